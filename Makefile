@@ -1,0 +1,57 @@
+# make demo   sets up everything in .venv and runs the main job (a terminal gets the dashboard)
+# make test   sets up everything in .venv and passes the tests
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+TORCH  := torch==2.13.0
+# Where the CPU build of torch lives when no local copy of it is found (PyPI's torch brings CUDA).
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+export PYTHONUNBUFFERED = 1
+
+.PHONY: setup demo test lint bench soak lock clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml .ci/requirements-cpu.txt
+	@echo "rvtop: setting up $(VENV) (a few minutes the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "  [1/3] torch, CPU build"
+	@$(PIP) install -qq --no-deps "$(TORCH)+cpu" 2>/dev/null \
+	  || $(PIP) install -q --no-deps --index-url $(TORCH_CPU_INDEX) "$(TORCH)+cpu"
+	@echo "  [2/3] Ray, vLLM (CPU), FAISS, Textual and the rest"
+	@$(PIP) install -qq uv && $(BIN)/uv pip install -q --python $(BIN)/python --no-deps -r .ci/requirements-cpu.txt \
+	  || $(PIP) install -q --no-deps -r .ci/requirements-cpu.txt
+	@echo "  [3/3] rvtop"
+	@$(PIP) install -qq --no-deps -e .
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/rvtop demo
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+# About half an hour on two cores; the first time it also makes venvs for the clients that it is compared with.
+bench: export TORCH_CPU_INDEX := $(TORCH_CPU_INDEX)
+bench: $(READY)
+	$(BIN)/python -m tests.bench
+
+# The tests that start and kill whole clusters (about 25 minutes on two cores), and a million requests (9 minutes).
+soak: $(READY)
+	$(BIN)/python -m pytest -q -m slow --timeout 600
+	$(BIN)/python -m tests.bench.soak
+
+# Writes .ci/requirements-cpu.txt afresh from pyproject.toml.
+lock: $(READY)
+	.ci/lock $(BIN)
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,146 @@
+"""``python -P -m backends TOPOLOGY …``: serves one topology until it is told to stop.
+
+stdout carries JSON lines only (see :mod:`backends.events`); people read stderr. Exit codes: 0 stopped, 2 bad
+usage, 4 failed to start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+from typing import NoReturn
+
+from backends import topology
+from backends.errors import StartFailure, UsageError, missing_package
+from backends.events import Events, Steps
+from backends.lease import Lease
+from backends.options import parse_options
+
+log = logging.getLogger("backends")
+
+# How long requests may go on after SIGTERM; nobody waits for them when the lease ends.
+GRACE_S = 5.0
+# A stop that hangs (a native call that never returns) ends like this.
+LAST_RESORT_S = 12.0
+
+
+class Stop:
+    """The wish to stop, from a signal or the lease: the first one counts."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._event = asyncio.Event()
+        self.grace_s = GRACE_S
+
+    def request(self, reason: str, grace_s: float) -> None:
+        """Safe from any thread."""
+        threading.Thread(target=_last_resort, name="last-resort", daemon=True).start()
+        self._loop.call_soon_threadsafe(self._set, reason, grace_s)
+
+    def _set(self, reason: str, grace_s: float) -> None:
+        if not self._event.is_set():
+            log.info("stopping: %s", reason)
+            self.grace_s = grace_s
+            self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+
+def main() -> NoReturn:
+    try:
+        options, lease = parse_options(sys.argv[1:])
+    except UsageError as error:
+        Events.on_stdout().emit("error", kind=error.kind, message=str(error))
+        print(f"backends: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    events = Events.on_stdout()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    loop = _new_loop()
+    code = loop.run_until_complete(_run(options, events, lease))
+    logging.shutdown()
+    sys.stderr.flush()
+    # Not sys.exit: a thread inside a native call (loading weights) must not hold up a process that was told
+    # to stop. All that has to be closed is closed by now.
+    os._exit(code)
+
+
+async def _run(options: topology.Options, events: Events, lease: bool) -> int:
+    stop = Stop(asyncio.get_running_loop())
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        name = signal.Signals(number).name
+        asyncio.get_running_loop().add_signal_handler(number, stop.request, name, GRACE_S)
+    if lease:
+        Lease(sys.stdin.fileno(), lambda reason: stop.request(reason, 0.0)).start()
+    try:
+        return await _serve(options, events, stop)
+    except StartFailure as error:
+        log.error("%s", error)
+        events.emit("error", kind=error.kind, message=str(error))
+        return error.exit_code
+    except ModuleNotFoundError as error:
+        log.exception("failed to start")
+        events.emit("error", kind="start", message=missing_package(error))
+        return StartFailure.exit_code
+    except Exception as error:
+        log.exception("failed to start")
+        events.emit("error", kind="start", message=f"{type(error).__name__}: {_one_line(error)}")
+        return StartFailure.exit_code
+
+
+async def _serve(options: topology.Options, events: Events, stop: Stop) -> int:
+    stopping = asyncio.create_task(stop.wait())
+    starting = asyncio.create_task(_start(options, Steps(events.emit)))
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        with suppress(asyncio.CancelledError, StartFailure):
+            await starting
+        events.emit("stopped")
+        return 0
+    running = starting.result()
+    models = [spec.name for spec in options.models]
+    events.emit("ready", url=options.url, models=models, pid=os.getpid(), topology=options.topology)
+    failing = asyncio.create_task(running.failed())
+    await asyncio.wait({failing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    code = 0
+    if failing.done():
+        code = StartFailure.exit_code
+        events.emit("error", kind="start", message=failing.result())
+    failing.cancel()
+    await running.close(stop.grace_s)
+    events.emit("stopped")
+    return code
+
+
+async def _start(options: topology.Options, steps: Steps) -> topology.Running:
+    with steps.step("import", options.topology):
+        module = await asyncio.to_thread(topology.load, options.topology)
+    return await module.start(options, steps)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def _last_resort() -> None:
+    threading.Event().wait(LAST_RESORT_S)
+    log.error("the stop hung for %g s: ending now", LAST_RESORT_S)
+    os._exit(0)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""The OpenAI-compatible surface, request side: a body's bytes -> a checked :class:`Call`, or ApiError.
+
+Pure: no web framework, no engine, no tokenizer. Wording of errors follows vLLM's where it has one. Fields
+that nobody here knows are ignored, as vLLM does; fields that would change the answer and are not supported
+are refused, so that nobody compares an answer with settings that were never applied.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+from backends.errors import bad_request
+
+Endpoint = Literal["chat", "completions"]
+PATHS: dict[str, Endpoint] = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}
+
+# vLLM's (and OpenAI's legacy) default for /v1/completions; chat without a limit may fill the context.
+DEFAULT_COMPLETION_TOKENS = 16
+MAX_STOP_STRINGS = 16
+INT64 = 2**63
+
+# Field -> the values that ask for nothing special. Anything else is refused with 400.
+UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "best_of": (None, 0, 1),
+    "echo": (None, False),
+    "suffix": (None, ""),
+    "logprobs": (None, False),
+    "top_logprobs": (None, 0),
+    "prompt_logprobs": (None,),
+    "tools": (None, []),
+    "tool_choice": (None, "none", "auto"),
+    "functions": (None, []),
+    "response_format": (None, {"type": "text"}),
+    "structured_outputs": (None,),
+    "logit_bias": (None, {}),
+    "presence_penalty": (None, 0),
+    "frequency_penalty": (None, 0),
+    "repetition_penalty": (None, 1),
+    "top_k": (None, 0, -1),
+    "min_p": (None, 0),
+    "min_tokens": (None, 0),
+    "use_beam_search": (None, False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A checked request. ``messages`` for chat, ``prompt`` (text or token ids) for completions; the other is
+    None. ``max_tokens`` None means as many as the context holds. ``rag_top_k`` asks for server-side
+    retrieval, ``timings`` for ``usage.rvtop``."""
+
+    endpoint: Endpoint
+    model: str | None
+    messages: tuple[dict[str, Any], ...] | None
+    prompt: str | tuple[int, ...] | None
+    max_tokens: int | None
+    max_tokens_field: str = "max_tokens"
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    stream: bool = False
+    include_usage: bool = False
+    continuous_usage: bool = False
+    return_token_ids: bool = False
+    rag_top_k: int | None = None
+    timings: bool = False
+
+
+def parse_call(endpoint: Endpoint, body: bytes) -> Call:
+    """Checks a request body. Raises ApiError (400) with what is wrong and where."""
+    try:
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise bad_request(f"The request body is not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise bad_request("The request body must be a JSON object.")
+    _refuse_unsupported(data)
+    limit, limit_field = _max_tokens(endpoint, data)
+    stream = _flag(data, "stream")
+    include_usage, continuous = _stream_options(data, stream)
+    return Call(
+        endpoint=endpoint,
+        model=_text(data, "model"),
+        messages=_messages(data) if endpoint == "chat" else None,
+        prompt=_prompt(data) if endpoint == "completions" else None,
+        max_tokens=limit,
+        max_tokens_field=limit_field,
+        temperature=_temperature(data),
+        top_p=_top_p(data),
+        seed=_integer(data, "seed", low=-INT64, high=INT64 - 1),
+        stop=_stop(data),
+        stop_token_ids=_token_ids(data.get("stop_token_ids") or [], "stop_token_ids"),
+        ignore_eos=_flag(data, "ignore_eos"),
+        stream=stream,
+        include_usage=include_usage,
+        continuous_usage=continuous,
+        return_token_ids=_flag(data, "return_token_ids"),
+        rag_top_k=_rag(data),
+        timings=_flag(_object(data, "rvtop"), "timings", "rvtop.timings"),
+    )
+
+
+def fit_max_tokens(call: Call, prompt_tokens: int, max_model_len: int) -> int:
+    """How many tokens may be generated. Raises ApiError (400) when prompt and output exceed the context;
+    vLLM's wording."""
+    wanted = call.max_tokens
+    if wanted is not None and wanted > max_model_len:
+        raise bad_request(
+            f"{call.max_tokens_field}={wanted} cannot be greater than max_model_len={max_model_len}. "
+            "Please request fewer output tokens.",
+            call.max_tokens_field,
+        )
+    room = max_model_len - prompt_tokens
+    needed = 1 if wanted is None else wanted  # a prompt that leaves no room for one token cannot be answered
+    if room < needed:
+        raise bad_request(
+            f"This model's maximum context length is {max_model_len} tokens. However, you requested "
+            f"{wanted or 0} output tokens and your prompt contains {prompt_tokens} input tokens, for a total "
+            f"of {prompt_tokens + (wanted or 0)} tokens. Please reduce the length of the input prompt or the "
+            "number of requested output tokens.",
+            "input_tokens",
+        )
+    return room if wanted is None else wanted
+
+
+# -- fields ------------------------------------------------------------------------------------------------
+
+
+def _refuse_unsupported(data: dict[str, Any]) -> None:
+    n = data.get("n")
+    if n is not None and (isinstance(n, bool) or n != 1):
+        raise bad_request(f"n must be 1 on this server, got {n!r}: send one request per choice.", "n")
+    for field, neutral in UNSUPPORTED.items():
+        value = data.get(field)
+        if value not in neutral:
+            raise bad_request(f"`{field}` is not supported by this server (got {value!r}).", field)
+
+
+def _messages(data: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    messages = data.get("messages")
+    if messages is None:
+        raise bad_request("`messages` is required.", "messages")
+    if not isinstance(messages, list):
+        raise bad_request("`messages` must be a list of messages.", "messages")
+    if not messages:
+        raise bad_request(
+            "Cannot apply chat template to an empty conversation. Provide at least one message.", "messages"
+        )
+    return tuple(_message(message, f"messages[{i}]") for i, message in enumerate(messages))
+
+
+def _message(message: Any, where: str) -> dict[str, Any]:
+    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        raise bad_request(f"`{where}` must be an object with a `role` and a `content`.", where)
+    content = message.get("content")
+    if content is None:
+        content = ""
+    elif isinstance(content, list):  # OpenAI's content parts: text only, joined as vLLM joins them
+        content = "\n".join(_part(part, f"{where}.content[{i}]") for i, part in enumerate(content))
+    elif not isinstance(content, str):
+        raise bad_request(f"`{where}.content` must be a string or a list of text parts.", f"{where}.content")
+    return {**message, "content": content}
+
+
+def _part(part: Any, where: str) -> str:
+    if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
+        return str(part["text"])
+    raise bad_request(f'`{where}` must be {{"type": "text", "text": …}}: this server reads text only.', where)
+
+
+def _prompt(data: dict[str, Any]) -> str | tuple[int, ...]:
+    prompt = data.get("prompt")
+    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str | list):
+        prompt = prompt[0]  # a batch of one
+    if isinstance(prompt, str) and prompt:
+        return prompt
+    if isinstance(prompt, list) and prompt:
+        if isinstance(prompt[0], str | list):
+            raise bad_request("One prompt per request, please: `prompt` holds several.", "prompt")
+        return _token_ids(prompt, "prompt")
+    if prompt is None or prompt in ("", []):
+        raise bad_request("`prompt` must be provided and non-empty.", "prompt")
+    raise bad_request("`prompt` must be a string or a list of token ids.", "prompt")
+
+
+def _token_ids(ids: Any, field: str) -> tuple[int, ...]:
+    if not isinstance(ids, list) or not all(type(token) is int for token in ids):
+        raise bad_request(f"`{field}` must be a list of token ids (integers).", field)
+    return tuple(ids)
+
+
+def _max_tokens(endpoint: Endpoint, data: dict[str, Any]) -> tuple[int | None, str]:
+    for field in ("max_completion_tokens", "max_tokens"):
+        limit = _integer(data, field, low=1)
+        if limit is not None:
+            return limit, field
+    return (DEFAULT_COMPLETION_TOKENS if endpoint == "completions" else None), "max_tokens"
+
+
+def _stream_options(data: dict[str, Any], stream: bool) -> tuple[bool, bool]:
+    options = _object(data, "stream_options")
+    if options and not stream:
+        raise bad_request("Stream options can only be defined when `stream=True`.", "stream_options")
+    usage = _flag(options, "include_usage", "stream_options.include_usage")
+    continuous = _flag(options, "continuous_usage_stats", "stream_options.continuous_usage_stats")
+    return usage, usage and continuous
+
+
+def _temperature(data: dict[str, Any]) -> float:
+    value = _number(data, "temperature", 1.0)
+    if value < 0.0:
+        raise bad_request(f"temperature must be non-negative, got {value}.", "temperature")
+    if value > 2.0:
+        raise bad_request(f"temperature must be in [0, 2], got {value}.", "temperature")
+    return value
+
+
+def _top_p(data: dict[str, Any]) -> float:
+    value = _number(data, "top_p", 1.0)
+    if not 0.0 < value <= 1.0:
+        raise bad_request(f"top_p must be in (0, 1], got {value}.", "top_p")
+    return value
+
+
+def _stop(data: dict[str, Any]) -> tuple[str, ...]:
+    stop = data.get("stop")
+    stops = [] if stop is None else [stop] if isinstance(stop, str) else stop
+    if not isinstance(stops, list) or not all(isinstance(text, str) for text in stops):
+        raise bad_request("`stop` must be a string or a list of strings.", "stop")
+    if any(not text for text in stops):
+        raise bad_request("`stop` must not hold an empty string.", "stop")
+    if len(stops) > MAX_STOP_STRINGS:
+        raise bad_request(f"`stop` holds {len(stops)} strings; at most {MAX_STOP_STRINGS} are taken.", "stop")
+    return tuple(stops)
+
+
+def _rag(data: dict[str, Any]) -> int | None:
+    if data.get("rag") is None:
+        return None
+    top_k = _integer(_object(data, "rag"), "top_k", low=1, high=100, where="rag.top_k")
+    return 4 if top_k is None else top_k
+
+
+def _object(data: dict[str, Any], field: str) -> dict[str, Any]:
+    value = data.get(field)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise bad_request(f"`{field}` must be an object, got {value!r}.", field)
+    return value
+
+
+def _text(data: dict[str, Any], field: str) -> str | None:
+    value = data.get(field)
+    if value is not None and not isinstance(value, str):
+        raise bad_request(f"`{field}` must be a string, got {value!r}.", field)
+    return value or None
+
+
+def _flag(data: dict[str, Any], field: str, where: str | None = None) -> bool:
+    value = data.get(field)
+    if value is not None and not isinstance(value, bool):
+        raise bad_request(f"`{where or field}` must be true or false, got {value!r}.", where or field)
+    return bool(value)
+
+
+def _number(data: dict[str, Any], field: str, default: float) -> float:
+    value = data.get(field)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise bad_request(f"`{field}` must be a number, got {value!r}.", field)
+    if not math.isfinite(value):
+        raise bad_request(f"`{field}` must be a finite number, got {value}.", field)
+    return float(value)
+
+
+def _integer(
+    data: dict[str, Any], field: str, *, low: int, high: int | None = None, where: str | None = None
+) -> int | None:
+    value = data.get(field)
+    where = where or field
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise bad_request(f"`{where}` must be an integer, got {value!r}.", where)
+    if value < low:
+        raise bad_request(f"{where} must be at least {low}, got {value}.", where)
+    if high is not None and value > high:
+        raise bad_request(f"{where} must be at most {high}, got {value}.", where)
+    return value

@@ -1,0 +1,80 @@
+"""Topology `baseline`: Hugging Face `generate` in this process.
+
+    client ──HTTP──▶ aiohttp ──▶ admission queue ──function call──▶ HfEngine (a thread per running request)
+
+Engine: Hugging Face. Where it runs: here. How a request reaches it: a function call. This is the single-node
+reference that the Ray topologies are measured against.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import torch
+
+from backends.admission import Admission
+from backends.control import Control
+from backends.engines.hf import HfEngine, load_engine
+from backends.events import Steps
+from backends.front import Front
+from backends.http_aiohttp import HttpServer
+from backends.metrics import Metrics
+from backends.models.load import resolve_model
+from backends.render import Renderer
+from backends.retrieval import open_retrieval
+from backends.service import ServedModel, Service
+from backends.topology import ModelSpec, Options
+
+NAME = "baseline"
+
+
+async def start(options: Options, steps: Steps) -> Front:
+    """Loads every model into an engine of its own and serves them on ``options.listener``."""
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    server = HttpServer(options.api_key)
+    await server.start(options.listener)
+    try:
+        retrieval = await open_retrieval(options, steps)  # first: a refused index should not wait for weights
+        models = [await _load(spec, number, options, steps) for number, spec in enumerate(options.models)]
+        service = Service(models, metrics=Metrics(), retrieval=retrieval)
+        with steps.step("http", options.url):
+            facts = {"max_queue": options.max_queue, "index": options.index}
+            server.serve(service, Control(NAME, [service], facts))
+    except BaseException:
+        await server.close()
+        raise
+    return Front(server, service)
+
+
+async def _load(spec: ModelSpec, number: int, options: Options, steps: Steps) -> ServedModel:
+    with steps.step("model", spec.name) as step:
+        path = await asyncio.to_thread(resolve_model, spec.source, step.progress)
+    with steps.step("weights", spec.name):
+        engine = await asyncio.to_thread(_engine, path, spec, number, options)
+        renderer = await asyncio.to_thread(Renderer.load, path, trust_remote_code=options.trust_remote_code)
+    with steps.step("warm-up", spec.name):
+        await asyncio.to_thread(engine.warm_up)
+    return ServedModel(
+        name=spec.name,
+        path=str(path),
+        renderer=renderer,
+        admission=Admission([engine], options.max_queue),
+        max_model_len=engine.info.max_model_len,
+    )
+
+
+def _engine(path: Path | str, spec: ModelSpec, number: int, options: Options) -> HfEngine:
+    gpus = torch.cuda.device_count()
+    return load_engine(
+        path,
+        engine=f"hf-{number}",
+        model_name=spec.name,
+        dtype=options.dtype,
+        concurrency=options.engine_concurrency or 1,
+        max_model_len=options.max_model_len,
+        seed=options.seed,
+        device=f"cuda:{number % gpus}" if gpus else "cpu",
+        trust_remote_code=options.trust_remote_code,
+    )

@@ -1,0 +1,131 @@
+"""What an engine is: something that turns prompt token ids into a stream of token deltas.
+
+Every topology serves engines of this one shape, whether the engine lives in this process (Hugging Face),
+behind a Ray actor or inside vLLM. Everything here is plain data and picklable, because deltas cross
+processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """One generation. The prompt already fits: ``len(prompt_ids) + max_tokens <= max_model_len``.
+
+    ``temperature`` 0 means greedy. ``seed`` None means "any": the engine draws one. ``stop`` strings end the
+    text before their first occurrence; ``stop_token_ids`` end it like an end token. ``ignore_eos`` goes on
+    past end tokens (not past ``stop``), which is how a load test gets exact output lengths.
+    """
+
+    request_id: str
+    prompt_ids: tuple[int, ...]
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+
+
+class Timings(NamedTuple):
+    """Where a generation's time went inside the engine, in milliseconds.
+
+    ``queue_ms``: handed over until computing began; ``prefill_ms``: until the first token existed;
+    ``decode_ms``: from the first token to the last.
+    """
+
+    queue_ms: float
+    prefill_ms: float
+    decode_ms: float
+
+
+class Finish(NamedTuple):
+    """How a generation ended. ``reason`` is OpenAI's ``stop`` or ``length``; ``stop_reason`` is vLLM's: the
+    stop string or the extra stop token id that ended it, None for the model's own end token.
+    ``cached_tokens`` is how many prompt tokens a prefix cache supplied, None where there is no such cache."""
+
+    reason: str
+    stop_reason: str | int | None = None
+    timings: Timings | None = None
+    cached_tokens: int | None = None
+
+
+class Delta(NamedTuple):
+    """What one step added. ``text`` may be empty while ``token_ids`` is not: a character can take three
+    tokens, and half a character is never sent. End tokens are counted in ``token_ids`` and add no text.
+    The last delta of a generation, and only that one, has ``finish``."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish: Finish | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What does not change while an engine lives.
+
+    ``concurrency`` is how many generations run at once. ``own_queue`` says that the engine queues by itself
+    (vLLM's scheduler): it is then given every admitted request at once. ``node_id`` is Ray's id of the node.
+    """
+
+    engine: str
+    kind: str
+    model: str
+    node: str
+    pid: int
+    devices: tuple[str, ...]
+    dtype: str
+    concurrency: int
+    max_model_len: int
+    threads: int | None = None
+    own_queue: bool = False
+    node_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """What an engine holds now. ``status`` is ``ready``, ``restarting``, ``unreachable``, ``dead`` or
+    ``stopped``.
+
+    ``kv_bytes`` are the key/value bytes of live sequences, ``kv_capacity_bytes`` what ``concurrency``
+    sequences of ``max_model_len`` tokens would take. The allocator's bytes exist only on a CUDA device.
+    """
+
+    status: str
+    running: int
+    waiting: int
+    kv_bytes: int | None = None
+    kv_capacity_bytes: int | None = None
+    allocated_bytes: int | None = None
+    reserved_bytes: int | None = None
+
+
+class Engine(Protocol):
+    """A running engine."""
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        """Deltas as they are made, ending with the one that has ``finish``. Closing the generator cancels the
+        generation, which frees the engine within one decode step.
+
+        Raises EngineUnavailable when the engine is stopping or gone, EngineError when this generation failed.
+        """
+        ...
+
+    async def cancel(self, request_id: str) -> None:
+        """Ends a generation from outside; unknown or finished ids are ignored. Its reader gets
+        EngineError."""
+        ...
+
+    async def state(self) -> EngineState: ...
+
+    async def close(self) -> None:
+        """Ends all generations (their readers get EngineUnavailable) and frees what the engine holds."""
+        ...

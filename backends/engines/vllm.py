@@ -1,0 +1,228 @@
+"""The vLLM engine: `AsyncLLM` (continuous batching, PagedAttention) behind the engine contract.
+
+Built on what vLLM keeps stable over releases: `AsyncEngineArgs`, `AsyncLLM`, `SamplingParams` and its
+Prometheus registry; checked with 0.29 and 0.32, and on an H200 with 0.24. One engine a process: vLLM's
+metrics are global.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import socket
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
+from typing import Any
+
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import generate_latest
+
+from backends.engines.protocol import Delta, EngineInfo, EngineState, Finish, GenerateRequest, Timings
+from backends.engines.vllm_args import engine_config
+from backends.errors import EngineError, EngineUnavailable, StartFailure
+
+log = logging.getLogger("backends.vllm")
+
+WARM_UP_TOKENS = 8
+HEALTH_PERIOD_S = 0.2
+CLOSE_LIMIT_S = 4.0
+
+_ENGINE_LABEL = re.compile(r'(?<=[{,])engine="(\d+)"')
+_HEADS = ("# HELP vllm:", "# TYPE vllm:", "vllm:")
+
+
+class VllmEngine:
+    """An `AsyncLLM` behind the engine contract. Made by :func:`load_engine`."""
+
+    def __init__(self, llm: Any, info: EngineInfo) -> None:
+        from vllm.inputs import tokens_input
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        self._llm = llm
+        self._info = info
+        self._params = SamplingParams
+        self._delta_kind = RequestOutputKind.DELTA
+        self._prompt = tokens_input  # the rendered kind, which skips a hop to a thread
+        self._closed = False
+        self._live: set[str] = set()
+
+    @property
+    def info(self) -> EngineInfo:
+        return self._info
+
+    async def warm_up(self) -> None:
+        """Generates a few tokens, greedy and sampled, so that no request pays for lazy set-up."""
+        room = min(WARM_UP_TOKENS, self._info.max_model_len // 2)
+        prompt = tuple(range(1, room + 1))
+        for name, temperature in (("greedy", 0.0), ("sampled", 1.0)):
+            request = GenerateRequest(
+                f"warm-up-{name}", prompt, room, temperature, top_p=0.9, ignore_eos=True
+            )
+            async with aclosing(self.generate(request)) as deltas:
+                async for _ in deltas:
+                    pass
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        if self._closed or self._llm.errored:
+            raise EngineUnavailable(self._down())
+        params = self._params(
+            max_tokens=request.max_tokens,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            seed=request.seed,
+            stop=list(request.stop),
+            stop_token_ids=list(request.stop_token_ids),
+            ignore_eos=request.ignore_eos,
+            output_kind=self._delta_kind,
+        )
+        began = time.monotonic()
+        first = 0.0
+        cached: int | None = None
+        outputs = self._llm.generate(self._prompt(list(request.prompt_ids)), params, request.request_id)
+        self._live.add(request.request_id)
+        try:
+            async with aclosing(outputs):
+                async for output in outputs:
+                    first = first or time.monotonic()
+                    part = output.outputs[0]
+                    cached = _either(getattr(output, "num_cached_tokens", None), cached)
+                    finish = None
+                    if output.finished:
+                        finish = self._finish(part, cached, _timings(output.metrics, began, first))
+                    yield Delta(part.text, tuple(part.token_ids), finish)
+        except EngineError:
+            raise
+        except Exception as error:  # vLLM's classes move between releases; what matters is if it still lives
+            if self._closed or self._llm.errored:
+                raise EngineUnavailable(self._down()) from error
+            log.exception("generation %s failed", request.request_id)
+            raise EngineError(f"generation failed: {type(error).__name__}: {error}") from error
+        finally:
+            self._live.discard(request.request_id)
+
+    async def cancel(self, request_id: str) -> None:
+        await self._llm.abort(request_id)
+
+    async def state(self) -> EngineState:
+        return EngineState(
+            status="stopped" if self._closed else "dead" if self._llm.errored else "ready",
+            running=int(_gauge("vllm:num_requests_running")),
+            waiting=int(_gauge("vllm:num_requests_waiting")),
+        )
+
+    async def died(self) -> str:
+        """Returns when vLLM's engine process is gone or broken, with the reason in one line."""
+        while True:
+            if self._llm.errored:
+                return "vLLM's engine process ended"
+            await asyncio.sleep(HEALTH_PERIOD_S)
+
+    def metrics_page(self) -> str:
+        """vLLM's own series, with ``engine`` telling this engine from others (vLLM counts from 0 in each
+        process): its name, and for the second of several data-parallel ranks ``name.1``."""
+        name = self._info.engine
+
+        def label(match: re.Match[str]) -> str:
+            return f'engine="{name}"' if match[1] == "0" else f'engine="{name}.{match[1]}"'
+
+        page = generate_latest(REGISTRY).decode()
+        lines = [line for line in page.splitlines() if line.startswith(_HEADS)]
+        return "\n".join(_ENGINE_LABEL.sub(label, line) for line in lines) + "\n"
+
+    async def stop(self) -> None:
+        """Ends all generations; their readers get EngineUnavailable."""
+        self._closed = True
+        await self._llm.abort(list(self._live))
+
+    async def close(self) -> None:
+        """Ends vLLM's processes, too; its owner kills what takes too long."""
+        if not self._llm.errored:
+            await self.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_LIMIT_S):
+                await asyncio.to_thread(self._llm.shutdown)
+
+    def _finish(self, part: Any, cached: int | None, timings: Timings) -> Finish:
+        if part.finish_reason in ("stop", "length"):
+            return Finish(part.finish_reason, part.stop_reason, timings, cached)
+        if self._closed or self._llm.errored:
+            raise EngineUnavailable(self._down())
+        raise EngineError("cancelled" if part.finish_reason == "abort" else f"vLLM: {part.finish_reason}")
+
+    def _down(self) -> str:
+        doing = "is stopping" if self._closed else "died and is restarting"
+        return f"engine {self._info.engine} {doing}"
+
+
+async def load_engine(
+    arguments: Sequence[tuple[str, str]],
+    *,
+    engine: str,
+    model: str,
+    devices: tuple[str, ...],
+    threads: int | None,
+    node_id: str | None = None,
+) -> VllmEngine:
+    """Starts vLLM with arguments of its own parser: tens of seconds. No devices: on the CPU.
+
+    Raises UsageError when vLLM refuses an argument, StartFailure when it does not come up; why may stand only
+    in what its engine process printed.
+    """
+    return VllmEngine(*await asyncio.to_thread(_load, arguments, engine, model, devices, threads, node_id))
+
+
+def _load(
+    arguments: Sequence[tuple[str, str]],
+    engine: str,
+    model: str,
+    devices: tuple[str, ...],
+    threads: int | None,
+    node_id: str | None,
+) -> tuple[Any, EngineInfo]:
+    args, config = engine_config(arguments, on_cpu=not devices)
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    try:
+        llm = AsyncLLM.from_vllm_config(config, disable_log_stats=args.disable_log_stats)
+    except Exception as error:  # raised in another process, and pickled or not: its type says nothing
+        raise StartFailure(f"vLLM did not start: {' '.join(str(error).split())[:300]}") from error
+    info = EngineInfo(
+        engine=engine,
+        kind="vllm",
+        model=model,
+        node=socket.gethostname(),
+        pid=os.getpid(),
+        devices=devices or ("cpu",),
+        dtype=str(config.model_config.dtype).removeprefix("torch."),
+        concurrency=int(config.scheduler_config.max_num_seqs),
+        max_model_len=int(config.model_config.max_model_len),
+        threads=None if devices else threads,
+        own_queue=True,
+        node_id=node_id,
+    )
+    return llm, info
+
+
+def _timings(metrics: Any, began: float, first: float) -> Timings:
+    """From the engine's own clock; from ours if vLLM has no such figures (``--engine-arg``
+    disable_log_stats)."""
+    if metrics is not None and getattr(metrics, "first_token_ts", None) and metrics.scheduled_ts:
+        queued = metrics.scheduled_ts - metrics.queued_ts
+        prefill = metrics.first_token_ts - metrics.scheduled_ts
+        decode = metrics.last_token_ts - metrics.first_token_ts
+    else:
+        queued, prefill, decode = 0.0, first - began, time.monotonic() - first
+    return Timings(*(max(0.0, seconds) * 1e3 for seconds in (queued, prefill, decode)))
+
+
+def _gauge(name: str) -> float:
+    """A gauge's sum over its series."""
+    metrics = REGISTRY.restricted_registry([name]).collect()
+    return sum(sample.value for metric in metrics for sample in metric.samples)
+
+
+def _either(new: int | None, old: int | None) -> int | None:
+    return old if new is None else new

@@ -1,0 +1,88 @@
+"""vLLM's own parser and configuration: what it refuses comes back in its own words, on one line.
+
+Imports vLLM, which takes seconds: only inside an engine's process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from backends.errors import StartFailure, UsageError
+from backends.vllm_options import names
+
+_TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+# On the CPU vLLM wants to be told how much memory keys and values get: room for this many full contexts …
+CPU_KV_CONTEXTS = 64
+# … but no more than this.
+CPU_KV_BYTES = 2**30
+_CPU_KV_SETTINGS = {"kv-cache-memory-bytes", "gpu-memory-utilization", "num-gpu-blocks-override"}
+
+
+def engine_config(arguments: Iterable[tuple[str, str]], on_cpu: bool) -> Any:
+    """``AsyncEngineArgs`` and the ``VllmConfig`` that vLLM makes of them. Raises UsageError with vLLM's text
+    when it refuses an argument, StartFailure when the model cannot be read."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    arguments = list(arguments)
+    parser = AsyncEngineArgs.add_cli_args(_parser())
+    args = AsyncEngineArgs.from_cli_args(parser.parse_args(_argv(parser, arguments)))
+    config = _create(args)
+    if on_cpu and not names(arguments) & _CPU_KV_SETTINGS and not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
+        wanted = min(CPU_KV_BYTES, CPU_KV_CONTEXTS * config.model_config.max_model_len * _kv_bytes(config))
+        args.kv_cache_memory_bytes = wanted
+        config = _create(args)
+    return args, config
+
+
+def one_line(error: BaseException) -> str:
+    """An error of vLLM in one line. Pydantic's validation errors begin and end with what nobody needs."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = [line.removeprefix("Value error, ") for line in lines if line.startswith("Value error, ")]
+    text = " ".join(said or lines) or type(error).__name__
+    return text.partition(" [type=")[0][:600]
+
+
+def _create(args: Any) -> Any:
+    try:
+        return args.create_engine_config()
+    except OSError as error:  # the Hub's client: no such repository, offline, a missing file
+        raise StartFailure(f"cannot load the model {args.model}: {one_line(error)}") from error
+    except (ValueError, TypeError, NotImplementedError, KeyError, AssertionError) as error:
+        raise UsageError(f"vLLM: {one_line(error)}") from error
+
+
+def _parser() -> Any:
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    class Parser(FlexibleArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise UsageError(f"vLLM: {' '.join(message.split())}")
+
+    return Parser()  # type: ignore[no-untyped-call]
+
+
+def _argv(parser: Any, arguments: Iterable[tuple[str, str]]) -> list[str]:
+    """``--name=value``; for switches ``--name`` or ``--no-name``."""
+    argv = []
+    for name, value in arguments:
+        option = f"--{name.replace('_', '-')}"
+        action = parser._option_string_actions.get(option)
+        if action is None or action.nargs != 0:
+            argv.append(f"{option}={value}")
+        elif value.lower() in _TRUE:
+            argv.append(option)
+        elif value.lower() not in _FALSE:
+            raise UsageError(f"vLLM: argument {option}: {value!r} is neither true nor false")
+        elif (negative := f"--no-{option[2:]}") in parser._option_string_actions:
+            argv.append(negative)
+    return argv
+
+
+def _kv_bytes(config: Any) -> int:
+    """Bytes that a token's keys and values take, from the model's shape."""
+    text = config.model_config.hf_text_config
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return 2 * int(text.num_hidden_layers) * int(heads) * int(size) * int(config.model_config.dtype.itemsize)

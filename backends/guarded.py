@@ -1,0 +1,48 @@
+"""Temporary folders that do not outlive us, however we end. See :mod:`backends.guard`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from backends import guard
+
+log = logging.getLogger("backends.guarded")
+
+GUARD_LIMIT_S = 10.0
+# Unix sockets live in these folders, and their paths may have 107 characters.
+MAX_BASE = 40
+
+
+class GuardedFolder:
+    """A private temporary folder. When it is closed, or its owner dies, every process that carries its path
+    is killed and it is removed. With ``group`` (a process group id) that group is killed too, the owner
+    included."""
+
+    def __init__(self, prefix: str, group: int | None = None) -> None:
+        base = tempfile.gettempdir()
+        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=base if len(base) <= MAX_BASE else "/tmp"))
+        self._guard = subprocess.Popen(
+            [sys.executable, "-I", "-S", guard.__file__, str(self.path), *([str(group)] if group else [])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # Nothing by which the guard of another folder could take it for one of its own.
+            env={name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ},
+            start_new_session=True,  # whoever kills our group does not kill the one that cleans up after it
+        )
+        if group:
+            self._guard.wait(GUARD_LIMIT_S)  # it goes on as nobody's child
+
+    def close(self) -> None:
+        """Ends and removes all of it; returns when that is done, or after some seconds."""
+        assert self._guard.stdin is not None
+        self._guard.stdin.close()
+        try:
+            self._guard.wait(GUARD_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            log.warning("%s is still being cleaned up", self.path)

@@ -1,0 +1,156 @@
+"""Topology `rac`: Hugging Face engines in Ray actors, scheduled explicitly.
+
+    client ──HTTP──▶ aiohttp ──▶ admission queue ──▶ least-loaded actor ──▶ HfEngine
+                             ◀── tokens by a Ray streaming generator ──
+
+Engine: Hugging Face, one actor per GPU (per share of the cores without one). Where it runs: any node of the
+cluster. How a request reaches it: our front chooses among the engines of its model the one with the fewest
+requests in flight, in turn among equals. An actor that dies is replaced; until then its model answers 503
+only if no other engine has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from backends.admission import Admission
+from backends.cluster import Cluster, Share, open_cluster, share_out
+from backends.control import Control
+from backends.engines.hf_actor import EngineSpec, RayEngine, actor_options
+from backends.events import Steps
+from backends.front import Front
+from backends.http_aiohttp import HttpServer
+from backends.metrics import Metrics
+from backends.models.load import LOCAL, resolve_model
+from backends.render import Renderer
+from backends.retrieval import open_retrieval
+from backends.service import ServedModel, Service
+from backends.supervise import keep_alive
+from backends.topology import ModelSpec, Options
+
+NAME = "rac"
+
+
+class Rac:
+    """A front with engines in a cluster."""
+
+    def __init__(self, front: Front, cluster: Cluster, keepers: Sequence[asyncio.Task[None]]) -> None:
+        self._front = front
+        self._cluster = cluster
+        self._keepers = keepers
+
+    async def failed(self) -> str:
+        """Returns if a keeper of engines broke, which only a bug can do."""
+        done, _ = await asyncio.wait(self._keepers, return_when=asyncio.FIRST_COMPLETED)
+        return f"an engine's keeper ended: {next(iter(done)).exception()!r}"
+
+    async def close(self, grace_s: float) -> None:
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await self._front.close(grace_s)
+        await self._cluster.close()
+
+
+async def start(options: Options, steps: Steps) -> Rac:
+    """Starts or joins a cluster, puts the engines into it and serves them on ``options.listener``."""
+    server = HttpServer(options.api_key)
+    await server.start(options.listener)
+    cluster: Cluster | None = None
+    engines: list[RayEngine] = []
+    try:
+        sources = [await resolve(spec, steps) for spec in options.models]
+        cluster = await open_cluster(options, steps)
+        shares = share_out(
+            [spec.name for spec in options.models],
+            await cluster.nodes(),
+            replicas=options.num_replicas,
+            threads=options.threads,
+        )
+        engines = [_engine(number, share, options) for number, share in enumerate(shares)]
+        renderers, *_ = await together(
+            _renderers(sources, options), *(engine.start(steps) for engine in engines)
+        )
+        models = [
+            _served(spec, source, renderer, engines, options)
+            for spec, source, renderer in zip(options.models, sources, renderers, strict=True)
+        ]
+        service = Service(models, metrics=Metrics(), retrieval=await open_retrieval(options, steps))
+        with steps.step("http", options.url):
+            facts = {"max_queue": options.max_queue, "index": options.index}
+            server.serve(service, Control(NAME, [service], facts, live=cluster.facts))
+    except BaseException:
+        await server.close()
+        await asyncio.gather(*(engine.close() for engine in engines))
+        if cluster is not None:
+            await cluster.close()
+        raise
+    keepers = [
+        asyncio.create_task(keep_alive(engine, service.models[engine.info.model].admission))
+        for engine in engines
+    ]
+    return Rac(Front(server, service), cluster, keepers)
+
+
+async def resolve(spec: ModelSpec, steps: Steps) -> Path | str:
+    """The model where this process can read it (the front renders prompts); local models are built."""
+    with steps.step("model", spec.name) as step:
+        return await asyncio.to_thread(resolve_model, spec.source, step.progress)
+
+
+def portable(source: str) -> str:
+    """A model's source as actors understand it, whatever their working folder: local names and Hub ids as
+    they are (each node has its own cache), folders absolute (a shared path)."""
+    folder = Path(source).expanduser()
+    return str(folder.absolute()) if source not in LOCAL and folder.is_dir() else source
+
+
+def engine_spec(number: int, share: Share, options: Options) -> EngineSpec:
+    """What the engine of a share is."""
+    source = next(spec.source for spec in options.models if spec.name == share.model)
+    return EngineSpec(
+        engine=f"{options.topology}-{number}",
+        model=share.model,
+        source=portable(source),
+        dtype=options.dtype,
+        concurrency=options.engine_concurrency or 1,
+        max_model_len=options.max_model_len,
+        seed=options.seed,
+        threads=share.threads,
+        trust_remote_code=options.trust_remote_code,
+    )
+
+
+def _engine(number: int, share: Share, options: Options) -> RayEngine:
+    return RayEngine(engine_spec(number, share, options), actor_options(share.num_cpus, share.num_gpus))
+
+
+async def _renderers(sources: Sequence[Path | str], options: Options) -> list[Renderer]:
+    trust = options.trust_remote_code
+    return [await asyncio.to_thread(Renderer.load, path, trust_remote_code=trust) for path in sources]
+
+
+def _served(
+    spec: ModelSpec, path: Path | str, renderer: Renderer, engines: Sequence[RayEngine], options: Options
+) -> ServedModel:
+    own = [engine for engine in engines if engine.info.model == spec.name]
+    return ServedModel(
+        name=spec.name,
+        path=str(path),
+        renderer=renderer,
+        admission=Admission(own, options.max_queue),
+        max_model_len=own[0].info.max_model_len,
+    )
+
+
+async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Results of all, in order. The first failure cancels the rest and is raised by itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(item) for item in work]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]

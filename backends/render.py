@@ -1,0 +1,69 @@
+"""From messages or text to prompt token ids, with the model's own chat template and tokenizer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+
+from backends.errors import bad_request
+
+
+class Renderer:
+    """Renders prompts of one model in one thread of its own: a long RAG prompt takes milliseconds to
+    tokenize, which the event loop that flushes tokens must not spend. ``vocab_size`` bounds token ids that
+    clients send."""
+
+    def __init__(self, tokenizer: Any, vocab_size: int) -> None:
+        self._tokenizer = tokenizer
+        self._vocab_size = vocab_size
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="render")
+
+    @classmethod
+    def load(cls, path: str | Path, *, trust_remote_code: bool = False) -> Renderer:
+        """Loads the tokenizer of a model folder or Hub id (no weights)."""
+        from transformers import AutoConfig, AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        return cls(tokenizer, int(config.get_text_config().vocab_size))
+
+    async def chat(self, messages: Sequence[dict[str, Any]]) -> tuple[int, ...]:
+        """Token ids of a conversation up to where the assistant speaks. Raises ApiError (400) when the
+        template refuses it."""
+        return await self._off_loop(self._render_chat, list(messages))
+
+    async def text(self, prompt: str) -> tuple[int, ...]:
+        return await self._off_loop(self._encode, prompt, True)
+
+    def ids(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
+        """Token ids as the client sent them. Raises ApiError (400) for an id the model does not have."""
+        for token in (min(prompt), max(prompt)):
+            if not 0 <= token < self._vocab_size:
+                raise bad_request(f"Token id {token} is out of vocabulary", "prompt")
+        return prompt
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _off_loop(self, function: Any, *args: Any) -> tuple[int, ...]:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
+
+    def _render_chat(self, messages: list[dict[str, Any]]) -> tuple[int, ...]:
+        try:
+            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            raise bad_request(
+                f"The model's chat template refuses these messages: {error}", "messages"
+            ) from None
+        except ValueError as error:  # a model without a chat template
+            raise bad_request(str(error).splitlines()[0], "messages") from None
+        # The template writes the special tokens itself.
+        return self._encode(text, add_special_tokens=False)
+
+    def _encode(self, text: str, add_special_tokens: bool) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=add_special_tokens))

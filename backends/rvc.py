@@ -1,0 +1,235 @@
+"""Topology `rvc`: vLLM in Ray actors, each with a port of its own, behind a router that forwards bytes.
+
+    client ──HTTP──▶ HAProxy on the head ──HTTP──▶ actor's own port ──▶ VllmEngine (AsyncLLM)
+
+Engine: vLLM (PagedAttention, continuous batching), one per actor. Where it runs: in a Ray placement group,
+any node. How a request reaches it: the router picks, of the engines of its model, the one with the fewest
+connections; no token crosses Ray's object store. An actor whose engine dies is replaced; until then its model
+answers 503 only if no other engine has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import math
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from backends.cluster import Cluster, Node, Share, open_cluster, share_out
+from backends.control import Control
+from backends.errors import UsageError
+from backends.events import Steps
+from backends.http_aiohttp import HttpServer
+from backends.models.load import ModelError, resolve_model
+from backends.ray_calls import as_start_failure, within
+from backends.router import Router
+from backends.rvc_engine import Plan, carried_environment
+from backends.rvc_fleet import PLACEMENT_LIMIT_S, Fleet, Replica
+from backends.supervise import keep_alive
+from backends.topology import ModelSpec, Options
+
+NAME = "rvc"
+
+
+class Rvc:
+    """What runs, in the order in which it was started: :meth:`close` goes backwards. Any of it may be missing
+    while it starts."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.token = secrets.token_hex(32)
+        self.cluster: Cluster | None = None
+        self.group: Any = None
+        self.router: Router | None = None
+        self.control: HttpServer | None = None
+        self.fleet: Fleet | None = None
+        self.keepers: list[asyncio.Task[None]] = []
+
+    async def failed(self) -> str:
+        """Returns if a keeper of engines or of the router broke, which only a bug can do."""
+        assert self.router is not None
+        router = asyncio.create_task(self.router.failed())
+        try:
+            waits: list[asyncio.Task[Any]] = [router, *self.keepers]
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            router.cancel()
+        if router in done:
+            return router.result()
+        return f"an engine's keeper ended: {next(iter(done)).exception()!r}"
+
+    async def close(self, grace_s: float) -> None:
+        for keeper in self.keepers:
+            keeper.cancel()
+        await asyncio.gather(*self.keepers, return_exceptions=True)
+        if self.router is not None:
+            self.router.stop_listening()
+        if self.fleet is not None:
+            replicas = self.fleet.replicas
+            if grace_s > 0:
+                await asyncio.gather(*(replica.drain(grace_s) for replica in replicas))
+            await asyncio.gather(*(replica.close() for replica in replicas))
+            await self.fleet.close()
+        if self.control is not None:
+            await self.control.close()
+        if self.router is not None:
+            await self.router.close()
+        if self.group is not None:
+            from ray.util import remove_placement_group
+
+            await asyncio.to_thread(remove_placement_group, self.group)
+        if self.cluster is not None:
+            await self.cluster.close()
+
+
+async def start(options: Options, steps: Steps) -> Rvc:
+    """Starts or joins a cluster, puts the engines into it, and routes ``options.listener`` to them."""
+    rvc = Rvc(options)
+    try:
+        await _start(rvc, options, steps)
+    except BaseException:
+        await rvc.close(0.0)
+        raise
+    return rvc
+
+
+async def _start(rvc: Rvc, options: Options, steps: Steps) -> None:
+    for spec in options.models:
+        await _resolve(spec, steps)
+    rvc.cluster = await open_cluster(options, steps)
+    shares = shares_of(options, await rvc.cluster.nodes())
+    rvc.group = await _place(shares, options, steps)
+    plans = [_plan(number, share, shares, rvc) for number, share in enumerate(shares)]
+    slots = [(spec.name, [p.engine for p in plans if p.model == spec.name]) for spec in options.models]
+    rvc.router = Router(options.listener, slots, token=rvc.token, api_key=options.api_key)
+    rvc.control = HttpServer()
+    await rvc.control.start(rvc.router.control)
+    await rvc.router.start()  # from here on whoever asks gets a 503
+    # vLLM measures free memory while it starts: engines on one GPU have to start one after the other.
+    turn = asyncio.Semaphore(1 if any(0 < share.num_gpus < 1 for share in shares) else len(shares))
+    replicas = [
+        Replica(plan, _actor_options(share, rvc.group, number), turn)
+        for number, (plan, share) in enumerate(zip(plans, shares, strict=True))
+    ]
+    rvc.fleet = Fleet(replicas, rvc.router, rvc.token)
+    await _all(replica.start(steps) for replica in replicas)
+    rvc.fleet.list_models()
+    with steps.step("http", options.url):
+        for replica in replicas:
+            rvc.fleet.set_up(replica.plan.engine, True)
+        await rvc.fleet.placed()
+        facts = {
+            "max_queue": options.max_queue,
+            "index": options.index,
+            "vllm": dataclasses.asdict(options.vllm),
+        }
+        rvc.control.serve(rvc.fleet, Control(NAME, [rvc.fleet], facts, live=rvc.cluster.facts))
+    rvc.keepers = [asyncio.create_task(keep_alive(replica, rvc.fleet)) for replica in replicas]
+
+
+def shares_of(options: Options, nodes: Sequence[Node]) -> list[Share]:
+    """What each engine gets. With tensor parallelism an engine takes several GPUs of one node. On the CPU one
+    of its cores is left to what feeds vLLM's threads, as vLLM does itself.
+
+    Raises UsageError, StartFailure."""
+    shares = _shares(options, nodes)
+    if options.threads is None:
+        shares = [dataclasses.replace(share, threads=max(1, share.threads - 1)) for share in shares]
+    return shares
+
+
+def _shares(options: Options, nodes: Sequence[Node]) -> list[Share]:
+    size = options.vllm.tensor_parallel
+    names = [spec.name for spec in options.models]
+    if size > 1 and any(node.gpus for node in nodes):
+        if not any(node.free_gpus >= size for node in nodes):
+            most = max(int(node.free_gpus) for node in nodes)
+            raise UsageError(
+                f"--tensor-parallel {size}: an engine's GPUs must be of one node, and {most} are free on the "
+                "best"
+            )
+        nodes = [dataclasses.replace(node, free_gpus=node.free_gpus // size) for node in nodes]
+        shares = share_out(names, nodes, replicas=options.num_replicas, threads=options.threads)
+        if any(share.num_gpus < 1 for share in shares):
+            raise UsageError(f"--tensor-parallel {size}: {len(shares)} engines need {size} GPUs each")
+        return [dataclasses.replace(share, num_gpus=share.num_gpus * size) for share in shares]
+    return share_out(names, nodes, replicas=options.num_replicas, threads=options.threads)
+
+
+async def _resolve(spec: ModelSpec, steps: Steps) -> None:
+    """Builds a local model here, where its progress shows; engines resolve it again on their own node."""
+    with steps.step("model", spec.name) as step:
+        try:
+            await asyncio.to_thread(resolve_model, spec.source, step.progress)
+        except ModelError as error:
+            raise UsageError(f"--model {spec.name}: {error}") from None
+
+
+async def _place(shares: Sequence[Share], options: Options, steps: Steps) -> Any:
+    """Reserves one bundle per engine. A bundle is always of one node, which is what STRICT_PACK would say of
+    an engine's several GPUs; PACK or SPREAD is between engines."""
+    from ray.util import placement_group
+
+    bundles = [_resources(share) for share in shares]
+    strategy = options.vllm.placement.upper()
+    detail = f"{len(bundles)} × {_words(bundles[0])}, {strategy}"
+    with steps.step("placement", detail), as_start_failure("placement"):
+        group = await asyncio.to_thread(placement_group, bundles, strategy=strategy)
+        async with within(PLACEMENT_LIMIT_S, f"no node has {_words(bundles[0])} free"):
+            await group.ready()
+    return group
+
+
+def _resources(share: Share) -> dict[str, float]:
+    amounts = {"CPU": share.num_cpus, "GPU": share.num_gpus}
+    return {name: amount for name, amount in amounts.items() if amount}
+
+
+def _words(bundle: dict[str, float]) -> str:
+    return " and ".join(f"{amount:g} {name}" for name, amount in bundle.items())
+
+
+def _actor_options(share: Share, group: Any, bundle: int) -> dict[str, Any]:
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    return {
+        "num_cpus": share.num_cpus,
+        "num_gpus": share.num_gpus,
+        "max_restarts": 0,  # we replace it ourselves, and know when
+        "scheduling_strategy": PlacementGroupSchedulingStrategy(
+            group, placement_group_bundle_index=bundle, placement_group_capture_child_tasks=True
+        ),
+    }
+
+
+def _plan(number: int, share: Share, shares: Sequence[Share], rvc: Rvc) -> Plan:
+    options = rvc.options
+    replicas = sum(other.model == share.model for other in shares)
+    queue = None if options.max_queue is None else math.ceil(options.max_queue / replicas)
+    assert rvc.cluster is not None
+    return Plan(
+        engine=f"vllm-{number}",
+        model=share.model,
+        source=next(spec.source for spec in options.models if spec.name == share.model),
+        gpu_share=share.num_gpus,
+        threads=share.threads,
+        queue=queue,
+        loopback=rvc.cluster.ours,
+        token=rvc.token,
+        # Neither its socket nor the clients' key concerns an engine.
+        options=dataclasses.replace(options, listener=None, api_key=None),  # type: ignore[arg-type]
+        environ=carried_environment(),
+    )
+
+
+async def _all(starts: Any) -> None:
+    """Runs coroutines side by side; when one fails the others are cancelled before its error is raised."""
+    tasks = [asyncio.ensure_future(start) for start in starts]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

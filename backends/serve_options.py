@@ -1,0 +1,67 @@
+"""Ray Serve's settings: flags -> :class:`ServeOptions`. Stdlib only."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+from backends.errors import UsageError
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What was asked of Serve. ``autoscale`` is (least, most) replicas per model, None for a fixed number;
+    ``max_ongoing`` is how many requests a replica is given at once, None for what its engine computes at
+    once; ``batch`` how many requests `@serve.batch` puts into one call of `generate`, None for no batching,
+    ``batch_wait_s`` how long the first of a batch waits for others."""
+
+    autoscale: tuple[int, int] | None = None
+    max_ongoing: int | None = None
+    batch: int | None = None
+    batch_wait_s: float = 0.01
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags, in a group of their own. None of them has a default, so that giving one shows."""
+    add = parser.add_argument_group("Ray Serve (topology rsc)").add_argument
+    add("--autoscale", metavar="MIN:MAX", help="replicas per model, as the load asks for")
+    add(
+        "--max-ongoing",
+        type=int,
+        metavar="N",
+        help="requests in a replica at once (default: what it computes)",
+    )
+    add("--serve-batch", type=int, metavar="N", help="put up to N requests into one batch (@serve.batch)")
+    add("--serve-batch-wait", type=float, metavar="S", help="seconds that a batch waits to fill up")
+
+
+def from_args(args: argparse.Namespace) -> ServeOptions:
+    """Raises UsageError."""
+    given = {
+        "autoscale": None if args.autoscale is None else _range(args.autoscale),
+        "max_ongoing": args.max_ongoing,
+        "batch": args.serve_batch,
+        "batch_wait_s": args.serve_batch_wait,
+    }
+    options = ServeOptions(**{name: value for name, value in given.items() if value is not None})
+    for flag, value in (("--max-ongoing", options.max_ongoing), ("--serve-batch", options.batch)):
+        if value is not None and value < 1:
+            raise UsageError(f"{flag} {value}: must be at least 1")
+    if options.batch_wait_s < 0:
+        raise UsageError(f"--serve-batch-wait {options.batch_wait_s:g}: must not be negative")
+    return options
+
+
+def refuse_flags(args: argparse.Namespace, topology: str) -> None:
+    """Raises UsageError when a flag of Serve is given to a topology without it."""
+    for name in ("autoscale", "max_ongoing", "serve_batch", "serve_batch_wait"):
+        if getattr(args, name) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag} is for Ray Serve: topology {topology} does not use it (rsc does)")
+
+
+def _range(text: str) -> tuple[int, int]:
+    least, colon, most = text.partition(":")
+    if not (colon and least.isdecimal() and most.isdecimal() and 1 <= int(least) <= int(most)):
+        raise UsageError(f"--autoscale {text!r}: write MIN:MAX, for example 1:4")
+    return int(least), int(most)

@@ -1,0 +1,191 @@
+"""The command line: thin. Options become a SessionRequest; the work is done elsewhere.
+
+A command that is long or one of a family has a file beside this one (``cli_run.py``, ``cli_lifecycle.py``,
+``cli_groups.py``); what they share is in ``cli_options.py``.
+Imports stay inside the commands, so that ``--help`` and a wrong option answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import rvtop
+from rvtop.cli_groups import index_app, scenario_app
+from rvtop.cli_lifecycle import down, logs, ps, up
+from rvtop.cli_options import (
+    KeyFile,
+    MaxRate,
+    MetricsUrls,
+    Models,
+    Out,
+    Ui,
+    Yes,
+    check_topology,
+    check_ui,
+    fail,
+    go,
+    load_key,
+    metrics_urls,
+    positive,
+    probe_target,
+    say,
+    terminal,
+)
+from rvtop.cli_run import run
+from rvtop.cli_transport import (
+    Body,
+    Ca,
+    Cert,
+    HeaderFile,
+    Headers,
+    Insecure,
+    Key,
+    KeyHeader,
+    UnixSocket,
+    body_from,
+    transport_from,
+)
+from rvtop.errors import UserError
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="htop for LLM serving on Ray and vLLM: live load, live figures.",
+)
+app.add_typer(scenario_app, name="scenario")
+app.add_typer(index_app, name="index")
+
+#: What Typer raises for a wrong option. It carries a click of its own, so it is reached through Typer.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Without a command: the dashboard, to start a topology or attach to a server."""
+    if version:
+        typer.echo(f"rvtop {rvtop.__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        if not terminal():
+            raise UserError(
+                "the dashboard needs a terminal; without one use: rvtop run, rvtop attach, rvtop demo"
+            )
+        from rvtop.dashboard import pick
+
+        raise typer.Exit(pick(yes=yes))
+
+
+@app.command()
+def demo(
+    out: Out = None,
+    ui: Ui = "dashboard",
+    topology: Annotated[str, typer.Option(help="Topology to show.")] = "baseline",
+) -> None:
+    """Runs with no set-up: small local model, sample corpus, RAG questions, real load."""
+    from rvtop.session_request import shipped_request, topology_options
+
+    check_ui(ui)
+    check_topology(topology)
+    dashboard = ui == "dashboard" and terminal()
+    request = shipped_request(
+        "demo", out, backend=topology_options(topology, models=(), port=0, arguments=()), live=dashboard
+    )
+    raise typer.Exit(go(request, ui, yes=True))
+
+
+@app.command()
+def attach(
+    url: Annotated[str, typer.Argument(help="Any OpenAI-compatible server, as http://host:8000.")],
+    model: Models = None,
+    metrics_url: MetricsUrls = None,
+    max_rate: MaxRate = None,
+    yes: Yes = False,
+    out: Out = None,
+    ui: Ui = "dashboard",
+    api_key_file: KeyFile = None,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    insecure: Insecure = False,
+    unix_socket: UnixSocket = None,
+    header: Headers = None,
+    header_file: HeaderFile = None,
+    api_key_header: KeyHeader = "Authorization",
+    body: Body = None,
+) -> None:
+    """Watches a server that is up; the rate starts at 0 and is yours to turn."""
+    from rvtop.session_request import attach_request
+
+    check_ui(ui)
+    positive("--max-rate", max_rate)
+    load_key(api_key_file)
+    transport = transport_from(
+        url,
+        ca=ca,
+        cert=cert,
+        key=key,
+        insecure=insecure,
+        unix_socket=unix_socket,
+        headers=header,
+        header_file=header_file,
+        key_header=api_key_header,
+    )
+    pages, fields = metrics_urls(metrics_url), body_from(body)
+    info_url = probe_target(url, tuple(model or ()), transport)
+    request = attach_request(info_url, tuple(model or ()), pages, max_rate, out, transport, fields)
+    raise typer.Exit(go(request, ui, yes=yes))
+
+
+app.command()(run)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+    """Sums a run folder up again, also one of a run that was killed, and prints its figures."""
+    from rvtop.plain import result_lines, say
+    from rvtop.results import summary
+
+    result = summary.write(folder)
+    for line in result_lines(result, str(folder)):
+        say(line)
+
+
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(up)
+for _command in (ps, logs, down):
+    app.command()(_command)
+
+
+@app.command()
+def doctor(
+    deep: Annotated[bool, typer.Option("--deep", help="Also connect to the Ray cluster.")] = False,
+) -> None:
+    """Checks this machine: versions, GPUs, ports, paths, limits, Ray. Exit code 1 if a check fails."""
+    from rvtop.doctor import examine
+
+    raise typer.Exit(examine(deep=deep, out=say))
+
+
+def main() -> None:
+    """Entry point: every refusal is one line and an exit code of DESIGN §4.2."""
+    try:
+        code = app(standalone_mode=False)
+    except UserError as error:
+        code = fail(str(error), error.exit_code)
+    except _UsageError as error:
+        code = fail(f"{error.format_message()} (rvtop --help lists what there is)", 2)  # type: ignore[attr-defined]
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

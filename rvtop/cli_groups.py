@@ -1,0 +1,56 @@
+"""``rvtop scenario …`` and ``rvtop index …``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from rvtop.cli_options import scenario_named
+
+scenario_app = typer.Typer(help="Check or explain a scenario file.", rich_markup_mode=None)
+index_app = typer.Typer(help="Build, search or import a document index for RAG.", rich_markup_mode=None)
+
+
+@scenario_app.command("check")
+def scenario_check(file: Annotated[str, typer.Argument(help="Scenario file or shipped name.")]) -> None:
+    """Says whether a scenario is sound; if not, file, line and key."""
+    found = scenario_named(file)
+    typer.echo(f"{file}: ok ({found.name}, {len(found.phases)} phases)")
+
+
+@scenario_app.command("explain")
+def scenario_explain(file: Annotated[str, typer.Argument(help="Scenario file or shipped name.")]) -> None:
+    """Tells in plain words what a scenario will do."""
+    from rvtop.scenario.explain import explain
+
+    typer.echo(explain(scenario_named(file)))
+
+
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+def _rag(name: str, context: typer.Context) -> None:
+    import subprocess
+
+    command = [sys.executable, "-P", "-m", "backends.rag", name, *context.args]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+@index_app.command("build", context_settings=_PASS_ON)
+def index_build(context: typer.Context) -> None:
+    """Builds an index: rvtop index build SOURCE… --out DIR."""
+    _rag("build", context)
+
+
+@index_app.command("search", context_settings=_PASS_ON)
+def index_search(context: typer.Context) -> None:
+    """Searches an index: rvtop index search DIR QUERY."""
+    _rag("search", context)
+
+
+@index_app.command("import", context_settings=_PASS_ON)
+def index_import(context: typer.Context) -> None:
+    """Converts a LangChain folder (index.faiss + index.pkl): rvtop index import DIR --out DIR2."""
+    _rag("import", context)

@@ -1,0 +1,67 @@
+"""``rvtop up``, ``ps``, ``logs`` and ``down``: topologies that stay up."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from rvtop.cli_options import EngineArgs, RayAddress, backend_arguments, say
+
+
+def up(
+    context: typer.Context,
+    topology: Annotated[str, typer.Argument(help="Topology to start: baseline, rac, rsc, rvc.")],
+    name: Annotated[str | None, typer.Option(help="Name of the deployment; default the topology's.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 0,
+    model: Annotated[list[str] | None, typer.Option(help="name=path; repeat for several.")] = None,
+    ray_address: RayAddress = None,
+    engine_arg: EngineArgs = None,
+) -> None:
+    """Starts a topology that stays up; further options go to python -P -m backends as they are."""
+    from rvtop.lifecycle.up import up as bring_up
+
+    bring_up(
+        topology,
+        name=name,
+        host=host,
+        port=port,
+        models=tuple(model or ()),
+        arguments=(*backend_arguments(ray_address, engine_arg), *context.args),
+        out=say,
+    )
+
+
+def ps() -> None:
+    """Lists what is up."""
+    from rvtop.lifecycle.ps import table
+    from rvtop.lifecycle.state import deployments
+
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    for line in table(deployments(), colour=colour):
+        typer.echo(line)
+
+
+def logs(
+    name: Annotated[str | None, typer.Argument(help="Which one; not needed when there is only one.")] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as the log grows.")] = False,
+    lines: Annotated[int, typer.Option("-n", "--lines", help="Lines from its end.")] = 50,
+) -> None:
+    """Prints the log of a deployment."""
+    from rvtop.lifecycle.logs import logs as print_log
+
+    print_log(name, lines=lines, follow=follow, out=say)
+
+
+def down(
+    name: Annotated[str | None, typer.Argument(help="Which one; not needed when there is only one.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait before it is ended by force.")] = 45.0,
+) -> None:
+    """Takes a deployment down, with all it started."""
+    from rvtop.lifecycle.down import down as take_down
+
+    take_down(name, everything=everything, timeout_s=timeout, out=say)

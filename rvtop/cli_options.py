@@ -1,0 +1,137 @@
+"""What the commands share: option types, checks, and how a request becomes a session with an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rvtop.errors import UserError
+
+if TYPE_CHECKING:
+    from rvtop.load.transport import Transport
+    from rvtop.scenario.schema import Scenario
+    from rvtop.session_request import SessionRequest
+
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", help="Model to send to (repeat for several); with --topology: name=path."),
+]
+MetricsUrls = Annotated[
+    list[str] | None, typer.Option("--metrics-url", help="Prometheus page of the server, if not /metrics.")
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/NAME-TIME.")]
+MaxRate = Annotated[
+    float | None, typer.Option("--max-rate", help="Never send more requests a second than this.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Don't ask before the first load on a server not ours.")]
+Ui = Annotated[str, typer.Option("--ui", help="dashboard, plain or none.")]
+RayAddress = Annotated[str | None, typer.Option("--ray-address", help="Ray cluster: auto or HOST:PORT.")]
+EngineArgs = Annotated[
+    list[str] | None, typer.Option("--engine-arg", help="vLLM engine argument k=v; repeat.")
+]
+KeyFile = Annotated[
+    Path | None, typer.Option("--api-key-file", help="File with the target's API key (or set RVTOP_API_KEY).")
+]
+
+
+def backend_arguments(ray_address: str | None, engine_args: list[str] | None) -> list[str]:
+    """The options of ``python -m backends`` that have one of their own here."""
+    ray = ["--ray-address", ray_address] if ray_address is not None else []
+    return ray + [part for text in engine_args or () for part in ("--engine-arg", text)]
+
+
+def say(text: str) -> None:
+    """One line, at once. (``rvtop.plain`` has the same, but takes half a second to import.)"""
+    print(text, flush=True)
+
+
+def terminal() -> bool:
+    """Whether a dashboard can be drawn."""
+    # Textual draws on stderr, so that one counts too.
+    return sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()
+
+
+def scenario_named(name: str) -> Scenario:
+    """A scenario by file or shipped name. Raises ScenarioError."""
+    from rvtop.session_request import find
+
+    return find(name)
+
+
+def check_ui(ui: str) -> None:
+    """Raises UserError for what ``--ui`` does not know."""
+    if ui not in ("dashboard", "plain", "none"):
+        raise UserError(f"--ui {ui}: must be dashboard, plain or none")
+
+
+def check_topology(name: str) -> None:
+    """Raises UserError for a topology that there is none of."""
+    from rvtop.session_request import TOPOLOGIES
+
+    if name not in TOPOLOGIES:
+        raise UserError(f"--topology {name}: unknown; known are: {', '.join(TOPOLOGIES)}")
+
+
+def positive(name: str, value: float | None) -> None:
+    """Raises UserError for an option's value that is not a finite number above 0."""
+    if value is not None and not 0 < value < float("inf"):
+        raise UserError(f"{name} {value:g}: must be a number greater than 0")
+
+
+def load_key(file: Path | None) -> None:
+    """A key from a file goes where a key from the environment is: into our own environment."""
+    if file is None:
+        return
+    from rvtop.target import KEY_ENV
+
+    try:
+        os.environ[KEY_ENV] = file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--api-key-file {file}: can't be read: {error}") from error
+
+
+def metrics_urls(given: list[str] | None) -> tuple[str, ...]:
+    """The pages of ``--metrics-url``. Raises UserError where one holds a password: they are written down."""
+    from rvtop.target import shown
+
+    for url in given or ():
+        if shown(url) != url:
+            raise UserError(f"--metrics-url {shown(url)}: leave out the user name and password before the @")
+    return tuple(given or ())
+
+
+def probe_target(url: str, models: tuple[str, ...], transport: Transport | None = None) -> str:
+    """Finds out before anything opens whether the target will do; returns its base URL."""
+    import asyncio
+
+    from rvtop.target import choose_models, probe
+
+    info = asyncio.run(probe(url, transport))
+    choose_models(info, models)
+    return info.url
+
+
+def go(request: SessionRequest, ui: str, *, yes: bool) -> int:
+    """Runs a session under the chosen reader and returns its exit code."""
+    from rvtop.plain import result_lines, run_plain, say
+
+    if ui == "dashboard" and terminal():
+        from rvtop.dashboard import show
+
+        outcome = show(request, yes=yes)
+    else:
+        outcome = run_plain(request, quiet=ui == "none")
+    if outcome.summary is not None and ui != "none":
+        for line in result_lines(outcome.summary, str(request.out)):
+            say(line)
+    return fail(outcome.message, outcome.exit_code) if outcome.message else outcome.exit_code
+
+
+def fail(message: str, code: int) -> int:
+    """One line on stderr; returns ``code``."""
+    print(f"rvtop: {message}", file=sys.stderr, flush=True)
+    return code

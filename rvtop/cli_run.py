@@ -1,0 +1,183 @@
+"""``rvtop run``: a scenario, or a steady rate, on a server that is up or a topology that it starts."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rvtop.cli_options import (
+    EngineArgs,
+    KeyFile,
+    MaxRate,
+    MetricsUrls,
+    Models,
+    Out,
+    RayAddress,
+    Ui,
+    Yes,
+    backend_arguments,
+    check_topology,
+    check_ui,
+    go,
+    load_key,
+    metrics_urls,
+    positive,
+    probe_target,
+)
+from rvtop.cli_transport import (
+    Body,
+    Ca,
+    Cert,
+    HeaderFile,
+    Headers,
+    Insecure,
+    Key,
+    KeyHeader,
+    UnixSocket,
+    body_from,
+    transport_from,
+)
+from rvtop.errors import UserError
+
+if TYPE_CHECKING:
+    from rvtop.scenario.search import SearchOptions
+
+
+def run(
+    scenario: Annotated[
+        str | None, typer.Argument(help="Scenario file, or the name of a shipped one.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="URL of a server that is up.")] = None,
+    topology: Annotated[str | None, typer.Option(help="Topology to start: baseline, rac, rsc, rvc.")] = None,
+    model: Models = None,
+    port: Annotated[int, typer.Option(help="Port for the started topology; 0 picks a free one.")] = 0,
+    ray_address: RayAddress = None,
+    engine_arg: EngineArgs = None,
+    backend_options: Annotated[
+        str, typer.Option(help="Further options of python -m backends, as one text.")
+    ] = "",
+    rate: Annotated[float | None, typer.Option(help="Requests per second, instead of a scenario.")] = None,
+    duration: Annotated[str, typer.Option(help="How long, with --rate: 30s, 2m.")] = "30s",
+    prompt_tokens: Annotated[int | None, typer.Option(help="Synthetic prompts of this length.")] = None,
+    output_tokens: Annotated[int, typer.Option(help="Tokens to generate for each request.")] = 128,
+    arrivals: Annotated[str, typer.Option(help="constant, poisson or gamma.")] = "poisson",
+    burstiness: Annotated[float | None, typer.Option(help="Shape of gamma arrivals; 1 is Poisson.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of arrivals and synthetic prompts.")] = None,
+    connect_timeout: Annotated[float, typer.Option(help="Seconds until a connection must stand.")] = 5.0,
+    ttft_timeout: Annotated[
+        float | None, typer.Option(help="Seconds until the first token; default none.")
+    ] = None,
+    stall_timeout: Annotated[float, typer.Option(help="Seconds without a byte in a stream.")] = 60.0,
+    workers: Annotated[str, typer.Option(help="Load workers: a number, auto, or ray:N.")] = "1",
+    find_max: Annotated[
+        bool, typer.Option("--find-max", help="Search the highest rate that holds --slo.")
+    ] = False,
+    slo: Annotated[str | None, typer.Option(help="For --find-max: ttft_p99=200,tpot_mean=50 (ms).")] = None,
+    step: Annotated[
+        str, typer.Option(help="For --find-max: a step's least length; about 100 requests make it longer.")
+    ] = "10s",
+    hold: Annotated[str, typer.Option(help="For --find-max: least length of the confirmation.")] = "30s",
+    metrics_url: MetricsUrls = None,
+    max_rate: MaxRate = None,
+    out: Out = None,
+    ui: Ui = "plain",
+    api_key_file: KeyFile = None,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    insecure: Insecure = False,
+    unix_socket: UnixSocket = None,
+    header: Headers = None,
+    header_file: HeaderFile = None,
+    api_key_header: KeyHeader = "Authorization",
+    body: Body = None,
+    yes: Yes = False,
+) -> None:
+    """Replays a scenario, or a steady rate, and leaves a run folder."""
+    from rvtop.load.timeouts import Timeouts
+    from rvtop.load.workers import parse_workers
+    from rvtop.session_request import run_request, topology_options
+
+    check_ui(ui)
+    if (target is None) == (topology is None):
+        raise UserError("give either --target URL or --topology NAME")
+    if topology is not None:
+        check_topology(topology)
+    for name, value in (
+        ("--max-rate", max_rate),
+        ("--connect-timeout", connect_timeout),
+        ("--ttft-timeout", ttft_timeout),
+        ("--stall-timeout", stall_timeout),
+    ):
+        positive(name, value)
+    load_key(api_key_file)
+    models = tuple(model or ())
+    arguments = (*backend_arguments(ray_address, engine_arg), *shlex.split(backend_options))
+    if target is not None and (engine_arg or backend_options):
+        raise UserError("--engine-arg and --backend-options go with --topology")
+    if target is not None and ray_address is not None and not workers.startswith("ray:"):
+        raise UserError("--ray-address goes with --topology or --workers ray:N")
+    if find_max != (slo is not None):
+        raise UserError("--find-max and --slo go together: --find-max --slo ttft_p99=200,tpot_mean=50")
+    transport = transport_from(
+        target,
+        ca=ca,
+        cert=cert,
+        key=key,
+        insecure=insecure,
+        unix_socket=unix_socket,
+        headers=header,
+        header_file=header_file,
+        key_header=api_key_header,
+    )
+    request = run_request(
+        scenario,
+        out,
+        rate=rate,
+        duration=duration,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        arrivals=arrivals,
+        burstiness=burstiness,
+        seed=seed,
+        url=target,
+        backend=topology_options(topology, models=models, port=port, arguments=arguments)
+        if topology
+        else None,
+        models=models if target else (),
+        workers=parse_workers(workers),
+        ray_address=ray_address,
+        search=search_from(slo, rate, max_rate, step, hold) if find_max else None,
+        timeouts=Timeouts(connect_timeout, ttft_timeout, stall_timeout),
+        metrics_urls=metrics_urls(metrics_url),
+        max_rate=max_rate,
+        transport=transport,
+        body=body_from(body),
+    )
+    if target is not None:
+        models = request.models or (request.scenario.models if request.scenario else ())
+        probe_target(target, models, transport)
+    raise typer.Exit(go(request, ui, yes=yes))
+
+
+def search_from(
+    slo: str | None, rate: float | None, max_rate: float | None, step: str, hold: str
+) -> SearchOptions:
+    """The options of ``--find-max``. Raises UserError."""
+    import math
+
+    from rvtop.scenario.search import SearchOptions, parse_slo
+    from rvtop.scenario.units import parse_duration
+
+    lengths = []
+    for name, text in (("--step", step), ("--hold", hold)):
+        try:
+            lengths.append(parse_duration(text))
+        except ValueError as error:
+            raise UserError(f"{name} {text}: {error}") from error
+        positive(name, lengths[-1])
+    positive("--rate", rate)
+    limit = math.inf if max_rate is None else max_rate
+    return SearchOptions(parse_slo(slo or ""), min(rate or 1.0, limit), limit, *lengths)

@@ -1,0 +1,212 @@
+"""Options that say how a target is reached and what every request carries, and what they are read into."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rvtop.errors import UserError
+
+if TYPE_CHECKING:
+    from rvtop.load.transport import Transport
+
+Ca = Annotated[Path | None, typer.Option("--ca", help="PEM file of the authority to trust (https).")]
+Cert = Annotated[Path | None, typer.Option("--cert", help="PEM file of our own certificate (mTLS).")]
+Key = Annotated[Path | None, typer.Option("--key", help="PEM file of that certificate's key.")]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Don't check the target's certificate.")]
+UnixSocket = Annotated[Path | None, typer.Option("--unix-socket", help="Connect to this socket instead.")]
+Headers = Annotated[list[str] | None, typer.Option("--header", help="Further header 'Name: value'; repeat.")]
+HeaderFile = Annotated[
+    Path | None, typer.Option("--header-file", help="File of such lines, for secret ones; never stored.")
+]
+KeyHeader = Annotated[
+    str, typer.Option("--api-key-header", help="Header of the API key, as api-key; default a bearer token.")
+]
+Body = Annotated[
+    list[str] | None,
+    typer.Option("--body", help="Field k=v of every request; v: JSON or text, null: leave it out."),
+]
+
+_SECRET = {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"}
+_SECRET_ENDS = ("-key", "-token", "-secret", "-password")
+#: What a request of ours says itself, and what would change how its answer must be read.
+_OURS = {
+    "accept",
+    "accept-encoding",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-request-id",
+}
+_TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
+_OUR_FIELDS = {
+    "stream": "rvtop measures streams",
+    "model": "use --model",
+    "messages": "use a scenario's workload",
+    "prompt": "use a scenario's workload",
+}
+
+
+def transport_from(
+    url: str | None,
+    *,
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    insecure: bool,
+    unix_socket: Path | None,
+    headers: Sequence[str] | None,
+    header_file: Path | None,
+    key_header: str,
+) -> Transport:
+    """The way to the target at ``url`` (None: a topology of ours, for which only the defaults will do).
+
+    Reads the files of TLS too, so that a bad one is told before anything starts. Raises UserError; no
+    message holds a header's value.
+    """
+    from rvtop.load.transport import AUTHORIZATION, Transport
+    from rvtop.target import KEY_ENV
+
+    tls = {"--ca": ca, "--cert": cert, "--key": key, "--insecure": insecure}
+    given = [name for name, value in tls.items() if value]
+    way = Transport(
+        headers=_headers(headers or (), header_file),
+        key_header=key_header or AUTHORIZATION,
+        ca_file=_text(ca),
+        cert_file=_text(cert),
+        key_file=_text(key),
+        insecure=insecure,
+        unix_socket=_text(unix_socket),
+    )
+    if url is None:
+        if way != Transport():
+            raise UserError(f"{_first_option(way, given)} goes with --target: a topology of ours needs none")
+        return way
+    _check_name("--api-key-header", way.key_header)
+    if way.key_header.lower() in _OURS | {"host"}:
+        raise UserError(f"--api-key-header {way.key_header}: rvtop sets that one itself")
+    if os.environ.get(KEY_ENV) and way.key_header.lower() in {name.lower() for name in way.headers}:
+        raise UserError(
+            f"{way.key_header} comes from {KEY_ENV} and from a header option: take one of them away"
+        )
+    if given and not url.lower().startswith("https://"):
+        raise UserError(f"{given[0]}: {_without_secret(url)} is not https://, so there is no TLS to set up")
+    if key is not None and cert is None:
+        raise UserError(f"--key {key}: goes with --cert FILE")
+    if insecure and ca is not None:
+        raise UserError("--insecure trusts everybody, --ca only one authority: give one of them")
+    if given:
+        way.ssl_context()
+    return way
+
+
+def body_from(fields: Iterable[str] | None) -> dict[str, Any]:
+    """Request fields of ``k=v`` texts; a value that is JSON is one, any other is text. Raises UserError."""
+    import orjson
+
+    found: dict[str, Any] = {}
+    for field in fields or ():
+        name, equals, text = field.partition("=")
+        if not equals or not name.strip():
+            raise UserError(f"--body {field}: must look like name=value")
+        name = name.strip()
+        if name in _OUR_FIELDS:
+            raise UserError(f"--body {name}: can't be set, {_OUR_FIELDS[name]}")
+        if name in found:
+            raise UserError(f"--body {name}: is given twice")
+        try:
+            field.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise UserError(f"--body {name!a}: is not UTF-8") from error
+        try:
+            found[name] = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            found[name] = text
+    return found
+
+
+# -- headers -----------------------------------------------------------------------------------
+
+
+def _headers(given: Iterable[str], file: Path | None) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for line in given:
+        name, value = _header(line, "--header")
+        if name.lower() in _SECRET or name.lower().endswith(_SECRET_ENDS):
+            raise UserError(
+                f"--header {name}: a secret on the command line shows in process lists; "
+                "set RVTOP_API_KEY (with --api-key-header NAME), or use --header-file FILE"
+            )
+        _put(found, name, value, f"--header {name}")
+    if file is not None:
+        try:
+            text = file.read_bytes().decode("utf-8")  # as it is: a lone CR is no line end
+        except UnicodeDecodeError as error:
+            raise UserError(f"--header-file {file}: can't be read: it is not UTF-8") from error
+        except OSError as error:
+            raise UserError(f"--header-file {file}: can't be read: {error.strerror}") from error
+        for number, line in enumerate(text.split("\n"), 1):
+            line = line.removesuffix("\r")
+            if line.strip() and not line.startswith("#"):
+                where = f"--header-file {file}:{number}"
+                name, value = _header(line, where)
+                _put(found, name, value, f"{where}: {name}")
+    return found
+
+
+def _header(line: str, where: str) -> tuple[str, str]:
+    """Name and value of ``Name: value``. The message never shows the line: it may be a secret."""
+    name, colon, value = line.partition(":")
+    if not colon:
+        raise UserError(f"{where}: must look like 'Name: value'")
+    _check_name(where, name)
+    value = value.strip(" \t")
+    if any((ord(c) < 32 and c != "\t") or 127 <= ord(c) < 160 or ord(c) > 255 for c in value):
+        raise UserError(
+            f"{where}: the value of {name} holds a character that no HTTP header can carry "
+            "(a line break, a control character, or one beyond Latin-1)"
+        )
+    if name.lower() in _OURS:
+        raise UserError(f"{where}: {name} can't be set, rvtop sets it itself")
+    return name, value
+
+
+def _check_name(where: str, name: str) -> None:
+    if not name or not set(name.lower()) <= _TOKEN:
+        raise UserError(f"{where}: a header's name is letters, digits and dashes, without a space")
+
+
+def _put(found: dict[str, str], name: str, value: str, where: str) -> None:
+    if name.lower() in {known.lower() for known in found}:
+        raise UserError(f"{where}: is given twice")
+    found[name] = value
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _first_option(way: Transport, tls: Sequence[str]) -> str:
+    """One of the options that were given."""
+    if tls:
+        return tls[0]
+    if way.unix_socket:
+        return "--unix-socket"
+    return "--header" if way.headers else "--api-key-header"
+
+
+def _without_secret(url: str) -> str:
+    from rvtop.target import shown
+
+    return shown(url)

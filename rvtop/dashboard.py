@@ -1,0 +1,49 @@
+"""Joins the screen to sessions: opens one for a request, or lets the picker choose."""
+
+from __future__ import annotations
+
+import asyncio
+
+from rvtop.remote import RemoteSession
+from rvtop.session_request import TOPOLOGIES, Outcome, SessionRequest, attach_request, start_request
+from rvtop.target import TargetError, choose_models, probe
+from rvtop.ui.app import run_app_async
+from rvtop.ui.handle import Choice, ConnectFailed, Offer, SessionHandle
+
+
+def show(request: SessionRequest, *, yes: bool) -> Outcome:
+    """The dashboard on one session; returns how the session ended."""
+
+    async def main() -> Outcome:
+        session = await RemoteSession().start(request)
+        code = await run_app_async(session, yes=yes)
+        return _outcome(session, code)
+
+    return asyncio.run(main())
+
+
+def pick(*, yes: bool) -> int:
+    """The picker, then the dashboard on what was chosen; returns the exit code."""
+    offers = [Offer(name, about) for name, about in TOPOLOGIES.items()]
+    return asyncio.run(run_app_async(connect=_connect, offers=offers, yes=yes))
+
+
+async def _connect(choice: Choice) -> SessionHandle:
+    if choice.topology is not None:
+        return await RemoteSession().start(start_request(choice.topology))
+    assert choice.url is not None
+    try:
+        info = await probe(choice.url)
+        models = choose_models(info, ())
+    except TargetError as error:
+        raise ConnectFailed(str(error)) from error
+    return await RemoteSession().start(attach_request(info.url, models, (), None, None))
+
+
+def _outcome(session: RemoteSession, code: int) -> Outcome:
+    """The session's own outcome; without one (it was left in a hurry) the screen's exit code."""
+    if session.outcome is None:
+        return Outcome(code)
+    if session.outcome.exit_code == 0 and code:
+        return Outcome(code, session.outcome.message, session.outcome.summary)
+    return session.outcome

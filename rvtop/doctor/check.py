@@ -1,0 +1,35 @@
+"""What a check found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line. ``mend``: what to do about it, when it is not ok."""
+
+    name: str
+    level: Level
+    text: str
+    mend: str = ""
+
+
+def ok(name: str, text: str) -> Check:
+    return Check(name, "ok", text)
+
+
+def warn(name: str, text: str, mend: str) -> Check:
+    return Check(name, "warn", text, mend)
+
+
+def fail(name: str, text: str, mend: str) -> Check:
+    return Check(name, "fail", text, mend)
+
+
+def gib(size: float) -> str:
+    """``23.4 GiB``, or MiB below one."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"

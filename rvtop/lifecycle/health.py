@@ -1,0 +1,44 @@
+"""Whether a deployment can answer: ``GET /health``, which needs no key."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+_TIMEOUT_S = 5.0
+_BODY_LIMIT = 1 << 16
+
+
+class Health(NamedTuple):
+    """``message``: one line when it is not ok."""
+
+    ok: bool
+    message: str = ""
+
+
+def health(url: str) -> Health:
+    """Asks once; blocks for at most some seconds. Never raises for a server that is not well."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", "/health")
+        answer = connection.getresponse()
+        body = answer.read(_BODY_LIMIT)
+    except TimeoutError:
+        return Health(False, f"/health: no answer within {_TIMEOUT_S:g} s")
+    except (OSError, http.client.HTTPException) as error:
+        return Health(False, f"/health: {error or type(error).__name__}")
+    finally:
+        connection.close()
+    if answer.status == 200:
+        return Health(True)
+    return Health(False, f"/health: HTTP {answer.status}{_reason(body)}")
+
+
+def _reason(body: bytes) -> str:
+    try:
+        return f": {' '.join(str(json.loads(body)['error']['message']).split())}"
+    except (ValueError, KeyError, TypeError):
+        return ""

@@ -1,0 +1,130 @@
+"""``rvtop up``: starts a supervisor, tells its steps, and leaves it alone once the deployment is ready."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rvtop.errors import UserError
+from rvtop.lifecycle import state
+from rvtop.lifecycle.logs import last_lines
+from rvtop.lifecycle.supervisor import Spec
+from rvtop.stats.snapshot import Step
+from rvtop.steps import step_line
+
+_STOP_LIMIT_S = 45.0
+_WORDS = 15
+
+Print = Callable[[str], None]
+
+
+class UpFailed(UserError):
+    """It did not come up, and nothing of it runs."""
+
+
+def up(
+    topology: str,
+    *,
+    name: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    models: tuple[str, ...] = (),
+    arguments: tuple[str, ...] = (),
+    out: Print = print,
+) -> None:
+    """Starts a deployment and returns when it is ready. Raises UserError (exit code 2 or 4) with nothing left
+    running; so does Ctrl-C, by KeyboardInterrupt."""
+    name = name or topology
+    _refuse_if_known(name)
+    folder = state.make_folder(name)
+    log = folder / state.LOG_FILE
+    with suppress(FileNotFoundError):
+        log.replace(log.with_name(f"{log.name}.1"))
+    spec = Spec(name, secrets.token_hex(8), topology, host, port, models, arguments)
+    began = time.monotonic()
+    with _supervisor(log) as process:
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(asdict(spec)).encode() + b"\n")
+        process.stdin.flush()
+        ready = _hear(process, log, out)
+        process.stdin.write(b"keep\n")
+        process.stdin.flush()
+    url, served = ready["url"], tuple(ready["models"])
+    out(f"{name} is up at {url} after {time.monotonic() - began:.1f} s (models: {', '.join(served)})")
+    chosen = f" --model {served[0]}" if len(served) > 1 else ""
+    out(f"  attach: rvtop attach {url}{chosen}    log: rvtop logs {name}    stop: rvtop down {name}")
+
+
+def _refuse_if_known(name: str) -> None:
+    known = state.entry(name)
+    if known is not None and known.running:
+        where = f"up at {known.url}" if known.url else known.state
+        raise UserError(f"{name} is {where} already; rvtop down {name} first, or give this one --name")
+
+
+def _hear(process: subprocess.Popen[bytes], log: Path, out: Print) -> dict[str, Any]:
+    """Tells the steps until it is ready. Raises UpFailed."""
+    assert process.stdout is not None
+    told: dict[str, str] = {}
+    for line in process.stdout:
+        event = json.loads(line)
+        if event.pop("event") == "step":
+            step = Step(**event)
+            if told.get(step.name) != step.state:
+                told[step.name] = step.state
+                out(step_line(step))
+        elif "url" in event:
+            return dict(event)
+        else:
+            process.wait()  # it says so last; then nothing runs any more
+            if event["code"] == 2:
+                raise UpFailed(event["message"], 2)
+            raise _failure(event["message"], log, out)
+    raise _failure("the supervisor ended without a word", log, out)
+
+
+def _failure(message: str, log: Path, out: Print) -> UpFailed:
+    for line in last_lines(log, _WORDS):
+        out(f"  | {line}")
+    return UpFailed(f"{message} (its log: {log})", 4)
+
+
+@contextmanager
+def _supervisor(log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A supervisor. Whatever ends the body early ends it too, and waits for that."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "rvtop.lifecycle.supervisor"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=descriptor,
+            start_new_session=True,
+        )
+    finally:
+        os.close(descriptor)
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield process
+    except BaseException:
+        try:
+            process.communicate(timeout=_STOP_LIMIT_S)  # closes its stdin: it takes everything down
+        except subprocess.TimeoutExpired:
+            process.kill()  # the lease does the rest
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,318 @@
+"""Reads one streamed completion from the bytes of its body. Pure: bytes and a time in, facts out.
+
+Three ways lead to the same facts. The careful one parses the events and their JSON. The quick one
+knows that nearly every piece of a body is one event that differs from the one before it in its text
+alone: two comparisons of its ends tell, when no quote stands between them. Where a read brought several
+events, needles are counted: when all of them carry text, no finish reason and nothing else of note,
+their number is all there is to learn. The first event with text always goes the careful way and settles
+how this stream spells its events. A quote or a line end inside a JSON string is escaped, so text can't
+forge either.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any, NamedTuple
+
+import orjson
+
+from rvtop.load.record import TEXT_LIMIT, Record
+from rvtop.load.sse import SseError, SseParser
+
+
+class _Needles(NamedTuple):
+    """How a server writes a chunk that carries text and nothing else."""
+
+    key: str  # of the text, in the choice or its delta
+    text: bytes  # stands once in each event with text
+    empty: bytes  # … unless the text is empty
+    going_on: bytes  # no finish reason yet
+    usage: bytes  # a chunk with figures of its own
+
+
+#: No count of tokens comes near this; a larger one is noise, and would not fit the tables.
+_MAX_COUNT = 1 << 40
+_MAX_TIMINGS = 32
+
+_SPELLINGS = tuple(
+    _Needles(
+        key,
+        f'"{key}":{gap}"'.encode(),
+        f'"{key}":{gap}""'.encode(),
+        f'"finish_reason":{gap}null'.encode(),
+        usage,
+    )
+    for key in ("content", "text", "reasoning_content", "reasoning")
+    for gap, usage in (("", b'"usage":{'), (" ", b'"usage": {'))
+)
+
+
+class Fresh:
+    """What all streams of a worker brought since it was last looked at, for the live view."""
+
+    __slots__ = ("gaps_ns", "ttft_ns")
+
+    def __init__(self) -> None:
+        self.ttft_ns = array("q")  # from the intended time
+        self.gaps_ns = array("q")
+
+
+class Completion:
+    """The reading of one response body into a Record. ``now_ns`` is the time of the read (perf_counter)."""
+
+    __slots__ = (
+        "_after",
+        "_before",
+        "_finish_ns",
+        "_least",
+        "_needles",
+        "_skip",
+        "_sse",
+        "_tail",
+        "done",
+        "events",
+        "fresh",
+        "record",
+        "size",
+    )
+
+    def __init__(self, record: Record, fresh: Fresh) -> None:
+        self.record = record
+        self.fresh = fresh
+        self.done = False  # [DONE] was seen
+        self.events = 0  # events that went the careful way
+        self.size = 0  # body bytes that went the careful way
+        self._finish_ns = 0
+        self._sse = SseParser()
+        self._needles: _Needles | None = None
+        self._before = b""  # a chunk's bytes before its text …
+        self._after = b""  # … and after it
+        self._skip = 0  # length of the one; 0: not known yet
+        self._tail = 0  # minus the length of the other
+        self._least = 0  # length of both
+
+    def feed(self, data: bytes, now_ns: int) -> None:
+        """Takes the next bytes of the body, split anywhere. Never raises; faults go to ``record.error``."""
+        skip = self._skip
+        if (
+            skip
+            and data.startswith(self._before)
+            and data.endswith(self._after)
+            and len(data) > self._least  # an empty text is no token
+            and data.find(b'"', skip, self._tail)
+            < 0  # the text and nothing else: no other key, no other event
+            and self._sse.idle
+        ):
+            record = self.record
+            gap = now_ns - record.last_ns
+            record.gaps.append(gap)
+            self.fresh.gaps_ns.append(gap)
+            record.chunks += 1
+            record.last_ns = now_ns
+            return
+        n = self._all_tokens(data)
+        if n and self._sse.idle:
+            self._tokens(n, now_ns)
+            return
+        self._feed_careful(data, now_ns)
+
+    def _all_tokens(self, data: bytes) -> int:
+        """How many events ``data`` is made of, if each is whole and carries text and nothing else; else 0."""
+        needles = self._needles
+        if needles is None or not data.startswith(b"data: {") or not data.endswith(b"}\n\n"):
+            return 0
+        n = data.count(b"data: {")
+        plain = (
+            n == data.count(b"}\n\n")
+            and n == data.count(needles.text)
+            and n == data.count(needles.going_on)
+            and needles.empty not in data
+            and needles.usage not in data
+        )
+        return n if plain else 0
+
+    def _tokens(self, n: int, now_ns: int) -> None:
+        """``n`` chunks with text in one read: between them no time passed that we could see."""
+        record = self.record
+        gaps = [now_ns - record.last_ns, *([0] * (n - 1))]
+        record.gaps.extend(gaps)
+        self.fresh.gaps_ns.extend(gaps)
+        record.chunks += n
+        record.last_ns = now_ns
+
+    @property
+    def whole(self) -> bool:
+        """Whether the answer is at its end, so that nothing that follows can spoil it."""
+        return self.done or self.record.finish is not None
+
+    def end(self, now_ns: int, lost: str = "", *, reset: bool = False) -> None:
+        """Settles the record: the body is over, or the connection was ``lost`` (why, in a word or two)
+        by being closed or by a ``reset``."""
+        record = self.record
+        if not lost:
+            self._events(self._sse.end(), now_ns, last=True)
+        if record.error:
+            return
+        if not self.whole:
+            if lost:
+                record.fail("reset" if reset else "truncated", lost)
+            elif self.events:
+                record.fail("truncated", "the body ended before [DONE] and before a finish reason")
+            elif self.size:
+                record.fail("bad_stream", "the body holds no server-sent event")
+            else:
+                record.fail("empty", "the body is empty")
+            return
+        # A token without text of its own (half a character, cut by max_tokens) still was one.
+        if not record.first_ns and record.output_tokens and self._finish_ns:
+            self._first(self._finish_ns)
+            record.last_ns = self._finish_ns
+        if not record.first_ns:
+            record.fail("empty", "the stream ended well but brought no token")
+
+    def _feed_careful(self, data: bytes, now_ns: int) -> None:
+        if self.record.error:
+            return
+        self.size += len(data)
+        try:
+            events = self._sse.feed(data)
+        except SseError as error:
+            self.record.fail("bad_stream", str(error))
+            return
+        self._events(events, now_ns)
+
+    def _events(self, events: list[bytes], now_ns: int, *, last: bool = False) -> None:
+        """``last``: the body ended behind these, perhaps in the middle of one."""
+        for data in events:
+            if self.done or self.record.error:
+                return
+            self.events += 1
+            if data == b"[DONE]":
+                self.done = True
+                self._skip = 0  # what follows counts no more
+                self._needles = None
+                return
+            try:
+                chunk = orjson.loads(data)
+            except orjson.JSONDecodeError as error:
+                if not last:
+                    self.record.fail("bad_stream", f"an event is not JSON ({error}): {data[:80]!r}")
+                return
+            if not isinstance(chunk, dict):
+                self.record.fail("bad_stream", f"an event is not a JSON object: {data[:80]!r}")
+                return
+            self._chunk(chunk, data, now_ns)
+
+    def _chunk(self, chunk: dict[str, Any], raw: bytes, now_ns: int) -> None:
+        record = self.record
+        failure = chunk.get("error")
+        if failure:
+            text = failure.get("message") if isinstance(failure, dict) else None
+            record.fail("stream_error", str(text or failure))
+            return
+        usage = chunk.get("usage")
+        if isinstance(usage, dict):
+            self._usage(usage)
+        choices = chunk.get("choices")
+        if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+            return
+        choice = choices[0]
+        if carries_token(choice):
+            if record.first_ns:
+                record.gaps.append(now_ns - record.last_ns)
+                self.fresh.gaps_ns.append(now_ns - record.last_ns)
+            else:
+                self._first(now_ns)
+            record.last_ns = now_ns
+            record.chunks += 1
+            self._learn(choice, raw)
+        finish = choice.get("finish_reason")
+        if isinstance(finish, str):
+            record.finish = finish[:TEXT_LIMIT]
+            self._finish_ns = now_ns
+
+    def _learn(self, choice: dict[str, Any], raw: bytes) -> None:
+        """How this stream spells a chunk that carries text and nothing else, from one of them."""
+        needles = _spelling(choice, raw)
+        if needles is None:
+            return
+        self._needles = needles
+        self._skip = raw.index(needles.text) + len(needles.text)
+        end = _string_end(raw, self._skip)
+        self._before = b"data: " + raw[: self._skip]
+        self._after = raw[end:] + b"\n\n"
+        self._skip = len(self._before)
+        self._tail = -len(self._after)
+        self._least = self._skip - self._tail
+
+    def _first(self, now_ns: int) -> None:
+        self.record.first_ns = now_ns
+        self.fresh.ttft_ns.append(now_ns - self.record.intended_ns)
+
+    def _usage(self, usage: dict[str, Any]) -> None:
+        record = self.record
+        record.output_tokens = _count(usage.get("completion_tokens"), record.output_tokens)
+        record.prompt_tokens = _count(usage.get("prompt_tokens"), record.prompt_tokens)
+        details = usage.get("prompt_tokens_details")
+        if isinstance(details, dict):
+            record.cached_tokens = _count(details.get("cached_tokens"), record.cached_tokens)
+        ours = usage.get("rvtop")
+        if isinstance(ours, dict):
+            # Flat and small, as it is meant: it goes to the log as it is.
+            small = [(key, value) for key, value in ours.items() if _is_small(key) and _is_small(value)]
+            record.server = dict(small[:_MAX_TIMINGS])
+            engine = record.server.get("engine")
+            record.engine = engine if isinstance(engine, str) else record.engine
+
+
+def carries_token(choice: dict[str, Any]) -> bool:
+    """Whether a choice brings text or a token on any channel (DESIGN §5.2)."""
+    delta = choice.get("delta")
+    if isinstance(delta, dict):
+        if delta.get("content") or delta.get("reasoning_content") or delta.get("reasoning"):
+            return True
+        if delta.get("tool_calls"):
+            return True
+    return bool(choice.get("text") or choice.get("token_ids"))
+
+
+def _string_end(raw: bytes, begin: int) -> int:
+    """Where the JSON string that begins at ``begin`` (behind its quote) has its closing quote."""
+    at = raw.index(b'"', begin)
+    while _escaped(raw, begin, at):
+        at = raw.index(b'"', at + 1)
+    return at
+
+
+def _escaped(raw: bytes, begin: int, at: int) -> bool:
+    slashes = at - begin - len(raw[begin:at].rstrip(b"\\"))
+    return slashes % 2 == 1
+
+
+def _spelling(choice: dict[str, Any], raw: bytes) -> _Needles | None:
+    """The needles that this chunk with text shows, if it is of the plain kind."""
+    if b"\n" in raw or choice.get("finish_reason") is not None:
+        return None
+    delta = choice.get("delta")
+    for needles in _SPELLINGS:
+        home = choice if needles.key == "text" else delta
+        if (
+            isinstance(home, dict)
+            and isinstance(home.get(needles.key), str)
+            and raw.count(needles.text) == 1
+            and needles.empty not in raw
+            and raw.count(needles.going_on) == 1
+        ):
+            return needles
+    return None
+
+
+def _count(value: Any, otherwise: int | None) -> int | None:
+    sound = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT
+    return value if sound else otherwise
+
+
+def _is_small(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) <= TEXT_LIMIT
+    return value is None or isinstance(value, int | float)

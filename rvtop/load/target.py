@@ -1,0 +1,139 @@
+"""Where requests go: scheme, address, path, TLS and headers. Resolved once, so no request waits for DNS."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from rvtop.load.transport import AUTHORIZATION, Transport, ssl_context
+
+_P = TypeVar("_P", bound=asyncio.Protocol)
+
+
+@dataclass(frozen=True)
+class Address:
+    """A target as it is handed to the workers. ``key_env`` names the variable that holds the API key:
+    the key itself is in no argument, message or file of ours."""
+
+    url: str  # http://host:port, and the prefix before /v1 if the server has one
+    path: str = "/v1/chat/completions"
+    key_env: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # may be secret
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    insecure: bool = False
+    unix_socket: str | None = None
+    key_header: str = AUTHORIZATION
+
+    @property
+    def transport(self) -> Transport:
+        """How it is reached, without the where."""
+        return Transport(
+            self.headers,
+            self.key_header,
+            self.ca_file,
+            self.cert_file,
+            self.key_file,
+            self.insecure,
+            self.unix_socket,
+        )
+
+
+def address_of(url: str, path: str, key_env: str | None, transport: Transport) -> Address:
+    """The Address at ``url`` that is reached by ``transport``."""
+    return Address(
+        url=url,
+        path=path,
+        key_env=key_env,
+        headers=transport.headers,
+        ca_file=transport.ca_file,
+        cert_file=transport.cert_file,
+        key_file=transport.key_file,
+        insecure=transport.insecure,
+        unix_socket=transport.unix_socket,
+        key_header=transport.key_header,
+    )
+
+
+class Target:
+    """An Address, resolved and ready to be connected to."""
+
+    def __init__(self, address: Address) -> None:
+        parts = urlsplit(address.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"not an http(s) URL: {address.url}")
+        self._address = address
+        self._host = parts.hostname
+        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._ssl = None
+        if parts.scheme == "https":
+            self._ssl = ssl_context(
+                address.ca_file, address.cert_file, address.key_file, insecure=address.insecure
+            )
+        self._resolved: list[tuple[str, int]] = []
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        default = 443 if self._ssl else 80
+        fields = {
+            "host": ("Host", host if self._port == default else f"{host}:{self._port}"),
+            "content-type": ("Content-Type", "application/json"),
+            "accept": ("Accept", "text/event-stream"),
+            "accept-encoding": ("Accept-Encoding", "identity"),
+            "user-agent": ("User-Agent", "rvtop"),
+        }
+        secret = os.environ.get(address.key_env, "") if address.key_env else ""
+        more = {**address.transport.key_headers(secret), **address.headers}
+        fields |= {name.lower(): (name, value) for name, value in more.items()}
+        lines = [f"POST {parts.path.rstrip('/')}{address.path} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in fields.values()]
+        self._head = "\r\n".join(lines).encode("latin-1") + b"\r\nX-Request-Id: "
+
+    def request(self, body: bytes, request_id: str) -> bytes:
+        """The bytes of one request."""
+        return b"%s%s\r\nContent-Length: %d\r\n\r\n%s" % (self._head, request_id.encode(), len(body), body)
+
+    async def resolve(self) -> None:
+        """Looks the host up. Raises socket.gaierror."""
+        if self._address.unix_socket:
+            return
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        self._resolved = list(dict.fromkeys((str(info[4][0]), int(info[4][1])) for info in found))
+
+    async def open(self, factory: Callable[[], _P]) -> _P:
+        """A new connection. Of several addresses the first that answers is kept for the next ones.
+
+        Raises OSError (also ssl.SSLError) as the last address failed.
+        """
+        loop = asyncio.get_running_loop()
+        name = self._host if self._ssl else None
+        if self._address.unix_socket:
+            _, made = await loop.create_unix_connection(
+                factory, self._address.unix_socket, ssl=self._ssl, server_hostname=name
+            )
+            return made
+        if not self._resolved:
+            await self.resolve()
+        failure: OSError | None = None
+        for address in list(self._resolved):
+            try:
+                transport, made = await loop.create_connection(
+                    factory, address[0], address[1], ssl=self._ssl, server_hostname=name
+                )
+            except OSError as error:
+                failure = error
+                continue
+            sock = transport.get_extra_info("socket")
+            if sock is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._resolved[0] != address:
+                self._resolved.remove(address)
+                self._resolved.insert(0, address)
+            return made
+        assert failure is not None
+        raise failure

@@ -1,0 +1,344 @@
+"""A load worker: sends its share of the plan and tells the session what came of it.
+
+It runs alone in its process (``python -m rvtop.load.worker``; see ``worker_process``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from array import array
+from collections.abc import Callable, Sequence
+from time import perf_counter_ns, process_time
+
+import numpy as np
+
+from rvtop.load.answer import answer_text
+from rvtop.load.client import ConnectionPool
+from rvtop.load.followups import REST_NS, Cancels, Slots, Talk
+from rvtop.load.messages import Delta, Int64s, WorkerSpec
+from rvtop.load.prompts import Prompts, Turn
+from rvtop.load.record import Record, lines
+from rvtop.load.schedule import NEVER, Due, Entry, PhasePlan, Schedule
+from rvtop.load.target import Target
+from rvtop.load.timer import Timer
+from rvtop.stats.histogram import Histogram
+from rvtop.stats.slo import meets
+
+_TICK_NS = 100_000_000
+_SWEEP_TICKS = 2
+
+Emit = Callable[[Delta], None]
+
+
+class Worker:
+    """The share ``spec.index`` of ``spec.count`` of the load.
+
+    ``emit`` gets a Delta ten times a second; ``on_stop`` is called once the command to stop was followed;
+    ``listen`` hands on the commands that have come, and is called before anything is sent.
+    """
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        prompts: Prompts,
+        target: Target,
+        emit: Emit,
+        on_stop: Callable[[], None],
+        listen: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._spec = spec
+        self._prompts = prompts
+        self._target = target
+        self._emit = emit
+        self._on_stop = on_stop
+        self._listen = listen
+        self._schedule = Schedule(spec.phases, spec.seed, spec.index, spec.count, prompts.at_s)
+        self._names = [phase.name for phase in spec.phases]
+        self._slots = Slots()  # of a closed loop
+        self._cancels = Cancels(spec.seed)
+        self._talks: dict[Record, Talk] = {}  # conversations with a request in flight …
+        # … and the turns that wait for their time, as a heap.
+        self._turns: list[tuple[int, int, Talk, Turn]] = []
+        self._log: list[Entry] = []  # entries that are not in force yet
+        self._pool = ConnectionPool(target, self._done)
+        self._pool.on_due = self._send
+        loop = asyncio.get_running_loop()
+        self._send_timer = Timer(loop, self._send)
+        self._tick_timer = Timer(loop, self._tick)
+        self._next_tick = perf_counter_ns() + _TICK_NS
+        self._ticks = 0
+        self._tick_timer.arm(self._next_tick)
+        self._intended = self._sent = self._finished = 0
+        self._held = [0] * len(spec.models)  # in flight, by model
+        self._lags: list[int] = []
+        self._ended: list[Record] = []
+        self._loop_lag = 0
+        self._told_drained = True
+        self._sending = False  # in the middle of sending what is due
+        self._stopped = False
+
+    # -- commands ----------------------------------------------------------------------------
+
+    def command(self, entry: Entry) -> None:
+        """Takes one entry of the command log; it takes effect at its time. Entries come in that order."""
+        self._log.append(entry)
+        self._arm(perf_counter_ns())
+
+    def add_phase(self, phase: PhasePlan) -> None:
+        """One phase more, behind those that are known."""
+        self._schedule.add_phase(phase)
+        self._names.append(phase.name)
+
+    def _arm(self, now_ns: int) -> None:
+        at = min(
+            self._schedule.next_ns,
+            self._follow_up_ns(),
+            self._cancels.next_ns,
+            self._ending_ns(now_ns),
+            self._log[0].at_ns if self._log else NEVER,
+        )
+        self._pool.due_ns = at
+        if at < NEVER:
+            self._send_timer.arm(at)
+        else:
+            self._send_timer.disarm()
+
+    def _ending_ns(self, now_ns: int) -> int:
+        """The end of the phase's arrivals, while it is ahead: past it, the last request to end tells."""
+        end_ns = self._schedule.end_ns
+        return end_ns if not self._told_drained and end_ns > now_ns else NEVER
+
+    def _follow_up_ns(self) -> int:
+        """When the next slot or turn may send; a pause holds them, and the phase's end leaves them out."""
+        if self._schedule.paused:
+            return NEVER
+        at = min(self._slots.next_ns, self._turns[0][0] if self._turns else NEVER)
+        return at if at < self._schedule.end_ns else NEVER
+
+    # -- sending -----------------------------------------------------------------------------
+
+    def _send(self) -> None:
+        if self._stopped:
+            return
+        now = perf_counter_ns()
+        self._listen()
+        self._sending = True
+        while self._log and self._log[0].at_ns <= now and not self._stopped:
+            entry = self._log.pop(0)
+            self._send_due(entry.at_ns - 1)
+            self._follow(entry)
+        if self._stopped:  # what is due since the stop is not sent: nobody would hear of it
+            return
+        self._send_due(now)
+        self._sending = False
+        self._tell_if_drained(now)
+        self._arm(now)
+
+    def _follow(self, entry: Entry) -> None:
+        if entry.kind == "cut":
+            self._pool.cancel_all("unfinished", "cut by the end of the drain")
+        elif entry.kind == "stop":
+            self._stopped = True
+            self._pool.cancel_all("cancelled", "the run was stopped")
+            self._flush(perf_counter_ns())
+            self._on_stop()
+        else:
+            self._schedule.apply(entry)
+            plan = self._schedule.plan
+            if entry.kind == "phase":
+                self._told_drained = False
+                self._turns.clear()
+                limit = None if plan.limit is None else self._schedule.share(plan.limit, plan.concurrency)
+                self._slots = Slots(left=limit)
+                self._slots.resize(self._schedule.share(plan.concurrency), entry.at_ns)
+            elif (
+                entry.kind == "workers" and plan.limit is None
+            ):  # a limit was shared out when the phase began
+                self._slots.resize(self._schedule.share(plan.concurrency), entry.at_ns)
+            elif entry.kind == "resume":
+                self._slots.wait_until(entry.at_ns)
+
+    def _send_due(self, until_ns: int) -> None:
+        for due in self._schedule.due(until_ns):
+            self._send_one(due)
+        while self._follow_up_ns() <= until_ns:
+            if self._slots.next_ns <= until_ns:
+                number = self._slots.number
+                self._send_one(self._schedule.closed(number, self._slots.take()))
+            else:
+                at_ns, _, talk, turn = heapq.heappop(self._turns)
+                self._send_turn(at_ns, talk, turn)
+        for record in self._cancels.take(until_ns):
+            self._pool.cancel(record, "cancelled", "given up by the client, as the scenario asks")
+
+    def _send_one(self, due: Due) -> None:
+        models, prompts = len(self._spec.models), self._prompts
+        number = due.arrival if self._schedule.plan.concurrency else due.seq
+        model = number % models
+        # Each model gets the same prompts, but a trace is one course of prompts in time.
+        prompt = (number // models if prompts.at_s is None else due.arrival) % len(prompts)
+        record = Record(due.seq * prompts.most_turns, due.phase, model, prompt, due.intended_ns)
+        turns = prompts.turns.get(prompt)
+        if prompts.most_turns > 1:
+            record.turn = 0
+        if turns:
+            first = prompts.first_messages(prompt)
+            talk = Talk(record.seq, prompt, model, due.phase, turns, first)
+            self._talks[record] = talk
+            if not turns[0].recorded:
+                record.heard = []
+        self._submit(record, prompts.body(prompt, model))
+
+    def _send_turn(self, at_ns: int, talk: Talk, turn: Turn) -> None:
+        record = Record(talk.number + talk.turn, talk.phase, talk.model, talk.prompt, at_ns)
+        record.turn = talk.turn
+        self._talks[record] = talk
+        if talk.turn < len(talk.turns) and not talk.turns[talk.turn].recorded:
+            record.heard = []
+        self._submit(record, self._prompts.turn_body(talk.messages, turn, talk.model))
+
+    def _submit(self, record: Record, body: bytes) -> None:
+        plan = self._schedule.plan
+        self._intended += 1
+        limit = plan.max_in_flight
+        if limit is not None and len(self._pool.busy) >= self._schedule.share(limit):
+            record.fail("dropped", f"max_in_flight {limit} was reached")
+            self._done(record)
+            return
+        self._sent += 1
+        self._held[record.model] += 1
+        self._pool.submit(record, self._target.request(body, f"rvtop-{record.seq}"))
+        self._lags.append(record.sent_ns - record.intended_ns)
+        if plan.cancel_share:
+            self._cancels.add(record, plan.cancel_share, round(plan.cancel_after_s * 1e9))
+
+    def _done(self, record: Record) -> None:
+        self._finished += 1
+        if record.sent_ns:
+            self._held[record.model] -= 1
+        self._ended.append(record)
+        if self._slots.size or self._talks:
+            self._go_on(record)
+        if not (self._pool.busy or self._sending):
+            self._tell_if_drained(perf_counter_ns())
+
+    def _go_on(self, record: Record) -> None:
+        """What follows ``record``: the next turn of its conversation, or its slot's next request."""
+        now = perf_counter_ns()
+        talk = self._talks.pop(record, None)
+        if record.phase != self._schedule.phase:
+            return
+        turn = None
+        if talk is not None and record.error is None:
+            turn = talk.next(answer_text(record.heard or ()))
+            record.heard = None
+        if talk is not None and turn is not None:
+            at_ns = now + round(turn.delay_s * 1e9)
+            heapq.heappush(self._turns, (at_ns, record.seq, talk, turn))
+        elif self._slots.size:
+            self._slots.free(now if record.error is None else now + REST_NS)
+        if not self._sending:
+            self._arm(now)
+
+    # -- telling -----------------------------------------------------------------------------
+
+    def _tell_if_drained(self, now_ns: int) -> None:
+        if not self._told_drained and self._over(now_ns):
+            self._told_drained = True
+            self._flush(now_ns)
+
+    def _over(self, now_ns: int) -> bool:
+        """Whether nothing of the phase is left to send, and nothing in flight."""
+        schedule = self._schedule
+        if self._pool.busy or schedule.phase < 0:
+            return False
+        if now_ns >= schedule.end_ns:
+            return schedule.next_ns == NEVER
+        if schedule.plan.concurrency:
+            return self._slots.left == 0 and not self._turns
+        return schedule.exhausted(now_ns) and not self._turns
+
+    def _tick(self) -> None:
+        if self._stopped:
+            return
+        now = perf_counter_ns()
+        self._loop_lag = max(self._loop_lag, now - self._next_tick)
+        self._ticks += 1
+        if self._ticks % _SWEEP_TICKS == 0:
+            limits = self._spec.timeouts
+            self._pool.sweep(now, _ns(limits.connect_s), _opt_ns(limits.ttft_s), _opt_ns(limits.stall_s))
+        self._send()  # so that nothing due by now is missing from what is told now
+        if self._stopped:
+            return
+        self._flush(now)
+        self._next_tick = max(self._next_tick + _TICK_NS, now)
+        self._tick_timer.arm(self._next_tick)
+
+    def _flush(self, now_ns: int) -> None:
+        pool, spec = self._pool, self._spec
+        ended, self._ended = self._ended, []
+        lags, self._lags = self._lags, []
+        fresh = pool.take()
+        ok = [r for r in ended if r.error is None]
+        counted = [r for r in ok if r.output_tokens is not None]
+        errors: dict[str, int] = {}
+        for record in ended:
+            if record.error is not None:
+                errors[record.error] = errors.get(record.error, 0) + 1
+        ttft = _array([r.first_ns - r.intended_ns for r in ok])
+        e2e = _array([r.last_ns - r.intended_ns for r in ok])
+        tokens = _array([r.tokens for r in ok])
+        several = tokens > 1
+        lag, self._loop_lag = self._loop_lag, 0
+        delta = Delta(
+            worker=spec.index,
+            t_ns=now_ns,
+            phase=self._schedule.phase,
+            intended=self._intended,
+            sent=self._sent,
+            done=self._finished,
+            in_flight=len(pool.busy),
+            in_flight_by_model=tuple(self._held),
+            lag_ns=_array(lags),
+            ttft_ns=_array(fresh.ttft_ns),
+            e2e_ns=e2e,
+            gaps=Histogram.of(fresh.gaps_ns),
+            chunks=len(fresh.gaps_ns) + len(fresh.ttft_ns),
+            ok=len(ok),
+            good=int(meets(ttft, e2e, tokens, spec.slo_ns).sum()) if spec.slo_ns else 0,
+            counted_tokens=sum(r.output_tokens or 0 for r in counted),
+            counted_chunks=sum(r.chunks for r in counted),
+            tokens=int(tokens.sum()),
+            errors=errors,
+            lines=lines(ended, spec.t0_ns, self._names, spec.models, spec.index),
+            loop_lag_ns=lag,
+            cpu_s=process_time(),
+            tpot_ns=(e2e - ttft)[several] // (tokens[several] - 1),
+            over=self._over(now_ns),
+        )
+        self._emit(delta)
+
+    def close(self) -> None:
+        """Ends connections and timers."""
+        self._send_timer.close()
+        self._tick_timer.close()
+        self._pool.close()
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)
+
+
+def _opt_ns(seconds: float | None) -> int | None:
+    return None if seconds is None else _ns(seconds)
+
+
+def _array(values: Sequence[int] | array[int]) -> Int64s:
+    return np.asarray(values, dtype=np.int64)
+
+
+if __name__ == "__main__":
+    from rvtop.load.worker_process import main
+
+    main()

@@ -1,0 +1,134 @@
+"""The process of a load worker: the session is at the other end of stdin and stdout.
+
+Nothing else shares its loop, so that nothing else can move a timestamp. When stdin ends, the session is
+gone and so is the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import uvloop
+
+from rvtop.errors import UserError
+from rvtop.load.arrivals import UnitArrivals
+from rvtop.load.framing import Unpacker, pack
+from rvtop.load.messages import AddPhase, Failed, Ready, WorkerSpec
+from rvtop.load.prompts import Prompts
+from rvtop.load.schedule import Entry
+from rvtop.load.target import Target
+from rvtop.load.worker import Worker
+
+
+def raise_file_limit() -> int:
+    """Lets this process open as many sockets as the hard limit allows; returns the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    return soft
+
+
+class _Inbox:
+    """Messages on stdin, read without waiting: by the loop when some have come, by the worker before it
+    sends. A command is in the pipe before its time, so nothing is ever sent that a command had changed."""
+
+    def __init__(self, take: Callable[[object], None]) -> None:
+        self._fd = sys.stdin.fileno()
+        self._take = take
+        self._unpacker = Unpacker()
+        self.news = asyncio.Event()
+        self.ended = asyncio.Event()
+        os.set_blocking(self._fd, False)
+        self.read()
+        if not self.ended.is_set():
+            asyncio.get_running_loop().add_reader(self._fd, self.read)
+
+    def read(self) -> None:
+        """Hands on what has come; notes the end."""
+        try:
+            while not self.ended.is_set():
+                data = os.read(self._fd, 1 << 16)
+                for message in self._unpacker.feed(data):
+                    self._take(message)
+                self.news.set()
+                if not data:
+                    self.end()
+        except BlockingIOError:
+            return
+
+    def end(self) -> None:
+        """Reads no more."""
+        if not self.ended.is_set():
+            self.ended.set()
+            asyncio.get_running_loop().remove_reader(self._fd)
+
+
+async def _serve() -> None:
+    loop = asyncio.get_running_loop()
+    # The frames own the real stdout; whatever a library prints goes to stderr instead.
+    frames = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    writer, _ = await loop.connect_write_pipe(asyncio.Protocol, frames)
+    specs: list[WorkerSpec] = []
+    worker: Worker | None = None
+
+    def take(message: object) -> None:
+        if isinstance(message, WorkerSpec):
+            specs.append(message)
+        elif isinstance(message, AddPhase) and worker is not None:
+            worker.add_phase(message.phase)
+        elif isinstance(message, Entry) and worker is not None:
+            worker.command(message)
+
+    inbox = _Inbox(take)
+    try:
+        while not specs and not inbox.ended.is_set():
+            await inbox.news.wait()
+            inbox.news.clear()
+        worker = await _start(specs[0], writer.write, inbox) if specs else None
+        if worker is not None:
+            await inbox.ended.wait()
+    finally:
+        if worker is not None:
+            worker.close()
+        inbox.end()
+        writer.close()
+        while not writer.is_closing() or writer.get_write_buffer_size():
+            await asyncio.sleep(0.005)
+
+
+async def _start(spec: WorkerSpec, write: Callable[[bytes], None], inbox: _Inbox) -> Worker | None:
+    raise_file_limit()
+    try:
+        prompts = Prompts(Path(spec.prompts), spec.models, spec.body, spec.extra)
+        target = Target(spec.address)
+        await target.resolve()
+    except (UserError, ValueError, OSError) as error:
+        text = f"dns: {spec.address.url}: {error}" if isinstance(error, socket.gaierror) else str(error)
+        write(pack(Failed(spec.index, text)))
+        return None
+    # NumPy makes its generators when one is first asked for: that must not be when the first request is due.
+    UnitArrivals("gamma", (spec.seed,)).span(0, 1)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 100)  # the load makes no cycles worth a pause in the middle of a read
+    write(pack(Ready(spec.index, os.getpid())))
+    return Worker(spec, prompts, target, lambda delta: write(pack(delta)), inbox.end, inbox.read)
+
+
+def main() -> None:
+    """The process's entry point."""
+    # Ctrl-C in the terminal reaches the whole process group: the session decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    uvloop.run(_serve())

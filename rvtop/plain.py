@@ -1,0 +1,228 @@
+"""A session as plain lines: for pipes, logs and CI, and for whoever likes to scroll."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rvtop.load.command import Stop
+from rvtop.session import Session
+from rvtop.session_request import Outcome, SessionRequest
+from rvtop.session_search import found_line
+from rvtop.stats.live import RATIO_TOLERANCE
+from rvtop.stats.snapshot import Event, Snapshot, Step
+from rvtop.steps import step_line
+
+_LINE_S = 5.0
+_POLL_S = 0.25  # taking a picture costs the cores that the load is measured on
+
+Print = Callable[[str], None]
+
+
+def say(text: str) -> None:
+    """One line, at once."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Whoever read the lines has gone (| head). The run goes on: its results are in its folder.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def run_plain(request: SessionRequest, *, quiet: bool = False) -> Outcome:
+    """Runs a session to its end in this process. Ctrl-C ends it early with its results written; a second
+    Ctrl-C does not wait for that."""
+    import uvloop
+
+    return uvloop.run(_run(request, (lambda text: None) if quiet else say))
+
+
+async def _run(request: SessionRequest, out: Print) -> Outcome:
+    session = Session(request)
+    running = asyncio.create_task(session.run())
+    loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        if running.done():
+            return
+        loop.remove_signal_handler(signal.SIGINT)  # the next one is Python's own
+        session.command(Stop("interrupted"))
+        out("stopping: writing the results …")
+
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(name, interrupt)
+    narrator = Narrator(out)
+    while not running.done():
+        narrator.look(session.snapshot())
+        await asyncio.wait([running], timeout=_POLL_S)
+    narrator.look(session.snapshot(), last=True)
+    return running.result()
+
+
+class Narrator:
+    """Tells what is new in a snapshot: steps and events as they come, figures every five seconds."""
+
+    def __init__(self, out: Print) -> None:
+        self._out = out
+        self._steps: dict[str, Step] = {}
+        self._told: Event | None = None  # the newest event that was told
+        self._next_s = 0.0
+        self._phase: str | None = None
+
+    def look(self, snapshot: Snapshot, *, last: bool = False) -> None:
+        """Prints what has changed since the last look."""
+        for step in snapshot.steps:
+            before = self._steps.get(step.name)
+            if before is None or before.state != step.state:
+                self._steps[step.name] = step
+                self._out(step_line(step))
+        for event in _after(snapshot.events, self._told):
+            self._told = event
+            self._out(f"  {_clock(snapshot.t_s)}  {event.text}")
+        phase = snapshot.phase
+        if phase is None:
+            return
+        if phase.name != self._phase:
+            self._phase = phase.name
+            self._next_s = snapshot.t_s + _LINE_S
+        elif snapshot.t_s >= self._next_s and not last:
+            self._next_s = snapshot.t_s + _LINE_S
+            self._out(figures_line(snapshot))
+
+
+def _after(events: Sequence[Event], told: Event | None) -> Sequence[Event]:
+    """What came after ``told``. The list holds the newest 200 only, so its length says nothing."""
+    for index in range(len(events) - 1, -1, -1):
+        if events[index] is told:
+            return events[index + 1 :]
+    return events
+
+
+def figures_line(s: Snapshot) -> str:
+    """One line with what matters now."""
+    load, ttft = s.load, s.latency.ttft
+    running = [e.running for e in s.engines if e.running is not None]
+    waiting = [e.waiting for e in s.engines if e.waiting is not None]
+    kv = [e.kv_usage for e in s.engines if e.kv_usage is not None]
+    parts = [
+        f"  {_clock(s.t_s)}  {s.phase.name if s.phase else s.state:<8}",
+        f"target {_num(load.target_rps)} rps  done {_num(load.completed_rps)}",
+        f"in flight {load.in_flight}  ok {load.ok}  errors {sum(n for _, n in load.errors)}",
+    ]
+    server = s.latency.server_ttft
+    if load.sent or server is None:
+        parts.append(f"TTFT p50 {_num(ttft.p50)} p99 {_num(ttft.p99)} ms")
+        parts.append(f"~{_num(s.tokens.per_s)} tok/s")
+    else:
+        parts.append(f"SERVER TTFT p50 {_num(server.p50)} p99 {_num(server.p99)} ms (estimates)")
+        parts.append(f"{_num(s.tokens.server_per_s)} tok/s")
+    parts.append(f"running {_num(sum(running) if running else None)}")
+    parts.append(f"waiting {_num(sum(waiting) if waiting else None)}")
+    parts.append(f"KV {_num(100 * max(kv) if kv else None)} %")
+    if load.goodput_rps is not None:
+        parts.append(f"good {_num(load.goodput_rps)} rps")
+    if load.client_limited:
+        parts.append("CLIENT-LIMITED")
+    return "  ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60:02d}:{int(seconds) % 60:02d}"
+
+
+def _num(value: float | None) -> str:
+    """Three significant digits, or ``--``."""
+    if value is None:
+        return "--"
+    if value == 0:
+        return "0"
+    text = f"{value:.3g}"
+    return f"{value:.0f}" if "e" in text else text
+
+
+def kpm_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """The experiment's four figures, one row a run: name -> summary."""
+    head = ("", "TTFT ms", "Latency_avg ms", "Latency_total s", "TPS tok/s", "completed")
+    lines = [head]
+    for name, summary in rows.items():
+        kpm = summary["kpm"]
+        done = kpm["completed_pct"]
+        lines.append(
+            (
+                name,
+                _num(kpm["ttft_ms"]),
+                _num(kpm["latency_avg_ms"]),
+                _num(kpm["latency_total_s"]),
+                _num(kpm["tps"]),
+                "--" if done is None else f"{done:.1f} %",
+            )
+        )
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
+
+
+def _gaps_name(summary: Mapping[str, Any]) -> str:
+    """Gaps between chunks are ITL only while a chunk is a token (DESIGN §5.3)."""
+    chunks = summary["itl_ms"]["count"] + summary["requests"]["ok"]
+    tokens = summary["tokens"]["output"]
+    merged = chunks and tokens and abs(tokens / chunks - 1.0) > RATIO_TOLERANCE
+    return "inter-chunk latency" if merged else "ITL"
+
+
+def _search_lines(search: Mapping[str, Any] | None) -> list[str]:
+    """The curve of a search and what it found."""
+    if search is None or not search["curve"]:
+        return []
+    names = list(search["curve"][0]["figures"])
+    rows = [("rps", *(name if name == "error_rate" else f"{name} ms" for name in names), "")]
+    for step in sorted(search["curve"], key=lambda step: (step["rps"], step["confirms"])):
+        verdict = ("holds" if step["held"] else "misses") + (" (confirmation)" if step["confirms"] else "")
+        verdict += " (client-limited)" if step["limited_by"] else ""
+        rows.append((_num(step["rps"]), *(_num(step["figures"][name]) for name in names), verdict))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["", "find-max"]
+    lines += ["  " + "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+    lines.append(found_line(search) if search["ended"] else "find-max: ended before it found a rate")
+    limited = [step for step in search["curve"] if step["limited_by"]]
+    if limited:
+        least = min(limited, key=lambda step: step["rps"])
+        lines.append(
+            f"the server may hold more: CLIENT-LIMITED at {_num(least['rps'])} rps: {least['limited_by']}"
+        )
+    return lines
+
+
+def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
+    """What a run ends with on the screen."""
+    requests, ttft, itl = summary["requests"], summary["ttft_ms"], summary["itl_ms"]
+    service, goodput = summary["ttft_service_ms"], summary["goodput_rps"]
+    errors = ", ".join(f"{kind} {n}" for kind, n in requests["errors"].items()) or "none"
+    chunked = summary["tokens"]["source"] == "chunks"
+    lines = [
+        "",
+        kpm_table({summary["topology"] or "target": summary}),
+        "",
+        f"requests {requests['planned']} planned, {requests['ok']} ok, errors: {errors}",
+        f"TTFT p50 {_num(ttft['p50'])} p90 {_num(ttft['p90'])} p99 {_num(ttft['p99'])} ms "
+        f"(from the actual send: p50 {_num(service['p50'])} p99 {_num(service['p99'])})",
+        f"{_gaps_name(summary)} p50 {_num(itl['p50'])} p99 {_num(itl['p99'])} ms   "
+        f"late sends p99 {_num(summary['schedule_lag_ms']['p99'])} ms",
+        f"tokens: {_num(summary['tokens']['input'])} in, {_num(summary['tokens']['output'])} out"
+        + (" (counted chunks: the server gave no usage)" if chunked else ""),
+    ]
+    lines += _search_lines(summary.get("find_max"))
+    if goodput is not None:
+        lines.append(f"goodput {_num(goodput)} rps within the SLO")
+    if summary["client_limited"]:
+        lines.append(f"CLIENT-LIMITED: {summary['client']['limited_by']}")
+    lines.append(f"run folder: {folder}")
+    return lines

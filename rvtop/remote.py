@@ -1,0 +1,115 @@
+"""A Session in a process of its own, and the handle by which the dashboard holds it.
+
+The screen redraws in one process, the session folds and writes in another: a slow frame can delay
+neither a command on its way to the workers nor a line on its way to the disk. When the dashboard
+dies, in whatever way, the session sees its stdin end, writes its results and ends what it started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from dataclasses import replace
+
+from rvtop.load.command import Command, Stop
+from rvtop.load.framing import Unpacker, pack
+from rvtop.session_request import Outcome, SessionRequest
+from rvtop.stats.snapshot import Series, Snapshot, Step, Target
+
+_CLOSE_LIMIT_S = 60.0
+
+
+class RemoteSession:
+    """The dashboard's end: a ``rvtop.ui.handle.SessionHandle``."""
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._snapshot: Snapshot | None = None
+        self._series = Series()
+        self.outcome: Outcome | None = None
+
+    async def start(self, request: SessionRequest) -> RemoteSession:
+        """Starts the process and returns at once; what goes wrong inside it shows in the snapshots."""
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",
+            "-m",
+            "rvtop.remote_main",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._write(request)
+        self._snapshot = _first(request)
+        self._reader = asyncio.create_task(self._read())
+        return self
+
+    def snapshot(self) -> Snapshot | None:
+        """The newest picture."""
+        return self._snapshot
+
+    def send(self, command: Command) -> None:
+        """Hands a command over."""
+        self._write(command)
+
+    async def close(self) -> None:
+        """Ends the session; its results are written and its backend is gone when this returns."""
+        if self._process is None:
+            return
+        if self._process.returncode is None:
+            self._write(Stop("quit"))
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+            try:
+                await asyncio.wait_for(self._process.wait(), _CLOSE_LIMIT_S)
+            except TimeoutError:
+                self._process.kill()
+        if self._reader is not None:
+            await self._reader
+
+    def _write(self, message: object) -> None:
+        assert self._process is not None
+        stdin = self._process.stdin
+        if stdin is not None and not stdin.is_closing():
+            stdin.write(pack(message))
+
+    async def _read(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        unpacker = Unpacker()
+        while data := await self._process.stdout.read(1 << 18):
+            for message in unpacker.feed(data):
+                if isinstance(message, Series):
+                    self._series = message
+                elif isinstance(message, Snapshot):
+                    self._snapshot = replace(message, series=self._series)
+                elif isinstance(message, Outcome):
+                    self.outcome = message
+        await self._process.wait()
+        if self.outcome is None:
+            self.outcome = Outcome(4, "the session's process ended without a word")
+            if self._snapshot is not None:
+                last = self._snapshot
+                self._snapshot = replace(last, seq=last.seq + 1, state="failed", message=self.outcome.message)
+
+
+def _first(request: SessionRequest) -> Snapshot:
+    """What can be said before the process has said anything: it takes a second to import what it needs."""
+    backend = request.backend
+    return Snapshot(
+        seq=-1,
+        t_s=0.0,
+        unix_s=time.time(),
+        state="starting",
+        name="",
+        target=Target(
+            url=request.url or "",
+            topology=backend.topology if backend else None,
+            models=request.models,
+            owned=backend is not None,
+        ),
+        steps=(Step("session", "run", 0.0),),
+    )

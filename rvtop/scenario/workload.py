@@ -1,0 +1,226 @@
+"""What a scenario sends: the kinds of workload, as frozen classes.
+
+``rvtop.workload.prepare`` turns one into the run's ``prompts.jsonl``. Lengths are in tokens.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from rvtop.scenario.lengths import Length, average, highest
+from rvtop.scenario.part import Count, Flag, Number, Part, Seconds, Text, fail
+
+DEFAULT_MAX_TOKENS = 256
+MAX_TURNS = 1000
+#: Every load worker holds all prompts in memory, so what is made up must stay below this.
+MAX_PROMPT_BYTES = 2 << 30
+#: Bytes of made-up text to a token, rounded up: a short word and a space.
+BYTES_A_TOKEN = 6
+
+Share = Annotated[Number, Field(gt=0, le=1)]
+
+
+class _Workload(Part):
+    """What all kinds share. ``temperature`` None leaves it to the server."""
+
+    temperature: Annotated[Number, Field(ge=0, le=2)] | None = 0.0
+
+    @property
+    def timed(self) -> bool:
+        """Whether every prompt has a time of its own (``at_s``) to be sent at."""
+        return False
+
+    @property
+    def output_limit(self) -> int | None:
+        """``max_tokens`` of every request that has none of its own; None when each has its own."""
+        return None
+
+    @property
+    def output_mean(self) -> float | None:
+        """Mean of the output tokens asked for, None when only the file knows."""
+        return self.output_limit
+
+    @property
+    def turns_mean(self) -> float | None:
+        """Mean number of requests in a conversation, None when only the file knows."""
+        return 1.0
+
+    @property
+    def files(self) -> tuple[tuple[str, Path], ...]:
+        """The files and folders it names, each with its key."""
+        return ()
+
+
+class RagWorkload(_Workload):
+    """Questions answered from a document index.
+
+    ``where: client``: prompts are expanded before the load starts, from ``questions`` (a file, one a
+    line, or ``sample``) and ``index`` (a folder, ``sample``, or None: the usual place). ``where:
+    server``: the question goes out as it is and the server retrieves.
+    """
+
+    kind: Literal["rag"]
+    where: Literal["client", "server"] = "client"
+    questions: Text = "sample"
+    index: Text | None = None
+    top_k: Annotated[Count, Field(le=100)] = 4
+    max_tokens: Count = DEFAULT_MAX_TOKENS
+    ignore_eos: Flag = False
+
+    @model_validator(mode="after")
+    def _index_is_the_clients(self) -> RagWorkload:
+        if self.where == "server" and self.index is not None:
+            fail("is for where: client only (the server has its own index)", "index")
+        return self
+
+    @property
+    def output_limit(self) -> int:
+        return self.max_tokens
+
+    @property
+    def files(self) -> tuple[tuple[str, Path], ...]:
+        named = (("questions", self.questions), ("index", self.index))
+        return tuple((key, Path(name)) for key, name in named if name is not None and name != "sample")
+
+
+class PromptsWorkload(_Workload):
+    """Prompts from a file, in turn: ``.jsonl`` (id, messages or prompt, max_tokens, turns), ``.txt`` (one a
+    line), or ShareGPT conversations (``.json``, a list; ``.jsonl`` with ``format: sharegpt``).
+
+    Of a ShareGPT conversation the first question goes out, with the estimated length of the recorded
+    answer as its output length unless ``max_tokens`` is given; with ``multi_turn`` the whole
+    conversation, the recorded answers as its history, ``think_s`` between an answer and the next
+    question. ``limit`` takes the first so many prompts.
+    """
+
+    kind: Literal["prompts"]
+    file: Annotated[Text, Field(pattern=r"\.(jsonl|txt|json)$")]
+    format: Literal["sharegpt"] | None = None
+    max_tokens: Count | None = None
+    multi_turn: Flag = False
+    think_s: Seconds | None = Field(default=None, alias="think")
+    limit: Count | None = None
+    ignore_eos: Flag = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PromptsWorkload:
+        if self.format is not None and self.file.endswith(".txt"):
+            fail("sharegpt is a .json or .jsonl file", "format")
+        if self.multi_turn and not self.sharegpt:
+            fail("is for format: sharegpt only (rows of .jsonl have their own turns)", "multi_turn")
+        if self.think_s is not None and not self.multi_turn:
+            fail("is for multi_turn: true only", "think")
+        return self
+
+    @property
+    def sharegpt(self) -> bool:
+        return self.format == "sharegpt" or self.file.endswith(".json")
+
+    @property
+    def output_limit(self) -> int | None:
+        if self.max_tokens is None and not self.sharegpt:
+            return DEFAULT_MAX_TOKENS
+        return self.max_tokens
+
+    @property
+    def turns_mean(self) -> float | None:
+        return None if self.multi_turn else 1.0
+
+    @property
+    def files(self) -> tuple[tuple[str, Path], ...]:
+        return (("file", Path(self.file)),)
+
+
+class SyntheticWorkload(_Workload):
+    """``count`` made-up prompts of ``prompt_tokens``, each answered with exactly ``output_tokens``.
+
+    ``prefix_share`` of them begin with one of ``prefixes`` shared texts of ``prefix_tokens``, which come on
+    top of ``prompt_tokens``. With ``turns`` above 1 each is a conversation whose next question, again of
+    ``prompt_tokens``, comes ``think_s`` after the answer to the one before.
+    """
+
+    kind: Literal["synthetic"]
+    prompt_tokens: Length
+    output_tokens: Length
+    count: Annotated[Count, Field(le=10_000_000)] = 512
+    prefix_tokens: Annotated[Count, Field(le=10_000_000)] | None = None
+    prefix_share: Share = 1.0
+    prefixes: Count = 1
+    turns: Length = 1
+    think_s: Seconds | None = Field(default=None, alias="think")
+    ignore_eos: Flag = True
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SyntheticWorkload:
+        if self.prefix_tokens is None:
+            for key in ("prefix_share", "prefixes"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    fail("needs prefix_tokens, the length of a shared prefix", key)
+        elif self.prefixes > self.prefixed:
+            fail(f"is more than the {self.prefixed} prompts that begin with one", "prefixes")
+        if highest(self.turns) > MAX_TURNS:
+            fail(f"must be at most {MAX_TURNS} (give a distribution a max)", "turns")
+        if self.think_s is not None and highest(self.turns) == 1:
+            fail("is for turns: 2 or more", "think")
+        gib = self._bytes / (1 << 30)
+        if self._bytes > MAX_PROMPT_BYTES:
+            key = "count" if "count" in self.model_fields_set else "prompt_tokens"
+            fail(f"about {gib:.3g} GiB of prompts for each worker to hold; lower count or the lengths", key)
+        return self
+
+    @property
+    def _bytes(self) -> float:
+        own = self.count * self.turns_mean * average(self.prompt_tokens)
+        return BYTES_A_TOKEN * (own + self.prefixed * (self.prefix_tokens or 0))
+
+    @property
+    def prefixed(self) -> int:
+        """How many of the prompts begin with a shared prefix."""
+        return round(self.count * self.prefix_share) if self.prefix_tokens is not None else 0
+
+    @property
+    def output_limit(self) -> int | None:
+        return self.output_tokens if isinstance(self.output_tokens, int) else None
+
+    @property
+    def output_mean(self) -> float:
+        return average(self.output_tokens)
+
+    @property
+    def turns_mean(self) -> float:
+        return average(self.turns)
+
+
+class TraceWorkload(_Workload):
+    """Recorded requests, sent at their recorded times with prompts of their recorded lengths.
+
+    ``format`` None: told by the file's name and header. Mooncake's ``hash_ids`` name blocks of
+    ``block_tokens`` of the prompt; equal ids become equal text, so that a prefix cache sees what it saw.
+    ``start_s`` leaves out the trace's beginning, ``limit`` takes the first requests from there,
+    ``max_prompt_tokens`` cuts longer prompts.
+    """
+
+    kind: Literal["trace"]
+    file: Annotated[Text, Field(pattern=r"\.(jsonl|csv)$")]
+    format: Literal["mooncake", "burstgpt", "azure"] | None = None
+    start_s: Seconds | None = Field(default=None, alias="start")
+    limit: Count | None = None
+    max_prompt_tokens: Count | None = None
+    block_tokens: Annotated[Count, Field(le=1_000_000)] = 512
+    ignore_eos: Flag = True
+
+    @property
+    def timed(self) -> bool:
+        return True
+
+    @property
+    def files(self) -> tuple[tuple[str, Path], ...]:
+        return (("file", Path(self.file)),)
+
+
+Workload = Annotated[
+    RagWorkload | PromptsWorkload | SyntheticWorkload | TraceWorkload, Field(discriminator="kind")
+]

@@ -1,0 +1,171 @@
+"""Parts of a session that hold no state of it: what workers are told, what is noted of the surroundings, and
+the watch over whether the target is still there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rvtop.errors import UserError
+from rvtop.load.messages import WorkerSpec
+from rvtop.load.prompts import Prompts
+from rvtop.load.schedule import Entry, PhasePlan, mean_rate
+from rvtop.load.target import address_of
+from rvtop.results.environment import environment
+from rvtop.scenario.player import plan
+from rvtop.scenario.schema import Scenario
+from rvtop.session_request import SessionRequest
+from rvtop.stats.live import LiveState
+from rvtop.target import KEY_ENV, TargetError, TargetInfo
+from rvtop.telemetry.discover import sources_for
+from rvtop.telemetry.sample import Source
+from rvtop.workload.prepare import Prepared
+
+#: A target that has answered nothing for this long, and refuses a connection too, is lost.
+_SILENT_S = 5.0
+_CONNECT_ERRORS = ("dns", "refused", "reset", "timeout_connect")
+
+
+class Interrupted(TargetError):
+    """The user stopped the session before there was a load."""
+
+    def __init__(self) -> None:
+        super().__init__("interrupted before the load began", 130)
+
+
+def heed_max_rate(scenario: Scenario, limit: float | None) -> None:
+    """Raises UserError where a phase asks for more than ``limit`` requests a second."""
+    if limit is None:
+        return
+    for phase in scenario.phases:
+        peak = max(phase.rate.start, phase.rate.end) if phase.rate is not None else 0.0
+        if peak > limit:
+            raise UserError(f"--max-rate {limit:g}: phase {phase.name} asks for {peak:g} requests a second")
+
+
+def sources_of(request: SessionRequest, info: TargetInfo) -> list[Source]:
+    """Where the server's own figures come from."""
+    return sources_for(
+        info.url,
+        request.metrics_urls,
+        os.environ.get(KEY_ENV),
+        topology=info.topology,
+        on_ray=info.on_ray,
+        transport=request.transport,
+    )
+
+
+def fields_of(entry: Entry, t0_ns: int, phases: Sequence[PhasePlan]) -> dict[str, Any]:
+    """The line of an entry in the command log of a run that began at ``t0_ns``."""
+    fields: dict[str, Any] = {"at_ns": entry.at_ns - t0_ns, "cmd": entry.kind}
+    if entry.kind in ("rate", "workers"):
+        fields["value"] = entry.value
+    elif entry.kind == "phase":
+        fields |= {"index": int(entry.value), **asdict(phases[int(entry.value)])}
+    return fields
+
+
+async def cancel(task: asyncio.Task[None]) -> None:
+    """Cancels a task and waits until it has ended."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def worker_spec(
+    request: SessionRequest,
+    scenario: Scenario,
+    info: TargetInfo,
+    models: tuple[str, ...],
+    prepared: Prepared,
+    t0_ns: int,
+) -> WorkerSpec:
+    """All that the workers need, the phases among it. Raises PromptError."""
+    # Read here once, so that a bad file is one line and not one from each worker.
+    prompts = Prompts(prepared.prompts, models, prepared.body, request.body)
+    trace_rps = mean_rate(prompts.at_s) if prompts.at_s is not None else 0.0
+    phases = () if request.search is not None else plan(scenario, len(models), trace_rps)
+    if request.live:
+        rate = phases[-1].rate_to if phases else 0.0
+        phases += (PhasePlan("live", rate, rate, drain_s=5.0, arrivals="poisson"),)
+    key_env = KEY_ENV if os.environ.get(KEY_ENV) else None
+    slo = {} if scenario.slo is None else scenario.slo.model_dump(exclude_none=True)
+    return WorkerSpec(
+        index=0,
+        count=request.workers.count,
+        t0_ns=t0_ns,
+        seed=scenario.seed,
+        address=address_of(info.url, prompts.path, key_env, request.transport),
+        prompts=str(prepared.prompts.resolve()),
+        models=models,
+        body=prepared.body,
+        phases=phases,
+        timeouts=request.timeouts,
+        extra=request.body,
+        slo_ns={name.removesuffix("_ms"): round(limit * 1e6) for name, limit in slo.items()},
+    )
+
+
+def surroundings(
+    request: SessionRequest,
+    scenario: Scenario,
+    info: TargetInfo,
+    models: Sequence[str],
+    prepared: Prepared,
+    t0_ns: int,
+) -> dict[str, Any]:
+    """The content of ``environment.json``."""
+    slo = scenario.slo
+    return environment(
+        t0_ns,
+        name=scenario.name,
+        topology=info.topology,
+        target=info.url,
+        target_engine=info.engine,
+        models=list(models),
+        prompts_digest=prepared.digest,
+        slo={} if slo is None else slo.model_dump(),
+        flags={
+            "workers": str(request.workers),
+            "find_max": None if request.search is None else asdict(request.search),
+            "timeouts": asdict(request.timeouts),
+            "backend": None if request.backend is None else asdict(request.backend),
+            "metrics_urls": list(request.metrics_urls),
+            "transport": request.transport.told(),
+            "body": dict(request.body),
+        },
+    )
+
+
+class LossWatch:
+    """Many failed connections and not one good answer for a while: is anybody there?
+
+    ``answers`` asks the target once; ``lost`` is called when it does not answer.
+    """
+
+    def __init__(self, now_ns: int, answers: Callable[[], Awaitable[bool]], lost: Callable[[], None]) -> None:
+        self._answers = answers
+        self._lost = lost
+        self._last_ok = (0, now_ns)  # (ok requests, since when)
+        self._asking: asyncio.Task[None] | None = None
+
+    def look(self, live: LiveState, now_ns: int) -> None:
+        """Once a second."""
+        if live.ok > self._last_ok[0]:
+            self._last_ok = (live.ok, now_ns)
+        failed = sum(live.errors[kind] for kind in _CONNECT_ERRORS)
+        silent = now_ns - self._last_ok[1] > _SILENT_S * 1e9
+        if failed >= 5 and silent and (self._asking is None or self._asking.done()):
+            self._asking = asyncio.create_task(self._ask(live))
+
+    async def _ask(self, live: LiveState) -> None:
+        before = live.ok
+        if not await self._answers() and live.ok == before:
+            self._lost()
+
+    async def close(self) -> None:
+        """Asks no more."""
+        if self._asking is not None:
+            await cancel(self._asking)

@@ -1,0 +1,224 @@
+"""What a session is asked to do, and how the command line and the picker come to ask it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rvtop.errors import UserError
+from rvtop.load.timeouts import Timeouts
+from rvtop.load.transport import Transport
+from rvtop.load.workers import Workers
+from rvtop.target import BackendOptions
+
+if TYPE_CHECKING:  # pydantic is slow to import, and the first frame doesn't need it
+    from rvtop.scenario.schema import Scenario
+    from rvtop.scenario.search import SearchOptions
+
+#: Topologies that can be started, with what the picker says of them. One line for a new one.
+TOPOLOGIES = {
+    "baseline": "one process, Hugging Face generate, a thread per request",
+    "rac": "Ray actors, Hugging Face generate, one engine per GPU, least loaded first",
+    "rsc": "Ray Serve deployment, Hugging Face generate, one replica per GPU, Serve's own routing",
+    "rvc": "Ray actors, vLLM with continuous batching, one engine per GPU, router to their own ports",
+}
+
+
+@dataclass(frozen=True)
+class SessionRequest:
+    """What was asked for. Exactly one of ``url`` and ``backend``; no ``scenario``: only the hands drive.
+
+    ``live`` adds an endless phase at the end, at the rate then in force, for the hands at the keyboard.
+    ``search`` takes the place of the scenario's phases.
+    ``transport`` is the way to ``url``; ``body`` are fields of every request, which win over the scenario's.
+    """
+
+    scenario: Scenario | None
+    out: Path
+    url: str | None = None
+    backend: BackendOptions | None = None
+    models: tuple[str, ...] = ()
+    workers: Workers = field(default_factory=Workers)
+    ray_address: str | None = None  # of the cluster that carries load workers
+    search: SearchOptions | None = None
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    metrics_urls: tuple[str, ...] = ()
+    live: bool = False
+    max_rate: float | None = None
+    transport: Transport = field(default_factory=Transport)
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a session ended: the exit code, one line if it is not 0, and the summary if there is one."""
+
+    exit_code: int
+    message: str = ""
+    summary: dict[str, Any] | None = None
+
+
+class RequestError(UserError):
+    """Options that make no session."""
+
+
+def find(name: str) -> Scenario:
+    """A scenario by file or shipped name. Raises ScenarioError."""
+    from rvtop.scenario.load import find_scenario, load_scenario
+
+    return load_scenario(find_scenario(name))
+
+
+def watch_scenario() -> Scenario:
+    """What a hand-driven session starts from: no phase of its own, and RAG prompts at hand."""
+    from rvtop.scenario.schema import PromptsWorkload
+
+    smoke = find("smoke")
+    assert isinstance(smoke.workload, PromptsWorkload)
+    return smoke.model_copy(
+        update={
+            "name": "live",
+            "phases": (),
+            "thresholds": {},
+            "workload": smoke.workload.model_copy(update={"max_tokens": 64}),
+        }
+    )
+
+
+def default_out(name: str) -> Path:
+    """A folder for a run that was not given one; a number keeps two of one second apart."""
+    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for number in range(1000):
+        path = Path("runs") / (stem if number == 0 else f"{stem}-{number}")
+        if not path.exists():
+            return path
+    raise RequestError("runs/: a thousand runs in one second; give --out")
+
+
+def topology_options(
+    topology: str, *, models: Sequence[str], port: int, arguments: Sequence[str]
+) -> BackendOptions:
+    """How to start a topology."""
+    return BackendOptions(topology, port=port, models=tuple(models), arguments=tuple(arguments))
+
+
+def shipped_request(
+    name: str, out: Path | None, *, backend: BackendOptions | None = None, live: bool = False
+) -> SessionRequest:
+    """A shipped scenario on a backend of ours."""
+    return SessionRequest(scenario=find(name), out=out or default_out(name), backend=backend, live=live)
+
+
+def attach_request(
+    url: str,
+    models: tuple[str, ...],
+    metrics_urls: tuple[str, ...],
+    max_rate: float | None,
+    out: Path | None,
+    transport: Transport | None = None,
+    body: Mapping[str, Any] | None = None,
+) -> SessionRequest:
+    """A hand-driven session on a server that is up."""
+    return SessionRequest(
+        scenario=None,
+        out=out or default_out("live"),
+        url=url,
+        models=models,
+        metrics_urls=metrics_urls,
+        live=True,
+        workers=Workers(auto=True),
+        max_rate=max_rate,
+        transport=transport or Transport(),
+        body=body or {},
+    )
+
+
+def start_request(topology: str, out: Path | None = None) -> SessionRequest:
+    """A hand-driven session on a topology that it starts."""
+    backend = topology_options(topology, models=(), port=0, arguments=())
+    return SessionRequest(
+        scenario=None,
+        out=out or default_out(topology),
+        backend=backend,
+        live=True,
+        workers=Workers(auto=True),
+    )
+
+
+def run_request(
+    name: str | None,
+    out: Path | None,
+    *,
+    rate: float | None,
+    duration: str,
+    prompt_tokens: int | None,
+    output_tokens: int,
+    arrivals: str,
+    burstiness: float | None,
+    seed: int | None,
+    url: str | None,
+    backend: BackendOptions | None,
+    models: tuple[str, ...],
+    workers: Workers,
+    timeouts: Timeouts,
+    metrics_urls: tuple[str, ...],
+    max_rate: float | None,
+    transport: Transport | None = None,
+    body: Mapping[str, Any] | None = None,
+    ray_address: str | None = None,
+    search: SearchOptions | None = None,
+) -> SessionRequest:
+    """``rvtop run``: a scenario by name, or one made of the flags. Raises RequestError, ScenarioError."""
+    if search is not None and rate is None:
+        rate = search.start_rps
+    elif (name is None) == (rate is None):
+        raise RequestError("give either a scenario (rvtop run smoke …) or --rate R")
+    if name is not None:
+        scenario = find(name)
+        if seed is not None:
+            scenario = scenario.model_copy(update={"seed": seed})
+    else:
+        scenario = _steady(rate, duration, prompt_tokens, output_tokens, arrivals, burstiness, seed)
+    return SessionRequest(
+        scenario=scenario,
+        out=out or default_out(scenario.name),
+        url=url,
+        backend=backend,
+        models=models,
+        workers=workers,
+        ray_address=ray_address,
+        search=search,
+        timeouts=timeouts,
+        metrics_urls=metrics_urls,
+        max_rate=max_rate,
+        transport=transport or Transport(),
+        body=body or {},
+    )
+
+
+def _steady(
+    rate: float | None,
+    duration: str,
+    prompt_tokens: int | None,
+    output_tokens: int,
+    arrivals: str,
+    burstiness: float | None,
+    seed: int | None,
+) -> Scenario:
+    """A scenario of one phase, made of flags."""
+    from rvtop.scenario.load import scenario_from
+
+    phase: dict[str, Any] = {"name": "steady", "rate": rate, "duration": duration, "arrivals": arrivals}
+    if burstiness is not None:
+        phase["burstiness"] = burstiness
+    workload: dict[str, Any] = {"ignore_eos": True}
+    if prompt_tokens is not None:
+        workload |= {"kind": "synthetic", "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
+    else:
+        shipped = find("smoke").workload
+        workload |= {"kind": "prompts", "file": str(shipped.file), "max_tokens": output_tokens}  # type: ignore[union-attr]
+    data = {"name": "steady", "seed": seed or 0, "workload": workload, "phases": [phase]}
+    return scenario_from(data, "--rate")

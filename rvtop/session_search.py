@@ -1,0 +1,108 @@
+"""``--find-max`` inside a session: turns what a step measured into the next step, and notes both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rvtop.load.schedule import PhasePlan
+from rvtop.scenario.search import Search, SearchOptions, Step
+from rvtop.stats.histogram import QUANTILES
+from rvtop.stats.live import LiveState
+from rvtop.stats.view import limited_since
+
+Note = Callable[[dict[str, Any]], None]
+Say = Callable[[str], None]
+
+
+class Searcher:
+    """``note`` writes a line of the command log, ``say`` tells the user; ``workers`` is as ``--workers`` has
+    it."""
+
+    def __init__(self, options: SearchOptions, note: Note, say: Say, workers: str) -> None:
+        self._search = Search(options)
+        self._slo = options.slo
+        self._note = note
+        self._say = say
+        self._workers = workers
+        self._running = False
+        self._given_up = False  # the step that runs
+        self._limited_by: str | None = None  # what the client of the step that runs was limited by last
+
+    @property
+    def best(self) -> float | None:
+        """The highest rate that held and was confirmed."""
+        return self._search.best
+
+    def look(self, live: LiveState, now_ns: int, since_ns: int) -> None:
+        """Once a second, and before ``more``: was the client limited in the step that began at ``since_ns``?
+        Its drain can last longer than the live window, so it would be too late to look at its end only."""
+        if self._running and now_ns >= since_ns:
+            self._limited_by = limited_since(live, now_ns, since_ns, self._workers) or self._limited_by
+
+    def more(self, live: LiveState) -> PhasePlan | None:
+        """The next step, after the one that ran (if one did) was judged by ``live``; None at the end."""
+        if self._running:
+            step = self._search.judge(self._figures(live), self._limited_by)
+            self._say(step.words(self._slo))
+            self._note({"cmd": "step", **_plain(step)})
+        phase = self._search.next()
+        self._running, self._given_up, self._limited_by = phase is not None, False, None
+        if phase is None:
+            found = {"rps": self.best, "capped": self._search.capped, "slo": dict(self._slo)}
+            self._note({"cmd": "found", **found})
+            self._say(found_line(found))
+        return phase
+
+    def hopeless(self, live: LiveState) -> bool:
+        """Whether the step that runs need not run on; said once."""
+        if not self._running or self._given_up:
+            return False
+        ended = live.phase_ok + sum(live.phase_errors.values())
+        self._given_up = self._search.hopeless(self._figures(live), ended)
+        return self._given_up
+
+    def outcome(self) -> str:
+        """One line for a search that found nothing."""
+        words = ", ".join(f"{name} ≤ {limit:g}" for name, limit in self._slo.items())
+        return f"--find-max: no rate holds the SLO ({words})"
+
+    def _figures(self, live: LiveState) -> dict[str, float | None]:
+        return {name: _figure(name, live) for name in self._slo}
+
+
+def found_line(found: Mapping[str, Any]) -> str:
+    """What a search ended with, from its line in the command log or the summary."""
+    if found["rps"] is None:
+        return "find-max: no rate held the SLO"
+    if found["capped"]:
+        return f"find-max: {found['rps']:.4g} rps, the most that --max-rate allows, holds the SLO"
+    return f"find-max: {found['rps']:.4g} rps is the highest rate that holds the SLO"
+
+
+def _figure(name: str, live: LiveState) -> float | None:
+    """One figure of the phase so far: ms, or the share of requests that failed."""
+    if name == "error_rate":
+        failed = sum(n for kind, n in live.phase_errors.items() if kind != "cancelled")
+        ended = live.phase_ok + failed
+        return failed / ended if ended else None
+    dist, _, stat = name.rpartition("_")
+    histogram = {
+        "ttft": live.phase_ttft,
+        "itl": live.phase_gaps,
+        "tpot": live.phase_tpot,
+        "e2e": live.phase_e2e,
+    }[dist]
+    ns = histogram.mean_ns if stat == "mean" else histogram.percentile(QUANTILES[stat])
+    return None if math.isnan(ns) else ns / 1e6
+
+
+def _plain(step: Step) -> dict[str, Any]:
+    return {
+        "rps": step.rps,
+        "held": step.held,
+        "confirms": step.confirms,
+        "figures": dict(step.figures),
+        "limited_by": step.limited_by,
+    }

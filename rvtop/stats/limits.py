@@ -1,0 +1,50 @@
+"""When the client itself bends the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+LAG_LIMIT_MS = 5.0
+LAG_SHARE = 0.05
+#: Below this a share of a tiny TTFT says nothing: it is the machine's own scheduling noise.
+LAG_FLOOR_MS = 1.0
+#: A worker that uses more of a core than this has no room left: what comes next waits.
+CPU_LIMIT = 0.9
+
+
+def _mend(workers: str) -> str:
+    """What helps a run that was given ``--workers WORKERS``."""
+    if workers == "auto":  # it has taken what this machine has
+        return "free this machine's cores or use workers on other machines (--workers ray:N)"
+    if workers.startswith("ray:"):
+        return f"add workers (a larger N than --workers {workers}) or free the cores of their nodes"
+    return "add workers (--workers auto) or free this machine's cores"
+
+
+def client_limited(
+    lag_p99_ms: float | None,
+    ttft_p50_ms: float | None,
+    errors: Mapping[str, int],
+    loop_lag_p99_ms: float | None = None,
+    worker_cpu: float | None = None,
+    workers: str = "1",
+) -> str | None:
+    """Why the load client bends the figures and what to do, or None while it does not.
+
+    The p99 of late sends and of the event loop's delays are each held against 5 ms and against 5 % of the
+    median TTFT; ``worker_cpu`` is the busiest worker's share (0..1) of a core;
+    ``workers`` is the run's ``--workers``.
+    """
+    mend = _mend(workers)
+    if errors.get("client_limit"):
+        return "this machine ran out of sockets: raise the open-file limit or add workers"
+    for what, ms in (("sends are late", lag_p99_ms), ("the load loop stands still", loop_lag_p99_ms)):
+        if ms is None:
+            continue
+        if ms > LAG_LIMIT_MS:
+            return f"{what} by {ms:.1f} ms (p99): {mend}"
+        if ttft_p50_ms is not None and ms > max(LAG_FLOOR_MS, LAG_SHARE * ttft_p50_ms):
+            return f"{what} by {100.0 * ms / ttft_p50_ms:.0f} % of TTFT (p99 {ms:.1f} ms): {mend}"
+    if worker_cpu is not None and worker_cpu > CPU_LIMIT:
+        return f"a load worker uses {100 * worker_cpu:.0f} % of a core: {mend}"
+    return None

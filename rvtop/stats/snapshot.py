@@ -1,0 +1,248 @@
+"""What the screen, the plain lines and a replay read: one frozen picture of the session, ten a second.
+
+Every figure is a plain number or ``None``; ``None`` is drawn as ``--`` and never as 0. Durations are
+milliseconds, memory is bytes, rates are per second, shares are 0..1 unless a field says otherwise.
+Nothing here knows of requests, sockets or Textual.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rvtop.stats.histogram import Histogram
+
+#: Session states, in the order they are passed through.
+STATES = ("starting", "watching", "running", "paused", "draining", "done", "lost", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The server under load."""
+
+    url: str
+    topology: str | None  # baseline | rac | rsc | rvc; None: a server we only attached to
+    models: tuple[str, ...]
+    engine: str | None = None  # "vllm", "hf", … as far as its metrics tell
+    owned: bool = False  # started by this session, so ended by it too
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """The scenario phase that runs now; a hand-driven session has one endless phase called ``live``."""
+
+    name: str
+    index: int  # 0-based
+    count: int
+    elapsed_s: float
+    duration_s: float | None  # None: endless
+    warmup: bool = False
+    concurrency: int = 0  # of a closed loop, which has no rate; 0: arrivals at a rate
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What was commanded and what came of it. Rates are means over the last 2 s."""
+
+    target_rps: float | None = None  # commanded now (0 while paused)
+    offered_rps: float | None = None  # intended by the plan
+    sent_rps: float | None = None
+    completed_rps: float | None = None
+    in_flight: int = 0
+    sent: int = 0
+    ok: int = 0
+    errors: tuple[tuple[str, int], ...] = ()  # (class, count), most first, since the start
+    errors_recent: int = 0  # in the last 10 s
+    dropped: int = 0
+    lag_p99_ms: float | None = None  # late sends, last 10 s
+    goodput_rps: float | None = None  # requests a second that meet the SLO, last 10 s; None without one
+    client_limited: str | None = None  # why the client bends the figures, if it does
+    max_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dist:
+    """One latency: ``now`` is the mean of the last second, p50..p99 cover the last 10 s."""
+
+    now: float | None = None
+    mean: float | None = None
+    p50: float | None = None
+    p90: float | None = None
+    p99: float | None = None
+    phase_p99: float | None = None
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerHist:
+    """A histogram in the server's own buckets over the last 10 s (Prometheus ``le``, differences).
+
+    ``le_ms`` are ascending upper edges in ms, the last may be inf; ``counts`` are per bucket (not
+    cumulative), same length. Percentiles from it are interpolated estimates and are shown as such.
+    """
+
+    le_ms: tuple[float, ...]
+    counts: tuple[float, ...]
+    mean: float | None = None
+    p50: float | None = None
+    p90: float | None = None
+    p99: float | None = None
+
+    @property
+    def count(self) -> float:
+        return sum(self.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """CLIENT figures from the load, SERVER figures from the server's own metrics."""
+
+    ttft: Dist = Dist()
+    itl: Dist = Dist()
+    e2e: Dist = Dist()
+    ttft_recent: Histogram = field(default_factory=Histogram)  # last 10 s
+    ttft_phase: Histogram = field(default_factory=Histogram)  # since the phase began
+    itl_is_chunks: bool = False  # chunks are not tokens here: call it inter-chunk latency
+    server_ttft: ServerHist | None = None
+    server_itl: ServerHist | None = None
+    server_e2e: ServerHist | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Output tokens. ``estimated``: live count from chunks scaled by the usage-to-chunk ratio (``~``)."""
+
+    per_s: float | None = None  # client side, last second
+    max_per_s: float | None = None
+    total: int = 0
+    estimated: bool = True
+    server_per_s: float | None = None  # growth of the server's own generation counter
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One engine as its metrics tell."""
+
+    name: str
+    node: str | None = None
+    model: str | None = None
+    running: float | None = None
+    waiting: float | None = None
+    kv_usage: float | None = None  # 0..1
+    kv_bytes: float | None = None  # Hugging Face engines: bytes held by live sequences
+    preemptions: float | None = None  # since we began to watch
+    prefix_hit_rate: float | None = None  # 0..1, since we began to watch
+    stale_s: float | None = None  # seconds since the source last answered; None: it is fresh
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU as NVML, DCGM or Ray tells. Bytes; ``util`` 0..1."""
+
+    node: str
+    index: int
+    name: str
+    memory_used: float | None = None
+    memory_total: float | None = None
+    util: float | None = None
+    stale_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One machine of a Ray cluster: ``cpu`` 0..1 of all its cores, memory in bytes."""
+
+    name: str
+    cpu: float | None = None
+    memory_used: float | None = None
+    memory_total: float | None = None
+    stale_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServeDeployment:
+    """One deployment of Ray Serve. ``latency_ms``: mean time inside a replica over the last 20 s, an
+    estimate from Serve's buckets."""
+
+    name: str  # application/deployment
+    replicas: float | None = None  # healthy ones
+    target_replicas: float | None = None
+    ongoing: float | None = None  # requests inside replicas
+    queued: float | None = None  # requests that wait in Serve's routers
+    latency_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A telemetry source and how fresh it is."""
+
+    name: str  # "metrics", "nvml", "dcgm", …
+    state: str  # "ok" | "stale" | "absent"
+    detail: str = ""  # one short line when it is not ok
+    age_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """History for the charts: one point a second, oldest first, at most 600; ``None`` is a gap.
+
+    All tuples have the same length as ``t_s`` (seconds since the session's start).
+    """
+
+    t_s: tuple[float, ...] = ()
+    target_rps: tuple[float | None, ...] = ()
+    completed_rps: tuple[float | None, ...] = ()
+    tokens_per_s: tuple[float | None, ...] = ()
+    server_tokens_per_s: tuple[float | None, ...] = ()
+    in_flight: tuple[float | None, ...] = ()
+    ttft_p50_ms: tuple[float | None, ...] = ()
+    ttft_p99_ms: tuple[float | None, ...] = ()
+    kv_usage: tuple[float | None, ...] = ()  # mean over engines, 0..1
+    running: tuple[float | None, ...] = ()  # sum over engines
+    waiting: tuple[float | None, ...] = ()  # sum over engines
+    gpu_memory: tuple[float | None, ...] = ()  # used share over all GPUs, 0..1
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the event strip. ``level``: info | warn | error."""
+
+    unix_s: float
+    text: str
+    level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of starting a backend. ``state``: wait | run | done | fail; ``elapsed_s`` so far or in all."""
+
+    name: str
+    state: str
+    elapsed_s: float | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole picture. Immutable; two equal ``seq`` are the same picture."""
+
+    seq: int
+    t_s: float  # since the session's start
+    unix_s: float
+    state: str  # one of STATES
+    name: str  # scenario's name, or "live"
+    target: Target
+    phase: Phase | None = None
+    load: Load = Load()
+    latency: Latency = field(default_factory=Latency)
+    tokens: Tokens = Tokens()
+    engines: tuple[Engine, ...] = ()
+    gpus: tuple[Gpu, ...] = ()
+    sources: tuple[Source, ...] = ()
+    series: Series = Series()
+    events: tuple[Event, ...] = ()  # newest last, at most 200
+    steps: tuple[Step, ...] = ()  # while starting
+    slo_ttft_ms: float | None = None
+    out_dir: str | None = None
+    nodes: tuple[Node, ...] = ()  # machines of a Ray cluster
+    deployments: tuple[ServeDeployment, ...] = ()  # Ray Serve's
+    message: str = ""  # why it failed or ended, one line

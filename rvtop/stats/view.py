@@ -1,0 +1,247 @@
+"""Builds the frozen Snapshot, and the once-a-second row of the timeline, from the states of a session."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Protocol
+
+from rvtop.load.schedule import NEVER
+from rvtop.scenario.player import Player
+from rvtop.scenario.schema import Slo
+from rvtop.stats.limits import client_limited
+from rvtop.stats.live import SECOND_NS, WINDOW_S, LiveState, Second, dist, merged
+from rvtop.stats.snapshot import (
+    Event,
+    Latency,
+    Load,
+    Phase,
+    Series,
+    Snapshot,
+    Step,
+    Target,
+    Tokens,
+)
+from rvtop.telemetry.state import ServerView
+
+_SERIES_POINTS = 600
+_CPU_WINDOW_NS = 2 * SECOND_NS
+
+
+class _Info(Protocol):
+    """What a probe learned of the target."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def topology(self) -> str | None: ...
+    @property
+    def engine(self) -> str | None: ...
+
+
+def _ms(ns: float) -> float | None:
+    return None if ns != ns else ns / 1e6
+
+
+def _delays(seconds: list[Second]) -> tuple[float | None, float | None, float | None]:
+    """p99 of late sends, median TTFT and p99 of the event loops' delays, ms. Where nothing was sent or read
+    a loop that stood still bent nothing."""
+    lag = _ms(merged([s.lag for s in seconds]).percentile(99))
+    ttft = _ms(merged([s.ttft for s in seconds]).percentile(50))
+    loop = _ms(merged([s.loop for s in seconds if s.lag.count or s.chunks]).percentile(99))
+    return lag, ttft, loop
+
+
+def limited_since(live: LiveState, now_ns: int, since_ns: int, workers: str) -> str | None:
+    """Why the client bends the figures of the phase that began at ``since_ns``, as far as the window goes
+    back; None while it does not. ``workers`` is as ``--workers`` has it."""
+    begun, now = ((t - live.t0_ns) // SECOND_NS for t in (since_ns, now_ns))
+    lag, ttft, loop_lag = _delays(live.recent(now_ns, min(WINDOW_S, now - begun + 1)))
+    # Before that, the CPU time is also that of the phase before.
+    cpu = live.worker_cpu(now_ns) if now_ns - since_ns >= _CPU_WINDOW_NS else None
+    return client_limited(lag, ttft, live.phase_errors, loop_lag, cpu, workers)
+
+
+def timeline_row(
+    t_s: float, now_ns: int, live: LiveState, server: ServerView, target_rps: float | None
+) -> dict[str, Any]:
+    """One second of the run as plain data: a line of ``timeline.jsonl`` and a point of every chart.
+
+    ``totals`` are the growth of the server's counters since we began to watch.
+    """
+    offered, sent, completed = live.rates(now_ns)
+    recent = merged([s.ttft for s in live.recent(now_ns)])
+    last = live.last_full(now_ns)
+    return {
+        "t_s": t_s,
+        "target_rps": target_rps,
+        "offered_rps": offered,
+        "sent_rps": sent,
+        "completed_rps": completed,
+        "in_flight": live.in_flight,
+        "ok": live.ok,
+        "errors": dict(live.errors),
+        "tokens_per_s": live.tokens_per_s(now_ns),
+        "server_tokens_per_s": server.tokens_per_s,
+        "ttft_p50_ms": _ms(recent.percentile(50)),
+        "ttft_p99_ms": _ms(recent.percentile(99)),
+        "kv_usage": server.kv_usage,
+        "running": server.running,
+        "waiting": server.waiting,
+        "gpu_memory": server.gpu_memory,
+        "loop_lag_ms": last.loop_lag_ns / 1e6 if last else None,
+        "workers": len(live.cpu_s),
+        "worker_cpu_s": sum(live.cpu_s.values()),
+        "worker_cpu": live.worker_cpu(now_ns),
+        "engines": [asdict(engine) for engine in server.engines if engine.stale_s is None],
+        "gpus": [asdict(gpu) for gpu in server.gpus if gpu.stale_s is None],
+        "nodes": [asdict(node) for node in server.nodes if node.stale_s is None],
+        "deployments": [asdict(deployment) for deployment in server.deployments],
+        "totals": dict(server.totals),
+    }
+
+
+class SeriesLog:
+    """The last ten minutes of rows as the charts want them."""
+
+    def __init__(self) -> None:
+        self._rows: deque[dict[str, Any]] = deque(maxlen=_SERIES_POINTS)
+        self.series = Series()
+
+    def add(self, row: dict[str, Any]) -> None:
+        """One second more."""
+        self._rows.append(row)
+        self.series = Series(**{f.name: tuple(r[f.name] for r in self._rows) for f in fields(Series)})
+
+
+@dataclass(frozen=True)
+class View:
+    """The states of a session at one moment."""
+
+    request_name: str
+    state: str
+    target: _Info | None
+    url: str
+    topology: str | None
+    owned: bool
+    models: tuple[str, ...]
+    player: Player
+    live: LiveState
+    server: ServerView
+    target_rps: float
+    max_rate: float | None
+    slo: Slo | None
+    workers: str  # as --workers has it
+
+    def snapshot(
+        self,
+        *,
+        now_ns: int,
+        began_ns: int,
+        seq: int,
+        series: Series,
+        events: tuple[Event, ...],
+        steps: tuple[Step, ...],
+        out_dir: str,
+        message: str,
+    ) -> Snapshot:
+        """The picture."""
+        return Snapshot(
+            seq=seq,
+            t_s=(now_ns - began_ns) / 1e9,
+            unix_s=time.time(),
+            state=self.state,
+            name=self.request_name,
+            target=self._target(),
+            phase=self._phase(now_ns),
+            load=self._load(now_ns),
+            latency=self._latency(now_ns),
+            tokens=self._tokens(now_ns, series),
+            engines=self.server.engines,
+            gpus=self.server.gpus,
+            nodes=self.server.nodes,
+            deployments=self.server.deployments,
+            sources=self.server.sources,
+            series=series,
+            events=events,
+            steps=steps,
+            slo_ttft_ms=self.slo.ttft_ms if self.slo else None,
+            out_dir=out_dir,
+            message=message,
+        )
+
+    def _target(self) -> Target:
+        info = self.target
+        return Target(
+            url=info.url if info else self.url,
+            topology=self.topology or (info.topology if info else None),
+            models=self.models,
+            engine=self.server.engine_kind or (info.engine if info else None),
+            owned=self.owned,
+        )
+
+    def _phase(self, now_ns: int) -> Phase | None:
+        phase = self.player.phase
+        if phase is None:
+            return None
+        return Phase(
+            name=phase.name,
+            index=self.player.index,
+            count=len(self.player.phases),
+            elapsed_s=max(0.0, (now_ns - self.player.start_ns) / 1e9),
+            duration_s=None if self.player.end_ns >= NEVER or phase.burst else phase.duration_s,
+            warmup=phase.warmup,
+            concurrency=phase.concurrency,
+        )
+
+    def _load(self, now_ns: int) -> Load:
+        live, phase = self.live, self.player.phase
+        offered, sent, completed = live.rates(now_ns)
+        recent = live.recent(now_ns)
+        lag, ttft, loop_lag = _delays(recent)
+        return Load(
+            target_rps=self.target_rps if phase is not None and not phase.concurrency else None,
+            offered_rps=offered,
+            sent_rps=sent,
+            completed_rps=completed,
+            in_flight=live.in_flight,
+            sent=live.sent,
+            ok=live.ok,
+            errors=tuple(live.errors.most_common()),
+            errors_recent=sum(s.errors for s in recent),
+            dropped=live.errors["dropped"],
+            lag_p99_ms=lag,
+            goodput_rps=live.goodput(now_ns) if self.slo is not None else None,
+            client_limited=client_limited(
+                lag, ttft, live.errors, loop_lag, live.worker_cpu(now_ns), self.workers
+            ),
+            max_rate=self.max_rate,
+        )
+
+    def _latency(self, now_ns: int) -> Latency:
+        live = self.live
+        recent, last = live.recent(now_ns), live.last_full(now_ns)
+        ttft = merged([s.ttft for s in recent])
+        return Latency(
+            ttft=dist(last.ttft if last else None, ttft, live.phase_ttft),
+            itl=dist(last.gaps if last else None, merged([s.gaps for s in recent]), live.phase_gaps),
+            e2e=dist(last.e2e if last else None, merged([s.e2e for s in recent]), live.phase_e2e),
+            ttft_recent=ttft,
+            ttft_phase=live.phase_ttft.copy(),
+            itl_is_chunks=not live.gaps_are_tokens,
+            server_ttft=self.server.ttft,
+            server_itl=self.server.itl,
+            server_e2e=self.server.e2e,
+        )
+
+    def _tokens(self, now_ns: int, series: Series) -> Tokens:
+        per_s = self.live.tokens_per_s(now_ns)
+        known = [value for value in series.tokens_per_s if value is not None]
+        return Tokens(
+            per_s=per_s,
+            max_per_s=max(known, default=None),
+            total=self.live.tokens,
+            estimated=True,  # live it is chunks times a ratio, always; the summary has the server's usage
+            server_per_s=self.server.tokens_per_s,
+        )

@@ -1,0 +1,329 @@
+"""The server under load: find out what a URL is, or start a topology of ours and wait until it is healthy."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import signal
+import ssl
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from rvtop.errors import UserError
+from rvtop.http_once import get
+from rvtop.load.transport import Transport
+from rvtop.stats.snapshot import Step
+
+#: The API key of the target. Its value stays in the environment: it is in no argument, file or message.
+KEY_ENV = "RVTOP_API_KEY"
+
+_PROBE_TIMEOUT_S = 5.0
+#: Ends of a URL that name a page of the API rather than where it is.
+_PAGES = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1", "/metrics", "/health", "/docs")
+_PATH_SAFE = "/%:@!$&'()*+,;=~"
+_LEASE_S = 2.0
+_STOP_LIMIT_S = 15.0
+
+
+class TargetError(UserError):
+    """The target can't be used."""
+
+    def __init__(self, message: str, exit_code: int = 3) -> None:
+        super().__init__(message, exit_code)
+
+
+@dataclass(frozen=True)
+class TargetInfo:
+    """What a probe learned."""
+
+    url: str  # scheme://host:port, and the prefix before /v1 if the server has one
+    models: tuple[str, ...]
+    topology: str | None  # one of ours, if the server says so
+    engine: str | None  # owned_by of its first model: "vllm", …
+    on_ray: bool = False  # one of ours that says which Ray cluster it runs on
+
+
+def base_url(url: str) -> str:
+    """``url`` up to where /v1 begins, so that …/v1 and …/v1/chat/completions mean the same server; a prefix
+    before it (a gateway's) stays.
+
+    Raises TargetError (exit code 2) for what is no http URL, or holds a password or a query.
+    """
+    text = url if "://" in url else f"http://{url}"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise TargetError(
+            f"{shown(url)}: not a URL ({error}); it should look like http://host:8000", 2
+        ) from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise TargetError(f"{shown(url)}: not an http URL; it should look like http://host:8000", 2)
+    if "@" in parts.netloc:
+        raise TargetError(
+            f"{shown(url)}: a user name or password in a URL shows in process lists; give an Authorization "
+            "line in a file with --header-file",
+            2,
+        )
+    if parts.query or parts.fragment:
+        raise TargetError(f"{url}: ends in a query, which would not be sent; leave it out", 2)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    prefix = parts.path.rstrip("/")
+    prefix = prefix.removesuffix(next((page for page in _PAGES if prefix.endswith(page)), "")).rstrip("/")
+    return f"{parts.scheme}://{host}" + (f":{port}" if port else "") + quote(prefix, safe=_PATH_SAFE)
+
+
+def shown(url: str) -> str:
+    """``url`` as a message may show it: without a user name and password."""
+    begin, mark, rest = url.partition("://")
+    if not mark:
+        begin, rest = "", url
+    host, slash, path = rest.partition("/")
+    return f"{begin}{mark}{host.rpartition('@')[2]}{slash}{path}"
+
+
+def auth_headers(transport: Transport | None = None) -> dict[str, str]:
+    """The header with the target's API key, if a key is set. Raises TargetError (exit code 2)."""
+    key = os.environ.get(KEY_ENV)
+    if not key:
+        return {}
+    if not (
+        key.isascii() and key.isprintable() and " " not in key
+    ):  # whatever else says so would show the key
+        raise TargetError(f"{KEY_ENV}: holds a character that no HTTP header can carry", 2)
+    return (transport or Transport()).key_headers(key)
+
+
+async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
+    """Asks a server what it serves. Raises TargetError, TransportError."""
+    way = transport or Transport()
+    base = base_url(url)
+    status, body = await asyncio.to_thread(_get, f"{base}/v1/models", way)
+    if status in (401, 403):
+        raise TargetError(f"{base}: needs an API key (HTTP {status}); set {KEY_ENV}")
+    models = _model_rows(status, body)
+    if models is None:
+        raise TargetError(
+            f"{base}: not an OpenAI-compatible server "
+            f"(GET /v1/models gave HTTP {status} and no list of models)"
+        )
+    topology, on_ray = None, False
+    with contextlib.suppress(TargetError, ValueError, AttributeError):
+        status, body = await asyncio.to_thread(_get, f"{base}/rvtop/topology", way)
+        facts = json.loads(body) if status == 200 else {}
+        told, on_ray = facts.get("topology"), bool(facts.get("ray"))
+        topology = told if isinstance(told, str) else None
+    return TargetInfo(
+        url=base,
+        models=tuple(str(row["id"]) for row in models),
+        topology=topology,
+        engine=next((str(row["owned_by"]) for row in models if row.get("owned_by")), None),
+        on_ray=on_ray,
+    )
+
+
+def choose_models(info: TargetInfo, wanted: Sequence[str]) -> tuple[str, ...]:
+    """The models to send to. Raises TargetError (exit code 2) when the choice is impossible or open."""
+    known = ", ".join(info.models)
+    for name in wanted:
+        if name not in info.models:
+            raise TargetError(f"{info.url} serves no model {name!r}; it serves: {known}", 2)
+    if wanted:
+        return tuple(wanted)
+    if len(info.models) > 1:
+        raise TargetError(f"{info.url} serves several models; name one or more with --model: {known}", 2)
+    return info.models
+
+
+async def answers(url: str, transport: Transport | None = None) -> bool:
+    """Whether anything speaks HTTP there still."""
+    try:
+        await asyncio.to_thread(_get, f"{url}/health", transport or Transport())
+    except TargetError:
+        return False
+    return True
+
+
+def _get(url: str, transport: Transport) -> tuple[int, bytes]:
+    """Status and body. Raises TargetError, TransportError."""
+    base = url.rpartition("/v1/")[0] or url
+    if transport.unix_socket is not None:
+        base = f"{base} on {transport.unix_socket}"
+    try:
+        return get(url, transport, auth_headers(transport), _PROBE_TIMEOUT_S)
+    except ssl.SSLError as error:
+        raise TargetError(f"{base}: {_tls_problem(error)}") from error
+    except ConnectionResetError as error:  # TLS 1.3 refuses a client behind the handshake
+        hint = "is the server up?"
+        if url.startswith("https:") and transport.cert_file is None:
+            hint = "does it want --cert FILE --key FILE of yours?"
+        raise TargetError(f"{base}: broke the connection off ({error}); {hint}") from error
+    except TimeoutError as error:
+        raise TargetError(f"{base}: no answer within {_PROBE_TIMEOUT_S:g} s; is the host right?") from error
+    except ConnectionRefusedError as error:
+        raise TargetError(f"{base}: nothing answers there (connection refused); is the server up?") from error
+    except UnicodeError as error:
+        raise TargetError(f"{base}: no host can have that name ({error})", 2) from error
+    except OSError as error:
+        raise TargetError(f"{base}: can't be reached ({error}); is the server up?") from error
+    except http.client.HTTPException as error:
+        raise TargetError(f"{base}: what answers there is not HTTP ({error!r})") from error
+
+
+def _tls_problem(error: ssl.SSLError) -> str:
+    """Why TLS failed, and the option that mends it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate is not trusted ({error.verify_message}); "
+            "name its authority with --ca FILE, or look away with --insecure"
+        )
+    reason = error.reason or str(error)
+    if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason or "UNKNOWN_CA" in reason:
+        return f"refuses the TLS connection ({reason}); does it want --cert FILE --key FILE of yours?"
+    return f"no TLS connection can be made ({reason}); is it http:// instead?"
+
+
+def _model_rows(status: int, body: bytes) -> list[dict[str, Any]] | None:
+    try:
+        rows = json.loads(body)["data"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    listed = isinstance(rows, list) and all(isinstance(row, dict) and "id" in row for row in rows)
+    return rows if status == 200 and rows and listed else None
+
+
+@dataclass(frozen=True)
+class BackendOptions:
+    """How to start a topology of ours. ``arguments`` go to ``python -m backends`` as they are."""
+
+    topology: str
+    host: str = "127.0.0.1"
+    port: int = 0
+    models: Sequence[str] = ()  # name=path
+    arguments: Sequence[str] = ()
+
+
+class Backend:
+    """A topology that this process started, so that it ends it too. Its stdin is its lease: while we write
+    to it, it lives; when we are gone, however we went, it takes itself down."""
+
+    def __init__(self, options: BackendOptions, log: Path, on_step: Callable[[Step], None]) -> None:
+        self._options = options
+        self._log = log
+        self._on_step = on_step
+        self._process: asyncio.subprocess.Process | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._error: Mapping[str, Any] = {}
+        self.url = ""
+        self.models: tuple[str, ...] = ()
+
+    async def start(self) -> str:
+        """Starts it and waits until it is ready; returns its URL. Raises TargetError (exit code 2 or 4)."""
+        options = self._options
+        command = [sys.executable, "-P", "-m", "backends", options.topology, "--lease"]
+        command += ["--host", options.host, "--port", str(options.port), *options.arguments]
+        for model in options.models:
+            command += ["--model", model]
+        log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,  # a Ctrl-C in our terminal is ours to handle
+            )
+        finally:
+            os.close(log)
+        ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._tasks = [asyncio.create_task(self._renew()), asyncio.create_task(self._listen(ready))]
+        try:
+            self.url = await ready
+        except BaseException:
+            await self.stop()
+            raise
+        return self.url
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    async def wait(self) -> int:
+        """Waits until the process ends; its exit code."""
+        assert self._process is not None
+        return await self._process.wait()
+
+    def last_words(self, lines: int = 5) -> str:
+        """The end of its log."""
+        with contextlib.suppress(OSError):
+            return "\n".join(self._log.read_text("utf-8", "replace").splitlines()[-lines:])
+        return ""
+
+    def terminate(self) -> None:
+        """Asks it to stop; requests in flight get their seconds of grace. ``stop`` waits for none."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+
+    async def stop(self) -> None:
+        """Ends it: gently, then by force, with all it started."""
+        process = self._process
+        if process is None:
+            return
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), _STOP_LIMIT_S)
+        finally:
+            # Its own children share its process group; none may outlive it.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _renew(self) -> None:
+        assert self._process is not None and self._process.stdin is not None
+        with contextlib.suppress(ConnectionError):
+            while True:
+                self._process.stdin.write(b"\n")
+                await self._process.stdin.drain()
+                await asyncio.sleep(_LEASE_S)
+
+    async def _listen(self, ready: asyncio.Future[str]) -> None:
+        assert self._process is not None and self._process.stdout is not None
+        async for line in self._process.stdout:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue  # a library printed something; the log has its stderr
+            if not isinstance(event, dict):
+                continue
+            if event.get("event") == "step":
+                self._on_step(
+                    Step(
+                        str(event["name"]),
+                        str(event["state"]),
+                        event.get("elapsed_s"),
+                        str(event.get("detail") or ""),
+                    )
+                )
+            elif event.get("event") == "ready" and not ready.done():
+                self.models = tuple(str(name) for name in event.get("models") or ())
+                ready.set_result(str(event["url"]))
+            elif event.get("event") == "error":
+                self._error = event
+        code = await self._process.wait()
+        if not ready.done():
+            message = self._error.get("message") or f"ended with exit code {code}: {self.last_words(1)}"
+            usage = self._error.get("kind") == "usage" or code == 2
+            text = str(message) if usage else f"{self._options.topology} did not start: {message}"
+            ready.set_exception(TargetError(text, 2 if usage else 4))

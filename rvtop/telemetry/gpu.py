@@ -1,0 +1,203 @@
+"""GPUs: NVML in this process (this machine only), and the series of NVIDIA's DCGM exporter."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import platform
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from rvtop.telemetry.sample import GpuSample, Sample
+
+_MIB = 1024.0 * 1024.0
+
+#: DCGM series -> field; memory comes in MiB, utilisation in percent.
+DCGM_NAMES: Mapping[str, str] = {
+    "DCGM_FI_DEV_FB_USED": "used",
+    "DCGM_FI_DEV_FB_FREE": "free",
+    "DCGM_FI_DEV_FB_RESERVED": "reserved",
+    "DCGM_FI_DEV_FB_TOTAL": "total",
+    "DCGM_FI_DEV_GPU_UTIL": "util",
+}
+
+
+class GpuKey(NamedTuple):
+    """Which GPU; ``node`` is empty when the page does not say."""
+
+    node: str
+    number: int
+
+
+class GpuSlot(NamedTuple):
+    """What one DCGM series is. ``part`` is the MIG instance, empty for a whole GPU."""
+
+    key: GpuKey
+    name: str
+    field: str
+    part: str
+
+
+def dcgm_slot(name: str, labels: Mapping[str, str]) -> GpuSlot | None:
+    """The place of a series of ``DCGM_NAMES``; None when it names no GPU."""
+    index = labels.get("gpu", "")
+    if not index.isdecimal():
+        return None
+    key = GpuKey(labels.get("Hostname", ""), int(index))
+    return GpuSlot(key, labels.get("modelName", "GPU"), DCGM_NAMES[name], labels.get("GPU_I_ID", ""))
+
+
+class GpuParts:
+    """Collects the DCGM series of one GPU."""
+
+    __slots__ = ("_name", "_parts")
+
+    def __init__(self) -> None:
+        self._name = "GPU"
+        self._parts: dict[str, dict[str, float]] = {}
+
+    def add(self, slot: GpuSlot, value: float) -> None:
+        """Takes one series in. The same GPU listed once per pod counts once; MIG instances add up."""
+        if math.isfinite(value):
+            self._name = slot.name
+            self._parts.setdefault(slot.field, {})[slot.part] = value
+
+    def sample(self, key: GpuKey, default_node: str) -> GpuSample:
+        """The GPU at this moment."""
+        value = {field: sum(parts.values()) for field, parts in self._parts.items()}
+        used = value.get("used")
+        total = value.get("total")
+        if total is None and used is not None and "free" in value:
+            total = used + value["free"] + value.get("reserved", 0.0)
+        utils = self._parts.get("util")
+        return GpuSample(
+            node=key.node or default_node,
+            index=key.number,
+            name=self._name,
+            memory_used=None if used is None else used * _MIB,
+            memory_total=None if total is None else total * _MIB,
+            util=max(utils.values()) / 100.0 if utils else None,
+        )
+
+
+class NvmlSource:
+    """This machine's GPUs through NVIDIA's driver library. Without a driver it is quietly absent.
+
+    The library's calls block, and for long when a GPU is sick, so they run in a daemon thread.
+    """
+
+    def __init__(self, name: str = "nvml", node: str | None = None) -> None:
+        self.name = name
+        self._node = node or platform.node()
+        self._lock = threading.Lock()
+        self._busy = False
+        self._absent = False
+        self._nvml: Any = None
+
+    async def poll(self) -> Sample:
+        """All GPUs at once; see ``Source.poll``."""
+        if self._absent:
+            return Sample(time.perf_counter_ns(), self.name)
+        with self._lock:
+            if self._busy:
+                return Sample(time.perf_counter_ns(), self.name, error="the NVIDIA driver does not answer")
+            self._busy = True
+        return await _in_daemon(self._read)
+
+    async def close(self) -> None:
+        """Lets go of the library."""
+        nvml, self._nvml, self._absent = self._nvml, None, True
+        if nvml is not None and not self._busy:
+            nvml.nvmlShutdown()
+
+    def _read(self) -> Sample:
+        try:
+            if self._nvml is None:
+                self._nvml = _open_nvml()
+            if self._nvml is None:
+                self._absent = True
+                return Sample(time.perf_counter_ns(), self.name)
+            gpus = _read_gpus(self._nvml, self._node)
+            return Sample(time.perf_counter_ns(), self.name, gpus=gpus)
+        except _nvml_error() as problem:
+            return Sample(time.perf_counter_ns(), self.name, error=f"NVML: {problem}")
+        finally:
+            with self._lock:
+                self._busy = False
+
+
+def _open_nvml() -> Any:
+    """The library, ready; None without a driver (or a GPU that it could talk to)."""
+    import pynvml  # type: ignore[import-untyped]
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    return pynvml
+
+
+def _nvml_error() -> type[Exception]:
+    import pynvml
+
+    error: type[Exception] = pynvml.NVMLError
+    return error
+
+
+def _read_gpus(nvml: Any, node: str) -> tuple[GpuSample, ...]:
+    gpus = []
+    for index in range(nvml.nvmlDeviceGetCount()):
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        # Version 2 leaves the driver's own reserve out of `used`, as nvidia-smi and DCGM do.
+        memory = _asked(nvml, nvml.nvmlDeviceGetMemoryInfo, handle, nvml.nvmlMemory_v2)
+        if memory is None:
+            memory = _asked(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
+        util = _asked(nvml, nvml.nvmlDeviceGetUtilizationRates, handle)
+        name = _asked(nvml, nvml.nvmlDeviceGetName, handle)
+        gpus.append(
+            GpuSample(
+                node=node,
+                index=index,
+                name=name.decode() if isinstance(name, bytes) else name or "GPU",
+                memory_used=None if memory is None else float(memory.used),
+                memory_total=None if memory is None else float(memory.total),
+                util=None if util is None else util.gpu / 100.0,
+            )
+        )
+    return tuple(gpus)
+
+
+def _asked(nvml: Any, question: Callable[..., Any], *of: Any) -> Any:
+    """The answer, or None where this GPU or driver does not know the question (MIG, laptops, old ones)."""
+    try:
+        return question(*of)
+    except (nvml.NVMLError_NotSupported, nvml.NVMLError_NoPermission, nvml.NVMLError_FunctionNotFound):
+        return None
+
+
+async def _in_daemon(work: Callable[[], Sample]) -> Sample:
+    """Runs ``work`` in a thread that does not keep the process alive."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Sample] = loop.create_future()
+
+    def deliver(sample: Sample | None, problem: BaseException | None) -> None:
+        if answer.done():  # nobody waits any more
+            return
+        if problem is not None:
+            answer.set_exception(problem)
+        elif sample is not None:
+            answer.set_result(sample)
+
+    def run() -> None:
+        sample, problem = None, None
+        try:
+            sample = work()
+        except Exception as error:  # noqa: BLE001  # carried over to the waiting coroutine
+            problem = error
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(deliver, sample, problem)
+
+    threading.Thread(target=run, name="rvtop-nvml", daemon=True).start()
+    return await answer

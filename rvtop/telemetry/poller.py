@@ -1,0 +1,127 @@
+"""Asks every source once a period, from a thread with an event loop of its own.
+
+Own thread, so that reading a page of thousands of lines never holds up the session's or the screen's
+loop; one task a source, so that a slow one never holds up another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from rvtop.telemetry.sample import Sample, Source
+
+_log = logging.getLogger("rvtop.telemetry")
+
+Sink = Callable[[Sample], None]
+
+#: Not one second: load comes at whole rates, and polls in step with it would see every request at the same
+#: moment of its life, or none of them (two short ones a second: `running` 0 for ever). Half the golden ratio
+#: is out of step with all of them.
+PERIOD_S = 0.809
+
+
+class Poller:
+    """Polls ``sources`` and gives every Sample to ``sink``.
+
+    ``sink`` is called **from the poller's thread**, one call at a time; it must be quick and hand over
+    to its own thread itself (``deque.append``, ``loop.call_soon_threadsafe``). No call is made after
+    ``stop`` has returned. ``timeout_s`` bounds one poll; a late source skips turns, it never piles up.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], sink: Sink, period_s: float = PERIOD_S, timeout_s: float = 3.0
+    ) -> None:
+        self._sources = tuple(sources)
+        self._sink = sink
+        self._period_s = period_s
+        self._timeout_s = timeout_s
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def start(self) -> None:
+        """Begins to poll, at once. A poller starts once."""
+        if self._thread is not None:
+            raise RuntimeError("this poller was started before")
+        self._thread = threading.Thread(target=self._run, name="rvtop-telemetry", daemon=True)
+        self._thread.start()
+
+    def stop(self, wait_s: float = 5.0) -> bool:
+        """Ends all polls, closes the sources and joins the thread. Harmless when repeated.
+
+        False when the thread has not ended after ``wait_s``, because a source hangs outside ``await``
+        (the thread is a daemon: it does not keep the process alive).
+        """
+        with self._lock:
+            self._stopped = True
+            if self._loop is not None and self._main is not None:
+                self._loop.call_soon_threadsafe(self._main.cancel)
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(wait_s)
+        return not thread.is_alive()
+
+    def _run(self) -> None:
+        with contextlib.suppress(asyncio.CancelledError), asyncio.Runner() as runner:
+            runner.run(self._poll_all())
+
+    async def _poll_all(self) -> None:
+        with self._lock:
+            if self._stopped:
+                return
+            self._loop = asyncio.get_running_loop()
+            self._main = asyncio.current_task()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for source in self._sources:
+                    tasks.create_task(self._poll_one(source))
+        finally:
+            with self._lock:
+                self._loop = self._main = None
+            for source in self._sources:
+                await _close(source)
+
+    async def _poll_one(self, source: Source) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        while True:
+            sample = await self._asked(source)
+            try:
+                self._sink(sample)
+            except Exception:  # noqa: BLE001
+                # The sink's mistake must not end the telemetry of a run that goes on; it is logged whole.
+                _log.exception("telemetry sink failed on a sample of %s", source.name)
+            due += self._period_s
+            if due < loop.time():  # late: take the next turn of the same beat
+                due += self._period_s * ((loop.time() - due) // self._period_s + 1)
+            await asyncio.sleep(due - loop.time())
+
+    async def _asked(self, source: Source) -> Sample:
+        """One poll, whatever happens inside it."""
+        try:
+            # Not `wait_for`: before Python 3.12 it loses a cancel that comes as the poll ends (gh-86296),
+            # and `stop` would wait for a poller that goes on.
+            async with asyncio.timeout(self._timeout_s):
+                return await source.poll()
+        except TimeoutError:
+            error = f"no answer within {self._timeout_s:g} s"
+        except Exception as problem:  # noqa: BLE001  # any source may fail in any way: that is news, not our end
+            text = " ".join(str(problem).split())
+            error = f"{type(problem).__name__}: {text}".removesuffix(": ")[:120]
+        return Sample(time.perf_counter_ns(), source.name, error=error)
+
+
+async def _close(source: Source) -> None:
+    try:
+        async with asyncio.timeout(1.0):
+            await source.close()
+    except Exception as problem:  # noqa: BLE001  # closing is the last thing: nothing is left to save
+        _log.debug("closing %s: %s: %s", source.name, type(problem).__name__, problem)

@@ -1,0 +1,256 @@
+"""A source that fetches a Prometheus page and reads the engines, GPUs, nodes and deployments on it."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httpx
+
+from rvtop.load.transport import Transport, TransportError
+from rvtop.telemetry.exposition import NotPrometheus, SeriesReader
+from rvtop.telemetry.gpu import DCGM_NAMES, GpuKey, GpuParts, GpuSlot, dcgm_slot
+from rvtop.telemetry.metrics import NAMES, RAY_NAMES
+from rvtop.telemetry.ray_series import RayKey, RayParts, RaySlot, ray_slot
+from rvtop.telemetry.sample import DeploymentSample, EngineSample, GpuSample, NodeSample, Sample
+from rvtop.telemetry.vllm import EngineKey, EngineParts, EngineSlot, engine_slot
+
+_MAX_PAGE = 64 * 1024 * 1024
+_ACCEPT = "text/plain;version=0.0.4;q=1,*/*;q=0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a page tells, sorted."""
+
+    engines: tuple[EngineSample, ...] = ()
+    gpus: tuple[GpuSample, ...] = ()
+    nodes: tuple[NodeSample, ...] = ()
+    deployments: tuple[DeploymentSample, ...] = ()
+
+    def sample(self, source: str) -> Sample:
+        """The page as an answer that came now."""
+        return Sample(
+            time.perf_counter_ns(),
+            source,
+            self.engines,
+            self.gpus,
+            nodes=self.nodes,
+            deployments=self.deployments,
+        )
+
+
+class PageReader:
+    """Reads pages of one source; remembers its series, so that the second page is read much faster."""
+
+    def __init__(self) -> None:
+        wanted = (*NAMES, *DCGM_NAMES, *RAY_NAMES)
+        self._series: SeriesReader[EngineSlot | GpuSlot | RaySlot] = SeriesReader(wanted, _slot)
+
+    def read(self, text: str, default_node: str = "") -> Page:
+        """What is on a page. Raises NotPrometheus when it is none."""
+        engines: dict[EngineKey, EngineParts] = {}
+        gpus: dict[GpuKey, GpuParts] = {}
+        ray: dict[RayKey, RayParts] = {}
+        for slot, value in self._series.read(text):
+            if isinstance(slot, EngineSlot):
+                parts = engines.get(slot.key)
+                if parts is None:
+                    parts = engines[slot.key] = EngineParts()
+                parts.add(slot, value)
+            elif isinstance(slot, GpuSlot):
+                gpus.setdefault(slot.key, GpuParts()).add(slot, value)
+            else:
+                ray.setdefault(slot.key, RayParts()).add(slot, value)
+        ray_keys = sorted(ray)
+        return Page(
+            tuple(engines[key].sample(key) for key in sorted(engines, key=_engine_order)),
+            (
+                *(gpus[key].sample(key, default_node) for key in sorted(gpus)),
+                *(ray[key].gpu(key, default_node) for key in ray_keys if key.of == "gpu"),
+            ),
+            tuple(ray[key].node(key, default_node) for key in ray_keys if key.of == "node"),
+            tuple(ray[key].deployment(key) for key in ray_keys if key.of == "deployment"),
+        )
+
+
+def _slot(name: str, labels: Mapping[str, str]) -> EngineSlot | GpuSlot | RaySlot | None:
+    if name in NAMES:
+        return engine_slot(name, labels)
+    return ray_slot(name, labels) if name in RAY_NAMES else dcgm_slot(name, labels)
+
+
+def _engine_order(key: EngineKey) -> tuple[str, int, str]:
+    """By model, then engine; "10" after "9"."""
+    number = int(key.engine) if key.engine.isdecimal() else -1
+    return (key.model or "", number, key.engine)
+
+
+def parse(text: str) -> tuple[EngineSample, ...]:
+    """The engines of a page, grouped by its ``engine`` and ``model_name`` labels. Pure.
+
+    Raises NotPrometheus when the text is no Prometheus page.
+    """
+    return PageReader().read(text).engines
+
+
+_PORTS = {"http": 80, "https": 443}
+
+
+def origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port of a URL: who may see what is meant for it."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
+
+
+class PageFetcher:
+    """Fetches one metrics page over a connection that it keeps.
+
+    ``headers`` may be secret (an API key): only give them for the target's own origin; they follow no
+    redirect to another. ``transport`` tells of TLS and of a unix socket (its headers are not looked at).
+    ``timeout_s`` bounds each wait (connect, read).
+    """
+
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 2.0,
+        *,
+        transport: Transport | None = None,
+    ) -> None:
+        self.url = url
+        self._headers = {"Accept": _ACCEPT, **(headers or {})}
+        self._private = tuple(headers or ())
+        self._transport = transport or Transport()
+        self._timeout_s = timeout_s
+        self._client: httpx.AsyncClient | None = None
+        self._reader = PageReader()
+
+    async def page(self) -> Page | str:
+        """What is on the page, or in one short line why it could not be had."""
+        try:
+            return self._reader.read(await self.text(), urlsplit(self.url).hostname or "")
+        except (httpx.HTTPError, httpx.InvalidURL, NotPrometheus, TransportError) as problem:
+            return short_error(problem, self._timeout_s)
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def text(self) -> str:
+        """The body. Raises httpx.HTTPError, httpx.InvalidURL, NotPrometheus."""
+        if self._client is None:  # made here: a client belongs to the loop that polls
+            self._client = self._make_client()
+        async with self._client.stream("GET", self.url) as answer:
+            answer.raise_for_status()
+            page = bytearray()
+            async for chunk in answer.aiter_bytes():
+                page += chunk
+                if len(page) > _MAX_PAGE:
+                    raise NotPrometheus(f"larger than {_MAX_PAGE >> 20} MiB")
+        return page.decode("utf-8", errors="replace")
+
+    def _make_client(self) -> httpx.AsyncClient:
+        way = self._transport
+        tls: ssl.SSLContext | bool = True
+        if way.ca_file or way.cert_file or way.insecure:
+            tls = way.ssl_context()
+        return httpx.AsyncClient(
+            headers={name: value.encode("latin-1") for name, value in self._headers.items()},
+            timeout=self._timeout_s,
+            transport=httpx.AsyncHTTPTransport(verify=tls, uds=way.unix_socket),
+            follow_redirects=True,  # some servers answer /metrics with 307 to /metrics/
+            max_redirects=2,
+            trust_env=False,  # a proxy for the internet is none for a cluster's own pages
+            event_hooks={"request": [self._keep_private]},
+        )
+
+    async def _keep_private(self, request: httpx.Request) -> None:
+        """Before each request, those of redirects too: of the headers httpx takes off only Authorization."""
+        if origin(str(request.url)) != origin(self.url):
+            for name in self._private:
+                request.headers.pop(name, None)
+
+
+class PrometheusSource:
+    """A metrics page, polled; the poller bounds the whole. Arguments as of PageFetcher."""
+
+    def __init__(
+        self,
+        url: str,
+        name: str = "metrics",
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 2.0,
+        *,
+        transport: Transport | None = None,
+    ) -> None:
+        self.name = name
+        self._fetcher = PageFetcher(url, headers, timeout_s, transport=transport)
+
+    @property
+    def url(self) -> str:
+        return self._fetcher.url
+
+    @url.setter
+    def url(self, url: str) -> None:
+        self._fetcher.url = url
+
+    async def poll(self) -> Sample:
+        """Fetches and reads the page; see ``Source.poll``."""
+        page = await self._fetcher.page()
+        if isinstance(page, str):
+            return Sample(time.perf_counter_ns(), self.name, error=page)
+        sample = page.sample(self.name)
+        if sample.empty:
+            error = "a metrics page, but without engines or GPUs that rvtop knows"
+            return Sample(sample.t_ns, self.name, error=error)
+        return sample
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self._fetcher.close()
+
+
+def short_error(problem: Exception, timeout_s: float) -> str:
+    """Why a page could not be had, in one short line."""
+    if isinstance(problem, httpx.HTTPStatusError):
+        code = problem.response.status_code
+        return f"HTTP {code} (needs an API key)" if code in (401, 403) else f"HTTP {code}"
+    if isinstance(problem, httpx.TimeoutException):
+        return f"no answer within {timeout_s:g} s"
+    if isinstance(problem, httpx.ConnectError):
+        return _connect_error(problem)
+    text = " ".join(str(problem).split())
+    if isinstance(problem, NotPrometheus):
+        return text[:120]
+    return f"{type(problem).__name__}: {text}"[:120].removesuffix(": ")
+
+
+def _connect_error(problem: httpx.ConnectError) -> str:
+    for cause in _causes(problem):
+        if isinstance(cause, ConnectionRefusedError):
+            return "connection refused"
+        if isinstance(cause, socket.gaierror):
+            return "no such host"
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"TLS: {cause.verify_message}"[:120]
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS: {cause.reason or cause}"[:120]
+    return " ".join(str(problem).split())[:120] or "can't connect"
+
+
+def _causes(problem: BaseException | None) -> Iterator[BaseException]:
+    """The exception and what is behind it; a name with several addresses fails with a group."""
+    while problem is not None:
+        yield problem
+        if isinstance(problem, BaseExceptionGroup):
+            for inner in problem.exceptions:
+                yield from _causes(inner)
+        problem = problem.__cause__ or problem.__context__

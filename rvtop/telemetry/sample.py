@@ -1,0 +1,104 @@
+"""What a telemetry source hands over each second. Plain data, picklable, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Buckets:
+    """A Prometheus histogram as exported: ``le`` ascending upper edges (seconds, last is inf) and
+    cumulative counts of the same length, with the sum (seconds) and the count."""
+
+    le: tuple[float, ...]
+    cumulative: tuple[float, ...]
+    sum: float
+    count: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSample:
+    """One engine at one moment. Keys of the mappings are those of ``rvtop.telemetry.metrics.TABLE``."""
+
+    engine: str
+    model: str | None = None
+    node: str | None = None
+    gauges: Mapping[str, float] = field(default_factory=dict)
+    counters: Mapping[str, float] = field(default_factory=dict)
+    hists: Mapping[str, Buckets] = field(default_factory=dict)
+    kind: str | None = None  # "vllm" | "hf", as far as its metrics' names tell
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSample:
+    """One GPU at one moment: bytes, and utilisation 0..1."""
+
+    node: str
+    index: int
+    name: str
+    memory_used: float | None = None
+    memory_total: float | None = None
+    util: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSample:
+    """One machine of a cluster at one moment: ``cpu`` 0..1 of all its cores, memory in bytes."""
+
+    node: str
+    cpu: float | None = None
+    memory_used: float | None = None
+    memory_total: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentSample:
+    """One deployment of Ray Serve at one moment. ``replicas`` are the healthy ones; ``requests``,
+    ``errors`` and the latencies' sum and number are counters since it began."""
+
+    name: str  # application/deployment
+    replicas: float | None = None
+    target_replicas: float | None = None
+    ongoing: float | None = None
+    queued: float | None = None
+    requests: float | None = None
+    errors: float | None = None
+    latency_sum_ms: float | None = None
+    latency_count: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One answer of one source, or its failure (``error``: one short line, nothing else filled).
+
+    An answer that holds nothing and no error says: there is nothing of the kind here (no NVIDIA driver).
+    ``second_hand``: its engines may be those that another source tells of, and count only while none does.
+    """
+
+    t_ns: int  # monotonic (time.perf_counter_ns) when the answer arrived
+    source: str
+    engines: tuple[EngineSample, ...] = ()
+    gpus: tuple[GpuSample, ...] = ()
+    error: str | None = None
+    nodes: tuple[NodeSample, ...] = ()
+    deployments: tuple[DeploymentSample, ...] = ()
+    second_hand: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether it tells of nothing."""
+        return not (self.engines or self.gpus or self.nodes or self.deployments)
+
+
+class Source(Protocol):
+    """Something that can be asked once a second."""
+
+    name: str
+
+    async def poll(self) -> Sample:
+        """Asks once. Never raises for an unreachable source: returns a Sample with ``error``."""
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,354 @@
+"""Folds telemetry samples into what the screen and the timeline need. No I/O, no clock of its own."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from rvtop.stats.snapshot import Engine, Gpu, Node, ServeDeployment, ServerHist, Source
+from rvtop.telemetry.buckets import Growth, growth, merged, server_hist
+from rvtop.telemetry.sample import Buckets, DeploymentSample, EngineSample, GpuSample, NodeSample, Sample
+
+STALE_S = 3.0  # what is older than this is shown as STALE and counts in no sum
+FORGET_S = 60.0  # an engine that its living source no longer tells of is dropped after this
+STEP_S = 15.0  # counters told at second hand that stand still for this long do so in truth
+SERVE_WINDOW_S = 20.0  # Serve's latencies: Ray brings them up to date every 10 s
+WINDOW_S = 10.0  # the server's histograms cover this much
+_HISTS = ("ttft", "itl", "e2e")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerView:
+    """The server at one moment. ``None``: not known. Sums and means cover what is fresh.
+
+    ``totals`` is the growth of each counter (keys of ``metrics.TABLE``) since we began to watch, over all
+    engines, restarts bridged.
+    ``gpu_memory`` is the used share of all GPUs, 0..1. ``engine_kind``: "vllm" | "hf".
+    """
+
+    engines: tuple[Engine, ...] = ()
+    gpus: tuple[Gpu, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    deployments: tuple[ServeDeployment, ...] = ()
+    sources: tuple[Source, ...] = ()
+    tokens_per_s: float | None = None
+    totals: Mapping[str, float] = field(default_factory=dict)
+    ttft: ServerHist | None = None
+    itl: ServerHist | None = None
+    e2e: ServerHist | None = None
+    kv_usage: float | None = None
+    running: float | None = None
+    waiting: float | None = None
+    gpu_memory: float | None = None
+    engine_kind: str | None = None
+
+
+_EngineId = tuple[str, str, str | None]  # source, engine, model
+
+
+@dataclass(slots=True)
+class _Engine:
+    sample: EngineSample
+    t_ns: int
+    grown: dict[str, float]  # counters since we began to watch
+    counters: dict[str, float]  # last values; a page may leave one out for once
+    hists: dict[str, Buckets]
+
+
+@dataclass(slots=True)
+class _Gpu:
+    sample: GpuSample
+    source: str
+    t_ns: int
+
+
+@dataclass(slots=True)
+class _Deployment:
+    sample: DeploymentSample
+    t_ns: int
+    latencies: deque[tuple[int, float, float]] = field(default_factory=deque)  # (when, more ms, more)
+
+
+@dataclass(slots=True)
+class _Source:
+    seen_ns: int | None = None  # the last answer that told of something
+    nothing: bool = False  # it answers that there is nothing of the kind here
+    error: str = ""
+    tokens_per_s: float | None = None
+    stepped_ns: int | None = None  # when counters told at second hand last grew
+    grown: deque[tuple[int, Mapping[str, Growth]]] = field(default_factory=deque)
+
+
+class ServerState:
+    """``apply`` samples as they come (in order of time), then read ``view``.
+
+    ``source_names`` are shown as absent until they answer, and give the order of display. Not
+    thread-safe: apply and read in one thread.
+    """
+
+    def __init__(self, source_names: Iterable[str] = ()) -> None:
+        self._sources: dict[str, _Source] = {name: _Source() for name in source_names}
+        self._engines: dict[_EngineId, _Engine] = {}
+        self._gone: dict[str, float] = {}  # what engines that are no longer there had counted
+        self._gpus: dict[tuple[str, int], _Gpu] = {}
+        self._nodes: dict[str, tuple[NodeSample, int]] = {}  # with when it was seen
+        self._deployments: dict[str, _Deployment] = {}
+        self._second_hand: set[str] = set()  # sources whose engines count only while no other tells of any
+
+    # -- fold ---------------------------------------------------------------------------------
+
+    def apply(self, sample: Sample) -> None:
+        """Takes one sample in."""
+        source = self._sources.setdefault(sample.source, _Source())
+        source.error = sample.error or ""
+        if sample.error is not None:
+            return
+        source.nothing = sample.empty
+        if source.nothing:
+            return
+        before_ns, source.seen_ns = source.seen_ns, sample.t_ns
+        if not sample.second_hand:
+            if sample.engines:
+                self._drop_second_hand(sample.source)
+            self._apply_engines(source, sample, before_ns)
+        elif sample.engines and not self._told_by_others(sample):
+            self._second_hand.add(sample.source)
+            self._apply_engines(source, sample, before_ns)
+        for gpu in sample.gpus:
+            held = self._gpus.get((gpu.node, gpu.index))
+            # Two sources may tell of one GPU (NVML and DCGM): the first keeps it while it is fresh.
+            if held is None or held.source == sample.source or _age_s(held.t_ns, sample.t_ns) > STALE_S:
+                self._gpus[gpu.node, gpu.index] = _Gpu(gpu, sample.source, sample.t_ns)
+
+        for node in sample.nodes:
+            self._nodes[node.node] = (node, sample.t_ns)
+        for deployment in sample.deployments:
+            self._apply_deployment(deployment, sample.t_ns)
+        for name in [n for n, (_, t_ns) in self._nodes.items() if _age_s(t_ns, sample.t_ns) > FORGET_S]:
+            del self._nodes[name]
+
+    def _told_by_others(self, sample: Sample) -> bool:
+        """Whether another source tells of engines: perhaps the same ones under other names."""
+        return any(
+            source != sample.source and _age_s(engine.t_ns, sample.t_ns) <= STALE_S
+            for (source, _, _), engine in self._engines.items()
+        )
+
+    def _drop_second_hand(self, source: str) -> None:
+        """Takes back engines told at second hand, now that ``source`` tells of its own."""
+        for other in self._second_hand - {source}:
+            self._sources[other].tokens_per_s = None
+            self._sources[other].grown.clear()
+            for key in [key for key in self._engines if key[0] == other]:
+                del self._engines[key]
+        self._second_hand.clear()
+
+    def _apply_deployment(self, now: DeploymentSample, t_ns: int) -> None:
+        held = self._deployments.get(now.name)
+        if held is None:
+            self._deployments[now.name] = _Deployment(now, t_ns)
+            return
+        before, held.sample, held.t_ns = held.sample, now, t_ns
+        sums = (before.latency_sum_ms, now.latency_sum_ms, before.latency_count, now.latency_count)
+        # Where a replica went away its counts are gone too: that second tells nothing.
+        if all(value is not None for value in sums) and sums[0] <= sums[1] and sums[2] < sums[3]:  # type: ignore[operator]
+            held.latencies.append((t_ns, sums[1] - sums[0], sums[3] - sums[2]))  # type: ignore[operator]
+        while held.latencies and _age_s(held.latencies[0][0], t_ns) > SERVE_WINDOW_S:
+            held.latencies.popleft()
+
+    def _apply_engines(self, source: _Source, sample: Sample, before_ns: int | None) -> None:
+        tokens: float | None = None
+        grown: dict[str, list[Growth]] = {}
+        for engine in sample.engines:
+            key = (sample.source, engine.engine, engine.model)
+            held = self._engines.get(key)
+            if held is None:  # what it counted before we looked is not ours
+                zeros = dict.fromkeys(engine.counters, 0.0)
+                self._engines[key] = _Engine(
+                    engine, sample.t_ns, zeros, dict(engine.counters), dict(engine.hists)
+                )
+                continue
+            for name, value in engine.counters.items():
+                before = held.counters.get(name, 0.0)
+                # A counter that shrank began anew: its server restarted.
+                more = value - before if value >= before else value
+                held.grown[name] = held.grown.get(name, 0.0) + more
+                if name == "generation_tokens":
+                    tokens = (tokens or 0.0) + more
+            for name in _HISTS:
+                if name in engine.hists:
+                    grown.setdefault(name, []).append(growth(held.hists.get(name), engine.hists[name]))
+            held.counters.update(engine.counters)
+            held.hists.update(engine.hists)
+            held.sample, held.t_ns = engine, sample.t_ns
+        for key, engine_state in list(self._engines.items()):
+            if key[0] == sample.source and _age_s(engine_state.t_ns, sample.t_ns) > FORGET_S:
+                for name, total in self._engines.pop(key).grown.items():
+                    self._gone[name] = self._gone.get(name, 0.0) + total
+        together = {name: events for name, parts in grown.items() if (events := merged(parts)) is not None}
+        source.grown.append((sample.t_ns, together))
+        while source.grown and _age_s(source.grown[0][0], sample.t_ns) > WINDOW_S:
+            source.grown.popleft()
+        if sample.second_hand:
+            # Ray re-exports counters every 10 s: between two of their steps the last rate stands.
+            if tokens or source.stepped_ns is None or _age_s(source.stepped_ns, sample.t_ns) > STEP_S:
+                before_ns, source.stepped_ns = source.stepped_ns, sample.t_ns
+            else:
+                before_ns = None
+        elapsed_s = 0.0 if before_ns is None else _age_s(before_ns, sample.t_ns)
+        if elapsed_s > 0:
+            source.tokens_per_s = None if tokens is None else tokens / elapsed_s
+
+    def _fresh_engines(self, now_ns: int) -> list[_Engine]:
+        return [engine for engine in self._engines.values() if _age_s(engine.t_ns, now_ns) <= STALE_S]
+
+    def _totals(self) -> dict[str, float]:
+        totals = dict(self._gone)
+        for engine in self._engines.values():
+            for name, grown in engine.grown.items():
+                totals[name] = totals.get(name, 0.0) + grown
+        return totals
+
+    # -- read ---------------------------------------------------------------------------------
+
+    def view(self, now_ns: int) -> ServerView:
+        """The server as it stands at ``now_ns`` (same clock as the samples)."""
+        fresh = self._fresh_engines(now_ns)
+        gauges = [engine.sample.gauges for engine in fresh]
+        kv = _each(gauges, "kv_usage")
+        kinds = {engine.sample.kind for engine in self._engines.values()} - {None}
+        return ServerView(
+            engines=self._engine_lines(now_ns),
+            gpus=tuple(_gpu_line(self._gpus[key], now_ns) for key in sorted(self._gpus)),
+            nodes=tuple(_node_line(*self._nodes[name], now_ns) for name in sorted(self._nodes)),
+            deployments=tuple(
+                _deployment_line(self._deployments[name], now_ns)
+                for name in sorted(self._deployments)
+                if _fresh(self._deployments[name].t_ns, now_ns)
+            ),
+            sources=tuple(_source_line(name, source, now_ns) for name, source in self._sources.items()),
+            tokens_per_s=_sum(
+                source.tokens_per_s
+                for source in self._sources.values()
+                if source.tokens_per_s is not None and _fresh(source.seen_ns, now_ns)
+            ),
+            totals=self._totals(),
+            ttft=self._hist("ttft", now_ns),
+            itl=self._hist("itl", now_ns),
+            e2e=self._hist("e2e", now_ns),
+            kv_usage=sum(kv) / len(kv) if kv else None,
+            running=_sum(_each(gauges, "running")),
+            waiting=_sum(_each(gauges, "waiting")),
+            gpu_memory=self._gpu_memory(now_ns),
+            engine_kind=kinds.pop() if len(kinds) == 1 else None,
+        )
+
+    def _engine_lines(self, now_ns: int) -> tuple[Engine, ...]:
+        lines = []
+        for shown, ((_, _, model), state) in zip(
+            _shown_names(list(self._engines)), self._engines.items(), strict=True
+        ):
+            age_s = _age_s(state.t_ns, now_ns)
+            gauges, grown = state.sample.gauges, state.grown
+            queries = grown.get("prefix_queries")
+            lines.append(
+                Engine(
+                    name=shown,
+                    node=state.sample.node,
+                    model=model,
+                    running=gauges.get("running"),
+                    waiting=gauges.get("waiting"),
+                    kv_usage=gauges.get("kv_usage"),
+                    kv_bytes=gauges.get("kv_bytes"),
+                    preemptions=grown.get("preemptions"),
+                    prefix_hit_rate=grown.get("prefix_hits", 0.0) / queries if queries else None,
+                    stale_s=age_s if age_s > STALE_S else None,
+                )
+            )
+        return tuple(lines)
+
+    def _hist(self, name: str, now_ns: int) -> ServerHist | None:
+        """The last ten seconds of one latency; None when no source has it."""
+        recent = merged(
+            events[name]
+            for source in self._sources.values()
+            for t_ns, events in source.grown
+            if name in events and _age_s(t_ns, now_ns) <= WINDOW_S
+        )
+        return None if recent is None else server_hist(recent)
+
+    def _gpu_memory(self, now_ns: int) -> float | None:
+        used = total = 0.0
+        for gpu in self._gpus.values():
+            held = gpu.sample
+            if _fresh(gpu.t_ns, now_ns) and held.memory_used is not None and held.memory_total:
+                used += held.memory_used
+                total += held.memory_total
+        return used / total if total else None
+
+
+def _shown_names(keys: list[_EngineId]) -> list[str]:
+    """The shortest name that tells each engine from the others: two models, or two sources, may both
+    call an engine "0"."""
+    ways = (
+        [engine for _, engine, _ in keys],
+        [f"{model or source}/{engine}" for source, engine, model in keys],
+        [f"{source}/{engine}" for source, engine, _ in keys],
+        [f"{source}/{model}/{engine}" for source, engine, model in keys],
+    )
+    return list(next((way for way in ways if len(set(way)) == len(way)), ways[-1]))
+
+
+def _age_s(then_ns: int, now_ns: int) -> float:
+    return (now_ns - then_ns) / 1e9
+
+
+def _fresh(seen_ns: int | None, now_ns: int) -> bool:
+    return seen_ns is not None and _age_s(seen_ns, now_ns) <= STALE_S
+
+
+def _each(engines: Iterable[Mapping[str, float]], name: str) -> list[float]:
+    return [engine[name] for engine in engines if name in engine and not math.isnan(engine[name])]
+
+
+def _sum(values: Iterable[float]) -> float | None:
+    """The sum; None, not 0, of nothing."""
+    known = list(values)
+    return sum(known) if known else None
+
+
+def _gpu_line(gpu: _Gpu, now_ns: int) -> Gpu:
+    held, age_s = gpu.sample, _age_s(gpu.t_ns, now_ns)
+    stale_s = age_s if age_s > STALE_S else None
+    return Gpu(held.node, held.index, held.name, held.memory_used, held.memory_total, held.util, stale_s)
+
+
+def _node_line(node: NodeSample, seen_ns: int, now_ns: int) -> Node:
+    age_s = _age_s(seen_ns, now_ns)
+    stale_s = age_s if age_s > STALE_S else None
+    return Node(node.node, node.cpu, node.memory_used, node.memory_total, stale_s)
+
+
+def _deployment_line(deployment: _Deployment, now_ns: int) -> ServeDeployment:
+    held = deployment.sample
+    recent = [(ms, n) for t_ns, ms, n in deployment.latencies if _age_s(t_ns, now_ns) <= SERVE_WINDOW_S]
+    count = sum(n for _, n in recent)
+    return ServeDeployment(
+        name=held.name,
+        replicas=held.replicas,
+        target_replicas=held.target_replicas,
+        ongoing=held.ongoing,
+        queued=held.queued,
+        latency_ms=sum(ms for ms, _ in recent) / count if count else None,
+    )
+
+
+def _source_line(name: str, source: _Source, now_ns: int) -> Source:
+    if source.seen_ns is None:
+        return Source(name, "absent", source.error)
+    age_s = max(0.0, _age_s(source.seen_ns, now_ns))
+    if age_s <= STALE_S:
+        return Source(name, "ok", "", age_s)
+    return Source(name, "stale", source.error, age_s)

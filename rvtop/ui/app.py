@@ -1,0 +1,236 @@
+"""The application: a poll of the session's snapshots, and the way out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.worker import Worker
+
+from rvtop.load.command import Command
+from rvtop.ui.dial import Dial
+from rvtop.ui.handle import Choice, Connect, ConnectFailed, Offer, SessionHandle
+from rvtop.ui.screens.live import LiveScreen
+from rvtop.ui.screens.picker import PickerScreen
+from rvtop.ui.screens.stopping import StoppingScreen
+from rvtop.ui.theme import Look, choose
+
+#: Seconds between two looks at the session: 10 frames a second at most.
+POLL_S = 0.1
+INTERRUPTED = 130
+#: Exit codes by the session's last state; any other state is 0.
+EXIT_CODES = {"lost": 3, "failed": 4}
+
+
+class RvtopApp(App[int]):
+    """Shows ``handle``'s session, or the picker when there is none yet.
+
+    ``connect`` makes the picker's choice into a session; it raises ConnectFailed (or OSError) with one
+    line when it cannot. ``yes`` skips the question before the first load on a server that is not ours.
+    ``exit_code`` holds what the process should end with once the app has run.
+    """
+
+    TITLE = "rvtop"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+c", "interrupt", show=False, priority=True),
+        Binding("ctrl+q", "quit", show=False, priority=True),
+    ]
+    # Read once here, and not at each of the screens when it is first shown.
+    CSS_PATH: ClassVar = ["screens/live.tcss", "screens/picker.tcss", "screens/dialog.tcss"]
+
+    def __init__(
+        self,
+        handle: SessionHandle | None = None,
+        connect: Connect | None = None,
+        *,
+        offers: Sequence[Offer] = (),
+        url: str = "",
+        yes: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        look: Look | None = None,
+    ) -> None:
+        if handle is None and connect is None:
+            raise ValueError("the screen needs a session, or a way to begin one")
+        super().__init__()
+        self.look = look or choose(os.environ)
+        self.clock = clock
+        self.handle = handle
+        self.exit_code = 0
+        self._connect = connect
+        self._offers, self._url, self._yes = offers, url, yes
+        self._seq: int | None = None
+        self._connecting: Worker[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self._left_now = False
+        theme = self.look.textual_theme()
+        self.register_theme(theme)
+        self.theme = theme.name
+
+    def _live(self) -> LiveScreen:
+        self._seq = None
+        return LiveScreen(Dial(self.clock), yes=self._yes, can_choose_again=self._connect is not None)
+
+    def _picker(self) -> PickerScreen:
+        return PickerScreen(self._offers, self._url)
+
+    @property
+    def live(self) -> LiveScreen | None:
+        """The live screen, also while a dialog covers it."""
+        return next((s for s in self.screen_stack if isinstance(s, LiveScreen)), None)
+
+    @property
+    def picker(self) -> PickerScreen | None:
+        return next((s for s in self.screen_stack if isinstance(s, PickerScreen)), None)
+
+    async def on_mount(self) -> None:
+        await self.push_screen(self._live() if self.handle is not None else self._picker())
+        self.set_interval(POLL_S, self.poll)
+
+    # -- the session -------------------------------------------------------------------------
+
+    def poll(self) -> None:
+        """Looks once. A picture that was drawn already costs nothing."""
+        live = self.live
+        if self.handle is None or live is None or not live.ready:
+            return
+        snapshot = self.handle.snapshot()
+        if snapshot is None or snapshot.seq == self._seq:
+            live.tick()
+            return
+        self._seq = snapshot.seq
+        with self.batch_update():
+            live.show(snapshot)
+            live.tick()
+
+    def send(self, command: Command) -> None:
+        """Hands a command to the session."""
+        if self.handle is not None and self._ending is None:
+            self.handle.send(command)
+
+    # -- picking -----------------------------------------------------------------------------
+
+    def choose(self, choice: Choice) -> None:
+        """Begins the session that was picked."""
+        picker = self.picker
+        if picker is not None and self._connect is not None:
+            picker.connecting(choice)
+            self._connecting = self.run_worker(self._begin(self._connect, choice), exclusive=True)
+
+    async def _begin(self, connect: Connect, choice: Choice) -> None:
+        try:
+            handle = await connect(choice)
+        except (ConnectFailed, OSError) as error:
+            if self.picker is not None:
+                self.picker.failed(str(error) or type(error).__name__)
+            return
+        self.handle = handle
+        await self.switch_screen(self._live())
+
+    def give_up(self) -> None:
+        """Stops connecting."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+
+    def choose_again(self) -> None:
+        """From a session that is over back to the picker."""
+        self.run_worker(self._again(), exclusive=True)
+
+    async def _again(self) -> None:
+        await self.push_screen(StoppingScreen(None))
+        await self.close_handle()
+        self._ending = None
+        self.pop_screen()
+        await self.switch_screen(self._picker())
+
+    # -- leaving -----------------------------------------------------------------------------
+
+    async def close_handle(self) -> None:
+        """Ends the session, once; waits until it has ended."""
+        handle = self.handle
+        if self._left_now:
+            return
+        if self._ending is None:
+            if handle is None:
+                return
+            self._ending = asyncio.create_task(handle.close())
+        # Shielded: leaving in a hurry must not cut the session off in the middle of its clean-up.
+        await asyncio.shield(self._ending)
+        self.handle = None
+
+    async def action_quit(self) -> None:
+        self.leave(0)
+
+    def action_interrupt(self) -> None:
+        """Ctrl-C: leaves; pressed again, without waiting for the session to end."""
+        if any(isinstance(screen, StoppingScreen) for screen in self.screen_stack):
+            self._left_now = True
+            self.exit_code = INTERRUPTED
+            self.exit(self.exit_code)
+        else:
+            self.leave(INTERRUPTED)
+
+    def leave(self, code: int) -> None:
+        """Shows that it is stopping, ends the session, then exits. ``code`` 0: as the session ended."""
+        if any(isinstance(screen, StoppingScreen) for screen in self.screen_stack):
+            return
+        self.give_up()
+        live = self.live
+        snapshot = live.snapshot if live is not None else None
+        self.exit_code = code or (EXIT_CODES.get(snapshot.state, 0) if snapshot else 0)
+        if self.handle is None:
+            self.exit(self.exit_code)
+            return
+        self.push_screen(StoppingScreen(snapshot.out_dir if snapshot else None))
+        self.run_worker(self._close_and_exit(), exclusive=True)
+
+    async def _close_and_exit(self) -> None:
+        await self.close_handle()
+        self.exit(self.exit_code)
+
+
+async def run_app_async(
+    handle: SessionHandle | None = None,
+    connect: Connect | None = None,
+    *,
+    offers: Sequence[Offer] = (),
+    url: str = "",
+    yes: bool = False,
+) -> int:
+    """Runs the screen until it is left, and returns the process's exit code.
+
+    However it is left, by a signal or a fault of the screen included, the session is closed.
+    """
+    app = RvtopApp(handle, connect, offers=offers, url=url, yes=yes)
+    loop = asyncio.get_running_loop()
+    # By way of the app's own queue: a dialog can only be shown from within it.
+    loop.add_signal_handler(signal.SIGTERM, app.call_later, app.leave, INTERRUPTED)
+    # A terminal that is gone can't be drawn on, not even to say goodbye: Textual waits for ever for room in
+    # its queue. So the process ends at once, and the session, at the other end of a pipe, sees that.
+    before = signal.signal(signal.SIGHUP, lambda *_: os._exit(INTERRUPTED))
+    try:
+        await app.run_async()
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGHUP, before)
+        await app.close_handle()
+    return app.exit_code or app.return_code or 0
+
+
+def run_app(
+    handle: SessionHandle | None = None,
+    connect: Connect | None = None,
+    *,
+    offers: Sequence[Offer] = (),
+    url: str = "",
+    yes: bool = False,
+) -> int:
+    """``run_app_async`` in an event loop of its own."""
+    return asyncio.run(run_app_async(handle, connect, offers=offers, url=url, yes=yes))

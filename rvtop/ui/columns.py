@@ -1,0 +1,83 @@
+"""Histograms as columns of a log axis. Pure: histograms in, heights and cells out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from rich.style import Style
+
+from rvtop.stats.histogram import Histogram
+from rvtop.stats.snapshot import ServerHist
+from rvtop.ui.axis import LogAxis
+from rvtop.ui.draw import UP, Cells
+
+
+def client_columns(histogram: Histogram, axis: LogAxis, width: int) -> list[float]:
+    """Events in each of ``width`` cells of ``axis``; their sum is the count of what lies on the axis."""
+    if width <= 0 or histogram.count == 0:
+        return [0.0] * max(0, width)
+    edges_ns = np.asarray(axis.edges(width)) * 1e6
+    return [float(v) for v in histogram.rebin(edges_ns)]
+
+
+def server_bounds(server: ServerHist) -> list[tuple[float, float, float]]:
+    """The filled buckets as (lower ms, upper ms, count).
+
+    A bucket from 0 is drawn as one octave below its edge, and one to infinity as one octave above
+    the last finite edge: where in them the requests lie is not known.
+    """
+    found = []
+    below = 0.0
+    for upper, n in zip(server.le_ms, server.counts, strict=True):
+        if n > 0:
+            if math.isinf(upper):
+                found.append((below or 1.0, 2 * (below or 1.0), n))
+            else:
+                found.append((below if below > 0 else upper / 2, upper, n))
+        below = upper
+    return found
+
+
+def server_columns(server: ServerHist, axis: LogAxis, width: int) -> list[float]:
+    """A server's buckets spread evenly over the cells they cover on the log axis."""
+    columns = [0.0] * max(0, width)
+    for low, high, n in server_bounds(server):
+        begin, end = axis.position(low, width), axis.position(high, width)
+        if end - begin <= 1e-9:
+            continue
+        for column in range(max(0, math.floor(begin)), min(width, math.ceil(end))):
+            covered = min(end, column + 1) - max(begin, column)
+            columns[column] += n * max(0.0, covered) / (end - begin)
+    return columns
+
+
+def shares(columns: Sequence[float]) -> list[float]:
+    """Columns as shares of their sum, so that 10 s and a whole phase compare in shape."""
+    total = sum(columns)
+    return [value / total for value in columns] if total > 0 else list(columns)
+
+
+def hill(
+    front: Sequence[int], behind: Sequence[int], rows: int, *, style: Style, shade: Style, on_shade: Style
+) -> Cells:
+    """Two layers of columns (heights in eighths) in one grid: ``front`` solid, ``behind`` darker.
+
+    A cell has one character and two colours: where both layers end inside it, the front one keeps
+    its exact height and the one behind is rounded to the cell.
+    """
+    cells = Cells(len(front), rows)
+    pairs = [(x, a, b) for x, (a, b) in enumerate(zip(front, behind, strict=True)) if a or b]
+    for y in range(rows):
+        floor = (rows - 1 - y) * 8
+        chars, styles = cells.chars[y], cells.styles[y]
+        for x, a, b in pairs:
+            near, far = a - floor, b - floor
+            if near >= 8:
+                chars[x], styles[x] = "█", style
+            elif near > 0:
+                chars[x], styles[x] = UP[near], on_shade if far > near and far >= 5 else style
+            elif far > 0:
+                chars[x], styles[x] = UP[far] if far < 8 else "█", shade
+    return cells

@@ -1,0 +1,186 @@
+"""Drawing in cells: lines of styled runs, bars and columns in eighths, and large digits. All pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+
+Run = tuple[str, Style | None]
+
+UP = " ▁▂▃▄▅▆▇█"  # columns grow upward in eighths
+
+
+class Line:
+    """One row of the screen while it is put together: runs of text, each with a style."""
+
+    __slots__ = ("runs", "width")
+
+    def __init__(self, text: str = "", style: Style | None = None) -> None:
+        self.runs: list[Run] = []
+        self.width = 0
+        if text:
+            self.put(text, style)
+
+    def put(self, text: str, style: Style | None = None) -> Line:
+        """Adds ``text`` at the end."""
+        if text:
+            self.runs.append((text, style))
+            self.width += cell_len(text)
+        return self
+
+    def to(self, column: int) -> Line:
+        """Fills with blanks up to ``column``; does nothing when the line is already that long."""
+        return self.put(" " * (column - self.width)) if column > self.width else self
+
+    def join(self, other: Line) -> Line:
+        """Adds all of ``other`` at the end."""
+        self.runs.extend(other.runs)
+        self.width += other.width
+        return self
+
+    def strip(self, width: int, base: Style) -> Strip:
+        """The line as Textual takes it: exactly ``width`` cells, ``base`` where no style was given."""
+        made = Strip([Segment(text, style or base) for text, style in self.runs], self.width)
+        return made if self.width == width else made.adjust_cell_length(width, base)
+
+    @property
+    def text(self) -> str:
+        return "".join(text for text, _ in self.runs)
+
+
+def spread(parts: Sequence[Line], width: int) -> Line:
+    """Parts laid out over ``width``: the first at the left, the last at the right, the rest between."""
+    line = Line()
+    if not parts:
+        return line
+    total = sum(part.width for part in parts)
+    gaps = len(parts) - 1
+    spare = max(gaps, width - total)
+    for i, part in enumerate(parts):
+        if i:
+            line.put(" " * (spare * i // gaps - spare * (i - 1) // gaps))
+        line.join(part)
+    return line
+
+
+def bar(share: float | None, width: int) -> tuple[str, str]:
+    """A horizontal bar of ``width`` cells as (filled, track); None is all track.
+
+    Squares instead of full blocks: bars on neighbouring rows stay apart, and the two parts differ
+    without colour.
+    """
+    if share is None or width <= 0:
+        return "", "·" * max(0, width)
+    full = round(min(max(share, 0.0), 1.0) * width)
+    if share > 0:
+        full = max(1, full)  # something is never drawn as nothing
+    return "■" * full, "·" * (width - full)
+
+
+def eighths(values: Iterable[float | None], top: float, rows: int) -> list[int]:
+    """Column heights in eighths of a cell for values of 0..``top``; what is above 0 shows at least one."""
+    full = rows * 8
+    scale = full / top if top > 0 else 0.0
+    made = []
+    for value in values:
+        height = round(value * scale) if value else 0
+        made.append(full if height > full else height if height > 0 else 1 if value and value > 0 else 0)
+    return made
+
+
+def area(heights: Sequence[int], rows: int, style: Style) -> list[Line]:
+    """Columns of ``heights`` eighths as ``rows`` lines, top first."""
+    full = rows * 8
+    glyphs = " " * full + UP[:8] + "█" * (full - 7)  # by height above the row's floor, from -full on
+    lines = []
+    for row in range(rows):
+        shift = full - (rows - 1 - row) * 8
+        lines.append(Line("".join([glyphs[h + shift] for h in heights]), style))
+    return lines
+
+
+class Cells:
+    """A small grid of (character, style) for charts whose layers meet in one cell."""
+
+    __slots__ = ("chars", "height", "styles", "width")
+
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+        self.chars = [[" "] * width for _ in range(height)]
+        self.styles: list[list[Style | None]] = [[None] * width for _ in range(height)]
+
+    def set(self, x: int, y: int, char: str, style: Style | None) -> None:
+        if 0 <= x < self.width and 0 <= y < self.height:
+            self.chars[y][x] = char
+            self.styles[y][x] = style
+
+    def write(self, x: int, y: int, text: str, style: Style | None) -> None:
+        """Writes single-width ``text`` from column ``x`` on."""
+        for i, char in enumerate(text):
+            self.set(x + i, y, char, style)
+
+    def lines(self) -> list[Line]:
+        """The grid as lines, neighbours of one style put together."""
+        made = []
+        for chars, styles in zip(self.chars, self.styles, strict=True):
+            line = Line()
+            begin = 0
+            for x in range(1, self.width + 1):
+                if x == self.width or styles[x] is not styles[begin]:
+                    line.put("".join(chars[begin:x]), styles[begin])
+                    begin = x
+            made.append(line)
+        return made
+
+
+def over(cells: Cells, heights: Sequence[int], levels: Sequence[int], style: Style, solid: Style) -> None:
+    """A line at ``levels`` (eighths, 0: none) over the area of ``heights`` that ``cells`` shows.
+
+    Only where the two are about a row apart: a cell holds one character, and an area that matches its
+    line should look calm. ``solid`` is for where the line crosses the area.
+    """
+    for x, level in enumerate(levels):
+        if level == 0 or abs(level - heights[x]) < 6:
+            continue
+        row, part = divmod(level - 1, 8)
+        y = cells.height - 1 - row
+        if 0 < heights[x] - 8 * row < 8:
+            continue  # the area ends in this very cell
+        inside = heights[x] > 8 * row
+        cells.set(x, y, "▁" if part < 3 else "─" if part < 6 else "▔", solid if inside else style)
+
+
+# A 3 x 5 pixel face; two pixels share a cell, so that a figure takes three rows.
+_FACE = {
+    "0": ("111", "101", "101", "101", "111"),
+    "1": ("010", "110", "010", "010", "111"),
+    "2": ("111", "001", "111", "100", "111"),
+    "3": ("111", "001", "111", "001", "111"),
+    "4": ("101", "101", "111", "001", "001"),
+    "5": ("111", "100", "111", "001", "111"),
+    "6": ("111", "100", "111", "101", "111"),
+    "7": ("111", "001", "001", "001", "001"),
+    "8": ("111", "101", "111", "101", "111"),
+    "9": ("111", "101", "111", "001", "111"),
+    ".": ("0", "0", "0", "0", "1"),
+    "-": ("000", "000", "111", "000", "000"),
+    " ": ("0", "0", "0", "0", "0"),
+}
+
+
+def large(text: str) -> tuple[str, str, str]:
+    """Digits, point, minus and blank as three rows of half blocks, one blank column between."""
+    rows = []
+    for upper in (0, 2, 4):
+        cells = []
+        for char in text:
+            face = _FACE[char]
+            top = face[upper]
+            low = face[upper + 1] if upper + 1 < 5 else "0" * len(top)
+            cells.append("".join(" ▀▄█"[(a == "1") + 2 * (b == "1")] for a, b in zip(top, low, strict=True)))
+        rows.append(" ".join(cells))
+    return rows[0], rows[1], rows[2]

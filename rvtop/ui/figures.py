@@ -1,0 +1,119 @@
+"""What each figure is and where it comes from, a panel at a time. The help screen reads this table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    name: str
+    what: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class PanelHelp:
+    title: str
+    about: str
+    figures: tuple[Figure, ...]
+
+
+CLIENT = "rvtop's own load client"
+SERVER = "the server's /metrics, once a second"
+
+PANELS: dict[str, PanelHelp] = {
+    "load": PanelHelp(
+        "load",
+        "What you command, and what came of it. Open loop: requests are sent when they are due, "
+        "however slow the server is.",
+        (
+            Figure("TARGET", "arrival rate in force, requests a second", "your keys or the scenario"),
+            Figure("offered", "requests that were due a second, mean of 2 s", "the plan of arrivals"),
+            Figure("sent", "requests written to a connection a second, mean of 2 s", CLIENT),
+            Figure("served", "requests answered in full a second, mean of 2 s", CLIENT),
+            Figure("in flight", "sent and not yet ended", CLIENT),
+            Figure("ok", "answered in full since the start", CLIENT),
+            Figure("errors", "failed since the start, by class; never part of a latency", CLIENT),
+            Figure("dropped", "due but never sent, since max_in_flight was reached", CLIENT),
+            Figure("client lag", "how late requests left, p99 of 10 s; large: CLIENT-LIMITED", CLIENT),
+        ),
+    ),
+    "ttft": PanelHelp(
+        "TTFT, time to first token",
+        "From a request's intended time to the first chunk with text or a token, so a queue counts, "
+        "also one in the client. Log axis; a column's height is its share of the requests.",
+        (
+            Figure("█ last 10 s", "requests whose first token came in the last 10 s", CLIENT),
+            Figure("█ phase", "all requests of this phase, in the darker shade", CLIENT),
+            Figure("p50 p90 p99", "not exceeded by 50, 90, 99 % of the last 10 s; within 1 %", CLIENT),
+            Figure("SLO", "the TTFT that the scenario asks for", "slo.ttft_ms of the scenario"),
+            Figure(
+                "SERVER",
+                "with no load of ours: the server's own buckets, differences over 10 s; "
+                "percentiles between bucket edges are estimates",
+                SERVER,
+            ),
+        ),
+    ),
+    "latency": PanelHelp(
+        "latency, ms",
+        "Successful requests only. A row marked SERVER is what the server says of itself: "
+        "its clock starts when the request has arrived there.",
+        (
+            Figure("TTFT", "intended time to first token", CLIENT),
+            Figure("ITL", "gap between two tokens of one request", CLIENT),
+            Figure("ICL", "gap between two chunks, where chunks are not tokens (more than 2 % off)", CLIENT),
+            Figure("E2E", "intended time to the last token", CLIENT),
+            Figure("now", "mean of the last second", CLIENT),
+            Figure("p50 p90 p99", "of the last 10 s", CLIENT),
+            Figure("phase p99", "of all requests of this phase", CLIENT),
+            Figure("~", "an estimate, interpolated between the server's bucket edges", SERVER),
+        ),
+    ),
+    "tokens": PanelHelp(
+        "output tokens a second",
+        "What the clients received, over time.",
+        (
+            Figure("█ client", "output tokens received in the last second", CLIENT),
+            Figure("~", "chunks scaled by the running usage-to-chunk ratio, until usage is known", CLIENT),
+            Figure(
+                "─ SERVER", "growth of the server's generation counter, its other clients included", SERVER
+            ),
+            Figure("max", "the highest second so far", CLIENT),
+        ),
+    ),
+    "engines": PanelHelp(
+        "engines",
+        "One line an engine. When there is no room for all, those in trouble come first.",
+        (
+            Figure("run", "requests in the running batch", f"{SERVER}: num_requests_running"),
+            Figure("wait", "requests queued in the engine", f"{SERVER}: num_requests_waiting"),
+            Figure("KV", "share of the KV cache in use, or bytes held by live sequences", SERVER),
+            Figure("pre", "preemptions since rvtop began to watch", f"{SERVER}: num_preemptions"),
+            Figure("prefix hits", "share of prompt tokens found in the prefix cache", SERVER),
+            Figure("STALE", "the source has not answered for that long; figures are left out", "rvtop"),
+        ),
+    ),
+    "gpu": PanelHelp(
+        "GPU memory",
+        "One line a GPU.",
+        (
+            Figure("memory", "used and total, GiB", "NVML, a DCGM exporter, or Ray's metrics"),
+            Figure("use", "share of the last second in which a kernel ran", "NVML, DCGM or Ray"),
+        ),
+    ),
+    "kvqueue": PanelHelp(
+        "KV cache and queue",
+        "The two signs of an engine that has had enough, over time.",
+        (
+            Figure("KV", "KV-cache use, mean over the engines", SERVER),
+            Figure("waiting", "requests queued in all engines together", SERVER),
+        ),
+    ),
+    "events": PanelHelp(
+        "events",
+        "What happened, newest first: changes of rate, phases, sources gone stale, faults.",
+        (),
+    ),
+}

@@ -1,0 +1,41 @@
+"""Asks once, before the first load on a server that rvtop did not start."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widgets import Static
+
+from rvtop.ui.format import rate
+from rvtop.ui.screens.dialog import Dialog
+
+
+class ConfirmScreen(Dialog[bool]):
+    """Returns True when the load may begin."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y,enter", "answer(True)", show=False),
+        Binding("n,escape,q", "answer(False)", show=False),
+    ]
+
+    def __init__(self, url: str, rps: float) -> None:
+        super().__init__()
+        self._url, self._rps = url, rps
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box") as box:
+            box.border_title = "send load to this server?"
+            box.border_subtitle = "y begins   n does not"
+            yield Static(Text(self._url, style="bold"))
+            yield Static(
+                f"\nrvtop did not start it, so others may be using it. {rate(self._rps)} requests a "
+                "second would be sent to it from now on. This is asked once.",
+                markup=False,
+            )
+
+    def action_answer(self, yes: bool) -> None:
+        self.dismiss(yes)

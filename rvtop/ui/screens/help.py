@@ -1,0 +1,108 @@
+"""Keys, and what each figure means: the panel in focus first."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import ClassVar
+
+from rich.style import Style
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from rvtop.ui.draw import Line
+from rvtop.ui.figures import PANELS, PanelHelp
+from rvtop.ui.keys import LIVE
+from rvtop.ui.screens.dialog import Dialog
+from rvtop.ui.theme import Look
+
+NAMES = 16  # the column of names and keys
+
+
+def wrapped(name: str, name_style: Style, text: str, style: Style, width: int) -> list[Line]:
+    """``name`` with ``text`` beside it, on as many lines as that takes."""
+    parts = textwrap.wrap(text, max(20, width - NAMES)) or [""]
+    first = Line(name, name_style).to(NAMES).put(parts[0], style)
+    return [first, *(Line().to(NAMES).put(part, style) for part in parts[1:])]
+
+
+def panel_lines(help: PanelHelp, look: Look, width: int) -> list[Line]:
+    """A panel's title, what it shows, and each figure with its source."""
+    lines = [Line(help.title, look.command)]
+    lines += [Line(part, look.quiet) for part in textwrap.wrap(help.about, max(20, width))]
+    for figure in help.figures:
+        lines += wrapped(figure.name, look.strong, figure.what, look.base, width)
+        lines += wrapped("", look.base, f"from {figure.source}", look.quiet, width)
+    return [*lines, Line()]
+
+
+def help_lines(look: Look, topic: str | None, width: int) -> list[Line]:
+    """The whole text, ``topic``'s panel before all else."""
+    lines = panel_lines(PANELS[topic], look, width) if topic in PANELS else []
+    lines.append(Line("keys", look.command))
+    for key in LIVE:
+        lines += wrapped(key.show, look.command, key.about, look.base, width)
+    lines += [
+        Line(),
+        Line("colours", look.command),
+        Line("warm", look.client).to(NAMES).put("what clients feel", look.base),
+        Line("cool", look.server).to(NAMES).put("what servers do, marked SERVER", look.base),
+        Line("white", look.command).to(NAMES).put("what you command", look.base),
+        Line("--", look.stale).to(NAMES).put("a figure that is missing; never drawn as zero", look.base),
+        Line(),
+    ]
+    for name, panel in PANELS.items():
+        if name != topic:
+            lines += panel_lines(panel, look, width)
+    return lines[:-1]
+
+
+class HelpText(ScrollView, can_focus=True):
+    """The text as lines that scroll."""
+
+    ALLOW_SELECT = False
+
+    def __init__(self, look: Look, topic: str | None) -> None:
+        super().__init__()
+        self._look, self._topic = look, topic
+        self._lines: list[Line] = []
+
+    def on_resize(self, event: events.Resize) -> None:
+        width = self.scrollable_content_region.width
+        self._lines = help_lines(self._look, self._topic, width)
+        self.virtual_size = Size(width, len(self._lines))
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        width = self.scrollable_content_region.width
+        row = self.scroll_offset.y + y
+        line = self._lines[row] if row < len(self._lines) else Line()
+        return line.strip(width, self._look.base)
+
+
+class HelpScreen(Dialog[None]):
+    """Closes on esc; the panel of ``topic`` (a key of figures.PANELS) comes first."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,question_mark,enter", "leave", show=False),
+    ]
+
+    def __init__(self, look: Look, topic: str | None) -> None:
+        super().__init__()
+        self._look, self._topic = look, topic
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box") as box:
+            box.border_title = "help"
+            box.border_subtitle = "↑↓ scroll   esc closes"
+            yield HelpText(self._look, self._topic)
+
+    def on_mount(self) -> None:
+        self.query_one(HelpText).focus()
+
+    def action_leave(self) -> None:
+        self.dismiss(None)

@@ -1,0 +1,236 @@
+"""The live screen: clients on the left, servers on the right, what you command on top."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical
+from textual.screen import Screen
+
+from rvtop.load.command import NextPhase, Pause, Resume, SetRate
+from rvtop.stats.snapshot import Snapshot
+from rvtop.ui.dial import Dial
+from rvtop.ui.format import rate
+from rvtop.ui.keys import bindings
+from rvtop.ui.screens.confirm import ConfirmScreen
+from rvtop.ui.screens.help import HelpScreen
+from rvtop.ui.screens.rate import RateScreen
+from rvtop.ui.widgets.banner import Banner
+from rvtop.ui.widgets.engines import EnginesPanel
+from rvtop.ui.widgets.events import EventsPanel
+from rvtop.ui.widgets.footer import OVER, Footer
+from rvtop.ui.widgets.gpu import GpuPanel
+from rvtop.ui.widgets.header import Header
+from rvtop.ui.widgets.kvqueue import KvQueuePanel
+from rvtop.ui.widgets.latency import LatencyPanel
+from rvtop.ui.widgets.load import LoadPanel
+from rvtop.ui.widgets.panel import Panel
+from rvtop.ui.widgets.steps import StepsPanel
+from rvtop.ui.widgets.tokens import TokensPanel
+from rvtop.ui.widgets.ttft import TtftPanel
+
+if TYPE_CHECKING:
+    from rvtop.ui.app import RvtopApp
+
+#: How long a notice stands in the footer.
+NOTICE_S = 3.0
+
+
+class LiveScreen(Screen[None]):
+    """Draws each new snapshot, and turns keys into commands."""
+
+    BINDINGS: ClassVar[list[BindingType]] = bindings()
+    AUTO_FOCUS = ""
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012  (Textual's declaration is not a ClassVar)
+        (0, "-narrow"),
+        (100, "-normal"),
+        (160, "-wide"),
+    ]
+    VERTICAL_BREAKPOINTS = [  # noqa: RUF012
+        (0, "-tiny"),
+        (20, "-short"),
+        (32, "-medium"),
+        (44, "-tall"),
+    ]
+
+    def __init__(self, dial: Dial, *, yes: bool, can_choose_again: bool) -> None:
+        super().__init__()
+        self.ready = False  # its panels are there
+        self.snapshot: Snapshot | None = None
+        self.dial = dial
+        self._may_load = yes
+        self._can_choose_again = can_choose_again
+        self._notice_until = 0.0
+        self._panels: list[Panel] = []
+
+    @property
+    def rvtop(self) -> RvtopApp:
+        return cast("RvtopApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        yield Header()
+        yield LoadPanel()
+        yield Banner(can_choose_again=self._can_choose_again)
+        yield StepsPanel()
+        with Horizontal(id="body"):
+            with Vertical(id="left"):
+                yield TtftPanel()
+                yield LatencyPanel()
+                yield TokensPanel()
+            with Vertical(id="right"):
+                yield EnginesPanel()
+                yield GpuPanel()
+                yield KvQueuePanel()
+        yield EventsPanel()
+        yield Footer(can_choose_again=self._can_choose_again)
+
+    def on_mount(self) -> None:
+        self._panels = list(self.query(Panel))
+        self.ready = True
+        self.rvtop.poll()
+
+    # -- drawing -----------------------------------------------------------------------------
+
+    def show(self, s: Snapshot) -> None:
+        """Draws ``s`` in every panel. The caller holds the batch."""
+        self.snapshot = s
+        self.dial.observe(s)
+        self.query_one(LoadPanel).target = self.dial.shown
+        starting = s.state == "starting" or (s.state == "failed" and not s.series.t_s)
+        self.set_class(starting, "starting")
+        self.set_class(s.state in OVER, "over")
+        for panel in self._panels:
+            panel.show(s)
+
+    def tick(self) -> None:
+        """What changes with time alone: a notice runs out, a rate that was never taken is forgotten."""
+        if self._notice_until and self.rvtop.clock() >= self._notice_until:
+            self._notice_until = 0.0
+            self._footer("")
+        if self.dial.expire():
+            self._show_target()
+
+    def notify_briefly(self, text: str) -> None:
+        """One line in place of the keys, for a moment."""
+        self._notice_until = self.rvtop.clock() + NOTICE_S
+        self._footer(text)
+
+    def _footer(self, notice: str) -> None:
+        footer = self.query_one(Footer)
+        footer.notice = notice
+        footer.repaint()
+
+    def _show_target(self) -> None:
+        panel = self.query_one(LoadPanel)
+        panel.target = self.dial.shown
+        panel.repaint()
+
+    # -- keys --------------------------------------------------------------------------------
+
+    def _steerable(self) -> Snapshot | None:
+        """The snapshot if there is a load to steer, else None and a word why not."""
+        s = self.snapshot
+        if s is None or s.state == "starting":
+            self.notify_briefly("still starting: there is nothing to load yet")
+            return None
+        if s.state in OVER:
+            self.notify_briefly("the session is over; q leaves")
+            return None
+        return s
+
+    def _set_rate(self, s: Snapshot, rps: float) -> None:
+        if rps > 0 and not self._may_load and not s.target.owned and not s.load.sent:
+
+            def answered(yes: bool | None) -> None:
+                if yes:
+                    self._may_load = True
+                    self._set_rate(s, rps)
+
+            self.app.push_screen(ConfirmScreen(s.target.url, rps), answered)
+            return
+        self.rvtop.send(SetRate(rps))
+        self.dial.ask(rps)
+        self._show_target()
+
+    def action_nudge(self, delta: float) -> None:
+        s = self._steerable()
+        if s is None:
+            return
+        rps = self.dial.after(delta)
+        if rps == self.dial.shown:
+            limit = "the rate is 0 already" if delta < 0 else f"{rate(rps)} is the maximum (--max-rate)"
+            self.notify_briefly(limit)
+            return
+        self._set_rate(s, rps)
+
+    def action_go(self) -> None:
+        s = self._steerable()
+        if s is None:
+            return
+
+        def typed(rps: float | None) -> None:
+            if rps is not None:
+                self._set_rate(s, rps)
+
+        self.app.push_screen(RateScreen(self.dial.shown, s.load.max_rate), typed)
+
+    def action_pause(self) -> None:
+        s = self._steerable()
+        if s is None:
+            return
+        if s.state == "paused":
+            self.rvtop.send(Resume())
+        elif s.state == "running":
+            self.rvtop.send(Pause())
+        else:
+            self.notify_briefly("nothing is being sent; ↑ begins")
+
+    def action_next_phase(self) -> None:
+        s = self._steerable()
+        if s is None:
+            return
+        if s.phase is None or s.phase.count == 1:
+            self.notify_briefly("this session has one phase without end")
+        elif s.phase.index + 1 >= s.phase.count:
+            self.notify_briefly("this is the last phase; q ends the run")
+        else:
+            self.rvtop.send(NextPhase())
+
+    def action_zoom(self) -> None:
+        if self.has_class("zoom"):
+            self._unzoom()
+            return
+        focused = self.focused
+        panel = focused if isinstance(focused, Panel) else self.query_one(TtftPanel)
+        panel.add_class("zoomed")
+        for around in panel.ancestors:
+            if around is self:
+                break
+            around.add_class("holds-zoom")
+        self.add_class("zoom")
+        panel.focus()
+
+    def _unzoom(self) -> None:
+        self.remove_class("zoom")
+        self.query(".zoomed").remove_class("zoomed")
+        self.query(".holds-zoom").remove_class("holds-zoom")
+
+    def action_back(self) -> None:
+        if self.has_class("zoom"):
+            self._unzoom()
+        else:
+            self.set_focus(None)
+
+    def action_help(self) -> None:
+        focused = self.focused
+        topic = focused.TOPIC if isinstance(focused, Panel) else None
+        self.app.push_screen(HelpScreen(self.rvtop.look, topic))
+
+    async def action_quit(self) -> None:
+        await self.app.run_action("quit")
+
+    def action_again(self) -> None:
+        if self.snapshot is not None and self.snapshot.state in OVER and self._can_choose_again:
+            self.rvtop.choose_again()

@@ -1,0 +1,82 @@
+"""How a session ended, and what to press: one box above the last figures."""
+
+from __future__ import annotations
+
+import textwrap
+
+from rich.style import Style
+
+from rvtop.stats.snapshot import Snapshot
+from rvtop.ui.draw import Line
+from rvtop.ui.format import clip, count, sig3
+from rvtop.ui.widgets.panel import Panel
+
+TITLES = {"done": "■ done", "lost": "✗ the target was lost", "failed": "✗ it did not start"}
+
+
+class Banner(Panel, can_focus=False):
+    DEFAULT_CSS = """
+    Banner { height: auto; display: none; }
+    """
+
+    def __init__(self, *, can_choose_again: bool = False) -> None:
+        super().__init__()
+        self.can_choose_again = can_choose_again
+
+    @property
+    def edge(self) -> Style:
+        bad = self.snapshot is not None and self.snapshot.state in ("lost", "failed")
+        return self.look.trouble if bad else self.look.frame_focus
+
+    def wanted(self, s: Snapshot) -> int:
+        return len(self._content(s, self.app.size.width - 4))
+
+    def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
+        style = self.look.strong if s.state == "done" else self.look.trouble
+        return Line(TITLES.get(s.state, s.state), style), Line()
+
+    def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
+        return self._content(s, width)[:height]
+
+    def _content(self, s: Snapshot, width: int) -> list[Line]:
+        look = self.look
+        lines = [
+            Line(part, look.base)
+            for part in textwrap.wrap(s.message, max(20, width), break_long_words=True)[:4]
+        ]
+        if s.load.sent:
+            lines.append(self._totals(s, width))
+        if s.out_dir and (s.load.sent or s.state == "done"):
+            lines.append(Line("results   ", look.quiet).put(clip(s.out_dir, max(8, width - 10)), look.base))
+        keys = Line("press     ", look.quiet).put("q", look.command).put(" to leave", look.base)
+        if self.can_choose_again:
+            keys.put("   ").put("enter", look.command).put(" to choose another", look.base)
+        return [*lines, keys]
+
+    def _totals(self, s: Snapshot, width: int) -> Line:
+        look, load, ttft = self.look, s.load, s.latency.ttft_phase
+        errors = sum(n for _, n in load.errors)
+        line = Line("requests  ", look.quiet).put(count(load.sent), look.client).put(" sent, ", look.quiet)
+        line.put(count(load.ok), look.client).put(" ok, ", look.quiet)
+        line.put(f"{count(errors)} failed", look.trouble if errors else look.quiet)
+        classes = ", ".join(f"{name} {count(n)}" for name, n in load.errors)
+        more = [Line(f" ({clip(classes, 30)})", look.trouble)] if errors else []
+        if ttft.count:
+            p50, p99 = (sig3(ttft.percentile(q) / 1e6) for q in (50, 99))
+            more.append(
+                Line("   phase TTFT p50 ", look.quiet)
+                .put(p50, look.client)
+                .put("  p99 ", look.quiet)
+                .put(p99, look.client)
+                .put(" ms", look.quiet)
+            )
+        more.append(Line("   tokens ", look.quiet).put(count(s.tokens.total), look.client))
+        for part in more:
+            if line.width + part.width <= width:
+                line.join(part)
+        return line
+
+    def one_line(self, s: Snapshot, width: int) -> Line:
+        return Line(
+            f" {TITLES.get(s.state, s.state)}: {clip(s.message, max(1, width - 24))}", self.look.strong
+        )

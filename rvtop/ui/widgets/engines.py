@@ -1,0 +1,156 @@
+"""The engines: batch, queue and KV cache of each, or of all in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from rvtop.stats.snapshot import Engine, Snapshot
+from rvtop.ui.draw import Line, bar
+from rvtop.ui.format import age, clip, count, fixed, percent, size_of, tight
+from rvtop.ui.theme import Look
+from rvtop.ui.widgets.panel import Panel
+
+T = TypeVar("T")
+FULL = 0.95  # a KV cache so full is about to preempt
+FIXED = 29  # cells of a row beside the name and the bar
+LEAST_BAR = 6
+
+
+def choose(items: Sequence[T], room: int, badness: Callable[[T], tuple[float, ...]]) -> tuple[list[T], int]:
+    """What to list in ``room`` lines: all in their order, or the worst first with one line for the rest.
+
+    Returns the items and how many were left out.
+    """
+    if len(items) <= room:
+        return list(items), 0
+    shown = sorted(items, key=badness, reverse=True)[: max(0, room - 1)]
+    return shown, len(items) - len(shown)
+
+
+def badness(engine: Engine) -> tuple[float, ...]:
+    """Stale before queueing before full."""
+    return (engine.stale_s or 0.0, engine.waiting or 0.0, engine.kv_usage or 0.0, engine.running or 0.0)
+
+
+def kv_bar(look: Look, share: float | None, width: int) -> Line:
+    """The KV cache's use as a bar with its percentage; yellow, and FULL, where it is about to preempt."""
+    filled, track = bar(share, width)
+    full = share is not None and share >= FULL
+    line = Line(filled, look.attention if full else look.server).put(track, look.faint)
+    if share is None:
+        return line.put(f"{'--':>6}", look.stale)
+    return line.put(
+        f"{'FULL' if full and share >= 0.995 else percent(share):>6}", look.attention if full else look.server
+    )
+
+
+class EnginesPanel(Panel):
+    DEFAULT_CSS = """
+    EnginesPanel { height: auto; max-height: 40%; min-height: 3; }
+    """
+    TOPIC = "engines"
+
+    def wanted(self, s: Snapshot) -> int:
+        return max(1, len(s.engines))
+
+    def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
+        look = self.look
+        left = Line("engines", look.server_bold)
+        if len(s.engines) > 1:
+            left.put(f" · {len(s.engines)}", look.quiet)
+        right = Line()
+        for source in s.sources:
+            if source.state == "stale" and source.name in ("metrics", "vllm", "server"):
+                right = Line(f"{source.name} STALE {age(source.age_s)}", look.stale)
+        return left, right
+
+    def footing(self, s: Snapshot, width: int) -> Line:
+        look, line = self.look, Line()
+        rates = [e.prefix_hit_rate for e in s.engines if e.prefix_hit_rate is not None]
+        if rates:
+            line.put("prefix hits ", look.quiet).put(f"{percent(sum(rates) / len(rates)):>5}", look.server)
+        taken = [e.preemptions for e in s.engines if e.preemptions is not None]
+        if taken:
+            total = sum(taken)
+            line.put("   " if line.width else "").put("preemptions ", look.quiet)
+            line.put(count(total), look.attention if total else look.server)
+        return line
+
+    def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
+        if not s.engines:
+            return [self._none(s, width)]
+        shown, rest = choose(s.engines, height, badness)
+        names = self._labels(s, shown, width - FIXED - LEAST_BAR)
+        size = max((len(name) for name in names), default=0)
+        lines = [self._row(e, name, size, width) for e, name in zip(shown, names, strict=True)]
+        if rest:
+            lines.append(Line(f"{rest} more, all doing better", self.look.quiet))
+        return lines
+
+    def _labels(self, s: Snapshot, shown: list[Engine], room: int) -> list[str]:
+        """Each engine's name, with node and model where all of them fit into ``room``."""
+        several = len(s.target.models) > 1
+        full = []
+        for e in shown:
+            node = e.node if e.node and not e.name.startswith(e.node) else None
+            full.append([part for part in (e.name, node, e.model if several else None) if part])
+        for parts in (3, 2):
+            labels = [" ".join(label[:parts]) for label in full]
+            if max((len(label) for label in labels), default=0) <= room:
+                return labels
+        return [clip(e.name, max(4, room)) for e in shown]
+
+    def _row(self, engine: Engine, name: str, size: int, width: int) -> Line:
+        look = self.look
+        stale = engine.stale_s is not None
+        figure = look.stale if stale else look.server
+        line = Line(fixed(name, size), look.stale if stale else look.base)
+        if stale:
+            return line.put("  STALE ", look.attention).put(age(engine.stale_s), look.attention)
+        waiting = look.attention if engine.waiting else figure
+        line.put("  run", look.quiet).put(f"{tight(engine.running):>4}", figure)
+        line.put(" wait", look.quiet).put(f"{tight(engine.waiting):>4}", waiting).put("  KV ", look.quiet)
+        if engine.kv_usage is None and engine.kv_bytes is not None:
+            return line.put(f"{size_of(engine.kv_bytes):>9}", figure)
+        spare = width - line.width - 6
+        pre = spare >= 12 + 9
+        line.join(kv_bar(look, engine.kv_usage, max(3, spare - (9 if pre else 0))))
+        if pre:
+            style = look.attention if engine.preemptions else figure
+            line.put("  pre", look.quiet).put(f"{tight(engine.preemptions):>4}", style)
+        return line
+
+    def _none(self, s: Snapshot, width: int) -> Line:
+        why = next((x.detail for x in s.sources if x.state != "ok" and x.name in ("metrics", "server")), "")
+        return Line(clip(f"no engine metrics seen{': ' + why if why else ''}", width), self.look.stale)
+
+    def one_line(self, s: Snapshot, width: int) -> Line:
+        """All engines at once: the fullest KV cache, and the sums."""
+        look = self.look
+        line = Line(" KV cache ", look.quiet)
+        if not s.engines:
+            return line.join(self._none(s, width - 12))
+        fresh = [e for e in s.engines if e.stale_s is None]
+        used = [e.kv_usage for e in fresh if e.kv_usage is not None]
+        held = [e.kv_bytes for e in fresh if e.kv_bytes is not None]
+        if held and not used:
+            line.put(f"{size_of(sum(held)):>9}", look.server)
+        else:
+            line.join(kv_bar(look, max(used) if used else None, 14 if width >= 70 else 8))
+        for word, values in (
+            ("run", [e.running for e in fresh]),
+            ("wait", [e.waiting for e in fresh]),
+            ("pre", [e.preemptions for e in fresh]),
+        ):
+            known = [v for v in values if v is not None]
+            total = sum(known) if known else None
+            alarm = word != "run" and total
+            line.put(f"  {word}", look.quiet)
+            line.put(f"{tight(total):>5}", look.attention if alarm else look.server)
+        stale = [e for e in s.engines if e.stale_s is not None]
+        if stale:
+            line.put(f"  STALE {age(max(e.stale_s or 0 for e in stale))}", look.attention)
+        elif len(s.engines) > 1 and width - line.width > 12:
+            line.put(f"  {len(s.engines)} engines", look.quiet)
+        return line

@@ -1,0 +1,47 @@
+"""The event strip: what happened, newest first."""
+
+from __future__ import annotations
+
+from rvtop.stats.snapshot import Event, Snapshot
+from rvtop.ui.draw import Line
+from rvtop.ui.format import clip, wall
+from rvtop.ui.widgets.panel import Panel
+
+
+class EventsPanel(Panel):
+    DEFAULT_CSS = """
+    EventsPanel { height: 3; }
+    """
+    TOPIC = "events"
+
+    def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
+        return Line("events", self.look.strong), Line()
+
+    def _entry(self, event: Event, width: int) -> Line:
+        look = self.look
+        line = Line(wall(event.unix_s), look.quiet).put("  ")
+        if event.level == "error":
+            line.put("✗ ", look.trouble)
+        elif event.level == "warn":
+            line.put("! ", look.attention)
+        style = {"error": look.trouble, "warn": look.attention}.get(event.level, look.base)
+        return line.put(clip(event.text, max(1, width - line.width)), style)
+
+    def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
+        newest = list(reversed(s.events))
+        if height == 1:
+            return [self._strip(newest, width)]
+        return [self._entry(event, width) for event in newest[:height]]
+
+    def _strip(self, newest: list[Event], width: int) -> Line:
+        """As many events as fit beside each other; the newest may be cut, older ones never are."""
+        line = Line()
+        for event in newest:
+            entry = self._entry(event, width)
+            if line.width and line.width + 3 + entry.width > width:
+                break
+            line.put("   " if line.width else "").join(entry)
+        return line
+
+    def one_line(self, s: Snapshot, width: int) -> Line:
+        return Line(" ").join(self._strip(list(reversed(s.events)), width - 2))

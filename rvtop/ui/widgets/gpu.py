@@ -1,0 +1,112 @@
+"""GPU memory and use, a line each, or all in one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rvtop.stats.snapshot import Gpu, Snapshot
+from rvtop.ui.draw import Line, bar
+from rvtop.ui.format import age, clip, fixed, gib, percent
+from rvtop.ui.widgets.engines import choose
+from rvtop.ui.widgets.panel import Panel
+
+FIXED = 22  # cells of a row beside the name and the bar
+LEAST_BAR = 6
+
+
+def share(gpu: Gpu) -> float | None:
+    """Memory in use, 0..1."""
+    if gpu.memory_used is None or not gpu.memory_total:
+        return None
+    return gpu.memory_used / gpu.memory_total
+
+
+def badness(gpu: Gpu) -> tuple[float, ...]:
+    """Stale before full before busy."""
+    return (gpu.stale_s or 0.0, share(gpu) or 0.0, gpu.util or 0.0)
+
+
+def model(name: str) -> str:
+    """A GPU's name without what every GPU's name says."""
+    return name.replace("NVIDIA ", "").replace("GeForce ", "").strip()
+
+
+def labels(gpus: Sequence[Gpu], room: int) -> list[str]:
+    """``node:index model`` where all fit into ``room``; else without the model; else the node cut short."""
+    for full in (True, False):
+        made = [f"{gpu.node}:{gpu.index}" + (f" {model(gpu.name)}" if full else "") for gpu in gpus]
+        if max((len(name) for name in made), default=0) <= room:
+            return made
+    return [f"{clip(gpu.node, max(1, room - 1 - len(str(gpu.index))))}:{gpu.index}" for gpu in gpus]
+
+
+class GpuPanel(Panel):
+    DEFAULT_CSS = """
+    GpuPanel { height: auto; max-height: 35%; min-height: 3; }
+    """
+    TOPIC = "gpu"
+
+    def wanted(self, s: Snapshot) -> int:
+        return max(1, len(s.gpus))
+
+    def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
+        look = self.look
+        left = Line("GPU memory", look.server_bold)
+        if len(s.gpus) > 1:
+            left.put(f" · {len(s.gpus)}", look.quiet)
+        return left, Line("use", look.quiet) if s.gpus else Line()
+
+    def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
+        if not s.gpus:
+            return [self._none(s, width)]
+        shown, rest = choose(s.gpus, height, badness)
+        names = labels(shown, width - FIXED - LEAST_BAR)
+        size = max((len(name) for name in names), default=0)
+        lines = [self._row(gpu, name, size, width) for gpu, name in zip(shown, names, strict=True)]
+        if rest:
+            lines.append(Line(f"{rest} more, none fuller", self.look.quiet))
+        return lines
+
+    def _row(self, gpu: Gpu, name: str, size: int, width: int) -> Line:
+        look = self.look
+        if gpu.stale_s is not None:
+            return Line(fixed(name, size), look.stale).put(f"  STALE {age(gpu.stale_s)}", look.attention)
+        line = Line(fixed(name, size), look.base).put("  ")
+        memory = f"{gib(gpu.memory_used):>5}/{gib(gpu.memory_total)}"
+        tail = len(memory) + 4 + 7
+        filled, track = bar(share(gpu), max(3, width - line.width - tail))
+        line.put(filled, look.server).put(track, look.faint)
+        line.put(memory, look.server).put(" GiB", look.quiet)
+        return line.put(f"{percent(gpu.util):>7}", look.server if gpu.util is not None else look.stale)
+
+    def _none(self, s: Snapshot, width: int) -> Line:
+        return Line(clip("no GPU seen" + self._why(s), width), self.look.stale)
+
+    def _why(self, s: Snapshot) -> str:
+        names = ("nvml", "dcgm", "gpu")
+        why = next((x.detail for x in s.sources if x.state != "ok" and x.name in names and x.detail), "")
+        return f": {why}" if why else ""
+
+    def one_line(self, s: Snapshot, width: int) -> Line:
+        look = self.look
+        line = Line(" GPU mem  ", look.quiet)
+        fresh = [g for g in s.gpus if g.stale_s is None]
+        if not s.gpus:
+            return line.put(clip("no GPU seen" + self._why(s), width - 12), look.stale)
+        used = [g.memory_used for g in fresh if g.memory_used is not None]
+        total = [g.memory_total for g in fresh if g.memory_total is not None]
+        util = [g.util for g in fresh if g.util is not None]
+        whole = sum(used) / sum(total) if used and total else None
+        filled, track = bar(whole, 14 if width >= 70 else 8)
+        line.put(filled, look.server).put(track, look.faint)
+        line.put(f"{percent(whole):>6}", look.server if whole is not None else look.stale)
+        if used and total:
+            line.put(f"  {gib(sum(used))}/{gib(sum(total))}", look.server).put(" GiB", look.quiet)
+        line.put("  use", look.quiet).put(
+            f"{percent(sum(util) / len(util) if util else None):>6}", look.server
+        )
+        stale = [g for g in s.gpus if g.stale_s is not None]
+        if stale:
+            return line.put(f"  STALE {age(max(g.stale_s or 0 for g in stale))}", look.attention)
+        one = len(s.gpus) == 1
+        return line.put(f"  {model(s.gpus[0].name)}" if one else f"  {len(s.gpus)} GPUs", look.quiet)

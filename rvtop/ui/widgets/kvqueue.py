@@ -1,0 +1,65 @@
+"""KV-cache use and the queue over time: why the hill on the left moved."""
+
+from __future__ import annotations
+
+from rvtop.stats.snapshot import Snapshot
+from rvtop.ui.axis import Top, history
+from rvtop.ui.draw import Line, area, eighths
+from rvtop.ui.format import brief, count, percent
+from rvtop.ui.widgets.panel import Panel
+from rvtop.ui.widgets.tokens import GUTTER, gutter
+
+
+def newest(values: tuple[float | None, ...]) -> float | None:
+    """The last point, which may be a gap."""
+    return values[-1] if values else None
+
+
+class KvQueuePanel(Panel):
+    DEFAULT_CSS = """
+    KvQueuePanel { height: 1fr; min-height: 4; }
+    """
+    TOPIC = "kvqueue"
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._waiting = Top(least=4.0)
+
+    def observe(self, s: Snapshot) -> None:
+        self._waiting.follow(max((v for v in s.series.waiting[-240:] if v is not None), default=0.0))
+
+    def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
+        look = self.look
+        left = Line("KV cache, queue", look.server_bold)
+        if s.series.t_s and width >= 50:
+            left.put(" · 2 min", look.quiet)
+        waiting = newest(s.series.waiting)
+        right = Line("KV", look.quiet).put(f"{percent(newest(s.series.kv_usage)):>6}", look.server)
+        right.put("  wait", look.quiet).put(
+            f"{count(waiting):>5}", look.attention if waiting else look.server
+        )
+        return left, right
+
+    def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
+        newest = (s.series.t_s[-1:], s.series.kv_usage[-1:], s.series.waiting[-1:])
+        return self.once((newest, width, height, self._waiting.value), lambda: self._both(s, width, height))
+
+    def _both(self, s: Snapshot, width: int, height: int) -> list[Line]:
+        columns = width - GUTTER
+        kv = history(s.series.t_s, s.series.kv_usage, columns)
+        if height < 4:
+            return self._chart(kv, 1.0, height, "100 %")
+        # The queue gets the smaller part: that it is there says more than how tall it is.
+        low = max(2, height * 2 // 5) if height >= 6 else 1
+        waiting = history(s.series.t_s, s.series.waiting, columns)
+        lines = self._chart(kv, 1.0, height - low - (height >= 8), "KV 100%")
+        if height >= 8:
+            lines.append(Line())
+        return lines + self._chart(waiting, self._waiting.value, low, f"wait {brief(self._waiting.value)}")
+
+    def _chart(self, values: list[float | None], top: float, rows: int, label: str) -> list[Line]:
+        lines = area(eighths(values, top, rows), rows, self.look.server)
+        return gutter(lines, self.look, label, "0" if rows > 1 else label)
+
+    def one_line(self, s: Snapshot, width: int) -> Line:
+        return Line(" ").join(self.heading(s, width)[1])

@@ -1,0 +1,83 @@
+"""The latency table: TTFT, ITL and E2E as clients feel them, and as the server tells them."""
+
+from __future__ import annotations
+
+from rich.style import Style
+
+from rvtop.stats.snapshot import Dist, ServerHist, Snapshot
+from rvtop.ui.draw import Line
+from rvtop.ui.format import sig3
+from rvtop.ui.widgets.panel import Panel
+
+COLUMNS = ("now", "p50", "p90", "p99", "phase p99")
+
+
+class LatencyPanel(Panel):
+    DEFAULT_CSS = """
+    LatencyPanel { height: auto; }
+    """
+    TOPIC = "latency"
+
+    def wanted(self, s: Snapshot) -> int:
+        return 3 + len(self._server_rows(s))
+
+    def _client_rows(self, s: Snapshot) -> list[tuple[str, Dist]]:
+        gap = "ICL" if s.latency.itl_is_chunks else "ITL"
+        return [("TTFT", s.latency.ttft), (gap, s.latency.itl), ("E2E", s.latency.e2e)]
+
+    def _server_rows(self, s: Snapshot) -> list[tuple[str, ServerHist]]:
+        rows = (
+            ("TTFT", s.latency.server_ttft),
+            ("ITL", s.latency.server_itl),
+            ("E2E", s.latency.server_e2e),
+        )
+        return [(name, hist) for name, hist in rows if hist is not None]
+
+    def _stops(self, width: int) -> tuple[int, ...]:
+        """The column in which each figure ends."""
+        first = 14 if width >= 52 else 6
+        step = max(8, (width - first - 1) // 5)
+        stops = [first + step * (i + 1) for i in range(5)]
+        return tuple(stop for stop in stops if stop <= width)
+
+    def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
+        """The columns' names stand in the frame itself, above their figures (one cell to the left)."""
+        look, edge = self.look, self.edge
+        flat = "━" if self.has_focus else "─"
+        left = Line("latency, ms", look.client_bold)
+        for name, stop in zip(COLUMNS, self._stops(width), strict=False):
+            room = stop - left.width - 4
+            name = next(n for n in (name, name.replace("phase ", "ph."), name.split()[0]) if len(n) <= room)
+            gap = room + 1 - len(name)
+            left.put(" " + flat * gap + " ", edge).put(name, look.quiet)
+        return left, Line()
+
+    def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
+        look, stops = self.look, self._stops(width)
+        lines = []
+        for name, d in self._client_rows(s):
+            figures = (d.now, d.p50, d.p90, d.p99, d.phase_p99)
+            lines.append(self._row(Line(name, look.base), [sig3(v) for v in figures], stops, look.client))
+        for name, h in self._server_rows(s):
+            wide = width >= 52
+            label = Line(name, look.base).to(5).put("SERVER" if wide else "S", look.server_bold)
+            # ``now`` is blank: the server's buckets cover 10 s and know no last second.
+            figures_text = [
+                "",
+                *(f"~{sig3(v)}" if v is not None else "--" for v in (h.p50, h.p90, h.p99)),
+                "",
+            ]
+            lines.append(self._row(label, figures_text, stops, look.server))
+        return lines[:height]
+
+    def _row(self, line: Line, figures: list[str], stops: tuple[int, ...], style: Style) -> Line:
+        for text, stop in zip(figures, stops, strict=False):
+            line.to(stop - len(text)).put(text, style if text != "--" else self.look.stale)
+        return line
+
+    def one_line(self, s: Snapshot, width: int) -> Line:
+        look, line = self.look, Line(" p50/p99 ms  ", self.look.quiet)
+        for name, d in self._client_rows(s):
+            line.put(name, look.quiet).put(f"{sig3(d.p50):>6}", look.client)
+            line.put("/", look.faint).put(f"{sig3(d.p99):<6}", look.client).put(" ")
+        return line

@@ -1,0 +1,51 @@
+"""The steps of starting a backend, with how long each takes."""
+
+from __future__ import annotations
+
+from rvtop.stats.snapshot import Snapshot, Step
+from rvtop.ui.draw import Line
+from rvtop.ui.format import clip, fixed, short_span
+from rvtop.ui.widgets.panel import Panel
+
+
+class StepsPanel(Panel, can_focus=False):
+    DEFAULT_CSS = """
+    StepsPanel { height: auto; display: none; }
+    """
+
+    def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
+        what = s.target.topology or s.target.url
+        word = "starting" if s.state == "starting" else "start of"
+        return Line(f"{word} {what}", self.look.strong), Line(short_span(s.t_s), self.look.quiet)
+
+    def footing(self, s: Snapshot, width: int) -> Line:
+        return Line("q ends what was started", self.look.quiet) if s.state == "starting" else Line()
+
+    def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
+        if not s.steps:
+            return [Line(), Line(f"  waiting for {s.target.topology or s.target.url}", self.look.quiet)]
+        size = min(max(len(step.name) for step in s.steps), 24)
+        return [Line(), *(self._row(step, size, width) for step in s.steps)][:height]
+
+    def wanted(self, s: Snapshot) -> int:
+        return max(1, len(s.steps)) + 2
+
+    def _row(self, step: Step, size: int, width: int) -> Line:
+        look = self.look
+        glyph, style = {
+            "done": ("✓", look.server),
+            "run": ("▸", look.command),
+            "fail": ("✗", look.trouble),
+        }.get(step.state, ("·", look.faint))
+        line = Line("  ").put(glyph, style).put("  ")
+        line.put(fixed(step.name, size), look.stale if step.state == "wait" else style)
+        took = "" if step.elapsed_s is None else short_span(step.elapsed_s)
+        line.put(f"{took:>8}", look.base if step.state == "run" else look.quiet)
+        return line.put("  ").put(
+            clip(step.detail, max(1, width - line.width)),
+            look.trouble if step.state == "fail" else look.quiet,
+        )
+
+    def one_line(self, s: Snapshot, width: int) -> Line:
+        running = next((step for step in reversed(s.steps) if step.state in ("run", "fail")), None)
+        return self._row(running, len(running.name), width) if running else Line(" waiting", self.look.quiet)

@@ -1,0 +1,86 @@
+"""Output tokens a second over time, as the clients count them and as the server does."""
+
+from __future__ import annotations
+
+from rvtop.stats.snapshot import Snapshot
+from rvtop.ui.axis import Top, history
+from rvtop.ui.draw import Cells, Line, area, eighths, over
+from rvtop.ui.format import sig3
+from rvtop.ui.theme import Look
+from rvtop.ui.widgets.panel import Panel
+
+GUTTER = 10  # the vertical axis and its labels
+
+
+class TokensPanel(Panel):
+    DEFAULT_CSS = """
+    TokensPanel { height: 2fr; min-height: 4; }
+    """
+    TOPIC = "tokens"
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._top = Top(least=10.0)
+
+    def observe(self, s: Snapshot) -> None:
+        points = (*s.series.tokens_per_s[-240:], *s.series.server_tokens_per_s[-240:])
+        self._top.follow(max((v for v in points if v is not None), default=0.0))
+
+    def _now(self, s: Snapshot) -> Line:
+        look, tokens = self.look, s.tokens
+        line = Line()
+        if tokens.per_s is not None or tokens.total or s.load.sent:
+            about = "~" if tokens.estimated and tokens.per_s is not None else ""
+            line.put(f"{about + sig3(tokens.per_s):>7}", look.client_bold).put(" now", look.quiet)
+            line.put("  max ", look.quiet).put(f"{sig3(tokens.max_per_s):>7}", look.client)
+        if tokens.server_per_s is not None:
+            line.put("  " if line.width else "").put("SERVER", look.server_bold)
+            line.put(f"{sig3(tokens.server_per_s):>8}", look.server)
+        return line
+
+    def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
+        look = self.look
+        left = Line("tokens/s", look.client_bold)
+        if s.series.t_s and width >= 70:
+            left.put(" · 2 min", look.quiet)
+        return left, self._now(s)
+
+    def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
+        series = s.series
+        newest = (series.t_s[-1:], series.tokens_per_s[-1:], series.server_tokens_per_s[-1:])
+        return self.once((newest, width, height, self._top.value), lambda: self._chart(s, width, height))
+
+    def _chart(self, s: Snapshot, width: int, height: int) -> list[Line]:
+        look, columns = self.look, width - GUTTER
+        ours = history(s.series.t_s, s.series.tokens_per_s, columns)
+        theirs = history(s.series.t_s, s.series.server_tokens_per_s, columns)
+        top = self._top.value
+        heights, levels = eighths(ours, top, height), eighths(theirs, top, height)
+        alone = not any(heights)  # no load of ours: the server's own figure is the area
+        cells = Cells(columns, height)
+        shown, style = (levels, look.server) if alone else (heights, look.client)
+        for y, line in enumerate(area(shown, height, style)):
+            cells.write(0, y, line.text, style)
+        if not alone:
+            over(cells, heights, levels, look.server, look.server_on_client)
+        return gutter(cells.lines(), self.look, sig3(self._top.value), "0")
+
+    def one_line(self, s: Snapshot, width: int) -> Line:
+        look = self.look
+        line = Line(" tokens/s ", look.quiet).join(self._now(s)).put("  ")
+        room = min(60, width - line.width - 1)
+        if room >= 8:
+            ours = history(s.series.t_s, s.series.tokens_per_s, room, span_s=60)
+            line.join(area(eighths(ours, self._top.value, 1), 1, look.client)[0])
+        return line
+
+
+def gutter(lines: list[Line], look: Look, high: str, low: str) -> list[Line]:
+    """Chart rows behind a vertical axis with a label at its upper and its lower end."""
+    quiet, faint = look.quiet, look.faint
+    made = []
+    for y, line in enumerate(lines):
+        label = high if y == 0 else low if y == len(lines) - 1 else ""
+        sign = "┤" if label else "│"
+        made.append(Line(f"{label:>8} ", quiet).put(sign, faint).join(line))
+    return made

@@ -1,0 +1,217 @@
+"""The TTFT hill: the last 10 s over the phase so far, on a log axis that stays put."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.style import Style
+
+from rvtop.stats.histogram import Histogram
+from rvtop.stats.snapshot import ServerHist, Snapshot
+from rvtop.ui.axis import LogAxis, Top
+from rvtop.ui.columns import client_columns, hill, server_bounds, server_columns, shares
+from rvtop.ui.draw import Cells, Line, eighths
+from rvtop.ui.format import count, sig3, tick
+from rvtop.ui.widgets.panel import Panel
+
+#: For so long after the axis moved the title says so, then fades.
+SAY_MOVED_S = 3.0
+
+
+def extent(h: Histogram) -> tuple[float, float]:
+    """What the axis must hold, ms: all of a few requests, all but the outermost 0.5 % of many."""
+    if h.count < 200:
+        return h.min_ns / 1e6, h.max_ns / 1e6
+    return h.percentile(0.5) / 1e6, h.percentile(99.5) / 1e6
+
+
+class TtftPanel(Panel):
+    DEFAULT_CSS = """
+    TtftPanel { height: 3fr; min-height: 6; }
+    """
+    TOPIC = "ttft"
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.axis = LogAxis()
+        self._peak = Top(least=1.0)
+        self._phase: tuple[int, str] | None = None
+        self._moved_at = -SAY_MOVED_S
+
+    # -- following the data ------------------------------------------------------------------
+
+    def server(self, s: Snapshot) -> ServerHist | None:
+        """The server's own histogram where it is all there is: we have sent nothing yet."""
+        latency = s.latency
+        if latency.ttft_recent.count or latency.ttft_phase.count:
+            return None
+        return latency.server_ttft
+
+    def observe(self, s: Snapshot) -> None:
+        phase = (s.phase.index, s.phase.name) if s.phase else None
+        if phase != self._phase:
+            self._phase = phase
+            self.axis.refit()
+        spans = [extent(h) for h in (s.latency.ttft_recent, s.latency.ttft_phase) if h.count]
+        server = self.server(s)
+        if server is not None:
+            spans = [(low, high) for low, high, _ in server_bounds(server)]
+        if not spans:
+            return
+        low, high = min(a for a, _ in spans), max(b for _, b in spans)
+        if self.axis.include(low, high, s.t_s):
+            self._moved_at = s.t_s
+
+    # -- frame -------------------------------------------------------------------------------
+
+    def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
+        look, right = self.look, Line()
+        server = self.server(s)
+        if server is not None:
+            left = Line("TTFT", look.server_bold).put(" · ", look.quiet)
+            left.put("SERVER", look.server_bold).put(" last 10 s ", look.quiet).put("█", look.server)
+            if width >= 50:
+                left.put("  estimate from its buckets", look.quiet)
+            n = server.count
+        else:
+            left = Line("TTFT", look.client_bold).put(" · last 10 s ", look.quiet).put("█", look.client)
+            left.put("  phase ", look.quiet).put("█", look.client_shade)
+            n = float(s.latency.ttft_recent.count)
+        since = s.t_s - self._moved_at
+        if 0 <= since < SAY_MOVED_S and s.state not in ("done", "lost", "failed"):
+            style = look.strong if since < SAY_MOVED_S / 2 else look.quiet
+            right.put(f"axis now to {tick(self.axis.high)}", style)
+        elif n:
+            right.put(f"{count(n)} requests", look.quiet)
+        return left, right
+
+    # -- content -----------------------------------------------------------------------------
+
+    def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
+        server = self.server(s)
+        if server is None and not (s.latency.ttft_recent.count or s.latency.ttft_phase.count):
+            return self._empty(s, width, height)
+        below = 3 if height >= 9 else 2  # a rule with marks where there is room, labels, percentiles
+        plot = max(1, height - below)
+        if server is not None:
+            look = self.look
+            front = self._heights(shares(server_columns(server, self.axis, width)), [], plot)[0]
+            cells = hill(
+                front, [0] * width, plot, style=look.server, shade=look.server_shade, on_shade=look.server
+            )
+            marks = [(f"p{q}", getattr(server, f"p{q}")) for q in (50, 90, 99)]
+            prefix, bold = "~", look.server_bold
+        else:
+            cells = self._client(s, width, plot)
+            marks = [(f"p{q}", getattr(s.latency.ttft, f"p{q}")) for q in (50, 90, 99)]
+            prefix, bold = "", self.look.client_bold
+        self._rulers(cells, [v for _, v in marks], s.slo_ttft_ms)
+        lines = cells.lines()
+        if below == 3:
+            lines.append(self._rule(width, [v for _, v in marks], bold))
+        lines.append(self._labels(width))
+        lines.append(self._percentiles(width, marks, prefix, bold))
+        return lines
+
+    def _client(self, s: Snapshot, width: int, rows: int) -> Cells:
+        look = self.look
+        recent = shares(client_columns(s.latency.ttft_recent, self.axis, width))
+        phase = shares(client_columns(s.latency.ttft_phase, self.axis, width))
+        front, behind = self._heights(recent, phase, rows)
+        cells = hill(
+            front, behind, rows, style=look.client, shade=look.client_shade, on_shade=look.client_on_shade
+        )
+        h = s.latency.ttft_recent
+        beyond = h.count and round(sum(client_columns(h, LogAxis(self.axis.high, self.axis.high * 1e4), 1)))
+        if beyond and rows >= 3:
+            text = f"{beyond} slower ▸"
+            cells.write(width - len(text), 1, text, look.quiet)
+        return cells
+
+    def _heights(self, a: Sequence[float], b: Sequence[float], rows: int) -> tuple[list[int], list[int]]:
+        # As a density, so that the same hill keeps its height when the panel grows wider.
+        wide = max(1, len(a))
+        top = self._peak.follow(wide * max((*a, *b), default=0.0)) / wide
+        return eighths(a, top, rows), eighths(b, top, rows)
+
+    def _rulers(self, cells: Cells, marks: list[float | None], slo: float | None) -> None:
+        """Upright lines at the percentiles and the SLO, wherever no column stands in the way."""
+        look = self.look
+        for ms in marks:
+            if ms is None:
+                continue
+            x = self.axis.column(ms, cells.width)
+            for y in range(cells.height):
+                if 0 <= x < cells.width and cells.chars[y][x] == " ":
+                    cells.set(x, y, "┊", look.faint)
+        if slo is None:
+            return
+        x, label = self.axis.column(slo, cells.width), f"SLO {sig3(slo)}"
+        if x < 0 or x >= cells.width:
+            text = f"◂ {label}" if x < 0 else f"{label} ▸"
+            cells.write(0 if x < 0 else cells.width - len(text), 0, text, look.attention)
+            return
+        for y in range(cells.height):
+            if cells.chars[y][x] in " ┊":
+                cells.set(x, y, "╎", look.attention)
+        fits_right = x + 2 + len(label) <= cells.width
+        cells.write(x + 2 if fits_right else x - 1 - len(label), 0, label, look.attention)
+
+    def _rule(self, width: int, marks: list[float | None], bold: Style) -> Line:
+        cells = Cells(width, 1)
+        cells.write(0, 0, "─" * width, self.look.frame)
+        for column, _ in self.axis.ticks(width):
+            cells.set(column, 0, "┬", self.look.faint)
+        for ms in marks:
+            if ms is not None:
+                cells.set(min(max(0, self.axis.column(ms, width)), width - 1), 0, "▲", bold)
+        return cells.lines()[0]
+
+    def _labels(self, width: int) -> Line:
+        line = Line()
+        for column, label in self.axis.ticks(width):
+            line.to(column).put(label, self.look.quiet)
+        return line
+
+    def _percentiles(
+        self, width: int, marks: list[tuple[str, float | None]], prefix: str, bold: Style
+    ) -> Line:
+        """The percentiles in words, each as near below its mark as its neighbours allow."""
+        texts = [(name, f"{prefix if ms is not None else ''}{sig3(ms)}") for name, ms in marks]
+        sizes = [len(name) + 1 + len(text) for name, text in texts]
+        places: list[int] = []
+        for (_, ms), size in zip(marks, sizes, strict=True):
+            wish = 0 if ms is None else self.axis.column(ms, width) - size // 2
+            least = places[-1] + sizes[len(places) - 1] + 2 if places else 0
+            places.append(max(least, wish))
+        unit = " ms"
+        limit = width - len(unit)
+        for i in range(len(places) - 1, -1, -1):
+            places[i] = max(0, min(places[i], limit - sizes[i]))
+            limit = places[i] - 2
+        line = Line()
+        for place, (name, text) in zip(places, texts, strict=True):
+            line.to(place).put(name + " ", self.look.quiet).put(text, bold)
+        return line.put(unit, self.look.quiet)
+
+    def _empty(self, s: Snapshot, width: int, height: int) -> list[Line]:
+        look = self.look
+        if s.state == "watching":
+            said = ["Watching: no load of ours yet.", "↑ sends one request a second, g sets a rate."]
+        elif s.state in ("running", "draining"):
+            said = ["No first token yet."]
+        else:
+            said = ["No requests."]
+        lines = [Line()] * max(0, (height - len(said)) // 2)
+        for i, text in enumerate(said):
+            lines.append(
+                Line(" " * max(0, (width - len(text)) // 2)).put(text, look.base if i == 0 else look.quiet)
+            )
+        return lines
+
+    def one_line(self, s: Snapshot, width: int) -> Line:
+        d, look = s.latency.ttft, self.look
+        line = Line(" TTFT", look.quiet)
+        for name in ("p50", "p90", "p99"):
+            line.put(f"  {name}", look.quiet).put(f"{sig3(getattr(d, name)):>7}", look.client)
+        return line.put(" ms", look.quiet)

@@ -1,0 +1,192 @@
+"""Turns a scenario's workload into ``prompts.jsonl`` and the fields of every request, before the load starts.
+
+Workers only read the file: nothing is retrieved, embedded or expanded while the clock runs, unless
+the scenario asks the server to do it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from rvtop.results.runlog import PROMPTS
+from rvtop.scenario.workload import PromptsWorkload, RagWorkload, SyntheticWorkload, TraceWorkload, Workload
+from rvtop.stats.snapshot import Step
+from rvtop.workload import files, replay, sharegpt, synthetic
+from rvtop.workload.rows import Stopped, WorkloadError, encode, save, user_row
+
+__all__ = ["Prepared", "WorkloadError", "prepare"]
+
+_TELL_S = 0.5
+_LOOK_EVERY = 256
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What workers need of a workload."""
+
+    prompts: Path
+    body: dict[str, Any]
+    digest: str  # sha256 of prompts.jsonl
+
+
+async def prepare(
+    workload: Workload, folder: Path, seed: int, ours: bool, on_step: Callable[[Step], None]
+) -> Prepared:
+    """Writes ``folder``/prompts.jsonl. ``ours``: the target is a backend of rvtop, which is asked for its
+    timings. ``on_step`` is only called from this loop's thread. Raises WorkloadError."""
+    path = folder / PROMPTS
+    body: dict[str, Any] = {}
+    if workload.output_limit is not None:
+        body["max_tokens"] = workload.output_limit
+    if workload.temperature is not None:
+        body["temperature"] = workload.temperature
+    if workload.ignore_eos:
+        body["ignore_eos"] = True
+    if ours:
+        body["rvtop"] = {"timings": True}
+    if isinstance(workload, RagWorkload) and workload.where == "client":
+        await _expand(workload, path, on_step)
+        return Prepared(path, body, hashlib.sha256(path.read_bytes()).hexdigest())
+    if isinstance(workload, RagWorkload):
+        if not ours:
+            raise WorkloadError("workload.where: server needs one of rvtop's own backends; use where: client")
+        body["rag"] = {"top_k": workload.top_k}
+    return Prepared(path, body, await _in_thread(_Making(workload, path, seed, on_step)))
+
+
+class _Making:
+    """Prompts being written in a thread, so that a long trace holds up neither the screen nor a stop."""
+
+    def __init__(self, workload: Workload, path: Path, seed: int, on_step: Callable[[Step], None]) -> None:
+        self.stop = threading.Event()
+        self._workload, self._path, self._seed, self._on_step = workload, path, seed, on_step
+        self._loop = asyncio.get_running_loop()
+        self._began = self._told = monotonic()
+        self._reading = "writing"
+
+    def run(self) -> str:
+        """Writes the file and returns its digest."""
+        lines, source, detail = self._lines()
+        digest = save(self._path, lines, source, self._heed)
+        if detail or self._told > self._began:  # what was told to run is told to be done
+            self._tell("done", detail)
+        return digest
+
+    def _lines(self) -> tuple[Iterable[bytes], str, str]:
+        """Lines of the file, what they are of, and what there is to tell of them."""
+        workload, seed = self._workload, self._seed
+        if isinstance(workload, TraceWorkload):
+            self._reading = "reading the trace, line"
+            made = replay.load(workload, self._heed)
+            self._reading = f"{len(made.picked):,} prompts to write, at"
+            return map(encode, made.rows(seed)), workload.file, made.told()
+        if isinstance(workload, SyntheticWorkload):
+            return map(encode, synthetic.rows(workload, seed)), "workload", ""
+        if isinstance(workload, PromptsWorkload) and workload.sharegpt:
+            rows = sharegpt.rows(
+                Path(workload.file),
+                multi_turn=workload.multi_turn,
+                think_s=workload.think_s,
+                max_tokens=workload.max_tokens,
+                limit=workload.limit,
+            )
+            return map(encode, rows), workload.file, ""
+        if isinstance(workload, PromptsWorkload):
+            return files.lines(Path(workload.file), workload.limit), workload.file, ""
+        asked = enumerate(_questions(workload.questions), 1)
+        return (encode(user_row(f"q{i:02d}", text)) for i, text in asked), workload.questions, ""
+
+    def _heed(self, count: int) -> None:
+        """Looks up from the work now and then: to stop, or to tell how far it is."""
+        if count % _LOOK_EVERY:
+            return
+        if self.stop.is_set():
+            raise Stopped()
+        if monotonic() - self._told > _TELL_S:
+            self._told = monotonic()
+            self._tell("run", f"{self._reading} {count:,}")
+
+    def _tell(self, state: str, detail: str) -> None:
+        step = Step("prompts", state, monotonic() - self._began, detail)
+        self._loop.call_soon_threadsafe(self._on_step, step)
+
+
+async def _in_thread(making: _Making) -> str:
+    try:
+        return await asyncio.to_thread(making.run)
+    except asyncio.CancelledError:
+        making.stop.set()
+        raise
+
+
+def _questions(source: str) -> list[str]:
+    if source == "sample":
+        source = str(_sample())
+    try:
+        text = Path(source).read_text("utf-8")
+        rows = [line for line in text.split("\n") if line.strip()]
+        return [json.loads(row)["question"] for row in rows] if source.endswith(".jsonl") else rows
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WorkloadError(f"{source}: questions can't be read: {error}") from error
+
+
+def _sample() -> Path:
+    """The sample questions beside the corpus in ``backends``, a package that is found but not imported."""
+    found = find_spec("backends")
+    folders = list(found.submodule_search_locations or ()) if found is not None else []
+    return Path(folders[0] if folders else "backends") / "rag" / "sample" / "questions.jsonl"
+
+
+async def _expand(workload: RagWorkload, path: Path, on_step: Callable[[Step], None]) -> None:
+    """Retrieval and prompt building in a process of their own: rvtop itself never imports FAISS or torch."""
+    command = [sys.executable, "-P", "-m", "backends.rag", "expand", "--events"]
+    command += ["--questions", workload.questions, "--top-k", str(workload.top_k), "--out", str(path)]
+    if workload.index:
+        command += ["--index", workload.index]
+    began = monotonic()
+    on_step(Step("prompts", "run", 0.0, "retrieving"))
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,  # a Ctrl-C in our terminal is ours to handle
+    )
+    try:
+        assert process.stdout is not None and process.stderr is not None
+        problem = asyncio.create_task(process.stderr.read())
+        async for line in process.stdout:
+            detail = _detail(line)
+            if detail:
+                on_step(Step("prompts", "run", monotonic() - began, detail))
+        code = await process.wait()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
+    if code:
+        on_step(Step("prompts", "fail", monotonic() - began))
+        words = (await problem).decode("utf-8", "replace").strip().splitlines()
+        last = next(
+            (w for w in words if w.startswith("error: ")), words[-1] if words else f"exit code {code}"
+        )
+        raise WorkloadError(last.removeprefix("error: "))
+    on_step(Step("prompts", "done", monotonic() - began))
+
+
+def _detail(line: bytes) -> str:
+    try:
+        event = json.loads(line)
+        return f"{event['name']} {event.get('detail') or ''}".strip()
+    except (ValueError, KeyError, TypeError):
+        return ""

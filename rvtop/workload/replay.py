@@ -1,0 +1,91 @@
+"""A recorded trace as rows of ``prompts.jsonl``: made-up text of the recorded lengths, each with its time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from rvtop.scenario.units import human_duration
+from rvtop.scenario.workload import BYTES_A_TOKEN, MAX_PROMPT_BYTES, TraceWorkload
+from rvtop.workload import traces
+from rvtop.workload.rows import WorkloadError, user_row
+from rvtop.workload.synthetic import Phrases
+
+_BLOCKS_KEPT = 8192
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The requests of a trace that are to be sent: its rows by time."""
+
+    workload: TraceWorkload
+    trace: traces.Trace
+    picked: Sequence[int]
+
+    def tokens(self, row: int) -> int:
+        """Length of a row's prompt after the cap."""
+        return min(self.trace.prompt[row], self.workload.max_prompt_tokens or self.trace.prompt[row])
+
+    def rows(self, seed: int) -> Iterator[dict[str, Any]]:
+        """Rows by time, the first at 0 s; the same seed gives the same rows."""
+        block = self.workload.block_tokens
+        own = random.Random(seed)
+        phrases = Phrases(seed)
+        start = self.trace.at_us[self.picked[0]]
+
+        @lru_cache(_BLOCKS_KEPT)
+        def words(name: int) -> str:
+            return phrases.text(block, random.Random(f"{seed}/block/{name}"))
+
+        for i, row in enumerate(self.picked):
+            tokens = self.tokens(row)
+            blocks = self.trace.blocks_of(row)[: -(-tokens // block)]
+            if blocks:
+                # Of the last block only its beginning: requests that share a longer one share this too.
+                pieces = [words(name) for name in blocks]
+                pieces[-1] = " ".join(pieces[-1].split()[: tokens - block * (len(blocks) - 1)])
+                content = " ".join(pieces)
+            else:
+                content = phrases.text(tokens, own)
+            made = user_row(f"trace-{i}", content)
+            yield made | {
+                "max_tokens": self.trace.output[row],
+                "at_s": (self.trace.at_us[row] - start) / 1e6,
+            }
+
+    def told(self) -> str:
+        """What became of the trace, in words."""
+        at_us = self.trace.at_us
+        lasts = (at_us[self.picked[-1]] - at_us[self.picked[0]]) / 1e6
+        words = f"{len(self.picked):,} requests of {human_duration(round(lasts, 3))}"
+        limit = self.workload.max_prompt_tokens
+        cut = sum(self.trace.prompt[row] > limit for row in self.picked) if limit is not None else 0
+        if cut:
+            words += f", {cut:,} prompts cut to {limit:,} tokens"
+        if self.trace.silent:
+            rows = len(self.trace) + self.trace.silent
+            words += f", {self.trace.silent:,} of the trace's {rows:,} rows left out (no prompt or no answer)"
+        return words
+
+
+def load(workload: TraceWorkload, heed: Callable[[int], None]) -> Replay:
+    """Reads the workload's trace. Raises WorkloadError (damage, nothing left, too much)."""
+    path = Path(workload.file)
+    kind = traces.detect(path, workload.format)
+    trace = traces.read(path, kind, workload.block_tokens, heed)
+    picked = trace.pick(workload.start_s or 0.0, workload.limit)
+    if not len(picked):
+        after = f" from {human_duration(workload.start_s)} on" if workload.start_s and len(trace) else ""
+        raise WorkloadError(f"{path}: holds no request with a prompt and an answer{after}")
+    replay = Replay(workload, trace, picked)
+    size = BYTES_A_TOKEN * sum(replay.tokens(row) for row in picked)
+    if size > MAX_PROMPT_BYTES:
+        raise WorkloadError(
+            f"{path}: its {len(picked):,} requests make about {size / (1 << 30):.3g} GiB of prompts for each"
+            " worker to hold; give workload.limit or workload.max_prompt_tokens"
+        )
+    return replay

@@ -1,0 +1,238 @@
+"""Reads recorded request traces: when each request came and how long its prompt and answer were.
+
+- Mooncake (``.jsonl``): ``{"timestamp": ms, "input_length": n, "output_length": n, "hash_ids": [...]}``,
+  a hash id for each block of 512 prompt tokens, the last one shorter.
+- BurstGPT (``.csv``): ``Timestamp`` (s), ``Request tokens``, ``Response tokens``; other columns are not used.
+  A response of 0 tokens is a request that failed.
+- Azure LLM inference (``.csv``): ``TIMESTAMP`` (date and time), ``ContextTokens``, ``GeneratedTokens``.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import orjson
+
+from rvtop.workload.rows import WorkloadError
+
+COLUMNS = {
+    "burstgpt": ("Timestamp", "Request tokens", "Response tokens"),
+    "azure": ("TIMESTAMP", "ContextTokens", "GeneratedTokens"),
+}
+#: How often whoever waits is told how far the reading is.
+HEED_LINES = 1024
+_MOST_TOKENS = 10_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+#: A trace of years is a slip in its times; this also keeps them within 64 bits.
+_MOST_S = 1e11
+
+
+@dataclass
+class Trace:
+    """Requests in the file's order. Row i's prompt blocks are ``blocks[ends[i - 1]:ends[i]]``, numbered from
+    0 by first appearance (none: nothing is known of its text). ``silent`` counts the requests that were left
+    out since they had no prompt or no answer."""
+
+    at_us: array[int] = field(default_factory=lambda: array("q"))
+    prompt: array[int] = field(default_factory=lambda: array("q"))
+    output: array[int] = field(default_factory=lambda: array("q"))
+    blocks: array[int] = field(default_factory=lambda: array("q"))
+    ends: array[int] = field(default_factory=lambda: array("q"))
+    silent: int = 0
+
+    def __len__(self) -> int:
+        return len(self.at_us)
+
+    def add(self, at_us: int, prompt: int, output: int, blocks: Sequence[int] = ()) -> None:
+        if not prompt or not output:
+            self.silent += 1
+            return
+        self.at_us.append(at_us)
+        self.prompt.append(prompt)
+        self.output.append(output)
+        self.blocks.extend(blocks)
+        self.ends.append(len(self.blocks))
+
+    def blocks_of(self, row: int) -> array[int]:
+        return self.blocks[self.ends[row - 1] if row else 0 : self.ends[row]]
+
+    def pick(self, start_s: float, limit: int | None) -> Sequence[int]:
+        """Rows by time (rows of one time in the file's order), from ``start_s`` after the first on."""
+        order: Sequence[int] = range(len(self))
+        if any(a > b for a, b in zip(self.at_us, memoryview(self.at_us)[1:], strict=False)):
+            order = sorted(order, key=self.at_us.__getitem__)
+        if not len(order):
+            return order
+        first = self.at_us[order[0]] + round(start_s * 1e6)
+        begin = bisect_left(order, first, key=self.at_us.__getitem__) if start_s else 0
+        return order[begin : None if limit is None else begin + limit]
+
+
+def detect(path: Path, wanted: str | None) -> str:
+    """``mooncake``, ``burstgpt`` or ``azure``, by name and header. Raises WorkloadError when it is none of
+    them or not the ``wanted`` one."""
+    if path.suffix == ".jsonl":
+        if wanted not in (None, "mooncake"):
+            raise WorkloadError(f"{path}: a {wanted} trace is a .csv file")
+        return "mooncake"
+    if wanted == "mooncake":
+        raise WorkloadError(f"{path}: a mooncake trace is a .jsonl file")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise WorkloadError(f"{path}: can't be read: {error}") from error
+    for name, columns in COLUMNS.items():
+        if wanted in (None, name) and all(column in _names(header) for column in columns):
+            return name
+    if wanted is not None:
+        absent = [column for column in COLUMNS[wanted] if column not in _names(header)]
+        raise WorkloadError(f"{path}:1: a trace of format {wanted} has {absent[0]!r} in its first line")
+    known = " or ".join(f"{name} ({', '.join(columns)})" for name, columns in COLUMNS.items())
+    raise WorkloadError(f"{path}:1: its first line names the columns of no known trace: {known}")
+
+
+def read(path: Path, kind: str, block_tokens: int, heed: Callable[[int], None]) -> Trace:
+    """The whole trace of ``kind`` (see ``detect``). ``heed`` is told the number of each ``HEED_LINES``-th
+    line; what it raises goes through. Raises WorkloadError with file and line."""
+    trace = Trace()
+    try:
+        if kind == "mooncake":
+            _read_mooncake(path, trace, block_tokens, heed)
+        else:
+            _read_csv(path, kind, trace, heed)
+    except (OSError, UnicodeDecodeError) as error:
+        raise WorkloadError(f"{path}: can't be read: {error}") from error
+    return trace
+
+
+def _names(header: Sequence[str]) -> list[str]:
+    return [name.strip() for name in header]
+
+
+def _read_csv(path: Path, kind: str, trace: Trace, heed: Callable[[int], None]) -> None:
+    when = _azure_us if kind == "azure" else _seconds_us
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file)
+        header = _names(next(lines))
+        columns = COLUMNS[kind]
+        at, prompt, output = (header.index(column) for column in columns)
+        rows = _csv_rows(path, lines)
+        for number, cells in rows:
+            if not number % HEED_LINES:
+                heed(number)
+            if len(cells) != len(header):
+                raise WorkloadError(
+                    f"{path}:{number}: has {len(cells)} columns where the first line has {len(header)}"
+                )
+            try:
+                trace.add(when(cells[at]), _tokens(cells[prompt]), _tokens(cells[output]))
+            except ValueError:
+                problem = _bad_cell(columns, (at, prompt, output), cells, when)
+                raise WorkloadError(f"{path}:{number}: {problem}") from None
+
+
+def _csv_rows(path: Path, lines: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
+    number = 1
+    try:
+        for cells in lines:
+            number = lines.line_num  # type: ignore[attr-defined]
+            if cells:
+                yield number, cells
+    except csv.Error as error:
+        raise WorkloadError(f"{path}:{number + 1}: not CSV: {error}") from error
+
+
+def _bad_cell(
+    columns: Sequence[str], places: Sequence[int], cells: Sequence[str], when: Callable[[str], int]
+) -> str:
+    """Says which of the three cells is at fault."""
+    for column, place, parse in zip(columns, places, (when, _tokens, _tokens), strict=True):
+        try:
+            parse(cells[place])
+        except ValueError as problem:
+            return f"{column}: {problem}, got {cells[place]!r}"
+    raise AssertionError("no cell is at fault")
+
+
+def _tokens(text: str) -> int:
+    if text.isdecimal() and len(text) < 8:  # nearly all
+        return int(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value.is_integer() or not 0 <= value <= _MOST_TOKENS:
+        raise ValueError(f"must be a whole number from 0 to {_MOST_TOKENS:,}")
+    return int(value)
+
+
+def _seconds_us(text: str) -> int:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not abs(value) <= _MOST_S:
+        raise ValueError("must be a number of seconds")
+    return round(value * 1e6)
+
+
+def _azure_us(text: str) -> int:
+    try:
+        value = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise ValueError("must be a date and time such as 2023-11-16 18:15:46.68") from None
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=UTC)
+    return (value - _EPOCH) // _MICROSECOND
+
+
+def _read_mooncake(path: Path, trace: Trace, block_tokens: int, heed: Callable[[int], None]) -> None:
+    numbers: dict[object, int] = {}
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not number % HEED_LINES:
+                heed(number)
+            if not line.strip():
+                continue
+            try:
+                row = orjson.loads(line.removeprefix(b"\xef\xbb\xbf"))
+            except orjson.JSONDecodeError as error:
+                raise WorkloadError(f"{path}:{number}: not JSON: {error}") from error
+            try:
+                at_us, prompt, output, ids = _mooncake_row(row, block_tokens)
+            except ValueError as problem:
+                raise WorkloadError(f"{path}:{number}: {problem}") from None
+            trace.add(at_us, prompt, output, [numbers.setdefault(name, len(numbers)) for name in ids])
+
+
+def _mooncake_row(row: object, block_tokens: int) -> tuple[int, int, int, list[object]]:
+    if not isinstance(row, dict):
+        raise ValueError('must be {"timestamp": …, "input_length": …, "output_length": …, "hash_ids": […]}')
+    for key in ("timestamp", "input_length", "output_length"):
+        if key not in row:
+            raise ValueError(f"{key} is missing")
+    at = row["timestamp"]
+    if isinstance(at, bool) or not isinstance(at, int | float) or abs(at) > _MOST_S * 1000:
+        raise ValueError(f"timestamp: must be a number of milliseconds, got {at!r}")
+    for key in ("input_length", "output_length"):
+        if type(row[key]) is not int or not 0 <= row[key] <= _MOST_TOKENS:
+            raise ValueError(f"{key}: must be a whole number from 0 to {_MOST_TOKENS:,}, got {row[key]!r}")
+    prompt, ids = row["input_length"], row.get("hash_ids") or []
+    if not isinstance(ids, list) or any(type(one) not in (int, str) for one in ids):
+        raise ValueError("hash_ids: must be a list of numbers")
+    blocks = -(-prompt // block_tokens)
+    if ids and len(ids) != blocks:
+        raise ValueError(
+            f"hash_ids: {prompt} tokens make {blocks} blocks of {block_tokens}, but there are {len(ids)} ids"
+            " (workload.block_tokens sets another block size)"
+        )
+    return round(at * 1000), prompt, row["output_length"], ids

@@ -1,0 +1,104 @@
+"""Fixtures of the backends' tests: the local model, and processes that do not outlive their test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from backends.topology import REGISTRY
+from tests.backends.backend_process import BackendProcess
+from tests.backends.conformance import MAX_QUEUE
+from tests.backends.parity import Sequence, generated
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Path:
+    """The local model, built on first use and cached beyond the session."""
+    from backends.models.tiny import ensure_model
+
+    return ensure_model("tiny")
+
+
+Launch = Callable[..., BackendProcess]
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launch]:
+    """Starts backends that do not outlive the test."""
+    started: list[BackendProcess] = []
+
+    def start(*args: str, env: dict[str, str] | None = None) -> BackendProcess:
+        started.append(BackendProcess(*args, log=tmp_path / f"backend-{len(started)}.log", env=env))
+        return started[-1]
+
+    yield start
+    for backend in started:
+        backend.kill()
+
+
+@pytest.fixture(scope="session", params=list(REGISTRY))
+def backend(
+    request: pytest.FixtureRequest, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BackendProcess]:
+    """One process for all tests of a topology. Its end is a test too: with its lease it stops at once."""
+    log = tmp_path_factory.mktemp("conformance") / f"{request.param}.log"
+    process = BackendProcess(
+        *(request.param, "--lease", "--model", f"tiny={tiny_model}", "--max-queue", str(MAX_QUEUE)),
+        *("--engine-concurrency", "1", "--dtype", "float32", "--threads", "1"),
+        *("--index", "sample"),
+        log=log,
+    )
+    try:
+        url = process.url
+        yield process
+        process.end_lease()
+        assert process.wait() == 0
+        assert process.garbage == []
+        assert process.events[-2]["event"] == "stopped"
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/health", trust_env=False)
+    finally:
+        process.kill()
+
+
+@pytest.fixture
+async def client(backend: BackendProcess) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=backend.url, timeout=60, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+async def ai(backend: BackendProcess) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with (
+        httpx.AsyncClient(trust_env=False) as http,
+        openai.AsyncOpenAI(
+            base_url=f"{backend.url}/v1", api_key="none", max_retries=0, http_client=http
+        ) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="session")
+def reference(tiny_model: Path) -> Any:
+    """The same model through Transformers alone: (model, tokenizer)."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
+    model.generation_config.eos_token_id = None  # goes on past end tokens, as `ignore_eos` does
+    return model, AutoTokenizer.from_pretrained(tiny_model)
+
+
+@pytest.fixture(scope="session")
+def parity_wanted(reference: Any) -> list[Sequence]:
+    """What Transformers answers to the prompts of the parity tests. (An answer of one repeated token, or the
+    same to everything, would prove nothing.)"""
+    sequences = generated(*reference)
+    assert all(len(set(sequence.answer)) >= len(sequence.answer) // 4 for sequence in sequences)
+    assert len({sequence.answer for sequence in sequences}) >= len(sequences) // 2
+    return sequences

@@ -1,0 +1,160 @@
+"""A Ray cluster that is not ours: two nodes on this machine, with token authentication, and an application of
+its owner on Ray Serve. Runs in a process of its own, which other processes of a test attach to.
+
+    python -m tests.backends.someones_cluster
+
+Commands on stdin, one a line: ``kill`` (the worker node dies), ``add`` (another one joins), ``serve`` (starts
+Serve with the owner's application), ``status``; each is answered by one JSON line. It all ends with stdin.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
+
+ANSWER_LIMIT_S = 120.0
+CPUS = 2
+#: A driver waits 30 s for its node otherwise. (The 30 s which Ray gives the node itself are fixed.)
+NODE_START = {"RAY_raylet_start_wait_time_s": "60"}
+START_TRIES = 3
+
+
+class SomeonesCluster:
+    """The test's end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.token_file = folder / "token"
+        self.token_file.write_text(secrets.token_hex(32))
+        self.token_file.chmod(0o600)
+        self.log = folder / "cluster.log"
+        with self.log.open("wb") as stderr:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.backends.someones_cluster"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env={**os.environ, **NODE_START, **self.auth},
+                text=True,
+            )
+        started = self._answer()
+        self.address = started["address"]
+        self._folder = started["folder"]
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What who attaches needs; with ``auto`` also where its address is written down."""
+        return {**self.auth, "RAY_TMPDIR": self._folder}
+
+    @property
+    def auth(self) -> dict[str, str]:
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token_file)}
+
+    def ask(self, command: str) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(command + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(60)
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, self.log.read_text()[-3000:]
+        return dict(json.loads(line))
+
+
+def started(folders: pytest.TempPathFactory) -> SomeonesCluster:
+    """A cluster. On a busy machine Ray's own start of one fails now and then, which is not what we test:
+    it is tried ``START_TRIES`` times, and the last failure is raised with the end of its log."""
+    for _ in range(START_TRIES - 1):
+        with contextlib.suppress(AssertionError):
+            return SomeonesCluster(folders.mktemp("theirs"))
+    return SomeonesCluster(folders.mktemp("theirs"))
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever Ray prints is no answer
+
+    from backends.guarded import GuardedFolder
+
+    folder = GuardedFolder("rvtop-theirs-")
+    os.environ["RAY_TMPDIR"] = str(folder.path)  # whatever is left over carries it
+    try:
+        _host(answers)
+    finally:
+        folder.close()
+
+
+def _host(answers: Any) -> None:
+    import ray
+    from ray.cluster_utils import Cluster
+
+    quiet = {"enable_worker_prestart": False, "prestart_worker_first_driver": False}
+    node = {"num_cpus": CPUS, "object_store_memory": 80 * 2**20}
+    cluster = Cluster(
+        initialize_head=True, head_node_args={**node, "_system_config": quiet, "include_dashboard": False}
+    )
+    workers = [cluster.add_node(**node)]
+    cluster.wait_for_nodes()
+    ray.init(cluster.address, namespace="theirs", configure_logging=False, log_to_driver=False)
+    print(json.dumps({"address": cluster.address, "folder": os.environ["RAY_TMPDIR"]}), file=answers)
+    for command in map(str.strip, sys.stdin):
+        answer: dict[str, Any] = {}
+        if command == "kill":
+            cluster.remove_node(workers.pop(), allow_graceful=False)
+        elif command == "add":
+            workers.append(cluster.add_node(**node))
+        elif command == "serve":
+            answer = _serve()
+        elif command == "status":
+            answer = _status()
+        print(json.dumps(answer), file=answers)
+    cluster.shutdown()
+
+
+def _serve() -> dict[str, Any]:
+    import socket
+
+    from ray import serve
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    serve.start(http_options={"host": "127.0.0.1", "port": port}, proxy_location="HeadOnly")
+
+    @serve.deployment(ray_actor_options={"num_cpus": 0})
+    class Theirs:
+        def __call__(self, request: Any) -> dict[str, int]:
+            return {"pid": os.getpid()}
+
+    serve.run(Theirs.bind(), name="theirs", route_prefix="/theirs")
+    return {"url": f"http://127.0.0.1:{port}/theirs"}
+
+
+def _status() -> dict[str, Any]:
+    """Serve's applications, and the named actors of all namespaces."""
+    import ray
+    from ray import serve
+
+    actors = sorted(actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True))
+    # Asking Serve for its status would start it.
+    apps = sorted(serve.status().applications) if "SERVE_CONTROLLER_ACTOR" in actors else []
+    return {"actors": actors, "apps": apps}
+
+
+if __name__ == "__main__":
+    main()

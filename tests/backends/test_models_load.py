@@ -1,0 +1,149 @@
+"""Finding and loading models: sources that work, and one clear line for those that do not."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from backends.models import build_once, cache_dir, load
+from backends.models.load import ModelError, load_embedder, load_model, resolve_embedder, resolve_model
+
+
+def test_cache_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RVTOP_CACHE", str(tmp_path / "here"))
+    assert cache_dir() == tmp_path / "here"
+    monkeypatch.delenv("RVTOP_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_dir() == tmp_path / ".cache" / "rvtop"
+
+
+def _slow_build(folder: Path) -> None:
+    with open(cache_dir() / "builds", "a") as log:
+        log.write("x")
+    (folder / "a").write_text("whole")
+
+
+def _ask(root: str) -> None:
+    os.environ["RVTOP_CACHE"] = root
+    assert (build_once("k", "n", _slow_build) / "a").read_text() == "whole"
+
+
+def test_built_once_by_many_processes(tmp_path: Path) -> None:
+    many = [multiprocessing.get_context("fork").Process(target=_ask, args=(str(tmp_path),)) for _ in range(6)]
+    for process in many:
+        process.start()
+    for process in many:
+        process.join(60)
+    assert [p.exitcode for p in many] == [0] * 6
+    assert (tmp_path / "builds").read_text() == "x"
+
+
+def test_a_failed_or_killed_build_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RVTOP_CACHE", str(tmp_path))
+
+    def fail(folder: Path) -> None:
+        (folder / "half").touch()
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        build_once("k", "n", fail)
+    assert [p.name for p in (tmp_path / "k").iterdir()] == [".n.lock"]
+
+    code = (
+        "from backends.models import build_once; import os, signal\n"
+        "def build(f): (f / 'half').touch(); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "build_once('k', 'n', build)"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-P", "-c", code], env={**os.environ, "RVTOP_CACHE": str(tmp_path)}
+    )
+    assert killed.returncode == -signal.SIGKILL
+
+    def build(folder: Path) -> None:
+        assert list(folder.iterdir()) == []
+        (folder / "whole").touch()
+
+    assert [p.name for p in build_once("k", "n", build).iterdir()] == ["whole"]
+
+
+def test_sources(tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert resolve_model("tiny") == tiny_model
+    assert resolve_model(str(tiny_model)) == tiny_model
+    assert resolve_model("Qwen/Qwen2.5-3B") == "Qwen/Qwen2.5-3B"
+    monkeypatch.setattr(load, "_EXPERIMENT", tmp_path)
+    assert load.default_models() == {"tiny": "tiny"}
+    assert load.default_embedder() == "tiny"
+    (tmp_path / "qwen25_1_5b_instruct").mkdir()
+    (tmp_path / "ko-sroberta-multitask").mkdir()
+    assert load.default_models() == {"q15b": str(tmp_path / "qwen25_1_5b_instruct")}
+    assert load.default_embedder() == str(tmp_path / "ko-sroberta-multitask")
+
+
+def test_what_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "config.json").write_text("[1]")
+    (tmp_path / "file").touch()
+    cases = {
+        str(tmp_path / "empty"): "has no config.json",
+        str(tmp_path / "odd"): "names no model_type",
+        str(tmp_path / "file"): "is a file",
+        str(tmp_path / "absent"): "there is no model",
+        "./absent": "there is no model",
+        "tinny": "no model 'tinny'; give a model folder, a Hub id (owner/name) or tiny or tiny:large",
+        "a/b/c": "there is no model",
+    }
+    for source, words in cases.items():
+        with pytest.raises(ModelError) as caught:
+            resolve_model(source)
+        assert words in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ModelError, match=r"has no modules\.json or config\.json"):
+        resolve_embedder(str(tmp_path / "empty"))
+
+
+def test_damaged_models(tmp_path: Path, tiny_model: Path) -> None:
+    for file in tiny_model.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "model.safetensors").write_bytes(b"\x00" * 100)
+    with pytest.raises(ModelError, match="cannot load the model") as caught:
+        load_model(resolve_model(str(tmp_path)), "float32")
+    assert "\n" not in str(caught.value)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"model\.safetensors"):
+        load_model(tmp_path, "float32")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "qwen99"}))
+    with pytest.raises(ModelError, match="qwen99"):
+        load_model(tmp_path, "float32")
+    with pytest.raises(ModelError, match="cannot load the embedder"):
+        load_embedder(tmp_path)
+
+
+def test_offline_hub_id(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    code = (
+        "from backends.models.load import *\n"
+        "try: load_model('nobody/nothing-here', 'float32')\n"
+        "except ModelError as e: print(e)"
+    )
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("cannot load the model nobody/nothing-here: ")
+    assert done.stdout.count("\n") == 1
+
+
+def test_dtype(tiny_model: Path) -> None:
+    assert load_model(tiny_model, "auto")[0].dtype == torch.float32
+    assert load_model(tiny_model, "bfloat16")[0].dtype == torch.bfloat16
+    with pytest.raises(ModelError, match="no dtype 'int3': choose one of auto, float32"):
+        load_model(tiny_model, "int3")

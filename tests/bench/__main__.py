@@ -1,0 +1,21 @@
+"""`python -m tests.bench`: every benchmark in turn; `python -m tests.bench.truth` and so on run one."""
+
+from __future__ import annotations
+
+from tests.bench import dashboard, peers, rates, ray_workers, router, startup, topologies, truth
+
+
+def main() -> None:
+    """Runs them one after the other: side by side they would measure each other."""
+    startup.main()
+    truth.main([])
+    rates.main([])
+    dashboard.main([])
+    peers.main([])
+    topologies.main([])
+    router.main([])
+    ray_workers.main([])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""For all tests."""
+
+from __future__ import annotations
+
+import pytest
+
+#: Files whose tests start and kill whole topologies or clusters: too slow for every run (`make soak`).
+SLOW = frozenset(
+    {
+        "test_cluster_guest.py",
+        "test_lifecycle_faults.py",
+        "test_rac_process.py",
+        "test_ray_workers.py",
+        "test_rsc_process.py",
+        "test_rvc_cluster.py",
+        "test_rvc_process.py",
+        "test_rvc_start.py",
+        "test_vllm_server.py",
+        "test_smoke_runs.py",
+    }
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.name in SLOW:
+            item.add_marker(pytest.mark.slow)

@@ -1,0 +1,353 @@
+"""Made-up snapshots with realistic shapes for the screen's tests: no clock, no random numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from statistics import NormalDist
+
+from rvtop.load.command import Command
+from rvtop.stats.histogram import Histogram
+from rvtop.stats.snapshot import (
+    Dist,
+    Engine,
+    Event,
+    Gpu,
+    Latency,
+    Load,
+    Phase,
+    Series,
+    ServerHist,
+    Snapshot,
+    Source,
+    Step,
+    Target,
+    Tokens,
+)
+
+START = 1_760_000_000.0  # Unix time of the made-up session's start
+GIB = float(1 << 30)
+VLLM_TTFT_MS = (
+    1.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0, math.inf,
+)  # fmt: skip
+
+
+def lognormal_ns(median_ms: float, sigma: float, n: int) -> list[int]:
+    """``n`` even quantiles of a lognormal distribution, nanoseconds."""
+    normal = NormalDist()
+    return [int(1e6 * median_ms * math.exp(sigma * normal.inv_cdf((i + 0.5) / n))) for i in range(n)]
+
+
+def dist(ns: list[int], phase_ns: list[int]) -> Dist:
+    """The figures of a row of the latency table."""
+    h, phase = Histogram.of(ns), Histogram.of(phase_ns)
+    p50, p90, p99 = (h.percentile(q) / 1e6 for q in (50, 90, 99))
+    mean = h.mean_ns / 1e6
+    return Dist(mean * 1.02, mean, p50, p90, p99, phase.percentile(99) / 1e6, len(ns))
+
+
+def wave(t: float, period: float, phase: float = 0.0) -> float:
+    """A smooth wobble in -1..1 out of two sines."""
+    return 0.7 * math.sin(2 * math.pi * (t / period + phase)) + 0.3 * math.sin(
+        4.6 * math.pi * (t / period + phase)
+    )
+
+
+def rate_at(t: float) -> float:
+    """The commanded rate of the made-up session: a climb to 48 in a minute, then a hold."""
+    return min(48.0, 4.0 + 44.0 * max(0.0, t - 5) / 60.0)
+
+
+def kv_at(t: float) -> float:
+    """KV-cache use: follows the rate late, with a wobble."""
+    return min(1.0, max(0.0, 0.02 + 0.013 * rate_at(t - 8) + 0.03 * wave(t, 17)))
+
+
+def series(t: float) -> Series:
+    """History up to ``t``, one point a second, the oldest of at most 600 first."""
+    ts = tuple(float(i) for i in range(max(0, int(t) - 599), int(t) + 1))
+    target = tuple(rate_at(x) for x in ts)
+    done = tuple(max(0.0, rate_at(x - 2) * (1 + 0.04 * wave(x, 9))) for x in ts)
+    tokens = tuple(d * 247.0 for d in done)
+    kv = tuple(kv_at(x) for x in ts)
+    return Series(
+        t_s=ts,
+        target_rps=target,
+        completed_rps=done,
+        tokens_per_s=tokens,
+        server_tokens_per_s=tuple(v * 1.04 for v in tokens),
+        in_flight=tuple(d * 0.85 for d in done),
+        ttft_p50_ms=tuple(25 + 0.2 * d for d in done),
+        ttft_p99_ms=tuple(60 + 1.1 * d for d in done),
+        kv_usage=kv,
+        running=tuple(round(k * 60.0) * 1.0 for k in kv),
+        waiting=tuple(float(max(0, round(90 * (k - 0.6)))) for k in kv),
+        gpu_memory=tuple(0.69 for _ in ts),
+    )
+
+
+def engines(t: float, n: int = 3) -> tuple[Engine, ...]:
+    made = []
+    for i in range(n):
+        kv = min(1.0, max(0.0, kv_at(t) * (1.02 - 0.05 * i) + 0.02 * wave(t, 7, i / 5)))
+        made.append(
+            Engine(
+                name=f"e{i}",
+                node=f"n{1 + i // 2}:{i % 2}",
+                model=("q3b", "q15b")[i % 2],
+                running=float(round(kv * 34)),
+                waiting=float(max(0, round(40 * (kv - 0.6)))),
+                kv_usage=kv,
+                preemptions=float(max(0, i - 2)),
+                prefix_hit_rate=0.31,
+            )
+        )
+    return tuple(made)
+
+
+def gpus(t: float, n: int = 4) -> tuple[Gpu, ...]:
+    return tuple(
+        Gpu(
+            node=f"n{1 + i // 2}",
+            index=i % 2,
+            name="NVIDIA H200",
+            memory_used=(98.0 - i) * GIB,
+            memory_total=141.0 * GIB,
+            util=min(1.0, max(0.0, 0.87 - 0.03 * i + 0.02 * wave(t, 5, i / 4))),
+        )
+        for i in range(n)
+    )
+
+
+def live(t: float = 92.0, *, seq: int | None = None) -> Snapshot:
+    """A vLLM topology under load at ``t`` seconds: 48 requests a second, a queue beginning to form."""
+    rps = rate_at(t)
+    crowd = max(0.0, kv_at(t) - 0.55)
+    recent = lognormal_ns(24 + 0.15 * rps + 60 * crowd, 0.42, max(1, int(rps * 10)))
+    phase = lognormal_ns(27, 0.38, 1700) + lognormal_ns(70, 0.5, 60)
+    gaps = lognormal_ns(3.0, 0.12, 2000)
+    ends = lognormal_ns(820, 0.16, 480)
+    done = series(t)
+    sent = int(sum(done.completed_rps[i] or 0.0 for i in range(len(done.t_s)))) + 41
+    return Snapshot(
+        seq=int(t * 10) if seq is None else seq,
+        t_s=t,
+        unix_s=START + t,
+        state="running",
+        name="ramp-48",
+        target=Target("http://127.0.0.1:8000", "rvc", ("q3b", "q15b"), "vllm", owned=True),
+        phase=Phase("climb", 1, 4, t - 50, 60.0),
+        load=Load(
+            target_rps=rps,
+            offered_rps=rps * (1 + 0.02 * wave(t, 3)),
+            sent_rps=rps * (1 + 0.02 * wave(t, 3)),
+            completed_rps=(done.completed_rps[-1] or 0.0),
+            in_flight=int(rps * 0.85 + 3 * wave(t, 2)),
+            sent=sent,
+            ok=sent - 41 - 12,
+            errors=(("http_429", 9), ("reset", 3)) if t > 80 else (),
+            errors_recent=2 if t > 80 else 0,
+            lag_p99_ms=0.41 + 0.05 * wave(t, 4),
+        ),
+        latency=Latency(
+            ttft=dist(recent, phase),
+            itl=dist(gaps, lognormal_ns(3.05, 0.15, 2000)),
+            e2e=dist(ends, lognormal_ns(840, 0.18, 900)),
+            ttft_recent=Histogram.of(recent),
+            ttft_phase=Histogram.of(phase + recent),
+            server_ttft=server_hist(26.0, 0.42, 480),
+        ),
+        tokens=Tokens(
+            per_s=done.tokens_per_s[-1],
+            max_per_s=max(v or 0.0 for v in done.tokens_per_s),
+            total=int(sum(v or 0.0 for v in done.tokens_per_s)),
+            server_per_s=done.server_tokens_per_s[-1],
+        ),
+        engines=engines(t),
+        gpus=gpus(t),
+        sources=(Source("metrics", "ok", age_s=0.4), Source("nvml", "ok", age_s=0.4)),
+        series=done,
+        events=(
+            Event(START + 4, "phase climb began"),
+            Event(START + 61, "e2: metrics stale", "warn"),
+            Event(START + 64, "e2: metrics back"),
+            Event(START + 83, "http_429 from e1", "error"),
+            Event(START + 88, "rate 40 → 48 rps"),
+        ),
+        slo_ttft_ms=200.0,
+        out_dir="runs/2025-10-09-rvc-ramp-48",
+    )
+
+
+def server_hist(median_ms: float, sigma: float, n: int) -> ServerHist:
+    """vLLM's own TTFT buckets for a lognormal distribution."""
+    normal = NormalDist(math.log(median_ms), sigma)
+    edges = [normal.cdf(math.log(le)) if math.isfinite(le) else 1.0 for le in VLLM_TTFT_MS]
+    counts = [round(n * (b - a)) for a, b in zip([0.0, *edges], edges, strict=False)]
+    p50, p90, p99 = (math.exp(normal.inv_cdf(q)) for q in (0.5, 0.9, 0.99))
+    mean = math.exp(math.log(median_ms) + sigma**2 / 2)
+    return ServerHist(VLLM_TTFT_MS, tuple(float(c) for c in counts), mean, p50, p90, p99)
+
+
+def watching(t: float = 64.0) -> Snapshot:
+    """Attached to a server that others load: only the server's own figures."""
+    s = live(t)
+    gap = ServerHist((2.0, 3.0, 4.0, 6.0, math.inf), (40.0, 5200.0, 900.0, 12.0, 0.0), 2.8, 2.6, 3.3, 4.6)
+    none = tuple(None for _ in s.series.t_s)
+    return replace(
+        s,
+        state="watching",
+        name="live",
+        target=Target("http://10.0.0.7:8000", None, ("Qwen2.5-3B-Instruct",), "vllm"),
+        phase=Phase("live", 0, 1, t, None),
+        load=Load(target_rps=0.0, offered_rps=0.0, sent_rps=0.0, completed_rps=0.0),
+        latency=Latency(server_ttft=server_hist(31.0, 0.5, 350), server_itl=gap),
+        tokens=Tokens(server_per_s=s.tokens.server_per_s),
+        engines=(replace(s.engines[0], name="0", node=None),),
+        gpus=(),
+        sources=(Source("metrics", "ok", age_s=0.4), Source("nvml", "absent", "no NVIDIA driver here")),
+        series=replace(
+            s.series,
+            target_rps=none,
+            completed_rps=none,
+            tokens_per_s=none,
+            in_flight=none,
+            ttft_p50_ms=none,
+            ttft_p99_ms=none,
+            gpu_memory=none,
+        ),
+        events=(Event(START + 1, "attached to http://10.0.0.7:8000: vLLM 0.29"),),
+        slo_ttft_ms=None,
+        out_dir=None,
+    )
+
+
+def starting(t: float = 12.3) -> Snapshot:
+    """A backend on its way up."""
+    return Snapshot(
+        seq=int(t * 10),
+        t_s=t,
+        unix_s=START + t,
+        state="starting",
+        name="live",
+        target=Target("", "rvc", ("q3b", "q15b"), owned=True),
+        steps=(
+            Step("Ray", "done", 3.1, "local cluster, 2 nodes"),
+            Step("placement", "done", 0.42, "4 groups, PACK"),
+            Step("weights", "run", 8.8, "q3b: 2 of 3 files"),
+            Step("warm-up", "wait"),
+        ),
+    )
+
+
+def failed(t: float = 31.0) -> Snapshot:
+    """A backend that did not come up."""
+    s = starting(t)
+    return replace(
+        s,
+        state="failed",
+        message="rvc did not start: CUDA out of memory while loading q3b on n1:0 (needs 6.2 GiB, "
+        "1.1 GiB free). Lower VLLM_GPU_MEM_UTIL or choose a smaller model.",
+        steps=(*s.steps[:2], Step("weights", "fail", 27.1, "CUDA out of memory"), s.steps[3]),
+    )
+
+
+def lost(t: float = 92.0) -> Snapshot:
+    """The server went away under load."""
+    return replace(
+        live(t),
+        state="lost",
+        message="the server at http://127.0.0.1:8000 refuses connections since 14:03:12",
+    )
+
+
+def done(t: float = 92.0) -> Snapshot:
+    """A run that came to its end."""
+    s = live(t)
+    return replace(
+        s, state="done", message="all 4 phases ran", load=replace(s.load, target_rps=0.0, in_flight=0)
+    )
+
+
+def stale(t: float = 92.0) -> Snapshot:
+    """Under load with figures missing: one engine stale, one without a KV cache, one GPU silent."""
+    s = live(t)
+    e = s.engines
+    kv = (*s.series.kv_usage[:-20], *(None for _ in range(20)))
+    return replace(
+        s,
+        engines=(
+            replace(e[0], kv_usage=None, waiting=None, preemptions=None),
+            replace(e[1], stale_s=6.3),
+            replace(e[2], kv_usage=None, kv_bytes=1.2 * GIB),
+        ),
+        gpus=(
+            replace(s.gpus[0], util=None),
+            replace(s.gpus[1], memory_used=None),
+            replace(s.gpus[2], stale_s=31.0),
+        ),
+        sources=(Source("metrics", "stale", "timed out after 2 s", 6.3), Source("nvml", "ok", age_s=0.4)),
+        latency=replace(s.latency, itl=Dist(), itl_is_chunks=True, server_ttft=None),
+        tokens=Tokens(),
+        load=replace(s.load, offered_rps=None, lag_p99_ms=None),
+        series=replace(s.series, kv_usage=kv, waiting=kv, server_tokens_per_s=tuple(None for _ in kv)),
+    )
+
+
+def crowded(t: float = 92.0) -> Snapshot:
+    """More engines and GPUs than there is room for."""
+    s = live(t)
+    many = list(engines(t, 24))
+    many[17] = replace(many[17], waiting=91.0, kv_usage=1.0, preemptions=14.0)
+    many[20] = replace(many[20], stale_s=12.0)
+    return replace(s, engines=tuple(many), gpus=gpus(t, 16))
+
+
+def full(t: float = 92.0) -> Snapshot:
+    """The end of a run of which everything is known: the tallest tables, a long message."""
+    s = crowded(t)
+    server = server_hist(26.0, 0.42, 480)
+    return replace(
+        s,
+        state="lost",
+        message=failed().message,
+        latency=replace(s.latency, server_itl=server, server_e2e=server),
+        load=replace(
+            s.load,
+            dropped=1234,
+            max_rate=64.0,
+            errors=(("http_429", 91234), ("timeout_connect", 3), ("reset", 1)),
+        ),
+    )
+
+
+class FakeHandle:
+    """A session that shows what it was told to and keeps what it was sent."""
+
+    def __init__(self, snapshot: Snapshot | None = None) -> None:
+        self.now = snapshot
+        self.sent: list[Command] = []
+        self.closed = 0
+        self.looks = 0
+
+    def snapshot(self) -> Snapshot | None:
+        self.looks += 1
+        return self.now
+
+    def send(self, command: Command) -> None:
+        self.sent.append(command)
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+def closed() -> Snapshot:
+    """A closed loop under an SLO: no rate is commanded, and not every request is good."""
+    s = live()
+    assert s.phase is not None
+    return replace(
+        s,
+        phase=replace(s.phase, name="closed", concurrency=32),
+        load=replace(s.load, target_rps=None, in_flight=32, goodput_rps=41.5),
+        slo_ttft_ms=60.0,
+    )

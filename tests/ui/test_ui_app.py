@@ -1,0 +1,530 @@
+"""The screen driven by keys: what it sends, what it asks, what it draws and when it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import made
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input, Static
+
+from rvtop.load.command import NextPhase, Pause, Resume, SetRate
+from rvtop.stats.snapshot import Snapshot
+from rvtop.ui.app import INTERRUPTED, RvtopApp
+from rvtop.ui.figures import PANELS
+from rvtop.ui.handle import Choice, ConnectFailed, Offer, SessionHandle
+from rvtop.ui.screens.confirm import ConfirmScreen
+from rvtop.ui.screens.help import HelpScreen
+from rvtop.ui.screens.live import LiveScreen
+from rvtop.ui.screens.picker import Offers, PickerScreen
+from rvtop.ui.screens.rate import RateScreen
+from rvtop.ui.screens.stopping import StoppingScreen
+from rvtop.ui.widgets.footer import Footer
+from rvtop.ui.widgets.header import Header
+from rvtop.ui.widgets.load import LoadPanel
+from rvtop.ui.widgets.panel import Panel
+from rvtop.ui.widgets.ttft import TtftPanel
+
+OFFERS = (
+    Offer("baseline", "Hugging Face generate, a thread per request"),
+    Offer("rvc", "vLLM engines in Ray actors", available=False, why="vllm is not installed"),
+)
+
+
+async def show(app: RvtopApp, pilot: Pilot[int], handle: made.FakeHandle, snapshot: Snapshot) -> None:
+    """Hands the app a newer snapshot and waits until it is drawn."""
+    handle.now = replace(snapshot, seq=(handle.now.seq if handle.now else 0) + 1)
+    app.poll()
+    await pilot.pause()
+
+
+@asynccontextmanager
+async def opened(app: RvtopApp, width: int = 120, height: int = 40) -> AsyncIterator[Pilot[int]]:
+    """The app running at a size, its first picture drawn."""
+    async with app.run_test(size=(width, height)) as pilot:
+        await until(
+            pilot, lambda: app.picker is not None or (app.live is not None and app.live.snapshot is not None)
+        )
+        await pilot.pause()
+        yield pilot
+
+
+async def until(pilot: Pilot[int], true: Callable[[], bool]) -> None:
+    for _ in range(200):
+        if true():
+            return
+        await pilot.pause(0.02)
+    raise AssertionError("the screen never came to what was waited for")
+
+
+def text_of(app: RvtopApp, kind: type[Panel]) -> str:
+    panel = app.screen.query_one(kind)
+    return "\n".join(panel.render_line(y).text for y in range(panel.size.height))
+
+
+def screen_text(app: RvtopApp) -> str:
+    return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
+
+
+@pytest.fixture
+def handle() -> made.FakeHandle:
+    return made.FakeHandle(replace(made.live(), load=replace(made.live().load, target_rps=5.0)))
+
+
+async def test_presses_add_up_before_the_session_follows(handle: made.FakeHandle) -> None:
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await pilot.press("up", "up", "+", "down", "shift+up", "pageup", "]")
+        wanted = [6.0, 7.0, 8.0, 7.0, 17.0, 27.0, 37.0]
+        assert handle.sent == [SetRate(rps) for rps in wanted]
+        assert app.live is not None
+        assert app.live.query_one(LoadPanel).target == 37.0
+        await pilot.press("shift+down", "[", "pagedown", "-")
+        assert handle.sent[-1] == SetRate(6.0)
+
+
+async def test_the_rate_stops_at_nought_and_at_the_maximum(handle: made.FakeHandle) -> None:
+    assert handle.now is not None
+    handle.now = replace(handle.now, load=replace(handle.now.load, max_rate=12.0))
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await pilot.press("pageup", "pageup")
+        assert handle.sent == [SetRate(12.0)]
+        assert "maximum" in text_of(app, Footer)
+        await pilot.press("pagedown", "pagedown", "pagedown", "down")
+        assert handle.sent == [SetRate(12.0), SetRate(2.0), SetRate(0.0)]
+        assert "0 already" in text_of(app, Footer)
+
+
+async def test_a_notice_gives_the_keys_back(handle: made.FakeHandle) -> None:
+    now = [0.0]
+    app = RvtopApp(handle, clock=lambda: now[0])
+    async with opened(app) as pilot:
+        await show(app, pilot, handle, replace(made.live(), phase=None))
+        await pilot.press("n")
+        assert "one phase" in text_of(app, Footer)
+        now[0] += 60.0
+        app.poll()
+        assert "set rate" in text_of(app, Footer)
+
+
+async def test_pause_resume_and_next_phase(handle: made.FakeHandle) -> None:
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await pilot.press("space")
+        paused = replace(made.live(), state="paused", load=replace(made.live().load, target_rps=0.0))
+        await show(app, pilot, handle, paused)
+        assert "PAUSED" in text_of(app, LoadPanel)
+        assert "send again" in text_of(app, Footer)
+        await pilot.press("space", "n")
+        last = replace(made.live(), phase=replace(made.live().phase, index=3))  # type: ignore[type-var]
+        await show(app, pilot, handle, last)
+        await pilot.press("n")
+        assert "last phase" in text_of(app, Footer)
+        await show(app, pilot, handle, made.watching())
+        await pilot.press("space")
+        assert handle.sent == [Pause(), Resume(), NextPhase()]
+
+
+async def test_a_typed_rate_is_checked(handle: made.FakeHandle) -> None:
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await pilot.press("g", *"abc", "enter")
+        assert isinstance(app.screen, RateScreen)
+        assert "not a number" in str(app.screen.query_one("#wrong", Static).content)
+        assert handle.sent == []
+        app.screen.query_one(Input).value = ""
+        await pilot.press(*"12.5", "enter")
+        assert isinstance(app.screen, LiveScreen)
+        assert handle.sent == [SetRate(12.5)]
+        await pilot.press("up", "g", "escape", "g", "enter")
+        assert handle.sent == [SetRate(12.5), SetRate(13.5)]
+
+
+async def test_the_first_load_on_a_server_of_others_is_asked_once() -> None:
+    handle = made.FakeHandle(made.watching())
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await pilot.press("up")
+        assert isinstance(app.screen, ConfirmScreen)
+        await pilot.press("n")
+        assert handle.sent == []
+        await pilot.press("pageup", "y")
+        assert handle.sent == [SetRate(10.0)]
+        await pilot.press("up", "down")
+        assert handle.sent == [SetRate(10.0), SetRate(11.0), SetRate(10.0)]
+        assert isinstance(app.screen, LiveScreen)
+
+
+@pytest.mark.parametrize("why", ["yes", "owned"])
+async def test_nothing_is_asked_where_it_need_not_be(why: str) -> None:
+    s = made.watching()
+    handle = made.FakeHandle(replace(s, target=replace(s.target, owned=why == "owned")))
+    app = RvtopApp(handle, yes=why == "yes")
+    async with opened(app) as pilot:
+        await pilot.press("up")
+        assert handle.sent == [SetRate(1.0)]
+
+
+async def test_the_same_picture_is_not_drawn_again(
+    handle: made.FakeHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await pilot.pause()
+        painted: list[Panel] = []
+        paint = Panel._paint
+        monkeypatch.setattr(Panel, "_paint", lambda self, size: (painted.append(self), paint(self, size))[1])
+        looks = handle.looks
+        for _ in range(5):
+            app.poll()
+        await pilot.pause()
+        assert handle.looks >= looks + 5
+        assert painted == []
+        assert handle.now is not None
+        await show(app, pilot, handle, handle.now)
+        assert painted
+
+
+async def test_only_rows_that_changed_are_handed_to_the_terminal(handle: made.FakeHandle) -> None:
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await pilot.pause()
+        assert handle.now is not None
+        asked: list[tuple[str, int]] = []
+        for panel in app.screen.query(Panel):
+            refresh = panel.refresh
+
+            def spy(*regions, panel=panel, refresh=refresh, **kw):  # type: ignore[no-untyped-def]
+                asked.extend((type(panel).__name__, region.y) for region in regions)
+                return refresh(*regions, **kw)
+
+            panel.refresh = spy  # type: ignore[method-assign]
+        phase = replace(handle.now.phase, elapsed_s=43.0)  # type: ignore[type-var]
+        await show(app, pilot, handle, replace(handle.now, phase=phase))
+        assert asked == [("Header", 0)]
+        assert "00:43" in text_of(app, Header)
+
+
+async def test_the_axis_says_that_it_moved(handle: made.FakeHandle) -> None:
+    app = RvtopApp(handle)
+    s = made.live(92.0)
+    async with opened(app) as pilot:
+        await show(app, pilot, handle, s)
+        axis = app.screen.query_one(TtftPanel).axis
+        before = (axis.low, axis.high)
+        await show(app, pilot, handle, made.live(93.0))
+        assert (axis.low, axis.high) == before
+        slow = made.Histogram.of(made.lognormal_ns(4000, 0.3, 400))
+        late = replace(s, t_s=94.0, latency=replace(s.latency, ttft_recent=slow, ttft_phase=slow))
+        await show(app, pilot, handle, late)
+        assert axis.high > before[1]
+        assert "axis now to" in text_of(app, TtftPanel)
+        await show(app, pilot, handle, replace(late, t_s=99.0))
+        assert "axis now to" not in text_of(app, TtftPanel)
+
+
+async def test_quit_shows_that_it_is_stopping_and_closes_the_session_once() -> None:
+    class Slow(made.FakeHandle):
+        may_end = asyncio.Event()
+
+        async def close(self) -> None:
+            await super().close()
+            await self.may_end.wait()
+
+    handle = Slow(made.live())
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await pilot.press("q")
+        assert isinstance(app.screen, StoppingScreen)
+        assert "stopping" in screen_text(app)
+        assert "runs/2025-10-09-rvc-ramp-48" in screen_text(app)
+        await pilot.press("q")
+        assert handle.closed == 1
+        assert app.is_running
+        Slow.may_end.set()
+        await until(pilot, lambda: app._exit)
+    assert handle.closed == 1
+    assert app.exit_code == 0
+
+
+@pytest.mark.parametrize(("made_by", "code"), [("lost", 3), ("failed", 4), ("done", 0)])
+async def test_the_exit_code_tells_how_the_session_ended(made_by: str, code: int) -> None:
+    handle = made.FakeHandle(getattr(made, made_by)())
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await pilot.press("up", "g", "space")
+        assert handle.sent == []
+        await pilot.press("q")
+        await until(pilot, lambda: app._exit)
+    assert (handle.closed, app.exit_code) == (1, code)
+
+
+async def test_ctrl_c_interrupts_and_a_second_one_does_not_wait() -> None:
+    class Stuck(made.FakeHandle):
+        async def close(self) -> None:
+            await asyncio.Event().wait()
+
+    app = RvtopApp(Stuck(made.live()))
+    async with opened(app) as pilot:
+        await pilot.press("ctrl+c")
+        await until(pilot, lambda: isinstance(app.screen, StoppingScreen))
+        await pilot.press("ctrl+c")
+        await until(pilot, lambda: app._exit)
+    assert app.exit_code == INTERRUPTED
+
+
+async def test_help_begins_with_the_panel_in_focus(handle: made.FakeHandle) -> None:
+    app = RvtopApp(handle)
+    async with opened(app, 120, 60) as pilot:
+        await pilot.press("?")
+        assert screen_text(app).index("keys") < screen_text(app).index("arrival rate in force")
+        await pilot.press("escape", "tab", "tab", "?")
+        assert isinstance(app.screen, HelpScreen)
+        assert screen_text(app).index("time to first token") < screen_text(app).index("keys")
+        await pilot.press("q")
+        assert isinstance(app.screen, LiveScreen)
+
+
+async def test_every_panel_has_its_help(handle: made.FakeHandle) -> None:
+    app = RvtopApp(handle)
+    async with opened(app):
+        topics = {panel.TOPIC for panel in app.screen.query(Panel) if panel.focusable}
+    assert topics == set(PANELS)
+    for panel in PANELS.values():
+        assert panel.about
+        assert all(figure.what and figure.source for figure in panel.figures)
+
+
+async def test_zoom_gives_the_panel_the_body(handle: made.FakeHandle) -> None:
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await pilot.pause()
+        panel = app.screen.query_one(TtftPanel)
+        small = panel.size
+        await pilot.press("z")
+        await pilot.pause()
+        assert panel.size.width == 120
+        assert panel.size.height > small.height
+        await pilot.press("escape")
+        await pilot.pause()
+        assert panel.size == small
+        load = app.screen.query_one(LoadPanel)
+        load.focus()
+        await pilot.press("z")
+        await pilot.pause()
+        assert load.size.height > 20
+        await pilot.press("z")
+        await pilot.pause()
+        assert load.size.height == 5
+
+
+async def test_clicks_press_keys_and_choose_panels(handle: made.FakeHandle) -> None:
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await pilot.click(TtftPanel)
+        assert isinstance(app.focused, TtftPanel)
+        at = text_of(app, Footer).index("space")
+        await pilot.click(Footer, offset=(at + 1, 0))
+        assert handle.sent == [Pause()]
+
+
+SIZES = [(60, 16), *((w, h) for w in (80, 100, 160) for h in (24, 32, 44)), (99, 31)]
+PICTURES = ["live", "watching", "full", "crowded", "starting"]
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+async def test_every_picture_fits_every_size(picture: str) -> None:
+    """No line is cut at its right, nothing is drawn twice, and every panel that shows has its size."""
+    handle = made.FakeHandle(getattr(made, picture)())
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        for width, height in SIZES:
+            await pilot.resize_terminal(width, height)
+            await pilot.pause()
+            cells = 0
+            for panel in app.screen.query(Panel):
+                if not panel.region.area:
+                    continue
+                cells += panel.region.area
+                if width < 80 or height < 24:
+                    continue  # smaller than what is promised to fit: it only must not break
+                assert panel.region.right <= width
+                assert panel.region.bottom <= height
+                for line in panel._lines(*panel.size):
+                    assert line.width <= panel.size.width, (type(panel).__name__, width, height, line.text)
+            if height >= 24:
+                assert cells <= width * height
+            if height >= 24 and picture in ("live", "watching", "crowded"):
+                shown = screen_text(app)
+                for word in (
+                    "TARGET",
+                    "TTFT",
+                    "ITL",
+                    "E2E",
+                    "KV",
+                    "GPU",
+                    "quit",
+                ):
+                    assert word in shown, (word, width, height)
+
+
+async def test_many_engines_show_the_worst_first() -> None:
+    app = RvtopApp(made.FakeHandle(made.crowded()))
+    async with opened(app) as pilot:
+        await pilot.pause()
+        lines = [line for line in screen_text(app).splitlines() if "│" in line]
+        order = [line for line in lines if " STALE " in line or " run " in line]
+        assert "e20" in order[0]
+        assert "e17" in order[1]
+        assert "FULL" in order[1]
+        listed = len(order)
+        assert f"{24 - listed} more, all doing better" in screen_text(app)
+
+
+async def test_missing_figures_are_dashes_and_stale_ones_say_so() -> None:
+    app = RvtopApp(made.FakeHandle(made.stale()))
+    async with opened(app) as pilot:
+        await pilot.pause()
+        shown = screen_text(app)
+        assert "STALE 6 s" in shown
+        assert "STALE 31 s" in shown
+        row = next(line for line in shown.splitlines() if "ICL" in line)
+        assert row.count("--") == 5
+        assert re.search("offered +--", shown)
+
+
+async def test_an_empty_watch_says_how_to_begin() -> None:
+    s = made.watching()
+    app = RvtopApp(made.FakeHandle(replace(s, latency=replace(s.latency, server_ttft=None))))
+    async with opened(app) as pilot:
+        await pilot.pause()
+        assert "↑ sends one request a second" in text_of(app, TtftPanel)
+
+
+async def test_a_client_that_cannot_keep_up_says_so(handle: made.FakeHandle) -> None:
+    s = made.live()
+    limited = replace(s, load=replace(s.load, client_limited="loop lag 12 ms"))
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await show(app, pilot, handle, limited)
+        assert "CLIENT-LIMITED loop lag 12 ms" in text_of(app, Header)
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        assert "CLIENT-LIMITED" in text_of(app, Header)
+
+
+# -- the picker ------------------------------------------------------------------------------------
+
+
+async def test_the_picker_starts_a_topology(handle: made.FakeHandle) -> None:
+    chosen: list[Choice] = []
+
+    async def connect(choice: Choice) -> SessionHandle:
+        chosen.append(choice)
+        return handle
+
+    app = RvtopApp(None, connect, offers=OFFERS)
+    async with opened(app, 80, 24) as pilot:
+        await pilot.press("down", "enter")
+        assert chosen == []
+        assert "rvc cannot be started here: vllm is not installed" in screen_text(app)
+        await pilot.press("up", "enter")
+        await until(pilot, lambda: isinstance(app.screen, LiveScreen) and app.screen.snapshot is not None)
+        assert chosen == [Choice(topology="baseline")]
+        await pilot.press("up", "q")
+        await until(pilot, lambda: app._exit)
+    assert handle.sent == [SetRate(6.0)]
+    assert handle.closed == 1
+
+
+async def test_the_picker_attaches_to_a_url_and_says_why_it_cannot(handle: made.FakeHandle) -> None:
+    chosen: list[Choice] = []
+
+    async def connect(choice: Choice) -> SessionHandle:
+        chosen.append(choice)
+        if len(chosen) == 1:
+            raise ConnectFailed("http://nowhere:1: connection refused; is the server up?")
+        return handle
+
+    app = RvtopApp(None, connect, offers=OFFERS)
+    async with opened(app, 80, 24) as pilot:
+        await pilot.press("tab", *"ftp://x", "enter")
+        assert chosen == []
+        assert "only http:// and https://" in screen_text(app)
+        app.screen.query_one(Input).value = "nowhere:1"
+        await pilot.press("enter")
+        await until(pilot, lambda: "connection refused" in screen_text(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, LiveScreen))
+    assert chosen == [Choice(url="http://nowhere:1")] * 2
+
+
+async def test_connecting_can_be_given_up() -> None:
+    given_up = asyncio.Event()
+
+    async def connect(choice: Choice) -> SessionHandle:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up.set()
+        raise AssertionError("unreachable")
+
+    app = RvtopApp(None, connect, offers=OFFERS, url="http://slow:1")
+    async with opened(app, 80, 24) as pilot:
+        await pilot.press("down", "down", "enter")
+        await until(pilot, lambda: "connecting to http://slow:1" in screen_text(app))
+        await pilot.press("escape")
+        await until(pilot, given_up.is_set)
+        await pilot.press("escape")
+        assert isinstance(app.focused, Offers)
+        await pilot.press("q")
+        await until(pilot, lambda: app._exit)
+    assert app.exit_code == 0
+
+
+async def test_a_click_chooses_and_a_double_click_starts(handle: made.FakeHandle) -> None:
+    chosen: list[Choice] = []
+
+    async def connect(choice: Choice) -> SessionHandle:
+        chosen.append(choice)
+        return handle
+
+    app = RvtopApp(None, connect, offers=OFFERS)
+    async with opened(app, 80, 24) as pilot:
+        await pilot.click(Offers, offset=(5, 1))
+        assert app.screen.query_one(Offers).cursor == 1
+        assert chosen == []
+        await pilot.click(Offers, offset=(5, 0), times=2)
+        await until(pilot, lambda: chosen == [Choice(topology="baseline")])
+
+
+async def test_after_a_failed_start_another_one_can_be_chosen() -> None:
+    failed, good = made.FakeHandle(made.failed()), made.FakeHandle(made.live())
+    handles = [failed, good]
+
+    async def connect(choice: Choice) -> SessionHandle:
+        return handles.pop(0)
+
+    app = RvtopApp(None, connect, offers=OFFERS)
+    async with opened(app, 100, 30) as pilot:
+        await pilot.press("enter")
+        await until(pilot, lambda: "CUDA out of memory" in screen_text(app))
+        assert "enter to choose another" in screen_text(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, PickerScreen))
+        assert failed.closed == 1
+        await pilot.press("enter")
+        await until(pilot, lambda: "48.0" in screen_text(app) or "TARGET" in screen_text(app))
+        assert app.handle is good
+    assert good.closed == 0
+
+
+async def test_the_screen_needs_something_to_show() -> None:
+    with pytest.raises(ValueError, match="a session"):
+        RvtopApp()

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import made
+import pytest
+
+from rvtop.stats.snapshot import Snapshot
+from rvtop.ui.dial import HOLD_S, Dial
+from rvtop.ui.handle import clean_url
+from rvtop.ui.keys import LIVE, RATE_HINT, bindings
+from rvtop.ui.screens.rate import parse_rate
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def at(rps: float | None, *, state: str = "running", max_rate: float | None = None) -> Snapshot:
+    s = made.live()
+    return replace(s, state=state, load=replace(s.load, target_rps=rps, max_rate=max_rate))
+
+
+def test_quick_presses_add_up_while_the_snapshot_lags() -> None:
+    dial = Dial(Clock())
+    dial.observe(at(5.0))
+    for wanted in (6.0, 7.0, 17.0):
+        step = 10 if wanted == 17.0 else 1
+        assert dial.after(step) == wanted
+        dial.ask(wanted)
+        dial.observe(at(5.0))  # the session has not followed yet
+    assert dial.shown == 17.0
+    dial.observe(at(17.0))
+    assert dial.pending is None
+    assert dial.after(-1) == 16.0
+
+
+def test_a_rate_that_is_never_taken_is_forgotten() -> None:
+    clock = Clock()
+    dial = Dial(clock)
+    dial.observe(at(5.0))
+    dial.ask(9.0)
+    clock.now += HOLD_S / 2
+    dial.observe(at(5.0))
+    assert dial.shown == 9.0
+    clock.now += HOLD_S
+    assert dial.expire()
+    assert not dial.expire()
+    dial.observe(at(5.0))
+    assert dial.shown == 5.0
+
+
+def test_the_rate_stays_within_its_limits() -> None:
+    dial = Dial(Clock())
+    dial.observe(at(3.0, max_rate=8.0))
+    assert dial.after(-10) == 0.0
+    assert dial.after(10) == 8.0
+    dial.observe(at(None))
+    assert dial.after(1) == 4.0
+
+
+def test_while_paused_the_dial_keeps_the_rate_to_come_back_to() -> None:
+    dial = Dial(Clock())
+    dial.observe(at(12.0))
+    dial.observe(at(0.0, state="paused"))
+    assert dial.shown == 12.0
+    assert dial.after(1) == 13.0
+    dial.ask(13.0)
+    dial.observe(at(0.0, state="paused"))
+    assert dial.shown == 13.0
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("12.5", 12.5), (" 3 ", 3.0), ("0", 0.0), ("1e2", 100.0), ("2,5", 2.5)]
+)
+def test_rates_that_can_be_typed(text: str, value: float) -> None:
+    assert parse_rate(text, None) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("fast", "not a number"),
+        ("-1", "0 or more"),
+        ("nan", "no rate"),
+        ("inf", "no rate"),
+        ("81", "over the maximum of 80.0"),
+    ],
+)
+def test_rates_that_are_refused_in_one_line(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why) as refused:
+        parse_rate(text, 80.0)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) <= 54  # one line of the dialog
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("localhost:8000", "http://localhost:8000"),
+        (" http://h/v1/ ", "http://h/v1"),
+        ("https://[::1]:8443", "https://[::1]:8443"),
+    ],
+)
+def test_urls_that_can_be_typed(text: str, url: str) -> None:
+    assert clean_url(text) == url
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "type the server's URL"),
+        ("http://", "no host"),
+        ("ftp://h", "only http:// and https://"),
+        ("http://h:99999", "not a URL"),
+        ("http://h:0", "port 0"),
+        ("a b", "no spaces"),
+    ],
+)
+def test_urls_that_are_refused_in_one_line(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why) as refused:
+        clean_url(text)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_table_of_keys_is_sound() -> None:
+    pressed = [name for key in LIVE for name in key.keys.split(",")]
+    assert len(pressed) == len(set(pressed))
+    assert len(bindings()) == len(LIVE)
+    for key in LIVE:
+        if key.label and "rate" in key.label:
+            assert f"{key.short} {key.label}" in RATE_HINT

@@ -1,0 +1,94 @@
+"""What the screen looks like, as SVG. Look at a changed one before you accept it (--snapshot-update)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import made
+import pytest
+from textual.pilot import Pilot
+
+from rvtop.stats.snapshot import Snapshot
+from rvtop.ui.app import RvtopApp
+from rvtop.ui.handle import Choice, ConnectFailed, Offer, SessionHandle
+from rvtop.ui.theme import LIGHT, Look
+
+Compare = Callable[..., bool]
+
+
+def screen(snapshot: Snapshot, look: Look | None = None) -> RvtopApp:
+    return RvtopApp(made.FakeHandle(snapshot), clock=lambda: 0.0, look=look)
+
+
+async def drawn(pilot: Pilot[int]) -> None:
+    """Waits for the first picture."""
+    for _ in range(200):
+        if pilot.app.picker or (pilot.app.live and pilot.app.live.snapshot):  # type: ignore[attr-defined]
+            break
+        await pilot.pause(0.02)
+    await pilot.pause()
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 55)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_live(snap_compare: Compare, size: tuple[int, int]) -> None:
+    assert snap_compare(screen(made.live()), terminal_size=size, run_before=drawn)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_watching(snap_compare: Compare, size: tuple[int, int]) -> None:
+    assert snap_compare(screen(made.watching()), terminal_size=size, run_before=drawn)
+
+
+@pytest.mark.parametrize("name", ["stale", "crowded", "done", "closed"])
+def test_other_pictures(snap_compare: Compare, name: str) -> None:
+    assert snap_compare(screen(getattr(made, name)()), terminal_size=(120, 40), run_before=drawn)
+
+
+@pytest.mark.parametrize("name", ["starting", "failed", "lost"])
+def test_small_pictures(snap_compare: Compare, name: str) -> None:
+    assert snap_compare(screen(getattr(made, name)()), terminal_size=(80, 24), run_before=drawn)
+
+
+def test_light(snap_compare: Compare) -> None:
+    assert snap_compare(screen(made.live(), Look(LIGHT)), terminal_size=(100, 32), run_before=drawn)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [["tab", "tab", "?"], ["g", "x", "enter"], ["z"], ["tab", "tab"]],
+    ids=["help", "rate", "zoom", "focus"],
+)
+def test_after_keys(snap_compare: Compare, keys: list[str]) -> None:
+    async def press(pilot: Pilot[int]) -> None:
+        await drawn(pilot)
+        await pilot.press(*keys)
+        await pilot.pause()
+
+    assert snap_compare(screen(made.live()), terminal_size=(120, 40), run_before=press)
+
+
+def test_first_load(snap_compare: Compare) -> None:
+    async def press(pilot: Pilot[int]) -> None:
+        await drawn(pilot)
+        await pilot.press("up")
+        await pilot.pause()
+
+    assert snap_compare(screen(made.watching()), terminal_size=(120, 40), run_before=press)
+
+
+@pytest.mark.parametrize("keys", [[], ["down", "down", "enter"]], ids=["topologies", "refused"])
+def test_picker(snap_compare: Compare, keys: list[str]) -> None:
+    async def connect(choice: Choice) -> SessionHandle:
+        raise ConnectFailed(f"{choice.url}: connection refused; is the server up?")
+
+    async def press(pilot: Pilot[int]) -> None:
+        await drawn(pilot)
+        await pilot.press(*keys)
+        await pilot.pause(0.1)
+
+    offers = (
+        Offer("baseline", "Hugging Face generate, a thread per request"),
+        Offer("rac", "Hugging Face engines as Ray actors", available=False, why="ray is not installed"),
+    )
+    app = RvtopApp(None, connect, offers=offers, url="http://127.0.0.1:8000")
+    assert snap_compare(app, terminal_size=(80, 24), run_before=press)

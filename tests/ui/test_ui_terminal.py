@@ -1,0 +1,79 @@
+"""The screen in a pseudo-terminal: however it is left, the session is closed and the terminal restored."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+SCREEN = Path(__file__).parent / "driven_screen.py"
+
+
+class Terminal:
+    """``driven_screen.py`` on a pseudo-terminal of 120 x 40."""
+
+    def __init__(self, *args: str) -> None:
+        self.fd, child = pty.openpty()
+        fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+        environ = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        self.process = subprocess.Popen(
+            [sys.executable, str(SCREEN), *args],
+            stdin=child, stdout=child, stderr=child, env=environ, start_new_session=True,
+        )  # fmt: skip
+        os.close(child)
+        self.seen = b""
+
+    def read(self, until: bytes | None = None, timeout_s: float = 60.0) -> None:
+        """Reads until ``until`` has been seen, or with None until the process has ended."""
+        end = time.monotonic() + timeout_s
+        while until is None or until not in self.seen:
+            assert time.monotonic() < end, self.seen[-2000:]
+            ready, _, _ = select.select([self.fd], [], [], 0.1)
+            if ready:
+                try:
+                    self.seen += os.read(self.fd, 65536)
+                except OSError:  # the other side is closed
+                    break
+            elif until is None and self.process.poll() is not None:
+                break
+
+    def end(self) -> int:
+        self.read()
+        return self.process.wait(timeout=60)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self.fd)
+
+
+@pytest.mark.parametrize(
+    ("how", "code"), [("q", 0), ("ctrl-c", 130), ("SIGTERM", 130), ("a fault", 1)], ids=lambda v: str(v)
+)
+def test_however_it_is_left_the_session_is_closed(tmp_path: Path, how: str, code: int) -> None:
+    note = tmp_path / "note"
+    terminal = Terminal(str(note), *(["broken"] if how == "a fault" else []))
+    try:
+        terminal.read(b"served")
+        if how == "q":
+            os.write(terminal.fd, b"q")
+        elif how == "ctrl-c":
+            os.write(terminal.fd, b"\x03")
+        elif how == "SIGTERM":
+            terminal.process.send_signal(signal.SIGTERM)
+        assert terminal.end() == code
+        assert note.read_text() == "closed"
+        assert b"\x1b[?1049l" in terminal.seen  # back from the alternate screen
+    finally:
+        terminal.close()

@@ -1,0 +1,276 @@
+"""Bad input at the command line: one line that says what, where and how to mend it; nothing left behind."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socketserver
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import rvtop.cli
+import rvtop.target
+from tests.mock.faulty import refusing_port
+from tests.unit.processes import children
+
+#: Path of /v1/models below the server -> what it answers.
+ANSWERS: dict[str, tuple[int, bytes]] = {
+    "one": (200, b'{"object":"list","data":[{"id":"m1","owned_by":"x"}]}'),
+    "two": (200, b'{"object":"list","data":[{"id":"m1"},{"id":"m2"}]}'),
+    "html": (200, b"<html>hello</html>"),
+    "absent": (404, b"not here"),
+    "moved": (307, b""),
+    "empty": (200, b'{"data":[]}'),
+    "named": (200, b'{"data":{"id":"m1"}}'),
+    "texts": (200, b'{"data":["id"]}'),
+    "null": (200, b"null"),
+    "locked": (401, b'{"error":{}}'),
+}
+
+
+class Servers:
+    """One server for each answer, by name."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, socketserver.TCPServer] = {}
+
+    def url(self, name: str) -> str:
+        """Its base URL."""
+        if name not in self._running:
+            status, body = ANSWERS[name]
+
+            class Handler(http.server.BaseHTTPRequestHandler):
+                def do_GET(self) -> None:
+                    here = self.path == "/v1/models"
+                    self.send_response(status if here else 404)
+                    self.send_header("content-length", str(len(body) if here else 0))
+                    self.end_headers()
+                    self.wfile.write(body if here else b"")
+
+                def log_message(self, *args: object) -> None: ...
+
+            server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+            threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+            self._running[name] = server
+        return f"http://127.0.0.1:{self._running[name].server_address[1]}"
+
+    def close(self) -> None:
+        for server in self._running.values():
+            server.shutdown()
+            server.server_close()
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    made = Servers()
+    yield made
+    made.close()
+
+
+class Talker(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        self.request.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+
+class Mute(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        self.request.recv(65536)
+        self.request.recv(65536)  # until the client gives up
+
+
+@pytest.fixture(scope="module")
+def odd_servers() -> Iterator[dict[str, str]]:
+    running = [socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) for handler in (Talker, Mute)]
+    for server in running:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    names = ("ssh", "mute")
+    yield {n: f"http://127.0.0.1:{s.server_address[1]}" for n, s in zip(names, running, strict=True)}
+    for server in running:
+        server.shutdown()
+        server.server_close()
+
+
+GOOD = "name: x\nworkload: {kind: synthetic, prompt_tokens: 5, output_tokens: 5}\n"
+FILES = {
+    "typo.yaml": GOOD + "phases:\n  - {name: a, rate: 1, duratoin: 5s}\n",
+    "impossible.yaml": GOOD + "phases:\n  - {name: a, rate: -4, duration: 5s}\n",
+    "yaml.yaml": GOOD + "phases: [\n",
+    "binary.yaml": "name: \x00\n",
+    "good.yaml": GOOD + "phases:\n  - {name: a, rate: 50, duration: 5s}\n",
+    "noprompts.yaml": "name: x\nworkload: {kind: prompts, file: gone.jsonl}\nphases:\n"
+    "  - {name: a, rate: 1, duration: 5s}\n",
+    "damaged.yaml": "name: x\nworkload: {kind: prompts, file: damaged.jsonl}\nphases:\n"
+    "  - {name: a, rate: 1, duration: 5s}\n",
+    "damaged.jsonl": '{"prompt":"a"}\n{"prompt":\n',
+    "server.yaml": "name: x\nworkload: {kind: rag, where: server}\nphases:\n"
+    "  - {name: a, rate: 1, duration: 5s}\n",
+    "afile": "",
+    "arun/requests.jsonl": "precious\n",
+    "arun/prompts.jsonl": "precious\n",
+}
+STEADY = "run --rate 5 --duration 1s"
+
+#: name -> (arguments, exit code, what the line must say). {name} is a server's URL.
+REFUSED: dict[str, tuple[str, int, str]] = {
+    "unknown command": ("fly", 2, "fly"),
+    "unknown option": ("run smoke --rat 5", 2, "--rat"),
+    "option without value": ("run smoke --target", 2, "--target"),
+    "no terminal": ("", 2, "the dashboard needs a terminal"),
+    "unknown topology": ("run smoke --topology nope", 2, "--topology nope: unknown; known are: baseline"),
+    "demo of an unknown topology": ("demo --topology nope", 2, "--topology nope: unknown"),
+    "target and topology": ("run smoke --target {one} --topology baseline", 2, "either --target"),
+    "neither target nor topology": ("run smoke", 2, "either --target URL or --topology NAME"),
+    "scenario and rate": ("run smoke --rate 5 --target {one}", 2, "either a scenario"),
+    "neither scenario nor rate": ("run --target {one}", 2, "either a scenario"),
+    "wrong ui": ("run smoke --target {one} --ui x", 2, "--ui x: must be dashboard, plain or none"),
+    "negative rate": ("run --rate -1 --target {one}", 2, "rate"),
+    "rate that is none": ("run --rate nan --target {one}", 2, "rate"),
+    "rate that is no number": ("run --rate fast --target {one}", 2, "--rate"),
+    "endless rate": ("run --rate inf --target {one}", 2, "rate"),
+    "duration without unit": ("run --rate 1 --duration 5 --target {one}", 2, "duration"),
+    "no such arrivals": ("run --rate 1 --arrivals magic --target {one}", 2, "arrivals"),
+    "burstiness without gamma": ("run --rate 1 --burstiness 2 --target {one}", 2, "burstiness"),
+    "no tokens": ("run --rate 1 --prompt-tokens 0 --target {one}", 2, "prompt_tokens"),
+    "no workers": (
+        f"{STEADY} --workers 0 --target {{one}}",
+        2,
+        "--workers 0: must be a number",
+    ),
+    "no time to connect": (f"{STEADY} --connect-timeout 0 --target {{one}}", 2, "--connect-timeout 0"),
+    "endless time to connect": (
+        f"{STEADY} --connect-timeout inf --target {{one}}",
+        2,
+        "--connect-timeout inf",
+    ),
+    "no number of seconds": (f"{STEADY} --ttft-timeout nan --target {{one}}", 2, "--ttft-timeout nan"),
+    "negative stall": (f"{STEADY} --stall-timeout -1 --target {{one}}", 2, "--stall-timeout -1"),
+    "no greatest rate": (f"{STEADY} --max-rate 0 --target {{one}}", 2, "--max-rate 0"),
+    "rate above the greatest": (
+        "run good.yaml --max-rate 5 --target {one} --out r",
+        2,
+        "phase a asks for 50 requests",
+    ),
+    "no such key file": (f"{STEADY} --api-key-file gone --target {{one}}", 2, "--api-key-file gone"),
+    "no such scenario": ("run smok --target {one}", 2, "did you mean smoke?"),
+    "no such scenario file": ("run gone.yaml --target {one}", 2, "gone.yaml"),
+    "scenario that is a folder": ("run arun/ --target {one}", 2, "is a folder"),
+    "scenario with a typo": (
+        "run typo.yaml --target {one}",
+        2,
+        "typo.yaml:4: phases[0].duratoin: unknown key",
+    ),
+    "scenario out of range": ("run impossible.yaml --target {one}", 2, "impossible.yaml:4: phases[0].rate"),
+    "scenario that is no YAML": ("run yaml.yaml --target {one}", 2, "yaml.yaml:4: not YAML"),
+    "scenario that is no text": ("run binary.yaml --target {one}", 2, "binary.yaml:1: not YAML"),
+    "scenario check": ("scenario check typo.yaml", 2, "typo.yaml:4"),
+    "scenario without its prompts": (
+        "run noprompts.yaml --target {one}",
+        2,
+        "noprompts.yaml:2: workload.file",
+    ),
+    "damaged prompts": ("run damaged.yaml --target {one} --out r", 2, "damaged.jsonl:2: not JSON"),
+    "retrieval by a server that has none": ("run server.yaml --target {one} --out r", 2, "where: client"),
+    "folder of another run": (f"{STEADY} --target {{one}} --out arun", 2, "arun: holds a run already"),
+    "folder that is a file": (f"{STEADY} --target {{one}} --out afile", 2, "afile: cannot be made"),
+    "folder in a file": (f"{STEADY} --target {{one}} --out afile/x", 2, "cannot be made"),
+    "no URL": (f"{STEADY} --target ftp://x", 2, "not an http URL"),
+    "port out of range": (f"{STEADY} --target http://127.0.0.1:99999", 2, "not a URL"),
+    "impossible host": (f"{STEADY} --target http://{'a' * 70}.example", 2, "no host can have that name"),
+    "dead URL": (f"{STEADY} --target {{dead}}", 3, "connection refused"),
+    "attach to a dead URL": ("attach {dead}", 3, "connection refused"),
+    "host that is none": (f"{STEADY} --target http://nowhere.invalid", 3, "can't be reached"),
+    "page instead of a list": (f"{STEADY} --target {{html}}", 3, "not an OpenAI-compatible server"),
+    "no such page": (f"{STEADY} --target {{absent}}", 3, "HTTP 404"),
+    "moved": (f"{STEADY} --target {{moved}}", 3, "HTTP 307"),
+    "no models": (f"{STEADY} --target {{empty}}", 3, "no list of models"),
+    "models that are no list": (f"{STEADY} --target {{named}}", 3, "no list of models"),
+    "models that are texts": (f"{STEADY} --target {{texts}}", 3, "no list of models"),
+    "null": (f"{STEADY} --target {{null}}", 3, "no list of models"),
+    "locked": (f"{STEADY} --target {{locked}}", 3, "needs an API key (HTTP 401); set RVTOP_API_KEY"),
+    "what is no HTTP": (f"{STEADY} --target {{ssh}}", 3, "not HTTP"),
+    "server that says nothing": (f"{STEADY} --target {{mute}}", 3, "no answer within"),
+    "wrong model": (f"{STEADY} --target {{one}} --model gpt", 2, "serves no model 'gpt'; it serves: m1"),
+    "model left open": (f"{STEADY} --target {{two}}", 2, "name one or more with --model: m1, m2"),
+    "attach, model left open": ("attach {two}", 2, "name one or more with --model: m1, m2"),
+    "report of nothing": ("report gone", 2, "gone: holds no run"),
+    "report of a damaged run": ("report arun", 2, "environment.json is missing"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_input_is_one_line(
+    name: str,
+    servers: Servers,
+    odd_servers: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    arguments, code, says = REFUSED[name]
+    for file, text in FILES.items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(text)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    running = children()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(rvtop.target, "_PROBE_TIMEOUT_S", 0.5 if "{mute}" in arguments else 20.0)
+    with refusing_port() as port:
+        urls = {"dead": f"http://127.0.0.1:{port}", **odd_servers}
+        urls |= {answer: servers.url(answer) for answer in ANSWERS if f"{{{answer}}}" in arguments}
+        words = [word.format(**urls) for word in arguments.split()]
+        monkeypatch.setattr(sys, "argv", ["rvtop", *words])
+        with pytest.raises(SystemExit) as ended:
+            rvtop.cli.main()
+    out, err = capfd.readouterr()
+    assert (ended.value.code, out) == (code, ""), err
+    assert err.startswith("rvtop: ")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    assert says in err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert {path for path in tmp_path.rglob("*") if path.is_dir()} == {tmp_path / "arun"}
+    assert set(children()) <= set(running)
+
+
+@pytest.mark.parametrize("key", ["sec ret", "sec\nret", "sécret", "sec\x7fret"])
+def test_a_key_that_no_header_can_carry_is_never_shown(
+    key: str,
+    servers: Servers,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("RVTOP_API_KEY", key)
+    monkeypatch.setattr(sys, "argv", ["rvtop", *STEADY.split(), "--target", servers.url("one")])
+    with pytest.raises(SystemExit) as ended:
+        rvtop.cli.main()
+    out, err = capfd.readouterr()
+    assert (ended.value.code, out) == (2, "")
+    assert err == "rvtop: RVTOP_API_KEY: holds a character that no HTTP header can carry\n"
+
+
+def test_the_command_itself_refuses_in_one_line(tmp_path: Path) -> None:
+    """As a process of its own, without a terminal: nothing of Python's own is printed."""
+    ended = subprocess.run(
+        [sys.executable, "-P", "-m", "rvtop.cli", "run", "--rate", "-1", "--target", "http://127.0.0.1:9"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("rvtop: --rate: phases[0].rate: must be ≥ 0, got -1")
+    assert ended.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_answers_of_the_test_are_what_they_pretend() -> None:
+    assert json.loads(ANSWERS["one"][1])["data"][0]["id"] == "m1"
+    for name in ("one", "two", "empty", "named", "texts", "null"):
+        json.loads(ANSWERS[name][1])

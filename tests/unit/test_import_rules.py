@@ -1,0 +1,103 @@
+"""DESIGN §2: who may import whom. The light package stays light, and the two packages meet over HTTP only."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"torch", "ray", "vllm", "transformers", "faiss", "sentence_transformers", "backends"}
+LIGHT = ("rvtop.cli", "rvtop.session", "rvtop.dashboard", "rvtop.remote", "rvtop.remote_main")
+LIGHT += ("rvtop.plain", "rvtop.load.worker", "rvtop.scenario.load", "rvtop.telemetry.poller")
+LIGHT += ("rvtop.load.ray_pool",)
+UI = {"textual", "rich"}
+#: Modules of a load worker's process and of the statistics, which must not know of a screen.
+BARE = ("rvtop.load.worker", "rvtop.load.ray_pool", "rvtop.stats.view", "rvtop.results.summary")
+
+
+def brought_in(module: str) -> set[str]:
+    """The top-level packages that importing ``module`` brings into a fresh interpreter."""
+    code = (
+        f"import json, sys, {module}; print(json.dumps(sorted({{m.partition('.')[0] for m in sys.modules}})))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    return set(json.loads(ended.stdout))
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_the_light_package_brings_in_nothing_heavy(module: str) -> None:
+    assert brought_in(module) & HEAVY == set()
+
+
+@pytest.mark.parametrize("module", BARE)
+def test_load_statistics_and_results_know_no_screen(module: str) -> None:
+    assert brought_in(module) & UI == set()
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, module) of every import in a file, inside functions too; also by name through importlib."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute here"
+            yield node.lineno, node.module or ""
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in ("import_module", "__import__", "files") and isinstance(node.args[0].value, str):
+                yield node.lineno, node.args[0].value
+
+
+def offences(package: str, forbidden: set[str]) -> list[str]:
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files
+    return [
+        f"{path.relative_to(ROOT)}:{line}: {module}"
+        for path in files
+        for line, module in imports(path)
+        if module.partition(".")[0] in forbidden
+    ]
+
+
+def test_rvtop_never_imports_a_backend_or_what_backends_need() -> None:
+    # The one way to Ray is the bridge to load workers on its nodes, a process of its own.
+    bridge = ("rvtop/load/ray_bridge.py", "rvtop/load/ray_cluster.py")
+    found = [line for line in offences("rvtop", HEAVY) if not line.startswith(bridge)]
+    assert found == []
+
+
+def test_backends_never_import_rvtop() -> None:
+    assert offences("backends", {"rvtop"}) == []
+
+
+@pytest.mark.parametrize("package", ["rvtop/load", "rvtop/stats", "rvtop/results", "rvtop/scenario"])
+def test_no_file_of_the_core_imports_the_screen(package: str) -> None:
+    assert offences(package, UI) == []
+    found = [
+        f"{path.name}:{line}"
+        for path in (ROOT / package).rglob("*.py")
+        for line, module in imports(path)
+        if module.startswith("rvtop.ui")
+    ]
+    assert found == []
+
+
+def test_the_checks_see_what_they_look_for(tmp_path: Path) -> None:
+    path = tmp_path / "x.py"
+    path.write_text("import a.b\ndef f():\n    from c.d import e\n    importlib.import_module('g.h')\n")
+    assert list(imports(path)) == [(1, "a.b"), (3, "c.d"), (4, "g.h")]
+    assert "json" in brought_in("rvtop")

@@ -1,0 +1,333 @@
+"""The client against scripted servers: what odd answers mean, and what a connection is good for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import resource
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from time import perf_counter_ns
+from typing import Any
+
+import pytest
+
+from rvtop.load.client import ConnectionPool
+from rvtop.load.record import Record
+from rvtop.load.target import Address, Target
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
+
+
+def event(text: str, finish: str | None = None) -> bytes:
+    chunk = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish}]}
+    return b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n"
+
+
+STREAM = event("a") + event("b") + event("c", "stop") + b"data: [DONE]\n\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class Client:
+    """A pool at a scripted server, and what its requests came to."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.ended: list[Record] = []
+        self.pool = ConnectionPool(target, self.ended.append)
+
+    async def ask(self, *, stall_s: float = 50.0, ttft_s: float = 50.0) -> Record:
+        """One request to its end."""
+        before = len(self.ended)
+        self.pool.submit(Record(before, 0, 0, 0, perf_counter_ns()), self.target.request(b"{}", "x"))
+        async with asyncio.timeout(60):
+            while len(self.ended) == before:
+                await asyncio.sleep(0.005)
+                self.pool.sweep(perf_counter_ns(), 50 * 10**9, int(ttft_s * 1e9), int(stall_s * 1e9))
+        return self.ended[-1]
+
+
+@pytest.fixture
+async def served() -> AsyncIterator[Callable[[Serve], Awaitable[Client]]]:
+    """Starts scripted servers. No callback of the loop may have failed by the end."""
+    loop, failures = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _, context: failures.append(context))
+    stack = contextlib.AsyncExitStack()
+
+    async def start(serve: Serve) -> Client:
+        async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                await serve(reader, writer)
+            writer.close()
+
+        server = await stack.enter_async_context(
+            await asyncio.start_server(one, "127.0.0.1", 0, limit=1 << 22)
+        )
+        client = Client(Target(Address(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")))
+        stack.callback(client.pool.close)
+        return client
+
+    yield start
+    await stack.aclose()
+    assert failures == []
+
+
+async def hear(reader: asyncio.StreamReader) -> None:
+    """Reads one request (its body is {})."""
+    await reader.readuntil(b"\r\n\r\n")
+    await reader.readexactly(2)
+
+
+async def hold(reader: asyncio.StreamReader) -> None:
+    while await reader.read(4096):
+        pass
+
+
+async def test_a_stream_that_said_done_but_never_ends_is_whole(served: Any) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await hear(reader)
+        writer.write(CHUNKED + chunk(STREAM))
+        await hold(reader)
+
+    client = await served(serve)
+    record = await client.ask(stall_s=0.2)
+    assert (record.error, record.chunks, record.finish) == (None, 3, "stop")
+    assert not client.pool._idle
+
+
+async def test_a_finish_reason_is_enough_when_the_rest_never_comes(served: Any) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await hear(reader)
+        writer.write(CHUNKED + chunk(event("a")) + chunk(event("b", "length")) + b"5\r\ndata:")
+        await hold(reader)
+
+    record = await (await served(serve)).ask(stall_s=0.2)
+    assert (record.error, record.chunks, record.finish) == (None, 2, "length")
+
+
+async def test_done_without_a_token_is_empty_even_when_it_hangs(served: Any) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await hear(reader)
+        writer.write(CHUNKED + chunk(b"data: [DONE]\n\n"))
+        await hold(reader)
+
+    assert (await (await served(serve)).ask(stall_s=0.2)).error == "empty"
+
+
+async def test_an_error_whose_body_hangs_keeps_its_class(served: Any) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await hear(reader)
+        writer.write(b"HTTP/1.1 503 Busy\r\ncontent-length: 999\r\n\r\nthe engine restarts")
+        await hold(reader)
+
+    record = await (await served(serve)).ask(stall_s=0.2)
+    assert (record.error, record.error_text) == ("http_503", "the engine restarts")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\nxx", "bad_stream"),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n", "reset"),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 429 Later\r\ncontent-length: 0\r\n\r\n", "http_429"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", "http_204"),
+        (b"HTTP/1.1 200 OK\r\n", "reset"),
+        (b"", "reset"),
+        (CHUNKED, "truncated"),
+        (OK + b"\r\n", "empty"),
+        (OK + b"\r\n" + event("a") + b'data: {"choi', "truncated"),
+        (OK + b"\r\n" + event("a", "stop") + b'data: {"choi', None),
+        (OK + b"\r\n" + STREAM.rstrip(b"\n"), None),
+        (OK + b"\r\n" + STREAM, None),
+        (b"HTTP/1.0 200 OK\r\n\r\n" + STREAM, None),
+        (OK + b"content-length: %d\r\n\r\n" % len(STREAM) + STREAM + b"more", None),
+        (CHUNKED + chunk(STREAM) + b"nonsense\r\n", None),
+        (CHUNKED + chunk(event("a")) + b"nonsense\r\n", "bad_stream"),
+        (OK + b"content-encoding: br\r\n\r\n\x8b\x02\x80", "bad_stream"),
+        (OK + b"content-encoding: gzip\r\n\r\n" + STREAM, "bad_stream"),
+    ],
+)
+async def test_an_answer_and_a_close(served: Any, answer: bytes, error: str | None) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await hear(reader)
+        writer.write(answer)
+
+    client = await served(serve)
+    record = await client.ask()
+    assert record.error == error, record.error_text
+    async with asyncio.timeout(30):
+        while client.pool._open:
+            await asyncio.sleep(0.005)
+    assert not client.pool._idle
+
+
+def packed(data: bytes, wbits: int) -> bytes:
+    packer = zlib.compressobj(wbits=wbits)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize(
+    ("encoding", "wbits"), [("gzip", 31), ("x-gzip", 31), ("deflate", 15), ("DEFLATE", -15)]
+)
+async def test_compressed_streams_are_read_in_any_pieces(
+    served: Any, encoding: str, wbits: int, size: int
+) -> None:
+    body = packed(STREAM, wbits)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await hear(reader)
+        writer.write(CHUNKED.replace(b"\r\n\r\n", f"\r\ncontent-encoding: {encoding}\r\n\r\n".encode()))
+        for at in range(0, len(body), size):
+            writer.write(chunk(body[at : at + size]))
+        writer.write(b"0\r\n\r\n")
+        await hold(reader)
+
+    client = await served(serve)
+    record = await client.ask()
+    assert (record.error, record.chunks) == (None, 3), record.error_text
+    assert len(client.pool._idle) == 1
+
+
+async def test_a_body_that_unpacks_to_hundreds_of_megabytes_is_refused_in_little_memory(served: Any) -> None:
+    packer = zlib.compressobj(wbits=31)
+    bomb = b"".join(packer.compress(b"\0" * (1 << 20)) for _ in range(256)) + packer.flush()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await hear(reader)
+        writer.write(OK + b"content-encoding: gzip\r\n\r\n" + bomb)
+        await writer.drain()
+
+    client = await served(serve)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert (await client.ask()).error == "bad_stream"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
+
+
+async def test_connections_that_idled_too_long_are_let_go(served: Any) -> None:
+    """After a stall there can be thousands of them, and each costs memory and a descriptor."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await hear(reader)
+        writer.write(CHUNKED + chunk(STREAM) + b"0\r\n\r\n")
+        await hold(reader)
+
+    client = await served(serve)
+    assert (await client.ask()).error is None
+    pool, (connection,) = client.pool, client.pool._idle
+    pool.sweep(connection.idle_since + 3_000_000_000, 1, None, None)
+    assert len(pool._idle) == 1
+    pool.sweep(connection.idle_since + 3_000_000_001, 1, None, None)
+    assert not pool._idle
+    async with asyncio.timeout(30):
+        while pool._open:
+            await asyncio.sleep(0.005)
+
+
+async def test_a_server_that_speaks_before_it_is_asked_is_not_answered(served: Any) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH_9.6\r\n")
+        await hold(reader)
+
+    assert (await (await served(serve)).ask()).error in ("reset", "bad_stream")
+
+
+async def test_an_idle_connection_that_speaks_is_not_used_again(served: Any) -> None:
+    connections, spoke = [], asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
+        await hear(reader)
+        writer.write(CHUNKED + chunk(STREAM) + b"0\r\n\r\n")
+        if len(connections) == 1:
+            await spoke.wait()
+            writer.write(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n")
+        await hold(reader)
+
+    client = await served(serve)
+    assert (await client.ask()).error is None
+    assert len(client.pool._idle) == 1
+    spoke.set()
+    async with asyncio.timeout(30):
+        while client.pool._open:
+            await asyncio.sleep(0.005)
+    assert (await client.ask()).error is None
+    assert len(connections) == 2
+
+
+async def test_the_request_is_what_servers_expect(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    heads = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append((await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n"))
+        await reader.readexactly(2)
+        writer.write(CHUNKED + chunk(STREAM) + b"0\r\n\r\n")
+        await hold(reader)
+
+    client = await served(serve)
+    monkeypatch.setenv("SOME_KEY", "secret")
+    address = Address(client.target._address.url, "/v1/completions", "SOME_KEY", {"X-More": "yes"})
+    client.target = client.pool._target = Target(address)
+    assert (await client.ask()).error is None
+    port = address.url.rpartition(":")[2]
+    assert heads[0][:2] == ["POST /v1/completions HTTP/1.1", f"Host: 127.0.0.1:{port}"]
+    fields = dict(line.split(": ", 1) for line in heads[0][1:] if line)
+    assert fields == {
+        "Host": f"127.0.0.1:{port}",
+        "Content-Type": "application/json",
+        "Accept": "text/event-stream",
+        "Accept-Encoding": "identity",
+        "User-Agent": "rvtop",
+        "Authorization": "Bearer secret",
+        "X-More": "yes",
+        "X-Request-Id": "x",
+        "Content-Length": "2",
+    }
+    assert "secret" not in repr(address)
+
+
+async def test_what_was_cancelled_while_it_connected_never_reaches_the_server(served: Any) -> None:
+    heard = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(4096))
+
+    client = await served(serve)
+    records = [Record(n, 0, 0, 0, perf_counter_ns()) for n in range(50)]
+    for record in records:
+        client.pool.submit(record, client.target.request(b"{}", "x"))
+    client.pool.cancel_all("unfinished", "cut")
+    assert [record.error for record in client.ended] == ["unfinished"] * 50
+    assert client.pool.busy == {}
+    for _ in range(20):
+        await asyncio.sleep(0.005)
+    assert not any(heard)
+    assert client.pool._open == set()
+    assert len(client.ended) == 50
+
+
+async def test_each_end_is_told_once(served: Any) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await hear(reader)
+        writer.write(CHUNKED + chunk(event("a")))
+        await hold(reader)
+
+    client = await served(serve)
+    record = Record(0, 0, 0, 0, perf_counter_ns())
+    client.pool.submit(record, client.target.request(b"{}", "x"))
+    async with asyncio.timeout(30):
+        while not record.first_ns:
+            await asyncio.sleep(0.005)
+    client.pool.cancel(record, "unfinished", "cut")
+    client.pool.cancel(record, "cancelled", "later")
+    client.pool.cancel_all("cancelled", "later")
+    client.pool.close()
+    await asyncio.sleep(0.02)
+    assert [(r.error, r.chunks) for r in client.ended] == [("unfinished", 1)]

@@ -1,0 +1,238 @@
+"""A load worker in this process: what it tells, when, and that waiting costs it nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+import pytest
+
+from rvtop.load.messages import Delta, WorkerSpec
+from rvtop.load.prompts import Prompts
+from rvtop.load.schedule import NEVER, Entry, PhasePlan
+from rvtop.load.target import Address, Target
+from rvtop.load.worker import Worker
+from tests.mock.faulty import FaultyServer
+
+MS = 1_000_000
+
+
+class Bench:
+    """A worker, the deltas that it emitted and the arms of its timer."""
+
+    def __init__(
+        self, server: FaultyServer, fault: str, prompts: Path, *phases: PhasePlan, **more: Any
+    ) -> None:
+        base = server.url("good").partition("/good")[0]
+        address = Address(base, f"/{fault}/v1/chat/completions")
+        spec = WorkerSpec(0, 1, perf_counter_ns(), 3, address, str(prompts), ("m",), {}, phases, **more)
+        self.spec = spec
+        self.deltas: list[Delta] = []
+        self.stopped = 0
+        prepared = Prompts(prompts, spec.models, spec.body)
+        self.pipe: list[Entry] = []  # commands that have come while the loop was elsewhere
+        self.worker = Worker(spec, prepared, Target(address), self.deltas.append, self._stop, self._listen)
+        self.armed = 0
+        timer, arm = self.worker._send_timer, self.worker._send_timer.arm
+
+        def counted(at_ns: int) -> None:
+            self.armed += 1
+            arm(at_ns)
+
+        timer.arm = counted  # type: ignore[method-assign]
+
+    def _listen(self) -> None:
+        while self.pipe:
+            self.worker.command(self.pipe.pop(0))
+
+    def _stop(self) -> None:
+        self.stopped += 1
+
+    def enter(self, kind: Any, value: float = 0.0, in_ms: float = 0.0) -> int:
+        """A line of the command log, to take effect in ``in_ms``; returns when."""
+        at = perf_counter_ns() + round(in_ms * MS)
+        self.worker.command(Entry(at, kind, value))
+        return at
+
+    async def until(self, true: Callable[[], object]) -> None:
+        async with asyncio.timeout(60):
+            while not true():
+                await asyncio.sleep(0.005)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for delta in self.deltas for line in delta.lines.splitlines()]
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"messages":[{"role":"user","content":"hi"}]}\n')
+    return path
+
+
+@pytest.fixture
+async def benches() -> AsyncIterator[list[Bench]]:
+    made: list[Bench] = []
+    yield made
+    for bench in made:
+        bench.worker.close()
+    await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FaultyServer]:
+    async with FaultyServer() as running:
+        yield running
+
+
+def check_sums(bench: Bench) -> None:
+    """What the deltas count is what the lines say."""
+    last = bench.deltas[-1]
+    assert last.intended == last.done + last.in_flight
+    assert last.done == len(bench.rows)
+    failed = sum(sum(delta.errors.values()) for delta in bench.deltas)
+    assert sum(delta.ok for delta in bench.deltas) + failed == last.done
+    assert sum(delta.in_flight_by_model[0] for delta in bench.deltas[-1:]) == last.in_flight
+
+
+async def test_a_drained_phase_is_told_at_once(
+    server: FaultyServer, prompts: Path, benches: list[Bench]
+) -> None:
+    bench = Bench(server, "good", prompts, PhasePlan("p", burst=3, drain_s=None))
+    benches.append(bench)
+    at = bench.enter("phase")
+    await bench.until(lambda: bench.deltas and bench.deltas[-1].done == 3)
+    told = next(delta for delta in bench.deltas if delta.done == 3)
+    assert (told.phase, told.in_flight, told.intended, told.sent) == (0, 0, 3, 3)
+    assert told.t_ns > at
+    check_sums(bench)
+    assert [row["intended_ns"] for row in bench.rows] == [at - bench.spec.t0_ns] * 3
+    assert {row["error"] for row in bench.rows} == {None}
+
+
+async def test_waiting_for_the_drain_costs_nothing(
+    server: FaultyServer, prompts: Path, benches: list[Bench]
+) -> None:
+    """The timer of sends is not set again and again while the last answers are awaited."""
+    bench = Bench(server, "never_answers", prompts, PhasePlan("p", 50.0, 50.0, 0.1, drain_s=None))
+    benches.append(bench)
+    bench.enter("phase")
+    await bench.until(lambda: bench.deltas and bench.deltas[-1].intended == 5)
+    armed, ticks = bench.armed, bench.worker._ticks
+    await bench.until(lambda: bench.worker._ticks >= ticks + 5)
+    assert bench.armed - armed <= 2 * (bench.worker._ticks - ticks)
+    assert bench.deltas[-1].in_flight == 5
+    bench.enter("cut")
+    await bench.until(lambda: bench.deltas[-1].done == 5)
+    check_sums(bench)
+    assert {row["error"] for row in bench.rows} == {"unfinished"}
+
+
+async def test_after_a_stop_nothing_is_sent_any_more(
+    server: FaultyServer, prompts: Path, benches: list[Bench]
+) -> None:
+    """Also not what came due while the loop was away: nobody would hear of it."""
+    bench = Bench(server, "never_answers", prompts, PhasePlan("p", 1000.0, 1000.0))
+    benches.append(bench)
+    bench.enter("phase")
+    await bench.until(lambda: bench.deltas and bench.deltas[-1].sent > 10)
+    bench.enter("stop")
+    until = perf_counter_ns() + 50 * MS
+    while perf_counter_ns() < until:
+        pass  # the stop and fifty sends are due by now
+    await bench.until(lambda: bench.stopped)
+    check_sums(bench)
+    planned = bench.worker._intended
+    await asyncio.sleep(0.3)
+    assert bench.worker._intended == planned == len(bench.rows)
+    assert bench.stopped == 1
+    assert {row["error"] for row in bench.rows} == {"cancelled"}
+    stop = bench.deltas[-1].t_ns - bench.spec.t0_ns
+    assert max(row["intended_ns"] for row in bench.rows) < stop
+
+
+async def test_a_command_is_heard_before_what_it_changes_is_sent(
+    server: FaultyServer, prompts: Path, benches: list[Bench]
+) -> None:
+    """The loop was away: the timer of sends comes first, but the pause is in the pipe already."""
+    bench = Bench(server, "good", prompts, PhasePlan("p", 1000.0, 1000.0))
+    benches.append(bench)
+    bench.enter("phase")
+    await bench.until(lambda: bench.deltas and bench.deltas[-1].sent > 10)
+    at = perf_counter_ns() + 10 * MS
+    bench.pipe.append(Entry(at, "pause"))
+    while perf_counter_ns() < at + 50 * MS:
+        pass
+    await bench.until(lambda: bench.deltas[-1].t_ns > at + 100 * MS and not bench.deltas[-1].in_flight)
+    check_sums(bench)
+    last = max(row["intended_ns"] for row in bench.rows) + bench.spec.t0_ns
+    assert at - 2 * MS < last <= at
+
+
+async def test_a_loop_that_was_away_catches_up_and_says_how_late_it_was(
+    server: FaultyServer, prompts: Path, benches: list[Bench]
+) -> None:
+    bench = Bench(server, "good", prompts, PhasePlan("p", 100.0, 100.0, 0.5))
+    benches.append(bench)
+    bench.enter("phase")
+    await bench.until(lambda: bench.deltas and bench.deltas[-1].sent > 3)
+    until = perf_counter_ns() + 150 * MS
+    while perf_counter_ns() < until:
+        pass
+    await bench.until(lambda: bench.deltas[-1].done == 50)
+    check_sums(bench)
+    lags = [lag for delta in bench.deltas for lag in delta.lag_ns.tolist()]
+    assert len(lags) == 50
+    assert max(lags) > 50 * MS
+    assert max(delta.loop_lag_ns for delta in bench.deltas) > 20 * MS
+    # The clock of a late request ran from its intended time.
+    rows = sorted(bench.rows, key=lambda row: row["id"])
+    start = rows[0]["intended_ns"]
+    assert [round((row["intended_ns"] - start) / MS) for row in rows] == list(range(0, 500, 10))
+    assert max(row["sent_ns"] - row["intended_ns"] for row in rows) == max(lags)
+
+
+async def test_drops_are_told_and_never_end_a_phase_early(
+    server: FaultyServer, prompts: Path, benches: list[Bench]
+) -> None:
+    bench = Bench(server, "never_answers", prompts, PhasePlan("p", 200.0, 200.0, 0.2, max_in_flight=3))
+    benches.append(bench)
+    bench.enter("phase")
+    await bench.until(lambda: bench.deltas and bench.deltas[-1].intended == 40)
+    assert bench.deltas[-1].in_flight == 3
+    await bench.until(lambda: bench.deltas[-1].done == 37)
+    check_sums(bench)
+    end = bench.worker._schedule.end_ns
+    assert not any(d.phase == 0 and d.t_ns >= end and not d.in_flight for d in bench.deltas)
+    assert {row["error"] for row in bench.rows} == {"dropped"}
+    assert {row["sent_ns"] for row in bench.rows} == {None}
+
+
+async def test_timeouts_are_kept_by_the_sweep(
+    server: FaultyServer, prompts: Path, benches: list[Bench]
+) -> None:
+    from rvtop.load.timeouts import Timeouts
+
+    limits = Timeouts(connect_s=30.0, ttft_s=0.2, stall_s=30.0)
+    bench = Bench(server, "head_only", prompts, PhasePlan("p", burst=4, drain_s=None), timeouts=limits)
+    benches.append(bench)
+    bench.enter("phase")
+    await bench.until(lambda: len(bench.rows) == 4)
+    assert {row["error"] for row in bench.rows} == {"timeout_ttft"}
+    check_sums(bench)
+
+
+async def test_before_the_first_phase_it_stands_by(
+    server: FaultyServer, prompts: Path, benches: list[Bench]
+) -> None:
+    bench = Bench(server, "good", prompts, PhasePlan("p", 10.0, 10.0, 1.0))
+    benches.append(bench)
+    await bench.until(lambda: len(bench.deltas) >= 2)
+    assert {(delta.phase, delta.intended) for delta in bench.deltas} == {(-1, 0)}
+    assert bench.armed == 0
+    assert bench.worker._schedule.next_ns == NEVER

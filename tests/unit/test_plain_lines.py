@@ -1,0 +1,191 @@
+"""Plain lines: what is missing is `--`, every event is told once, and a reader that goes costs nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import deque
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from rvtop.plain import Narrator, _num, figures_line, kpm_table, result_lines
+from rvtop.results import summary
+from rvtop.stats.snapshot import (
+    Dist,
+    Engine,
+    Event,
+    Latency,
+    Load,
+    Phase,
+    ServerHist,
+    Snapshot,
+    Step,
+    Target,
+    Tokens,
+)
+from tests.unit.run_folder import make, phase, request
+
+TARGET = Target("http://127.0.0.1:1", None, ("m",))
+EMPTY = Snapshot(1, 0.0, 0.0, "running", "x", TARGET)
+
+
+def test_missing_figures_are_dashes_and_never_zero() -> None:
+    line = figures_line(EMPTY)
+    assert "target -- rps  done --" in line
+    assert "TTFT p50 -- p99 -- ms" in line
+    assert "~-- tok/s" in line
+    assert "running --  waiting --  KV -- %" in line
+    assert "CLIENT-LIMITED" not in line
+
+
+def test_a_line_of_a_busy_second() -> None:
+    s = replace(
+        EMPTY,
+        t_s=75.4,
+        phase=Phase("hold", 0, 1, 5.0, 60.0),
+        load=Load(
+            target_rps=48.0,
+            completed_rps=47.55,
+            in_flight=12,
+            sent=900,
+            ok=880,
+            errors=(("reset", 3), ("dropped", 2)),
+            client_limited="sends are late",
+        ),
+        latency=Latency(ttft=Dist(p50=51.04, p99=1234.5), server_ttft=ServerHist((1.0,), (1.0,), p50=3.0)),
+        tokens=Tokens(per_s=15_360.0),
+        engines=(
+            Engine("0", running=3.0, waiting=0.0, kv_usage=0.25),
+            Engine("1", running=1.0, kv_usage=0.5),
+        ),
+    )
+    assert figures_line(s) == (
+        "  01:15  hold      target 48 rps  done 47.5  in flight 12  ok 880  errors 5  "
+        "TTFT p50 51 p99 1234 ms  ~15360 tok/s  running 4  waiting 0  KV 50 %  CLIENT-LIMITED"
+    )
+
+
+def test_before_any_load_the_server_s_own_figures_are_shown_as_its_own() -> None:
+    s = replace(EMPTY, latency=Latency(server_ttft=ServerHist((1.0,), (1.0,), p50=30.0, p99=99.0)))
+    s = replace(s, tokens=Tokens(server_per_s=1500.0))
+    assert "SERVER TTFT p50 30 p99 99 ms (estimates)  1500 tok/s" in figures_line(s)
+    assert "SERVER" not in figures_line(replace(s, load=Load(sent=1)))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "--"),
+        (0, "0"),
+        (0.0, "0"),
+        (0.1234, "0.123"),
+        (12.34, "12.3"),
+        (999.4, "999"),
+        (123456, "123456"),
+    ],
+)
+def test_three_digits_are_enough(value: float | None, text: str) -> None:
+    assert _num(value) == text
+
+
+def told(*snapshots: Snapshot) -> list[str]:
+    lines: list[str] = []
+    narrator = Narrator(lines.append)
+    for snapshot in snapshots:
+        narrator.look(snapshot)
+    return lines
+
+
+def test_steps_are_told_when_their_state_changes() -> None:
+    def steps(*made: Step) -> Snapshot:
+        return replace(EMPTY, steps=made)
+
+    lines = told(
+        steps(Step("weights", "run", 0.0, "tiny")),
+        steps(Step("weights", "run", 1.0, "tiny")),
+        steps(Step("weights", "done", 2.5), Step("warm-up", "wait")),
+        steps(Step("weights", "done", 2.5), Step("warm-up", "fail", 1.0, "no memory")),
+    )
+    assert lines == [
+        "  weights       0.0 s  …  tiny",
+        "  weights       2.5 s  done",
+        "  warm-up              waits",
+        "  warm-up       1.0 s  FAILED  no memory",
+    ]
+
+
+def test_every_event_is_told_once_however_many_there_are() -> None:
+    kept: deque[Event] = deque(maxlen=200)  # as a session keeps them
+    pictures = []
+    for number in range(950):
+        kept.append(Event(float(number), f"event {number}"))
+        if number % 7 == 0:
+            pictures.append(replace(EMPTY, events=tuple(kept)))
+    lines = told(*pictures, replace(EMPTY, events=tuple(kept)))
+    assert [line.split("  ")[-1] for line in lines] == [f"event {number}" for number in range(950)]
+
+
+def test_figures_come_every_five_seconds_of_a_phase() -> None:
+    def at(t_s: float, name: str) -> Snapshot:
+        return replace(EMPTY, t_s=t_s, phase=Phase(name, 0, 2, 0.0, None))
+
+    lines = told(*(at(t / 10, "a") for t in range(120)), *(at(12 + t / 10, "b") for t in range(60)))
+    assert [line.split()[:2] for line in lines] == [["00:05", "a"], ["00:10", "a"], ["00:17", "b"]]
+
+
+@pytest.fixture
+def measured(tmp_path: Any) -> dict[str, Any]:
+    rows = [request(i, "p", 100 * i, lag=0, first=100, last=140, itl_hist=[[470, 4]]) for i in range(10)]
+    return summary.summarise(make(tmp_path, rows, [phase("p", 0, 1)]))
+
+
+def test_the_result_of_a_run(measured: dict[str, Any]) -> None:
+    lines = result_lines(measured, "runs/x")
+    text = "\n".join(lines)
+    assert "TTFT ms  Latency_avg ms  Latency_total s  TPS tok/s  completed" in text
+    assert "baseline      100             140             1.04       48.1    100.0 %" in text
+    assert "requests 10 planned, 10 ok, errors: none" in text
+    assert "ITL p50 10.9" in text
+    assert "tokens: 100 in, 50 out" in text
+    assert lines[-1] == "run folder: runs/x"
+
+
+def test_gaps_between_merged_chunks_are_not_called_itl(measured: dict[str, Any]) -> None:
+    measured["tokens"]["output"] = 100  # twice as many tokens as chunks
+    assert "inter-chunk latency p50 10.9" in "\n".join(result_lines(measured, "x"))
+
+
+def test_the_result_of_nothing_has_no_figures(tmp_path: Any) -> None:
+    text = "\n".join(result_lines(summary.summarise(make(tmp_path, [], [], topology=None)), "x"))
+    assert "target       --              --               --         --         --" in text
+    assert "0 planned, 0 ok, errors: none" in text
+    assert "tokens: -- in, -- out" in text
+
+
+def test_counted_chunks_and_a_limited_client_are_said(tmp_path: Any) -> None:
+    rows = [request(0, "p", 0, lag=90, first=100, last=140, token_source="chunks")]
+    rows.append(request(1, "p", 0, lag=0, error="reset"))
+    text = "\n".join(result_lines(summary.summarise(make(tmp_path, rows, [phase("p", 0, 1)])), "x"))
+    assert "(counted chunks: the server gave no usage)" in text
+    assert "CLIENT-LIMITED" in text
+    assert "errors: reset 1" in text
+
+
+def test_runs_stand_under_each_other(measured: dict[str, Any]) -> None:
+    lines = kpm_table({"rac": measured, "rvc + prefix cache": measured}).split("\n")
+    assert len({len(line) for line in lines}) == 1
+    assert [line.split("  ")[0] for line in lines[1:]] == ["rac", "rvc + prefix cache"]
+
+
+def test_a_reader_that_goes_away_does_not_end_the_run() -> None:
+    """`rvtop run … | head -1`: the pipe breaks, the lines are let go, the process goes on."""
+    code = "import sys; from rvtop.plain import say\n"
+    code += "for i in range(5000): say('x')\nsys.stderr.write('went on')"
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, check=True)
+    os.close(writer)
+    assert ended.stderr == b"went on"

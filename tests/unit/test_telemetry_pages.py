@@ -1,0 +1,210 @@
+"""Metrics pages, real and odd, read into engines and GPUs."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+from telemetry_pages import golden, many_engines
+
+from rvtop.telemetry.exposition import NotPrometheus, SeriesReader
+from rvtop.telemetry.metrics import BY_KEY, NAMES, TABLE
+from rvtop.telemetry.prometheus import PageReader, parse
+
+MIB = 1024 * 1024
+
+
+def test_the_table_names_each_series_once_and_explains_it() -> None:
+    names = [name for metric in TABLE for name in metric.names]
+    assert len(names) == len(set(names))
+    assert len(BY_KEY) == len(TABLE)
+    for metric in TABLE:
+        assert metric.help.endswith(".")
+        assert metric.unit
+    assert NAMES["vllm:generation_tokens_total"].metric.key == "generation_tokens"
+    assert NAMES["ray_vllm_time_to_first_token_seconds_bucket"].metric.key == "ttft"
+    assert NAMES["rvtop:kv_cache_bytes"].engine_kind == "hf"
+
+
+def test_vllm_page_before_any_request() -> None:
+    (engine,) = parse(golden("vllm_0.29_before.prom"))
+    assert (engine.engine, engine.model, engine.kind) == ("0", "tiny", "vllm")
+    assert engine.gauges["running"] == engine.gauges["waiting"] == engine.gauges["kv_usage"] == 0
+    assert engine.counters["generation_tokens"] == 0
+    assert engine.hists["ttft"].count == 0
+    assert engine.hists["ttft"].le[-1] == math.inf
+
+
+def test_vllm_page_under_load_and_after() -> None:
+    (during,) = parse(golden("vllm_0.29_during.prom"))
+    assert during.gauges["running"] >= 1
+    assert 0 < during.gauges["kv_usage"] <= 1
+    (after,) = parse(golden("vllm_0.29_after.prom"))
+    # tests/golden/metrics/README.md: 6 requests of 24 tokens each, then one of 200.
+    assert after.counters["requests_ok"] == 7
+    assert after.counters["generation_tokens"] == 6 * 24 + 200
+    assert after.counters["prompt_tokens"] > 0
+    assert after.counters["prefix_queries"] > after.counters["prefix_hits"] > 0
+    assert after.counters["preemptions"] == 0
+    assert set(after.hists) == {"ttft", "itl", "tpot", "e2e", "queue_time", "prefill_time", "decode_time"}
+    assert after.hists["ttft"].count == after.hists["e2e"].count == 7
+    assert after.hists["itl"].count == 6 * 23 + 199
+    assert after.hists["e2e"].sum > after.hists["ttft"].sum > 0
+    assert list(after.hists["ttft"].cumulative) == sorted(after.hists["ttft"].cumulative)
+
+
+def test_every_table_metric_that_vllm_has_is_on_its_page() -> None:
+    (engine,) = parse(golden("vllm_0.29_after.prom"))
+    ours = {metric.key for metric in TABLE} - {"kv_bytes", "kv_capacity", "alloc_reserved", "alloc_allocated"}
+    assert ours == {*engine.gauges, *engine.counters, *engine.hists}
+
+
+def test_ray_page_tells_replicas_apart() -> None:
+    first, second = parse(golden("ray_vllm.prom"))
+    assert (first.engine, first.node, first.model) == ("a1b2c3d4", "10.0.0.1", "q3b")
+    assert (second.engine, second.node) == ("e5f6a7b8", "10.0.0.2")
+    assert first.gauges == {"running": 22, "waiting": 0, "kv_usage": 0.64}
+    assert second.gauges == {"running": 19, "waiting": 3, "kv_usage": 0.52}
+    assert second.counters == {"generation_tokens": 118200}
+    assert first.hists["ttft"].le == (0.05, 0.1, math.inf)
+    assert first.hists["ttft"].cumulative == (10, 18, 20)
+
+
+def test_older_ray_page_with_colons_old_names_and_no_total() -> None:
+    (engine,) = parse(golden("ray_vllm_colon.prom"))
+    assert engine.engine == "5f6e7d8c"
+    assert engine.gauges == {"running": 4, "kv_usage": 0.25}
+    assert engine.counters == {"generation_tokens": 77}
+
+
+def test_hugging_face_page() -> None:
+    (engine,) = parse(golden("hf.prom"))
+    assert (engine.engine, engine.kind, engine.model) == ("hf-0", "hf", "tiny")
+    assert (engine.gauges["running"], engine.gauges["waiting"]) == (1, 2)
+    assert engine.gauges["kv_bytes"] / engine.gauges["kv_capacity"] == engine.gauges["kv_usage"]
+    assert "alloc_reserved" not in engine.gauges  # no CUDA allocator there: missing, not 0
+    assert engine.counters == {"generation_tokens": 1195, "prompt_tokens": 34, "requests_ok": 1}
+    assert engine.hists["ttft"].count == 2
+    assert engine.hists["itl"].count == 1193
+
+
+def test_dcgm_page() -> None:
+    page = PageReader().read(golden("dcgm.prom"))
+    assert page.engines == ()
+    busy, idle = page.gpus
+    assert (busy.node, busy.index, busy.name) == ("n1", 0, "NVIDIA H200")
+    assert busy.memory_used == 100228 * MIB
+    assert busy.memory_total == (100228 + 42939) * MIB
+    assert busy.util == 0.87
+    assert idle.memory_used == 0  # two pods on one GPU count once
+    assert idle.memory_total == 143167 * MIB
+
+
+def test_everything_the_format_allows() -> None:
+    plain, odd = parse(golden("odd.prom"))
+    assert plain.counters == {"preemptions": 2}
+    assert plain.model is None
+    assert odd.model == 'a "b" \\ {c} \n d'
+    assert odd.gauges == {"running": 3, "kv_usage": 0.5}  # infinity is no figure; the newer name wins
+    assert odd.counters == {"requests_ok": 6}  # aborted ones are not ok; NaN preemptions are no figure
+    assert odd.hists["itl"].cumulative == (5, 7)
+    assert math.isnan(odd.hists["itl"].sum)
+
+
+def test_the_second_page_of_a_source_reads_like_the_first() -> None:
+    reader = PageReader()
+    for name in ("vllm_0.29_before.prom", "vllm_0.29_after.prom", "odd.prom", "dcgm.prom", "odd.prom"):
+        again = PageReader().read(golden(name))
+        assert repr(reader.read(golden(name))) == repr(again)  # repr: NaN is not equal to itself
+
+
+def test_many_engines_come_in_order_of_their_number() -> None:
+    engines = parse(many_engines(golden("vllm_0.29_after.prom"), 12))
+    assert [engine.engine for engine in engines] == [str(n) for n in range(12)]
+    assert len({repr(engine.hists) for engine in engines}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "an empty page"),
+        ("\n \n", "an empty page"),
+        ("<!DOCTYPE html><html><body>404</body></html>", "not Prometheus text"),
+        ('{"detail":"Not Found"}', "not Prometheus text"),
+        ("\x00\x01\x02", "not Prometheus text"),
+        ("vllm:num_requests_running 1_0", "malformed line: vllm:num_requests_running 1_0"),
+        ("vllm:num_requests_running one", "malformed line: vllm:num_requests_running one"),
+        ("vllm:num_requests_running 1 2 3", "malformed line: vllm:num_requests_running 1 2 3"),
+        ('vllm:num_requests_running{engine="0" 1', 'malformed line: vllm:num_requests_running{engine="0" 1'),
+        ("vllm:num_requests_running{engine=0} 1", "malformed line: vllm:num_requests_running{engine=0} 1"),
+    ],
+)
+def test_what_is_no_page_says_so_in_a_line(text: str, why: str) -> None:
+    with pytest.raises(NotPrometheus, match=r"^[^\n]+$") as caught:
+        parse(text)
+    assert str(caught.value) == why
+
+
+def test_a_page_of_something_else_is_a_page_without_engines() -> None:
+    assert parse("# TYPE up gauge\nup 1\n") == ()
+    assert parse('up{job="x"} 1\n') == ()
+
+
+_NAMES = st.sampled_from([*sorted(NAMES)[:40], "other", "another_total"])
+_LABELS = st.dictionaries(
+    st.sampled_from(["engine", "model_name", "le", "x"]),
+    st.text(st.characters(exclude_characters="\r", exclude_categories=["Cs"]), max_size=12),
+    max_size=4,
+)
+_VALUES = st.floats()
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+@st.composite
+def _lines(draw: st.DrawFn) -> str:
+    labels = ",".join(f'{name}="{_escaped(value)}"' for name, value in draw(_LABELS).items())
+    number = draw(_VALUES)
+    value = "+Inf" if number == math.inf else "-Inf" if number == -math.inf else repr(number)
+    value = "NaN" if math.isnan(number) else value
+    stamp = draw(st.sampled_from(["", " 1712345678901"]))
+    return f"{draw(_NAMES)}{{{labels}}} {value}{stamp}" if labels else f"{draw(_NAMES)} {value}{stamp}"
+
+
+@given(st.lists(_lines(), max_size=20))
+def test_reads_what_prometheus_client_reads(lines: list[str]) -> None:
+    text = "\n".join(lines) + "\n"
+    wanted = [
+        (sample.name, tuple(sorted(sample.labels.items())), repr(float(sample.value)))
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name in NAMES
+    ]
+    reader: SeriesReader[tuple[str, tuple[tuple[str, str], ...]]] = SeriesReader(
+        NAMES, lambda name, labels: (name, tuple(sorted(labels.items())))
+    )
+    for _ in range(2):  # the second page comes from what is remembered of the first
+        if not text.strip():
+            return
+        found = [(*slot, repr(value)) for slot, value in reader.read(text)]
+        assert sorted(found) == sorted(wanted)
+
+
+@given(st.text(max_size=300), st.integers(0, 20))
+def test_any_text_is_a_page_or_a_short_refusal(noise: str, cut: int) -> None:
+    for text in (noise, golden("odd.prom")[: cut * 60] + noise):
+        refusal = _refusal(text)
+        assert refusal is None or 0 < len(refusal) < 150
+
+
+def _refusal(text: str) -> str | None:
+    try:
+        parse(text)
+    except NotPrometheus as problem:
+        return str(problem)
+    return None

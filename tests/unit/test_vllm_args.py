@@ -1,0 +1,119 @@
+"""vLLM's own parser behind ours: what it refuses, in its words. In a process of its own, because importing
+vLLM changes the environment of whoever does it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+pytest.importorskip("vllm")
+
+CASES: dict[str, list[list[str]]] = {
+    "plain": [],
+    "switches": [
+        ["enable_prefix_caching", "false"],
+        ["enable-chunked-prefill", "true"],
+        ["max_num_seqs", "5"],
+    ],
+    "last wins": [["max-num-seqs", "5"], ["max_num_seqs", "6"]],
+    "json": [["hf_overrides", '{"rope_theta": 5.0}']],
+    "kv given": [["num_gpu_blocks_override", "40"]],
+    "dummy": [["load-format", "dummy"]],
+    "no such argument": [["warp_speed", "9"]],
+    "no number": [["max_num_seqs", "many"]],
+    "no switch": [["enforce_eager", "perhaps"]],
+    "no such choice": [["kv_cache_dtype", "int3"]],
+    "too long": [["max_model_len", "999999"]],
+    "no such quantisation": [["quantization", "magic"]],
+    "no such model": [["model", "/no/such/folder"]],
+}
+
+SCRIPT = """
+import json, sys
+from backends.engines.vllm_args import engine_config
+from backends.errors import StartFailure
+
+model, cases = sys.argv[1], json.loads(sys.argv[2])
+for name, extra in cases.items():
+    base = [("model", model), ("dtype", "float32"), ("enforce-eager", "True")]
+    try:
+        args, config = engine_config([*base, *map(tuple, extra)], on_cpu=True)
+    except StartFailure as error:
+        result = {"kind": error.kind, "message": str(error)}
+    else:
+        result = {
+            "prefix": config.cache_config.enable_prefix_caching,
+            "chunked": config.scheduler_config.enable_chunked_prefill,
+            "seqs": config.scheduler_config.max_num_seqs,
+            "kv_bytes": args.kv_cache_memory_bytes,
+            "rope": args.hf_overrides,
+            "load": str(config.load_config.load_format),
+        }
+    print("RESULT", json.dumps({name: result}))
+"""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    from backends.models.tiny import ensure_model
+
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(ensure_model("tiny")), json.dumps(CASES)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_CPU_KVCACHE_SPACE": ""},
+        cwd=tmp_path_factory.mktemp("vllm"),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [line.removeprefix("RESULT ") for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    return {name: result for line in lines for name, result in json.loads(line).items()}
+
+
+def test_arguments_arrive_with_their_types(results: dict[str, dict[str, Any]]) -> None:
+    switched = results["switches"]
+    assert (switched["prefix"], switched["chunked"], switched["seqs"]) == (False, True, 5)
+    assert results["last wins"]["seqs"] == 6
+    assert results["json"]["rope"] == {"rope_theta": 5.0}
+    assert results["dummy"]["load"].endswith("dummy")
+
+
+def test_keys_and_values_get_room_for_64_contexts_but_not_the_machine(
+    results: dict[str, dict[str, Any]],
+) -> None:
+    # 2 layers × (keys, values) × 2 heads × 32 × 4 bytes a token, 4096 tokens a context
+    assert results["plain"]["kv_bytes"] == 64 * 4096 * 2 * 2 * 2 * 32 * 4
+    assert results["kv given"]["kv_bytes"] is None
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("no such argument", "unrecognized arguments: --warp-speed=9"),
+        ("no number", "argument --max-num-seqs"),
+        ("no switch", "--enforce-eager: 'perhaps'"),
+        ("no such choice", "int3"),
+        ("too long", "max_model_len (999999) is greater than the derived max_model_len"),
+        ("no such quantisation", "magic"),
+    ],
+)
+def test_what_vllm_refuses_is_bad_usage_in_its_words(
+    results: dict[str, dict[str, Any]], case: str, words: str
+) -> None:
+    refused = results[case]
+    assert refused["kind"] == "usage"
+    assert refused["message"].startswith("vLLM: ")
+    assert words in refused["message"]
+    assert "\n" not in refused["message"]
+    assert "Traceback" not in refused["message"]
+
+
+def test_a_model_that_is_not_there_is_no_bad_usage_of_vllm(results: dict[str, dict[str, Any]]) -> None:
+    refused = results["no such model"]
+    assert "/no/such/folder" in refused["message"]
+    assert "\n" not in refused["message"]
