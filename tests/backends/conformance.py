@@ -80,18 +80,35 @@ async def idle(client: httpx.AsyncClient, limit_s: float = 30.0) -> None:
 
 
 async def occupy(client: httpx.AsyncClient, count: int) -> list[asyncio.Task[dict[str, Any]]]:
-    """Long generations: one runs, the others wait."""
-    tasks = [
-        asyncio.create_task(chat(client, max_tokens=1500, ignore_eos=True, temperature=0))
-        for _ in range(count)
-    ]
-    async with asyncio.timeout(60):
-        while True:
-            now = await samples(client)
-            running, waiting = now["num_requests_running"], now["num_requests_waiting"]
-            if running >= 1 and running + waiting >= count:  # all are in, and the first has left the queue
-                return tasks
-            await asyncio.sleep(0.005)
+    """Long generations: one runs, the others wait.
+
+    The first is seen to run before the others are sent: of five that arrive at once at an idle engine, each is
+    in the queue for a moment, and a queue of four may rightly refuse the fifth.
+    """
+
+    def more(number: int) -> list[asyncio.Task[dict[str, Any]]]:
+        return [
+            asyncio.create_task(chat(client, max_tokens=1500, ignore_eos=True, temperature=0))
+            for _ in range(number)
+        ]
+
+    async def all_in(tasks: list[asyncio.Task[dict[str, Any]]]) -> None:
+        async with asyncio.timeout(60):
+            while True:
+                now = await samples(client)
+                running, waiting = now["num_requests_running"], now["num_requests_waiting"]
+                if running >= 1 and running + waiting >= len(tasks):  # the first has left the queue
+                    return
+                for task in tasks:
+                    assert not task.done(), f"a long request ended early: {task.exception() or task.result()}"
+                await asyncio.sleep(0.005)
+
+    await idle(client)
+    tasks = more(1)
+    await all_in(tasks)
+    tasks += more(count - 1)
+    await all_in(tasks)
+    return tasks
 
 
 async def drop(client: httpx.AsyncClient, tasks: list[asyncio.Task[dict[str, Any]]]) -> None:
