@@ -82,8 +82,8 @@ async def idle(client: httpx.AsyncClient, limit_s: float = 30.0) -> None:
 async def occupy(client: httpx.AsyncClient, count: int) -> list[asyncio.Task[dict[str, Any]]]:
     """Long generations: one runs, the others wait.
 
-    The first is seen to run before the others are sent: of five that arrive at once at an idle engine, each is
-    in the queue for a moment, and a queue of four may rightly refuse the fifth.
+    The first is seen to run before the others are sent: of five that arrive at once at an idle engine, each
+    is in the queue for a moment, and a queue of four may rightly refuse the fifth.
     """
 
     def more(number: int) -> list[asyncio.Task[dict[str, Any]]]:
