@@ -21,6 +21,11 @@ class HeardCompletion(Completion):
             self.record.heard.append(data)
         super().feed(data, now_ns)
 
+    @property
+    def pattern(self) -> None:
+        """None: every event has to be fed."""
+        return None
+
 
 def answer_text(body: Iterable[bytes]) -> str:
     """The content of the first choice, without reasoning; what can't be read is left out."""

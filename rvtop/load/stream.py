@@ -116,6 +116,13 @@ class Completion:
             return
         self._feed_careful(data, now_ns)
 
+    @property
+    def pattern(self) -> tuple[bytes, bytes] | None:
+        """What stands before and after the text in an event that brings text and nothing else, once it is
+        known and no event is half read. Whoever meets such events may count them instead of feeding them."""
+        ready = self._skip and not self.record.error and self._sse.idle
+        return (self._before, self._after) if ready else None
+
     def _all_tokens(self, data: bytes) -> int:
         """How many events ``data`` is made of, if each is whole and carries text and nothing else; else 0."""
         needles = self._needles

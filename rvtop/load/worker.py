@@ -62,7 +62,7 @@ class Worker:
         self._turns: list[tuple[int, int, Talk, Turn]] = []
         self._log: list[Entry] = []  # entries that are not in force yet
         self._pool = ConnectionPool(target, self._done)
-        self._pool.on_due = self._send
+        self._pool.call_when_due(self._send)
         loop = asyncio.get_running_loop()
         self._send_timer = Timer(loop, self._send)
         self._tick_timer = Timer(loop, self._tick)
@@ -98,7 +98,7 @@ class Worker:
             self._ending_ns(now_ns),
             self._log[0].at_ns if self._log else NEVER,
         )
-        self._pool.due_ns = at
+        self._pool.due(at)
         if at < NEVER:
             self._send_timer.arm(at)
         else:

@@ -1,0 +1,444 @@
+/* The read path of a load worker: sockets, one epoll instance, and the chunks that differ in their text alone.
+ *
+ * A streamed completion is hundreds of small reads that all look alike. Here each costs a recv and two
+ * comparisons; the interpreter sees only what is out of the ordinary (heads, first tokens, ends, faults),
+ * from the boundary of an HTTP chunk on. What is plain is settled by `Completion` in stream.py, which teaches
+ * a Stream its pattern; client.py is the only user. Without this module the same reads go through asyncio.
+ *
+ * Built against the stable ABI of Python 3.11, Linux only; see .ci/build_reads.py.
+ */
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+#include <structmember.h>
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    MOST_EVENTS = 4096,   /* of one turn; all of them are dated by its beginning */
+    READ_SIZE = 1 << 18,
+    DUE_EVERY = 8,        /* reads between two looks at the clock for a request that is due */
+    HEX_DIGITS = 7,       /* of a chunk's size: more is nothing that we asked for */
+};
+
+typedef struct {
+    int64_t *items;
+    size_t size, room;
+} Numbers;
+
+typedef struct {
+    PyObject_HEAD
+    int epoll;
+    int64_t due_ns;     /* when on_due wants to be called, CLOCK_MONOTONIC */
+    PyObject *on_due;
+    Numbers gaps;       /* of all streams since they were last taken */
+    struct epoll_event *events;
+    char *buffer;
+} Hub;
+
+typedef struct {
+    PyObject_HEAD
+    Hub *hub;
+    int fd;             /* -1: released */
+    int armed;          /* at the boundary of a chunk, with a pattern */
+    int64_t sent_ns, read_ns, last_ns;
+    PyObject *on_read, *on_lost;
+    char *pattern;      /* a chunk's bytes before its text, then those after it */
+    size_t before, after, room;
+    Numbers gaps;       /* of the request since they were last taken */
+} Stream;
+
+static PyTypeObject *stream_type;
+
+static int64_t now_ns(void)
+{
+    struct timespec t; /* the clock of time.perf_counter_ns */
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static int append(Numbers *numbers, int64_t value)
+{
+    if (numbers->size == numbers->room) {
+        size_t room = numbers->room ? numbers->room * 2 : 64;
+        int64_t *items = realloc(numbers->items, room * sizeof *items);
+        if (!items) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        numbers->items = items;
+        numbers->room = room;
+    }
+    numbers->items[numbers->size++] = value;
+    return 0;
+}
+
+static PyObject *take(Numbers *numbers)
+{
+    PyObject *bytes =
+        PyBytes_FromStringAndSize((char *)numbers->items, (Py_ssize_t)(numbers->size * sizeof(int64_t)));
+    if (bytes)
+        numbers->size = 0;
+    return bytes;
+}
+
+/* -- Stream -------------------------------------------------------------------------------------------- */
+
+static void release(Stream *self)
+{
+    if (self->fd < 0)
+        return;
+    epoll_ctl(self->hub->epoll, EPOLL_CTL_DEL, self->fd, NULL);
+    self->fd = -1;
+    self->armed = 0;
+    Py_CLEAR(self->on_read);
+    Py_CLEAR(self->on_lost);
+    Py_DECREF((PyObject *)self); /* the registration's own reference */
+}
+
+static PyObject *stream_release(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    release((Stream *)object);
+    Py_RETURN_NONE;
+}
+
+static PyObject *stream_send(PyObject *object, PyObject *args)
+{
+    Stream *self = (Stream *)object;
+    const char *data;
+    Py_ssize_t size;
+    long long sent_ns;
+    if (!PyArg_ParseTuple(args, "y#L:send", &data, &size, &sent_ns))
+        return NULL;
+    self->sent_ns = sent_ns;
+    self->read_ns = self->last_ns = 0;
+    self->armed = 0;
+    self->gaps.size = 0;
+    ssize_t n = self->fd < 0 ? 0 : send(self->fd, data, (size_t)size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return PyLong_FromSsize_t(n < 0 ? 0 : n);
+}
+
+static PyObject *stream_arm(PyObject *object, PyObject *args)
+{
+    Stream *self = (Stream *)object;
+    const char *before, *after;
+    Py_ssize_t before_size, after_size;
+    long long last_ns;
+    if (!PyArg_ParseTuple(args, "y#y#L:arm", &before, &before_size, &after, &after_size, &last_ns))
+        return NULL;
+    size_t size = (size_t)(before_size + after_size);
+    if (size > self->room) {
+        char *pattern = realloc(self->pattern, size);
+        if (!pattern)
+            return PyErr_NoMemory();
+        self->pattern = pattern;
+        self->room = size;
+    }
+    memcpy(self->pattern, before, (size_t)before_size);
+    memcpy(self->pattern + before_size, after, (size_t)after_size);
+    self->before = (size_t)before_size;
+    self->after = (size_t)after_size;
+    self->last_ns = last_ns;
+    self->armed = self->fd >= 0;
+    Py_RETURN_NONE;
+}
+
+static PyObject *stream_take_gaps(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return take(&((Stream *)object)->gaps);
+}
+
+/* Whether the byte at p is escaped: whether an odd number of backslashes stands before it. */
+static int escaped(const char *begin, const char *p)
+{
+    int odd = 0;
+    while (p > begin && *--p == '\\')
+        odd = !odd;
+    return odd;
+}
+
+/* Whether the bytes up to end are the inside of one JSON string: no quote ends it but the one at end. */
+static int one_text(const char *begin, const char *end)
+{
+    const char *quote = begin;
+    while ((quote = memchr(quote, '"', (size_t)(end - quote)))) {
+        if (!escaped(begin, quote))
+            return 0;
+        quote++;
+    }
+    return !escaped(begin, end);
+}
+
+/* The length of the HTTP chunk at p, if it is whole and is the pattern around a text that is not empty;
+ * else 0. */
+static size_t token_chunk(const Stream *self, const char *p, const char *end)
+{
+    size_t size = 0;
+    const char *at = p;
+    for (; at < end && at - p < HEX_DIGITS; at++) {
+        char c = *at;
+        if (c >= '0' && c <= '9')
+            size = size * 16 + (size_t)(c - '0');
+        else if (c >= 'a' && c <= 'f')
+            size = size * 16 + (size_t)(c - 'a' + 10);
+        else if (c >= 'A' && c <= 'F')
+            size = size * 16 + (size_t)(c - 'A' + 10);
+        else
+            break;
+    }
+    if (at == p || end - at < 2 || at[0] != '\r' || at[1] != '\n')
+        return 0;
+    const char *body = at + 2;
+    if ((size_t)(end - body) < size + 2 || size <= self->before + self->after)
+        return 0;
+    const char *text = body + self->before, *tail = body + size - self->after;
+    if (body[size] != '\r' || body[size + 1] != '\n')
+        return 0;
+    if (memcmp(body, self->pattern, self->before) || memcmp(tail, self->pattern + self->before, self->after))
+        return 0;
+    return one_text(text, tail) ? (size_t)(body + size + 2 - p) : 0;
+}
+
+/* One token. Those of one read came together: between them no time passed that could be seen. */
+static int note(Stream *self, int64_t at_ns)
+{
+    int64_t gap = at_ns - self->last_ns;
+    self->last_ns = at_ns;
+    return append(&self->gaps, gap) || append(&self->hub->gaps, gap) ? -1 : 0;
+}
+
+static int call(PyObject *function, PyObject *argument)
+{
+    PyObject *said;
+    if (!argument)
+        return -1;
+    Py_INCREF(function); /* what is called may release the stream, and this with it */
+    said = PyObject_CallFunctionObjArgs(function, argument, NULL);
+    Py_DECREF(function);
+    Py_DECREF(argument);
+    Py_XDECREF(said);
+    return said ? 0 : -1;
+}
+
+static int read_stream(Stream *self, int64_t turn_ns)
+{
+    char *p = self->hub->buffer;
+    ssize_t n = recv(self->fd, p, READ_SIZE, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+        return 0;
+    if (n <= 0)
+        return call(self->on_lost, PyLong_FromLong(n ? errno : 0));
+    self->read_ns = turn_ns > self->sent_ns ? turn_ns : now_ns();
+    const char *end = p + n;
+    if (self->armed) {
+        size_t size;
+        while (p < end && (size = token_chunk(self, p, end))) {
+            if (note(self, self->read_ns))
+                return -1;
+            p += size;
+        }
+        if (p == end)
+            return 0;
+        self->armed = 0; /* until Python says that it stands at the boundary of a chunk again */
+    }
+    return call(self->on_read, PyBytes_FromStringAndSize(p, end - p));
+}
+
+static void stream_dealloc(PyObject *object)
+{
+    Stream *self = (Stream *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    free(self->pattern);
+    free(self->gaps.items);
+    Py_XDECREF((PyObject *)self->hub);
+    freefunc release_memory = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release_memory(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef stream_methods[] = {
+    {"send", stream_send, METH_VARARGS, NULL},
+    {"arm", stream_arm, METH_VARARGS, NULL},
+    {"take_gaps", stream_take_gaps, METH_NOARGS, NULL},
+    {"release", stream_release, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef stream_members[] = {
+    {"read_ns", T_LONGLONG, offsetof(Stream, read_ns), READONLY, NULL},
+    {"last_ns", T_LONGLONG, offsetof(Stream, last_ns), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot stream_slots[] = {
+    {Py_tp_dealloc, stream_dealloc},
+    {Py_tp_methods, stream_methods},
+    {Py_tp_members, stream_members},
+    {0, NULL},
+};
+
+static PyType_Spec stream_spec = {
+    "rvtop.load._reads.Stream",
+    sizeof(Stream),
+    0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    stream_slots,
+};
+
+/* -- Hub ----------------------------------------------------------------------------------------------- */
+
+static PyObject *hub_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    if (PyTuple_Size(args) || (kwargs && PyDict_Size(kwargs))) {
+        PyErr_SetString(PyExc_TypeError, "Hub takes no arguments");
+        return NULL;
+    }
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Hub *self = (Hub *)allocate(type, 0);
+    if (!self)
+        return NULL;
+    self->epoll = epoll_create1(EPOLL_CLOEXEC);
+    self->due_ns = INT64_MAX;
+    self->events = calloc(MOST_EVENTS, sizeof *self->events);
+    self->buffer = malloc(READ_SIZE);
+    if (self->epoll < 0)
+        PyErr_SetFromErrno(PyExc_OSError);
+    else if (!self->events || !self->buffer)
+        PyErr_NoMemory();
+    else
+        return (PyObject *)self;
+    Py_DECREF(self);
+    return NULL;
+}
+
+static void hub_dealloc(PyObject *object)
+{
+    Hub *self = (Hub *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    if (self->epoll >= 0)
+        close(self->epoll);
+    free(self->events);
+    free(self->buffer);
+    free(self->gaps.items);
+    Py_XDECREF(self->on_due);
+    freefunc release_memory = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release_memory(object);
+    Py_DECREF(type);
+}
+
+static PyObject *hub_add(PyObject *object, PyObject *args)
+{
+    Hub *self = (Hub *)object;
+    int fd;
+    PyObject *on_read, *on_lost;
+    if (!PyArg_ParseTuple(args, "iOO:add", &fd, &on_read, &on_lost))
+        return NULL;
+    allocfunc allocate = (allocfunc)PyType_GetSlot(stream_type, Py_tp_alloc);
+    Stream *stream = (Stream *)allocate(stream_type, 0);
+    if (!stream)
+        return NULL;
+    Py_INCREF(object);
+    stream->hub = self;
+    stream->fd = -1;
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = stream};
+    if (epoll_ctl(self->epoll, EPOLL_CTL_ADD, fd, &event)) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        Py_DECREF(stream);
+        return NULL;
+    }
+    stream->fd = fd;
+    Py_INCREF(on_read);
+    stream->on_read = on_read;
+    Py_INCREF(on_lost);
+    stream->on_lost = on_lost;
+    Py_INCREF((PyObject *)stream); /* the registration's own, until release */
+    return (PyObject *)stream;
+}
+
+static PyObject *hub_poll(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    Hub *self = (Hub *)object;
+    int count = epoll_wait(self->epoll, self->events, MOST_EVENTS, 0);
+    int64_t turn_ns = now_ns();
+    int failed = 0;
+    /* Whoever is called from here may end any stream of this turn. */
+    for (int i = 0; i < count; i++)
+        Py_INCREF((PyObject *)self->events[i].data.ptr);
+    for (int i = 0; i < count; i++) {
+        Stream *stream = self->events[i].data.ptr;
+        if (!failed && i % DUE_EVERY == 0 && self->on_due && now_ns() >= self->due_ns) {
+            PyObject *said = PyObject_CallFunctionObjArgs(self->on_due, NULL);
+            failed = said == NULL;
+            Py_XDECREF(said);
+        }
+        if (!failed && stream->fd >= 0)
+            failed = read_stream(stream, turn_ns) < 0;
+        Py_DECREF((PyObject *)stream); /* after a failure the next poll finds the rest again */
+    }
+    if (failed)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *hub_fileno(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(((Hub *)object)->epoll);
+}
+
+static PyObject *hub_take_gaps(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return take(&((Hub *)object)->gaps);
+}
+
+static PyMethodDef hub_methods[] = {
+    {"add", hub_add, METH_VARARGS, NULL},
+    {"poll", hub_poll, METH_NOARGS, NULL},
+    {"fileno", hub_fileno, METH_NOARGS, NULL},
+    {"take_gaps", hub_take_gaps, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef hub_members[] = {
+    {"due_ns", T_LONGLONG, offsetof(Hub, due_ns), 0, NULL},
+    {"on_due", T_OBJECT, offsetof(Hub, on_due), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot hub_slots[] = {
+    {Py_tp_new, hub_new},
+    {Py_tp_dealloc, hub_dealloc},
+    {Py_tp_methods, hub_methods},
+    {Py_tp_members, hub_members},
+    {0, NULL},
+};
+
+static PyType_Spec hub_spec = {"rvtop.load._reads.Hub", sizeof(Hub), 0, Py_TPFLAGS_DEFAULT, hub_slots};
+
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_reads", NULL, -1, NULL, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__reads(void)
+{
+    PyObject *made = PyModule_Create(&module);
+    PyObject *hub = made ? PyType_FromSpec(&hub_spec) : NULL;
+    stream_type = hub ? (PyTypeObject *)PyType_FromSpec(&stream_spec) : NULL;
+    if (stream_type && !PyModule_AddObjectRef(made, "Hub", hub)
+        && !PyModule_AddObjectRef(made, "Stream", (PyObject *)stream_type)) {
+        Py_DECREF(hub);
+        return made;
+    }
+    Py_XDECREF(hub);
+    Py_XDECREF(made);
+    return NULL;
+}

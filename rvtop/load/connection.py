@@ -1,0 +1,308 @@
+"""One connection under load: one request at a time, one clock read per socket read.
+
+A read is dated by the turn of the event loop that brought it: whatever one turn finds readable had
+arrived when the turn began, so the time that we spend on a burst of reads is not added to those at
+its end. The loop's own clock tells turns apart (uvloop's stands still during one, in milliseconds);
+two turns of one millisecond count as one only while reads follow each other without a pause, so a
+date is never early by more than that millisecond.
+
+Where it can, a connection hands its reads to the pool's hub (``_reads.c``), whose turns are its own and
+which lets only what is out of the ordinary through to ``read``; TLS, and a machine that could not build
+the hub, read through asyncio. Built on ``asyncio.Protocol`` and ``httptools`` because every layer above
+them costs more per token than the token does, and what the client spends there shows up as latency the
+server never had.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import zlib
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+import httptools
+
+from rvtop.load.answer import HeardCompletion
+from rvtop.load.decompress import Decompressor, decompressor
+from rvtop.load.record import Record
+from rvtop.load.stream import Completion
+
+if TYPE_CHECKING:
+    from rvtop.load._reads import Stream
+    from rvtop.load.client import ConnectionPool
+
+_ERROR_BODY_LIMIT = 4096
+_HEAD_LIMIT = 1 << 16
+_TURN_GAP_NS = 200_000
+
+
+class Connection(asyncio.Protocol):
+    """One connection to the target; idle in the pool, or busy with one Record."""
+
+    __slots__ = (
+        "_body",
+        "_boundary",
+        "_close",
+        "_completion",
+        "_decoder",
+        "_framed",
+        "_head",
+        "_parser",
+        "_pool",
+        "_status",
+        "_stream",
+        "idle_since",
+        "read_ns",
+        "record",
+        "transport",
+    )
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self.transport: asyncio.Transport | None = None
+        self.record: Record | None = None
+        self.idle_since = 0
+        self.read_ns = 0  # last bytes of the response
+        self._status = 0
+        self._head = 0  # bytes of a head that is not complete yet
+        self._boundary = False  # between two HTTP chunks, as far as the parser has come
+        self._stream: Stream | None = None  # with the hub, if it is there
+        self._parser = httptools.HttpResponseParser(self)
+
+    # -- sending -----------------------------------------------------------------------------
+
+    def send(self, record: Record, request: bytes) -> None:
+        """Writes one request; its response is read into ``record``."""
+        assert self.transport is not None
+        self.record = record
+        reader = Completion if record.heard is None else HeardCompletion
+        self._completion = reader(record, self._pool.fresh)
+        self._decoder: Decompressor | None = None
+        self._body = b""
+        self._framed = False
+        self._close = False
+        self._status = 0
+        self._head = 0
+        self.read_ns = 0
+        self._boundary = False
+        if self.transport.is_closing():  # the server accepted and closed at once
+            self.abort("reset", "the server closed the connection before the request was sent")
+            return
+        if self._stream is not None:
+            # At once: asyncio would write at the end of this turn of the loop.
+            request = request[self._stream.send(request, record.sent_ns) :]
+        if request:
+            self.transport.write(request)
+
+    def abort(self, kind: str, text: str) -> None:
+        """Ends the request now with an error of ours, and the connection with it."""
+        if self.record is not None:
+            self._settle()
+            self.record.fail(kind, text)
+        self.drop()
+        self._finish(reuse=False)
+
+    def drop(self) -> None:
+        """Closes the connection at once."""
+        if self._stream is not None:
+            self._stream.release()
+        if self.transport is not None:
+            self.transport.abort()
+
+    @property
+    def told(self) -> bool:
+        """Whether the server has said how the request ends: by an error's status, or the stream's end."""
+        return self._completion.whole if self._status == 200 else self._status > 200
+
+    def give_up(self, kind: str, text: str) -> None:
+        """Ends a request that nothing more is hoped of; what the server has told by now stands."""
+        if not self.told:
+            self.abort(kind, text)
+            return
+        self._settle()
+        if self._status == 200:
+            self._completion.end(self.heard_ns, text)
+        else:
+            self._http_error()
+        self._finish(reuse=False)
+
+    # -- the hub -----------------------------------------------------------------------------
+
+    def join(self) -> None:
+        """Hands the reading to the pool's hub; TLS stays asyncio's."""
+        hub, transport = self._pool.hub, self.transport
+        assert transport is not None
+        if hub is None or transport.is_closing() or transport.get_extra_info("sslcontext") is not None:
+            return
+        transport.pause_reading()
+        self._stream = hub.add(transport.get_extra_info("socket").fileno(), self._read, self._lost)
+
+    @property
+    def heard_ns(self) -> int:
+        """When the last bytes of the response came."""
+        return self.read_ns if self._stream is None else self._stream.read_ns
+
+    def _settle(self) -> None:
+        """What the hub has counted goes into the record."""
+        if self._stream is not None and self.record is not None:
+            gaps = self._stream.take_gaps()
+            if gaps:
+                self.record.gaps.frombytes(gaps)
+                self.record.chunks += len(gaps) // 8
+                self.record.last_ns = self._stream.last_ns
+
+    def _read(self, data: bytes) -> None:
+        """What the hub did not count, from the boundary of a chunk on."""
+        assert self._stream is not None
+        self.read_ns = self._stream.read_ns
+        self._settle()
+        self._feed(data)
+        if self._boundary and self.record is not None and data.endswith(b"\r\n") and self._decoder is None:
+            pattern = self._completion.pattern
+            if pattern is not None:
+                self._stream.arm(*pattern, self.record.last_ns)
+
+    def _lost(self, code: int) -> None:
+        self.connection_lost(OSError(code, os.strerror(code)) if code else None)
+        self.drop()
+
+    # -- asyncio.Protocol --------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        self._pool.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        pool, now = self._pool, perf_counter_ns()
+        if now >= pool.due_ns and self.record is not None:
+            pool.on_due()  # in a burst of reads a timer would wait for the last of them
+        turn = pool.turn()
+        if turn != pool.turn_ms or now - pool.seen_ns > _TURN_GAP_NS:
+            pool.turn_ms, pool.turn_ns = turn, now
+        pool.seen_ns = now
+        self.read_ns = pool.turn_ns if self.record is None or pool.turn_ns > self.record.sent_ns else now
+        self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._broken(error)
+        if not self._status:
+            self._head += len(data)
+            if self._head > _HEAD_LIMIT:
+                self.abort("bad_stream", f"a response head longer than {_HEAD_LIMIT} bytes")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._pool.forget(self)
+        self._settle()
+        if self._stream is not None:
+            self._stream.release()
+        record = self.record
+        if record is None:
+            return
+        if self._status == 200:
+            # A body without a length ends with the connection (RFC 9112 §6.3); any other was cut.
+            cut = self._framed or exc is not None
+            self._completion.end(perf_counter_ns(), _why(exc) if cut else "", reset=exc is not None)
+        elif self._status:
+            self._http_error()
+        elif isinstance(exc, ssl.SSLError):  # TLS 1.3 refuses a client's certificate behind the handshake
+            record.fail("tls", exc.reason or str(exc))
+        else:
+            record.fail("reset", f"{_why(exc)} before an answer")
+        self._finish(reuse=False)
+
+    def _broken(self, error: Exception) -> None:
+        """The bytes are no HTTP any more."""
+        if self.record is not None:
+            self.give_up("bad_stream", f"not an HTTP/1.1 response: {error}")
+        else:
+            self.drop()
+
+    # -- httptools ---------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self.record is None:
+            self.drop()  # nobody asked: this connection can't be trusted with the next request
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        key = name.lower()
+        if key == b"content-encoding":
+            self._decoder = decompressor(value)
+        elif key == b"transfer-encoding" or key == b"content-length":
+            self._framed = True
+        elif key == b"connection":
+            self._close = value.lower() == b"close"
+
+    def on_headers_complete(self) -> None:
+        if self.record is not None:
+            self._status = self._parser.get_status_code()
+            if self._status >= 200:
+                self.record.headers_ns = self.read_ns
+
+    def on_chunk_header(self) -> None:
+        self._boundary = False
+
+    def on_chunk_complete(self) -> None:
+        self._boundary = True
+
+    def on_body(self, body: bytes) -> None:
+        if self.record is None:  # the request was ended by us; the parser finishes its buffer
+            return
+        if self._decoder is not None:
+            self._compressed(self._decoder, body)
+        elif self._status == 200:
+            self._completion.feed(body, self.read_ns)
+            if self.record.error is not None:
+                self.abort(self.record.error, "")  # nothing that follows can mend it; let the server stop
+        elif len(self._body) < _ERROR_BODY_LIMIT:
+            self._body += body[:_ERROR_BODY_LIMIT]
+
+    def _compressed(self, decoder: Decompressor, body: bytes) -> None:
+        try:
+            self._decoder = None  # a piece is as good as a body that came as it is
+            for piece in decoder.decompress(body):
+                self.on_body(piece)
+        except zlib.error as error:
+            self.abort("bad_stream", f"the compressed body is damaged: {error}")
+        self._decoder = decoder
+
+    def on_message_complete(self) -> None:
+        if self.record is None:
+            return
+        if self._status < 200:  # 1xx: the answer is still to come
+            self._status = 0
+            return
+        if self._status == 200:
+            self._completion.end(self.read_ns)
+        else:
+            self._http_error()
+        self._finish(reuse=not self._close and self._parser.should_keep_alive())
+
+    # -- the end of a request ----------------------------------------------------------------
+
+    def _http_error(self) -> None:
+        if self.record is not None:
+            said = self._body.decode("utf-8", "replace").strip()
+            text = "redirects are not followed" if 300 <= self._status < 400 else said or "no body"
+            self.record.fail(f"http_{self._status}", text)
+
+    def _finish(self, *, reuse: bool) -> None:
+        record, self.record = self.record, None
+        if record is None:
+            return
+        if reuse and self.transport is not None and not self.transport.is_closing():
+            self.idle_since = perf_counter_ns()
+            self._pool.give_back(self)
+        else:
+            self.drop()
+        self._pool.finished(self, record)
+
+
+def _why(exc: Exception | None) -> str:
+    if exc is None:
+        return "the server closed the connection"
+    return f"the connection broke ({type(exc).__name__})"
