@@ -37,10 +37,10 @@ def run_plain(request: SessionRequest, *, quiet: bool = False) -> Outcome:
     Ctrl-C does not wait for that."""
     import uvloop
 
-    return uvloop.run(_run(request, (lambda text: None) if quiet else say))
+    return uvloop.run(_run(request, None if quiet else say))
 
 
-async def _run(request: SessionRequest, out: Print) -> Outcome:
+async def _run(request: SessionRequest, out: Print | None) -> Outcome:
     session = Session(request)
     running = asyncio.create_task(session.run())
     loop = asyncio.get_running_loop()
@@ -50,10 +50,13 @@ async def _run(request: SessionRequest, out: Print) -> Outcome:
             return
         loop.remove_signal_handler(signal.SIGINT)  # the next one is Python's own
         session.command(Stop("interrupted"))
-        out("stopping: writing the results …")
+        if out is not None:
+            out("stopping: writing the results …")
 
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(name, interrupt)
+    if out is None:
+        return await running
     narrator = Narrator(out)
     while not running.done():
         narrator.look(session.snapshot())

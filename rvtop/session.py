@@ -270,8 +270,6 @@ class Session:
             if entry.kind == "phase":
                 self._live.begin_phase()
         assert self._crew is not None
-        if self._searcher is not None and self._searcher.hopeless(self._live):
-            self._issue(self._player.end_phase(now))
         self._grow(now)
         drained = self._crew.drained(self._live.latest, self._player.index)
         entry_now = self._player.step(now, drained)
@@ -378,6 +376,8 @@ class Session:
             self._loss.look(self._live, now_ns)
         if self._searcher is not None:
             self._searcher.look(self._live, now_ns, self._player.start_ns)
+            if not last and self._searcher.hopeless(self._live):
+                self._issue(self._player.end_phase(now_ns))
 
     async def _answers(self) -> bool:
         assert self._info is not None

@@ -1,4 +1,4 @@
-"""Paths, limits, memory, the clock, HAProxy."""
+"""Paths, limits, memory, the clock, the load client, HAProxy."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from rvtop.doctor.check import Check, fail, gib, ok, warn
+from rvtop.load.reads import native
 
 #: Where the experiment keeps its models and index.
 SHARED = Path("/mnt/shared")
@@ -34,6 +35,7 @@ def checks() -> list[Check]:
         shared_memory(None if shm is None else shm.free),
         memory(*free_memory()),
         clock(),
+        load_client(native()),
         haproxy(),
     ]
 
@@ -118,6 +120,17 @@ def clock(base: Path = Path("/sys/devices/system/clocksource/clocksource0")) -> 
     better = next((name for name in _GOOD_CLOCKS if name in others), None)
     mend = f"echo {better} > {base}/current_clocksource" if better else "nothing faster is on offer here"
     return warn("clock", f"source {current}: slow to read, timestamps cost microseconds", mend)
+
+
+def load_client(in_c: bool) -> Check:
+    """How the load client reads: what it costs is what a load worker can carry."""
+    if in_c:
+        return ok("load client", "reads in C")
+    return warn(
+        "load client",
+        "reads in Python: a load worker carries about two thirds of what it could",
+        "install a C compiler and Python's headers (Linux), then rvtop again",
+    )
 
 
 def haproxy() -> Check:

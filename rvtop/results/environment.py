@@ -15,6 +15,7 @@ import orjson
 
 import rvtop
 from rvtop.load.clock import NodeClock
+from rvtop.load.reads import native
 from rvtop.load.workers import cores
 from rvtop.results import runlog
 
@@ -44,6 +45,7 @@ def environment(t0_ns: int, **more: Any) -> dict[str, Any]:
         "cpus_usable": cores(),
         "memory_bytes": _memory(),
         "versions": _versions(),
+        "client_reads": "native" if native() else "python",
         **more,
     }
 

@@ -50,6 +50,18 @@ def key(value: str) -> Iterator[None]:
             os.environ[KEY_ENV] = before
 
 
+def engine_alone(backend: BackendProcess, engine_pid: int) -> None:
+    """The engine keeps its core; the router, the head and Ray's own processes go to the load's: what is asked
+    for is the router's cost, not that of a shared core, nor of Ray's metrics (read on one way only)."""
+    cores = os.sched_getaffinity(0) | os.sched_getaffinity(engine_pid)
+    engine = {process.pid for process in processes.family(engine_pid)}
+    for process in processes.family(backend.pid):
+        core = max(cores) if process.pid in engine else min(cores)
+        for thread in Path(f"/proc/{process.pid}/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(int(thread.name), {core})
+
+
 def measure(pairs: int, size: int, repeat: int, tokens: int) -> tuple[list[Any], list[Any]]:
     """KPM through the router and without it, one of each per pair; the order alternates."""
     folder = Path(tempfile.mkdtemp())
@@ -60,11 +72,9 @@ def measure(pairs: int, size: int, repeat: int, tokens: int) -> tuple[list[Any],
         backend = BackendProcess("rvc", "--lease", *_ENGINE, log=folder / "backend.log")
         try:
             on_core(min(cores))
-            # The engine has its core to itself: the router's cost is asked for, not that of a shared core.
-            for router in processes.named(backend.pid, "haproxy"):
-                os.sched_setaffinity(router.pid, {min(cores)})
             with httpx.Client(trust_env=False) as client:
                 (engine,) = client.get(f"{backend.url}/rvtop/topology").json()["engines"]
+            engine_alone(backend, engine["pid"])
             with key(run_token(backend)):
                 for number in range(pairs):
                     ways = [(backend.url, routed), (engine["url"], direct)]
@@ -84,7 +94,7 @@ def measure(pairs: int, size: int, repeat: int, tokens: int) -> tuple[list[Any],
 def main(arguments: list[str] | None = None) -> None:
     """Prints tokens/s and mean TTFT of both ways, and what lies between them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--size", type=int, default=12, help="requests at once")
     parser.add_argument("--repeat", type=int, default=2, help="rounds that count")
     parser.add_argument("--tokens", type=int, default=64)

@@ -293,6 +293,12 @@ def test_shared_memory_and_memory(tmp_path: Path) -> None:
     assert machine.free_memory(tmp_path, tmp_path) == (204800, 409600)
 
 
+def test_a_load_client_without_its_read_path_says_what_mends_it() -> None:
+    assert machine.load_client(True).level == "ok"
+    slow = machine.load_client(False)
+    assert (slow.level, "compiler" in slow.mend) == ("warn", True)
+
+
 def test_clocks(tmp_path: Path) -> None:
     assert machine.clock(tmp_path).level == "ok"
     (tmp_path / "available_clocksource").write_text("tsc hpet acpi_pm\n")

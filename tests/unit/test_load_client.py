@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from rvtop.load.client import ConnectionPool
+from rvtop.load.reads import PURE_ENV, native
 from rvtop.load.record import Record
 from rvtop.load.target import Address, Target
 
@@ -54,9 +55,15 @@ class Client:
         return self.ended[-1]
 
 
-@pytest.fixture
-async def served() -> AsyncIterator[Callable[[Serve], Awaitable[Client]]]:
+@pytest.fixture(params=["native", "python"])
+async def served(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Callable[[Serve], Awaitable[Client]]]:
     """Starts scripted servers. No callback of the loop may have failed by the end."""
+    if request.param == "python":
+        monkeypatch.setenv(PURE_ENV, "1")
+    elif not native():
+        pytest.skip("the read path in C was not built here")
     loop, failures = asyncio.get_running_loop(), []
     loop.set_exception_handler(lambda _, context: failures.append(context))
     stack = contextlib.AsyncExitStack()
