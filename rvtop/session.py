@@ -32,6 +32,7 @@ from rvtop.session_parts import (
     LossWatch,
     cancel,
     fields_of,
+    heed_in_flight,
     heed_max_rate,
     sources_of,
     surroundings,
@@ -181,6 +182,7 @@ class Session:
         request = self._request
         if request.search is None:  # else its phases are not played
             heed_max_rate(self._scenario, request.max_rate)
+            heed_in_flight(self._scenario, request.workers)
         self._made = runlog.create(request.out)
         ours = request.backend is not None
         if not ours:

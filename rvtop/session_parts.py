@@ -14,6 +14,7 @@ from rvtop.load.messages import WorkerSpec
 from rvtop.load.prompts import Prompts
 from rvtop.load.schedule import Entry, PhasePlan, mean_rate
 from rvtop.load.target import address_of
+from rvtop.load.workers import Workers
 from rvtop.results.environment import environment
 from rvtop.scenario.player import plan
 from rvtop.scenario.schema import Scenario
@@ -44,6 +45,18 @@ def heed_max_rate(scenario: Scenario, limit: float | None) -> None:
         peak = max(phase.rate.start, phase.rate.end) if phase.rate is not None else 0.0
         if peak > limit:
             raise UserError(f"--max-rate {limit:g}: phase {phase.name} asks for {peak:g} requests a second")
+
+
+def heed_in_flight(scenario: Scenario, workers: Workers) -> None:
+    """Raises UserError where a phase's ``max_in_flight`` is too small to be shared by the load workers: one
+    with a share of 0 would drop all that is its own."""
+    for phase in scenario.phases:
+        most = phase.max_in_flight
+        if most is not None and workers.count > most:
+            raise UserError(
+                f"--workers {workers}: phase {phase.name} has max_in_flight {most}, which is shared between "
+                f"the workers; use at most {most}"
+            )
 
 
 def sources_of(request: SessionRequest, info: TargetInfo) -> list[Source]:

@@ -33,7 +33,9 @@ class Crew:
             if workers.ray
             else WorkerPool(spec, on_delta, lambda index: on_lost(index, ""))
         )
-        self._autoscale = Autoscale(cores()) if workers.auto else None
+        # A limit of requests in flight is shared out: a worker with a share of 0 would drop all of its own.
+        limits = [phase.max_in_flight for phase in spec.phases if phase.max_in_flight is not None]
+        self._autoscale = Autoscale(min([cores(), *limits])) if workers.auto else None
         self._adding: asyncio.Task[int] | None = None
         self.count = workers.count  # that share the load
         self.why = ""  # the last one was added

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import orjson
 
 from rvtop.errors import UserError
+from rvtop.load.row import row_problem
 
 _OWN = ("max_tokens", "min_tokens")  # what a prompt may say for itself
 
@@ -105,9 +106,10 @@ class Prompts:
         def fault(text: str) -> PromptError:
             return PromptError(f"{path}:{number}: {text}")
 
-        here = next((key for key in ("messages", "prompt") if key in row), None)
-        if here is None:
-            raise fault('needs "messages" or "prompt"')
+        problem = row_problem(row)
+        if problem is not None:
+            raise fault(problem)
+        here = "messages" if "messages" in row else "prompt"
         if self.kind and here != self.kind:
             raise fault(f"has {here!r} where the lines before have {self.kind!r}")
         self.kind = here
@@ -120,9 +122,7 @@ class Prompts:
                 raise fault(f'"at_s" must be a time in seconds, not before the line above, got {at_s!r}')
             times.append(float(at_s))
         if row.get("turns"):
-            if here != "messages":
-                raise fault('"turns" need "messages"')
-            self.turns[len(self._parts)] = tuple(_turn(turn, fault) for turn in row["turns"])
+            self.turns[len(self._parts)] = tuple(map(_turn, row["turns"]))
             self._first[len(self._parts)] = row["messages"]
         self._parts.append(orjson.dumps({here: row[here], **_own(row, body, self._extra)})[1:-1])
 
@@ -133,14 +133,9 @@ def _own(row: Mapping[str, Any], body: Mapping[str, Any], extra: Mapping[str, An
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _turn(data: Any, fault: Any) -> Turn:
-    messages = data.get("messages") if isinstance(data, dict) else None
-    if not isinstance(messages, list) or not messages or not all(isinstance(m, dict) for m in messages):
-        raise fault('a turn needs "messages"')
-    delay = data.get("delay_s", 0.0)
-    if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay < 1e6:
-        raise fault(f'"delay_s" must be a time in seconds, got {delay!r}')
-    return Turn(tuple(messages), {key: data[key] for key in _OWN if key in data}, float(delay))
+def _turn(data: Mapping[str, Any]) -> Turn:
+    own = {key: data[key] for key in _OWN if key in data}
+    return Turn(tuple(data["messages"]), own, float(data.get("delay_s") or 0.0))
 
 
 def _rows(path: Path) -> Any:
@@ -156,6 +151,4 @@ def _rows(path: Path) -> Any:
             row = orjson.loads(text)
         except orjson.JSONDecodeError as error:
             raise PromptError(f"{path}:{number}: not JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise PromptError(f'{path}:{number}: needs "messages" or "prompt"')
         yield number, row

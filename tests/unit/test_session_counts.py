@@ -164,6 +164,16 @@ async def test_the_greatest_rate_is_never_exceeded(mock: MockProcess, tmp_path: 
     assert values == [40.0, 40.0, 40.0, 0.0, 40.0]
 
 
+async def test_a_limit_in_flight_that_cannot_be_shared_starts_nothing(
+    mock: MockProcess, tmp_path: Path
+) -> None:
+    few = {"name": "hold", "rate": 10, "duration": "1s", "max_in_flight": 2}
+    outcome = await Watched(request(mock.url, tmp_path / "run", few, workers=Workers(3))).end()
+    assert outcome.exit_code == 2
+    assert outcome.message.startswith("--workers 3: phase hold has max_in_flight 2, which is shared")
+    assert not (tmp_path / "run").exists()
+
+
 async def test_the_phases_run_out_and_the_summary_is_that_of_the_file(
     mock: MockProcess, tmp_path: Path
 ) -> None:
