@@ -14,7 +14,7 @@ from collections.abc import Callable
 from time import perf_counter_ns
 
 from rvtop.load.connection import Connection
-from rvtop.load.reads import Hub, make_hub
+from rvtop.load.reads import make_hub
 from rvtop.load.record import Record
 from rvtop.load.schedule import NEVER
 from rvtop.load.stream import Fresh
@@ -40,7 +40,7 @@ class ConnectionPool:
         self.due_ns = NEVER
         self.on_due: Callable[[], None] = lambda: None
         self._loop = asyncio.get_running_loop()
-        self.hub: Hub | None = make_hub()
+        self.hub = make_hub()
         if self.hub is not None:
             self._loop.add_reader(self.hub.fileno(), self.hub.poll)
         self.turn = self._loop.time  # stands still during a turn of uvloop's

@@ -33,8 +33,8 @@ MIDDLE_NS: Float64s = UPPER_NS / math.sqrt(GAMMA)
 def bucket_of(ns: npt.ArrayLike) -> Int64s:
     """Bucket indices of durations in nanoseconds; what lies outside the range goes to its end."""
     us = np.maximum(np.asarray(ns, dtype=np.float64), 1000.0) / 1000.0  # the first bucket ends at 1 µs
-    index = np.ceil(np.log(us) / _LOG_GAMMA - 1e-9)
-    return np.minimum(index, BUCKETS - 1).astype(np.int64)
+    index: Float64s = np.ceil(np.log(us) / _LOG_GAMMA - 1e-9)
+    return np.minimum(index, float(BUCKETS - 1)).astype(np.int64)
 
 
 class Histogram:

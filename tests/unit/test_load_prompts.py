@@ -26,14 +26,14 @@ def body(prompts: Prompts, prompt: int, model: int) -> dict[str, Any]:
 
 
 def test_a_chat_body_holds_the_model_the_prompt_and_what_all_carry(tmp_path: Path) -> None:
-    path = write(tmp_path, CHAT, {"messages": [], "max_tokens": 7})
+    path = write(tmp_path, CHAT, {**CHAT, "max_tokens": 7})
     prompts = Prompts(path, ["a", 'b "x"'], BODY)
     assert (len(prompts), prompts.path) == (2, "/v1/chat/completions")
     common = {"stream": True, "stream_options": {"include_usage": True}, "temperature": 0.0}
     common["rvtop"] = {"timings": True}
     assert body(prompts, 0, 0) == {"model": "a", "messages": CHAT["messages"], "max_tokens": 64, **common}
     # a prompt's own length wins
-    assert body(prompts, 1, 1) == {"model": 'b "x"', "messages": [], "max_tokens": 7, **common}
+    assert body(prompts, 1, 1) == {"model": 'b "x"', "messages": CHAT["messages"], "max_tokens": 7, **common}
 
 
 def test_a_text_prompt_goes_to_completions(tmp_path: Path) -> None:
@@ -51,7 +51,11 @@ def test_a_text_prompt_goes_to_completions(tmp_path: Path) -> None:
         (b'{"prompt": "a"}\nnot json\n', ":2: not JSON"),
         (b'{"prompt": "a"}\n\n{"id": "x"}\n', ':3: needs "messages" or "prompt"'),
         (b'{"prompt": "a"}\n["prompt"]\n', ':2: needs "messages" or "prompt"'),
-        (b'{"prompt": "a"}\n{"messages": []}\n', ":2: has 'messages' where the lines before have 'prompt'"),
+        (b'{"prompt": "a"}\n{"messages": []}\n', ':2: "messages" must be a list that is not empty'),
+        (
+            b'{"prompt": "a"}\n{"messages": [{"role": "user", "content": "b"}]}\n',
+            ":2: has 'messages' where the lines before have 'prompt'",
+        ),
         ('{"prompt": "é"}\n'.encode("latin-1"), ":1: not JSON"),
     ],
 )
