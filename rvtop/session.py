@@ -225,6 +225,9 @@ class Session:
         phases = spec.phases
         if request.search is not None:
             self._searcher = Searcher(request.search, self._note, self._say, str(request.workers))
+            if len(self._scenario.phases) > 1 or self._scenario.thresholds:
+                name = self._scenario.name
+                self._say(f"find-max sends the workload of {name}; its phases and thresholds rest")
         self._rate = Course(phases)
         around = surroundings(request, self._scenario, info, self._models, prepared, self._t0_ns)
         self._log = runlog.RunLog(request.out, self._scenario.to_yaml(), around)
