@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,17 +15,17 @@ from time import perf_counter_ns
 from typing import Any
 
 from rvtop.errors import UserError
-from rvtop.load.command import Command, NextPhase, Pause, Resume, SetRate, Stop
+from rvtop.load.command import Command, NextPhase, Stop
 from rvtop.load.crew import Crew
 from rvtop.load.messages import AddPhase, Delta
 from rvtop.load.pool import PoolError
-from rvtop.load.schedule import Course, Entry, PhasePlan
+from rvtop.load.schedule import Entry, PhasePlan
 from rvtop.results import runlog
 from rvtop.results.environment import write_clocks
 from rvtop.results.sum_up import sum_up
 from rvtop.scenario.player import LEAD_NS, Player
-from rvtop.scenario.schema import MAX_RPS
 from rvtop.scenario.thresholds import check_thresholds
+from rvtop.session_dial import Dial
 from rvtop.session_parts import (
     Interrupted,
     LossWatch,
@@ -84,9 +83,7 @@ class Session:
         self._live = LiveState(self._t0_ns)
         self._player = Player(())
         self._searcher: Searcher | None = None
-        self._rate: Course | None = None  # follows the log, to know the rate in force
-        self._pending: list[Entry] = []  # entries that are not in force yet
-        self._paused = False
+        self._dial = self._new_dial(())
         self._series = SeriesLog()
         self._steps: dict[str, Step] = {}
         self._events: list[Event] = []
@@ -109,27 +106,10 @@ class Session:
             return
         if self._player.state != "sending":
             return
-        closed = self._player.phase is not None and self._player.phase.concurrency
-        if isinstance(command, SetRate) and closed:
-            self._say("a closed loop has no rate: as one request ends, the next one begins", "warn")
-        elif isinstance(command, NextPhase):
+        if isinstance(command, NextPhase):
             self._issue(self._player.end_phase(now))
-        elif isinstance(command, SetRate):
-            if math.isnan(command.rps):
-                return
-            limit = MAX_RPS if self._request.max_rate is None else min(MAX_RPS, self._request.max_rate)
-            rate = min(max(0.0, command.rps), limit)
-            before = self._target_rps(now)
-            self._issue(Entry(now + LEAD_NS, "rate", rate))
-            self._say(f"rate {before:.3g} → {rate:.3g} rps")
-        elif isinstance(command, Pause) and not self._paused:
-            self._paused = True
-            self._issue(Entry(now + LEAD_NS, "pause"))
-            self._say("paused")
-        elif isinstance(command, Resume) and self._paused:
-            self._paused = False
-            self._issue(Entry(now + LEAD_NS, "resume"))
-            self._say("resumed")
+        else:
+            self._dial.follow(command, self._player.phase, now)
 
     def snapshot(self) -> Snapshot:
         """The picture now."""
@@ -145,7 +125,7 @@ class Session:
             player=self._player,
             live=self._live,
             server=self._server.view(now),
-            target_rps=self._target_rps(now),
+            target_rps=self._dial.target_rps(now),
             max_rate=self._request.max_rate,
             slo=self._scenario.slo,
             workers=str(self._request.workers),
@@ -228,7 +208,7 @@ class Session:
             if len(self._scenario.phases) > 1 or self._scenario.thresholds:
                 name = self._scenario.name
                 self._say(f"find-max sends the workload of {name}; its phases and thresholds rest")
-        self._rate = Course(phases)
+        self._dial = self._new_dial(phases)
         around = surroundings(request, self._scenario, info, self._models, prepared, self._t0_ns)
         self._log = runlog.RunLog(request.out, self._scenario.to_yaml(), around)
         sources = sources_of(request, info)
@@ -268,10 +248,7 @@ class Session:
 
     def _advance(self) -> None:
         now = perf_counter_ns()
-        while self._pending and self._pending[0].at_ns <= now:
-            entry = self._pending.pop(0)
-            if self._rate is not None:
-                self._rate.apply(entry)
+        for entry in self._dial.take_effect(now):
             if entry.kind == "phase":
                 self._live.begin_phase()
         assert self._crew is not None
@@ -280,7 +257,6 @@ class Session:
         entry_now = self._player.step(now, drained)
         if entry_now is not None:
             if entry_now.kind == "phase":
-                self._paused = False
                 self._say(f"phase {self._player.phases[int(entry_now.value)].name} begins")
             elif entry_now.kind == "cut":
                 self._say(f"{self._live.in_flight} requests cut at the end of the drain", "warn")
@@ -290,12 +266,12 @@ class Session:
 
     def _next_step(self) -> PhasePlan | None:
         """The next phase of a search; the workers know it before it begins."""
-        assert self._searcher is not None and self._crew is not None and self._rate is not None
+        assert self._searcher is not None and self._crew is not None
         self._searcher.look(self._live, perf_counter_ns(), self._player.start_ns)
         phase = self._searcher.more(self._live)
         if phase is not None:
             self._crew.send(AddPhase(phase))
-            self._rate.add_phase(phase)
+            self._dial.add_phase(phase)
         return phase
 
     def _grow(self, now_ns: int) -> None:
@@ -318,7 +294,7 @@ class Session:
         if entry is None or self._crew is None:
             return
         self._crew.send(entry)
-        self._pending.append(entry)
+        self._dial.note(entry)
         fields = fields_of(entry, self._t0_ns, self._player.phases)
         self._record(lambda log: log.command(fields))
         self._touch()
@@ -371,7 +347,7 @@ class Session:
         phase = self._player.phase
         # A closed loop and a round have no rate.
         rated = phase is None or not (phase.concurrency or phase.burst)
-        target = self._target_rps(now_ns) if rated else None
+        target = self._dial.target_rps(now_ns) if rated else None
         row = timeline_row(t_s, now_ns, self._live, self._server.view(now_ns), target)
         self._series.add(row)
         self._record(lambda log: log.timeline({"phase": phase.name if phase else None, **row}))
@@ -438,21 +414,17 @@ class Session:
 
     # -- small things ------------------------------------------------------------------------
 
-    def _target_rps(self, now_ns: int) -> float:
-        # What was commanded shows at once, though it takes effect a little later.
-        for entry in reversed(self._pending):
-            if entry.kind == "rate":
-                return 0.0 if self._paused else entry.value
-        return self._rate.rate(now_ns) if self._rate is not None else 0.0
+    def _new_dial(self, phases: tuple[PhasePlan, ...]) -> Dial:
+        return Dial(phases, self._request.max_rate, self._issue, self._say)
 
     def _shown_state(self, now_ns: int) -> str:
         if self._state != "running":
             return self._state
-        if self._paused:
+        if self._dial.paused:
             return "paused"
         if self._player.state in ("draining", "cutting"):
             return "draining"
-        if not self._live.sent and not self._target_rps(now_ns) and self._request.live:
+        if not self._live.sent and not self._dial.target_rps(now_ns) and self._request.live:
             return "watching"
         return "running"
 
