@@ -43,7 +43,7 @@ class BuildReads(BuildHookInterface):  # type: ignore[type-arg, misc]
             said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
             self.app.display_warning(
                 f"rvtop: {SOURCE} was not built ({said[-1] if said else error}): the load client reads in "
-                "Python, at twice the cost; a C compiler and Python's headers mend it"
+                "Python, at 1.5 times the cost; a C compiler and Python's headers mend it"
             )
             return
         fresh.rename(module)  # a process that runs keeps the file that it has loaded
