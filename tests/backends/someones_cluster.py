@@ -118,6 +118,7 @@ def _host(answers: Any) -> None:
             cluster.remove_node(workers.pop(), allow_graceful=False)
         elif command == "add":
             workers.append(cluster.add_node(**node))
+            cluster.wait_for_nodes()  # also until Ray has noticed that a killed one is dead
         elif command == "serve":
             answer = _serve()
         elif command == "status":
