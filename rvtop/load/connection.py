@@ -137,7 +137,10 @@ class Connection(asyncio.Protocol):
         if hub is None or transport.is_closing() or transport.get_extra_info("sslcontext") is not None:
             return
         transport.pause_reading()
-        self._stream = hub.add(transport.get_extra_info("socket").fileno(), self._read, self._lost)
+        try:
+            self._stream = hub.add(transport.get_extra_info("socket").fileno(), self._read, self._lost)
+        except OSError:  # the system's limit of watched descriptors
+            transport.resume_reading()
 
     @property
     def heard_ns(self) -> int:

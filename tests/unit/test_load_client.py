@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import resource
 import zlib
@@ -338,3 +339,23 @@ async def test_each_end_is_told_once(served: Any) -> None:
     client.pool.close()
     await asyncio.sleep(0.02)
     assert [(r.error, r.chunks) for r in client.ended] == [("unfinished", 1)]
+
+
+async def test_where_no_more_sockets_can_be_watched_asyncio_reads(served: Any) -> None:
+    class Full:
+        def add(self, *_: object) -> None:
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+        def take_gaps(self) -> bytes:
+            return b""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(CHUNKED + chunk(STREAM) + b"0\r\n\r\n")
+        await hold(reader)
+
+    client = await served(serve)
+    hub, client.pool.hub = client.pool.hub, Full()
+    record = await client.ask()
+    assert (record.error, record.chunks) == (None, 3)
+    client.pool.hub = hub
