@@ -5,6 +5,7 @@ Without one, and off Linux, the wheel is pure Python: the load client then reads
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import subprocess
@@ -26,27 +27,29 @@ class BuildReads(BuildHookInterface):  # type: ignore[type-arg, misc]
         """Compiles, and says in the wheel's tag what it was compiled for."""
         root = Path(self.root)
         module = root / MODULE
-        module.unlink(missing_ok=True)
         if sys.platform != "linux":
             return
-        fresh = module.with_suffix(f".{os.getpid()}")
+        fresh = module.with_name(f"_reads.{os.getpid()}.so")
+        digest = hashlib.sha256((root / SOURCE).read_bytes()).hexdigest()[:16]
         command = [
             *shlex.split(os.environ.get("CC") or "cc"),
-            *("-O2", "-shared", "-fPIC", "-Wall"),
+            *("-O2", "-shared", "-fPIC", "-Wall", f'-DSOURCE="{digest}"'),
             f"-I{sysconfig.get_paths()['include']}",
             str(root / SOURCE),
             *("-o", str(fresh)),
         ]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
+            fresh.rename(module)  # a process that runs keeps the file that it has loaded
         except (OSError, subprocess.CalledProcessError) as error:
+            fresh.unlink(missing_ok=True)
+            module.unlink(missing_ok=True)
             said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
             self.app.display_warning(
                 f"rvtop: {SOURCE} was not built ({said[-1] if said else error}): the load client reads in "
                 "Python, at 1.5 times the cost; a C compiler and Python's headers mend it"
             )
             return
-        fresh.rename(module)  # a process that runs keeps the file that it has loaded
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["pure_python"] = False
         build_data["tag"] = f"cp311-abi3-{platform}"

@@ -24,7 +24,8 @@
 enum {
     MOST_EVENTS = 4096,   /* of one turn; all of them are dated by its beginning */
     READ_SIZE = 1 << 18,
-    DUE_EVERY = 8,        /* reads between two looks at the clock for a request that is due */
+    DUE_EVERY = 8,        /* streams of a turn between two looks at the clock for a request that is due */
+    STALE_NS = 1000000,   /* a turn that is older dates only what it is known to have begun with */
     HEX_DIGITS = 7,       /* of a chunk's size: more is nothing that we asked for */
 };
 
@@ -47,7 +48,8 @@ typedef struct {
     PyObject_HEAD
     Hub *hub;
     int fd;             /* -1: released */
-    int armed;          /* at the boundary of a chunk, with a pattern */
+    int armed;          /* at the boundary of a chunk, with a pattern: from arm to the next on_read, send
+                         * or release */
     int64_t sent_ns, read_ns, last_ns;
     PyObject *on_read, *on_lost;
     char *pattern;      /* a chunk's bytes before its text, then those after it */
@@ -110,6 +112,7 @@ static PyObject *stream_release(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* Begins a request. What the socket does not take, be it for an error, is left to the caller to write. */
 static PyObject *stream_send(PyObject *object, PyObject *args)
 {
     Stream *self = (Stream *)object;
@@ -216,41 +219,59 @@ static int note(Stream *self, int64_t at_ns)
     return append(&self->gaps, gap) || append(&self->hub->gaps, gap) ? -1 : 0;
 }
 
+/* Calls function, with an argument if that is not NULL. -1: it raised. */
 static int call(PyObject *function, PyObject *argument)
 {
-    PyObject *said;
-    if (!argument)
-        return -1;
-    Py_INCREF(function); /* what is called may release the stream, and this with it */
-    said = PyObject_CallFunctionObjArgs(function, argument, NULL);
+    Py_INCREF(function); /* what is called may let go of the last other reference to it */
+    PyObject *said = PyObject_CallFunctionObjArgs(function, argument, NULL);
     Py_DECREF(function);
-    Py_DECREF(argument);
     Py_XDECREF(said);
     return said ? 0 : -1;
 }
 
+/* The same with a new reference, which is taken; -1 also when it could not be made. */
+static int hand(PyObject *function, PyObject *made)
+{
+    int failed = made ? call(function, made) : -1;
+    Py_XDECREF(made);
+    return failed;
+}
+
+/* Counts the tokens at p. Returns where the first chunk begins that is none; NULL when it raised.
+ *
+ * The first bytes of a read were there when the turn began. What follows them may have come since, while
+ * other streams were read: in an old turn it is dated by now. */
+static const char *count_tokens(Stream *self, const char *p, const char *end, int64_t turn_ns)
+{
+    size_t size;
+    for (int first = 1; p < end && (size = token_chunk(self, p, end)); first = 0, p += size) {
+        int64_t now = first ? 0 : now_ns();
+        if (now > turn_ns + STALE_NS)
+            self->read_ns = now;
+        if (note(self, self->read_ns))
+            return NULL;
+    }
+    return p;
+}
+
 static int read_stream(Stream *self, int64_t turn_ns)
 {
-    char *p = self->hub->buffer;
-    ssize_t n = recv(self->fd, p, READ_SIZE, MSG_DONTWAIT);
+    char *buffer = self->hub->buffer;
+    ssize_t n = recv(self->fd, buffer, READ_SIZE, MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
         return 0;
-    if (n <= 0)
-        return call(self->on_lost, PyLong_FromLong(n ? errno : 0));
+    if (n == 0)
+        return hand(self->on_lost, PyLong_FromLong(0));
+    if (n < 0)
+        return hand(self->on_lost, PyLong_FromLong(errno));
     self->read_ns = turn_ns > self->sent_ns ? turn_ns : now_ns();
-    const char *end = p + n;
-    if (self->armed) {
-        size_t size;
-        while (p < end && (size = token_chunk(self, p, end))) {
-            if (note(self, self->read_ns))
-                return -1;
-            p += size;
-        }
-        if (p == end)
-            return 0;
-        self->armed = 0; /* until Python says that it stands at the boundary of a chunk again */
-    }
-    return call(self->on_read, PyBytes_FromStringAndSize(p, end - p));
+    const char *p = buffer, *end = buffer + n;
+    if (self->armed && !(p = count_tokens(self, p, end, turn_ns)))
+        return -1;
+    if (p == end)
+        return 0;
+    self->armed = 0; /* until Python says that it stands at the boundary of a chunk again */
+    return hand(self->on_read, PyBytes_FromStringAndSize(p, end - p));
 }
 
 static void stream_dealloc(PyObject *object)
@@ -364,29 +385,42 @@ static PyObject *hub_add(PyObject *object, PyObject *args)
     return (PyObject *)stream;
 }
 
+/* Calls on_due if its time has come; who is called sets the next time. */
+static int heed_due(Hub *self)
+{
+    if (!self->on_due || now_ns() < self->due_ns)
+        return 0;
+    self->due_ns = INT64_MAX; /* or one that raises would be called for ever, and nothing be read */
+    return call(self->on_due, NULL);
+}
+
 static PyObject *hub_poll(PyObject *object, PyObject *unused)
 {
     (void)unused;
     Hub *self = (Hub *)object;
     int count = epoll_wait(self->epoll, self->events, MOST_EVENTS, 0);
     int64_t turn_ns = now_ns();
-    int failed = 0;
     /* Whoever is called from here may end any stream of this turn. */
     for (int i = 0; i < count; i++)
         Py_INCREF((PyObject *)self->events[i].data.ptr);
+    int failed = 0;
     for (int i = 0; i < count; i++) {
         Stream *stream = self->events[i].data.ptr;
-        if (!failed && i % DUE_EVERY == 0 && self->on_due && now_ns() >= self->due_ns) {
-            PyObject *said = PyObject_CallFunctionObjArgs(self->on_due, NULL);
-            failed = said == NULL;
-            Py_XDECREF(said);
-        }
+        if (!failed && i % DUE_EVERY == 0)
+            failed = heed_due(self);
         if (!failed && stream->fd >= 0)
-            failed = read_stream(stream, turn_ns) < 0;
+            failed = read_stream(stream, turn_ns);
         Py_DECREF((PyObject *)stream); /* after a failure the next poll finds the rest again */
     }
     if (failed)
         return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *hub_close(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    Py_CLEAR(((Hub *)object)->on_due);
     Py_RETURN_NONE;
 }
 
@@ -407,6 +441,7 @@ static PyMethodDef hub_methods[] = {
     {"poll", hub_poll, METH_NOARGS, NULL},
     {"fileno", hub_fileno, METH_NOARGS, NULL},
     {"take_gaps", hub_take_gaps, METH_NOARGS, NULL},
+    {"close", hub_close, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -434,7 +469,8 @@ PyMODINIT_FUNC PyInit__reads(void)
     PyObject *hub = made ? PyType_FromSpec(&hub_spec) : NULL;
     stream_type = hub ? (PyTypeObject *)PyType_FromSpec(&stream_spec) : NULL;
     if (stream_type && !PyModule_AddObjectRef(made, "Hub", hub)
-        && !PyModule_AddObjectRef(made, "Stream", (PyObject *)stream_type)) {
+        && !PyModule_AddObjectRef(made, "Stream", (PyObject *)stream_type)
+        && !PyModule_AddStringConstant(made, "SOURCE", SOURCE)) {
         Py_DECREF(hub);
         return made;
     }

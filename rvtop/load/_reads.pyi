@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import final
 
+#: Digest of the ``_reads.c`` that this was built from, as ``reads.digest`` has it.
+SOURCE: str
+
 @final
 class Stream:
     """The reading side of one socket, which ``on_read`` and ``on_lost`` of its connection hear of."""
@@ -44,10 +47,13 @@ class Hub:
         were not counted; ``on_lost`` gets an errno, or 0 at the end of the stream. Raises OSError."""
 
     def poll(self) -> None:
-        """Reads what has come. Raises what the callbacks raise."""
+        """Reads what has come. Raises what a callback raises; the next call reads on."""
 
     def fileno(self) -> int:
         """Readable while a socket is."""
+
+    def close(self) -> None:
+        """Calls ``on_due`` no more; to be called once no socket is read any more."""
 
     def take_gaps(self) -> bytes:
         """The gaps of all tokens that were counted since the last call, int64 nanoseconds."""

@@ -167,6 +167,7 @@ class ConnectionPool:
         self._idle.clear()
         if self.hub is not None:
             self._loop.remove_reader(self.hub.fileno())
+            self.hub.close()
 
 
 def _connect_error(error: OSError) -> tuple[str, str]:

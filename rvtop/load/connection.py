@@ -6,9 +6,10 @@ its end. The loop's own clock tells turns apart (uvloop's stands still during on
 two turns of one millisecond count as one only while reads follow each other without a pause, so a
 date is never early by more than that millisecond.
 
-Where it can, a connection hands its reads to the pool's hub (``_reads.c``), whose turns are its own and
-which lets only what is out of the ordinary through to ``read``; TLS, and a machine that could not build
-the hub, read through asyncio. Built on ``asyncio.Protocol`` and ``httptools`` because every layer above
+Where it can, a connection hands its reads to the pool's hub (``_reads.c``) and hears only of what is out of
+the ordinary; TLS, and a machine that could not build the hub, read through asyncio. The hub knows its own
+turns: it dates the first event of a read by the turn, and those behind it by now if the turn is older than
+a millisecond. Built on ``asyncio.Protocol`` and ``httptools`` because every layer above
 them costs more per token than the token does, and what the client spends there shows up as latency the
 server never had.
 """
@@ -144,7 +145,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def heard_ns(self) -> int:
-        """When the last bytes of the response came."""
+        """When the last bytes of the response came: the hub's are newer than what ``read_ns`` has of them."""
         return self.read_ns if self._stream is None else self._stream.read_ns
 
     def _settle(self) -> None:
@@ -162,6 +163,7 @@ class Connection(asyncio.Protocol):
         self.read_ns = self._stream.read_ns
         self._settle()
         self._feed(data)
+        # Between two chunks, and no byte of the next one's size has come yet.
         if self._boundary and self.record is not None and data.endswith(b"\r\n") and self._decoder is None:
             pattern = self._completion.pattern
             if pattern is not None:
@@ -287,6 +289,12 @@ class Connection(asyncio.Protocol):
 
     # -- the end of a request ----------------------------------------------------------------
 
+    @property
+    def _idle(self) -> bool:
+        """Whether the next request may follow: a server that answers early has not read all of this one."""
+        transport = self.transport
+        return transport is not None and not transport.is_closing() and not transport.get_write_buffer_size()
+
     def _http_error(self) -> None:
         if self.record is not None:
             said = self._body.decode("utf-8", "replace").strip()
@@ -297,7 +305,7 @@ class Connection(asyncio.Protocol):
         record, self.record = self.record, None
         if record is None:
             return
-        if reuse and self.transport is not None and not self.transport.is_closing():
+        if reuse and self._idle:
             self.idle_since = perf_counter_ns()
             self._pool.give_back(self)
         else:

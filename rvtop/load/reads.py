@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from pathlib import Path
 
 try:
-    from rvtop.load._reads import Hub
+    from rvtop.load import _reads
 except ImportError:  # no Linux, or no compiler where it was installed: asyncio reads
-    Hub = None  # type: ignore[assignment, misc]
+    _reads = None  # type: ignore[assignment]
 
 #: Set to anything, all reads go through asyncio; for comparing the two, and for finding faults.
 PURE_ENV = "RVTOP_PURE_READS"
 
 
+def digest(source: Path) -> str:
+    """What tells one ``_reads.c`` from another. (The build hook has the same line: it can't import us.)"""
+    return hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+
+
+#: A module that was built from another source than the one beside it would fail in the middle of a run.
+_FRESH = _reads is not None and digest(Path(__file__).with_name("_reads.c")) == _reads.SOURCE
+
+
 def native() -> bool:
     """Whether reads are done in C here."""
-    return Hub is not None and not os.environ.get(PURE_ENV)
+    return _FRESH and not os.environ.get(PURE_ENV)
 
 
-def make_hub() -> Hub | None:
+def make_hub() -> _reads.Hub | None:
     """A new hub, None where reads go through asyncio."""
-    return Hub() if native() else None
+    return _reads.Hub() if native() else None

@@ -112,6 +112,8 @@ class Completion:
             return
         n = self._all_tokens(data)
         if n and self._sse.idle:
+            if n == 1:  # some servers put the time into each chunk: the pattern follows it
+                self._shape(data)
             self._tokens(n, now_ns)
             return
         self._feed_careful(data, now_ns)
@@ -244,10 +246,15 @@ class Completion:
         if needles is None:
             return
         self._needles = needles
-        self._skip = raw.index(needles.text) + len(needles.text)
-        end = _string_end(raw, self._skip)
-        self._before = b"data: " + raw[: self._skip]
-        self._after = raw[end:] + b"\n\n"
+        self._shape(b"data: " + raw + b"\n\n")
+
+    def _shape(self, event: bytes) -> None:
+        """What stands around the text in this event, which brings text and nothing else."""
+        assert self._needles is not None
+        begin = event.index(self._needles.text) + len(self._needles.text)
+        end = _string_end(event, begin)
+        self._before = event[:begin]
+        self._after = event[end:]
         self._skip = len(self._before)
         self._tail = -len(self._after)
         self._least = self._skip - self._tail

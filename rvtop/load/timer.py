@@ -34,11 +34,14 @@ class Timer:
         self._fire = fire
         self._handle: asyncio.TimerHandle | None = None
         self._fd = _timerfd()
+        self._closed = False
         if self._fd >= 0:
             loop.add_reader(self._fd, self._readable)
 
     def arm(self, at_ns: int) -> None:
-        """Fire at ``at_ns`` of ``perf_counter_ns``, or soon if that is past."""
+        """Fire at ``at_ns`` of ``perf_counter_ns``, or soon if that is past; after ``close`` never."""
+        if self._closed:
+            return
         if self._fd >= 0:
             at_ns = max(at_ns, 1)  # zero would disarm it
             spec = _Itimerspec(value=_Timespec(at_ns // 1_000_000_000, at_ns % 1_000_000_000))
@@ -58,6 +61,7 @@ class Timer:
     def close(self) -> None:
         """Ends the timer; it can't be armed again."""
         self.disarm()
+        self._closed = True
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)

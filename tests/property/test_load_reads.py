@@ -39,6 +39,9 @@ class Transport:
     def pause_reading(self) -> None:
         pass
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def write(self, data: bytes) -> None:
         self.sock.sendall(data)
 
@@ -201,21 +204,35 @@ def test_of_anything_at_all_both_read_paths_learn_the_same(parts: list[bytes], a
     assert learned(wire, cuts) == learned(wire, cuts, in_c=False)
 
 
-def test_of_a_plain_stream_python_sees_the_first_and_the_last_events() -> None:
-    texts = [f" token{i}" for i in range(50)] + ['a "quoted" text\n', "back\\slash", 'both \\"', "안녕"]
-    events = [vllm("a"), *map(vllm, texts), vllm("", "stop"), b"data: [DONE]\n\n"]
-    wires = [chunked(event, []).removeprefix(HEAD).removesuffix(b"0\r\n\r\n") for event in events]
+def seen_by_python(events: list[bytes]) -> tuple[list[int], Record]:
+    """Which of the events of a stream, the head being number 0, were not counted in C; one read each."""
     pool, seen = Pool(), []
     try:
         record = Record(1, 0, 0, 0, 1)
         pool.connection.send(record, b"x")
-        for wire in [HEAD, *wires, b"0\r\n\r\n"]:
+        for number, wire in enumerate([HEAD, *map(piece, events), b"0\r\n\r\n"]):
             before = pool.connection.read_ns
             pool.server.sendall(wire)
             pool.poll()
-            seen.append(pool.connection.read_ns != before)
-        last = len(wires) + 1
-        assert [i for i, passed in enumerate(seen) if passed] == [0, 1, last - 2, last - 1, last]
-        assert (record.chunks, record.finish, record.error) == (len(texts) + 1, "stop", None)
+            if pool.connection.read_ns != before:
+                seen.append(number)
+        return seen, record
     finally:
         pool.close()
+
+
+def test_of_a_plain_stream_python_sees_the_first_and_the_last_events() -> None:
+    texts = [f" token{i}" for i in range(50)] + ['a "quoted" text\n', "back\\slash", 'both \\"', "안녕"]
+    seen, record = seen_by_python([vllm("a"), *map(vllm, texts), vllm("", "stop"), b"data: [DONE]\n\n"])
+    last = len(texts) + 4
+    assert seen == [0, 1, last - 2, last - 1, last]
+    assert (record.chunks, record.finish, record.error) == (len(texts) + 1, "stop", None)
+
+
+def test_where_each_second_has_a_spelling_of_its_own_python_sees_one_event_of_it() -> None:
+    def dated(second: int) -> bytes:
+        return vllm(" x").replace(b'"model":"m"', b'"created":%d,"model":"m"' % second)
+
+    seen, record = seen_by_python([dated(number // 10) for number in range(30)] + [vllm("", "stop")])
+    assert seen == [0, 1, 11, 21, 31, 32]
+    assert (record.chunks, record.finish, record.error) == (30, "stop", None)

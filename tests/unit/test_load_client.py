@@ -13,6 +13,7 @@ from time import perf_counter_ns
 from typing import Any
 
 import pytest
+import uvloop
 
 from rvtop.load.client import ConnectionPool
 from rvtop.load.reads import PURE_ENV, native
@@ -54,6 +55,13 @@ class Client:
                 await asyncio.sleep(0.005)
                 self.pool.sweep(perf_counter_ns(), 50 * 10**9, int(ttft_s * 1e9), int(stall_s * 1e9))
         return self.ended[-1]
+
+
+@pytest.fixture(params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy], ids=["asyncio", "uvloop"])
+def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
+    """Workers run on uvloop; the client must not depend on it."""
+    made: asyncio.AbstractEventLoopPolicy = request.param()
+    return made
 
 
 @pytest.fixture(params=["native", "python"])
@@ -359,3 +367,27 @@ async def test_where_no_more_sockets_can_be_watched_asyncio_reads(served: Any) -
     record = await client.ask()
     assert (record.error, record.chunks) == (None, 3)
     client.pool.hub = hub
+
+
+async def test_a_connection_whose_request_was_not_read_to_its_end_is_not_used_again(served: Any) -> None:
+    heads = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        if len(heads) == 1:  # an early answer; the rest of the body is read after it
+            writer.write(b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 4\r\n\r\nfull")
+            await asyncio.sleep(0.1)
+        else:
+            writer.write(CHUNKED + chunk(STREAM) + b"0\r\n\r\n")
+        await hold(reader)
+
+    client = await served(serve)
+    big = Record(0, 0, 0, 0, perf_counter_ns())
+    client.pool.submit(big, client.target.request(b"x" * (32 << 20), "big"))
+    async with asyncio.timeout(30):
+        while not client.ended:
+            await asyncio.sleep(0.001)
+    assert big.error == "http_429"
+    record = await client.ask()
+    assert (record.error, record.chunks, len(heads)) == (None, 3, 2)
+    assert heads[1].startswith(b"POST /v1")

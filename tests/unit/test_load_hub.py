@@ -1,0 +1,171 @@
+"""The hub of the read path in C by itself: what callbacks do to it, and how it dates what comes meanwhile."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import time
+import weakref
+from array import array
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rvtop.load import reads
+from rvtop.load.reads import digest, make_hub, native
+
+pytestmark = pytest.mark.skipif(not native(), reason="the read path in C was not built here")
+
+BEFORE, AFTER = b'data: {"c":"', b'"}\n\n'
+
+
+def token(text: bytes = b"a") -> bytes:
+    event = BEFORE + text + AFTER
+    return b"%x\r\n%b\r\n" % (len(event), event)
+
+
+class Bench:
+    """Socket pairs on one hub; what was not counted lands in ``read``."""
+
+    def __init__(self) -> None:
+        self.hub = make_hub()
+        self.servers: list[socket.socket] = []
+        self.streams = []
+        self.read: list[tuple[int, bytes]] = []
+        self.lost: list[int] = []
+        self._ours: list[socket.socket] = []
+
+    def add(self, on_read: Callable[[bytes], None] | None = None) -> int:
+        number = len(self.streams)
+        ours, server = socket.socketpair()
+        ours.setblocking(False)
+        take = on_read or (lambda data: self.read.append((number, data)))
+        self.streams.append(self.hub.add(ours.fileno(), take, self.lost.append))
+        self._ours.append(ours)
+        self.servers.append(server)
+        return number
+
+    def arm(self, number: int) -> None:
+        self.streams[number].arm(BEFORE, AFTER, time.perf_counter_ns())
+
+    def close(self) -> None:
+        for stream in self.streams:
+            stream.release()
+        for sock in (*self._ours, *self.servers):
+            sock.close()
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.close()
+
+
+def test_tokens_are_counted_and_the_rest_is_handed_on(bench: Bench) -> None:
+    bench.add()
+    bench.arm(0)
+    bench.servers[0].sendall(token() + token(b'\\"') + token(b"") + token())
+    bench.hub.poll()
+    assert bench.read == [(0, token(b"") + token())]
+    assert len(array("q", bench.streams[0].take_gaps())) == 2
+    assert len(array("q", bench.hub.take_gaps())) == 2
+    bench.servers[0].sendall(token())  # not armed again
+    bench.hub.poll()
+    assert bench.read[1:] == [(0, token())]
+    bench.servers[0].close()
+    bench.hub.poll()
+    assert bench.lost == [0]
+
+
+def test_what_comes_in_the_middle_of_a_long_turn_is_not_dated_by_its_beginning(bench: Bench) -> None:
+    written = 0
+
+    def slow(data: bytes) -> None:
+        nonlocal written
+        time.sleep(0.02)
+        written = time.perf_counter_ns()
+        bench.servers[1].sendall(token())
+
+    bench.add(slow)
+    bench.add()
+    bench.arm(1)
+    for server in bench.servers:
+        server.sendall(token())
+    bench.hub.poll()
+    _, second = array("q", bench.streams[1].take_gaps())
+    assert second >= 15_000_000  # the two tokens lie on both sides of the pause
+    assert bench.streams[1].last_ns >= written
+    assert bench.streams[1].last_ns - second < written
+
+
+def test_a_call_that_is_due_and_fails_stops_no_reading(bench: Bench) -> None:
+    called = []
+
+    def fails() -> None:
+        called.append(1)
+        raise RuntimeError("a fault of the worker")
+
+    bench.add()
+    bench.hub.on_due, bench.hub.due_ns = fails, 1
+    bench.servers[0].sendall(b"x")
+    with pytest.raises(RuntimeError):
+        bench.hub.poll()
+    bench.hub.poll()
+    assert (bench.read, called) == ([(0, b"x")], [1])
+
+
+def test_a_reader_that_fails_stops_no_other(bench: Bench) -> None:
+    def fails(data: bytes) -> None:
+        raise RuntimeError("a fault of the connection")
+
+    bench.add(fails)
+    bench.add()
+    for server in bench.servers:
+        server.sendall(b"x")
+    with pytest.raises(RuntimeError):
+        bench.hub.poll()
+    bench.hub.poll()
+    assert bench.read == [(1, b"x")]
+
+
+def test_a_reader_may_end_every_stream_of_the_turn(bench: Bench) -> None:
+    def end_all(data: bytes) -> None:
+        for stream in bench.streams:
+            stream.release()
+
+    for _ in range(3):
+        bench.add(end_all)
+    for server in bench.servers:
+        server.sendall(b"x")
+    bench.hub.poll()
+    bench.hub.poll()
+    assert bench.lost == []
+
+
+def test_a_closed_hub_is_let_go_of() -> None:
+    class Owner:
+        def due(self) -> None:
+            raise AssertionError("nothing was due")
+
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    owner = Owner()
+    owner.hub = make_hub()  # type: ignore[attr-defined]
+    owner.hub.on_due = owner.due  # type: ignore[attr-defined]
+    owner.hub.close()  # type: ignore[attr-defined]
+    gone = weakref.ref(owner)
+    del owner
+    gc.collect()
+    assert gone() is None
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_module_of_another_source_is_not_used(tmp_path: Path) -> None:
+    source = Path(reads.__file__).with_name("_reads.c")
+    assert digest(source) == reads._reads.SOURCE
+    changed = tmp_path / "_reads.c"
+    changed.write_bytes(source.read_bytes() + b"\n")
+    assert digest(changed) != reads._reads.SOURCE
