@@ -16,15 +16,16 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import uvloop
 
 from rvtop.errors import UserError
-from rvtop.load.arrivals import UnitArrivals
+from rvtop.load.arrivals import Kind
 from rvtop.load.framing import Unpacker, pack
 from rvtop.load.messages import AddPhase, Failed, Ready, WorkerSpec
 from rvtop.load.prompts import Prompts
-from rvtop.load.schedule import Entry
+from rvtop.load.schedule import Entry, PhasePlan, Schedule
 from rvtop.load.target import Target
 from rvtop.load.worker import Worker
 
@@ -118,13 +119,22 @@ async def _start(spec: WorkerSpec, write: Callable[[bytes], None], inbox: _Inbox
         text = f"dns: {spec.address.url}: {error}" if isinstance(error, socket.gaierror) else str(error)
         write(pack(Failed(spec.index, text)))
         return None
-    # NumPy makes its generators when one is first asked for: that must not be when the first request is due.
-    UnitArrivals("gamma", (spec.seed,)).span(0, 1)
+    _rehearse()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)  # the load makes no cycles worth a pause in the middle of a read
     write(pack(Ready(spec.index, os.getpid())))
     return Worker(spec, prompts, target, lambda delta: write(pack(delta)), inbox.end, inbox.read)
+
+
+def _rehearse() -> None:
+    """Plans a second of load of each kind. What NumPy does for the first time (make a generator, choose a
+    function's inner loop) takes 6 ms together, which would make the first request of the run late."""
+    for arrivals in get_args(Kind):
+        schedule = Schedule((PhasePlan("", 1.0, 2.0, 1.0, arrivals=arrivals),), 0, 0, 1)
+        schedule.apply(Entry(0, "phase", 0))
+        schedule.apply(Entry(0, "rate", 5.0))
+        schedule.due(1_000_000_000)
 
 
 def main() -> None:
