@@ -3,7 +3,7 @@
  * A streamed completion is hundreds of small reads that all look alike. Here each costs a recv and two
  * comparisons; the interpreter sees only what is out of the ordinary (heads, first tokens, ends, faults),
  * from the boundary of an HTTP chunk on. What is plain is settled by `Completion` in stream.py, which teaches
- * a Stream its pattern; client.py is the only user. Without this module the same reads go through asyncio.
+ * a Stream its pattern; connection.py is the only user. Without this module the same reads go through asyncio.
  *
  * Built against the stable ABI of Python 3.11, Linux only; see .ci/build_reads.py.
  */

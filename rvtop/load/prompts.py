@@ -1,8 +1,7 @@
 """``prompts.jsonl`` as a worker reads it: each prompt ready to be joined into a request body.
 
-A row holds ``messages`` or ``prompt``, and may hold ``max_tokens`` and ``min_tokens`` of its own, ``at_s``
-(a trace: when it was sent, seconds from the trace's start) and ``turns`` (a conversation: what follows the
-first answer; DESIGN §4.3).
+What a row holds, ``row.py`` says: ``at_s`` (of a trace) is when it was sent, seconds from the trace's start,
+and ``turns`` (of a conversation) what follows the first answer.
 """
 
 from __future__ import annotations
@@ -135,7 +134,7 @@ def _own(row: Mapping[str, Any], body: Mapping[str, Any], extra: Mapping[str, An
 
 def _turn(data: Mapping[str, Any]) -> Turn:
     own = {key: data[key] for key in _OWN if key in data}
-    return Turn(tuple(data["messages"]), own, float(data.get("delay_s") or 0.0))
+    return Turn(tuple(data["messages"]), own, float(data.get("delay_s", 0.0)))
 
 
 def _rows(path: Path) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+_LONGEST_DELAY_S = 1e6  # no run lasts as long, and nanoseconds would overflow far beyond it
+
 
 def row_problem(row: Any) -> str | None:
     """Why a row can't be sent, in words; None when it can."""
@@ -47,7 +49,9 @@ def _numbers_problem(row: dict[str, Any]) -> str | None:
         value = row.get(key)
         if value is not None and (type(value) is not int or value < least):
             return f'"{key}" must be a whole number ≥ {least}, got {value!r}'
-    delay = row.get("delay_s")
-    if delay is not None and (isinstance(delay, bool) or not isinstance(delay, int | float) or delay < 0):
+    delay = row.get("delay_s", 0.0)
+    if isinstance(delay, bool) or not isinstance(delay, int | float) or delay < 0:
         return f'"delay_s" must be a number of seconds ≥ 0, got {delay!r}'
+    if delay >= _LONGEST_DELAY_S:
+        return f'"delay_s" must be below {_LONGEST_DELAY_S:g} seconds, got {delay!r}'
     return None

@@ -1,7 +1,6 @@
 """Writes ``prompts.jsonl``: a row at a time, with its digest, whole or not at all.
 
-A row is ``{id, messages | prompt, max_tokens?, min_tokens?, at_s?, turns?: [{messages, max_tokens?,
-delay_s?}]}``; ``rvtop.load.prompts`` reads it.
+What a row is, ``rvtop.load.row`` says; ``rvtop.load.prompts`` reads it.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from rvtop.load.reads import make_hub, native
 from rvtop.load.record import Record
 from rvtop.load.schedule import NEVER
 from rvtop.load.stream import Fresh
-from tests.property.test_load_stream import Facts, bodies, cut_bodies, reference, vllm
+from tests.property.test_load_stream import Facts, bodies, cut_bodies, reference, timeless, vllm
 
 pytestmark = pytest.mark.skipif(not native(), reason="the read path in C was not built here")
 
@@ -116,16 +116,7 @@ def learned(wire: bytes, cuts: list[int], *, in_c: bool = True) -> Facts:
         if record.chunks:
             assert sum(record.gaps) == record.last_ns - record.first_ns
         assert all(gap >= 0 for gap in record.gaps)
-        return Facts(
-            error=record.error,
-            finish=record.finish,
-            chunks=record.chunks,
-            output=record.output_tokens,
-            prompt=record.prompt_tokens,
-            cached=record.cached_tokens,
-            gaps=[0] * len(record.gaps),
-            engine=record.engine,
-        )
+        return timeless(record)
     finally:
         pool.close()
 
@@ -135,10 +126,14 @@ def expected(body: bytes) -> Facts:
     return replace(facts, first=None, last=None)
 
 
+def piece(data: bytes, *, upper: bool = False) -> bytes:
+    """One HTTP chunk."""
+    return (b"%X\r\n%b\r\n" if upper else b"%x\r\n%b\r\n") % (len(data), data)
+
+
 def chunked(body: bytes, cuts: list[int], *, upper: bool = False) -> bytes:
-    form = b"%X\r\n%b\r\n" if upper else b"%x\r\n%b\r\n"
-    pieces = [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]
-    return HEAD + b"".join(form % (len(piece), piece) for piece in pieces if piece) + b"0\r\n\r\n"
+    parts = [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]
+    return HEAD + b"".join(piece(part, upper=upper) for part in parts if part) + b"0\r\n\r\n"
 
 
 @settings(max_examples=400, deadline=None, derandomize=True)
@@ -160,11 +155,6 @@ def test_a_byte_at_a_time(case: tuple[bytes, list[int]]) -> None:
     body, ends = case
     wire = chunked(body, ends[:-1])
     assert learned(wire, list(range(1, len(wire)))) == expected(body)
-
-
-def piece(data: bytes) -> bytes:
-    """One HTTP chunk."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 ODD = st.sampled_from(

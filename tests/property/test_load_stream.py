@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -114,6 +114,20 @@ def reference(body: bytes, read_of: Any) -> Facts:
 # ---- what is read
 
 
+def timeless(record: Record) -> Facts:
+    """What a record has learned, but no time; its gaps are so many of 0."""
+    return Facts(
+        error=record.error,
+        finish=record.finish,
+        chunks=record.chunks,
+        output=record.output_tokens,
+        prompt=record.prompt_tokens,
+        cached=record.cached_tokens,
+        gaps=[0] * len(record.gaps),
+        engine=record.engine,
+    )
+
+
 def read(body: bytes, cuts: list[int]) -> Facts:
     """What the reader learns of ``body`` cut at ``cuts``."""
     record, fresh = Record(1, 0, 0, 0, T0), Fresh()
@@ -131,17 +145,11 @@ def read(body: bytes, cuts: list[int]) -> Facts:
     def number_of(ns: int) -> int | None:
         return (ns - T0) // STEP - 1 if ns else None
 
-    return Facts(
-        error=record.error,
-        finish=record.finish,
-        chunks=record.chunks,
-        output=record.output_tokens,
-        prompt=record.prompt_tokens,
-        cached=record.cached_tokens,
+    return replace(
+        timeless(record),
         first=number_of(record.first_ns),
         last=number_of(record.last_ns),
         gaps=[gap // STEP for gap in record.gaps],
-        engine=record.engine,
     )
 
 

@@ -11,6 +11,8 @@ import pytest
 from rvtop.load.prompts import PromptError, Prompts
 
 CHAT = {"id": "q1", "messages": [{"role": "user", "content": '질문 "1"\n'}], "sources": ["a#1"]}
+SAID = b'"messages": [{"role": "user", "content": "a"}]'
+TURN = b"{" + SAID + b', "turns": [{' + SAID + b', "delay_s": %b}]}\n'
 BODY = {"max_tokens": 64, "temperature": 0.0, "rvtop": {"timings": True}}
 
 
@@ -56,6 +58,9 @@ def test_a_text_prompt_goes_to_completions(tmp_path: Path) -> None:
             b'{"prompt": "a"}\n{"messages": [{"role": "user", "content": "b"}]}\n',
             ":2: has 'messages' where the lines before have 'prompt'",
         ),
+        (TURN % b"-1", ':1: turns[0]: "delay_s" must be a number of seconds'),
+        (TURN % b"null", ':1: turns[0]: "delay_s" must be a number of seconds'),
+        (TURN % b"1e300", ':1: turns[0]: "delay_s" must be below 1e+06 seconds, got 1e+300'),
         ('{"prompt": "é"}\n'.encode("latin-1"), ":1: not JSON"),
     ],
 )
