@@ -58,6 +58,7 @@ from rvtop.workload.prepare import Prepared, prepare
 BACKEND_LOG = "backend.log"
 
 _STEP_S = 0.02
+_PLAY_STEP_S = 0.05  # no longer than a command's lead
 _EVENTS = 200
 
 
@@ -234,7 +235,7 @@ class Session:
     async def _play(self) -> None:
         while self._player.state != "over" and self._stop is None and self._lost is None:
             self._advance()
-            await asyncio.sleep(_STEP_S)
+            await asyncio.sleep(_PLAY_STEP_S)
         assert self._crew is not None
         self._state = "draining"
         # While requests are sent, the end has its lead too: nothing is sent behind it, so the log is the run.

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -36,7 +37,7 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD
-    int epoll;
+    int epoll, timer;
     int64_t due_ns;     /* when on_due wants to be called, CLOCK_MONOTONIC */
     PyObject *on_due;
     Numbers gaps;       /* of all streams since they were last taken */
@@ -254,24 +255,37 @@ static const char *count_tokens(Stream *self, const char *p, const char *end, in
     return p;
 }
 
-static int read_stream(Stream *self, int64_t turn_ns)
+/* What one recv brought. */
+static int take_read(Stream *self, const char *p, const char *end, int64_t turn_ns)
 {
-    char *buffer = self->hub->buffer;
-    ssize_t n = recv(self->fd, buffer, READ_SIZE, MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
-        return 0;
-    if (n == 0)
-        return hand(self->on_lost, PyLong_FromLong(0));
-    if (n < 0)
-        return hand(self->on_lost, PyLong_FromLong(errno));
     self->read_ns = turn_ns > self->sent_ns ? turn_ns : now_ns();
-    const char *p = buffer, *end = buffer + n;
     if (self->armed && !(p = count_tokens(self, p, end, turn_ns)))
         return -1;
     if (p == end)
         return 0;
     self->armed = 0; /* until Python says that it stands at the boundary of a chunk again */
     return hand(self->on_read, PyBytes_FromStringAndSize(p, end - p));
+}
+
+/* Reads until nothing is left, for epoll tells of each arrival once. Less than was asked for is all there is
+ * (epoll(7)), but for an end or an error behind it, of which events tells. */
+static int read_stream(Stream *self, uint32_t events, int64_t turn_ns)
+{
+    char *buffer = self->hub->buffer;
+    int ended = (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+    ssize_t n;
+    do {
+        do
+            n = recv(self->fd, buffer, READ_SIZE, MSG_DONTWAIT);
+        while (n < 0 && errno == EINTR);
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            return 0;
+        if (n <= 0)
+            return hand(self->on_lost, PyLong_FromLong(n ? errno : 0));
+        if (take_read(self, buffer, buffer + n, turn_ns))
+            return -1;
+    } while (self->fd >= 0 && (ended || n == READ_SIZE));
+    return 0;
 }
 
 static void stream_dealloc(PyObject *object)
@@ -328,10 +342,12 @@ static PyObject *hub_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (!self)
         return NULL;
     self->epoll = epoll_create1(EPOLL_CLOEXEC);
+    self->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     self->due_ns = INT64_MAX;
     self->events = calloc(MOST_EVENTS, sizeof *self->events);
     self->buffer = malloc(READ_SIZE);
-    if (self->epoll < 0)
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET}; /* without a stream: the timer */
+    if (self->epoll < 0 || self->timer < 0 || epoll_ctl(self->epoll, EPOLL_CTL_ADD, self->timer, &event))
         PyErr_SetFromErrno(PyExc_OSError);
     else if (!self->events || !self->buffer)
         PyErr_NoMemory();
@@ -345,6 +361,8 @@ static void hub_dealloc(PyObject *object)
 {
     Hub *self = (Hub *)object;
     PyTypeObject *type = Py_TYPE(object);
+    if (self->timer >= 0)
+        close(self->timer);
     if (self->epoll >= 0)
         close(self->epoll);
     free(self->events);
@@ -354,6 +372,12 @@ static void hub_dealloc(PyObject *object)
     freefunc release_memory = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release_memory(object);
     Py_DECREF(type);
+}
+
+static int watch(int epoll, int how, int fd, Stream *stream)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = stream};
+    return epoll_ctl(epoll, how, fd, &event);
 }
 
 static PyObject *hub_add(PyObject *object, PyObject *args)
@@ -370,8 +394,7 @@ static PyObject *hub_add(PyObject *object, PyObject *args)
     Py_INCREF(object);
     stream->hub = self;
     stream->fd = -1;
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = stream};
-    if (epoll_ctl(self->epoll, EPOLL_CTL_ADD, fd, &event)) {
+    if (watch(self->epoll, EPOLL_CTL_ADD, fd, stream)) {
         PyErr_SetFromErrno(PyExc_OSError);
         Py_DECREF(stream);
         return NULL;
@@ -383,6 +406,20 @@ static PyObject *hub_add(PyObject *object, PyObject *args)
     stream->on_lost = on_lost;
     Py_INCREF((PyObject *)stream); /* the registration's own, until release */
     return (PyObject *)stream;
+}
+
+static PyObject *hub_due(PyObject *object, PyObject *argument)
+{
+    Hub *self = (Hub *)object;
+    int64_t at_ns = PyLong_AsLongLong(argument);
+    if (at_ns == -1 && PyErr_Occurred())
+        return NULL;
+    self->due_ns = at_ns;
+    if (at_ns < 1)
+        at_ns = 1; /* zero would disarm it */
+    struct itimerspec spec = {.it_value = {at_ns / 1000000000, at_ns % 1000000000}};
+    timerfd_settime(self->timer, TFD_TIMER_ABSTIME, &spec, NULL);
+    Py_RETURN_NONE;
 }
 
 /* Calls on_due if its time has come; who is called sets the next time. */
@@ -402,15 +439,19 @@ static PyObject *hub_poll(PyObject *object, PyObject *unused)
     int64_t turn_ns = now_ns();
     /* Whoever is called from here may end any stream of this turn. */
     for (int i = 0; i < count; i++)
-        Py_INCREF((PyObject *)self->events[i].data.ptr);
+        Py_XINCREF((PyObject *)self->events[i].data.ptr);
     int failed = 0;
     for (int i = 0; i < count; i++) {
         Stream *stream = self->events[i].data.ptr;
         if (!failed && i % DUE_EVERY == 0)
             failed = heed_due(self);
+        if (!stream) /* the timer */
+            continue;
         if (!failed && stream->fd >= 0)
-            failed = read_stream(stream, turn_ns);
-        Py_DECREF((PyObject *)stream); /* after a failure the next poll finds the rest again */
+            failed = read_stream(stream, self->events[i].events, turn_ns);
+        if (failed && stream->fd >= 0) /* told again of what is left: the next poll reads on */
+            watch(self->epoll, EPOLL_CTL_MOD, stream->fd, stream);
+        Py_DECREF((PyObject *)stream);
     }
     if (failed)
         return NULL;
@@ -438,6 +479,7 @@ static PyObject *hub_take_gaps(PyObject *object, PyObject *unused)
 
 static PyMethodDef hub_methods[] = {
     {"add", hub_add, METH_VARARGS, NULL},
+    {"due", hub_due, METH_O, NULL},
     {"poll", hub_poll, METH_NOARGS, NULL},
     {"fileno", hub_fileno, METH_NOARGS, NULL},
     {"take_gaps", hub_take_gaps, METH_NOARGS, NULL},
@@ -446,7 +488,6 @@ static PyMethodDef hub_methods[] = {
 };
 
 static PyMemberDef hub_members[] = {
-    {"due_ns", T_LONGLONG, offsetof(Hub, due_ns), 0, NULL},
     {"on_due", T_OBJECT, offsetof(Hub, on_due), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };

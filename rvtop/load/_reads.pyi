@@ -36,21 +36,23 @@ class Stream:
 class Hub:
     """Reads of many sockets, in turns: :meth:`poll` whenever :meth:`fileno` is readable.
 
-    ``on_due`` is called in the middle of a turn once ``due_ns`` (perf_counter) has come.
+    ``on_due`` is called in the middle of a turn once the time of :meth:`due` has come.
     """
 
-    due_ns: int
     on_due: Callable[[], None]
 
     def add(self, fd: int, on_read: Callable[[bytes], None], on_lost: Callable[[int], None], /) -> Stream:
         """Takes over the reading of a connected socket that does not block. ``on_read`` gets the bytes that
         were not counted; ``on_lost`` gets an errno, or 0 at the end of the stream. Raises OSError."""
 
+    def due(self, at_ns: int, /) -> None:
+        """Sets the time (perf_counter) for ``on_due``, once; it replaces the one before."""
+
     def poll(self) -> None:
         """Reads what has come. Raises what a callback raises; the next call reads on."""
 
     def fileno(self) -> int:
-        """Readable while a socket is."""
+        """Readable while a socket is, and when ``on_due`` is due."""
 
     def close(self) -> None:
         """Calls ``on_due`` no more; to be called once no socket is read any more."""

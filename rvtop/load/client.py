@@ -19,6 +19,7 @@ from rvtop.load.record import Record
 from rvtop.load.schedule import NEVER
 from rvtop.load.stream import Fresh
 from rvtop.load.target import Target
+from rvtop.load.timer import Timer
 
 _IDLE_LIMIT_NS = 3_000_000_000
 _OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS}
@@ -37,10 +38,11 @@ class ConnectionPool:
         self._connecting: dict[Record, asyncio.Task[None]] = {}
         self.busy: dict[Record, Connection | None] = {}
         self.fresh = Fresh()
-        self.due_ns = NEVER
+        self.due_ns = NEVER  # heeded by connections without a hub
         self.on_due: Callable[[], None] = lambda: None
         self._loop = asyncio.get_running_loop()
         self.hub = make_hub()
+        self._timer: Timer | None = None
         if self.hub is not None:
             self._loop.add_reader(self.hub.fileno(), self.hub.poll)
         self.turn = self._loop.time  # stands still during a turn of uvloop's
@@ -49,16 +51,23 @@ class ConnectionPool:
         self.seen_ns = 0  # the last read
 
     def call_when_due(self, on_due: Callable[[], None]) -> None:
-        """What is to be called once ``due_ns`` has come, by whoever looks at the clock first."""
+        """What is to be called when the time of :meth:`due` has come: at once, also in a burst of reads,
+        where a timer of the loop's would wait for the last of them."""
         self.on_due = on_due
         if self.hub is not None:
             self.hub.on_due = on_due
+        else:
+            self._timer = Timer(self._loop, on_due)
 
     def due(self, at_ns: int) -> None:
-        """Sets the time (perf_counter) for ``call_when_due``."""
+        """Sets the time (perf_counter) for ``call_when_due``; NEVER takes it back."""
         self.due_ns = at_ns
         if self.hub is not None:
-            self.hub.due_ns = at_ns
+            self.hub.due(at_ns)
+        elif self._timer is not None and at_ns < NEVER:
+            self._timer.arm(at_ns)
+        elif self._timer is not None:
+            self._timer.disarm()
 
     def submit(self, record: Record, request: bytes) -> None:
         """Sends ``request`` on an idle connection or a new one. ``on_done`` is called once, always."""
@@ -168,6 +177,8 @@ class ConnectionPool:
         if self.hub is not None:
             self._loop.remove_reader(self.hub.fileno())
             self.hub.close()
+        if self._timer is not None:
+            self._timer.close()
 
 
 def _connect_error(error: OSError) -> tuple[str, str]:

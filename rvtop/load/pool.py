@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -72,6 +73,8 @@ class WorkerPool:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,  # a Ctrl-C in our terminal is ours to handle
+            # NumPy's OpenBLAS would start threads, and every system call of a process with threads costs more.
+            env={"OPENBLAS_NUM_THREADS": "1", **os.environ},
         )
         index = len(self._processes)
         self._processes.append(process)

@@ -27,6 +27,9 @@ from rvtop.stats.slo import meets
 
 _TICK_NS = 100_000_000
 _SWEEP_TICKS = 2
+#: A command has this long and more between its coming and its time (``player.LEAD_NS``), so a look at what
+#: has come that is no older has seen all that could change what is sent now.
+_HEARD_NS = 5_000_000
 
 Emit = Callable[[Delta], None]
 
@@ -35,7 +38,7 @@ class Worker:
     """The share ``spec.index`` of ``spec.count`` of the load.
 
     ``emit`` gets a Delta ten times a second; ``on_stop`` is called once the command to stop was followed;
-    ``listen`` hands on the commands that have come, and is called before anything is sent.
+    ``listen`` hands on the commands that have come; nothing is sent before what they change is known.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Worker:
         self._emit = emit
         self._on_stop = on_stop
         self._listen = listen
+        self._heard_ns = 0  # when that was called last
         self._schedule = Schedule(spec.phases, spec.seed, spec.index, spec.count, prompts.at_s)
         self._names = [phase.name for phase in spec.phases]
         self._slots = Slots()  # of a closed loop
@@ -63,9 +67,7 @@ class Worker:
         self._log: list[Entry] = []  # entries that are not in force yet
         self._pool = ConnectionPool(target, self._done)
         self._pool.call_when_due(self._send)
-        loop = asyncio.get_running_loop()
-        self._send_timer = Timer(loop, self._send)
-        self._tick_timer = Timer(loop, self._tick)
+        self._tick_timer = Timer(asyncio.get_running_loop(), self._tick)
         self._next_tick = perf_counter_ns() + _TICK_NS
         self._ticks = 0
         self._tick_timer.arm(self._next_tick)
@@ -99,10 +101,6 @@ class Worker:
             self._log[0].at_ns if self._log else NEVER,
         )
         self._pool.due(at)
-        if at < NEVER:
-            self._send_timer.arm(at)
-        else:
-            self._send_timer.disarm()
 
     def _ending_ns(self, now_ns: int) -> int:
         """The end of the phase's arrivals, while it is ahead: past it, the last request to end tells."""
@@ -122,7 +120,9 @@ class Worker:
         if self._stopped:
             return
         now = perf_counter_ns()
-        self._listen()
+        if now - self._heard_ns > _HEARD_NS:
+            self._heard_ns = now
+            self._listen()
         self._sending = True
         while self._log and self._log[0].at_ns <= now and not self._stopped:
             entry = self._log.pop(0)
@@ -321,7 +321,6 @@ class Worker:
 
     def close(self) -> None:
         """Ends connections and timers."""
-        self._send_timer.close()
         self._tick_timer.close()
         self._pool.close()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import socket
+import threading
 import time
 import weakref
 from array import array
@@ -15,6 +17,7 @@ import pytest
 
 from rvtop.load import reads
 from rvtop.load.reads import digest, make_hub, native
+from rvtop.load.schedule import NEVER
 
 pytestmark = pytest.mark.skipif(not native(), reason="the read path in C was not built here")
 
@@ -109,7 +112,8 @@ def test_a_call_that_is_due_and_fails_stops_no_reading(bench: Bench) -> None:
         raise RuntimeError("a fault of the worker")
 
     bench.add()
-    bench.hub.on_due, bench.hub.due_ns = fails, 1
+    bench.hub.on_due = fails
+    bench.hub.due(1)
     bench.servers[0].sendall(b"x")
     with pytest.raises(RuntimeError):
         bench.hub.poll()
@@ -129,6 +133,66 @@ def test_a_reader_that_fails_stops_no_other(bench: Bench) -> None:
         bench.hub.poll()
     bench.hub.poll()
     assert bench.read == [(1, b"x")]
+
+
+def wait(hub: object) -> None:
+    """Until the hub says that there is something to do."""
+    ready, _, _ = select.select([hub.fileno()], [], [], 30)  # type: ignore[attr-defined]
+    assert ready
+
+
+def test_a_time_that_comes_wakes_the_hub_once(bench: Bench) -> None:
+    called: list[int] = []
+    bench.hub.on_due = lambda: called.append(time.perf_counter_ns())
+    at = time.perf_counter_ns() + 20_000_000
+    bench.hub.due(at - 15_000_000)
+    bench.hub.due(at)  # replaces it
+    while not called:
+        wait(bench.hub)
+        bench.hub.poll()
+    assert called[0] >= at
+    assert select.select([bench.hub.fileno()], [], [], 0)[0] == []
+    bench.hub.due(time.perf_counter_ns() + 10_000_000)
+    bench.hub.due(NEVER)
+    assert select.select([bench.hub.fileno()], [], [], 0.05)[0] == []
+    assert len(called) == 1
+
+
+def test_more_than_one_read_takes_is_read_to_its_end(bench: Bench) -> None:
+    bench.add()
+    data = os.urandom(3 << 18)
+    sender = threading.Thread(target=bench.servers[0].sendall, args=(data,))
+    sender.start()
+    while sum(len(part) for _, part in bench.read) < len(data):
+        wait(bench.hub)
+        bench.hub.poll()
+    sender.join()
+    assert b"".join(part for _, part in bench.read) == data
+
+
+def test_the_end_behind_the_last_bytes_is_seen_in_the_same_turn(bench: Bench) -> None:
+    bench.add()
+    bench.servers[0].sendall(b"last")
+    bench.servers[0].close()
+    bench.hub.poll()
+    assert (bench.read, bench.lost) == ([(0, b"last")], [0])
+
+
+def test_what_a_failing_reader_left_behind_is_read_by_the_next_poll(bench: Bench) -> None:
+    seen: list[bytes] = []
+
+    def fails_once(data: bytes) -> None:
+        seen.append(data)
+        if len(seen) == 1:
+            raise RuntimeError("a fault of the connection")
+
+    bench.add(fails_once)
+    bench.servers[0].sendall(b"x")
+    bench.servers[0].close()
+    with pytest.raises(RuntimeError):
+        bench.hub.poll()
+    bench.hub.poll()
+    assert (seen, bench.lost) == ([b"x"], [0])
 
 
 def test_a_reader_may_end_every_stream_of_the_turn(bench: Bench) -> None:

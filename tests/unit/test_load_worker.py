@@ -37,13 +37,13 @@ class Bench:
         self.pipe: list[Entry] = []  # commands that have come while the loop was elsewhere
         self.worker = Worker(spec, prepared, Target(address), self.deltas.append, self._stop, self._listen)
         self.armed = 0
-        timer, arm = self.worker._send_timer, self.worker._send_timer.arm
+        pool, due = self.worker._pool, self.worker._pool.due
 
         def counted(at_ns: int) -> None:
-            self.armed += 1
-            arm(at_ns)
+            self.armed += at_ns < NEVER
+            due(at_ns)
 
-        timer.arm = counted  # type: ignore[method-assign]
+        pool.due = counted  # type: ignore[method-assign]
 
     def _listen(self) -> None:
         while self.pipe:
