@@ -1,9 +1,10 @@
 /* The read path of a load worker: sockets, one epoll instance, and the chunks that differ in their text alone.
  *
  * A streamed completion is hundreds of small reads that all look alike. Here each costs a recv and two
- * comparisons; the interpreter sees only what is out of the ordinary (heads, first tokens, ends, faults),
- * from the boundary of an HTTP chunk on. What is plain is settled by `Completion` in stream.py, which teaches
- * a Stream its pattern; connection.py is the only user. Without this module the same reads go through asyncio.
+ * comparisons; the interpreter sees only what is out of the ordinary (ends, faults, what it has not learned),
+ * from the boundary of an HTTP chunk on. What is plain is settled in Python: `Completion` in stream.py teaches
+ * a Stream its pattern, known.py teaches the Hub how answers begin; connection.py is the only user. Without
+ * this module the same reads go through asyncio.
  *
  * Built against the stable ABI of Python 3.11, Linux only; see .ci/build_reads.py.
  */
@@ -22,13 +23,22 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "_reads_text.h"
+
 enum {
     MOST_EVENTS = 4096,   /* of one turn; all of them are dated by its beginning */
     READ_SIZE = 1 << 18,
     DUE_EVERY = 8,        /* streams of a turn between two looks at the clock for a request that is due */
     STALE_NS = 1000000,   /* a turn that is older dates only what it is known to have begun with */
-    HEX_DIGITS = 7,       /* of a chunk's size: more is nothing that we asked for */
 };
+
+/* How far an answer has been read here. */
+typedef enum {
+    ELSEWHERE, /* not here: Python has the say */
+    HEAD,      /* the answer's head is to come */
+    OPENING,   /* the head is one of those that the hub knows; the first token is to come */
+    TOKENS,    /* at the boundary of a chunk, with a pattern */
+} Place;
 
 typedef struct {
     int64_t *items;
@@ -40,7 +50,9 @@ typedef struct {
     int epoll, timer;
     int64_t due_ns;     /* when on_due wants to be called, CLOCK_MONOTONIC */
     PyObject *on_due;
-    Numbers gaps;       /* of all streams since they were last taken */
+    Template head, opening, first; /* how answers begin here, once that is learned: the HTTP head, perhaps a
+                                    * chunk of no account, and the chunk with the first token */
+    Numbers ttfts, gaps; /* of all streams since they were last taken */
     struct epoll_event *events;
     char *buffer;
 } Hub;
@@ -49,10 +61,10 @@ typedef struct {
     PyObject_HEAD
     Hub *hub;
     int fd;             /* -1: released */
-    int armed;          /* at the boundary of a chunk, with a pattern: from arm to the next on_read, send
-                         * or release */
-    int64_t sent_ns, read_ns, last_ns;
-    PyObject *on_read, *on_lost;
+    Place place;
+    int opened;         /* whether an event was taken here */
+    int64_t intended_ns, sent_ns, head_ns, first_ns, read_ns, last_ns;
+    PyObject *on_read, *on_end, *on_lost;
     char *pattern;      /* a chunk's bytes before its text, then those after it */
     size_t before, after, room;
     Numbers gaps;       /* of the request since they were last taken */
@@ -92,6 +104,21 @@ static PyObject *take(Numbers *numbers)
     return bytes;
 }
 
+/* Makes room for size bytes at *bytes. */
+static int reserve(char **bytes, size_t *room, size_t size)
+{
+    if (size <= *room)
+        return 0;
+    char *made = realloc(*bytes, size);
+    if (!made) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    *bytes = made;
+    *room = size;
+    return 0;
+}
+
 /* -- Stream -------------------------------------------------------------------------------------------- */
 
 static void release(Stream *self)
@@ -100,8 +127,9 @@ static void release(Stream *self)
         return;
     epoll_ctl(self->hub->epoll, EPOLL_CTL_DEL, self->fd, NULL);
     self->fd = -1;
-    self->armed = 0;
+    self->place = ELSEWHERE;
     Py_CLEAR(self->on_read);
+    Py_CLEAR(self->on_end);
     Py_CLEAR(self->on_lost);
     Py_DECREF((PyObject *)self); /* the registration's own reference */
 }
@@ -119,15 +147,29 @@ static PyObject *stream_send(PyObject *object, PyObject *args)
     Stream *self = (Stream *)object;
     const char *data;
     Py_ssize_t size;
-    long long sent_ns;
-    if (!PyArg_ParseTuple(args, "y#L:send", &data, &size, &sent_ns))
+    long long intended_ns, sent_ns;
+    int known;
+    if (!PyArg_ParseTuple(args, "y#LLp:send", &data, &size, &intended_ns, &sent_ns, &known))
         return NULL;
+    self->intended_ns = intended_ns;
     self->sent_ns = sent_ns;
-    self->read_ns = self->last_ns = 0;
-    self->armed = 0;
+    self->head_ns = self->first_ns = self->read_ns = self->last_ns = 0;
+    self->opened = 0;
+    self->place = known && self->fd >= 0 && self->hub->head.size ? HEAD : ELSEWHERE;
     self->gaps.size = 0;
     ssize_t n = self->fd < 0 ? 0 : send(self->fd, data, (size_t)size, MSG_NOSIGNAL | MSG_DONTWAIT);
     return PyLong_FromSsize_t(n < 0 ? 0 : n);
+}
+
+static int set_pattern(Stream *self, const char *before, size_t before_size, const char *after, size_t after_size)
+{
+    if (reserve(&self->pattern, &self->room, before_size + after_size))
+        return -1;
+    memcpy(self->pattern, before, before_size);
+    memcpy(self->pattern + before_size, after, after_size);
+    self->before = before_size;
+    self->after = after_size;
+    return 0;
 }
 
 static PyObject *stream_arm(PyObject *object, PyObject *args)
@@ -138,20 +180,10 @@ static PyObject *stream_arm(PyObject *object, PyObject *args)
     long long last_ns;
     if (!PyArg_ParseTuple(args, "y#y#L:arm", &before, &before_size, &after, &after_size, &last_ns))
         return NULL;
-    size_t size = (size_t)(before_size + after_size);
-    if (size > self->room) {
-        char *pattern = realloc(self->pattern, size);
-        if (!pattern)
-            return PyErr_NoMemory();
-        self->pattern = pattern;
-        self->room = size;
-    }
-    memcpy(self->pattern, before, (size_t)before_size);
-    memcpy(self->pattern + before_size, after, (size_t)after_size);
-    self->before = (size_t)before_size;
-    self->after = (size_t)after_size;
+    if (set_pattern(self, before, (size_t)before_size, after, (size_t)after_size))
+        return NULL;
     self->last_ns = last_ns;
-    self->armed = self->fd >= 0;
+    self->place = self->fd >= 0 ? TOKENS : ELSEWHERE;
     Py_RETURN_NONE;
 }
 
@@ -161,55 +193,17 @@ static PyObject *stream_take_gaps(PyObject *object, PyObject *unused)
     return take(&((Stream *)object)->gaps);
 }
 
-/* Whether the byte at p is escaped: whether an odd number of backslashes stands before it. */
-static int escaped(const char *begin, const char *p)
-{
-    int odd = 0;
-    while (p > begin && *--p == '\\')
-        odd = !odd;
-    return odd;
-}
-
-/* Whether the bytes up to end are the inside of one JSON string: no quote ends it but the one at end. */
-static int one_text(const char *begin, const char *end)
-{
-    const char *quote = begin;
-    while ((quote = memchr(quote, '"', (size_t)(end - quote)))) {
-        if (!escaped(begin, quote))
-            return 0;
-        quote++;
-    }
-    return !escaped(begin, end);
-}
-
-/* The length of the HTTP chunk at p, if it is whole and is the pattern around a text that is not empty;
- * else 0. */
+/* The length of the HTTP chunk at p, if it is the stream's pattern around a text that is not empty; else 0. */
 static size_t token_chunk(const Stream *self, const char *p, const char *end)
 {
-    size_t size = 0;
-    const char *at = p;
-    for (; at < end && at - p < HEX_DIGITS; at++) {
-        char c = *at;
-        if (c >= '0' && c <= '9')
-            size = size * 16 + (size_t)(c - '0');
-        else if (c >= 'a' && c <= 'f')
-            size = size * 16 + (size_t)(c - 'a' + 10);
-        else if (c >= 'A' && c <= 'F')
-            size = size * 16 + (size_t)(c - 'A' + 10);
-        else
-            break;
-    }
-    if (at == p || end - at < 2 || at[0] != '\r' || at[1] != '\n')
-        return 0;
-    const char *body = at + 2;
-    if ((size_t)(end - body) < size + 2 || size <= self->before + self->after)
+    const char *body;
+    size_t size, length = whole_chunk(p, end, &body, &size);
+    if (!length || size <= self->before + self->after)
         return 0;
     const char *text = body + self->before, *tail = body + size - self->after;
-    if (body[size] != '\r' || body[size + 1] != '\n')
-        return 0;
     if (memcmp(body, self->pattern, self->before) || memcmp(tail, self->pattern + self->before, self->after))
         return 0;
-    return one_text(text, tail) ? (size_t)(body + size + 2 - p) : 0;
+    return one_text(text, tail) ? length : 0;
 }
 
 /* One token. Those of one read came together: between them no time passed that could be seen. */
@@ -238,32 +232,98 @@ static int hand(PyObject *function, PyObject *made)
     return failed;
 }
 
-/* Counts the tokens at p. Returns where the first chunk begins that is none; NULL when it raised.
+/* Dates what lies at p, within the read that begins at begin.
  *
  * The first bytes of a read were there when the turn began. What follows them may have come since, while
  * other streams were read: in an old turn it is dated by now. */
-static const char *count_tokens(Stream *self, const char *p, const char *end, int64_t turn_ns)
+static void date(Stream *self, const char *p, const char *begin, int64_t turn_ns)
 {
+    int64_t now = p == begin ? 0 : now_ns();
+    if (now > turn_ns + STALE_NS)
+        self->read_ns = now;
+}
+
+/* Whether the bytes are UTF-8. */
+static int is_utf8(Span text)
+{
+    PyObject *decoded = PyUnicode_DecodeUTF8(text.begin, text.end - text.begin, NULL);
+    if (!decoded)
+        PyErr_Clear();
+    Py_XDECREF(decoded);
+    return decoded != NULL;
+}
+
+/* The chunk at p as one of those before the tokens, or with the first of them. Its length; 0 if it is neither,
+ * -1 when it raised. */
+static ssize_t take_opening(Stream *self, const char *p, const char *end)
+{
+    Hub *hub = self->hub;
+    const char *body;
+    size_t size, length = whole_chunk(p, end, &body, &size);
+    Span text = {NULL, NULL};
+    if (!length)
+        return 0;
+    if (!self->opened && hub->opening.size && match(&hub->opening, body, body + size, &text) == body + size) {
+        self->opened = 1;
+        return (ssize_t)length;
+    }
+    if (match(&hub->first, body, body + size, &text) != body + size || !text.begin || !is_utf8(text))
+        return 0;
+    if (set_pattern(self, body, (size_t)(text.begin - body), text.end, (size_t)(body + size - text.end))
+        || append(&hub->ttfts, self->read_ns - self->intended_ns))
+        return -1;
+    self->first_ns = self->last_ns = self->read_ns;
+    self->opened = 1;
+    self->place = TOKENS;
+    return (ssize_t)length;
+}
+
+/* Takes what it can at p. Returns where begins what is for Python; NULL when it raised. */
+static char *take_known(Stream *self, char *const begin, const char *end, int64_t turn_ns)
+{
+    char *p = begin;
+    if (self->place == HEAD) {
+        Span unused;
+        const char *body = match(&self->hub->head, p, end, &unused);
+        if (body) {
+            p += body - p;
+            self->head_ns = self->read_ns;
+        }
+        self->place = body ? OPENING : ELSEWHERE;
+    }
+    while (self->place == OPENING && p < end) {
+        date(self, p, begin, turn_ns);
+        ssize_t length = take_opening(self, p, end);
+        if (length < 0)
+            return NULL;
+        if (length == 0)
+            return p;
+        p += length;
+    }
     size_t size;
-    for (int first = 1; p < end && (size = token_chunk(self, p, end)); first = 0, p += size) {
-        int64_t now = first ? 0 : now_ns();
-        if (now > turn_ns + STALE_NS)
-            self->read_ns = now;
+    while (self->place == TOKENS && p < end && (size = token_chunk(self, p, end))) {
+        date(self, p, begin, turn_ns);
         if (note(self, self->read_ns))
             return NULL;
+        p += size;
     }
     return p;
 }
 
 /* What one recv brought. */
-static int take_read(Stream *self, const char *p, const char *end, int64_t turn_ns)
+static int take_read(Stream *self, char *begin, const char *end, int64_t turn_ns)
 {
     self->read_ns = turn_ns > self->sent_ns ? turn_ns : now_ns();
-    if (self->armed && !(p = count_tokens(self, p, end, turn_ns)))
+    char *p = begin;
+    if (self->place != ELSEWHERE && !(p = take_known(self, begin, end, turn_ns)))
         return -1;
     if (p == end)
         return 0;
-    self->armed = 0; /* until Python says that it stands at the boundary of a chunk again */
+    size_t size;
+    int ends = self->head_ns && self->place == TOKENS && take_ending(p, end, &size);
+    self->place = ELSEWHERE; /* until Python says that it stands at the boundary of a chunk again */
+    if (ends)
+        return hand(self->on_end, PyBytes_FromStringAndSize(p, (Py_ssize_t)size));
     return hand(self->on_read, PyBytes_FromStringAndSize(p, end - p));
 }
 
@@ -309,6 +369,9 @@ static PyMethodDef stream_methods[] = {
 };
 
 static PyMemberDef stream_members[] = {
+    {"opened", T_INT, offsetof(Stream, opened), READONLY, NULL},
+    {"head_ns", T_LONGLONG, offsetof(Stream, head_ns), READONLY, NULL},
+    {"first_ns", T_LONGLONG, offsetof(Stream, first_ns), READONLY, NULL},
     {"read_ns", T_LONGLONG, offsetof(Stream, read_ns), READONLY, NULL},
     {"last_ns", T_LONGLONG, offsetof(Stream, last_ns), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
@@ -367,6 +430,10 @@ static void hub_dealloc(PyObject *object)
         close(self->epoll);
     free(self->events);
     free(self->buffer);
+    free(self->head.bytes);
+    free(self->opening.bytes);
+    free(self->first.bytes);
+    free(self->ttfts.items);
     free(self->gaps.items);
     Py_XDECREF(self->on_due);
     freefunc release_memory = (freefunc)PyType_GetSlot(type, Py_tp_free);
@@ -384,8 +451,8 @@ static PyObject *hub_add(PyObject *object, PyObject *args)
 {
     Hub *self = (Hub *)object;
     int fd;
-    PyObject *on_read, *on_lost;
-    if (!PyArg_ParseTuple(args, "iOO:add", &fd, &on_read, &on_lost))
+    PyObject *on_read, *on_end, *on_lost;
+    if (!PyArg_ParseTuple(args, "iOOO:add", &fd, &on_read, &on_end, &on_lost))
         return NULL;
     allocfunc allocate = (allocfunc)PyType_GetSlot(stream_type, Py_tp_alloc);
     Stream *stream = (Stream *)allocate(stream_type, 0);
@@ -402,10 +469,41 @@ static PyObject *hub_add(PyObject *object, PyObject *args)
     stream->fd = fd;
     Py_INCREF(on_read);
     stream->on_read = on_read;
+    Py_INCREF(on_end);
+    stream->on_end = on_end;
     Py_INCREF(on_lost);
     stream->on_lost = on_lost;
     Py_INCREF((PyObject *)stream); /* the registration's own, until release */
     return (PyObject *)stream;
+}
+
+static int learn(Template *template, const char *bytes, Py_ssize_t size)
+{
+    template->size = 0;
+    size_t room = 0;
+    free(template->bytes);
+    template->bytes = NULL;
+    if (size == 0)
+        return 0;
+    if (reserve(&template->bytes, &room, (size_t)size))
+        return -1;
+    memcpy(template->bytes, bytes, (size_t)size);
+    template->size = (size_t)size;
+    return 0;
+}
+
+static PyObject *hub_learn(PyObject *object, PyObject *args)
+{
+    Hub *self = (Hub *)object;
+    const char *head, *opening, *first;
+    Py_ssize_t head_size, opening_size, first_size;
+    if (!PyArg_ParseTuple(
+            args, "y#y#y#:learn", &head, &head_size, &opening, &opening_size, &first, &first_size))
+        return NULL;
+    if (learn(&self->head, head, head_size) || learn(&self->opening, opening, opening_size)
+        || learn(&self->first, first, first_size))
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 static PyObject *hub_due(PyObject *object, PyObject *argument)
@@ -477,11 +575,19 @@ static PyObject *hub_take_gaps(PyObject *object, PyObject *unused)
     return take(&((Hub *)object)->gaps);
 }
 
+static PyObject *hub_take_ttfts(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return take(&((Hub *)object)->ttfts);
+}
+
 static PyMethodDef hub_methods[] = {
     {"add", hub_add, METH_VARARGS, NULL},
+    {"learn", hub_learn, METH_VARARGS, NULL},
     {"due", hub_due, METH_O, NULL},
     {"poll", hub_poll, METH_NOARGS, NULL},
     {"fileno", hub_fileno, METH_NOARGS, NULL},
+    {"take_ttfts", hub_take_ttfts, METH_NOARGS, NULL},
     {"take_gaps", hub_take_gaps, METH_NOARGS, NULL},
     {"close", hub_close, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -11,6 +11,19 @@ class Stream:
     """The reading side of one socket, which ``on_read`` and ``on_lost`` of its connection hear of."""
 
     @property
+    def head_ns(self) -> int:
+        """When the response's head came, if it was one that the hub knows (status 200, chunked, plain) and was
+        kept from ``on_read``; else 0."""
+
+    @property
+    def opened(self) -> int:
+        """Whether any event behind that head was read here."""
+
+    @property
+    def first_ns(self) -> int:
+        """When the first token came, if it was seen here; else 0."""
+
+    @property
     def read_ns(self) -> int:
         """When the last bytes of the response came (perf_counter); 0: none yet."""
 
@@ -18,8 +31,9 @@ class Stream:
     def last_ns(self) -> int:
         """When the last token came, of those that were counted here or told by :meth:`arm`."""
 
-    def send(self, data: bytes, sent_ns: int, /) -> int:
-        """Begins a request. How many bytes the socket took at once; it never raises and never waits."""
+    def send(self, data: bytes, intended_ns: int, sent_ns: int, known: bool, /) -> int:
+        """Begins a request. How many bytes the socket took at once; it never raises and never waits.
+        ``known``: what the hub has learned may be taken here, and ``on_end`` be called for ``on_read``."""
 
     def arm(self, before: bytes, after: bytes, last_ns: int, /) -> None:
         """From here to the next call of ``on_read``, HTTP chunks that are ``before + text + after`` are
@@ -41,9 +55,22 @@ class Hub:
 
     on_due: Callable[[], None]
 
-    def add(self, fd: int, on_read: Callable[[bytes], None], on_lost: Callable[[int], None], /) -> Stream:
+    def add(
+        self,
+        fd: int,
+        on_read: Callable[[bytes], None],
+        on_end: Callable[[bytes], None],
+        on_lost: Callable[[int], None],
+        /,
+    ) -> Stream:
         """Takes over the reading of a connected socket that does not block. ``on_read`` gets the bytes that
-        were not counted; ``on_lost`` gets an errno, or 0 at the end of the stream. Raises OSError."""
+        were not counted. ``on_end`` gets those of the body behind the last token that was counted, when the
+        head was known and the whole response has come. ``on_lost`` gets an errno, or 0 at the end of the
+        stream. Raises OSError."""
+
+    def learn(self, head: bytes, opening: bytes, first: bytes, /) -> None:
+        """How responses begin (templates of ``known.py``): the HTTP head, the body of a chunk of no account
+        (empty: there is none) and the body of the chunk with the first token."""
 
     def due(self, at_ns: int, /) -> None:
         """Sets the time (perf_counter) for ``on_due``, once; it replaces the one before."""
@@ -56,6 +83,10 @@ class Hub:
 
     def close(self) -> None:
         """Calls ``on_due`` no more; to be called once no socket is read any more."""
+
+    def take_ttfts(self) -> bytes:
+        """Of the first tokens that were seen here since the last call, the time from the intended one, int64
+        nanoseconds."""
 
     def take_gaps(self) -> bytes:
         """The gaps of all tokens that were counted since the last call, int64 nanoseconds."""

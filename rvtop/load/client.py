@@ -14,6 +14,7 @@ from collections.abc import Callable
 from time import perf_counter_ns
 
 from rvtop.load.connection import Connection
+from rvtop.load.known import templates
 from rvtop.load.reads import make_hub
 from rvtop.load.record import Record
 from rvtop.load.schedule import NEVER
@@ -22,6 +23,8 @@ from rvtop.load.target import Target
 from rvtop.load.timer import Timer
 
 _IDLE_LIMIT_NS = 3_000_000_000
+#: Answers that never begin like the one before them should not cost more than they do anyway.
+_LEARN_EVERY_NS = 100_000_000
 _OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS}
 
 Done = Callable[[Record], None]
@@ -43,6 +46,8 @@ class ConnectionPool:
         self._loop = asyncio.get_running_loop()
         self.hub = make_hub()
         self._timer: Timer | None = None
+        self.known_head = b""  # one that is as those that the hub knows
+        self._learned_ns = -_LEARN_EVERY_NS
         if self.hub is not None:
             self._loop.add_reader(self.hub.fileno(), self.hub.poll)
         self.turn = self._loop.time  # stands still during a turn of uvloop's
@@ -111,8 +116,20 @@ class ConnectionPool:
         taken.ttft_ns, self.fresh.ttft_ns = self.fresh.ttft_ns, taken.ttft_ns
         taken.gaps_ns, self.fresh.gaps_ns = self.fresh.gaps_ns, taken.gaps_ns
         if self.hub is not None:
+            taken.ttft_ns.frombytes(self.hub.take_ttfts())
             taken.gaps_ns.frombytes(self.hub.take_gaps())
         return taken
+
+    def learn(self, head: bytes, opening: bytes, before: bytes, after: bytes) -> None:
+        """How an answer began that was plain (see ``templates``): the hub knows the next ones like it."""
+        now = perf_counter_ns()
+        if self.hub is None or now - self._learned_ns < _LEARN_EVERY_NS:
+            return
+        self._learned_ns = now
+        found = templates(head, opening, before, after)
+        if found is not None:
+            self.known_head = head
+            self.hub.learn(*found)
 
     def cancel(self, record: Record, kind: str, text: str) -> None:
         """Ends one request that is in flight with error ``kind``."""
@@ -139,7 +156,7 @@ class ConnectionPool:
             if connection is None:
                 if now_ns - record.sent_ns > connect_ns:
                     self.cancel(record, "timeout_connect", f"no connection within {connect_ns / 1e9:g} s")
-            elif not (record.first_ns or connection.told):
+            elif not connection.answered:
                 if ttft_ns is not None and now_ns - record.sent_ns > ttft_ns:
                     connection.give_up("timeout_ttft", f"no token within {ttft_ns / 1e9:g} s")
             elif stall_ns is not None and now_ns - connection.heard_ns > stall_ns:

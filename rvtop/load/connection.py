@@ -43,11 +43,13 @@ class Connection(asyncio.Protocol):
     """One connection to the target; idle in the pool, or busy with one Record."""
 
     __slots__ = (
+        "_begun",
         "_body",
         "_boundary",
         "_close",
         "_completion",
         "_decoder",
+        "_fed",
         "_framed",
         "_head",
         "_parser",
@@ -69,6 +71,8 @@ class Connection(asyncio.Protocol):
         self._status = 0
         self._head = 0  # bytes of a head that is not complete yet
         self._boundary = False  # between two HTTP chunks, as far as the parser has come
+        self._fed = 0  # reads of this response that the parser has got from the hub
+        self._begun = b""  # the first of them
         self._stream: Stream | None = None  # with the hub, if it is there
         self._parser = httptools.HttpResponseParser(self)
 
@@ -88,12 +92,14 @@ class Connection(asyncio.Protocol):
         self._head = 0
         self.read_ns = 0
         self._boundary = False
+        self._fed = 0
         if self.transport.is_closing():  # the server accepted and closed at once
             self.abort("reset", "the server closed the connection before the request was sent")
             return
         if self._stream is not None:
             # At once: asyncio would write at the end of this turn of the loop.
-            request = request[self._stream.send(request, record.sent_ns) :]
+            known = record.heard is None
+            request = request[self._stream.send(request, record.intended_ns, record.sent_ns, known) :]
         if request:
             self.transport.write(request)
 
@@ -117,6 +123,13 @@ class Connection(asyncio.Protocol):
         """Whether the server has said how the request ends: by an error's status, or the stream's end."""
         return self._completion.whole if self._status == 200 else self._status > 200
 
+    @property
+    def answered(self) -> bool:
+        """Whether a token came, or else how the request ends."""
+        if self._stream is not None and self._stream.first_ns:
+            return True
+        return self.record is not None and self.record.first_ns > 0 or self.told
+
     def give_up(self, kind: str, text: str) -> None:
         """Ends a request that nothing more is hoped of; what the server has told by now stands."""
         if not self.told:
@@ -139,7 +152,8 @@ class Connection(asyncio.Protocol):
             return
         transport.pause_reading()
         try:
-            self._stream = hub.add(transport.get_extra_info("socket").fileno(), self._read, self._lost)
+            descriptor = transport.get_extra_info("socket").fileno()
+            self._stream = hub.add(descriptor, self._read, self._ended, self._lost)
         except OSError:  # the system's limit of watched descriptors
             transport.resume_reading()
 
@@ -149,25 +163,64 @@ class Connection(asyncio.Protocol):
         return self.read_ns if self._stream is None else self._stream.read_ns
 
     def _settle(self) -> None:
-        """What the hub has counted goes into the record."""
-        if self._stream is not None and self.record is not None:
-            gaps = self._stream.take_gaps()
-            if gaps:
-                self.record.gaps.frombytes(gaps)
-                self.record.chunks += len(gaps) // 8
-                self.record.last_ns = self._stream.last_ns
+        """What the hub has read by itself goes into the record."""
+        stream, record = self._stream, self.record
+        if stream is None or record is None:
+            return
+        if stream.head_ns:
+            self._status = 200
+            self._framed = True
+            record.headers_ns = stream.head_ns
+        if stream.opened:
+            self._completion.join(stream.first_ns)
+        gaps = stream.take_gaps()
+        if gaps:
+            record.gaps.frombytes(gaps)
+            record.chunks += len(gaps) // 8
+            record.last_ns = stream.last_ns
 
     def _read(self, data: bytes) -> None:
         """What the hub did not count, from the boundary of a chunk on."""
-        assert self._stream is not None
-        self.read_ns = self._stream.read_ns
+        stream = self._stream
+        assert stream is not None
+        self.read_ns = stream.read_ns
         self._settle()
+        self._fed += 1
+        if self._fed == 1 and stream.head_ns:
+            self._parser.feed_data(self._pool.known_head)  # one like it
+            if self.record is not None:
+                self.record.headers_ns = stream.head_ns
+        elif self._fed == 1:
+            self._begun = data
         self._feed(data)
         # Between two chunks, and no byte of the next one's size has come yet.
         if self._boundary and self.record is not None and data.endswith(b"\r\n") and self._decoder is None:
             pattern = self._completion.pattern
             if pattern is not None:
-                self._stream.arm(*pattern, self.record.last_ns)
+                stream.arm(*pattern, self.record.last_ns)
+                if self._begun:
+                    self._teach()
+
+    def _teach(self) -> None:
+        """Lets the hub read the next answers that begin as this one did."""
+        head, blank, _ = self._begun.partition(b"\r\n\r\n")
+        self._begun = b""
+        beginning = self._completion.beginning
+        if blank and beginning is not None and not self._close and self._parser.should_keep_alive():
+            self._pool.learn(head + blank, *beginning)
+
+    def _ended(self, body: bytes) -> None:
+        """The hub knew the head, and the response has come to its end; ``body`` is what it did not count."""
+        record = self.record
+        assert self._stream is not None and record is not None
+        self.read_ns = self._stream.read_ns
+        self._settle()
+        self._completion.feed(body, self.read_ns)
+        if record.error is not None:
+            self.abort(record.error, "")
+            return
+        self._completion.end(self.read_ns)
+        self._finish(reuse=True)
 
     def _lost(self, code: int) -> None:
         self.connection_lost(OSError(code, os.strerror(code)) if code else None)

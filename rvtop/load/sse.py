@@ -60,6 +60,10 @@ class SseParser:
         self.idle = not (rest or self._data or self._cr)
         return events
 
+    def begun(self) -> None:
+        """What comes is not the beginning of the body."""
+        self._begun = True
+
     def end(self) -> list[bytes]:
         """What the end of the body leaves: servers forget the last blank line, and mean the event."""
         events: list[bytes] = []

@@ -66,6 +66,7 @@ class Completion:
         "_finish_ns",
         "_least",
         "_needles",
+        "_opening",
         "_skip",
         "_sse",
         "_tail",
@@ -83,6 +84,7 @@ class Completion:
         self.events = 0  # events that went the careful way
         self.size = 0  # body bytes that went the careful way
         self._finish_ns = 0
+        self._opening = b""  # the first event that went the careful way
         self._sse = SseParser()
         self._needles: _Needles | None = None
         self._before = b""  # a chunk's bytes before its text …
@@ -124,6 +126,26 @@ class Completion:
         known and no event is half read. Whoever meets such events may count them instead of feeding them."""
         ready = self._skip and not self.record.error and self._sse.idle
         return (self._before, self._after) if ready else None
+
+    @property
+    def beginning(self) -> tuple[bytes, bytes, bytes] | None:
+        """How the answer began, right after its first token and if that is plain: the event before it, which
+        told nothing (empty: there was none), and the pattern of the token's event."""
+        record, pattern = self.record, self.pattern
+        told = (record.finish, record.server, record.output_tokens, record.prompt_tokens, record.cached_tokens)
+        if pattern is None or record.chunks != 1 or self.events > 2 or told != (None,) * 5:
+            return None
+        return (b"data: %b\n\n" % self._opening if self.events == 2 else b"", *pattern)
+
+    def join(self, first_ns: int) -> None:
+        """The events up to here were read elsewhere: the first token's too, at ``first_ns``, if that is not 0.
+        May be called again."""
+        self.events = self.events or 1
+        self._sse.begun()
+        record = self.record
+        if first_ns and not record.first_ns:
+            record.first_ns = record.last_ns = first_ns
+            record.chunks += 1
 
     def _all_tokens(self, data: bytes) -> int:
         """How many events ``data`` is made of, if each is whole and carries text and nothing else; else 0."""
@@ -196,6 +218,8 @@ class Completion:
             if self.done or self.record.error:
                 return
             self.events += 1
+            if self.events == 1:
+                self._opening = data
             if data == b"[DONE]":
                 self.done = True
                 self._skip = 0  # what follows counts no more
@@ -234,7 +258,8 @@ class Completion:
                 self._first(now_ns)
             record.last_ns = now_ns
             record.chunks += 1
-            self._learn(choice, raw)
+            if choice.get("finish_reason") is None:  # else no other like it comes
+                self._learn(choice, raw)
         finish = choice.get("finish_reason")
         if isinstance(finish, str):
             record.finish = finish[:TEXT_LIMIT]
@@ -305,7 +330,7 @@ def _escaped(raw: bytes, begin: int, at: int) -> bool:
 
 def _spelling(choice: dict[str, Any], raw: bytes) -> _Needles | None:
     """The needles that this chunk with text shows, if it is of the plain kind."""
-    if b"\n" in raw or choice.get("finish_reason") is not None:
+    if b"\n" in raw:
         return None
     delta = choice.get("delta")
     for needles in _SPELLINGS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from array import array
@@ -12,6 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rvtop.load.answer import answer_text
+from rvtop.load.client import ConnectionPool
 from rvtop.load.connection import Connection
 from rvtop.load.reads import make_hub, native
 from rvtop.load.record import Record
@@ -54,9 +57,11 @@ class Pool:
     """What a Connection needs of its pool; one connection on a socket pair, read in C or as asyncio would."""
 
     turn, turn_ms, turn_ns, seen_ns, due_ns = time.monotonic, 0.0, 0, 0, NEVER
+    known_head, learn = b"", ConnectionPool.learn
 
     def __init__(self, *, in_c: bool = True) -> None:
         self.hub = make_hub() if in_c else None
+        self._learned_ns = -(1 << 62)
         self.fresh, self.ended = Fresh(), list[Record]()
         self.ours, self.server = socket.socketpair()
         self.ours.setblocking(False)
@@ -85,6 +90,7 @@ class Pool:
 
     def ask(self, number: int, wire: bytes, cuts: list[int]) -> Record:
         """One request whose answer is ``wire``, which comes in reads that are cut at ``cuts``."""
+        self.ended.clear()
         record = Record(number, 0, 0, 0, 1)
         record.sent_ns = 1
         self.connection.send(record, b"x")
@@ -104,21 +110,46 @@ class Pool:
         self.server.close()
 
 
-def learned(wire: bytes, cuts: list[int], *, in_c: bool = True) -> Facts:
-    """All but the times of what a connection learns; they are checked against each other."""
-    pool = Pool(in_c=in_c)
+    def take_fresh(self) -> tuple[list[int], list[int]]:
+        """(TTFTs, gaps) for the live view since the last call."""
+        ttfts, gaps = array("q", self.fresh.ttft_ns), array("q", self.fresh.gaps_ns)
+        if self.hub is not None:
+            ttfts.frombytes(self.hub.take_ttfts())
+            gaps.frombytes(self.hub.take_gaps())
+        del self.fresh.ttft_ns[:], self.fresh.gaps_ns[:]
+        return sorted(ttfts), sorted(gaps)
+
+
+Answer = tuple[bytes, list[int]]  # what comes, and where it is cut
+
+
+def told(answers: list[Answer], *, in_c: bool = True) -> list[tuple[Facts, bool, bool]]:
+    """All but the times of what a connection learns of answers that come one after the other, whether there
+    was a head, and whether the connection is open then; the times are checked against each other."""
+    pool, out = Pool(in_c=in_c), list[tuple[Facts, bool, bool]]()
     try:
-        record = pool.ask(1, wire, cuts)
-        live = array("q", pool.fresh.gaps_ns)
-        if pool.hub is not None:
-            live.frombytes(pool.hub.take_gaps())
-        assert sorted(live) == sorted(record.gaps)
-        if record.chunks:
-            assert sum(record.gaps) == record.last_ns - record.first_ns
-        assert all(gap >= 0 for gap in record.gaps)
-        return timeless(record)
+        for number, (wire, cuts) in enumerate(answers):
+            record = pool.ask(number, wire, cuts)
+            ttfts, gaps = pool.take_fresh()
+            assert gaps == sorted(record.gaps)
+            assert ttfts == ([record.first_ns - record.intended_ns] if record.first_ns else [])
+            if record.chunks:
+                assert sum(record.gaps) == record.last_ns - record.first_ns
+            assert all(gap >= 0 for gap in record.gaps)
+            assert not record.first_ns or 0 < record.headers_ns <= record.first_ns
+            transport = pool.connection.transport
+            assert transport is not None
+            out.append((timeless(record), record.headers_ns > 0, not transport.is_closing()))
+            if transport.is_closing():
+                break
+        return out
     finally:
         pool.close()
+
+
+def learned(wire: bytes, cuts: list[int], *, in_c: bool = True) -> Facts:
+    """The same of one answer."""
+    return told([(wire, cuts)], in_c=in_c)[0][0]
 
 
 def expected(body: bytes) -> Facts:
@@ -147,6 +178,22 @@ def test_any_chunking_and_splitting_of_any_stream_tells_what_the_reference_reads
     if by_chunk:  # as most servers write: a chunk a packet
         where |= {i + 2 for i in range(len(wire)) if wire[i : i + 2] == b"\r\n"}
     assert learned(wire, sorted(where - {0, len(wire)})) == expected(body)
+
+
+def packets(wire: bytes) -> list[int]:
+    """Cuts behind the head and behind each event, so that something can be learned of the first token."""
+    cuts = [end.end() for end in re.finditer(rb"\r\n\r\n|\n\n\r\n", wire)]
+    return [cut for cut in cuts if cut < len(wire)]
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(cut_bodies(), st.lists(st.floats(0, 1), max_size=8))
+def test_an_answer_like_the_one_before_tells_the_same(case: tuple[bytes, list[int]], at: list[float]) -> None:
+    body, cuts = case
+    wire = chunked(body, cuts)
+    where = sorted({round(share * len(wire)) for share in at} - {0, len(wire)})
+    facts = [facts for facts, _, _ in told([(wire, packets(wire)), (wire, []), (wire, where)])]
+    assert facts == [expected(body)] * len(facts)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -192,6 +239,141 @@ def test_of_anything_at_all_both_read_paths_learn_the_same(parts: list[bytes], a
     wire = HEAD + piece(vllm("a")) + b"".join(parts)
     cuts = sorted({round(share * len(wire)) for share in at} - {0, len(wire)})
     assert learned(wire, cuts) == learned(wire, cuts, in_c=False)
+
+
+def opening(**more: object) -> bytes:
+    """The event before the first token."""
+    return vllm("").replace(b'"content"', b'"role":"assistant","content"').replace(
+        b'"model"', b"".join(b'"%b":%d,' % (k.encode(), v) for k, v in more.items()) + b'"model"'
+    )
+
+
+def answer(number: int, first: bytes = b"", head: bytes = HEAD, end: bytes = b"0\r\n\r\n") -> bytes:
+    """A plain answer, of which nothing but the name and the date is its own."""
+    events = [opening(created=number), first or vllm("a"), vllm("b"), vllm("c", "stop"), b"data: [DONE]\n\n"]
+    return head + b"".join(map(piece, events)).replace(b"chatcmpl-1", b"chatcmpl-%d" % number) + end
+
+
+DATED = HEAD.replace(b"content-type", b"date: Sat, 21 Nov 2026 18:00:00 GMT\r\ncontent-type")
+BEGINNINGS = st.sampled_from(
+    [
+        HEAD,
+        DATED,
+        DATED.replace(b"18:00", b"18:01"),
+        DATED.replace(b"date: ", b"date:"),
+        DATED.replace(b"Sat", b"\xff\t"),
+        DATED.replace(b"Sat", b"\x7f"),
+        DATED.replace(b"date: Sat", b"date:\r\n Sat"),
+        DATED.replace(b"date", b"connection: close\r\ndate"),
+        DATED.replace(b"date", b"content-length: 3\r\ndate"),
+        DATED.replace(b"200 OK", b"503 Busy"),
+        DATED.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        b"HTTP/1.1 100 Continue\r\n\r\n" + HEAD,
+        HEAD[:-2],
+        HEAD + HEAD,
+    ]
+)
+FIRSTS = st.sampled_from(
+    [
+        piece(opening(created=7)),
+        piece(opening(created=7) + vllm("x")),
+        piece(opening(created=7)[:-1]),
+        piece(opening(created=7)).replace(b"7", b"07"),
+        piece(opening(created=7)).replace(b"7", b"7" * 19),
+        piece(opening(created=7)).replace(b"chatcmpl-1", b'a"b'),
+        piece(opening(created=7)).replace(b"chatcmpl-1", b"a\\\"b"),
+        piece(opening(created=7)).replace(b"chatcmpl-1", b"\xff"),
+        piece(opening(created=7)).replace(b'"m"', b'"another"'),
+        piece(opening(created=7)).replace(b'"stop"', b"null"),
+        piece(vllm("x")),
+        piece(vllm("\n")),
+        piece(vllm("안녕")),
+        piece(vllm("x").replace(b'"x"', b'"\xff"')),
+        piece(vllm("x").replace(b'"x"', b'"\xed\xa0\x80"')),
+        piece(vllm("x").replace(b'"x"', b'"\n"')),
+        piece(vllm("x").replace(b'"x"', b'"\\q"')),
+        piece(vllm("x", usage=None)),
+        piece(vllm("x").replace(b'"choices"', b'"usage":{"completion_tokens":1},"choices"')),
+        piece(vllm("")),
+        piece(vllm("z", "stop")),
+        piece(b": a comment\n\n"),
+        piece(b"\xef\xbb\xbf" + vllm("x")),
+        piece(b"data: [DONE]\n\n"),
+        b"0\r\n\r\n",
+        b"0\r\nx: y\r\n\r\n",
+        b"00\r\n\r\n",
+    ]
+)
+
+
+@settings(max_examples=600, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.tuples(BEGINNINGS, st.lists(FIRSTS | ODD, max_size=6), st.lists(st.floats(0, 1), max_size=4)),
+        min_size=1,
+        max_size=3,
+    ),
+    st.booleans(),
+)
+def test_what_was_learned_of_one_answer_changes_nothing_of_the_next(
+    rest: list[tuple[bytes, list[bytes], list[float]]], dated: bool
+) -> None:
+    wire = answer(1, head=DATED if dated else HEAD)
+    answers: list[Answer] = [(wire, packets(wire))]
+    for head, parts, at in rest:
+        wire = head + b"".join(parts)
+        answers.append((wire, sorted({round(share * len(wire)) for share in at} - {0, len(wire)})))
+    assert told([*answers, (answer(2), [])]) == told([*answers, (answer(2), [])], in_c=False)
+
+
+def test_an_answer_that_begins_as_one_before_is_not_parsed() -> None:
+    pool = Pool()
+    try:
+        first = pool.ask(1, answer(1, head=DATED), packets(answer(1, head=DATED)))
+        pool.connection._parser = None  # type: ignore[assignment]
+        for number in (2, 3):
+            wire = answer(number, vllm("x"), DATED.replace(b"18:00", b"18:0%d" % number))
+            record = pool.ask(number, wire, [wire.index(b"\r\n\r\n") + 4])
+            assert timeless(record) == timeless(first)
+            assert record.headers_ns < record.first_ns == record.last_ns
+    finally:
+        pool.close()
+
+
+def test_whoever_wants_the_text_gets_all_of_it() -> None:
+    pool = Pool()
+    try:
+        pool.ask(1, answer(1), packets(answer(1)))
+        record = Record(2, 0, 0, 0, 1)
+        record.heard = []
+        pool.connection.send(record, b"x")
+        pool.server.sendall(answer(2))
+        while not pool.ended or pool.ended[-1] is not record:
+            pool.poll()
+        assert answer_text(record.heard) == "abc"
+    finally:
+        pool.close()
+
+
+def test_what_came_before_an_answer_was_given_up_is_kept() -> None:
+    pool = Pool()
+    try:
+        pool.ask(1, answer(1), packets(answer(1)))
+        record = Record(2, 0, 0, 0, 1)
+        pool.connection.send(record, b"x")
+        assert not pool.connection.answered
+        pool.server.sendall(HEAD + piece(opening(created=2)))
+        pool.poll()
+        assert not pool.connection.answered
+        pool.server.sendall(piece(vllm("a")) + piece(vllm("b")))
+        pool.poll()
+        assert pool.connection.answered
+        assert record.first_ns == 0  # as far as Python has heard
+        pool.connection.give_up("stalled", "nothing came")
+        assert (record.error, record.chunks, len(record.gaps)) == ("stalled", 2, 1)
+        assert 0 < record.headers_ns <= record.first_ns <= record.last_ns
+    finally:
+        pool.close()
 
 
 def seen_by_python(events: list[bytes]) -> tuple[list[int], Record]:

@@ -38,6 +38,7 @@ class Bench:
         self.streams = []
         self.read: list[tuple[int, bytes]] = []
         self.lost: list[int] = []
+        self.ended: list[bytes] = []
         self._ours: list[socket.socket] = []
 
     def add(self, on_read: Callable[[bytes], None] | None = None) -> int:
@@ -45,7 +46,7 @@ class Bench:
         ours, server = socket.socketpair()
         ours.setblocking(False)
         take = on_read or (lambda data: self.read.append((number, data)))
-        self.streams.append(self.hub.add(ours.fileno(), take, self.lost.append))
+        self.streams.append(self.hub.add(ours.fileno(), take, self.ended.append, self.lost.append))
         self._ours.append(ours)
         self.servers.append(server)
         return number
