@@ -26,10 +26,12 @@
 #include "_reads_text.h"
 
 enum {
-    MOST_EVENTS = 4096,   /* of one turn; all of them are dated by its beginning */
+    MOST_EVENTS = 4096,   /* of one turn */
     READ_SIZE = 1 << 18,
     DUE_EVERY = 8,        /* streams of a turn between two looks at the clock for a request that is due */
     STALE_NS = 1000000,   /* a turn that is older dates only what it is known to have begun with */
+    CLOSE_NS = 5000,      /* two looks at the clock that belong together */
+    EXACT_NS = 300000,    /* a turn that begins later than this after an arrival asks the kernel for dates */
 };
 
 /* How far an answer has been read here. */
@@ -49,6 +51,10 @@ typedef struct {
     PyObject_HEAD
     int epoll, timer;
     int64_t due_ns;     /* when on_due wants to be called, CLOCK_MONOTONIC */
+    int64_t asked_ns, turn_ns; /* the times before and after this turn's epoll_wait */
+    int64_t before_ns;  /* the time before the last turn's */
+    int64_t ahead_ns;   /* CLOCK_REALTIME, which the kernel dates by, less CLOCK_MONOTONIC */
+    int late;           /* whether what this turn brings may have come well before it began */
     PyObject *on_due;
     Template head, opening, first; /* how answers begin here, once that is learned: the HTTP head, perhaps a
                                     * chunk of no account, and the chunk with the first token */
@@ -63,6 +69,7 @@ typedef struct {
     int fd;             /* -1: released */
     Place place;
     int opened;         /* whether an event was taken here */
+    int exact;          /* whether the last read was dated by the kernel */
     int64_t intended_ns, sent_ns, head_ns, first_ns, read_ns, last_ns;
     PyObject *on_read, *on_end, *on_lost;
     char *pattern;      /* a chunk's bytes before its text, then those after it */
@@ -72,11 +79,34 @@ typedef struct {
 
 static PyTypeObject *stream_type;
 
+static int64_t in_ns(struct timespec t)
+{
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static int64_t clock_ns(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return in_ns(t);
+}
+
 static int64_t now_ns(void)
 {
-    struct timespec t; /* the clock of time.perf_counter_ns */
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    return clock_ns(CLOCK_MONOTONIC); /* the clock of time.perf_counter_ns */
+}
+
+/* CLOCK_REALTIME less CLOCK_MONOTONIC, as it is now: the one is set and slewed, the other is only slewed. */
+static int64_t ahead_ns(void)
+{
+    int64_t before, wall, after;
+    int tries = 3; /* an interrupt between the clocks would be taken for their difference */
+    do {
+        before = now_ns();
+        wall = clock_ns(CLOCK_REALTIME);
+        after = now_ns();
+    } while (after - before > CLOSE_NS && --tries);
+    return wall - (before + after) / 2;
 }
 
 static int append(Numbers *numbers, int64_t value)
@@ -232,14 +262,32 @@ static int hand(PyObject *function, PyObject *made)
     return failed;
 }
 
+/* When what a recv brought had come: its last byte, by the kernel's stamp, if there is one; else all that was
+ * there when the turn began. A stamp before the turn before this one, which would have brought it, is one of a
+ * clock that was set meanwhile. */
+static int64_t arrival_ns(Stream *self, int64_t stamp_ns)
+{
+    Hub *hub = self->hub;
+    int64_t at = hub->turn_ns;
+    if (stamp_ns) {
+        int64_t now = now_ns();
+        at = stamp_ns - hub->ahead_ns;
+        at = at < hub->before_ns ? hub->before_ns : at > now ? now : at;
+        hub->late = hub->turn_ns - at > EXACT_NS; /* those behind it in the turn came later */
+    }
+    if (at < self->read_ns)
+        at = self->read_ns;
+    return at > self->sent_ns ? at : now_ns();
+}
+
 /* Dates what lies at p, within the read that begins at begin.
  *
  * The first bytes of a read were there when the turn began. What follows them may have come since, while
  * other streams were read: in an old turn it is dated by now. */
-static void date(Stream *self, const char *p, const char *begin, int64_t turn_ns)
+static void date(Stream *self, const char *p, const char *begin)
 {
-    int64_t now = p == begin ? 0 : now_ns();
-    if (now > turn_ns + STALE_NS)
+    int64_t now = p == begin || self->exact ? 0 : now_ns();
+    if (now > self->hub->turn_ns + STALE_NS)
         self->read_ns = now;
 }
 
@@ -279,7 +327,7 @@ static ssize_t take_opening(Stream *self, const char *p, const char *end)
 }
 
 /* Takes what it can at p. Returns where begins what is for Python; NULL when it raised. */
-static char *take_known(Stream *self, char *const begin, const char *end, int64_t turn_ns)
+static char *take_known(Stream *self, char *const begin, const char *end)
 {
     char *p = begin;
     if (self->place == HEAD) {
@@ -292,7 +340,7 @@ static char *take_known(Stream *self, char *const begin, const char *end, int64_
         self->place = body ? OPENING : ELSEWHERE;
     }
     while (self->place == OPENING && p < end) {
-        date(self, p, begin, turn_ns);
+        date(self, p, begin);
         ssize_t length = take_opening(self, p, end);
         if (length < 0)
             return NULL;
@@ -302,7 +350,7 @@ static char *take_known(Stream *self, char *const begin, const char *end, int64_
     }
     size_t size;
     while (self->place == TOKENS && p < end && (size = token_chunk(self, p, end))) {
-        date(self, p, begin, turn_ns);
+        date(self, p, begin);
         if (note(self, self->read_ns))
             return NULL;
         p += size;
@@ -311,11 +359,12 @@ static char *take_known(Stream *self, char *const begin, const char *end, int64_
 }
 
 /* What one recv brought. */
-static int take_read(Stream *self, char *begin, const char *end, int64_t turn_ns)
+static int take_read(Stream *self, char *begin, const char *end, int64_t stamp_ns)
 {
-    self->read_ns = turn_ns > self->sent_ns ? turn_ns : now_ns();
+    self->exact = stamp_ns != 0;
+    self->read_ns = arrival_ns(self, stamp_ns);
     char *p = begin;
-    if (self->place != ELSEWHERE && !(p = take_known(self, begin, end, turn_ns)))
+    if (self->place != ELSEWHERE && !(p = take_known(self, begin, end)))
         return -1;
     if (p == end)
         return 0;
@@ -327,22 +376,48 @@ static int take_read(Stream *self, char *begin, const char *end, int64_t turn_ns
     return hand(self->on_read, PyBytes_FromStringAndSize(p, end - p));
 }
 
+/* recv into the hub's buffer. *stamp_ns: when the last byte came by CLOCK_REALTIME; 0 where the kernel did not
+ * say. It is asked, which costs a tenth more, for what a TTFT hangs on, and in a turn that may be late. */
+static ssize_t receive(Stream *self, int64_t *stamp_ns)
+{
+    Hub *hub = self->hub;
+    *stamp_ns = 0;
+    if (self->place == TOKENS && !hub->late)
+        return recv(self->fd, hub->buffer, READ_SIZE, MSG_DONTWAIT);
+    union {
+        char bytes[CMSG_SPACE(sizeof(struct timespec))];
+        struct cmsghdr alignment;
+    } control;
+    struct iovec into = {hub->buffer, READ_SIZE};
+    struct msghdr message = {
+        .msg_iov = &into, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    ssize_t n = recvmsg(self->fd, &message, MSG_DONTWAIT);
+    struct cmsghdr *header = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SO_TIMESTAMPNS) {
+        struct timespec stamp;
+        memcpy(&stamp, CMSG_DATA(header), sizeof stamp);
+        *stamp_ns = in_ns(stamp);
+    }
+    return n;
+}
+
 /* Reads until nothing is left, for epoll tells of each arrival once. Less than was asked for is all there is
  * (epoll(7)), but for an end or an error behind it, of which events tells. */
-static int read_stream(Stream *self, uint32_t events, int64_t turn_ns)
+static int read_stream(Stream *self, uint32_t events)
 {
-    char *buffer = self->hub->buffer;
     int ended = (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+    int64_t stamp_ns;
     ssize_t n;
     do {
         do
-            n = recv(self->fd, buffer, READ_SIZE, MSG_DONTWAIT);
+            n = receive(self, &stamp_ns);
         while (n < 0 && errno == EINTR);
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
             return 0;
         if (n <= 0)
             return hand(self->on_lost, PyLong_FromLong(n ? errno : 0));
-        if (take_read(self, buffer, buffer + n, turn_ns))
+        char *buffer = self->hub->buffer;
+        if (take_read(self, buffer, buffer + n, stamp_ns))
             return -1;
     } while (self->fd >= 0 && (ended || n == READ_SIZE));
     return 0;
@@ -466,6 +541,8 @@ static PyObject *hub_add(PyObject *object, PyObject *args)
         Py_DECREF(stream);
         return NULL;
     }
+    int on = 1;
+    setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on); /* without, turns date */
     stream->fd = fd;
     Py_INCREF(on_read);
     stream->on_read = on_read;
@@ -533,8 +610,13 @@ static PyObject *hub_poll(PyObject *object, PyObject *unused)
 {
     (void)unused;
     Hub *self = (Hub *)object;
+    int64_t asked_ns = now_ns();
     int count = epoll_wait(self->epoll, self->events, MOST_EVENTS, 0);
-    int64_t turn_ns = now_ns();
+    self->before_ns = self->asked_ns;
+    self->asked_ns = asked_ns;
+    self->turn_ns = now_ns();
+    self->ahead_ns = ahead_ns();
+    self->late = 1; /* until one of its reads tells */
     /* Whoever is called from here may end any stream of this turn. */
     for (int i = 0; i < count; i++)
         Py_XINCREF((PyObject *)self->events[i].data.ptr);
@@ -546,7 +628,7 @@ static PyObject *hub_poll(PyObject *object, PyObject *unused)
         if (!stream) /* the timer */
             continue;
         if (!failed && stream->fd >= 0)
-            failed = read_stream(stream, self->events[i].events, turn_ns);
+            failed = read_stream(stream, self->events[i].events);
         if (failed && stream->fd >= 0) /* told again of what is left: the next poll reads on */
             watch(self->epoll, EPOLL_CTL_MOD, stream->fd, stream);
         Py_DECREF((PyObject *)stream);

@@ -29,6 +29,14 @@ def token(text: bytes = b"a") -> bytes:
     return b"%x\r\n%b\r\n" % (len(event), event)
 
 
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        server, _ = listener.accept()
+    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return ours, server
+
+
 class Bench:
     """Socket pairs on one hub; what was not counted lands in ``read``."""
 
@@ -41,9 +49,9 @@ class Bench:
         self.ended: list[bytes] = []
         self._ours: list[socket.socket] = []
 
-    def add(self, on_read: Callable[[bytes], None] | None = None) -> int:
+    def add(self, on_read: Callable[[bytes], None] | None = None, *, tcp: bool = False) -> int:
         number = len(self.streams)
-        ours, server = socket.socketpair()
+        ours, server = tcp_pair() if tcp else socket.socketpair()
         ours.setblocking(False)
         take = on_read or (lambda data: self.read.append((number, data)))
         self.streams.append(self.hub.add(ours.fileno(), take, self.ended.append, self.lost.append))
@@ -103,6 +111,24 @@ def test_what_comes_in_the_middle_of_a_long_turn_is_not_dated_by_its_beginning(b
     assert second >= 15_000_000  # the two tokens lie on both sides of the pause
     assert bench.streams[1].last_ns >= written
     assert bench.streams[1].last_ns - second < written
+
+
+def test_what_came_while_the_loop_was_away_is_dated_by_its_arrival(bench: Bench) -> None:
+    """The kernel has noted it; also for tokens, and for what Python reads."""
+    read: list[int] = []
+    for on_read in (None, None, lambda data: read.append(bench.streams[2].read_ns)):
+        bench.add(on_read, tcp=True)
+    bench.hub.poll()  # nothing had come by now
+    bench.arm(0)
+    bench.arm(1)
+    written = time.perf_counter_ns()
+    for server in bench.servers:
+        server.sendall(token())
+    time.sleep(0.05)
+    back = time.perf_counter_ns()
+    bench.hub.poll()
+    dates = [bench.streams[0].last_ns, bench.streams[1].last_ns, read[-1]]
+    assert all(written - 1_000_000 < date < back - 25_000_000 for date in dates)
 
 
 def test_a_call_that_is_due_and_fails_stops_no_reading(bench: Bench) -> None:
