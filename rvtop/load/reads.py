@@ -15,13 +15,14 @@ except ImportError:  # no Linux, or no compiler where it was installed: asyncio 
 PURE_ENV = "RVTOP_PURE_READS"
 
 
-def digest(source: Path) -> str:
-    """What tells one ``_reads.c`` from another. (The build hook has the same line: it can't import us.)"""
-    return hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+def digest(folder: Path) -> str:
+    """What tells one source of the module from another. (The build hook has the same: it can't import us.)"""
+    sources = (folder / "_reads.c").read_bytes() + (folder / "_reads_text.h").read_bytes()
+    return hashlib.sha256(sources).hexdigest()[:16]
 
 
 #: A module that was built from another source than the one beside it would fail in the middle of a run.
-_FRESH = _reads is not None and digest(Path(__file__).with_name("_reads.c")) == _reads.SOURCE
+_FRESH = _reads is not None and digest(Path(__file__).parent) == _reads.SOURCE
 
 
 def native() -> bool:
