@@ -31,6 +31,9 @@ _SWEEP_TICKS = 2
 #: has come that is no older has seen all that could change what is sent now.
 _HEARD_NS = 25_000_000
 
+#: Lines are written so many at a time: those of a tick at 1600 requests a second take 2 ms.
+_PART = 32
+
 Emit = Callable[[Delta], None]
 
 
@@ -75,6 +78,7 @@ class Worker:
         self._held = [0] * len(spec.models)  # in flight, by model
         self._lags: list[int] = []
         self._ended: list[Record] = []
+        self._written: list[bytes] = []  # lines of the first of them, _PART each
         self._loop_lag = 0
         self._told_drained = True
         self._sending = False  # in the middle of sending what is due
@@ -268,6 +272,11 @@ class Worker:
         if self._ticks % _SWEEP_TICKS == 0:
             limits = self._spec.timeouts
             self._pool.sweep(now, _ns(limits.connect_s), _opt_ns(limits.ttft_s), _opt_ns(limits.stall_s))
+        while len(self._ended) >= (len(self._written) + 1) * _PART and not self._stopped:
+            self._write_part()
+            if perf_counter_ns() >= self._pool.due_ns:
+                self._send()
+        now = perf_counter_ns()
         self._send()  # so that nothing due by now is missing from what is told now
         if self._stopped:
             return
@@ -275,9 +284,18 @@ class Worker:
         self._next_tick = max(self._next_tick + _TICK_NS, now)
         self._tick_timer.arm(self._next_tick)
 
+    def _write_part(self) -> None:
+        """Writes the lines of the next few requests that have ended, or of the last."""
+        spec, begin = self._spec, len(self._written) * _PART
+        part = self._ended[begin : begin + _PART]
+        self._written.append(lines(part, spec.t0_ns, self._names, spec.models, spec.index))
+
     def _flush(self, now_ns: int) -> None:
         pool, spec = self._pool, self._spec
+        while len(self._ended) > len(self._written) * _PART:
+            self._write_part()
         ended, self._ended = self._ended, []
+        written, self._written = self._written, []
         lags, self._lags = self._lags, []
         fresh = pool.take()
         ok = [r for r in ended if r.error is None]
@@ -311,7 +329,7 @@ class Worker:
             counted_chunks=sum(r.chunks for r in counted),
             tokens=int(tokens.sum()),
             errors=errors,
-            lines=lines(ended, spec.t0_ns, self._names, spec.models, spec.index),
+            lines=b"".join(written),
             loop_lag_ns=lag,
             cpu_s=process_time(),
             tpot_ns=(e2e - ttft)[several] // (tokens[several] - 1),
