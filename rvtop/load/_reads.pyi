@@ -12,8 +12,8 @@ class Stream:
 
     @property
     def head_ns(self) -> int:
-        """When the response's head came, if it was one that the hub knows (status 200, chunked, plain) and was
-        kept from ``on_read``; else 0."""
+        """When the response's head came, if the hub knew it (status 200, chunked, plain) and kept it from
+        ``on_read``; else 0."""
 
     @property
     def opened(self) -> int:

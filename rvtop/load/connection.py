@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
         """Whether a token came, or else how the request ends."""
         if self._stream is not None and self._stream.first_ns:
             return True
-        return self.record is not None and self.record.first_ns > 0 or self.told
+        return (self.record is not None and self.record.first_ns > 0) or self.told
 
     def give_up(self, kind: str, text: str) -> None:
         """Ends a request that nothing more is hoped of; what the server has told by now stands."""

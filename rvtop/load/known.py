@@ -29,9 +29,9 @@ _NUMBERS = re.compile(rb'("created": ?)(?:0|[1-9]\d{0,17})(?=[,}])')
 
 
 def templates(head: bytes, opening: bytes, before: bytes, after: bytes) -> tuple[bytes, bytes, bytes] | None:
-    """What ``Hub.learn`` takes, from the beginning of one answer: its head with the empty line, the event of no
-    account before the first token (or nothing), and what stands in the first token's event before and after its
-    text. None where something is uncommon."""
+    """What ``Hub.learn`` takes, from the beginning of one answer: its head with the empty line, the event
+    that told nothing before the first token (or none), and what stands in the first token's event before and
+    after its text. None where something is uncommon."""
     form = _head(head)
     if form is None or _HOLES.search(opening + before + after):
         return None

@@ -73,7 +73,7 @@ class WorkerPool:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,  # a Ctrl-C in our terminal is ours to handle
-            # NumPy's OpenBLAS would start threads, and every system call of a process with threads costs more.
+            # NumPy's OpenBLAS would start threads, and system calls of a process with threads cost more.
             env={"OPENBLAS_NUM_THREADS": "1", **os.environ},
         )
         index = len(self._processes)

@@ -132,14 +132,20 @@ class Completion:
         """How the answer began, right after its first token and if that is plain: the event before it, which
         told nothing (empty: there was none), and the pattern of the token's event."""
         record, pattern = self.record, self.pattern
-        told = (record.finish, record.server, record.output_tokens, record.prompt_tokens, record.cached_tokens)
+        told = (
+            record.finish,
+            record.server,
+            record.output_tokens,
+            record.prompt_tokens,
+            record.cached_tokens,
+        )
         if pattern is None or record.chunks != 1 or self.events > 2 or told != (None,) * 5:
             return None
         return (b"data: %b\n\n" % self._opening if self.events == 2 else b"", *pattern)
 
     def join(self, first_ns: int) -> None:
-        """The events up to here were read elsewhere: the first token's too, at ``first_ns``, if that is not 0.
-        May be called again."""
+        """The events up to here were read elsewhere; that of the first token, too, at ``first_ns``, unless it
+        is 0. May be called again."""
         self.events = self.events or 1
         self._sse.begun()
         record = self.record

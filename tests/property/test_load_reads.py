@@ -109,7 +109,6 @@ class Pool:
         self.connection.drop()
         self.server.close()
 
-
     def take_fresh(self) -> tuple[list[int], list[int]]:
         """(TTFTs, gaps) for the live view since the last call."""
         ttfts, gaps = array("q", self.fresh.ttft_ns), array("q", self.fresh.gaps_ns)
@@ -243,8 +242,10 @@ def test_of_anything_at_all_both_read_paths_learn_the_same(parts: list[bytes], a
 
 def opening(**more: object) -> bytes:
     """The event before the first token."""
-    return vllm("").replace(b'"content"', b'"role":"assistant","content"').replace(
-        b'"model"', b"".join(b'"%b":%d,' % (k.encode(), v) for k, v in more.items()) + b'"model"'
+    return (
+        vllm("")
+        .replace(b'"content"', b'"role":"assistant","content"')
+        .replace(b'"model"', b"".join(b'"%b":%d,' % (k.encode(), v) for k, v in more.items()) + b'"model"')
     )
 
 
@@ -281,7 +282,7 @@ FIRSTS = st.sampled_from(
         piece(opening(created=7)).replace(b"7", b"07"),
         piece(opening(created=7)).replace(b"7", b"7" * 19),
         piece(opening(created=7)).replace(b"chatcmpl-1", b'a"b'),
-        piece(opening(created=7)).replace(b"chatcmpl-1", b"a\\\"b"),
+        piece(opening(created=7)).replace(b"chatcmpl-1", b'a\\"b'),
         piece(opening(created=7)).replace(b"chatcmpl-1", b"\xff"),
         piece(opening(created=7)).replace(b'"m"', b'"another"'),
         piece(opening(created=7)).replace(b'"stop"', b"null"),
