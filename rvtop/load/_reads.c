@@ -32,6 +32,7 @@ enum {
     STALE_NS = 1000000,   /* a turn that is older dates only what it is known to have begun with */
     CLOSE_NS = 5000,      /* two looks at the clock that belong together */
     EXACT_NS = 300000,    /* a turn that begins later than this after an arrival asks the kernel for dates */
+    SAMPLE = 3,           /* reads of a turn that tell whether it is late */
 };
 
 /* How far an answer has been read here. */
@@ -54,11 +55,12 @@ typedef struct {
     int64_t asked_ns, turn_ns; /* the times before and after this turn's epoll_wait */
     int64_t before_ns;  /* the time before the last turn's */
     int64_t ahead_ns;   /* CLOCK_REALTIME, which the kernel dates by, less CLOCK_MONOTONIC */
-    int late;           /* whether what this turn brings may have come well before it began */
+    int unsure;         /* reads to come until this turn is known to be in time; below 0: it is late */
     PyObject *on_due;
     Template head, opening, first; /* how answers begin here, once that is learned: the HTTP head, perhaps a
                                     * chunk of no account, and the chunk with the first token */
     Numbers ttfts, gaps; /* of all streams since they were last taken */
+    int polling;
     struct epoll_event *events;
     char *buffer;
 } Hub;
@@ -69,6 +71,7 @@ typedef struct {
     int fd;             /* -1: released */
     Place place;
     int opened;         /* whether an event was taken here */
+    int handed;         /* whether any of the answer went to on_read, whose parser then needs all the rest */
     int exact;          /* whether the last read was dated by the kernel */
     int64_t intended_ns, sent_ns, head_ns, first_ns, read_ns, last_ns;
     PyObject *on_read, *on_end, *on_lost;
@@ -184,7 +187,7 @@ static PyObject *stream_send(PyObject *object, PyObject *args)
     self->intended_ns = intended_ns;
     self->sent_ns = sent_ns;
     self->head_ns = self->first_ns = self->read_ns = self->last_ns = 0;
-    self->opened = 0;
+    self->opened = self->handed = 0;
     self->place = known && self->fd >= 0 && self->hub->head.size ? HEAD : ELSEWHERE;
     self->gaps.size = 0;
     ssize_t n = self->fd < 0 ? 0 : send(self->fd, data, (size_t)size, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -273,7 +276,11 @@ static int64_t arrival_ns(Stream *self, int64_t stamp_ns)
         int64_t now = now_ns();
         at = stamp_ns - hub->ahead_ns;
         at = at < hub->before_ns ? hub->before_ns : at > now ? now : at;
-        hub->late = hub->turn_ns - at > EXACT_NS; /* those behind it in the turn came later */
+        /* Of a read that brought several tokens the stamp is the last one's: one read does not tell. */
+        if (hub->turn_ns - at > EXACT_NS)
+            hub->unsure = -1;
+        else if (hub->unsure > 0)
+            hub->unsure--;
     }
     if (at < self->read_ns)
         at = self->read_ns;
@@ -332,7 +339,8 @@ static char *take_known(Stream *self, char *const begin, const char *end)
     char *p = begin;
     if (self->place == HEAD) {
         Span unused;
-        const char *body = match(&self->hub->head, p, end, &unused);
+        const Template *head = &self->hub->head; /* empty when it was forgotten meanwhile */
+        const char *body = head->size ? match(head, p, end, &unused) : NULL;
         if (body) {
             p += body - p;
             self->head_ns = self->read_ns;
@@ -369,20 +377,22 @@ static int take_read(Stream *self, char *begin, const char *end, int64_t stamp_n
     if (p == end)
         return 0;
     size_t size;
-    int ends = self->head_ns && self->place == TOKENS && take_ending(p, end, &size);
+    int ends = self->head_ns && !self->handed && self->place == TOKENS && take_ending(p, end, &size);
     self->place = ELSEWHERE; /* until Python says that it stands at the boundary of a chunk again */
     if (ends)
         return hand(self->on_end, PyBytes_FromStringAndSize(p, (Py_ssize_t)size));
+    self->handed = 1;
     return hand(self->on_read, PyBytes_FromStringAndSize(p, end - p));
 }
 
 /* recv into the hub's buffer. *stamp_ns: when the last byte came by CLOCK_REALTIME; 0 where the kernel did not
- * say. It is asked, which costs a tenth more, for what a TTFT hangs on, and in a turn that may be late. */
+ * say. It is asked, which costs a tenth more, for all but tokens, for a TTFT may hang on it, and for
+ * tokens in a turn that may be late. */
 static ssize_t receive(Stream *self, int64_t *stamp_ns)
 {
     Hub *hub = self->hub;
     *stamp_ns = 0;
-    if (self->place == TOKENS && !hub->late)
+    if (self->place == TOKENS && hub->unsure == 0)
         return recv(self->fd, hub->buffer, READ_SIZE, MSG_DONTWAIT);
     union {
         char bytes[CMSG_SPACE(sizeof(struct timespec))];
@@ -543,6 +553,7 @@ static PyObject *hub_add(PyObject *object, PyObject *args)
     }
     int on = 1;
     setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on); /* without, turns date */
+    setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on); /* or a recv would stop before such a byte */
     stream->fd = fd;
     Py_INCREF(on_read);
     stream->on_read = on_read;
@@ -610,13 +621,18 @@ static PyObject *hub_poll(PyObject *object, PyObject *unused)
 {
     (void)unused;
     Hub *self = (Hub *)object;
+    if (self->polling) {
+        PyErr_SetString(PyExc_RuntimeError, "poll was called by what it called");
+        return NULL;
+    }
+    self->polling = 1;
     int64_t asked_ns = now_ns();
     int count = epoll_wait(self->epoll, self->events, MOST_EVENTS, 0);
     self->before_ns = self->asked_ns;
     self->asked_ns = asked_ns;
     self->turn_ns = now_ns();
     self->ahead_ns = ahead_ns();
-    self->late = 1; /* until one of its reads tells */
+    self->unsure = SAMPLE;
     /* Whoever is called from here may end any stream of this turn. */
     for (int i = 0; i < count; i++)
         Py_XINCREF((PyObject *)self->events[i].data.ptr);
@@ -633,6 +649,7 @@ static PyObject *hub_poll(PyObject *object, PyObject *unused)
             watch(self->epoll, EPOLL_CTL_MOD, stream->fd, stream);
         Py_DECREF((PyObject *)stream);
     }
+    self->polling = 0;
     if (failed)
         return NULL;
     Py_RETURN_NONE;

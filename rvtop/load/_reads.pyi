@@ -8,7 +8,7 @@ SOURCE: str
 
 @final
 class Stream:
-    """The reading side of one socket, which ``on_read`` and ``on_lost`` of its connection hear of."""
+    """The reading side of one socket; ``on_read``, ``on_end`` and ``on_lost`` of its connection hear of it."""
 
     @property
     def head_ns(self) -> int:
@@ -36,9 +36,9 @@ class Stream:
         ``known``: what the hub has learned may be taken here, and ``on_end`` be called for ``on_read``."""
 
     def arm(self, before: bytes, after: bytes, last_ns: int, /) -> None:
-        """From here to the next call of ``on_read``, HTTP chunks that are ``before + text + after`` are
-        counted as tokens; the token before them came at ``last_ns``. The last byte that ``on_read`` got must
-        be the last of a chunk."""
+        """From here to the next call of ``on_read`` or ``on_end``, HTTP chunks that are ``before + text +
+        after`` are counted as tokens; the token before them came at ``last_ns``. The last byte that ``on_read``
+        got must be the last of a chunk."""
 
     def take_gaps(self) -> bytes:
         """The gaps of the tokens that were counted since the last call, int64 nanoseconds."""
@@ -76,7 +76,8 @@ class Hub:
         """Sets the time (perf_counter) for ``on_due``, once; it replaces the one before."""
 
     def poll(self) -> None:
-        """Reads what has come. Raises what a callback raises; the next call reads on."""
+        """Reads what has come. Raises what a callback raises; the next call reads on. No callback may call it
+        (RuntimeError)."""
 
     def fileno(self) -> int:
         """Readable while a socket is, and when ``on_due`` is due."""

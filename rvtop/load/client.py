@@ -125,11 +125,16 @@ class ConnectionPool:
         now = perf_counter_ns()
         if self.hub is None or now - self._learned_ns < _LEARN_EVERY_NS:
             return
-        self._learned_ns = now
         found = templates(head, opening, before, after)
         if found is not None:
+            self._learned_ns = now
             self.known_head = head
             self.hub.learn(*found)
+
+    def unlearn(self) -> None:
+        """What was learned does not fit any more: the next answer is read the careful way."""
+        if self.hub is not None and perf_counter_ns() - self._learned_ns >= _LEARN_EVERY_NS:
+            self.hub.learn(b"", b"", b"")
 
     def cancel(self, record: Record, kind: str, text: str) -> None:
         """Ends one request that is in flight with error ``kind``."""

@@ -7,11 +7,12 @@ two turns of one millisecond count as one only while reads follow each other wit
 date is never early by more than that millisecond.
 
 Where it can, a connection hands its reads to the pool's hub (``_reads.c``) and hears only of what is out of
-the ordinary; TLS, and a machine that could not build the hub, read through asyncio. The hub knows its own
-turns: it dates the first event of a read by the turn, and those behind it by now if the turn is older than
-a millisecond. Built on ``asyncio.Protocol`` and ``httptools`` because every layer above
-them costs more per token than the token does, and what the client spends there shows up as latency the
-server never had.
+the ordinary; TLS, and a machine that could not build the hub, read through asyncio. The hub dates what a TTFT
+hangs on, and all that a late turn brings, by the kernel's own time of arrival; the rest by the turn, or by now
+where a turn takes longer than a millisecond.
+
+Built on ``asyncio.Protocol`` and ``httptools`` because every layer above them costs more per token than the
+token does, and what the client spends there shows up as latency the server never had.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ class Connection(asyncio.Protocol):
         self._status = 0
         self._head = 0  # bytes of a head that is not complete yet
         self._boundary = False  # between two HTTP chunks, as far as the parser has come
-        self._fed = 0  # reads of this response that the parser has got from the hub
-        self._begun = b""  # the first of them
+        self._fed = False  # whether the parser has got any of this response from the hub
+        self._begun = b""  # its head and what came first, until something is learned of it
         self._stream: Stream | None = None  # with the hub, if it is there
         self._parser = httptools.HttpResponseParser(self)
 
@@ -92,9 +93,12 @@ class Connection(asyncio.Protocol):
         self._head = 0
         self.read_ns = 0
         self._boundary = False
-        self._fed = 0
+        self._fed = False
+        self._begun = b""
         if self.transport.is_closing():  # the server accepted and closed at once
-            self.abort("reset", "the server closed the connection before the request was sent")
+            record.fail("reset", "the server closed the connection before the request was sent")
+            self.drop()
+            self._finish(reuse=False)
             return
         if self._stream is not None:
             # At once: asyncio would write at the end of this turn of the loop.
@@ -185,13 +189,9 @@ class Connection(asyncio.Protocol):
         assert stream is not None
         self.read_ns = stream.read_ns
         self._settle()
-        self._fed += 1
-        if self._fed == 1 and stream.head_ns:
-            self._parser.feed_data(self._pool.known_head)  # one like it
-            if self.record is not None:
-                self.record.headers_ns = stream.head_ns
-        elif self._fed == 1:
-            self._begun = data
+        if not self._fed and self.record is not None:
+            self._fed = True
+            self._catch_up(self.record, stream, data)
         self._feed(data)
         # Between two chunks, and no byte of the next one's size has come yet.
         if self._boundary and self.record is not None and data.endswith(b"\r\n") and self._decoder is None:
@@ -200,6 +200,19 @@ class Connection(asyncio.Protocol):
                 stream.arm(*pattern, self.record.last_ns)
                 if self._begun:
                     self._teach()
+
+    def _catch_up(self, record: Record, stream: Stream, data: bytes) -> None:
+        """Before the parser gets its first bytes of a response, ``data``: it has to know of the head."""
+        if not stream.head_ns:
+            self._begun = data
+            return
+        head = self._pool.known_head  # means the same as the one that came
+        self._feed(head)
+        record.headers_ns = stream.head_ns
+        if not stream.opened:  # this server begins in another way now
+            self._begun = head + data
+        elif not stream.first_ns:
+            self._pool.unlearn()
 
     def _teach(self) -> None:
         """Lets the hub read the next answers that begin as this one did."""

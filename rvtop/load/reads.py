@@ -32,4 +32,7 @@ def native() -> bool:
 
 def make_hub() -> _reads.Hub | None:
     """A new hub, None where reads go through asyncio."""
-    return _reads.Hub() if native() else None
+    try:
+        return _reads.Hub() if native() else None
+    except OSError:  # no descriptor left
+        return None

@@ -84,7 +84,7 @@ class Completion:
         self.events = 0  # events that went the careful way
         self.size = 0  # body bytes that went the careful way
         self._finish_ns = 0
-        self._opening = b""  # the first event that went the careful way
+        self._opening = b""  # the first event, if it brought no token
         self._sse = SseParser()
         self._needles: _Needles | None = None
         self._before = b""  # a chunk's bytes before its text …
@@ -139,9 +139,11 @@ class Completion:
             record.prompt_tokens,
             record.cached_tokens,
         )
-        if pattern is None or record.chunks != 1 or self.events > 2 or told != (None,) * 5:
+        if pattern is None or record.chunks != 1 or told != (None,) * 5:
             return None
-        return (b"data: %b\n\n" % self._opening if self.events == 2 else b"", *pattern)
+        if self.events == 2 and self._opening:
+            return (b"data: %b\n\n" % self._opening, *pattern)
+        return (b"", *pattern) if self.events == 1 else None
 
     def join(self, first_ns: int) -> None:
         """The events up to here were read elsewhere; that of the first token, too, at ``first_ns``, unless it
@@ -224,8 +226,6 @@ class Completion:
             if self.done or self.record.error:
                 return
             self.events += 1
-            if self.events == 1:
-                self._opening = data
             if data == b"[DONE]":
                 self.done = True
                 self._skip = 0  # what follows counts no more
@@ -241,6 +241,8 @@ class Completion:
                 self.record.fail("bad_stream", f"an event is not a JSON object: {data[:80]!r}")
                 return
             self._chunk(chunk, data, now_ns)
+            if self.events == 1 and not self.record.chunks:
+                self._opening = data
 
     def _chunk(self, chunk: dict[str, Any], raw: bytes, now_ns: int) -> None:
         record = self.record

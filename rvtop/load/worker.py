@@ -29,7 +29,7 @@ _TICK_NS = 100_000_000
 _SWEEP_TICKS = 2
 #: A command has this long and more between its coming and its time (``player.LEAD_NS``), so a look at what
 #: has come that is no older has seen all that could change what is sent now.
-_HEARD_NS = 25_000_000
+_HEARD_NS = 20_000_000
 
 #: Lines are written so many at a time: those of a tick at 1600 requests a second take 2 ms.
 _PART = 32

@@ -41,8 +41,9 @@ def raise_file_limit() -> int:
 
 
 class _Inbox:
-    """Messages on stdin, read without waiting: by the loop when some have come, by the worker before it
-    sends. A command is in the pipe before its time, so nothing is ever sent that a command had changed."""
+    """Messages on stdin, read without waiting: by the loop when some have come, by the worker if it is long
+    since (see ``_HEARD_NS``). A command is in the pipe well before its time, so nothing is sent that it had
+    changed, however busy the loop is."""
 
     def __init__(self, take: Callable[[object], None]) -> None:
         self._fd = sys.stdin.fileno()
