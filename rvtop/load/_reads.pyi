@@ -8,7 +8,7 @@ SOURCE: str
 
 @final
 class Stream:
-    """The reading side of one socket; ``on_read``, ``on_end`` and ``on_lost`` of its connection hear of it."""
+    """The reading side of one socket, for the ``on_read``, ``on_end`` and ``on_lost`` of its connection."""
 
     @property
     def head_ns(self) -> int:
@@ -37,8 +37,8 @@ class Stream:
 
     def arm(self, before: bytes, after: bytes, last_ns: int, /) -> None:
         """From here to the next call of ``on_read`` or ``on_end``, HTTP chunks that are ``before + text +
-        after`` are counted as tokens; the token before them came at ``last_ns``. The last byte that ``on_read``
-        got must be the last of a chunk."""
+        after`` are counted as tokens; the token before them came at ``last_ns``. The last byte that
+        ``on_read`` got must be the last of a chunk."""
 
     def take_gaps(self) -> bytes:
         """The gaps of the tokens that were counted since the last call, int64 nanoseconds."""

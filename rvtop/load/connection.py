@@ -8,8 +8,8 @@ date is never early by more than that millisecond.
 
 Where it can, a connection hands its reads to the pool's hub (``_reads.c``) and hears only of what is out of
 the ordinary; TLS, and a machine that could not build the hub, read through asyncio. The hub dates what a TTFT
-hangs on, and all that a late turn brings, by the kernel's own time of arrival; the rest by the turn, or by now
-where a turn takes longer than a millisecond.
+hangs on, and all that a late turn brings, by the kernel's own time of arrival; the rest by the turn, or by
+now where a turn takes longer than a millisecond.
 
 Built on ``asyncio.Protocol`` and ``httptools`` because every layer above them costs more per token than the
 token does, and what the client spends there shows up as latency the server never had.
