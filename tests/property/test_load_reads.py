@@ -309,6 +309,7 @@ ENDS = [
     b"00\r\n\r\n",
     b"0\r\nx: y\r\n\r\n",
     DONE + b"0\r\n\r\n",
+    piece(b'data: {"error":{"message":"broken"}}\n\n') + b"0\r\n\r\n",
     piece(vllm("z", "stop")) + b"0\r\n\r\n",
     piece(vllm("z", "stop")) + DONE + b"0\r\n\r\n",
     piece(vllm("z", "stop")) + DONE + b"0\r\n\r\n" + HEAD,
@@ -319,10 +320,10 @@ ENDS = [
 def odd_answers(draw: st.DrawFn) -> Answer:
     """Answers that begin as one that is known, or nearly so."""
     head = draw(st.sampled_from(KNOWN_HEADS * 8 + ODD_HEADS))
-    parts = [piece(event) for event in draw(st.lists(st.sampled_from(FIRSTS), max_size=1))]
+    parts = [piece(draw(st.sampled_from([vllm("x")] * len(FIRSTS) + FIRSTS)))]
     if draw(st.booleans()):
         parts = [piece(opening(created=draw(st.integers(0, 99)))), *parts]
-    parts += draw(st.lists(st.just(piece(vllm("b"))) | ODD, max_size=4))
+    parts += draw(st.lists(st.just(piece(vllm("b"))) | ODD, max_size=draw(st.sampled_from([0, 0, 4]))))
     parts.append(draw(st.sampled_from(ENDS)))
     wire = head + b"".join(parts)
     if draw(st.booleans()):
@@ -336,7 +337,7 @@ def check_alike(answers: list[Answer]) -> None:
     assert told(answers) == told(answers, in_c=False)
 
 
-@settings(max_examples=800, deadline=None, derandomize=True)
+@settings(max_examples=1500, deadline=None, derandomize=True)
 @given(st.lists(odd_answers(), min_size=1, max_size=3), st.booleans())
 def test_what_was_learned_of_one_answer_changes_nothing_of_the_next(rest: list[Answer], dated: bool) -> None:
     first, last = answer(1, head=DATED if dated else HEAD), answer(2)
@@ -367,6 +368,25 @@ def test_what_was_read_of_an_answer_before_teaches_nothing() -> None:
             (third, packets(third)),
         ]
     )
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        HEAD.replace(b"content", b"connection: close\r\ncontent", 1),
+        HEAD.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        HEAD.replace(b"transfer-encoding: chunked", b"content-length: 9999"),
+        HEAD.replace(b"200", b"500"),
+    ],
+)
+def test_of_an_answer_that_ends_otherwise_nothing_is_learned(head: bytes) -> None:
+    pool = Pool()
+    try:
+        wire = answer(1, head=head)
+        pool.ask(1, wire, packets(wire))
+        assert pool.known_head == b""
+    finally:
+        pool.close()
 
 
 @pytest.mark.parametrize("which", ["opening", "first"])

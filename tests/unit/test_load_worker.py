@@ -15,7 +15,8 @@ from rvtop.load.messages import Delta, WorkerSpec
 from rvtop.load.prompts import Prompts
 from rvtop.load.schedule import NEVER, Entry, PhasePlan
 from rvtop.load.target import Address, Target
-from rvtop.load.worker import Worker
+from rvtop.load.worker import _HEARD_NS, Worker
+from rvtop.scenario.player import LEAD_NS
 from tests.mock.faulty import FaultyServer
 
 MS = 1_000_000
@@ -172,6 +173,10 @@ async def test_a_command_is_heard_before_what_it_changes_is_sent(
     check_sums(bench)
     last = max(row["intended_ns"] for row in bench.rows) + bench.spec.t0_ns
     assert at - 2 * MS < last <= at
+
+
+def test_a_worker_looks_for_commands_more_often_than_they_can_be_late() -> None:
+    assert _HEARD_NS <= LEAD_NS / 2
 
 
 async def test_a_loop_that_was_away_catches_up_and_says_how_late_it_was(
