@@ -149,7 +149,11 @@ def test_what_came_while_the_loop_was_away_is_dated_by_its_arrival(bench: Bench)
 
 
 @pytest.mark.usefixtures("stamps")
-def test_one_stream_with_news_of_just_now_does_not_make_a_late_turn_a_timely_one(bench: Bench) -> None:
+@pytest.mark.parametrize("fresh", [slice(0, 1), slice(1, 4)])
+def test_streams_with_news_of_just_now_do_not_make_a_late_turn_a_timely_one(
+    bench: Bench, fresh: slice
+) -> None:
+    """The stamp of a read is that of its last byte."""
     for _ in range(6):
         bench.add(tcp=True)
     bench.hub.poll()
@@ -159,9 +163,11 @@ def test_one_stream_with_news_of_just_now_does_not_make_a_late_turn_a_timely_one
         server.sendall(token())
     written = time.perf_counter_ns()
     time.sleep(0.05)
-    bench.servers[0].sendall(token())  # the first of the turn; the stamp of its read is of this
+    for server in bench.servers[fresh]:
+        server.sendall(token())
     bench.hub.poll()
-    assert all(stream.last_ns < written + 25_000_000 for stream in bench.streams[1:])
+    late = [stream for stream in bench.streams if stream not in bench.streams[fresh]]
+    assert all(stream.last_ns < written + 25_000_000 for stream in late)
 
 
 def test_a_call_that_is_due_and_fails_stops_no_reading(bench: Bench) -> None:
