@@ -13,6 +13,7 @@ from rvtop.errors import UserError
 from rvtop.load.framing import Unpacker, pack
 from rvtop.load.messages import AddPhase, Delta, Failed, Ready, WorkerSpec
 from rvtop.load.schedule import Entry
+from rvtop.load.workers import WORKER_ENV
 
 _START_LIMIT_S = 30.0
 _STOP_LIMIT_S = 5.0
@@ -73,8 +74,7 @@ class WorkerPool:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,  # a Ctrl-C in our terminal is ours to handle
-            # NumPy's OpenBLAS would start threads, and system calls of a process with threads cost more.
-            env={"OPENBLAS_NUM_THREADS": "1", **os.environ},
+            env={**WORKER_ENV, **os.environ},
         )
         index = len(self._processes)
         self._processes.append(process)

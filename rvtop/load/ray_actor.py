@@ -52,6 +52,7 @@ class LoadActor:
         from dataclasses import replace
 
         from rvtop.load.framing import Unpacker, pack
+        from rvtop.load.workers import WORKER_ENV
 
         (asked,) = Unpacker().feed(spec)
         kept = {name: _nameless(data) for name, data in files.items()}
@@ -67,7 +68,7 @@ class LoadActor:
             stdout=subprocess.PIPE,
             bufsize=0,
             pass_fds=[file.fileno() for file in everything],
-            env={**os.environ, **secrets, "PYTHONPATH": os.pathsep.join(paths)},
+            env={**WORKER_ENV, **os.environ, **secrets, "PYTHONPATH": os.pathsep.join(paths)},
         )
         for file in everything:
             file.close()

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from rvtop.errors import UserError
 from rvtop.load.schedule import MAX_WORKERS
 
+#: What a worker's process is started with, unless the user says otherwise. NumPy's OpenBLAS would start
+#: threads, and system calls of a process with threads cost more.
+WORKER_ENV = {"OPENBLAS_NUM_THREADS": "1"}
+
 
 @dataclass(frozen=True, slots=True)
 class Workers:
