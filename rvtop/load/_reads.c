@@ -568,14 +568,10 @@ static PyObject *hub_add(PyObject *object, PyObject *args)
 static int learn(Template *template, const char *bytes, Py_ssize_t size)
 {
     template->size = 0;
-    size_t room = 0;
-    free(template->bytes);
-    template->bytes = NULL;
-    if (size == 0)
-        return 0;
-    if (reserve(&template->bytes, &room, (size_t)size))
+    if (reserve(&template->bytes, &template->room, (size_t)size))
         return -1;
-    memcpy(template->bytes, bytes, (size_t)size);
+    if (size)
+        memcpy(template->bytes, bytes, (size_t)size);
     template->size = (size_t)size;
     return 0;
 }

@@ -85,7 +85,7 @@ enum { HOLE_NAME = 0, HOLE_NUMBER = 1, HOLE_TEXT = 2, HOLE_VALUE = 3, LAST_HOLE 
 
 typedef struct {
     char *bytes;
-    size_t size;
+    size_t size, room;
 } Template;
 
 typedef struct {

@@ -258,6 +258,7 @@ class Completion:
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
             return
         choice = choices[0]
+        finish = choice.get("finish_reason")
         if carries_token(choice):
             if record.first_ns:
                 record.gaps.append(now_ns - record.last_ns)
@@ -266,9 +267,8 @@ class Completion:
                 self._first(now_ns)
             record.last_ns = now_ns
             record.chunks += 1
-            if choice.get("finish_reason") is None:  # else no other like it comes
+            if finish is None:  # else no other like it comes
                 self._learn(choice, raw)
-        finish = choice.get("finish_reason")
         if isinstance(finish, str):
             record.finish = finish[:TEXT_LIMIT]
             self._finish_ns = now_ns

@@ -7,6 +7,7 @@ import re
 import socket
 import time
 from array import array
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -119,6 +120,13 @@ class Pool:
             gaps.frombytes(self.hub.take_gaps())
         del self.fresh.ttft_ns[:], self.fresh.gaps_ns[:]
         return sorted(ttfts), sorted(gaps)
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    made = Pool()
+    yield made
+    made.close()
 
 
 Answer = tuple[bytes, list[int]]  # what comes, and where it is cut
@@ -251,10 +259,11 @@ def opening(**more: object) -> bytes:
     )
 
 
-def answer(number: int, first: bytes = b"", head: bytes = HEAD, end: bytes = b"0\r\n\r\n") -> bytes:
+def answer(number: int, first: bytes = b"", head: bytes = HEAD) -> bytes:
     """A plain answer, of which nothing but the name and the date is its own."""
     events = [opening(created=number), first or vllm("a"), vllm("b"), vllm("c", "stop"), b"data: [DONE]\n\n"]
-    return head + b"".join(map(piece, events)).replace(b"chatcmpl-1", b"chatcmpl-%d" % number) + end
+    named = b"".join(map(piece, events)).replace(b"chatcmpl-1", b"chatcmpl-%d" % number)
+    return head + named + b"0\r\n\r\n"
 
 
 DATED = HEAD.replace(b"content-type", b"date: Sat, 21 Nov 2026 18:00:00 GMT\r\ncontent-type")
@@ -379,82 +388,62 @@ def test_what_was_read_of_an_answer_before_teaches_nothing() -> None:
         HEAD.replace(b"200", b"500"),
     ],
 )
-def test_of_an_answer_that_ends_otherwise_nothing_is_learned(head: bytes) -> None:
-    pool = Pool()
-    try:
-        wire = answer(1, head=head)
-        pool.ask(1, wire, packets(wire))
-        assert pool.known_head == b""
-    finally:
-        pool.close()
+def test_of_an_answer_that_ends_otherwise_nothing_is_learned(pool: Pool, head: bytes) -> None:
+    wire = answer(1, head=head)
+    pool.ask(1, wire, packets(wire))
+    assert pool.known_head == b""
 
 
 @pytest.mark.parametrize("which", ["opening", "first"])
-def test_a_server_that_begins_otherwise_from_now_on_is_learned_anew(which: str) -> None:
+def test_a_server_that_begins_otherwise_from_now_on_is_learned_anew(pool: Pool, which: str) -> None:
     def changed(number: int) -> bytes:
         if which == "first":
             return answer(number, vllm("a", more=1))
         return answer(number).replace(b'"role"', b'"part"')
 
-    pool = Pool()
-    try:
-        pool.ask(1, answer(1), packets(answer(1)))
-        for number in (2, 3):
-            pool.ask(number, changed(number), packets(changed(number)))
-        pool.connection._parser = None  # type: ignore[assignment]
-        assert pool.ask(4, changed(4), packets(changed(4))[:3]).error is None
-    finally:
-        pool.close()
+    pool.ask(1, answer(1), packets(answer(1)))
+    for number in (2, 3):
+        pool.ask(number, changed(number), packets(changed(number)))
+    pool.connection._parser = None  # type: ignore[assignment]
+    assert pool.ask(4, changed(4), packets(changed(4))[:3]).error is None
 
 
-def test_an_answer_that_begins_as_one_before_is_not_parsed() -> None:
-    pool = Pool()
-    try:
-        first = pool.ask(1, answer(1, head=DATED), packets(answer(1, head=DATED)))
-        pool.connection._parser = None  # type: ignore[assignment]
-        for number in (2, 3):
-            wire = answer(number, vllm("x"), DATED.replace(b"18:00", b"18:0%d" % number))
-            record = pool.ask(number, wire, [wire.index(b"\r\n\r\n") + 4])
-            assert timeless(record) == timeless(first)
-            assert record.headers_ns < record.first_ns == record.last_ns
-    finally:
-        pool.close()
+def test_an_answer_that_begins_as_one_before_is_not_parsed(pool: Pool) -> None:
+    first = pool.ask(1, answer(1, head=DATED), packets(answer(1, head=DATED)))
+    pool.connection._parser = None  # type: ignore[assignment]
+    for number in (2, 3):
+        wire = answer(number, vllm("x"), DATED.replace(b"18:00", b"18:0%d" % number))
+        record = pool.ask(number, wire, [wire.index(b"\r\n\r\n") + 4])
+        assert timeless(record) == timeless(first)
+        assert record.headers_ns < record.first_ns == record.last_ns
 
 
-def test_whoever_wants_the_text_gets_all_of_it() -> None:
-    pool = Pool()
-    try:
-        pool.ask(1, answer(1), packets(answer(1)))
-        record = Record(2, 0, 0, 0, 1)
-        record.heard = []
-        pool.connection.send(record, b"x")
-        pool.server.sendall(answer(2))
-        while not pool.ended or pool.ended[-1] is not record:
-            pool.poll()
-        assert answer_text(record.heard) == "abc"
-    finally:
-        pool.close()
-
-
-def test_what_came_before_an_answer_was_given_up_is_kept() -> None:
-    pool = Pool()
-    try:
-        pool.ask(1, answer(1), packets(answer(1)))
-        record = Record(2, 0, 0, 0, 1)
-        pool.connection.send(record, b"x")
-        assert not pool.connection.answered
-        pool.server.sendall(HEAD + piece(opening(created=2)))
+def test_whoever_wants_the_text_gets_all_of_it(pool: Pool) -> None:
+    pool.ask(1, answer(1), packets(answer(1)))
+    record = Record(2, 0, 0, 0, 1)
+    record.heard = []
+    pool.connection.send(record, b"x")
+    pool.server.sendall(answer(2))
+    while not pool.ended or pool.ended[-1] is not record:
         pool.poll()
-        assert not pool.connection.answered
-        pool.server.sendall(piece(vllm("a")) + piece(vllm("b")))
-        pool.poll()
-        assert pool.connection.answered
-        assert record.first_ns == 0  # as far as Python has heard
-        pool.connection.give_up("stalled", "nothing came")
-        assert (record.error, record.chunks, len(record.gaps)) == ("stalled", 2, 1)
-        assert 0 < record.headers_ns <= record.first_ns <= record.last_ns
-    finally:
-        pool.close()
+    assert answer_text(record.heard) == "abc"
+
+
+def test_what_came_before_an_answer_was_given_up_is_kept(pool: Pool) -> None:
+    pool.ask(1, answer(1), packets(answer(1)))
+    record = Record(2, 0, 0, 0, 1)
+    pool.connection.send(record, b"x")
+    assert not pool.connection.answered
+    pool.server.sendall(HEAD + piece(opening(created=2)))
+    pool.poll()
+    assert not pool.connection.answered
+    pool.server.sendall(piece(vllm("a")) + piece(vllm("b")))
+    pool.poll()
+    assert pool.connection.answered
+    assert record.first_ns == 0  # as far as Python has heard
+    pool.connection.give_up("stalled", "nothing came")
+    assert (record.error, record.chunks, len(record.gaps)) == ("stalled", 2, 1)
+    assert 0 < record.headers_ns <= record.first_ns <= record.last_ns
 
 
 def seen_by_python(events: list[bytes]) -> tuple[list[int], Record]:
