@@ -48,10 +48,14 @@ typedef struct {
     size_t size, room;
 } Numbers;
 
+typedef struct Stream Stream;
+
 typedef struct {
     PyObject_HEAD
     int epoll, timer;
     int64_t due_ns;     /* when on_due wants to be called, CLOCK_MONOTONIC */
+    int64_t timer_ns;   /* what the timer is set to */
+    Stream *launched, *last_launched; /* those with a request that is to be sent at its time, in that order */
     int64_t asked_ns, turn_ns; /* the times before and after this turn's epoll_wait */
     int64_t before_ns;  /* the time before the last turn's */
     int64_t ahead_ns;   /* CLOCK_REALTIME, which the kernel dates by, less CLOCK_MONOTONIC */
@@ -60,25 +64,33 @@ typedef struct {
     Template head, opening, first; /* how answers begin here, once that is learned: the HTTP head, perhaps a
                                     * chunk of no account, and the chunk with the first token */
     Numbers ttfts, gaps; /* of all streams since they were last taken */
+    Stream *landed, *last_landed; /* answers that have ended, whose ends Python is to hear of: the first and last */
+    int waiting;        /* how many they are … */
+    int most_waiting;   /* … and how many may be at the end of a turn */
+    int aloft;          /* answers that are read here alone */
     int polling;
     struct epoll_event *events;
     char *buffer;
 } Hub;
 
-typedef struct {
+struct Stream {
     PyObject_HEAD
     Hub *hub;
     int fd;             /* -1: released */
     Place place;
+    int aloft;
     int opened;         /* whether an event was taken here */
     int handed;         /* whether any of the answer went to on_read, whose parser then needs all the rest */
     int exact;          /* whether the last read was dated by the kernel */
     int64_t intended_ns, sent_ns, head_ns, first_ns, read_ns, last_ns;
-    PyObject *on_read, *on_end, *on_lost;
+    PyObject *on_read, *on_end, *on_lost, *on_rest;
+    PyObject *request;  /* that is to be sent at intended_ns */
     char *pattern;      /* a chunk's bytes before its text, then those after it */
     size_t before, after, room;
     Numbers gaps;       /* of the request since they were last taken */
-} Stream;
+    PyObject *ending;   /* what on_end is to get; then it is one of the hub's landed */
+    Stream *next;       /* of those, or of the hub's launched */
+};
 
 static PyTypeObject *stream_type;
 
@@ -154,16 +166,40 @@ static int reserve(char **bytes, size_t *room, size_t size)
 
 /* -- Stream -------------------------------------------------------------------------------------------- */
 
+/* The timer goes off when something is due. */
+static void set_timer(Hub *self)
+{
+    int64_t at_ns = self->due_ns;
+    if (self->launched && self->launched->intended_ns < at_ns)
+        at_ns = self->launched->intended_ns;
+    if (at_ns < 1)
+        at_ns = 1; /* zero would disarm it */
+    if (at_ns == self->timer_ns)
+        return;
+    self->timer_ns = at_ns;
+    struct itimerspec spec = {.it_value = {at_ns / 1000000000, at_ns % 1000000000}};
+    timerfd_settime(self->timer, TFD_TIMER_ABSTIME, &spec, NULL);
+}
+
+static void set_aloft(Stream *self, int aloft)
+{
+    self->hub->aloft += aloft - self->aloft;
+    self->aloft = aloft;
+}
+
 static void release(Stream *self)
 {
     if (self->fd < 0)
         return;
+    set_aloft(self, 0);
     epoll_ctl(self->hub->epoll, EPOLL_CTL_DEL, self->fd, NULL);
     self->fd = -1;
     self->place = ELSEWHERE;
     Py_CLEAR(self->on_read);
     Py_CLEAR(self->on_end);
     Py_CLEAR(self->on_lost);
+    Py_CLEAR(self->on_rest);
+    Py_CLEAR(self->request);
     Py_DECREF((PyObject *)self); /* the registration's own reference */
 }
 
@@ -174,7 +210,19 @@ static PyObject *stream_release(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* Begins a request. What the socket does not take, be it for an error, is left to the caller to write. */
+/* Begins a request: how much of it the socket took, 0 if that failed. */
+static ssize_t begin_request(Stream *self, const char *data, size_t size, int known)
+{
+    self->head_ns = self->first_ns = self->read_ns = self->last_ns = 0;
+    self->opened = self->handed = 0;
+    self->place = known && self->fd >= 0 && self->hub->head.size ? HEAD : ELSEWHERE;
+    self->gaps.size = 0;
+    set_aloft(self, self->place == HEAD);
+    ssize_t n = self->fd < 0 ? 0 : send(self->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return n < 0 ? 0 : n;
+}
+
+/* What the socket does not take, be it for an error, is left to the caller to write. */
 static PyObject *stream_send(PyObject *object, PyObject *args)
 {
     Stream *self = (Stream *)object;
@@ -186,12 +234,31 @@ static PyObject *stream_send(PyObject *object, PyObject *args)
         return NULL;
     self->intended_ns = intended_ns;
     self->sent_ns = sent_ns;
-    self->head_ns = self->first_ns = self->read_ns = self->last_ns = 0;
-    self->opened = self->handed = 0;
-    self->place = known && self->fd >= 0 && self->hub->head.size ? HEAD : ELSEWHERE;
-    self->gaps.size = 0;
-    ssize_t n = self->fd < 0 ? 0 : send(self->fd, data, (size_t)size, MSG_NOSIGNAL | MSG_DONTWAIT);
-    return PyLong_FromSsize_t(n < 0 ? 0 : n);
+    return PyLong_FromSsize_t(begin_request(self, data, (size_t)size, known));
+}
+
+static PyObject *stream_launch(PyObject *object, PyObject *args)
+{
+    Stream *self = (Stream *)object;
+    Hub *hub = self->hub;
+    PyObject *request;
+    long long intended_ns;
+    if (!PyArg_ParseTuple(args, "SL:launch", &request, &intended_ns))
+        return NULL;
+    if (self->request || self->ending || self->fd < 0
+        || (hub->launched && intended_ns < hub->last_launched->intended_ns)) {
+        PyErr_SetString(PyExc_ValueError, "the stream is not idle, or the time is before that of the last launch");
+        return NULL;
+    }
+    Py_INCREF(request);
+    self->request = request;
+    self->intended_ns = intended_ns;
+    self->sent_ns = 0;
+    Py_INCREF(object); /* the queue's own */
+    *(hub->launched ? &hub->last_launched->next : &hub->launched) = self;
+    hub->last_launched = self;
+    set_timer(hub);
+    Py_RETURN_NONE;
 }
 
 static int set_pattern(Stream *self, const char *before, size_t before_size, const char *after, size_t after_size)
@@ -263,6 +330,66 @@ static int hand(PyObject *function, PyObject *made)
     int failed = made ? call(function, made) : -1;
     Py_XDECREF(made);
     return failed;
+}
+
+/* Sends the launched requests whose time has come. -1: on_rest raised; the others wait on. */
+static int fire(Hub *self)
+{
+    Stream *stream;
+    int failed = 0;
+    int64_t now;
+    while (!failed && (stream = self->launched) && (now = now_ns()) >= stream->intended_ns) {
+        PyObject *request = stream->request;
+        self->launched = stream->next;
+        stream->next = NULL;
+        stream->request = NULL;
+        if (request) { /* else it was recalled */
+            char *data;
+            Py_ssize_t size;
+            PyBytes_AsStringAndSize(request, &data, &size);
+            stream->sent_ns = now;
+            ssize_t n = begin_request(stream, data, (size_t)size, 1);
+            if (n < size)
+                failed = hand(stream->on_rest, PyBytes_FromStringAndSize(data + n, size - n));
+            Py_DECREF(request);
+        }
+        Py_DECREF((PyObject *)stream);
+    }
+    return failed;
+}
+
+/* Tells of the answers that have ended, in that order. -1: a callback raised; the others wait on. */
+static int land(Hub *hub)
+{
+    int failed = 0;
+    while (!failed && hub->landed) {
+        Stream *stream = hub->landed;
+        PyObject *ending = stream->ending;
+        hub->landed = stream->next;
+        hub->waiting--;
+        stream->next = NULL;
+        stream->ending = NULL;
+        if (stream->fd >= 0)
+            failed = call(stream->on_end, ending) || fire(hub) ? -1 : 0;
+        Py_DECREF(ending);
+        Py_DECREF((PyObject *)stream);
+    }
+    return failed;
+}
+
+/* An answer has ended: on_end gets what stands at p, soon. One call for each as it comes would find the
+ * caches filled with sockets, and cost a multiple. */
+static int wait_to_land(Stream *self, const char *p, size_t size)
+{
+    Hub *hub = self->hub;
+    self->ending = PyBytes_FromStringAndSize(p, (Py_ssize_t)size);
+    if (!self->ending)
+        return -1;
+    Py_INCREF((PyObject *)self);
+    *(hub->landed ? &hub->last_landed->next : &hub->landed) = self;
+    hub->last_landed = self;
+    hub->waiting++;
+    return 0;
 }
 
 /* When what a recv brought had come: its last byte, by the kernel's stamp, if there is one; else all that was
@@ -379,8 +506,9 @@ static int take_read(Stream *self, char *begin, const char *end, int64_t stamp_n
     size_t size;
     int ends = self->head_ns && !self->handed && self->place == TOKENS && take_ending(p, end, &size);
     self->place = ELSEWHERE; /* until Python says that it stands at the boundary of a chunk again */
+    set_aloft(self, 0);
     if (ends)
-        return hand(self->on_end, PyBytes_FromStringAndSize(p, (Py_ssize_t)size));
+        return wait_to_land(self, p, size);
     self->handed = 1;
     return hand(self->on_read, PyBytes_FromStringAndSize(p, end - p));
 }
@@ -419,6 +547,10 @@ static int read_stream(Stream *self, uint32_t events)
     int64_t stamp_ns;
     ssize_t n;
     do {
+        if (self->ending && land(self->hub)) /* what comes behind an end is told behind it */
+            return -1;
+        if (self->fd < 0)
+            return 0;
         do
             n = receive(self, &stamp_ns);
         while (n < 0 && errno == EINTR);
@@ -447,6 +579,7 @@ static void stream_dealloc(PyObject *object)
 
 static PyMethodDef stream_methods[] = {
     {"send", stream_send, METH_VARARGS, NULL},
+    {"launch", stream_launch, METH_VARARGS, NULL},
     {"arm", stream_arm, METH_VARARGS, NULL},
     {"take_gaps", stream_take_gaps, METH_NOARGS, NULL},
     {"release", stream_release, METH_NOARGS, NULL},
@@ -455,6 +588,7 @@ static PyMethodDef stream_methods[] = {
 
 static PyMemberDef stream_members[] = {
     {"opened", T_INT, offsetof(Stream, opened), READONLY, NULL},
+    {"sent_ns", T_LONGLONG, offsetof(Stream, sent_ns), READONLY, NULL},
     {"head_ns", T_LONGLONG, offsetof(Stream, head_ns), READONLY, NULL},
     {"first_ns", T_LONGLONG, offsetof(Stream, first_ns), READONLY, NULL},
     {"read_ns", T_LONGLONG, offsetof(Stream, read_ns), READONLY, NULL},
@@ -491,7 +625,7 @@ static PyObject *hub_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     self->epoll = epoll_create1(EPOLL_CLOEXEC);
     self->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    self->due_ns = INT64_MAX;
+    self->due_ns = self->timer_ns = INT64_MAX;
     self->events = calloc(MOST_EVENTS, sizeof *self->events);
     self->buffer = malloc(READ_SIZE);
     struct epoll_event event = {.events = EPOLLIN | EPOLLET}; /* without a stream: the timer */
@@ -536,8 +670,8 @@ static PyObject *hub_add(PyObject *object, PyObject *args)
 {
     Hub *self = (Hub *)object;
     int fd;
-    PyObject *on_read, *on_end, *on_lost;
-    if (!PyArg_ParseTuple(args, "iOOO:add", &fd, &on_read, &on_end, &on_lost))
+    PyObject *on_read, *on_end, *on_lost, *on_rest;
+    if (!PyArg_ParseTuple(args, "iOOOO:add", &fd, &on_read, &on_end, &on_lost, &on_rest))
         return NULL;
     allocfunc allocate = (allocfunc)PyType_GetSlot(stream_type, Py_tp_alloc);
     Stream *stream = (Stream *)allocate(stream_type, 0);
@@ -561,6 +695,8 @@ static PyObject *hub_add(PyObject *object, PyObject *args)
     stream->on_end = on_end;
     Py_INCREF(on_lost);
     stream->on_lost = on_lost;
+    Py_INCREF(on_rest);
+    stream->on_rest = on_rest;
     Py_INCREF((PyObject *)stream); /* the registration's own, until release */
     return (PyObject *)stream;
 }
@@ -597,20 +733,34 @@ static PyObject *hub_due(PyObject *object, PyObject *argument)
     if (at_ns == -1 && PyErr_Occurred())
         return NULL;
     self->due_ns = at_ns;
-    if (at_ns < 1)
-        at_ns = 1; /* zero would disarm it */
-    struct itimerspec spec = {.it_value = {at_ns / 1000000000, at_ns % 1000000000}};
-    timerfd_settime(self->timer, TFD_TIMER_ABSTIME, &spec, NULL);
+    set_timer(self);
     Py_RETURN_NONE;
 }
 
-/* Calls on_due if its time has come; who is called sets the next time. */
+static PyObject *hub_fire(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    int failed = fire((Hub *)object);
+    set_timer((Hub *)object);
+    if (failed)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* Does what is due: sends requests, and calls on_due if its time has come; who is called sets the next time. */
 static int heed_due(Hub *self)
 {
-    if (!self->on_due || now_ns() < self->due_ns)
+    int64_t now = now_ns();
+    if (now < self->timer_ns)
         return 0;
-    self->due_ns = INT64_MAX; /* or one that raises would be called for ever, and nothing be read */
-    return call(self->on_due, NULL);
+    self->timer_ns = 0; /* it has gone off, or may have */
+    int failed = fire(self);
+    if (!failed && self->on_due && now >= self->due_ns) {
+        self->due_ns = INT64_MAX; /* or one that raises would be called for ever, and nothing be read */
+        failed = call(self->on_due, NULL) || fire(self) ? -1 : 0;
+    }
+    set_timer(self);
+    return failed;
 }
 
 static PyObject *hub_poll(PyObject *object, PyObject *unused)
@@ -645,8 +795,18 @@ static PyObject *hub_poll(PyObject *object, PyObject *unused)
             watch(self->epoll, EPOLL_CTL_MOD, stream->fd, stream);
         Py_DECREF((PyObject *)stream);
     }
+    if (!failed && (self->waiting > self->most_waiting || !self->aloft))
+        failed = land(self);
     self->polling = 0;
     if (failed)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *hub_land(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    if (land((Hub *)object))
         return NULL;
     Py_RETURN_NONE;
 }
@@ -654,7 +814,10 @@ static PyObject *hub_poll(PyObject *object, PyObject *unused)
 static PyObject *hub_close(PyObject *object, PyObject *unused)
 {
     (void)unused;
-    Py_CLEAR(((Hub *)object)->on_due);
+    Hub *self = (Hub *)object;
+    Py_CLEAR(self->on_due);
+    if (land(self)) /* whoever is told holds the hub, and would for ever */
+        return NULL;
     Py_RETURN_NONE;
 }
 
@@ -682,6 +845,8 @@ static PyMethodDef hub_methods[] = {
     {"due", hub_due, METH_O, NULL},
     {"poll", hub_poll, METH_NOARGS, NULL},
     {"fileno", hub_fileno, METH_NOARGS, NULL},
+    {"fire", hub_fire, METH_NOARGS, NULL},
+    {"land", hub_land, METH_NOARGS, NULL},
     {"take_ttfts", hub_take_ttfts, METH_NOARGS, NULL},
     {"take_gaps", hub_take_gaps, METH_NOARGS, NULL},
     {"close", hub_close, METH_NOARGS, NULL},
@@ -690,6 +855,7 @@ static PyMethodDef hub_methods[] = {
 
 static PyMemberDef hub_members[] = {
     {"on_due", T_OBJECT, offsetof(Hub, on_due), 0, NULL},
+    {"most_waiting", T_INT, offsetof(Hub, most_waiting), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 

@@ -8,7 +8,11 @@ SOURCE: str
 
 @final
 class Stream:
-    """The reading side of one socket, for the ``on_read``, ``on_end`` and ``on_lost`` of its connection."""
+    """The reading side of one socket, for the four callbacks of its connection (see :meth:`Hub.add`)."""
+
+    @property
+    def sent_ns(self) -> int:
+        """When the request was sent (perf_counter); 0: it was launched, and its time has not come."""
 
     @property
     def head_ns(self) -> int:
@@ -35,6 +39,11 @@ class Stream:
         """Begins a request. How many bytes the socket took at once; it never raises and never waits.
         ``known``: what the hub has learned may be taken here, and ``on_end`` be called for ``on_read``."""
 
+    def launch(self, request: bytes, intended_ns: int, /) -> None:
+        """Begins a request at ``intended_ns``, in the middle of a turn if need be, as by :meth:`send` with
+        ``known``; ``on_rest`` gets what the socket does not take. Raises ValueError when the stream is
+        released or has a request already, or the time is before that of the hub's last launch."""
+
     def arm(self, before: bytes, after: bytes, last_ns: int, /) -> None:
         """From here to the next call of ``on_read`` or ``on_end``, HTTP chunks that are ``before + text +
         after`` are counted as tokens; the token before them came at ``last_ns``. The last byte that
@@ -50,10 +59,12 @@ class Stream:
 class Hub:
     """Reads of many sockets, in turns: :meth:`poll` whenever :meth:`fileno` is readable.
 
-    ``on_due`` is called in the middle of a turn once the time of :meth:`due` has come.
+    ``on_due`` is called in the middle of a turn once the time of :meth:`due` has come. ``most_waiting``: so
+    many calls of ``on_end`` may wait at the end of a turn, while more answers are read here.
     """
 
     on_due: Callable[[], None]
+    most_waiting: int
 
     def add(
         self,
@@ -61,12 +72,13 @@ class Hub:
         on_read: Callable[[bytes], None],
         on_end: Callable[[bytes], None],
         on_lost: Callable[[int], None],
+        on_rest: Callable[[bytes], None],
         /,
     ) -> Stream:
         """Takes over the reading of a connected socket that does not block. ``on_read`` gets the bytes that
         were not counted. ``on_end`` gets those of the body behind the last token that was counted, when the
         head was known and the whole response has come. ``on_lost`` gets an errno, or 0 at the end of the
-        stream. Raises OSError."""
+        stream. ``on_rest``: see :meth:`Stream.launch`. Raises OSError."""
 
     def learn(self, head: bytes, opening: bytes, first: bytes, /) -> None:
         """How responses begin (templates of ``known.py``): the HTTP head, the body of a chunk of no account
@@ -81,6 +93,12 @@ class Hub:
 
     def fileno(self) -> int:
         """Readable while a socket is, and when ``on_due`` is due."""
+
+    def fire(self) -> None:
+        """Sends the launched requests whose time has come."""
+
+    def land(self) -> None:
+        """Calls ``on_end`` for the responses that have come to their end."""
 
     def close(self) -> None:
         """Calls ``on_due`` no more; to be called once no socket is read any more."""

@@ -10,6 +10,7 @@ import asyncio
 import errno
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable
 from time import perf_counter_ns
 
@@ -23,23 +24,31 @@ from rvtop.load.target import Target
 from rvtop.load.timer import Timer
 
 _IDLE_LIMIT_NS = 3_000_000_000
+#: Ends of answers that may wait to be told together, while there is no hurry.
+_MOST_WAITING = 16
+#: uvloop's timers may go off so early.
+_LOOP_STEP_S = 0.001
 #: Answers that never begin like the one before them should not cost more than they do anyway.
 _LEARN_EVERY_NS = 100_000_000
 _OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS}
 
-Done = Callable[[Record], None]
+Told = Callable[[Record], None]
 
 
 class ConnectionPool:
     """Keep-alive connections to one target. Opens as many as the load needs; an open loop has no limit."""
 
-    def __init__(self, target: Target, on_done: Done) -> None:
+    def __init__(self, target: Target, on_done: Told, on_sent: Told = lambda record: None) -> None:
+        """``on_done`` is called once for each request, ``on_sent`` before it for those that were tried."""
         self._target = target
         self._on_done = on_done
+        self._on_sent = on_sent
         self._idle: dict[Connection, None] = {}  # in the order of their last use
         self._open: set[Connection] = set()
         self._connecting: dict[Record, asyncio.Task[None]] = {}
         self.busy: dict[Record, Connection | None] = {}
+        self._launched: deque[tuple[Record, Connection, bytes]] = deque()  # in the order of their time
+        self._strays: dict[Record, asyncio.TimerHandle] = {}  # launched, but the connection was lost
         self.fresh = Fresh()
         self.due_ns = NEVER  # heeded by connections without a hub
         self.on_due: Callable[[], None] = lambda: None
@@ -74,22 +83,95 @@ class ConnectionPool:
         elif self._timer is not None:
             self._timer.disarm()
 
+    def hurry(self, now: bool) -> None:
+        """Whether ``on_done`` is to be called at once as a request ends; else it may wait for some others, or
+        for :meth:`land`, as long as others are in flight."""
+        if self.hub is not None:
+            self.hub.most_waiting = 0 if now else _MOST_WAITING
+
+    def land(self) -> None:
+        """Calls ``on_sent`` and ``on_done`` for the requests that were sent and that have ended by now."""
+        if self.hub is not None:
+            self.hub.fire()
+            self.book()
+            self.hub.land()
+
+    @property
+    def ready(self) -> int:
+        """How many requests could be launched."""
+        return len(self._idle) if self._idle and next(reversed(self._idle)).launches else 0
+
+    @property
+    def launched(self) -> int:
+        """How many were launched and are not known to be sent."""
+        return len(self._launched) + len(self._strays)
+
+    def launch(self, record: Record, request: bytes) -> None:
+        """Sends ``request`` at its intended time, whatever the interpreter does then. To be called in the
+        order of these times, while ``ready``."""
+        connection = self._take_idle(perf_counter_ns())
+        if connection is not None and connection.launches:
+            self._launched.append((record, connection, request))
+            connection.launch(record, request)
+            return
+        if connection is not None:
+            self.give_back(connection)
+        self._send_later(record, request)
+
+    def stray(self, connection: Connection) -> None:
+        """The connection was lost before what was launched on it was sent."""
+        for entry in self._launched:
+            if entry[1] is connection:
+                self._launched.remove(entry)
+                self._send_later(entry[0], entry[2])
+                return
+
+    def _send_later(self, record: Record, request: bytes) -> None:
+        wait_s = max(0, record.intended_ns - perf_counter_ns()) / 1e9 + _LOOP_STEP_S
+        self._strays[record] = self._loop.call_later(wait_s, self._send_stray, record, request)
+
+    def _send_stray(self, record: Record, request: bytes) -> None:
+        del self._strays[record]
+        self.submit(record, request)
+
+    def book(self) -> None:
+        """Takes those that were launched and sent among the busy ones."""
+        while self._launched:
+            record, connection, _ = self._launched[0]
+            if not connection.board():
+                return
+            self._launched.popleft()
+            self.busy[record] = connection
+            self._on_sent(record)
+
+    def recall(self) -> None:
+        """Takes back what was launched and has not been sent: nobody is told of it."""
+        while self._launched:
+            self._launched.popleft()[1].recall()
+        while self._strays:
+            self._strays.popitem()[1].cancel()
+
     def submit(self, record: Record, request: bytes) -> None:
         """Sends ``request`` on an idle connection or a new one. ``on_done`` is called once, always."""
-        now = record.sent_ns = perf_counter_ns()
+        record.sent_ns = perf_counter_ns()
+        self._on_sent(record)
+        connection = self._take_idle(record.sent_ns)
+        self.busy[record] = connection
+        if connection is not None:
+            connection.send(record, request)
+        else:
+            self._connecting[record] = self._loop.create_task(self._connect(record, request))
+
+    def _take_idle(self, now_ns: int) -> Connection | None:
         while self._idle:
             connection, _ = self._idle.popitem()
             transport = connection.transport
             if transport is None or transport.is_closing():
                 continue
-            if now - connection.idle_since > _IDLE_LIMIT_NS:
-                connection.drop()
-                continue
-            self.busy[record] = connection
-            connection.send(record, request)
-            return
-        self.busy[record] = None
-        self._connecting[record] = self._loop.create_task(self._connect(record, request))
+            if now_ns - connection.idle_since <= _IDLE_LIMIT_NS:
+                return connection
+            connection.drop()
+        return None
 
     async def _connect(self, record: Record, request: bytes) -> None:
         try:
@@ -138,6 +220,7 @@ class ConnectionPool:
 
     def cancel(self, record: Record, kind: str, text: str) -> None:
         """Ends one request that is in flight with error ``kind``."""
+        self.land()
         connection = self.busy.get(record)
         if connection is not None:
             connection.abort(kind, text)
@@ -151,11 +234,14 @@ class ConnectionPool:
 
     def cancel_all(self, kind: str, text: str) -> None:
         """Ends every request that is in flight with error ``kind``."""
+        self.land()
+        self.recall()
         for record in list(self.busy):
             self.cancel(record, kind, text)
 
     def sweep(self, now_ns: int, connect_ns: int, ttft_ns: int | None, stall_ns: int | None) -> None:
         """Ends what has waited too long: called a few times a second, so no request needs a timer."""
+        self.land()
         self._let_go(now_ns)
         for record, connection in list(self.busy.items()):
             if connection is None:

@@ -51,6 +51,7 @@ class Connection(asyncio.Protocol):
         "_completion",
         "_decoder",
         "_fed",
+        "_flight",
         "_framed",
         "_head",
         "_parser",
@@ -75,6 +76,7 @@ class Connection(asyncio.Protocol):
         self._fed = False  # whether the parser has got any of this response from the hub
         self._begun = b""  # its head and what came first, until something is learned of it
         self._stream: Stream | None = None  # with the hub, if it is there
+        self._flight: Record | None = None  # launched, and not boarded yet
         self._parser = httptools.HttpResponseParser(self)
 
     # -- sending -----------------------------------------------------------------------------
@@ -82,6 +84,46 @@ class Connection(asyncio.Protocol):
     def send(self, record: Record, request: bytes) -> None:
         """Writes one request; its response is read into ``record``."""
         assert self.transport is not None
+        self._begin(record)
+        if self.transport.is_closing():  # the server accepted and closed at once
+            record.fail("reset", "the server closed the connection before the request was sent")
+            self.drop()
+            self._finish(reuse=False)
+            return
+        if self._stream is not None:
+            # At once: asyncio would write at the end of this turn of the loop.
+            known = record.heard is None
+            request = request[self._stream.send(request, record.intended_ns, record.sent_ns, known) :]
+        if request:
+            self.transport.write(request)
+
+    @property
+    def launches(self) -> bool:
+        """Whether the hub can send for this connection."""
+        return self._stream is not None
+
+    def launch(self, record: Record, request: bytes) -> None:
+        """Has the hub write one request at its intended time; then it can be boarded."""
+        assert self._stream is not None and record.heard is None
+        self._flight = record
+        self._stream.launch(request, record.intended_ns)
+
+    def board(self) -> bool:
+        """What was launched has been sent: from here on it is as if by :meth:`send`. False: not yet."""
+        record, stream = self._flight, self._stream
+        if record is None or stream is None or not stream.sent_ns:
+            return False
+        self._flight = None
+        record.sent_ns = stream.sent_ns
+        self._begin(record)
+        return True
+
+    def recall(self) -> None:
+        """What was launched and has not been sent is not to be."""
+        self._flight = None
+        self.drop()
+
+    def _begin(self, record: Record) -> None:
         self.record = record
         reader = Completion if record.heard is None else HeardCompletion
         self._completion = reader(record, self._pool.fresh)
@@ -95,17 +137,6 @@ class Connection(asyncio.Protocol):
         self._boundary = False
         self._fed = False
         self._begun = b""
-        if self.transport.is_closing():  # the server accepted and closed at once
-            record.fail("reset", "the server closed the connection before the request was sent")
-            self.drop()
-            self._finish(reuse=False)
-            return
-        if self._stream is not None:
-            # At once: asyncio would write at the end of this turn of the loop.
-            known = record.heard is None
-            request = request[self._stream.send(request, record.intended_ns, record.sent_ns, known) :]
-        if request:
-            self.transport.write(request)
 
     def abort(self, kind: str, text: str) -> None:
         """Ends the request now with an error of ours, and the connection with it."""
@@ -157,7 +188,7 @@ class Connection(asyncio.Protocol):
         transport.pause_reading()
         try:
             descriptor = transport.get_extra_info("socket").fileno()
-            self._stream = hub.add(descriptor, self._read, self._ended, self._lost)
+            self._stream = hub.add(descriptor, self._read, self._ended, self._lost, self._rest)
         except OSError:  # the system's limit of watched descriptors
             transport.resume_reading()
 
@@ -187,6 +218,7 @@ class Connection(asyncio.Protocol):
         """What the hub did not count, from the boundary of a chunk on."""
         stream = self._stream
         assert stream is not None
+        self._catch_flight()
         self.read_ns = stream.read_ns
         self._settle()
         if not self._fed and self.record is not None:
@@ -200,6 +232,10 @@ class Connection(asyncio.Protocol):
                 stream.arm(*pattern, self.record.last_ns)
                 if self._begun:
                     self._teach()
+
+    def _catch_flight(self) -> None:
+        if self._flight is not None:
+            self._pool.book()
 
     def _catch_up(self, record: Record, stream: Stream, data: bytes) -> None:
         """Before the parser gets its first bytes of a response, ``data``: it has to know of the head."""
@@ -224,6 +260,7 @@ class Connection(asyncio.Protocol):
 
     def _ended(self, body: bytes) -> None:
         """The hub knew the head, and the response has come to its end; ``body`` is what it did not count."""
+        self._catch_flight()
         record = self.record
         assert self._stream is not None and record is not None
         self.read_ns = self._stream.read_ns
@@ -235,7 +272,14 @@ class Connection(asyncio.Protocol):
         self._completion.end(self.read_ns)
         self._finish(reuse=True)
 
+    def _rest(self, request: bytes) -> None:
+        """Of what was launched the socket did not take this."""
+        self._catch_flight()
+        if self.transport is not None:
+            self.transport.write(request)
+
     def _lost(self, code: int) -> None:
+        self._catch_flight()
         self.connection_lost(OSError(code, os.strerror(code)) if code else None)
         self.drop()
 
@@ -268,6 +312,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.forget(self)
+        if self._flight is not None:
+            self._flight = None
+            self._pool.stray(self)
         self._settle()
         if self._stream is not None:
             self._stream.release()

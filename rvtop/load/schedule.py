@@ -234,10 +234,10 @@ class Schedule(Course):
         """When the next request of this worker is due; NEVER if none is."""
         return self._queue[-1][1] if self._queue else NEVER
 
-    def due(self, now_ns: int) -> list[Due]:
-        """Hands out every request intended at or before ``now_ns``, in order."""
+    def due(self, now_ns: int, most: int | None = None) -> list[Due]:
+        """Hands out the requests intended at or before ``now_ns``, the first ``most`` of them, in order."""
         out: list[Due] = []
-        while self._queue and self._queue[-1][1] <= now_ns:
+        while self._queue and self._queue[-1][1] <= now_ns and len(out) != most:
             arrival, intended = self._queue.pop()
             self._next = arrival + 1
             out.append(Due(self._base + arrival, self.phase, intended, arrival))

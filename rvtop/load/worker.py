@@ -27,9 +27,12 @@ from rvtop.stats.slo import meets
 
 _TICK_NS = 100_000_000
 _SWEEP_TICKS = 2
-#: A command has this long and more between its coming and its time (``player.LEAD_NS``), so a look at what
-#: has come that is no older has seen all that could change what is sent now.
-_HEARD_NS = 20_000_000
+#: A command has 50 ms (``player.LEAD_NS``) from its making to its time. A look at what has come that is no
+#: older than this, and requests made ready no longer ahead, leave half of that for its way here …
+_HEARD_NS = 5_000_000
+_AHEAD_NS = 20_000_000
+#: … and they are made ready when the first of them is this near: several at once cost less than each alone.
+_SOON_NS = 3_000_000
 
 #: Lines are written so many at a time: those of a tick at 1600 requests a second take 2 ms.
 _PART = 32
@@ -68,7 +71,8 @@ class Worker:
         # … and the turns that wait for their time, as a heap.
         self._turns: list[tuple[int, int, Talk, Turn]] = []
         self._log: list[Entry] = []  # entries that are not in force yet
-        self._pool = ConnectionPool(target, self._done)
+        self._plain = False  # what is sent in this phase follows from the plan alone
+        self._pool = ConnectionPool(target, self._done, self._note_sent)
         self._pool.call_when_due(self._send)
         self._tick_timer = Timer(asyncio.get_running_loop(), self._tick)
         self._next_tick = perf_counter_ns() + _TICK_NS
@@ -98,13 +102,18 @@ class Worker:
 
     def _arm(self, now_ns: int) -> None:
         at = min(
-            self._schedule.next_ns,
+            self._wake_ns(now_ns),
             self._follow_up_ns(),
             self._cancels.next_ns,
             self._ending_ns(now_ns),
             self._log[0].at_ns if self._log else NEVER,
         )
         self._pool.due(at)
+
+    def _wake_ns(self, now_ns: int) -> int:
+        """When to send the next arrival, or to make it ready."""
+        at, soon = self._schedule.next_ns, self._schedule.next_ns - _SOON_NS
+        return soon if self._plain and soon > now_ns and self._pool.ready else at
 
     def _ending_ns(self, now_ns: int) -> int:
         """The end of the phase's arrivals, while it is ahead: past it, the last request to end tells."""
@@ -135,6 +144,7 @@ class Worker:
         if self._stopped:  # what is due since the stop is not sent: nobody would hear of it
             return
         self._send_due(now)
+        self._launch_due(now)
         self._sending = False
         self._tell_if_drained(now)
         self._arm(now)
@@ -153,6 +163,10 @@ class Worker:
             if entry.kind == "phase":
                 self._told_drained = False
                 self._turns.clear()
+                # Where nothing follows from an end, it can wait for the next tick.
+                follows = plan.concurrency or plan.max_in_flight is not None or self._prompts.most_turns > 1
+                self._pool.hurry(bool(follows))
+                self._plain = not (follows or plan.cancel_share)
                 limit = None if plan.limit is None else self._schedule.share(plan.limit, plan.concurrency)
                 self._slots = Slots(left=limit)
                 self._slots.resize(self._schedule.share(plan.concurrency), entry.at_ns)
@@ -176,7 +190,17 @@ class Worker:
         for record in self._cancels.take(until_ns):
             self._pool.cancel(record, "cancelled", "given up by the client, as the scenario asks")
 
-    def _send_one(self, due: Due) -> None:
+    def _launch_due(self, now_ns: int) -> None:
+        """Makes the next arrivals ready, as far as what is known of the log can't change them."""
+        if not self._plain or self._schedule.next_ns - _SOON_NS > now_ns:
+            return
+        until_ns = now_ns + _AHEAD_NS
+        if self._log:
+            until_ns = min(until_ns, self._log[0].at_ns - 1)
+        for due in self._schedule.due(until_ns, self._pool.ready):
+            self._send_one(due, ahead=True)
+
+    def _send_one(self, due: Due, *, ahead: bool = False) -> None:
         models, prompts = len(self._spec.models), self._prompts
         number = due.arrival if self._schedule.plan.concurrency else due.seq
         model = number % models
@@ -192,7 +216,11 @@ class Worker:
             self._talks[record] = talk
             if not turns[0].recorded:
                 record.heard = []
-        self._submit(record, prompts.body(prompt, model))
+        body = prompts.body(prompt, model)
+        if ahead:
+            self._pool.launch(record, self._target.request(body, f"rvtop-{record.seq}"))
+        else:
+            self._submit(record, body)
 
     def _send_turn(self, at_ns: int, talk: Talk, turn: Turn) -> None:
         record = Record(talk.number + talk.turn, talk.phase, talk.model, talk.prompt, at_ns)
@@ -204,18 +232,21 @@ class Worker:
 
     def _submit(self, record: Record, body: bytes) -> None:
         plan = self._schedule.plan
-        self._intended += 1
         limit = plan.max_in_flight
         if limit is not None and len(self._pool.busy) >= self._schedule.share(limit):
+            self._intended += 1
             record.fail("dropped", f"max_in_flight {limit} was reached")
             self._done(record)
             return
-        self._sent += 1
-        self._held[record.model] += 1
         self._pool.submit(record, self._target.request(body, f"rvtop-{record.seq}"))
-        self._lags.append(record.sent_ns - record.intended_ns)
         if plan.cancel_share:
             self._cancels.add(record, plan.cancel_share, round(plan.cancel_after_s * 1e9))
+
+    def _note_sent(self, record: Record) -> None:
+        self._intended += 1
+        self._sent += 1
+        self._held[record.model] += 1
+        self._lags.append(record.sent_ns - record.intended_ns)
 
     def _done(self, record: Record) -> None:
         self._finished += 1
@@ -255,7 +286,7 @@ class Worker:
     def _over(self, now_ns: int) -> bool:
         """Whether nothing of the phase is left to send, and nothing in flight."""
         schedule = self._schedule
-        if self._pool.busy or schedule.phase < 0:
+        if self._pool.busy or self._pool.launched or schedule.phase < 0:
             return False
         if now_ns >= schedule.end_ns:
             return schedule.next_ns == NEVER
@@ -268,12 +299,14 @@ class Worker:
             return
         now = perf_counter_ns()
         self._loop_lag = max(self._loop_lag, now - self._next_tick)
+        self._pool.land()
         self._ticks += 1
         if self._ticks % _SWEEP_TICKS == 0:
             limits = self._spec.timeouts
             self._pool.sweep(now, _ns(limits.connect_s), _opt_ns(limits.ttft_s), _opt_ns(limits.stall_s))
         while len(self._ended) >= (len(self._written) + 1) * _PART and not self._stopped:
             self._write_part()
+            self._pool.land()
             if perf_counter_ns() >= self._pool.due_ns:
                 self._send()
         now = perf_counter_ns()
@@ -292,6 +325,7 @@ class Worker:
 
     def _flush(self, now_ns: int) -> None:
         pool, spec = self._pool, self._spec
+        pool.land()
         while len(self._ended) > len(self._written) * _PART:
             self._write_part()
         ended, self._ended = self._ended, []

@@ -44,7 +44,20 @@ class Client:
     def __init__(self, target: Target) -> None:
         self.target = target
         self.ended: list[Record] = []
-        self.pool = ConnectionPool(target, self.ended.append)
+        self.sent: list[Record] = []
+        self.pool = ConnectionPool(target, self.ended.append, self.sent.append)
+
+    def launch(self, in_ms: float) -> Record:
+        """A request is to go out by itself ``in_ms`` from now."""
+        record = Record(len(self.sent), 0, 0, 0, perf_counter_ns() + round(in_ms * 1e6))
+        self.pool.launch(record, self.target.request(b"{}", "x"))
+        return record
+
+    async def until(self, true: Callable[[], object]) -> None:
+        async with asyncio.timeout(60):
+            while not true():
+                await asyncio.sleep(0.005)
+                self.pool.land()
 
     async def ask(self, *, stall_s: float = 50.0, ttft_s: float = 50.0) -> Record:
         """One request to its end."""
@@ -354,8 +367,8 @@ async def test_where_no_more_sockets_can_be_watched_asyncio_reads(served: Any) -
         def add(self, *_: object) -> None:
             raise OSError(errno.ENOSPC, "no space left on device")
 
-        def take_gaps(self) -> bytes:
-            return b""
+        def __getattr__(self, name: str) -> Any:
+            return getattr(hub, name, bytes)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -391,3 +404,132 @@ async def test_a_connection_whose_request_was_not_read_to_its_end_is_not_used_ag
     record = await client.ask()
     assert (record.error, record.chunks, len(heads)) == (None, 3, 2)
     assert heads[1].startswith(b"POST /v1")
+
+
+# -- requests that the hub sends by itself ---------------------------------------------------
+
+
+class Scripted:
+    """A server that answers the first request well, and then does as a test has it."""
+
+    def __init__(self, then: Serve) -> None:
+        self.heard: list[int] = []  # the number of its connection, for each request
+        self._connections = 0
+        self._then = then
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number, self._connections = self._connections, self._connections + 1
+        await hear(reader)
+        self.heard.append(number)
+        writer.write(CHUNKED + chunk(STREAM) + b"0\r\n\r\n")
+        if number == 0:
+            await self._then(reader, writer)
+        else:
+            await hold(reader)
+
+
+@pytest.fixture
+def launching(served: Any) -> Callable[[Serve], Awaitable[tuple[Client, Scripted]]]:
+    """A client with a connection that a request could be launched on, and its server."""
+
+    async def start(then: Serve) -> tuple[Client, Scripted]:
+        server = Scripted(then)
+        client = await served(server)
+        record = await client.ask()
+        assert (record.error, client.sent) == (None, [record])
+        if client.pool.hub is None:
+            assert client.pool.ready == 0
+            pytest.skip("without the read path in C nothing is launched")
+        assert client.pool.ready == 1
+        return client, server
+
+    return start
+
+
+async def test_a_launched_request_is_sent_at_its_time(launching: Any) -> None:
+    async def again(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await hear(reader)
+        writer.write(CHUNKED + chunk(STREAM) + b"0\r\n\r\n")
+        await hold(reader)
+
+    client, server = await launching(again)
+    record = client.launch(40)
+    assert (client.pool.launched, client.pool.ready, len(client.pool.busy)) == (1, 0, 0)
+    await client.until(lambda: len(client.ended) == 2)
+    assert client.sent == client.ended
+    assert (record.error, record.chunks, record.finish) == (None, 3, "stop")
+    assert record.intended_ns <= record.sent_ns < record.first_ns
+    assert (client.pool.launched, client.pool.ready, len(client.pool.busy)) == (0, 1, 0)
+    assert server.heard == [0]
+
+
+async def test_what_was_launched_on_a_connection_that_ends_goes_out_on_another(launching: Any) -> None:
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.02)
+        writer.close()
+
+    client, server = await launching(leave)
+    record = client.launch(150)
+    await asyncio.sleep(0.08)
+    assert (client.pool.launched, client.sent) == (1, client.ended)
+    await client.until(lambda: len(client.ended) == 2)
+    assert (record.error, record.chunks) == (None, 3)
+    assert record.sent_ns >= record.intended_ns
+    assert (server.heard, client.pool.launched) == ([0, 1], 0)
+
+
+async def test_what_comes_unasked_before_a_launch_is_not_its_answer(launching: Any) -> None:
+    async def chatter(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.02)
+        writer.write(CHUNKED + chunk(event("x", "stop")) + b"0\r\n\r\n")
+        await hold(reader)
+
+    client, server = await launching(chatter)
+    record = client.launch(150)
+    await client.until(lambda: len(client.ended) == 2)
+    assert (record.error, record.chunks, record.finish) == (None, 3, "stop")
+    assert server.heard == [0, 1]
+
+
+async def test_what_is_called_back_is_not_sent_and_not_told(launching: Any) -> None:
+    async def watch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(100))
+
+    heard: list[bytes] = []
+    client, _ = await launching(watch)
+    client.launch(30)
+    client.launch(40)  # there is no connection for it: it would open one
+    assert client.pool.launched == 2
+    client.pool.cancel_all("cancelled", "the run was stopped")
+    assert client.pool.launched == 0
+    await asyncio.sleep(0.1)
+    assert (heard, len(client.sent), len(client.ended)) == ([b""], 1, 1)
+
+
+async def test_a_launched_request_ends_as_any_other(launching: Any) -> None:
+    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await hold(reader)
+
+    client, _ = await launching(never)
+    late = client.launch(0)
+    await asyncio.sleep(0.25)  # nobody has looked since it was sent
+    client.pool.sweep(perf_counter_ns(), 50 * 10**9, 200_000_000, None)
+    assert (late.error, client.ended[1:], client.sent[1:]) == ("timeout_ttft", [late], [late])
+    assert late.intended_ns <= late.sent_ns < perf_counter_ns() - 200_000_000
+
+    client, _ = await launching(never)
+    given_up = client.launch(0)
+    await asyncio.sleep(0.05)
+    client.pool.cancel_all("cancelled", "later")
+    assert (given_up.error, client.ended[1:], client.sent[1:]) == ("cancelled", [given_up], [given_up])
+
+
+async def test_a_server_that_leaves_instead_of_an_answer_is_a_reset(launching: Any) -> None:
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await hear(reader)
+
+    client, server = await launching(leave)
+    record = client.launch(5)
+    await client.until(lambda: len(client.ended) == 2)
+    assert (record.error, server.heard) == ("reset", [0])
+    assert record.sent_ns >= record.intended_ns

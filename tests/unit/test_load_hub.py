@@ -10,7 +10,7 @@ import socket
 import time
 import weakref
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,23 +18,9 @@ import pytest
 from rvtop.load import reads
 from rvtop.load.reads import digest, make_hub, native
 from rvtop.load.schedule import NEVER
+from tests.unit.hub_bench import Bench, tcp_pair, token, wait
 
 pytestmark = pytest.mark.skipif(not native(), reason="the read path in C was not built here")
-
-BEFORE, AFTER = b'data: {"c":"', b'"}\n\n'
-
-
-def token(text: bytes = b"a") -> bytes:
-    event = BEFORE + text + AFTER
-    return b"%x\r\n%b\r\n" % (len(event), event)
-
-
-def tcp_pair() -> tuple[socket.socket, socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        ours = socket.create_connection(listener.getsockname())
-        server, _ = listener.accept()
-    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return ours, server
 
 
 @pytest.fixture
@@ -51,38 +37,6 @@ def stamps() -> Iterator[None]:
         if not seen:
             pytest.skip("this kernel does not tell when bytes came")
         yield
-
-
-class Bench:
-    """Socket pairs on one hub; what was not counted lands in ``read``."""
-
-    def __init__(self) -> None:
-        self.hub = make_hub()
-        self.servers: list[socket.socket] = []
-        self.streams = []
-        self.read: list[tuple[int, bytes]] = []
-        self.lost: list[int] = []
-        self.ended: list[bytes] = []
-        self._ours: list[socket.socket] = []
-
-    def add(self, on_read: Callable[[bytes], None] | None = None, *, tcp: bool = False) -> int:
-        number = len(self.streams)
-        ours, server = tcp_pair() if tcp else socket.socketpair()
-        ours.setblocking(False)
-        take = on_read or (lambda data: self.read.append((number, data)))
-        self.streams.append(self.hub.add(ours.fileno(), take, self.ended.append, self.lost.append))
-        self._ours.append(ours)
-        self.servers.append(server)
-        return number
-
-    def arm(self, number: int) -> None:
-        self.streams[number].arm(BEFORE, AFTER, time.perf_counter_ns())
-
-    def close(self) -> None:
-        for stream in self.streams:
-            stream.release()
-        for sock in (*self._ours, *self.servers):
-            sock.close()
 
 
 @pytest.fixture
@@ -199,12 +153,6 @@ def test_a_reader_that_fails_stops_no_other(bench: Bench) -> None:
         bench.hub.poll()
     bench.hub.poll()
     assert bench.read == [(1, b"x")]
-
-
-def wait(hub: object) -> None:
-    """Until the hub says that there is something to do."""
-    ready, _, _ = select.select([hub.fileno()], [], [], 30)  # type: ignore[attr-defined]
-    assert ready
 
 
 def test_a_time_that_comes_wakes_the_hub_once(bench: Bench) -> None:

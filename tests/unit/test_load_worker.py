@@ -13,9 +13,10 @@ import pytest
 
 from rvtop.load.messages import Delta, WorkerSpec
 from rvtop.load.prompts import Prompts
+from rvtop.load.record import Record
 from rvtop.load.schedule import NEVER, Entry, PhasePlan
 from rvtop.load.target import Address, Target
-from rvtop.load.worker import _HEARD_NS, Worker
+from rvtop.load.worker import _AHEAD_NS, _HEARD_NS, Worker
 from rvtop.scenario.player import LEAD_NS
 from tests.mock.faulty import FaultyServer
 
@@ -165,7 +166,7 @@ async def test_a_command_is_heard_before_what_it_changes_is_sent(
     benches.append(bench)
     bench.enter("phase")
     await bench.until(lambda: bench.deltas and bench.deltas[-1].sent > 10)
-    at = perf_counter_ns() + 10 * MS
+    at = perf_counter_ns() + LEAD_NS // 2
     bench.pipe.append(Entry(at, "pause"))
     while perf_counter_ns() < at + 50 * MS:
         pass
@@ -176,7 +177,48 @@ async def test_a_command_is_heard_before_what_it_changes_is_sent(
 
 
 def test_a_worker_looks_for_commands_more_often_than_they_can_be_late() -> None:
-    assert _HEARD_NS <= LEAD_NS / 2
+    assert _HEARD_NS + _AHEAD_NS <= LEAD_NS / 2
+
+
+async def test_requests_are_made_ready_ahead_and_what_is_told_is_what_was_sent(
+    server: FaultyServer, prompts: Path, benches: list[Bench]
+) -> None:
+    """However many of them the hub has sent by itself, and however many wait for their time at the stop."""
+    bench = Bench(server, "good", prompts, PhasePlan("p", 200.0, 200.0))
+    benches.append(bench)
+    launched: list[Record] = []
+    pool, launch = bench.worker._pool, bench.worker._pool.launch
+
+    def noted(record: Record, request: bytes) -> None:
+        assert not record.sent_ns
+        launched.append(record)
+        launch(record, request)
+
+    pool.launch = noted  # type: ignore[method-assign]
+    at = bench.enter("phase")
+    await bench.until(lambda: bench.deltas and bench.deltas[-1].sent > 80)
+    bench.enter("stop", in_ms=LEAD_NS / MS)
+    await bench.until(lambda: bench.stopped)
+    check_sums(bench)
+    assert bool(launched) == (pool.hub is not None)
+    rows = sorted(bench.rows, key=lambda row: row["id"])
+    start = at - bench.spec.t0_ns
+    assert [row["intended_ns"] - start for row in rows] == [5 * MS * i for i in range(len(rows))]
+    assert all(row["sent_ns"] >= row["intended_ns"] for row in rows)
+    assert len([lag for delta in bench.deltas for lag in delta.lag_ns]) == len(rows)
+    assert pool.launched == 0
+
+
+async def test_nothing_is_made_ready_where_it_depends_on_what_comes(
+    server: FaultyServer, prompts: Path, benches: list[Bench]
+) -> None:
+    bench = Bench(server, "good", prompts, PhasePlan("p", 200.0, 200.0, 0.3, max_in_flight=50))
+    benches.append(bench)
+    launched: list[Record] = []
+    bench.worker._pool.launch = lambda record, request: launched.append(record)  # type: ignore[method-assign]
+    bench.enter("phase")
+    await bench.until(lambda: bench.deltas and bench.deltas[-1].done == 60)
+    assert launched == []
 
 
 async def test_a_loop_that_was_away_catches_up_and_says_how_late_it_was(

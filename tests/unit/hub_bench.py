@@ -1,0 +1,70 @@
+"""Socket pairs on a hub of the read path in C, and bytes that it can be taught to know."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Callable
+
+from rvtop.load.reads import make_hub
+
+BEFORE, AFTER = b'data: {"c":"', b'"}\n\n'
+
+
+def piece(data: bytes) -> bytes:
+    """One HTTP chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def token(text: bytes = b"a") -> bytes:
+    return piece(BEFORE + text + AFTER)
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        server, _ = listener.accept()
+    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return ours, server
+
+
+class Bench:
+    """Socket pairs on one hub; what was not counted lands in ``read``."""
+
+    def __init__(self) -> None:
+        self.hub = make_hub()
+        self.servers: list[socket.socket] = []
+        self.streams = []
+        self.read: list[tuple[int, bytes]] = []
+        self.lost: list[int] = []
+        self.ended: list[bytes] = []
+        self.on_end: Callable[[bytes], None] = self.ended.append
+        self.rest: list[bytes] = []
+        self._ours: list[socket.socket] = []
+
+    def add(self, on_read: Callable[[bytes], None] | None = None, *, tcp: bool = False) -> int:
+        number = len(self.streams)
+        ours, server = tcp_pair() if tcp else socket.socketpair()
+        ours.setblocking(False)
+        take = on_read or (lambda data: self.read.append((number, data)))
+        told = (take, self.on_end, self.lost.append, self.rest.append)
+        self.streams.append(self.hub.add(ours.fileno(), *told))
+        self._ours.append(ours)
+        self.servers.append(server)
+        return number
+
+    def arm(self, number: int) -> None:
+        self.streams[number].arm(BEFORE, AFTER, time.perf_counter_ns())
+
+    def close(self) -> None:
+        for stream in self.streams:
+            stream.release()
+        for sock in (*self._ours, *self.servers):
+            sock.close()
+
+
+def wait(hub: object) -> None:
+    """Until the hub says that there is something to do."""
+    ready, _, _ = select.select([hub.fileno()], [], [], 30)  # type: ignore[attr-defined]
+    assert ready
