@@ -41,7 +41,7 @@ def run_plain(request: SessionRequest, *, quiet: bool = False) -> Outcome:
 
 
 async def _run(request: SessionRequest, out: Print | None) -> Outcome:
-    session = Session(request)
+    session = Session(request, seen=False)
     running = asyncio.create_task(session.run())
     loop = asyncio.get_running_loop()
 

@@ -27,6 +27,7 @@ from rvtop.scenario.player import LEAD_NS, Player
 from rvtop.scenario.thresholds import check_thresholds
 from rvtop.session_dial import Dial
 from rvtop.session_parts import (
+    Alarm,
     Interrupted,
     LossWatch,
     cancel,
@@ -58,7 +59,9 @@ from rvtop.workload.prepare import Prepared, prepare
 BACKEND_LOG = "backend.log"
 
 _STEP_S = 0.02
-_PLAY_STEP_S = 0.05  # no longer than a command's lead
+_SECOND_NS = 1_000_000_000
+#: Tenths of a second between the workers' deltas while nobody looks: half of them cost half as much.
+_UNSEEN_TICKS = 2
 _EVENTS = 200
 
 
@@ -66,8 +69,11 @@ class Session:
     """Runs one SessionRequest. ``run`` does all of it; ``snapshot`` and ``command`` may be called meanwhile,
     from the same loop."""
 
-    def __init__(self, request: SessionRequest) -> None:
+    def __init__(self, request: SessionRequest, *, seen: bool = True) -> None:
+        """``seen``: somebody draws its snapshots, several a second."""
         self._request = request
+        self._seen = seen
+        self._alarm = Alarm()
         self._scenario = request.scenario or watch_scenario()
         self._began_ns = perf_counter_ns()
         self._t0_ns = self._began_ns
@@ -104,6 +110,7 @@ class Session:
         now = perf_counter_ns()
         if isinstance(command, Stop):
             self._stop = self._stop or command
+            self._alarm.ring()
             return
         if self._player.state != "sending":
             return
@@ -111,6 +118,7 @@ class Session:
             self._issue(self._player.end_phase(now))
         else:
             self._dial.follow(command, self._player.phase, now)
+        self._alarm.ring()
 
     def snapshot(self) -> Snapshot:
         """The picture now."""
@@ -202,7 +210,8 @@ class Session:
         assert info is not None
         self._t0_ns = perf_counter_ns()
         self._live = LiveState(self._t0_ns)
-        spec = worker_spec(request, self._scenario, info, self._models, prepared, self._t0_ns)
+        ticks = 1 if self._seen else _UNSEEN_TICKS
+        spec = worker_spec(request, self._scenario, info, self._models, prepared, self._t0_ns, ticks)
         phases = spec.phases
         if request.search is not None:
             self._searcher = Searcher(request.search, self._note, self._say, str(request.workers))
@@ -233,9 +242,10 @@ class Session:
     # -- while it runs -----------------------------------------------------------------------
 
     async def _play(self) -> None:
-        while self._player.state != "over" and self._stop is None and self._lost is None:
+        while self._going:
             self._advance()
-            await asyncio.sleep(_PLAY_STEP_S)
+            if self._going:
+                await self._alarm.sleep_until(self._next_ns)
         assert self._crew is not None
         self._state = "draining"
         # While requests are sent, the end has its lead too: nothing is sent behind it, so the log is the run.
@@ -246,6 +256,16 @@ class Session:
             self._record(lambda log: write_clocks(log.folder, clocks))
         self._each_second(perf_counter_ns(), last=True)
         self._state = "lost" if self._lost else "done"
+
+    @property
+    def _going(self) -> bool:
+        return self._player.state != "over" and self._stop is None and self._lost is None
+
+    @property
+    def _next_ns(self) -> int:
+        """When there is something to do, unless the alarm is rung before."""
+        second_ns = self._t0_ns + (self._last_second + 1) * _SECOND_NS
+        return min(second_ns, self._player.next_ns, self._dial.next_ns)
 
     def _advance(self) -> None:
         now = perf_counter_ns()
@@ -312,6 +332,8 @@ class Session:
         self._record(lambda log: log.requests(delta.lines))
         fold(self._live, delta)
         self._touch()
+        if delta.over or (self._crew is not None and self._crew.adding):
+            self._alarm.ring()
 
     def _on_sample(self, sample: Sample) -> None:
         self._server.apply(sample)
@@ -332,15 +354,17 @@ class Session:
         self._record(lambda log: log.command(fields))
         if self._crew is not None and self._crew.all_lost:
             self._lost = TargetError("every load worker is gone; the run can't go on", 4)
+        self._alarm.ring()
 
     async def _watch_backend(self, backend: Backend) -> None:
         code = await backend.wait()
         if self._stop is None and self._state in ("running", "starting"):
             words = backend.last_words(1)
             self._lost = TargetError(f"the backend ended with exit code {code}: {words}".rstrip(": "), 3)
+            self._alarm.ring()
 
     def _each_second(self, now_ns: int, *, last: bool = False) -> None:
-        second = (now_ns - self._t0_ns) // 1_000_000_000
+        second = (now_ns - self._t0_ns) // _SECOND_NS
         if second == self._last_second and not last:
             return
         self._last_second = second
@@ -369,6 +393,7 @@ class Session:
         assert self._info is not None
         problem = f"{self._info.url}: the target is lost (nothing answers there any more)"
         self._lost = self._lost or TargetError(problem)
+        self._alarm.ring()
 
     # -- the end -----------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from rvtop.load.command import Command, Pause, Resume, SetRate
-from rvtop.load.schedule import Course, Entry, PhasePlan
+from rvtop.load.schedule import NEVER, Course, Entry, PhasePlan
 from rvtop.scenario.player import LEAD_NS
 from rvtop.scenario.schema import MAX_RPS
 
@@ -54,6 +54,11 @@ class Dial:
         if entry.kind == "phase":
             self.paused = False
         self._pending.append(entry)
+
+    @property
+    def next_ns(self) -> int:
+        """When the next entry takes effect; NEVER while none is to."""
+        return self._pending[0].at_ns if self._pending else NEVER
 
     def take_effect(self, now_ns: int) -> list[Entry]:
         """Follows the entries whose time has come, and returns them."""

@@ -7,6 +7,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
+from time import perf_counter_ns
 from typing import Any
 
 from rvtop.errors import UserError
@@ -27,6 +28,8 @@ from rvtop.workload.prepare import Prepared
 
 #: A target that has answered nothing for this long, and refuses a connection too, is lost.
 _SILENT_S = 5.0
+#: uvloop's timers may go off so early.
+_LOOP_STEP_S = 0.001
 _CONNECT_ERRORS = ("dns", "refused", "reset", "timeout_connect")
 
 
@@ -87,6 +90,30 @@ async def cancel(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
+class Alarm:
+    """Lets one task sleep until a time, or until it is rung."""
+
+    def __init__(self) -> None:
+        self._waiter: asyncio.Future[None] | None = None
+
+    def ring(self) -> None:
+        """Wakes the sleeper, if there is one."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def sleep_until(self, at_ns: int) -> None:
+        """Sleeps until ``at_ns`` (perf_counter) is past, or until :meth:`ring`."""
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        wait_s = max(0, at_ns - perf_counter_ns()) / 1e9
+        timer = loop.call_later(wait_s + _LOOP_STEP_S, self.ring)
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+
 def worker_spec(
     request: SessionRequest,
     scenario: Scenario,
@@ -94,6 +121,7 @@ def worker_spec(
     models: tuple[str, ...],
     prepared: Prepared,
     t0_ns: int,
+    tell_ticks: int,
 ) -> WorkerSpec:
     """All that the workers need, the phases among it. Raises PromptError."""
     # Read here once, so that a bad file is one line and not one from each worker.
@@ -117,6 +145,7 @@ def worker_spec(
         phases=phases,
         timeouts=request.timeouts,
         extra=request.body,
+        tell_ticks=tell_ticks,
         slo_ns={name.removesuffix("_ms"): round(limit * 1e6) for name, limit in slo.items()},
     )
 

@@ -50,6 +50,11 @@ class Crew:
         return self._pool.lost
 
     @property
+    def adding(self) -> bool:
+        """Whether one more is on its way: then :meth:`joined` is worth a look."""
+        return self._adding is not None
+
+    @property
     def all_lost(self) -> bool:
         return len(self._pool.lost) >= self._pool.count
 

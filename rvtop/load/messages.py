@@ -33,6 +33,7 @@ class WorkerSpec:
     timeouts: Timeouts = field(default_factory=Timeouts)
     slo_ns: Mapping[str, int] = field(default_factory=dict)  # ttft, tpot, e2e: what makes a request good
     extra: Mapping[str, Any] = field(default_factory=dict)  # fields of the user's, which win over all others
+    tell_ticks: int = 1  # tenths of a second between two deltas, a divisor of 10
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Failed:
 
 @dataclass
 class Delta:
-    """What one worker saw since its last delta (ten a second, and at once when a phase has drained).
+    """What one worker saw since its last delta (see ``tell_ticks``; and at once when a phase has drained).
 
     ``intended``, ``sent`` and ``done`` count since the start, ``in_flight`` is of now, all else since the
     last delta.

@@ -27,6 +27,8 @@ from rvtop.stats.slo import meets
 
 _TICK_NS = 100_000_000
 _SWEEP_TICKS = 2
+#: Ticks lie so far from the edges of the run's seconds: there it would be chance for which a delta counts.
+_TICK_OFFSET_NS = 50_000_000
 #: A command has 50 ms (``player.LEAD_NS``) from its making to its time. A look at what has come that is no
 #: older than this, and requests made ready no longer ahead, leave half of that for its way here …
 _HEARD_NS = 5_000_000
@@ -43,8 +45,9 @@ Emit = Callable[[Delta], None]
 class Worker:
     """The share ``spec.index`` of ``spec.count`` of the load.
 
-    ``emit`` gets a Delta ten times a second; ``on_stop`` is called once the command to stop was followed;
-    ``listen`` hands on the commands that have come; nothing is sent before what they change is known.
+    ``emit`` gets a Delta every ``spec.tell_ticks``; ``on_stop`` is called once the command to stop was
+    followed; ``listen`` hands on the commands that have come; nothing is sent before it is known what they
+    change.
     """
 
     def __init__(
@@ -75,9 +78,9 @@ class Worker:
         self._pool = ConnectionPool(target, self._done, self._note_sent)
         self._pool.call_when_due(self._send)
         self._tick_timer = Timer(asyncio.get_running_loop(), self._tick)
-        self._next_tick = perf_counter_ns() + _TICK_NS
-        self._ticks = 0
-        self._tick_timer.arm(self._next_tick)
+        self._ticks = self._told_ticks = 0  # since the run's start
+        self._next_tick = 0
+        self._arm_tick(perf_counter_ns())
         self._intended = self._sent = self._finished = 0
         self._held = [0] * len(spec.models)  # in flight, by model
         self._lags: list[int] = []
@@ -299,11 +302,23 @@ class Worker:
             return
         now = perf_counter_ns()
         self._loop_lag = max(self._loop_lag, now - self._next_tick)
-        self._pool.land()
-        self._ticks += 1
+        self._arm_tick(now)
         if self._ticks % _SWEEP_TICKS == 0:
             limits = self._spec.timeouts
             self._pool.sweep(now, _ns(limits.connect_s), _opt_ns(limits.ttft_s), _opt_ns(limits.stall_s))
+        if self._ticks - self._told_ticks >= self._spec.tell_ticks:
+            self._told_ticks = self._ticks - self._ticks % self._spec.tell_ticks
+            self._tell()
+
+    def _arm_tick(self, now_ns: int) -> None:
+        since_ns = now_ns - self._spec.t0_ns - _TICK_OFFSET_NS
+        self._ticks = since_ns // _TICK_NS
+        self._next_tick = now_ns + _TICK_NS - since_ns % _TICK_NS
+        self._tick_timer.arm(self._next_tick)
+
+    def _tell(self) -> None:
+        """Writes lines, and sends what comes due meanwhile; then tells all."""
+        self._pool.land()
         while len(self._ended) >= (len(self._written) + 1) * _PART and not self._stopped:
             self._write_part()
             self._pool.land()
@@ -311,11 +326,8 @@ class Worker:
                 self._send()
         now = perf_counter_ns()
         self._send()  # so that nothing due by now is missing from what is told now
-        if self._stopped:
-            return
-        self._flush(now)
-        self._next_tick = max(self._next_tick + _TICK_NS, now)
-        self._tick_timer.arm(self._next_tick)
+        if not self._stopped:
+            self._flush(now)
 
     def _write_part(self) -> None:
         """Writes the lines of the next few requests that have ended, or of the last."""

@@ -126,6 +126,15 @@ class Player:
                 return self._begin(now_ns)
         return None
 
+    @property
+    def next_ns(self) -> int:
+        """When ``step`` has something to do by itself; NEVER while it waits for a drain without a limit."""
+        if self.state == "idle":
+            return 0
+        if self.state == "sending":
+            return self.end_ns
+        return self._deadline_ns
+
     def end_phase(self, now_ns: int) -> Entry | None:
         """Ends the arrivals of the phase that runs; it drains as usual."""
         if self.state != "sending":

@@ -274,6 +274,19 @@ async def test_timeouts_are_kept_by_the_sweep(
     check_sums(bench)
 
 
+@pytest.mark.parametrize("ticks", [1, 2, 5])
+async def test_deltas_come_at_their_times_within_the_run_s_seconds(
+    server: FaultyServer, prompts: Path, benches: list[Bench], ticks: int
+) -> None:
+    """As many in each second as in any other, for the ticks lie well away from its edges."""
+    bench = Bench(server, "good", prompts, tell_ticks=ticks)
+    benches.append(bench)
+    await bench.until(lambda: len(bench.deltas) >= 3)
+    assert (bench.worker._next_tick - bench.spec.t0_ns) % (100 * MS) == 50 * MS
+    since_ms = (bench.deltas[-1].t_ns - bench.spec.t0_ns) // MS
+    assert len(bench.deltas) <= since_ms // (100 * ticks) + 1
+
+
 async def test_before_the_first_phase_it_stands_by(
     server: FaultyServer, prompts: Path, benches: list[Bench]
 ) -> None:

@@ -100,12 +100,16 @@ def test_a_phase_is_sent_then_drained_then_the_next_begins() -> None:
 
 def test_what_has_not_drained_in_time_is_cut_once() -> None:
     player = Player((PhasePlan("a", 5, 5, 2.0, drain_s=3.0), PhasePlan("b", 5, 5, 1.0)))
+    assert player.next_ns == 0
     player.step(0, drained=False)
     end = player.end_ns
+    assert player.next_ns == end
     player.step(end, drained=False)
+    assert player.next_ns == end + 3 * S
     assert player.step(end + 3 * S - 1, drained=False) is None
     assert player.step(end + 3 * S, drained=False) == Entry(end + 3 * S, "cut")
     assert player.state == "cutting"
+    assert player.next_ns > end + 3 * S
     assert player.step(end + 4 * S, drained=False) is None
     assert player.step(end + 5 * S, drained=True) == Entry(end + 5 * S + LEAD_NS, "phase", 1)
 
@@ -128,7 +132,7 @@ def test_a_round_waits_for_every_request() -> None:
     player.step(0, drained=False)
     assert player.end_ns == LEAD_NS + 1
     assert player.step(1_000_000 * S, drained=False) is None
-    assert player.state == "draining"
+    assert (player.state, player.next_ns) == ("draining", NEVER)
     entry = player.step(1_000_001 * S, drained=True)
     assert entry is not None
     assert (entry.kind, entry.value) == ("phase", 1)
