@@ -17,7 +17,6 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SOURCE = "rvtop/load/_reads.c"
-HEADER = "rvtop/load/_reads_text.h"
 MODULE = "rvtop/load/_reads.abi3.so"
 
 
@@ -31,8 +30,8 @@ class BuildReads(BuildHookInterface):  # type: ignore[type-arg, misc]
         if sys.platform != "linux":
             return
         fresh = module.with_name(f"_reads.{os.getpid()}.so")
-        sources = (root / SOURCE).read_bytes() + (root / HEADER).read_bytes()
-        digest = hashlib.sha256(sources).hexdigest()[:16]
+        sources = sorted(module.parent.glob("_reads*.[ch]"))
+        digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
         command = [
             *shlex.split(os.environ.get("CC") or "cc"),
             *("-O2", "-shared", "-fPIC", "-Wall", f'-DSOURCE="{digest}"'),

@@ -48,7 +48,8 @@ class ConnectionPool:
         self._connecting: dict[Record, asyncio.Task[None]] = {}
         self.busy: dict[Record, Connection | None] = {}
         self._launched: deque[tuple[Record, Connection, bytes]] = deque()  # in the order of their time
-        self._strays: dict[Record, asyncio.TimerHandle] = {}  # launched, but the connection was lost
+        self._last_launch_ns = 0  # the intended time of the last of them
+        self._strays: dict[Record, asyncio.TimerHandle] = {}  # launched, but not on a connection
         self.fresh = Fresh()
         self.due_ns = NEVER  # heeded by connections without a hub
         self.on_due: Callable[[], None] = lambda: None
@@ -107,16 +108,18 @@ class ConnectionPool:
         return len(self._launched) + len(self._strays)
 
     def launch(self, record: Record, request: bytes) -> None:
-        """Sends ``request`` at its intended time, whatever the interpreter does then. To be called in the
-        order of these times, while ``ready``."""
+        """Sends ``request`` at its intended time, whatever the interpreter does then: while ``ready``, and in
+        the order of these times; else by the loop, a millisecond late and at the cost of a timer."""
         connection = self._take_idle(perf_counter_ns())
-        if connection is not None and connection.launches:
+        if connection is None:
+            self._send_later(record, request)
+        elif connection.launches and record.intended_ns >= self._last_launch_ns:
+            self._last_launch_ns = record.intended_ns
             self._launched.append((record, connection, request))
             connection.launch(record, request)
-            return
-        if connection is not None:
+        else:
             self.give_back(connection)
-        self._send_later(record, request)
+            self._send_later(record, request)
 
     def stray(self, connection: Connection) -> None:
         """The connection was lost before what was launched on it was sent."""

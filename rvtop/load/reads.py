@@ -17,8 +17,8 @@ PURE_ENV = "RVTOP_PURE_READS"
 
 def digest(folder: Path) -> str:
     """What tells one source of the module from another. (The build hook has the same: it can't import us.)"""
-    sources = (folder / "_reads.c").read_bytes() + (folder / "_reads_text.h").read_bytes()
-    return hashlib.sha256(sources).hexdigest()[:16]
+    sources = sorted(folder.glob("_reads*.[ch]"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 
 
 #: A module that was built from another source than the one beside it would fail in the middle of a run.

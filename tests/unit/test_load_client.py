@@ -533,3 +533,19 @@ async def test_a_server_that_leaves_instead_of_an_answer_is_a_reset(launching: A
     await client.until(lambda: len(client.ended) == 2)
     assert (record.error, server.heard) == ("reset", [0])
     assert record.sent_ns >= record.intended_ns
+
+
+async def test_what_is_launched_out_of_turn_is_sent_too(launching: Any) -> None:
+    async def again(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await hear(reader)
+            writer.write(CHUNKED + chunk(STREAM) + b"0\r\n\r\n")
+
+    client, _ = await launching(again)
+    in_turn = client.launch(40)
+    await client.until(lambda: len(client.ended) == 2)
+    late = Record(2, 0, 0, 0, in_turn.intended_ns - 1)
+    client.pool.launch(late, client.target.request(b"{}", "x"))
+    assert (client.pool.launched, client.pool.ready) == (1, 1)
+    await client.until(lambda: len(client.ended) == 3)
+    assert (client.ended[2], late.error, late.chunks) == (late, None, 3)

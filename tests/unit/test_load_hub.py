@@ -236,6 +236,12 @@ def test_a_closed_hub_is_let_go_of() -> None:
     owner = Owner()
     owner.hub = make_hub()  # type: ignore[attr-defined]
     owner.hub.on_due = owner.due  # type: ignore[attr-defined]
+    ours, server = socket.socketpair()
+    with ours, server:
+        stream = owner.hub.add(ours.fileno(), *[print] * 4)  # type: ignore[attr-defined]
+        stream.launch(b"x", NEVER)
+        stream.release()
+    del stream
     owner.hub.close()  # type: ignore[attr-defined]
     gone = weakref.ref(owner)
     del owner
@@ -247,9 +253,11 @@ def test_a_closed_hub_is_let_go_of() -> None:
 def test_a_module_of_another_source_is_not_used(tmp_path: Path) -> None:
     folder = Path(reads.__file__).parent
     assert digest(folder) == reads._reads.SOURCE
-    for name in ("_reads.c", "_reads_text.h"):
-        for source in folder.glob("_reads*.[ch]"):
+    sources = list(folder.glob("_reads*.[ch]"))
+    assert len(sources) > 1
+    for one in sources:
+        for source in sources:
             (tmp_path / source.name).write_bytes(source.read_bytes())
-        with open(tmp_path / name, "ab") as changed:
+        with open(tmp_path / one.name, "ab") as changed:
             changed.write(b"\n")
         assert digest(tmp_path) != reads._reads.SOURCE
