@@ -327,6 +327,7 @@ class Session:
                 write(self._log)
         except runlog.RunFolderError as error:
             self._lost = self._lost or error
+            self._alarm.ring()
 
     def _on_delta(self, delta: Delta) -> None:
         self._record(lambda log: log.requests(delta.lines))

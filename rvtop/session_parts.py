@@ -28,8 +28,8 @@ from rvtop.workload.prepare import Prepared
 
 #: A target that has answered nothing for this long, and refuses a connection too, is lost.
 _SILENT_S = 5.0
-#: uvloop's timers may go off so early.
-_LOOP_STEP_S = 0.001
+#: uvloop's timers are whole milliseconds, and may go off more than one of them early.
+_LOOP_STEP_S = 0.002
 _CONNECT_ERRORS = ("dns", "refused", "reset", "timeout_connect")
 
 

@@ -41,8 +41,9 @@ class Stream:
 
     def launch(self, request: bytes, intended_ns: int, /) -> None:
         """Begins a request at ``intended_ns``, in the middle of a turn if need be, as by :meth:`send` with
-        ``known``; ``on_rest`` gets what the socket does not take. Raises ValueError when the stream is
-        released or has a request already, or the time is before that of the hub's last launch."""
+        ``known``; ``on_rest`` gets what the socket does not take. The answer before must have ended. Raises
+        ValueError when the stream is released, launched or waits for ``on_end``, or the time is before that
+        of the hub's last launch."""
 
     def arm(self, before: bytes, after: bytes, last_ns: int, /) -> None:
         """From here to the next call of ``on_read`` or ``on_end``, HTTP chunks that are ``before + text +

@@ -26,8 +26,6 @@ from rvtop.load.timer import Timer
 _IDLE_LIMIT_NS = 3_000_000_000
 #: Ends of answers that may wait to be told together, while there is no hurry.
 _MOST_WAITING = 16
-#: uvloop's timers may go off so early.
-_LOOP_STEP_S = 0.001
 #: Answers that never begin like the one before them should not cost more than they do anyway.
 _LEARN_EVERY_NS = 100_000_000
 _OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS}
@@ -49,7 +47,7 @@ class ConnectionPool:
         self.busy: dict[Record, Connection | None] = {}
         self._launched: deque[tuple[Record, Connection, bytes]] = deque()  # in the order of their time
         self._last_launch_ns = 0  # the intended time of the last of them
-        self._strays: dict[Record, asyncio.TimerHandle] = {}  # launched, but not on a connection
+        self._strays: dict[Record, bytes] = {}  # launched, but on no connection
         self.fresh = Fresh()
         self.due_ns = NEVER  # heeded by connections without a hub
         self.on_due: Callable[[], None] = lambda: None
@@ -75,7 +73,10 @@ class ConnectionPool:
             self._timer = Timer(self._loop, on_due)
 
     def due(self, at_ns: int) -> None:
-        """Sets the time (perf_counter) for ``call_when_due``; NEVER takes it back."""
+        """Sets the time (perf_counter) for ``call_when_due``, which strays may bring forward; NEVER takes it
+        back."""
+        if self._strays:
+            at_ns = min(at_ns, *(record.intended_ns for record in self._strays))
         self.due_ns = at_ns
         if self.hub is not None:
             self.hub.due(at_ns)
@@ -85,8 +86,8 @@ class ConnectionPool:
             self._timer.disarm()
 
     def hurry(self, now: bool) -> None:
-        """Whether ``on_done`` is to be called at once as a request ends; else it may wait for some others, or
-        for :meth:`land`, as long as others are in flight."""
+        """Whether ``on_done`` is to be called in the turn in which a request ends; else it may wait for some
+        others, or for :meth:`land`, as long as others are in flight."""
         if self.hub is not None:
             self.hub.most_waiting = 0 if now else _MOST_WAITING
 
@@ -99,7 +100,8 @@ class ConnectionPool:
 
     @property
     def ready(self) -> int:
-        """How many requests could be launched."""
+        """How many requests could be launched, as far as is known before :meth:`land`."""
+        self._let_go(perf_counter_ns())
         return len(self._idle) if self._idle and next(reversed(self._idle)).launches else 0
 
     @property
@@ -109,33 +111,35 @@ class ConnectionPool:
 
     def launch(self, record: Record, request: bytes) -> None:
         """Sends ``request`` at its intended time, whatever the interpreter does then: while ``ready``, and in
-        the order of these times; else by the loop, a millisecond late and at the cost of a timer."""
+        the order of these times; else it is one for :meth:`send_strays`."""
         connection = self._take_idle(perf_counter_ns())
         if connection is None:
-            self._send_later(record, request)
+            self._wait_astray(record, request)
         elif connection.launches and record.intended_ns >= self._last_launch_ns:
             self._last_launch_ns = record.intended_ns
             self._launched.append((record, connection, request))
             connection.launch(record, request)
         else:
             self.give_back(connection)
-            self._send_later(record, request)
+            self._wait_astray(record, request)
 
     def stray(self, connection: Connection) -> None:
         """The connection was lost before what was launched on it was sent."""
         for entry in self._launched:
             if entry[1] is connection:
                 self._launched.remove(entry)
-                self._send_later(entry[0], entry[2])
+                self._wait_astray(entry[0], entry[2])
                 return
 
-    def _send_later(self, record: Record, request: bytes) -> None:
-        wait_s = max(0, record.intended_ns - perf_counter_ns()) / 1e9 + _LOOP_STEP_S
-        self._strays[record] = self._loop.call_later(wait_s, self._send_stray, record, request)
+    def _wait_astray(self, record: Record, request: bytes) -> None:
+        self._strays[record] = request
+        self.due(self.due_ns)
 
-    def _send_stray(self, record: Record, request: bytes) -> None:
-        del self._strays[record]
-        self.submit(record, request)
+    def send_strays(self, until_ns: int) -> None:
+        """Submits what was launched for a time up to ``until_ns`` and is on no connection."""
+        if self._strays:
+            for record in [record for record in self._strays if record.intended_ns <= until_ns]:
+                self.submit(record, self._strays.pop(record))
 
     def book(self) -> None:
         """Takes those that were launched and sent among the busy ones."""
@@ -147,17 +151,25 @@ class ConnectionPool:
             self.busy[record] = connection
             self._on_sent(record)
 
-    def recall(self) -> None:
-        """Takes back what was launched and has not been sent: nobody is told of it."""
-        while self._launched:
-            self._launched.popleft()[1].recall()
-        while self._strays:
-            self._strays.popitem()[1].cancel()
+    def recall(self, from_ns: int) -> int | None:
+        """Takes back what was launched for ``from_ns`` or later and has not been sent: nobody is told of it.
+        Returns the intended time of the first, None if there was none."""
+        self.book()
+        back = [record.intended_ns for record in self._strays if record.intended_ns >= from_ns]
+        self._strays = {record: r for record, r in self._strays.items() if record.intended_ns < from_ns}
+        while self._launched and self._launched[-1][0].intended_ns >= from_ns:
+            record, connection, _ = self._launched.pop()
+            back.append(record.intended_ns)
+            connection.recall()
+        return min(back, default=None)
 
     def submit(self, record: Record, request: bytes) -> None:
         """Sends ``request`` on an idle connection or a new one. ``on_done`` is called once, always."""
         record.sent_ns = perf_counter_ns()
         self._on_sent(record)
+        self.busy[record] = None
+        if not self._idle and self.hub is not None:
+            self.hub.land()  # one that waits to land is as good as idle
         connection = self._take_idle(record.sent_ns)
         self.busy[record] = connection
         if connection is not None:
@@ -238,7 +250,7 @@ class ConnectionPool:
     def cancel_all(self, kind: str, text: str) -> None:
         """Ends every request that is in flight with error ``kind``."""
         self.land()
-        self.recall()
+        self.recall(0)
         for record in list(self.busy):
             self.cancel(record, kind, text)
 

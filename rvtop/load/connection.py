@@ -279,7 +279,6 @@ class Connection(asyncio.Protocol):
             self.transport.write(request)
 
     def _lost(self, code: int) -> None:
-        self._catch_flight()
         self.connection_lost(OSError(code, os.strerror(code)) if code else None)
         self.drop()
 
@@ -312,6 +311,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.forget(self)
+        self._catch_flight()
         if self._flight is not None:
             self._flight = None
             self._pool.stray(self)

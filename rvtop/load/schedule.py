@@ -16,6 +16,8 @@ import numpy.typing as npt
 from rvtop.load.arrivals import Floats, Kind, RateLine, Shape, UnitArrivals
 
 _BATCH = 512
+#: Arrivals that can be taken back (see ``rewind``).
+_KEPT = 4096
 #: Requests of a closed loop are numbered by each worker for itself, this far apart …
 MAX_WORKERS = 4096
 #: … so the numbers of what follows begin at the next multiple of this.
@@ -245,6 +247,13 @@ class Schedule(Course):
                 self._refill()
         return out
 
+    def rewind(self, to_ns: int) -> None:
+        """Takes back what was handed out of this phase for ``to_ns`` or later, the last few thousand arrivals
+        at most: it will be handed out again, or not, as the log has it by then."""
+        start = max(0, self._next - _KEPT)
+        self._next = start + int(np.searchsorted(self._times(start, self._next), to_ns))
+        self._refill()
+
     def _times(self, start: int, stop: int) -> npt.NDArray[np.int64]:
         """Intended times of the phase's arrivals ``start`` … ``stop - 1``; NEVER where none comes."""
         plan = self._phases[self.phase]
@@ -264,7 +273,7 @@ class Schedule(Course):
         if self._index >= self.count:  # not one of them yet: nothing is ours, however far we look
             return
         if self._units is not None:
-            self._units.forget(start)
+            self._units.forget(start - _KEPT)
         while not self._queue:
             times = self._times(start, start + _BATCH)
             within = int(np.searchsorted(times, self.end_ns))

@@ -75,10 +75,11 @@ class Worker:
         self._turns: list[tuple[int, int, Talk, Turn]] = []
         self._log: list[Entry] = []  # entries that are not in force yet
         self._plain = False  # what is sent in this phase follows from the plan alone
+        self._starved = False  # more would be made ready now if there were connections for it
         self._pool = ConnectionPool(target, self._done, self._note_sent)
         self._pool.call_when_due(self._send)
         self._tick_timer = Timer(asyncio.get_running_loop(), self._tick)
-        self._ticks = self._told_ticks = 0  # since the run's start
+        self._ticks = self._told_ticks = self._swept_ticks = 0  # since the run's start
         self._next_tick = 0
         self._arm_tick(perf_counter_ns())
         self._intended = self._sent = self._finished = 0
@@ -96,6 +97,9 @@ class Worker:
     def command(self, entry: Entry) -> None:
         """Takes one entry of the command log; it takes effect at its time. Entries come in that order."""
         self._log.append(entry)
+        back_ns = self._pool.recall(entry.at_ns)  # it came so late that what it may change was made ready
+        if back_ns is not None:
+            self._schedule.rewind(back_ns)
         self._arm(perf_counter_ns())
 
     def add_phase(self, phase: PhasePlan) -> None:
@@ -135,10 +139,7 @@ class Worker:
     def _send(self) -> None:
         if self._stopped:
             return
-        now = perf_counter_ns()
-        if now - self._heard_ns > _HEARD_NS:
-            self._heard_ns = now
-            self._listen()
+        now = self._hear()
         self._sending = True
         while self._log and self._log[0].at_ns <= now and not self._stopped:
             entry = self._log.pop(0)
@@ -151,6 +152,14 @@ class Worker:
         self._sending = False
         self._tell_if_drained(now)
         self._arm(now)
+
+    def _hear(self) -> int:
+        """Takes the commands that have come, if it is long since the last look; returns the time now."""
+        now = perf_counter_ns()
+        if now - self._heard_ns > _HEARD_NS:
+            self._heard_ns = now
+            self._listen()
+        return now
 
     def _follow(self, entry: Entry) -> None:
         if entry.kind == "cut":
@@ -170,6 +179,7 @@ class Worker:
                 follows = plan.concurrency or plan.max_in_flight is not None or self._prompts.most_turns > 1
                 self._pool.hurry(bool(follows))
                 self._plain = not (follows or plan.cancel_share)
+                self._starved = False
                 limit = None if plan.limit is None else self._schedule.share(plan.limit, plan.concurrency)
                 self._slots = Slots(left=limit)
                 self._slots.resize(self._schedule.share(plan.concurrency), entry.at_ns)
@@ -181,6 +191,7 @@ class Worker:
                 self._slots.wait_until(entry.at_ns)
 
     def _send_due(self, until_ns: int) -> None:
+        self._pool.send_strays(until_ns)
         for due in self._schedule.due(until_ns):
             self._send_one(due)
         while self._follow_up_ns() <= until_ns:
@@ -193,15 +204,20 @@ class Worker:
         for record in self._cancels.take(until_ns):
             self._pool.cancel(record, "cancelled", "given up by the client, as the scenario asks")
 
-    def _launch_due(self, now_ns: int) -> None:
-        """Makes the next arrivals ready, as far as what is known of the log can't change them."""
-        if not self._plain or self._schedule.next_ns - _SOON_NS > now_ns:
+    def _launch_due(self, now_ns: int, soon_ns: int = _SOON_NS) -> None:
+        """Makes the next arrivals ready, as far as what is known of the log can't change them, if the first
+        of them is so near."""
+        if not self._plain or self._schedule.next_ns - soon_ns > now_ns:
             return
         until_ns = now_ns + _AHEAD_NS
         if self._log:
             until_ns = min(until_ns, self._log[0].at_ns - 1)
+        if not self._pool.ready:
+            self._pool.land()
         for due in self._schedule.due(until_ns, self._pool.ready):
             self._send_one(due, ahead=True)
+        self._starved = self._schedule.next_ns <= until_ns
+        self._pool.hurry(self._starved)  # no end waits while it has the connection that is wanted
 
     def _send_one(self, due: Due, *, ahead: bool = False) -> None:
         models, prompts = len(self._spec.models), self._prompts
@@ -258,8 +274,19 @@ class Worker:
         self._ended.append(record)
         if self._slots.size or self._talks:
             self._go_on(record)
+        elif self._starved and not (self._sending or self._stopped):
+            self._use_connection()
         if not (self._pool.busy or self._sending):
             self._tell_if_drained(perf_counter_ns())
+
+    def _use_connection(self) -> None:
+        """One has become free that a request can be made ready on."""
+        now = self._hear()
+        self._sending, self._starved = True, False
+        self._pool.hurry(False)
+        self._launch_due(now, _AHEAD_NS)
+        self._sending = False
+        self._arm(now)
 
     def _go_on(self, record: Record) -> None:
         """What follows ``record``: the next turn of its conversation, or its slot's next request."""
@@ -303,7 +330,8 @@ class Worker:
         now = perf_counter_ns()
         self._loop_lag = max(self._loop_lag, now - self._next_tick)
         self._arm_tick(now)
-        if self._ticks % _SWEEP_TICKS == 0:
+        if self._ticks - self._swept_ticks >= _SWEEP_TICKS:
+            self._swept_ticks = self._ticks
             limits = self._spec.timeouts
             self._pool.sweep(now, _ns(limits.connect_s), _opt_ns(limits.ttft_s), _opt_ns(limits.stall_s))
         if self._ticks - self._told_ticks >= self._spec.tell_ticks:

@@ -82,9 +82,11 @@ def share(
     *,
     trace: np.ndarray | None = None,
     joins: bool = False,
+    ahead_ns: int = 0,
 ) -> list[Due]:
     """What worker ``index`` of ``count`` sends that wakes at ``wakes``, fed the log as worker.py feeds it.
-    One that ``joins`` wakes for the first time in the middle."""
+    One that ``joins`` wakes for the first time in the middle. One that makes ready what is due within
+    ``ahead_ns`` takes back what an entry, which it did not know of, may change."""
     schedule = Schedule(run.phases, run.seed, index, count, trace)
     if joins:
         wakes = [now for now in wakes if now > (run.log[0].at_ns + run.end_ns) // 2]
@@ -93,6 +95,11 @@ def share(
     for now in sorted([*wakes, run.end_ns]):
         while log and log[0].at_ns <= now:
             entry = log.pop(0)
+            back_ns = NEVER
+            while sent and sent[-1].intended_ns >= entry.at_ns:
+                back_ns = sent.pop().intended_ns
+            if back_ns < NEVER:
+                schedule.rewind(back_ns)
             sent += schedule.due(entry.at_ns - 1)
             if entry.kind != "cut":
                 schedule.apply(entry)
@@ -101,6 +108,8 @@ def share(
         assert (expected <= now) == bool(due)
         assert not due or due[0].intended_ns == expected
         sent += due
+        if ahead_ns:
+            sent += schedule.due(now + ahead_ns, 2000)
     assert schedule.next_ns > run.end_ns
     return sent
 
@@ -115,6 +124,14 @@ def test_the_union_of_the_shares_is_the_plan_of_one(run: Run, count: int) -> Non
     for index, one in enumerate(shares):
         assert all(due.seq % count == index for due in one)
         assert [due.seq for due in one] == sorted(due.seq for due in one)
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(runs(), st.integers(1, 3), st.sampled_from([MS, 20 * MS, 500 * MS]))
+def test_what_was_made_ready_too_early_is_taken_back(run: Run, count: int, ahead_ns: int) -> None:
+    shares = [share(run, i, count, run.wakes[i], ahead_ns=ahead_ns) for i in range(count)]
+    union = sorted((due for one in shares for due in one), key=lambda due: due.seq)
+    assert [due for due in union if due.intended_ns <= run.end_ns] == share(run, 0, 1, [])
 
 
 @settings(max_examples=80, deadline=None, derandomize=True)

@@ -60,6 +60,7 @@ class Bench:
     def close(self) -> None:
         for stream in self.streams:
             stream.release()
+        self.hub.close()
         for sock in (*self._ours, *self.servers):
             sock.close()
 

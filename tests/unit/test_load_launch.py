@@ -37,11 +37,12 @@ def quiet(sock: socket.socket) -> bool:
 
 def test_what_was_launched_is_sent_at_its_time(bench: Bench) -> None:
     bench.add()
-    stream, at = bench.streams[0], time.perf_counter_ns() + 30 * MS
+    stream, at = bench.streams[0], time.perf_counter_ns() + 200 * MS
     stream.launch(b"request", at)
     bench.hub.poll()
     bench.hub.fire()
-    assert (stream.sent_ns, quiet(bench.servers[0])) == (0, True)
+    early = stream.sent_ns, quiet(bench.servers[0])
+    assert early == (0, True) or time.perf_counter_ns() >= at
     while not stream.sent_ns:
         wait(bench.hub)
         bench.hub.poll()
@@ -252,7 +253,7 @@ def test_a_launch_does_not_wait_for_a_row_of_ends_to_be_told(bench: Bench) -> No
         time.sleep(0.005)
 
     bench.on_end = slow
-    for _ in range(5):
+    for _ in range(6):  # the last one is in the air all the time
         ask(bench)
     last = bench.add()
     bench.hub.most_waiting = 9
@@ -262,4 +263,4 @@ def test_a_launch_does_not_wait_for_a_row_of_ends_to_be_told(bench: Bench) -> No
     begin = time.perf_counter_ns()
     bench.streams[last].launch(b"request", begin + MS)
     bench.hub.land()
-    assert bench.streams[last].sent_ns < time.perf_counter_ns() - 5 * MS
+    assert begin < bench.streams[last].sent_ns < time.perf_counter_ns() - 5 * MS

@@ -9,6 +9,7 @@ from time import perf_counter_ns
 import pytest
 
 from rvtop.load.schedule import NEVER
+from rvtop.results import runlog
 from rvtop.session import Session
 from rvtop.session_parts import Alarm
 from tests.faults.sessions import request
@@ -45,6 +46,23 @@ async def test_whoever_rings_wakes_the_sleeper_and_nobody_else() -> None:
     with pytest.raises(asyncio.CancelledError):
         await sleeper
     alarm.ring()
+
+
+async def test_a_log_that_can_not_be_written_wakes_the_session(tmp_path: Path) -> None:
+    def full(log: runlog.RunLog) -> None:
+        raise runlog.RunFolderError("no space left on device")
+
+    session = Session(
+        request("http://localhost:1", tmp_path / "run", {"name": "a", "rate": 1, "duration": "1s"})
+    )
+    session._log = runlog.RunLog(tmp_path, "", {})
+    sleeper = asyncio.create_task(session._alarm.sleep_until(NEVER))
+    await asyncio.sleep(0)
+    session._record(full)
+    async with asyncio.timeout(30):
+        await sleeper
+    assert not session._going
+    session._log.close()
 
 
 @pytest.mark.parametrize("seen", [True, False])
