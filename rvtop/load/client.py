@@ -165,11 +165,11 @@ class ConnectionPool:
 
     def submit(self, record: Record, request: bytes) -> None:
         """Sends ``request`` on an idle connection or a new one. ``on_done`` is called once, always."""
-        record.sent_ns = perf_counter_ns()
-        self._on_sent(record)
         self.busy[record] = None
         if not self._idle and self.hub is not None:
             self.hub.land()  # one that waits to land is as good as idle
+        record.sent_ns = perf_counter_ns()
+        self._on_sent(record)
         connection = self._take_idle(record.sent_ns)
         self.busy[record] = connection
         if connection is not None:

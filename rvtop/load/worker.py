@@ -252,7 +252,7 @@ class Worker:
     def _submit(self, record: Record, body: bytes) -> None:
         plan = self._schedule.plan
         limit = plan.max_in_flight
-        if limit is not None and len(self._pool.busy) >= self._schedule.share(limit):
+        if limit is not None and self._full(self._schedule.share(limit)):
             self._intended += 1
             record.fail("dropped", f"max_in_flight {limit} was reached")
             self._done(record)
@@ -260,6 +260,11 @@ class Worker:
         self._pool.submit(record, self._target.request(body, f"rvtop-{record.seq}"))
         if plan.cancel_share:
             self._cancels.add(record, plan.cancel_share, round(plan.cancel_after_s * 1e9))
+
+    def _full(self, limit: int) -> bool:
+        if len(self._pool.busy) >= limit:
+            self._pool.land()  # one that has ended in this turn is in flight no more
+        return len(self._pool.busy) >= limit
 
     def _note_sent(self, record: Record) -> None:
         self._intended += 1
