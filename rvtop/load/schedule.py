@@ -249,7 +249,8 @@ class Schedule(Course):
 
     def rewind(self, to_ns: int) -> None:
         """Takes back what was handed out of this phase for ``to_ns`` or later, the last few thousand arrivals
-        at most: it will be handed out again, or not, as the log has it by then."""
+        at most: it will be handed out again, or not, as the log has it by then. ``to_ns`` is the time of an
+        entry that comes, not that of this worker's own first request behind it: all workers count alike."""
         start = max(0, self._next - _KEPT)
         self._next = start + int(np.searchsorted(self._times(start, self._next), to_ns))
         self._refill()

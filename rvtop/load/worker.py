@@ -98,10 +98,11 @@ class Worker:
     def command(self, entry: Entry) -> None:
         """Takes one entry of the command log; it takes effect at its time. Entries come in that order."""
         self._log.append(entry)
-        back_ns = self._pool.recall(entry.at_ns)  # it came so late that what it may change was made ready
-        if back_ns is not None:
-            self._schedule.rewind(back_ns)
-        self._arm(perf_counter_ns())
+        back_ns = self._pool.recall(entry.at_ns)
+        now = perf_counter_ns()
+        if back_ns is not None:  # it came so late that what it may change was made ready; or was sent, by now
+            self._schedule.rewind(max(entry.at_ns, min(back_ns, now)))
+        self._arm(now)
 
     def add_phase(self, phase: PhasePlan) -> None:
         """One phase more, behind those that are known."""

@@ -95,11 +95,11 @@ def share(
     for now in sorted([*wakes, run.end_ns]):
         while log and log[0].at_ns <= now:
             entry = log.pop(0)
-            back_ns = NEVER
+            before = len(sent)
             while sent and sent[-1].intended_ns >= entry.at_ns:
-                back_ns = sent.pop().intended_ns
-            if back_ns < NEVER:
-                schedule.rewind(back_ns)
+                sent.pop()
+            if len(sent) < before:
+                schedule.rewind(entry.at_ns)
             sent += schedule.due(entry.at_ns - 1)
             if entry.kind != "cut":
                 schedule.apply(entry)
