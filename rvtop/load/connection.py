@@ -6,8 +6,9 @@ its end. The loop's own clock tells turns apart (uvloop's stands still during on
 two turns of one millisecond count as one only while reads follow each other without a pause, so a
 date is never early by more than that millisecond.
 
-Where it can, a connection hands its reads to the pool's hub (``_reads.c``) and hears only of what is out of
-the ordinary; TLS, and a machine that could not build the hub, read through asyncio. The hub dates what a TTFT
+Where it can, a connection hands its reads to the pool's hub (``_reads.c``), and the requests that were made
+ready before their time; it hears only of what is out of the ordinary, and of the end. TLS, and a machine that
+could not build the hub, go through asyncio. The hub dates what a TTFT
 hangs on, and all that a late turn brings, by the kernel's own time of arrival; the rest by the turn, or by
 now where a turn takes longer than a millisecond.
 
