@@ -40,7 +40,7 @@ from rvtop.session_parts import (
 )
 from rvtop.session_request import Outcome, SessionRequest, watch_scenario
 from rvtop.session_search import Searcher
-from rvtop.stats.live import LiveState, fold
+from rvtop.stats.live import SECOND_NS, LiveState, fold
 from rvtop.stats.snapshot import Event, Snapshot, Step
 from rvtop.stats.view import SeriesLog, View, timeline_row
 from rvtop.target import (
@@ -59,7 +59,6 @@ from rvtop.workload.prepare import Prepared, prepare
 BACKEND_LOG = "backend.log"
 
 _STEP_S = 0.02
-_SECOND_NS = 1_000_000_000
 #: Tenths of a second between the workers' deltas while nobody looks: half of them cost half as much.
 _UNSEEN_TICKS = 2
 _EVENTS = 200
@@ -264,7 +263,7 @@ class Session:
     @property
     def _next_ns(self) -> int:
         """When there is something to do, unless the alarm is rung before."""
-        second_ns = self._t0_ns + (self._last_second + 1) * _SECOND_NS
+        second_ns = self._t0_ns + (self._last_second + 1) * SECOND_NS
         return min(second_ns, self._player.next_ns, self._dial.next_ns)
 
     def _advance(self) -> None:
@@ -365,7 +364,7 @@ class Session:
             self._alarm.ring()
 
     def _each_second(self, now_ns: int, *, last: bool = False) -> None:
-        second = (now_ns - self._t0_ns) // _SECOND_NS
+        second = (now_ns - self._t0_ns) // SECOND_NS
         if second == self._last_second and not last:
             return
         self._last_second = second

@@ -72,7 +72,7 @@ static PyObject *stream_launch(PyObject *object, PyObject *args)
     if (!PyArg_ParseTuple(args, "SL:launch", &request, &intended_ns))
         return NULL;
     if (self->request || self->ending || self->fd < 0
-        || (hub->launched && intended_ns < hub->last_launched->intended_ns)) {
+        || (hub->launched.first && intended_ns < hub->launched.last->intended_ns)) {
         PyErr_SetString(PyExc_ValueError, "the stream is not idle, or the time is before that of the last launch");
         return NULL;
     }
@@ -80,9 +80,7 @@ static PyObject *stream_launch(PyObject *object, PyObject *args)
     self->request = request;
     self->intended_ns = intended_ns;
     self->sent_ns = 0;
-    Py_INCREF(object); /* the queue's own */
-    *(hub->launched ? &hub->last_launched->next : &hub->launched) = self;
-    hub->last_launched = self;
+    push(&hub->launched, self);
     set_timer(hub);
     Py_RETURN_NONE;
 }
@@ -290,18 +288,21 @@ static PyObject *hub_fire(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* Does what is due: sends requests, and calls on_due if its time has come; who is called sets the next time. */
+/* Does what is due: calls on_due if its time has come, who sets the next one, and sends requests. In this order,
+ * for who is called may hear of a command that takes some of them back. */
 static int heed_due(Hub *self)
 {
     int64_t now = now_ns();
     if (now < self->timer_ns)
         return 0;
     self->timer_ns = 0; /* it has gone off, or may have */
-    int failed = fire(self);
-    if (!failed && self->on_due && now >= self->due_ns) {
+    int failed = 0;
+    if (self->on_due && now >= self->due_ns) {
         self->due_ns = INT64_MAX; /* or one that raises would be called for ever, and nothing be read */
-        failed = call(self->on_due, NULL) || fire(self) ? -1 : 0;
+        failed = call(self->on_due, NULL);
     }
+    if (!failed)
+        failed = fire(self);
     set_timer(self);
     return failed;
 }
@@ -361,8 +362,8 @@ static PyObject *hub_close(PyObject *object, PyObject *unused)
     Py_CLEAR(self->on_due);
     if (land(self)) /* streams that wait hold the hub, and would for ever */
         return NULL;
-    while (self->launched)
-        Py_DECREF((PyObject *)next_launch(self));
+    while (self->launched.first)
+        Py_DECREF((PyObject *)pop(&self->launched));
     Py_RETURN_NONE;
 }
 

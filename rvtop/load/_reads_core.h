@@ -37,12 +37,17 @@ typedef struct {
 
 typedef struct Stream Stream;
 
+/* Streams in a row, each with a reference of its own; a stream is in one at most. */
+typedef struct {
+    Stream *first, *last;
+} Queue;
+
 typedef struct {
     PyObject_HEAD
     int epoll, timer;
     int64_t due_ns;     /* when on_due wants to be called, CLOCK_MONOTONIC */
     int64_t timer_ns;   /* what the timer is set to */
-    Stream *launched, *last_launched; /* those with a request that is to be sent at its time, in that order */
+    Queue launched;     /* those with a request that is to be sent at its time, in that order */
     int64_t asked_ns, turn_ns; /* the times before and after this turn's epoll_wait */
     int64_t before_ns;  /* the time before the last turn's */
     int64_t ahead_ns;   /* CLOCK_REALTIME, which the kernel dates by, less CLOCK_MONOTONIC */
@@ -51,7 +56,7 @@ typedef struct {
     Template head, opening, first; /* how answers begin here, once that is learned: the HTTP head, perhaps a
                                     * chunk of no account, and the chunk with the first token */
     Numbers ttfts, gaps; /* of all streams since they were last taken */
-    Stream *landed, *last_landed; /* answers that have ended, whose ends Python is to hear of: the first and last */
+    Queue landed;       /* those whose answer has ended, of which Python is to hear */
     int waiting;        /* how many they are … */
     int most_waiting;   /* … and how many may be at the end of a turn */
     int aloft;          /* answers that are read here alone */
@@ -76,8 +81,24 @@ struct Stream {
     size_t before, after, room;
     Numbers gaps;       /* of the request since they were last taken */
     PyObject *ending;   /* what on_end is to get; then it is one of the hub's landed */
-    Stream *next;       /* of those, or of the hub's launched */
+    Stream *next;       /* of its queue */
 };
+
+static void push(Queue *queue, Stream *stream)
+{
+    Py_INCREF((PyObject *)stream);
+    *(queue->first ? &queue->last->next : &queue->first) = stream;
+    queue->last = stream;
+}
+
+/* The first of a queue that has one; its reference is the caller's now. */
+static Stream *pop(Queue *queue)
+{
+    Stream *stream = queue->first;
+    queue->first = stream->next;
+    stream->next = NULL;
+    return stream;
+}
 
 static int64_t in_ns(struct timespec t)
 {

@@ -10,8 +10,8 @@
 static void set_timer(Hub *self)
 {
     int64_t at_ns = self->due_ns;
-    if (self->launched && self->launched->intended_ns < at_ns)
-        at_ns = self->launched->intended_ns;
+    if (self->launched.first && self->launched.first->intended_ns < at_ns)
+        at_ns = self->launched.first->intended_ns;
     if (at_ns < 1)
         at_ns = 1; /* zero would disarm it */
     if (at_ns == self->timer_ns)
@@ -39,24 +39,14 @@ static ssize_t begin_request(Stream *self, const char *data, size_t size, int kn
     return n < 0 ? 0 : n;
 }
 
-/* The stream with the first of the launched requests, no longer one of them; its reference is the caller's. */
-static Stream *next_launch(Hub *self)
-{
-    Stream *stream = self->launched;
-    self->launched = stream->next;
-    stream->next = NULL;
-    return stream;
-}
-
 /* Sends the launched requests whose time has come. -1: on_rest raised; the others wait on. */
 static int fire(Hub *self)
 {
-    Stream *stream;
     int failed = 0;
     int64_t now;
-    while (!failed && (stream = self->launched) && (now = now_ns()) >= stream->intended_ns) {
+    while (!failed && self->launched.first && (now = now_ns()) >= self->launched.first->intended_ns) {
+        Stream *stream = pop(&self->launched);
         PyObject *request = stream->request;
-        next_launch(self);
         stream->request = NULL;
         if (request) { /* else the stream was released */
             char *data;
@@ -77,12 +67,10 @@ static int fire(Hub *self)
 static int land(Hub *hub)
 {
     int failed = 0;
-    while (!failed && hub->landed) {
-        Stream *stream = hub->landed;
+    while (!failed && hub->landed.first) {
+        Stream *stream = pop(&hub->landed);
         PyObject *ending = stream->ending;
-        hub->landed = stream->next;
         hub->waiting--;
-        stream->next = NULL;
         stream->ending = NULL;
         if (stream->fd >= 0)
             failed = call(stream->on_end, ending) || fire(hub) ? -1 : 0;
@@ -100,9 +88,7 @@ static int wait_to_land(Stream *self, const char *p, size_t size)
     self->ending = PyBytes_FromStringAndSize(p, (Py_ssize_t)size);
     if (!self->ending)
         return -1;
-    Py_INCREF((PyObject *)self);
-    *(hub->landed ? &hub->last_landed->next : &hub->landed) = self;
-    hub->last_landed = self;
+    push(&hub->landed, self);
     hub->waiting++;
     return 0;
 }
