@@ -59,8 +59,8 @@ from rvtop.workload.prepare import Prepared, prepare
 BACKEND_LOG = "backend.log"
 
 _STEP_S = 0.02
-#: Tenths of a second between the workers' deltas while nobody looks: half of them cost half as much.
-_UNSEEN_TICKS = 2
+#: Tenths of a second between the workers' deltas while nobody looks: fewer of them cost less.
+_UNSEEN_TICKS = 5
 _EVENTS = 200
 
 

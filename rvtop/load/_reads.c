@@ -12,6 +12,7 @@
  * Built against the stable ABI of Python 3.11, Linux only; see .ci/build_reads.py.
  */
 #include "_reads_answer.h"
+#include "_reads_hist.h"
 
 #include <structmember.h>
 #include <unistd.h>
@@ -29,15 +30,14 @@ static void release(Stream *self)
 {
     if (self->fd < 0)
         return;
-    set_aloft(self, 0);
     epoll_ctl(self->hub->epoll, EPOLL_CTL_DEL, self->fd, NULL);
     self->fd = -1;
-    self->place = ELSEWHERE;
+    set_busy(self);
+    finish(self);
+    Py_CLEAR(self->owner);
     Py_CLEAR(self->on_read);
-    Py_CLEAR(self->on_end);
     Py_CLEAR(self->on_lost);
     Py_CLEAR(self->on_rest);
-    Py_CLEAR(self->request);
     Py_DECREF((PyObject *)self); /* the registration's own reference */
 }
 
@@ -48,40 +48,35 @@ static PyObject *stream_release(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* What the socket does not take, be it for an error, is left to the caller to write. */
 static PyObject *stream_send(PyObject *object, PyObject *args)
 {
     Stream *self = (Stream *)object;
-    const char *data;
-    Py_ssize_t size;
+    PyObject *record, *request;
     long long intended_ns, sent_ns;
     int known;
-    if (!PyArg_ParseTuple(args, "y#LLp:send", &data, &size, &intended_ns, &sent_ns, &known))
+    if (!PyArg_ParseTuple(args, "OSLLp:send", &record, &request, &intended_ns, &sent_ns, &known))
         return NULL;
-    self->intended_ns = intended_ns;
-    self->sent_ns = sent_ns;
-    return PyLong_FromSsize_t(begin_request(self, data, (size_t)size, known));
-}
-
-static PyObject *stream_launch(PyObject *object, PyObject *args)
-{
-    Stream *self = (Stream *)object;
-    Hub *hub = self->hub;
-    PyObject *request;
-    long long intended_ns;
-    if (!PyArg_ParseTuple(args, "SL:launch", &request, &intended_ns))
-        return NULL;
-    if (self->request || self->ending || self->fd < 0
-        || (hub->launched.first && intended_ns < hub->launched.last->intended_ns)) {
-        PyErr_SetString(PyExc_ValueError, "the stream is not idle, or the time is before that of the last launch");
+    if (self->fd < 0 || self->record) {
+        PyErr_SetString(PyExc_ValueError, "the stream is released, or has a request in flight");
         return NULL;
     }
-    Py_INCREF(request);
-    self->request = request;
-    self->intended_ns = intended_ns;
-    self->sent_ns = 0;
-    push(&hub->launched, self);
-    set_timer(hub);
+    set_busy(self);
+    if (begin(self, record, request, intended_ns, sent_ns, known))
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *stream_finish(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    finish((Stream *)object);
+    Py_RETURN_NONE;
+}
+
+static PyObject *stream_rest(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    set_idle((Stream *)object);
     Py_RETURN_NONE;
 }
 
@@ -120,7 +115,8 @@ static void stream_dealloc(PyObject *object)
 
 static PyMethodDef stream_methods[] = {
     {"send", stream_send, METH_VARARGS, NULL},
-    {"launch", stream_launch, METH_VARARGS, NULL},
+    {"finish", stream_finish, METH_NOARGS, NULL},
+    {"rest", stream_rest, METH_NOARGS, NULL},
     {"arm", stream_arm, METH_VARARGS, NULL},
     {"take_gaps", stream_take_gaps, METH_NOARGS, NULL},
     {"release", stream_release, METH_NOARGS, NULL},
@@ -128,6 +124,7 @@ static PyMethodDef stream_methods[] = {
 };
 
 static PyMemberDef stream_members[] = {
+    {"record", T_OBJECT, offsetof(Stream, record), READONLY, NULL},
     {"opened", T_INT, offsetof(Stream, opened), READONLY, NULL},
     {"sent_ns", T_LONGLONG, offsetof(Stream, sent_ns), READONLY, NULL},
     {"head_ns", T_LONGLONG, offsetof(Stream, head_ns), READONLY, NULL},
@@ -166,7 +163,11 @@ static PyObject *hub_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     self->epoll = epoll_create1(EPOLL_CLOEXEC);
     self->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    self->due_ns = self->timer_ns = INT64_MAX;
+    self->due_ns = self->tick_ns = self->timer_ns = INT64_MAX;
+    self->idle_limit_ns = INT64_MAX;
+    self->word = -1;
+    self->sent = PyList_New(0);
+    self->landed = PyList_New(0);
     self->events = calloc(MOST_EVENTS, sizeof *self->events);
     self->buffer = malloc(READ_SIZE);
     struct epoll_event event = {.events = EPOLLIN | EPOLLET}; /* without a stream: the timer */
@@ -174,10 +175,20 @@ static PyObject *hub_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         PyErr_SetFromErrno(PyExc_OSError);
     else if (!self->events || !self->buffer)
         PyErr_NoMemory();
-    else
+    else if (self->sent && self->landed)
         return (PyObject *)self;
     Py_DECREF(self);
     return NULL;
+}
+
+/* Forgets whom it calls. */
+static void let_go(Hub *self)
+{
+    Py_CLEAR(self->on_due);
+    Py_CLEAR(self->on_tick);
+    Py_CLEAR(self->on_astray);
+    Py_CLEAR(self->on_landed);
+    Py_CLEAR(self->on_word);
 }
 
 static void hub_dealloc(PyObject *object)
@@ -195,7 +206,10 @@ static void hub_dealloc(PyObject *object)
     free(self->first.bytes);
     free(self->ttfts.items);
     free(self->gaps.items);
-    Py_XDECREF(self->on_due);
+    drop_launches(self, INT64_MIN);
+    Py_XDECREF(self->sent);
+    Py_XDECREF(self->landed);
+    let_go(self);
     freefunc release_memory = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release_memory(object);
     Py_DECREF(type);
@@ -211,8 +225,8 @@ static PyObject *hub_add(PyObject *object, PyObject *args)
 {
     Hub *self = (Hub *)object;
     int fd;
-    PyObject *on_read, *on_end, *on_lost, *on_rest;
-    if (!PyArg_ParseTuple(args, "iOOOO:add", &fd, &on_read, &on_end, &on_lost, &on_rest))
+    PyObject *owner, *on_read, *on_lost, *on_rest;
+    if (!PyArg_ParseTuple(args, "iOOOO:add", &fd, &owner, &on_read, &on_lost, &on_rest))
         return NULL;
     allocfunc allocate = (allocfunc)PyType_GetSlot(stream_type, Py_tp_alloc);
     Stream *stream = (Stream *)allocate(stream_type, 0);
@@ -230,10 +244,10 @@ static PyObject *hub_add(PyObject *object, PyObject *args)
     setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on); /* without, turns date */
     setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on); /* or a recv would stop before such a byte */
     stream->fd = fd;
+    Py_INCREF(owner);
+    stream->owner = owner;
     Py_INCREF(on_read);
     stream->on_read = on_read;
-    Py_INCREF(on_end);
-    stream->on_end = on_end;
     Py_INCREF(on_lost);
     stream->on_lost = on_lost;
     Py_INCREF(on_rest);
@@ -267,15 +281,105 @@ static PyObject *hub_learn(PyObject *object, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *set_time(Hub *self, int64_t *time, PyObject *argument)
+{
+    int64_t at_ns = PyLong_AsLongLong(argument);
+    if (at_ns == -1 && PyErr_Occurred())
+        return NULL;
+    *time = at_ns;
+    set_timer(self);
+    Py_RETURN_NONE;
+}
+
 static PyObject *hub_due(PyObject *object, PyObject *argument)
+{
+    return set_time((Hub *)object, &((Hub *)object)->due_ns, argument);
+}
+
+static PyObject *hub_tick(PyObject *object, PyObject *argument)
+{
+    return set_time((Hub *)object, &((Hub *)object)->tick_ns, argument);
+}
+
+static PyObject *hub_heed(PyObject *object, PyObject *args)
+{
+    Hub *self = (Hub *)object;
+    int fd;
+    PyObject *on_word;
+    if (!PyArg_ParseTuple(args, "iO:heed", &fd, &on_word))
+        return NULL;
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = self};
+    if (self->word >= 0)
+        epoll_ctl(self->epoll, EPOLL_CTL_DEL, self->word, NULL);
+    self->word = -1;
+    Py_CLEAR(self->on_word);
+    if (fd >= 0) {
+        if (epoll_ctl(self->epoll, EPOLL_CTL_ADD, fd, &event))
+            return PyErr_SetFromErrno(PyExc_OSError);
+        self->word = fd;
+        Py_INCREF(on_word);
+        self->on_word = on_word;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *hub_launch(PyObject *object, PyObject *args)
+{
+    Hub *self = (Hub *)object;
+    PyObject *record, *request;
+    long long intended_ns;
+    if (!PyArg_ParseTuple(args, "OSL:launch", &record, &request, &intended_ns)
+        || add_launch(self, record, request, intended_ns))
+        return NULL;
+    set_timer(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *hub_recall(PyObject *object, PyObject *argument)
+{
+    Hub *self = (Hub *)object;
+    int64_t from_ns = PyLong_AsLongLong(argument);
+    if (from_ns == -1 && PyErr_Occurred())
+        return NULL;
+    int64_t first_ns = drop_launches(self, from_ns);
+    set_timer(self);
+    if (first_ns < 0)
+        Py_RETURN_NONE;
+    return PyLong_FromLongLong(first_ns);
+}
+
+static PyObject *hub_send(PyObject *object, PyObject *args)
+{
+    Hub *self = (Hub *)object;
+    PyObject *record, *request;
+    long long intended_ns, sent_ns;
+    int known;
+    if (!PyArg_ParseTuple(args, "OSLLp:send", &record, &request, &intended_ns, &sent_ns, &known))
+        return NULL;
+    Stream *stream = take_idle(self, sent_ns);
+    if (!stream)
+        Py_RETURN_NONE;
+    PyObject *owner = stream->owner;
+    Py_INCREF(owner);
+    Py_INCREF((PyObject *)stream);
+    int failed = begin(stream, record, request, intended_ns, sent_ns, known);
+    Py_DECREF((PyObject *)stream);
+    if (failed)
+        Py_CLEAR(owner);
+    return owner;
+}
+
+static PyObject *hub_stale(PyObject *object, PyObject *argument)
 {
     Hub *self = (Hub *)object;
     int64_t at_ns = PyLong_AsLongLong(argument);
     if (at_ns == -1 && PyErr_Occurred())
         return NULL;
-    self->due_ns = at_ns;
-    set_timer(self);
-    Py_RETURN_NONE;
+    PyObject *found = PyList_New(0);
+    for (Stream *s = self->oldest; found && s && at_ns - s->idle_since > self->idle_limit_ns; s = s->newer)
+        if (PyList_Append(found, s->owner))
+            Py_CLEAR(found);
+    return found;
 }
 
 static PyObject *hub_fire(PyObject *object, PyObject *unused)
@@ -288,69 +392,87 @@ static PyObject *hub_fire(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* Does what is due: calls on_due if its time has come, who sets the next one, and sends requests. In this order,
- * for who is called may hear of a command that takes some of them back. */
-static int heed_due(Hub *self)
+/* Reads what epoll_wait told of. */
+static int read_all(Hub *self, int count)
 {
-    int64_t now = now_ns();
-    if (now < self->timer_ns)
-        return 0;
-    self->timer_ns = 0; /* it has gone off, or may have */
-    int failed = 0;
-    if (self->on_due && now >= self->due_ns) {
-        self->due_ns = INT64_MAX; /* or one that raises would be called for ever, and nothing be read */
-        failed = call(self->on_due, NULL);
+    int failed = 0, word = 0;
+    /* Whoever is called from here may end any stream of this turn. */
+    for (int i = 0; i < count; i++) {
+        word |= self->events[i].data.ptr == self;
+        Py_XINCREF((PyObject *)self->events[i].data.ptr);
     }
-    if (!failed)
-        failed = fire(self);
-    set_timer(self);
+    if (word && self->on_word)
+        failed = call(self, self->on_word, NULL);
+    for (int i = 0; i < count; i++) {
+        PyObject *who = self->events[i].data.ptr;
+        Stream *stream = who == (PyObject *)self ? NULL : (Stream *)who; /* NULL: a word, or the timer */
+        if (!failed && i % DUE_EVERY == 0)
+            failed = heed_due(self);
+        if (!failed && stream && stream->fd >= 0)
+            failed = read_stream(stream, self->events[i].events);
+        if (failed && stream && stream->fd >= 0) /* told again of what is left: the next poll reads on */
+            watch(self->epoll, EPOLL_CTL_MOD, stream->fd, stream);
+        Py_XDECREF(who);
+    }
     return failed;
 }
 
-static PyObject *hub_poll(PyObject *object, PyObject *unused)
+/* One turn: waits for something to happen, for so long at most, and sees to it. */
+static int turn(Hub *self, int64_t for_ns)
 {
-    (void)unused;
+    self->before_ns = self->asked_ns;
+    self->asked_ns = now_ns();
+    int count;
+    if (for_ns > 0) {
+        PyThreadState *state = PyEval_SaveThread();
+        count = epoll_wait(self->epoll, self->events, MOST_EVENTS, (int)((for_ns + 999999) / 1000000));
+        PyEval_RestoreThread(state);
+        if (count < 0) /* a signal, which Python sees to */
+            self->called = 1;
+    } else {
+        count = epoll_wait(self->epoll, self->events, MOST_EVENTS, 0);
+    }
+    self->turn_ns = now_ns();
+    if (count < MOST_EVENTS) /* else a word may not have been among them */
+        self->heard_ns = self->turn_ns;
+    self->ahead_ns = ahead_ns();
+    /* What came before the last turn, that one has read. */
+    self->unsure = self->turn_ns - self->before_ns <= EXACT_NS ? 0 : SAMPLE;
+    int failed = read_all(self, count);
+    Py_ssize_t landed = PyList_Size(self->landed);
+    if (!failed && self->on_landed && landed && (landed > self->most_waiting || !self->aloft))
+        failed = call(self, self->on_landed, NULL);
+    if (!failed && self->on_tick && now_ns() >= self->tick_ns) {
+        self->tick_ns = INT64_MAX;
+        failed = call(self, self->on_tick, NULL);
+    }
+    if (failed)
+        self->timer_ns = 0; /* what is due is seen to by the next poll */
+    if (failed || now_ns() >= self->timer_ns) {
+        self->timer_ns = 0;
+        set_timer(self);
+    }
+    return failed;
+}
+
+static PyObject *hub_poll(PyObject *object, PyObject *argument)
+{
     Hub *self = (Hub *)object;
+    int64_t linger_ns = PyLong_AsLongLong(argument);
+    if (linger_ns == -1 && PyErr_Occurred())
+        return NULL;
     if (self->polling) {
         PyErr_SetString(PyExc_RuntimeError, "poll was called by what it called");
         return NULL;
     }
     self->polling = 1;
-    int64_t asked_ns = now_ns();
-    int count = epoll_wait(self->epoll, self->events, MOST_EVENTS, 0);
-    self->before_ns = self->asked_ns;
-    self->asked_ns = asked_ns;
-    self->turn_ns = now_ns();
-    self->ahead_ns = ahead_ns();
-    self->unsure = SAMPLE;
-    /* Whoever is called from here may end any stream of this turn. */
-    for (int i = 0; i < count; i++)
-        Py_XINCREF((PyObject *)self->events[i].data.ptr);
-    int failed = 0;
-    for (int i = 0; i < count; i++) {
-        Stream *stream = self->events[i].data.ptr;
-        if (!failed && i % DUE_EVERY == 0)
-            failed = heed_due(self);
-        if (!stream) /* the timer */
-            continue;
-        if (!failed && stream->fd >= 0)
-            failed = read_stream(stream, self->events[i].events);
-        if (failed && stream->fd >= 0) /* told again of what is left: the next poll reads on */
-            watch(self->epoll, EPOLL_CTL_MOD, stream->fd, stream);
-        Py_DECREF((PyObject *)stream);
-    }
-    if (!failed && (self->waiting > self->most_waiting || !self->aloft))
-        failed = land(self);
+    self->called = 0;
+    int64_t until_ns = now_ns() + linger_ns;
+    int failed = turn(self, 0);
+    while (!failed && !self->called && linger_ns > 0 && (linger_ns = until_ns - now_ns()) > 0)
+        failed = turn(self, linger_ns);
     self->polling = 0;
     if (failed)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
-static PyObject *hub_land(PyObject *object, PyObject *unused)
-{
-    (void)unused;
-    if (land((Hub *)object))
         return NULL;
     Py_RETURN_NONE;
 }
@@ -359,11 +481,11 @@ static PyObject *hub_close(PyObject *object, PyObject *unused)
 {
     (void)unused;
     Hub *self = (Hub *)object;
-    Py_CLEAR(self->on_due);
-    if (land(self)) /* streams that wait hold the hub, and would for ever */
+    drop_launches(self, INT64_MIN);
+    let_go(self);
+    if (PyList_SetSlice(self->sent, 0, PyList_Size(self->sent), NULL)
+        || PyList_SetSlice(self->landed, 0, PyList_Size(self->landed), NULL))
         return NULL;
-    while (self->launched.first)
-        Py_DECREF((PyObject *)pop(&self->launched));
     Py_RETURN_NONE;
 }
 
@@ -385,14 +507,43 @@ static PyObject *hub_take_ttfts(PyObject *object, PyObject *unused)
     return take(&((Hub *)object)->ttfts);
 }
 
+/* The list as it is, which a new one follows. */
+static PyObject *take_list(PyObject **list)
+{
+    PyObject *fresh = PyList_New(0), *taken = *list;
+    if (!fresh)
+        return NULL;
+    *list = fresh;
+    return taken;
+}
+
+static PyObject *hub_take_sent(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return take_list(&((Hub *)object)->sent);
+}
+
+static PyObject *hub_take_landed(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    return take_list(&((Hub *)object)->landed);
+}
+
 static PyMethodDef hub_methods[] = {
     {"add", hub_add, METH_VARARGS, NULL},
     {"learn", hub_learn, METH_VARARGS, NULL},
     {"due", hub_due, METH_O, NULL},
-    {"poll", hub_poll, METH_NOARGS, NULL},
+    {"tick", hub_tick, METH_O, NULL},
+    {"heed", hub_heed, METH_VARARGS, NULL},
+    {"poll", hub_poll, METH_O, NULL},
     {"fileno", hub_fileno, METH_NOARGS, NULL},
+    {"launch", hub_launch, METH_VARARGS, NULL},
+    {"recall", hub_recall, METH_O, NULL},
     {"fire", hub_fire, METH_NOARGS, NULL},
-    {"land", hub_land, METH_NOARGS, NULL},
+    {"send", hub_send, METH_VARARGS, NULL},
+    {"stale", hub_stale, METH_O, NULL},
+    {"take_sent", hub_take_sent, METH_NOARGS, NULL},
+    {"take_landed", hub_take_landed, METH_NOARGS, NULL},
     {"take_ttfts", hub_take_ttfts, METH_NOARGS, NULL},
     {"take_gaps", hub_take_gaps, METH_NOARGS, NULL},
     {"close", hub_close, METH_NOARGS, NULL},
@@ -401,7 +552,13 @@ static PyMethodDef hub_methods[] = {
 
 static PyMemberDef hub_members[] = {
     {"on_due", T_OBJECT, offsetof(Hub, on_due), 0, NULL},
+    {"on_tick", T_OBJECT, offsetof(Hub, on_tick), 0, NULL},
+    {"on_astray", T_OBJECT, offsetof(Hub, on_astray), 0, NULL},
+    {"on_landed", T_OBJECT, offsetof(Hub, on_landed), 0, NULL},
     {"most_waiting", T_INT, offsetof(Hub, most_waiting), 0, NULL},
+    {"idle_limit_ns", T_LONGLONG, offsetof(Hub, idle_limit_ns), 0, NULL},
+    {"idle", T_INT, offsetof(Hub, idle), READONLY, NULL},
+    {"launched", T_INT, offsetof(Hub, launched), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -415,7 +572,30 @@ static PyType_Slot hub_slots[] = {
 
 static PyType_Spec hub_spec = {"rvtop.load._reads.Hub", sizeof(Hub), 0, Py_TPFLAGS_DEFAULT, hub_slots};
 
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_reads", NULL, -1, NULL, NULL, NULL, NULL, NULL};
+/* -- the module ---------------------------------------------------------------------------------------- */
+
+static PyObject *module_count_buckets(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Py_buffer values, edges;
+    if (!PyArg_ParseTuple(args, "y*y*:count_buckets", &values, &edges))
+        return NULL;
+    size_t size, n = (size_t)values.len / sizeof(int64_t), buckets = (size_t)edges.len / sizeof(int64_t);
+    char *text = buckets ? count_buckets(values.buf, n, edges.buf, buckets, &size) : NULL;
+    PyObject *made = text ? PyBytes_FromStringAndSize(text, (Py_ssize_t)size) : PyErr_NoMemory();
+    free(text);
+    PyBuffer_Release(&values);
+    PyBuffer_Release(&edges);
+    return made;
+}
+
+static PyMethodDef module_functions[] = {
+    {"count_buckets", module_count_buckets, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, "_reads", NULL, -1, module_functions, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__reads(void)
 {

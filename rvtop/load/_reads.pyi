@@ -1,18 +1,28 @@
 """The read path in C (``_reads.c``); absent where it could not be built."""
 
+from array import array
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 #: Digest of the ``_reads.c`` that this was built from, as ``reads.digest`` has it.
 SOURCE: str
 
+def count_buckets(values: array[int] | bytes, edges: bytes, /) -> bytes:
+    """How many of ``values`` lie in each bucket, as JSON: ``[[bucket, count], …]`` of those that hold some.
+    Both are int64; ``edges`` holds the upper edge of each bucket, ascending; what is above the last one
+    belongs to the last bucket."""
+
 @final
 class Stream:
-    """The reading side of one socket, for the four callbacks of its connection (see :meth:`Hub.add`)."""
+    """One socket with what reads it (see :meth:`Hub.add`); the figures are those of the last request."""
+
+    @property
+    def record(self) -> Any:
+        """That of the request in flight; None: none is."""
 
     @property
     def sent_ns(self) -> int:
-        """When the request was sent (perf_counter); 0: it was launched, and its time has not come."""
+        """When the request was sent (perf_counter)."""
 
     @property
     def head_ns(self) -> int:
@@ -35,19 +45,20 @@ class Stream:
     def last_ns(self) -> int:
         """When the last token came, of those that were counted here or told by :meth:`arm`."""
 
-    def send(self, data: bytes, intended_ns: int, sent_ns: int, known: bool, /) -> int:
-        """Begins a request. How many bytes the socket took at once; it never raises and never waits.
-        ``known``: what the hub has learned may be taken here, and ``on_end`` be called for ``on_read``."""
+    def send(self, record: object, request: bytes, intended_ns: int, sent_ns: int, known: bool, /) -> None:
+        """Begins a request. What the socket does not take at once, be it for an error, ``on_rest`` gets.
+        ``known``: what the hub has learned may be taken here, and the whole answer be read for
+        :meth:`Hub.take_landed`. Raises ValueError when the stream is released or busy."""
 
-    def launch(self, request: bytes, intended_ns: int, /) -> None:
-        """Begins a request at ``intended_ns``, in the middle of a turn if need be, as by :meth:`send` with
-        ``known``; ``on_rest`` gets what the socket does not take. The answer before must have ended. Raises
-        ValueError when the stream is released, launched or waits for ``on_end``, or the time is before that
-        of the hub's last launch."""
+    def finish(self) -> None:
+        """The request is in flight no more."""
+
+    def rest(self) -> None:
+        """The connection may be used for the next request."""
 
     def arm(self, before: bytes, after: bytes, last_ns: int, /) -> None:
-        """From here to the next call of ``on_read`` or ``on_end``, HTTP chunks that are ``before + text +
-        after`` are counted as tokens; the token before them came at ``last_ns``. The last byte that
+        """From here to the next call of ``on_read``, or the answer's end, HTTP chunks that are ``before +
+        text + after`` are counted as tokens; the token before them came at ``last_ns``. The last byte that
         ``on_read`` got must be the last of a chunk."""
 
     def take_gaps(self) -> bytes:
@@ -60,26 +71,40 @@ class Stream:
 class Hub:
     """Reads of many sockets, in turns: :meth:`poll` whenever :meth:`fileno` is readable.
 
-    ``on_due`` is called in the middle of a turn once the time of :meth:`due` has come. ``most_waiting``: so
-    many calls of ``on_end`` may wait at the end of a turn, while more answers are read here.
+    ``on_due`` is called in the middle of a turn once the time of :meth:`due` has come, ``on_tick`` at the end
+    of a turn once that of :meth:`tick` has. ``on_astray`` gets (record, request) of what was launched and
+    finds no connection idle when its time has come. ``on_landed`` is called at the end of a turn when more
+    answers have ended than ``most_waiting``, or no other is read here. ``idle_limit_ns``: connections that
+    are idle for longer are not used again.
     """
 
     on_due: Callable[[], None]
+    on_tick: Callable[[], None]
+    on_astray: Callable[[tuple[Any, bytes]], None]
+    on_landed: Callable[[], None]
     most_waiting: int
+    idle_limit_ns: int
+
+    @property
+    def idle(self) -> int:
+        """How many connections are idle."""
+
+    @property
+    def launched(self) -> int:
+        """How many requests wait for their time."""
 
     def add(
         self,
         fd: int,
+        owner: object,
         on_read: Callable[[bytes], None],
-        on_end: Callable[[bytes], None],
         on_lost: Callable[[int], None],
         on_rest: Callable[[bytes], None],
         /,
     ) -> Stream:
-        """Takes over the reading of a connected socket that does not block. ``on_read`` gets the bytes that
-        were not counted. ``on_end`` gets those of the body behind the last token that was counted, when the
-        head was known and the whole response has come. ``on_lost`` gets an errno, or 0 at the end of the
-        stream. ``on_rest``: see :meth:`Stream.launch`. Raises OSError."""
+        """Takes over the reading of a connected socket that does not block; ``owner`` stands for it.
+        ``on_read`` gets the bytes that were not counted. ``on_lost`` gets an errno, or 0 at the end of the
+        stream. ``on_rest``: see :meth:`Stream.send`. Raises OSError."""
 
     def learn(self, head: bytes, opening: bytes, first: bytes, /) -> None:
         """How responses begin (templates of ``known.py``): the HTTP head, the body of a chunk of no account
@@ -88,21 +113,50 @@ class Hub:
     def due(self, at_ns: int, /) -> None:
         """Sets the time (perf_counter) for ``on_due``, once; it replaces the one before."""
 
-    def poll(self) -> None:
-        """Reads what has come. Raises what a callback raises; the next call reads on. No callback may call it
-        (RuntimeError)."""
+    def tick(self, at_ns: int, /) -> None:
+        """Sets the time (perf_counter) for ``on_tick``, once; it replaces the one before."""
+
+    def heed(self, fd: int, on_word: Callable[[], None], /) -> None:
+        """Has ``on_word`` called while ``fd`` is readable: at the beginning of a turn, and before a request
+        is sent if that is long ago. Below 0: no more. Raises OSError."""
+
+    def poll(self, linger_ns: int, /) -> None:
+        """Reads what has come, and what else comes within the time, until anything was called. Raises what
+        that raises; the next call reads on. No callback may call it (RuntimeError)."""
 
     def fileno(self) -> int:
-        """Readable while a socket is, and when ``on_due`` is due."""
+        """Readable while a socket is, and when something is due."""
+
+    def launch(self, record: object, request: bytes, intended_ns: int, /) -> None:
+        """Begins a request at ``intended_ns`` on the connection that was idle last, in the middle of a turn
+        if need be, as by :meth:`Stream.send` with ``known``."""
+
+    def recall(self, from_ns: int, /) -> int | None:
+        """Drops what was launched for ``from_ns`` or later; the time of the first, None if there is none."""
 
     def fire(self) -> None:
         """Sends the launched requests whose time has come."""
 
-    def land(self) -> None:
-        """Calls ``on_end`` for the responses that have come to their end."""
+    def send(
+        self, record: object, request: bytes, intended_ns: int, sent_ns: int, known: bool, /
+    ) -> Any | None:
+        """Begins a request on the connection that was idle last, as by :meth:`Stream.send`. Its owner; None
+        if no connection is idle."""
+
+    def stale(self, now_ns: int, /) -> list[Any]:
+        """The owners of connections that are idle for too long."""
 
     def close(self) -> None:
-        """Calls ``on_due`` no more; to be called once no socket is read any more."""
+        """Calls nobody any more, and drops what waits; to be called once no socket is read."""
+
+    def take_sent(self) -> list[tuple[Any, Any, int]]:
+        """Of the launched requests that were sent since the last call, the record, the connection's owner and
+        the time."""
+
+    def take_landed(self) -> list[tuple[Any, int, int, int, int, bytes, bytes]]:
+        """Of the answers that were read here to their end since the last call: the record; when the head, the
+        first token, the last byte and the last token came; what :meth:`Stream.take_gaps` would give; and the
+        bytes of the body behind the last token."""
 
     def take_ttfts(self) -> bytes:
         """Of the first tokens that were seen here since the last call, the time from the intended one, int64

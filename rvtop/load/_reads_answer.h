@@ -138,6 +138,20 @@ static char *take_known(Stream *self, char *const begin, const char *end)
     return p;
 }
 
+/* An answer has ended, with what stands at p: it waits for others of which Python is to hear, too. One call for
+ * each as it comes would find the caches filled with sockets, and cost a multiple. */
+static int set_landed(Stream *self, const char *p, size_t size)
+{
+    PyObject *told = Py_BuildValue(
+        "(OLLLLNy#)", self->record, (long long)self->head_ns, (long long)self->first_ns,
+        (long long)self->read_ns, (long long)self->last_ns, take(&self->gaps), p, (Py_ssize_t)size);
+    if (keep(self->hub->landed, told))
+        return -1;
+    finish(self);
+    set_idle(self);
+    return 0;
+}
+
 /* What one recv brought. */
 static int take_read(Stream *self, char *begin, const char *end, int64_t stamp_ns)
 {
@@ -153,9 +167,9 @@ static int take_read(Stream *self, char *begin, const char *end, int64_t stamp_n
     self->place = ELSEWHERE; /* until Python says that it stands at the boundary of a chunk again */
     set_aloft(self, 0);
     if (ends)
-        return wait_to_land(self, p, size);
+        return set_landed(self, p, size);
     self->handed = 1;
-    return hand(self->on_read, PyBytes_FromStringAndSize(p, end - p));
+    return hand(self->hub, self->on_read, PyBytes_FromStringAndSize(p, end - p));
 }
 
 /* recv into the hub's buffer. *stamp_ns: when the last byte came by CLOCK_REALTIME; 0 where the kernel did not
@@ -192,8 +206,6 @@ static int read_stream(Stream *self, uint32_t events)
     int64_t stamp_ns;
     ssize_t n;
     do {
-        if (self->ending && land(self->hub)) /* what comes behind an end is told behind it */
-            return -1;
         if (self->fd < 0)
             return 0;
         do
@@ -202,7 +214,7 @@ static int read_stream(Stream *self, uint32_t events)
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
             return 0;
         if (n <= 0)
-            return hand(self->on_lost, PyLong_FromLong(n ? errno : 0));
+            return hand(self->hub, self->on_lost, PyLong_FromLong(n ? errno : 0));
         char *buffer = self->hub->buffer;
         if (take_read(self, buffer, buffer + n, stamp_ns))
             return -1;

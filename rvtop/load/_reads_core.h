@@ -20,6 +20,7 @@ enum {
     CLOSE_NS = 5000,      /* two looks at the clock that belong together */
     EXACT_NS = 300000,    /* a turn that begins later than this after an arrival asks the kernel for dates */
     SAMPLE = 3,           /* reads of a turn that tell whether it is late */
+    HEARD_NS = 5000000,   /* nothing is sent behind a look for words that is older */
 };
 
 /* How far an answer has been read here. */
@@ -37,30 +38,40 @@ typedef struct {
 
 typedef struct Stream Stream;
 
-/* Streams in a row, each with a reference of its own; a stream is in one at most. */
-typedef struct {
-    Stream *first, *last;
-} Queue;
+/* A request that is to be sent at its time, on whichever connection is idle then. */
+typedef struct Launch {
+    struct Launch *next;
+    PyObject *record, *request;
+    int64_t intended_ns;
+} Launch;
 
 typedef struct {
     PyObject_HEAD
     int epoll, timer;
-    int64_t due_ns;     /* when on_due wants to be called, CLOCK_MONOTONIC */
+    int64_t due_ns;     /* when on_due wants to be called, CLOCK_MONOTONIC … */
+    int64_t tick_ns;    /* … and on_tick */
     int64_t timer_ns;   /* what the timer is set to */
-    Queue launched;     /* those with a request that is to be sent at its time, in that order */
+    Launch *launches;   /* in the order of their time … */
+    int launched;       /* … and how many they are */
+    Stream *newest, *oldest; /* the idle ones, by when they became so */
+    int idle;                /* how many they are */
+    long long idle_limit_ns; /* those that are idle for longer are not used again */
     int64_t asked_ns, turn_ns; /* the times before and after this turn's epoll_wait */
     int64_t before_ns;  /* the time before the last turn's */
     int64_t ahead_ns;   /* CLOCK_REALTIME, which the kernel dates by, less CLOCK_MONOTONIC */
+    int64_t heard_ns;   /* when it was last seen that nobody has a word for us */
+    int word;           /* who has is readable; -1: nobody */
     int unsure;         /* reads to come until this turn is known to be in time; below 0: it is late */
-    PyObject *on_due;
+    PyObject *on_due, *on_tick, *on_astray, *on_landed, *on_word;
     Template head, opening, first; /* how answers begin here, once that is learned: the HTTP head, perhaps a
                                     * chunk of no account, and the chunk with the first token */
     Numbers ttfts, gaps; /* of all streams since they were last taken */
-    Queue landed;       /* those whose answer has ended, of which Python is to hear */
-    int waiting;        /* how many they are … */
-    int most_waiting;   /* … and how many may be at the end of a turn */
+    PyObject *sent;     /* what was launched and sent since that was last taken: (record, owner, sent_ns) */
+    PyObject *landed;   /* the answers that have ended since: see hub_take_landed */
+    int most_waiting;   /* how many of these may wait at the end of a turn */
     int aloft;          /* answers that are read here alone */
     int polling;
+    int called;         /* whether Python was, in this turn */
     struct epoll_event *events;
     char *buffer;
 } Hub;
@@ -75,30 +86,15 @@ struct Stream {
     int handed;         /* whether any of the answer went to on_read, whose parser then needs all the rest */
     int exact;          /* whether the last read was dated by the kernel */
     int64_t intended_ns, sent_ns, head_ns, first_ns, read_ns, last_ns;
-    PyObject *on_read, *on_end, *on_lost, *on_rest;
-    PyObject *request;  /* that is to be sent at intended_ns */
+    PyObject *owner, *on_read, *on_lost, *on_rest;
+    PyObject *record;   /* of the request that is in flight; NULL: none is */
     char *pattern;      /* a chunk's bytes before its text, then those after it */
     size_t before, after, room;
     Numbers gaps;       /* of the request since they were last taken */
-    PyObject *ending;   /* what on_end is to get; then it is one of the hub's landed */
-    Stream *next;       /* of its queue */
+    int idle;           /* whether it is one of the hub's idle ones … */
+    int64_t idle_since;
+    Stream *newer, *older; /* … and its neighbours there */
 };
-
-static void push(Queue *queue, Stream *stream)
-{
-    Py_INCREF((PyObject *)stream);
-    *(queue->first ? &queue->last->next : &queue->first) = stream;
-    queue->last = stream;
-}
-
-/* The first of a queue that has one; its reference is the caller's now. */
-static Stream *pop(Queue *queue)
-{
-    Stream *stream = queue->first;
-    queue->first = stream->next;
-    stream->next = NULL;
-    return stream;
-}
 
 static int64_t in_ns(struct timespec t)
 {
@@ -171,8 +167,9 @@ static int reserve(char **bytes, size_t *room, size_t size)
 }
 
 /* Calls function, with an argument if that is not NULL. -1: it raised. */
-static int call(PyObject *function, PyObject *argument)
+static int call(Hub *hub, PyObject *function, PyObject *argument)
 {
+    hub->called = 1;
     Py_INCREF(function); /* what is called may let go of the last other reference to it */
     PyObject *said = PyObject_CallFunctionObjArgs(function, argument, NULL);
     Py_DECREF(function);
@@ -181,9 +178,17 @@ static int call(PyObject *function, PyObject *argument)
 }
 
 /* The same with a new reference, which is taken; -1 also when it could not be made. */
-static int hand(PyObject *function, PyObject *made)
+static int hand(Hub *hub, PyObject *function, PyObject *made)
 {
-    int failed = made ? call(function, made) : -1;
+    int failed = made ? call(hub, function, made) : -1;
+    Py_XDECREF(made);
+    return failed;
+}
+
+/* Adds a new reference to a list, which takes it; -1 also when it could not be made. */
+static int keep(PyObject *list, PyObject *made)
+{
+    int failed = made ? PyList_Append(list, made) : -1;
     Py_XDECREF(made);
     return failed;
 }

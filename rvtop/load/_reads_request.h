@@ -1,17 +1,22 @@
-/* Requests: sent at once, or by themselves at their time; and the ends of their answers, which wait for each
- * other before Python is told. */
+/* Requests: sent at once, or by themselves at their time; the connections that are idle; what is due. */
 #pragma once
 
+#include <poll.h>
 #include <sys/socket.h>
 
 #include "_reads_core.h"
 
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* The timer goes off when something is due. */
 static void set_timer(Hub *self)
 {
-    int64_t at_ns = self->due_ns;
-    if (self->launched.first && self->launched.first->intended_ns < at_ns)
-        at_ns = self->launched.first->intended_ns;
+    int64_t at_ns = earlier(self->due_ns, self->tick_ns);
+    if (self->launches)
+        at_ns = earlier(at_ns, self->launches->intended_ns);
     if (at_ns < 1)
         at_ns = 1; /* zero would disarm it */
     if (at_ns == self->timer_ns)
@@ -21,74 +26,181 @@ static void set_timer(Hub *self)
     timerfd_settime(self->timer, TFD_TIMER_ABSTIME, &spec, NULL);
 }
 
+/* -- idle connections ----------------------------------------------------------------------------------- */
+
+static void set_idle(Stream *self)
+{
+    Hub *hub = self->hub;
+    if (self->idle || self->fd < 0)
+        return;
+    self->idle = 1;
+    self->idle_since = now_ns();
+    self->newer = NULL;
+    self->older = hub->newest;
+    *(hub->newest ? &hub->newest->newer : &hub->oldest) = self;
+    hub->newest = self;
+    hub->idle++;
+}
+
+static void set_busy(Stream *self)
+{
+    Hub *hub = self->hub;
+    if (!self->idle)
+        return;
+    self->idle = 0;
+    *(self->newer ? &self->newer->older : &hub->newest) = self->older;
+    *(self->older ? &self->older->newer : &hub->oldest) = self->newer;
+    hub->idle--;
+}
+
+/* The one that was used last, if it may be used again. */
+static Stream *take_idle(Hub *self, int64_t at_ns)
+{
+    Stream *stream = self->newest;
+    if (!stream || at_ns - stream->idle_since > self->idle_limit_ns)
+        return NULL;
+    set_busy(stream);
+    return stream;
+}
+
+/* -- one request ---------------------------------------------------------------------------------------- */
+
 static void set_aloft(Stream *self, int aloft)
 {
     self->hub->aloft += aloft - self->aloft;
     self->aloft = aloft;
 }
 
-/* Begins a request: how much of it the socket took, 0 if that failed. */
-static ssize_t begin_request(Stream *self, const char *data, size_t size, int known)
+/* Begins a request. What the socket does not take, be it for an error, on_rest gets. -1: that raised. */
+static int begin(Stream *self, PyObject *record, PyObject *request, int64_t intended_ns, int64_t sent_ns, int known)
 {
+    char *data;
+    Py_ssize_t size;
+    if (PyBytes_AsStringAndSize(request, &data, &size))
+        return -1;
+    Py_INCREF(record);
+    Py_XDECREF(self->record);
+    self->record = record;
+    self->intended_ns = intended_ns;
+    self->sent_ns = sent_ns;
     self->head_ns = self->first_ns = self->read_ns = self->last_ns = 0;
     self->opened = self->handed = 0;
-    self->place = known && self->fd >= 0 && self->hub->head.size ? HEAD : ELSEWHERE;
     self->gaps.size = 0;
+    ssize_t n = send(self->fd, data, (size_t)size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    n = n < 0 ? 0 : n;
+    /* A connection with something left to write is not idle when the answer ends: Python sees to it. */
+    self->place = known && n == size && self->hub->head.size ? HEAD : ELSEWHERE;
     set_aloft(self, self->place == HEAD);
-    ssize_t n = self->fd < 0 ? 0 : send(self->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
-    return n < 0 ? 0 : n;
+    return n < size ? hand(self->hub, self->on_rest, PyBytes_FromStringAndSize(data + n, size - n)) : 0;
 }
 
-/* Sends the launched requests whose time has come. -1: on_rest raised; the others wait on. */
+/* No request is in flight any more. */
+static void finish(Stream *self)
+{
+    set_aloft(self, 0);
+    self->place = ELSEWHERE;
+    Py_CLEAR(self->record);
+}
+
+/* -- requests that wait for their time ------------------------------------------------------------------ */
+
+static void drop_launch(Launch *launch)
+{
+    Py_DECREF(launch->record);
+    Py_DECREF(launch->request);
+    free(launch);
+}
+
+static int add_launch(Hub *self, PyObject *record, PyObject *request, int64_t intended_ns)
+{
+    Launch *launch = malloc(sizeof *launch), **at = &self->launches;
+    if (!launch) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    Py_INCREF(record);
+    Py_INCREF(request);
+    while (*at && (*at)->intended_ns <= intended_ns)
+        at = &(*at)->next;
+    *launch = (Launch){*at, record, request, intended_ns};
+    *at = launch;
+    self->launched++;
+    return 0;
+}
+
+/* Drops those for from_ns or later; the time of the first of them, -1 if there is none. */
+static int64_t drop_launches(Hub *self, int64_t from_ns)
+{
+    Launch **at = &self->launches;
+    while (*at && (*at)->intended_ns < from_ns)
+        at = &(*at)->next;
+    int64_t first_ns = *at ? (*at)->intended_ns : -1;
+    while (*at) {
+        Launch *launch = *at;
+        *at = launch->next;
+        self->launched--;
+        drop_launch(launch);
+    }
+    return first_ns;
+}
+
+/* Hears who has a word for us, if it is long since the last look: it may be that nothing is to be sent. */
+static int hear(Hub *self, int64_t at_ns)
+{
+    if (self->word < 0 || at_ns - self->heard_ns < HEARD_NS)
+        return 0;
+    struct pollfd who = {.fd = self->word, .events = POLLIN};
+    self->heard_ns = at_ns;
+    return poll(&who, 1, 0) > 0 ? call(self, self->on_word, NULL) : 0;
+}
+
+static int send_launch(Hub *self, Launch *launch, int64_t at_ns)
+{
+    Stream *stream = take_idle(self, at_ns);
+    if (!stream) {
+        PyObject *both = PyTuple_Pack(2, launch->record, launch->request);
+        return hand(self, self->on_astray, both);
+    }
+    Py_INCREF((PyObject *)stream); /* on_rest may release it */
+    int failed = keep(self->sent, Py_BuildValue("(OOL)", launch->record, stream->owner, (long long)at_ns))
+                 || begin(stream, launch->record, launch->request, launch->intended_ns, at_ns, 1);
+    Py_DECREF((PyObject *)stream);
+    return failed ? -1 : 0;
+}
+
+/* Sends the launched requests whose time has come. -1: a callback raised; the others wait on. */
 static int fire(Hub *self)
 {
     int failed = 0;
     int64_t now;
-    while (!failed && self->launched.first && (now = now_ns()) >= self->launched.first->intended_ns) {
-        Stream *stream = pop(&self->launched);
-        PyObject *request = stream->request;
-        stream->request = NULL;
-        if (request) { /* else the stream was released */
-            char *data;
-            Py_ssize_t size;
-            PyBytes_AsStringAndSize(request, &data, &size);
-            stream->sent_ns = now;
-            ssize_t n = begin_request(stream, data, (size_t)size, 1);
-            if (n < size)
-                failed = hand(stream->on_rest, PyBytes_FromStringAndSize(data + n, size - n));
-            Py_DECREF(request);
-        }
-        Py_DECREF((PyObject *)stream);
+    while (!failed && self->launches && (now = now_ns()) >= self->launches->intended_ns) {
+        failed = hear(self, now);
+        Launch *launch = self->launches;
+        if (failed || !launch || now < launch->intended_ns)
+            break;
+        self->launches = launch->next;
+        self->launched--;
+        failed = send_launch(self, launch, now);
+        drop_launch(launch);
     }
     return failed;
 }
 
-/* Tells of the answers that have ended, in that order. -1: a callback raised; the others wait on. */
-static int land(Hub *hub)
+/* Does what is due: calls on_due if its time has come, who sets the next one, and sends requests. */
+static int heed_due(Hub *self)
 {
-    int failed = 0;
-    while (!failed && hub->landed.first) {
-        Stream *stream = pop(&hub->landed);
-        PyObject *ending = stream->ending;
-        hub->waiting--;
-        stream->ending = NULL;
-        if (stream->fd >= 0)
-            failed = call(stream->on_end, ending) || fire(hub) ? -1 : 0;
-        Py_DECREF(ending);
-        Py_DECREF((PyObject *)stream);
+    int64_t now = now_ns();
+    if (now < self->due_ns && !(self->launches && now >= self->launches->intended_ns))
+        return 0;
+    if (now >= self->timer_ns)
+        self->timer_ns = 0; /* it has gone off, or may have */
+    int failed = hear(self, now);
+    if (!failed && self->on_due && now >= self->due_ns) {
+        self->due_ns = INT64_MAX; /* or one that raises would be called for ever, and nothing be read */
+        failed = call(self, self->on_due, NULL);
     }
+    if (!failed)
+        failed = fire(self);
+    set_timer(self);
     return failed;
-}
-
-/* An answer has ended: on_end gets what stands at p, soon. One call for each as it comes would find the
- * caches filled with sockets, and cost a multiple. */
-static int wait_to_land(Stream *self, const char *p, size_t size)
-{
-    Hub *hub = self->hub;
-    self->ending = PyBytes_FromStringAndSize(p, (Py_ssize_t)size);
-    if (!self->ending)
-        return -1;
-    push(&hub->landed, self);
-    hub->waiting++;
-    return 0;
 }

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from time import perf_counter_ns
 
-from rvtop.load.connection import Connection
+from rvtop.load.connection import Connection, settle
 from rvtop.load.known import templates
 from rvtop.load.reads import make_hub
 from rvtop.load.record import Record
@@ -25,7 +25,9 @@ from rvtop.load.timer import Timer
 
 _IDLE_LIMIT_NS = 3_000_000_000
 #: Ends of answers that may wait to be told together, while there is no hurry.
-_MOST_WAITING = 16
+_MOST_WAITING = 32
+#: So long the hub sees to itself before the loop gets a turn, while nothing else is known to be open there.
+_LINGER_NS = 50_000_000
 #: Answers that never begin like the one before them should not cost more than they do anyway.
 _LEARN_EVERY_NS = 100_000_000
 _OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS}
@@ -41,49 +43,99 @@ class ConnectionPool:
         self._target = target
         self._on_done = on_done
         self._on_sent = on_sent
-        self._idle: dict[Connection, None] = {}  # in the order of their last use
+        self._idle: dict[Connection, None] = {}  # in the order of their last use; the hub has its own
         self._open: set[Connection] = set()
+        self._on_loop: set[Connection] = set()  # those that the loop reads or writes
         self._connecting: dict[Record, asyncio.Task[None]] = {}
         self.busy: dict[Record, Connection | None] = {}
-        self._launched: deque[tuple[Record, Connection, bytes]] = deque()  # in the order of their time
-        self._last_launch_ns = 0  # the intended time of the last of them
-        self._strays: dict[Record, bytes] = {}  # launched, but on no connection
         self.fresh = Fresh()
         self.due_ns = NEVER  # heeded by connections without a hub
         self.on_due: Callable[[], None] = lambda: None
+        self.alone: Callable[[], bool] = lambda: (
+            False
+        )  # whether the loop has nothing else open than what is ours
         self._loop = asyncio.get_running_loop()
         self.hub = make_hub()
-        self._timer: Timer | None = None
+        self._due_timer: Timer | None = None
+        self._tick_timer: Timer | None = None
+        self._landed: deque[tuple[Record, int, int, int, int, bytes, bytes]] = deque()
         self.known_head = b""  # one that is as those that the hub knows
         self._learned_ns = -_LEARN_EVERY_NS
         if self.hub is not None:
-            self._loop.add_reader(self.hub.fileno(), self.hub.poll)
+            self.hub.idle_limit_ns = _IDLE_LIMIT_NS
+            self.hub.on_astray = lambda launch: self.submit(*launch)
+            self.hub.on_landed = self.land
+            self._loop.add_reader(self.hub.fileno(), self._poll)
         self.turn = self._loop.time  # stands still during a turn of uvloop's
         self.turn_ms = 0.0
         self.turn_ns = 0  # when the turn began, as far as we saw
         self.seen_ns = 0  # the last read
 
-    def call_when_due(self, on_due: Callable[[], None]) -> None:
+    def _poll(self) -> None:
+        assert self.hub is not None
+        alone = not (self._on_loop or self._connecting) and self.alone()
+        self.hub.poll(_LINGER_NS if alone else 0)
+
+    # -- times -------------------------------------------------------------------------------
+
+    def call_when_due(self, on_due: Callable[[], None], on_tick: Callable[[], None] = lambda: None) -> None:
         """What is to be called when the time of :meth:`due` has come: at once, also in a burst of reads,
-        where a timer of the loop's would wait for the last of them."""
+        where a timer of the loop's would wait for the last of them; and when that of :meth:`tick` has, which
+        does wait, and so tells how late the loop is."""
         self.on_due = on_due
         if self.hub is not None:
-            self.hub.on_due = on_due
+            self.hub.on_due, self.hub.on_tick = on_due, on_tick
         else:
-            self._timer = Timer(self._loop, on_due)
+            self._due_timer, self._tick_timer = Timer(self._loop, on_due), Timer(self._loop, on_tick)
 
     def due(self, at_ns: int) -> None:
-        """Sets the time (perf_counter) for ``call_when_due``, which strays may bring forward; NEVER takes it
-        back."""
-        if self._strays:
-            at_ns = min(at_ns, *(record.intended_ns for record in self._strays))
+        """Sets the time (perf_counter) for ``on_due``; NEVER takes it back."""
         self.due_ns = at_ns
         if self.hub is not None:
             self.hub.due(at_ns)
-        elif self._timer is not None and at_ns < NEVER:
-            self._timer.arm(at_ns)
-        elif self._timer is not None:
-            self._timer.disarm()
+        elif self._due_timer is not None and at_ns < NEVER:
+            self._due_timer.arm(at_ns)
+        elif self._due_timer is not None:
+            self._due_timer.disarm()
+
+    def tick(self, at_ns: int) -> None:
+        """Sets the time (perf_counter) for ``on_tick``."""
+        if self.hub is not None:
+            self.hub.tick(at_ns)
+        elif self._tick_timer is not None:
+            self._tick_timer.arm(at_ns)
+
+    def heed(self, fd: int, on_word: Callable[[], None]) -> bool:
+        """Has ``on_word`` called whenever ``fd`` is readable, before anything is sent in that turn, or 5 ms
+        later; below 0: no more. False: the loop has to do it."""
+        if self.hub is None:
+            return False
+        self.hub.heed(fd, on_word)
+        return True
+
+    # -- requests that wait for their time ---------------------------------------------------
+
+    @property
+    def launches(self) -> bool:
+        """Whether requests can be launched; TLS is asyncio's."""
+        return self.hub is not None and not self._target.tls
+
+    def launch(self, record: Record, request: bytes) -> None:
+        """Sends ``request`` at its intended time, whatever the interpreter does then."""
+        assert self.hub is not None
+        self.hub.launch(record, request, record.intended_ns)
+
+    @property
+    def launched(self) -> int:
+        """How many wait for their time."""
+        return 0 if self.hub is None else self.hub.launched
+
+    def recall(self, from_ns: int) -> int | None:
+        """Takes back what was launched for ``from_ns`` or later and has not been sent: nobody is told of it.
+        Returns the intended time of the first, None if there was none."""
+        return None if self.hub is None else self.hub.recall(from_ns)
+
+    # -- requests in flight ------------------------------------------------------------------
 
     def hurry(self, now: bool) -> None:
         """Whether ``on_done`` is to be called in the turn in which a request ends; else it may wait for some
@@ -91,90 +143,43 @@ class ConnectionPool:
         if self.hub is not None:
             self.hub.most_waiting = 0 if now else _MOST_WAITING
 
-    def land(self) -> None:
-        """Calls ``on_sent`` and ``on_done`` for the requests that were sent and that have ended by now."""
-        if self.hub is not None:
-            self.hub.fire()
-            self.book()
-            self.hub.land()
-
-    @property
-    def ready(self) -> int:
-        """How many requests could be launched, as far as is known before :meth:`land`."""
-        self._let_go(perf_counter_ns())
-        return len(self._idle) if self._idle and next(reversed(self._idle)).launches else 0
-
-    @property
-    def launched(self) -> int:
-        """How many were launched and are not known to be sent."""
-        return len(self._launched) + len(self._strays)
-
-    def launch(self, record: Record, request: bytes) -> None:
-        """Sends ``request`` at its intended time, whatever the interpreter does then: while ``ready``, and in
-        the order of these times; else it is one for :meth:`send_strays`."""
-        connection = self._take_idle(perf_counter_ns())
-        if connection is None:
-            self._wait_astray(record, request)
-        elif connection.launches and record.intended_ns >= self._last_launch_ns:
-            self._last_launch_ns = record.intended_ns
-            self._launched.append((record, connection, request))
-            connection.launch(record, request)
-        else:
-            self.give_back(connection)
-            self._wait_astray(record, request)
-
-    def stray(self, connection: Connection) -> None:
-        """The connection was lost before what was launched on it was sent."""
-        for entry in self._launched:
-            if entry[1] is connection:
-                self._launched.remove(entry)
-                self._wait_astray(entry[0], entry[2])
-                return
-
-    def _wait_astray(self, record: Record, request: bytes) -> None:
-        self._strays[record] = request
-        self.due(self.due_ns)
-
-    def send_strays(self, until_ns: int) -> None:
-        """Submits what was launched for a time up to ``until_ns`` and is on no connection."""
-        if self._strays:
-            for record in [record for record in self._strays if record.intended_ns <= until_ns]:
-                self.submit(record, self._strays.pop(record))
-
     def book(self) -> None:
         """Takes those that were launched and sent among the busy ones."""
-        while self._launched:
-            record, connection, _ = self._launched[0]
-            if not connection.board():
-                return
-            self._launched.popleft()
-            self.busy[record] = connection
-            self._on_sent(record)
+        if self.hub is not None:
+            for record, connection, sent_ns in self.hub.take_sent():
+                record.sent_ns = sent_ns
+                self.busy[record] = connection
+                self._on_sent(record)
 
-    def recall(self, from_ns: int) -> int | None:
-        """Takes back what was launched for ``from_ns`` or later and has not been sent: nobody is told of it.
-        Returns the intended time of the first, None if there was none."""
+    def land(self) -> None:
+        """Calls ``on_sent`` and ``on_done`` for the requests that were sent and that have ended by now."""
+        hub = self.hub
+        if hub is None:
+            return
+        hub.fire()
         self.book()
-        back = [record.intended_ns for record in self._strays if record.intended_ns >= from_ns]
-        self._strays = {record: r for record, r in self._strays.items() if record.intended_ns < from_ns}
-        while self._launched and self._launched[-1][0].intended_ns >= from_ns:
-            record, connection, _ = self._launched.pop()
-            back.append(record.intended_ns)
-            connection.recall()
-        return min(back, default=None)
+        self._landed.extend(hub.take_landed())
+        while self._landed:
+            landed = self._landed.popleft()
+            settle(self.fresh, *landed)
+            self.finished(landed[0])
+            hub.fire()  # a row of them takes milliseconds
 
     def submit(self, record: Record, request: bytes) -> None:
         """Sends ``request`` on an idle connection or a new one. ``on_done`` is called once, always."""
         self.busy[record] = None
-        if not self._idle and self.hub is not None:
-            self.hub.land()  # one that waits to land is as good as idle
         record.sent_ns = perf_counter_ns()
         self._on_sent(record)
-        connection = self._take_idle(record.sent_ns)
+        connection: Connection | None = None
+        if self.hub is not None:
+            known = record.heard is None
+            connection = self.hub.send(record, request, record.intended_ns, record.sent_ns, known)
+        if connection is None:
+            connection = self._take_idle(record.sent_ns)
+            if connection is not None:
+                connection.send(record, request)
         self.busy[record] = connection
-        if connection is not None:
-            connection.send(record, request)
-        else:
+        if connection is None:
             self._connecting[record] = self._loop.create_task(self._connect(record, request))
 
     def _take_idle(self, now_ns: int) -> Connection | None:
@@ -270,6 +275,9 @@ class ConnectionPool:
 
     def _let_go(self, now_ns: int) -> None:
         """Closes connections that no request may use any more: after a stall there can be thousands."""
+        if self.hub is not None:
+            for connection in self.hub.stale(now_ns):
+                connection.drop()
         while self._idle:
             connection = next(iter(self._idle))  # in the order of their last use
             if now_ns - connection.idle_since <= _IDLE_LIMIT_NS:
@@ -277,18 +285,33 @@ class ConnectionPool:
             del self._idle[connection]
             connection.drop()
 
-    def finished(self, connection: Connection, record: Record) -> None:
+    def finished(self, record: Record) -> None:
+        """A request has ended, as its record says."""
         self.busy.pop(record, None)
         self._on_done(record)
 
+    # -- connections -------------------------------------------------------------------------
+
     def give_back(self, connection: Connection) -> None:
+        """One that asyncio reads is idle."""
         self._idle[connection] = None
 
     def opened(self, connection: Connection) -> None:
+        """One more is open."""
         self._open.add(connection)
+        self._on_loop.add(connection)
+
+    def needs_loop(self, connection: Connection, yes: bool) -> None:
+        """Whether the loop has to read or to write for it."""
+        if yes:
+            self._on_loop.add(connection)
+        else:
+            self._on_loop.discard(connection)
 
     def forget(self, connection: Connection) -> None:
+        """One is closed."""
         self._open.discard(connection)
+        self._on_loop.discard(connection)
         self._idle.pop(connection, None)
 
     def close(self) -> None:
@@ -300,8 +323,9 @@ class ConnectionPool:
         if self.hub is not None:
             self._loop.remove_reader(self.hub.fileno())
             self.hub.close()
-        if self._timer is not None:
-            self._timer.close()
+        for timer in (self._due_timer, self._tick_timer):
+            if timer is not None:
+                timer.close()
 
 
 def _connect_error(error: OSError) -> tuple[str, str]:

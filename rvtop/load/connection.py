@@ -30,7 +30,7 @@ import httptools
 from rvtop.load.answer import HeardCompletion
 from rvtop.load.decompress import Decompressor, decompressor
 from rvtop.load.record import Record
-from rvtop.load.stream import Completion
+from rvtop.load.stream import Completion, Fresh
 
 if TYPE_CHECKING:
     from rvtop.load._reads import Stream
@@ -52,7 +52,6 @@ class Connection(asyncio.Protocol):
         "_completion",
         "_decoder",
         "_fed",
-        "_flight",
         "_framed",
         "_head",
         "_parser",
@@ -77,7 +76,6 @@ class Connection(asyncio.Protocol):
         self._fed = False  # whether the parser has got any of this response from the hub
         self._begun = b""  # its head and what came first, until something is learned of it
         self._stream: Stream | None = None  # with the hub, if it is there
-        self._flight: Record | None = None  # launched, and not boarded yet
         self._parser = httptools.HttpResponseParser(self)
 
     # -- sending -----------------------------------------------------------------------------
@@ -85,44 +83,26 @@ class Connection(asyncio.Protocol):
     def send(self, record: Record, request: bytes) -> None:
         """Writes one request; its response is read into ``record``."""
         assert self.transport is not None
-        self._begin(record)
         if self.transport.is_closing():  # the server accepted and closed at once
+            self._begin(record)
             record.fail("reset", "the server closed the connection before the request was sent")
             self.drop()
             self._finish(reuse=False)
-            return
-        if self._stream is not None:
+        elif self._stream is not None:
             # At once: asyncio would write at the end of this turn of the loop.
-            known = record.heard is None
-            request = request[self._stream.send(request, record.intended_ns, record.sent_ns, known) :]
-        if request:
+            self._stream.send(record, request, record.intended_ns, record.sent_ns, record.heard is None)
+        else:
+            self._begin(record)
             self.transport.write(request)
 
-    @property
-    def launches(self) -> bool:
-        """Whether the hub can send for this connection."""
-        return self._stream is not None
-
-    def launch(self, record: Record, request: bytes) -> None:
-        """Has the hub write one request at its intended time; then it can be boarded."""
-        assert self._stream is not None and record.heard is None
-        self._flight = record
-        self._stream.launch(request, record.intended_ns)
-
-    def board(self) -> bool:
-        """What was launched has been sent: from here on it is as if by :meth:`send`. False: not yet."""
-        record, stream = self._flight, self._stream
-        if record is None or stream is None or not stream.sent_ns:
-            return False
-        self._flight = None
-        record.sent_ns = stream.sent_ns
-        self._begin(record)
-        return True
-
-    def recall(self) -> None:
-        """What was launched and has not been sent is not to be."""
-        self._flight = None
-        self.drop()
+    def _heed(self) -> None:
+        """The hub has requests begin and end by itself: which one is it?"""
+        if self._stream is None or self._stream.record is self.record:
+            return
+        self.record = None
+        if self._stream.record is not None:
+            self._pool.book()
+            self._begin(self._stream.record)
 
     def _begin(self, record: Record) -> None:
         self.record = record
@@ -141,6 +121,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self, kind: str, text: str) -> None:
         """Ends the request now with an error of ours, and the connection with it."""
+        self._heed()
         if self.record is not None:
             self._settle()
             self.record.fail(kind, text)
@@ -162,12 +143,14 @@ class Connection(asyncio.Protocol):
     @property
     def answered(self) -> bool:
         """Whether a token came, or else how the request ends."""
-        if self._stream is not None and self._stream.first_ns:
-            return True
+        stream = self._stream
+        if stream is not None and (stream.first_ns or stream.record is not self.record):
+            return bool(stream.first_ns)
         return (self.record is not None and self.record.first_ns > 0) or self.told
 
     def give_up(self, kind: str, text: str) -> None:
         """Ends a request that nothing more is hoped of; what the server has told by now stands."""
+        self._heed()
         if not self.told:
             self.abort(kind, text)
             return
@@ -189,7 +172,8 @@ class Connection(asyncio.Protocol):
         transport.pause_reading()
         try:
             descriptor = transport.get_extra_info("socket").fileno()
-            self._stream = hub.add(descriptor, self._read, self._ended, self._lost, self._rest)
+            self._stream = hub.add(descriptor, self, self._read, self._lost, self._rest)
+            self._pool.needs_loop(self, False)
         except OSError:  # the system's limit of watched descriptors
             transport.resume_reading()
 
@@ -219,7 +203,7 @@ class Connection(asyncio.Protocol):
         """What the hub did not count, from the boundary of a chunk on."""
         stream = self._stream
         assert stream is not None
-        self._catch_flight()
+        self._heed()
         self.read_ns = stream.read_ns
         self._settle()
         if not self._fed and self.record is not None:
@@ -233,10 +217,6 @@ class Connection(asyncio.Protocol):
                 stream.arm(*pattern, self.record.last_ns)
                 if self._begun:
                     self._teach()
-
-    def _catch_flight(self) -> None:
-        if self._flight is not None:
-            self._pool.book()
 
     def _catch_up(self, record: Record, stream: Stream, data: bytes) -> None:
         """Before the parser gets its first bytes of a response, ``data``: it has to know of the head."""
@@ -259,24 +239,10 @@ class Connection(asyncio.Protocol):
         if blank and beginning is not None and not self._close and self._parser.should_keep_alive():
             self._pool.learn(head + blank, *beginning)
 
-    def _ended(self, body: bytes) -> None:
-        """The hub knew the head, and the response has come to its end; ``body`` is what it did not count."""
-        self._catch_flight()
-        record = self.record
-        assert self._stream is not None and record is not None
-        self.read_ns = self._stream.read_ns
-        self._settle()
-        self._completion.feed(body, self.read_ns)
-        if record.error is not None:
-            self.abort(record.error, "")
-            return
-        self._completion.end(self.read_ns)
-        self._finish(reuse=True)
-
     def _rest(self, request: bytes) -> None:
-        """Of what was launched the socket did not take this."""
-        self._catch_flight()
+        """Of a request the socket did not take this."""
         if self.transport is not None:
+            self._pool.needs_loop(self, True)
             self.transport.write(request)
 
     def _lost(self, code: int) -> None:
@@ -312,10 +278,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.forget(self)
-        self._catch_flight()
-        if self._flight is not None:
-            self._flight = None
-            self._pool.stray(self)
+        self._heed()
         self._settle()
         if self._stream is not None:
             self._stream.release()
@@ -419,12 +382,40 @@ class Connection(asyncio.Protocol):
         record, self.record = self.record, None
         if record is None:
             return
-        if reuse and self._idle:
+        if self._stream is not None:
+            self._stream.finish()
+        if not (reuse and self._idle):
+            self.drop()
+        elif self._stream is not None:
+            self._pool.needs_loop(self, False)
+            self._stream.rest()
+        else:
             self.idle_since = perf_counter_ns()
             self._pool.give_back(self)
-        else:
-            self.drop()
-        self._pool.finished(self, record)
+        self._pool.finished(record)
+
+
+def settle(
+    fresh: Fresh,
+    record: Record,
+    head_ns: int,
+    first_ns: int,
+    read_ns: int,
+    last_ns: int,
+    gaps: bytes,
+    body: bytes,
+) -> None:
+    """Fills the record of a request whose answer the hub has read to its end; ``body`` is what it did not
+    count."""
+    record.headers_ns = head_ns
+    completion = Completion(record, fresh)
+    completion.join(first_ns)
+    if gaps:
+        record.gaps.frombytes(gaps)
+        record.chunks += len(gaps) // 8
+        record.last_ns = last_ns
+    completion.feed(body, read_ns)
+    completion.end(read_ns)
 
 
 def _why(exc: Exception | None) -> str:

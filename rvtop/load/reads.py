@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from array import array
+from collections.abc import Callable
 from pathlib import Path
 
 try:
@@ -36,3 +38,11 @@ def make_hub() -> _reads.Hub | None:
         return _reads.Hub() if native() else None
     except OSError:  # no descriptor left
         return None
+
+
+def bucket_counter(edges: bytes) -> Callable[[array[int]], bytes] | None:
+    """What counts values by bucket (see ``count_buckets`` in ``_reads.pyi``), None where C can't."""
+    if not native():
+        return None
+    count = _reads.count_buckets
+    return lambda values: count(values, edges)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from rvtop.stats.histogram import BUCKETS, bucket_of
+from rvtop.load.reads import bucket_counter
+from rvtop.stats.histogram import BUCKETS, LAST_NS, bucket_of
 
 #: Every way a request can end other than well (DESIGN §5.5); ``http_<code>`` stands beside these.
 ERRORS = (
@@ -36,6 +37,9 @@ ERRORS = (
 
 #: Longest error text kept of one request.
 TEXT_LIMIT = 300
+
+
+_EDGES = LAST_NS.tobytes()
 
 
 class Record:
@@ -107,7 +111,7 @@ def lines(
     if not records:
         return b""
     out = []
-    for record, hist in zip(records, _sparse_gaps(records), strict=True):
+    for record, hist in zip(records, _gap_counts(records), strict=True):
 
         def since(ns: int) -> int | None:
             return ns - t0_ns if ns else None
@@ -145,14 +149,17 @@ def lines(
     return b"".join(out)
 
 
-def _sparse_gaps(records: Sequence[Record]) -> list[list[list[int]]]:
-    """Each record's gaps as [bucket, count] pairs, binned all at once: one pass for a batch costs a
-    twentieth of one pass a record."""
+def _gap_counts(records: Sequence[Record]) -> list[Any]:
+    """Each record's gaps as [bucket, count] pairs, for orjson."""
+    count = bucket_counter(_EDGES)
+    if count is not None:
+        return [orjson.Fragment(count(record.gaps)) for record in records]
+    # Binned all at once: one pass for a batch costs a twentieth of one pass a record.
     sizes = [len(record.gaps) for record in records]
     owner = np.repeat(np.arange(len(records)), sizes)
     gaps = np.concatenate([np.asarray(record.gaps, dtype=np.int64) for record in records])
     keys, counts = np.unique(owner * BUCKETS + bucket_of(gaps), return_counts=True)
     out: list[list[list[int]]] = [[] for _ in records]
-    for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
-        out[key // BUCKETS].append([key % BUCKETS, count])
+    for key, n in zip(keys.tolist(), counts.tolist(), strict=True):
+        out[key // BUCKETS].append([key % BUCKETS, n])
     return out

@@ -93,6 +93,11 @@ class Target:
         lines += [f"{name}: {value}" for name, value in fields.values()]
         self._head = "\r\n".join(lines).encode("latin-1") + b"\r\nX-Request-Id: "
 
+    @property
+    def tls(self) -> bool:
+        """Whether connections are encrypted."""
+        return self._ssl is not None
+
     def request(self, body: bytes, request_id: str) -> bytes:
         """The bytes of one request."""
         return b"%s%s\r\nContent-Length: %d\r\n\r\n%s" % (self._head, request_id.encode(), len(body), body)

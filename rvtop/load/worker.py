@@ -5,7 +5,6 @@ It runs alone in its process (``python -m rvtop.load.worker``; see ``worker_proc
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 from array import array
 from collections.abc import Callable, Sequence
@@ -21,7 +20,6 @@ from rvtop.load.prompts import Prompts, Turn
 from rvtop.load.record import Record, lines
 from rvtop.load.schedule import NEVER, Due, Entry, PhasePlan, Schedule
 from rvtop.load.target import Target
-from rvtop.load.timer import Timer
 from rvtop.stats.histogram import Histogram
 from rvtop.stats.slo import meets
 
@@ -29,12 +27,14 @@ _TICK_NS = 100_000_000
 _SWEEP_TICKS = 2
 #: Ticks lie so far from the edges of the run's seconds: there it would be chance for which a delta counts.
 _TICK_OFFSET_NS = 50_000_000
-#: A command has 50 ms (``player.LEAD_NS``) from its making to its time. A look at what has come that is no
-#: older than this, and requests made ready no longer ahead, leave half of that for its way here …
+#: Requests are made ready so long before their time, so many at once, when the first of them is this near:
+#: several at once cost less than each alone. A command takes back what it may change, and takes effect 50 ms
+#: (``player.LEAD_NS``) after its making: …
+_AHEAD_NS = 50_000_000
+_SOON_NS = 10_000_000
+_BATCH = 32
+#: … before anything is sent, the last look at what has come is no older than this.
 _HEARD_NS = 5_000_000
-_AHEAD_NS = 20_000_000
-#: … and they are made ready when the first of them is this near: several at once cost less than each alone.
-_SOON_NS = 3_000_000
 
 #: Lines are written so many at a time, as requests end: those of a tick at 1600 requests a second take 3 ms,
 #: and tokens that nobody reads for so long come with the next ones.
@@ -48,7 +48,8 @@ class Worker:
 
     ``emit`` gets a Delta every ``spec.tell_ticks``; ``on_stop`` is called once the command to stop was
     followed; ``listen`` hands on the commands that have come; nothing is sent before it is known what they
-    change.
+    change. ``alone`` says whether the loop has nothing to do but this worker, which may then keep it for a
+    while.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Worker:
         emit: Emit,
         on_stop: Callable[[], None],
         listen: Callable[[], None] = lambda: None,
+        alone: Callable[[], bool] = lambda: False,
     ) -> None:
         self._spec = spec
         self._prompts = prompts
@@ -66,7 +68,8 @@ class Worker:
         self._emit = emit
         self._on_stop = on_stop
         self._listen = listen
-        self._heard_ns = 0  # when that was called last
+        self._heard_ns = 0  # when that was called last …
+        self._heeds = False  # … unless the pool sees to it
         self._schedule = Schedule(spec.phases, spec.seed, spec.index, spec.count, prompts.at_s)
         self._names = [phase.name for phase in spec.phases]
         self._slots = Slots()  # of a closed loop
@@ -76,10 +79,9 @@ class Worker:
         self._turns: list[tuple[int, int, Talk, Turn]] = []
         self._log: list[Entry] = []  # entries that are not in force yet
         self._plain = False  # what is sent in this phase follows from the plan alone
-        self._starved = False  # more would be made ready now if there were connections for it
         self._pool = ConnectionPool(target, self._done, self._note_sent)
-        self._pool.call_when_due(self._send)
-        self._tick_timer = Timer(asyncio.get_running_loop(), self._tick)
+        self._pool.call_when_due(self._send, self._tick)
+        self._pool.alone = alone
         self._ticks = self._told_ticks = self._swept_ticks = 0  # since the run's start
         self._next_tick = 0
         self._arm_tick(perf_counter_ns())
@@ -98,11 +100,18 @@ class Worker:
     def command(self, entry: Entry) -> None:
         """Takes one entry of the command log; it takes effect at its time. Entries come in that order."""
         self._log.append(entry)
+        self._pool.book()
         back_ns = self._pool.recall(entry.at_ns)
         now = perf_counter_ns()
-        if back_ns is not None:  # it came so late that what it may change was made ready; or was sent, by now
+        if back_ns is not None:  # what it may change was made ready; or was sent, if it came late
             self._schedule.rewind(max(entry.at_ns, min(back_ns, now)))
         self._arm(now)
+
+    def heed(self, fd: int, on_word: Callable[[], None]) -> bool:
+        """Has ``on_word`` called for ``listen`` when there are commands to be read from ``fd``; below 0: no
+        more. False: nobody here can."""
+        self._heeds = self._pool.heed(fd, on_word) and fd >= 0
+        return self._heeds
 
     def add_phase(self, phase: PhasePlan) -> None:
         """One phase more, behind those that are known."""
@@ -120,9 +129,10 @@ class Worker:
         self._pool.due(at)
 
     def _wake_ns(self, now_ns: int) -> int:
-        """When to send the next arrival, or to make it ready."""
-        at, soon = self._schedule.next_ns, self._schedule.next_ns - _SOON_NS
-        return soon if self._plain and soon > now_ns and self._pool.ready else at
+        """When to send the next arrival, or to make it ready if nothing of the log comes before it."""
+        at = self._schedule.next_ns
+        known = self._plain and at < (self._log[0].at_ns if self._log else NEVER)
+        return max(at - _SOON_NS, now_ns) if known else at
 
     def _ending_ns(self, now_ns: int) -> int:
         """The end of the phase's arrivals, while it is ahead: past it, the last request to end tells."""
@@ -158,7 +168,7 @@ class Worker:
     def _hear(self) -> int:
         """Takes the commands that have come, if it is long since the last look; returns the time now."""
         now = perf_counter_ns()
-        if now - self._heard_ns > _HEARD_NS:
+        if not self._heeds and now - self._heard_ns > _HEARD_NS:
             self._heard_ns = now
             self._listen()
         return now
@@ -180,8 +190,7 @@ class Worker:
                 # Where nothing follows from an end, it can wait for the next tick.
                 follows = plan.concurrency or plan.max_in_flight is not None or self._prompts.most_turns > 1
                 self._pool.hurry(bool(follows))
-                self._plain = not (follows or plan.cancel_share)
-                self._starved = False
+                self._plain = self._pool.launches and not (follows or plan.cancel_share)
                 limit = None if plan.limit is None else self._schedule.share(plan.limit, plan.concurrency)
                 self._slots = Slots(left=limit)
                 self._slots.resize(self._schedule.share(plan.concurrency), entry.at_ns)
@@ -193,7 +202,6 @@ class Worker:
                 self._slots.wait_until(entry.at_ns)
 
     def _send_due(self, until_ns: int) -> None:
-        self._pool.send_strays(until_ns)
         for due in self._schedule.due(until_ns):
             self._send_one(due)
         while self._follow_up_ns() <= until_ns:
@@ -206,20 +214,15 @@ class Worker:
         for record in self._cancels.take(until_ns):
             self._pool.cancel(record, "cancelled", "given up by the client, as the scenario asks")
 
-    def _launch_due(self, now_ns: int, soon_ns: int = _SOON_NS) -> None:
-        """Makes the next arrivals ready, as far as what is known of the log can't change them, if the first
-        of them is so near."""
-        if not self._plain or self._schedule.next_ns - soon_ns > now_ns:
+    def _launch_due(self, now_ns: int) -> None:
+        """Makes the next arrivals ready, as far as what is known of the log can't change them."""
+        if not self._plain or self._schedule.next_ns - _SOON_NS > now_ns:
             return
         until_ns = now_ns + _AHEAD_NS
         if self._log:
             until_ns = min(until_ns, self._log[0].at_ns - 1)
-        if not self._pool.ready:
-            self._pool.land()
-        for due in self._schedule.due(until_ns, self._pool.ready):
+        for due in self._schedule.due(until_ns, _BATCH):
             self._send_one(due, ahead=True)
-        self._starved = self._schedule.next_ns <= until_ns
-        self._pool.hurry(self._starved)  # no end waits while it has the connection that is wanted
 
     def _send_one(self, due: Due, *, ahead: bool = False) -> None:
         models, prompts = len(self._spec.models), self._prompts
@@ -283,19 +286,8 @@ class Worker:
             self._write_part()
         if self._slots.size or self._talks:
             self._go_on(record)
-        elif self._starved and not (self._sending or self._stopped):
-            self._use_connection()
         if not (self._pool.busy or self._sending):
             self._tell_if_drained(perf_counter_ns())
-
-    def _use_connection(self) -> None:
-        """One has become free that a request can be made ready on."""
-        now = self._hear()
-        self._sending, self._starved = True, False
-        self._pool.hurry(False)
-        self._launch_due(now, _AHEAD_NS)
-        self._sending = False
-        self._arm(now)
 
     def _go_on(self, record: Record) -> None:
         """What follows ``record``: the next turn of its conversation, or its slot's next request."""
@@ -325,6 +317,7 @@ class Worker:
     def _over(self, now_ns: int) -> bool:
         """Whether nothing of the phase is left to send, and nothing in flight."""
         schedule = self._schedule
+        self._pool.book()
         if self._pool.busy or self._pool.launched or schedule.phase < 0:
             return False
         if now_ns >= schedule.end_ns:
@@ -351,7 +344,7 @@ class Worker:
         since_ns = now_ns - self._spec.t0_ns - _TICK_OFFSET_NS
         self._ticks = since_ns // _TICK_NS
         self._next_tick = now_ns + _TICK_NS - since_ns % _TICK_NS
-        self._tick_timer.arm(self._next_tick)
+        self._pool.tick(self._next_tick)
 
     def _tell(self) -> None:
         now = perf_counter_ns()
@@ -415,7 +408,6 @@ class Worker:
 
     def close(self) -> None:
         """Ends connections and timers."""
-        self._tick_timer.close()
         self._pool.close()
 
 

@@ -41,9 +41,9 @@ def raise_file_limit() -> int:
 
 
 class _Inbox:
-    """Messages on stdin, read without waiting: by the loop when some have come, by the worker if it is long
-    since (see ``_HEARD_NS``). A command is in the pipe well before its time, so nothing is sent that it had
-    changed, however busy the loop is."""
+    """Messages on stdin, read without waiting: when some have come, and before the worker sends if the last
+    look is long ago. A command is in the pipe well before its time, so nothing is sent that it had changed,
+    however busy the loop is."""
 
     def __init__(self, take: Callable[[object], None]) -> None:
         self._fd = sys.stdin.fileno()
@@ -51,6 +51,7 @@ class _Inbox:
         self._unpacker = Unpacker()
         self.news = asyncio.Event()
         self.ended = asyncio.Event()
+        self._heed: Callable[[int, Callable[[], None]], bool] | None = None
         os.set_blocking(self._fd, False)
         self.read()
         if not self.ended.is_set():
@@ -69,11 +70,19 @@ class _Inbox:
         except BlockingIOError:
             return
 
+    def join(self, worker: Worker) -> None:
+        """Lets the worker say when there is something to be read, if it can."""
+        if not self.ended.is_set() and worker.heed(self._fd, self.read):
+            self._heed = worker.heed
+            asyncio.get_running_loop().remove_reader(self._fd)
+
     def end(self) -> None:
         """Reads no more."""
         if not self.ended.is_set():
             self.ended.set()
             asyncio.get_running_loop().remove_reader(self._fd)
+            if self._heed is not None:
+                self._heed(-1, self.read)
 
 
 async def _serve() -> None:
@@ -98,7 +107,7 @@ async def _serve() -> None:
         while not specs and not inbox.ended.is_set():
             await inbox.news.wait()
             inbox.news.clear()
-        worker = await _start(specs[0], writer.write, inbox) if specs else None
+        worker = await _start(specs[0], writer, inbox) if specs else None
         if worker is not None:
             await inbox.ended.wait()
     finally:
@@ -110,7 +119,8 @@ async def _serve() -> None:
             await asyncio.sleep(0.005)
 
 
-async def _start(spec: WorkerSpec, write: Callable[[bytes], None], inbox: _Inbox) -> Worker | None:
+async def _start(spec: WorkerSpec, writer: asyncio.WriteTransport, inbox: _Inbox) -> Worker | None:
+    write = writer.write
     raise_file_limit()
     try:
         prompts = Prompts(Path(spec.prompts), spec.models, spec.body, spec.extra)
@@ -125,7 +135,17 @@ async def _start(spec: WorkerSpec, write: Callable[[bytes], None], inbox: _Inbox
     gc.freeze()
     gc.set_threshold(50_000, 50, 100)  # the load makes no cycles worth a pause in the middle of a read
     write(pack(Ready(spec.index, os.getpid())))
-    return Worker(spec, prompts, target, lambda delta: write(pack(delta)), inbox.end, inbox.read)
+    worker = Worker(
+        spec,
+        prompts,
+        target,
+        lambda delta: write(pack(delta)),
+        inbox.end,
+        inbox.read,
+        lambda: not writer.get_write_buffer_size(),
+    )
+    inbox.join(worker)
+    return worker
 
 
 def _rehearse() -> None:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 GAMMA = 1.02
 BUCKETS = 1100  # 1 µs … ~ 2 800 s
 _LOG_GAMMA = math.log(GAMMA)
+_SLACK = 1e-9  # of a bucket: an edge belongs to the bucket below it, however it was rounded
 _FEW = 48  # up to here a loop is faster than NumPy
 
 #: The percentiles that are reported, by name.
@@ -34,13 +35,25 @@ MIDDLE_NS: Float64s = UPPER_NS / math.sqrt(GAMMA)
 def bucket_of(ns: npt.ArrayLike) -> Int64s:
     """Bucket indices of durations in nanoseconds; what lies outside the range goes to its end."""
     us = np.maximum(np.asarray(ns, dtype=np.float64), 1000.0) / 1000.0  # the first bucket ends at 1 µs
-    index: Float64s = np.ceil(np.log(us) / _LOG_GAMMA - 1e-9)
+    index: Float64s = np.ceil(np.log(us) / _LOG_GAMMA - _SLACK)
     return np.minimum(index, float(BUCKETS - 1)).astype(np.int64)
+
+
+def _last_ns() -> Int64s:
+    """The last whole nanosecond of each bucket, shape (BUCKETS,): what ``bucket_of`` does, as a table."""
+    upper = 1000.0 * np.exp((np.arange(BUCKETS) + _SLACK) * _LOG_GAMMA)
+    near = np.floor(upper).astype(np.int64)[:, None] + np.arange(-2, 3)
+    inside = bucket_of(near) <= np.arange(BUCKETS)[:, None]
+    last: Int64s = np.where(inside, near, 0).max(axis=1)
+    return last
+
+
+LAST_NS = _last_ns()
 
 
 def _bucket(ns: int) -> int:
     """``bucket_of`` of one duration."""
-    index = math.ceil(math.log(max(ns, 1000) / 1000.0) / _LOG_GAMMA - 1e-9)
+    index = math.ceil(math.log(max(ns, 1000) / 1000.0) / _LOG_GAMMA - _SLACK)
     return min(index, BUCKETS - 1)
 
 
