@@ -292,6 +292,11 @@ class ConnectionPool:
 
     # -- connections -------------------------------------------------------------------------
 
+    @property
+    def idle(self) -> int:
+        """How many connections a request may use."""
+        return len(self._idle) + (0 if self.hub is None else self.hub.idle)
+
     def give_back(self, connection: Connection) -> None:
         """One that asyncio reads is idle."""
         self._idle[connection] = None

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from rvtop.load.answer import answer_text
 from rvtop.load.client import ConnectionPool
-from rvtop.load.connection import Connection
+from rvtop.load.connection import Connection, settle
 from rvtop.load.reads import make_hub, native
 from rvtop.load.record import Record
 from rvtop.load.schedule import NEVER
@@ -70,11 +70,21 @@ class Pool:
         self.connection = Connection(self)  # type: ignore[arg-type]
         self.connection.connection_made(Transport(self.ours))  # type: ignore[arg-type]
         self.connection.join()
+        if self.hub is not None:
+            self.hub.on_landed = self.land
+            self.connection._stream.rest()  # type: ignore[union-attr]
+
+    def land(self) -> None:
+        self.book()
+        assert self.hub is not None
+        for landed in self.hub.take_landed():
+            settle(self.fresh, *landed)
+            self.finished(landed[0])
 
     def poll(self) -> None:
         """Reads what has come; tells the connection when that was the end."""
         if self.hub is not None:
-            self.hub.poll()
+            self.hub.poll(0)
             return
         data = self.ours.recv(1 << 18)
         if data:
@@ -82,15 +92,18 @@ class Pool:
         else:
             self.connection.connection_lost(None)
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self, *_: object) -> None:
         pass
 
-    forget = give_back = opened
+    forget = give_back = needs_loop = opened
 
     def book(self) -> None:
-        assert self.connection.board()
+        assert self.hub is not None
+        for record, connection, sent_ns in self.hub.take_sent():
+            assert connection is self.connection
+            record.sent_ns = sent_ns
 
-    def finished(self, connection: Connection, record: Record) -> None:
+    def finished(self, record: Record) -> None:
         self.ended.append(record)
 
     def ask(self, number: int, wire: bytes, cuts: list[int]) -> Record:
@@ -99,7 +112,7 @@ class Pool:
         self._learned_ns = -(1 << 62)  # it may learn of each answer, however fast they come
         record = Record(number, 0, 0, 0, 1)
         if self.hub is not None and number % 2:
-            self.connection.launch(record, b"x")
+            self.hub.launch(record, b"x", 1)
             self.hub.fire()
         else:
             record.sent_ns = 1
@@ -155,8 +168,10 @@ def told(answers: list[Answer], *, in_c: bool = True) -> list[tuple[Facts, bool,
             assert not record.first_ns or 0 < record.headers_ns <= record.first_ns
             transport = pool.connection.transport
             assert transport is not None
-            out.append((timeless(record), record.headers_ns > 0, not transport.is_closing()))
-            if transport.is_closing():
+            # What is spoiled at its end alone may leave the connection of use: the hub gave it back by then.
+            spoiled = record.error is not None and not record.error.startswith("http_")
+            out.append((timeless(record), record.headers_ns > 0, spoiled or not transport.is_closing()))
+            if spoiled or transport.is_closing():
                 break
         return out
     finally:

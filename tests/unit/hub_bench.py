@@ -30,7 +30,7 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
 
 
 class Bench:
-    """Socket pairs on one hub; what was not counted lands in ``read``."""
+    """Socket pairs on one hub, by their number; what was not counted lands in ``read``."""
 
     def __init__(self) -> None:
         self.hub = make_hub()
@@ -38,20 +38,34 @@ class Bench:
         self.streams = []
         self.read: list[tuple[int, bytes]] = []
         self.lost: list[int] = []
-        self.ended: list[bytes] = []
-        self.on_end: Callable[[bytes], None] = self.ended.append
         self.rest: list[bytes] = []
+        self.astray: list[tuple[object, bytes]] = []
+        self.ended: list[tuple[object, bytes]] = []  # (record, what was not counted) …
+        self.waits: list[int] = []  # … so many at a time
+        self.hub.on_astray = self.astray.append
+        self.hub.on_landed = self.land
         self._ours: list[socket.socket] = []
+
+    def land(self) -> None:
+        """Hears of the answers that have ended."""
+        landed = self.hub.take_landed()
+        self.waits.append(len(landed))
+        self.ended += [(one[0], one[-1]) for one in landed]
 
     def add(self, on_read: Callable[[bytes], None] | None = None, *, tcp: bool = False) -> int:
         number = len(self.streams)
         ours, server = tcp_pair() if tcp else socket.socketpair()
         ours.setblocking(False)
         take = on_read or (lambda data: self.read.append((number, data)))
-        told = (take, self.on_end, self.lost.append, self.rest.append)
-        self.streams.append(self.hub.add(ours.fileno(), *told))
+        self.streams.append(self.hub.add(ours.fileno(), number, take, self.lost.append, self.rest.append))
         self._ours.append(ours)
         self.servers.append(server)
+        return number
+
+    def add_idle(self) -> int:
+        """One that the hub may send on."""
+        number = self.add()
+        self.streams[number].rest()
         return number
 
     def arm(self, number: int) -> None:

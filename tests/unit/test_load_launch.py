@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import time
+from array import array
 from collections.abc import Iterator
 
 import pytest
@@ -36,48 +37,70 @@ def quiet(sock: socket.socket) -> bool:
 
 
 def test_what_was_launched_is_sent_at_its_time(bench: Bench) -> None:
-    bench.add()
+    bench.add_idle()
     stream, at = bench.streams[0], time.perf_counter_ns() + 200 * MS
-    stream.launch(b"request", at)
-    bench.hub.poll()
+    bench.hub.launch("record", b"request", at)
+    bench.hub.poll(0)
     bench.hub.fire()
-    early = stream.sent_ns, quiet(bench.servers[0])
-    assert early == (0, True) or time.perf_counter_ns() >= at
-    while not stream.sent_ns:
+    early = bench.hub.take_sent(), quiet(bench.servers[0]), bench.hub.launched
+    assert early == ([], True, 1) or time.perf_counter_ns() >= at
+    while bench.hub.launched:
         wait(bench.hub)
-        bench.hub.poll()
-    assert at <= stream.sent_ns <= time.perf_counter_ns()
+        bench.hub.poll(0)
+    ((record, owner, sent_ns),) = bench.hub.take_sent()
+    assert (record, owner, stream.record, bench.hub.idle) == ("record", 0, "record", 0)
+    assert at <= sent_ns <= time.perf_counter_ns()
     assert bench.servers[0].recv(100) == b"request"
     bench.servers[0].sendall(ANSWER)
-    bench.hub.poll()
-    assert bench.ended == [END]
-    assert stream.first_ns >= stream.sent_ns
+    bench.hub.poll(0)
+    assert bench.ended == [("record", END)]
+    assert (stream.record, bench.hub.idle) == (None, 1)
+    assert stream.first_ns >= sent_ns
+
+
+def test_what_is_told_of_an_answer_is_when_its_parts_came(bench: Bench) -> None:
+    bench.add_idle()
+    bench.hub.on_landed = lambda: None
+    before = time.perf_counter_ns()
+    bench.hub.send("record", b"request", before, before, True)
+    edges = []
+    for part in (HEAD, token(), token() + token(), piece(END) + b"0\r\n\r\n"):
+        time.sleep(0.002)
+        bench.servers[0].sendall(part)
+        bench.hub.poll(0)
+        edges.append(time.perf_counter_ns())
+    ((record, head_ns, first_ns, read_ns, last_ns, gaps, body),) = bench.hub.take_landed()
+    assert (record, body, len(gaps)) == ("record", END, 16)
+    times = [head_ns, first_ns, last_ns, read_ns]
+    assert all(a <= b for a, b in zip([before, *edges], times, strict=False))
+    assert all(a <= b for a, b in zip(times, edges, strict=True))
+    assert sum(array("q", gaps)) == last_ns - first_ns
 
 
 def test_a_launch_counts_its_ttft_from_the_intended_time(bench: Bench) -> None:
-    bench.add()
-    bench.streams[0].launch(b"request", 5)
+    bench.add_idle()
+    bench.hub.launch("record", b"request", 5)
     bench.hub.fire()
     bench.servers[0].sendall(ANSWER)
-    bench.hub.poll()
+    bench.hub.poll(0)
     ttft = int.from_bytes(bench.hub.take_ttfts(), "little")
     assert ttft == bench.streams[0].first_ns - 5
 
 
 def test_the_earlier_of_a_launch_and_what_is_due_wakes_the_hub(bench: Bench) -> None:
-    bench.add()
+    bench.add_idle()
     called: list[int] = []
     bench.hub.on_due = lambda: called.append(time.perf_counter_ns())
     now = time.perf_counter_ns()
     bench.hub.due(now + 60_000 * MS)
-    bench.streams[0].launch(b"request", now + 20 * MS)
+    bench.hub.launch("record", b"request", now + 20 * MS)
     wait(bench.hub)
-    bench.hub.poll()
-    assert (bool(bench.streams[0].sent_ns), called) == (True, [])
+    bench.hub.poll(0)
+    assert (bench.hub.launched, called) == (0, [])
     bench.hub.due(time.perf_counter_ns() + 20 * MS)
     while not called:
         wait(bench.hub)
-        bench.hub.poll()
+        bench.hub.poll(0)
     assert len(called) == 1
 
 
@@ -85,61 +108,122 @@ def test_a_launch_goes_out_in_the_middle_of_a_turn(bench: Bench) -> None:
     """Eight streams later at most, however long the turn is."""
     for _ in range(10):
         bench.add(lambda data: time.sleep(0.005))
-    bench.add()
+    bench.add_idle()
     for server in bench.servers[:10]:
         server.sendall(b"x")
     begin = time.perf_counter_ns()
-    bench.streams[10].launch(b"request", begin + 2 * MS)
-    bench.hub.poll()
+    bench.hub.launch("record", b"request", begin + 2 * MS)
+    bench.hub.poll(0)
     took = time.perf_counter_ns() - begin
-    assert begin < bench.streams[10].sent_ns < begin + took - 5 * MS
+    ((_, _, sent_ns),) = bench.hub.take_sent()
+    assert begin < sent_ns < begin + took - 5 * MS
 
 
-def test_launches_are_sent_in_their_order_and_those_of_released_streams_are_not(bench: Bench) -> None:
+def test_launches_go_out_in_the_order_of_their_time_on_the_connection_that_was_idle_last(
+    bench: Bench,
+) -> None:
     for _ in range(4):
         bench.add()
-    for number, stream in enumerate(bench.streams):
-        stream.launch(b"%d" % number, 1 + number)
-    bench.streams[0].release()
-    bench.streams[2].release()
+    for number in (2, 0, 3, 1):
+        bench.streams[number].rest()
+    bench.streams[3].release()
+    for name, at in (("b", 2), ("c", 3), ("a", 1), ("bb", 2)):
+        bench.hub.launch(name, b"x", at)
     bench.hub.fire()
-    sent = [stream.sent_ns for stream in bench.streams]
-    assert sent[0] == sent[2] == 0 < sent[1] <= sent[3]
-    assert [quiet(server) for server in bench.servers] == [True, False, True, False]
+    assert [sent[:2] for sent in bench.hub.take_sent()] == [("a", 1), ("b", 0), ("bb", 2)]
+    assert bench.astray == [("c", b"x")]
+    assert [quiet(server) for server in bench.servers] == [False, False, False, True]
 
 
-def test_what_can_not_be_launched_is_refused(bench: Bench) -> None:
-    for _ in range(3):
-        bench.add()
+def test_a_connection_that_is_idle_for_too_long_is_not_used(bench: Bench) -> None:
+    bench.add_idle()
+    time.sleep(0.002)
+    bench.add_idle()
+    now = time.perf_counter_ns()
+    assert bench.hub.stale(now + 60_000 * MS) == []  # no limit yet
+    bench.hub.idle_limit_ns = 60_000 * MS
+    assert bench.hub.stale(now) == []
+    assert bench.hub.stale(now + 60_000 * MS - MS) == [0]
+    assert bench.hub.stale(now + 60_000 * MS) == [0, 1]
+    assert bench.hub.send("record", b"x", now, now + 60_000 * MS, True) is None
+    assert bench.hub.idle == 2
+    assert bench.hub.send("record", b"x", now, now, True) == 1
+
+
+def test_what_is_recalled_is_not_sent(bench: Bench) -> None:
+    bench.add_idle()
     far = time.perf_counter_ns() + 60_000 * MS
-    first, second, third = bench.streams
-    first.launch(b"a", far)
-    third.release()
-    for stream, at in ((first, far), (second, far - 1), (third, far)):
-        with pytest.raises(ValueError, match="not idle, or the time is before"):
-            stream.launch(b"b", at)
-    second.launch(b"b", far)
-
-
-def test_of_a_launch_the_socket_does_not_take_the_rest_is_handed_on(bench: Bench) -> None:
-    bench.add()
-    request = bytes(range(256)) * (1 << 14)
-    bench.streams[0].launch(request, 1)
+    assert bench.hub.recall(0) is None
+    for at in (far, far + 1, far + 2):
+        bench.hub.launch(at, b"x", at)
+    assert (bench.hub.recall(far + 1), bench.hub.launched) == (far + 1, 1)
+    assert (bench.hub.recall(far + 1), bench.hub.recall(0), bench.hub.launched) == (None, far, 0)
     bench.hub.fire()
+    assert (bench.hub.take_sent(), bench.hub.idle) == ([], 1)
+
+
+def test_one_who_fails_to_take_a_stray_keeps_no_other_from_being_sent(bench: Bench) -> None:
+    def fails(launch: tuple[object, bytes]) -> None:
+        raise RuntimeError("a fault of the pool")
+
+    bench.hub.on_astray = fails
+    for name in "abc":
+        bench.hub.launch(name, b"x", 1)
+    with pytest.raises(RuntimeError):
+        bench.hub.fire()
+    assert bench.hub.launched == 2
+    for _ in range(2):
+        bench.add_idle()
+    bench.hub.fire()
+    assert [sent[0] for sent in bench.hub.take_sent()] == ["b", "c"]
+
+
+def test_a_stream_in_use_or_released_sends_nothing(bench: Bench) -> None:
+    for _ in range(2):
+        bench.add()
+    busy, gone = bench.streams
+    busy.send("record", b"x", 1, 1, True)
+    gone.release()
+    for stream in (busy, gone):
+        with pytest.raises(ValueError, match="released, or has a request in flight"):
+            stream.send("other", b"y", 1, 1, True)
+    gone.rest()
+    assert (busy.record, gone.record, bench.hub.idle) == ("record", None, 0)
+
+
+@pytest.mark.parametrize("how", ["launch", "hub", "stream"])
+def test_of_a_request_the_socket_does_not_take_the_rest_is_handed_on(bench: Bench, how: str) -> None:
+    request = bytes(range(256)) * (1 << 14)
+    if how == "stream":
+        bench.add()
+        bench.streams[0].send("record", request, 1, 1, True)
+    else:
+        bench.add_idle()
+        if how == "hub":
+            assert bench.hub.send("record", request, 1, 1, True) == 0
+        else:
+            bench.hub.launch("record", request, 1)
+            bench.hub.fire()
     server, taken = bench.servers[0], b""
     while not quiet(server):
         taken += server.recv(1 << 20)
     assert 0 < len(taken) < len(request)
     assert taken + b"".join(bench.rest) == request
+    server.sendall(ANSWER)  # before it has read all: whoever writes the rest has to see the end
+    bench.hub.poll(0)
+    assert (bench.ended, bench.read) == ([], [(0, ANSWER)])
+    assert bench.streams[0].record == "record"
+    bench.streams[0].finish()
+    assert bench.streams[0].record is None
 
 
 def test_a_launch_to_a_server_that_is_gone_is_handed_on_whole(bench: Bench) -> None:
-    bench.add()
-    bench.streams[0].launch(b"request", 1)
+    bench.add_idle()
+    bench.hub.launch("record", b"request", 1)
     bench.servers[0].close()
     bench.hub.fire()
     assert bench.rest == [b"request"]
-    bench.hub.poll()
+    bench.hub.poll(0)
     assert bench.lost == [0]
 
 
@@ -149,7 +233,7 @@ def test_a_launch_to_a_server_that_is_gone_is_handed_on_whole(bench: Bench) -> N
 def ask(bench: Bench, *, known: bool = True) -> int:
     """A request is in the air; its number."""
     number = bench.add()
-    assert bench.streams[number].send(b"x", 1, 1, known) == 1
+    bench.streams[number].send(number, b"x", 1, 1, known)
     return number
 
 
@@ -157,32 +241,35 @@ def test_ends_wait_for_each_other_while_more_are_in_the_air(bench: Bench) -> Non
     bench.hub.most_waiting = 2
     for _ in range(5):
         ask(bench)
-    for answered, told in ((0, 0), (1, 0), (2, 3), (3, 3), (4, 5)):
+    for answered, told in ((0, []), (1, []), (2, [3]), (3, [3]), (4, [3, 2])):
         bench.servers[answered].sendall(ANSWER)
-        bench.hub.poll()
-        assert len(bench.ended) == told
+        bench.hub.poll(0)
+        assert bench.waits == told
+    assert bench.ended == [(number, END) for number in range(5)]
 
 
 def test_without_leave_to_wait_an_end_is_told_at_once(bench: Bench) -> None:
     for _ in range(2):
         ask(bench)
     bench.servers[0].sendall(ANSWER)
-    bench.hub.poll()
-    assert bench.ended == [END]
+    bench.hub.poll(0)
+    assert bench.ended == [(0, END)]
 
 
-def test_whoever_asks_is_told_what_waits(bench: Bench) -> None:
+def test_a_connection_is_idle_before_its_end_is_told(bench: Bench) -> None:
     bench.hub.most_waiting = 9
-    for _ in range(3):
+    for _ in range(2):
         ask(bench)
-    for number in (1, 0):
-        bench.servers[number].sendall(ANSWER.replace(b"[DONE]", b"[DON%d]" % number))
-        bench.hub.poll()
+    bench.servers[0].sendall(ANSWER)
+    bench.hub.poll(0)
+    bench.hub.launch("next", b"y", 1)
+    bench.hub.fire()
+    assert [sent[:2] for sent in bench.hub.take_sent()] == [("next", 0)]
+    bench.servers[0].sendall(ANSWER.replace(b"[DONE]", b"[NEXT]"))
+    bench.hub.poll(0)
     assert bench.ended == []
-    bench.hub.land()
-    assert bench.ended == [END.replace(b"[DONE]", b"[DON1]"), END.replace(b"[DONE]", b"[DON0]")]
-    bench.hub.land()
-    assert len(bench.ended) == 2
+    bench.land()
+    assert bench.ended == [(0, END), ("next", END.replace(b"[DONE]", b"[NEXT]"))]
 
 
 def test_an_answer_that_python_reads_is_not_waited_for(bench: Bench) -> None:
@@ -192,75 +279,60 @@ def test_an_answer_that_python_reads_is_not_waited_for(bench: Bench) -> None:
     odd, plain = ask(bench), ask(bench)
     bench.servers[odd].sendall(b"HTTP/1.1 404 Not Found\r\n")
     bench.servers[plain].sendall(ANSWER)
-    bench.hub.poll()
-    assert bench.ended == [END]
+    bench.hub.poll(0)
+    assert bench.ended == [(plain, END)]
 
 
 @pytest.mark.parametrize("after", [b"", b"what?"])
 @pytest.mark.parametrize("together", [False, True])
-def test_what_comes_behind_an_end_is_told_behind_it(bench: Bench, after: bytes, together: bool) -> None:
-    bench.hub.most_waiting = 9
+def test_what_comes_behind_an_end_is_nobodys_answer(bench: Bench, after: bytes, together: bool) -> None:
     ask(bench)  # is in the air all the time
-    told: list[object] = []
+    told: list[tuple[object, object]] = []
     ours, server = socket.socketpair()
+    bench.hub.on_landed = lambda: told.append(("landed", stream.record))
     with ours, server:
-        stream = bench.hub.add(ours.fileno(), *[told.append] * 4)
-        stream.send(b"x", 1, 1, True)
+        hear = [
+            lambda said, name=name: told.append((name, stream.record)) for name in ("read", "lost", "rest")
+        ]
+        stream = bench.hub.add(ours.fileno(), "owner", *hear)
+        stream.send("record", b"x", 1, 1, True)
         server.sendall(ANSWER)
-        if after or not together:
-            bench.hub.poll()
-            assert told == []
-        server.sendall(after)
+        if not together:
+            bench.hub.poll(0)
+            assert told == [("landed", None)]
+        if after:
+            server.sendall(after)
         server.shutdown(socket.SHUT_WR)
-        bench.hub.poll()
+        bench.hub.poll(0)
         stream.release()
-    assert told == [END, *filter(None, [after]), 0]
+    read = [("read", "record")] if after and together else [("read", None)] if after else []
+    assert [one for one in told if one[0] != "landed"] == [
+        *read,
+        ("lost", "record" if after and together else None),
+    ]
 
 
-def test_the_end_of_a_stream_that_was_released_is_not_told(bench: Bench) -> None:
+def test_the_end_of_a_stream_that_was_released_is_told(bench: Bench) -> None:
+    """The answer was whole."""
     bench.hub.most_waiting = 9
-    for _ in range(3):
-        ask(bench)
-    for server in bench.servers[:2]:
-        server.sendall(ANSWER)
-    bench.hub.poll()
-    bench.streams[0].release()
-    bench.hub.land()
-    assert bench.ended == [END]
-
-
-def test_one_who_fails_to_hear_an_end_keeps_no_other_from_hearing(bench: Bench) -> None:
-    def fails(body: bytes) -> None:
-        raise RuntimeError("a fault of the connection")
-
-    bench.hub.most_waiting = 9
-    bench.on_end = fails
-    ask(bench)
-    bench.on_end = bench.ended.append
     for _ in range(2):
         ask(bench)
-    for server in bench.servers[:2]:
-        server.sendall(ANSWER)
-    bench.hub.poll()
+    bench.servers[0].sendall(ANSWER)
+    bench.hub.poll(0)
+    bench.streams[0].release()
+    bench.land()
+    assert (bench.ended, bench.hub.idle) == ([(0, END)], 0)
+
+
+def test_one_who_fails_to_hear_of_ends_is_told_again(bench: Bench) -> None:
+    def fails() -> None:
+        raise RuntimeError("a fault of the pool")
+
+    bench.hub.on_landed = fails
+    ask(bench)
+    bench.servers[0].sendall(ANSWER)
     with pytest.raises(RuntimeError):
-        bench.hub.land()
-    bench.hub.land()
-    assert bench.ended == [END]
-
-
-def test_a_launch_does_not_wait_for_a_row_of_ends_to_be_told(bench: Bench) -> None:
-    def slow(body: bytes) -> None:
-        time.sleep(0.005)
-
-    bench.on_end = slow
-    for _ in range(6):  # the last one is in the air all the time
-        ask(bench)
-    last = bench.add()
-    bench.hub.most_waiting = 9
-    for server in bench.servers[:5]:
-        server.sendall(ANSWER)
-    bench.hub.poll()
-    begin = time.perf_counter_ns()
-    bench.streams[last].launch(b"request", begin + MS)
-    bench.hub.land()
-    assert begin < bench.streams[last].sent_ns < time.perf_counter_ns() - 5 * MS
+        bench.hub.poll(0)
+    bench.hub.on_landed = bench.land
+    bench.hub.poll(0)
+    assert bench.ended == [(0, END)]

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from array import array
+from operator import add
 
 import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from rvtop.load.reads import PURE_ENV, native
 from rvtop.load.record import ERRORS, TEXT_LIMIT, Record, lines
-from rvtop.stats.histogram import bucket_of
+from rvtop.stats.histogram import LAST_NS, bucket_of
 
 T0 = 1_000_000
 KEYS = [
@@ -44,7 +50,7 @@ def test_a_request_that_went_well() -> None:
     record.sent_ns, record.headers_ns, record.first_ns, record.last_ns = (
         T0 + n for n in (150, 900, 1000, 9000)
     )
-    record.gaps, record.chunks = [3_000_000, 5_000_000, 3_000_000, 0], 5
+    record.gaps, record.chunks = array("q", [3_000_000, 5_000_000, 3_000_000, 0]), 5
     record.output_tokens, record.prompt_tokens, record.cached_tokens = 6, 40, 32
     record.finish, record.engine, record.server = "stop", "b#0", {"engine": "b#0", "queue_ms": 1.5}
     (row,) = written(record)
@@ -108,12 +114,15 @@ def test_the_first_reason_stays_and_is_one_short_line() -> None:
     assert len(str(row["error_text"])) == TEXT_LIMIT
 
 
-def test_a_batch_keeps_every_record_s_gaps_apart() -> None:
+@pytest.mark.parametrize("pure", [False, True])
+def test_a_batch_keeps_every_record_s_gaps_apart(pure: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if pure:
+        monkeypatch.setenv(PURE_ENV, "1")
     rng = np.random.default_rng(5)
     records = []
     for number in range(40):
         record = Record(number, 0, 0, 0, T0)
-        record.gaps = rng.integers(0, 50_000_000, rng.integers(0, 30)).tolist()
+        record.gaps = array("q", rng.integers(0, 50_000_000, rng.integers(0, 30)).tobytes())
         records.append(record)
     for record, row in zip(records, written(*records), strict=True):
         found: dict[int, int] = {}
@@ -121,6 +130,24 @@ def test_a_batch_keeps_every_record_s_gaps_apart() -> None:
             found[bucket_of(gap).item()] = found.get(bucket_of(gap).item(), 0) + 1
         assert row["itl_hist"] == [list(pair) for pair in sorted(found.items())]
     assert lines([], T0, [], [], 0) == b""
+
+
+@pytest.mark.skipif(not native(), reason="the read path in C was not built here")
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    st.lists(
+        st.integers(-(1 << 63), (1 << 63) - 1)
+        | st.integers(0, 10**10)
+        | st.builds(add, st.sampled_from(LAST_NS.tolist()), st.integers(-1, 1)),
+        max_size=300,
+    )
+)
+def test_gaps_are_counted_alike_in_c_and_in_numpy(gaps: list[int]) -> None:
+    record = Record(0, 0, 0, 0, T0)
+    record.gaps = array("q", gaps)
+    found = np.unique(bucket_of(np.array(gaps, dtype=np.int64)), return_counts=True)
+    (row,) = written(record)
+    assert row["itl_hist"] == [list(pair) for pair in zip(*(part.tolist() for part in found), strict=True)]
 
 
 def test_the_classes_are_those_of_the_design() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvtop.stats.histogram import BUCKETS, GAMMA, MIDDLE_NS, UPPER_NS, Histogram, _bucket, bucket_of
+from rvtop.stats.histogram import BUCKETS, GAMMA, LAST_NS, MIDDLE_NS, UPPER_NS, Histogram, _bucket, bucket_of
 
 SETTINGS = settings(max_examples=150, deadline=None, derandomize=True)
 durations = st.lists(st.integers(0, 4_000_000_000_000), max_size=200)
@@ -104,6 +104,11 @@ def test_a_bucket_that_is_none_is_refused(bad: tuple[int, int]) -> None:
 def test_one_event_and_many_go_to_the_same_bucket_at_every_edge() -> None:
     around = np.concatenate([np.floor(UPPER_NS) - 1, np.floor(UPPER_NS), np.ceil(UPPER_NS)]).astype(np.int64)
     assert [_bucket(ns) for ns in around.tolist()] == bucket_of(around).tolist()
+
+
+def test_the_last_nanosecond_of_each_bucket_is_its_last() -> None:
+    assert bucket_of(LAST_NS).tolist() == list(range(BUCKETS))
+    assert bucket_of(LAST_NS[:-1] + 1).tolist() == list(range(1, BUCKETS))
 
 
 def test_edges_belong_to_the_bucket_below_and_the_range_has_ends() -> None:
