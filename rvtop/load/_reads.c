@@ -6,8 +6,9 @@
  * a Stream its pattern, known.py teaches the Hub how answers begin; connection.py is the only user. Requests
  * that were made ready before go out from here at their time. Without this module all goes through asyncio.
  *
- * Here are the two types as Python has them and the turn that reads; _reads_request.h sends and tells of ends,
- * _reads_answer.h reads, _reads_text.h knows what bytes say, _reads_core.h is what all of them stand on.
+ * Here are the two types as Python has them and the turn that reads; _reads_request.h sends, _reads_answer.h
+ * reads, _reads_text.h knows what bytes say, _reads_core.h is what all of them stand on. _reads_hist.h counts what
+ * goes into a histogram.
  *
  * Built against the stable ABI of Python 3.11, Linux only; see .ci/build_reads.py.
  */
@@ -181,20 +182,29 @@ static PyObject *hub_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return NULL;
 }
 
+static void forget_word(Hub *self)
+{
+    if (self->word >= 0)
+        epoll_ctl(self->epoll, EPOLL_CTL_DEL, self->word, NULL);
+    self->word = -1;
+    Py_CLEAR(self->on_word);
+}
+
 /* Forgets whom it calls. */
 static void let_go(Hub *self)
 {
+    forget_word(self);
     Py_CLEAR(self->on_due);
     Py_CLEAR(self->on_tick);
     Py_CLEAR(self->on_astray);
     Py_CLEAR(self->on_landed);
-    Py_CLEAR(self->on_word);
 }
 
 static void hub_dealloc(PyObject *object)
 {
     Hub *self = (Hub *)object;
     PyTypeObject *type = Py_TYPE(object);
+    let_go(self);
     if (self->timer >= 0)
         close(self->timer);
     if (self->epoll >= 0)
@@ -209,13 +219,12 @@ static void hub_dealloc(PyObject *object)
     drop_launches(self, INT64_MIN);
     Py_XDECREF(self->sent);
     Py_XDECREF(self->landed);
-    let_go(self);
     freefunc release_memory = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release_memory(object);
     Py_DECREF(type);
 }
 
-static int watch(int epoll, int how, int fd, Stream *stream)
+static int watch_stream(int epoll, int how, int fd, Stream *stream)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = stream};
     return epoll_ctl(epoll, how, fd, &event);
@@ -235,7 +244,7 @@ static PyObject *hub_add(PyObject *object, PyObject *args)
     Py_INCREF(object);
     stream->hub = self;
     stream->fd = -1;
-    if (watch(self->epoll, EPOLL_CTL_ADD, fd, stream)) {
+    if (watch_stream(self->epoll, EPOLL_CTL_ADD, fd, stream)) {
         PyErr_SetFromErrno(PyExc_OSError);
         Py_DECREF(stream);
         return NULL;
@@ -264,6 +273,7 @@ static int learn(Template *template, const char *bytes, Py_ssize_t size)
     if (size)
         memcpy(template->bytes, bytes, (size_t)size);
     template->size = (size_t)size;
+    find_holes(template);
     return 0;
 }
 
@@ -301,18 +311,15 @@ static PyObject *hub_tick(PyObject *object, PyObject *argument)
     return set_time((Hub *)object, &((Hub *)object)->tick_ns, argument);
 }
 
-static PyObject *hub_heed(PyObject *object, PyObject *args)
+static PyObject *hub_watch(PyObject *object, PyObject *args)
 {
     Hub *self = (Hub *)object;
     int fd;
     PyObject *on_word;
-    if (!PyArg_ParseTuple(args, "iO:heed", &fd, &on_word))
+    if (!PyArg_ParseTuple(args, "iO:watch", &fd, &on_word))
         return NULL;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = self};
-    if (self->word >= 0)
-        epoll_ctl(self->epoll, EPOLL_CTL_DEL, self->word, NULL);
-    self->word = -1;
-    Py_CLEAR(self->on_word);
+    forget_word(self);
     if (fd >= 0) {
         if (epoll_ctl(self->epoll, EPOLL_CTL_ADD, fd, &event))
             return PyErr_SetFromErrno(PyExc_OSError);
@@ -401,7 +408,7 @@ static int read_all(Hub *self, int count)
         word |= self->events[i].data.ptr == self;
         Py_XINCREF((PyObject *)self->events[i].data.ptr);
     }
-    if (word && self->on_word)
+    if (word && self->word >= 0)
         failed = call(self, self->on_word, NULL);
     for (int i = 0; i < count; i++) {
         PyObject *who = self->events[i].data.ptr;
@@ -411,7 +418,7 @@ static int read_all(Hub *self, int count)
         if (!failed && stream && stream->fd >= 0)
             failed = read_stream(stream, self->events[i].events);
         if (failed && stream && stream->fd >= 0) /* told again of what is left: the next poll reads on */
-            watch(self->epoll, EPOLL_CTL_MOD, stream->fd, stream);
+            watch_stream(self->epoll, EPOLL_CTL_MOD, stream->fd, stream);
         Py_XDECREF(who);
     }
     return failed;
@@ -433,7 +440,7 @@ static int turn(Hub *self, int64_t for_ns)
         count = epoll_wait(self->epoll, self->events, MOST_EVENTS, 0);
     }
     self->turn_ns = now_ns();
-    if (count < MOST_EVENTS) /* else a word may not have been among them */
+    if (count >= 0 && count < MOST_EVENTS) /* else a word may not have been among them */
         self->heard_ns = self->turn_ns;
     self->ahead_ns = ahead_ns();
     /* What came before the last turn, that one has read. */
@@ -534,7 +541,7 @@ static PyMethodDef hub_methods[] = {
     {"learn", hub_learn, METH_VARARGS, NULL},
     {"due", hub_due, METH_O, NULL},
     {"tick", hub_tick, METH_O, NULL},
-    {"heed", hub_heed, METH_VARARGS, NULL},
+    {"watch", hub_watch, METH_VARARGS, NULL},
     {"poll", hub_poll, METH_O, NULL},
     {"fileno", hub_fileno, METH_NOARGS, NULL},
     {"launch", hub_launch, METH_VARARGS, NULL},

@@ -116,13 +116,14 @@ class Hub:
     def tick(self, at_ns: int, /) -> None:
         """Sets the time (perf_counter) for ``on_tick``, once; it replaces the one before."""
 
-    def heed(self, fd: int, on_word: Callable[[], None], /) -> None:
+    def watch(self, fd: int, on_word: Callable[[], None], /) -> None:
         """Has ``on_word`` called while ``fd`` is readable: at the beginning of a turn, and before a request
         is sent if that is long ago. Below 0: no more. Raises OSError."""
 
     def poll(self, linger_ns: int, /) -> None:
         """Reads what has come, and what else comes within the time, until anything was called. Raises what
-        that raises; the next call reads on. No callback may call it (RuntimeError)."""
+        that raises; the next call reads on. No callback may call it (RuntimeError), and while it waits, which
+        is without the interpreter's lock, no other thread may use the hub."""
 
     def fileno(self) -> int:
         """Readable while a socket is, and when something is due."""
@@ -147,7 +148,8 @@ class Hub:
         """The owners of connections that are idle for too long."""
 
     def close(self) -> None:
-        """Calls nobody any more, and drops what waits; to be called once no socket is read."""
+        """Calls nobody any more, and drops what waits; to be called once no socket is read. What would call
+        somebody then raises RuntimeError."""
 
     def take_sent(self) -> list[tuple[Any, Any, int]]:
         """Of the launched requests that were sent since the last call, the record, the connection's owner and

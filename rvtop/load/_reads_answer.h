@@ -16,12 +16,18 @@ static int set_pattern(Stream *self, const char *before, size_t before_size, con
     return 0;
 }
 
-/* The length of the HTTP chunk at p, if it is the stream's pattern around a text that is not empty; else 0. */
+/* The length of the HTTP chunk at p, if it brings a token and nothing else: the event that the hub knows for
+ * one, which is in the caches, or the stream's pattern around a text that is not empty. Else 0. */
 static size_t token_chunk(const Stream *self, const char *p, const char *end)
 {
     const char *body;
     size_t size, length = whole_chunk(p, end, &body, &size);
-    if (!length || size <= self->before + self->after)
+    if (!length)
+        return 0;
+    Span known = {NULL, NULL};
+    if (match(&self->hub->first, body, body + size, &known) == body + size && known.begin)
+        return length;
+    if (size <= self->before + self->after)
         return 0;
     const char *text = body + self->before, *tail = body + size - self->after;
     if (memcmp(body, self->pattern, self->before) || memcmp(tail, self->pattern + self->before, self->after))

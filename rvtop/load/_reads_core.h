@@ -51,8 +51,9 @@ typedef struct {
     int64_t due_ns;     /* when on_due wants to be called, CLOCK_MONOTONIC … */
     int64_t tick_ns;    /* … and on_tick */
     int64_t timer_ns;   /* what the timer is set to */
-    Launch *launches;   /* in the order of their time … */
-    int launched;       /* … and how many they are */
+    Launch *launches, *last_launch; /* in the order of their time … */
+    int launched;                   /* … and how many they are */
+    int64_t fired_ns;   /* the time of the last that was sent */
     Stream *newest, *oldest; /* the idle ones, by when they became so */
     int idle;                /* how many they are */
     long long idle_limit_ns; /* those that are idle for longer are not used again */
@@ -67,30 +68,32 @@ typedef struct {
                                     * chunk of no account, and the chunk with the first token */
     Numbers ttfts, gaps; /* of all streams since they were last taken */
     PyObject *sent;     /* what was launched and sent since that was last taken: (record, owner, sent_ns) */
-    PyObject *landed;   /* the answers that have ended since: see hub_take_landed */
+    PyObject *landed;   /* the answers that have ended since: see set_landed */
     int most_waiting;   /* how many of these may wait at the end of a turn */
     int aloft;          /* answers that are read here alone */
     int polling;
-    int called;         /* whether Python was, in this turn */
+    int called;         /* whether Python was, in this poll */
     struct epoll_event *events;
     char *buffer;
 } Hub;
 
+/* What every token needs comes first: so it lies in few cache lines. */
 struct Stream {
     PyObject_HEAD
     Hub *hub;
     int fd;             /* -1: released */
     Place place;
+    int exact;          /* whether the last read was dated by the kernel */
     int aloft;
+    int64_t sent_ns, read_ns, last_ns;
+    Numbers gaps;       /* of the request since they were last taken */
+    int64_t intended_ns, head_ns, first_ns;
     int opened;         /* whether an event was taken here */
     int handed;         /* whether any of the answer went to on_read, whose parser then needs all the rest */
-    int exact;          /* whether the last read was dated by the kernel */
-    int64_t intended_ns, sent_ns, head_ns, first_ns, read_ns, last_ns;
-    PyObject *owner, *on_read, *on_lost, *on_rest;
-    PyObject *record;   /* of the request that is in flight; NULL: none is */
     char *pattern;      /* a chunk's bytes before its text, then those after it */
     size_t before, after, room;
-    Numbers gaps;       /* of the request since they were last taken */
+    PyObject *owner, *on_read, *on_lost, *on_rest;
+    PyObject *record;   /* of the request that is in flight; NULL: none is */
     int idle;           /* whether it is one of the hub's idle ones … */
     int64_t idle_since;
     Stream *newer, *older; /* … and its neighbours there */
@@ -170,6 +173,10 @@ static int reserve(char **bytes, size_t *room, size_t size)
 static int call(Hub *hub, PyObject *function, PyObject *argument)
 {
     hub->called = 1;
+    if (!function) {
+        PyErr_SetString(PyExc_RuntimeError, "there is nobody to be called: the hub is closed, or not set up");
+        return -1;
+    }
     Py_INCREF(function); /* what is called may let go of the last other reference to it */
     PyObject *said = PyObject_CallFunctionObjArgs(function, argument, NULL);
     Py_DECREF(function);

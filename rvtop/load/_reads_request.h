@@ -113,17 +113,21 @@ static void drop_launch(Launch *launch)
 
 static int add_launch(Hub *self, PyObject *record, PyObject *request, int64_t intended_ns)
 {
-    Launch *launch = malloc(sizeof *launch), **at = &self->launches;
+    Launch *launch = malloc(sizeof *launch), *last = self->last_launch;
     if (!launch) {
         PyErr_NoMemory();
         return -1;
     }
     Py_INCREF(record);
     Py_INCREF(request);
+    /* Nearly all come in their order. */
+    Launch **at = last && last->intended_ns <= intended_ns ? &last->next : &self->launches;
     while (*at && (*at)->intended_ns <= intended_ns)
         at = &(*at)->next;
     *launch = (Launch){*at, record, request, intended_ns};
     *at = launch;
+    if (!launch->next)
+        self->last_launch = launch;
     self->launched++;
     return 0;
 }
@@ -131,9 +135,12 @@ static int add_launch(Hub *self, PyObject *record, PyObject *request, int64_t in
 /* Drops those for from_ns or later; the time of the first of them, -1 if there is none. */
 static int64_t drop_launches(Hub *self, int64_t from_ns)
 {
-    Launch **at = &self->launches;
-    while (*at && (*at)->intended_ns < from_ns)
-        at = &(*at)->next;
+    Launch **at = &self->launches, *last = NULL;
+    while (*at && (*at)->intended_ns < from_ns) {
+        last = *at;
+        at = &last->next;
+    }
+    self->last_launch = last;
     int64_t first_ns = *at ? (*at)->intended_ns : -1;
     while (*at) {
         Launch *launch = *at;
@@ -144,14 +151,17 @@ static int64_t drop_launches(Hub *self, int64_t from_ns)
     return first_ns;
 }
 
-/* Hears who has a word for us, if it is long since the last look: it may be that nothing is to be sent. */
+/* Hears who has a word for us, if it is long since the last look: it may be that nothing is to be sent. 1: there
+ * was one; -1: who was called for it raised. */
 static int hear(Hub *self, int64_t at_ns)
 {
     if (self->word < 0 || at_ns - self->heard_ns < HEARD_NS)
         return 0;
     struct pollfd who = {.fd = self->word, .events = POLLIN};
     self->heard_ns = at_ns;
-    return poll(&who, 1, 0) > 0 ? call(self, self->on_word, NULL) : 0;
+    if (poll(&who, 1, 0) <= 0)
+        return 0;
+    return call(self, self->on_word, NULL) ? -1 : 1;
 }
 
 static int send_launch(Hub *self, Launch *launch, int64_t at_ns)
@@ -174,12 +184,18 @@ static int fire(Hub *self)
     int failed = 0;
     int64_t now;
     while (!failed && self->launches && (now = now_ns()) >= self->launches->intended_ns) {
-        failed = hear(self, now);
         Launch *launch = self->launches;
-        if (failed || !launch || now < launch->intended_ns)
-            break;
+        /* Not between requests of one time: a word would take back the others with those that were sent. */
+        int heard = launch->intended_ns == self->fired_ns ? 0 : hear(self, now);
+        if (heard) {
+            failed = heard < 0;
+            continue;
+        }
         self->launches = launch->next;
+        if (!launch->next)
+            self->last_launch = NULL;
         self->launched--;
+        self->fired_ns = launch->intended_ns;
         failed = send_launch(self, launch, now);
         drop_launch(launch);
     }
@@ -194,7 +210,7 @@ static int heed_due(Hub *self)
         return 0;
     if (now >= self->timer_ns)
         self->timer_ns = 0; /* it has gone off, or may have */
-    int failed = hear(self, now);
+    int failed = hear(self, now) < 0;
     if (!failed && self->on_due && now >= self->due_ns) {
         self->due_ns = INT64_MAX; /* or one that raises would be called for ever, and nothing be read */
         failed = call(self, self->on_due, NULL);

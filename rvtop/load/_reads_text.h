@@ -4,7 +4,8 @@
 
 enum {
     HEX_DIGITS = 7,  /* of a chunk's size: more is nothing that we asked for */
-    MOST_DIGITS = 18 /* of a number in a hole */
+    MOST_DIGITS = 18, /* of a number in a hole */
+    MOST_HOLES = 64  /* of a template: heads have one for each of most headers */
 };
 
 /* -- HTTP chunks ---------------------------------------------------------------------------------------- */
@@ -86,6 +87,8 @@ enum { HOLE_NAME = 0, HOLE_NUMBER = 1, HOLE_TEXT = 2, HOLE_VALUE = 3, LAST_HOLE 
 typedef struct {
     char *bytes;
     size_t size, room;
+    size_t holes[MOST_HOLES]; /* where they are */
+    size_t hole_count;
 } Template;
 
 typedef struct {
@@ -114,22 +117,39 @@ static const char *fill_hole(unsigned char hole, const char *p, const char *end)
     return hole == HOLE_TEXT && p == begin ? NULL : p;
 }
 
+/* Notes where the holes are; a template that has too many becomes an empty one. */
+static void find_holes(Template *template)
+{
+    template->hole_count = 0;
+    for (size_t i = 0; i < template->size; i++) {
+        if ((unsigned char)template->bytes[i] > LAST_HOLE)
+            continue;
+        if (template->hole_count == MOST_HOLES) {
+            template->size = template->hole_count = 0;
+            return;
+        }
+        template->holes[template->hole_count++] = i;
+    }
+}
+
 /* The end of what of p is the template; NULL if that is not there. text: what fills the last hole that is
  * one for text. */
 static const char *match(const Template *template, const char *p, const char *end, Span *text)
 {
-    for (size_t i = 0; i < template->size; i++) {
-        unsigned char c = (unsigned char)template->bytes[i];
-        if (c > LAST_HOLE) {
-            if (p == end || (unsigned char)*p++ != c)
-                return NULL;
-            continue;
-        }
-        const char *begin = p;
-        if (!(p = fill_hole(c, p, end)))
+    size_t at = 0;
+    for (size_t i = 0;; i++) {
+        size_t stop = i < template->hole_count ? template->holes[i] : template->size;
+        if ((size_t)(end - p) < stop - at || (stop > at && memcmp(p, template->bytes + at, stop - at)))
             return NULL;
-        if (c == HOLE_TEXT)
+        p += stop - at;
+        if (stop == template->size)
+            return p;
+        unsigned char hole = (unsigned char)template->bytes[stop];
+        const char *begin = p;
+        if (!(p = fill_hole(hole, p, end)))
+            return NULL;
+        if (hole == HOLE_TEXT)
             *text = (Span){begin, p};
+        at = stop + 1;
     }
-    return p;
 }

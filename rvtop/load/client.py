@@ -51,9 +51,8 @@ class ConnectionPool:
         self.fresh = Fresh()
         self.due_ns = NEVER  # heeded by connections without a hub
         self.on_due: Callable[[], None] = lambda: None
-        self.alone: Callable[[], bool] = lambda: (
-            False
-        )  # whether the loop has nothing else open than what is ours
+        #: Whether the loop has nothing else open than what is ours.
+        self.alone: Callable[[], bool] = lambda: False
         self._loop = asyncio.get_running_loop()
         self.hub = make_hub()
         self._due_timer: Timer | None = None
@@ -105,13 +104,15 @@ class ConnectionPool:
         elif self._tick_timer is not None:
             self._tick_timer.arm(at_ns)
 
-    def heed(self, fd: int, on_word: Callable[[], None]) -> bool:
-        """Has ``on_word`` called whenever ``fd`` is readable, before anything is sent in that turn, or 5 ms
-        later; below 0: no more. False: the loop has to do it."""
-        if self.hub is None:
+    def watch(self, fd: int, on_word: Callable[[], None]) -> bool:
+        """Has ``on_word`` called whenever ``fd`` is readable: before anything that was launched is sent in
+        that turn, or 5 ms later; below 0: no more. False: the loop has to do it."""
+        try:
+            if self.hub is not None:
+                self.hub.watch(fd, on_word)
+        except OSError:  # the system's limit of watched descriptors
             return False
-        self.hub.heed(fd, on_word)
-        return True
+        return self.hub is not None
 
     # -- requests that wait for their time ---------------------------------------------------
 

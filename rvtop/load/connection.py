@@ -6,11 +6,11 @@ its end. The loop's own clock tells turns apart (uvloop's stands still during on
 two turns of one millisecond count as one only while reads follow each other without a pause, so a
 date is never early by more than that millisecond.
 
-Where it can, a connection hands its reads to the pool's hub (``_reads.c``), and the requests that were made
-ready before their time; it hears only of what is out of the ordinary, and of the end. TLS, and a machine that
-could not build the hub, go through asyncio. The hub dates what a TTFT
-hangs on, and all that a late turn brings, by the kernel's own time of arrival; the rest by the turn, or by
-now where a turn takes longer than a millisecond.
+Where it can, a connection is left to the pool's hub (``_reads.c``), which begins requests on it and reads
+their answers; it hears only of what is out of the ordinary, and of requests that it did not begin when it
+looks (``_heed``). TLS, and a machine that could not build the hub, go through asyncio. The hub dates what a
+TTFT hangs on, and all that a late turn brings, by the kernel's own time of arrival; the rest by the turn, or
+by now where a turn takes longer than a millisecond.
 
 Built on ``asyncio.Protocol`` and ``httptools`` because every layer above them costs more per token than the
 token does, and what the client spends there shows up as latency the server never had.
@@ -302,13 +302,13 @@ class Connection(asyncio.Protocol):
         if self.record is not None:
             self.give_up("bad_stream", f"not an HTTP/1.1 response: {error}")
         else:
-            self.drop()
+            self.abort("bad_stream", f"not an HTTP/1.1 response before this one's: {error}")
 
     # -- httptools ---------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        if self.record is None:
-            self.drop()  # nobody asked: this connection can't be trusted with the next request
+        if self.record is None:  # nobody asked: this connection can't be trusted with the next request
+            self.abort("bad_stream", "an answer to no request came before this one's")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         key = name.lower()

@@ -87,7 +87,7 @@ class Delta:
     tokens: int  # output tokens of requests that ended well
     errors: dict[str, int]
     lines: bytes
-    loop_lag_ns: int
+    loop_lag_ns: Int64s  # of each tick
     cpu_s: float  # since the worker's start
     tpot_ns: Int64s = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # of ok requests, n > 1
     good: int = 0  # of ``ok``, the ones that meet the SLO

@@ -247,6 +247,11 @@ class Schedule(Course):
                 self._refill()
         return out
 
+    @property
+    def most_ahead(self) -> int:
+        """How many requests may be handed out ahead of their time, so that they can be taken back."""
+        return _KEPT // 2 // self.count
+
     def rewind(self, to_ns: int) -> None:
         """Takes back what was handed out of this phase for ``to_ns`` or later, the last few thousand arrivals
         at most: it will be handed out again, or not, as the log has it by then. ``to_ns`` is the time of an

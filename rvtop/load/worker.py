@@ -25,8 +25,9 @@ from rvtop.stats.slo import meets
 
 _TICK_NS = 100_000_000
 _SWEEP_TICKS = 2
-#: Ticks lie so far from the edges of the run's seconds: there it would be chance for which a delta counts.
-_TICK_OFFSET_NS = 50_000_000
+#: Ticks lie so long before tenths of the run's seconds: at the edges it would be chance for which second a
+#: delta counts, and so the last of each has nearly all of it.
+_TICK_LEAD_NS = 50_000_000
 #: Requests are made ready so long before their time, so many at once, when the first of them is this near:
 #: several at once cost less than each alone. A command takes back what it may change, and takes effect 50 ms
 #: (``player.LEAD_NS``) after its making: …
@@ -68,8 +69,7 @@ class Worker:
         self._emit = emit
         self._on_stop = on_stop
         self._listen = listen
-        self._heard_ns = 0  # when that was called last …
-        self._heeds = False  # … unless the pool sees to it
+        self._heard_ns = 0  # when that was called last
         self._schedule = Schedule(spec.phases, spec.seed, spec.index, spec.count, prompts.at_s)
         self._names = [phase.name for phase in spec.phases]
         self._slots = Slots()  # of a closed loop
@@ -90,7 +90,7 @@ class Worker:
         self._lags: list[int] = []
         self._ended: list[Record] = []
         self._written: list[bytes] = []  # lines of the first of them, _PART each
-        self._loop_lag = 0
+        self._loop_lags: list[int] = []
         self._told_drained = True
         self._sending = False  # in the middle of sending what is due
         self._stopped = False
@@ -100,18 +100,16 @@ class Worker:
     def command(self, entry: Entry) -> None:
         """Takes one entry of the command log; it takes effect at its time. Entries come in that order."""
         self._log.append(entry)
-        self._pool.book()
         back_ns = self._pool.recall(entry.at_ns)
         now = perf_counter_ns()
         if back_ns is not None:  # what it may change was made ready; or was sent, if it came late
             self._schedule.rewind(max(entry.at_ns, min(back_ns, now)))
         self._arm(now)
 
-    def heed(self, fd: int, on_word: Callable[[], None]) -> bool:
-        """Has ``on_word`` called for ``listen`` when there are commands to be read from ``fd``; below 0: no
-        more. False: nobody here can."""
-        self._heeds = self._pool.heed(fd, on_word) and fd >= 0
-        return self._heeds
+    def watch(self, fd: int, on_word: Callable[[], None]) -> bool:
+        """Has ``on_word`` called when there are commands to be read from ``fd``, before what was made ready
+        is sent; below 0: no more. False: the loop has to do it."""
+        return self._pool.watch(fd, on_word)
 
     def add_phase(self, phase: PhasePlan) -> None:
         """One phase more, behind those that are known."""
@@ -131,8 +129,10 @@ class Worker:
     def _wake_ns(self, now_ns: int) -> int:
         """When to send the next arrival, or to make it ready if nothing of the log comes before it."""
         at = self._schedule.next_ns
-        known = self._plain and at < (self._log[0].at_ns if self._log else NEVER)
-        return max(at - _SOON_NS, now_ns) if known else at
+        if not self._plain or at >= (self._log[0].at_ns if self._log else NEVER):
+            return at
+        full = self._pool.launched >= self._schedule.most_ahead
+        return at if full else max(at - _SOON_NS, now_ns)
 
     def _ending_ns(self, now_ns: int) -> int:
         """The end of the phase's arrivals, while it is ahead: past it, the last request to end tells."""
@@ -168,7 +168,7 @@ class Worker:
     def _hear(self) -> int:
         """Takes the commands that have come, if it is long since the last look; returns the time now."""
         now = perf_counter_ns()
-        if not self._heeds and now - self._heard_ns > _HEARD_NS:
+        if now - self._heard_ns > _HEARD_NS:
             self._heard_ns = now
             self._listen()
         return now
@@ -221,7 +221,8 @@ class Worker:
         until_ns = now_ns + _AHEAD_NS
         if self._log:
             until_ns = min(until_ns, self._log[0].at_ns - 1)
-        for due in self._schedule.due(until_ns, _BATCH):
+        room = self._schedule.most_ahead - self._pool.launched
+        for due in self._schedule.due(until_ns, max(0, min(_BATCH, room))):
             self._send_one(due, ahead=True)
 
     def _send_one(self, due: Due, *, ahead: bool = False) -> None:
@@ -310,6 +311,7 @@ class Worker:
     # -- telling -----------------------------------------------------------------------------
 
     def _tell_if_drained(self, now_ns: int) -> None:
+        self._pool.book()
         if not self._told_drained and self._over(now_ns):
             self._told_drained = True
             self._flush(now_ns)
@@ -317,7 +319,6 @@ class Worker:
     def _over(self, now_ns: int) -> bool:
         """Whether nothing of the phase is left to send, and nothing in flight."""
         schedule = self._schedule
-        self._pool.book()
         if self._pool.busy or self._pool.launched or schedule.phase < 0:
             return False
         if now_ns >= schedule.end_ns:
@@ -330,7 +331,7 @@ class Worker:
         if self._stopped:
             return
         now = perf_counter_ns()
-        self._loop_lag = max(self._loop_lag, now - self._next_tick)
+        self._loop_lags.append(now - self._next_tick)
         self._arm_tick(now)
         if self._ticks - self._swept_ticks >= _SWEEP_TICKS:
             self._swept_ticks = self._ticks
@@ -341,7 +342,7 @@ class Worker:
             self._tell()
 
     def _arm_tick(self, now_ns: int) -> None:
-        since_ns = now_ns - self._spec.t0_ns - _TICK_OFFSET_NS
+        since_ns = now_ns - self._spec.t0_ns + _TICK_LEAD_NS
         self._ticks = since_ns // _TICK_NS
         self._next_tick = now_ns + _TICK_NS - since_ns % _TICK_NS
         self._pool.tick(self._next_tick)
@@ -377,7 +378,7 @@ class Worker:
         e2e = _array([r.last_ns - r.intended_ns for r in ok])
         tokens = _array([r.tokens for r in ok])
         several = tokens > 1
-        lag, self._loop_lag = self._loop_lag, 0
+        loop_lags, self._loop_lags = self._loop_lags, []
         delta = Delta(
             worker=spec.index,
             t_ns=now_ns,
@@ -399,7 +400,7 @@ class Worker:
             tokens=int(tokens.sum()),
             errors=errors,
             lines=b"".join(written),
-            loop_lag_ns=lag,
+            loop_lag_ns=_array(loop_lags),
             cpu_s=process_time(),
             tpot_ns=(e2e - ttft)[several] // (tokens[several] - 1),
             over=self._over(now_ns),

@@ -51,7 +51,7 @@ class _Inbox:
         self._unpacker = Unpacker()
         self.news = asyncio.Event()
         self.ended = asyncio.Event()
-        self._heed: Callable[[int, Callable[[], None]], bool] | None = None
+        self._watch: Callable[[int, Callable[[], None]], bool] | None = None
         os.set_blocking(self._fd, False)
         self.read()
         if not self.ended.is_set():
@@ -72,8 +72,8 @@ class _Inbox:
 
     def join(self, worker: Worker) -> None:
         """Lets the worker say when there is something to be read, if it can."""
-        if not self.ended.is_set() and worker.heed(self._fd, self.read):
-            self._heed = worker.heed
+        if not self.ended.is_set() and worker.watch(self._fd, self.read):
+            self._watch = worker.watch
             asyncio.get_running_loop().remove_reader(self._fd)
 
     def end(self) -> None:
@@ -81,8 +81,8 @@ class _Inbox:
         if not self.ended.is_set():
             self.ended.set()
             asyncio.get_running_loop().remove_reader(self._fd)
-            if self._heed is not None:
-                self._heed(-1, self.read)
+            if self._watch is not None:
+                self._watch(-1, self.read)
 
 
 async def _serve() -> None:

@@ -174,9 +174,8 @@ def fold(state: LiveState, delta: Delta) -> LiveState:
     second.ok += delta.ok
     second.good += delta.good
     second.errors += sum(delta.errors.values())
-    if delta.loop_lag_ns:
-        second.loop.add(delta.loop_lag_ns)
-    second.loop_lag_ns = max(second.loop_lag_ns, delta.loop_lag_ns)
+    second.loop.add(np.maximum(delta.loop_lag_ns, 1))
+    second.loop_lag_ns = max(second.loop_lag_ns, int(delta.loop_lag_ns.max(initial=0)))
     state.phase_ttft.merge(ttft)
     state.phase_gaps.merge(delta.gaps)
     state.phase_e2e.merge(e2e)
@@ -192,7 +191,7 @@ def fold(state: LiveState, delta: Delta) -> LiveState:
     state.cpu_s[delta.worker] = delta.cpu_s
     seen = state.cpu.setdefault(delta.worker, deque())
     seen.append((delta.t_ns, delta.cpu_s))
-    while delta.t_ns - seen[0][0] > SECOND_NS:
+    while len(seen) > 1 and delta.t_ns - seen[1][0] >= SECOND_NS:  # so what is left spans a second
         seen.popleft()
     intended = sum(d.intended for d in state.latest.values())
     state.history.append(Totals(delta.t_ns, intended, state.sent, state.ok))

@@ -291,6 +291,33 @@ async def test_an_idle_connection_that_speaks_is_not_used_again(served: Any) -> 
     assert len(connections) == 2
 
 
+@pytest.mark.parametrize("junk", [b"SSH-2.0-OpenSSH_9.6\r\n", CHUNKED + chunk(STREAM) + b"0\r\n\r\n"])
+async def test_whoever_submits_as_a_request_ends_hears_of_it_whatever_came_behind(
+    served: Any, junk: bytes
+) -> None:
+    """In the same read as the end of the first answer."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await hear(reader)
+        writer.write(CHUNKED + chunk(STREAM) + b"0\r\n\r\n" + junk)
+        await hold(reader)
+
+    client = await served(serve)
+    ended: list[Record] = []
+
+    def go_on(record: Record) -> None:
+        ended.append(record)
+        if len(ended) == 1:
+            client.pool.submit(Record(1, 0, 0, 0, perf_counter_ns()), client.target.request(b"{}", "x"))
+
+    client.pool._on_done = go_on
+    client.pool.submit(Record(0, 0, 0, 0, perf_counter_ns()), client.target.request(b"{}", "x"))
+    await client.until(lambda: len(ended) == 2 or (client.sent[-1].seq and not client.pool.busy))
+    assert [record.seq for record in ended] == [0, 1]
+    assert (ended[0].error, ended[1].error in (None, "bad_stream")) == (None, True)
+    assert not client.pool.busy
+
+
 async def test_the_request_is_what_servers_expect(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     heads = []
 
@@ -367,6 +394,8 @@ async def test_where_no_more_sockets_can_be_watched_asyncio_reads(served: Any) -
         def add(self, *_: object) -> None:
             raise OSError(errno.ENOSPC, "no space left on device")
 
+        watch = add
+
         def __getattr__(self, name: str) -> Any:
             return getattr(hub, name)
 
@@ -379,6 +408,7 @@ async def test_where_no_more_sockets_can_be_watched_asyncio_reads(served: Any) -
     if client.pool.hub is None:
         pytest.skip("without the read path in C asyncio reads anyway")
     hub, client.pool.hub = client.pool.hub, Full()
+    assert not client.pool.watch(0, print)
     record = await client.ask()
     assert (record.error, record.chunks) == (None, 3)
     client.pool.hub = hub

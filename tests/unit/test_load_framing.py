@@ -69,7 +69,7 @@ def test_a_delta_travels_whole() -> None:
         tokens=3,
         errors={"reset": 1},
         lines=b'{"id":1}\n',
-        loop_lag_ns=4,
+        loop_lag_ns=np.array([4, 0], dtype=np.int64),
         cpu_s=0.5,
     )
     (back,) = Unpacker().feed(pack(delta))

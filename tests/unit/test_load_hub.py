@@ -268,12 +268,12 @@ def test_a_word_is_heard_before_anything_else_of_its_turn(bench: Bench) -> None:
     bench.hub.launch("record", b"request", time.perf_counter_ns() + 1_000_000)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        bench.hub.heed(ours.fileno(), lambda: (ours.recv(9), bench.hub.recall(0)))  # type: ignore[arg-type]
+        bench.hub.watch(ours.fileno(), lambda: (ours.recv(9), bench.hub.recall(0)))  # type: ignore[arg-type]
         time.sleep(0.002)
         theirs.sendall(b"stop")
         bench.hub.poll(0)
         assert (bench.hub.launched, bench.hub.take_sent()) == (0, [])
-        bench.hub.heed(-1, print)
+        bench.hub.watch(-1, print)
         theirs.sendall(b"stop")
         assert select.select([bench.hub.fileno()], [], [], 0)[0] == []
 
@@ -294,12 +294,12 @@ def test_a_word_is_heard_in_the_middle_of_a_long_turn(bench: Bench) -> None:
             bench.add()
         bench.add_idle()
         bench.hub.launch("record", b"request", at)
-        bench.hub.heed(ours.fileno(), lambda: (ours.recv(9), bench.hub.recall(0)))  # type: ignore[arg-type]
+        bench.hub.watch(ours.fileno(), lambda: (ours.recv(9), bench.hub.recall(0)))  # type: ignore[arg-type]
         for server in bench.servers[:10]:
             server.sendall(b"x")
         bench.hub.poll(0)
         assert (len(bench.read), bench.hub.launched, bench.hub.take_sent()) == (9, 0, [])
-        bench.hub.heed(-1, print)
+        bench.hub.watch(-1, print)
 
 
 def test_a_closed_hub_is_let_go_of() -> None:
@@ -315,7 +315,7 @@ def test_a_closed_hub_is_let_go_of() -> None:
     ours, server = socket.socketpair()
     with ours, server:
         owner.hub.on_astray = owner.hub.on_landed = owner.due  # type: ignore[attr-defined]
-        owner.hub.heed(server.fileno(), owner.due)  # type: ignore[attr-defined]
+        owner.hub.watch(server.fileno(), owner.due)  # type: ignore[attr-defined]
         stream = owner.hub.add(ours.fileno(), owner, *[print] * 3)  # type: ignore[attr-defined]
         stream.rest()
         for at in (1, NEVER):

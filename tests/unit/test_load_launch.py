@@ -162,7 +162,65 @@ def test_what_is_recalled_is_not_sent(bench: Bench) -> None:
     assert (bench.hub.take_sent(), bench.hub.idle) == ([], 1)
 
 
-def test_one_who_fails_to_take_a_stray_keeps_no_other_from_being_sent(bench: Bench) -> None:
+def test_a_word_that_is_heard_before_a_launch_is_not_before_its_date(bench: Bench) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        bench.add_idle()
+        bench.hub.watch(ours.fileno(), lambda: (time.sleep(0.02), ours.recv(9)))  # type: ignore[arg-type]
+        bench.hub.launch("record", b"request", 1)
+        theirs.sendall(b"word")
+        begin = time.perf_counter_ns()
+        bench.hub.fire()
+        ((_, _, sent_ns),) = bench.hub.take_sent()
+        assert sent_ns >= begin + 20 * MS
+        bench.hub.watch(-1, print)
+
+
+def test_a_word_takes_back_none_of_those_that_are_sent_at_one_time(bench: Bench) -> None:
+    """Heard between them, it would have those that were sent planned again with the others."""
+    ours, theirs = socket.socketpair()
+    sent: list[object] = []
+
+    def slow(launch: tuple[object, bytes]) -> None:
+        sent.append(launch[0])
+        theirs.sendall(b"word")
+        time.sleep(0.01)
+
+    with ours, theirs:
+        bench.hub.on_astray = slow
+        bench.hub.watch(ours.fileno(), lambda: (ours.recv(99), bench.hub.recall(0)))  # type: ignore[arg-type]
+        for name, at in (("a", 5), ("b", 5), ("c", 6)):
+            bench.hub.launch(name, b"request", at)
+        bench.hub.fire()
+        assert (sent, bench.hub.launched) == (["a", "b"], 0)
+        bench.hub.watch(-1, print)
+
+
+def test_thousands_are_launched_at_one_time(bench: Bench) -> None:
+    for number in range(20_000):
+        bench.hub.launch(number, b"x", 7)
+    assert bench.hub.recall(8) is None
+    bench.hub.launch("last", b"x", 9)
+    assert bench.hub.recall(9) == 9
+    bench.hub.launch("again", b"x", 8)
+    bench.hub.fire()
+    assert [launch[0] for launch in bench.astray] == [*range(20_000), "again"]
+
+
+def test_a_hub_that_is_closed_calls_nobody(bench: Bench) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        bench.hub.watch(ours.fileno(), lambda: bench.read.append((0, b"a word")))
+        bench.hub.close()
+        theirs.sendall(b"word")
+        bench.hub.poll(0)
+        bench.hub.launch("record", b"x", 1)
+        with pytest.raises(RuntimeError, match="nobody to be called"):
+            bench.hub.fire()
+        assert bench.read == []
+
+
+def test_a_stray_that_nobody_can_take_keeps_no_other_from_being_sent(bench: Bench) -> None:
     def fails(launch: tuple[object, bytes]) -> None:
         raise RuntimeError("a fault of the pool")
 

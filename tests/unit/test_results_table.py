@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def test_columns(tmp_path: Path) -> None:
 def test_a_worker_s_lines_come_back(tmp_path: Path) -> None:
     record = Record(9, 0, 0, 3, 5_000)
     record.sent_ns, record.first_ns, record.last_ns = 5_100, 6_000, 8_000
-    record.gaps, record.chunks, record.output_tokens = [2_000], 2, 3
+    record.gaps, record.chunks, record.output_tokens = array("q", [2_000]), 2, 3
     path = tmp_path / "requests.jsonl"
     path.write_bytes(lines([record], 1_000, ["p"], ["m"], 0))
     table = read(path)

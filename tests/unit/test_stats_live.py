@@ -39,7 +39,7 @@ def delta(worker: int, t_s: float, **more: Any) -> Delta:
         "tokens": 0,
         "errors": {},
         "lines": b"",
-        "loop_lag_ns": 0,
+        "loop_lag_ns": np.empty(0, dtype=np.int64),
         "cpu_s": 0.0,
     }
     return Delta(worker=worker, t_ns=at(t_s), gaps=Histogram.of(gaps), **{**plain, **arrays, **more})
@@ -141,15 +141,26 @@ def test_late_deltas_go_to_their_own_second() -> None:
 
 def test_the_lag_of_sends_and_of_the_loop_is_kept() -> None:
     state = LiveState(T0)
-    fold(state, delta(0, 0.2, lag=[0.0, 0.1], loop_lag_ns=3 * MS, cpu_s=0.5))
-    fold(state, delta(1, 0.3, lag=[8.0], loop_lag_ns=1 * MS, cpu_s=0.25))
+    fold(state, delta(0, 0.2, lag=[0.0, 0.1], loop_lag_ns=np.array([MS, 3 * MS]), cpu_s=0.5))
+    fold(state, delta(1, 0.3, lag=[8.0], loop_lag_ns=np.array([MS]), cpu_s=0.25))
     (second,) = state.seconds
     assert second.lag.count == 3
     assert second.lag.max_ns == 8 * MS
-    assert second.loop_lag_ns == 3 * MS
+    assert (second.loop_lag_ns, second.loop.count) == (3 * MS, 3)
     row = timeline_row(1.2, at(1.2), state, ServerState(()).view(at(1.2)), 5.0)
     assert row["loop_lag_ms"] == 3.0
     assert row["worker_cpu_s"] == 0.75
+
+
+@pytest.mark.parametrize("a_second", [1, 2, 5, 10])
+def test_a_worker_s_share_of_a_core_is_known_however_often_it_tells(a_second: int) -> None:
+    """And however its deltas jitter."""
+    state = LiveState(T0)
+    for number in range(1, 6 * a_second):
+        t_s = number / a_second + (-1) ** number * 1e-4
+        fold(state, delta(0, t_s, cpu_s=0.25 * t_s))
+        if t_s > 2.1:
+            assert state.worker_cpu(at(t_s)) == pytest.approx(0.25)
 
 
 def test_the_series_holds_ten_minutes() -> None:
@@ -218,12 +229,12 @@ def test_what_mends_it_depends_on_the_workers_that_there_are(workers: str, says:
 def test_what_limits_a_phase_is_not_what_limited_the_one_before() -> None:
     state = LiveState(T0)
     for tenth in range(25):  # nearly a whole core, and late
-        fold(state, delta(0, tenth / 10, lag=[9.0], loop_lag_ns=9 * MS, cpu_s=0.095 * tenth))
+        fold(state, delta(0, tenth / 10, lag=[9.0], loop_lag_ns=np.array([9 * MS]), cpu_s=0.095 * tenth))
     state.errors["client_limit"] = 1
     assert "late by 9.0 ms" in (limited_since(state, at(2.5), at(0), "1") or "")
     state.begin_phase()
     for tenth in range(30, 45):
-        fold(state, delta(0, tenth / 10, lag=[0.1], ttft=[50.0], loop_lag_ns=MS // 10, cpu_s=2.4))
+        fold(state, delta(0, tenth / 10, lag=[0.1], ttft=[50.0], loop_lag_ns=np.array([MS // 10]), cpu_s=2.4))
         assert limited_since(state, at(tenth / 10 + 0.01), at(3), "1") is None
     fold(state, delta(0, 5.3, cpu_s=3.4))
     assert "% of a core" in (limited_since(state, at(5.4), at(3), "1") or "")
