@@ -7,7 +7,6 @@ Imports stay inside the commands, so that ``--help`` and a wrong option answer a
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -50,6 +49,7 @@ from rvtop.cli_transport import (
     transport_from,
 )
 from rvtop.errors import UserError
+from rvtop.leave import leave
 
 app = typer.Typer(
     add_completion=False,
@@ -174,8 +174,8 @@ def doctor(
     raise typer.Exit(examine(deep=deep, out=say))
 
 
-def main() -> None:
-    """Entry point: every refusal is one line and an exit code of DESIGN §4.2."""
+def command() -> int:
+    """What the command line says; every refusal is one line. Returns an exit code of DESIGN §4.2."""
     try:
         code = app(standalone_mode=False)
     except UserError as error:
@@ -184,7 +184,12 @@ def main() -> None:
         code = fail(f"{error.format_message()} (rvtop --help lists what there is)", 2)  # type: ignore[attr-defined]
     except (typer.Abort, KeyboardInterrupt):
         code = 130
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """Entry point."""
+    leave(command())
 
 
 if __name__ == "__main__":

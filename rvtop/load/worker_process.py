@@ -21,6 +21,7 @@ from typing import get_args
 import uvloop
 
 from rvtop.errors import UserError
+from rvtop.leave import leave
 from rvtop.load.arrivals import Kind
 from rvtop.load.framing import Unpacker, pack
 from rvtop.load.messages import AddPhase, Failed, Ready, WorkerSpec
@@ -163,3 +164,4 @@ def main() -> None:
     # Ctrl-C in the terminal reaches the whole process group: the session decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     uvloop.run(_serve())
+    leave(0)

@@ -225,10 +225,9 @@ def test_bad_input_is_one_line(
         urls |= {answer: servers.url(answer) for answer in ANSWERS if f"{{{answer}}}" in arguments}
         words = [word.format(**urls) for word in arguments.split()]
         monkeypatch.setattr(sys, "argv", ["rvtop", *words])
-        with pytest.raises(SystemExit) as ended:
-            rvtop.cli.main()
+        ended = rvtop.cli.command()
     out, err = capfd.readouterr()
-    assert (ended.value.code, out) == (code, ""), err
+    assert (ended, out) == (code, ""), err
     assert err.startswith("rvtop: ")
     assert err.count("\n") == 1
     assert err.endswith("\n")
@@ -247,10 +246,9 @@ def test_a_key_that_no_header_can_carry_is_never_shown(
 ) -> None:
     monkeypatch.setenv("RVTOP_API_KEY", key)
     monkeypatch.setattr(sys, "argv", ["rvtop", *STEADY.split(), "--target", servers.url("one")])
-    with pytest.raises(SystemExit) as ended:
-        rvtop.cli.main()
+    ended = rvtop.cli.command()
     out, err = capfd.readouterr()
-    assert (ended.value.code, out) == (2, "")
+    assert (ended, out) == (2, "")
     assert err == "rvtop: RVTOP_API_KEY: holds a character that no HTTP header can carry\n"
 
 
