@@ -446,6 +446,8 @@ static int turn(Hub *self, int64_t for_ns)
     /* What came before the last turn, that one has read. */
     self->unsure = self->turn_ns - self->before_ns <= EXACT_NS ? 0 : SAMPLE;
     int failed = read_all(self, count);
+    if (failed || count == MOST_EVENTS) /* not all that had come by then was read */
+        self->asked_ns = self->before_ns;
     Py_ssize_t landed = PyList_Size(self->landed);
     if (!failed && self->on_landed && landed && (landed > self->most_waiting || !self->aloft))
         failed = call(self, self->on_landed, NULL);

@@ -103,6 +103,28 @@ def test_what_came_while_the_loop_was_away_is_dated_by_its_arrival(bench: Bench)
 
 
 @pytest.mark.usefixtures("stamps")
+def test_what_a_failed_turn_left_behind_is_dated_by_its_arrival(bench: Bench) -> None:
+    """Though the next turn follows at once."""
+
+    def fails(data: bytes) -> None:
+        raise RuntimeError("a fault of the connection")
+
+    bench.add(fails, tcp=True)
+    bench.add(tcp=True)
+    bench.hub.poll(0)
+    bench.arm(1)
+    for server in bench.servers:
+        server.sendall(token())
+    written = time.perf_counter_ns()
+    time.sleep(0.05)
+    with contextlib.suppress(RuntimeError):
+        bench.hub.poll(0)
+    bench.hub.poll(0)
+    assert len(array("q", bench.streams[1].take_gaps())) == 1
+    assert bench.streams[1].last_ns < written + 25_000_000
+
+
+@pytest.mark.usefixtures("stamps")
 @pytest.mark.parametrize("fresh", [slice(0, 1), slice(1, 4)])
 def test_streams_with_news_of_just_now_do_not_make_a_late_turn_a_timely_one(
     bench: Bench, fresh: slice
