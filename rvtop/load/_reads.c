@@ -6,149 +6,17 @@
  * a Stream its pattern, known.py teaches the Hub how answers begin; connection.py is the only user. Requests
  * that were made ready before go out from here at their time. Without this module all goes through asyncio.
  *
- * Here are the two types as Python has them and the turn that reads; _reads_request.h sends, _reads_answer.h
- * reads, _reads_text.h knows what bytes say, _reads_core.h is what all of them stand on. _reads_hist.h counts what
- * goes into a histogram.
+ * Here is the Hub as Python has it, and in _reads_stream.h the Stream; _reads_turn.h does a turn of it all,
+ * _reads_request.h sends, _reads_answer.h reads, _reads_text.h knows what bytes say, _reads_core.h is what all of
+ * them stand on. _reads_hist.h counts what goes into a histogram.
  *
  * Built against the stable ABI of Python 3.11, Linux only; see .ci/build_reads.py.
  */
-#include "_reads_answer.h"
 #include "_reads_hist.h"
+#include "_reads_stream.h"
+#include "_reads_turn.h"
 
-#include <structmember.h>
 #include <unistd.h>
-
-enum {
-    MOST_EVENTS = 4096, /* of one turn */
-    DUE_EVERY = 8,      /* streams of a turn between two looks at the clock for what is due */
-};
-
-static PyTypeObject *stream_type;
-
-/* -- Stream -------------------------------------------------------------------------------------------- */
-
-static void release(Stream *self)
-{
-    if (self->fd < 0)
-        return;
-    epoll_ctl(self->hub->epoll, EPOLL_CTL_DEL, self->fd, NULL);
-    self->fd = -1;
-    set_busy(self);
-    finish(self);
-    Py_CLEAR(self->owner);
-    Py_CLEAR(self->on_read);
-    Py_CLEAR(self->on_lost);
-    Py_CLEAR(self->on_rest);
-    Py_DECREF((PyObject *)self); /* the registration's own reference */
-}
-
-static PyObject *stream_release(PyObject *object, PyObject *unused)
-{
-    (void)unused;
-    release((Stream *)object);
-    Py_RETURN_NONE;
-}
-
-static PyObject *stream_send(PyObject *object, PyObject *args)
-{
-    Stream *self = (Stream *)object;
-    PyObject *record, *request;
-    long long intended_ns, sent_ns;
-    int known;
-    if (!PyArg_ParseTuple(args, "OSLLp:send", &record, &request, &intended_ns, &sent_ns, &known))
-        return NULL;
-    if (self->fd < 0 || self->record) {
-        PyErr_SetString(PyExc_ValueError, "the stream is released, or has a request in flight");
-        return NULL;
-    }
-    set_busy(self);
-    if (begin(self, record, request, intended_ns, sent_ns, known))
-        return NULL;
-    Py_RETURN_NONE;
-}
-
-static PyObject *stream_finish(PyObject *object, PyObject *unused)
-{
-    (void)unused;
-    finish((Stream *)object);
-    Py_RETURN_NONE;
-}
-
-static PyObject *stream_rest(PyObject *object, PyObject *unused)
-{
-    (void)unused;
-    set_idle((Stream *)object);
-    Py_RETURN_NONE;
-}
-
-static PyObject *stream_arm(PyObject *object, PyObject *args)
-{
-    Stream *self = (Stream *)object;
-    const char *before, *after;
-    Py_ssize_t before_size, after_size;
-    long long last_ns;
-    if (!PyArg_ParseTuple(args, "y#y#L:arm", &before, &before_size, &after, &after_size, &last_ns))
-        return NULL;
-    if (set_pattern(self, before, (size_t)before_size, after, (size_t)after_size))
-        return NULL;
-    self->last_ns = last_ns;
-    self->place = self->fd >= 0 ? TOKENS : ELSEWHERE;
-    Py_RETURN_NONE;
-}
-
-static PyObject *stream_take_gaps(PyObject *object, PyObject *unused)
-{
-    (void)unused;
-    return take(&((Stream *)object)->gaps);
-}
-
-static void stream_dealloc(PyObject *object)
-{
-    Stream *self = (Stream *)object;
-    PyTypeObject *type = Py_TYPE(object);
-    free(self->pattern);
-    free(self->gaps.items);
-    Py_XDECREF((PyObject *)self->hub);
-    freefunc release_memory = (freefunc)PyType_GetSlot(type, Py_tp_free);
-    release_memory(object);
-    Py_DECREF(type);
-}
-
-static PyMethodDef stream_methods[] = {
-    {"send", stream_send, METH_VARARGS, NULL},
-    {"finish", stream_finish, METH_NOARGS, NULL},
-    {"rest", stream_rest, METH_NOARGS, NULL},
-    {"arm", stream_arm, METH_VARARGS, NULL},
-    {"take_gaps", stream_take_gaps, METH_NOARGS, NULL},
-    {"release", stream_release, METH_NOARGS, NULL},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyMemberDef stream_members[] = {
-    {"record", T_OBJECT, offsetof(Stream, record), READONLY, NULL},
-    {"opened", T_INT, offsetof(Stream, opened), READONLY, NULL},
-    {"sent_ns", T_LONGLONG, offsetof(Stream, sent_ns), READONLY, NULL},
-    {"head_ns", T_LONGLONG, offsetof(Stream, head_ns), READONLY, NULL},
-    {"first_ns", T_LONGLONG, offsetof(Stream, first_ns), READONLY, NULL},
-    {"read_ns", T_LONGLONG, offsetof(Stream, read_ns), READONLY, NULL},
-    {"last_ns", T_LONGLONG, offsetof(Stream, last_ns), READONLY, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
-
-static PyType_Slot stream_slots[] = {
-    {Py_tp_dealloc, stream_dealloc},
-    {Py_tp_methods, stream_methods},
-    {Py_tp_members, stream_members},
-    {0, NULL},
-};
-
-static PyType_Spec stream_spec = {
-    "rvtop.load._reads.Stream",
-    sizeof(Stream),
-    0,
-    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    stream_slots,
-};
 
 /* -- Hub ----------------------------------------------------------------------------------------------- */
 
@@ -222,12 +90,6 @@ static void hub_dealloc(PyObject *object)
     freefunc release_memory = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release_memory(object);
     Py_DECREF(type);
-}
-
-static int watch_stream(int epoll, int how, int fd, Stream *stream)
-{
-    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = stream};
-    return epoll_ctl(epoll, how, fd, &event);
 }
 
 static PyObject *hub_add(PyObject *object, PyObject *args)
@@ -397,71 +259,6 @@ static PyObject *hub_fire(PyObject *object, PyObject *unused)
     if (failed)
         return NULL;
     Py_RETURN_NONE;
-}
-
-/* Reads what epoll_wait told of. */
-static int read_all(Hub *self, int count)
-{
-    int failed = 0, word = 0;
-    /* Whoever is called from here may end any stream of this turn. */
-    for (int i = 0; i < count; i++) {
-        word |= self->events[i].data.ptr == self;
-        Py_XINCREF((PyObject *)self->events[i].data.ptr);
-    }
-    if (word && self->word >= 0)
-        failed = call(self, self->on_word, NULL);
-    for (int i = 0; i < count; i++) {
-        PyObject *who = self->events[i].data.ptr;
-        Stream *stream = who == (PyObject *)self ? NULL : (Stream *)who; /* NULL: a word, or the timer */
-        if (!failed && i % DUE_EVERY == 0)
-            failed = heed_due(self);
-        if (!failed && stream && stream->fd >= 0)
-            failed = read_stream(stream, self->events[i].events);
-        if (failed && stream && stream->fd >= 0) /* told again of what is left: the next poll reads on */
-            watch_stream(self->epoll, EPOLL_CTL_MOD, stream->fd, stream);
-        Py_XDECREF(who);
-    }
-    return failed;
-}
-
-/* One turn: waits for something to happen, for so long at most, and sees to it. */
-static int turn(Hub *self, int64_t for_ns)
-{
-    self->before_ns = self->asked_ns;
-    self->asked_ns = now_ns();
-    int count;
-    if (for_ns > 0) {
-        PyThreadState *state = PyEval_SaveThread();
-        count = epoll_wait(self->epoll, self->events, MOST_EVENTS, (int)((for_ns + 999999) / 1000000));
-        PyEval_RestoreThread(state);
-        if (count < 0) /* a signal, which Python sees to */
-            self->called = 1;
-    } else {
-        count = epoll_wait(self->epoll, self->events, MOST_EVENTS, 0);
-    }
-    self->turn_ns = now_ns();
-    if (count >= 0 && count < MOST_EVENTS) /* else a word may not have been among them */
-        self->heard_ns = self->turn_ns;
-    self->ahead_ns = ahead_ns();
-    /* What came before the last turn, that one has read. */
-    self->unsure = self->turn_ns - self->before_ns <= EXACT_NS ? 0 : SAMPLE;
-    int failed = read_all(self, count);
-    if (failed || count == MOST_EVENTS) /* not all that had come by then was read */
-        self->asked_ns = self->before_ns;
-    Py_ssize_t landed = PyList_Size(self->landed);
-    if (!failed && self->on_landed && landed && (landed > self->most_waiting || !self->aloft))
-        failed = call(self, self->on_landed, NULL);
-    if (!failed && self->on_tick && now_ns() >= self->tick_ns) {
-        self->tick_ns = INT64_MAX;
-        failed = call(self, self->on_tick, NULL);
-    }
-    if (failed)
-        self->timer_ns = 0; /* what is due is seen to by the next poll */
-    if (failed || now_ns() >= self->timer_ns) {
-        self->timer_ns = 0;
-        set_timer(self);
-    }
-    return failed;
 }
 
 static PyObject *hub_poll(PyObject *object, PyObject *argument)
