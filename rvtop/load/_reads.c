@@ -155,8 +155,8 @@ static PyObject *hub_learn(PyObject *object, PyObject *args)
 
 static PyObject *set_time(Hub *self, int64_t *time, PyObject *argument)
 {
-    int64_t at_ns = PyLong_AsLongLong(argument);
-    if (at_ns == -1 && PyErr_Occurred())
+    int64_t at_ns;
+    if (parse_ns(argument, &at_ns))
         return NULL;
     *time = at_ns;
     set_timer(self);
@@ -207,8 +207,8 @@ static PyObject *hub_launch(PyObject *object, PyObject *args)
 static PyObject *hub_recall(PyObject *object, PyObject *argument)
 {
     Hub *self = (Hub *)object;
-    int64_t from_ns = PyLong_AsLongLong(argument);
-    if (from_ns == -1 && PyErr_Occurred())
+    int64_t from_ns;
+    if (parse_ns(argument, &from_ns))
         return NULL;
     int64_t first_ns = drop_launches(self, from_ns);
     set_timer(self);
@@ -220,18 +220,16 @@ static PyObject *hub_recall(PyObject *object, PyObject *argument)
 static PyObject *hub_send(PyObject *object, PyObject *args)
 {
     Hub *self = (Hub *)object;
-    PyObject *record, *request;
-    long long intended_ns, sent_ns;
-    int known;
-    if (!PyArg_ParseTuple(args, "OSLLp:send", &record, &request, &intended_ns, &sent_ns, &known))
+    Request request;
+    if (parse_request(args, &request))
         return NULL;
-    Stream *stream = take_idle(self, sent_ns);
+    Stream *stream = take_idle(self, request.sent_ns);
     if (!stream)
         Py_RETURN_NONE;
     PyObject *owner = stream->owner;
     Py_INCREF(owner);
     Py_INCREF((PyObject *)stream);
-    int failed = begin(stream, record, request, intended_ns, sent_ns, known);
+    int failed = begin(stream, &request);
     Py_DECREF((PyObject *)stream);
     if (failed)
         Py_CLEAR(owner);
@@ -241,8 +239,8 @@ static PyObject *hub_send(PyObject *object, PyObject *args)
 static PyObject *hub_stale(PyObject *object, PyObject *argument)
 {
     Hub *self = (Hub *)object;
-    int64_t at_ns = PyLong_AsLongLong(argument);
-    if (at_ns == -1 && PyErr_Occurred())
+    int64_t at_ns;
+    if (parse_ns(argument, &at_ns))
         return NULL;
     PyObject *found = PyList_New(0);
     for (Stream *s = self->oldest; found && s && at_ns - s->idle_since > self->idle_limit_ns; s = s->newer)
@@ -264,8 +262,8 @@ static PyObject *hub_fire(PyObject *object, PyObject *unused)
 static PyObject *hub_poll(PyObject *object, PyObject *argument)
 {
     Hub *self = (Hub *)object;
-    int64_t linger_ns = PyLong_AsLongLong(argument);
-    if (linger_ns == -1 && PyErr_Occurred())
+    int64_t linger_ns;
+    if (parse_ns(argument, &linger_ns))
         return NULL;
     if (self->polling) {
         PyErr_SetString(PyExc_RuntimeError, "poll was called by what it called");

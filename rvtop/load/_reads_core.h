@@ -145,6 +145,13 @@ static int append(Numbers *numbers, int64_t value)
     return 0;
 }
 
+/* A time that Python gave. -1: it is none, and that is raised. */
+static int parse_ns(PyObject *argument, int64_t *ns)
+{
+    *ns = PyLong_AsLongLong(argument);
+    return *ns == -1 && PyErr_Occurred() ? -1 : 0;
+}
+
 static PyObject *take(Numbers *numbers)
 {
     PyObject *bytes =

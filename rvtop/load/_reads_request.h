@@ -71,25 +71,41 @@ static void set_aloft(Stream *self, int aloft)
     self->aloft = aloft;
 }
 
+/* One that is sent now; its references are somebody else's. */
+typedef struct {
+    PyObject *record, *bytes;
+    long long intended_ns, sent_ns;
+    int known; /* whether what the hub has learned of answers may be taken for this one's */
+} Request;
+
+/* That of a call of send. -1: it raised. */
+static int parse_request(PyObject *args, Request *into)
+{
+    return PyArg_ParseTuple(
+               args, "OSLLp:send", &into->record, &into->bytes, &into->intended_ns, &into->sent_ns, &into->known)
+               ? 0
+               : -1;
+}
+
 /* Begins a request. What the socket does not take, be it for an error, on_rest gets. -1: that raised. */
-static int begin(Stream *self, PyObject *record, PyObject *request, int64_t intended_ns, int64_t sent_ns, int known)
+static int begin(Stream *self, const Request *request)
 {
     char *data;
     Py_ssize_t size;
-    if (PyBytes_AsStringAndSize(request, &data, &size))
+    if (PyBytes_AsStringAndSize(request->bytes, &data, &size))
         return -1;
-    Py_INCREF(record);
+    Py_INCREF(request->record);
     Py_XDECREF(self->record);
-    self->record = record;
-    self->intended_ns = intended_ns;
-    self->sent_ns = sent_ns;
+    self->record = request->record;
+    self->intended_ns = request->intended_ns;
+    self->sent_ns = request->sent_ns;
     self->head_ns = self->first_ns = self->read_ns = self->last_ns = 0;
     self->opened = self->handed = 0;
     self->gaps.size = 0;
     ssize_t n = send(self->fd, data, (size_t)size, MSG_NOSIGNAL | MSG_DONTWAIT);
     n = n < 0 ? 0 : n;
     /* A connection with something left to write is not idle when the answer ends: Python sees to it. */
-    self->place = known && n == size && self->hub->head.size ? HEAD : ELSEWHERE;
+    self->place = request->known && n == size && self->hub->head.size ? HEAD : ELSEWHERE;
     set_aloft(self, self->place == HEAD);
     return n < size ? hand(self->hub, self->on_rest, PyBytes_FromStringAndSize(data + n, size - n)) : 0;
 }
@@ -171,9 +187,10 @@ static int send_launch(Hub *self, Launch *launch, int64_t at_ns)
         PyObject *both = PyTuple_Pack(2, launch->record, launch->request);
         return hand(self, self->on_astray, both);
     }
+    Request request = {launch->record, launch->request, launch->intended_ns, at_ns, 1};
     Py_INCREF((PyObject *)stream); /* on_rest may release it */
     int failed = keep(self->sent, Py_BuildValue("(OOL)", launch->record, stream->owner, (long long)at_ns))
-                 || begin(stream, launch->record, launch->request, launch->intended_ns, at_ns, 1);
+                 || begin(stream, &request);
     Py_DECREF((PyObject *)stream);
     return failed ? -1 : 0;
 }

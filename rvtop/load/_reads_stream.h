@@ -32,17 +32,15 @@ static PyObject *stream_release(PyObject *object, PyObject *unused)
 static PyObject *stream_send(PyObject *object, PyObject *args)
 {
     Stream *self = (Stream *)object;
-    PyObject *record, *request;
-    long long intended_ns, sent_ns;
-    int known;
-    if (!PyArg_ParseTuple(args, "OSLLp:send", &record, &request, &intended_ns, &sent_ns, &known))
+    Request request;
+    if (parse_request(args, &request))
         return NULL;
     if (self->fd < 0 || self->record) {
         PyErr_SetString(PyExc_ValueError, "the stream is released, or has a request in flight");
         return NULL;
     }
     set_busy(self);
-    if (begin(self, record, request, intended_ns, sent_ns, known))
+    if (begin(self, &request))
         return NULL;
     Py_RETURN_NONE;
 }

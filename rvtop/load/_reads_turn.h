@@ -70,9 +70,7 @@ static int turn(Hub *self, int64_t for_ns)
         self->tick_ns = INT64_MAX;
         failed = call(self, self->on_tick, NULL);
     }
-    if (failed)
-        self->timer_ns = 0; /* what is due is seen to by the next poll */
-    if (failed || now_ns() >= self->timer_ns) {
+    if (failed || now_ns() >= self->timer_ns) { /* the next poll sees to what is due */
         self->timer_ns = 0;
         set_timer(self);
     }

@@ -171,16 +171,17 @@ class ConnectionPool:
         self.busy[record] = None
         record.sent_ns = perf_counter_ns()
         self._on_sent(record)
-        connection: Connection | None = None
         if self.hub is not None:
             known = record.heard is None
-            connection = self.hub.send(record, request, record.intended_ns, record.sent_ns, known)
-        if connection is None:
-            connection = self._take_idle(record.sent_ns)
-            if connection is not None:
-                connection.send(record, request)
+            sender = self.hub.send(record, request, record.intended_ns, record.sent_ns, known)
+            if sender is not None:
+                self.busy[record] = sender
+                return
+        connection = self._take_idle(record.sent_ns)
         self.busy[record] = connection
-        if connection is None:
+        if connection is not None:
+            connection.send(record, request)
+        else:
             self._connecting[record] = self._loop.create_task(self._connect(record, request))
 
     def _take_idle(self, now_ns: int) -> Connection | None:

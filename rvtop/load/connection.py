@@ -193,11 +193,7 @@ class Connection(asyncio.Protocol):
             record.headers_ns = stream.head_ns
         if stream.opened:
             self._completion.join(stream.first_ns)
-        gaps = stream.take_gaps()
-        if gaps:
-            record.gaps.frombytes(gaps)
-            record.chunks += len(gaps) // 8
-            record.last_ns = stream.last_ns
+        _add_gaps(record, stream.take_gaps(), stream.last_ns)
 
     def _read(self, data: bytes) -> None:
         """What the hub did not count, from the boundary of a chunk on."""
@@ -410,12 +406,17 @@ def settle(
     record.headers_ns = head_ns
     completion = Completion(record, fresh)
     completion.join(first_ns)
+    _add_gaps(record, gaps, last_ns)
+    completion.feed(body, read_ns)
+    completion.end(read_ns)
+
+
+def _add_gaps(record: Record, gaps: bytes, last_ns: int) -> None:
+    """Tokens that the hub has counted, by the gaps before them (int64); the last came at ``last_ns``."""
     if gaps:
         record.gaps.frombytes(gaps)
         record.chunks += len(gaps) // 8
         record.last_ns = last_ns
-    completion.feed(body, read_ns)
-    completion.end(read_ns)
 
 
 def _why(exc: Exception | None) -> str:

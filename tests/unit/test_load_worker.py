@@ -43,13 +43,19 @@ class Bench:
         self._bell, self._ring = os.pipe()
         self.worker.watch(self._bell, self._hear)
         self.armed = 0
-        pool, due = self.worker._pool, self.worker._pool.due
+        self.launched: list[tuple[int, Record]] = []  # when a request was made ready, and which one
+        pool = self.worker._pool
+        due, launch = pool.due, pool.launch
 
         def counted(at_ns: int) -> None:
             self.armed += at_ns < NEVER
             due(at_ns)
 
-        pool.due = counted  # type: ignore[method-assign]
+        def noted(record: Record, request: bytes) -> None:
+            self.launched.append((perf_counter_ns(), record))
+            launch(record, request)
+
+        pool.due, pool.launch = counted, noted  # type: ignore[method-assign]
 
     def _listen(self) -> None:
         while self.pipe:
@@ -230,22 +236,14 @@ async def test_requests_are_made_ready_ahead_and_what_is_told_is_what_was_sent(
     """However many of them the hub has sent by itself, and however many wait for their time at the stop."""
     bench = Bench(server, "good", prompts, PhasePlan("p", 200.0, 200.0))
     benches.append(bench)
-    launched: list[Record] = []
-    early: list[bool] = []
-    pool, launch = bench.worker._pool, bench.worker._pool.launch
-
-    def noted(record: Record, request: bytes) -> None:
-        early.append(perf_counter_ns() < record.intended_ns)
-        launched.append(record)
-        launch(record, request)
-
-    pool.launch = noted  # type: ignore[method-assign]
+    pool = bench.worker._pool
     at = bench.enter("phase")
     await bench.until(lambda: bench.deltas and bench.deltas[-1].sent > 80)
     bench.enter("stop", in_ms=LEAD_NS / MS)
     await bench.until(lambda: bench.stopped)
     check_sums(bench)
-    assert bool(launched) == any(early) == (pool.hub is not None)
+    early = [at < record.intended_ns for at, record in bench.launched]
+    assert bool(early) == any(early) == (pool.hub is not None)
     rows = sorted(bench.rows, key=lambda row: row["id"])
     start = at - bench.spec.t0_ns
     assert [row["intended_ns"] - start for row in rows] == [5 * MS * i for i in range(len(rows))]
@@ -261,18 +259,11 @@ async def test_a_command_that_comes_late_takes_back_what_was_made_ready(
     bench = Bench(server, "good", prompts, PhasePlan("p", 300.0, 300.0, arrivals="poisson"))
     benches.append(bench)
     log = [Entry(bench.enter("phase"), "phase", 0)]
-    pool, launch = bench.worker._pool, bench.worker._pool.launch
-    launched: list[int] = []
-
-    def noted(record: Record, request: bytes) -> None:
-        launched.append(record.intended_ns)
-        launch(record, request)
-
-    pool.launch = noted  # type: ignore[method-assign]
+    pool = bench.worker._pool
 
     def made_ready() -> int:
         later = perf_counter_ns() + 2 * MS
-        return sum(at > later for at in launched)
+        return sum(record.intended_ns > later for _, record in bench.launched)
 
     taken_back = 0
     for rate in (200.0, 300.0, 250.0, 300.0):
@@ -281,7 +272,7 @@ async def test_a_command_that_comes_late_takes_back_what_was_made_ready(
         log.append(Entry(perf_counter_ns() + MS, "rate", rate))
         bench.worker.command(log[-1])
         taken_back += before - pool.launched
-        launched.clear()
+        bench.launched.clear()
         sent = bench.worker._sent
         await bench.until(lambda sent=sent: bench.worker._sent > sent + 20)
     log.append(Entry(bench.enter("stop", in_ms=LEAD_NS / MS), "stop"))
@@ -324,11 +315,9 @@ async def test_nothing_is_made_ready_where_it_depends_on_what_comes(
 ) -> None:
     bench = Bench(server, "good", prompts, PhasePlan("p", 200.0, 200.0, 0.3, max_in_flight=50))
     benches.append(bench)
-    launched: list[Record] = []
-    bench.worker._pool.launch = lambda record, request: launched.append(record)  # type: ignore[method-assign]
     bench.enter("phase")
     await bench.until(lambda: bench.deltas and bench.deltas[-1].done == 60)
-    assert launched == []
+    assert bench.launched == []
 
 
 async def test_a_loop_that_was_away_catches_up_and_says_how_late_it_was(
