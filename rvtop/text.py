@@ -1,0 +1,68 @@
+"""Text of others (servers, files, logs) made safe to show: what would move a cursor, reorder or hide a line
+becomes a visible escape."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+#: Escaped wherever they stand: C0, DEL and C1 controls; lone surrogates; what reorders a line (bidi marks,
+#: embeddings, overrides, isolates) or breaks it (U+2028, U+2029); what shows nothing (soft hyphen, zero-width
+#: space, word joiner, byte order mark, fillers, annotations, tags). A flag spelled with tags shows them.
+_ALWAYS = (
+    "\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ud800-\udfff\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
+)
+_SELECTORS = "\ufe00-\ufe0f\U000e0100-\U000e01ef"
+_JOINERS = "\u200c\u200d"
+#: Joiners and variation selectors make emoji and shape letters of Persian and Indic scripts, so they stay
+#: behind a character beyond ASCII (a selector also behind the digit of a keycap); elsewhere, and in a row,
+#: they only hide: a model id's twin, a message in selectors.
+_UNSAFE = re.compile(
+    f"[{_ALWAYS}]"
+    f"|(?<![^\x00-\x7f{_ALWAYS}{_JOINERS}])[{_JOINERS}]"
+    f"|(?<![^\x00-\x22\x24-\x29\x2b-\x2f\x3a-\x7f{_ALWAYS}{_JOINERS}{_SELECTORS}])[{_SELECTORS}]"
+)
+_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
+
+
+def printable(text: str, limit: int | None = None) -> str:
+    """``text`` on one line, with every character that is not to be seen as it is written as an escape
+    (``\\x1b``, ``\\n``, ``\\u202e``). At most ``limit`` (1 or more) characters; ``…`` ends what was cut.
+
+    Letters of all scripts and emoji stay. Safe text stays as it is, so it may be passed twice.
+    """
+    if limit is not None and len(text) > limit:
+        # What is cut off needs no escapes: the cost is that of the limit, not of the text.
+        return printable(text[:limit])[: limit - 1] + "…"
+    if text.isascii() and text.isprintable():
+        return text
+    safe = _UNSAFE.sub(_escaped, text)
+    return safe if limit is None or len(safe) <= limit else safe[: limit - 1] + "…"
+
+
+def told(value: Any, limit: int | None = None) -> str:
+    """``printable`` of any JSON value: a string as it is, "" for None, and what should have been a string."""
+    if isinstance(value, str):
+        return printable(value, limit)
+    if value is None:
+        return ""
+    try:
+        return printable(str(value), limit)
+    except (ValueError, RecursionError):  # an integer of too many digits, a list too deep
+        return f"({type(value).__name__})"
+
+
+def log_line(line: str, limit: int | None = None) -> str:
+    """A line of a log, ``printable``: its colours are dropped, tabs become spaces."""
+    return printable(_COLOURS.sub("", line.rstrip("\r\n")).expandtabs(), limit)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    char = match[0]
+    code = ord(char)
+    if code < 0x100:
+        return _NAMED.get(char) or f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
