@@ -151,12 +151,14 @@ app.command()(run)
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
     """Sums a run folder up again, also one of a run that was killed, and prints its figures."""
-    from rvtop.plain import result_lines, say
+    from rvtop.plain import result_lines, say, warnings_of
     from rvtop.results import summary
 
     result = summary.write(folder)
     for line in result_lines(result, str(folder)):
         say(line)
+    for line in (*warnings_of(result), *filter(None, [result["end"]["text"]])):
+        fail(line, 0)
 
 
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(up)

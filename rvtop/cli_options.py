@@ -117,7 +117,7 @@ def probe_target(url: str, models: tuple[str, ...], transport: Transport | None 
 
 def go(request: SessionRequest, ui: str, *, yes: bool) -> int:
     """Runs a session under the chosen reader and returns its exit code."""
-    from rvtop.plain import result_lines, run_plain, say
+    from rvtop.plain import result_lines, run_plain, say, warnings_of
 
     if ui == "dashboard" and terminal():
         from rvtop.dashboard import show
@@ -128,6 +128,8 @@ def go(request: SessionRequest, ui: str, *, yes: bool) -> int:
     if outcome.summary is not None and ui != "none":
         for line in result_lines(outcome.summary, str(request.out)):
             say(line)
+    for line in warnings_of(outcome.summary) if outcome.summary is not None else ():
+        fail(line, 0)
     return fail(outcome.message, outcome.exit_code) if outcome.message else outcome.exit_code
 
 

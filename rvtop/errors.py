@@ -5,7 +5,8 @@ from __future__ import annotations
 
 class UserError(Exception):
     """``str()`` is one line that says what is wrong, where, and how to mend it; ``exit_code`` goes with it
-    (DESIGN §4.2: 2 bad usage or input, 3 the target was lost, 4 a backend failed to start)."""
+    (DESIGN §4.2: 2 bad usage or input, 3 the target was lost, 4 a backend failed to start, 5 a part of rvtop
+    died)."""
 
     def __init__(self, message: str, exit_code: int = 2) -> None:
         super().__init__(message)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from rvtop.stats.snapshot import Event, Snapshot, Step
 from rvtop.steps import step_line
 
 _LINE_S = 5.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SAME_S = 1.0  # signals so close together mean one thing
 _POLL_S = 0.25  # taking a picture costs the cores that the load is measured on
 
 Print = Callable[[str], None]
@@ -33,8 +36,8 @@ def say(text: str) -> None:
 
 
 def run_plain(request: SessionRequest, *, quiet: bool = False) -> Outcome:
-    """Runs a session to its end in this process. Ctrl-C ends it early with its results written; a second
-    Ctrl-C does not wait for that."""
+    """Runs a session to its end in this process. Ctrl-C ends it early with its results written (see
+    :class:`Interrupts`)."""
     import uvloop
 
     return uvloop.run(_run(request, None if quiet else say))
@@ -43,26 +46,66 @@ def run_plain(request: SessionRequest, *, quiet: bool = False) -> Outcome:
 async def _run(request: SessionRequest, out: Print | None) -> Outcome:
     session = Session(request, seen=False)
     running = asyncio.create_task(session.run())
+    interrupts = Interrupts(session, out or (lambda text: None))
     loop = asyncio.get_running_loop()
+    for name in _SIGNALS:
+        loop.add_signal_handler(name, interrupts.take)
+    try:
+        if out is None:
+            return await running
+        narrator = Narrator(out)
+        while not running.done():
+            narrator.look(session.snapshot())
+            await asyncio.wait([running], timeout=_POLL_S)
+        narrator.look(session.snapshot(), last=True)
+        return running.result()
+    finally:
+        interrupts.hand_over(loop)
 
-    def interrupt() -> None:
-        if running.done():
+
+class Interrupts:
+    """What Ctrl-C and its like do to a session: the first one stops it; those of the next second are the same
+    one, by a hand that trembles; a later one waits for nobody any more, and the results are written all the
+    same."""
+
+    def __init__(self, session: Session, out: Print, clock: Callable[[], float] = time.monotonic) -> None:
+        self._session = session
+        self._out = out
+        self._clock = clock
+        self._last: float | None = None  # when the one that counted came
+        self._hurried = False
+
+    def take(self) -> None:
+        """One more."""
+        if self._is_same():
             return
-        loop.remove_signal_handler(signal.SIGINT)  # the next one is Python's own
-        session.command(Stop("interrupted"))
-        if out is not None:
-            out("stopping: writing the results …")
+        first, self._last = self._last is None, self._clock()
+        if first:
+            self._session.command(Stop("interrupted"))
+            self._out("stopping: writing the results …")
+        elif not self._hurried:
+            self._hurried = True
+            self._session.hurry()
+            self._out("stopping at once: what has not ended is killed; writing the results …")
 
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(name, interrupt)
-    if out is None:
-        return await running
-    narrator = Narrator(out)
-    while not running.done():
-        narrator.look(session.snapshot())
-        await asyncio.wait([running], timeout=_POLL_S)
-    narrator.look(session.snapshot(), last=True)
-    return running.result()
+    def _is_same(self) -> bool:
+        return self._last is not None and self._clock() - self._last < _SAME_S
+
+    def hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Leaves the loop, whose session has ended: a signal that belongs to the one before does not cut off
+        the last lines, any other ends the process."""
+
+        def late(*_: object) -> None:
+            if not self._is_same():
+                raise KeyboardInterrupt
+
+        if self._last is None:
+            return
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        for name in _SIGNALS:
+            loop.remove_signal_handler(name)
+            signal.signal(name, late)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
 class Narrator:
@@ -225,7 +268,10 @@ def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
     lines += _search_lines(summary.get("find_max"))
     if goodput is not None:
         lines.append(f"goodput {_num(goodput)} rps within the SLO")
-    if summary["client_limited"]:
-        lines.append(f"CLIENT-LIMITED: {summary['client']['limited_by']}")
     lines.append(f"run folder: {folder}")
     return lines
+
+
+def warnings_of(summary: Mapping[str, Any]) -> list[str]:
+    """What bends the figures of a run that has ended, beside how it ended: a line each."""
+    return [f"CLIENT-LIMITED: {summary['client']['limited_by']}"] if summary["client_limited"] else []

@@ -8,12 +8,20 @@ dies, in whatever way, the session sees its stdin end, writes its results and en
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
+import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
+from typing import IO
 
+from rvtop.errors import UserError
+from rvtop.exit_reason import exit_reason, last_line
 from rvtop.load.command import Command, Stop
 from rvtop.load.framing import Unpacker, pack
+from rvtop.results.ending import End
+from rvtop.results.runlog import SESSION_LOG
 from rvtop.session_request import Outcome, SessionRequest
 from rvtop.stats.snapshot import Series, Snapshot, Step, Target
 
@@ -28,10 +36,15 @@ class RemoteSession:
         self._reader: asyncio.Task[None] | None = None
         self._snapshot: Snapshot | None = None
         self._series = Series()
+        self._out = Path()
+        self._early: IO[bytes] | None = None
         self.outcome: Outcome | None = None
 
     async def start(self, request: SessionRequest) -> RemoteSession:
         """Starts the process and returns at once; what goes wrong inside it shows in the snapshots."""
+        self._out = request.out
+        # What it says before there is a run folder; then its stderr goes to the folder's session.log.
+        self._early = tempfile.TemporaryFile()  # noqa: SIM115 - closed as the process has ended
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
@@ -39,7 +52,7 @@ class RemoteSession:
             "rvtop.remote_main",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
+            stderr=self._early,
             start_new_session=True,
         )
         self._write(request)
@@ -88,12 +101,36 @@ class RemoteSession:
                     self._snapshot = replace(message, series=self._series)
                 elif isinstance(message, Outcome):
                     self.outcome = message
-        await self._process.wait()
+        code = await self._process.wait()
         if self.outcome is None:
-            self.outcome = Outcome(4, "the session's process ended without a word")
+            self.outcome = await self._crashed(code)
             if self._snapshot is not None:
                 last = self._snapshot
-                self._snapshot = replace(last, seq=last.seq + 1, state="failed", message=self.outcome.message)
+                self._snapshot = replace(
+                    last, seq=last.seq + 1, state="crashed", message=self.outcome.message
+                )
+        if self._early is not None:
+            self._early.close()
+            self._early = None
+
+    async def _crashed(self, code: int) -> Outcome:
+        """The outcome of a session whose process ended without one; what it has measured is summed up."""
+        from rvtop.results.sum_up import sum_up  # NumPy: not for the first frame
+
+        text = f"the session crashed ({exit_reason(code)})"
+        log = self._out / SESSION_LOG
+        said = ""
+        with contextlib.suppress(OSError), log.open("rb") as file:
+            said = last_line(file.fileno())
+            text += f": see {log}"
+        if not said and self._early is not None:
+            said = last_line(self._early.fileno())
+        text += f": {said}" if said else ""
+        try:
+            summary, _ = await sum_up(self._out, End("client_failed", text=text))
+        except UserError:  # the load had not begun
+            return Outcome(5, text)
+        return Outcome(5, text, summary)
 
 
 def _first(request: SessionRequest) -> Snapshot:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import os
 import signal
 import sys
@@ -35,7 +36,7 @@ async def _serve() -> int:
         while data := await reader.read(1 << 16):
             for message in unpacker.feed(data):
                 if isinstance(message, SessionRequest):
-                    session = Session(message)
+                    session = Session(message, apart=True)
                     running = asyncio.create_task(session.run())
                     telling = asyncio.create_task(_tell(session, writer))
                 elif session is not None:
@@ -77,6 +78,7 @@ def main() -> None:
     """The process's entry point."""
     import uvloop
 
+    faulthandler.enable()
     # The dashboard decides when the session ends: by a Stop, or by going away.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

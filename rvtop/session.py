@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -21,7 +22,9 @@ from rvtop.load.messages import AddPhase, Delta
 from rvtop.load.pool import PoolError
 from rvtop.load.schedule import Entry, PhasePlan
 from rvtop.results import runlog
+from rvtop.results.ending import Cause, End, end_of, exit_code
 from rvtop.results.environment import write_clocks
+from rvtop.results.session_log import SessionLog
 from rvtop.results.sum_up import sum_up
 from rvtop.scenario.player import LEAD_NS, Player
 from rvtop.scenario.thresholds import check_thresholds
@@ -45,7 +48,6 @@ from rvtop.stats.snapshot import Event, Snapshot, Step
 from rvtop.stats.view import SeriesLog, View, timeline_row
 from rvtop.target import (
     Backend,
-    TargetError,
     TargetInfo,
     answers,
     choose_models,
@@ -54,6 +56,7 @@ from rvtop.target import (
 from rvtop.telemetry.poller import Poller
 from rvtop.telemetry.sample import Sample
 from rvtop.telemetry.state import ServerState
+from rvtop.text import printable
 from rvtop.workload.prepare import Prepared, prepare
 
 BACKEND_LOG = "backend.log"
@@ -68,10 +71,12 @@ class Session:
     """Runs one SessionRequest. ``run`` does all of it; ``snapshot`` and ``command`` may be called meanwhile,
     from the same loop."""
 
-    def __init__(self, request: SessionRequest, *, seen: bool = True) -> None:
-        """``seen``: somebody draws its snapshots, several a second."""
+    def __init__(self, request: SessionRequest, *, seen: bool = True, apart: bool = False) -> None:
+        """``seen``: somebody draws its snapshots, several a second. ``apart``: this process is the session's
+        own, so that its stderr goes to ``session.log`` too."""
         self._request = request
         self._seen = seen
+        self._apart = apart
         self._alarm = Alarm()
         self._scenario = request.scenario or watch_scenario()
         self._began_ns = perf_counter_ns()
@@ -97,7 +102,11 @@ class Session:
         self._loss: LossWatch | None = None
         self._seq = 0
         self._stop: Stop | None = None
-        self._lost: UserError | None = None  # why the run can't go on
+        self._causes: list[Cause] = []  # of the run's end, beside the user's wish
+        self._cannot_go_on = False
+        self._hopeless = False  # a search on a server that refuses all
+        self._in_flight = 0  # requests that the end took the answer from
+        self._stderr: SessionLog | None = None
         self._made: list[Path] | None = None  # the folders that were made for the run
         self._began = False  # the load did
         self._watch: asyncio.Task[None] | None = None
@@ -118,6 +127,13 @@ class Session:
         else:
             self._dial.follow(command, self._player.phase, now)
         self._alarm.ring()
+
+    def hurry(self) -> None:
+        """Waits for nobody any more who is to end by himself; the results are written all the same."""
+        if self._crew is not None:
+            self._crew.kill()
+        if self._backend is not None:
+            self._backend.kill()
 
     def snapshot(self) -> Snapshot:
         """The picture now."""
@@ -151,18 +167,61 @@ class Session:
 
     async def run(self) -> Outcome:
         """Runs to the end. Never raises for what a user can cause; the outcome says it."""
+        outcome = Outcome(5)
         try:
-            await self._prepare()
-            await self._play()
-            outcome = await self._judge()
-        except UserError as error:
-            outcome = self._failure(error)
+            outcome = await self._outcome_of_all()
         finally:
-            await self._close()
+            try:
+                await self._close()
+            except Exception as error:  # noqa: BLE001  # ours; what was measured is told all the same
+                outcome = replace(outcome, exit_code=5, message=str(self._crashed(error)))
+            if self._stderr is not None:
+                self._stderr.close()
+                self._stderr = None
         self._message = outcome.message
         self._outcome = outcome
         self._touch()
         return outcome
+
+    async def _outcome_of_all(self) -> Outcome:
+        try:
+            await self._prepare()
+            await self._play()
+        except UserError as error:
+            if not self._began:
+                return self._failure(error)
+            self._ends("client_failed", str(error))
+        except Exception as error:  # noqa: BLE001  # a fault of ours: one line, and the traceback in the log
+            crash = self._crashed(error)
+            if not self._began or self._crew is None:
+                return self._failure(crash)
+            self._ends("client_failed", str(crash))
+            await self._crew.stop()
+            self._in_flight += self._live.in_flight
+        return await self._judge()
+
+    def _ends(self, kind: str, text: str) -> None:
+        """The run can't go on."""
+        self._causes.append(Cause(kind, text))
+        self._cannot_go_on = True
+        self._alarm.ring()
+
+    def _crashed(self, error: Exception) -> UserError:
+        if self._stderr is None:
+            words = " ".join(f"{type(error).__name__}: {error}".split())
+            return UserError(f"the session crashed: {printable(words, 300)}", 5)
+        return UserError(self._stderr.crash(error), 5)
+
+    def _guarded(self, take: Callable[..., None]) -> Callable[..., None]:
+        """``take`` as others call it, whom our own faults must not end: they end the run."""
+
+        def guarded(*told: Any) -> None:
+            try:
+                take(*told)
+            except Exception as error:  # noqa: BLE001  # told in one line, and in the log
+                self._ends("client_failed", str(self._crashed(error)))
+
+        return guarded
 
     # -- the way to the first request --------------------------------------------------------
 
@@ -172,6 +231,9 @@ class Session:
             heed_max_rate(self._scenario, request.max_rate)
             heed_in_flight(self._scenario, request.workers)
         self._made = runlog.create(request.out)
+        self._stderr = SessionLog(request.out)
+        if self._apart:
+            self._stderr.adopt_stderr()
         ours = request.backend is not None
         if not ours:
             await self._probe(request.url or "")
@@ -223,9 +285,12 @@ class Session:
         sources = sources_of(request, info)
         self._server = ServerState(source.name for source in sources)
         loop = asyncio.get_running_loop()
-        self._poller = Poller(sources, lambda sample: loop.call_soon_threadsafe(self._on_sample, sample))
+        on_sample = self._guarded(self._on_sample)
+        self._poller = Poller(sources, lambda sample: loop.call_soon_threadsafe(on_sample, sample))
         self._poller.start()
-        self._crew = Crew(request.workers, spec, self._on_delta, self._on_lost_worker, request.ray_address)
+        on_delta, on_lost = self._guarded(self._on_delta), self._guarded(self._on_lost_worker)
+        stderr = None if self._stderr is None else self._stderr.fd
+        self._crew = Crew(request.workers, spec, on_delta, on_lost, request.ray_address, stderr)
         began = perf_counter_ns()
         if request.workers.ray:
             self._step(Step("load workers", "run", 0.0, f"{request.workers.count} on the Ray cluster"))
@@ -249,16 +314,18 @@ class Session:
         self._state = "draining"
         # While requests are sent, the end has its lead too: nothing is sent behind it, so the log is the run.
         lead = LEAD_NS if self._player.state == "sending" else 0
+        cancelled = self._live.errors["cancelled"]
         self._issue(Entry(perf_counter_ns() + lead, "stop"))
         await self._crew.drain()
+        self._in_flight += self._live.errors["cancelled"] - cancelled + self._live.in_flight
         if clocks := self._crew.clocks:  # measured again since the start: how they drifted is known now
             self._record(lambda log: write_clocks(log.folder, clocks))
         self._each_second(perf_counter_ns(), last=True)
-        self._state = "lost" if self._lost else "done"
 
     @property
     def _going(self) -> bool:
-        return self._player.state != "over" and self._stop is None and self._lost is None
+        over = self._stop is not None or self._cannot_go_on or self._hopeless
+        return self._player.state != "over" and not over
 
     @property
     def _next_ns(self) -> int:
@@ -325,15 +392,24 @@ class Session:
             if self._log is not None:
                 write(self._log)
         except runlog.RunFolderError as error:
-            self._lost = self._lost or error
-            self._alarm.ring()
+            self._ends("client_failed", str(error))
 
     def _on_delta(self, delta: Delta) -> None:
         self._record(lambda log: log.requests(delta.lines))
         fold(self._live, delta)
+        self._beat(delta.t_ns)
         self._touch()
         if delta.over or (self._crew is not None and self._crew.adding):
             self._alarm.ring()
+
+    def _beat(self, now_ns: int) -> None:
+        """Leaves what a kill -9 would take: the requests that have no line yet."""
+        fields = {
+            "t_s": (now_ns - self._t0_ns) / 1e9,
+            "in_flight": self._live.in_flight,
+            "by_model": self._live.in_flight_by_model(self._models),
+        }
+        self._record(lambda log: log.heartbeat(fields))
 
     def _on_sample(self, sample: Sample) -> None:
         self._server.apply(sample)
@@ -349,19 +425,20 @@ class Session:
             "by_model": dict(zip(self._models, held.in_flight_by_model, strict=True)) if held else {},
         }
         self._live.lose(index)
-        because = f": {why}" if why else ""
-        self._say(f"load worker {index} is lost, {fields['in_flight']} requests with it{because}", "error")
+        lost = f"load worker {index} died ({why}); {fields['in_flight']} requests in flight lost"
+        self._say(lost, "error")
         self._record(lambda log: log.command(fields))
+        self._in_flight += fields["in_flight"]
+        self._causes.append(Cause("client_failed", lost))
         if self._crew is not None and self._crew.all_lost:
-            self._lost = TargetError("every load worker is gone; the run can't go on", 4)
+            self._ends("client_failed", "no load worker is left")
         self._alarm.ring()
 
     async def _watch_backend(self, backend: Backend) -> None:
         code = await backend.wait()
         if self._stop is None and self._state in ("running", "starting"):
             words = backend.last_words(1)
-            self._lost = TargetError(f"the backend ended with exit code {code}: {words}".rstrip(": "), 3)
-            self._alarm.ring()
+            self._ends("target_lost", f"the backend ended with exit code {code}: {words}".rstrip(": "))
 
     def _each_second(self, now_ns: int, *, last: bool = False) -> None:
         second = (now_ns - self._t0_ns) // SECOND_NS
@@ -382,7 +459,9 @@ class Session:
             self._loss.look(self._live, now_ns)
         if self._searcher is not None:
             self._searcher.look(self._live, now_ns, self._player.start_ns)
-            if not last and self._searcher.hopeless(self._live):
+            if not last and self._searcher.refused(self._live):
+                self._hopeless = True
+            elif not last and self._searcher.hopeless(self._live):
                 self._issue(self._player.end_phase(now_ns))
 
     async def _answers(self) -> bool:
@@ -391,36 +470,58 @@ class Session:
 
     def _target_lost(self) -> None:
         assert self._info is not None
-        problem = f"{self._info.url}: the target is lost (nothing answers there any more)"
-        self._lost = self._lost or TargetError(problem)
-        self._alarm.ring()
+        if self._going:
+            self._ends(
+                "target_lost", f"{self._info.url}: the target is lost (nothing answers there any more)"
+            )
 
     # -- the end -----------------------------------------------------------------------------
 
     async def _judge(self) -> Outcome:
         """Sums up; the exit code follows from how the run ended and what it measured."""
-        result = await sum_up(self._request.out)
-        if self._lost is not None:
-            return Outcome(self._lost.exit_code, str(self._lost), result)
         if self._stop is not None and self._stop.reason == "interrupted":
-            return Outcome(130, f"interrupted; what was measured is in {self._request.out}", result)
-        if self._stop is not None:
-            return Outcome(0, "", result)
+            self._causes.append(Cause("interrupted", "interrupted"))
+        end = self._end()
+        self._record(lambda log: log.ended({"at_ns": perf_counter_ns() - self._t0_ns, **end.fields()}))
+        end = self._end()  # the disk may be full by now
+        try:
+            result, problem = await sum_up(self._request.out, end)
+        except UserError as error:  # follows from what came before, if something did
+            self._state = "crashed"
+            return Outcome(5, end.text if end.kind == "client_failed" else str(error))
+        if problem and end.kind != "client_failed":
+            self._causes.append(Cause("client_failed", problem))
+            end = self._end()
+            result["end"] = end.told()
+        kind, text = result["end"]["kind"], result["end"]["text"]
+        self._state = {"target_lost": "lost", "client_failed": "crashed"}.get(kind, "done")
+        missed = self._missed(result)
+        told = [text, *missed] if text else missed
+        if kind == "interrupted":
+            told[-1] += f"; what was measured is in {self._request.out}"
+        return Outcome(exit_code(kind, missed), "; ".join(told), result)
+
+    def _end(self) -> End:
+        by_model = self._live.in_flight_by_model(self._models)
+        return end_of(self._causes, self._in_flight, by_model)
+
+    def _missed(self, result: dict[str, Any]) -> list[str]:
+        """What the run was to hold and did not; a run that was ended before its time is not held to it."""
+        if self._stop is not None or self._cannot_go_on:
+            return []
         if self._searcher is not None:
-            missed = [] if self._searcher.best is not None else [self._searcher.outcome()]
-        else:
-            missed = check_thresholds(self._scenario.thresholds, result)
-        return Outcome(1 if missed else 0, "; ".join(missed), result)
+            return [] if self._searcher.best is not None else [self._searcher.outcome()]
+        return check_thresholds(self._scenario.thresholds, result)
 
     def _failure(self, error: UserError) -> Outcome:
+        """The outcome of a run that never began: nothing of it is left but the log of what failed."""
         self._state = "failed"
-        error = self._lost or error  # a summary that can't be written follows from what came before
         code, text = error.exit_code, str(error)
-        if not self._began and self._made is not None:
-            log = self._request.out / BACKEND_LOG
-            keep = code == 4 and log.exists()
-            runlog.discard(self._request.out, self._made, *([] if keep else [BACKEND_LOG]))
-            text += f" (its log: {log})" if keep else ""
+        if self._made is not None:
+            log = self._request.out / {4: BACKEND_LOG, 5: runlog.SESSION_LOG}.get(code, "")
+            keep = log.is_file() and log.stat().st_size > 0
+            runlog.discard(self._request.out, self._made, BACKEND_LOG, keep=log.name if keep else "")
+            text += f" (its log: {log})" if keep and str(log) not in text else ""
         return Outcome(code, text)
 
     async def _close(self) -> None:

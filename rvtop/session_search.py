@@ -12,6 +12,11 @@ from rvtop.stats.histogram import QUANTILES
 from rvtop.stats.live import LiveState
 from rvtop.stats.view import limited_since
 
+#: So many refusals and not one good answer end a search.
+_REFUSALS = 5
+_REFUSED = ("tls", "stream_error", "bad_stream", "truncated", "empty")
+_NO_ROOM = ("http_429", "http_503")
+
 Note = Callable[[dict[str, Any]], None]
 Say = Callable[[str], None]
 
@@ -47,6 +52,9 @@ class Searcher:
             step = self._search.judge(self._figures(live), self._limited_by)
             self._say(step.words(self._slo))
             self._note({"cmd": "step", **_plain(step)})
+            if not live.ok and any(_is_refusal(kind) for kind in live.errors):
+                self._give_up()
+                return None
         phase = self._search.next()
         self._running, self._given_up, self._limited_by = phase is not None, False, None
         if phase is None:
@@ -63,6 +71,22 @@ class Searcher:
         self._given_up = self._search.hopeless(self._figures(live), ended)
         return self._given_up
 
+    def refused(self, live: LiveState) -> bool:
+        """Whether the server refuses whatever it is sent, so that no rate will do; said once."""
+        if not self._running or live.ok:
+            return False
+        refusals = sum(n for kind, n in live.errors.items() if _is_refusal(kind))
+        if refusals < _REFUSALS or live.phase_ttft.count:
+            return False
+        self._give_up()
+        return True
+
+    def _give_up(self) -> None:
+        self._running = False
+        found = {"rps": None, "capped": False, "slo": dict(self._slo)}
+        self._note({"cmd": "found", **found})
+        self._say("find-max: no request was answered well; the server refuses them at any rate")
+
     def outcome(self) -> str:
         """One line for a search that found nothing."""
         words = ", ".join(f"{name} ≤ {limit:g}" for name, limit in self._slo.items())
@@ -70,6 +94,12 @@ class Searcher:
 
     def _figures(self, live: LiveState) -> dict[str, float | None]:
         return {name: _figure(name, live) for name in self._slo}
+
+
+def _is_refusal(kind: str) -> bool:
+    """Whether an error of this class is the server's answer, and not for want of room: then a lower rate
+    would not mend it."""
+    return kind in _REFUSED or (kind.startswith("http_") and kind not in _NO_ROOM)
 
 
 def found_line(found: Mapping[str, Any]) -> str:

@@ -266,6 +266,12 @@ class Backend:
             return "\n".join(self._log.read_text("utf-8", "replace").splitlines()[-lines:])
         return ""
 
+    def kill(self) -> None:
+        """Ends it by force, with what shares its process group; ``stop`` then returns soon."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
     def terminate(self) -> None:
         """Asks it to stop; requests in flight get their seconds of grace. ``stop`` waits for none."""
         if self._process is not None and self._process.returncode is None:

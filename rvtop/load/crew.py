@@ -17,7 +17,7 @@ from rvtop.load.workers import Workers, cores
 
 class Crew:
     """``on_delta`` gets the workers' deltas; ``on_lost`` the number of one that ended without being told to,
-    and why, if that is known."""
+    and why. ``log``: an open file for their stderr."""
 
     def __init__(
         self,
@@ -26,12 +26,13 @@ class Crew:
         on_delta: Callable[[Delta], None],
         on_lost: Callable[[int, str], None],
         ray_address: str | None = None,
+        log: int | None = None,
     ) -> None:
         spec = replace(spec, count=workers.count)
         self._pool: WorkerPool | RayPool = (
-            RayPool(spec, on_delta, lambda index: on_lost(index, self._why(index)), ray_address)
+            RayPool(spec, on_delta, on_lost, ray_address, log)
             if workers.ray
-            else WorkerPool(spec, on_delta, lambda index: on_lost(index, ""))
+            else WorkerPool(spec, on_delta, on_lost, log)
         )
         # A limit of requests in flight is shared out: a worker with a share of 0 would drop all of its own.
         limits = [phase.max_in_flight for phase in spec.phases if phase.max_in_flight is not None]
@@ -105,11 +106,12 @@ class Crew:
         await self._settle()
         await self._pool.stop()
 
+    def kill(self) -> None:
+        """Ends the workers at once; what they have said until now is read by ``drain`` and ``stop``."""
+        self._pool.kill()
+
     async def _settle(self) -> None:
         if self._adding is not None:
             self._adding.cancel()
             await asyncio.gather(self._adding, return_exceptions=True)
             self._adding = None
-
-    def _why(self, index: int) -> str:
-        return self._pool.lost_why.get(index, "") if isinstance(self._pool, RayPool) else ""

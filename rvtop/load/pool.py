@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rvtop.errors import UserError
+from rvtop.exit_reason import exit_reason, last_line
 from rvtop.load.framing import Unpacker, pack
 from rvtop.load.messages import AddPhase, Delta, Failed, Ready, WorkerSpec
 from rvtop.load.schedule import Entry
@@ -30,19 +31,24 @@ async def all_ready(futures: Sequence[asyncio.Future[None]], limit_s: float, who
     for future in ready:
         future.result()
     if missing:
-        raise PoolError(f"{who} were not ready within {limit_s:g} s")
+        raise PoolError(f"{who} were not ready within {limit_s:g} s", 5)
 
 
 class WorkerPool:
     """``spec.count`` worker processes. ``on_delta`` gets their deltas, ``on_lost`` the index of a worker
-    that ended without being told to."""
+    that ended without being told to, and why. ``log``: an open file for their stderr; None: ours."""
 
     def __init__(
-        self, spec: WorkerSpec, on_delta: Callable[[Delta], None], on_lost: Callable[[int], None]
+        self,
+        spec: WorkerSpec,
+        on_delta: Callable[[Delta], None],
+        on_lost: Callable[[int, str], None],
+        log: int | None = None,
     ) -> None:
         self._spec = spec
         self._on_delta = on_delta
         self._on_lost = on_lost
+        self._log = log
         self._processes: list[asyncio.subprocess.Process] = []
         self._readers: list[asyncio.Task[None]] = []
         self._ready: list[asyncio.Future[None]] = []
@@ -73,6 +79,7 @@ class WorkerPool:
             "rvtop.load.worker",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            stderr=self._log,
             start_new_session=True,  # a Ctrl-C in our terminal is ours to handle
             env={**WORKER_ENV, **os.environ},
         )
@@ -99,7 +106,7 @@ class WorkerPool:
         except TimeoutError:
             self._processes[index].kill()
             self.lost.add(index)
-            raise PoolError(f"load worker {index} was not ready within {_START_LIMIT_S:g} s") from None
+            raise PoolError(f"load worker {index} was not ready within {_START_LIMIT_S:g} s", 5) from None
         return self.count
 
     async def stop(self) -> None:
@@ -114,10 +121,7 @@ class WorkerPool:
             if self._readers:
                 await asyncio.wait(self._readers, timeout=_STOP_LIMIT_S)
         finally:  # also when nobody wants to wait for them any more
-            for process in self._processes:
-                if process.returncode is None:
-                    with contextlib.suppress(ProcessLookupError):
-                        process.kill()
+            self.kill()
         for process in self._processes:
             await process.wait()
         await asyncio.gather(*self._readers, *self._ready, return_exceptions=True)
@@ -129,6 +133,14 @@ class WorkerPool:
             await asyncio.wait(self._readers, timeout=_STOP_LIMIT_S)
         await self.stop()
 
+    def kill(self) -> None:
+        """Ends the workers by force, for a user who does not want to wait. :meth:`drain` and :meth:`stop`
+        then return soon, with all that was said until now."""
+        for process in self._processes:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+
     def _write(self, index: int, message: object) -> None:
         stdin = self._processes[index].stdin
         if stdin is not None and not stdin.is_closing():
@@ -136,16 +148,29 @@ class WorkerPool:
 
     async def _read(self, index: int, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
+        before = 0 if self._log is None else os.fstat(self._log).st_size
         unpacker = Unpacker()
-        while data := await process.stdout.read(1 << 18):
-            for message in unpacker.feed(data):
-                self._take(index, message)
-        code = await process.wait()
+        broken = ""
+        try:
+            while data := await process.stdout.read(1 << 18):
+                for message in unpacker.feed(data):
+                    self._take(index, message)
+        except Exception as error:  # noqa: BLE001  # no frame of ours: nothing that comes after it can be read
+            broken = f"sent what can't be read: {type(error).__name__}: {error}"
+            process.kill()
+        why = self._exit_reason(await process.wait(), before)
+        why = broken or why
         if not self._ready[index].done():
-            self._ready[index].set_exception(PoolError(f"load worker {index} ended with exit code {code}"))
+            self._ready[index].set_exception(PoolError(f"load worker {index} did not start: {why}", 5))
         elif not self._stopping:
             self.lost.add(index)
-            self._on_lost(index)
+            self._on_lost(index, why)
+
+    def _exit_reason(self, code: int, before: int) -> str:
+        """Why a worker ended, with the last line that came to the log since byte ``before``. Killed, it has
+        written none."""
+        said = last_line(self._log, before) if self._log is not None and code > 0 else ""
+        return f"{exit_reason(code)}: {said}" if said else exit_reason(code)
 
     def _take(self, index: int, message: object) -> None:
         if isinstance(message, Delta):

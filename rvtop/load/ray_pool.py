@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 import tempfile
 from collections.abc import Callable
 from typing import IO
 
+from rvtop.exit_reason import last_line
 from rvtop.load.clock import NodeClock, from_node
 from rvtop.load.framing import Unpacker, pack
 from rvtop.load.messages import Delta, Failed, Ready, WorkerSpec
@@ -25,19 +27,22 @@ class RayPool:
     """``spec.count`` workers spread over the nodes of the cluster at ``address`` (``HOST:PORT``; None:
     ``RAY_ADDRESS``, else the cluster of this machine). To its user it is a
     :class:`~rvtop.load.pool.WorkerPool`: the same plan in, the same deltas out, all times on this machine's
-    clock. Ray itself lives in a process of its own (:mod:`rvtop.load.ray_bridge`)."""
+    clock. Ray itself lives in a process of its own (:mod:`rvtop.load.ray_bridge`), whose stderr is added to
+    the open file ``log`` at its end."""
 
     def __init__(
         self,
         spec: WorkerSpec,
         on_delta: Callable[[Delta], None],
-        on_lost: Callable[[int], None],
+        on_lost: Callable[[int, str], None],
         address: str | None = None,
+        log: int | None = None,
     ) -> None:
         self._spec = spec
         self._on_delta = on_delta
         self._on_lost = on_lost
         self._address = address
+        self._log = log
         self._bridge: asyncio.subprocess.Process | None = None
         self._stderr: IO[bytes] | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -49,7 +54,6 @@ class RayPool:
         self._refusal: str | None = None
         self._stopping = False
         self.lost: set[int] = set()
-        self.lost_why: dict[int, str] = {}  # one line each
 
     @property
     def count(self) -> int:
@@ -100,16 +104,25 @@ class RayPool:
             self._bridge.stdin.close()
         try:
             await asyncio.wait([self._reader], timeout=_STOP_LIMIT_S)
-        finally:  # also when nobody wants to wait for it any more; Ray ends a driver's actors with it
-            if self._bridge.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    self._bridge.kill()
+        finally:  # also when nobody wants to wait for it any more
+            self.kill()
         await self._bridge.wait()
         for future in self._ready:
             future.cancel()  # those that nobody will settle any more
         await asyncio.gather(self._reader, *self._ready, return_exceptions=True)
         if self._stderr is not None:
+            if self._log is not None:
+                self._stderr.seek(0)
+                with contextlib.suppress(OSError):  # the disk is full
+                    os.write(self._log, self._stderr.read())
             self._stderr.close()
+            self._stderr = None
+
+    def kill(self) -> None:
+        """Ends the workers by force: Ray ends a driver's actors with it."""
+        if self._bridge is not None and self._bridge.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._bridge.kill()
 
     async def drain(self) -> None:
         """Waits until every worker has ended by itself, after ``stop`` went out; at most some seconds."""
@@ -162,12 +175,8 @@ class RayPool:
             self._ready[index].set_exception(PoolError(self._refusal or f"load worker {index}: {why}"))
         elif not self._stopping:
             self.lost.add(index)
-            self.lost_why[index] = why
-            self._on_lost(index)
+            self._on_lost(index, why)
 
     def _words(self) -> str:
         """The last line that the bridge said."""
-        assert self._stderr is not None
-        self._stderr.seek(0)
-        lines = self._stderr.read()[-4096:].decode("utf-8", "replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return "" if self._stderr is None else last_line(self._stderr.fileno())

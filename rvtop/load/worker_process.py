@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import os
 import resource
@@ -161,6 +162,7 @@ def _rehearse() -> None:
 
 def main() -> None:
     """The process's entry point."""
+    faulthandler.enable()  # stderr is the run's session.log
     # Ctrl-C in the terminal reaches the whole process group: the session decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     uvloop.run(_serve())

@@ -1,6 +1,6 @@
-"""Sums a run folder up in a process of its own: ``python -P -m rvtop.results [--lease] FOLDER``.
+"""Sums a run folder up in a process of its own: ``python -P -m rvtop.results [--lease] [--end JSON] FOLDER``.
 
-Writes ``summary.json``; a folder that can't be summed up is one line on stderr and the error's exit code.
+Prints the summary as JSON; a folder that can't be summed up is one line on stderr and the error's exit code.
 With ``--lease`` it ends as soon as its stdin does, so that it never outlives its parent.
 """
 
@@ -12,8 +12,11 @@ import sys
 import threading
 from pathlib import Path
 
+import orjson
+
 from rvtop.errors import UserError
 from rvtop.results import summary
+from rvtop.results.ending import End
 
 _ORPHANED = 3
 
@@ -29,11 +32,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m rvtop.results", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--lease", action="store_true", help="end when stdin ends")
+    parser.add_argument("--end", help="how the run ended, where it could not write it: an End as JSON")
     options = parser.parse_args(arguments)
     if options.lease:
         threading.Thread(target=_heed_lease, daemon=True).start()
     try:
-        summary.write(options.folder)
+        end = None if options.end is None else End(**orjson.loads(options.end))
+        sys.stdout.buffer.write(orjson.dumps(summary.summarise(options.folder, end)))
     except UserError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -18,6 +18,8 @@ REQUESTS = "requests.jsonl"
 COMMANDS = "commands.jsonl"
 TIMELINE = "timeline.jsonl"
 SUMMARY = "summary.json"
+SESSION_LOG = "session.log"
+HEARTBEAT = "heartbeat.json"
 
 
 class RunFolderError(UserError):
@@ -25,7 +27,17 @@ class RunFolderError(UserError):
 
 
 #: What a run writes besides the log of a backend; a folder that has one of these is not ours to fill.
-FILES = (SCENARIO, ENVIRONMENT, PROMPTS, REQUESTS, COMMANDS, TIMELINE, SUMMARY)
+FILES = (
+    SCENARIO,
+    ENVIRONMENT,
+    PROMPTS,
+    REQUESTS,
+    COMMANDS,
+    TIMELINE,
+    SUMMARY,
+    SESSION_LOG,
+    HEARTBEAT,
+)
 
 
 def create(folder: Path) -> list[Path]:
@@ -47,10 +59,10 @@ def create(folder: Path) -> list[Path]:
     return made
 
 
-def discard(folder: Path, made: list[Path], *also: str) -> None:
-    """Takes back what a run that never began has left: its files, those named ``also``, and the folders
-    that ``create`` made, as far as they are empty now."""
-    for name in (*FILES, *also):
+def discard(folder: Path, made: list[Path], *also: str, keep: str = "") -> None:
+    """Takes back what a run that never began has left: its files and those named ``also``, but for ``keep``,
+    and the folders that ``create`` made, as far as they are empty now."""
+    for name in {*FILES, *also} - {keep}:
         (folder / name).unlink(missing_ok=True)
     for path in made:
         with contextlib.suppress(OSError):
@@ -76,6 +88,7 @@ class RunLog:
     def __init__(self, folder: Path, scenario_yaml: str, environment: dict[str, Any]) -> None:
         self.folder = folder
         self._failed = False
+        self._beat_size = 0
         # Plain descriptors: what was written is the kernel's, and a kill -9 of ours can't take it back.
         self._files: dict[str, int] = {}
         self._put(SCENARIO, scenario_yaml.encode())
@@ -92,21 +105,56 @@ class RunLog:
         self._put(COMMANDS, orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE))
 
     def timeline(self, fields: dict[str, Any]) -> None:
-        """Appends one second."""
+        """Appends one second. Raises also when somebody has deleted or moved the folder meanwhile: then what
+        is written goes nowhere."""
+        self._check_there()
         self._put(TIMELINE, orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE))
+
+    def heartbeat(self, fields: dict[str, Any]) -> None:
+        """Overwrites what is known of the requests that have no line yet: what a kill -9 leaves of them."""
+        data = orjson.dumps(fields)
+        self._beat_size = max(self._beat_size, len(data) + 1)
+        self._put(HEARTBEAT, data.ljust(self._beat_size - 1) + b"\n", 0)
+
+    def ended(self, fields: dict[str, Any]) -> None:
+        """Appends the last line of the command log; the heartbeat is not needed any more."""
+        self.command(fields)
+        if self._failed:
+            return
+        if HEARTBEAT in self._files:
+            os.close(self._files.pop(HEARTBEAT))
+        with contextlib.suppress(OSError):
+            (self.folder / HEARTBEAT).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Closes the files."""
         while self._files:
             os.close(self._files.popitem()[1])
 
-    def _put(self, name: str, data: bytes) -> None:
+    def _check_there(self) -> None:
+        if self._failed:
+            return
+        for name, fd in self._files.items():
+            path = self.folder / name
+            try:
+                there = os.path.samestat(path.stat(), os.fstat(fd))
+            except OSError:
+                there = False
+            if not there:
+                self._failed = True
+                raise RunFolderError(f"{path}: was deleted or moved while the run went on")
+
+    def _put(self, name: str, data: bytes, at: int | None = None) -> None:
+        """Appends ``data``, or writes it ``at`` this byte."""
         if self._failed:
             return
         try:
             if name not in self._files:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if at is None else 0)
                 self._files[name] = os.open(self.folder / name, flags, 0o644)
+            if at is not None:
+                os.pwrite(self._files[name], data, at)
+                return
             rest = memoryview(data)
             while rest:  # a full disk takes a part before it takes nothing
                 rest = rest[os.write(self._files[name], rest) :]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +13,47 @@ import orjson
 
 from rvtop.errors import UserError
 from rvtop.results import runlog, summary
+from rvtop.results.ending import End
 
 #: Size of ``requests.jsonl`` above which the columns of all requests are worth another process, bytes.
 BIG = 32 << 20
 
 
-async def sum_up(folder: Path) -> dict[str, Any]:
-    """Writes ``summary.json`` and returns what it holds. The loop stays free meanwhile: a million requests
-    take seconds, and the lease of a backend must be renewed. Raises UserError."""
+async def sum_up(folder: Path, end: End | None = None) -> tuple[dict[str, Any], str]:
+    """Writes ``summary.json``; returns what it holds, and why it could not be written ("" if it was): a full
+    disk hides no figure. ``end`` is as for :func:`summary.summarise`.
+
+    The loop stays free meanwhile: a million requests take seconds, and the lease of a backend must be
+    renewed. Raises UserError for a folder that can't be summed up."""
     try:
         size = (folder / runlog.REQUESTS).stat().st_size
     except OSError:
         size = 0  # summing up says what is wrong
     if size <= BIG:
-        return await asyncio.to_thread(summary.write, folder)
-    await _apart(folder)
-    path = folder / runlog.SUMMARY
+        figures = await asyncio.to_thread(summary.summarise, folder, end)
+    else:
+        figures = await _apart(folder, end)
     try:
-        data: dict[str, Any] = orjson.loads(await asyncio.to_thread(path.read_bytes))
-    except (OSError, ValueError) as error:
-        raise runlog.RunFolderError(f"{path}: can't be read: {error}") from error
-    return data
+        runlog.write_json(folder / runlog.SUMMARY, figures)
+    except runlog.RunFolderError as error:
+        return figures, str(error)
+    return figures, ""
 
 
-async def _apart(folder: Path) -> None:
+async def _apart(folder: Path, end: End | None) -> dict[str, Any]:
     """Has :mod:`rvtop.results.__main__` sum up; it ends with us, in whatever way we go."""
+    known = () if end is None else ("--end", orjson.dumps(asdict(end)).decode())
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "rvtop.results", "--lease", "--", str(folder)),
+        *(sys.executable, "-P", "-m", "rvtop.results", "--lease", *known, "--", str(folder)),
         stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,  # a Ctrl-C in our terminal is ours to handle
     )
-    assert process.stdin is not None and process.stderr is not None
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
     try:
-        said = (await process.stderr.read()).decode("utf-8", "replace").strip()
+        out, err = await asyncio.gather(process.stdout.read(), process.stderr.read())
+        said = err.decode("utf-8", "replace").strip()
         code = await process.wait()
     finally:
         if process.returncode is None:
@@ -55,7 +62,8 @@ async def _apart(folder: Path) -> None:
             await process.wait()
         process.stdin.close()
     if code == 0:
-        return
+        figures: dict[str, Any] = orjson.loads(out)
+        return figures
     last = said.rpartition("\n")[2]
     if code > 1:  # a UserError's own line; 1 is a traceback, below 0 a signal
         raise UserError(last, code)

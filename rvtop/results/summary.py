@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from rvtop.results import runlog
 from rvtop.results.client import client_summary
+from rvtop.results.ending import ENDED, End, cut_off, weighed
 from rvtop.results.server import server_summary
 from rvtop.results.table import NONE, Bools, Requests, read, read_lines
 from rvtop.stats.histogram import QUANTILES, Histogram
@@ -39,10 +40,12 @@ class _Window:
     end_s: float
     warmup: bool
     lost: Mapping[str, int]  # requests that went down with a worker, by model
+    cut: Mapping[str, int] = field(default_factory=dict)  # that have no line: the run ended before, by model
 
 
-def summarise(folder: Path) -> dict[str, Any]:
-    """The summary of the run in ``folder``.
+def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
+    """The summary of the run in ``folder``. ``end``: how it ended, where the caller knows it and the run
+    could not write it.
 
     Raises TableError for a damaged file, RunFolderError when the folder holds no run.
     """
@@ -50,8 +53,12 @@ def summarise(folder: Path) -> dict[str, Any]:
     table = read(folder / runlog.REQUESTS)
     commands = read_lines(folder / runlog.COMMANDS)
     timeline = read_lines(folder / runlog.TIMELINE)
+    beat = _heartbeat(folder)
     try:
-        windows = _windows(commands, table, timeline)
+        end = end or _end(commands, timeline, beat, environment["models"])
+        windows = _windows(commands, table, timeline, beat)
+        if windows:
+            windows[-1] = replace(windows[-1], cut=end.by_model)
     except (KeyError, TypeError) as error:
         what = f"{folder}: {runlog.COMMANDS} or {runlog.TIMELINE} is not of this version ({error!r})"
         raise runlog.RunFolderError(what) from error
@@ -60,11 +67,17 @@ def summarise(folder: Path) -> dict[str, Any]:
     workers = str((environment.get("flags") or {}).get("workers", 1))
 
     def part(mask: Bools, spans: list[_Window], models: Collection[str]) -> dict[str, Any]:
-        lost = sum(n for w in spans for model, n in w.lost.items() if model in models)
-        return _part(table, mask, spans, lost, slo, timeline, workers)
+        lost, cut = (
+            sum(n for gone in each for model, n in gone.items() if model in models)
+            for each in ([w.lost for w in spans], [w.cut for w in spans])
+        )
+        unended = {"worker_lost": lost, "unfinished": cut}
+        return _part(table, mask, spans, unended, slo, timeline, workers)
 
     in_measured = _of_phases(table, {w.name for w in measured})
     models: list[str] = environment["models"]
+    whole = part(in_measured, measured, models)
+    end = weighed(end, whole["requests"]["ok"], whole["requests"]["errors"], table.words)
     return {
         "schema": SCHEMA,
         "name": environment["name"],
@@ -73,7 +86,8 @@ def summarise(folder: Path) -> dict[str, Any]:
         "models": models,
         "started_at": environment["started_at"],
         "duration_s": max([w.end_s for w in windows] + _ends(table), default=0.0),
-        **part(in_measured, measured, models),
+        "end": end.told(),
+        **whole,
         "prompts_digest": environment.get("prompts_digest"),
         "find_max": _search(commands),
         "phases": [
@@ -105,6 +119,38 @@ def _environment(folder: Path) -> dict[str, Any]:
     return data
 
 
+def _heartbeat(folder: Path) -> dict[str, Any]:
+    """What a run that has not written its end said last of the requests in flight; empty if nothing."""
+    try:
+        beat = json.loads((folder / runlog.HEARTBEAT).read_bytes())
+        known = beat["by_model"].items()
+        return {
+            "t_s": float(beat["t_s"]),
+            "in_flight": int(beat["in_flight"]),
+            "by_model": {str(model): int(n) for model, n in known if n},
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}  # the run ended by itself, or a full disk has torn it
+
+
+def _end(
+    commands: list[dict[str, Any]],
+    timeline: list[dict[str, Any]],
+    beat: Mapping[str, Any],
+    models: Collection[str],
+) -> End:
+    """How the run ended, by its own last line; without one it was cut off."""
+    if commands and commands[-1]["cmd"] == ENDED:
+        last = commands[-1]
+        return End(last["kind"], last["in_flight"], last["text"], last["by_model"])
+    if beat:
+        return cut_off(beat["in_flight"], beat["by_model"])
+    if any(entry["cmd"] == "stop" for entry in commands):
+        return End()  # of before ends were written
+    held = int(timeline[-1].get("in_flight") or 0) if timeline else 0
+    return cut_off(held, dict.fromkeys(models, held) if len(models) == 1 else {})
+
+
 def _of_phases(table: Requests, names: set[str]) -> Bools:
     wanted = [index for index, name in enumerate(table.phases) if name in names]
     return np.isin(table.phase, wanted)
@@ -120,10 +166,13 @@ def _ends(table: Requests) -> list[float]:
 
 
 def _windows(
-    commands: list[dict[str, Any]], table: Requests, timeline: list[dict[str, Any]]
+    commands: list[dict[str, Any]],
+    table: Requests,
+    timeline: list[dict[str, Any]],
+    beat: Mapping[str, Any],
 ) -> list[_Window]:
     """The phases that began, by the command log. One that a kill cut off lasts to the last sign of life."""
-    alive = max([float(row["t_s"]) for row in timeline] + _ends(table), default=0.0)
+    alive = max([float(row["t_s"]) for row in timeline] + [beat.get("t_s", 0.0)] + _ends(table))
     out: list[_Window] = []
     for position, entry in enumerate(commands):
         if entry["cmd"] != "phase":
@@ -178,25 +227,28 @@ def _part(
     table: Requests,
     mask: Bools,
     spans: list[_Window],
-    lost: int,
+    unended: Mapping[str, int],
     slo: Mapping[str, float | None],
     timeline: list[dict[str, Any]],
     workers: str,
 ) -> dict[str, Any]:
-    """Every figure over the requests in ``mask``, whose arrivals ran in ``spans``, and the ``lost`` ones.
+    """Every figure over the requests in ``mask``, whose arrivals ran in ``spans``, and over those that were
+    sent and have no line: ``unended`` has their number by error class.
     ``workers`` is the run's ``--workers``."""
     good = mask & table.ok & (table.first != NONE)
     sent = mask & (table.sent != NONE)
     span_s = sum(w.end_s - w.start_s for w in spans)
-    planned = int(mask.sum()) + lost
+    no_line = sum(unended.values())
+    planned = int(mask.sum()) + no_line
     errors = {
         name: int((mask & (table.error == index)).sum())
         for index, name in enumerate(table.errors)
         if name and (mask & (table.error == index)).any()
     }
-    if lost:
-        errors["worker_lost"] = errors.get("worker_lost", 0) + lost
-    ok, on_the_wire = int(good.sum()), int(sent.sum()) + lost
+    for kind, count in unended.items():
+        if count:
+            errors[kind] = errors.get(kind, 0) + count
+    ok, on_the_wire = int(good.sum()), int(sent.sum()) + no_line
     intended, first, last = table.intended[good], table.first[good], table.last[good]
     tokens = table.output_tokens[good]
     ttft = (first - intended) / 1e6

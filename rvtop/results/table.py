@@ -6,7 +6,9 @@ A line that is cut (a run killed in the middle of a write) is left out; any othe
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ Bools = npt.NDArray[np.bool_]
 
 #: Stands for a time or a count that a line does not have.
 NONE = -1
+#: Of so many different error texts are the most frequent ones found; a server may say another one each time.
+_MOST_TEXTS = 1000
 
 
 class TableError(UserError):
@@ -49,6 +53,7 @@ class Requests:
     chunks: Int64s
     from_usage: Bools
     gaps: dict[tuple[int, int], Int64s]  # (phase, model) -> counts of ok requests' gaps, shape (BUCKETS,)
+    words: Mapping[tuple[str, str], int] = field(default_factory=dict)  # counts of (error class, text)
 
     @property
     def ok(self) -> Bools:
@@ -83,6 +88,7 @@ def read(path: Path) -> Requests:
     numbers = array("q")  # _NUMBERS a row
     from_usage = array("b")
     gaps: dict[tuple[int, int], array[int]] = {}
+    words: Counter[tuple[str, str]] = Counter()
     pick = itemgetter(*_FIELDS)
     try:
         lines = open(path, "rb")  # noqa: SIM115 - closed by the with below; an absent file is named here
@@ -98,7 +104,11 @@ def read(path: Path) -> Requests:
                 fields = [NONE if value is None else value for value in pick(row)]
                 numbers.extend((phase, model, errors[failed or ""], *fields))
                 from_usage.append(row["token_source"] == "usage")
-                if not failed:
+                if failed:
+                    said = (failed, str(row.get("error_text") or ""))
+                    if said in words or len(words) < _MOST_TEXTS:
+                        words[said] += 1
+                else:
                     counts = gaps.get((phase, model))
                     if counts is None:
                         counts = gaps[phase, model] = array("q", bytes(8 * BUCKETS))
@@ -126,6 +136,7 @@ def read(path: Path) -> Requests:
         chunks=chunks,
         from_usage=np.frombuffer(from_usage, dtype=np.int8).astype(bool),
         gaps={key: np.frombuffer(counts, dtype=np.int64) for key, counts in gaps.items()},
+        words=words,
     )
 
 

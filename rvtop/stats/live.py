@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -79,6 +80,11 @@ class LiveState:
     def in_flight(self) -> int:
         """Requests sent and not ended."""
         return sum(delta.in_flight for delta in self.latest.values())
+
+    def in_flight_by_model(self, models: Sequence[str]) -> dict[str, int]:
+        """The same by the names of ``models``, in the order that the workers know them by."""
+        held = [sum(each) for each in zip(*(d.in_flight_by_model for d in self.latest.values()), strict=True)]
+        return dict(zip(models, held or [0] * len(models), strict=True))
 
     @property
     def sent(self) -> int:
@@ -160,6 +166,7 @@ class LiveState:
         if delta is not None and delta.in_flight:
             self.errors["worker_lost"] += delta.in_flight
             delta.in_flight = 0
+            delta.in_flight_by_model = tuple(0 for _ in delta.in_flight_by_model)
 
 
 def fold(state: LiveState, delta: Delta) -> LiveState:

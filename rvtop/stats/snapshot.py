@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from rvtop.stats.histogram import Histogram
 
 #: Session states, in the order they are passed through.
-STATES = ("starting", "watching", "running", "paused", "draining", "done", "lost", "failed")
+STATES = ("starting", "watching", "running", "paused", "draining", "done", "lost", "failed", "crashed")
 
 
 @dataclass(frozen=True, slots=True)

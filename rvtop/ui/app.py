@@ -25,7 +25,7 @@ from rvtop.ui.theme import Look, choose
 POLL_S = 0.1
 INTERRUPTED = 130
 #: Exit codes by the session's last state; any other state is 0.
-EXIT_CODES = {"lost": 3, "failed": 4}
+EXIT_CODES = {"lost": 3, "failed": 4, "crashed": 5}
 
 
 class RvtopApp(App[int]):

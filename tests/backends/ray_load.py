@@ -39,16 +39,21 @@ class Load:
         self.phase = phase
         self.latest: dict[int, Delta] = {}
         self.lost: list[int] = []
+        self.lost_why: dict[int, str] = {}
         self._lines: list[bytes] = []
         self._t0_ns = perf_counter_ns()
         body = {"max_tokens": tokens}
         spec = WorkerSpec(0, count, self._t0_ns, 3, address, str(prompts), ("mock",), body, (phase,))
         self.pool: Any = (
-            WorkerPool(spec, self._take, self.lost.append)
+            WorkerPool(spec, self._take, self._lose)
             if ray is None
-            else RayPool(spec, self._take, self.lost.append, ray)
+            else RayPool(spec, self._take, self._lose, ray)
         )
         self.began_ns = 0
+
+    def _lose(self, index: int, why: str) -> None:
+        self.lost.append(index)
+        self.lost_why[index] = why
 
     async def __aenter__(self) -> Load:
         await self.pool.start()

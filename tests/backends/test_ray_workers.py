@@ -98,7 +98,7 @@ async def test_one_is_lost_and_the_other_goes_on(theirs: SomeonesCluster, prompt
                 theirs.ask("kill")
             await load.until(lambda: load.lost, "the loss to be told")
             (lost,) = load.lost
-            assert "node " in load.pool.lost_why[lost]
+            assert "node " in load.lost_why[lost]
             await load.finish()
             assert load.lost == [lost]
             assert load.pool.lost == {lost}

@@ -98,7 +98,7 @@ class LiveScreen(Screen[None]):
         self.snapshot = s
         self.dial.observe(s)
         self.query_one(LoadPanel).target = self.dial.shown
-        starting = s.state == "starting" or (s.state == "failed" and not s.series.t_s)
+        starting = s.state == "starting" or (s.state in ("failed", "crashed") and not s.series.t_s)
         self.set_class(starting, "starting")
         self.set_class(s.state in OVER, "over")
         for panel in self._panels:

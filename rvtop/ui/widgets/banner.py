@@ -11,7 +11,12 @@ from rvtop.ui.draw import Line
 from rvtop.ui.format import clip, count, sig3
 from rvtop.ui.widgets.panel import Panel
 
-TITLES = {"done": "■ done", "lost": "✗ the target was lost", "failed": "✗ it did not start"}
+TITLES = {
+    "done": "■ done",
+    "lost": "✗ the target was lost",
+    "failed": "✗ it did not start",
+    "crashed": "✗ a part of rvtop failed",
+}
 
 
 class Banner(Panel, can_focus=False):
@@ -25,7 +30,7 @@ class Banner(Panel, can_focus=False):
 
     @property
     def edge(self) -> Style:
-        bad = self.snapshot is not None and self.snapshot.state in ("lost", "failed")
+        bad = self.snapshot is not None and self.snapshot.state in ("lost", "failed", "crashed")
         return self.look.trouble if bad else self.look.frame_focus
 
     def wanted(self, s: Snapshot) -> int:

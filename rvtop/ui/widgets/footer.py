@@ -10,7 +10,7 @@ from rvtop.ui.format import clip
 from rvtop.ui.keys import LIVE, Key
 from rvtop.ui.widgets.panel import Panel
 
-OVER = ("done", "lost", "failed")
+OVER = ("done", "lost", "failed", "crashed")
 _LOAD_KEYS = ("nudge(1)", "nudge(10)", "go", "pause", "next_phase")
 
 

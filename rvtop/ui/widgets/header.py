@@ -17,6 +17,7 @@ STATES = {
     "done": ("■", "done", "strong"),
     "lost": ("✗", "target lost", "trouble"),
     "failed": ("✗", "failed", "trouble"),
+    "crashed": ("✗", "rvtop failed", "trouble"),
 }
 
 

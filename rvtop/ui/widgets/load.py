@@ -36,7 +36,7 @@ class LoadPanel(Panel):
         return Line("load", look.strong), right
 
     def footing(self, s: Snapshot, width: int) -> Line:
-        over = s.state in ("done", "lost", "failed", "starting")
+        over = s.state in ("done", "lost", "failed", "crashed", "starting")
         return Line() if over or width < 60 else Line(RATE_HINT, self.look.quiet)
 
     def one_line(self, s: Snapshot, width: int) -> Line:

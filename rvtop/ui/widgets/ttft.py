@@ -78,7 +78,7 @@ class TtftPanel(Panel):
             left.put("  phase ", look.quiet).put("█", look.client_shade)
             n = float(s.latency.ttft_recent.count)
         since = s.t_s - self._moved_at
-        if 0 <= since < SAY_MOVED_S and s.state not in ("done", "lost", "failed"):
+        if 0 <= since < SAY_MOVED_S and s.state not in ("done", "lost", "failed", "crashed"):
             style = look.strong if since < SAY_MOVED_S / 2 else look.quiet
             right.put(f"axis now to {tick(self.axis.high)}", style)
         elif n:

@@ -1,0 +1,96 @@
+"""How a run ended: its kind, the one line that says it, and the exit code that follows.
+
+A run writes its end as the last line of its command log (``cmd: ended``). One that could not is cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rvtop.text import printable
+
+#: Exit codes by kind. Where several kinds hold, the first of this order is the run's: what bends the figures
+#: most comes first.
+EXIT_CODES = {
+    "client_failed": 5,  # a part of rvtop died, or the results could not be written
+    "cut_off": 5,  # the run did not write its end
+    "target_lost": 3,
+    "interrupted": 130,
+    "all_failed": 1,
+    "done": 0,
+}
+_ORDER = tuple(EXIT_CODES)
+#: So many reasons are told; of sixty-four workers that died a few will do.
+_MOST_TOLD = 3
+_WORDS_LIMIT = 200
+#: Ends of a request that somebody wanted: they are no failure.
+_WANTED = ("cancelled",)
+
+ENDED = "ended"  # the command of a run's last line
+
+
+@dataclass(frozen=True)
+class End:
+    """``in_flight``: requests that were in flight as the run ended and got no full answer. ``by_model``:
+    those of them that have no line in ``requests.jsonl``. ``text``: one line, "" for a run that is done."""
+
+    kind: str = "done"
+    in_flight: int = 0
+    text: str = ""
+    by_model: Mapping[str, int] = field(default_factory=dict)
+
+    def told(self) -> dict[str, Any]:
+        """The ``end`` of a summary."""
+        return {"kind": self.kind, "in_flight": self.in_flight, "text": self.text}
+
+    def fields(self) -> dict[str, Any]:
+        """The run's last line in the command log, but for its time."""
+        return {"cmd": ENDED, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One reason for a run to end as it did."""
+
+    kind: str
+    text: str
+
+
+def end_of(causes: Sequence[Cause], in_flight: int, by_model: Mapping[str, int]) -> End:
+    """The end of a run that knows its ``causes``: the kind that comes first in EXIT_CODES, and all their
+    texts in that order. No cause: it is done."""
+    ordered = sorted(causes, key=lambda cause: _ORDER.index(cause.kind))
+    texts = list(dict.fromkeys(cause.text for cause in ordered))
+    more = len(texts) - _MOST_TOLD
+    text = "; ".join(texts[:_MOST_TOLD]) + (f"; and {more} more" if more > 0 else "")
+    return End(ordered[0].kind if ordered else "done", in_flight, text, {model: n for model, n in by_model.items() if n})
+
+
+def cut_off(in_flight: int, by_model: Mapping[str, int]) -> End:
+    """The end of a run that has not written one."""
+    what = f"{in_flight} request{'' if in_flight == 1 else 's'} in flight"
+    text = f"cut off, {what}: the run did not write its end (it was killed, or still runs)"
+    return End("cut_off", in_flight, text, dict(by_model))
+
+
+def weighed(end: End, ok: int, errors: Mapping[str, int], words: Mapping[tuple[str, str], int]) -> End:
+    """``end``, or ``all_failed`` for a run that is done and has not one good answer.
+
+    ``errors`` are counts by class; ``words`` counts of (class, what the server said).
+    """
+    failed = {kind: n for kind, n in errors.items() if n and kind not in _WANTED}
+    if end.kind != "done" or ok or not failed:
+        return end
+    kind = max(failed, key=lambda kind: failed[kind])
+    said = {text: n for (of, text), n in words.items() if of == kind}
+    most = printable(max(said, key=lambda text: said[text], default=""), _WORDS_LIMIT)
+    text = f"every request failed ({failed[kind]} of {sum(failed.values())}: {kind}"
+    text += f": {most})" if most else ")"
+    return End("all_failed", end.in_flight, text, end.by_model)
+
+
+def exit_code(kind: str, missed: Sequence[str]) -> int:
+    """The exit code of a run of this kind that ``missed`` some thresholds."""
+    return EXIT_CODES[kind] or (1 if missed else 0)

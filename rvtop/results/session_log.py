@@ -1,0 +1,49 @@
+"""``session.log`` of a run folder: the stderr of the session's process and of its load workers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from rvtop.exit_reason import last_line
+from rvtop.results.runlog import SESSION_LOG, RunFolderError
+
+
+class SessionLog:
+    """An open ``session.log``. Raises RunFolderError if it can't be made."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / SESSION_LOG
+        try:
+            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise RunFolderError(f"{self.path}: can't be written: {error.strerror}") from error
+
+    def adopt_stderr(self) -> None:
+        """Makes it the stderr of this process, and the stdout of whatever library prints. What is in the file
+        that was stderr so far comes with it."""
+        with contextlib.suppress(OSError):  # stderr may be no file
+            os.write(self.fd, os.pread(2, 1 << 20, 0))
+        sys.stderr.flush()
+        for fd in (1, 2):
+            os.dup2(self.fd, fd)
+
+    def crash(self, error: BaseException) -> str:
+        """Writes the traceback; returns one line for the user."""
+        text = "".join(traceback.format_exception(error))
+        with contextlib.suppress(OSError):  # a full disk: the line on the terminal is what there is
+            os.write(self.fd, text.encode("utf-8", "replace"))
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        return f"the session crashed: see {self.path}: {last_line(self.fd) or words}"
+
+    @property
+    def last_line(self) -> str:
+        """The last line in it, "" if it is empty."""
+        return last_line(self.fd)
+
+    def close(self) -> None:
+        """Closes the file; an empty one stays, as a sign that nothing was said."""
+        os.close(self.fd)
