@@ -65,7 +65,8 @@ def end_of(causes: Sequence[Cause], in_flight: int, by_model: Mapping[str, int])
     texts = list(dict.fromkeys(cause.text for cause in ordered))
     more = len(texts) - _MOST_TOLD
     text = "; ".join(texts[:_MOST_TOLD]) + (f"; and {more} more" if more > 0 else "")
-    return End(ordered[0].kind if ordered else "done", in_flight, text, {model: n for model, n in by_model.items() if n})
+    held = {model: n for model, n in by_model.items() if n}
+    return End(ordered[0].kind if ordered else "done", in_flight, text, held)
 
 
 def cut_off(in_flight: int, by_model: Mapping[str, int]) -> End:

@@ -142,7 +142,8 @@ class RunLog:
                 there = False
             if not there:
                 self._failed = True
-                raise RunFolderError(f"{path}: was deleted or moved while the run went on")
+                gone = path if self.folder.is_dir() else self.folder
+                raise RunFolderError(f"{gone}: was deleted or moved while the run went on")
 
     def _put(self, name: str, data: bytes, at: int | None = None) -> None:
         """Appends ``data``, or writes it ``at`` this byte."""

@@ -40,6 +40,34 @@ def test_the_files_grow_as_lines_come(tmp_path: Path) -> None:
     }
 
 
+def test_the_heartbeat_is_one_line_that_changes_and_goes_with_the_end(tmp_path: Path) -> None:
+    log = runlog.RunLog(tmp_path, "", {})
+    beat = tmp_path / "heartbeat.json"
+    for held in ({"a": 100, "b": 7}, {"a": 1}):
+        log.heartbeat({"in_flight": held})
+        assert json.loads(beat.read_text()) == {"in_flight": held}
+    log.timeline({"t_s": 1})
+    log.ended({"cmd": "ended"})
+    assert not beat.exists()
+    assert json.loads((tmp_path / "commands.jsonl").read_text()) == {"cmd": "ended"}
+    log.close()
+
+
+@pytest.mark.parametrize("gone", ["", "requests.jsonl"])
+def test_a_folder_or_file_that_is_gone_is_noticed_once_within_a_second(tmp_path: Path, gone: str) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    log = runlog.RunLog(folder, "", {})
+    log.timeline({"t_s": 1})
+    (folder / gone).rename(tmp_path / "elsewhere")
+    with pytest.raises(runlog.RunFolderError, match="was deleted or moved") as told:
+        log.timeline({"t_s": 2})
+    assert str(told.value).startswith(f"{folder / gone}: ")
+    log.timeline({"t_s": 3})
+    log.requests(b"x")
+    log.close()
+
+
 @pytest.mark.parametrize("name", runlog.FILES)
 def test_a_folder_that_holds_one_of_its_files_is_refused_and_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("precious")
@@ -65,6 +93,14 @@ def test_a_run_that_never_began_is_taken_back_with_the_folders_made_for_it(tmp_p
     runlog.discard(tmp_path / "runs" / "a" / "b", made, "backend.log")
     log.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_log_of_what_failed_can_be_kept(tmp_path: Path) -> None:
+    made = runlog.create(tmp_path / "run")
+    for name in ("session.log", "backend.log"):
+        (tmp_path / "run" / name).write_text("x")
+    runlog.discard(tmp_path / "run", made, "backend.log", keep="session.log")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["session.log"]
 
 
 def test_taking_back_leaves_what_others_put_there(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from rvtop.errors import UserError
 from rvtop.results import sum_up as module
 from rvtop.results import summary
+from rvtop.results.ending import End
 from rvtop.results.sum_up import sum_up
 from tests.unit.processes import alive, children, wait_for
 from tests.unit.run_folder import command, make, phase, request
@@ -56,8 +57,23 @@ async def test_a_big_run_has_the_summary_of_a_small_one(
     wanted = summary.summarise(folder)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(summary, "summarise", None)
-    assert await sum_up(Path("-run")) == wanted
+    assert await sum_up(Path("-run")) == (wanted, "")
     assert json.loads((folder / "summary.json").read_bytes()) == wanted
+
+
+@pytest.mark.parametrize("size", [-1, 1 << 30])
+async def test_a_summary_that_cannot_be_written_is_had_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(module, "BIG", size)
+    folder = folder_of(tmp_path)
+    (folder / "summary.json.part").mkdir()  # in the way, as a full disk is
+    end = End("client_failed", 2, "requests.jsonl: can't be written: No space left on device", {"a": 2})
+    figures, problem = await sum_up(folder, end)
+    assert "summary.json: can't be written" in problem
+    assert figures["end"] == end.told()
+    assert (figures["requests"]["planned"], figures["requests"]["ok"]) == (52, 50)
+    assert not (folder / "summary.json").exists()
 
 
 async def test_what_is_wrong_with_a_big_run_is_said_in_its_words(big: None, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ TOP = [
     "models",
     "started_at",
     "duration_s",
+    "end",
     "requests",
     "rate",
     "client_limited",
@@ -40,7 +41,7 @@ TOP = [
     "phases",
     "by_model",
 ]
-PART = TOP[7:21]
+PART = TOP[8:22]
 DIST = ["mean", "p50", "p90", "p95", "p99", "p999", "min", "max", "count"]
 
 GAP = bucket_of(10_000_000).item()
@@ -309,6 +310,62 @@ def test_a_lost_worker_s_requests_are_planned_sent_and_failed_once(tmp_path: Pat
         "a": {"worker_lost": 1},
         "b": {"worker_lost": 2},
     }
+
+
+def beat(folder: Path, t_s: float, **by_model: int) -> None:
+    fields = {"t_s": t_s, "in_flight": sum(by_model.values()), "by_model": by_model}
+    (folder / "heartbeat.json").write_text(json.dumps(fields) + "   \n")
+
+
+def test_a_cut_off_run_says_so_and_counts_what_was_in_flight(tmp_path: Path) -> None:
+    rows = [request(0, "w", 100, lag=0, first=1, last=2)]
+    folder = make(tmp_path, rows, [phase("w", 0, 1, warmup=True), phase("p", 2, 1000)])
+    beat(folder, 6.0, a=43, b=1)
+    s = summary.summarise(folder)
+    assert (s["end"]["kind"], s["end"]["in_flight"]) == ("cut_off", 44)
+    assert s["end"]["text"].startswith("cut off, 44 requests in flight")
+    assert s["requests"] == {"planned": 44, "sent": 44, "ok": 0, "errors": {"unfinished": 44}, "dropped": 0}
+    assert s["kpm"]["completed_pct"] == 0.0
+    assert s["duration_s"] == close(6.0)
+    assert s["rate"]["requested_rps"] == close(44 / 4)
+    assert [p["requests"]["planned"] for p in s["phases"]] == [1, 44]
+    assert [p["requests"]["errors"] for p in s["by_model"].values()] == [
+        {"unfinished": 43},
+        {"unfinished": 1},
+    ]
+
+
+def test_a_run_cut_off_before_its_first_second_is_cut_off(tmp_path: Path) -> None:
+    s = summary.summarise(make(tmp_path, [], [phase("p", 0, 1000)]))
+    assert s["end"]["kind"] == "cut_off"
+    (tmp_path / "heartbeat.json").write_text('{"t_s": 1, "in_fl')  # torn by a full disk
+    assert summary.summarise(tmp_path)["end"]["kind"] == "cut_off"
+
+
+@pytest.mark.parametrize(
+    ("last", "kind"),
+    [
+        (command(2, "stop"), "done"),  # of a version that wrote no end
+        (command(2, "ended", kind="done", in_flight=0, text="", by_model={}), "done"),
+        (command(2, "ended", kind="interrupted", in_flight=2, text="why", by_model={"a": 1}), "interrupted"),
+        (command(2, "ended", kind="target_lost", in_flight=2, text="why", by_model={}), "target_lost"),
+    ],
+)
+def test_a_run_s_own_last_line_is_its_end(tmp_path: Path, last: dict[str, Any], kind: str) -> None:
+    rows = [request(0, "p", 100, lag=0, first=1, last=2)]
+    s = summary.summarise(make(tmp_path, rows, [phase("p", 0, 2), last], [second(1.0, in_flight=7)]))
+    wanted = {"kind": kind, "in_flight": last.get("in_flight", 0), "text": last.get("text", "")}
+    assert s["end"] == wanted
+    no_line = sum(last.get("by_model", {}).values())  # a worker that hung has told of none of its own
+    assert s["requests"]["planned"] == 1 + no_line
+
+
+def test_a_run_of_failures_alone_says_what_the_server_said(tmp_path: Path) -> None:
+    rows = [request(i, "p", i, error="http_500", error_text="no memory" if i else "odd") for i in range(4)]
+    ended = command(2, "ended", kind="done", in_flight=0, text="", by_model={})
+    s = summary.summarise(make(tmp_path, rows, [phase("p", 0, 2), ended]))
+    assert s["end"]["kind"] == "all_failed"
+    assert s["end"]["text"] == "every request failed (4 of 4: http_500: no memory)"
 
 
 @pytest.mark.parametrize(
