@@ -1,4 +1,4 @@
-"""A run tells the truth at its end: what failed, in whose words, how many requests it cost, with which code."""
+"""A run tells the truth at its end: what failed, in whose words, what it cost, with which exit code."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,11 @@ HAMMER = {"name": "p", "rate": 40, "duration": "20m"}  # far longer than any tes
 def mock() -> Iterator[MockProcess]:
     with any_mock(ttft_ms=20, step_ms=5, tokens=8) as running:
         yield running
+
+
+def unlimited(err: str) -> str:
+    """stderr without what it says of a client that this machine was too slow for."""
+    return "".join(line for line in err.splitlines(keepends=True) if "CLIENT-LIMITED" not in line)
 
 
 class Run:
@@ -62,10 +68,11 @@ class Run:
         return [pid for pid, what in children(self.process.pid).items() if "rvtop.load.worker" in what]
 
     def end(self) -> tuple[int, str, str]:
-        """(exit code, stdout, stderr) once it has ended; nothing of it may be left."""
+        """(exit code, stdout, stderr) once it has ended; nothing of it may be left. Whether the client was
+        limited is for this machine to say, and no matter here."""
         out, err = self.process.communicate(timeout=90)
         self.nothing_left()
-        return self.process.returncode, out, err
+        return self.process.returncode, out, unlimited(err)
 
     def nothing_left(self) -> None:
         for pid in self.below:
@@ -79,6 +86,13 @@ class Run:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         self.process.communicate()
+
+
+@pytest.fixture
+def endless() -> Iterator[MockProcess]:
+    """A server whose answers last for minutes."""
+    with any_mock(ttft_ms=20, step_ms=1000, tokens=2000) as running:
+        yield running
 
 
 @pytest.fixture
@@ -149,11 +163,29 @@ def test_a_second_ctrl_c_does_not_wait_and_leaves_nothing(
     assert run.process.stdout is not None
     while "stopping" not in run.process.stdout.readline():
         pass
+    time.sleep(1.1)  # sooner it would be the same one
     run.process.send_signal(signal.SIGINT)
-    code, _, err = run.end()
-    assert code == 130
-    assert "Traceback" not in err
+    code, out, err = run.end()
+    assert (code, err) == (130, f"rvtop: interrupted; what was measured is in {tmp_path / 'run'}\n")
+    assert "stopping at once" in out
+    assert summary(tmp_path / "run")["end"]["kind"] == "interrupted"
     assert len(lines(tmp_path / "run")) >= 20
+
+
+@pytest.mark.parametrize("gaps_s", [[0.0], [0.05] * 4])
+def test_ctrl_c_several_times_within_a_second_writes_the_results(
+    mock: MockProcess, tmp_path: Path, runs: list[Run], gaps_s: list[float]
+) -> None:
+    run = steady(runs, mock, tmp_path / "run")
+    run.until_requests(20)
+    run.process.send_signal(signal.SIGINT)
+    for gap_s in gaps_s:
+        time.sleep(gap_s)
+        run.process.send_signal(signal.SIGINT)
+    code, out, err = run.end()
+    assert (code, err) == (130, f"rvtop: interrupted; what was measured is in {tmp_path / 'run'}\n")
+    assert f"run folder: {tmp_path / 'run'}" in out
+    assert summary(tmp_path / "run")["requests"]["ok"] >= 20
 
 
 def test_an_interrupt_before_the_load_leaves_no_folder(tmp_path: Path, runs: list[Run]) -> None:
@@ -178,25 +210,56 @@ def test_kill_9_leaves_no_worker_and_a_folder_that_sums_up(
     run.nothing_left()
     assert not (tmp_path / "run" / "summary.json").exists()
     rows = lines(tmp_path / "run")
-    ended = subprocess.run(
-        [sys.executable, "-P", "-m", "rvtop.cli", "report", str(tmp_path / "run")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert "Latency_total" in ended.stdout
+    out, err = report(tmp_path / "run")
+    assert err.startswith("rvtop: cut off, ")
+    assert "Latency_total" in out
     found = summary(tmp_path / "run")
-    assert found["requests"] == {
-        "planned": len(rows),
-        "sent": len(rows),
-        "ok": len(rows),
-        "errors": {},
-        "dropped": 0,
-    }
+    held = found["end"]["in_flight"]
+    assert (found["end"]["kind"], found["requests"]["ok"]) == ("cut_off", len(rows))
+    assert found["requests"]["planned"] == found["requests"]["sent"] == len(rows) + held
+    assert found["requests"]["errors"] == ({"unfinished": held} if held else {})
     # Not the 20 minutes that were planned.
     assert found["duration_s"] < 120
     assert found["rate"]["requested_rps"] == pytest.approx(40, rel=0.5)
+
+
+def report(folder: Path) -> tuple[str, str]:
+    """(stdout, stderr) of ``rvtop report``."""
+    command = [sys.executable, "-P", "-m", "rvtop.cli", "report", str(folder)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout, unlimited(ended.stderr)
+
+
+def test_kill_9_with_44_answers_in_flight_is_told_of_by_report(
+    endless: MockProcess, tmp_path: Path, runs: list[Run]
+) -> None:
+    """As soon as the run knows of all of them: in the first second of the load."""
+    scenario = tmp_path / "s.yaml"
+    scenario.write_text(
+        "name: s\nworkload: {kind: synthetic, prompt_tokens: 5, output_tokens: 2000}\n"
+        "phases: [{name: p, concurrency: 44, duration: 20m}]\n"
+    )
+    out = tmp_path / "run"
+    run = Run(out, "run", str(scenario), "--target", endless.url, "--workers", "2", "--ui", "none")
+    runs.append(run)
+
+    def all_sent() -> bool:
+        run.below |= set(children(run.process.pid))
+        with contextlib.suppress(OSError):
+            return b'"in_flight":44' in (out / "heartbeat.json").read_bytes()
+        return False
+
+    wait_for(all_sent, "44 requests in flight")
+    run.process.kill()
+    run.process.communicate()
+    run.nothing_left()
+    _, err = report(out)
+    assert err.startswith("rvtop: cut off, 44 requests in flight: ")
+    found = summary(out)
+    assert (found["end"]["kind"], found["end"]["in_flight"]) == ("cut_off", 44)
+    assert found["requests"]["planned"] == 44
+    assert found["kpm"]["completed_pct"] == 0.0
 
 
 def test_a_lost_worker_is_an_event_and_the_run_goes_on(
@@ -211,8 +274,8 @@ def test_a_lost_worker_is_an_event_and_the_run_goes_on(
     victim = run.workers()[0]
     os.kill(victim, signal.SIGKILL)
     code, out, err = run.end()
-    assert (code, err) == (0, "")
-    assert "is lost" in out
+    assert code == 5
+    assert "died (killed by SIGKILL); " in out
     rows = lines(tmp_path / "run")
     found = summary(tmp_path / "run")
     lost = found["requests"]["errors"].pop("worker_lost", 0)
@@ -223,6 +286,9 @@ def test_a_lost_worker_is_an_event_and_the_run_goes_on(
     commands = [json.loads(line) for line in (tmp_path / "run" / "commands.jsonl").read_text().splitlines()]
     (event,) = [entry for entry in commands if entry["cmd"] == "worker_lost"]
     assert event["in_flight"] == sum(event["by_model"].values()) == lost
+    number = event["worker"]
+    assert err == f"rvtop: load worker {number} died (killed by SIGKILL); {lost} requests in flight lost\n"
+    assert found["end"] == {"kind": "client_failed", "in_flight": lost, "text": err[7:-1]}
     # The other one went on to the end of the phase with its own share.
     survivor = {row["worker"] for row in rows if row["intended_ns"] > event["at_ns"]}
     assert len(survivor) == 1
@@ -242,8 +308,9 @@ def test_a_lost_worker_counts_against_the_threshold(
     runs[-1].below = set(children(runs[-1].process.pid))
     os.kill(runs[-1].workers()[0], signal.SIGKILL)
     code, _, err = runs[-1].end()
-    assert code == 1
-    assert err.startswith("rvtop: error_rate: ")
+    assert code == 5
+    assert "died (killed by SIGKILL); " in err
+    assert "requests in flight lost; error_rate: " in err
 
 
 def test_without_any_worker_the_run_ends_with_its_results(
@@ -254,8 +321,11 @@ def test_without_any_worker_the_run_ends_with_its_results(
     (only,) = run.workers()
     os.kill(only, signal.SIGKILL)
     code, _, err = run.end()
-    assert (code, err) == (4, "rvtop: every load worker is gone; the run can't go on\n")
+    assert code == 5
+    assert err.startswith("rvtop: load worker 0 died (killed by SIGKILL); ")
+    assert err.endswith(" requests in flight lost; no load worker is left\n")
     assert summary(tmp_path / "run")["requests"]["ok"] >= 20
+    assert summary(tmp_path / "run")["end"]["kind"] == "client_failed"
 
 
 def test_a_target_that_dies_ends_the_run_with_its_results(tmp_path: Path, runs: list[Run]) -> None:
@@ -324,10 +394,16 @@ async def test_a_session_whose_process_is_killed_says_so_and_leaves_nothing(
     async with asyncio.timeout(60):
         while session.outcome is None:
             await asyncio.sleep(0.02)
-    assert session.outcome.exit_code == 4
+    log = tmp_path / "run" / "session.log"
+    assert session.outcome.exit_code == 5
+    assert session.outcome.message == f"the session crashed (killed by SIGKILL): see {log}"
     last = session.snapshot()
     assert last is not None
-    assert (last.state, last.message) == ("failed", session.outcome.message)
+    assert (last.state, last.message) == ("crashed", session.outcome.message)
+    found = summary(tmp_path / "run")
+    assert found == session.outcome.summary
+    assert (found["end"]["kind"], found["end"]["text"]) == ("client_failed", session.outcome.message)
+    assert found["requests"]["ok"] >= 20
     session.send(Stop())  # what comes too late harms nobody
     await session.close()
 
@@ -343,6 +419,39 @@ async def test_stdin_that_ends_ends_the_session_with_its_results(mock: MockProce
     await session.close()
     assert session.outcome is not None
     assert session.outcome.exit_code == 130
+
+
+async def test_what_the_session_s_process_said_is_kept_and_its_last_line_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before there is a run folder; what stands for the process ends as one that can't import does."""
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho Traceback >&2\necho 'ImportError: no numpy' >&2\nexit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    session = await RemoteSession().start(request("http://127.0.0.1:1", tmp_path / "run", HAMMER))
+    await session.close()
+    assert session.outcome is not None
+    assert session.outcome.exit_code == 5
+    assert session.outcome.message == "the session crashed (exit code 1): ImportError: no numpy"
+
+
+async def test_stderr_of_the_session_s_process_goes_to_the_session_log(
+    mock: MockProcess, tmp_path: Path
+) -> None:
+    session, pids = await held(mock, tmp_path / "run")
+    log = tmp_path / "run" / "session.log"
+    for pid in pids:
+        assert Path(f"/proc/{pid}/fd/2").samefile(log)
+    (main,) = [pid for pid, what in pids.items() if "remote_main" in what]
+    os.kill(main, signal.SIGABRT)  # as a fault in C would: its traceback goes to the log
+    await gone(pids)
+    async with asyncio.timeout(60):
+        while session.outcome is None:
+            await asyncio.sleep(0.02)
+    assert session.outcome.message.startswith(f"the session crashed (killed by SIGABRT): see {log}: ")
+    assert "Fatal Python error: Aborted" in log.read_text()
+    await session.close()
 
 
 HOLDER = """

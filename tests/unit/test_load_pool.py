@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,11 @@ from rvtop.load.target import Address
 from tests.unit.processes import children, wait_for
 
 
-def pool(count: int, prompts: Path) -> WorkerPool:
+def pool(count: int, prompts: Path, log: int | None = None) -> WorkerPool:
     spec = WorkerSpec(
         0, count, 0, 3, Address("http://127.0.0.1:1"), str(prompts), ("m",), {}, (PhasePlan("p"),)
     )
-    return WorkerPool(spec, lambda delta: None, lambda index: None)
+    return WorkerPool(spec, lambda delta: None, lambda index, why: None, log)
 
 
 def workers() -> list[int]:
@@ -44,6 +45,21 @@ async def test_a_cancelled_start_leaves_no_process_and_says_nothing(
     assert workers() == []
     del starting
     assert await silent(caplog, capfd)
+
+
+async def test_a_worker_that_dies_at_its_start_is_told_of_with_its_last_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho 'ImportError: no numpy' >&2\nexit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with (tmp_path / "session.log").open("w+b") as log, pytest.raises(PoolError) as failed:
+        await pool(1, tmp_path / "none", log.fileno()).start()
+    assert str(failed.value) == "load worker 0 did not start: exit code 1: ImportError: no numpy"
+    assert failed.value.exit_code == 5
+    assert (tmp_path / "session.log").read_text() == "ImportError: no numpy\n"
+    assert caplog.text == ""
 
 
 async def test_workers_that_all_fail_are_one_error(

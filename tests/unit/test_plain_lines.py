@@ -7,12 +7,17 @@ import subprocess
 import sys
 from collections import deque
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from rvtop.plain import Narrator, _num, figures_line, kpm_table, result_lines
+from rvtop.cli_options import go
+from rvtop.load.command import Command, Stop
+from rvtop.plain import Interrupts, Narrator, _num, figures_line, kpm_table, result_lines, warnings_of
 from rvtop.results import summary
+from rvtop.session import Session
+from rvtop.session_request import Outcome, SessionRequest
 from rvtop.stats.snapshot import (
     Dist,
     Engine,
@@ -168,10 +173,67 @@ def test_the_result_of_nothing_has_no_figures(tmp_path: Any) -> None:
 def test_counted_chunks_and_a_limited_client_are_said(tmp_path: Any) -> None:
     rows = [request(0, "p", 0, lag=90, first=100, last=140, token_source="chunks")]
     rows.append(request(1, "p", 0, lag=0, error="reset"))
-    text = "\n".join(result_lines(summary.summarise(make(tmp_path, rows, [phase("p", 0, 1)])), "x"))
+    result = summary.summarise(make(tmp_path, rows, [phase("p", 0, 1)]))
+    text = "\n".join(result_lines(result, "x"))
     assert "(counted chunks: the server gave no usage)" in text
-    assert "CLIENT-LIMITED" in text
     assert "errors: reset 1" in text
+    (line,) = warnings_of(result)
+    assert line.startswith("CLIENT-LIMITED: ")
+
+
+@pytest.mark.parametrize("ui", ["plain", "none"])
+def test_how_a_run_ended_and_a_limited_client_are_lines_on_stderr(
+    measured: dict[str, Any],
+    ui: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    measured |= {"client_limited": True, "client": {"limited_by": "sends are late"}}
+    outcome = Outcome(5, "load worker 0 died (killed by SIGKILL); 2 requests in flight lost", measured)
+    monkeypatch.setattr("rvtop.plain.run_plain", lambda request, quiet: outcome)
+    assert go(SessionRequest(None, tmp_path, url="http://x"), ui, yes=True) == 5
+    out, err = capsys.readouterr()
+    assert err.splitlines() == ["rvtop: CLIENT-LIMITED: sends are late", f"rvtop: {outcome.message}"]
+    assert bool(out) == (ui == "plain")
+
+
+class FakeSession:
+    """Notes what an interrupt does to it."""
+
+    def __init__(self) -> None:
+        self.did: list[str] = []
+
+    def command(self, command: Command) -> None:
+        assert command == Stop("interrupted")
+        self.did.append("stop")
+
+    def hurry(self) -> None:
+        self.did.append("hurry")
+
+
+@pytest.mark.parametrize(
+    ("times", "did"),
+    [
+        ([0.0], ["stop"]),
+        ([0.0, 0.001], ["stop"]),
+        ([0.0, 0.05, 0.1, 0.15, 0.2], ["stop"]),
+        ([0.0, 0.4, 0.8, 1.2], ["stop", "hurry"]),
+        ([0.0, 2.0], ["stop", "hurry"]),
+        ([0.0, 2.0, 2.1, 4.0, 6.0], ["stop", "hurry"]),
+    ],
+)
+def test_interrupts_close_together_are_one_and_a_later_one_waits_no_more(
+    times: list[float], did: list[str]
+) -> None:
+    session, lines = FakeSession(), list[str]()
+    now = [0.0]
+    interrupts = Interrupts(cast(Session, session), lines.append, lambda: now[0])
+    for at in times:
+        now[0] = at
+        interrupts.take()
+    assert session.did == did
+    assert len(lines) == len(did)
 
 
 def test_runs_stand_under_each_other(measured: dict[str, Any]) -> None:
