@@ -43,7 +43,9 @@ async def _connect(choice: Choice) -> SessionHandle:
 def _outcome(session: RemoteSession, code: int) -> Outcome:
     """The session's own outcome; without one (it was left in a hurry) the screen's exit code."""
     if session.outcome is None:
-        return Outcome(code)
+        out = last.out_dir if (last := session.snapshot()) is not None else ""
+        text = f"left without waiting; the session goes on to write its results to {out}"
+        return Outcome(code, text if out else "")
     if session.outcome.exit_code == 0 and code:
         return Outcome(code, session.outcome.message, session.outcome.summary)
     return session.outcome

@@ -72,6 +72,7 @@ class WorkerPool:
             raise
 
     async def _start_one(self) -> int:
+        before = 0 if self._log is None else os.fstat(self._log).st_size
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
@@ -86,7 +87,7 @@ class WorkerPool:
         index = len(self._processes)
         self._processes.append(process)
         self._ready.append(asyncio.get_running_loop().create_future())
-        self._readers.append(asyncio.create_task(self._read(index, process)))
+        self._readers.append(asyncio.create_task(self._read(index, process, before)))
         self._write(index, replace(self._spec, index=index))
         return index
 
@@ -146,9 +147,9 @@ class WorkerPool:
         if stdin is not None and not stdin.is_closing():
             stdin.write(pack(message))
 
-    async def _read(self, index: int, process: asyncio.subprocess.Process) -> None:
+    async def _read(self, index: int, process: asyncio.subprocess.Process, before: int) -> None:
+        """``before``: bytes that were in the log as the process began."""
         assert process.stdout is not None
-        before = 0 if self._log is None else os.fstat(self._log).st_size
         unpacker = Unpacker()
         broken = ""
         try:
