@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from rvtop.load.client import ConnectionPool
 
 _ERROR_BODY_LIMIT = 4096
+#: A body that tells of an error and goes on beyond this is not read to its end.
+_ERROR_BODY_READ = 1 << 20
 _HEAD_LIMIT = 1 << 16
 _TURN_GAP_NS = 200_000
 
@@ -47,6 +49,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_begun",
         "_body",
+        "_body_read",
         "_boundary",
         "_close",
         "_completion",
@@ -110,6 +113,7 @@ class Connection(asyncio.Protocol):
         self._completion = reader(record, self._pool.fresh)
         self._decoder: Decompressor | None = None
         self._body = b""
+        self._body_read = 0
         self._framed = False
         self._close = False
         self._status = 0
@@ -336,8 +340,12 @@ class Connection(asyncio.Protocol):
             self._completion.feed(body, self.read_ns)
             if self.record.error is not None:
                 self.abort(self.record.error, "")  # nothing that follows can mend it; let the server stop
-        elif len(self._body) < _ERROR_BODY_LIMIT:
-            self._body += body[:_ERROR_BODY_LIMIT]
+        else:
+            self._body += body[: _ERROR_BODY_LIMIT - len(self._body)]
+            self._body_read += len(body)
+            if self._body_read > _ERROR_BODY_READ:
+                self._http_error()
+                self.abort(self.record.error or "", "")  # the first error stays
 
     def _compressed(self, decoder: Decompressor, body: bytes) -> None:
         try:
