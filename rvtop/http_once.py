@@ -56,7 +56,7 @@ def get(url: str, transport: Transport, headers: Mapping[str, str], timeout_s: f
     if late.is_set():
         raise TimeoutError(f"no whole answer within {timeout_s:g} s")
     if len(body) > BODY_LIMIT:
-        raise AnswerTooLong
+        raise AnswerTooLong(f"over the limit of {BODY_LIMIT >> 20} MiB")
     return answer.status, body
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from rvtop.errors import UserError
-from rvtop.http_once import BODY_LIMIT, AnswerTooLong, get
+from rvtop.http_once import AnswerTooLong, get
 from rvtop.load.transport import Transport
 from rvtop.log_tail import last_lines
 from rvtop.stats.snapshot import Step
@@ -172,9 +172,7 @@ def _get(url: str, transport: Transport) -> tuple[int, bytes]:
         return get(url, transport, auth_headers(transport), _PROBE_TIMEOUT_S)
     except AnswerTooLong as error:
         page = urlsplit(url).path
-        raise _TooLong(
-            f"{base}: the answer to GET {page} is over the limit of {BODY_LIMIT >> 20} MiB"
-        ) from error
+        raise _TooLong(f"{base}: the answer to GET {page} is {error}") from error
     except ssl.SSLError as error:
         raise TargetError(f"{base}: {_tls_problem(error)}") from error
     except ConnectionResetError as error:  # TLS 1.3 refuses a client behind the handshake

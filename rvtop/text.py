@@ -69,6 +69,17 @@ def told(value: Any, limit: int | None = None) -> str:
         return f"({type(value).__name__})"
 
 
+def printable_json(value: Any) -> Any:
+    """The JSON value with all its text ``printable``, the keys too."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable(key): printable_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [printable_json(inner) for inner in value]
+    return value
+
+
 def log_line(line: str, limit: int | None = None) -> str:
     """A line of a log, ``printable``: its colours are dropped, tabs become spaces."""
     return printable(_COLOURS.sub("", line.rstrip("\r\n")).expandtabs(), limit)

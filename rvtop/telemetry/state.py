@@ -160,7 +160,10 @@ class ServerState:
         less = [name for name, kept in parts.items() if len(kept) < len(getattr(sample, name))]
         if not less:
             return sample
-        note = sample.note or f"more than {MOST} {' and '.join(less)}; the rest is left out"
+        note = (
+            sample.note
+            or f"more than {MOST} {' and '.join(less).replace('gpus', 'GPUs')}; the rest is left out"
+        )
         return replace(sample, note=note, **parts)
 
     def _told_by_others(self, sample: Sample) -> bool:
