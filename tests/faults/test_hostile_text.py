@@ -76,9 +76,11 @@ async def test_nothing_that_a_server_says_acts_on_lines_files_or_screen(
     lines: list[str] = []
     narrator = Narrator(lines.append)
     watched = Watched(request(server.url, tmp_path / "run", PHASE))
-    told = await watched.until(
-        lambda s: s.engines and s.gpus and s.load.ok and len(s.load.errors) >= 4, "all"
-    )
+
+    def all_is_told(s: Snapshot) -> bool:
+        return bool(s.engines and s.gpus and s.load.ok and len(s.load.errors) >= 4)
+
+    told = await watched.until(all_is_told, "all was told")
     watched.send(Stop("quit"))
     for snapshot in watched.seen:
         narrator.look(snapshot)
