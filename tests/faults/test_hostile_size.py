@@ -7,12 +7,15 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from rvtop import http_once
 from rvtop.load.record import Record
 from rvtop.load.target import Address, Target
+from rvtop.session import Session
 from rvtop.target import TargetError, answers, choose_models, probe
 from rvtop.telemetry.bounds import MOST
 from rvtop.telemetry.poller import Poller
@@ -20,7 +23,7 @@ from rvtop.telemetry.prometheus import PageReader, PrometheusSource, parse
 from rvtop.telemetry.ray import NotFound, topology_pages
 from rvtop.telemetry.sample import EngineSample, GpuSample, Sample
 from rvtop.telemetry.state import ServerState
-from tests.faults.sessions import ask
+from tests.faults.sessions import ask, request
 
 SECOND = 1_000_000_000
 EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":%b}]}\n\n'
@@ -199,6 +202,18 @@ def test_a_page_with_too_many_engines_is_capped_and_says_so() -> None:
     again = reader.read(page(range(20_000)))
     assert [e.engine for e in again.engines] == [e.engine for e in made.engines]  # the same ones each time
     assert reader.read(page(range(MOST))).note == ""
+
+
+async def test_a_session_says_once_what_a_page_left_out(tmp_path: Path) -> None:
+    session = Session(
+        request("http://127.0.0.1:9", tmp_path / "run", {"name": "p", "rate": 1, "duration": "1s"})
+    )
+    for poll in range(3):
+        made = PageReader().read(page(range(MOST + 1)))
+        session._on_sample(replace(made.sample("metrics"), t_ns=poll * SECOND))
+    (event,) = session.snapshot().events
+    assert event.text == f"metrics: more than {MOST} engines; the rest is left out"
+    assert event.level == "warn"
 
 
 def test_engines_that_change_with_each_poll_fill_no_memory() -> None:
