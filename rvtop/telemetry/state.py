@@ -362,13 +362,14 @@ def _sum(values: Iterable[float]) -> float | None:
 def _gpu_line(gpu: _Gpu, now_ns: int) -> Gpu:
     held, age_s = gpu.sample, _age_s(gpu.t_ns, now_ns)
     stale_s = age_s if age_s > STALE_S else None
-    return Gpu(held.node, held.index, held.name, held.memory_used, held.memory_total, held.util, stale_s)
+    total = held.memory_total or None  # 0 bytes in all: not known
+    return Gpu(held.node, held.index, held.name, held.memory_used, total, held.util, stale_s)
 
 
 def _node_line(node: NodeSample, seen_ns: int, now_ns: int) -> Node:
     age_s = _age_s(seen_ns, now_ns)
     stale_s = age_s if age_s > STALE_S else None
-    return Node(node.node, node.cpu, node.memory_used, node.memory_total, stale_s)
+    return Node(node.node, node.cpu, node.memory_used, node.memory_total or None, stale_s)
 
 
 def _deployment_line(deployment: _Deployment, now_ns: int) -> ServeDeployment:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -259,6 +260,17 @@ def test_values_that_can_be_no_figures_are_left_out(value: str) -> None:
 def test_a_gpu_of_an_impossible_number_is_none() -> None:
     text = f'DCGM_FI_DEV_FB_USED{{gpu="{"9" * 100}"}} 1\nDCGM_FI_DEV_FB_USED{{gpu="7"}} 1\n'
     assert [gpu.index for gpu in PageReader().read(text).gpus] == [7]
+
+
+def test_a_memory_of_no_bytes_is_not_known() -> None:
+    """The screen divided by it."""
+    state = ServerState()
+    zeros = 'DCGM_FI_DEV_FB_USED{gpu="0"} 0\nDCGM_FI_DEV_FB_FREE{gpu="0"} 0\nray_node_mem_total{ip="n"} 0\n'
+    state.apply(PageReader().read(zeros).sample("metrics"))
+    view = state.view(time.perf_counter_ns())
+    assert [gpu.memory_total for gpu in view.gpus] == [None]
+    assert [node.memory_total for node in view.nodes] == [None]
+    assert view.gpu_memory is None
 
 
 def test_a_histogram_of_too_many_buckets_is_cut() -> None:
