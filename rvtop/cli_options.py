@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rvtop.errors import UserError
+from rvtop.text import printable
 
 if TYPE_CHECKING:
     from rvtop.load.transport import Transport
@@ -135,5 +136,5 @@ def go(request: SessionRequest, ui: str, *, yes: bool) -> int:
 
 def fail(message: str, code: int) -> int:
     """One line on stderr; returns ``code``."""
-    print(f"rvtop: {message}", file=sys.stderr, flush=True)
+    print(f"rvtop: {printable(message)}", file=sys.stderr, flush=True)
     return code

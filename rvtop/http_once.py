@@ -13,15 +13,20 @@ from urllib.parse import urlsplit
 
 from rvtop.load.transport import Transport
 
-_BODY_LIMIT = 1 << 20
+#: A list of 10 000 models is 2 MiB.
+BODY_LIMIT = 8 << 20
+
+
+class AnswerTooLong(Exception):
+    """The body is longer than BODY_LIMIT; it was not read to its end."""
 
 
 def get(url: str, transport: Transport, headers: Mapping[str, str], timeout_s: float) -> tuple[int, bytes]:
-    """Status and body, of which at most 1 MiB is read. ``headers`` go along with those of ``transport``.
+    """Status and body, whole. ``headers`` go along with those of ``transport``.
 
     ``timeout_s`` bounds each wait until the connection stands, and then the whole: a server that drips is
     late too. Raises OSError (also ssl.SSLError, TimeoutError), UnicodeError for an impossible host,
-    http.client.HTTPException for what is no HTTP, TransportError.
+    http.client.HTTPException for what is no HTTP, AnswerTooLong, TransportError.
     """
     parts = urlsplit(url)
     tls = transport.ssl_context() if parts.scheme == "https" else None
@@ -40,7 +45,7 @@ def get(url: str, transport: Transport, headers: Mapping[str, str], timeout_s: f
         watch.start()
         connection.request("GET", parts.path, headers={**headers, **transport.headers})
         answer = connection.getresponse()
-        body = answer.read(_BODY_LIMIT)
+        body = answer.read(BODY_LIMIT + 1)
     except (OSError, http.client.HTTPException, ValueError) as error:
         if late.is_set():
             raise TimeoutError(f"no whole answer within {timeout_s:g} s") from error
@@ -50,6 +55,8 @@ def get(url: str, transport: Transport, headers: Mapping[str, str], timeout_s: f
         connection.close()
     if late.is_set():
         raise TimeoutError(f"no whole answer within {timeout_s:g} s")
+    if len(body) > BODY_LIMIT:
+        raise AnswerTooLong(f"over the limit of {BODY_LIMIT >> 20} MiB")
     return answer.status, body
 
 

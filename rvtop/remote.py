@@ -24,6 +24,7 @@ from rvtop.results.ending import End
 from rvtop.results.runlog import SESSION_LOG
 from rvtop.session_request import Outcome, SessionRequest
 from rvtop.stats.snapshot import Series, Snapshot, Step, Target
+from rvtop.text import printable_names
 
 _CLOSE_LIMIT_S = 60.0
 
@@ -145,7 +146,7 @@ def _first(request: SessionRequest) -> Snapshot:
         target=Target(
             url=request.url or "",
             topology=backend.topology if backend else None,
-            models=request.models,
+            models=printable_names(request.models),
             owned=backend is not None,
         ),
         steps=(Step("session", "run", 0.0),),

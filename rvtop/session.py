@@ -56,7 +56,7 @@ from rvtop.target import (
 from rvtop.telemetry.poller import Poller
 from rvtop.telemetry.sample import Sample
 from rvtop.telemetry.state import ServerState
-from rvtop.text import printable
+from rvtop.text import printable, printable_names
 from rvtop.workload.prepare import Prepared, prepare
 
 BACKEND_LOG = "backend.log"
@@ -65,6 +65,7 @@ _STEP_S = 0.02
 #: Tenths of a second between the workers' deltas while nobody looks: fewer of them cost less.
 _UNSEEN_TICKS = 5
 _EVENTS = 200
+_EVENT_LIMIT = 1000
 
 
 class Session:
@@ -99,6 +100,7 @@ class Session:
         self._steps: dict[str, Step] = {}
         self._events: list[Event] = []
         self._last_second = 0
+        self._noted: set[tuple[str, str]] = set()  # what sources left out, as it was said
         self._loss: LossWatch | None = None
         self._seq = 0
         self._stop: Stop | None = None
@@ -407,12 +409,15 @@ class Session:
         fields = {
             "t_s": (now_ns - self._t0_ns) / 1e9,
             "in_flight": self._live.in_flight,
-            "by_model": self._live.in_flight_by_model(self._models),
+            "by_model": self._live.in_flight_by_model(printable_names(self._models)),
         }
         self._record(lambda log: log.heartbeat(fields))
 
     def _on_sample(self, sample: Sample) -> None:
-        self._server.apply(sample)
+        note = self._server.apply(sample)
+        if note and (sample.source, note) not in self._noted:  # once; it comes with every poll
+            self._noted.add((sample.source, note))
+            self._say(f"{sample.source}: {note}", "warn")
         self._touch()
 
     def _on_lost_worker(self, index: int, why: str) -> None:
@@ -422,7 +427,9 @@ class Session:
             "cmd": "worker_lost",
             "worker": index,
             "in_flight": held.in_flight if held else 0,
-            "by_model": dict(zip(self._models, held.in_flight_by_model, strict=True)) if held else {},
+            "by_model": dict(zip(printable_names(self._models), held.in_flight_by_model, strict=True))
+            if held
+            else {},
         }
         self._live.lose(index)
         lost = f"load worker {index} died ({why}); {fields['in_flight']} requests in flight lost"
@@ -560,7 +567,7 @@ class Session:
         self._touch()
 
     def _say(self, text: str, level: str = "info") -> None:
-        self._events.append(Event(time.time(), text, level))
+        self._events.append(Event(time.time(), printable(text, _EVENT_LIMIT), level))
         del self._events[:-_EVENTS]
         self._touch()
 

@@ -24,6 +24,7 @@ from rvtop.stats.live import LiveState
 from rvtop.target import KEY_ENV, TargetError, TargetInfo
 from rvtop.telemetry.discover import sources_for
 from rvtop.telemetry.sample import Source
+from rvtop.text import printable_names
 from rvtop.workload.prepare import Prepared
 
 #: A target that has answered nothing for this long, and refuses a connection too, is lost.
@@ -166,7 +167,7 @@ def surroundings(
         topology=info.topology,
         target=info.url,
         target_engine=info.engine,
-        models=list(models),
+        models=list(printable_names(models)),
         prompts_digest=prepared.digest,
         slo={} if slo is None else slo.model_dump(),
         flags={

@@ -17,9 +17,11 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from rvtop.errors import UserError
-from rvtop.http_once import get
+from rvtop.http_once import AnswerTooLong, get
 from rvtop.load.transport import Transport
+from rvtop.log_tail import last_lines
 from rvtop.stats.snapshot import Step
+from rvtop.text import NAME_LIMIT, printable, told
 
 #: The API key of the target. Its value stays in the environment: it is in no argument, file or message.
 KEY_ENV = "RVTOP_API_KEY"
@@ -28,6 +30,8 @@ _PROBE_TIMEOUT_S = 5.0
 #: Ends of a URL that name a page of the API rather than where it is.
 _PAGES = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1", "/metrics", "/health", "/docs")
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
+#: A model's id may be a path (4096 bytes at most), and goes along with each request.
+_ID_LIMIT = 4096
 _LEASE_S = 2.0
 _STOP_LIMIT_S = 15.0
 
@@ -39,12 +43,16 @@ class TargetError(UserError):
         super().__init__(message, exit_code)
 
 
+class _TooLong(TargetError):
+    """It answers, at a length that nobody reads."""
+
+
 @dataclass(frozen=True)
 class TargetInfo:
     """What a probe learned."""
 
     url: str  # scheme://host:port, and the prefix before /v1 if the server has one
-    models: tuple[str, ...]
+    models: tuple[str, ...]  # as the server names them, for requests; shown by ``printable`` only
     topology: str | None  # one of ours, if the server says so
     engine: str | None  # owned_by of its first model: "vllm", …
     on_ray: bool = False  # one of ours that says which Ray cluster it runs on
@@ -115,16 +123,16 @@ async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
             f"(GET /v1/models gave HTTP {status} and no list of models)"
         )
     topology, on_ray = None, False
-    with contextlib.suppress(TargetError, ValueError, AttributeError):
+    with contextlib.suppress(TargetError, ValueError, AttributeError, RecursionError):
         status, body = await asyncio.to_thread(_get, f"{base}/rvtop/topology", way)
         facts = json.loads(body) if status == 200 else {}
-        told, on_ray = facts.get("topology"), bool(facts.get("ray"))
-        topology = told if isinstance(told, str) else None
+        named, on_ray = facts.get("topology"), bool(facts.get("ray"))
+        topology = printable(named, NAME_LIMIT) if isinstance(named, str) else None
     return TargetInfo(
         url=base,
-        models=tuple(str(row["id"]) for row in models),
+        models=tuple(row["id"] for row in models),
         topology=topology,
-        engine=next((str(row["owned_by"]) for row in models if row.get("owned_by")), None),
+        engine=next((told(row["owned_by"], NAME_LIMIT) for row in models if row.get("owned_by")), None),
         on_ray=on_ray,
     )
 
@@ -132,11 +140,13 @@ async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
 def choose_models(info: TargetInfo, wanted: Sequence[str]) -> tuple[str, ...]:
     """The models to send to. Raises TargetError (exit code 2) when the choice is impossible or open."""
     known = ", ".join(info.models)
+    # What a user can type is the name as it is shown.
+    ids = {printable(name): name for name in info.models} | {name: name for name in info.models}
     for name in wanted:
-        if name not in info.models:
+        if name not in ids:
             raise TargetError(f"{info.url} serves no model {name!r}; it serves: {known}", 2)
     if wanted:
-        return tuple(wanted)
+        return tuple(ids[name] for name in wanted)
     if len(info.models) > 1:
         raise TargetError(f"{info.url} serves several models; name one or more with --model: {known}", 2)
     return info.models
@@ -146,6 +156,8 @@ async def answers(url: str, transport: Transport | None = None) -> bool:
     """Whether anything speaks HTTP there still."""
     try:
         await asyncio.to_thread(_get, f"{url}/health", transport or Transport())
+    except _TooLong:
+        return True
     except TargetError:
         return False
     return True
@@ -158,6 +170,9 @@ def _get(url: str, transport: Transport) -> tuple[int, bytes]:
         base = f"{base} on {transport.unix_socket}"
     try:
         return get(url, transport, auth_headers(transport), _PROBE_TIMEOUT_S)
+    except AnswerTooLong as error:
+        page = urlsplit(url).path
+        raise _TooLong(f"{base}: the answer to GET {page} is {error}") from error
     except ssl.SSLError as error:
         raise TargetError(f"{base}: {_tls_problem(error)}") from error
     except ConnectionResetError as error:  # TLS 1.3 refuses a client behind the handshake
@@ -193,10 +208,22 @@ def _tls_problem(error: ssl.SSLError) -> str:
 def _model_rows(status: int, body: bytes) -> list[dict[str, Any]] | None:
     try:
         rows = json.loads(body)["data"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    listed = isinstance(rows, list) and all(isinstance(row, dict) and "id" in row for row in rows)
-    return rows if status == 200 and rows and listed else None
+    if status != 200 or not isinstance(rows, list):
+        return None
+    return [row for row in rows if isinstance(row, dict) and _is_id(row.get("id"))] or None
+
+
+def _is_id(value: Any) -> bool:
+    """Whether a request can name it: text, not too long, that UTF-8 can hold (no lone surrogate)."""
+    if not isinstance(value, str) or len(value) > _ID_LIMIT:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -262,9 +289,7 @@ class Backend:
 
     def last_words(self, lines: int = 5) -> str:
         """The end of its log."""
-        with contextlib.suppress(OSError):
-            return "\n".join(self._log.read_text("utf-8", "replace").splitlines()[-lines:])
-        return ""
+        return "\n".join(last_lines(self._log, lines))
 
     def kill(self) -> None:
         """Ends it by force, with what shares its process group; ``stop`` then returns soon."""
@@ -316,15 +341,15 @@ class Backend:
             if event.get("event") == "step":
                 self._on_step(
                     Step(
-                        str(event["name"]),
+                        told(event["name"], NAME_LIMIT),
                         str(event["state"]),
                         event.get("elapsed_s"),
-                        str(event.get("detail") or ""),
+                        told(event.get("detail"), 4 * NAME_LIMIT),
                     )
                 )
             elif event.get("event") == "ready" and not ready.done():
                 self.models = tuple(str(name) for name in event.get("models") or ())
-                ready.set_result(str(event["url"]))
+                ready.set_result(printable(str(event["url"])))
             elif event.get("event") == "error":
                 self._error = event
         code = await self._process.wait()

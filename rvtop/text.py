@@ -4,6 +4,7 @@ becomes a visible escape."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 #: Escaped wherever they stand: C0, DEL and C1 controls; lone surrogates; what reorders a line (bidi marks,
@@ -24,6 +25,8 @@ _UNSAFE = re.compile(
     f"|(?<![^\x00-\x7f{_ALWAYS}{_JOINERS}])[{_JOINERS}]"
     f"|(?<![^\x00-\x22\x24-\x29\x2b-\x2f\x3a-\x7f{_ALWAYS}{_JOINERS}{_SELECTORS}])[{_SELECTORS}]"
 )
+#: No name that somebody reads is longer.
+NAME_LIMIT = 200
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
 
@@ -43,6 +46,17 @@ def printable(text: str, limit: int | None = None) -> str:
     return safe if limit is None or len(safe) <= limit else safe[: limit - 1] + "…"
 
 
+def printable_names(names: Iterable[str], limit: int = NAME_LIMIT) -> tuple[str, ...]:
+    """Each name ``printable``, and still different from those before it: in a run folder names are keys."""
+    safe: dict[str, None] = {}
+    for name in names:
+        shown, number = printable(name, limit), 2
+        while shown in safe:
+            shown, number = f"{printable(name, limit)} ({number})", number + 1
+        safe[shown] = None
+    return tuple(safe)
+
+
 def told(value: Any, limit: int | None = None) -> str:
     """``printable`` of any JSON value: a string as it is, "" for None, and what should have been a string."""
     if isinstance(value, str):
@@ -53,6 +67,17 @@ def told(value: Any, limit: int | None = None) -> str:
         return printable(str(value), limit)
     except (ValueError, RecursionError):  # an integer of too many digits, a list too deep
         return f"({type(value).__name__})"
+
+
+def printable_json(value: Any) -> Any:
+    """The JSON value with all its text ``printable``, the keys too."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable(key): printable_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [printable_json(inner) for inner in value]
+    return value
 
 
 def log_line(line: str, limit: int | None = None) -> str:

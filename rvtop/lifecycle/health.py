@@ -7,8 +7,11 @@ import json
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from rvtop.text import printable, told
+
 _TIMEOUT_S = 5.0
 _BODY_LIMIT = 1 << 16
+_LINE_LIMIT = 400
 
 
 class Health(NamedTuple):
@@ -29,7 +32,7 @@ def health(url: str) -> Health:
     except TimeoutError:
         return Health(False, f"/health: no answer within {_TIMEOUT_S:g} s")
     except (OSError, http.client.HTTPException) as error:
-        return Health(False, f"/health: {error or type(error).__name__}")
+        return Health(False, printable(f"/health: {error or type(error).__name__}", _LINE_LIMIT))
     finally:
         connection.close()
     if answer.status == 200:
@@ -39,6 +42,7 @@ def health(url: str) -> Health:
 
 def _reason(body: bytes) -> str:
     try:
-        return f": {' '.join(str(json.loads(body)['error']['message']).split())}"
-    except (ValueError, KeyError, TypeError):
+        message = told(json.loads(body)["error"]["message"], _LINE_LIMIT)
+        return f": {message}" if message else ""
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""

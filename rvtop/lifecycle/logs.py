@@ -10,27 +10,12 @@ from pathlib import Path
 from rvtop.errors import UserError
 from rvtop.lifecycle import state
 from rvtop.lifecycle.choose import choose
+from rvtop.log_tail import LINE_LIMIT, last_lines
+from rvtop.text import log_line
 
-_TAIL_BYTES = 1 << 20
 _FOLLOW_S = 0.2
 
 Print = Callable[[str], None]
-
-
-def last_lines(path: Path, lines: int) -> list[str]:
-    """At most ``lines`` lines from the end of a file (of its last MiB); none if it can't be read."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            start = max(0, size - _TAIL_BYTES)
-            file.seek(start)
-            text = file.read()
-    except OSError:
-        return []
-    found = text.decode("utf-8", "replace").splitlines()
-    if start:
-        del found[:1]  # cut somewhere in its middle
-    return found[-lines:] if lines > 0 else []
 
 
 def logs(name: str | None, *, lines: int, follow: bool, out: Print) -> None:
@@ -63,5 +48,5 @@ def _print_from(path: Path, position: int, out: Print) -> int:
         return position
     if newline:
         for line in whole.decode("utf-8", "replace").split("\n"):
-            out(line)
+            out(log_line(line, LINE_LIMIT))
     return position + len(whole) + len(newline)

@@ -18,6 +18,7 @@ from typing import Any
 
 from rvtop.errors import UserError
 from rvtop.lifecycle.processes import Process, alive
+from rvtop.text import printable, printable_names
 
 STATE_FILE = "state.json"
 LOG_FILE = "log"
@@ -138,7 +139,8 @@ def _names() -> Iterator[str]:
 def _from_json(data: dict[str, Any]) -> Deployment:
     known = {field.name for field in fields(Deployment)}
     values = {name: value for name, value in data.items() if name in known}
-    values["models"] = tuple(values.get("models") or ())
+    values |= {name: printable(value) for name, value in values.items() if isinstance(value, str)}
+    values["models"] = printable_names(values.get("models") or ())
     for name in ("supervisor", "backend"):
         held = values.get(name)
         values[name] = None if held is None else Process(**held)

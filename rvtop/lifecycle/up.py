@@ -17,8 +17,8 @@ from typing import Any
 
 from rvtop.errors import UserError
 from rvtop.lifecycle import state
-from rvtop.lifecycle.logs import last_lines
 from rvtop.lifecycle.supervisor import Spec
+from rvtop.log_tail import last_lines
 from rvtop.stats.snapshot import Step
 from rvtop.steps import step_line
 

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from rvtop.load.client import ConnectionPool
 
 _ERROR_BODY_LIMIT = 4096
+#: What is read of a body that tells of an error, and of what follows the end of an answer (comments without
+#: end, trailers): then the connection is closed.
+_MOST_READ = 1 << 20
 _HEAD_LIMIT = 1 << 16
 _TURN_GAP_NS = 200_000
 
@@ -46,6 +49,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_begun",
+        "_beside",
         "_body",
         "_boundary",
         "_close",
@@ -110,6 +114,7 @@ class Connection(asyncio.Protocol):
         self._completion = reader(record, self._pool.fresh)
         self._decoder: Decompressor | None = None
         self._body = b""
+        self._beside = 0  # bytes that bring no token: of an error, or behind the end
         self._framed = False
         self._close = False
         self._status = 0
@@ -271,6 +276,11 @@ class Connection(asyncio.Protocol):
             self._head += len(data)
             if self._head > _HEAD_LIMIT:
                 self.abort("bad_stream", f"a response head longer than {_HEAD_LIMIT} bytes")
+        elif self.record is not None and self._status == 200 and self._completion.whole:
+            self._beside += len(data)
+            if self._beside > _MOST_READ:
+                self._completion.end(self.read_ns)
+                self._finish(reuse=False)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.forget(self)
@@ -336,8 +346,12 @@ class Connection(asyncio.Protocol):
             self._completion.feed(body, self.read_ns)
             if self.record.error is not None:
                 self.abort(self.record.error, "")  # nothing that follows can mend it; let the server stop
-        elif len(self._body) < _ERROR_BODY_LIMIT:
-            self._body += body[:_ERROR_BODY_LIMIT]
+        else:
+            self._body += body[: _ERROR_BODY_LIMIT - len(self._body)]
+            self._beside += len(body)
+            if self._beside > _MOST_READ:
+                self._http_error()
+                self.abort(self.record.error or "", "")  # the first error stays
 
     def _compressed(self, decoder: Decompressor, body: bytes) -> None:
         try:

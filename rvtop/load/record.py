@@ -14,6 +14,7 @@ import orjson
 
 from rvtop.load.reads import bucket_counter
 from rvtop.stats.histogram import BUCKETS, LAST_NS, bucket_of
+from rvtop.text import printable
 
 #: Every way a request can end other than well (DESIGN §5.5); ``http_<code>`` stands beside these.
 ERRORS = (
@@ -96,7 +97,7 @@ class Record:
         """Notes why the request ended; the first reason stays."""
         if self.error is None:
             self.error = kind
-            self.error_text = " ".join(text.split())[:TEXT_LIMIT]
+            self.error_text = printable(" ".join(text[: 4 * TEXT_LIMIT].split()), TEXT_LIMIT)
 
     @property
     def tokens(self) -> int:

@@ -18,6 +18,7 @@ import orjson
 
 from rvtop.load.record import TEXT_LIMIT, Record
 from rvtop.load.sse import SseError, SseParser
+from rvtop.text import printable, told
 
 
 class _Needles(NamedTuple):
@@ -249,7 +250,7 @@ class Completion:
         failure = chunk.get("error")
         if failure:
             text = failure.get("message") if isinstance(failure, dict) else None
-            record.fail("stream_error", str(text or failure))
+            record.fail("stream_error", told(text or failure))
             return
         usage = chunk.get("usage")
         if isinstance(usage, dict):
@@ -270,7 +271,7 @@ class Completion:
             if finish is None:  # else no other like it comes
                 self._learn(choice, raw)
         if isinstance(finish, str):
-            record.finish = finish[:TEXT_LIMIT]
+            record.finish = printable(finish, TEXT_LIMIT)
             self._finish_ns = now_ns
 
     def _learn(self, choice: dict[str, Any], raw: bytes) -> None:
@@ -307,7 +308,7 @@ class Completion:
         if isinstance(ours, dict):
             # Flat and small, as it is meant: it goes to the log as it is.
             small = [(key, value) for key, value in ours.items() if _is_small(key) and _is_small(value)]
-            record.server = dict(small[:_MAX_TIMINGS])
+            record.server = {printable(key): _shown(value) for key, value in small[:_MAX_TIMINGS]}
             engine = record.server.get("engine")
             record.engine = engine if isinstance(engine, str) else record.engine
 
@@ -357,6 +358,10 @@ def _spelling(choice: dict[str, Any], raw: bytes) -> _Needles | None:
 def _count(value: Any, otherwise: int | None) -> int | None:
     sound = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT
     return value if sound else otherwise
+
+
+def _shown(value: Any) -> Any:
+    return printable(value, TEXT_LIMIT) if isinstance(value, str) else value
 
 
 def _is_small(value: Any) -> bool:

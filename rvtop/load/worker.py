@@ -22,6 +22,7 @@ from rvtop.load.schedule import NEVER, Due, Entry, PhasePlan, Schedule
 from rvtop.load.target import Target
 from rvtop.stats.histogram import Histogram
 from rvtop.stats.slo import meets
+from rvtop.text import printable_names
 
 _TICK_NS = 100_000_000
 _SWEEP_TICKS = 2
@@ -72,6 +73,7 @@ class Worker:
         self._heard_ns = 0  # when that was called last
         self._schedule = Schedule(spec.phases, spec.seed, spec.index, spec.count, prompts.at_s)
         self._names = [phase.name for phase in spec.phases]
+        self._shown_models = printable_names(spec.models)  # requests carry the ids as the server named them
         self._slots = Slots()  # of a closed loop
         self._cancels = Cancels(spec.seed)
         self._talks: dict[Record, Talk] = {}  # conversations with a request in flight …
@@ -357,7 +359,7 @@ class Worker:
         """Writes the lines of the next few requests that have ended, or of the last."""
         spec, begin = self._spec, len(self._written) * _PART
         part = self._ended[begin : begin + _PART]
-        self._written.append(lines(part, spec.t0_ns, self._names, spec.models, spec.index))
+        self._written.append(lines(part, spec.t0_ns, self._names, self._shown_models, spec.index))
 
     def _flush(self, now_ns: int) -> None:
         pool, spec = self._pool, self._spec

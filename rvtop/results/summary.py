@@ -25,6 +25,7 @@ from rvtop.results.table import NONE, Bools, Requests, read, read_lines
 from rvtop.stats.histogram import QUANTILES, Histogram
 from rvtop.stats.limits import client_limited
 from rvtop.stats.slo import meets
+from rvtop.text import printable_json
 
 SCHEMA = 1
 Dist = dict[str, float | int | None]
@@ -100,7 +101,7 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
 
 def write(folder: Path) -> dict[str, Any]:
     """Sums the run up and writes ``summary.json``; returns the summary."""
-    summary = summarise(folder)
+    summary: dict[str, Any] = printable_json(summarise(folder))  # a folder may be somebody else's
     runlog.write_json(folder / runlog.SUMMARY, summary)
     return summary
 

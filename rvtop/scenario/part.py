@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, NoReturn
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
 from pydantic_core import PydanticCustomError
 
 from rvtop.scenario.units import parse_duration
+from rvtop.text import printable
 
 
 def fail(message: str, key: str | tuple[str | int, ...] | None = None) -> NoReturn:
@@ -29,10 +30,18 @@ def _seconds(value: object) -> object:
     fail("must be a time such as 30s, 500ms, 2m or 1h, got {written}")
 
 
+def _visible(name: str) -> str:
+    if printable(name) != name:
+        fail("holds a control or invisible character, got {written}")
+    return name
+
+
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Count = Annotated[int, Strict(), Field(ge=1)]
 Flag = Annotated[bool, Strict()]
 Text = Annotated[str, Strict(), Field(min_length=1)]
+#: A name is shown on screens and in files, so it holds nothing that acts on them.
+Name = Annotated[Text, AfterValidator(_visible)]
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 
 

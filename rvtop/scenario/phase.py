@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from rvtop.load.arrivals import RateLine
-from rvtop.scenario.part import Count, Flag, Number, Part, Seconds, Text, fail
+from rvtop.scenario.part import Count, Flag, Name, Number, Part, Seconds, fail
 from rvtop.scenario.units import format_duration
 
 MAX_RPS = 1_000_000.0
@@ -19,7 +19,7 @@ ARRIVALS = ("constant", "poisson", "gamma")
 DEFAULT_STEPS = 5
 
 Rps = Annotated[Number, Field(ge=0, le=MAX_RPS)]
-PhaseName = Annotated[Text, Field(max_length=60, pattern=r"^[^\s/#][^/#\x00-\x1f]*$")]
+PhaseName = Annotated[Name, Field(max_length=60, pattern=r"^[^\s/#][^/#]*$")]
 
 #: What may stand in a phase of each kind, besides its name.
 _KINDS: Mapping[str, tuple[str, ...]] = {

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar
 import yaml
 from pydantic import BaseModel, Field, Strict, model_validator
 
-from rvtop.scenario.part import Number, Text
+from rvtop.scenario.part import Name, Number
 from rvtop.scenario.part import Part as _Part
 from rvtop.scenario.part import fail as _fail
 from rvtop.scenario.phase import ARRIVALS as ARRIVALS
@@ -48,9 +48,9 @@ class Scenario(_Part):
         "topology": "does not belong in a scenario: give it on the command line (--topology T)",
     }
 
-    name: Text
+    name: Name
     seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = 0
-    models: tuple[Text, ...] = ()
+    models: tuple[Name, ...] = ()
     workload: Workload
     phases: tuple[Phase, ...] = Field(min_length=1)
     slo: Slo | None = None

@@ -24,6 +24,7 @@ from rvtop.stats.snapshot import (
     Tokens,
 )
 from rvtop.telemetry.state import ServerView
+from rvtop.text import printable_names
 
 _SERIES_POINTS = 600
 _CPU_WINDOW_NS = 2 * SECOND_NS
@@ -176,7 +177,7 @@ class View:
         return Target(
             url=info.url if info else self.url,
             topology=self.topology or (info.topology if info else None),
-            models=self.models,
+            models=printable_names(self.models),
             engine=self.server.engine_kind or (info.engine if info else None),
             owned=self.owned,
         )

@@ -10,7 +10,7 @@ Format: https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 Slot = TypeVar("Slot")
@@ -19,6 +19,7 @@ _LABEL = re.compile(r'[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*"((?:[^"\\]|\\.
 _ESCAPE = re.compile(r'\\([\\n"])')
 _SERIES = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*[ \t]*(\{.*\})?[ \t]*[-+.0-9nNiI]\S*([ \t]+-?\d+)?[ \t]*")
 _MAX_SERIES = 200_000
+_PART_LINES = 2000
 _NEW = object()
 
 
@@ -39,6 +40,7 @@ class SeriesReader(Generic[Slot]):
         self._wanted = frozenset(wanted)
         self._slot_of = slot_of
         self._known: dict[str, Slot | None] = {}
+        self._found = False
 
     def read(self, text: str) -> Iterator[tuple[Slot, float]]:
         """The wanted series of a page, in its order.
@@ -46,11 +48,23 @@ class SeriesReader(Generic[Slot]):
         Raises NotPrometheus when a wanted line is malformed, or when the text has no wanted line and
         does not begin like a Prometheus page either. Other lines are not looked at.
         """
+        for pairs in self.read_in_parts(text):
+            yield from pairs
+
+    def read_in_parts(self, text: str) -> Iterator[Iterator[tuple[Slot, float]]]:
+        """``read`` with a rest every 2000 lines: each part is to be read to its end before the next."""
+        if len(self._known) >= _MAX_SERIES:  # engines that came and went, for days
+            self._known.clear()
+        self._found = False
+        lines = text.split("\n")
+        for begin in range(0, len(lines), _PART_LINES):
+            yield self._read(lines[begin : begin + _PART_LINES])
+        if not self._found:
+            _check_looks(text)
+
+    def _read(self, lines: Iterable[str]) -> Iterator[tuple[Slot, float]]:
         wanted, known = self._wanted, self._known
-        if len(known) > _MAX_SERIES:  # engines that came and went, for days
-            known.clear()
-        found = False
-        for line in text.split("\n"):
+        for line in lines:
             brace = line.find("{")
             if brace >= 0:
                 name = line[:brace].strip()
@@ -64,19 +78,18 @@ class SeriesReader(Generic[Slot]):
                     continue
                 head = name = fields[0]
                 end = line.find(name) + len(name)
-            found = True
+            self._found = True
             slot = known.get(head, _NEW)
             if slot is _NEW:
                 labels, end_of_labels = _labels(line, brace)
                 slot = self._slot_of(name, labels)
                 if brace < 0 or end_of_labels == end:
-                    known[head] = slot
+                    if len(known) < _MAX_SERIES:
+                        known[head] = slot
                 else:  # an OpenMetrics exemplar follows the value: its braces change with each page
                     end = end_of_labels
             if slot is not None:
                 yield slot, _value(line, end)  # type: ignore[misc]  # _NEW is gone by now
-        if not found:
-            _check_looks(text)
 
 
 def _labels(line: str, brace: int) -> tuple[dict[str, str], int]:

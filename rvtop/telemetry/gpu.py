@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import platform
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from rvtop.telemetry.bounds import is_figure
 from rvtop.telemetry.sample import GpuSample, Sample
+from rvtop.text import NAME_LIMIT, printable
 
 _MIB = 1024.0 * 1024.0
 
@@ -40,10 +41,15 @@ class GpuSlot(NamedTuple):
     part: str
 
 
+def is_index(text: str) -> bool:
+    """Whether a label is the index of a GPU."""
+    return text.isdecimal() and len(text) <= 6
+
+
 def dcgm_slot(name: str, labels: Mapping[str, str]) -> GpuSlot | None:
     """The place of a series of ``DCGM_NAMES``; None when it names no GPU."""
     index = labels.get("gpu", "")
-    if not index.isdecimal():
+    if not is_index(index):
         return None
     key = GpuKey(labels.get("Hostname", ""), int(index))
     return GpuSlot(key, labels.get("modelName", "GPU"), DCGM_NAMES[name], labels.get("GPU_I_ID", ""))
@@ -60,7 +66,7 @@ class GpuParts:
 
     def add(self, slot: GpuSlot, value: float) -> None:
         """Takes one series in. The same GPU listed once per pod counts once; MIG instances add up."""
-        if math.isfinite(value):
+        if is_figure(value):
             self._name = slot.name
             self._parts.setdefault(slot.field, {})[slot.part] = value
 
@@ -160,7 +166,9 @@ def _read_gpus(nvml: Any, node: str) -> tuple[GpuSample, ...]:
             GpuSample(
                 node=node,
                 index=index,
-                name=name.decode() if isinstance(name, bytes) else name or "GPU",
+                name=printable(
+                    name.decode("utf-8", "replace") if isinstance(name, bytes) else name or "GPU", NAME_LIMIT
+                ),
                 memory_used=None if memory is None else float(memory.used),
                 memory_total=None if memory is None else float(memory.total),
                 util=None if util is None else util.gpu / 100.0,

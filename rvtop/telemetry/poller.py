@@ -94,6 +94,8 @@ class Poller:
         due = loop.time()
         while True:
             sample = await self._asked(source)
+            if self._stopped:  # a poll that held up its loop ends behind the end
+                return
             try:
                 self._sink(sample)
             except Exception:  # noqa: BLE001

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 
 from rvtop.load.transport import Transport, TransportError
+from rvtop.telemetry.bounds import MOST
 from rvtop.telemetry.exposition import NotPrometheus, SeriesReader
 from rvtop.telemetry.gpu import DCGM_NAMES, GpuKey, GpuParts, GpuSlot, dcgm_slot
 from rvtop.telemetry.metrics import NAMES, RAY_NAMES
 from rvtop.telemetry.ray_series import RayKey, RayParts, RaySlot, ray_slot
 from rvtop.telemetry.sample import DeploymentSample, EngineSample, GpuSample, NodeSample, Sample
 from rvtop.telemetry.vllm import EngineKey, EngineParts, EngineSlot, engine_slot
+from rvtop.text import NAME_LIMIT, printable
 
-_MAX_PAGE = 64 * 1024 * 1024
+_MAX_PAGE = 16 * 1024 * 1024
 _ACCEPT = "text/plain;version=0.0.4;q=1,*/*;q=0.1"
 
 
@@ -31,6 +35,7 @@ class Page:
     gpus: tuple[GpuSample, ...] = ()
     nodes: tuple[NodeSample, ...] = ()
     deployments: tuple[DeploymentSample, ...] = ()
+    note: str = ""  # what was left out
 
     def sample(self, source: str) -> Sample:
         """The page as an answer that came now."""
@@ -41,6 +46,7 @@ class Page:
             self.gpus,
             nodes=self.nodes,
             deployments=self.deployments,
+            note=self.note,
         )
 
 
@@ -53,21 +59,40 @@ class PageReader:
 
     def read(self, text: str, default_node: str = "") -> Page:
         """What is on a page. Raises NotPrometheus when it is none."""
+        page = Page()
+        for made in self.read_in_parts(text, default_node):
+            page = made or page
+        return page
+
+    def read_in_parts(self, text: str, default_node: str = "") -> Iterator[Page | None]:
+        """``read`` with rests (None) every few milliseconds; the page comes last."""
         engines: dict[EngineKey, EngineParts] = {}
         gpus: dict[GpuKey, GpuParts] = {}
         ray: dict[RayKey, RayParts] = {}
-        for slot, value in self._series.read(text):
-            if isinstance(slot, EngineSlot):
-                parts = engines.get(slot.key)
-                if parts is None:
-                    parts = engines[slot.key] = EngineParts()
-                parts.add(slot, value)
-            elif isinstance(slot, GpuSlot):
-                gpus.setdefault(slot.key, GpuParts()).add(slot, value)
-            else:
-                ray.setdefault(slot.key, RayParts()).add(slot, value)
+        left_out: dict[str, None] = {}
+        for pairs in self._series.read_in_parts(text):
+            for slot, value in pairs:
+                if isinstance(slot, EngineSlot):
+                    engine = engines.get(slot.key) or _new(engines, slot.key, EngineParts)
+                    if engine is not None:
+                        engine.add(slot, value)
+                    else:
+                        left_out["engines"] = None
+                elif isinstance(slot, GpuSlot):
+                    gpu = gpus.get(slot.key) or _new(gpus, slot.key, GpuParts)
+                    if gpu is not None:
+                        gpu.add(slot, value)
+                    else:
+                        left_out["GPUs"] = None
+                else:
+                    part = ray.get(slot.key) or _new(ray, slot.key, RayParts)
+                    if part is not None:
+                        part.add(slot, value)
+                    else:
+                        left_out["nodes and deployments"] = None
+            yield None
         ray_keys = sorted(ray)
-        return Page(
+        yield Page(
             tuple(engines[key].sample(key) for key in sorted(engines, key=_engine_order)),
             (
                 *(gpus[key].sample(key, default_node) for key in sorted(gpus)),
@@ -75,10 +100,24 @@ class PageReader:
             ),
             tuple(ray[key].node(key, default_node) for key in ray_keys if key.of == "node"),
             tuple(ray[key].deployment(key) for key in ray_keys if key.of == "deployment"),
+            f"more than {MOST} {' and '.join(left_out)}; the rest is left out" if left_out else "",
         )
 
 
+_Key = TypeVar("_Key")
+_Parts = TypeVar("_Parts")
+
+
+def _new(held: dict[_Key, _Parts], key: _Key, make: Callable[[], _Parts]) -> _Parts | None:
+    """What collects for a ``key`` that is new on a page; None when there are too many."""
+    if len(held) >= MOST:
+        return None
+    made = held[key] = make()
+    return made
+
+
 def _slot(name: str, labels: Mapping[str, str]) -> EngineSlot | GpuSlot | RaySlot | None:
+    labels = {key: printable(value, NAME_LIMIT) for key, value in labels.items()}
     if name in NAMES:
         return engine_slot(name, labels)
     return ray_slot(name, labels) if name in RAY_NAMES else dcgm_slot(name, labels)
@@ -134,7 +173,12 @@ class PageFetcher:
     async def page(self) -> Page | str:
         """What is on the page, or in one short line why it could not be had."""
         try:
-            return self._reader.read(await self.text(), urlsplit(self.url).hostname or "")
+            text = await self.text()
+            for page in self._reader.read_in_parts(text, printable(urlsplit(self.url).hostname or "")):
+                if page is not None:
+                    return page
+                await asyncio.sleep(0)  # a page of megabytes takes seconds: the end must not wait for them
+            raise AssertionError("unreachable")
         except (httpx.HTTPError, httpx.InvalidURL, NotPrometheus, TransportError) as problem:
             return short_error(problem, self._timeout_s)
 

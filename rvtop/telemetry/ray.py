@@ -25,13 +25,16 @@ from urllib.parse import urlsplit
 import httpx
 
 from rvtop.load.transport import Transport, TransportError
+from rvtop.telemetry.bounds import MOST
 from rvtop.telemetry.prometheus import Page, PageFetcher, short_error
 from rvtop.telemetry.ray_series import together
 from rvtop.telemetry.sample import Sample
+from rvtop.text import NAME_LIMIT, printable, told
 
 DISCOVERY_FILE = "prom_metrics_service_discovery.json"
 _PERIOD_S = 5.0  # Ray writes its file as often; in between an answer is told again
 _TIMEOUT_S = 2.0
+_URL_LIMIT = 2000
 
 #: The pages of a cluster: URL -> the node's name ("" where the page itself must tell).
 Pages = Mapping[str, str]
@@ -78,6 +81,7 @@ class RaySource:
             nodes=tuple(node for page in pages for node in page.nodes),
             deployments=together(d for page in pages for d in page.deployments),
             second_hand=True,
+            note=next((page.note for page in pages if page.note), ""),
         )
 
     async def close(self) -> None:
@@ -134,10 +138,19 @@ def topology_pages(text: str) -> Pages:
     """The pages that a ``/rvtop/topology`` answer names. Raises NotFound."""
     try:
         rows = json.loads(text).get("nodes") or []
-        found = [(str(row["metrics_url"]), row) for row in rows if row.get("metrics_url")]
-        return _named([(url, str(row.get("hostname") or ""), str(row.get("id") or "")) for url, row in found])
-    except (ValueError, AttributeError, TypeError) as problem:
+        found = [(row["metrics_url"], row) for row in rows[:MOST] if _is_url(row.get("metrics_url"))]
+        return _named(
+            [
+                (url, told(row.get("hostname"), NAME_LIMIT), told(row.get("id"), NAME_LIMIT))
+                for url, row in found
+            ]
+        )
+    except (ValueError, AttributeError, TypeError, RecursionError) as problem:
         raise NotFound("/rvtop/topology: not the answer of a backend of ours") from problem
+
+
+def _is_url(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _URL_LIMIT and printable(value) == value
 
 
 def discovery_file() -> Path | None:
@@ -164,9 +177,10 @@ def from_file(path: Path) -> Callable[[], Awaitable[Pages]]:
 def file_pages(text: str) -> Pages:
     """The pages that a service discovery file names. Raises NotFound."""
     try:
-        targets = [str(target) for group in json.loads(text) for target in group["targets"]]
-    except (ValueError, KeyError, TypeError) as problem:
+        named = [target for group in json.loads(text) for target in group["targets"]]
+    except (ValueError, KeyError, TypeError, RecursionError) as problem:
         raise NotFound(f"{DISCOVERY_FILE}: not Prometheus' format") from problem
+    targets = [target for target in named if _is_url(target)][:MOST]
     urls = [f"http://{target}/metrics" for target in dict.fromkeys(targets)]
     return {url: _own_name(urlsplit(url).hostname or "") for url in urls}
 

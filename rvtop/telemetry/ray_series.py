@@ -6,11 +6,12 @@ So the figures of a deployment lie on the pages of all nodes with a part in it, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from rvtop.telemetry.bounds import is_figure
+from rvtop.telemetry.gpu import is_index
 from rvtop.telemetry.metrics import RAY_NAMES, RayMetric
 from rvtop.telemetry.sample import DeploymentSample, GpuSample, NodeSample
 
@@ -46,7 +47,7 @@ def ray_slot(name: str, labels: Mapping[str, str]) -> RaySlot | None:
     if metric.of == "node":
         return RaySlot(RayKey("node", node, -1), metric, "")
     index = labels.get("GpuIndex", "")
-    if not index.isdecimal():
+    if not is_index(index):
         return None
     return RaySlot(RayKey("gpu", node, int(index)), metric, labels.get("GpuDeviceName") or "GPU")
 
@@ -61,8 +62,8 @@ class RayParts:
         self._values: dict[str, float] = {}
 
     def add(self, slot: RaySlot, value: float) -> None:
-        """Takes one series in; NaN and infinities are no figures and left out."""
-        if not math.isfinite(value):
+        """Takes one series in; what is no figure is left out."""
+        if not is_figure(value):
             return
         self._device = slot.device
         field, value = slot.metric.field, value * slot.metric.scale

@@ -85,6 +85,7 @@ class Sample:
     nodes: tuple[NodeSample, ...] = ()
     deployments: tuple[DeploymentSample, ...] = ()
     second_hand: bool = False
+    note: str = ""  # one line for the user: what of the answer was left out
 
     @property
     def empty(self) -> bool:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rvtop.stats.snapshot import Engine, Gpu, Node, ServeDeployment, ServerHist, Source
+from rvtop.telemetry.bounds import MOST, fitting
 from rvtop.telemetry.buckets import Growth, growth, merged, server_hist
-from rvtop.telemetry.sample import Buckets, DeploymentSample, EngineSample, GpuSample, NodeSample, Sample
+from rvtop.telemetry.sample import (
+    Buckets,
+    DeploymentSample,
+    EngineSample,
+    GpuSample,
+    NodeSample,
+    Sample,
+)
+from rvtop.text import printable
 
 STALE_S = 3.0  # what is older than this is shown as STALE and counts in no sum
 FORGET_S = 60.0  # an engine that its living source no longer tells of is dropped after this
@@ -17,6 +26,7 @@ STEP_S = 15.0  # counters told at second hand that stand still for this long do 
 SERVE_WINDOW_S = 20.0  # Serve's latencies: Ray brings them up to date every 10 s
 WINDOW_S = 10.0  # the server's histograms cover this much
 _HISTS = ("ttft", "itl", "e2e")
+_ERROR_LIMIT = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +109,16 @@ class ServerState:
 
     # -- fold ---------------------------------------------------------------------------------
 
-    def apply(self, sample: Sample) -> None:
-        """Takes one sample in."""
+    def apply(self, sample: Sample) -> str:
+        """Takes one sample in. Returns one line on what of it was left out, "" where nothing was."""
         source = self._sources.setdefault(sample.source, _Source())
-        source.error = sample.error or ""
+        source.error = printable(sample.error or "", _ERROR_LIMIT)
         if sample.error is not None:
-            return
+            return ""
         source.nothing = sample.empty
         if source.nothing:
-            return
+            return ""
+        sample = self._fitting(sample)
         before_ns, source.seen_ns = source.seen_ns, sample.t_ns
         if not sample.second_hand:
             if sample.engines:
@@ -128,6 +139,32 @@ class ServerState:
             self._apply_deployment(deployment, sample.t_ns)
         for name in [n for n, (_, t_ns) in self._nodes.items() if _age_s(t_ns, sample.t_ns) > FORGET_S]:
             del self._nodes[name]
+        return sample.note
+
+    def _fitting(self, sample: Sample) -> Sample:
+        """The sample without what comes on top of ``MOST`` of a kind: names that change with each poll must
+        not fill the memory. What is stale makes room first."""
+        if len(self._engines) >= MOST:
+            for key in [k for k, held in self._engines.items() if not _fresh(held.t_ns, sample.t_ns)]:
+                self._forget_engine(key)
+        for table in (self._gpus, self._deployments):
+            if len(table) >= MOST:
+                for other in [k for k, held in table.items() if not _fresh(held.t_ns, sample.t_ns)]:
+                    del table[other]
+        parts = {
+            "engines": fitting(sample.engines, self._engines, lambda e: (sample.source, e.engine, e.model)),
+            "gpus": fitting(sample.gpus, self._gpus, lambda gpu: (gpu.node, gpu.index)),
+            "nodes": fitting(sample.nodes, self._nodes, lambda node: node.node),
+            "deployments": fitting(sample.deployments, self._deployments, lambda each: each.name),
+        }
+        less = [name for name, kept in parts.items() if len(kept) < len(getattr(sample, name))]
+        if not less:
+            return sample
+        note = (
+            sample.note
+            or f"more than {MOST} {' and '.join(less).replace('gpus', 'GPUs')}; the rest is left out"
+        )
+        return replace(sample, note=note, **parts)
 
     def _told_by_others(self, sample: Sample) -> bool:
         """Whether another source tells of engines: perhaps the same ones under other names."""
@@ -185,8 +222,7 @@ class ServerState:
             held.sample, held.t_ns = engine, sample.t_ns
         for key, engine_state in list(self._engines.items()):
             if key[0] == sample.source and _age_s(engine_state.t_ns, sample.t_ns) > FORGET_S:
-                for name, total in self._engines.pop(key).grown.items():
-                    self._gone[name] = self._gone.get(name, 0.0) + total
+                self._forget_engine(key)
         together = {name: events for name, parts in grown.items() if (events := merged(parts)) is not None}
         source.grown.append((sample.t_ns, together))
         while source.grown and _age_s(source.grown[0][0], sample.t_ns) > WINDOW_S:
@@ -200,6 +236,10 @@ class ServerState:
         elapsed_s = 0.0 if before_ns is None else _age_s(before_ns, sample.t_ns)
         if elapsed_s > 0:
             source.tokens_per_s = None if tokens is None else tokens / elapsed_s
+
+    def _forget_engine(self, key: _EngineId) -> None:
+        for name, total in self._engines.pop(key).grown.items():
+            self._gone[name] = self._gone.get(name, 0.0) + total
 
     def _fresh_engines(self, now_ns: int) -> list[_Engine]:
         return [engine for engine in self._engines.values() if _age_s(engine.t_ns, now_ns) <= STALE_S]
@@ -322,13 +362,14 @@ def _sum(values: Iterable[float]) -> float | None:
 def _gpu_line(gpu: _Gpu, now_ns: int) -> Gpu:
     held, age_s = gpu.sample, _age_s(gpu.t_ns, now_ns)
     stale_s = age_s if age_s > STALE_S else None
-    return Gpu(held.node, held.index, held.name, held.memory_used, held.memory_total, held.util, stale_s)
+    total = held.memory_total or None  # 0 bytes in all: not known
+    return Gpu(held.node, held.index, held.name, held.memory_used, total, held.util, stale_s)
 
 
 def _node_line(node: NodeSample, seen_ns: int, now_ns: int) -> Node:
     age_s = _age_s(seen_ns, now_ns)
     stale_s = age_s if age_s > STALE_S else None
-    return Node(node.node, node.cpu, node.memory_used, node.memory_total, stale_s)
+    return Node(node.node, node.cpu, node.memory_used, node.memory_total or None, stale_s)
 
 
 def _deployment_line(deployment: _Deployment, now_ns: int) -> ServeDeployment:

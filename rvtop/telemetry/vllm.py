@@ -6,8 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from rvtop.telemetry.bounds import is_figure
 from rvtop.telemetry.metrics import NAMES, Name
 from rvtop.telemetry.sample import Buckets, EngineSample
+
+#: Buckets of one histogram that are looked at; exporters write some 25.
+_MOST_BUCKETS = 512
 
 
 class EngineKey(NamedTuple):
@@ -40,6 +44,8 @@ def engine_slot(name: str, labels: Mapping[str, str]) -> EngineSlot | None:
             le = float(labels["le"])
         except (KeyError, ValueError):
             return None
+        if math.isnan(le):
+            return None
     engine = labels.get("engine") or "0"
     replica = labels.get("ReplicaId") or labels.get("WorkerId", "")[:8]
     if replica:
@@ -62,8 +68,8 @@ class EngineParts:
         self._buckets: dict[str, tuple[int, dict[float, float], dict[str, float]]] = {}
 
     def add(self, slot: EngineSlot, value: float) -> None:
-        """Takes one series' value in; NaN and infinities are no figures and left out."""
-        if not math.isfinite(value):
+        """Takes one series' value in; what is no figure is left out."""
+        if not is_figure(value):
             return
         name = slot.name
         self._kind = name.engine_kind
@@ -89,6 +95,8 @@ class EngineParts:
         elif name.rank > held[0]:
             return
         if slot.le is not None:
+            if slot.le not in held[1] and len(held[1]) >= _MOST_BUCKETS:
+                return
             held[1][slot.le] = held[1].get(slot.le, 0.0) + value
         else:
             held[2][name.part] = held[2].get(name.part, 0.0) + value

@@ -21,6 +21,7 @@ from typing import Any
 from rvtop.results.runlog import PROMPTS
 from rvtop.scenario.workload import PromptsWorkload, RagWorkload, SyntheticWorkload, TraceWorkload, Workload
 from rvtop.stats.snapshot import Step
+from rvtop.text import printable
 from rvtop.workload import files, replay, sharegpt, synthetic
 from rvtop.workload.rows import Stopped, WorkloadError, encode, save, user_row
 
@@ -187,6 +188,6 @@ async def _expand(workload: RagWorkload, path: Path, on_step: Callable[[Step], N
 def _detail(line: bytes) -> str:
     try:
         event = json.loads(line)
-        return f"{event['name']} {event.get('detail') or ''}".strip()
+        return printable(f"{event['name']} {event.get('detail') or ''}".strip())
     except (ValueError, KeyError, TypeError):
         return ""

@@ -107,7 +107,7 @@ def test_everything_the_format_allows() -> None:
     plain, odd = parse(golden("odd.prom"))
     assert plain.counters == {"preemptions": 2}
     assert plain.model is None
-    assert odd.model == 'a "b" \\ {c} \n d'
+    assert odd.model == 'a "b" \\ {c} \\n d'  # a line end is shown
     assert odd.gauges == {"running": 3, "kv_usage": 0.5}  # infinity is no figure; the newer name wins
     assert odd.counters == {"requests_ok": 6}  # aborted ones are not ok; NaN preemptions are no figure
     assert odd.hists["itl"].cumulative == (5, 7)
