@@ -28,8 +28,9 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
-def parse_options(argv: Sequence[str]) -> tuple[Options, bool]:
-    """Options, and whether stdin is a lease. The port is bound when this returns.
+def parse_options(argv: Sequence[str]) -> tuple[Options, bool, bool]:
+    """Options, whether stdin is a lease, and whether this is only a check. The port is bound when this
+    returns.
 
     Raises UsageError with one line that says what to mend.
     """
@@ -66,7 +67,7 @@ def parse_options(argv: Sequence[str]) -> tuple[Options, bool]:
         vllm=vllm_options.from_args(args),
         serve=serve_options.from_args(args),
     )
-    return options, args.lease
+    return options, args.lease, args.check
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     serve_options.add_arguments(parser)
     vllm_options.add_arguments(parser)
     add("--lease", action="store_true", help="stdin is a lease: a line every 2 s, else this process stops")
+    add("--check", action="store_true", help="say which models would be served, and end")
     return parser
 
 

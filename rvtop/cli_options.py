@@ -70,7 +70,7 @@ def check_ui(ui: str) -> None:
 
 def check_topology(name: str) -> None:
     """Raises UserError for a topology that there is none of."""
-    from rvtop.session_request import TOPOLOGIES
+    from rvtop.topologies import TOPOLOGIES
 
     if name not in TOPOLOGIES:
         raise UserError(f"--topology {name}: unknown; known are: {', '.join(TOPOLOGIES)}")
@@ -80,6 +80,18 @@ def positive(name: str, value: float | None) -> None:
     """Raises UserError for an option's value that is not a finite number above 0."""
     if value is not None and not 0 < value < float("inf"):
         raise UserError(f"{name} {value:g}: must be a number greater than 0")
+
+
+def seconds(name: str, text: str) -> float:
+    """Seconds > 0 of an option's ``10s``, ``500ms``, ``2m`` or ``10``. Raises UserError, naming the option."""
+    from rvtop.scenario.units import parse_duration
+
+    try:
+        value = parse_duration(text)
+    except ValueError as error:
+        raise UserError(f"{name} {text}: {error}") from None
+    positive(name, value)
+    return value
 
 
 def load_key(file: Path | None) -> None:

@@ -188,7 +188,9 @@ class Session:
 
     async def _probe(self, url: str) -> None:
         self._info = await probe(url, self._request.transport)
-        self._models = choose_models(self._info, self._request.models or self._scenario.models)
+        # A backend of ours serves what was asked for: all of it is meant, in the order of the command line.
+        ours = self._backend.models if self._backend is not None else ()
+        self._models = choose_models(self._info, self._request.models or self._scenario.models or ours)
 
     async def _stoppable(self, work: Any) -> Any:
         """Waits for ``work``, or cancels it when the user stops the session meanwhile."""
