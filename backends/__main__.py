@@ -1,5 +1,5 @@
-"""``python -P -m backends TOPOLOGY …``: serves one topology until it is told to stop; with ``--check`` it only
-says which models it would serve, or why it would not start.
+"""``python -P -m backends TOPOLOGY …``: serves one topology until it is told to stop; with ``--check`` it
+only says which models it would serve, or why it would not start.
 
 stdout carries JSON lines only (see :mod:`backends.events`); people read stderr. Exit codes: 0 stopped, 2 bad
 usage, 4 failed to start.

@@ -83,7 +83,7 @@ def positive(name: str, value: float | None) -> None:
 
 
 def seconds(name: str, text: str) -> float:
-    """Seconds > 0 of an option's ``10s``, ``500ms``, ``2m`` or ``10``. Raises UserError, naming the option."""
+    """Seconds (> 0) of an option's ``10s``, ``500ms``, ``2m`` or ``10``. Raises UserError, naming it."""
     from rvtop.scenario.units import parse_duration
 
     try:
@@ -98,12 +98,21 @@ def load_key(file: Path | None) -> None:
     """A key from a file goes where a key from the environment is: into our own environment."""
     if file is None:
         return
+    from rvtop.files import read_regular
     from rvtop.target import KEY_ENV
 
     try:
-        os.environ[KEY_ENV] = file.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--api-key-file {file}: can't be read: {error}") from error
+        key = read_regular(file).decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise UserError(f"--api-key-file {file}: can't be read: it is not UTF-8") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--api-key-file {file}: can't be read: {reason}") from error
+    if not key:
+        raise UserError(
+            f"--api-key-file {file}: holds no key; write the key into it, or leave the option out"
+        )
+    os.environ[KEY_ENV] = key
 
 
 def metrics_urls(given: list[str] | None) -> tuple[str, ...]:

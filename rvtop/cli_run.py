@@ -60,14 +60,18 @@ def run(
         str, typer.Option(help="Further options of python -m backends, as one text.")
     ] = "",
     rate: Annotated[float | None, typer.Option(help="Requests per second, instead of a scenario.")] = None,
-    duration: Annotated[str, typer.Option(help="How long, with --rate: 30s, 2m; a number is seconds.")] = "30s",
+    duration: Annotated[
+        str, typer.Option(help="How long, with --rate: 30s, 2m; a number is seconds.")
+    ] = "30s",
     prompt_tokens: Annotated[int | None, typer.Option(help="Synthetic prompts of this length.")] = None,
     output_tokens: Annotated[int, typer.Option(help="Tokens to generate for each request.")] = 128,
     arrivals: Annotated[str, typer.Option(help="constant, poisson or gamma.")] = "poisson",
     burstiness: Annotated[float | None, typer.Option(help="Shape of gamma arrivals; 1 is Poisson.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of arrivals and synthetic prompts.")] = None,
     connect_timeout: Annotated[str, typer.Option(help="Time until a connection must stand.")] = "5s",
-    ttft_timeout: Annotated[str | None, typer.Option(help="Time until the first token; default none.")] = None,
+    ttft_timeout: Annotated[
+        str | None, typer.Option(help="Time until the first token; default none.")
+    ] = None,
     stall_timeout: Annotated[str, typer.Option(help="Time without a byte in a stream.")] = "60s",
     workers: Annotated[str, typer.Option(help="Load workers: a number, auto, or ray:N.")] = "1",
     find_max: Annotated[

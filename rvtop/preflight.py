@@ -34,11 +34,15 @@ def check_backend(options: BackendOptions, scenario: Scenario | None = None) -> 
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise UserError(f"{options.topology}: its options could not be checked within {_LIMIT_S:g} s") from None
+        raise UserError(
+            f"{options.topology}: its options could not be checked within {_LIMIT_S:g} s"
+        ) from None
     event = _last_event(ended.stdout)
     if ended.returncode or event.get("event") != "checked":
         words = ended.stderr.strip().splitlines()
-        otherwise = words[-1] if words else f"the check of its options ended with exit code {ended.returncode}"
+        otherwise = (
+            words[-1] if words else f"the check of its options ended with exit code {ended.returncode}"
+        )
         raise UserError(str(event.get("message") or otherwise))
     served = tuple(str(name) for name in event["models"])
     if scenario is not None:

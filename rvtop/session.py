@@ -31,6 +31,7 @@ from rvtop.session_parts import (
     Interrupted,
     LossWatch,
     cancel,
+    check_capacity,
     fields_of,
     heed_in_flight,
     heed_max_rate,
@@ -96,6 +97,7 @@ class Session:
         self._last_second = 0
         self._loss: LossWatch | None = None
         self._seq = 0
+        self._most_in_flight: int | None = None
         self._stop: Stop | None = None
         self._lost: UserError | None = None  # why the run can't go on
         self._made: list[Path] | None = None  # the folders that were made for the run
@@ -171,6 +173,7 @@ class Session:
         if request.search is None:  # else its phases are not played
             heed_max_rate(self._scenario, request.max_rate)
             heed_in_flight(self._scenario, request.workers)
+        self._most_in_flight = check_capacity(self._scenario, request)
         self._made = runlog.create(request.out)
         ours = request.backend is not None
         if not ours:
@@ -212,7 +215,8 @@ class Session:
         self._t0_ns = perf_counter_ns()
         self._live = LiveState(self._t0_ns)
         ticks = 1 if self._seen else _UNSEEN_TICKS
-        spec = worker_spec(request, self._scenario, info, self._models, prepared, self._t0_ns, ticks)
+        most = self._most_in_flight
+        spec = worker_spec(request, self._scenario, info, self._models, prepared, self._t0_ns, ticks, most)
         phases = spec.phases
         if request.search is not None:
             self._searcher = Searcher(request.search, self._note, self._say, str(request.workers))

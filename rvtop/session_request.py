@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from rvtop.target import BackendOptions
 if TYPE_CHECKING:  # pydantic is slow to import, and the first frame doesn't need it
     from rvtop.scenario.schema import Scenario
     from rvtop.scenario.search import SearchOptions
+
+#: Characters of a scenario's name in the name of its run folder: at most four bytes each, and the time.
+_MOST_NAME = 50
 
 #: The option that each key of a scenario made of flags comes from.
 _OPTION_OF = {
@@ -94,12 +98,19 @@ def watch_scenario() -> Scenario:
 
 def default_out(name: str) -> Path:
     """A folder for a run that was not given one; a number keeps two of one second apart."""
-    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    stem = f"{_folder_name(name)}-{time.strftime('%Y%m%d-%H%M%S')}"
     for number in range(1000):
         path = Path("runs") / (stem if number == 0 else f"{stem}-{number}")
         if not path.exists():
             return path
     raise RequestError("runs/: a thousand runs in one second; give --out")
+
+
+def _folder_name(name: str) -> str:
+    """``name`` as one part of a path: letters, digits, ``.``, ``_`` and ``-`` only, no leading dot, and
+    short enough for a file's name, whatever characters these are."""
+    plain = re.sub(r"[^\w.-]+", "-", name)[:_MOST_NAME].lstrip(".-").rstrip("-")
+    return plain or "run"
 
 
 def topology_options(

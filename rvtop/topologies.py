@@ -30,7 +30,11 @@ TOPOLOGIES = {
 }
 
 #: The packages of each extra without which nothing of it starts.
-_PACKAGES = {"hf": ("torch", "transformers", "aiohttp"), "ray": ("ray", "aiohttp"), "vllm": ("vllm", "aiohttp")}
+_PACKAGES = {
+    "hf": ("torch", "transformers", "aiohttp"),
+    "ray": ("ray", "aiohttp"),
+    "vllm": ("vllm", "aiohttp"),
+}
 
 
 def missing(name: str, find: Callable[[str], object | None] = find_spec) -> str:

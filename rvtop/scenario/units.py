@@ -26,7 +26,9 @@ def parse_duration(text: str) -> float:
         if alone:
             unit = "s"
         if not unit:  # 1m30
-            raise ValueError(f"{number} needs a unit in {text!r}: {number}s, {number}ms, {number}m or {number}h")
+            raise ValueError(
+                f"{number} in {text!r} needs a unit: {number}s, {number}ms, {number}m or {number}h"
+            )
         if unit not in _SECONDS:
             raise ValueError(f"unknown unit {unit!r} in {text!r}: use ms, s, m or h")
         # Dividing keeps 500ms at exactly 0.5, multiplying by 0.001 would not always.

@@ -42,7 +42,8 @@ def refused(*argv: str) -> str:
 def test_defaults() -> None:
     options, lease, check = parse_options(["baseline"])
     with options.listener:
-        assert not (lease or check)
+        assert not lease
+        assert not check
         assert options.url == f"http://127.0.0.1:{options.listener.getsockname()[1]}"
         assert options.max_queue == 1024
         assert options.engine_concurrency is None
