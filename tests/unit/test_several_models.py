@@ -18,12 +18,13 @@ from rvtop.scenario.load import scenario_from
 from rvtop.session_request import SessionRequest
 from rvtop.target import BackendOptions, TargetError, TargetInfo, choose_models, listed
 from tests.faults.sessions import WORKLOAD, Watched
+from tests.mock.fast import any_mock
 from tests.mock.process import MockProcess
 
 
 @pytest.fixture(scope="module")
 def mock() -> Iterator[MockProcess]:
-    with MockProcess(5, 1, 4, models=("b", "a", "c")) as running:
+    with any_mock(ttft_ms=5, step_ms=1, tokens=4, models=("b", "a", "c")) as running:
         yield running
 
 
