@@ -11,7 +11,7 @@ from rvtop.load.workers import Workers, cores
 
 #: Descriptors of a worker that are no connections: pipes, the poller, files, libraries.
 _OWN_FILES = 64
-#: Bytes that a request in flight may cost its worker: connection, buffers, record, and room to spare (a worker
+#: Bytes that a request in flight may cost its worker: connection, buffers, record, and room to spare (one
 #: that held 4 032 of them took 104 MB in all).
 REQUEST_BYTES = 16 * 1024
 _PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
