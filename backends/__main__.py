@@ -1,4 +1,5 @@
-"""``python -P -m backends TOPOLOGY …``: serves one topology until it is told to stop.
+"""``python -P -m backends TOPOLOGY …``: serves one topology until it is told to stop; with ``--check`` it
+only says which models it would serve, or why it would not start.
 
 stdout carries JSON lines only (see :mod:`backends.events`); people read stderr. Exit codes: 0 stopped, 2 bad
 usage, 4 failed to start.
@@ -54,12 +55,15 @@ class Stop:
 
 def main() -> NoReturn:
     try:
-        options, lease = parse_options(sys.argv[1:])
+        options, lease, check = parse_options(sys.argv[1:])
     except UsageError as error:
         Events.on_stdout().emit("error", kind=error.kind, message=str(error))
         print(f"backends: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     events = Events.on_stdout()
+    if check:
+        events.emit("checked", models=[spec.name for spec in options.models], topology=options.topology)
+        sys.exit(0)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     loop = _new_loop()
     code = loop.run_until_complete(_run(options, events, lease))

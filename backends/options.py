@@ -9,12 +9,20 @@ import os
 import re
 import socket
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
 from backends import serve_options, topology, vllm_options
 from backends.errors import UsageError
-from backends.models.load import DTYPES, LOCAL, ModelError, default_models, resolve_model
+from backends.models.load import (
+    DTYPES,
+    ModelError,
+    default_index,
+    default_models,
+    is_local,
+    resolve_model,
+)
 from backends.topology import ModelSpec, Options
 
 KEY_ENV = "RVTOP_API_KEY"
@@ -28,8 +36,9 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
-def parse_options(argv: Sequence[str]) -> tuple[Options, bool]:
-    """Options, and whether stdin is a lease. The port is bound when this returns.
+def parse_options(argv: Sequence[str]) -> tuple[Options, bool, bool]:
+    """Options, whether stdin is a lease, and whether this is only a check. The port is bound when this
+    returns.
 
     Raises UsageError with one line that says what to mend.
     """
@@ -57,7 +66,7 @@ def parse_options(argv: Sequence[str]) -> tuple[Options, bool]:
         dtype=args.dtype,
         threads=args.threads,
         max_model_len=args.max_model_len if args.max_model_len is not None else _env_max_model_len(),
-        index=args.index,
+        index=_index(args.index),
         embedder=args.embedder,
         seed=args.seed,
         trust_remote_code=args.trust_remote_code,
@@ -66,7 +75,7 @@ def parse_options(argv: Sequence[str]) -> tuple[Options, bool]:
         vllm=vllm_options.from_args(args),
         serve=serve_options.from_args(args),
     )
-    return options, args.lease
+    return options, args.lease, args.check
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,7 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--dtype", choices=DTYPES, default="auto", help="of the weights")
     add("--threads", type=_number(1), metavar="N", help="CPU threads of torch")
     add("--max-model-len", type=_number(2), metavar="N", help="context in tokens (or VLLM_MAX_MODEL_LEN)")
-    add("--index", metavar="DIR", help="FAISS index for requests with `rag`")
+    add(
+        "--index", metavar="DIR", help="index for requests with `rag`; default the experiment's, `none`: none"
+    )
     add("--embedder", metavar="PATH", help="embedding model of the index")
     add("--seed", type=int, default=0, help="of sampling, for requests without their own")
     add("--api-key-file", metavar="FILE", help=f"file with the API key (or {KEY_ENV})")
@@ -95,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     serve_options.add_arguments(parser)
     vllm_options.add_arguments(parser)
     add("--lease", action="store_true", help="stdin is a lease: a line every 2 s, else this process stops")
+    add("--check", action="store_true", help="say which models would be served, and end")
     return parser
 
 
@@ -138,23 +150,37 @@ def _models(given: Sequence[str]) -> tuple[ModelSpec, ...]:
             raise UsageError(f"--model {text!r}: write NAME=SOURCE, for example tiny=tiny")
         if name in [spec.name for spec in specs]:
             raise UsageError(f"--model {text!r}: the name {name!r} is given twice")
-        specs.append(ModelSpec(name, source))
-        _check_source(specs[-1])
+        specs.append(ModelSpec(name, _checked(name, source)))
     return tuple(specs)
 
 
-def _check_source(spec: ModelSpec) -> None:
-    """Says now what would fail after a long import. (Local models are built later, with their progress.)"""
-    if spec.source not in LOCAL:
-        try:
-            resolve_model(spec.source)
-        except ModelError as error:
-            raise UsageError(f"--model {spec.name}: {error}") from None
+def _checked(name: str, source: str) -> str:
+    """The source, a folder's absolute: engines have another working folder. Says now what would fail after a
+    long import. (Local models are built later, with their progress.)"""
+    if is_local(source):
+        return source
+    try:
+        found = resolve_model(source)
+    except ModelError as error:
+        raise UsageError(f"--model {name}: {error}") from None
+    return str(found.absolute()) if isinstance(found, Path) else found
+
+
+def _index(given: str | None) -> str | None:
+    """The index asked for; by default the experiment's, where it is one that can be opened here (a folder of
+    LangChain's is no reason not to start)."""
+    if given is not None:
+        return None if given == "none" else given
+    found = default_index()
+    usable = found is not None and Path(found, "meta.json").is_file()
+    return found if usable and find_spec("faiss") and find_spec("sentence_transformers") else None
 
 
 def _api_key(file: str | None) -> str | None:
     if file is None:
         return os.environ.get(KEY_ENV) or None
+    if Path(file).exists() and not Path(file).is_file():
+        raise UsageError(f"--api-key-file {file}: not a regular file")
     try:
         key = Path(file).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -24,7 +24,7 @@ from backends.events import Steps
 from backends.front import Front
 from backends.http_aiohttp import HttpServer
 from backends.metrics import Metrics
-from backends.models.load import LOCAL, resolve_model
+from backends.models.load import is_local, resolve_model
 from backends.render import Renderer
 from backends.retrieval import open_retrieval
 from backends.service import ServedModel, Service
@@ -105,7 +105,7 @@ def portable(source: str) -> str:
     """A model's source as actors understand it, whatever their working folder: local names and Hub ids as
     they are (each node has its own cache), folders absolute (a shared path)."""
     folder = Path(source).expanduser()
-    return str(folder.absolute()) if source not in LOCAL and folder.is_dir() else source
+    return str(folder.absolute()) if not is_local(source) and folder.is_dir() else source
 
 
 def engine_spec(number: int, share: Share, options: Options) -> EngineSpec:

@@ -89,16 +89,18 @@ def demo(
     out: Out = None,
     ui: Ui = "dashboard",
     topology: Annotated[str, typer.Option(help="Topology to show.")] = "baseline",
+    model: Models = None,
 ) -> None:
     """Runs with no set-up: small local model, sample corpus, RAG questions, real load."""
+    from rvtop.preflight import check_backend
     from rvtop.session_request import shipped_request, topology_options
 
     check_ui(ui)
     check_topology(topology)
     dashboard = ui == "dashboard" and terminal()
-    request = shipped_request(
-        "demo", out, backend=topology_options(topology, models=(), port=0, arguments=()), live=dashboard
-    )
+    backend = topology_options(topology, models=model or (), port=0, arguments=())
+    check_backend(backend)
+    request = shipped_request("demo", out, backend=backend, live=dashboard)
     raise typer.Exit(go(request, ui, yes=True))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rvtop.cli_options import EngineArgs, RayAddress, backend_arguments, say
+from rvtop.cli_options import EngineArgs, RayAddress, backend_arguments, say, seconds
 
 
 def up(
@@ -59,9 +59,9 @@ def logs(
 def down(
     name: Annotated[str | None, typer.Argument(help="Which one; not needed when there is only one.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait before it is ended by force.")] = 45.0,
+    timeout: Annotated[str, typer.Option(help="Time to wait before it is ended by force: 45s, 2m.")] = "45s",
 ) -> None:
     """Takes a deployment down, with all it started."""
     from rvtop.lifecycle.down import down as take_down
 
-    take_down(name, everything=everything, timeout_s=timeout, out=say)
+    take_down(name, everything=everything, timeout_s=seconds("--timeout", timeout), out=say)

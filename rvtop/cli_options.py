@@ -71,7 +71,7 @@ def check_ui(ui: str) -> None:
 
 def check_topology(name: str) -> None:
     """Raises UserError for a topology that there is none of."""
-    from rvtop.session_request import TOPOLOGIES
+    from rvtop.topologies import TOPOLOGIES
 
     if name not in TOPOLOGIES:
         raise UserError(f"--topology {name}: unknown; known are: {', '.join(TOPOLOGIES)}")
@@ -83,16 +83,37 @@ def positive(name: str, value: float | None) -> None:
         raise UserError(f"{name} {value:g}: must be a number greater than 0")
 
 
+def seconds(name: str, text: str) -> float:
+    """Seconds (> 0) of an option's ``10s``, ``500ms``, ``2m`` or ``10``. Raises UserError, naming it."""
+    from rvtop.scenario.units import parse_duration
+
+    try:
+        value = parse_duration(text)
+    except ValueError as error:
+        raise UserError(f"{name} {text}: {error}") from None
+    positive(name, value)
+    return value
+
+
 def load_key(file: Path | None) -> None:
     """A key from a file goes where a key from the environment is: into our own environment."""
     if file is None:
         return
+    from rvtop.files import read_regular
     from rvtop.target import KEY_ENV
 
     try:
-        os.environ[KEY_ENV] = file.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--api-key-file {file}: can't be read: {error}") from error
+        key = read_regular(file).decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise UserError(f"--api-key-file {file}: can't be read: it is not UTF-8") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--api-key-file {file}: can't be read: {reason}") from error
+    if not key:
+        raise UserError(
+            f"--api-key-file {file}: holds no key; write the key into it, or leave the option out"
+        )
+    os.environ[KEY_ENV] = key
 
 
 def metrics_urls(given: list[str] | None) -> tuple[str, ...]:

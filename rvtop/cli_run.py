@@ -25,6 +25,7 @@ from rvtop.cli_options import (
     metrics_urls,
     positive,
     probe_target,
+    seconds,
 )
 from rvtop.cli_transport import (
     Body,
@@ -59,17 +60,19 @@ def run(
         str, typer.Option(help="Further options of python -m backends, as one text.")
     ] = "",
     rate: Annotated[float | None, typer.Option(help="Requests per second, instead of a scenario.")] = None,
-    duration: Annotated[str, typer.Option(help="How long, with --rate: 30s, 2m.")] = "30s",
+    duration: Annotated[
+        str, typer.Option(help="How long, with --rate: 30s, 2m; a number is seconds.")
+    ] = "30s",
     prompt_tokens: Annotated[int | None, typer.Option(help="Synthetic prompts of this length.")] = None,
     output_tokens: Annotated[int, typer.Option(help="Tokens to generate for each request.")] = 128,
     arrivals: Annotated[str, typer.Option(help="constant, poisson or gamma.")] = "poisson",
     burstiness: Annotated[float | None, typer.Option(help="Shape of gamma arrivals; 1 is Poisson.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of arrivals and synthetic prompts.")] = None,
-    connect_timeout: Annotated[float, typer.Option(help="Seconds until a connection must stand.")] = 5.0,
+    connect_timeout: Annotated[str, typer.Option(help="Time until a connection must stand.")] = "5s",
     ttft_timeout: Annotated[
-        float | None, typer.Option(help="Seconds until the first token; default none.")
+        str | None, typer.Option(help="Time until the first token; default none.")
     ] = None,
-    stall_timeout: Annotated[float, typer.Option(help="Seconds without a byte in a stream.")] = 60.0,
+    stall_timeout: Annotated[str, typer.Option(help="Time without a byte in a stream.")] = "60s",
     workers: Annotated[str, typer.Option(help="Load workers: a number, auto, or ray:N.")] = "1",
     find_max: Annotated[
         bool, typer.Option("--find-max", help="Search the highest rate that holds --slo.")
@@ -98,6 +101,7 @@ def run(
     """Replays a scenario, or a steady rate, and leaves a run folder."""
     from rvtop.load.timeouts import Timeouts
     from rvtop.load.workers import parse_workers
+    from rvtop.preflight import check_backend
     from rvtop.session_request import run_request, topology_options
 
     check_ui(ui)
@@ -105,16 +109,18 @@ def run(
         raise UserError("give either --target URL or --topology NAME")
     if topology is not None:
         check_topology(topology)
-    for name, value in (
-        ("--max-rate", max_rate),
-        ("--connect-timeout", connect_timeout),
-        ("--ttft-timeout", ttft_timeout),
-        ("--stall-timeout", stall_timeout),
-    ):
-        positive(name, value)
+    positive("--max-rate", max_rate)
+    timeouts = Timeouts(
+        seconds("--connect-timeout", connect_timeout),
+        None if ttft_timeout is None else seconds("--ttft-timeout", ttft_timeout),
+        seconds("--stall-timeout", stall_timeout),
+    )
     load_key(api_key_file)
     models = tuple(model or ())
-    arguments = (*backend_arguments(ray_address, engine_arg), *shlex.split(backend_options))
+    try:
+        arguments = (*backend_arguments(ray_address, engine_arg), *shlex.split(backend_options))
+    except ValueError as error:  # a quotation mark that is never closed
+        raise UserError(f"--backend-options: {error}") from None
     if target is not None and (engine_arg or backend_options):
         raise UserError("--engine-arg and --backend-options go with --topology")
     if target is not None and ray_address is not None and not workers.startswith("ray:"):
@@ -150,12 +156,14 @@ def run(
         workers=parse_workers(workers),
         ray_address=ray_address,
         search=search_from(slo, rate, max_rate, step, hold) if find_max else None,
-        timeouts=Timeouts(connect_timeout, ttft_timeout, stall_timeout),
+        timeouts=timeouts,
         metrics_urls=metrics_urls(metrics_url),
         max_rate=max_rate,
         transport=transport,
         body=body_from(body),
     )
+    if request.backend is not None:
+        check_backend(request.backend, request.scenario)
     if target is not None:
         models = request.models or (request.scenario.models if request.scenario else ())
         probe_target(target, models, transport)
@@ -169,15 +177,8 @@ def search_from(
     import math
 
     from rvtop.scenario.search import SearchOptions, parse_slo
-    from rvtop.scenario.units import parse_duration
 
-    lengths = []
-    for name, text in (("--step", step), ("--hold", hold)):
-        try:
-            lengths.append(parse_duration(text))
-        except ValueError as error:
-            raise UserError(f"{name} {text}: {error}") from error
-        positive(name, lengths[-1])
+    lengths = [seconds("--step", step), seconds("--hold", hold)]
     positive("--rate", rate)
     limit = math.inf if max_rate is None else max_rate
     return SearchOptions(parse_slo(slo or ""), min(rate or 1.0, limit), limit, *lengths)

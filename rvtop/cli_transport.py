@@ -140,6 +140,8 @@ def body_from(fields: Iterable[str] | None) -> dict[str, Any]:
 
 
 def _headers(given: Iterable[str], file: Path | None) -> dict[str, str]:
+    from rvtop.files import read_regular
+
     found: dict[str, str] = {}
     for line in given:
         name, value = _header(line, "--header")
@@ -151,7 +153,7 @@ def _headers(given: Iterable[str], file: Path | None) -> dict[str, str]:
         _put(found, name, value, f"--header {name}")
     if file is not None:
         try:
-            text = file.read_bytes().decode("utf-8")  # as it is: a lone CR is no line end
+            text = read_regular(file).decode("utf-8")  # as it is: a lone CR is no line end
         except UnicodeDecodeError as error:
             raise UserError(f"--header-file {file}: can't be read: it is not UTF-8") from error
         except OSError as error:

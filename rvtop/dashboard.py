@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from rvtop.remote import RemoteSession
-from rvtop.session_request import TOPOLOGIES, Outcome, SessionRequest, attach_request, start_request
+from rvtop.session_request import Outcome, SessionRequest, attach_request, start_request
 from rvtop.target import TargetError, choose_models, probe
+from rvtop.topologies import TOPOLOGIES, missing
 from rvtop.ui.app import run_app_async
 from rvtop.ui.handle import Choice, ConnectFailed, Offer, SessionHandle
 
@@ -24,8 +25,13 @@ def show(request: SessionRequest, *, yes: bool) -> Outcome:
 
 def pick(*, yes: bool) -> int:
     """The picker, then the dashboard on what was chosen; returns the exit code."""
-    offers = [Offer(name, about) for name, about in TOPOLOGIES.items()]
-    return asyncio.run(run_app_async(connect=_connect, offers=offers, yes=yes))
+    return asyncio.run(run_app_async(connect=_connect, offers=offers(), yes=yes))
+
+
+def offers() -> list[Offer]:
+    """The topologies, and of those that can't be started here why."""
+    found = {name: missing(name) for name in TOPOLOGIES}
+    return [Offer(name, TOPOLOGIES[name].about, not why, why) for name, why in found.items()]
 
 
 async def _connect(choice: Choice) -> SessionHandle:

@@ -34,6 +34,7 @@ from rvtop.session_parts import (
     Interrupted,
     LossWatch,
     cancel,
+    check_capacity,
     fields_of,
     heed_in_flight,
     heed_max_rate,
@@ -103,6 +104,7 @@ class Session:
         self._noted: set[tuple[str, str]] = set()  # what sources left out, as it was said
         self._loss: LossWatch | None = None
         self._seq = 0
+        self._most_in_flight: int | None = None
         self._stop: Stop | None = None
         self._causes: list[Cause] = []  # of the run's end, beside the user's wish
         self._cannot_go_on = False
@@ -232,6 +234,7 @@ class Session:
         if request.search is None:  # else its phases are not played
             heed_max_rate(self._scenario, request.max_rate)
             heed_in_flight(self._scenario, request.workers)
+        self._most_in_flight = check_capacity(self._scenario, request)
         self._made = runlog.create(request.out)
         self._stderr = SessionLog(request.out)
         if self._apart:
@@ -252,7 +255,9 @@ class Session:
 
     async def _probe(self, url: str) -> None:
         self._info = await probe(url, self._request.transport)
-        self._models = choose_models(self._info, self._request.models or self._scenario.models)
+        # A backend of ours serves what was asked for: all of it is meant, in the order of the command line.
+        ours = self._backend.models if self._backend is not None else ()
+        self._models = choose_models(self._info, self._request.models or self._scenario.models or ours)
 
     async def _stoppable(self, work: Any) -> Any:
         """Waits for ``work``, or cancels it when the user stops the session meanwhile."""
@@ -274,7 +279,8 @@ class Session:
         self._t0_ns = perf_counter_ns()
         self._live = LiveState(self._t0_ns)
         ticks = 1 if self._seen else _UNSEEN_TICKS
-        spec = worker_spec(request, self._scenario, info, self._models, prepared, self._t0_ns, ticks)
+        most = self._most_in_flight
+        spec = worker_spec(request, self._scenario, info, self._models, prepared, self._t0_ns, ticks, most)
         phases = spec.phases
         if request.search is not None:
             self._searcher = Searcher(request.search, self._note, self._say, str(request.workers))

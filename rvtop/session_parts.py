@@ -10,7 +10,9 @@ from dataclasses import asdict
 from time import perf_counter_ns
 from typing import Any
 
+from rvtop.doctor.machine import free_memory
 from rvtop.errors import UserError
+from rvtop.load.capacity import capacity
 from rvtop.load.messages import WorkerSpec
 from rvtop.load.prompts import Prompts
 from rvtop.load.schedule import Entry, PhasePlan, mean_rate
@@ -61,6 +63,29 @@ def heed_in_flight(scenario: Scenario, workers: Workers) -> None:
                 f"--workers {workers}: phase {phase.name} has max_in_flight {most}, which is shared between "
                 f"the workers; use at most {most}"
             )
+
+
+def check_capacity(scenario: Scenario, request: SessionRequest) -> int | None:
+    """How many requests in flight this machine can hold; None for load workers on other machines.
+
+    Raises UserError where a phase has more at once, or a rate that would need as many within a second: that
+    is what an answer takes at least under such a load.
+    """
+    free, _ = free_memory()
+    found = capacity(request.workers, free, unix_socket=request.transport.unix_socket is not None)
+    if found is None or request.search is not None:  # a search ends where the client is the limit
+        return None if found is None else found.most
+    for phase in scenario.phases:
+        peak = max(phase.rate.start, phase.rate.end) if phase.rate is not None else 0.0
+        at_once = max(phase.rounds.sizes) if phase.rounds is not None else phase.concurrency or 0
+        if peak <= found.most and at_once <= found.most:
+            continue
+        what = f"{peak:,.10g} requests a second" if peak > found.most else f"{at_once:,} requests at once"
+        raise UserError(
+            f"phase {phase.name} asks for {what}, and the load workers here hold {found.most:,} in flight "
+            f"({found.why}); {found.fix}"
+        )
+    return found.most
 
 
 def sources_of(request: SessionRequest, info: TargetInfo) -> list[Source]:
@@ -123,6 +148,7 @@ def worker_spec(
     prepared: Prepared,
     t0_ns: int,
     tell_ticks: int,
+    most_in_flight: int | None = None,
 ) -> WorkerSpec:
     """All that the workers need, the phases among it. Raises PromptError."""
     # Read here once, so that a bad file is one line and not one from each worker.
@@ -147,6 +173,7 @@ def worker_spec(
         timeouts=request.timeouts,
         extra=request.body,
         tell_ticks=tell_ticks,
+        most_in_flight=most_in_flight,
         slo_ns={name.removesuffix("_ms"): round(limit * 1e6) for name, limit in slo.items()},
     )
 

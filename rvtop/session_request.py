@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,12 +19,19 @@ if TYPE_CHECKING:  # pydantic is slow to import, and the first frame doesn't nee
     from rvtop.scenario.schema import Scenario
     from rvtop.scenario.search import SearchOptions
 
-#: Topologies that can be started, with what the picker says of them. One line for a new one.
-TOPOLOGIES = {
-    "baseline": "one process, Hugging Face generate, a thread per request",
-    "rac": "Ray actors, Hugging Face generate, one engine per GPU, least loaded first",
-    "rsc": "Ray Serve deployment, Hugging Face generate, one replica per GPU, Serve's own routing",
-    "rvc": "Ray actors, vLLM with continuous batching, one engine per GPU, router to their own ports",
+#: Characters of a scenario's name in the name of its run folder: at most four bytes each, and the time.
+_MOST_NAME = 50
+
+#: The option that each key of a scenario made of flags comes from.
+_OPTION_OF = {
+    "seed": "--seed",
+    "phases[0].rate": "--rate",
+    "phases[0].duration": "--duration",
+    "phases[0].arrivals": "--arrivals",
+    "phases[0].burstiness": "--burstiness",
+    "workload.prompt_tokens": "--prompt-tokens",
+    "workload.output_tokens": "--output-tokens",
+    "workload.max_tokens": "--output-tokens",
 }
 
 
@@ -90,12 +98,19 @@ def watch_scenario() -> Scenario:
 
 def default_out(name: str) -> Path:
     """A folder for a run that was not given one; a number keeps two of one second apart."""
-    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    stem = f"{_folder_name(name)}-{time.strftime('%Y%m%d-%H%M%S')}"
     for number in range(1000):
         path = Path("runs") / (stem if number == 0 else f"{stem}-{number}")
         if not path.exists():
             return path
     raise RequestError("runs/: a thousand runs in one second; give --out")
+
+
+def _folder_name(name: str) -> str:
+    """``name`` as one part of a path: letters, digits, ``.``, ``_`` and ``-`` only, no leading dot, and
+    short enough for a file's name, whatever characters these are."""
+    plain = re.sub(r"[^\w.-]+", "-", name)[:_MOST_NAME].lstrip(".-").rstrip("-")
+    return plain or "run"
 
 
 def topology_options(
@@ -209,7 +224,7 @@ def _steady(
     seed: int | None,
 ) -> Scenario:
     """A scenario of one phase, made of flags."""
-    from rvtop.scenario.load import scenario_from
+    from rvtop.scenario.load import ScenarioError, scenario_from
 
     phase: dict[str, Any] = {"name": "steady", "rate": rate, "duration": duration, "arrivals": arrivals}
     if burstiness is not None:
@@ -221,4 +236,8 @@ def _steady(
         shipped = find("smoke").workload
         workload |= {"kind": "prompts", "file": str(shipped.file), "max_tokens": output_tokens}  # type: ignore[union-attr]
     data = {"name": "steady", "seed": seed or 0, "workload": workload, "phases": [phase]}
-    return scenario_from(data, "--rate")
+    try:
+        return scenario_from(data, "--rate")
+    except ScenarioError as error:
+        option = _OPTION_OF.get(error.key)
+        raise (RequestError(f"{option}: {error.message}") if option else error) from None

@@ -138,18 +138,29 @@ async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
 
 
 def choose_models(info: TargetInfo, wanted: Sequence[str]) -> tuple[str, ...]:
-    """The models to send to. Raises TargetError (exit code 2) when the choice is impossible or open."""
-    known = ", ".join(info.models)
+    """The models to send to, in turn: those ``wanted``; with none, the target's only one.
+
+    Raises TargetError (exit code 2) when the choice is impossible or open.
+    """
+    known = listed(info.models)
     # What a user can type is the name as it is shown.
     ids = {printable(name): name for name in info.models} | {name: name for name in info.models}
     for name in wanted:
         if name not in ids:
             raise TargetError(f"{info.url} serves no model {name!r}; it serves: {known}", 2)
+        if wanted.count(name) > 1:
+            raise TargetError(f"--model {name}: is given twice", 2)
     if wanted:
         return tuple(ids[name] for name in wanted)
     if len(info.models) > 1:
         raise TargetError(f"{info.url} serves several models; name one or more with --model: {known}", 2)
     return info.models
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """``names`` for a line of text; of many only the first ``most``, and how many more there are."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown}, … and {len(names) - most} more"
 
 
 async def answers(url: str, transport: Transport | None = None) -> bool:
@@ -236,6 +247,12 @@ class BackendOptions:
     models: Sequence[str] = ()  # name=path
     arguments: Sequence[str] = ()
 
+    def command(self, *more: str) -> list[str]:
+        """The command line of the backend, with ``more`` options."""
+        words = [sys.executable, "-P", "-m", "backends", self.topology, *more]
+        words += ["--host", self.host, "--port", str(self.port), *self.arguments]
+        return words + [word for model in self.models for word in ("--model", model)]
+
 
 class Backend:
     """A topology that this process started, so that it ends it too. Its stdin is its lease: while we write
@@ -254,14 +271,10 @@ class Backend:
     async def start(self) -> str:
         """Starts it and waits until it is ready; returns its URL. Raises TargetError (exit code 2 or 4)."""
         options = self._options
-        command = [sys.executable, "-P", "-m", "backends", options.topology, "--lease"]
-        command += ["--host", options.host, "--port", str(options.port), *options.arguments]
-        for model in options.models:
-            command += ["--model", model]
         log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *command,
+                *options.command("--lease"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,

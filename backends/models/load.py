@@ -44,10 +44,22 @@ def default_embedder() -> str:
     return str(folder) if folder.is_dir() else "tiny"
 
 
+def default_index() -> str | None:
+    """The experiment's document index when its folder exists."""
+    folder = _EXPERIMENT.parent / "faiss_index"
+    return str(folder) if folder.is_dir() else None
+
+
+def is_local(spec: str) -> bool:
+    """Whether ``spec`` means a model that is built here: one of `LOCAL`, unless a model folder beside us is
+    called so."""
+    return spec in LOCAL and not Path(spec, "config.json").is_file()
+
+
 def resolve_model(spec: str, progress: Progress | None = None) -> Path | str:
     """``tiny`` and ``tiny:large`` (built when needed), a model folder, or a Hub id, checked as far as can
     be without loading it. Raises ModelError."""
-    if spec in LOCAL:
+    if is_local(spec):
         from backends.models.tiny import ensure_model
 
         return _built(spec, lambda: ensure_model(LOCAL[spec], progress))

@@ -79,7 +79,9 @@ def _arguments() -> argparse.ArgumentParser:
     convert.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the new index")
     expand = command("expand", _expand, "Write prompts.jsonl: each question with what was found for it.")
     expand.add_argument("--questions", required=True, metavar="FILE", help="one a line, .jsonl, or sample")
-    expand.add_argument("--index", default=SAMPLE, metavar="DIR", help="an index, or sample (the default)")
+    expand.add_argument(
+        "--index", metavar="DIR", help="an index, or sample; default the experiment's, if any"
+    )
     expand.add_argument("--out", required=True, type=Path, metavar="FILE")
     expand.add_argument("--events", action="store_true", help="tell steps on stdout, a JSON object a line")
     _top_k(expand)
@@ -152,6 +154,9 @@ def _expand(args: argparse.Namespace, steps: Steps) -> None:
     questions = read_questions(args.questions)
     if not args.out.absolute().parent.is_dir():
         raise RagError(f"{args.out}: there is no folder {args.out.absolute().parent}")
+    from backends.models.load import default_index
+
+    args.index = args.index or default_index() or SAMPLE
     retriever = _retriever(args, steps)
     from backends.rag.expand import expand
 

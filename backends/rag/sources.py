@@ -72,7 +72,7 @@ def digest(documents: Iterable[Document]) -> str:
 def _documents(path: Path) -> Iterator[Document]:
     if not path.exists():
         raise RagError(f"there is no file or folder {path}")
-    if path.is_file():
+    if not path.is_dir():
         yield from _one_file(path, path.stem)
         return
     for file in sorted(p for p in path.rglob("*") if p.suffix in (*TEXT, ".jsonl") and p.is_file()):
@@ -91,6 +91,8 @@ def _one_file(path: Path, name: str) -> Iterator[Document]:
 def _read(path: Path) -> str:
     """NFC, so that text typed on a Mac matches; the byte order mark of Windows is left out."""
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+            raise RagError(f"{path}: not a regular file")
         return unicodedata.normalize("NFC", path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise RagError(f"{path}: not UTF-8 text (byte {error.start}); convert it first") from error

@@ -61,7 +61,7 @@ def up(
         process.stdin.flush()
     url, served = ready["url"], tuple(ready["models"])
     out(f"{name} is up at {url} after {time.monotonic() - began:.1f} s (models: {', '.join(served)})")
-    chosen = f" --model {served[0]}" if len(served) > 1 else ""
+    chosen = "".join(f" --model {model}" for model in served) if len(served) > 1 else ""
     out(f"  attach: rvtop attach {url}{chosen}    log: rvtop logs {name}    stop: rvtop down {name}")
 
 

@@ -10,6 +10,7 @@ import asyncio
 import errno
 import socket
 import ssl
+import sys
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter_ns
@@ -47,6 +48,8 @@ class ConnectionPool:
         self._open: set[Connection] = set()
         self._on_loop: set[Connection] = set()  # those that the loop reads or writes
         self._connecting: dict[Record, asyncio.Task[None]] = {}
+        self._opening = 0  # connections that are being made
+        self.most = sys.maxsize  # connections at once; a request that would need one more fails
         self.busy: dict[Record, Connection | None] = {}
         self.fresh = Fresh()
         self.due_ns = NEVER  # heeded by connections without a hub
@@ -196,15 +199,21 @@ class ConnectionPool:
         return None
 
     async def _connect(self, record: Record, request: bytes) -> None:
-        try:
-            connection = await self._target.open(lambda: Connection(self))
-        except asyncio.CancelledError:
-            return  # whoever cancelled has settled the record
-        except OSError as error:
-            kind, text = _connect_error(error)
-            record.fail(kind, text)
-        finally:
+        if len(self._open) + self._opening >= self.most:
             self._connecting.pop(record, None)
+            record.fail("client_limit", f"{self.most} connections are open, as many as this worker may hold")
+        else:
+            self._opening += 1
+            try:
+                connection = await self._target.open(lambda: Connection(self))
+            except asyncio.CancelledError:
+                return  # whoever cancelled has settled the record
+            except OSError as error:
+                kind, text = _connect_error(error)
+                record.fail(kind, text)
+            finally:
+                self._opening -= 1
+                self._connecting.pop(record, None)
         if record.error is not None:
             self.busy.pop(record, None)
             self._on_done(record)

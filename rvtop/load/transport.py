@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rvtop.errors import UserError
+from rvtop.files import check_regular
 
 #: Where an API key goes by itself; any other header gets the bare key (Azure: ``api-key``).
 AUTHORIZATION = "Authorization"
@@ -64,6 +65,8 @@ def ssl_context(
     Raises TransportError, naming the file.
     """
     try:
+        if ca_file is not None:
+            check_regular(ca_file)
         context = ssl.create_default_context(cafile=ca_file)
     except OSError as error:
         raise TransportError(f"--ca {ca_file}: {_problem(error, 'holds no PEM certificate')}") from error
@@ -72,6 +75,9 @@ def ssl_context(
         context.verify_mode = ssl.CERT_NONE
     if cert_file is not None:
         try:
+            check_regular(cert_file)
+            if key_file is not None:
+                check_regular(key_file)
             context.load_cert_chain(cert_file, key_file, password=_no_password)
         except OSError as error:
             names = f"--cert {cert_file}" + (f" --key {key_file}" if key_file else "")

@@ -6,6 +6,7 @@ It runs alone in its process (``python -m rvtop.load.worker``; see ``worker_proc
 from __future__ import annotations
 
 import heapq
+import resource
 from array import array
 from collections.abc import Callable, Sequence
 from time import perf_counter_ns, process_time
@@ -13,6 +14,7 @@ from time import perf_counter_ns, process_time
 import numpy as np
 
 from rvtop.load.answer import answer_text
+from rvtop.load.capacity import worker_files
 from rvtop.load.client import ConnectionPool
 from rvtop.load.followups import REST_NS, Cancels, Slots, Talk
 from rvtop.load.messages import Delta, Int64s, WorkerSpec
@@ -84,6 +86,7 @@ class Worker:
         self._pool = ConnectionPool(target, self._done, self._note_sent)
         self._pool.call_when_due(self._send, self._tick)
         self._pool.alone = alone
+        self._limit_connections()
         self._ticks = self._told_ticks = self._swept_ticks = 0  # since the run's start
         self._next_tick = 0
         self._arm_tick(perf_counter_ns())
@@ -185,6 +188,7 @@ class Worker:
             self._on_stop()
         else:
             self._schedule.apply(entry)
+            self._limit_connections()
             plan = self._schedule.plan
             if entry.kind == "phase":
                 self._told_drained = False
@@ -202,6 +206,14 @@ class Worker:
                 self._slots.resize(self._schedule.share(plan.concurrency), entry.at_ns)
             elif entry.kind == "resume":
                 self._slots.wait_until(entry.at_ns)
+
+    def _limit_connections(self) -> None:
+        """Holds no more connections than this process may open files, nor than its share of what the machine
+        can hold: memory stays bounded, and the requests beyond it are counted as ``client_limit``."""
+        most = worker_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        if self._spec.most_in_flight is not None:
+            most = min(most, max(1, self._schedule.share(self._spec.most_in_flight)))
+        self._pool.most = most
 
     def _send_due(self, until_ns: int) -> None:
         for due in self._schedule.due(until_ns):

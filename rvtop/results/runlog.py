@@ -46,6 +46,11 @@ def create(folder: Path) -> list[Path]:
     Raises RunFolderError if it holds a file of a run already or can't be made.
     """
     try:
+        above = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+        if above.exists() and not above.is_dir():
+            raise RunFolderError(
+                f"--out {folder}: {above} is a file, and a run needs a folder; give another --out"
+            )
         there = [name for name in FILES if (folder / name).exists()]
         if there:
             what = "a run" if REQUESTS in there or SUMMARY in there else there[0]

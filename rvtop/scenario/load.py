@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from rvtop.errors import UserError
+from rvtop.files import check_regular, read_regular
 from rvtop.scenario.schema import PromptsWorkload, RagWorkload, Scenario, TraceWorkload, Workload
 from rvtop.workload.traces import detect
 
@@ -70,7 +72,13 @@ def find_scenario(name_or_path: str | Path) -> Path:
     """
     text = str(name_or_path)
     path = Path(text)
-    if path.is_file():
+    try:
+        check_regular(path)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        pass  # the name of a shipped one, or an error below
+    except (OSError, ValueError) as problem:  # a loop of links, a FIFO, a name that no file can have
+        raise ScenarioError(text, None, "", f"can't read it: {_reason(problem)}") from None
+    else:
         return path
     bare = path.name == text and path.suffix not in (".yaml", ".yml")
     folder = shipped_folder()
@@ -99,9 +107,14 @@ def load_scenario(path: str | Path, *, check_files: bool = True) -> Scenario:
     resolved = scenario.model_copy(update={"workload": _resolve(scenario.workload, Path(path).parent)})
     if check_files:
         for key, file in resolved.files:
-            if not file.exists():
+            try:
+                if not (key == "index" and file.is_dir()):
+                    check_regular(file)
+            except (OSError, ValueError) as problem:
                 where: KeyPath = ("workload", key)
-                raise ScenarioError(shown, nodes.line(where), dotted(where), f"no such file: {file}")
+                missing = isinstance(problem, FileNotFoundError | NotADirectoryError)
+                text = f"no such file: {file}" if missing else f"can't read {file}: {_reason(problem)}"
+                raise ScenarioError(shown, nodes.line(where), dotted(where), text) from None
         if isinstance(resolved.workload, TraceWorkload):
             where = ("workload", "file")
             try:
@@ -121,9 +134,9 @@ def scenario_from(data: Mapping[str, Any], source: str) -> Scenario:
 
 def _read(path: Path, shown: str) -> str:
     try:
-        raw = path.read_bytes()
+        raw = read_regular(path)
     except OSError as problem:
-        raise ScenarioError(shown, None, "", f"can't read it: {problem.strerror or problem}") from None
+        raise ScenarioError(shown, None, "", f"can't read it: {_reason(problem)}") from None
     if len(raw) > _MAX_BYTES:
         raise ScenarioError(shown, None, "", f"larger than {_MAX_BYTES >> 20} MiB: not a scenario")
     try:
@@ -133,11 +146,16 @@ def _read(path: Path, shown: str) -> str:
         raise ScenarioError(shown, line, "", "is not UTF-8 text") from None
 
 
+def _reason(problem: OSError | ValueError) -> str:
+    return (problem.strerror if isinstance(problem, OSError) else None) or str(problem)
+
+
 def _resolve(workload: Workload, folder: Path) -> Workload:
     """File names made absolute; ``sample`` and None stay what they are."""
 
     def absolute(name: str) -> str:
-        return name if name == "sample" else str((folder / Path(name).expanduser()).resolve())
+        # Unlike Path.resolve, this leaves a loop of links to be told as what it is.
+        return name if name == "sample" else os.path.realpath(folder / Path(name).expanduser())
 
     if isinstance(workload, RagWorkload):
         index = absolute(workload.index) if workload.index is not None else None

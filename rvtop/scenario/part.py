@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, NoReturn
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
 from pydantic_core import PydanticCustomError
 
-from rvtop.scenario.units import parse_duration
+from rvtop.scenario.units import MAX_DURATION_S, parse_duration
 from rvtop.text import printable
 
 
@@ -25,8 +25,10 @@ def _seconds(value: object) -> object:
             return parse_duration(value)
         except ValueError as problem:
             fail(str(problem))
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        fail("needs a unit, such as 30s, 500ms, 2m or 1h, got {written}")
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:  # NaN is not
+        if value > MAX_DURATION_S:
+            fail("must be at most 30 days, got {written}")
+        return float(value)
     fail("must be a time such as 30s, 500ms, 2m or 1h, got {written}")
 
 

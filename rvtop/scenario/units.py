@@ -5,23 +5,30 @@ from __future__ import annotations
 import re
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART = re.compile(r"(\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+)\s*([A-Za-zµ]*)")
+_NUMBER = r"(?:\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+)"
+_ALONE = re.compile(_NUMBER)
+_PART = re.compile(rf"({_NUMBER})\s*([A-Za-zµ]*)")
 _WHOLE = re.compile(rf"(?:(?:{_PART.pattern})\s*)+")
 MAX_DURATION_S = 30 * 24 * 3600.0
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of ``10s``, ``500ms``, ``2m``, ``1h`` or a sum such as ``1m30s``.
+    """Seconds of ``10s``, ``500ms``, ``2m``, ``1h`` or a sum such as ``1m30s``; a number alone is seconds.
 
     Raises ValueError with a message that says how to write it.
     """
-    if not _WHOLE.fullmatch(text.strip()):
+    alone = _ALONE.fullmatch(text.strip()) is not None
+    if not alone and not _WHOLE.fullmatch(text.strip()):
         raise ValueError(f"must be a time such as 30s, 500ms, 2m or 1h, got {text!r}")
     total = 0.0
     for part in _PART.finditer(text.strip()):
         number, unit = part.groups()
-        if not unit:
-            raise ValueError(f"needs a unit: {number}s, {number}ms, {number}m or {number}h")
+        if alone:
+            unit = "s"
+        if not unit:  # 1m30
+            raise ValueError(
+                f"{number} in {text!r} needs a unit: {number}s, {number}ms, {number}m or {number}h"
+            )
         if unit not in _SECONDS:
             raise ValueError(f"unknown unit {unit!r} in {text!r}: use ms, s, m or h")
         # Dividing keeps 500ms at exactly 0.5, multiplying by 0.001 would not always.

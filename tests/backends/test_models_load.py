@@ -15,6 +15,8 @@ import torch
 
 from backends.models import build_once, cache_dir, load
 from backends.models.load import ModelError, load_embedder, load_model, resolve_embedder, resolve_model
+from backends.options import parse_options
+from backends.rag.__main__ import main as rag
 
 
 def test_cache_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -85,6 +87,46 @@ def test_sources(tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     (tmp_path / "ko-sroberta-multitask").mkdir()
     assert load.default_models() == {"q15b": str(tmp_path / "qwen25_1_5b_instruct")}
     assert load.default_embedder() == str(tmp_path / "ko-sroberta-multitask")
+
+
+def test_the_experiments_index_is_the_default_where_it_is_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(load, "_EXPERIMENT", tmp_path / "shared" / "models")
+    assert load.default_index() is None
+    folder = tmp_path / "shared" / "faiss_index"
+    folder.mkdir(parents=True)
+    assert load.default_index() == str(folder)
+
+    def served(*more: str) -> str | None:
+        options, _, _ = parse_options(["baseline", "--model", "tiny", *more])
+        options.listener.close()
+        return options.index
+
+    assert served() is None  # nothing there that could be opened: no reason not to start
+    (folder / "meta.json").touch()
+    assert served() == str(folder)
+    assert served("--index", "sample") == "sample"
+    assert served("--index", "none") is None
+    # For prompts made before the load it is opened, so what is wrong with it is said.
+    out = str(tmp_path / "prompts.jsonl")
+    assert rag(["expand", "--questions", "sample", "--out", out]) == 2
+    assert f"{folder / 'meta.json'} is not the meta.json of an rvtop index" in capsys.readouterr().err
+
+
+def test_a_folder_called_tiny_is_taken_before_the_model_that_is_built(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load.is_local("tiny")
+    (tmp_path / "tiny").mkdir()
+    assert load.is_local("tiny")  # some folder, but no model
+    (tmp_path / "tiny" / "config.json").write_text('{"model_type": "qwen2"}')
+    assert not load.is_local("tiny")
+    assert resolve_model("tiny") == Path("tiny")
+    options, _, _ = parse_options(["rac", "--model", "tiny"])
+    options.listener.close()
+    assert options.models[0].source == str(tmp_path / "tiny")  # engines have another working folder
 
 
 def test_what_is_no_model(tmp_path: Path) -> None:

@@ -25,7 +25,9 @@ def _run(*args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
 
 def test_smoke_prompts_are_what_expansion_makes(tmp_path: Path) -> None:
     out = tmp_path / "prompts.jsonl"
-    done = _run("expand", "--questions", "sample", "--top-k", "4", "--out", out, "--events")
+    done = _run(
+        "expand", "--questions", "sample", "--index", "sample", "--top-k", "4", "--out", out, "--events"
+    )
     assert done.returncode == 0, done.stderr
     assert out.read_bytes() == SMOKE.read_bytes()
     events = [json.loads(line) for line in done.stdout.splitlines()]

@@ -1,26 +1,30 @@
-"""One command a topology: the shipped smoke run on the small model, with the servers' own live figures."""
+"""One command a topology: the shipped smoke run on two small models, with the servers' own live figures; and
+the paper's rounds."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from backends.topology import REGISTRY
 
 LIMIT_S = 300
+PAPER_LIMIT_S = 1200
+TWO = ("--model", "a=tiny", "--model", "b=tiny")
 
 
-@pytest.mark.parametrize("topology", REGISTRY)
-def test_smoke(topology: str, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    run = subprocess.Popen(
+def run(scenario: str, topology: str, out: Path, limit_s: float) -> dict[str, Any]:
+    """One run to its good end; its summary."""
+    process = subprocess.Popen(
         [
-            *(sys.executable, "-P", "-m", "rvtop.cli", "run", "smoke", "--topology", topology),
-            *("--model", "tiny=tiny", "--out", str(out)),
+            *(sys.executable, "-P", "-m", "rvtop.cli", "run", scenario, "--topology", topology),
+            *(*TWO, "--out", str(out)),
         ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -28,15 +32,25 @@ def test_smoke(topology: str, tmp_path: Path) -> None:
         text=True,
     )
     try:
-        said, _ = run.communicate(timeout=LIMIT_S)
+        said, _ = process.communicate(timeout=limit_s)
     finally:
-        run.kill()
-    assert run.returncode == 0, said
-    summary = json.loads((out / "summary.json").read_text())
+        process.kill()
+    assert process.returncode == 0, said
+    summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
+    return summary
+
+
+@pytest.mark.parametrize("topology", REGISTRY)
+def test_smoke(topology: str, tmp_path: Path) -> None:
+    summary = run("smoke", topology, tmp_path / "run", LIMIT_S)
     requests, server = summary["requests"], summary["server"]
     assert summary["topology"] == topology
     assert requests["ok"] == requests["planned"] == 24
     assert requests["errors"] == {}
+    assert {model: share["requests"]["ok"] for model, share in summary["by_model"].items()} == {
+        "a": 12,
+        "b": 12,
+    }
     assert server["running_max"] > 0
     assert server["waiting_max"] is not None
     assert 0 < server["kv_cache_usage"]["max"] <= 1
@@ -48,5 +62,18 @@ def test_smoke(topology: str, tmp_path: Path) -> None:
         assert 0 < node["cpu_mean"] <= 1
         assert 0 < node["memory_used_max"] <= node["memory_total"]
     if topology == "rsc":
-        assert [row["replicas_max"] > 0 for row in server["deployments"]] == [True]
+        assert [row["replicas_max"] > 0 for row in server["deployments"]] == [True, True]
     print(topology, json.dumps(summary["kpm"]), json.dumps(server))
+
+
+@pytest.mark.timeout(PAPER_LIMIT_S + 60)
+def test_the_papers_rounds_ask_both_models_once_for_n_1(tmp_path: Path) -> None:
+    summary = run("paper-rounds", "rvc", tmp_path / "run", PAPER_LIMIT_S)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "requests.jsonl").read_text().splitlines()]
+    sent = Counter((row["phase"], row["model"]) for row in rows)
+    for number in range(1, 6):
+        assert [sent[f"paper/n=1#{number}", model] for model in "ab"] == [1, 1]
+        assert [sent[f"paper/n=48#{number}", model] for model in "ab"] == [24, 24]
+    assert summary["requests"]["ok"] == summary["requests"]["planned"] == 5 * (2 + 6 + 12 + 24 + 48)
+    shares = [share["requests"]["ok"] for share in summary["by_model"].values()]
+    assert shares == [230, 230]

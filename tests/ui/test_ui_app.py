@@ -431,6 +431,7 @@ async def test_the_picker_starts_a_topology(handle: made.FakeHandle) -> None:
 
     app = RvtopApp(None, connect, offers=OFFERS)
     async with opened(app, 80, 24) as pilot:
+        assert "rvc        vllm is not installed" in screen_text(app)  # in place of what it is
         await pilot.press("down", "enter")
         assert chosen == []
         assert "rvc cannot be started here: vllm is not installed" in screen_text(app)

@@ -27,7 +27,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def parse(*argv: str) -> Options:
-    options, _ = parse_options(argv)
+    options, _, _ = parse_options(argv)
     options.listener.close()
     return options
 
@@ -40,9 +40,10 @@ def refused(*argv: str) -> str:
 
 
 def test_defaults() -> None:
-    options, lease = parse_options(["baseline"])
+    options, lease, check = parse_options(["baseline"])
     with options.listener:
         assert not lease
+        assert not check
         assert options.url == f"http://127.0.0.1:{options.listener.getsockname()[1]}"
         assert options.max_queue == 1024
         assert options.engine_concurrency is None

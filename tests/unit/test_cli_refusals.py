@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import socketserver
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from tests.unit.processes import children
 ANSWERS: dict[str, tuple[int, bytes]] = {
     "one": (200, b'{"object":"list","data":[{"id":"m1","owned_by":"x"}]}'),
     "two": (200, b'{"object":"list","data":[{"id":"m1"},{"id":"m2"}]}'),
+    "many": (200, json.dumps({"data": [{"id": f"m{n}"} for n in range(500)]}).encode()),
     "html": (200, b"<html>hello</html>"),
     "absent": (404, b"not here"),
     "moved": (307, b""),
@@ -111,6 +113,15 @@ FILES = {
     "server.yaml": "name: x\nworkload: {kind: rag, where: server}\nphases:\n"
     "  - {name: a, rate: 1, duration: 5s}\n",
     "afile": "",
+    "pair.yaml": "name: pair\nmodels: [a, b]\n" + GOOD[8:] + "phases:\n  - {name: a, rate: 1, duration: 5}\n",
+    "flood.yaml": GOOD + "phases:\n  - {name: flood, rounds: {sizes: [100000]}}\n",
+    "fifoprompts.yaml": "workload: {kind: prompts, file: fifo.txt}\nphases:\n"
+    "  - {name: a, rate: 1, duration: 5}\n",
+    "fifotrace.yaml": "workload: {kind: trace, file: fifo.csv}\nphases:\n  - {name: a, trace: {}}\n",
+    "fifoquestions.yaml": "workload: {kind: rag, questions: fifo.txt}\nphases:\n"
+    "  - {name: a, rate: 1, duration: 5}\n",
+    "loopprompts.yaml": "workload: {kind: prompts, file: loop.txt}\nphases:\n"
+    "  - {name: a, rate: 1, duration: 5}\n",
     "arun/requests.jsonl": "precious\n",
     "arun/prompts.jsonl": "precious\n",
 }
@@ -133,10 +144,143 @@ REFUSED: dict[str, tuple[str, int, str]] = {
     "rate that is none": ("run --rate nan --target {one}", 2, "rate"),
     "rate that is no number": ("run --rate fast --target {one}", 2, "--rate"),
     "endless rate": ("run --rate inf --target {one}", 2, "rate"),
-    "duration without unit": ("run --rate 1 --duration 5 --target {one}", 2, "duration"),
-    "no such arrivals": ("run --rate 1 --arrivals magic --target {one}", 2, "arrivals"),
-    "burstiness without gamma": ("run --rate 1 --burstiness 2 --target {one}", 2, "burstiness"),
-    "no tokens": ("run --rate 1 --prompt-tokens 0 --target {one}", 2, "prompt_tokens"),
+    "no such unit": (
+        "run --rate 1 --duration 5sec --target {one}",
+        2,
+        "rvtop: --duration: unknown unit 'sec' in '5sec'",
+    ),
+    "duration in part without unit": (
+        "run --rate 1 --duration 1m30 --target {one}",
+        2,
+        "rvtop: --duration: 30 in '1m30' needs a unit",
+    ),
+    "no duration": (
+        "run --rate 1 --duration 0 --target {one}",
+        2,
+        "rvtop: --duration: must be longer than 0",
+    ),
+    "no such arrivals": ("run --rate 1 --arrivals magic --target {one}", 2, "rvtop: --arrivals: must be"),
+    "burstiness without gamma": ("run --rate 1 --burstiness 2 --target {one}", 2, "rvtop: --burstiness: is"),
+    "no tokens": ("run --rate 1 --prompt-tokens 0 --target {one}", 2, "rvtop: --prompt-tokens: must be ≥ 1"),
+    "no answer": ("run --rate 1 --output-tokens 0 --target {one}", 2, "rvtop: --output-tokens: must be ≥ 1"),
+    "negative seed": ("run --rate 1 --seed -1 --target {one}", 2, "rvtop: --seed: must be ≥ 0"),
+    "step of no length": (
+        "run smoke --find-max --slo ttft_p99=9 --step x --target {one}",
+        2,
+        "rvtop: --step x: must be a time",
+    ),
+    "hold of no length": (
+        "run smoke --find-max --slo ttft_p99=9 --hold 0 --target {one}",
+        2,
+        "rvtop: --hold 0: must be",
+    ),
+    "time to stop that is none": ("down --timeout soon", 2, "rvtop: --timeout soon: must be a time"),
+    "open quotation mark": (
+        "run smoke --topology rac --backend-options '--threads",
+        2,
+        "--backend-options: No closing quotation",
+    ),
+    "model of no name": (
+        "run smoke --topology rac --model =tiny",
+        2,
+        "rvtop: --model '=tiny': write NAME=SOURCE",
+    ),
+    "model of no source": ("run smoke --topology rac --model a=", 2, "--model 'a=': write NAME=SOURCE"),
+    "two models of one name": (
+        "run smoke --topology rvc --model a=tiny --model a=owner/name",
+        2,
+        "the name 'a' is given twice",
+    ),
+    "model that is not there": (
+        "run smoke --topology rac --model a=tiny --model b=/gone/model",
+        2,
+        "--model b: there is no model '/gone/model'",
+    ),
+    "demo of a model that is not there": ("demo --model b=/gone/model", 2, "--model b: there is no model"),
+    "option of another topology": (
+        "run smoke --topology rac --engine-arg a=b",
+        2,
+        "--engine-arg",
+    ),
+    "scenario with a model that is not given": (
+        "run pair.yaml --topology rac --model a=tiny",
+        2,
+        "scenario pair: models: names b, and what starts would serve a; add --model b=PATH",
+    ),
+    "scenario with models, none given": (
+        "run pair.yaml --topology baseline --model tiny",
+        2,
+        "names a, b, and what starts would serve tiny; add --model a=PATH --model b=PATH",
+    ),
+    "model named twice": (
+        f"{STEADY} --target {{two}} --model m1 --model m1",
+        2,
+        "--model m1: is given twice",
+    ),
+    "many models left open": (
+        f"{STEADY} --target {{many}}",
+        2,
+        "name one or more with --model: m0, m1, m2, m3, m4, m5, m6, m7, m8, m9, … and 490 more\n",
+    ),
+    "wrong model of many": (
+        f"{STEADY} --target {{many}} --model x",
+        2,
+        "it serves: m0, m1, m2, m3, m4, m5, m6, m7, m8, m9, … and 490 more\n",
+    ),
+    "empty key file": (
+        f"{STEADY} --api-key-file afile --target {{one}}",
+        2,
+        "--api-key-file afile: holds no key",
+    ),
+    "key file that is a FIFO": (
+        f"{STEADY} --api-key-file fifo.txt --target {{one}}",
+        2,
+        "--api-key-file fifo.txt: can't be read: not a regular file",
+    ),
+    "header file that is a FIFO": (
+        f"{STEADY} --header-file fifo.txt --target {{one}}",
+        2,
+        "--header-file fifo.txt: can't be read: not a regular file",
+    ),
+    "authority that is a FIFO": (
+        f"{STEADY} --ca fifo.txt --target https://127.0.0.1:9",
+        2,
+        "--ca fifo.txt: can't be read: not a regular file",
+    ),
+    "certificate that is a FIFO": (
+        f"{STEADY} --cert fifo.txt --target https://127.0.0.1:9",
+        2,
+        "--cert fifo.txt: can't be read: not a regular file",
+    ),
+    "scenario that is a FIFO": (
+        "run fifo.txt --target {one}",
+        2,
+        "fifo.txt: can't read it: not a regular file",
+    ),
+    "prompts that are a FIFO": ("run fifoprompts.yaml --target {one}", 2, "fifo.txt: not a regular file"),
+    "trace that is a FIFO": ("run fifotrace.yaml --target {one}", 2, "fifo.csv: not a regular file"),
+    "questions that are a FIFO": ("run fifoquestions.yaml --target {one}", 2, "fifo.txt: not a regular file"),
+    "scenario that is a loop of links": (
+        "run loop.txt --target {one}",
+        2,
+        "loop.txt: can't read it: Too many levels of symbolic links",
+    ),
+    "prompts that are a loop of links": (
+        "run loopprompts.yaml --target {one}",
+        2,
+        "loop.txt: Too many levels of symbolic links",
+    ),
+    "scenario whose name no file can have": (f"run {'x' * 5000} --target {{one}}", 2, "File name too long"),
+    "more at once than connections": (
+        "run flood.yaml --target {one} --out r",
+        2,
+        "phase flood asks for 100,000 requests at once, and the load workers here hold",
+    ),
+    "rate beyond all connections": (
+        "run --rate 1e6 --duration 1 --target {one} --out r",
+        2,
+        "phase steady asks for 1,000,000 requests a second, and the load workers here hold",
+    ),
     "no workers": (
         f"{STEADY} --workers 0 --target {{one}}",
         2,
@@ -177,8 +321,8 @@ REFUSED: dict[str, tuple[str, int, str]] = {
     "damaged prompts": ("run damaged.yaml --target {one} --out r", 2, "damaged.jsonl:2: not JSON"),
     "retrieval by a server that has none": ("run server.yaml --target {one} --out r", 2, "where: client"),
     "folder of another run": (f"{STEADY} --target {{one}} --out arun", 2, "arun: holds a run already"),
-    "folder that is a file": (f"{STEADY} --target {{one}} --out afile", 2, "afile: cannot be made"),
-    "folder in a file": (f"{STEADY} --target {{one}} --out afile/x", 2, "cannot be made"),
+    "folder that is a file": (f"{STEADY} --target {{one}} --out afile", 2, "--out afile: afile is a file"),
+    "folder in a file": (f"{STEADY} --target {{one}} --out afile/x", 2, "--out afile/x: afile is a file"),
     "no URL": (f"{STEADY} --target ftp://x", 2, "not an http URL"),
     "port out of range": (f"{STEADY} --target http://127.0.0.1:99999", 2, "not a URL"),
     "impossible host": (f"{STEADY} --target http://{'a' * 70}.example", 2, "no host can have that name"),
@@ -216,6 +360,9 @@ def test_bad_input_is_one_line(
     for file, text in FILES.items():
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(text)
+    for fifo in ("fifo.txt", "fifo.csv"):
+        os.mkfifo(tmp_path / fifo)
+    (tmp_path / "loop.txt").symlink_to("loop.txt")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     running = children()
     monkeypatch.chdir(tmp_path)
@@ -263,7 +410,7 @@ def test_the_command_itself_refuses_in_one_line(tmp_path: Path) -> None:
         check=False,
     )
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith("rvtop: --rate: phases[0].rate: must be ≥ 0, got -1")
+    assert ended.stderr.startswith("rvtop: --rate: must be ≥ 0, got -1")
     assert ended.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from time import perf_counter_ns
@@ -395,3 +396,46 @@ async def test_before_the_first_phase_it_stands_by(
     assert {(delta.phase, delta.intended) for delta in bench.deltas} == {(-1, 0)}
     assert bench.armed == 0
     assert bench.worker._schedule.next_ns == NEVER
+
+
+async def test_no_more_connections_are_held_than_the_machine_can(
+    server: FaultyServer, prompts: Path, benches: list[Bench]
+) -> None:
+    """Requests beyond them fail as ``client_limit``, whether they were to be sent at once or made ready."""
+    phases = (PhasePlan("burst", burst=8, drain_s=None), PhasePlan("rate", 100.0, 100.0, 0.1, drain_s=None))
+    bench = Bench(server, "never_answers", prompts, *phases, most_in_flight=5)
+    benches.append(bench)
+    bench.enter("phase", 0)
+    await bench.until(lambda: len(bench.rows) == 3)
+    assert len(bench.worker._pool._open) == 5
+    bench.enter("end")
+    bench.enter("phase", 1)
+    await bench.until(lambda: len(bench.rows) == 13)
+    assert {row["error"] for row in bench.rows} == {"client_limit"}
+    assert {row["error_text"] for row in bench.rows} == {
+        "5 connections are open, as many as this worker may hold"
+    }
+    assert bench.deltas[-1].in_flight == 5
+    check_sums(bench)
+    bench.enter("cut")
+    await bench.until(lambda: len(bench.rows) == 18)
+    await bench.until(lambda: not bench.worker._pool._open)
+    bench.enter("phase", 0)  # there is room again
+    await bench.until(lambda: len(bench.worker._pool._open) == 5)
+
+
+async def test_the_limit_of_connections_is_shared_by_the_workers(
+    server: FaultyServer, prompts: Path, benches: list[Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(server, "good", prompts, PhasePlan("p", 1.0, 1.0, 9.0), most_in_flight=60)
+    benches.append(bench)
+    bench.enter("phase")
+    await bench.until(lambda: bench.worker._schedule.phase == 0)
+    assert bench.worker._pool.most == 60
+    bench.enter("workers", 3)
+    await bench.until(lambda: bench.worker._schedule.count == 3)
+    assert bench.worker._pool.most == 20
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (74, 74))
+    bench.enter("workers", 2)
+    await bench.until(lambda: bench.worker._schedule.count == 2)
+    assert bench.worker._pool.most == 10  # what this process may open

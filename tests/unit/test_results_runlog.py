@@ -79,9 +79,13 @@ def test_a_folder_that_holds_one_of_its_files_is_refused_and_left_alone(tmp_path
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    for bad in (tmp_path / "file", tmp_path / "file" / "run", tmp_path / ("n" * 300)):
-        with pytest.raises(runlog.RunFolderError, match="cannot be made"):
+    for bad in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(
+            runlog.RunFolderError, match=r"file is a file, and a run needs a folder; give another"
+        ):
             runlog.create(bad)
+    with pytest.raises(runlog.RunFolderError, match="cannot be made: File name too long"):
+        runlog.create(tmp_path / ("n" * 300))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

@@ -207,11 +207,14 @@ def test_a_scenario_from_flags() -> None:
         ("duration: 1s", "duration: 1s, cancel: {share: 2, after: 1s}", "4: phases[0].cancel.share: must be ≤ 1, got 2"),
         ("duration: 1s", "duration: 1s, cancel: {share: 0.5}", "4: phases[0].cancel.after: is missing"),
         ("1s", "10 sec", "4: phases[0].duration: unknown unit 'sec' in '10 sec': use ms, s, m or h"),
-        ("1s", "10", "4: phases[0].duration: needs a unit, such as 30s, 500ms, 2m or 1h, got 10"),
+        ("1s", "1m30", "4: phases[0].duration: 30 in '1m30' needs a unit: 30s, 30ms, 30m or 30h"),
+        ("1s", "-10", "4: phases[0].duration: must be a time such as 30s, 500ms, 2m or 1h, got -10"),
+        ("1s", ".nan", "4: phases[0].duration: must be a time such as 30s, 500ms, 2m or 1h, got .nan"),
+        ("1s", "true", "4: phases[0].duration: must be a time such as 30s, 500ms, 2m or 1h, got true"),
+        ("1s", "9e9", "4: phases[0].duration: must be at most 30 days, got 9e9"),
         ("1s", "-5s", "4: phases[0].duration: must be a time such as 30s, 500ms, 2m or 1h, got '-5s'"),
         ("1s", "0s", "4: phases[0].duration: must be longer than 0"),
         ("1s", "9999h", "4: phases[0].duration: must be at most 30 days, got '9999h'"),
-        ("1s}", "1s, drain: 5}", "4: phases[0].drain: needs a unit, such as 30s, 500ms, 2m or 1h, got 5"),
         ("1s}", "1s, warmup: 1}", "4: phases[0].warmup: must be true or false, got 1"),
         ("1s}", "1s, warmup: true}", "3: phases: every phase is a warm-up: nothing would be measured"),
         ("1s}", "1s, max_in_flight: 0}", "4: phases[0].max_in_flight: must be ≥ 1, got 0"),
@@ -375,6 +378,10 @@ def test_explain_says_what_will_happen(folder: Path) -> None:
         (".5s", 0.5),
         ("1h 2m 3s", 3723),
         ("1e2s", 100),
+        ("10", 10),
+        (" 1.5 ", 1.5),
+        ("1e2", 100),
+        ("0", 0),
     ],
 )
 def test_times(text: str, seconds: float) -> None:
@@ -382,7 +389,8 @@ def test_times(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "s", "10", "1d", "10S", "5 s m", "1:30", "-1s", "1,5s", "ten s", "10s x", "1e400s"]
+    "text",
+    ["", "s", "1m30", "10 20s", "1d", "10S", "5 s m", "1:30", "-1s", "1,5s", "ten s", "10s x", "1e400s"],
 )
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(ValueError, match=r"must be|unknown unit|needs a unit"):
@@ -392,6 +400,30 @@ def test_what_is_no_time(text: str) -> None:
 @given(st.floats(0, MAX_DURATION_S))
 def test_times_survive_being_written(seconds: float) -> None:
     assert parse_duration(format_duration(seconds)) == seconds
+
+
+def test_a_time_without_a_unit_is_seconds_wherever_one_stands() -> None:
+    scenario = scenario_from(
+        {
+            "name": "x",
+            "workload": {"kind": "synthetic", "prompt_tokens": 5, "output_tokens": 5, "turns": 2, "think": 2},
+            "phases": [
+                {"name": "a", "rate": 1, "duration": 10, "drain": 5, "cancel": {"share": 0.5, "after": 0.5}},
+                {
+                    "name": "b",
+                    "rate": {"from": 1, "to": 9, "shape": "spike", "at": 2, "for": 3},
+                    "duration": "9",
+                },
+            ],
+        },
+        "here",
+    )
+    first, second = scenario.phases
+    assert first.cancel is not None
+    assert second.rate is not None
+    assert (first.duration_s, first.drain_s, first.cancel.after_s) == (10, 5, 0.5)
+    assert (second.rate.peak_at_s, second.rate.peak_for_s, second.duration_s) == (2, 3, 9)
+    assert scenario.workload.think_s == 2  # type: ignore[union-attr]
 
 
 def test_times_for_people() -> None:

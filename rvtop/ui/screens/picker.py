@@ -64,9 +64,8 @@ class Offers(Widget, can_focus=True):
             name, about = (look.cursor_quiet, look.cursor_quiet) if here else (look.stale, look.stale)
         size = max(len(o.name) for o in self.offers)
         line = Line(" ▸ " if here else "   ", name).put(fixed(offer.name, size), name).put("   ", blank)
-        note = "" if offer.available else "not here"
-        line.put(clip(offer.about, max(1, width - line.width - len(note) - 2)), about)
-        line.put(" " * max(0, width - line.width - len(note) - 1), blank).put(note, about)
+        text = offer.about if offer.available else offer.why or "cannot be started here"
+        line.put(clip(text, max(1, width - line.width - 1)), about)
         return line.strip(width, blank)
 
     def watch_has_focus(self, _has_focus: bool) -> None:

@@ -1,0 +1,73 @@
+"""What can be refused before a topology starts: its options, and models that a scenario names in vain."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rvtop.errors import UserError
+from rvtop.target import BackendOptions, listed
+
+if TYPE_CHECKING:
+    from rvtop.scenario.schema import Scenario
+
+_LIMIT_S = 60.0
+
+
+def check_backend(options: BackendOptions, scenario: Scenario | None = None) -> tuple[str, ...]:
+    """The names of the models that a topology started with ``options`` will serve.
+
+    Asks ``python -m backends --check``, which reads the options as the start does and loads nothing.
+    Raises UserError (exit code 2) for options that it refuses, and for a scenario whose ``models`` it would
+    not serve.
+    """
+    try:
+        ended = subprocess.run(
+            options.command("--check"),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_LIMIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(
+            f"{options.topology}: its options could not be checked within {_LIMIT_S:g} s"
+        ) from None
+    event = _last_event(ended.stdout)
+    if ended.returncode or event.get("event") != "checked":
+        words = ended.stderr.strip().splitlines()
+        otherwise = (
+            words[-1] if words else f"the check of its options ended with exit code {ended.returncode}"
+        )
+        raise UserError(str(event.get("message") or otherwise))
+    served = tuple(str(name) for name in event["models"])
+    if scenario is not None:
+        check_models(scenario, served)
+    return served
+
+
+def check_models(scenario: Scenario, served: Sequence[str]) -> None:
+    """Raises UserError where the scenario names a model that is not among those ``served``."""
+    missing = [name for name in scenario.models if name not in served]
+    if missing:
+        options = " ".join(f"--model {name}=PATH" for name in missing[:10])
+        raise UserError(
+            f"scenario {scenario.name}: models: names {listed(missing)}, and what starts would serve "
+            f"{listed(served)}; add {options}"
+        )
+
+
+def _last_event(text: str) -> Mapping[str, Any]:
+    """The last line that is a JSON object; empty if there is none."""
+    for line in reversed(text.splitlines()):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            return event
+    return {}

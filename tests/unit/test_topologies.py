@@ -1,0 +1,51 @@
+"""What the picker offers: the topologies, and of those that can't start here the reason."""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import ModuleSpec
+
+import pytest
+
+from backends.topology import REGISTRY
+from rvtop import dashboard
+from rvtop.topologies import TOPOLOGIES, missing
+
+
+def only(*there: str) -> object:
+    """A ``find_spec`` for which just these packages are installed."""
+    return lambda name: ModuleSpec(name, None) if name in there else None
+
+
+def test_every_topology_that_can_be_started_is_offered() -> None:
+    assert list(TOPOLOGIES) == list(REGISTRY)
+
+
+@pytest.mark.parametrize(
+    ("there", "name", "says"),
+    [
+        (("torch", "transformers", "aiohttp"), "baseline", ""),
+        (
+            ("torch", "transformers", "aiohttp"),
+            "rac",
+            "ray is not installed: pip install 'rvtop[ray]'",
+        ),
+        (("ray", "aiohttp"), "rvc", "vllm is not installed: pip install 'rvtop[vllm]'"),
+        (("ray", "aiohttp", "vllm"), "rvc", ""),
+        ((), "baseline", "torch, transformers, aiohttp are not installed: pip install 'rvtop[hf]'"),
+        ((), "rvc", "ray, aiohttp, vllm are not installed: pip install 'rvtop[ray,vllm]'"),
+    ],
+)
+def test_what_is_missing_is_named_with_its_extra(there: tuple[str, ...], name: str, says: str) -> None:
+    assert missing(name, only(*there)) == says  # type: ignore[arg-type]
+
+
+def test_the_picker_gets_the_reasons_and_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = set(sys.modules)
+    offers = {offer.name: offer for offer in dashboard.offers()}
+    assert list(offers) == list(TOPOLOGIES)
+    assert not {"ray", "torch", "vllm", "transformers"} & (set(sys.modules) - loaded)
+    monkeypatch.setattr(dashboard, "missing", lambda name: "ray is not installed" if name == "rac" else "")
+    offers = {offer.name: offer for offer in dashboard.offers()}
+    assert (offers["rac"].available, offers["rac"].why) == (False, "ray is not installed")
+    assert (offers["baseline"].available, offers["baseline"].why) == (True, "")
