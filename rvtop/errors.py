@@ -1,12 +1,88 @@
-"""What a user can cause and mend."""
+"""What a user can cause and mend, and the one line that everything else that goes wrong becomes."""
 
 from __future__ import annotations
+
+import errno
+import os
+import resource
+
+#: Where this is set, an unexpected error shows where it came from.
+TRACEBACK_ENV = "RVTOP_TRACEBACK"
 
 
 class UserError(Exception):
     """``str()`` is one line that says what is wrong, where, and how to mend it; ``exit_code`` goes with it
-    (DESIGN §4.2: 2 bad usage or input, 3 the target was lost, 4 a backend failed to start)."""
+    (DESIGN §4.2: 2 bad usage or input, 3 the target was lost, 4 a backend failed to start, 5 a part of rvtop
+    died)."""
 
     def __init__(self, message: str, exit_code: int = 2) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def unexpected(error: BaseException) -> UserError:
+    """An exception that nobody has turned into a UserError, as one: a limit of this machine that was hit is
+    named with its mend, anything else is a fault of rvtop's. Exit code 2 or 5."""
+    if os.environ.get(TRACEBACK_ENV):
+        import traceback
+
+        traceback.print_exception(error)
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    cause: BaseException | None = error
+    while cause is not None:
+        known = _known(cause)
+        if known is not None:
+            return known
+        cause = cause.__cause__ or cause.__context__
+    text = " ".join(str(error).split())[:300]
+    what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    hint = (
+        "please report" if os.environ.get(TRACEBACK_ENV) else f"{TRACEBACK_ENV}=1 shows where; please report"
+    )
+    return UserError(f"internal error: {what} ({hint})", 5)
+
+
+def _known(error: BaseException) -> UserError | None:
+    """What the machine refuses, or None."""
+    number = error.errno if isinstance(error, OSError) else None
+    text = str(error)
+    if number == errno.EAGAIN or "can't start new thread" in text:
+        limit = _limit(resource.RLIMIT_NPROC)
+        return UserError(
+            f"can't start a process or thread: this user may have {limit} of them (ulimit -u); "
+            "end some, or raise the limit",
+            5,
+        )
+    if number in (errno.EMFILE, errno.ENFILE):
+        limit = _limit(resource.RLIMIT_NOFILE)
+        return UserError(
+            f"too many open files: this process may have {limit} (ulimit -n); raise it: ulimit -n 65535", 5
+        )
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or "failed to map segment" in text:
+        limit = _limit(resource.RLIMIT_AS)
+        return UserError(
+            f"out of memory: this process may have {limit} bytes (ulimit -v); free or allow more", 5
+        )
+    if "home directory" in text and isinstance(error, RuntimeError):
+        return UserError("there is no home directory: set HOME to a folder that can be written")
+    if isinstance(error, FileNotFoundError) and not _working_folder():
+        return UserError("the current folder was deleted; cd to one that is there")
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return UserError(
+            f"{os.fsdecode(error.filename)}: {error.strerror}", 5 if number == errno.ENOSPC else 2
+        )
+    return None
+
+
+def _limit(kind: int) -> str:
+    soft, _ = resource.getrlimit(kind)
+    return "no limit" if soft == resource.RLIM_INFINITY else str(soft)
+
+
+def _working_folder() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True

@@ -1,21 +1,22 @@
 """``requests.jsonl`` as columns: one NumPy array a field, one row a request.
 
-A line that is cut (a run killed in the middle of a write) is left out; any other damage is an error.
+A line that can't be read (a run killed in the middle of a write, a damaged disk) is left out and counted.
 """
 
 from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from rvtop.errors import UserError
+from rvtop.results.lines import Unread, json_lines
 from rvtop.stats.histogram import BUCKETS
 
 Int64s = npt.NDArray[np.int64]
@@ -26,7 +27,7 @@ NONE = -1
 
 
 class TableError(UserError):
-    """A requests file that can't be read; the text names file and line."""
+    """A requests file of which nothing can be read; the text names file and line."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class _Names(dict[str, int]):
     """Names to small numbers, in the order of appearance."""
 
     def __missing__(self, name: str) -> int:
+        if not isinstance(name, str):
+            raise TypeError
         number = self[name] = len(self)
         return number
 
@@ -75,37 +78,48 @@ _FIELDS = (
     "chunks",
 )
 _NUMBERS = 3 + len(_FIELDS)  # of a row: phase, model, error class, and the fields
+_FIRST, _LAST, _OUTPUT = (
+    _FIELDS.index(name) for name in ("first_token_ns", "last_token_ns", "output_tokens")
+)
+#: No time (ns) and no count comes near: 104 days.
+_LARGEST = 1 << 53
 
 
-def read(path: Path) -> Requests:
-    """Reads the file line by line; about 90 bytes a request are held. Raises TableError."""
+def read(path: Path, notes: list[str]) -> Requests:
+    """Reads the file line by line; about 90 bytes a request are held. Lines that can't be read are left out,
+    which ``notes`` is told. Raises TableError when there is no file, or no line of it can be read."""
+    unread = Unread(path)
     phases, models, errors = _Names(), _Names(), _Names({"": 0})
     numbers = array("q")  # _NUMBERS a row
     from_usage = array("b")
     gaps: dict[tuple[int, int], array[int]] = {}
     pick = itemgetter(*_FIELDS)
     try:
-        lines = open(path, "rb")  # noqa: SIM115 - closed by the with below; an absent file is named here
-    except OSError as error:
-        raise TableError(f"{path}: {error.strerror}") from error
-    with lines:
-        for number, text in enumerate(lines, 1):
-            if not text.endswith(b"\n"):
-                break
-            row = _row(path, number, text)
+        for row in json_lines(path, unread):
             try:
                 phase, model, failed = phases[row["phase"]], models[row["model"]], row["error"]
                 fields = [NONE if value is None else value for value in pick(row)]
-                numbers.extend((phase, model, errors[failed or ""], *fields))
+                hist = () if failed else _hist(row["itl_hist"])
+                _check(fields, ended_well=not failed)
+                # Through an array of its own: what is no whole number adds nothing, not half a row.
+                numbers.extend(array("q", (phase, model, errors[failed or ""], *fields)))
                 from_usage.append(row["token_source"] == "usage")
-                if not failed:
-                    counts = gaps.get((phase, model))
-                    if counts is None:
-                        counts = gaps[phase, model] = array("q", bytes(8 * BUCKETS))
-                    for bucket, count in row["itl_hist"]:
-                        counts[bucket] += count
-            except (KeyError, TypeError, IndexError, ValueError, OverflowError) as error:
-                raise TableError(f"{path}:{number}: not a request of this version: {error!r}") from error
+            except (KeyError, TypeError, ValueError, OverflowError):
+                del numbers[len(from_usage) * _NUMBERS :]
+                unread.skip("not a request of this version")
+                continue
+            if not failed:
+                counts = gaps.get((phase, model))
+                if counts is None:
+                    counts = gaps[phase, model] = array("q", bytes(8 * BUCKETS))
+                for bucket, count in hist:
+                    counts[bucket] += count
+    except OSError as error:
+        raise TableError(f"{path}: {error.strerror}") from error
+    if unread.count:
+        notes.append(str(unread))
+    if unread.count and not from_usage:
+        raise TableError(f"{path}: not a file of requests of this version ({unread})")
     columns = np.frombuffer(numbers, dtype=np.int64).reshape(-1, _NUMBERS).T
     phase_column, model_column, error_column, *times, output, prompt, cached, chunks = columns
     intended, sent, first, last = times
@@ -129,20 +143,21 @@ def read(path: Path) -> Requests:
     )
 
 
-def _row(path: Path, number: int, text: bytes) -> dict[str, Any]:
-    try:
-        row = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise TableError(f"{path}:{number}: not JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise TableError(f"{path}:{number}: not a JSON object")
-    return row
+def _check(fields: list[Any], *, ended_well: bool) -> None:
+    """Raises ValueError or TypeError for numbers that no request can have."""
+    if min(fields) < NONE or max(fields) > _LARGEST or fields[0] < 0:
+        raise ValueError
+    answered = ended_well and fields[_FIRST] != NONE
+    if answered and (fields[_LAST] < fields[_FIRST] or fields[_OUTPUT] < 0):
+        raise ValueError
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """A small JSONL file as a whole; absent is empty, a cut last line is left out. Raises TableError."""
-    if not path.exists():
+def _hist(pairs: Any) -> list[tuple[int, int]]:
+    """[bucket, count] pairs as they stand in a line. Raises ValueError or TypeError."""
+    flat = array("q", chain.from_iterable(pairs))
+    if not flat:
         return []
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    return [_row(path, number, line) for number, line in enumerate(whole.splitlines(), 1)]
+    buckets, counts = flat[::2], flat[1::2]
+    if min(flat) < 0 or max(buckets) >= BUCKETS or max(counts, default=_LARGEST + 1) > _LARGEST:
+        raise ValueError
+    return list(zip(buckets, counts, strict=True))
