@@ -44,8 +44,8 @@ def set_up() -> None:
 
 
 def output_lost() -> bool:
-    """Whether something of stdout could not be written although somebody may have wanted it: a pipe whose
-    reader has gone (``| head -1``) does not count."""
+    """Whether something of stdout could not be written although somebody may have wanted it. A pipe whose
+    reader has gone (``| head -1``) and a terminal that was closed do not count."""
     return _lost is not None
 
 
@@ -57,8 +57,6 @@ def forgive_lost_output() -> None:
 
 def _stdout_lost(error: OSError) -> None:
     global _lost
-    if error.errno == errno.EPIPE:
-        return
     _lost = error
     say_error(f"stdout can't be written: {error.strerror}; what follows is not shown")
 
@@ -71,11 +69,13 @@ def _writer(fd: int, before: TextIO | None, errors: str, on_loss: Callable[[OSEr
 
 
 class _Descriptor(io.RawIOBase):
-    """Writes to a descriptor. The first error is handed to ``on_loss``, and /dev/null takes its place."""
+    """Writes to a descriptor. At the first error /dev/null takes its place, and ``on_loss`` is told, unless the
+    reader has gone."""
 
     def __init__(self, fd: int, on_loss: Callable[[OSError], None]) -> None:
         self._fd = fd
         self._on_loss = on_loss
+        self._gone = errno.EIO if os.isatty(fd) else errno.EPIPE  # that nobody reads any more
 
     def fileno(self) -> int:
         return self._fd
@@ -98,6 +98,7 @@ class _Descriptor(io.RawIOBase):
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, self._fd)
                 os.close(nowhere)
-                self._on_loss(error)
+                if error.errno != self._gone:
+                    self._on_loss(error)
                 break
         return size

@@ -6,8 +6,8 @@ A line that can't be read (a run killed in the middle of a write, a damaged disk
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -82,82 +82,116 @@ _FIRST, _LAST, _OUTPUT = (
     _FIELDS.index(name) for name in ("first_token_ns", "last_token_ns", "output_tokens")
 )
 #: No time (ns) and no count comes near: 104 days.
-_LARGEST = 1 << 53
+LARGEST = 1 << 53
+#: What a row that is no request makes of the attempt to add it.
+_WRONG = (KeyError, TypeError, IndexError, ValueError, OverflowError)
 
 
 def read(path: Path, notes: list[str]) -> Requests:
     """Reads the file line by line; about 90 bytes a request are held. Lines that can't be read are left out,
     which ``notes`` is told. Raises TableError when there is no file, or no line of it can be read."""
     unread = Unread(path)
-    phases, models, errors = _Names(), _Names(), _Names({"": 0})
-    numbers = array("q")  # _NUMBERS a row
-    from_usage = array("b")
-    gaps: dict[tuple[int, int], array[int]] = {}
-    pick = itemgetter(*_FIELDS)
+    columns = _Columns()
     try:
-        for row in json_lines(path, unread):
-            try:
-                phase, model, failed = phases[row["phase"]], models[row["model"]], row["error"]
-                fields = [NONE if value is None else value for value in pick(row)]
-                hist = () if failed else _hist(row["itl_hist"])
-                _check(fields, ended_well=not failed)
-                # Through an array of its own: what is no whole number adds nothing, not half a row.
-                numbers.extend(array("q", (phase, model, errors[failed or ""], *fields)))
-                from_usage.append(row["token_source"] == "usage")
-            except (KeyError, TypeError, ValueError, OverflowError):
-                del numbers[len(from_usage) * _NUMBERS :]
-                unread.skip("not a request of this version")
-                continue
-            if not failed:
-                counts = gaps.get((phase, model))
-                if counts is None:
-                    counts = gaps[phase, model] = array("q", bytes(8 * BUCKETS))
-                for bucket, count in hist:
-                    counts[bucket] += count
+        try:
+            for row in json_lines(path, unread):
+                columns.add(row)
+            columns.check()
+        except _WRONG:  # read again, at a third of the speed: each row is looked at before it is added
+            unread, columns = Unread(path), _Columns()
+            for row in json_lines(path, unread):
+                if _is_request(row):
+                    columns.add(row)
+                else:
+                    unread.skip("not a request of this version")
     except OSError as error:
         raise TableError(f"{path}: {error.strerror}") from error
+    if unread.count and not columns.from_usage:
+        raise TableError(f"{path}: not a file of requests of this version ({unread})")
     if unread.count:
         notes.append(str(unread))
-    if unread.count and not from_usage:
-        raise TableError(f"{path}: not a file of requests of this version ({unread})")
-    columns = np.frombuffer(numbers, dtype=np.int64).reshape(-1, _NUMBERS).T
-    phase_column, model_column, error_column, *times, output, prompt, cached, chunks = columns
-    intended, sent, first, last = times
-    return Requests(
-        phases=tuple(phases),
-        models=tuple(models),
-        errors=tuple(errors),
-        phase=phase_column,
-        model=model_column,
-        error=error_column,
-        intended=intended,
-        sent=sent,
-        first=first,
-        last=last,
-        output_tokens=output,
-        prompt_tokens=prompt,
-        cached_tokens=cached,
-        chunks=chunks,
-        from_usage=np.frombuffer(from_usage, dtype=np.int8).astype(bool),
-        gaps={key: np.frombuffer(counts, dtype=np.int64) for key, counts in gaps.items()},
+    return columns.requests()
+
+
+class _Columns:
+    """Grows by a row at a time. ``add`` trusts the row, as nearly every one may be; what it does not notice
+    ``check`` does."""
+
+    def __init__(self) -> None:
+        self._names = _Names(), _Names(), _Names({"": 0})
+        self._numbers = array("q")  # _NUMBERS a row
+        self._gaps: dict[tuple[int, int], array[int]] = {}
+        self._pick = itemgetter(*_FIELDS)
+        self.from_usage = array("b")
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Adds a request; after an exception of _WRONG nothing that was added can be used."""
+        phases, models, errors = self._names
+        phase, model, failed = phases[row["phase"]], models[row["model"]], row["error"]
+        fields = [NONE if value is None else value for value in self._pick(row)]
+        self._numbers.extend((phase, model, errors[failed or ""], *fields))
+        self.from_usage.append(row["token_source"] == "usage")
+        if not failed:
+            counts = self._gaps.get((phase, model))
+            if counts is None:  # the second half is for buckets that there are not, -1 among them
+                counts = self._gaps[phase, model] = array("q", bytes(8 * 2 * BUCKETS))
+            for bucket, count in row["itl_hist"]:
+                counts[bucket] += count
+
+    def check(self) -> None:
+        """Raises ValueError if a row was added that ``_is_request`` would not take."""
+        table = self.requests()
+        numbers = np.frombuffer(self._numbers, dtype=np.int64)
+        good = table.ok & (table.first != NONE)
+        wrong = (table.last[good] < table.first[good]) | (table.output_tokens[good] < 0)
+        gaps = [np.frombuffer(counts, dtype=np.int64) for counts in self._gaps.values()]
+        if (
+            (numbers.size and (numbers.min() < NONE or numbers.max() > LARGEST or table.intended.min() < 0))
+            or wrong.any()
+            or any(counts.min() < 0 or counts.max() > LARGEST or counts[BUCKETS:].any() for counts in gaps)
+        ):
+            raise ValueError
+
+    def requests(self) -> Requests:
+        """The columns as arrays."""
+        phases, models, errors = self._names
+        columns = np.frombuffer(self._numbers, dtype=np.int64).reshape(-1, _NUMBERS).T
+        phase, model, error, *times, output, prompt, cached, chunks = columns
+        intended, sent, first, last = times
+        return Requests(
+            phases=tuple(phases),
+            models=tuple(models),
+            errors=tuple(errors),
+            phase=phase,
+            model=model,
+            error=error,
+            intended=intended,
+            sent=sent,
+            first=first,
+            last=last,
+            output_tokens=output,
+            prompt_tokens=prompt,
+            cached_tokens=cached,
+            chunks=chunks,
+            from_usage=np.frombuffer(self.from_usage, dtype=np.int8).astype(bool),
+            gaps={key: np.frombuffer(counts, dtype=np.int64)[:BUCKETS] for key, counts in self._gaps.items()},
+        )
+
+
+def _is_request(row: Mapping[str, Any]) -> bool:
+    """Whether a row has all that a table needs, of the right type and of a size that can be."""
+    try:
+        names = (row["phase"], row["model"], row["error"] or "")
+        fields = [NONE if row[name] is None else row[name] for name in _FIELDS]
+        hist = [] if row["error"] else [(bucket, count) for bucket, count in row["itl_hist"]]
+        row["token_source"]
+    except (KeyError, TypeError, ValueError):
+        return False
+    intended, _, first, last, output, *_ = fields
+    return (
+        all(isinstance(name, str) for name in names)
+        and all(type(value) is int and NONE <= value <= LARGEST for value in fields)
+        and intended >= 0
+        and (first == NONE or bool(row["error"]) or (last >= first and output >= 0))
+        and all(type(b) is type(n) is int and 0 <= b < BUCKETS and 0 <= n <= LARGEST for b, n in hist)
     )
-
-
-def _check(fields: list[Any], *, ended_well: bool) -> None:
-    """Raises ValueError or TypeError for numbers that no request can have."""
-    if min(fields) < NONE or max(fields) > _LARGEST or fields[0] < 0:
-        raise ValueError
-    answered = ended_well and fields[_FIRST] != NONE
-    if answered and (fields[_LAST] < fields[_FIRST] or fields[_OUTPUT] < 0):
-        raise ValueError
-
-
-def _hist(pairs: Any) -> list[tuple[int, int]]:
-    """[bucket, count] pairs as they stand in a line. Raises ValueError or TypeError."""
-    flat = array("q", chain.from_iterable(pairs))
-    if not flat:
-        return []
-    buckets, counts = flat[::2], flat[1::2]
-    if min(flat) < 0 or max(buckets) >= BUCKETS or max(counts, default=_LARGEST + 1) > _LARGEST:
-        raise ValueError
-    return list(zip(buckets, counts, strict=True))
