@@ -49,7 +49,7 @@ from rvtop.cli_transport import (
     body_from,
     transport_from,
 )
-from rvtop.errors import UserError, unexpected
+from rvtop.errors import UserError, check_limits, unexpected
 from rvtop.leave import leave
 from rvtop.stdio import say, say_error
 
@@ -81,6 +81,7 @@ def root(
             raise UserError(
                 "the dashboard needs a terminal; without one use: rvtop run, rvtop attach, rvtop demo"
             )
+        check_limits()
         from rvtop.dashboard import pick
 
         raise typer.Exit(pick(yes=yes))
@@ -93,6 +94,7 @@ def demo(
     topology: Annotated[str, typer.Option(help="Topology to show.")] = "baseline",
 ) -> None:
     """Runs with no set-up: small local model, sample corpus, RAG questions, real load."""
+    check_limits()
     from rvtop.session_request import shipped_request, topology_options
 
     check_ui(ui)
@@ -125,6 +127,7 @@ def attach(
     body: Body = None,
 ) -> None:
     """Watches a server that is up; the rate starts at 0 and is yours to turn."""
+    check_limits()
     from rvtop.session_request import attach_request
 
     check_ui(ui)

@@ -39,7 +39,7 @@ from rvtop.cli_transport import (
     body_from,
     transport_from,
 )
-from rvtop.errors import UserError
+from rvtop.errors import UserError, check_limits
 
 if TYPE_CHECKING:
     from rvtop.scenario.search import SearchOptions
@@ -96,6 +96,7 @@ def run(
     yes: Yes = False,
 ) -> None:
     """Replays a scenario, or a steady rate, and leaves a run folder."""
+    check_limits()
     from rvtop.load.timeouts import Timeouts
     from rvtop.load.workers import parse_workers
     from rvtop.session_request import run_request, topology_options

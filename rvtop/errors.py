@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import threading
 
 #: Where this is set, an unexpected error shows where it came from.
 TRACEBACK_ENV = "RVTOP_TRACEBACK"
@@ -48,10 +49,10 @@ def _known(error: BaseException) -> UserError | None:
     number = error.errno if isinstance(error, OSError) else None
     text = str(error)
     if number == errno.EAGAIN or "can't start new thread" in text:
-        limit = _limit(resource.RLIMIT_NPROC)
+        most, memory = _limit(resource.RLIMIT_NPROC), _limit(resource.RLIMIT_AS)
         return UserError(
-            f"can't start a process or thread: this user may have {limit} of them (ulimit -u); "
-            "end some, or raise the limit",
+            f"can't start a process or thread: this user may have {most} of them (ulimit -u), this process "
+            f"{memory} bytes (ulimit -v); end some, or raise the limit",
             5,
         )
     if number in (errno.EMFILE, errno.ENFILE):
@@ -73,6 +74,35 @@ def _known(error: BaseException) -> UserError | None:
             f"{os.fsdecode(error.filename)}: {error.strerror}", 5 if number == errno.ENOSPC else 2
         )
     return None
+
+
+#: What a run needs at least; below it libraries print warnings of their own, or end the process.
+_FILES, _BYTES, _THREADS = 64, 256 << 20, 8
+
+
+def check_limits() -> None:
+    """To be called before a session, and before NumPy is imported: its OpenBLAS starts threads, and a limit
+    of the shell that is too low for them shows in ten ways, an abort among them. Raises UserError."""
+    files, memory = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS))
+    if files != resource.RLIM_INFINITY and files < _FILES:
+        raise UserError(f"{files} open files (ulimit -n) are too few: a run needs {_FILES} and one a request")
+    if memory != resource.RLIM_INFINITY and memory < _BYTES:
+        raise UserError(
+            f"{memory >> 20} MiB of memory (ulimit -v) are too little: a run needs {_BYTES >> 20}"
+        )
+    done = threading.Event()
+    started = []
+    try:
+        for _ in range(_THREADS):
+            thread = threading.Thread(target=done.wait)
+            thread.start()
+            started.append(thread)
+    except RuntimeError as error:  # "can't start new thread"
+        raise _known(error) or error from error
+    finally:
+        done.set()
+        for thread in started:
+            thread.join()
 
 
 def _limit(kind: int) -> str:

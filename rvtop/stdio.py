@@ -69,8 +69,8 @@ def _writer(fd: int, before: TextIO | None, errors: str, on_loss: Callable[[OSEr
 
 
 class _Descriptor(io.RawIOBase):
-    """Writes to a descriptor. At the first error /dev/null takes its place, and ``on_loss`` is told, unless the
-    reader has gone."""
+    """Writes to a descriptor. At the first error /dev/null takes its place, and ``on_loss`` is told, unless
+    it is that the reader has gone."""
 
     def __init__(self, fd: int, on_loss: Callable[[OSError], None]) -> None:
         self._fd = fd

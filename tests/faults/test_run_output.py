@@ -52,7 +52,8 @@ def test_a_reader_that_goes_away_does_not_end_a_run(mock: MockProcess, tmp_path:
     with subprocess.Popen(
         words(mock, tmp_path / "run"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         assert process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == b""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -201,20 +202,53 @@ def test_where_it_came_from_is_shown_to_whoever_asks(
     assert err.endswith("rvtop: internal error: ValueError: here (please report)\n")
 
 
-def in_no_folder(tmp_path: Path) -> Callable[[], None]:
-    gone = tmp_path / "gone"
-    gone.mkdir()
+def test_a_current_folder_that_was_deleted_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    run_with(os_error(errno.ENOENT), monkeypatch)
+    assert rvtop.cli.command() == 2
+    assert capfd.readouterr().err == "rvtop: the current folder was deleted; cd to one that is there\n"
 
-    def enter() -> None:
-        os.chdir(gone)
-        gone.rmdir()
 
-    return enter
+@pytest.mark.parametrize(
+    ("limit", "value", "says"),
+    [
+        (resource.RLIMIT_NOFILE, 20, "20 open files (ulimit -n) are too few"),
+        (resource.RLIMIT_AS, 100 << 20, "100 MiB of memory (ulimit -v) are too little"),
+        (None, 0, "can't start a process or thread"),
+    ],
+)
+def test_limits_that_no_run_fits_in_are_named_before_it(
+    limit: int | None,
+    value: int,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    before = resource.getrlimit
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (value, value) if kind == limit else before(kind))
+    start = threading.Thread.start
+    threads = []
 
+    def few(thread: threading.Thread) -> None:
+        threads.append(thread)
+        if limit is None and len(threads) > 3:
+            raise RuntimeError("can't start new thread")
+        start(thread)
 
-def test_a_current_folder_that_was_deleted(tmp_path: Path) -> None:
-    words = ("run", "--rate", "1", "--duration", "1s", "--target", "http://127.0.0.1:9")
-    ended = rvtop_in_shell("", *words, preexec_fn=in_no_folder(tmp_path))
-    assert ended.returncode in (2, 3)
-    assert ended.stderr.count(b"\n") == 1
-    assert b"Traceback" not in ended.stderr
+    monkeypatch.setattr(threading.Thread, "start", few)
+    for words in (
+        ["run", "smoke", "--target", "http://127.0.0.1:9"],
+        ["attach", "http://127.0.0.1:9"],
+        ["demo"],
+    ):
+        threads.clear()
+        monkeypatch.setattr(sys, "argv", ["rvtop", *words])
+        assert rvtop.cli.command() in (2, 5)
+        out, err = capfd.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert says in err
+        assert not any(thread.is_alive() for thread in threads)
