@@ -44,13 +44,13 @@ def check_command(row: dict[str, Any]) -> None:
             _text(row, "name")
             _numbers(row, ("duration_s", "burst", "warmup"), absent=False)
         case "worker_lost":
-            by_model = _of_type(row, "by_model", dict)
+            by_model = _of_type(row, "by_model", dict, absent=False)
             for name in by_model:
                 if type(_number(by_model, name, least=0.0)) is not int:
                     raise ValueError(f"by_model: {name}: not a whole number")
         case "step":
             _number(row, "rps", least=0.0)
-            figures = _of_type(row, "figures", dict)
+            figures = _of_type(row, "figures", dict, absent=False)
             _numbers(figures, figures)
             _numbers(row, ("held", "confirms"), absent=False)
             if row.get("limited_by") is not None:
@@ -81,10 +81,10 @@ def _text(row: dict[str, Any], key: str) -> None:
         raise ValueError(f"{key}: not a text" if key in row else f"no {key}")
 
 
-def _of_type(row: dict[str, Any], key: str, kind: type[Any]) -> Any:
-    """What a row has there; nothing, and null, is an empty one."""
+def _of_type(row: dict[str, Any], key: str, kind: type[Any], *, absent: bool = True) -> Any:
+    """What a row has there. Where it may be ``absent``, nothing, and null, is an empty one."""
     value = row.get(key)
-    if value is not None and not isinstance(value, kind):
+    if not isinstance(value, kind) and not (absent and value is None):
         raise ValueError(f"{key}: not {'an object' if kind is dict else 'a list'}")
     return value or kind()
 
