@@ -7,12 +7,14 @@ Imports stay inside the commands, so that ``--help`` and a wrong option answer a
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import rvtop
+from rvtop import stdio
 from rvtop.cli_groups import index_app, scenario_app
 from rvtop.cli_lifecycle import down, logs, ps, up
 from rvtop.cli_options import (
@@ -31,7 +33,6 @@ from rvtop.cli_options import (
     metrics_urls,
     positive,
     probe_target,
-    say,
     terminal,
 )
 from rvtop.cli_run import run
@@ -48,8 +49,9 @@ from rvtop.cli_transport import (
     body_from,
     transport_from,
 )
-from rvtop.errors import UserError
+from rvtop.errors import UserError, check_limits, unexpected
 from rvtop.leave import leave
+from rvtop.stdio import say, say_error
 
 app = typer.Typer(
     add_completion=False,
@@ -72,13 +74,14 @@ def root(
 ) -> None:
     """Without a command: the dashboard, to start a topology or attach to a server."""
     if version:
-        typer.echo(f"rvtop {rvtop.__version__}")
+        say(f"rvtop {rvtop.__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         if not terminal():
             raise UserError(
                 "the dashboard needs a terminal; without one use: rvtop run, rvtop attach, rvtop demo"
             )
+        check_limits()
         from rvtop.dashboard import pick
 
         raise typer.Exit(pick(yes=yes))
@@ -92,6 +95,7 @@ def demo(
     model: Models = None,
 ) -> None:
     """Runs with no set-up: small local model, sample corpus, RAG questions, real load."""
+    check_limits()
     from rvtop.preflight import check_backend
     from rvtop.session_request import shipped_request, topology_options
 
@@ -125,6 +129,7 @@ def attach(
     body: Body = None,
 ) -> None:
     """Watches a server that is up; the rate starts at 0 and is yours to turn."""
+    check_limits()
     from rvtop.session_request import attach_request
 
     check_ui(ui)
@@ -153,14 +158,19 @@ app.command()(run)
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
     """Sums a run folder up again, also one of a run that was killed, and prints its figures."""
-    from rvtop.plain import result_lines, say, warnings_of
-    from rvtop.results import summary
+    from rvtop.plain import result_lines, warnings_of
+    from rvtop.results import runlog, summary
+    from rvtop.text import printable_json
 
-    result = summary.write(folder)
+    result = printable_json(summary.summarise(folder))  # a folder may be somebody else's
     for line in result_lines(result, str(folder)):
         say(line)
     for line in (*warnings_of(result), *filter(None, [result["end"]["text"]])):
-        fail(line, 0)
+        say_error(line)
+    try:
+        runlog.write_json(folder / runlog.SUMMARY, result)
+    except runlog.RunFolderError as error:  # its figures have been shown, which is what was asked for
+        say_error(f"warning: {error}; these figures are not saved")
 
 
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(up)
@@ -182,17 +192,23 @@ def command() -> int:
     """What the command line says; every refusal is one line. Returns an exit code of DESIGN §4.2."""
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except UserError as error:
         code = fail(str(error), error.exit_code)
     except _UsageError as error:
         code = fail(f"{error.format_message()} (rvtop --help lists what there is)", 2)  # type: ignore[attr-defined]
     except (typer.Abort, KeyboardInterrupt):
         code = 130
-    return code if isinstance(code, int) else 0
+    except Exception as error:  # noqa: BLE001 - whatever it is, its user gets one line
+        known = unexpected(error)
+        code = fail(str(known), known.exit_code)
+    code = code if isinstance(code, int) else 0
+    return 5 if code == 0 and stdio.output_lost() else code
 
 
 def main() -> None:
     """Entry point."""
+    stdio.set_up()
     leave(command())
 
 

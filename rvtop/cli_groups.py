@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rvtop.cli_options import scenario_named
+from rvtop.stdio import say
 from rvtop.text import printable
 
 scenario_app = typer.Typer(help="Check or explain a scenario file.", rich_markup_mode=None)
@@ -18,7 +19,7 @@ index_app = typer.Typer(help="Build, search or import a document index for RAG."
 def scenario_check(file: Annotated[str, typer.Argument(help="Scenario file or shipped name.")]) -> None:
     """Says whether a scenario is sound; if not, file, line and key."""
     found = scenario_named(file)
-    typer.echo(f"{printable(file)}: ok ({found.name}, {len(found.phases)} phases)")
+    say(f"{printable(file)}: ok ({found.name}, {len(found.phases)} phases)")
 
 
 @scenario_app.command("explain")
@@ -27,7 +28,7 @@ def scenario_explain(file: Annotated[str, typer.Argument(help="Scenario file or 
     from rvtop.scenario.explain import explain
 
     for line in explain(scenario_named(file)).split("\n"):
-        typer.echo(printable(line))  # it names files
+        say(printable(line))  # it names files
 
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from rvtop.cli_options import EngineArgs, RayAddress, backend_arguments, say, seconds
+from rvtop.cli_options import EngineArgs, RayAddress, backend_arguments, seconds
+from rvtop.stdio import say
 
 
 def up(
@@ -42,7 +43,7 @@ def ps() -> None:
 
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     for line in table(deployments(), colour=colour):
-        typer.echo(line)
+        say(line)
 
 
 def logs(

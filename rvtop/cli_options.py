@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rvtop.errors import UserError
-from rvtop.text import printable
+from rvtop.stdio import forgive_lost_output, say, say_error
 
 if TYPE_CHECKING:
     from rvtop.load.transport import Transport
@@ -43,11 +43,6 @@ def backend_arguments(ray_address: str | None, engine_args: list[str] | None) ->
     """The options of ``python -m backends`` that have one of their own here."""
     ray = ["--ray-address", ray_address] if ray_address is not None else []
     return ray + [part for text in engine_args or () for part in ("--engine-arg", text)]
-
-
-def say(text: str) -> None:
-    """One line, at once. (``rvtop.plain`` has the same, but takes half a second to import.)"""
-    print(text, flush=True)
 
 
 def terminal() -> bool:
@@ -139,7 +134,7 @@ def probe_target(url: str, models: tuple[str, ...], transport: Transport | None 
 
 def go(request: SessionRequest, ui: str, *, yes: bool) -> int:
     """Runs a session under the chosen reader and returns its exit code."""
-    from rvtop.plain import result_lines, run_plain, say, warnings_of
+    from rvtop.plain import result_lines, run_plain, warnings_of
 
     if ui == "dashboard" and terminal():
         from rvtop.dashboard import show
@@ -151,11 +146,12 @@ def go(request: SessionRequest, ui: str, *, yes: bool) -> int:
         for line in result_lines(outcome.summary, str(request.out)):
             say(line)
     for line in warnings_of(outcome.summary) if outcome.summary is not None else ():
-        fail(line, 0)
+        say_error(line)
+    forgive_lost_output()  # the results are in the run folder
     return fail(outcome.message, outcome.exit_code) if outcome.message else outcome.exit_code
 
 
 def fail(message: str, code: int) -> int:
     """One line on stderr; returns ``code``."""
-    print(f"rvtop: {printable(message)}", file=sys.stderr, flush=True)
+    say_error(message)
     return code

@@ -40,7 +40,7 @@ from rvtop.cli_transport import (
     body_from,
     transport_from,
 )
-from rvtop.errors import UserError
+from rvtop.errors import UserError, check_limits
 
 if TYPE_CHECKING:
     from rvtop.scenario.search import SearchOptions
@@ -99,6 +99,7 @@ def run(
     yes: Yes = False,
 ) -> None:
     """Replays a scenario, or a steady rate, and leaves a run folder."""
+    check_limits()
     from rvtop.load.timeouts import Timeouts
     from rvtop.load.workers import parse_workers
     from rvtop.preflight import check_backend

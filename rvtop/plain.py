@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,6 +14,7 @@ from rvtop.session_request import Outcome, SessionRequest
 from rvtop.session_search import found_line
 from rvtop.stats.live import RATIO_TOLERANCE
 from rvtop.stats.snapshot import Event, Snapshot, Step
+from rvtop.stdio import say
 from rvtop.steps import step_line
 
 _LINE_S = 5.0
@@ -24,15 +23,6 @@ _SAME_S = 1.0  # signals so close together mean one thing
 _POLL_S = 0.25  # taking a picture costs the cores that the load is measured on
 
 Print = Callable[[str], None]
-
-
-def say(text: str) -> None:
-    """One line, at once."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        # Whoever read the lines has gone (| head). The run goes on: its results are in its folder.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run_plain(request: SessionRequest, *, quiet: bool = False) -> Outcome:
@@ -233,7 +223,7 @@ def _search_lines(search: Mapping[str, Any] | None) -> list[str]:
     for step in sorted(search["curve"], key=lambda step: (step["rps"], step["confirms"])):
         verdict = ("holds" if step["held"] else "misses") + (" (confirmation)" if step["confirms"] else "")
         verdict += " (client-limited)" if step["limited_by"] else ""
-        rows.append((_num(step["rps"]), *(_num(step["figures"][name]) for name in names), verdict))
+        rows.append((_num(step["rps"]), *(_num(step["figures"].get(name)) for name in names), verdict))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["", "find-max"]
     lines += ["  " + "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
@@ -268,6 +258,7 @@ def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
     lines += _search_lines(summary.get("find_max"))
     if goodput is not None:
         lines.append(f"goodput {_num(goodput)} rps within the SLO")
+    lines += summary["unread"]
     lines.append(f"run folder: {folder}")
     return lines
 

@@ -73,17 +73,22 @@ class WorkerPool:
 
     async def _start_one(self) -> int:
         before = 0 if self._log is None else os.fstat(self._log).st_size
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            "rvtop.load.worker",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=self._log,
-            start_new_session=True,  # a Ctrl-C in our terminal is ours to handle
-            env={**WORKER_ENV, **os.environ},
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                "-m",
+                "rvtop.load.worker",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=self._log,
+                start_new_session=True,  # a Ctrl-C in our terminal is ours to handle
+                env={**WORKER_ENV, **os.environ},
+            )
+        except OSError as error:
+            raise PoolError(
+                f"load worker {len(self._processes)} can't be started: {error.strerror}", 5
+            ) from error
         index = len(self._processes)
         self._processes.append(process)
         self._ready.append(asyncio.get_running_loop().create_future())

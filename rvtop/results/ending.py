@@ -5,9 +5,12 @@ A run writes its end as the last line of its command log (``cmd: ended``). One t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
+
+import orjson
 
 from rvtop.text import printable
 
@@ -25,6 +28,8 @@ _ORDER = tuple(EXIT_CODES)
 #: So many reasons are told; of sixty-four workers that died a few will do.
 _MOST_TOLD = 3
 _WORDS_LIMIT = 200
+#: No run has more, and none lasts longer: what says so was damaged.
+_MOST_REQUESTS, _LONGEST_S = 1 << 53, 1e9
 #: Ends of a request that somebody wanted: they are no failure.
 _WANTED = ("cancelled",)
 
@@ -95,3 +100,40 @@ def weighed(end: End, ok: int, errors: Mapping[str, int], words: Mapping[tuple[s
 def exit_code(kind: str, missed: Sequence[str]) -> int:
     """The exit code of a run of this kind that ``missed`` some thresholds."""
     return EXIT_CODES[kind] or (1 if missed else 0)
+
+
+def heartbeat(path: Path) -> dict[str, Any]:
+    """What a run that has not written its end said last of the requests in flight; empty if nothing."""
+    try:
+        beat = orjson.loads(path.read_bytes())
+        known = {str(model): _count(n) for model, n in beat["by_model"].items() if n}
+        if not 0 <= (t_s := float(beat["t_s"])) <= _LONGEST_S:
+            return {}
+        return {"t_s": t_s, "in_flight": _count(beat["in_flight"]), "by_model": known}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        return {}  # the run ended by itself, or a full disk has torn it
+
+
+def end_of_log(
+    commands: Sequence[Mapping[str, Any]],
+    timeline: Sequence[Mapping[str, Any]],
+    beat: Mapping[str, Any],
+    models: Collection[str],
+) -> End:
+    """How the run ended, by its own last line; without one it was cut off. ``beat`` is its heartbeat."""
+    if commands and commands[-1]["cmd"] == ENDED:
+        last = commands[-1]
+        return End(last["kind"], last["in_flight"], last["text"], last["by_model"])
+    if beat:
+        return cut_off(beat["in_flight"], beat["by_model"])
+    if any(entry["cmd"] == "stop" for entry in commands):
+        return End()  # of before ends were written
+    held = int(timeline[-1].get("in_flight") or 0) if timeline else 0
+    return cut_off(held, dict.fromkeys(models, held) if len(models) == 1 else {})
+
+
+def _count(value: Any) -> int:
+    """A number of requests. Raises ValueError."""
+    if type(value) is not int or not 0 <= value <= _MOST_REQUESTS:
+        raise ValueError(f"not a number of requests: {value!r}")
+    return value

@@ -6,7 +6,6 @@ Times are milliseconds unless a name says otherwise; what was never measured is 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,12 +15,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from rvtop.results import runlog
 from rvtop.results.client import client_summary
-from rvtop.results.ending import ENDED, End, cut_off, weighed
+from rvtop.results.ending import End, end_of_log, heartbeat, weighed
+from rvtop.results.lines import LONGEST, open_file, read_lines
+from rvtop.results.rows import check_command, check_second, known_environment
 from rvtop.results.server import server_summary
-from rvtop.results.table import NONE, Bools, Requests, read, read_lines
+from rvtop.results.table import NONE, Bools, Requests, read
 from rvtop.stats.histogram import QUANTILES, Histogram
 from rvtop.stats.limits import client_limited
 from rvtop.stats.slo import meets
@@ -45,27 +47,26 @@ class _Window:
 
 
 def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
-    """The summary of the run in ``folder``. ``end``: how it ended, where the caller knows it and the run
-    could not write it.
+    """The summary of the run in ``folder``. What can't be read of its files is left out, and ``unread`` says
+    what that is. ``end``: how it ended, where the caller knows it and the run could not write it.
 
-    Raises TableError for a damaged file, RunFolderError when the folder holds no run.
+    Raises TableError when no request can be read, RunFolderError when the folder holds no run.
     """
-    environment = _environment(folder)
-    table = read(folder / runlog.REQUESTS)
-    commands = read_lines(folder / runlog.COMMANDS)
-    timeline = read_lines(folder / runlog.TIMELINE)
-    beat = _heartbeat(folder)
-    try:
-        end = end or _end(commands, timeline, beat, environment["models"])
-        windows = _windows(commands, table, timeline, beat)
-        if windows:
-            windows[-1] = replace(windows[-1], cut=end.by_model)
-    except (KeyError, TypeError) as error:
-        what = f"{folder}: {runlog.COMMANDS} or {runlog.TIMELINE} is not of this version ({error!r})"
-        raise runlog.RunFolderError(what) from error
+    notes: list[str] = []
+    environment = _environment(folder, notes)
+    table = read(folder / runlog.REQUESTS, notes)
+    commands = read_lines(folder / runlog.COMMANDS, notes, check_command)
+    timeline = read_lines(folder / runlog.TIMELINE, notes, check_second)
+    models: list[str] = list(table.models) if environment["models"] is None else environment["models"]
+    beat = heartbeat(folder / runlog.HEARTBEAT)
+    end = end or end_of_log(commands, timeline, beat, models)
+    windows = _windows(commands, table, timeline, beat)
+    if windows:
+        windows[-1] = replace(windows[-1], cut=end.by_model)
+    notes += _outside(table, windows)
     measured = [w for w in windows if not w.warmup]
-    slo = environment.get("slo") or {}
-    workers = str((environment.get("flags") or {}).get("workers", 1))
+    slo = environment["slo"] or {}
+    workers = str((environment["flags"] or {}).get("workers", 1))
 
     def part(mask: Bools, spans: list[_Window], models: Collection[str]) -> dict[str, Any]:
         lost, cut = (
@@ -76,20 +77,20 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
         return _part(table, mask, spans, unended, slo, timeline, workers)
 
     in_measured = _of_phases(table, {w.name for w in measured})
-    models: list[str] = environment["models"]
     whole = part(in_measured, measured, models)
     end = weighed(end, whole["requests"]["ok"], whole["requests"]["errors"], table.words)
     return {
         "schema": SCHEMA,
         "name": environment["name"],
-        "topology": environment.get("topology"),
+        "topology": environment["topology"],
         "target": environment["target"],
         "models": models,
         "started_at": environment["started_at"],
         "duration_s": max([w.end_s for w in windows] + _ends(table), default=0.0),
         "end": end.told(),
         **whole,
-        "prompts_digest": environment.get("prompts_digest"),
+        "prompts_digest": environment["prompts_digest"],
+        "unread": notes,
         "find_max": _search(commands),
         "phases": [
             {"name": w.name, "warmup": w.warmup, **part(_of_phases(table, {w.name}), [w], models)}
@@ -100,56 +101,39 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
 
 
 def write(folder: Path) -> dict[str, Any]:
-    """Sums the run up and writes ``summary.json``; returns the summary."""
+    """Sums the run up and writes ``summary.json``; returns the summary. Raises what ``summarise`` does, and
+    RunFolderError when it can't be written."""
     summary: dict[str, Any] = printable_json(summarise(folder))  # a folder may be somebody else's
     runlog.write_json(folder / runlog.SUMMARY, summary)
     return summary
 
 
-def _environment(folder: Path) -> dict[str, Any]:
+def _environment(folder: Path, notes: list[str]) -> dict[str, Any]:
     path = folder / runlog.ENVIRONMENT
     try:
-        data: dict[str, Any] = json.loads(path.read_bytes())
+        with open_file(path) as file:
+            data = orjson.loads(file.read(LONGEST))
     except FileNotFoundError:
         raise runlog.RunFolderError(f"{folder}: holds no run ({runlog.ENVIRONMENT} is missing)") from None
+    except NotADirectoryError:
+        raise runlog.RunFolderError(f"{folder}: not a folder; give the folder of a run") from None
     except (OSError, ValueError) as error:
-        raise runlog.RunFolderError(f"{path}: can't be read: {error}") from error
-    for key in ("name", "target", "models", "started_at"):
-        if not isinstance(data, dict) or key not in data:
-            raise runlog.RunFolderError(f"{path}: has no {key!r}")
-    return data
+        why = error.strerror if isinstance(error, OSError) else f"not JSON: {error}"
+        raise runlog.RunFolderError(f"{path}: can't be read: {why}") from error
+    if not isinstance(data, dict):
+        raise runlog.RunFolderError(f"{path}: not a JSON object")
+    return known_environment(data, notes)
 
 
-def _heartbeat(folder: Path) -> dict[str, Any]:
-    """What a run that has not written its end said last of the requests in flight; empty if nothing."""
-    try:
-        beat = json.loads((folder / runlog.HEARTBEAT).read_bytes())
-        known = beat["by_model"].items()
-        return {
-            "t_s": float(beat["t_s"]),
-            "in_flight": int(beat["in_flight"]),
-            "by_model": {str(model): int(n) for model, n in known if n},
-        }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return {}  # the run ended by itself, or a full disk has torn it
-
-
-def _end(
-    commands: list[dict[str, Any]],
-    timeline: list[dict[str, Any]],
-    beat: Mapping[str, Any],
-    models: Collection[str],
-) -> End:
-    """How the run ended, by its own last line; without one it was cut off."""
-    if commands and commands[-1]["cmd"] == ENDED:
-        last = commands[-1]
-        return End(last["kind"], last["in_flight"], last["text"], last["by_model"])
-    if beat:
-        return cut_off(beat["in_flight"], beat["by_model"])
-    if any(entry["cmd"] == "stop" for entry in commands):
-        return End()  # of before ends were written
-    held = int(timeline[-1].get("in_flight") or 0) if timeline else 0
-    return cut_off(held, dict.fromkeys(models, held) if len(models) == 1 else {})
+def _outside(table: Requests, windows: list[_Window]) -> list[str]:
+    """Of each phase that has requests but no window: that they are in no figure."""
+    known = {window.name for window in windows}
+    counts = np.bincount(table.phase, minlength=len(table.phases))
+    return [
+        f"{runlog.COMMANDS}: doesn't say when phase {name} began; its {count} requests are left out"
+        for name, count in zip(table.phases, counts.tolist(), strict=True)
+        if count and name not in known
+    ]
 
 
 def _of_phases(table: Requests, names: set[str]) -> Bools:

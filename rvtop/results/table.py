@@ -1,6 +1,6 @@
 """``requests.jsonl`` as columns: one NumPy array a field, one row a request.
 
-A line that is cut (a run killed in the middle of a write) is left out; any other damage is an error.
+A line that can't be read (a run killed in the middle of a write, a damaged disk) is left out and counted.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from rvtop.errors import UserError
+from rvtop.results.lines import Unread, json_lines
 from rvtop.stats.histogram import BUCKETS
 
 Int64s = npt.NDArray[np.int64]
@@ -30,7 +30,7 @@ _MOST_TEXTS = 1000
 
 
 class TableError(UserError):
-    """A requests file that can't be read; the text names file and line."""
+    """A requests file of which nothing can be read; the text names file and line."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ class _Names(dict[str, int]):
     """Names to small numbers, in the order of appearance."""
 
     def __missing__(self, name: str) -> int:
+        if not isinstance(name, str):
+            raise TypeError
         number = self[name] = len(self)
         return number
 
@@ -80,80 +82,126 @@ _FIELDS = (
     "chunks",
 )
 _NUMBERS = 3 + len(_FIELDS)  # of a row: phase, model, error class, and the fields
+_FIRST, _LAST, _OUTPUT = (
+    _FIELDS.index(name) for name in ("first_token_ns", "last_token_ns", "output_tokens")
+)
+#: No time (ns) and no count comes near: 104 days.
+LARGEST = 1 << 53
+#: What a row that is no request makes of the attempt to add it.
+_WRONG = (KeyError, TypeError, IndexError, ValueError, OverflowError)
 
 
-def read(path: Path) -> Requests:
-    """Reads the file line by line; about 90 bytes a request are held. Raises TableError."""
-    phases, models, errors = _Names(), _Names(), _Names({"": 0})
-    numbers = array("q")  # _NUMBERS a row
-    from_usage = array("b")
-    gaps: dict[tuple[int, int], array[int]] = {}
-    words: Counter[tuple[str, str]] = Counter()
-    pick = itemgetter(*_FIELDS)
+def read(path: Path, notes: list[str]) -> Requests:
+    """Reads the file line by line; about 90 bytes a request are held. Lines that can't be read are left out,
+    which ``notes`` is told. Raises TableError when there is no file, or no line of it can be read."""
+    unread = Unread(path)
+    columns = _Columns()
     try:
-        lines = open(path, "rb")  # noqa: SIM115 - closed by the with below; an absent file is named here
+        try:
+            for row in json_lines(path, unread):
+                columns.add(row)
+            columns.check()
+        except _WRONG:  # read again, at a third of the speed: each row is looked at before it is added
+            unread, columns = Unread(path), _Columns()
+            for row in json_lines(path, unread):
+                if _is_request(row):
+                    columns.add(row)
+                else:
+                    unread.skip("not a request of this version")
     except OSError as error:
         raise TableError(f"{path}: {error.strerror}") from error
-    with lines:
-        for number, text in enumerate(lines, 1):
-            if not text.endswith(b"\n"):
-                break
-            row = _row(path, number, text)
-            try:
-                phase, model, failed = phases[row["phase"]], models[row["model"]], row["error"]
-                fields = [NONE if value is None else value for value in pick(row)]
-                numbers.extend((phase, model, errors[failed or ""], *fields))
-                from_usage.append(row["token_source"] == "usage")
-                if failed:
-                    said = (failed, str(row.get("error_text") or ""))
-                    if said in words or len(words) < _MOST_TEXTS:
-                        words[said] += 1
-                else:
-                    counts = gaps.get((phase, model))
-                    if counts is None:
-                        counts = gaps[phase, model] = array("q", bytes(8 * BUCKETS))
-                    for bucket, count in row["itl_hist"]:
-                        counts[bucket] += count
-            except (KeyError, TypeError, IndexError, ValueError, OverflowError) as error:
-                raise TableError(f"{path}:{number}: not a request of this version: {error!r}") from error
-    columns = np.frombuffer(numbers, dtype=np.int64).reshape(-1, _NUMBERS).T
-    phase_column, model_column, error_column, *times, output, prompt, cached, chunks = columns
-    intended, sent, first, last = times
-    return Requests(
-        phases=tuple(phases),
-        models=tuple(models),
-        errors=tuple(errors),
-        phase=phase_column,
-        model=model_column,
-        error=error_column,
-        intended=intended,
-        sent=sent,
-        first=first,
-        last=last,
-        output_tokens=output,
-        prompt_tokens=prompt,
-        cached_tokens=cached,
-        chunks=chunks,
-        from_usage=np.frombuffer(from_usage, dtype=np.int8).astype(bool),
-        gaps={key: np.frombuffer(counts, dtype=np.int64) for key, counts in gaps.items()},
-        words=words,
-    )
+    if unread.count and not columns.from_usage:
+        raise TableError(f"{path}: not a file of requests of this version ({unread})")
+    if unread.count:
+        notes.append(str(unread))
+    return columns.requests()
 
 
-def _row(path: Path, number: int, text: bytes) -> dict[str, Any]:
+class _Columns:
+    """Grows by a row at a time. ``add`` trusts the row, as nearly every one may be; what it does not notice
+    ``check`` does."""
+
+    def __init__(self) -> None:
+        self._names = _Names(), _Names(), _Names({"": 0})
+        self._numbers = array("q")  # _NUMBERS a row
+        self._gaps: dict[tuple[int, int], array[int]] = {}
+        self._words: Counter[tuple[str, str]] = Counter()
+        self._pick = itemgetter(*_FIELDS)
+        self.from_usage = array("b")
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Adds a request; after an exception of _WRONG nothing that was added can be used."""
+        phases, models, errors = self._names
+        phase, model, failed = phases[row["phase"]], models[row["model"]], row["error"]
+        fields = [NONE if value is None else value for value in self._pick(row)]
+        self._numbers.extend((phase, model, errors[failed or ""], *fields))
+        self.from_usage.append(row["token_source"] == "usage")
+        if failed:
+            said = (failed, str(row.get("error_text") or ""))
+            if said in self._words or len(self._words) < _MOST_TEXTS:
+                self._words[said] += 1
+        else:
+            counts = self._gaps.get((phase, model))
+            if counts is None:  # the second half is for buckets that there are not, -1 among them
+                counts = self._gaps[phase, model] = array("q", bytes(8 * 2 * BUCKETS))
+            for bucket, count in row["itl_hist"]:
+                counts[bucket] += count
+
+    def check(self) -> None:
+        """Raises ValueError if a row was added that ``_is_request`` would not take."""
+        table = self.requests()
+        numbers = np.frombuffer(self._numbers, dtype=np.int64)
+        good = table.ok & (table.first != NONE)
+        wrong = (table.last[good] < table.first[good]) | (table.output_tokens[good] < 0)
+        gaps = [np.frombuffer(counts, dtype=np.int64) for counts in self._gaps.values()]
+        if (
+            (numbers.size and (numbers.min() < NONE or numbers.max() > LARGEST or table.intended.min() < 0))
+            or wrong.any()
+            or any(counts.min() < 0 or counts.max() > LARGEST or counts[BUCKETS:].any() for counts in gaps)
+        ):
+            raise ValueError
+
+    def requests(self) -> Requests:
+        """The columns as arrays."""
+        phases, models, errors = self._names
+        columns = np.frombuffer(self._numbers, dtype=np.int64).reshape(-1, _NUMBERS).T
+        phase, model, error, *times, output, prompt, cached, chunks = columns
+        intended, sent, first, last = times
+        return Requests(
+            phases=tuple(phases),
+            models=tuple(models),
+            errors=tuple(errors),
+            phase=phase,
+            model=model,
+            error=error,
+            intended=intended,
+            sent=sent,
+            first=first,
+            last=last,
+            output_tokens=output,
+            prompt_tokens=prompt,
+            cached_tokens=cached,
+            chunks=chunks,
+            from_usage=np.frombuffer(self.from_usage, dtype=np.int8).astype(bool),
+            gaps={key: np.frombuffer(counts, dtype=np.int64)[:BUCKETS] for key, counts in self._gaps.items()},
+            words=self._words,
+        )
+
+
+def _is_request(row: Mapping[str, Any]) -> bool:
+    """Whether a row has all that a table needs, of the right type and of a size that can be."""
     try:
-        row = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise TableError(f"{path}:{number}: not JSON: {error}") from error
-    if not isinstance(row, dict):
-        raise TableError(f"{path}:{number}: not a JSON object")
-    return row
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """A small JSONL file as a whole; absent is empty, a cut last line is left out. Raises TableError."""
-    if not path.exists():
-        return []
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    return [_row(path, number, line) for number, line in enumerate(whole.splitlines(), 1)]
+        names = (row["phase"], row["model"], row["error"] or "")
+        fields = [NONE if row[name] is None else row[name] for name in _FIELDS]
+        hist = [] if row["error"] else [(bucket, count) for bucket, count in row["itl_hist"]]
+        row["token_source"]
+    except (KeyError, TypeError, ValueError):
+        return False
+    intended, _, first, last, output, *_ = fields
+    return (
+        all(isinstance(name, str) for name in names)
+        and all(type(value) is int and NONE <= value <= LARGEST for value in fields)
+        and intended >= 0
+        and (first == NONE or bool(row["error"]) or (last >= first and output >= 0))
+        and all(type(b) is type(n) is int and 0 <= b < BUCKETS and 0 <= n <= LARGEST for b, n in hist)
+    )

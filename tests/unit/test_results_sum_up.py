@@ -40,9 +40,9 @@ def folder_of(path: Path) -> Path:
 
 
 def stuck(path: Path) -> Path:
-    """A run whose summing up never ends: nobody writes to its pipe."""
-    (folder_of(path) / "requests.jsonl").unlink()
-    os.mkfifo(path / "requests.jsonl")
+    """A run whose summing up never ends: nobody reads from the pipe that it writes to."""
+    folder_of(path)
+    os.mkfifo(path / "summary.json.part")
     return path
 
 
@@ -79,8 +79,10 @@ async def test_a_summary_that_cannot_be_written_is_had_all_the_same(
 async def test_what_is_wrong_with_a_big_run_is_said_in_its_words(big: None, tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     rows = folder / "requests.jsonl"
-    rows.write_text(rows.read_text() + "oh\n")
-    with pytest.raises(UserError, match=r"requests.jsonl:51: not JSON") as refused:
+    rows.write_text("oh\n" * 50)
+    with pytest.raises(
+        UserError, match=r"requests.jsonl: not a file of requests.*line 1: not JSON"
+    ) as refused:
         await sum_up(folder)
     assert refused.value.exit_code == 2
     assert "\n" not in str(refused.value)

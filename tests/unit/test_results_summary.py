@@ -37,6 +37,7 @@ TOP = [
     "goodput_rps",
     "server",
     "prompts_digest",
+    "unread",
     "find_max",
     "phases",
     "by_model",
@@ -396,6 +397,11 @@ def test_a_killed_run_is_summed_up_from_what_is_there(folder: Path) -> None:
         path.write_bytes(path.read_bytes()[:-9])
     s = summary.write(folder)
     assert (folder / "summary.json").exists()
+    assert [note.partition(":")[0] for note in s["unread"]] == [
+        "requests.jsonl",
+        "commands.jsonl",
+        "timeline.jsonl",
+    ]
     assert s["requests"]["planned"] == whole["requests"]["planned"] - 1
     assert s["kpm"] == {**whole["kpm"], "completed_pct": close(100 * 4 / 7)}
     assert [p["name"] for p in s["phases"]] == ["warm", "hold"]
@@ -406,14 +412,10 @@ def test_a_killed_run_is_summed_up_from_what_is_there(folder: Path) -> None:
     [
         ("environment.json", None, "holds no run (environment.json is missing)"),
         ("environment.json", "{", "environment.json: can't be read"),
-        ("environment.json", "[]", "environment.json: has no 'name'"),
-        ("environment.json", '{"name": "x"}', "environment.json: has no 'target'"),
+        ("environment.json", "[]", "environment.json: not a JSON object"),
+        ("environment.json", '{"name": "\\ud800"}', "environment.json: can't be read: not JSON"),
         ("requests.jsonl", None, "requests.jsonl: No such file"),
-        ("requests.jsonl", '{"id": 1}\n', "requests.jsonl:1: not a request of this version"),
-        ("commands.jsonl", "{]\n", "commands.jsonl:1: not JSON"),
-        ("commands.jsonl", '{"cmd": "phase"}\n', "commands.jsonl or timeline.jsonl is not of this version"),
-        ("timeline.jsonl", "7\n", "timeline.jsonl:1: not a JSON object"),
-        ("timeline.jsonl", "{}\n", "commands.jsonl or timeline.jsonl is not of this version"),
+        ("requests.jsonl", '{"id": 1}\n', "requests.jsonl: not a file of requests of this version"),
     ],
 )
 def test_damage_is_one_line_that_names_it(folder: Path, name: str, content: str | None, says: str) -> None:
@@ -429,9 +431,69 @@ def test_damage_is_one_line_that_names_it(folder: Path, name: str, content: str 
     assert not (folder / "summary.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "line", "why"),
+    [
+        ("commands.jsonl", "{]", "not JSON"),
+        ("commands.jsonl", '{"cmd": "phase"}', "no at_ns"),
+        ("commands.jsonl", '{"at_ns": 5}', "no cmd"),
+        ("commands.jsonl", '{"at_ns": 5, "cmd": "phase", "name": 7}', "name: not a text"),
+        ("commands.jsonl", '{"at_ns": 5, "cmd": "phase", "name": "x", "duration_s": 1}', "no burst"),
+        ("commands.jsonl", '{"at_ns": -5, "cmd": "stop"}', "at_ns: not a number of this version"),
+        (
+            "commands.jsonl",
+            '{"at_ns": 5, "cmd": "worker_lost", "by_model": {"a": 1.5}}',
+            "by_model: a: not a",
+        ),
+        ("commands.jsonl", '{"at_ns": 5, "cmd": "step", "rps": 1, "figures": [1]}', "figures: not an object"),
+        ("commands.jsonl", '{"at_ns": 5, "cmd": "found", "rps": null}', "no slo"),
+        ("timeline.jsonl", "7", "not a JSON object"),
+        ("timeline.jsonl", "{}", "no t_s"),
+        ("timeline.jsonl", '{"t_s": "1"}', "t_s: not a number"),
+        ("timeline.jsonl", '{"t_s": 3, "running": [1]}', "running: not a number"),
+        ("timeline.jsonl", '{"t_s": 3, "running": 1e300}', "running: not a number"),
+        ("timeline.jsonl", '{"t_s": 3, "totals": 7}', "totals: not an object"),
+        ("timeline.jsonl", '{"t_s": 3, "nodes": [{"cpu": 1}]}', "no name"),
+        ("timeline.jsonl", '{"t_s": 3, "gpus": [{"node": "n", "index": "0"}]}', "index: not a number"),
+        ("timeline.jsonl", '{"t_s": 3, "engines": [3]}', "engines: not a list of objects"),
+    ],
+)
+def test_a_bad_line_of_a_log_is_left_out_and_named(folder: Path, name: str, line: str, why: str) -> None:
+    whole = summary.summarise(folder)
+    first, *rest = (folder / name).read_text().splitlines()
+    (folder / name).write_text("\n".join([first, line, *rest, ""]))
+    s = summary.write(folder)
+    (said,) = s["unread"]
+    count = len(rest) + 2
+    assert said.startswith(f"{name}: 1 line of {count} can't be read (line 2: {why}")
+    assert said.endswith("); left out")
+    assert {**s, "unread": []} == whole
+
+
+def test_what_the_environment_lacks_is_named_and_the_rest_is_summed_up(folder: Path) -> None:
+    whole = summary.summarise(folder)
+    (folder / "environment.json").write_text(
+        '{"name": "x", "models": "a", "slo": {"ttft_ms": "1"}, "cpus": 2}'
+    )
+    s = summary.summarise(folder)
+    lost = "target, models, started_at, slo"
+    assert s["unread"] == [f"environment.json: can't use or find {lost}; left out"]
+    assert (s["name"], s["target"], s["goodput_rps"]) == ("x", None, None)
+    assert s["models"] == ["a", "b"]  # as the requests have them
+    assert (s["kpm"], s["requests"]) == (whole["kpm"], whole["requests"])
+
+
+def test_requests_of_a_phase_that_no_command_began_are_told_of(folder: Path) -> None:
+    rows = (folder / "commands.jsonl").read_text().splitlines(keepends=True)
+    (folder / "commands.jsonl").write_text("".join(row for row in rows if '"hold"' not in row))
+    s = summary.summarise(folder)
+    assert s["unread"] == ["commands.jsonl: doesn't say when phase hold began; its 8 requests are left out"]
+
+
 def test_files_that_were_never_written_are_empty(folder: Path) -> None:
     (folder / "timeline.jsonl").unlink()
     (folder / "commands.jsonl").write_text(jsonl([]))
     s = summary.summarise(folder)
     assert s["phases"] == []
     assert s["requests"]["planned"] == 0
+    assert len(s["unread"]) == 2  # the requests of both phases

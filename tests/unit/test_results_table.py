@@ -1,7 +1,8 @@
-"""requests.jsonl as columns: a cut last line is no damage, any other is named with its line."""
+"""requests.jsonl as columns: a line that can't be read is left out, counted and named."""
 
 from __future__ import annotations
 
+import os
 from array import array
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rvtop.load.record import Record, lines
-from rvtop.results.table import NONE, TableError, read, read_lines
+from rvtop.results.lines import LONGEST, read_lines
+from rvtop.results.table import NONE, TableError, read
 from rvtop.stats.histogram import bucket_of
 from tests.unit.run_folder import jsonl, request
 
@@ -25,7 +27,7 @@ def test_columns(tmp_path: Path) -> None:
     ]
     path = tmp_path / "requests.jsonl"
     path.write_text(jsonl(rows))
-    table = read(path)
+    table = read(path, [])
     assert (table.phases, table.models, table.errors) == (("p", "q"), ("b", "a"), ("", "dropped", "reset"))
     assert table.phase.tolist() == [0, 1, 0, 0]
     assert table.model.tolist() == [0, 1, 1, 0]
@@ -50,7 +52,7 @@ def test_a_worker_s_lines_come_back(tmp_path: Path) -> None:
     record.gaps, record.chunks, record.output_tokens = array("q", [2_000]), 2, 3
     path = tmp_path / "requests.jsonl"
     path.write_bytes(lines([record], 1_000, ["p"], ["m"], 0))
-    table = read(path)
+    table = read(path, [])
     assert (table.intended[0], table.sent[0], table.first[0], table.last[0]) == (4_000, 4_100, 5_000, 7_000)
     assert (table.output_tokens[0], table.prompt_tokens[0], table.chunks[0]) == (3, NONE, 2)
     assert table.gaps[0, 0][bucket_of(2_000)] == 1
@@ -66,34 +68,89 @@ def test_a_file_cut_anywhere_holds_its_whole_lines(count: int, cut: int) -> None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "requests.jsonl"
         path.write_bytes(kept)
-        assert read(path).intended.size == kept.count(b"\n")
-        assert len(read_lines(path)) == kept.count(b"\n")
+        whole, cut_off = kept.count(b"\n"), not kept.endswith(b"\n") and bool(kept)
+        if cut_off and not whole:
+            with pytest.raises(TableError, match="line 1: cut off"):
+                read(path, [])
+        else:
+            notes: list[str] = []
+            assert read(path, notes).intended.size == whole
+            assert len(notes) == cut_off
+        notes = []
+        assert len(read_lines(path, notes)) == whole
+        text = f"requests.jsonl: 1 line of {whole + 1} can't be read (line {whole + 1}: cut off); left out"
+        assert notes == [text] * cut_off
+
+
+GOOD = jsonl([request(0, "p", 1, lag=0, first=1, last=2, itl_hist=[[5, 1]])]).encode()
+VERSION = "not a request of this version"
+
+
+def broken(**fields: object) -> bytes:
+    """The line of a request that ended well, but for ``fields``."""
+    return jsonl([request(1, "p", 1, lag=0, first=1, last=2) | fields]).encode()
 
 
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("damage", "why"),
     [
-        (b"not json\n", ":2: not JSON"),
-        (b"\n", ":2: not JSON"),
-        (b"[1]\n", ":2: not a JSON object"),
-        (b'{"id": 3}\n', ":2: not a request of this version: KeyError"),
-        (jsonl([request(1, "p", 1, itl_hist=[[99999, 1]])]).encode(), ":2: not a request of this version"),
-        (jsonl([request(1, "p", 1, itl_hist=7)]).encode(), ":2: not a request of this version"),
-        (jsonl([request(1, "p", 1, chunks="x")]).encode(), ":2: not a request of this version"),
-        (jsonl([request(1, "p", 1, chunks=1 << 63)]).encode(), ":2: not a request of this version"),
-        (b"\xff\xfe\n", ":2: not JSON"),
+        (b"not json\n", "not JSON"),
+        (b"\n", "not JSON"),
+        (b"[1]\n", "not a JSON object"),
+        (b"\xff\xfe\n", "not JSON"),
+        (b"[" * 3000 + b"\n", "not JSON"),
+        (b"x" * (LONGEST + 5) + b"\n", "longer than 16 MiB"),
+        (b'{"id": 3}\n', VERSION),
+        (broken(itl_hist=[[99999, 1]]), VERSION),
+        (broken(itl_hist=[[1100, 1]]), VERSION),
+        (broken(itl_hist=[[-1, 1]]), VERSION),
+        (broken(itl_hist=[[5, -9]]), VERSION),
+        (broken(itl_hist=[[5, 1], [5]]), VERSION),
+        (broken(itl_hist=7), VERSION),
+        (broken(chunks="x"), VERSION),
+        (broken(chunks=1.5), VERSION),
+        (broken(chunks=1 << 63), VERSION),
+        (broken(output_tokens=-3), VERSION),
+        (broken(output_tokens=None), VERSION),
+        (broken(intended_ns=None), VERSION),
+        (broken(intended_ns=-5), VERSION),
+        (broken(last_token_ns=None), VERSION),
+        (broken(phase=None), VERSION),
+        (broken(model=["a"]), VERSION),
+        (broken(error=7), VERSION),
     ],
 )
-def test_damage_is_named_with_its_line(tmp_path: Path, damage: bytes, says: str) -> None:
-    good = jsonl([request(0, "p", 1)]).encode()
+def test_a_line_that_cannot_be_read_is_left_out_and_named(tmp_path: Path, damage: bytes, why: str) -> None:
     path = tmp_path / "requests.jsonl"
-    path.write_bytes(good + damage + good)
-    with pytest.raises(TableError) as refused:
-        read(path)
-    assert str(refused.value).startswith(f"{path}{says}")
+    path.write_bytes(GOOD + damage + GOOD)
+    notes: list[str] = []
+    table = read(path, notes)
+    assert notes == [f"requests.jsonl: 1 line of 3 can't be read (line 2: {why}); left out"]
+    assert (table.intended.tolist(), table.from_usage.tolist()) == ([1_000_000] * 2, [True] * 2)
+    assert {key: counts.tolist()[5] for key, counts in table.gaps.items()} == {(0, 0): 2}
+    path.write_bytes(damage * 2)
+    with pytest.raises(TableError, match=r"requests.jsonl: not a file of requests.*the first is line 1: "):
+        read(path, [])
 
 
 def test_an_absent_table_is_named_and_an_absent_log_is_empty(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="No such file"):
-        read(tmp_path / "requests.jsonl")
-    assert read_lines(tmp_path / "commands.jsonl") == []
+        read(tmp_path / "requests.jsonl", [])
+    assert read_lines(tmp_path / "commands.jsonl", []) == []
+
+
+@pytest.mark.timeout(30)
+def test_what_is_no_file_is_named_and_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    for name, why in (
+        ("fifo", "not a regular file"),
+        ("folder", "not a regular file"),
+        ("loop", "Too many levels of symbolic links"),
+    ):
+        with pytest.raises(TableError, match=why):
+            read(tmp_path / name, [])
+        notes: list[str] = []
+        assert read_lines(tmp_path / name, notes) == []
+        assert notes == [f"{name}: can't be read ({why}); left out"]

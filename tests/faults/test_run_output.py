@@ -1,0 +1,92 @@
+"""A run goes on to its results wherever its lines can't be written."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.mock.fast import any_mock
+from tests.mock.process import MockProcess
+from tests.unit.processes import children, wait_for
+
+
+@pytest.fixture(scope="module")
+def mock() -> Iterator[MockProcess]:
+    with any_mock(ttft_ms=20, step_ms=5, tokens=8) as running:
+        yield running
+
+
+def words(mock: MockProcess, out: Path, duration: str = "1s") -> list[str]:
+    load = ["run", "--rate", "20", "--duration", duration, "--output-tokens", "8", "--arrivals", "constant"]
+    return [sys.executable, "-P", "-m", "rvtop.cli", *load, "--target", mock.url, "--out", str(out)]
+
+
+def requests_of(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "summary.json").read_bytes())["requests"]
+    return found
+
+
+@pytest.mark.parametrize("redirect", [">/dev/full", "<&- >&- 2>&-", ">/dev/full 2>/dev/full"])
+def test_a_run_whose_lines_nobody_can_get_has_its_results(
+    redirect: str, mock: MockProcess, tmp_path: Path
+) -> None:
+    line = ["sh", "-c", f'exec "$@" {redirect}', "sh", *words(mock, tmp_path / "run")]
+    ended = subprocess.run(line, capture_output=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert requests_of(tmp_path / "run")["ok"] == 20
+    told = b"rvtop: stdout can't be written: No space left on device; what follows is not shown\n"
+    assert ended.stderr == (told if redirect == ">/dev/full" else b"")
+
+
+def test_a_reader_that_goes_away_does_not_end_a_run(mock: MockProcess, tmp_path: Path) -> None:
+    """`rvtop run … | head -1`."""
+    with subprocess.Popen(
+        words(mock, tmp_path / "run"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+    assert requests_of(tmp_path / "run")["ok"] == 20
+
+
+def test_a_terminal_that_is_closed_ends_a_run_quietly_with_its_results(
+    mock: MockProcess, tmp_path: Path
+) -> None:
+    """It gets a SIGHUP, and everything it writes from then on is an I/O error."""
+    out = tmp_path / "run"
+    master, slave = os.openpty()
+    with open(tmp_path / "stderr", "wb") as errors:
+        process = subprocess.Popen(
+            words(mock, out, "20m"),
+            stdin=slave,
+            stdout=slave,
+            stderr=errors,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+    os.close(slave)
+    try:
+        wait_for(
+            lambda: (out / "requests.jsonl").exists() and (out / "requests.jsonl").stat().st_size, "load"
+        )
+        below = children(process.pid)
+        os.close(master)
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+        process.wait()
+    assert (tmp_path / "stderr").read_text() == f"rvtop: interrupted; what was measured is in {out}\n"
+    assert requests_of(out)["ok"] > 0
+    assert not set(below) & set(children())
