@@ -30,6 +30,7 @@ from rvtop.session_parts import (
     Alarm,
     Interrupted,
     LossWatch,
+    answered,
     cancel,
     fields_of,
     heed_in_flight,
@@ -51,6 +52,8 @@ from rvtop.target import (
     choose_models,
     probe,
 )
+from rvtop.target_watch import ANSWER_S, TargetWatch
+from rvtop.telemetry.discover import names_of_target
 from rvtop.telemetry.poller import Poller
 from rvtop.telemetry.sample import Sample
 from rvtop.telemetry.state import ServerState
@@ -95,6 +98,8 @@ class Session:
         self._events: list[Event] = []
         self._last_second = 0
         self._loss: LossWatch | None = None
+        self._target_watch: TargetWatch | None = None
+        self._target_pages: frozenset[str] = frozenset()  # sources that the target itself answers
         self._seq = 0
         self._stop: Stop | None = None
         self._lost: UserError | None = None  # why the run can't go on
@@ -147,6 +152,7 @@ class Session:
             steps=tuple(self._steps.values()),
             out_dir=str(self._request.out),
             message=self._message,
+            target_down_s=self._target_down_s,
         )
 
     async def run(self) -> Outcome:
@@ -223,6 +229,8 @@ class Session:
         sources = sources_of(request, info)
         self._server = ServerState(source.name for source in sources)
         loop = asyncio.get_running_loop()
+        self._target_pages = names_of_target(sources, info.url)
+        self._target_watch = TargetWatch(self._health, self._say)
         self._poller = Poller(sources, lambda sample: loop.call_soon_threadsafe(self._on_sample, sample))
         self._poller.start()
         self._crew = Crew(request.workers, spec, self._on_delta, self._on_lost_worker, request.ray_address)
@@ -233,6 +241,7 @@ class Session:
         if request.workers.ray:
             self._step(Step("load workers", "done", (perf_counter_ns() - began) / 1e9))
             write_clocks(request.out, self._crew.clocks)  # known only now
+        self._target_watch.start()
         self._loss = LossWatch(perf_counter_ns(), self._answers, self._target_lost)
         self._player = Player(phases, self._next_step if self._searcher is not None else None)
         self._began = True
@@ -331,12 +340,16 @@ class Session:
     def _on_delta(self, delta: Delta) -> None:
         self._record(lambda log: log.requests(delta.lines))
         fold(self._live, delta)
+        if self._target_watch is not None and answered(delta):
+            self._target_watch.heard()
         self._touch()
         if delta.over or (self._crew is not None and self._crew.adding):
             self._alarm.ring()
 
     def _on_sample(self, sample: Sample) -> None:
         self._server.apply(sample)
+        if self._target_watch is not None and sample.source in self._target_pages and sample.error is None:
+            self._target_watch.heard()
         self._touch()
 
     def _on_lost_worker(self, index: int, why: str) -> None:
@@ -389,6 +402,16 @@ class Session:
         assert self._info is not None
         return await answers(self._info.url, self._request.transport)
 
+    async def _health(self) -> bool:
+        assert self._info is not None
+        return await answers(self._info.url, self._request.transport, ANSWER_S)
+
+    @property
+    def _target_down_s(self) -> float | None:
+        if self._target_watch is None or self._state not in ("running", "draining"):
+            return None
+        return self._target_watch.down_s
+
     def _target_lost(self) -> None:
         assert self._info is not None
         problem = f"{self._info.url}: the target is lost (nothing answers there any more)"
@@ -437,6 +460,8 @@ class Session:
                 stack.push_async_callback(asyncio.to_thread, self._poller.stop)
             if self._crew is not None:
                 stack.push_async_callback(self._crew.stop)
+            if self._target_watch is not None:
+                stack.push_async_callback(self._target_watch.close)
 
     # -- small things ------------------------------------------------------------------------
 

@@ -142,22 +142,22 @@ def choose_models(info: TargetInfo, wanted: Sequence[str]) -> tuple[str, ...]:
     return info.models
 
 
-async def answers(url: str, transport: Transport | None = None) -> bool:
-    """Whether anything speaks HTTP there still."""
+async def answers(url: str, transport: Transport | None = None, timeout_s: float = _PROBE_TIMEOUT_S) -> bool:
+    """Whether anything speaks HTTP there still, within ``timeout_s``."""
     try:
-        await asyncio.to_thread(_get, f"{url}/health", transport or Transport())
+        await asyncio.to_thread(_get, f"{url}/health", transport or Transport(), timeout_s)
     except TargetError:
         return False
     return True
 
 
-def _get(url: str, transport: Transport) -> tuple[int, bytes]:
+def _get(url: str, transport: Transport, timeout_s: float = _PROBE_TIMEOUT_S) -> tuple[int, bytes]:
     """Status and body. Raises TargetError, TransportError."""
     base = url.rpartition("/v1/")[0] or url
     if transport.unix_socket is not None:
         base = f"{base} on {transport.unix_socket}"
     try:
-        return get(url, transport, auth_headers(transport), _PROBE_TIMEOUT_S)
+        return get(url, transport, auth_headers(transport), timeout_s)
     except ssl.SSLError as error:
         raise TargetError(f"{base}: {_tls_problem(error)}") from error
     except ConnectionResetError as error:  # TLS 1.3 refuses a client behind the handshake
@@ -166,7 +166,7 @@ def _get(url: str, transport: Transport) -> tuple[int, bytes]:
             hint = "does it want --cert FILE --key FILE of yours?"
         raise TargetError(f"{base}: broke the connection off ({error}); {hint}") from error
     except TimeoutError as error:
-        raise TargetError(f"{base}: no answer within {_PROBE_TIMEOUT_S:g} s; is the host right?") from error
+        raise TargetError(f"{base}: no answer within {timeout_s:g} s; is the host right?") from error
     except ConnectionRefusedError as error:
         raise TargetError(f"{base}: nothing answers there (connection refused); is the server up?") from error
     except UnicodeError as error:

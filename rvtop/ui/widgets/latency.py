@@ -6,10 +6,11 @@ from rich.style import Style
 
 from rvtop.stats.snapshot import Dist, ServerHist, Snapshot
 from rvtop.ui.draw import Line
-from rvtop.ui.format import sig3
+from rvtop.ui.format import first_that_fits, sig3
 from rvtop.ui.widgets.panel import Panel
 
 COLUMNS = ("now", "p50", "p90", "p99", "phase p99")
+LEAST_NAME = 3  # cells: a column's name cut shorter than this says nothing
 
 
 class LatencyPanel(Panel):
@@ -47,7 +48,9 @@ class LatencyPanel(Panel):
         left = Line("latency, ms", look.client_bold)
         for name, stop in zip(COLUMNS, self._stops(width), strict=False):
             room = stop - left.width - 4
-            name = next(n for n in (name, name.replace("phase ", "ph."), name.split()[0]) if len(n) <= room)
+            if room < LEAST_NAME:
+                continue  # its figures stand below all the same
+            name = first_that_fits((name, name.replace("phase ", "ph."), name.split()[0]), room)
             gap = room + 1 - len(name)
             left.put(" " + flat * gap + " ", edge).put(name, look.quiet)
         return left, Line()
