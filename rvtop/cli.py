@@ -29,6 +29,7 @@ from rvtop.cli_options import (
     go,
     load_key,
     metrics_urls,
+    no_screen,
     positive,
     probe_target,
     say,
@@ -75,9 +76,9 @@ def root(
         typer.echo(f"rvtop {rvtop.__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        if not terminal():
+        if why := no_screen():
             raise UserError(
-                "the dashboard needs a terminal; without one use: rvtop run, rvtop attach, rvtop demo"
+                f"the dashboard needs a terminal ({why}); use: rvtop run, rvtop attach, rvtop demo"
             )
         from rvtop.dashboard import pick
 

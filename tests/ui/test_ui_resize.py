@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import made
-import pytest
 from textual.pilot import Pilot
 
 from rvtop.stats.snapshot import Snapshot
 from rvtop.ui.app import RvtopApp
-from rvtop.ui.handle import Choice, Offer, SessionHandle
-from rvtop.ui.widgets.panel import Panel
 
 #: What can be pressed while a session runs. q and ctrl+c end it; a first load is answered with n.
 KEYS = (
     "tab", "shift+tab", "z", "question_mark", "g", "escape", "enter", "n", "space", "up", "down",
-    "shift+up", "shift+down", "pageup", "pagedown", "plus", "minus", "left_square_bracket", "1", "2", "full_stop",
-    "home", "end", "backspace", "left", "right", "x",
+    "shift+up", "shift+down", "pageup", "pagedown", "plus", "minus", "left_square_bracket", "1", "2",
+    "full_stop", "home", "end", "backspace", "left", "right", "x",
 )  # fmt: skip
 PICTURES = (
     "live", "watching", "full", "crowded", "stale", "closed", "starting", "failed", "lost", "done",
@@ -32,7 +30,7 @@ def changing() -> list[Snapshot]:
     load = [made.live(float(t)) for t in (1, 2, 6, 11, 30, 59, 75, 90, 91, 92, 130)]
     others = [getattr(made, name)() for name in PICTURES]
     empty = Snapshot(0, 0.0, made.START, "running", "live", made.live().target)
-    return load + [empty] + others + load
+    return [*load, empty, *others, *load]
 
 
 @asynccontextmanager
@@ -40,6 +38,12 @@ async def opened(app: RvtopApp, width: int, height: int) -> AsyncIterator[Pilot[
     async with app.run_test(size=(width, height)) as pilot:
         await pilot.pause()
         yield pilot
+
+
+def some_size(rng: random.Random, most: tuple[int, int]) -> tuple[int, int]:
+    """Between 1x1 and ``most``, the small ones, where it is tight, as often as the large ones."""
+    width, height = (round(math.exp(rng.uniform(0.0, math.log(limit)))) for limit in most)
+    return width, height
 
 
 async def shaken(seed: int, resizes: int, keys: int, pictures: list[Snapshot], most: tuple[int, int]) -> None:
@@ -59,7 +63,7 @@ async def shaken(seed: int, resizes: int, keys: int, pictures: list[Snapshot], m
                     done.append(key)
                     await pilot.press(key)
                 else:
-                    width, height = rng.randint(1, most[0]), rng.randint(1, most[1])
+                    width, height = some_size(rng, most)
                     done.append(f"{width}x{height}")
                     await pilot.resize_terminal(width, height)
                 if rng.random() < 0.3:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.style import Style
 
 from rvtop.stats.snapshot import Dist, ServerHist, Snapshot
-from rvtop.ui.draw import Line
+from rvtop.ui.draw import Line, fitting
 from rvtop.ui.format import first_that_fits, sig3
 from rvtop.ui.widgets.panel import Panel
 
@@ -79,8 +79,10 @@ class LatencyPanel(Panel):
         return line
 
     def one_line(self, s: Snapshot, width: int) -> Line:
-        look, line = self.look, Line(" p50/p99 ms  ", self.look.quiet)
-        for name, d in self._client_rows(s):
-            line.put(name, look.quiet).put(f"{sig3(d.p50):>6}", look.client)
+        look, parts = self.look, [(3, Line(" p50/p99 ms  ", self.look.quiet))]
+        ranks = (2, 0, 1)  # TTFT has a panel of its own
+        for (name, d), rank in zip(self._client_rows(s), ranks, strict=True):
+            line = Line(name, look.quiet).put(f"{sig3(d.p50):>6}", look.client)
             line.put("/", look.faint).put(f"{sig3(d.p99):<6}", look.client).put(" ")
-        return line
+            parts.append((rank, line))
+        return fitting(parts, width)
