@@ -96,7 +96,7 @@ class GpuPanel(Panel):
         used = [g.memory_used for g in fresh if g.memory_used is not None]
         total = [g.memory_total for g in fresh if g.memory_total is not None]
         util = [g.util for g in fresh if g.util is not None]
-        whole = sum(used) / sum(total) if used and total else None
+        whole = sum(used) / sum(total) if used and sum(total) > 0 else None
         filled, track = bar(whole, 14 if width >= 70 else 8)
         parts = [
             (1, line),

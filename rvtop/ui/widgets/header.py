@@ -58,7 +58,7 @@ class Header(Panel, can_focus=False):
         if s.target_down_s is not None:
             silent = age(s.target_down_s)
             ways = [f"● {words} {silent}" for words in ("server not answering", "not answering", "no answer")]
-            return Line(first_that_fits((*ways, "●"), width), self.look.trouble)
+            return Line(first_that_fits((*ways, "● no answer", "●"), width), self.look.trouble)
         glyph, word, style = STATES.get(s.state, ("?", s.state, "base"))
         return Line(first_that_fits((f"{glyph} {word}", glyph), width), getattr(self.look, style))
 
