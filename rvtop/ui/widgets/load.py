@@ -68,7 +68,7 @@ class LoadPanel(Panel):
         line = fitting(
             (
                 (4, self._word(s)),
-                (0, Line(f"{value:>7}", look.command).put(f" {unit}", look.quiet)),
+                (0, Line(f"{value:>7}" if width >= 16 else value, look.command).put(f" {unit}", look.quiet)),
                 (5, self._figure("offered", f"{rate(load.offered_rps):>6}")),
                 (2, self._figure("served", f"{rate(load.completed_rps):>6}")),
                 (3, self._figure("in flight", f"{count(load.in_flight):>5}")),
