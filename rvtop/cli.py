@@ -31,6 +31,7 @@ from rvtop.cli_options import (
     go,
     load_key,
     metrics_urls,
+    no_screen,
     positive,
     probe_target,
     terminal,
@@ -77,9 +78,9 @@ def root(
         say(f"rvtop {rvtop.__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        if not terminal():
+        if why := no_screen():
             raise UserError(
-                "the dashboard needs a terminal; without one use: rvtop run, rvtop attach, rvtop demo"
+                f"the dashboard needs a terminal ({why}); use: rvtop run, rvtop attach, rvtop demo"
             )
         check_limits()
         from rvtop.dashboard import pick

@@ -45,10 +45,20 @@ def backend_arguments(ray_address: str | None, engine_args: list[str] | None) ->
     return ray + [part for text in engine_args or () for part in ("--engine-arg", text)]
 
 
+def no_screen() -> str:
+    """Why no dashboard can be drawn, in a few words; empty where one can."""
+    # Textual draws on stderr, so that one counts too.
+    if not (sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()):
+        return "no terminal"
+    term = os.environ.get("TERM", "")
+    if term in ("", "dumb", "unknown"):
+        return f"TERM={term}, a terminal without a movable cursor" if term else "TERM is not set"
+    return ""
+
+
 def terminal() -> bool:
     """Whether a dashboard can be drawn."""
-    # Textual draws on stderr, so that one counts too.
-    return sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()
+    return not no_screen()
 
 
 def scenario_named(name: str) -> Scenario:
@@ -136,7 +146,10 @@ def go(request: SessionRequest, ui: str, *, yes: bool) -> int:
     """Runs a session under the chosen reader and returns its exit code."""
     from rvtop.plain import result_lines, run_plain, warnings_of
 
-    if ui == "dashboard" and terminal():
+    why = no_screen() if ui == "dashboard" else ""
+    if why.startswith("TERM"):  # in a pipe plain lines are what was meant
+        say_error(f"plain lines instead of the dashboard: {why}")
+    if ui == "dashboard" and not why:
         from rvtop.dashboard import show
 
         outcome = show(request, yes=yes)

@@ -140,9 +140,10 @@ def _after(events: Sequence[Event], told: Event | None) -> Sequence[Event]:
 def figures_line(s: Snapshot) -> str:
     """One line with what matters now."""
     load, ttft = s.load, s.latency.ttft
-    running = [e.running for e in s.engines if e.running is not None]
-    waiting = [e.waiting for e in s.engines if e.waiting is not None]
-    kv = [e.kv_usage for e in s.engines if e.kv_usage is not None]
+    fresh = [e for e in s.engines if e.stale_s is None and s.target_down_s is None]
+    running = [e.running for e in fresh if e.running is not None]
+    waiting = [e.waiting for e in fresh if e.waiting is not None]
+    kv = [e.kv_usage for e in fresh if e.kv_usage is not None]
     parts = [
         f"  {_clock(s.t_s)}  {s.phase.name if s.phase else s.state:<8}",
         f"target {_num(load.target_rps)} rps  done {_num(load.completed_rps)}",
@@ -160,6 +161,8 @@ def figures_line(s: Snapshot) -> str:
     parts.append(f"KV {_num(100 * max(kv) if kv else None)} %")
     if load.goodput_rps is not None:
         parts.append(f"good {_num(load.goodput_rps)} rps")
+    if s.target_down_s is not None:
+        parts.append(f"SERVER NOT ANSWERING {s.target_down_s:.0f} s")
     if load.client_limited:
         parts.append("CLIENT-LIMITED")
     return "  ".join(parts)

@@ -33,6 +33,7 @@ from rvtop.session_parts import (
     Alarm,
     Interrupted,
     LossWatch,
+    answered,
     cancel,
     check_capacity,
     fields_of,
@@ -54,6 +55,8 @@ from rvtop.target import (
     choose_models,
     probe,
 )
+from rvtop.target_watch import ANSWER_S, TargetWatch
+from rvtop.telemetry.discover import names_of_target
 from rvtop.telemetry.poller import Poller
 from rvtop.telemetry.sample import Sample
 from rvtop.telemetry.state import ServerState
@@ -103,6 +106,8 @@ class Session:
         self._last_second = 0
         self._noted: set[tuple[str, str]] = set()  # what sources left out, as it was said
         self._loss: LossWatch | None = None
+        self._target_watch: TargetWatch | None = None
+        self._target_pages: frozenset[str] = frozenset()  # sources that the target itself answers
         self._seq = 0
         self._most_in_flight: int | None = None
         self._stop: Stop | None = None
@@ -167,6 +172,7 @@ class Session:
             steps=tuple(self._steps.values()),
             out_dir=str(self._request.out),
             message=self._message,
+            target_down_s=self._target_down_s,
         )
 
     async def run(self) -> Outcome:
@@ -293,6 +299,8 @@ class Session:
         sources = sources_of(request, info)
         self._server = ServerState(source.name for source in sources)
         loop = asyncio.get_running_loop()
+        self._target_pages = names_of_target(sources, info.url)
+        self._target_watch = TargetWatch(self._health, self._say)
         on_sample = self._guarded(self._on_sample)
         self._poller = Poller(sources, lambda sample: loop.call_soon_threadsafe(on_sample, sample))
         self._poller.start()
@@ -306,6 +314,7 @@ class Session:
         if request.workers.ray:
             self._step(Step("load workers", "done", (perf_counter_ns() - began) / 1e9))
             write_clocks(request.out, self._crew.clocks)  # known only now
+        self._target_watch.start()
         self._loss = LossWatch(perf_counter_ns(), self._answers, self._target_lost)
         self._player = Player(phases, self._next_step if self._searcher is not None else None)
         self._began = True
@@ -406,6 +415,8 @@ class Session:
         self._record(lambda log: log.requests(delta.lines))
         fold(self._live, delta)
         self._beat(delta.t_ns)
+        if self._target_watch is not None and answered(delta):
+            self._target_watch.heard()
         self._touch()
         if delta.over or (self._crew is not None and self._crew.adding):
             self._alarm.ring()
@@ -424,6 +435,8 @@ class Session:
         if note and (sample.source, note) not in self._noted:  # once; it comes with every poll
             self._noted.add((sample.source, note))
             self._say(f"{sample.source}: {note}", "warn")
+        if self._target_watch is not None and sample.source in self._target_pages and sample.error is None:
+            self._target_watch.heard()
         self._touch()
 
     def _on_lost_worker(self, index: int, why: str) -> None:
@@ -480,6 +493,16 @@ class Session:
     async def _answers(self) -> bool:
         assert self._info is not None
         return await answers(self._info.url, self._request.transport)
+
+    async def _health(self) -> bool:
+        assert self._info is not None
+        return await answers(self._info.url, self._request.transport, ANSWER_S)
+
+    @property
+    def _target_down_s(self) -> float | None:
+        if self._target_watch is None or self._state not in ("running", "draining"):
+            return None
+        return self._target_watch.down_s
 
     def _target_lost(self) -> None:
         assert self._info is not None
@@ -551,6 +574,8 @@ class Session:
                 stack.push_async_callback(asyncio.to_thread, self._poller.stop)
             if self._crew is not None:
                 stack.push_async_callback(self._crew.stop)
+            if self._target_watch is not None:
+                stack.push_async_callback(self._target_watch.close)
 
     # -- small things ------------------------------------------------------------------------
 

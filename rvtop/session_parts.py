@@ -13,7 +13,7 @@ from typing import Any
 from rvtop.doctor.machine import free_memory
 from rvtop.errors import UserError
 from rvtop.load.capacity import capacity
-from rvtop.load.messages import WorkerSpec
+from rvtop.load.messages import Delta, WorkerSpec
 from rvtop.load.prompts import Prompts
 from rvtop.load.schedule import Entry, PhasePlan, mean_rate
 from rvtop.load.target import address_of
@@ -108,6 +108,11 @@ def fields_of(entry: Entry, t0_ns: int, phases: Sequence[PhasePlan]) -> dict[str
     elif entry.kind == "phase":
         fields |= {"index": int(entry.value), **asdict(phases[int(entry.value)])}
     return fields
+
+
+def answered(delta: Delta) -> bool:
+    """Whether the target answered some request, be it with a refusal, since the worker's last delta."""
+    return bool(delta.chunks or delta.ok or any(kind.startswith("http_") for kind in delta.errors))
 
 
 async def cancel(task: asyncio.Task[None]) -> None:

@@ -163,10 +163,10 @@ def listed(names: Sequence[str], most: int = 10) -> str:
     return shown if len(names) <= most else f"{shown}, … and {len(names) - most} more"
 
 
-async def answers(url: str, transport: Transport | None = None) -> bool:
-    """Whether anything speaks HTTP there still."""
+async def answers(url: str, transport: Transport | None = None, timeout_s: float = _PROBE_TIMEOUT_S) -> bool:
+    """Whether anything speaks HTTP there still, within ``timeout_s``."""
     try:
-        await asyncio.to_thread(_get, f"{url}/health", transport or Transport())
+        await asyncio.to_thread(_get, f"{url}/health", transport or Transport(), timeout_s)
     except _TooLong:
         return True
     except TargetError:
@@ -174,13 +174,13 @@ async def answers(url: str, transport: Transport | None = None) -> bool:
     return True
 
 
-def _get(url: str, transport: Transport) -> tuple[int, bytes]:
+def _get(url: str, transport: Transport, timeout_s: float = _PROBE_TIMEOUT_S) -> tuple[int, bytes]:
     """Status and body. Raises TargetError, TransportError."""
     base = url.rpartition("/v1/")[0] or url
     if transport.unix_socket is not None:
         base = f"{base} on {transport.unix_socket}"
     try:
-        return get(url, transport, auth_headers(transport), _PROBE_TIMEOUT_S)
+        return get(url, transport, auth_headers(transport), timeout_s)
     except AnswerTooLong as error:
         page = urlsplit(url).path
         raise _TooLong(f"{base}: the answer to GET {page} is {error}") from error
@@ -192,7 +192,7 @@ def _get(url: str, transport: Transport) -> tuple[int, bytes]:
             hint = "does it want --cert FILE --key FILE of yours?"
         raise TargetError(f"{base}: broke the connection off ({error}); {hint}") from error
     except TimeoutError as error:
-        raise TargetError(f"{base}: no answer within {_PROBE_TIMEOUT_S:g} s; is the host right?") from error
+        raise TargetError(f"{base}: no answer within {timeout_s:g} s; is the host right?") from error
     except ConnectionRefusedError as error:
         raise TargetError(f"{base}: nothing answers there (connection refused); is the server up?") from error
     except UnicodeError as error:

@@ -246,3 +246,4 @@ class Snapshot:
     nodes: tuple[Node, ...] = ()  # machines of a Ray cluster
     deployments: tuple[ServeDeployment, ...] = ()  # Ray Serve's
     message: str = ""  # why it failed or ended, one line
+    target_down_s: float | None = None  # since the target last answered, while it does not answer

@@ -146,6 +146,7 @@ class View:
         steps: tuple[Step, ...],
         out_dir: str,
         message: str,
+        target_down_s: float | None,
     ) -> Snapshot:
         """The picture."""
         return Snapshot(
@@ -170,6 +171,7 @@ class View:
             slo_ttft_ms=self.slo.ttft_ms if self.slo else None,
             out_dir=out_dir,
             message=message,
+            target_down_s=target_down_s,
         )
 
     def _target(self) -> Target:

@@ -70,6 +70,15 @@ def sources_for(
     return sources
 
 
+def names_of_target(sources: Sequence[Source], target_url: str) -> frozenset[str]:
+    """The names of those ``sources`` that the target itself answers: what they tell, it tells."""
+    return frozenset(
+        source.name
+        for source in sources
+        if isinstance(source, PrometheusSource) and origin(source.url) == origin(target_url)
+    )
+
+
 def _names(urls: Sequence[str]) -> list[str]:
     """``metrics`` for the only one; else host and port, with the path where that is needed."""
     if len(urls) == 1:

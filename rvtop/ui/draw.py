@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
@@ -47,6 +47,15 @@ class Line:
         made = Strip([Segment(text, style or base) for text, style in self.runs], self.width)
         return made if self.width == width else made.adjust_cell_length(width, base)
 
+    def cut(self, width: int) -> Line:
+        """The line if it fits into ``width`` cells, else as much of it as does."""
+        if self.width <= width:
+            return self
+        made = Line()
+        for text, style in self.runs:
+            made.put(set_cell_size(text, min(cell_len(text), max(0, width - made.width))), style)
+        return made
+
     @property
     def text(self) -> str:
         return "".join(text for text, _ in self.runs)
@@ -65,6 +74,18 @@ def spread(parts: Sequence[Line], width: int) -> Line:
             line.put(" " * (spare * i // gaps - spare * (i - 1) // gaps))
         line.join(part)
     return line
+
+
+def fitting(parts: Sequence[tuple[int, Line]], width: int) -> Line:
+    """The lines of (rank, line) beside each other; where they do not fit into ``width`` cells, those of the
+    highest rank are left out first, the later of two that are equal. The last one left is cut."""
+    kept = list(enumerate(parts))
+    while len(kept) > 1 and sum(line.width for _, (_, line) in kept) > width:
+        kept.remove(max(kept, key=lambda item: (item[1][0], item[0])))
+    made = Line()
+    for _, (_, line) in kept:
+        made.join(line)
+    return made.cut(width)
 
 
 def bar(share: float | None, width: int) -> tuple[str, str]:

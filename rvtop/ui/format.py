@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 
@@ -147,3 +148,9 @@ def clip(text: str, width: int) -> str:
 def fixed(text: str, width: int) -> str:
     """``text`` in exactly ``width`` cells, left-aligned."""
     return set_cell_size(clip(text, width), width)
+
+
+def first_that_fits(ways: Sequence[str], width: int) -> str:
+    """The first of ``ways`` to say something, longest first, that fits into ``width`` cells; where none
+    does, the last one cut (to nothing in no cells)."""
+    return next((way for way in ways if cell_len(way) <= width), clip(ways[-1], max(0, width)))

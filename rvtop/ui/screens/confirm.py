@@ -30,6 +30,7 @@ class ConfirmScreen(Dialog[bool]):
         with Vertical(id="box") as box:
             box.border_title = "send load to this server?"
             box.border_subtitle = "y begins   n does not"
+            yield Static("y begins   n does not", classes="keys")
             yield Static(Text(self._url, style="bold"))
             yield Static(
                 f"\nrvtop did not start it, so others may be using it. {rate(self._rps)} requests a "

@@ -21,11 +21,15 @@ from rvtop.ui.screens.dialog import Dialog
 from rvtop.ui.theme import Look
 
 NAMES = 16  # the column of names and keys
+LEAST_TEXT = 20  # cells beside it
 
 
 def wrapped(name: str, name_style: Style, text: str, style: Style, width: int) -> list[Line]:
     """``name`` with ``text`` beside it, on as many lines as that takes."""
-    parts = textwrap.wrap(text, max(20, width - NAMES)) or [""]
+    if width < NAMES + LEAST_TEXT:  # the text below its name
+        rows = [Line("  ").put(part, style) for part in textwrap.wrap(text, max(1, width - 2))]
+        return [Line(name, name_style), *rows] if name else rows
+    parts = textwrap.wrap(text, width - NAMES) or [""]
     first = Line(name, name_style).to(NAMES).put(parts[0], style)
     return [first, *(Line().to(NAMES).put(part, style) for part in parts[1:])]
 
@@ -33,7 +37,7 @@ def wrapped(name: str, name_style: Style, text: str, style: Style, width: int) -
 def panel_lines(help: PanelHelp, look: Look, width: int) -> list[Line]:
     """A panel's title, what it shows, and each figure with its source."""
     lines = [Line(help.title, look.command)]
-    lines += [Line(part, look.quiet) for part in textwrap.wrap(help.about, max(20, width))]
+    lines += [Line(part, look.quiet) for part in textwrap.wrap(help.about, max(1, width))]
     for figure in help.figures:
         lines += wrapped(figure.name, look.strong, figure.what, look.base, width)
         lines += wrapped("", look.base, f"from {figure.source}", look.quiet, width)

@@ -49,8 +49,10 @@ class LiveScreen(Screen[None]):
         (160, "-wide"),
     ]
     VERTICAL_BREAKPOINTS = [  # noqa: RUF012
-        (0, "-tiny"),
-        (20, "-short"),
+        (0, "-line"),
+        (4, "-least"),
+        (13, "-tiny"),
+        (24, "-short"),
         (32, "-medium"),
         (44, "-tall"),
     ]
@@ -90,6 +92,10 @@ class LiveScreen(Screen[None]):
         self._panels = list(self.query(Panel))
         self.ready = True
         self.rvtop.poll()
+
+    def on_resize(self) -> None:
+        for panel in self._panels:  # one may keep its size and say something else on a screen of another
+            panel.repaint()
 
     # -- drawing -----------------------------------------------------------------------------
 

@@ -7,10 +7,11 @@ import textwrap
 from rich.style import Style
 
 from rvtop.stats.snapshot import Snapshot
-from rvtop.ui.draw import Line
+from rvtop.ui.draw import Line, fitting
 from rvtop.ui.format import clip, count, sig3
 from rvtop.ui.widgets.panel import Panel
 
+MESSAGE_ROWS = 6
 TITLES = {
     "done": "■ done",
     "lost": "✗ the target was lost",
@@ -45,25 +46,33 @@ class Banner(Panel, can_focus=False):
 
     def _content(self, s: Snapshot, width: int) -> list[Line]:
         look = self.look
-        lines = [
-            Line(part, look.base)
-            for part in textwrap.wrap(s.message, max(20, width), break_long_words=True)[:4]
-        ]
+        wrapped = textwrap.wrap(s.message, max(1, width), max_lines=MESSAGE_ROWS, placeholder="…")
+        lines = [Line(part, look.base) for part in wrapped]
         if s.load.sent:
             lines.append(self._totals(s, width))
         if s.out_dir and (s.load.sent or s.state == "done"):
-            lines.append(Line("results   ", look.quiet).put(clip(s.out_dir, max(8, width - 10)), look.base))
-        keys = Line("press     ", look.quiet).put("q", look.command).put(" to leave", look.base)
+            path = Line(clip(s.out_dir, width - 10 if width >= 30 else width), look.base)
+            lines.append(fitting(((1, Line("results   ", look.quiet)), (0, path)), width))
+        parts = [
+            (2, Line("press     ", look.quiet)),
+            (0, Line("q", look.command).put(" to leave", look.base)),
+        ]
         if self.can_choose_again:
-            keys.put("   ").put("enter", look.command).put(" to choose another", look.base)
-        return [*lines, keys]
+            parts.append((1, Line("   ").put("enter", look.command).put(" to choose another", look.base)))
+        return [*lines, fitting(parts, width)]
 
     def _totals(self, s: Snapshot, width: int) -> Line:
         look, load, ttft = self.look, s.load, s.latency.ttft_phase
         errors = sum(n for _, n in load.errors)
-        line = Line("requests  ", look.quiet).put(count(load.sent), look.client).put(" sent, ", look.quiet)
-        line.put(count(load.ok), look.client).put(" ok, ", look.quiet)
-        line.put(f"{count(errors)} failed", look.trouble if errors else look.quiet)
+        line = fitting(
+            (
+                (3, Line("requests  ", look.quiet)),
+                (0, Line(count(load.sent), look.client).put(" sent, ", look.quiet)),
+                (2, Line(count(load.ok), look.client).put(" ok, ", look.quiet)),
+                (1, Line(f"{count(errors)} failed", look.trouble if errors else look.quiet)),
+            ),
+            width,
+        )
         classes = ", ".join(f"{name} {count(n)}" for name, n in load.errors)
         more = [Line(f" ({clip(classes, 30)})", look.trouble)] if errors else []
         if ttft.count:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from rvtop.stats.snapshot import Engine, Snapshot
-from rvtop.ui.draw import Line, bar
+from rvtop.ui.draw import Line, bar, fitting
 from rvtop.ui.format import age, clip, count, fixed, percent, size_of, tight
 from rvtop.ui.theme import Look
 from rvtop.ui.widgets.panel import Panel
@@ -128,16 +128,18 @@ class EnginesPanel(Panel):
     def one_line(self, s: Snapshot, width: int) -> Line:
         """All engines at once: the fullest KV cache, and the sums."""
         look = self.look
-        line = Line(" KV cache ", look.quiet)
+        label = Line(" KV cache ", look.quiet)
         if not s.engines:
-            return line.join(self._none(s, width - 12))
+            return label.join(self._none(s, width - 12))
         fresh = [e for e in s.engines if e.stale_s is None]
         used = [e.kv_usage for e in fresh if e.kv_usage is not None]
         held = [e.kv_bytes for e in fresh if e.kv_bytes is not None]
         if held and not used:
-            line.put(f"{size_of(sum(held)):>9}", look.server)
+            cache = Line(f"{size_of(sum(held)):>9}", look.server)
         else:
-            line.join(kv_bar(look, max(used) if used else None, 14 if width >= 70 else 8))
+            bar_width = 14 if width >= 70 else 8 if width >= 40 else 0
+            cache = kv_bar(look, max(used) if used else None, bar_width)
+        parts = [(1, label), (0, cache)]
         for word, values in (
             ("run", [e.running for e in fresh]),
             ("wait", [e.waiting for e in fresh]),
@@ -146,11 +148,12 @@ class EnginesPanel(Panel):
             known = [v for v in values if v is not None]
             total = sum(known) if known else None
             alarm = word != "run" and total
-            line.put(f"  {word}", look.quiet)
+            line = Line(f"  {word}", look.quiet)
             line.put(f"{tight(total):>5}", look.attention if alarm else look.server)
+            parts.append(({"wait": 3, "run": 4, "pre": 5}[word], line))
         stale = [e for e in s.engines if e.stale_s is not None]
         if stale:
-            line.put(f"  STALE {age(max(e.stale_s or 0 for e in stale))}", look.attention)
-        elif len(s.engines) > 1 and width - line.width > 12:
-            line.put(f"  {len(s.engines)} engines", look.quiet)
-        return line
+            parts.append((2, Line(f"  STALE {age(max(e.stale_s or 0 for e in stale))}", look.attention)))
+        elif len(s.engines) > 1:
+            parts.append((6, Line(f"  {len(s.engines)} engines", look.quiet)))
+        return fitting(parts, width)

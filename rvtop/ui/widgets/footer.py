@@ -11,6 +11,8 @@ from rvtop.ui.keys import LIVE, Key
 from rvtop.ui.widgets.panel import Panel
 
 OVER = ("done", "lost", "failed", "crashed")
+#: Which keys go first where not all fit: those that the help tells anyway; q stays.
+_SPARE = ("app.focus_next", "next_phase", "zoom", "nudge(10)", "pause", "go", "nudge(1)", "again", "help")
 _LOAD_KEYS = ("nudge(1)", "nudge(10)", "go", "pause", "next_phase")
 
 
@@ -52,10 +54,11 @@ class Footer(Panel, can_focus=False):
     def one_line(self, s: Snapshot, width: int) -> Line:
         self._spans = []
         if self.notice:
-            return Line(" ! ", self.look.attention).put(clip(self.notice, width - 4), self.look.attention)
+            notice = clip(self.notice, max(0, width - 4))
+            return Line(" ! ", self.look.attention).put(notice, self.look.attention)
         shown = self.keys(s)
         # When they do not fit, the ones that the help tells anyway go first.
-        for spare in ("app.focus_next", "next_phase", "zoom", "nudge(10)"):
+        for spare in _SPARE:
             if sum(len(k.short or k.show) + len(label) + 4 for k, label in shown) <= width:
                 break
             shown = [(k, label) for k, label in shown if k.action != spare]

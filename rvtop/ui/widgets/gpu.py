@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rvtop.stats.snapshot import Gpu, Snapshot
-from rvtop.ui.draw import Line, bar
+from rvtop.ui.draw import Line, bar, fitting
 from rvtop.ui.format import age, clip, fixed, gib, percent
 from rvtop.ui.widgets.engines import choose
 from rvtop.ui.widgets.panel import Panel
@@ -96,17 +96,23 @@ class GpuPanel(Panel):
         used = [g.memory_used for g in fresh if g.memory_used is not None]
         total = [g.memory_total for g in fresh if g.memory_total is not None]
         util = [g.util for g in fresh if g.util is not None]
-        whole = sum(used) / sum(total) if used and total else None
+        whole = sum(used) / sum(total) if used and sum(total) > 0 else None
         filled, track = bar(whole, 14 if width >= 70 else 8)
-        line.put(filled, look.server).put(track, look.faint)
-        line.put(f"{percent(whole):>6}", look.server if whole is not None else look.stale)
+        parts = [
+            (1, line),
+            (4, Line(filled, look.server).put(track, look.faint)),
+            (0, Line(f"{percent(whole):>6}", look.server if whole is not None else look.stale)),
+        ]
         if used and total:
-            line.put(f"  {gib(sum(used))}/{gib(sum(total))}", look.server).put(" GiB", look.quiet)
-        line.put("  use", look.quiet).put(
-            f"{percent(sum(util) / len(util) if util else None):>6}", look.server
-        )
+            both = Line(f"  {gib(sum(used))}/{gib(sum(total))}", look.server).put(" GiB", look.quiet)
+            parts.append((5, both))
+        mean = f"{percent(sum(util) / len(util) if util else None):>6}"
+        parts.append((3, Line("  use", look.quiet).put(mean, look.server)))
         stale = [g for g in s.gpus if g.stale_s is not None]
         if stale:
-            return line.put(f"  STALE {age(max(g.stale_s or 0 for g in stale))}", look.attention)
-        one = len(s.gpus) == 1
-        return line.put(f"  {model(s.gpus[0].name)}" if one else f"  {len(s.gpus)} GPUs", look.quiet)
+            oldest = age(max(g.stale_s or 0 for g in stale))
+            parts.append((2, Line(f"  STALE {oldest}", look.attention)))
+        else:
+            what = model(s.gpus[0].name) if len(s.gpus) == 1 else f"{len(s.gpus)} GPUs"
+            parts.append((6, Line(f"  {what}", look.quiet)))
+        return fitting(parts, width)

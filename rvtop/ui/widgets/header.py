@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from rvtop.stats.snapshot import Snapshot
-from rvtop.ui.draw import Line, spread
-from rvtop.ui.format import MISSING, clip, clock
+from rvtop.ui.draw import Line, fitting, spread
+from rvtop.ui.format import MISSING, age, clip, clock, first_that_fits, rate, sig3
 from rvtop.ui.widgets.panel import Panel
 
+#: On a screen of fewer rows the header alone has to say what matters.
+ROWS_FOR_PANELS = 4
+LEAST_WIDTH = 14  # below, there is room for the state alone
 #: Glyph, word and style of each session state.
 STATES = {
     "starting": ("◌", "starting", "attention"),
@@ -27,11 +30,38 @@ class Header(Panel, can_focus=False):
     """
 
     def one_line(self, s: Snapshot, width: int) -> Line:
+        if width < LEAST_WIDTH:
+            return self._state(s, width)
+        if self.app.size.height < ROWS_FOR_PANELS:
+            return Line(" ").join(self._all(s, width - 1))
         for detail in range(5, -1, -1):
             parts = [part for part in self._parts(s, detail, width) if part.width]
             if sum(part.width for part in parts) + 3 * (len(parts) - 1) <= width - 2:
-                break
-        return Line(" ").join(spread(parts, width - 2))
+                return Line(" ").join(spread(parts, width - 2))
+        return Line(" ").join(self._state(s, width - 1))
+
+    def _all(self, s: Snapshot, width: int) -> Line:
+        """What matters most, where there is no room for panels: state, rate and TTFT, or how it ended."""
+        look = self.look
+        parts = [(0, self._state(s, width))]
+        if s.state in ("done", "lost", "failed"):
+            room = max(0, width - parts[0][1].width - 2)
+            return fitting([*parts, (1, Line("  ").put(clip(s.message, room), look.base))], width)
+        if s.load.target_rps is not None:
+            parts.append((1, Line(f"  {rate(s.load.target_rps)}", look.command).put(" rps", look.quiet)))
+        if s.load.sent:
+            ttft = Line("  TTFT ", look.quiet).put(sig3(s.latency.ttft.p50), look.client)
+            parts.append((2, ttft.put(" ms", look.quiet)))
+        return fitting(parts, width)
+
+    def _state(self, s: Snapshot, width: int) -> Line:
+        """The session's state in at most ``width`` cells; that the server is silent outranks it."""
+        if s.target_down_s is not None:
+            silent = age(s.target_down_s)
+            ways = [f"● {words} {silent}" for words in ("server not answering", "not answering", "no answer")]
+            return Line(first_that_fits((*ways, "● no answer", "●"), width), self.look.trouble)
+        glyph, word, style = STATES.get(s.state, ("?", s.state, "base"))
+        return Line(first_that_fits((f"{glyph} {word}", glyph), width), getattr(self.look, style))
 
     def _parts(self, s: Snapshot, detail: int, width: int) -> list[Line]:
         """Identity, phase, state, client; ``detail`` 5 says all, 0 the least."""
@@ -59,9 +89,7 @@ class Header(Panel, can_focus=False):
                 phase.put(" / " if detail >= 4 else "/", look.quiet)
                 phase.put(clock(s.phase.duration_s), look.quiet)
 
-        glyph, word, style = STATES.get(s.state, ("?", s.state, "base"))
-        state = Line(f"{glyph} {word}", getattr(look, style))
-
+        state = self._state(s, width if detail else 24)
         client = Line()
         if s.load.client_limited:
             client.put("CLIENT-LIMITED", look.trouble)

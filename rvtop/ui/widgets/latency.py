@@ -5,11 +5,12 @@ from __future__ import annotations
 from rich.style import Style
 
 from rvtop.stats.snapshot import Dist, ServerHist, Snapshot
-from rvtop.ui.draw import Line
-from rvtop.ui.format import sig3
+from rvtop.ui.draw import Line, fitting
+from rvtop.ui.format import first_that_fits, sig3
 from rvtop.ui.widgets.panel import Panel
 
 COLUMNS = ("now", "p50", "p90", "p99", "phase p99")
+LEAST_NAME = 3  # cells: a column's name cut shorter than this says nothing
 
 
 class LatencyPanel(Panel):
@@ -47,7 +48,9 @@ class LatencyPanel(Panel):
         left = Line("latency, ms", look.client_bold)
         for name, stop in zip(COLUMNS, self._stops(width), strict=False):
             room = stop - left.width - 4
-            name = next(n for n in (name, name.replace("phase ", "ph."), name.split()[0]) if len(n) <= room)
+            if room < LEAST_NAME:
+                continue  # its figures stand below all the same
+            name = first_that_fits((name, name.replace("phase ", "ph."), name.split()[0]), room)
             gap = room + 1 - len(name)
             left.put(" " + flat * gap + " ", edge).put(name, look.quiet)
         return left, Line()
@@ -76,8 +79,10 @@ class LatencyPanel(Panel):
         return line
 
     def one_line(self, s: Snapshot, width: int) -> Line:
-        look, line = self.look, Line(" p50/p99 ms  ", self.look.quiet)
-        for name, d in self._client_rows(s):
-            line.put(name, look.quiet).put(f"{sig3(d.p50):>6}", look.client)
+        look, parts = self.look, [(3, Line(" p50/p99 ms  ", self.look.quiet))]
+        ranks = (2, 0, 1)  # TTFT has a panel of its own
+        for (name, d), rank in zip(self._client_rows(s), ranks, strict=True):
+            line = Line(name, look.quiet).put(f"{sig3(d.p50):>6}", look.client)
             line.put("/", look.faint).put(f"{sig3(d.p99):<6}", look.client).put(" ")
-        return line
+            parts.append((rank, line))
+        return fitting(parts, width)

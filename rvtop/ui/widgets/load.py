@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rvtop.stats.snapshot import Snapshot
 from rvtop.ui.axis import Top, history
-from rvtop.ui.draw import Cells, Line, area, eighths, large, over
+from rvtop.ui.draw import Cells, Line, area, eighths, fitting, large, over
 from rvtop.ui.format import clip, count, rate
 from rvtop.ui.keys import RATE_HINT
 from rvtop.ui.widgets.panel import Panel
@@ -62,13 +62,20 @@ class LoadPanel(Panel):
     def _short(self, s: Snapshot, width: int) -> Line:
         look, load = self.look, s.load
         value, unit = self._commanded(s)
-        line = self._word(s).put(f"{value:>7}", look.command).put(f" {unit}", look.quiet)
-        line.put("  offered", look.quiet).put(f"{rate(load.offered_rps):>6}", look.client)
-        line.put("  served", look.quiet).put(f"{rate(load.completed_rps):>6}", look.client)
-        line.put("  in flight", look.quiet).put(f"{count(load.in_flight):>5}", look.client)
         errors, classes = self._errors(s)
-        line.put("  errors", look.trouble if errors else look.quiet)
-        line.put(f"{count(errors):>5}", look.trouble if errors else look.client)
+        bad = Line("  errors", look.trouble if errors else look.quiet)
+        bad.put(f"{count(errors):>5}", look.trouble if errors else look.client)
+        line = fitting(
+            (
+                (4, self._word(s)),
+                (0, Line(f"{value:>7}" if width >= 16 else value, look.command).put(f" {unit}", look.quiet)),
+                (5, self._figure("offered", f"{rate(load.offered_rps):>6}")),
+                (2, self._figure("served", f"{rate(load.completed_rps):>6}")),
+                (3, self._figure("in flight", f"{count(load.in_flight):>5}")),
+                (1 if errors else 6, bad),
+            ),
+            width,
+        )
         if errors and width - line.width > 30:
             line.put("  " + clip(classes, 24), look.trouble)
         if load.dropped and width - line.width > 15:
@@ -77,6 +84,9 @@ class LoadPanel(Panel):
         if room >= 12:
             line.put("  ").join(self._kept_spark(s, room, 1)[0])
         return line
+
+    def _figure(self, name: str, value: str) -> Line:
+        return Line(f"  {name}", self.look.quiet).put(value, self.look.client)
 
     def _tall(self, s: Snapshot, width: int, height: int) -> list[Line]:
         look, load = self.look, s.load

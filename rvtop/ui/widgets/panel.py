@@ -118,7 +118,7 @@ class Panel(Widget, can_focus=True):
     # -- Textual -----------------------------------------------------------------------------
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        return (self._wanted if self._wanted is not None else 1) + 2
+        return (self.wanted(self.snapshot) if self.snapshot is not None else 1) + 2
 
     def render_line(self, y: int) -> Strip:
         size = self.size
@@ -162,6 +162,9 @@ class Panel(Widget, can_focus=True):
         """``content`` in a frame: round and faint, or heavy and bright when the panel has the focus."""
         a, b, c, d, flat, upright = "┏┓┗┛━┃" if self.has_focus else "╭╮╰╯─│"
         edge = self.edge
+        if width < 4:  # no room for a frame and something in it
+            return [line.cut(width) for line in (left, *content)]
+        left, content = left.cut(width - 5), [line.cut(width - 4) for line in content]
         top = Line(a + flat, edge)
         if left.width:
             top.put(" ").join(left).put(" ")

@@ -25,7 +25,13 @@ class StepsPanel(Panel, can_focus=False):
         if not s.steps:
             return [Line(), Line(f"  waiting for {s.target.topology or s.target.url}", self.look.quiet)]
         size = min(max(len(step.name) for step in s.steps), 24)
-        return [Line(), *(self._row(step, size, width) for step in s.steps)][:height]
+        rows = [self._row(step, size, width) for step in s.steps]
+        if height > len(rows):
+            return [Line(), *rows]
+        # Where not all fit: up to the one that runs.
+        begun = sum(step.state != "wait" for step in s.steps)
+        last = max(height, begun)
+        return rows[last - height : last]
 
     def wanted(self, s: Snapshot) -> int:
         return max(1, len(s.steps)) + 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rvtop.stats.snapshot import Snapshot
 from rvtop.ui.axis import Top, history
-from rvtop.ui.draw import Cells, Line, area, eighths, over
+from rvtop.ui.draw import Cells, Line, area, eighths, fitting, over
 from rvtop.ui.format import sig3
 from rvtop.ui.theme import Look
 from rvtop.ui.widgets.panel import Panel
@@ -26,24 +26,25 @@ class TokensPanel(Panel):
         points = (*s.series.tokens_per_s[-240:], *s.series.server_tokens_per_s[-240:])
         self._top.follow(max((v for v in points if v is not None), default=0.0))
 
-    def _now(self, s: Snapshot) -> Line:
+    def _now(self, s: Snapshot, width: int) -> Line:
         look, tokens = self.look, s.tokens
-        line = Line()
+        parts = []
         if tokens.per_s is not None or tokens.total or s.load.sent:
             about = "~" if tokens.estimated and tokens.per_s is not None else ""
-            line.put(f"{about + sig3(tokens.per_s):>7}", look.client_bold).put(" now", look.quiet)
-            line.put("  max ", look.quiet).put(f"{sig3(tokens.max_per_s):>7}", look.client)
+            now = Line(f"{about + sig3(tokens.per_s):>7}", look.client_bold).put(" now", look.quiet)
+            most = Line("  max ", look.quiet).put(f"{sig3(tokens.max_per_s):>7}", look.client)
+            parts += [(0, now), (2, most)]
         if tokens.server_per_s is not None:
-            line.put("  " if line.width else "").put("SERVER", look.server_bold)
-            line.put(f"{sig3(tokens.server_per_s):>8}", look.server)
-        return line
+            server = Line("  " if parts else "").put("SERVER", look.server_bold)
+            parts.append((1, server.put(f"{sig3(tokens.server_per_s):>8}", look.server)))
+        return fitting(parts, width)
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         look = self.look
         left = Line("tokens/s", look.client_bold)
         if s.series.t_s and width >= 70:
             left.put(" · 2 min", look.quiet)
-        return left, self._now(s)
+        return left, self._now(s, width - left.width - 3)
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         series = s.series
@@ -67,7 +68,8 @@ class TokensPanel(Panel):
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         look = self.look
-        line = Line(" tokens/s ", look.quiet).join(self._now(s)).put("  ")
+        line = Line(" tokens/s ", look.quiet)
+        line.join(self._now(s, width - line.width)).put("  ")
         room = min(60, width - line.width - 1)
         if room >= 8:
             ours = history(s.series.t_s, s.series.tokens_per_s, room, span_s=60)

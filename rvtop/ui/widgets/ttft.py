@@ -10,8 +10,8 @@ from rvtop.stats.histogram import Histogram
 from rvtop.stats.snapshot import ServerHist, Snapshot
 from rvtop.ui.axis import LogAxis, Top
 from rvtop.ui.columns import client_columns, hill, server_bounds, server_columns, shares
-from rvtop.ui.draw import Cells, Line, eighths
-from rvtop.ui.format import count, sig3, tick
+from rvtop.ui.draw import Cells, Line, eighths, fitting
+from rvtop.ui.format import age, count, sig3, tick
 from rvtop.ui.widgets.panel import Panel
 
 #: For so long after the axis moved the title says so, then fades.
@@ -78,7 +78,9 @@ class TtftPanel(Panel):
             left.put("  phase ", look.quiet).put("█", look.client_shade)
             n = float(s.latency.ttft_recent.count)
         since = s.t_s - self._moved_at
-        if 0 <= since < SAY_MOVED_S and s.state not in ("done", "lost", "failed", "crashed"):
+        if s.target_down_s is not None:
+            right.put(f"STALE {age(s.target_down_s)}", look.attention)
+        elif 0 <= since < SAY_MOVED_S and s.state not in ("done", "lost", "failed", "crashed"):
             style = look.strong if since < SAY_MOVED_S / 2 else look.quiet
             right.put(f"axis now to {tick(self.axis.high)}", style)
         elif n:
@@ -177,7 +179,11 @@ class TtftPanel(Panel):
         self, width: int, marks: list[tuple[str, float | None]], prefix: str, bold: Style
     ) -> Line:
         """The percentiles in words, each as near below its mark as its neighbours allow."""
+        marks = list(marks)
         texts = [(name, f"{prefix if ms is not None else ''}{sig3(ms)}") for name, ms in marks]
+        while len(texts) > 1 and sum(len(name) + len(text) + 3 for name, text in texts) + 1 > width:
+            dropped = len(texts) // 2  # p90, then p99
+            del texts[dropped], marks[dropped]
         sizes = [len(name) + 1 + len(text) for name, text in texts]
         places: list[int] = []
         for (_, ms), size in zip(marks, sizes, strict=True):
@@ -211,7 +217,8 @@ class TtftPanel(Panel):
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         d, look = s.latency.ttft, self.look
-        line = Line(" TTFT", look.quiet)
-        for name in ("p50", "p90", "p99"):
-            line.put(f"  {name}", look.quiet).put(f"{sig3(getattr(d, name)):>7}", look.client)
-        return line.put(" ms", look.quiet)
+        parts = [(0, Line(" TTFT", look.quiet))]
+        for name, rank in (("p50", 1), ("p90", 4), ("p99", 3)):
+            figure = Line(f"  {name}", look.quiet).put(f"{sig3(getattr(d, name)):>7}", look.client)
+            parts.append((rank, figure))
+        return fitting([*parts, (2, Line(" ms", look.quiet))], width)

@@ -1,0 +1,110 @@
+"""Small terminals, silent servers and long messages: what matters is on the screen, and nothing breaks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import made
+import pytest
+from test_ui_app import opened, screen_text, text_of
+
+from rvtop.cli_options import no_screen
+from rvtop.ui.app import RvtopApp
+from rvtop.ui.draw import Line, fitting
+from rvtop.ui.format import first_that_fits
+from rvtop.ui.widgets.banner import Banner
+from rvtop.ui.widgets.engines import EnginesPanel
+from rvtop.ui.widgets.gpu import GpuPanel
+from rvtop.ui.widgets.header import Header
+from rvtop.ui.widgets.ttft import TtftPanel
+
+
+def test_what_fits_has_always_a_last_resort() -> None:
+    ways = ("phase p99", "ph.p99", "phase")
+    assert [first_that_fits(ways, width) for width in (9, 8, 5, 4, 1, 0, -3)] == [
+        "phase p99", "ph.p99", "phase", "pha…", "…", "", "",
+    ]  # fmt: skip
+
+
+def test_parts_of_the_highest_rank_are_left_out_first() -> None:
+    parts = ((1, Line("TARGET ")), (0, Line("48 rps")), (2, Line(" served")))
+    assert [fitting(parts, width).text for width in (20, 19, 13, 12, 3, 0)] == [
+        "TARGET 48 rps served", "TARGET 48 rps", "TARGET 48 rps", "48 rps", "48 ", "",
+    ]  # fmt: skip
+    assert fitting((), 10).text == ""
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ((10, 1), ["● running"]),
+        ((45, 1), ["● running", "48.0 rps", "TTFT 38.0 ms"]),
+        ((20, 5), ["● running", "48.0 rps", "TTFT", "38.0", "q quit"]),
+        ((40, 12), ["● running", "48.0 rps", "served", "TTFT", "p99", "tokens/s", "KV cache", "GPU mem"]),
+        (
+            (55, 20),
+            ["● running", "48.0 rps", "served", "errors   12", "ITL", "E2E", "q quit"],
+        ),
+        ((120, 12), ["● running", "TARGET", "TTFT", "ITL", "KV cache", "GPU mem", "q quit"]),
+    ],
+    ids=lambda value: f"{value[0]}x{value[1]}" if isinstance(value, tuple) else "",
+)
+async def test_a_small_screen_says_what_matters(size: tuple[int, int], words: list[str]) -> None:
+    app = RvtopApp(made.FakeHandle(made.live()))
+    async with opened(app, *size):
+        shown = screen_text(app)
+        assert [word for word in words if word not in shown] == []
+
+
+async def test_a_server_that_does_not_answer_is_said_wherever_there_is_room() -> None:
+    silent = replace(made.live(), target_down_s=4.3)
+    silent = replace(silent, engines=tuple(replace(e, stale_s=4.3) for e in silent.engines))
+    app = RvtopApp(made.FakeHandle(silent))
+    async with opened(app) as pilot:
+        assert "● server not answering 4 s" in text_of(app, Header)
+        assert "running" not in text_of(app, Header)
+        assert "STALE 4 s" in text_of(app, TtftPanel)
+        assert "STALE 4 s" in text_of(app, EnginesPanel)
+        for width, words in ((40, "not answering 4 s"), (13, "no answer"), (3, "●")):
+            await pilot.resize_terminal(width, 10)
+            await pilot.pause()
+            assert words in text_of(app, Header)
+
+
+@pytest.mark.parametrize("words", [3, 900])
+async def test_an_outcome_message_of_any_length_wraps_and_breaks_nothing(words: int) -> None:
+    message = "worker " * words + "x" * 500
+    app = RvtopApp(made.FakeHandle(replace(made.lost(), message=message.strip())))
+    async with opened(app, 20, 24) as pilot:
+        for width, height in ((20, 24), (20, 6), (20, 2), (6, 12), (1, 1), (80, 24)):
+            await pilot.resize_terminal(width, height)
+            await pilot.pause()
+            assert app.is_running
+        assert "worker worker" in text_of(app, Banner)
+        assert "…" in text_of(app, Banner)
+        assert "results" in text_of(app, Banner)
+
+
+@pytest.mark.parametrize(
+    ("term", "why"),
+    [("dumb", "TERM=dumb"), ("", "TERM is not set"), (None, "TERM is not set"), ("xterm", "")],
+)
+def test_a_terminal_that_can_not_be_drawn_on_gets_plain_lines(
+    monkeypatch: pytest.MonkeyPatch, term: str | None, why: str
+) -> None:
+    for stream in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(f"sys.{stream}.isatty", lambda: True, raising=False)
+    if term is None:
+        monkeypatch.delenv("TERM", raising=False)
+    else:
+        monkeypatch.setenv("TERM", term)
+    assert no_screen().startswith(why)
+    assert bool(no_screen()) == bool(why)
+
+
+async def test_gpus_that_tell_of_no_memory_at_all_show_dashes() -> None:
+    s = made.live()
+    empty = tuple(replace(gpu, memory_used=0.0, memory_total=0.0) for gpu in s.gpus)
+    app = RvtopApp(made.FakeHandle(replace(s, gpus=empty)))
+    async with opened(app, 80, 24):
+        assert "--" in text_of(app, GpuPanel)
