@@ -27,6 +27,7 @@ def clean(given: Mapping[str, str], folder: Path, cache: Path) -> dict[str, str]
         "RVTOP_SHARED": str(folder / "shared"),  # not there: the experiment's layout is a test's own affair
         "RAY_TMPDIR": str(folder),  # a path with sockets below it, so a short one
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_raylet_start_wait_time_s": "120",  # 30 are too few beside other work
         "CUDA_VISIBLE_DEVICES": "",  # torch's CPU build would be given GPUs by Ray
         "HF_HUB_OFFLINE": "1",
         "TERM": "xterm-256color",

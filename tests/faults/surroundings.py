@@ -3,10 +3,10 @@
     python -m tests.faults.surroundings [--ray running|stopped|none] [--user nobody] [PYTEST ARGUMENTS]
 
 A copy of this tree below a path with a space in it; a Ray cluster with another Serve application, running or
-stopped with its folder left behind; ports 6379, 8000 and 8265 taken; a ``/mnt/shared`` of the experiment's
-layout with nothing usable in it; ``HOME`` and ``XDG_*`` with a user's files; a GPU (a stub of NVML) and an
-``nvidia-smi``; a proxy, ``RVTOP_*``, ``VLLM_*``, ``HF_*`` and ``RAY_ADDRESS`` set; no terminal, LANG=C, umask
-077, another working folder. All of it in namespaces of its own, so that the machine itself sees none of it.
+stopped, and the folder of one that is long over; ports 6379, 8000 and 8265 taken; a ``/mnt/shared`` of the
+experiment's layout with nothing usable in it; ``HOME`` and ``XDG_*`` with a user's files; a GPU (a stub of
+NVML) and an ``nvidia-smi``; a proxy, ``RVTOP_*``, ``VLLM_*``, ``HF_*`` and ``RAY_ADDRESS`` set; no terminal,
+LANG=C, umask 077, another working folder. All of it in namespaces of its own: the machine sees none of it.
 Without arguments for pytest the light part of the suite runs. The exit code is pytest's.
 """
 
@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 LIGHT = ("tests/unit", "tests/property", "tests/ui")
 PORTS = (6379, 8000, 8265)
 MODELS = ("ko-sroberta-multitask", "qwen25_3b", "qwen25_1_5b_instruct")
+DISCOVERY = "prom_metrics_service_discovery.json"
 START_LIMIT_S = 240.0
 
 #: Files of a user, below HOME: name and content.
@@ -99,6 +100,7 @@ def inside(base: Path, ray: str, user: str | None, tests: list[str]) -> int:
     python = copied(base)
     nvml(base)
     env = environment(base)
+    leftover()
     if ray != "none":
         cluster(base, stop=ray == "stopped")
     squat()
@@ -235,6 +237,19 @@ def cluster(base: Path, *, stop: bool) -> None:
     print(
         f"surroundings: Ray {'was stopped' if stop else 'runs'}; /tmp/ray has {', '.join(left)}", flush=True
     )
+
+
+def leftover() -> None:
+    """What a cluster of last week left behind, its address included."""
+    session = Path("/tmp/ray/session_2026-01-01_00-00-00_000000_1")
+    (session / "sockets").mkdir(parents=True)
+    for name in ("raylet", "plasma_store"):
+        with socket.socket(socket.AF_UNIX) as gone:
+            gone.bind(str(session / "sockets" / name))
+    (session / DISCOVERY).write_text('[{"labels": {"job": "ray"}, "targets": ["127.0.0.1:8265"]}]')
+    Path("/tmp/ray/session_latest").symlink_to(session)
+    Path("/tmp/ray", DISCOVERY).symlink_to(session / DISCOVERY)
+    Path("/tmp/ray/ray_current_cluster").write_text("127.0.0.1:6379")
 
 
 def squat() -> None:

@@ -18,8 +18,8 @@ from tests.environment import ROOT, clean, surroundings, unchanged
 from tests.faults.surroundings import environment as of_a_user
 
 HOSTILE = ("RVTOP_", "VLLM_", "RAY_", "HF_", "XDG_", "OPENAI_", "CUDA_")
-OWN = {"RVTOP_CACHE", "RVTOP_SHARED", "RAY_TMPDIR", "RAY_USAGE_STATS_ENABLED", "HF_HUB_OFFLINE"}
-OWN |= {"XDG_CACHE_HOME", "CUDA_VISIBLE_DEVICES"}
+OWN = {"RVTOP_CACHE", "RVTOP_SHARED", "RAY_TMPDIR", "RAY_USAGE_STATS_ENABLED"}
+OWN |= {"RAY_raylet_start_wait_time_s", "HF_HUB_OFFLINE", "XDG_CACHE_HOME", "CUDA_VISIBLE_DEVICES"}
 
 
 def test_of_a_user_s_environment_only_programs_and_libraries_are_left(tmp_path: Path) -> None:
