@@ -16,6 +16,7 @@ import argparse
 import ctypes
 import fcntl
 import os
+import pwd
 import shutil
 import socket
 import struct
@@ -110,7 +111,13 @@ def inside(base: Path, ray: str, user: str | None, tests: list[str]) -> int:
         shutil.chown(base / "home", user)
         for path in [*(base / "home").rglob("*"), *(base / "a b").rglob("*"), base / "a b"]:
             shutil.chown(path, user) if not path.is_symlink() else None
-        command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command]
+        command = [
+            "setpriv",
+            f"--reuid={user}",
+            f"--regid={pwd.getpwnam(user).pw_gid}",
+            "--clear-groups",
+            *command,
+        ]
     print(f"surroundings: {' '.join(command)}", flush=True)
     return subprocess.run(
         command, env=env, cwd=base / "elsewhere", umask=0o077, stdin=subprocess.DEVNULL, check=False
