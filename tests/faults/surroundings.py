@@ -177,7 +177,7 @@ def environment(base: Path) -> dict[str, str]:
         path.chmod(0o777)
     return {
         "PATH": f"{base / 'bin'}:{os.environ['PATH']}",
-        "LD_LIBRARY_PATH": str(base / "lib"),
+        "LD_LIBRARY_PATH": f"{base / 'lib'}:{base / 'python' / 'lib'}",  # the Python's own library too
         "HOME": str(home),
         "XDG_CONFIG_HOME": str(home / ".config"),
         "XDG_CACHE_HOME": str(home / ".cache"),
