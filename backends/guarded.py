@@ -14,8 +14,9 @@ from backends import guard
 log = logging.getLogger("backends.guarded")
 
 GUARD_LIMIT_S = 10.0
-# Unix sockets live in these folders, and their paths may have 107 characters.
-MAX_BASE = 40
+# Unix sockets live in these folders, and their paths may have 107 characters. Ray's own part of them has 64
+# (/session_2026-11-28_01-55-33_267461_4194304/sockets/plasma_store), the folder's name and what is in it 21.
+MAX_BASE = 20
 
 
 class GuardedFolder:
@@ -24,8 +25,7 @@ class GuardedFolder:
     included."""
 
     def __init__(self, prefix: str, group: int | None = None) -> None:
-        base = tempfile.gettempdir()
-        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=base if len(base) <= MAX_BASE else "/tmp"))
+        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=_base()))
         self._guard = subprocess.Popen(
             [sys.executable, "-I", "-S", guard.__file__, str(self.path), *([str(group)] if group else [])],
             stdin=subprocess.PIPE,
@@ -46,3 +46,9 @@ class GuardedFolder:
             self._guard.wait(GUARD_LIMIT_S)
         except subprocess.TimeoutExpired:
             log.warning("%s is still being cleaned up", self.path)
+
+
+def _base() -> str:
+    """Where our folders are made: the place for temporary files, unless its path is too long for sockets."""
+    base = tempfile.gettempdir()
+    return base if len(os.fsencode(base)) <= MAX_BASE else "/tmp"

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import pytest
+
+from tests.environment import surroundings, unchanged
 
 #: Files whose tests start and kill whole topologies or clusters: too slow for every run (`make soak`).
 SLOW = frozenset(
@@ -19,6 +24,20 @@ SLOW = frozenset(
         "test_smoke_runs.py",
     }
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before anything of ours is imported, since modules may read the environment."""
+    stack = contextlib.ExitStack()
+    stack.enter_context(surroundings())
+    config.add_cleanup(stack.close)
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """What a test, or what it calls, does to the environment ends with it."""
+    with unchanged():
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,6 +19,11 @@ def cache_dir() -> Path:
     return Path(given).expanduser() if given else Path.home() / ".cache" / "rvtop"
 
 
+def shared_dir() -> Path:
+    """Where the experiment's models and index are looked for: ``$RVTOP_SHARED``, or ``/mnt/shared``."""
+    return Path(os.environ.get("RVTOP_SHARED") or "/mnt/shared").expanduser()
+
+
 def build_once(kind: str, name: str, build: Callable[[Path], None]) -> Path:
     """The folder ``cache_dir()/kind/name``, made by ``build(empty folder)`` when it is not there yet.
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends.models import Progress
+from backends.models import Progress, shared_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,6 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 LOCAL = {"tiny": "tiny", "tiny:large": "large"}
 """What a model may be called instead of a path, and its size."""
 
-_EXPERIMENT = Path("/mnt/shared/models")
 _EXPERIMENT_MODELS = {"q3b": "qwen25_3b", "q15b": "qwen25_1_5b_instruct"}
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
@@ -34,13 +33,14 @@ class ModelError(Exception):
 def default_models() -> dict[str, str]:
     """Name to source of what is served when nothing is asked for: the experiment's folders that exist,
     else the tiny model."""
-    found = {n: str(p) for n, d in _EXPERIMENT_MODELS.items() if (p := _EXPERIMENT / d).is_dir()}
+    models = shared_dir() / "models"
+    found = {n: str(p) for n, d in _EXPERIMENT_MODELS.items() if (p := models / d).is_dir()}
     return found or {"tiny": "tiny"}
 
 
 def default_embedder() -> str:
     """The experiment's embedder when its folder exists, else ``tiny``."""
-    folder = _EXPERIMENT / "ko-sroberta-multitask"
+    folder = shared_dir() / "models" / "ko-sroberta-multitask"
     return str(folder) if folder.is_dir() else "tiny"
 
 

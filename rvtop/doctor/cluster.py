@@ -8,11 +8,11 @@ import re
 import socket
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from rvtop.doctor.check import Check, fail, ok, warn
 from rvtop.doctor.versions import version
+from rvtop.telemetry.ray_local import ray_folder
 
 _CONNECT_S = 2.0
 _DEEP_S = 60.0
@@ -44,7 +44,7 @@ def find() -> tuple[str | None, str]:
     named = os.environ.get("RAY_ADDRESS") or ""
     if named and named != "auto":
         return named, "RAY_ADDRESS"
-    file = Path(tempfile.gettempdir()) / "ray" / "ray_current_cluster"
+    file = ray_folder() / "ray_current_cluster"
     try:
         return file.read_text("utf-8").strip() or None, str(file)
     except OSError:

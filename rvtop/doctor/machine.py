@@ -11,8 +11,7 @@ from pathlib import Path
 from rvtop.doctor.check import Check, fail, gib, ok, warn
 from rvtop.load.reads import native
 
-#: Where the experiment keeps its models and index.
-SHARED = Path("/mnt/shared")
+#: The experiment's index and models, below `shared_dir()`.
 SHARED_PATHS = (
     "faiss_index",
     "models/ko-sroberta-multitask",
@@ -30,7 +29,7 @@ def checks() -> list[Check]:
     """One line each."""
     shm = shutil.disk_usage("/dev/shm") if Path("/dev/shm").is_dir() else None
     return [
-        shared(SHARED),
+        shared(shared_dir()),
         open_files(*resource.getrlimit(resource.RLIMIT_NOFILE)),
         shared_memory(None if shm is None else shm.free),
         memory(*free_memory()),
@@ -38,6 +37,11 @@ def checks() -> list[Check]:
         load_client(native()),
         haproxy(),
     ]
+
+
+def shared_dir() -> Path:
+    """Where backends look for the experiment's models and index: ``$RVTOP_SHARED``, or ``/mnt/shared``."""
+    return Path(os.environ.get("RVTOP_SHARED") or "/mnt/shared").expanduser()
 
 
 def shared(base: Path) -> Check:

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from rvtop.load.transport import Transport
 from rvtop.telemetry.gpu import NvmlSource
 from rvtop.telemetry.prometheus import PrometheusSource, origin
-from rvtop.telemetry.ray import RaySource, discovery_file, from_file, from_topology
+from rvtop.telemetry.ray import RaySource, from_machine, from_topology
+from rvtop.telemetry.ray_local import discovery_file
 from rvtop.telemetry.sample import Source
 
 
@@ -65,8 +66,8 @@ def sources_for(
         sources.append(NvmlSource())
     if on_ray:
         sources.append(RaySource(from_topology(_base(target_url), private, way)))
-    elif topology is None and local and (file := discovery_file()) is not None:
-        sources.append(RaySource(from_file(file), engines=True))
+    elif topology is None and local and discovery_file() is not None:
+        sources.append(RaySource(from_machine(), engines=True))
     return sources
 
 

@@ -2,8 +2,8 @@
 
 Which pages there are is told by the control endpoint of a topology of ours (``nodes`` of
 ``/rvtop/topology``), or for a server that is not ours by Ray's own service discovery file, which the
-dashboard of a cluster on this machine keeps (``prom_metrics_service_discovery.json``; format: Prometheus'
-file_sd). Nodes come and go; one that does not answer holds up no other.
+dashboard of a cluster on this machine keeps while it runs (``prom_metrics_service_discovery.json``; format:
+Prometheus' file_sd). Nodes come and go; one that does not answer holds up no other.
 
 A page costs the node that writes it some 50 ms of CPU (measured: Ray 2.60, 290 KB), so it is not asked for
 every second, all the less since Ray itself brings figures up to date every 2.5 to 10 s.
@@ -15,11 +15,9 @@ import asyncio
 import json
 import platform
 import socket
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -27,11 +25,11 @@ import httpx
 from rvtop.load.transport import Transport, TransportError
 from rvtop.telemetry.bounds import MOST
 from rvtop.telemetry.prometheus import Page, PageFetcher, short_error
+from rvtop.telemetry.ray_local import DISCOVERY_FILE, discovery_file
 from rvtop.telemetry.ray_series import together
 from rvtop.telemetry.sample import Sample
 from rvtop.text import NAME_LIMIT, printable, told
 
-DISCOVERY_FILE = "prom_metrics_service_discovery.json"
 _PERIOD_S = 5.0  # Ray writes its file as often; in between an answer is told again
 _TIMEOUT_S = 2.0
 _URL_LIMIT = 2000
@@ -153,19 +151,14 @@ def _is_url(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= _URL_LIMIT and printable(value) == value
 
 
-def discovery_file() -> Path | None:
-    """The service discovery file of a cluster on this machine, if there is one."""
-    base = Path(tempfile.gettempdir()) / "ray"
-    for path in (base / "session_latest" / DISCOVERY_FILE, base / DISCOVERY_FILE):
-        if path.is_file():
-            return path
-    return None
-
-
-def from_file(path: Path) -> Callable[[], Awaitable[Pages]]:
-    """Finds the pages by Ray's service discovery file."""
+def from_machine() -> Callable[[], Awaitable[Pages]]:
+    """Finds the pages by the service discovery file of the Ray cluster that runs on this machine at the time;
+    NotFound when none runs."""
 
     async def find() -> Pages:
+        path = await asyncio.to_thread(discovery_file)
+        if path is None:
+            raise NotFound("no Ray cluster runs on this machine any more")
         try:
             return file_pages(await asyncio.to_thread(path.read_text, "utf-8"))
         except OSError as problem:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from backends.models import build_once, cache_dir, load
+from backends.models import build_once, cache_dir, load, shared_dir
 from backends.models.load import ModelError, load_embedder, load_model, resolve_embedder, resolve_model
 from backends.options import parse_options
 from backends.rag.__main__ import main as rag
@@ -80,13 +80,16 @@ def test_sources(tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert resolve_model("tiny") == tiny_model
     assert resolve_model(str(tiny_model)) == tiny_model
     assert resolve_model("Qwen/Qwen2.5-3B") == "Qwen/Qwen2.5-3B"
-    monkeypatch.setattr(load, "_EXPERIMENT", tmp_path)
+    monkeypatch.setenv("RVTOP_SHARED", str(tmp_path))
     assert load.default_models() == {"tiny": "tiny"}
     assert load.default_embedder() == "tiny"
-    (tmp_path / "qwen25_1_5b_instruct").mkdir()
-    (tmp_path / "ko-sroberta-multitask").mkdir()
-    assert load.default_models() == {"q15b": str(tmp_path / "qwen25_1_5b_instruct")}
-    assert load.default_embedder() == str(tmp_path / "ko-sroberta-multitask")
+    models = tmp_path / "models"
+    (models / "qwen25_1_5b_instruct").mkdir(parents=True)
+    (models / "ko-sroberta-multitask").mkdir()
+    assert load.default_models() == {"q15b": str(models / "qwen25_1_5b_instruct")}
+    assert load.default_embedder() == str(models / "ko-sroberta-multitask")
+    monkeypatch.setenv("RVTOP_SHARED", "")
+    assert str(shared_dir()) == "/mnt/shared"
 
 
 def test_the_experiments_index_is_the_default_where_it_is_there(

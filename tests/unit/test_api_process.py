@@ -15,7 +15,6 @@ from backends import topology
 from backends.errors import UsageError
 from backends.events import Events, Steps
 from backends.lease import Lease
-from backends.models.load import default_models
 from backends.options import bind, parse_options
 from backends.topology import ModelSpec, Options
 
@@ -47,7 +46,7 @@ def test_defaults() -> None:
         assert options.url == f"http://127.0.0.1:{options.listener.getsockname()[1]}"
         assert options.max_queue == 1024
         assert options.engine_concurrency is None
-        assert options.models == tuple(ModelSpec(*model) for model in default_models().items())
+        assert options.models == (ModelSpec("tiny", "tiny"),)
 
 
 def test_every_flag(tmp_path: Path) -> None:

@@ -328,8 +328,7 @@ def test_haproxy_missing_and_broken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_where_the_cluster_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     assert cluster.find() == (None, "")
     (tmp_path / "ray").mkdir()
     file = tmp_path / "ray/ray_current_cluster"

@@ -22,11 +22,10 @@ UI = {"textual", "rich"}
 BARE = ("rvtop.load.worker", "rvtop.load.ray_pool", "rvtop.stats.view", "rvtop.results.summary")
 
 
-def brought_in(module: str) -> set[str]:
-    """The top-level packages that importing ``module`` brings into a fresh interpreter."""
-    code = (
-        f"import json, sys, {module}; print(json.dumps(sorted({{m.partition('.')[0] for m in sys.modules}})))"
-    )
+def brought_in(*modules: str) -> set[str]:
+    """The top-level packages that importing ``modules`` brings into a fresh interpreter."""
+    code = f"import json, sys, {', '.join(modules)}; "
+    code += "print(json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
     ended = subprocess.run(
         [sys.executable, "-P", "-c", code],
         capture_output=True,
@@ -38,14 +37,10 @@ def brought_in(module: str) -> set[str]:
     return set(json.loads(ended.stdout))
 
 
-@pytest.mark.parametrize("module", LIGHT)
-def test_the_light_package_brings_in_nothing_heavy(module: str) -> None:
-    assert brought_in(module) & HEAVY == set()
-
-
-@pytest.mark.parametrize("module", BARE)
-def test_load_statistics_and_results_know_no_screen(module: str) -> None:
-    assert brought_in(module) & UI == set()
+@pytest.mark.parametrize(("modules", "kept_out"), [(LIGHT, HEAVY), (BARE, UI)])
+def test_modules_bring_in_nothing_that_they_must_not(modules: tuple[str, ...], kept_out: set[str]) -> None:
+    found = brought_in(*modules) & kept_out  # all in one process, and only then one by one
+    assert not found, {module: brought_in(module) & kept_out for module in modules}
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from ray_session import raylet, session
 from telemetry_pages import golden
 
 from rvtop.results.server import server_summary
@@ -20,7 +21,7 @@ from rvtop.telemetry import discover, ray
 from rvtop.telemetry.discover import sources_for
 from rvtop.telemetry.metrics import NAMES, RAY_NAMES, RAY_TABLE
 from rvtop.telemetry.prometheus import PageReader
-from rvtop.telemetry.ray import NotFound, RaySource, file_pages, from_file, from_topology, topology_pages
+from rvtop.telemetry.ray import NotFound, RaySource, file_pages, from_machine, from_topology, topology_pages
 from rvtop.telemetry.ray_series import together
 from rvtop.telemetry.sample import DeploymentSample, EngineSample, GpuSample, NodeSample, Sample
 from rvtop.telemetry.state import ServerState
@@ -113,19 +114,6 @@ def test_pages_that_a_service_discovery_file_names() -> None:
     for bad in ("", "[1]", '[{"targets": 3}]'):
         with pytest.raises(NotFound, match="prom_metrics_service_discovery"):
             file_pages(bad)
-
-
-def test_the_discovery_file_of_a_cluster_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray.tempfile, "gettempdir", lambda: str(tmp_path))
-    assert ray.discovery_file() is None
-    legacy = tmp_path / "ray" / ray.DISCOVERY_FILE
-    legacy.parent.mkdir()
-    legacy.write_text("[]")
-    assert ray.discovery_file() == legacy
-    newer = tmp_path / "ray" / "session_latest" / ray.DISCOVERY_FILE
-    newer.parent.mkdir()
-    newer.write_text("[]")
-    assert ray.discovery_file() == newer
 
 
 def test_which_targets_have_a_ray_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,18 +222,23 @@ async def test_a_head_that_can_not_be_asked(head: str) -> None:
     await source.close()
 
 
-async def test_a_cluster_found_by_its_file(head: str, tmp_path: Path) -> None:
-    file = tmp_path / "found.json"
-    file.write_text(json.dumps([{"targets": [head.removeprefix("http://")]}]))
+async def test_a_cluster_of_this_machine_while_it_runs_and_after(
+    head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "_PERIOD_S", 0.0)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     Head.pages["/metrics"] = Head.pages["/n2"]
-    source = RaySource(from_file(file), engines=True)
-    sample = await source.poll()
-    assert sample.second_hand
-    assert len(sample.engines) == 2
-    assert {node.node for node in sample.nodes} == {gpu.node for gpu in sample.gpus} == {platform.node()}
+    with raylet(session(tmp_path, targets=[head.removeprefix("http://")])):
+        source = RaySource(from_machine(), engines=True)
+        sample = await source.poll()
+        assert sample.second_hand
+        assert len(sample.engines) == 2
+        assert {node.node for node in sample.nodes} == {gpu.node for gpu in sample.gpus} == {platform.node()}
+    never = RaySource(from_machine())
+    assert (await never.poll()).error == "no Ray cluster runs on this machine any more"
+    del Head.pages["/metrics"]
+    assert (await source.poll()).error == "HTTP 404"  # what was found is asked on, and says more
     await source.close()
-    missing = RaySource(from_file(tmp_path / "none.json"))
-    assert "No such file" in ((await missing.poll()).error or "")
 
 
 def rates(*counts: tuple[float, float]) -> list[float | None]:
