@@ -227,7 +227,7 @@ def _start(_: str | None) -> Cluster:
     if "RAY_AUTH_MODE" not in os.environ:  # or Ray writes a token into the home folder
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    os.environ["RVTOP_RAY_FOLDER"] = str(folder.path)  # marks every process of the cluster for the guard
+    os.environ.update(folder.env)  # marks every process of the cluster for the guard
     try:
         inner = folder.path / "r"  # Ray opens its folder to everybody; ours around it stays closed
         inner.mkdir()

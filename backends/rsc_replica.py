@@ -26,8 +26,8 @@ if TYPE_CHECKING:  # torch
 NAME = "hf"
 HEALTH_PERIOD_S = 2.0
 HEALTH_LIMIT_S = 30.0
-# A replica that is told to stop: how long requests may go on in it. Nobody waits longer when a lease lapsed.
-GRACE_S = 3.0
+# How often a replica that is retired looks whether its last answer has ended.
+DRAIN_POLL_S = 0.2
 
 
 class HfReplica:
@@ -126,8 +126,9 @@ def application(
         backpressure_config={"status_code": 429, "retry_after_s": 1},
         health_check_period_s=HEALTH_PERIOD_S,
         health_check_timeout_s=HEALTH_LIMIT_S,
-        graceful_shutdown_timeout_s=GRACE_S,
-        graceful_shutdown_wait_loop_s=0.2,
+        # Of a replica that is retired while we serve. (When we end, rsc_serve.end waits for nobody so long.)
+        graceful_shutdown_timeout_s=asked.grace_s,
+        graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
         max_constructor_retry_count=1,
         logging_config={"enable_access_log": False},
         # The figures are for the head; the proxies need not hear of them.

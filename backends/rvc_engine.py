@@ -79,6 +79,7 @@ class VllmActor:
         os.setpgid(0, 0)
         self._folder = GuardedFolder("rvtop-eng-", group=os.getpid())
         _set_environment(plan, str(self._folder.path))
+        os.environ.update(self._folder.env)  # marks vLLM's processes for the guard
         self._plan = plan
         self._log = LastLines()
         self._engine: Any = None
