@@ -20,6 +20,7 @@ from backends.errors import StartFailure, UsageError, missing_package
 from backends.events import Events, Steps
 from backends.lease import Lease
 from backends.options import parse_options
+from backends.text import log_to_stderr, visible
 
 log = logging.getLogger("backends")
 
@@ -57,10 +58,10 @@ def main() -> NoReturn:
         options, lease = parse_options(sys.argv[1:])
     except UsageError as error:
         Events.on_stdout().emit("error", kind=error.kind, message=str(error))
-        print(f"backends: {error}", file=sys.stderr)
+        print(f"backends: {visible(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     events = Events.on_stdout()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     loop = _new_loop()
     code = loop.run_until_complete(_run(options, events, lease))
     logging.shutdown()

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import backends
+from backends import environment
 from backends.errors import StartFailure, UsageError
 from backends.events import Steps
 from backends.guarded import GuardedFolder
@@ -44,10 +45,6 @@ _LOCAL_SETTINGS = {  # idle workers that Ray starts ahead of need cost seconds o
     "prestart_worker_first_driver": False,
 }
 
-
-# What the head's environment says about models also holds for engines on other nodes. (No secrets: a job's
-# runtime environment is for everybody on the cluster to read.)
-_CARRIED = ("RVTOP_CACHE", "HF_HOME", "HF_HUB_OFFLINE")
 
 
 @dataclass(frozen=True)
@@ -200,8 +197,7 @@ def _attach(address: str | None) -> Cluster:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "5")  # seconds in which a cluster may refuse us
     package = Path(backends.__file__).parent
-    settings = {name: os.environ[name] for name in _CARRIED if name in os.environ}
-    context = _init(address, runtime_env={"py_modules": [str(package)], "env_vars": settings})
+    context = _init(address, runtime_env={"py_modules": [str(package)], "env_vars": environment.public()})
     return Cluster(context["gcs_address"], None)
 
 

@@ -18,6 +18,7 @@ from backends.models.load import resolve_model
 from backends.render import Renderer
 from backends.retrieval import open_retrieval
 from backends.service import ServedModel, Service
+from backends.text import make_logs_visible
 from backends.topology import Options
 
 if TYPE_CHECKING:  # torch
@@ -37,6 +38,7 @@ class HfReplica:
     async def __init__(self, spec: EngineSpec, options: Options, token: str) -> None:
         from ray import serve
 
+        make_logs_visible()
         context = serve.get_replica_context()
         # Serve numbers replicas anew when some go; their own id is theirs for good, as counters need it.
         spec = replace(spec, engine=f"{spec.engine}-{context.replica_id.unique_id}")
