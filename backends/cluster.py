@@ -46,7 +46,6 @@ _LOCAL_SETTINGS = {  # idle workers that Ray starts ahead of need cost seconds o
 }
 
 
-
 @dataclass(frozen=True)
 class Node:
     """A node that is alive. ``free_cpus`` and ``free_gpus`` are what nobody has reserved; ``metrics_url`` is

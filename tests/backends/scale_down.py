@@ -75,7 +75,9 @@ async def states() -> dict[str, int]:
     from ray import serve
 
     status = await asyncio.to_thread(serve.status)
-    return {str(state.value): n for state, n in status.applications[APP].deployments["hf"].replica_states.items()}
+    return {
+        str(state.value): n for state, n in status.applications[APP].deployments["hf"].replica_states.items()
+    }
 
 
 async def row(replica: str) -> dict[str, Any]:

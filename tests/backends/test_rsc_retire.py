@@ -1,4 +1,4 @@
-"""Replicas that Serve retires: their answers end first. And that nobody waits so long when we go ourselves."""
+"""Replicas that Serve retires: their answers end first. When we go ourselves nobody waits so long."""
 
 from __future__ import annotations
 

@@ -178,9 +178,8 @@ def test_a_failed_start_shows_the_engines_last_words(place: Place) -> None:
     done = place.fake().run("up", "broken")
     assert done.returncode == 4
     assert "  | CUDA out of memory: tried to allocate 2 GiB" in lines(done.stdout)
-    assert lines(done.stderr) == [
-        f"rvtop: broken did not start: the weights do not fit (its log: {place.folder / 'rvtop' / 'logs' / 'broken.log'})"
-    ]
+    log = place.folder / "rvtop" / "logs" / "broken.log"
+    assert lines(done.stderr) == [f"rvtop: broken did not start: the weights do not fit (its log: {log})"]
     assert state.deployments() == []
     assert list(state.home().iterdir()) == []
     assert place.rest() == []

@@ -1,4 +1,4 @@
-"""What of the head's environment reaches engines on other nodes, and what must not stand in a public place."""
+"""What of the head's environment reaches engines on other nodes, and what must not be public."""
 
 from __future__ import annotations
 

@@ -13,9 +13,7 @@ from backends.http_asgi import AsgiApp
 from backends.text import LINE, VisibleFormatter, make_logs_visible, visible
 
 EVIL = "evil\x1b[2J\x1b]0;t\x07\x9b31m\u202e\u2066\u200b\ufeff\u2028\x7f\ud800\U000e0041\r\nERROR forged"
-SHOWN = (
-    r"evil\x1b[2J\x1b]0;t\x07\x9b31m\u202e\u2066\u200b\ufeff\u2028\x7f\ud800\U000e0041\r\nERROR forged"
-)
+SHOWN = r"evil\x1b[2J\x1b]0;t\x07\x9b31m\u202e\u2066\u200b\ufeff\u2028\x7f\ud800\U000e0041\r\nERROR forged"
 
 
 def test_unsafe_characters_are_escapes_and_all_others_stay() -> None:
