@@ -71,6 +71,26 @@ def test_gpus_of_a_node_in_bytes_and_shares() -> None:
     assert page.nodes[0].memory_total == 2**40
 
 
+def test_a_real_page_of_ray_2_44_which_has_each_counter_twice() -> None:
+    text = golden("ray_2.44.prom")
+    assert "ray_serve_deployment_request_counter{" in text
+    assert "ray_serve_deployment_request_counter_total{" in text
+    page = PageReader().read(text)
+    assert page.nodes == (NodeSample("192.0.2.2", 1.0, 5.371727872e09, 2.5276063744e10),)
+    (deployment,) = page.deployments
+    assert deployment == DeploymentSample(
+        "demo/D",
+        replicas=1,
+        ongoing=1,
+        queued=2,
+        requests=5,
+        errors=2,
+        latency_sum_ms=pytest.approx(314.668, abs=1e-3),
+        latency_count=7,
+        starts=1,
+    )
+
+
 COUNTERS = (
     ("requests", "ray_serve_deployment_request_counter"),
     ("errors", "ray_serve_deployment_error_counter"),
