@@ -32,6 +32,7 @@ STANDSTILL_S = 6.0
 async def main(model: str) -> dict[str, Any]:
     options, _ = parse_options(["rsc", "--model", f"tiny={model}", "--dtype", "float32"])
     cluster = await open_cluster(options, Steps(lambda event, **fields: None))
+    streams: list[asyncio.Task[int]] = []
     try:
         head = (await cluster.nodes())[0]
         await asyncio.to_thread(rsc_serve.start, head)
@@ -58,6 +59,9 @@ async def main(model: str) -> dict[str, Any]:
                 await asyncio.sleep(0.05)
         return {"replicas": len(set(pids)), "ended": [repr(each) for each in tokens]}
     finally:
+        for task in streams:
+            task.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
         await cluster.close()
 
 
@@ -75,9 +79,8 @@ async def states() -> dict[str, int]:
     from ray import serve
 
     status = await asyncio.to_thread(serve.status)
-    return {
-        str(state.value): n for state, n in status.applications[APP].deployments["hf"].replica_states.items()
-    }
+    found = status.applications[APP].deployments["hf"].replica_states
+    return {str(getattr(state, "value", state)): number for state, number in found.items()}
 
 
 async def row(replica: str) -> dict[str, Any]:
