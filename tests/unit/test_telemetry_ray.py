@@ -91,6 +91,31 @@ def test_a_real_page_of_ray_2_44_which_has_each_counter_twice() -> None:
     )
 
 
+async def test_two_pages_of_ray_2_52_the_second_without_gauges_tell_the_same(
+    head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "_PERIOD_S", 0.0)
+    assert PageReader().read(golden("ray_2.52_next.prom")).nodes == ()
+    source = RaySource(from_topology(head, {}))
+    for name in ("ray_2.52.prom", "ray_2.52_next.prom"):
+        Head.pages["/n1"] = golden(name)
+        sample = await source.poll()
+        assert sample.nodes[0] == NodeSample("vm/aaaaaa", 1.0, 3.394256896e09, 2.5276063744e10)
+        (deployment,) = sample.deployments
+        assert deployment == DeploymentSample(
+            "demo/D",
+            replicas=1,
+            ongoing=1,
+            queued=2,
+            requests=5,
+            errors=2,
+            latency_sum_ms=397.5,
+            latency_count=7,
+            starts=1,
+        )
+    await source.close()
+
+
 COUNTERS = (
     ("requests", "ray_serve_deployment_request_counter"),
     ("errors", "ray_serve_deployment_error_counter"),
