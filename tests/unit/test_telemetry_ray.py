@@ -71,24 +71,37 @@ def test_gpus_of_a_node_in_bytes_and_shares() -> None:
     assert page.nodes[0].memory_total == 2**40
 
 
-def test_a_real_page_of_ray_2_44_which_has_each_counter_twice() -> None:
-    text = golden("ray_2.44.prom")
-    assert "ray_serve_deployment_request_counter{" in text
-    assert "ray_serve_deployment_request_counter_total{" in text
-    page = PageReader().read(text)
-    assert page.nodes == (NodeSample("192.0.2.2", 1.0, 5.371727872e09, 2.5276063744e10),)
+#: Version -> what its page tells: the node's memory in use, replicas that Serve wants, sum of latencies.
+BUSY = {
+    "2.44": (5.371727872e09, None, pytest.approx(314.668, abs=1e-3)),
+    "2.52": (3.394256896e09, None, 397.5),
+    "2.60_busy": (2.150014976e09, 1.0, 386.0),
+}
+
+
+@pytest.mark.parametrize("version", BUSY)
+def test_real_pages_of_three_versions_of_ray_with_requests_at_work_waiting_and_failed(version: str) -> None:
+    memory, target, latency_ms = BUSY[version]
+    page = PageReader().read(golden(f"ray_{version}.prom"))
+    assert page.nodes == (NodeSample("192.0.2.2", 1.0, memory, 2.5276063744e10),)
     (deployment,) = page.deployments
     assert deployment == DeploymentSample(
         "demo/D",
         replicas=1,
+        target_replicas=target,
         ongoing=1,
         queued=2,
         requests=5,
         errors=2,
-        latency_sum_ms=pytest.approx(314.668, abs=1e-3),
+        latency_sum_ms=latency_ms,
         latency_count=7,
         starts=1,
     )
+
+
+def test_ray_2_44_tells_each_counter_twice_and_later_versions_once() -> None:
+    series = "ray_serve_deployment_request_counter{"
+    assert [series in golden(f"ray_{version}.prom") for version in BUSY] == [True, False, False]
 
 
 async def test_two_pages_of_ray_2_52_the_second_without_gauges_tell_the_same(
