@@ -21,6 +21,7 @@ from backends.errors import StartFailure, UsageError, missing_package
 from backends.events import Events, Steps
 from backends.lease import Lease
 from backends.options import parse_options
+from backends.text import log_to_stderr, visible
 
 log = logging.getLogger("backends")
 
@@ -58,13 +59,13 @@ def main() -> NoReturn:
         options, lease, check = parse_options(sys.argv[1:])
     except UsageError as error:
         Events.on_stdout().emit("error", kind=error.kind, message=str(error))
-        print(f"backends: {error}", file=sys.stderr)
+        print(f"backends: {visible(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     events = Events.on_stdout()
     if check:
         events.emit("checked", models=[spec.name for spec in options.models], topology=options.topology)
         sys.exit(0)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     loop = _new_loop()
     code = loop.run_until_complete(_run(options, events, lease))
     logging.shutdown()

@@ -120,6 +120,10 @@ class Admission:
             max(0, seat.in_flight - seat.engine.info.concurrency) for seat in self._seats
         )
 
+    def restarts(self, engine_id: str) -> int:
+        """How often an engine came back."""
+        return sum(seat.life for seat in self._named(engine_id))
+
     def in_flight(self, engine_id: str) -> int:
         return sum(seat.in_flight for seat in self._named(engine_id))
 

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import backends
+from backends import environment
 from backends.errors import StartFailure, UsageError
 from backends.events import Steps
 from backends.guarded import GuardedFolder
@@ -43,11 +44,6 @@ _LOCAL_SETTINGS = {  # idle workers that Ray starts ahead of need cost seconds o
     "enable_worker_prestart": False,
     "prestart_worker_first_driver": False,
 }
-
-
-# What the head's environment says about models also holds for engines on other nodes. (No secrets: a job's
-# runtime environment is for everybody on the cluster to read.)
-_CARRIED = ("RVTOP_CACHE", "HF_HOME", "HF_HUB_OFFLINE")
 
 
 @dataclass(frozen=True)
@@ -200,8 +196,7 @@ def _attach(address: str | None) -> Cluster:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "5")  # seconds in which a cluster may refuse us
     package = Path(backends.__file__).parent
-    settings = {name: os.environ[name] for name in _CARRIED if name in os.environ}
-    context = _init(address, runtime_env={"py_modules": [str(package)], "env_vars": settings})
+    context = _init(address, runtime_env={"py_modules": [str(package)], "env_vars": environment.public()})
     return Cluster(context["gcs_address"], None)
 
 
@@ -227,7 +222,7 @@ def _start(_: str | None) -> Cluster:
     if "RAY_AUTH_MODE" not in os.environ:  # or Ray writes a token into the home folder
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    os.environ["RVTOP_RAY_FOLDER"] = str(folder.path)  # marks every process of the cluster for the guard
+    os.environ.update(folder.env)  # marks every process of the cluster for the guard
     try:
         inner = folder.path / "r"  # Ray opens its folder to everybody; ours around it stays closed
         inner.mkdir()

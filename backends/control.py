@@ -42,6 +42,10 @@ class Source(Protocol):
 
     def ready(self) -> bool: ...
 
+    def restarts(self) -> int:
+        """How often an engine was started anew since the backend serves."""
+        ...
+
     async def engine_rows(self) -> list[dict[str, Any]]: ...
 
     async def metrics_page(self) -> str: ...
@@ -82,7 +86,8 @@ class Control:
     def _health(self) -> bytes:
         if not all(source.ready() for source in self._sources):
             raise unavailable("Not every model has an engine that is ready.")
-        return b'{"status":"ok"}'
+        restarts = sum(source.restarts() for source in self._sources)
+        return orjson.dumps({"status": "ok", "restarts": restarts})
 
     def _models(self) -> dict[str, Any]:
         cards = {

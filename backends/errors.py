@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from backends.text import visible
+
+MESSAGE_LIMIT = 2000
+
 
 class ApiError(Exception):
     """An answer that is an error, in OpenAI's shape and with vLLM's names for the types.
 
     ``status`` is the HTTP status (``code`` in the body, as vLLM does), ``param`` the field of the request
-    that is wrong, ``retry_after`` whole seconds for the header of the same name.
+    that is wrong, ``retry_after`` whole seconds for the header of the same name. A message may quote what the
+    client sent: it is made safe for whoever prints it.
     """
 
     def __init__(
@@ -21,6 +26,7 @@ class ApiError(Exception):
         param: str | None = None,
         retry_after: int | None = None,
     ) -> None:
+        message = visible(message, MESSAGE_LIMIT)
         super().__init__(message)
         self.status = status
         self.message = message

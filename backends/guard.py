@@ -1,14 +1,15 @@
 """Ends what a process of ours leaves behind when it is killed. A script, standard library only.
 
-    python -I -S guard.py FOLDER [GROUP]        # stdin is a pipe from the owner
+    python -I -S guard.py FOLDER NAME [GROUP]        # stdin is a pipe from the owner
 
 Ray's raylet dies with the process that started it, but its agents and the cluster's folder stay; vLLM's
 engine process does not notice that its parent is gone. When stdin ends (the owner closed it, or died in
-whatever way), every process but the owner that carries FOLDER in its command line, its environment or its
-open files is killed, and FOLDER is removed. FOLDER is a fresh ``mkdtemp`` path, so nobody else carries it.
+whatever way), every process but the owner that was started with ``NAME=FOLDER`` in its environment is killed,
+and FOLDER is removed. FOLDER is a fresh ``mkdtemp`` path, so nobody else was started so. Who only looks at
+what lies in the folder (an editor, a user's ``tail -f``) is not ours to end.
 
-With GROUP, the owner's process group is killed too (vLLM's processes rename themselves, which overwrites what
-they carry), and the guard is nobody's child: Ray kills the children of a worker that ends.
+With GROUP, the owner's process group is killed too (vLLM's processes rename themselves, which overwrites
+their environment), and the guard is nobody's child: Ray kills the children of a worker that ends.
 """
 
 from __future__ import annotations
@@ -18,73 +19,69 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable, Collection
 
 # A process that cannot be killed (a hung driver) must not keep the guard for ever.
 LIMIT_S = 30.0
 
 
-def main(folder: str, group: int | None = None) -> None:
+def main(folder: str, name: str, group: int | None = None) -> None:
     """Waits for the owner's end, then cleans up."""
     if group is not None and os.fork():
         os._exit(0)
     spared = {os.getpid()} if group is not None else {os.getpid(), os.getppid()}
+    mark = os.fsencode(f"{name}={folder}")
+
+    def ours(pid: int) -> bool:
+        return _carries(pid, mark) or (group is not None and _in_group(pid, group))
+
     while os.read(0, 4096):
         pass
     deadline = time.monotonic() + LIMIT_S
-    while time.monotonic() < deadline:
-        left = [pid for pid in {*carriers(folder), *members(group)} if pid not in spared]
-        if not left:
-            break
-        for pid in left:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except OSError:  # it ended by itself, or is not ours to end
-                continue
+    while time.monotonic() < deadline and kill_all(ours, spared):
         time.sleep(0.1)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def carriers(folder: str) -> list[int]:
-    """Processes that belong to the cluster in ``folder``."""
-    return [int(name) for name in os.listdir("/proc") if name.isdigit() and _carries(int(name), folder)]
-
-
-def members(group: int | None) -> list[int]:
-    """Processes of a process group that are not zombies."""
-    found = []
-    for name in os.listdir("/proc") if group is not None else ():
-        try:
-            with open(f"/proc/{int(name)}/stat", "rb") as file:
-                state, _, pgrp = file.read().rpartition(b")")[2].split()[:3]
-        except (OSError, ValueError):  # gone, or no process at all
+def kill_all(ours: Callable[[int], bool], spared: Collection[int]) -> int:
+    """Kills every process that is ours; how many there were."""
+    found = 0
+    for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
+        if pid in spared or not ours(pid):
             continue
-        if int(pgrp) == group and state != b"Z":
-            found.append(int(name))
+        found += 1
+        try:
+            handle = os.pidfd_open(pid)
+        except OSError:  # it ended by itself
+            continue
+        try:
+            if ours(pid):  # looked at while we hold it, so that it cannot become another one meanwhile
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        except OSError:  # it ended by itself, or is not ours to end
+            pass
+        finally:
+            os.close(handle)
     return found
 
 
-def _carries(pid: int, folder: str) -> bool:
-    needle = os.fsencode(folder)
-    for name in ("cmdline", "environ"):
-        try:
-            with open(f"/proc/{pid}/{name}", "rb") as file:
-                if needle in file.read():
-                    return True
-        except OSError:  # gone, a zombie, or another user's
-            return False
-    try:  # a process that renames itself may have overwritten both; its log files tell
-        names = os.listdir(f"/proc/{pid}/fd")
-    except OSError:
-        return False
-    return any(_link(f"/proc/{pid}/fd/{name}").startswith(folder + "/") for name in names)
-
-
-def _link(path: str) -> str:
+def _carries(pid: int, mark: bytes) -> bool:
+    """Whether a process was started with this entry in its environment. (That of a zombie is empty.)"""
     try:
-        return os.readlink(path)
-    except OSError:
-        return ""
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return mark in file.read().split(b"\0")
+    except OSError:  # gone, or another user's
+        return False
+
+
+def _in_group(pid: int, group: int) -> bool:
+    """Whether a process is in a process group, and no zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            state, _, pgrp = file.read().rpartition(b")")[2].split()[:3]
+    except (OSError, ValueError):  # gone
+        return False
+    return int(pgrp) == group and state != b"Z"
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else None)
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else None)

@@ -20,14 +20,19 @@ MAX_BASE = 20
 
 
 class GuardedFolder:
-    """A private temporary folder. When it is closed, or its owner dies, every process that carries its path
-    is killed and it is removed. With ``group`` (a process group id) that group is killed too, the owner
-    included."""
+    """A private temporary folder. When it is closed, or its owner dies, every process that was started with
+    ``env`` in its environment is killed and the folder is removed. With ``group`` (a process group id) that
+    group is killed too, the owner included. ``prefix`` names the folder and the variable: ``rvtop-eng-``."""
 
     def __init__(self, prefix: str, group: int | None = None) -> None:
         self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=_base()))
+        name = f"{prefix.strip('-').replace('-', '_').upper()}_FOLDER"
+        self.env = {name: str(self.path)}
         self._guard = subprocess.Popen(
-            [sys.executable, "-I", "-S", guard.__file__, str(self.path), *([str(group)] if group else [])],
+            [
+                *(sys.executable, "-I", "-S", guard.__file__, str(self.path), name),
+                *([str(group)] if group else []),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

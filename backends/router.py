@@ -146,13 +146,13 @@ class Router:
             threads=max(1, min(4, len(os.sched_getaffinity(0)) // 8)),
         )
         path.write_text(text)
-        # `-db`: in the foreground, our child. The guard finds it by the folder in its command line.
+        # `-db`: in the foreground, our child.
         self._process = await asyncio.create_subprocess_exec(
             *(_binary(), "-db", "-f", str(path)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=2,
             pass_fds=(self._listener.fileno(),),
-            env={**os.environ, haproxy.TOKEN_ENV: self._token},
+            env={**os.environ, **self._folder.env, haproxy.TOKEN_ENV: self._token},
             start_new_session=True,  # Ctrl-C in our terminal is ours to handle
         )
         try:

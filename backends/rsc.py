@@ -182,7 +182,8 @@ def _apps(rsc: Rsc, paths: Mapping[str, str], nodes: Sequence[Any]) -> list[App]
     for number, spec in enumerate(options.models):
         own = [share for share in shares if share.model == spec.name]
         name, prefix = f"rvtop-{rsc.run}-{number}", f"/rvtop-{rsc.run}/{number}"
-        apps.append(App(name, prefix, spec.name, paths[spec.name], own[0], len(own)))
+        fixed = options.serve.autoscale is None
+        apps.append(App(name, prefix, spec.name, paths[spec.name], own[0], len(own), fixed=fixed))
     return apps
 
 

@@ -25,8 +25,9 @@ ASK_LIMIT_S = 2.0
 
 @dataclass
 class App:
-    """The Serve application of one model. ``count`` replicas of ``share`` each; ``up`` says whether one of
-    them was ready when last asked. ``model``, ``path`` and the rest are what ``/v1/models`` says."""
+    """The Serve application of one model. ``count`` replicas of ``share`` each (``fixed``: never fewer);
+    ``up`` says whether one of them was ready when last asked, ``seen`` which ever were. ``model``, ``path``
+    and the rest are what ``/v1/models`` says."""
 
     app: str
     prefix: str
@@ -37,6 +38,14 @@ class App:
     created: int = field(default_factory=lambda: int(time.time()))
     max_model_len: int = 0
     up: bool = False
+    fixed: bool = True
+    seen: set[str] = field(default_factory=set)
+
+    @property
+    def restarts(self) -> int:
+        """How many replicas Serve started in place of one that died. (When it follows the load, which start
+        replaced one is Serve's to know: 0.)"""
+        return max(0, len(self.seen) - self.count) if self.fixed else 0
 
 
 class ServeFleet:
@@ -57,13 +66,18 @@ class ServeFleet:
     async def look(self) -> None:
         for app in self._apps:
             rows = [figures["row"] for figures in await self._ask(app)]
-            app.up = any(row["state"] == "ready" for row in rows)
-            app.max_model_len = next((row["max_model_len"] for row in rows if row["state"] == "ready"), 0)
+            ready = [row for row in rows if row["state"] == "ready"]
+            app.up = bool(ready)
+            app.max_model_len = next((row["max_model_len"] for row in ready), 0)
+            app.seen.update(row["engine"] for row in ready)
 
     # -- what the control endpoint asks ----------------------------------------------------------------
 
     def ready(self) -> bool:
         return self._router.pid is not None and all(app.up for app in self._apps)
+
+    def restarts(self) -> int:
+        return sum(app.restarts for app in self._apps)
 
     async def engine_rows(self) -> list[dict[str, Any]]:
         answers = await asyncio.gather(*(self._ask(app) for app in self._apps))

@@ -18,6 +18,7 @@ from backends.models.load import resolve_model
 from backends.render import Renderer
 from backends.retrieval import open_retrieval
 from backends.service import ServedModel, Service
+from backends.text import make_logs_visible
 from backends.topology import Options
 
 if TYPE_CHECKING:  # torch
@@ -26,8 +27,8 @@ if TYPE_CHECKING:  # torch
 NAME = "hf"
 HEALTH_PERIOD_S = 2.0
 HEALTH_LIMIT_S = 30.0
-# A replica that is told to stop: how long requests may go on in it. Nobody waits longer when a lease lapsed.
-GRACE_S = 3.0
+# How often a replica that is retired looks whether its last answer has ended.
+DRAIN_POLL_S = 0.2
 
 
 class HfReplica:
@@ -37,6 +38,7 @@ class HfReplica:
     async def __init__(self, spec: EngineSpec, options: Options, token: str) -> None:
         from ray import serve
 
+        make_logs_visible()
         context = serve.get_replica_context()
         # Serve numbers replicas anew when some go; their own id is theirs for good, as counters need it.
         spec = replace(spec, engine=f"{spec.engine}-{context.replica_id.unique_id}")
@@ -126,8 +128,9 @@ def application(
         backpressure_config={"status_code": 429, "retry_after_s": 1},
         health_check_period_s=HEALTH_PERIOD_S,
         health_check_timeout_s=HEALTH_LIMIT_S,
-        graceful_shutdown_timeout_s=GRACE_S,
-        graceful_shutdown_wait_loop_s=0.2,
+        # Of a replica that is retired while we serve. (When we end, rsc_serve.end waits for nobody so long.)
+        graceful_shutdown_timeout_s=asked.grace_s,
+        graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
         max_constructor_retry_count=1,
         logging_config={"enable_access_log": False},
         # The figures are for the head; the proxies need not hear of them.

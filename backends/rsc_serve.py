@@ -8,6 +8,7 @@ Everything here blocks; call it in a thread. It also runs in the :class:`backend
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import time
@@ -26,6 +27,9 @@ POLL_S = 0.1
 PROXY_LIMIT_S = 30.0
 DEPLOY_LIMIT_S = 1800.0  # weights of a big model from a slow disk
 DELETE_LIMIT_S = 30.0
+# What answers get when our applications are taken out: the head has let them end before, or its lease lapsed
+# and nobody reads them.
+END_GRACE_S = 3.0
 # Idle connections from the router are kept longer than the router keeps them, so that it never sends a
 # request into one that is being closed.
 KEEP_ALIVE_S = 2 * 3600
@@ -107,18 +111,30 @@ def replica(name: str) -> Any:
 
 def end(names: Sequence[str], started: bool) -> None:
     """Takes our applications out, and, if we started Serve and are its last user, ends it. Returns when they
-    are gone, or after DELETE_LIMIT_S."""
+    are gone, or after DELETE_LIMIT_S. Replicas that still work after END_GRACE_S are killed: Serve itself
+    would wait for them as long as for one that is retired."""
     from ray import serve
 
     if not running():
         return
     for name in statuses(names):
         serve.delete(name, _blocking=False)
-    deadline = time.monotonic() + DELETE_LIMIT_S
-    while statuses(names) and time.monotonic() < deadline:
+    began = time.monotonic()
+    while statuses(names) and time.monotonic() < began + DELETE_LIMIT_S:
+        if time.monotonic() > began + END_GRACE_S:
+            _kill_replicas(names)
         time.sleep(POLL_S)
     if started and not serve.status().applications:
         serve.shutdown()
+
+
+def _kill_replicas(apps: Sequence[str]) -> None:
+    import ray
+    from ray.exceptions import RayError
+
+    for name in [name for app in apps for name in replicas(app)]:
+        with contextlib.suppress(ValueError, RayError):  # it ended by itself
+            ray.kill(replica(name))
 
 
 def _failure(name: str, message: str) -> StartFailure:

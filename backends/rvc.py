@@ -17,6 +17,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from backends import environment
 from backends.cluster import Cluster, Node, Share, open_cluster, share_out
 from backends.control import Control
 from backends.errors import UsageError
@@ -25,7 +26,7 @@ from backends.http_aiohttp import HttpServer
 from backends.models.load import ModelError, resolve_model
 from backends.ray_calls import as_start_failure, within
 from backends.router import Router
-from backends.rvc_engine import Plan, carried_environment
+from backends.rvc_engine import Plan
 from backends.rvc_fleet import PLACEMENT_LIMIT_S, Fleet, Replica
 from backends.supervise import keep_alive
 from backends.topology import ModelSpec, Options
@@ -220,7 +221,7 @@ def _plan(number: int, share: Share, shares: Sequence[Share], rvc: Rvc) -> Plan:
         token=rvc.token,
         # Neither its socket nor the clients' key concerns an engine.
         options=dataclasses.replace(options, listener=None, api_key=None),  # type: ignore[arg-type]
-        environ=carried_environment(),
+        environ=environment.carried(),
     )
 
 

@@ -31,6 +31,7 @@ from backends.models.load import ModelError, resolve_model
 from backends.render import Renderer
 from backends.retrieval import open_retrieval
 from backends.service import ServedModel, Service
+from backends.text import make_logs_visible
 from backends.topology import Options
 from backends.vllm_options import OUR_ENV, engine_argv
 
@@ -79,8 +80,10 @@ class VllmActor:
         os.setpgid(0, 0)
         self._folder = GuardedFolder("rvtop-eng-", group=os.getpid())
         _set_environment(plan, str(self._folder.path))
+        os.environ.update(self._folder.env)  # marks vLLM's processes for the guard
         self._plan = plan
         self._log = LastLines()
+        make_logs_visible()
         self._engine: Any = None
         self._service: Service | None = None
         self._server: HttpServer | None = None
@@ -228,15 +231,6 @@ class LastLines:
                 os.write(self._out, data)
                 *whole, rest = (rest + data).split(b"\n")
                 self._lines.extend(line.decode("utf-8", "replace") for line in whole)
-
-
-def carried_environment() -> dict[str, str]:
-    """What the head's environment says to vLLM and Hugging Face, for engines on other nodes to hear too."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith(("VLLM_", "HF_", "RVTOP_CACHE")) and name not in OUR_ENV
-    }
 
 
 def _set_environment(plan: Plan, folder: str) -> None:

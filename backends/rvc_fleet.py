@@ -38,12 +38,13 @@ class Replica:
     def __init__(self, plan: Plan, options: Mapping[str, Any], turn: asyncio.Semaphore) -> None:
         self.plan = plan
         self.status = "starting"
-        self.restarts = -1
+        self.restarts = 0
         self.served: Served | None = None
         self._options = options  # Ray's: resources and placement
         self._turn = turn
         self._actor: Any = None
         self._dead: Any = None
+        self._started = False
 
     @property
     def info(self) -> EngineInfo:
@@ -82,7 +83,8 @@ class Replica:
                 await kill(actor)
                 raise
         self._actor, self.status = actor, "ready"
-        self.restarts += 1
+        self.restarts += self._started
+        self._started = True
 
     async def died(self) -> str:
         """Returns when the engine is gone, with the reason in one line."""
@@ -184,6 +186,9 @@ class Fleet:
         up = {replica.plan.model for replica in self.replicas if replica.status == "ready"}
         return self._router.pid is not None and up >= {replica.plan.model for replica in self.replicas}
 
+    def restarts(self) -> int:
+        return sum(replica.restarts for replica in self.replicas)
+
     async def engine_rows(self) -> list[dict[str, Any]]:
         return list(await asyncio.gather(*(self._row(replica) for replica in self.replicas)))
 
@@ -204,7 +209,7 @@ class Fleet:
         await self._http.close()
 
     async def _row(self, replica: Replica) -> dict[str, Any]:
-        extra = {"restarts": max(replica.restarts, 0), "url": replica.url}
+        extra = {"restarts": replica.restarts, "url": replica.url}
         page = await self._get(replica, "/rvtop/topology")
         if page is not None:
             return dict(orjson.loads(page)["engines"][0]) | extra

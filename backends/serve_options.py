@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import dataclass
 
 from backends.errors import UsageError
@@ -13,12 +14,14 @@ class ServeOptions:
     """What was asked of Serve. ``autoscale`` is (least, most) replicas per model, None for a fixed number;
     ``max_ongoing`` is how many requests a replica is given at once, None for what its engine computes at
     once; ``batch`` how many requests `@serve.batch` puts into one call of `generate`, None for no batching,
-    ``batch_wait_s`` how long the first of a batch waits for others."""
+    ``batch_wait_s`` how long the first of a batch waits for others; ``grace_s`` how long a replica that is
+    retired may go on with the answers it has begun: as long as the longest of them takes."""
 
     autoscale: tuple[int, int] | None = None
     max_ongoing: int | None = None
     batch: int | None = None
     batch_wait_s: float = 0.01
+    grace_s: float = 120.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--serve-batch", type=int, metavar="N", help="put up to N requests into one batch (@serve.batch)")
     add("--serve-batch-wait", type=float, metavar="S", help="seconds that a batch waits to fill up")
+    add(
+        "--serve-grace",
+        type=float,
+        metavar="S",
+        help="seconds for the answers of a replica that is retired; the longest must fit (default: 120)",
+    )
 
 
 def from_args(args: argparse.Namespace) -> ServeOptions:
@@ -42,19 +51,24 @@ def from_args(args: argparse.Namespace) -> ServeOptions:
         "max_ongoing": args.max_ongoing,
         "batch": args.serve_batch,
         "batch_wait_s": args.serve_batch_wait,
+        "grace_s": args.serve_grace,
     }
     options = ServeOptions(**{name: value for name, value in given.items() if value is not None})
     for flag, value in (("--max-ongoing", options.max_ongoing), ("--serve-batch", options.batch)):
         if value is not None and value < 1:
             raise UsageError(f"{flag} {value}: must be at least 1")
-    if options.batch_wait_s < 0:
-        raise UsageError(f"--serve-batch-wait {options.batch_wait_s:g}: must not be negative")
+    for flag, seconds in (
+        ("--serve-batch-wait", options.batch_wait_s),
+        ("--serve-grace", options.grace_s),
+    ):
+        if not 0 <= seconds < math.inf:
+            raise UsageError(f"{flag} {seconds:g}: must be a number of seconds, 0 or more")
     return options
 
 
 def refuse_flags(args: argparse.Namespace, topology: str) -> None:
     """Raises UsageError when a flag of Serve is given to a topology without it."""
-    for name in ("autoscale", "max_ongoing", "serve_batch", "serve_batch_wait"):
+    for name in ("autoscale", "max_ongoing", "serve_batch", "serve_batch_wait", "serve_grace"):
         if getattr(args, name) is not None:
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(f"{flag} is for Ray Serve: topology {topology} does not use it (rsc does)")

@@ -190,6 +190,11 @@ class Service:
         """Whether every model has an engine that can answer."""
         return all(model.admission.ready for model in self.models.values())
 
+    def restarts(self) -> int:
+        """How often an engine came back."""
+        admissions = [model.admission for model in self.models.values()]
+        return sum(a.restarts(engine.info.engine) for a in admissions for engine in a.engines)
+
     async def engine_rows(self) -> list[dict[str, Any]]:
         """One mapping per engine: what it is and what it holds now."""
         rows = []
@@ -197,7 +202,12 @@ class Service:
             for engine in model.admission.engines:
                 state = asdict(await engine.state())
                 row = asdict(engine.info) | {"state": state.pop("status")} | state
-                rows.append(row | {"in_flight": model.admission.in_flight(engine.info.engine)})
+                name = engine.info.engine
+                counts = {
+                    "in_flight": model.admission.in_flight(name),
+                    "restarts": model.admission.restarts(name),
+                }
+                rows.append(row | counts)
         return rows
 
     async def metrics_page(self) -> str:

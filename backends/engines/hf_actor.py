@@ -17,6 +17,7 @@ from backends.engines.protocol import Delta, EngineInfo, EngineState, GenerateRe
 from backends.errors import EngineError, EngineUnavailable, StartFailure
 from backends.events import Steps
 from backends.ray_calls import as_start_failure, first_lines, kill, within
+from backends.text import make_logs_visible
 
 log = logging.getLogger("backends.hf_actor")
 
@@ -50,6 +51,7 @@ class HfActor:
     """Runs in the actor's process. Every method is async, so that long calls do not keep out short ones."""
 
     def __init__(self, spec: EngineSpec) -> None:
+        make_logs_visible()
         self._spec = spec
         self._engine: Any = None
 

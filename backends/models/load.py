@@ -46,7 +46,7 @@ def default_embedder() -> str:
 
 def default_index() -> str | None:
     """The experiment's document index when its folder exists."""
-    folder = _EXPERIMENT.parent / "faiss_index"
+    folder = shared_dir() / "faiss_index"
     return str(folder) if folder.is_dir() else None
 
 

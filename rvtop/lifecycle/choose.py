@@ -16,7 +16,7 @@ def choose(name: str | None, *, logs: bool = False) -> str:
         if known:
             raise UserError(f"several deployments are there: {', '.join(known)}; name one")
         raise UserError("nothing is up; start something with: rvtop up TOPOLOGY")
-    if name in known or (logs and (state.folder_of(name) / state.LOG_FILE).exists()):
+    if name in known or (logs and state.log_of(name).exists()):
         return name
     have = f"there are: {', '.join(known)}" if known else "nothing is up"
     raise UserError(f"{name}: no such deployment; {have}")

@@ -15,10 +15,12 @@ _LINE_LIMIT = 400
 
 
 class Health(NamedTuple):
-    """``message``: one line when it is not ok."""
+    """``message``: one line when it is not ok. ``restarts``: how often an engine inside the backend was
+    started anew; None where it does not say."""
 
     ok: bool
     message: str = ""
+    restarts: int | None = None
 
 
 def health(url: str) -> Health:
@@ -36,8 +38,15 @@ def health(url: str) -> Health:
     finally:
         connection.close()
     if answer.status == 200:
-        return Health(True)
+        return Health(True, restarts=_restarts(body))
     return Health(False, f"/health: HTTP {answer.status}{_reason(body)}")
+
+
+def _restarts(body: bytes) -> int | None:
+    try:
+        return int(json.loads(body)["restarts"])
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return None
 
 
 def _reason(body: bytes) -> str:

@@ -21,7 +21,7 @@ Print = Callable[[str], None]
 def logs(name: str | None, *, lines: int, follow: bool, out: Print) -> None:
     """Prints the end of a log; with ``follow`` goes on until the deployment is gone. Raises UserError."""
     name = choose(name, logs=True)
-    path = state.folder_of(name) / state.LOG_FILE
+    path = state.log_of(name)
     if not path.exists():
         raise UserError(f"{name}: has no log yet ({path})")
     position = path.stat().st_size
@@ -30,7 +30,7 @@ def logs(name: str | None, *, lines: int, follow: bool, out: Print) -> None:
     while follow:
         # Asked first, so that what it wrote until its end is still read below.
         known = state.entry(name)
-        position = _print_from(path, position, out)
+        position = _print_from(state.log_of(name), position, out)
         if known is None or not known.running:
             return
         time.sleep(_FOLLOW_S)

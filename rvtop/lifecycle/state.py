@@ -7,6 +7,7 @@ leaves the last one. Whether it is still true is seen by the supervisor's pid an
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -32,7 +33,8 @@ STATES = ("starting", "ready", "unhealthy", "restarting", "stopping", "failed", 
 
 @dataclass(frozen=True)
 class Deployment:
-    """One entry. ``mark`` is in the environment of all its processes; times are Unix seconds."""
+    """One entry. ``mark`` is in the environment of all its processes; times are Unix seconds. ``restarts``
+    counts backends and engines inside of them that were started anew."""
 
     name: str
     topology: str
@@ -55,7 +57,7 @@ class Deployment:
     @property
     def log(self) -> Path:
         """Its log file: the backend's lines and the supervisor's."""
-        return folder_of(self.name) / LOG_FILE
+        return log_of(self.name)
 
 
 def home() -> Path:
@@ -97,9 +99,53 @@ def write(folder: Path, deployment: Deployment) -> None:
         raise
 
 
-def forget(folder: Path) -> None:
-    """Removes the entry; its log stays until the name is used again."""
-    (folder / STATE_FILE).unlink(missing_ok=True)
+def kept_log(name: str) -> Path:
+    """Where the log of a deployment that is over is kept, until the next of its name is over."""
+    return home().parent / "logs" / f"{name}.log"
+
+
+def log_of(name: str) -> Path:
+    """The log of a name: of the deployment that is there, or else the kept one of the last that was."""
+    here = folder_of(name) / LOG_FILE
+    return here if here.exists() else kept_log(name)
+
+
+def forget(folder: Path, *, keep_log: bool = True) -> None:
+    """Removes a deployment's folder; nothing of it may run any more. Its log moves to :func:`kept_log`."""
+    log = folder / LOG_FILE
+    if keep_log:
+        kept = kept_log(folder.name)
+        with contextlib.suppress(OSError):  # then it stays where it is
+            kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            log.replace(kept)
+    else:
+        log.unlink(missing_ok=True)
+    (folder / STATE_FILE).unlink(missing_ok=True)  # last: who follows the log sees by it that it was moved
+    with contextlib.suppress(OSError):  # who starts another of this name has put something in again
+        log.with_name(f"{LOG_FILE}.1").unlink(missing_ok=True)
+        if not log.exists():
+            (folder / LOCK_FILE).unlink(missing_ok=True)
+            folder.rmdir()
+
+
+def lock(name: str) -> int:
+    """Makes the folder of a name and locks it until this process ends, however it ends; the descriptor that
+    holds the lock. Raises UserError when another process holds it, or the folder can't be made."""
+    while True:
+        path = make_folder(name) / LOCK_FILE
+        try:
+            held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:  # who held it has just removed the folder
+            continue
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(held)
+            raise UserError(f"{name} is being started or stopped by another rvtop") from None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(held), os.stat(path)):
+                return held
+        os.close(held)  # as above: what we locked is no longer there
 
 
 def entry(name: str) -> Deployment | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import rvtop
+from rvtop.errors import UserError
 from rvtop.lifecycle import state
 from rvtop.lifecycle.health import Health, health
 from rvtop.lifecycle.processes import MARK_ENV, Process, end_members, process
@@ -106,6 +106,7 @@ class Supervisor:
         self._keep = asyncio.Event()
         self._backend: BackendLike | None = None
         self._group: Process | None = None  # who leads the process group of the last backend
+        self._restarts = 0  # of backends, and of engines in those that are gone
         self._known = Deployment(
             name=spec.name,
             topology=spec.topology,
@@ -135,7 +136,8 @@ class Supervisor:
         try:
             await self._start(self._spec.port)
         except TargetError as error:
-            state.forget(self._folder)
+            # A wrong option has all its words in the message; a backend that failed says more in its log.
+            state.forget(self._folder, keep_log=error.exit_code != 2)
             self._tell({"event": "failed", "message": str(error), "code": error.exit_code})
             return error.exit_code
         except Stopped:
@@ -221,7 +223,8 @@ class Supervisor:
                 except TargetError as error:
                     reason = str(error)
                 else:
-                    self._set(restarts=self._known.restarts + 1)
+                    self._restarts = self._known.restarts + 1
+                    self._set(restarts=self._restarts)
                     log.info("the backend is back")
                     break
 
@@ -244,6 +247,8 @@ class Supervisor:
                 found: Health = await self._unless_stopped(asyncio.to_thread(health, self._known.url or ""))
                 if not ending.done():
                     self._set(state="ready" if found.ok else "unhealthy", message=found.message)
+                    if found.restarts is not None:  # an engine comes back inside a backend that lives on
+                        self._set(restarts=self._restarts + found.restarts)
         finally:
             ending.cancel()
 
@@ -308,15 +313,12 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     spec = _read_spec(control.readline())
     os.environ[MARK_ENV] = spec.mark
-    folder = state.make_folder(spec.name)
-    lock = os.open(folder / state.LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held until this process ends, however it ends
-    except BlockingIOError:
-        message = f"{spec.name} is being started or stopped by another rvtop"
-        events({"event": "failed", "message": message, "code": 2})
+        state.lock(spec.name)
+    except UserError as error:
+        events({"event": "failed", "message": str(error), "code": 2})
         return 2
-    return asyncio.run(_main(spec, folder, control, events))
+    return asyncio.run(_main(spec, state.folder_of(spec.name), control, events))
 
 
 async def _main(spec: Spec, folder: Path, control: BinaryIO, events: Tell) -> int:

@@ -48,7 +48,7 @@ def up(
     _refuse_if_known(name)
     folder = state.make_folder(name)
     log = folder / state.LOG_FILE
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):  # of one that ended without a word
         log.replace(log.with_name(f"{log.name}.1"))
     spec = Spec(name, secrets.token_hex(8), topology, host, port, models, arguments)
     began = time.monotonic()
@@ -56,7 +56,7 @@ def up(
         assert process.stdin is not None
         process.stdin.write(json.dumps(asdict(spec)).encode() + b"\n")
         process.stdin.flush()
-        ready = _hear(process, log, out)
+        ready = _hear(process, name, out)
         process.stdin.write(b"keep\n")
         process.stdin.flush()
     url, served = ready["url"], tuple(ready["models"])
@@ -72,7 +72,7 @@ def _refuse_if_known(name: str) -> None:
         raise UserError(f"{name} is {where} already; rvtop down {name} first, or give this one --name")
 
 
-def _hear(process: subprocess.Popen[bytes], log: Path, out: Print) -> dict[str, Any]:
+def _hear(process: subprocess.Popen[bytes], name: str, out: Print) -> dict[str, Any]:
     """Tells the steps until it is ready. Raises UpFailed."""
     assert process.stdout is not None
     told: dict[str, str] = {}
@@ -89,11 +89,15 @@ def _hear(process: subprocess.Popen[bytes], log: Path, out: Print) -> dict[str, 
             process.wait()  # it says so last; then nothing runs any more
             if event["code"] == 2:
                 raise UpFailed(event["message"], 2)
-            raise _failure(event["message"], log, out)
-    raise _failure("the supervisor ended without a word", log, out)
+            raise _failure(event["message"], name, out)
+    process.wait()
+    if state.entry(name) is None:  # else there may be something for `down` to end
+        state.forget(state.folder_of(name))
+    raise _failure("the supervisor ended without a word", name, out)
 
 
-def _failure(message: str, log: Path, out: Print) -> UpFailed:
+def _failure(message: str, name: str, out: Print) -> UpFailed:
+    log = state.log_of(name)
     for line in last_lines(log, _WORDS):
         out(f"  | {line}")
     return UpFailed(f"{message} (its log: {log})", 4)

@@ -184,7 +184,8 @@ class RayMetric:
     """One figure of a node, a GPU or a Serve deployment, from one series of Ray's pages.
 
     ``field`` is its place in NodeSample, GpuSample or DeploymentSample; ``scale`` makes our unit of Ray's.
-    ``combine`` says how several series (one per replica, handle or route) make one figure.
+    ``combine`` says how several series (one per replica, handle or route) make one figure. ``counter``: some
+    versions of Ray write its name with ``_total`` (2.52, 2.60), some without, some both (2.44).
     """
 
     of: Literal["node", "gpu", "deployment"]
@@ -194,11 +195,20 @@ class RayMetric:
     help: str
     scale: float = 1.0
     combine: Combine = "sum"
+    counter: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RayName:
+    """One series name on Ray's pages, and how much it is preferred (0 first) where a page has both."""
+
+    metric: RayMetric
+    rank: int = 0
 
 
 _MIB = 1024.0 * 1024.0
 
-#: Names checked against Ray 2.60's reporter_agent.py and serve/_private/{router,replica,deployment_state}.py.
+#: Names checked against pages of Ray 2.44, 2.52 and 2.60, those of GPUs against their reporter_agent.py.
 RAY_TABLE: tuple[RayMetric, ...] = (
     RayMetric("node", "cpu", "ray_node_cpu_utilization", "share 0..1", "Use of all cores of a node.", 0.01),
     RayMetric("node", "memory_used", "ray_node_mem_used", "bytes", "Memory in use on a node or its cgroup."),
@@ -223,12 +233,17 @@ RAY_TABLE: tuple[RayMetric, ...] = (
         "Requests that wait in Serve's routers for a replica.",
     ),
     RayMetric(
-        "deployment", "requests", "ray_serve_deployment_request_counter_total", "requests",
-        "Requests that replicas of a Serve deployment have taken.",
+        "deployment", "requests", "ray_serve_deployment_request_counter", "requests",
+        "Requests that replicas of a Serve deployment have answered.", counter=True,
     ),
     RayMetric(
-        "deployment", "errors", "ray_serve_deployment_error_counter_total", "requests",
-        "Requests that failed inside replicas of a Serve deployment.",
+        "deployment", "errors", "ray_serve_deployment_error_counter", "requests",
+        "Requests that failed inside replicas of a Serve deployment.", counter=True,
+    ),
+    RayMetric(
+        "deployment", "starts", "ray_serve_deployment_replica_starts", "replicas",
+        "Replicas of a Serve deployment that have started, those in place of dead ones included.",
+        counter=True,
     ),
     RayMetric(
         "deployment", "latency_sum_ms", "ray_serve_deployment_processing_latency_ms_sum", "ms",
@@ -241,4 +256,7 @@ RAY_TABLE: tuple[RayMetric, ...] = (
 )  # fmt: skip
 
 #: Series name on a page -> what it is.
-RAY_NAMES: Mapping[str, RayMetric] = {metric.series: metric for metric in RAY_TABLE}
+RAY_NAMES: Mapping[str, RayName] = {
+    **{metric.series: RayName(metric, int(metric.counter)) for metric in RAY_TABLE},
+    **{f"{metric.series}_total": RayName(metric) for metric in RAY_TABLE if metric.counter},
+}

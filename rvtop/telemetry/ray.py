@@ -26,8 +26,8 @@ from rvtop.load.transport import Transport, TransportError
 from rvtop.telemetry.bounds import MOST
 from rvtop.telemetry.prometheus import Page, PageFetcher, short_error
 from rvtop.telemetry.ray_local import DISCOVERY_FILE, discovery_file
-from rvtop.telemetry.ray_series import together
-from rvtop.telemetry.sample import Sample
+from rvtop.telemetry.ray_series import Held, together
+from rvtop.telemetry.sample import DeploymentSample, GpuSample, NodeSample, Sample
 from rvtop.text import NAME_LIMIT, printable, told
 
 _PERIOD_S = 5.0  # Ray writes its file as often; in between an answer is told again
@@ -42,6 +42,24 @@ class NotFound(Exception):
     """Why the pages could not be found, in one short line."""
 
 
+class _HeldPage:
+    """The last figures of a node's page."""
+
+    def __init__(self) -> None:
+        self._nodes: Held[NodeSample] = Held()
+        self._gpus: Held[GpuSample] = Held()
+        self._deployments: Held[DeploymentSample] = Held()
+
+    def filled(self, page: Page, now_s: float) -> Page:
+        """The page, with the figures that it left out this time."""
+        return replace(
+            page,
+            nodes=self._nodes.filled(page.nodes, now_s),
+            gpus=self._gpus.filled(page.gpus, now_s),
+            deployments=self._deployments.filled(page.deployments, now_s),
+        )
+
+
 class RaySource:
     """All pages of a cluster. ``engines``: also tell of the engines on them, second hand."""
 
@@ -53,6 +71,7 @@ class RaySource:
         self._engines = engines
         self._pages: Pages = {}
         self._fetchers: dict[str, PageFetcher] = {}
+        self._held: dict[str, _HeldPage] = {}
         self._asked_at = -_PERIOD_S
         self._problem: str | None = None
         self._last = Sample(0, name)
@@ -96,14 +115,18 @@ class RaySource:
         self._pages, self._problem = pages, None
         for url in [url for url in self._fetchers if url not in pages]:
             await self._fetchers.pop(url).close()
+            self._held.pop(url, None)
 
     async def _page(self, url: str) -> Page | str:
         fetcher = self._fetchers.get(url)
         if fetcher is None:
             fetcher = self._fetchers[url] = PageFetcher(url, timeout_s=_TIMEOUT_S)
         page = await fetcher.page()
+        if isinstance(page, str):
+            return page
+        page = self._held.setdefault(url, _HeldPage()).filled(page, time.monotonic())
         name = self._pages.get(url)
-        if isinstance(page, str) or not name:
+        if not name:
             return page
         # A page is of one node; on one machine several nodes may say the same address.
         return replace(

@@ -55,8 +55,9 @@ class NodeSample:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentSample:
-    """One deployment of Ray Serve at one moment. ``replicas`` are the healthy ones; ``requests``,
-    ``errors`` and the latencies' sum and number are counters since it began."""
+    """One deployment of Ray Serve at one moment. ``replicas`` are the healthy ones; ``requests``
+    (answered), ``errors``, ``starts`` of replicas and the latencies' sum and number are counters since it
+    began."""
 
     name: str  # application/deployment
     replicas: float | None = None
@@ -67,6 +68,7 @@ class DeploymentSample:
     errors: float | None = None
     latency_sum_ms: float | None = None
     latency_count: float | None = None
+    starts: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,8 @@ def main() -> None:
     from backends.guarded import GuardedFolder
 
     folder = GuardedFolder("rvtop-theirs-")
-    os.environ["RAY_TMPDIR"] = str(folder.path)  # whatever is left over carries it
+    os.environ["RAY_TMPDIR"] = str(folder.path)
+    os.environ.update(folder.env)  # whatever is left over carries it
     try:
         _host(answers)
     finally:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -22,10 +24,21 @@ from tests.backends.someones_cluster import SomeonesCluster, started
 
 # Once our process is killed nothing of ours may be on the cluster for longer.
 GONE_LIMIT_S = 15.0
+# As above, and the time until a head that stands still is taken for dead; far below the grace of a replica
+# that is retired (120 s).
+LAPSE_LIMIT_S = 60.0
 BACK_LIMIT_S = 180.0
 TOKENS = 1500
 # Long enough to outlive a node that dies with them.
 LOST_TOKENS = 1000
+# What the head's environment says about models, and no cluster says by itself.
+OFFLINE = {
+    "HF_HOME": "/nonexistent/hf",
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+}
 # Few enough to end while a backend that was told to stop lets its requests go on.
 FEW_TOKENS = 150
 
@@ -95,6 +108,14 @@ def engines_of(rows: Rows) -> list[processes.Process]:
     return found
 
 
+def hear_the_environment(rows: Rows) -> None:
+    """Every engine, on whichever node, was started with OFFLINE, and with no secret."""
+    for row in rows.values():
+        entries = Path(f"/proc/{row['pid']}/environ").read_bytes().split(b"\0")
+        assert {f"{name}={value}".encode() for name, value in OFFLINE.items()} <= set(entries), row
+        assert not any(entry.startswith(b"HF_TOKEN=") for entry in entries)
+
+
 async def pid_of(app: str) -> int:
     """The process of the replica of their application."""
     async with httpx.AsyncClient(trust_env=False) as client:
@@ -125,8 +146,10 @@ async def test_rac_on_two_nodes(
     """A node that dies takes with it what it computes, and nothing else."""
     args = ("--lease", "--model", f"tiny={tiny_model}", "--threads", "1", "--ray-address", "auto")
     actors = theirs.ask("status")["actors"]
-    async with guest(launch("rac", *args, env=theirs.env)) as ours:
+    told = {**OFFLINE, "HF_TOKEN": "a-secret"}
+    async with guest(launch("rac", *args, env={**theirs.env, **told})) as ours:
         topology = await ours.topology()
+        hear_the_environment(await ours.rows())
         nodes = {node["id"] for node in topology["nodes"]}
         assert len(nodes) == 2
         assert {row["node_id"] for row in topology["engines"]} == nodes
@@ -168,7 +191,7 @@ async def test_rac_on_two_nodes(
     await is_clean(theirs, actors, GONE_LIMIT_S)
 
 
-@pytest.mark.parametrize("end", ["kill", "term"])
+@pytest.mark.parametrize("end", ["kill", "stop", "term"])
 async def test_rsc_beside_their_application(
     launch: Launch, theirs: SomeonesCluster, tiny_model: Path, their_app: str, end: str
 ) -> None:
@@ -176,22 +199,32 @@ async def test_rsc_beside_their_application(
     before = theirs.ask("status")
     pid = await pid_of(their_app)
     args = ("--lease", "--model", f"tiny={tiny_model}", "--threads", "1", "--ray-address", theirs.address)
-    async with guest(launch("rsc", *args, env=theirs.auth)) as ours:
+    told = {**OFFLINE, "HF_TOKEN": "a-secret"}
+    async with guest(launch("rsc", *args, env={**theirs.auth, **told})) as ours:
         topology = await ours.topology()
+        hear_the_environment(await ours.rows())
         assert topology["serve"]["started"] is False
         assert {row["node_id"] for row in topology["engines"]} == {node["id"] for node in topology["nodes"]}
         assert len(theirs.ask("status")["apps"]) == 2
-        streams = await ours.streams(2, TOKENS if end == "kill" else FEW_TOKENS)
+        streams = await ours.streams(2, FEW_TOKENS if end == "term" else TOKENS)
         assert await pid_of(their_app) == pid
         engines = engines_of(await ours.rows())
         paths = processes.folders(processes.family(ours.process.pid))
         if end == "kill":
             ours.process.process.kill()
+        elif end == "stop":
+            # The head stands still while its router streams on: the lease lapses, and no replica gets the two
+            # minutes of one that is retired. (They stand still too, so that none has ended by itself.)
+            ours.process.process.send_signal(signal.SIGSTOP)
+            for engine in engines:
+                os.kill(engine.pid, signal.SIGSTOP)
+            processes.wait_until_gone(engines, set(), LAPSE_LIMIT_S)
+            ours.process.process.kill()
         else:
             ours.process.process.terminate()
             assert {outcome for outcome, _ in await asyncio.gather(*streams)} == {"ok"}
         processes.wait_until_gone(engines, paths, GONE_LIMIT_S)
-        assert ours.process.wait() == (-9 if end == "kill" else 0)
+        assert ours.process.wait() == (0 if end == "term" else -9)
         await asyncio.gather(*streams, return_exceptions=True)
     await is_clean(theirs, before["actors"], GONE_LIMIT_S)
     assert theirs.ask("status") == before

@@ -130,7 +130,11 @@ async def test_killed_engines_come_back_and_the_rest_goes_on(client: httpx.Async
     assert int(refused.headers["retry-after"]) >= 1
     assert {row["state"] for row in (await rows(client)).values()} == {"restarting"}
     await are_back(client, before)
-    assert (await client.get("/health")).status_code == 200
+    health = await client.get("/health")
+    assert health.status_code == 200
+    restarts = {name: row["restarts"] for name, row in (await rows(client)).items()}
+    assert restarts["rac-0"] in (1, 2)  # 2 if it was back before both were killed
+    assert (restarts["rac-1"], health.json()["restarts"]) == (1, sum(restarts.values()))
     assert (await chat(client))["usage"]["completion_tokens"] > 0
 
 

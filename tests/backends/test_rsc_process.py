@@ -101,6 +101,7 @@ async def test_a_killed_replica_comes_back_and_the_other_model_goes_on(client: h
     assert (await waiting)["usage"]["completion_tokens"] == 3
     after = await rows(client)
     assert after["a"]["engine"] != before["a"]["engine"]
+    assert (await client.get("/health")).json()["restarts"] == 1
     assert after["b"] | {"in_flight": 0} == before["b"] | {"in_flight": 0}
 
 

@@ -152,7 +152,8 @@ async def test_parts_that_are_killed_come_back_and_the_rest_goes_on(
     for model in ("a", "b"):
         assert after[model]["pid"] != before[model]["pid"]
         assert (await chat(client, model=model))["model"] == model
-    assert (await client.get("/health")).status_code == 200
+    health = await client.get("/health")
+    assert (health.status_code, health.json()["restarts"]) == (200, 2)
 
 
 async def test_a_killed_parent_leaves_nothing(client: httpx.AsyncClient, rvc: BackendProcess) -> None:

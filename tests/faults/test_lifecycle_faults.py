@@ -167,7 +167,7 @@ def test_a_taken_port_and_wrong_options_are_one_line(place: Place) -> None:
         done = place.run("up", *args)
         assert (done.returncode, len(lines(done.stderr))) == (2, 1), done.stderr
         assert words in done.stderr
-    assert state.deployments() == []
+    assert not state.home().exists() or list(state.home().iterdir()) == []
     assert place.rest() == []
 
 
@@ -178,10 +178,10 @@ def test_a_failed_start_shows_the_engines_last_words(place: Place) -> None:
     done = place.fake().run("up", "broken")
     assert done.returncode == 4
     assert "  | CUDA out of memory: tried to allocate 2 GiB" in lines(done.stdout)
-    assert lines(done.stderr) == [
-        f"rvtop: broken did not start: the weights do not fit (its log: {state.folder_of('broken') / 'log'})"
-    ]
+    log = place.folder / "rvtop" / "logs" / "broken.log"
+    assert lines(done.stderr) == [f"rvtop: broken did not start: the weights do not fit (its log: {log})"]
     assert state.deployments() == []
+    assert list(state.home().iterdir()) == []
     assert place.rest() == []
     assert "CUDA out of memory" in place.run("logs", "broken").stdout
 

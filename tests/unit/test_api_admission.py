@@ -201,8 +201,11 @@ async def test_an_engine_that_is_lost_does_not_swallow_the_queue() -> None:
 async def test_what_is_told_of_an_engines_life_before_is_not_believed() -> None:
     admission = Admission([engine()])
     slot = await admission.acquire()
+    assert admission.restarts("e0") == 0
     admission.set_up("e0", False)
+    assert admission.restarts("e0") == 0
     admission.set_up("e0", True)
+    assert admission.restarts("e0") == 1
     slot.lost()
     assert admission.ready
 

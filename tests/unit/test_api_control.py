@@ -120,8 +120,9 @@ def test_pages_of_several_engines_become_one() -> None:
 class FakeSource:
     """A source with one model and one engine."""
 
-    def __init__(self, model: str, engine: str, up: bool = True) -> None:
+    def __init__(self, model: str, engine: str, up: bool = True, restarts: int = 0) -> None:
         self.up = up
+        self._restarts = restarts
         self.engine = engine
         self.models: Any = {
             model: SimpleNamespace(name=model, created=1, path=f"dir/{model}", max_model_len=64)
@@ -129,6 +130,9 @@ class FakeSource:
 
     def ready(self) -> bool:
         return self.up
+
+    def restarts(self) -> int:
+        return self._restarts
 
     async def engine_rows(self) -> list[dict[str, Any]]:
         return [{"engine": self.engine, "state": "ready"}]
@@ -158,8 +162,13 @@ async def test_control_answers_over_all_sources() -> None:
     kind, body = await answer(control, "/metrics")
     assert kind.startswith("text/plain")
     assert {engine for _, engine in values(body.decode())} == {"e0", "e1"}
-    assert (await answer(control, "/health"))[1] == b'{"status":"ok"}'
+    assert (await answer(control, "/health"))[1] == b'{"status":"ok","restarts":0}'
     assert await control.answer("/v1/other") is None
+
+
+async def test_health_tells_how_often_engines_were_started_anew() -> None:
+    sources = [FakeSource("a", "e0", restarts=1), FakeSource("b", "e1", restarts=2)]
+    assert json.loads((await answer(Control("rvc", sources), "/health"))[1])["restarts"] == 3
 
 
 async def test_health_is_503_while_one_source_cannot_answer() -> None:

@@ -49,6 +49,55 @@ def test_an_entry_comes_back_as_it_was(home: Path) -> None:
     assert state.deployments() == []
 
 
+def test_what_is_over_leaves_its_log_and_no_folder(home: Path) -> None:
+    made()
+    folder = state.folder_of("rac")
+    os.close(state.lock("rac"))
+    (folder / state.LOG_FILE).write_text("its last words\n")
+    (folder / "log.1").write_text("long ago\n")
+    assert state.log_of("rac") == folder / "log"
+    state.forget(folder)
+    assert list(state.home().iterdir()) == []
+    kept = home / "rvtop/logs/rac.log"
+    assert state.log_of("rac") == kept
+    said: list[str] = []
+    logs("rac", lines=5, follow=True, out=said.append)
+    assert said == ["its last words"]
+    made()
+    (folder / state.LOG_FILE).write_text("unknown option\n")
+    state.forget(folder, keep_log=False)
+    assert list(state.home().iterdir()) == []
+    assert kept.read_text() == "its last words\n"
+
+
+def test_a_folder_that_another_start_uses_already_stays(home: Path) -> None:
+    folder = state.make_folder("rac")
+    (folder / "of-another").touch()
+    state.forget(folder)
+    assert [path.name for path in folder.iterdir()] == ["of-another"]
+
+
+def test_a_name_is_locked_once_also_when_its_folder_was_removed_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = state.lock("rac")
+    with pytest.raises(UserError, match="rac is being started or stopped by another rvtop"):
+        state.lock("rac")
+    real, times = state.fcntl.flock, []
+
+    def slow(descriptor: int, how: int) -> None:
+        if not times:  # between the opening of the lock and the locking its holder ends
+            times.append(1)
+            state.forget(state.folder_of("rac"))
+            os.close(first)
+        real(descriptor, how)
+
+    monkeypatch.setattr(state.fcntl, "flock", slow)
+    second = state.lock("rac")
+    assert os.path.samestat(os.fstat(second), os.stat(state.folder_of("rac") / state.LOCK_FILE))
+    os.close(second)
+
+
 def test_where_it_is_kept(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert state.home() == home / "rvtop" / "deployments"
     for unset in ("", "relative/path"):
@@ -241,4 +290,4 @@ def test_no_log_yet() -> None:
 
 
 def test_health_of_nobody_and_of_nonsense() -> None:
-    assert health("http://127.0.0.1:1") == (False, "/health: [Errno 111] Connection refused")
+    assert health("http://127.0.0.1:1") == (False, "/health: [Errno 111] Connection refused", None)

@@ -205,12 +205,46 @@ async def test_a_sick_backend_is_shown_and_left_alive(
     assert len(FakeBackend.made) == 1
 
 
+async def test_restarts_count_engines_inside_the_backend_and_the_backend_itself(
+    watch: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [Health(True, restarts=0)]
+    monkeypatch.setattr(supervisor, "health", lambda url: answers[0])
+    it = watch()
+    await it.up()
+    answers[0] = Health(True, restarts=1)
+    await it.until(lambda: it.known().restarts == 1)
+    answers[0] = Health(False, "/health: HTTP 503")  # it does not say: what is known stays
+    await it.until(lambda: it.known().state == "unhealthy")
+    assert it.known().restarts == 1
+    answers[0] = Health(True, restarts=2)
+    await it.until(lambda: it.known().restarts == 2)
+    answers[0] = Health(True, restarts=0)  # the next backend counts from 0
+    it.backend.death.set_result(3)
+    await it.until(lambda: len(FakeBackend.made) == 2 and it.known().restarts == 3)
+    answers[0] = Health(True, restarts=1)
+    await it.until(lambda: it.known().restarts == 4)
+
+
 async def test_a_start_that_fails_leaves_no_entry(watch: Callable[..., Watched]) -> None:
     FakeBackend.starts = [TargetError("port 1 on 127.0.0.1 is in use", 2)]
     it = watch()
     assert await it.task == 2
     assert it.told[-1] == {"event": "failed", "message": "port 1 on 127.0.0.1 is in use", "code": 2}
     assert state.entry("d") is None
+    assert list(state.home().iterdir()) == []
+    assert not state.kept_log("d").exists()
+
+
+async def test_a_backend_that_fails_to_start_leaves_its_log_and_no_folder(
+    watch: Callable[..., Watched],
+) -> None:
+    FakeBackend.starts = [TargetError("rac did not start: no memory", 4)]
+    it = watch()
+    (state.folder_of("d") / state.LOG_FILE).write_text("CUDA out of memory\n")
+    assert await it.task == 4
+    assert list(state.home().iterdir()) == []
+    assert state.log_of("d").read_text() == "CUDA out of memory\n"
 
 
 @pytest.mark.parametrize("how", ["abandon", "stop"])

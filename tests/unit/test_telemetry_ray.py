@@ -22,7 +22,7 @@ from rvtop.telemetry.discover import sources_for
 from rvtop.telemetry.metrics import NAMES, RAY_NAMES, RAY_TABLE
 from rvtop.telemetry.prometheus import PageReader
 from rvtop.telemetry.ray import NotFound, RaySource, file_pages, from_machine, from_topology, topology_pages
-from rvtop.telemetry.ray_series import together
+from rvtop.telemetry.ray_series import HOLD_S, Held, together
 from rvtop.telemetry.sample import DeploymentSample, EngineSample, GpuSample, NodeSample, Sample
 from rvtop.telemetry.state import ServerState
 
@@ -32,7 +32,9 @@ REAL = "ray_2.60.prom"
 
 
 def test_the_table_has_each_series_and_each_place_once() -> None:
-    assert len(RAY_NAMES) == len(RAY_TABLE)
+    counters = [metric for metric in RAY_TABLE if metric.counter]
+    assert len(RAY_NAMES) == len(RAY_TABLE) + len(counters)
+    assert not any(metric.series.endswith("_total") for metric in counters)
     assert not set(RAY_NAMES) & set(NAMES)
     places = [(metric.of, metric.field) for metric in RAY_TABLE]
     assert len(places) == len(set(places))
@@ -58,6 +60,7 @@ def test_a_real_page_of_a_node_with_serve() -> None:
         requests=5,
         latency_sum_ms=375,
         latency_count=5,
+        starts=1,
     )
 
 
@@ -67,6 +70,121 @@ def test_gpus_of_a_node_in_bytes_and_shares() -> None:
     assert busy == GpuSample("10.0.0.1", 0, "NVIDIA H200", 71680 * MIB, 143360 * MIB, 0.87)
     assert (idle.index, idle.memory_used, idle.memory_total, idle.util) == (1, 512 * MIB, 143360 * MIB, 0)
     assert page.nodes[0].memory_total == 2**40
+
+
+#: Version -> what its page tells: the node's memory in use, replicas that Serve wants, sum of latencies.
+BUSY = {
+    "2.44": (5.371727872e09, None, pytest.approx(314.668, abs=1e-3)),
+    "2.52": (3.394256896e09, None, 397.5),
+    "2.60_busy": (2.150014976e09, 1.0, 386.0),
+}
+
+
+@pytest.mark.parametrize("version", BUSY)
+def test_real_pages_of_three_versions_of_ray_with_requests_at_work_waiting_and_failed(version: str) -> None:
+    memory, target, latency_ms = BUSY[version]
+    page = PageReader().read(golden(f"ray_{version}.prom"))
+    assert page.nodes == (NodeSample("192.0.2.2", 1.0, memory, 2.5276063744e10),)
+    (deployment,) = page.deployments
+    assert deployment == DeploymentSample(
+        "demo/D",
+        replicas=1,
+        target_replicas=target,
+        ongoing=1,
+        queued=2,
+        requests=5,
+        errors=2,
+        latency_sum_ms=latency_ms,
+        latency_count=7,
+        starts=1,
+    )
+
+
+def test_ray_2_44_tells_each_counter_twice_and_later_versions_once() -> None:
+    series = "ray_serve_deployment_request_counter{"
+    assert [series in golden(f"ray_{version}.prom") for version in BUSY] == [True, False, False]
+
+
+async def test_two_pages_of_ray_2_52_the_second_without_gauges_tell_the_same(
+    head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "_PERIOD_S", 0.0)
+    assert PageReader().read(golden("ray_2.52_next.prom")).nodes == ()
+    source = RaySource(from_topology(head, {}))
+    for name in ("ray_2.52.prom", "ray_2.52_next.prom"):
+        Head.pages["/n1"] = golden(name)
+        sample = await source.poll()
+        assert sample.nodes[0] == NodeSample("vm/aaaaaa", 1.0, 3.394256896e09, 2.5276063744e10)
+        (deployment,) = sample.deployments
+        assert deployment == DeploymentSample(
+            "demo/D",
+            replicas=1,
+            ongoing=1,
+            queued=2,
+            requests=5,
+            errors=2,
+            latency_sum_ms=397.5,
+            latency_count=7,
+            starts=1,
+        )
+    await source.close()
+
+
+COUNTERS = (
+    ("requests", "ray_serve_deployment_request_counter"),
+    ("errors", "ray_serve_deployment_error_counter"),
+    ("starts", "ray_serve_deployment_replica_starts"),
+)
+
+
+@pytest.mark.parametrize("ends", [("",), ("_total",), ("", "_total"), ("_total", "")])
+@pytest.mark.parametrize(("field", "series"), COUNTERS)
+def test_counters_are_read_with_and_without_total_and_never_twice(
+    field: str, series: str, ends: tuple[str, ...]
+) -> None:
+    lines = [
+        f'{series}{end}{{application="a",deployment="D",replica="{replica}"}} {value}\n'
+        for end in ends
+        for replica, value in (("r1", 5), ("r2", 7))
+    ]
+    assert PageReader().read("".join(lines)).deployments == (DeploymentSample("a/D", **{field: 12.0}),)
+
+
+def test_gauges_that_a_page_leaves_out_stand_until_they_are_too_old() -> None:
+    """Ray 2.52 tells each value of a gauge on one page only."""
+    held: Held[DeploymentSample] = Held()
+    told = DeploymentSample("a/D", replicas=1, queued=2, requests=5)
+    assert held.filled([told], 0.0) == (told,)
+    assert held.filled([DeploymentSample("a/D", requests=6)], 5.0) == (replace(told, requests=6),)
+    assert held.filled([], HOLD_S) == (replace(told, requests=6),)  # nor is it there at all
+    later = DeploymentSample("a/D", queued=0)
+    assert held.filled([later], HOLD_S + 1) == (replace(later, requests=6),)
+    assert held.filled([], 2 * HOLD_S + 1) == (later,)
+    assert held.filled([], 2 * HOLD_S + 2) == ()
+    assert held.filled([], 0.0) == ()
+
+
+def test_gpus_that_a_page_leaves_out_keep_their_numbers_apart() -> None:
+    held: Held[GpuSample] = Held()
+    both = (GpuSample("n", 0, "H200", 1.0, 4.0, 0.5), GpuSample("n", 1, "H200", 2.0, 4.0, 0.6))
+    assert held.filled(both, 0.0) == both
+    idle = replace(both[1], util=0.0)
+    assert set(held.filled([idle], 5.0)) == {both[0], idle}
+
+
+async def test_a_cluster_whose_pages_take_turns_is_one_steady_answer(
+    head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "_PERIOD_S", 0.0)
+    source = RaySource(from_topology(head, {}))
+    whole = golden(REAL)
+    first = await source.poll()
+    for part in ("ray_serve_", "ray_node_"):
+        lines = [line for line in whole.splitlines() if line.startswith(("#", part))]
+        Head.pages["/n1"] = "\n".join(lines) + "\n"
+        sample = await source.poll()
+        assert replace(sample, t_ns=0) == replace(first, t_ns=0)
+    await source.close()
 
 
 def test_series_without_their_labels_are_left_out() -> None:

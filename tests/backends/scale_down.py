@@ -1,0 +1,110 @@
+"""A Serve application of ours is scaled down while each of its two replicas streams a long answer. Runs in a
+process of its own, on a cluster of its own; prints one JSON line: how each stream ended.
+
+    python -m tests.backends.scale_down MODEL_FOLDER
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+import aiohttp
+
+from backends import rsc_serve
+from backends.cluster import Share, open_cluster
+from backends.events import Steps
+from backends.options import parse_options
+from backends.rac import engine_spec
+from backends.rsc_replica import application
+
+APP, PREFIX, TOKEN = "rvtop-test-0", "/rvtop-test/0", "t"
+TOKENS = 300
+LIMIT_S = 240.0
+# Longer than Serve waited for a retired replica before its grace was an option.
+STANDSTILL_S = 6.0
+
+
+async def main(model: str) -> dict[str, Any]:
+    options, _ = parse_options(["rsc", "--model", f"tiny={model}", "--dtype", "float32"])
+    cluster = await open_cluster(options, Steps(lambda event, **fields: None))
+    streams: list[asyncio.Task[int]] = []
+    try:
+        head = (await cluster.nodes())[0]
+        await asyncio.to_thread(rsc_serve.start, head)
+        await deploy(options, 2)
+        proxy = (await asyncio.to_thread(rsc_serve.proxies, [head]))[0]
+        begun = [asyncio.Event(), asyncio.Event()]
+        streams = [asyncio.create_task(stream(proxy, event)) for event in begun]
+        async with asyncio.timeout(LIMIT_S):
+            for event in begun:
+                await event.wait()
+        pids = [(await row(name))["pid"] for name in rsc_serve.replicas(APP)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)  # so that neither answer has ended when its replica is retired
+        await deploy(options, 1, wait=False)
+        async with asyncio.timeout(LIMIT_S):
+            while "STOPPING" not in await states():
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(STANDSTILL_S)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        tokens = await asyncio.wait_for(asyncio.gather(*streams, return_exceptions=True), LIMIT_S)
+        async with asyncio.timeout(LIMIT_S):
+            while await states() != {"RUNNING": 1}:
+                await asyncio.sleep(0.05)
+        return {"replicas": len(set(pids)), "ended": [repr(each) for each in tokens]}
+    finally:
+        for task in streams:
+            task.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
+        await cluster.close()
+
+
+async def deploy(options: Any, count: int, wait: bool = True) -> None:
+    spec = engine_spec(0, Share("tiny", 0.5, 0.0, 1), options)
+    app = application(spec, options, TOKEN, {"num_cpus": 0.5}, count)
+    await asyncio.to_thread(rsc_serve.deploy, {APP: (PREFIX, app)})
+    async with asyncio.timeout(LIMIT_S):
+        while wait and not await asyncio.to_thread(rsc_serve.check_deployed, [APP]):
+            await asyncio.sleep(0.1)
+
+
+async def states() -> dict[str, int]:
+    """How many replicas are in each of Serve's states."""
+    from ray import serve
+
+    status = await asyncio.to_thread(serve.status)
+    found = status.applications[APP].deployments["hf"].replica_states
+    return {str(getattr(state, "value", state)): number for state, number in found.items()}
+
+
+async def row(replica: str) -> dict[str, Any]:
+    return dict((await rsc_serve.replica(replica).record_routing_stats.remote())["row"])
+
+
+async def stream(proxy: tuple[str, int], begun: asyncio.Event) -> int:
+    """The answer's tokens, once it has ended well."""
+    body = {"prompt": "휴가", "max_tokens": TOKENS, "ignore_eos": True, "stream": True}
+    url = f"http://{proxy[0]}:{proxy[1]}{PREFIX}/v1/completions"
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    last = b""
+    async with (
+        aiohttp.ClientSession(headers=headers, trust_env=False, timeout=aiohttp.ClientTimeout()) as http,
+        http.post(url, json={**body, "stream_options": {"include_usage": True}}) as answer,
+    ):
+        async for line in answer.content:
+            begun.set()
+            if line.startswith(b"data: {"):
+                last = line
+    return int(json.loads(last.removeprefix(b"data: "))["usage"]["completion_tokens"])
+
+
+if __name__ == "__main__":
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever Ray prints is no answer
+    print(json.dumps(asyncio.run(main(sys.argv[1]))), file=answers, flush=True)

@@ -1,0 +1,45 @@
+"""What of the head's environment reaches engines on other nodes, and what must not be public."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from backends import cluster, environment
+from backends.vllm_options import OUR_ENV
+
+EXPERIMENT = {
+    "HF_HOME": "/mnt/shared/hf",
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "RVTOP_CACHE": "/mnt/shared/cache",
+    "VLLM_ATTENTION_BACKEND": "FLASH_ATTN",
+}
+SECRETS = {"HF_TOKEN": "s1", "VLLM_API_KEY": "s2"}
+OTHERS = {"PATH": "/bin", "AWS_SECRET_ACCESS_KEY": "s3", "VLLM_QUANT": "fp8"}
+
+
+def test_engines_hear_what_the_experiment_says_and_secrets_only_in_their_own_arguments() -> None:
+    environ = {**EXPERIMENT, **SECRETS, **OTHERS}
+    assert "VLLM_QUANT" in OUR_ENV
+    assert environment.carried(environ) == EXPERIMENT | SECRETS
+    assert environment.public(environ) == EXPERIMENT
+
+
+def test_a_job_on_someones_cluster_carries_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def init(address: str, **settings: Any) -> dict[str, Any]:
+        asked.update(settings)
+        return {"gcs_address": address}
+
+    monkeypatch.setattr(cluster, "_init", init)
+    for name in environment.carried():
+        monkeypatch.delenv(name)
+    for name, value in {**EXPERIMENT, **SECRETS, **OTHERS}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RAY_NUM_REDIS_GET_RETRIES", "5")
+    cluster._attach("auto")
+    assert asked["runtime_env"]["env_vars"] == EXPERIMENT
