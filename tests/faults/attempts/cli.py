@@ -1,0 +1,1 @@
+def end_all(): pass
