@@ -18,8 +18,8 @@ class Decompressor:
         self._first: bytes | None = b""
 
     def decompress(self, data: bytes) -> Iterator[bytes]:
-        """What ``data`` holds, in pieces of at most 1 MiB: a few bytes can stand for a gigabyte. gzip may have
-        several members; what else stands behind the end is left.
+        """What ``data`` holds, in pieces of at most 1 MiB: a few bytes can stand for a gigabyte. gzip may
+        have several members; what else stands behind the end is left.
 
         Raises zlib.error.
         """
@@ -53,7 +53,7 @@ class Decompressor:
 
 
 def decompressor(encoding: bytes) -> Decompressor | None:
-    """For a value of Content-Encoding; None: nothing to decompress. Raises ValueError for one that can't be."""
+    """For a value of Content-Encoding; None: nothing to do. Raises ValueError for one that is not known."""
     if encoding.lower() in (b"gzip", b"x-gzip", b"deflate"):
         return Decompressor(zlib.MAX_WBITS | 32)
     if encoding.lower() in (b"", b"identity"):

@@ -1,8 +1,8 @@
 """Attempts to break rvtop, each with the end that it must have: ``python -m tests.faults.attempts``.
 
-An attempt is a small function in one of the files beside this one, registered by :func:`attempt` (or a row of a
-table there). It raises AssertionError where something does not hold, and :class:`Skip` where this machine can't do
-it. The runner bounds each in time and fails those that leave a process behind.
+An attempt is a small function in one of the files beside this one, registered by :func:`attempt` (or a row of
+a table there). It raises AssertionError where something does not hold, and :class:`Skip` where this machine
+can't do it. The runner bounds each in time and fails those that leave a process behind.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ AREAS = (
     "processes",
     "folders",
     "pages",
-    "rays",
 )
 
 
@@ -46,7 +45,9 @@ class Attempt:
 ATTEMPTS: dict[str, Attempt] = {}
 
 
-def add(name: str, about: str, run: Callable[[], None], limit_s: float = 60, own_network: bool = False) -> None:
+def add(
+    name: str, about: str, run: Callable[[], None], limit_s: float = 60, own_network: bool = False
+) -> None:
     """Registers an attempt."""
     assert name not in ATTEMPTS, f"two attempts are named {name}"
     ATTEMPTS[name] = Attempt(name, about, run, limit_s, own_network)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from tests.faults.attempts import Attempt, Skip, load
 from tests.faults.attempts.cli import end_all
+from tests.faults.attempts.network import OUTSIDE, namespaces
 from tests.unit.processes import children
 
 _ROOT = __file__.rpartition("/tests/")[0]
@@ -77,7 +78,14 @@ def apart(one: Attempt) -> None:
     if unshare is None or subprocess.run([unshare, "-nm", "true"], capture_output=True).returncode:
         raise Skip("namespaces can't be made here (unshare -nm)")
     command = [unshare, "-nm", sys.executable, "-m", "tests.faults.attempts", "--inside", one.name]
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=one.limit_s + _SPARE_S)
+    done = subprocess.run(
+        command,
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=one.limit_s + _SPARE_S,
+        env={**os.environ, OUTSIDE: namespaces()},
+    )
     if done.returncode == 77:
         raise Skip(done.stdout.strip())
     assert done.returncode == 0, (done.stdout + done.stderr).strip()
@@ -99,7 +107,9 @@ def told(one: Attempt, run: Callable[[Attempt], None]) -> str:
         end = "FAILED"
         more = f"{type(error).__name__} ({os.path.basename(where.filename)}:{where.lineno}): {error}"
     took = time.monotonic() - began
-    print(f"{end:<7} {took:5.1f} s  {one.name}: {one.about}" + (f"\n        {more}" if more else ""), flush=True)
+    print(
+        f"{end:<7} {took:5.1f} s  {one.name}: {one.about}" + (f"\n        {more}" if more else ""), flush=True
+    )
     return end
 
 

@@ -44,7 +44,9 @@ async def write(writer: asyncio.StreamWriter, data: bytes, cut: int = 0) -> None
 
 
 @contextlib.asynccontextmanager
-async def serving(serve: Serve, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+async def serving(
+    serve: Serve, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
     """A server on a free port of ``host``, in this loop; its port."""
     tasks: set[asyncio.Task[None]] = set()
 
@@ -53,7 +55,9 @@ async def serving(serve: Serve, host: str = "127.0.0.1", tls: ssl.SSLContext | N
         assert task is not None
         tasks.add(task)
         try:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
+            with contextlib.suppress(
+                ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, asyncio.CancelledError
+            ):
                 await serve(reader, writer)
             writer.close()
         finally:
@@ -95,7 +99,7 @@ async def ask(
     body: bytes = BODY,
     gap_s: float = 0.0,
 ) -> list[Record]:
-    """``count`` requests in turn over one pool; how they ended. No callback of the loop may fail meanwhile."""
+    """``count`` requests in turn over one pool; how they ended. No callback of the loop may fail."""
     loop = asyncio.get_running_loop()
     failures: list[object] = []
     loop.set_exception_handler(lambda _, context: failures.append(context))
@@ -126,8 +130,9 @@ async def ask(
 
 @dataclass(frozen=True)
 class Row:
-    """An answer, and how a request that gets it must end ("a|b": one way or the other). ``close``: the server closes behind it. ``chunks``
-    and ``tokens`` of answers that end well; ``says``: words of the error. ``cuts``: bytes a write (0: all)."""
+    """An answer, and how a request that gets it must end ("a|b": one way or the other). ``close``: the server
+    closes behind it. ``chunks`` and ``tokens`` of answers that end well; ``says``: words of the error.
+    ``cuts``: bytes a write (0: all)."""
 
     name: str
     about: str
