@@ -134,7 +134,7 @@ class Target:
 
     async def _open_one(
         self, factory: Callable[[], _P], address: tuple[str, int]
-    ) -> tuple[asyncio.BaseTransport, _P]:
+    ) -> tuple[asyncio.Transport, _P]:
         transport, made = await asyncio.get_running_loop().create_connection(
             factory, address[0], address[1], ssl=self._ssl, server_hostname=self._tls_name
         )
@@ -146,7 +146,7 @@ class Target:
     async def _race(self, factory: Callable[[], _P]) -> _P:
         loop = asyncio.get_running_loop()
         rest = list(self._resolved)
-        tried: dict[asyncio.Task[tuple[asyncio.BaseTransport, _P]], tuple[str, int]] = {}
+        tried: dict[asyncio.Task[tuple[asyncio.Transport, _P]], tuple[str, int]] = {}
         failure: OSError | None = None
         try:
             while rest or tried:
@@ -181,9 +181,7 @@ def _place(sockaddr: tuple[object, ...]) -> tuple[str, int]:
     return f"{sockaddr[0]}{zone}", int(str(sockaddr[1]))
 
 
-def _abort(task: asyncio.Task[tuple[asyncio.BaseTransport, _P]]) -> None:
+def _abort(task: asyncio.Task[tuple[asyncio.Transport, _P]]) -> None:
     """Closes a connection that nobody wants."""
     with contextlib.suppress(OSError, asyncio.CancelledError):
-        transport = task.result()[0]
-        assert isinstance(transport, asyncio.WriteTransport)
-        transport.abort()
+        task.result()[0].abort()

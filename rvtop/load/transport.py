@@ -61,7 +61,7 @@ class Transport:
 
 
 def names_of(parts: SplitResult) -> tuple[str, str]:
-    """Host of a URL as it is looked up, and as servers are told: a zone (``fe80::1%25eth0``) is ours alone."""
+    """Host of a URL as it is looked up, and as servers are told: a zone (``fe80::1%25eth0``) is ours."""
     host, _, zone = (parts.hostname or "").replace("%25", "%").partition("%")
     return (f"{host}%{zone}" if zone else host), host
 
