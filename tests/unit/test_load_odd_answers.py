@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import http.client
+import socket
+import threading
 import zlib
 
 import pytest
 
+from rvtop.http_once import get
 from rvtop.load.decompress import decompressor
 from rvtop.load.record import Record
 from rvtop.load.stream import Completion, Fresh
+from rvtop.load.transport import Transport
 from tests.faults.attempts.said import DONE, ROLE, STREAM, THREE, TWO, choice, data, sized, token
 from tests.faults.attempts.wire import Row, check
 
@@ -95,3 +100,41 @@ def test_an_encoding_that_is_not_known_is_named(encoding: bytes) -> None:
 
 def test_identity_is_no_encoding() -> None:
     check(Row("", "", sized(STREAM, b"content-encoding: identity"), chunks=3, tokens=3, cuts=(0,)))
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "read"),
+    [
+        (gzip.compress(b'{"data": [{"id": "m"}]}'), "gzip", b'{"data": [{"id": "m"}]}'),
+        (zlib.compress(b"page"), "deflate", b"page"),
+        (b"page", "identity", b"page"),
+        (gzip.compress(bytes(3 << 20)), "gzip", bytes(1 << 20)),
+    ],
+)
+def test_a_page_that_came_compressed_is_read(body: bytes, encoding: str, read: bytes) -> None:
+    assert _page(body, encoding) == read
+
+
+@pytest.mark.parametrize(("body", "encoding"), [(b"page", "br"), (b"page page", "gzip")])
+def test_a_page_that_can_not_be_read_says_why(body: bytes, encoding: str) -> None:
+    with pytest.raises(http.client.HTTPException, match="can't be read"):
+        _page(body, encoding)
+
+
+def _page(body: bytes, encoding: str) -> bytes:
+    """What a first look gets of a server that answers so."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            taken, _ = listener.accept()
+            with taken:
+                taken.recv(4096)
+                taken.sendall(sized(body, b"content-encoding: " + encoding.encode(), b"connection: close"))
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1/models"
+        try:
+            return get(url, Transport(), {}, 20.0)[1]
+        finally:
+            thread.join(20)
