@@ -43,9 +43,11 @@ bench: export TORCH_CPU_INDEX := $(TORCH_CPU_INDEX)
 bench: $(READY)
 	$(BIN)/python -m tests.bench
 
-# The tests that start and kill whole clusters (about 25 minutes on two cores), and a million requests (9 minutes).
+# The tests that start and kill whole clusters (about 25 minutes on two cores), some 250 attempts to break a run
+# (20 minutes), and a million requests (9 minutes).
 soak: $(READY)
 	$(BIN)/python -m pytest -q -m slow --timeout 600
+	$(BIN)/python -m tests.faults.attempts
 	$(BIN)/python -m tests.bench.soak
 
 # Writes .ci/requirements-cpu.txt afresh from pyproject.toml.

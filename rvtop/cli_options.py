@@ -122,10 +122,20 @@ def load_key(file: Path | None) -> None:
 
 
 def metrics_urls(given: list[str] | None) -> tuple[str, ...]:
-    """The pages of ``--metrics-url``. Raises UserError where one holds a password: they are written down."""
+    """The pages of ``--metrics-url``. Raises UserError for what is none, and where one holds a password:
+    they are written down."""
+    from urllib.parse import urlsplit
+
     from rvtop.target import shown
 
     for url in given or ():
+        try:
+            sound = urlsplit(url).scheme in ("http", "https") and bool(urlsplit(url).hostname)
+            urlsplit(url).port  # noqa: B018 - reading it is the check
+        except ValueError:
+            sound = False
+        if not sound:
+            raise UserError(f"--metrics-url {shown(url)}: must look like http://host:8000/metrics")
         if shown(url) != url:
             raise UserError(f"--metrics-url {shown(url)}: leave out the user name and password before the @")
     return tuple(given or ())

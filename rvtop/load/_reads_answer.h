@@ -44,16 +44,18 @@ static int note(Stream *self, int64_t at_ns)
 }
 
 /* When what a recv brought had come: its last byte, by the kernel's stamp, if there is one; else all that was
- * there when the turn began. A stamp before the turn before this one, which would have brought it, is one of a
- * clock that was set meanwhile. */
+ * there when the turn began. A stamp well before the turn before this one, which would have brought it, or well
+ * ahead of now is one of a clock that was set meanwhile, and says nothing. */
 static int64_t arrival_ns(Stream *self, int64_t stamp_ns)
 {
     Hub *hub = self->hub;
     int64_t at = hub->turn_ns;
     if (stamp_ns) {
         int64_t now = now_ns();
-        at = stamp_ns - hub->ahead_ns;
-        at = at < hub->before_ns ? hub->before_ns : at > now ? now : at;
+        int64_t dated = stamp_ns - hub->ahead_ns;
+        int set = dated < hub->before_ns - STALE_NS || dated > now + STALE_NS;
+        if (!set)
+            at = dated < hub->before_ns ? hub->before_ns : dated > now ? now : dated;
         /* Of a read that brought several tokens the stamp is the last one's: one read does not tell. */
         if (hub->turn_ns - at > EXACT_NS)
             hub->unsure = -1;

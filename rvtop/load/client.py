@@ -346,6 +346,8 @@ class ConnectionPool:
 
 def _connect_error(error: OSError) -> tuple[str, str]:
     """The class and text of a failure to connect."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "tls", f"its certificate is not trusted ({error.verify_message})"
     if isinstance(error, ssl.SSLError):
         return "tls", error.reason or str(error)
     if isinstance(error, socket.gaierror):

@@ -62,6 +62,7 @@ class Connection(asyncio.Protocol):
         "_pool",
         "_status",
         "_stream",
+        "_unreadable",
         "idle_since",
         "read_ns",
         "record",
@@ -113,6 +114,7 @@ class Connection(asyncio.Protocol):
         reader = Completion if record.heard is None else HeardCompletion
         self._completion = reader(record, self._pool.fresh)
         self._decoder: Decompressor | None = None
+        self._unreadable = ""  # why the body can't be read
         self._body = b""
         self._beside = 0  # bytes that bring no token: of an error, or behind the end
         self._framed = False
@@ -319,7 +321,10 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         key = name.lower()
         if key == b"content-encoding":
-            self._decoder = decompressor(value)
+            try:
+                self._decoder = decompressor(value)
+            except ValueError as error:
+                self._unreadable = str(error)
         elif key == b"transfer-encoding" or key == b"content-length":
             self._framed = True
         elif key == b"connection":
@@ -330,6 +335,8 @@ class Connection(asyncio.Protocol):
             self._status = self._parser.get_status_code()
             if self._status >= 200:
                 self.record.headers_ns = self.read_ns
+            if self._status == 200 and self._unreadable:
+                self.abort("bad_stream", f"the body is {self._unreadable}")
 
     def on_chunk_header(self) -> None:
         self._boundary = False
@@ -385,6 +392,8 @@ class Connection(asyncio.Protocol):
     def _http_error(self) -> None:
         if self.record is not None:
             said = self._body.decode("utf-8", "replace").strip()
+            if self._unreadable:
+                said = f"a body {self._unreadable}"
             text = "redirects are not followed" if 300 <= self._status < 400 else said or "no body"
             self.record.fail(f"http_{self._status}", text)
 

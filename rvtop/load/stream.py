@@ -11,6 +11,7 @@ forge either.
 
 from __future__ import annotations
 
+import json
 from array import array
 from typing import Any, NamedTuple
 
@@ -34,6 +35,8 @@ class _Needles(NamedTuple):
 #: No count of tokens comes near this; a larger one is noise, and would not fit the tables.
 _MAX_COUNT = 1 << 40
 _MAX_TIMINGS = 32
+#: So much of a body that holds no event is told of.
+_SAID = 160
 
 _SPELLINGS = tuple(
     _Needles(
@@ -68,6 +71,7 @@ class Completion:
         "_least",
         "_needles",
         "_opening",
+        "_said",
         "_skip",
         "_sse",
         "_tail",
@@ -86,6 +90,7 @@ class Completion:
         self.size = 0  # body bytes that went the careful way
         self._finish_ns = 0
         self._opening = b""  # the first event, if it brought no token
+        self._said = b""  # how the body begins, until it holds an event
         self._sse = SseParser()
         self._needles: _Needles | None = None
         self._before = b""  # a chunk's bytes before its text …
@@ -199,7 +204,7 @@ class Completion:
             elif self.events:
                 record.fail("truncated", "the body ended before [DONE] and before a finish reason")
             elif self.size:
-                record.fail("bad_stream", "the body holds no server-sent event")
+                record.fail("bad_stream", f"the body holds no server-sent event: {self._said!r}")
             else:
                 record.fail("empty", "the body is empty")
             return
@@ -214,6 +219,8 @@ class Completion:
         if self.record.error:
             return
         self.size += len(data)
+        if not self.events and len(self._said) < _SAID:
+            self._said += data[: _SAID - len(self._said)]
         try:
             events = self._sse.feed(data)
         except SseError as error:
@@ -226,15 +233,17 @@ class Completion:
         for data in events:
             if self.done or self.record.error:
                 return
+            if not data.strip():
+                continue  # a sign of life
             self.events += 1
-            if data == b"[DONE]":
+            if data.strip() == b"[DONE]":
                 self.done = True
                 self._skip = 0  # what follows counts no more
                 self._needles = None
                 return
             try:
-                chunk = orjson.loads(data)
-            except orjson.JSONDecodeError as error:
+                chunk = _json(data)
+            except ValueError as error:
                 if not last:
                     self.record.fail("bad_stream", f"an event is not JSON ({error}): {data[:80]!r}")
                 return
@@ -247,7 +256,7 @@ class Completion:
 
     def _chunk(self, chunk: dict[str, Any], raw: bytes, now_ns: int) -> None:
         record = self.record
-        failure = chunk.get("error")
+        failure = chunk.get("error") or (chunk if chunk.get("object") == "error" else None)  # older vLLM's
         if failure:
             text = failure.get("message") if isinstance(failure, dict) else None
             record.fail("stream_error", told(text or failure))
@@ -259,7 +268,7 @@ class Completion:
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
             return
         choice = choices[0]
-        finish = choice.get("finish_reason")
+        finish = choice.get("finish_reason") or None  # some servers write "" while they go on
         if carries_token(choice):
             if record.first_ns:
                 record.gaps.append(now_ns - record.last_ns)
@@ -319,9 +328,24 @@ def carries_token(choice: dict[str, Any]) -> bool:
     if isinstance(delta, dict):
         if delta.get("content") or delta.get("reasoning_content") or delta.get("reasoning"):
             return True
-        if delta.get("tool_calls"):
+        if delta.get("tool_calls") or delta.get("function_call") or delta.get("refusal"):
             return True
     return bool(choice.get("text") or choice.get("token_ids"))
+
+
+def _json(data: bytes) -> Any:
+    """What an event says. Raises ValueError.
+
+    Servers in Python and JavaScript write what orjson refuses: NaN for a logprob, half a surrogate pair.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError):
+            pass
+        raise
 
 
 def _string_end(raw: bytes, begin: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from rvtop.load.transport import AUTHORIZATION, Transport, ssl_context
+from rvtop.load.transport import AUTHORIZATION, NEXT_ADDRESS_S, Transport, names_of, ssl_context
 
 _P = TypeVar("_P", bound=asyncio.Protocol)
 
@@ -69,7 +70,7 @@ class Target:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"not an http(s) URL: {address.url}")
         self._address = address
-        self._host = parts.hostname
+        self._host, self._told_host = names_of(parts)
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._ssl = None
         if parts.scheme == "https":
@@ -77,7 +78,7 @@ class Target:
                 address.ca_file, address.cert_file, address.key_file, insecure=address.insecure
             )
         self._resolved: list[tuple[str, int]] = []
-        host = f"[{self._host}]" if ":" in self._host else self._host
+        host = f"[{self._told_host}]" if ":" in self._told_host else self._told_host
         default = 443 if self._ssl else 80
         fields = {
             "host": ("Host", host if self._port == default else f"{host}:{self._port}"),
@@ -108,37 +109,79 @@ class Target:
             return
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        self._resolved = list(dict.fromkeys((str(info[4][0]), int(info[4][1])) for info in found))
+        self._resolved = list(dict.fromkeys(_place(info[4]) for info in found))
 
     async def open(self, factory: Callable[[], _P]) -> _P:
-        """A new connection. Of several addresses the first that answers is kept for the next ones.
+        """A new connection. Of several addresses the first that answers is kept for the next ones; while one
+        does not, the others are tried beside it.
 
         Raises OSError (also ssl.SSLError) as the last address failed.
         """
-        loop = asyncio.get_running_loop()
-        name = self._host if self._ssl else None
         if self._address.unix_socket:
-            _, made = await loop.create_unix_connection(
-                factory, self._address.unix_socket, ssl=self._ssl, server_hostname=name
+            _, made = await asyncio.get_running_loop().create_unix_connection(
+                factory, self._address.unix_socket, ssl=self._ssl, server_hostname=self._tls_name
             )
             return made
         if not self._resolved:
             await self.resolve()
+        if len(self._resolved) == 1:
+            return (await self._open_one(factory, self._resolved[0]))[1]
+        return await self._race(factory)
+
+    @property
+    def _tls_name(self) -> str | None:
+        return self._told_host if self._ssl else None
+
+    async def _open_one(
+        self, factory: Callable[[], _P], address: tuple[str, int]
+    ) -> tuple[asyncio.Transport, _P]:
+        transport, made = await asyncio.get_running_loop().create_connection(
+            factory, address[0], address[1], ssl=self._ssl, server_hostname=self._tls_name
+        )
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return transport, made
+
+    async def _race(self, factory: Callable[[], _P]) -> _P:
+        loop = asyncio.get_running_loop()
+        rest = list(self._resolved)
+        tried: dict[asyncio.Task[tuple[asyncio.Transport, _P]], tuple[str, int]] = {}
         failure: OSError | None = None
-        for address in list(self._resolved):
-            try:
-                transport, made = await loop.create_connection(
-                    factory, address[0], address[1], ssl=self._ssl, server_hostname=name
+        try:
+            while rest or tried:
+                if rest:
+                    address = rest.pop(0)
+                    tried[loop.create_task(self._open_one(factory, address))] = address
+                done, _ = await asyncio.wait(
+                    tried, timeout=NEXT_ADDRESS_S if rest else None, return_when=asyncio.FIRST_COMPLETED
                 )
-            except OSError as error:
-                failure = error
-                continue
-            sock = transport.get_extra_info("socket")
-            if sock is not None:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._resolved[0] != address:
-                self._resolved.remove(address)
-                self._resolved.insert(0, address)
-            return made
+                for task in done:
+                    address = tried.pop(task)
+                    try:
+                        _, made = task.result()
+                    except OSError as error:
+                        failure = error
+                        continue
+                    if self._resolved[0] != address:
+                        self._resolved.remove(address)
+                        self._resolved.insert(0, address)
+                    return made
+        finally:
+            for task in tried:  # one that has come second, or was not needed any more
+                task.cancel()
+                task.add_done_callback(_abort)
         assert failure is not None
         raise failure
+
+
+def _place(sockaddr: tuple[object, ...]) -> tuple[str, int]:
+    """Address and port; the zone of an IPv6 address stands behind it."""
+    zone = f"%{sockaddr[3]}" if len(sockaddr) == 4 and sockaddr[3] else ""
+    return f"{sockaddr[0]}{zone}", int(str(sockaddr[1]))
+
+
+def _abort(task: asyncio.Task[tuple[asyncio.Transport, _P]]) -> None:
+    """Closes a connection that nobody wants."""
+    with contextlib.suppress(OSError, asyncio.CancelledError):
+        task.result()[0].abort()

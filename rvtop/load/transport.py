@@ -6,12 +6,17 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import SplitResult
 
 from rvtop.errors import UserError
 from rvtop.files import check_regular
 
 #: Where an API key goes by itself; any other header gets the bare key (Azure: ``api-key``).
 AUTHORIZATION = "Authorization"
+
+
+#: So long an address of several is waited for until the next one is tried beside it (RFC 8305).
+NEXT_ADDRESS_S = 0.25
 
 
 class TransportError(UserError):
@@ -54,6 +59,12 @@ class Transport:
             "unix_socket": self.unix_socket,
         }
         return {name: value for name, value in said.items() if value}
+
+
+def names_of(parts: SplitResult) -> tuple[str, str]:
+    """Host of a URL as it is looked up, and as servers are told: a zone (``fe80::1%25eth0``) is ours."""
+    host, _, zone = (parts.hostname or "").replace("%25", "%").partition("%")
+    return (f"{host}%{zone}" if zone else host), host
 
 
 def ssl_context(

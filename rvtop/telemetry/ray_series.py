@@ -6,6 +6,7 @@ So the figures of a deployment lie on the pages of all nodes with a part in it, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any, Generic, NamedTuple, TypeVar

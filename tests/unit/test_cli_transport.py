@@ -66,6 +66,8 @@ REFUSED: dict[str, tuple[str, list[str], str]] = {
         ["--metrics-url", f"http://me:{HIDDEN}@h/m"],
         "http://h/m: leave out",
     ),
+    "a page at no URL": (WEB, ["--metrics-url", "http://[::1"], "--metrics-url http://[::1: must look like"),
+    "a page that is a file": (WEB, ["--metrics-url", "file:///etc/passwd"], "must look like http://"),
     "stream": (WEB, ["--body", "stream=false"], "--body stream: can't be set, rvtop measures streams"),
     "model": (WEB, ["--body", "model=x"], "use --model"),
     "messages": (WEB, ["--body", "messages=[]"], "--body messages: can't be set"),
