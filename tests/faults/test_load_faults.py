@@ -197,7 +197,8 @@ async def test_refused_by_the_thousand(workers: int, tmp_path: Path, monkeypatch
         "errors": {"refused": 3000},
         "dropped": 0,
     }
-    assert outcome.exit_code == 0  # it ended before the silence was long enough to give up
+    # It ended before the silence was long enough to give up.
+    assert (outcome.exit_code, outcome.summary["end"]["kind"]) == (1, "all_failed")
     assert len(watched.rows()) == 3000
     assert errors_of(watched.now) == {"refused": 3000}
 

@@ -28,7 +28,7 @@ def mock() -> Iterator[MockProcess]:
 
 def plan_of(watched: Watched, workers: int) -> dict[int, tuple[str, int]]:
     """id -> (phase, intended_ns) of every request that the command log asks for, by the log alone."""
-    commands = watched.rows("commands.jsonl")
+    commands = [entry for entry in watched.rows("commands.jsonl") if entry["cmd"] != "ended"]
     begun = [entry for entry in commands if entry["cmd"] == "phase"]
     fields = list(PhasePlan.__dataclass_fields__)
     phases = {entry["index"]: PhasePlan(**{name: entry[name] for name in fields}) for entry in begun}
@@ -200,6 +200,7 @@ async def test_the_phases_run_out_and_the_summary_is_that_of_the_file(
         "commands.jsonl",
         "timeline.jsonl",
         "summary.json",
+        "session.log",
     }
 
 
