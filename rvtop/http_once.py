@@ -68,7 +68,8 @@ def get(url: str, transport: Transport, headers: Mapping[str, str], timeout_s: f
 
 
 def _plain(body: bytes, encoding: str) -> bytes:
-    """The body without the encoding that nobody asked for; a byte over BODY_LIMIT at most. Raises HTTPException."""
+    """The body without the encoding that nobody asked for; at most one byte over BODY_LIMIT. Raises
+    HTTPException."""
     try:
         decoder = decompressor(encoding.encode("latin-1"))
         if decoder is None:
