@@ -33,6 +33,8 @@ def check_backend(options: BackendOptions, scenario: Scenario | None = None) -> 
             timeout=_LIMIT_S,
             check=False,
         )
+    except KeyboardInterrupt:
+        raise UserError("interrupted before the load began", 130) from None
     except subprocess.TimeoutExpired:
         raise UserError(
             f"{options.topology}: its options could not be checked within {_LIMIT_S:g} s"

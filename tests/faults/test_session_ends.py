@@ -188,11 +188,15 @@ def test_ctrl_c_several_times_within_a_second_writes_the_results(
     assert summary(tmp_path / "run")["requests"]["ok"] >= 20
 
 
-def test_an_interrupt_before_the_load_leaves_no_folder(tmp_path: Path, runs: list[Run]) -> None:
-    """While the topology starts: nothing was measured, so nothing is left."""
+@pytest.mark.parametrize("option", ["--check", "--lease"])
+def test_an_interrupt_before_the_load_leaves_no_folder(tmp_path: Path, runs: list[Run], option: str) -> None:
+    """While its options are checked, or the topology starts: nothing was measured, so nothing is left."""
     runs.append(Run(tmp_path / "run", "run", "smoke", "--topology", "baseline"))
     run = runs[-1]
-    wait_for(lambda: any("backends" in what for what in children(run.process.pid).values()), "the backend")
+    wait_for(
+        lambda: any(f"backends baseline {option}" in what for what in children(run.process.pid).values()),
+        "the backend",
+    )
     run.below = set(children(run.process.pid))
     run.process.send_signal(signal.SIGINT)
     code, _, err = run.end()
