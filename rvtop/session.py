@@ -538,7 +538,7 @@ class Session:
         return Outcome(exit_code(kind, missed), "; ".join(told), result)
 
     def _end(self) -> End:
-        by_model = self._live.in_flight_by_model(self._models)
+        by_model = self._live.in_flight_by_model(printable_names(self._models))
         return end_of(self._causes, self._in_flight, by_model)
 
     def _missed(self, result: dict[str, Any]) -> list[str]:
