@@ -14,7 +14,6 @@ from typing import Annotated
 import typer
 
 import rvtop
-from rvtop import stdio
 from rvtop.cli_groups import index_app, scenario_app
 from rvtop.cli_lifecycle import down, logs, ps, up
 from rvtop.cli_options import (
@@ -51,8 +50,9 @@ from rvtop.cli_transport import (
     transport_from,
 )
 from rvtop.errors import UserError, check_limits, unexpected
-from rvtop.leave import leave
-from rvtop.stdio import say, say_error
+from rvtop.ipc.leave import leave
+from rvtop.system import stdio
+from rvtop.system.stdio import say, say_error
 
 app = typer.Typer(
     add_completion=False,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rvtop.cli_options import scenario_named
-from rvtop.stdio import say
+from rvtop.system.stdio import say
 from rvtop.text import printable
 
 scenario_app = typer.Typer(help="Check or explain a scenario file.", rich_markup_mode=None)

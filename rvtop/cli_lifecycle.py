@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rvtop.cli_options import EngineArgs, RayAddress, backend_arguments, seconds
-from rvtop.stdio import say
+from rvtop.system.stdio import say
 
 
 def up(

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rvtop.errors import UserError
-from rvtop.stdio import forgive_lost_output, say, say_error
+from rvtop.system.stdio import forgive_lost_output, say, say_error
 
 if TYPE_CHECKING:
-    from rvtop.load.transport import Transport
+    from rvtop.net.transport import Transport
     from rvtop.scenario.schema import Scenario
     from rvtop.session_request import SessionRequest
 
@@ -104,7 +104,7 @@ def load_key(file: Path | None) -> None:
     """A key from a file goes where a key from the environment is: into our own environment."""
     if file is None:
         return
-    from rvtop.files import read_regular
+    from rvtop.system.files import read_regular
     from rvtop.target import KEY_ENV
 
     try:

@@ -12,7 +12,7 @@ import typer
 from rvtop.errors import UserError
 
 if TYPE_CHECKING:
-    from rvtop.load.transport import Transport
+    from rvtop.net.transport import Transport
 
 Ca = Annotated[Path | None, typer.Option("--ca", help="PEM file of the authority to trust (https).")]
 Cert = Annotated[Path | None, typer.Option("--cert", help="PEM file of our own certificate (mTLS).")]
@@ -75,7 +75,7 @@ def transport_from(
     Reads the files of TLS too, so that a bad one is told before anything starts. Raises UserError; no
     message holds a header's value.
     """
-    from rvtop.load.transport import AUTHORIZATION, Transport
+    from rvtop.net.transport import AUTHORIZATION, Transport
     from rvtop.target import KEY_ENV
 
     tls = {"--ca": ca, "--cert": cert, "--key": key, "--insecure": insecure}
@@ -140,7 +140,7 @@ def body_from(fields: Iterable[str] | None) -> dict[str, Any]:
 
 
 def _headers(given: Iterable[str], file: Path | None) -> dict[str, str]:
-    from rvtop.files import read_regular
+    from rvtop.system.files import read_regular
 
     found: dict[str, str] = {}
     for line in given:

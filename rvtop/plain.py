@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rvtop.load.command import Stop
+from rvtop.contract.command import Stop
+from rvtop.contract.snapshot import Event, Snapshot, Step
+from rvtop.contract.steps import step_line
 from rvtop.session import Session
 from rvtop.session_request import Outcome, SessionRequest
 from rvtop.session_search import found_line
 from rvtop.stats.live import RATIO_TOLERANCE
-from rvtop.stats.snapshot import Event, Snapshot, Step
-from rvtop.stdio import say
-from rvtop.steps import step_line
+from rvtop.system.stdio import say
 
 _LINE_S = 5.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -16,21 +16,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+from rvtop.contract.command import Command, Stop
+from rvtop.contract.snapshot import Series, Snapshot, Step, Target
 from rvtop.errors import UserError
-from rvtop.exit_reason import exit_reason, last_line
-from rvtop.load.command import Command, Stop
-from rvtop.load.framing import Unpacker, pack
+from rvtop.ipc.exit_reason import exit_reason, last_line
+from rvtop.ipc.frames import Unpacker, pack
 from rvtop.results.ending import End
 from rvtop.results.runlog import SESSION_LOG
 from rvtop.session_request import Outcome, SessionRequest
-from rvtop.stats.snapshot import Series, Snapshot, Step, Target
 from rvtop.text import printable_names
 
 _CLOSE_LIMIT_S = 60.0
 
 
 class RemoteSession:
-    """The dashboard's end: a ``rvtop.ui.handle.SessionHandle``."""
+    """The dashboard's end: a ``rvtop.contract.handle.SessionHandle``."""
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None

@@ -10,11 +10,11 @@ import signal
 import sys
 from dataclasses import replace
 
-from rvtop.load.command import Stop
-from rvtop.load.framing import Unpacker, pack
+from rvtop.contract.command import Stop
+from rvtop.contract.snapshot import Series
+from rvtop.ipc.frames import Unpacker, pack
 from rvtop.session import Session
 from rvtop.session_request import Outcome, SessionRequest
-from rvtop.stats.snapshot import Series
 
 _PERIOD_S = 0.1
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
+from rvtop.contract.command import Command, NextPhase, Stop
+from rvtop.contract.snapshot import Event, Snapshot, Step
 from rvtop.errors import UserError
-from rvtop.load.command import Command, NextPhase, Stop
 from rvtop.load.crew import Crew
 from rvtop.load.messages import AddPhase, Delta
 from rvtop.load.pool import PoolError
@@ -46,7 +47,6 @@ from rvtop.session_parts import (
 from rvtop.session_request import Outcome, SessionRequest, watch_scenario
 from rvtop.session_search import Searcher
 from rvtop.stats.live import SECOND_NS, LiveState, fold
-from rvtop.stats.snapshot import Event, Snapshot, Step
 from rvtop.stats.view import SeriesLog, View, timeline_row
 from rvtop.target import (
     Backend,

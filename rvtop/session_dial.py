@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from rvtop.load.command import Command, Pause, Resume, SetRate
+from rvtop.contract.command import Command, Pause, Resume, SetRate
 from rvtop.load.schedule import NEVER, Course, Entry, PhasePlan
 from rvtop.scenario.player import LEAD_NS
 from rvtop.scenario.schema import MAX_RPS

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from rvtop.errors import UserError
 from rvtop.load.timeouts import Timeouts
-from rvtop.load.transport import Transport
 from rvtop.load.workers import Workers
+from rvtop.net.transport import Transport
 from rvtop.target import BackendOptions
 
 if TYPE_CHECKING:  # pydantic is slow to import, and the first frame doesn't need it

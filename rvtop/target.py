@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from rvtop.contract.snapshot import Step
 from rvtop.errors import UserError
-from rvtop.http_once import AnswerTooLong, get
-from rvtop.load.transport import Transport
-from rvtop.log_tail import last_lines
-from rvtop.stats.snapshot import Step
+from rvtop.net.http_get import AnswerTooLong, get
+from rvtop.net.transport import Transport
+from rvtop.system.log_tail import last_lines
 from rvtop.text import NAME_LIMIT, printable, told
 
 #: The API key of the target. Its value stays in the environment: it is in no argument, file or message.

@@ -10,7 +10,7 @@ from pathlib import Path
 from rvtop.errors import UserError
 from rvtop.lifecycle import state
 from rvtop.lifecycle.choose import choose
-from rvtop.log_tail import LINE_LIMIT, last_lines
+from rvtop.system.log_tail import LINE_LIMIT, last_lines
 from rvtop.text import log_line
 
 _FOLLOW_S = 0.2

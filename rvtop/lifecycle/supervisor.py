@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import rvtop
+from rvtop.contract.snapshot import Step
 from rvtop.errors import UserError
 from rvtop.lifecycle import state
 from rvtop.lifecycle.health import Health, health
 from rvtop.lifecycle.processes import MARK_ENV, Process, end_members, process
 from rvtop.lifecycle.state import Deployment
-from rvtop.stats.snapshot import Step
 from rvtop.target import Backend, BackendOptions, TargetError
 
 log = logging.getLogger("supervisor")

@@ -15,12 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rvtop.contract.snapshot import Step
+from rvtop.contract.steps import step_line
 from rvtop.errors import UserError
 from rvtop.lifecycle import state
 from rvtop.lifecycle.supervisor import Spec
-from rvtop.log_tail import last_lines
-from rvtop.stats.snapshot import Step
-from rvtop.steps import step_line
+from rvtop.system.log_tail import last_lines
 
 _STOP_LIMIT_S = 45.0
 _WORDS = 15

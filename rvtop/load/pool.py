@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rvtop.errors import UserError
-from rvtop.exit_reason import exit_reason, last_line
-from rvtop.load.framing import Unpacker, pack
+from rvtop.ipc.exit_reason import exit_reason, last_line
+from rvtop.ipc.frames import Unpacker, pack
 from rvtop.load.messages import AddPhase, Delta, Failed, Ready, WorkerSpec
 from rvtop.load.schedule import Entry
 from rvtop.load.workers import WORKER_ENV

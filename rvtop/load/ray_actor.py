@@ -51,7 +51,7 @@ class LoadActor:
         (by field of the address) hold what is in those paths, ``secrets`` goes into its environment."""
         from dataclasses import replace
 
-        from rvtop.load.framing import Unpacker, pack
+        from rvtop.ipc.frames import Unpacker, pack
         from rvtop.load.workers import WORKER_ENV
 
         (asked,) = Unpacker().feed(spec)

@@ -20,8 +20,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rvtop.errors import UserError
+from rvtop.ipc.frames import Unpacker, pack
 from rvtop.load.clock import Exchange, NodeClock, Offset, offset_of, to_node
-from rvtop.load.framing import Unpacker, pack
 from rvtop.load.messages import WorkerSpec
 from rvtop.load.ray_actor import LEASE_S, LoadActor, network
 from rvtop.load.ray_cluster import attach, line_of, nodes

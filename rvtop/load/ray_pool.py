@@ -10,9 +10,9 @@ import tempfile
 from collections.abc import Callable
 from typing import IO
 
-from rvtop.exit_reason import last_line
+from rvtop.ipc.exit_reason import last_line
+from rvtop.ipc.frames import Unpacker, pack
 from rvtop.load.clock import NodeClock, from_node
-from rvtop.load.framing import Unpacker, pack
 from rvtop.load.messages import Delta, Failed, Ready, WorkerSpec
 from rvtop.load.pool import PoolError, all_ready
 from rvtop.load.ray_messages import Begin, Ended, Measured, Output, Placed, Refused

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from rvtop.load.transport import AUTHORIZATION, NEXT_ADDRESS_S, Transport, names_of, ssl_context
+from rvtop.net.transport import AUTHORIZATION, NEXT_ADDRESS_S, Transport, names_of, ssl_context
 
 _P = TypeVar("_P", bound=asyncio.Protocol)
 

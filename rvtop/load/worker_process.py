@@ -22,9 +22,9 @@ from typing import get_args
 import uvloop
 
 from rvtop.errors import UserError
-from rvtop.leave import leave
+from rvtop.ipc.frames import Unpacker, pack
+from rvtop.ipc.leave import leave
 from rvtop.load.arrivals import Kind
-from rvtop.load.framing import Unpacker, pack
 from rvtop.load.messages import AddPhase, Failed, Ready, WorkerSpec
 from rvtop.load.prompts import Prompts
 from rvtop.load.schedule import Entry, PhasePlan, Schedule

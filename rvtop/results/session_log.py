@@ -8,7 +8,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from rvtop.exit_reason import last_line
+from rvtop.ipc.exit_reason import last_line
 from rvtop.results.runlog import SESSION_LOG, RunFolderError
 
 

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from rvtop.errors import UserError
-from rvtop.files import check_regular, read_regular
 from rvtop.scenario.schema import PromptsWorkload, RagWorkload, Scenario, TraceWorkload, Workload
+from rvtop.system.files import check_regular, read_regular
 from rvtop.workload.traces import detect
 
 _MAX_BYTES = 4 * 1024 * 1024

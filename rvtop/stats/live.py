@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from rvtop.contract.snapshot import Dist
 from rvtop.load.messages import Delta
 from rvtop.stats.histogram import Histogram
-from rvtop.stats.snapshot import Dist
 
 SECOND_NS = 1_000_000_000
 WINDOW_S = 10

@@ -7,12 +7,7 @@ from collections import deque
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
-from rvtop.load.schedule import NEVER
-from rvtop.scenario.player import Player
-from rvtop.scenario.schema import Slo
-from rvtop.stats.limits import client_limited
-from rvtop.stats.live import SECOND_NS, WINDOW_S, LiveState, Second, dist, merged
-from rvtop.stats.snapshot import (
+from rvtop.contract.snapshot import (
     Event,
     Latency,
     Load,
@@ -23,6 +18,11 @@ from rvtop.stats.snapshot import (
     Target,
     Tokens,
 )
+from rvtop.load.schedule import NEVER
+from rvtop.scenario.player import Player
+from rvtop.scenario.schema import Slo
+from rvtop.stats.limits import client_limited
+from rvtop.stats.live import SECOND_NS, WINDOW_S, LiveState, Second, dist, merged
 from rvtop.telemetry.state import ServerView
 from rvtop.text import printable_names
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rvtop.stats.snapshot import ServerHist
+from rvtop.contract.snapshot import ServerHist
 from rvtop.telemetry.sample import Buckets
 
 

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from rvtop.load.transport import Transport
+from rvtop.net.transport import Transport
 from rvtop.telemetry.gpu import NvmlSource
 from rvtop.telemetry.prometheus import PrometheusSource, origin
 from rvtop.telemetry.ray import RaySource, from_machine, from_topology

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from rvtop.load.transport import Transport, TransportError
+from rvtop.net.transport import Transport, TransportError
 from rvtop.telemetry.bounds import MOST
 from rvtop.telemetry.exposition import NotPrometheus, SeriesReader
 from rvtop.telemetry.gpu import DCGM_NAMES, GpuKey, GpuParts, GpuSlot, dcgm_slot

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from rvtop.load.transport import Transport, TransportError
+from rvtop.net.transport import Transport, TransportError
 from rvtop.telemetry.bounds import MOST
 from rvtop.telemetry.prometheus import Page, PageFetcher, short_error
 from rvtop.telemetry.ray_local import DISCOVERY_FILE, discovery_file

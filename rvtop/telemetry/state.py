@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from rvtop.stats.snapshot import Engine, Gpu, Node, ServeDeployment, ServerHist, Source
+from rvtop.contract.snapshot import Engine, Gpu, Node, ServeDeployment, ServerHist, Source
 from rvtop.telemetry.bounds import MOST, fitting
 from rvtop.telemetry.buckets import Growth, growth, merged, server_hist
 from rvtop.telemetry.sample import (

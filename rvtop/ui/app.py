@@ -13,9 +13,9 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.worker import Worker
 
-from rvtop.load.command import Command
+from rvtop.contract.command import Command
+from rvtop.contract.handle import Choice, Connect, ConnectFailed, Offer, SessionHandle
 from rvtop.ui.dial import Dial
-from rvtop.ui.handle import Choice, Connect, ConnectFailed, Offer, SessionHandle
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.picker import PickerScreen
 from rvtop.ui.screens.stopping import StoppingScreen

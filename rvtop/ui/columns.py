@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from rich.style import Style
 
+from rvtop.contract.snapshot import ServerHist
 from rvtop.stats.histogram import Histogram
-from rvtop.stats.snapshot import ServerHist
 from rvtop.ui.axis import LogAxis
 from rvtop.ui.draw import UP, Cells
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rvtop.stats.snapshot import Snapshot
+from rvtop.contract.snapshot import Snapshot
 
 #: How long a press outranks what the snapshot says. A command takes effect within 150 ms; a session that
 #: has not followed after this has refused, and the dial must not show a wish as a fact.

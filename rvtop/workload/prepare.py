@@ -18,9 +18,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from rvtop.contract.snapshot import Step
 from rvtop.results.runlog import PROMPTS
 from rvtop.scenario.workload import PromptsWorkload, RagWorkload, SyntheticWorkload, TraceWorkload, Workload
-from rvtop.stats.snapshot import Step
 from rvtop.text import printable
 from rvtop.workload import files, replay, sharegpt, synthetic
 from rvtop.workload.rows import Stopped, WorkloadError, encode, save, user_row

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from backends.models.tiny import ensure_model
-from rvtop.load.command import Stop
+from rvtop.contract.command import Stop
 from rvtop.session import Session
 from rvtop.session_request import attach_request
 

@@ -23,7 +23,7 @@ from time import perf_counter_ns
 import numpy as np
 import numpy.typing as npt
 
-from rvtop.load.command import Command, Pause, Resume, SetRate, Stop
+from rvtop.contract.command import Command, Pause, Resume, SetRate, Stop
 from tests.faults.sessions import Watched, request
 from tests.mock.fast import FastMock
 

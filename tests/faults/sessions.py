@@ -9,15 +9,15 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
+from rvtop.contract.command import Command
+from rvtop.contract.snapshot import Snapshot
 from rvtop.load.client import ConnectionPool
-from rvtop.load.command import Command
 from rvtop.load.record import Record
 from rvtop.load.target import Target
 from rvtop.load.timeouts import Timeouts
 from rvtop.scenario.load import scenario_from
 from rvtop.session import Session
 from rvtop.session_request import Outcome, SessionRequest
-from rvtop.stats.snapshot import Snapshot
 
 WORKLOAD = {"kind": "synthetic", "prompt_tokens": 5, "output_tokens": 8}
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from rvtop import http_once
 from rvtop.load.record import Record
 from rvtop.load.target import Address, Target
+from rvtop.net import http_get
 from rvtop.session import Session
 from rvtop.target import TargetError, answers, choose_models, probe
 from rvtop.telemetry.bounds import MOST
@@ -133,7 +133,7 @@ async def test_a_deeply_nested_error_is_an_error(depth: int) -> None:
 
 async def test_a_list_of_models_over_the_limit_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """F29: it was called "not OpenAI-compatible"."""
-    monkeypatch.setattr(http_once, "BODY_LIMIT", 1 << 20)
+    monkeypatch.setattr(http_get, "BODY_LIMIT", 1 << 20)
     cards = {"data": [{"id": f"m{number}", "owned_by": "x" * 1000} for number in range(1200)]}
     async with serving(lambda path: body(json.dumps(cards).encode())) as url:
         with pytest.raises(TargetError) as refused:

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 import rvtop.cli
+from rvtop.contract.command import Stop
+from rvtop.contract.snapshot import Snapshot, Step
 from rvtop.lifecycle.health import health
-from rvtop.load.command import Stop
-from rvtop.log_tail import last_lines
 from rvtop.plain import Narrator
 from rvtop.scenario.load import ScenarioError, load_scenario
-from rvtop.stats.snapshot import Snapshot, Step
+from rvtop.system.log_tail import last_lines
 from rvtop.target import Backend, BackendOptions
 from rvtop.ui.app import RvtopApp
 from tests.faults.sessions import Watched, request

@@ -12,8 +12,8 @@ import pytest
 
 import rvtop.session
 import rvtop.session_parts
+from rvtop.contract.command import Stop
 from rvtop.load.client import ConnectionPool
-from rvtop.load.command import Stop
 from rvtop.load.record import ERRORS, Record
 from rvtop.load.target import Address, Target
 from rvtop.load.timeouts import Timeouts

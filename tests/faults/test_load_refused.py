@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import rvtop.session
-from rvtop.load.command import Pause, Resume, SetRate, Stop
+from rvtop.contract.command import Pause, Resume, SetRate, Stop
 from rvtop.target import TargetInfo
 from tests.faults.sessions import Watched, errors_of, request
 from tests.mock.faulty import refusing_port

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import rvtop.session
-from rvtop.load.command import Stop
+from rvtop.contract.command import Stop
 from rvtop.load.messages import Delta
 from rvtop.results import runlog
 from rvtop.scenario.search import SearchOptions, parse_slo

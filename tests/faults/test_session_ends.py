@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from rvtop.load.command import SetRate, Stop
+from rvtop.contract.command import SetRate, Stop
 from rvtop.load.workers import Workers
 from rvtop.remote import RemoteSession
 from tests.faults.sessions import request

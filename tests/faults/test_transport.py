@@ -20,7 +20,7 @@ import pytest
 import rvtop.target
 from rvtop.load.target import Target as LoadTarget
 from rvtop.load.target import address_of
-from rvtop.load.transport import Transport, TransportError
+from rvtop.net.transport import Transport, TransportError
 from rvtop.target import TargetError, answers, base_url, probe
 from rvtop.telemetry.discover import sources_for
 from rvtop.telemetry.prometheus import PrometheusSource

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import made
 
-from rvtop.stats.snapshot import Snapshot
+from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.app import run_app
 
 

@@ -6,9 +6,8 @@ import math
 from dataclasses import replace
 from statistics import NormalDist
 
-from rvtop.load.command import Command
-from rvtop.stats.histogram import Histogram
-from rvtop.stats.snapshot import (
+from rvtop.contract.command import Command
+from rvtop.contract.snapshot import (
     Dist,
     Engine,
     Event,
@@ -24,6 +23,7 @@ from rvtop.stats.snapshot import (
     Target,
     Tokens,
 )
+from rvtop.stats.histogram import Histogram
 
 START = 1_760_000_000.0  # Unix time of the made-up session's start
 GIB = float(1 << 30)

@@ -13,11 +13,11 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
-from rvtop.load.command import NextPhase, Pause, Resume, SetRate
-from rvtop.stats.snapshot import Snapshot
+from rvtop.contract.command import NextPhase, Pause, Resume, SetRate
+from rvtop.contract.handle import Choice, ConnectFailed, Offer, SessionHandle
+from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.app import INTERRUPTED, RvtopApp
 from rvtop.ui.figures import PANELS
-from rvtop.ui.handle import Choice, ConnectFailed, Offer, SessionHandle
 from rvtop.ui.screens.confirm import ConfirmScreen
 from rvtop.ui.screens.help import HelpScreen
 from rvtop.ui.screens.live import LiveScreen

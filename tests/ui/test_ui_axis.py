@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rvtop.contract.snapshot import ServerHist
 from rvtop.stats.histogram import Histogram
-from rvtop.stats.snapshot import ServerHist
 from rvtop.ui.axis import LogAxis, Top, bins, history
 from rvtop.ui.columns import client_columns, hill, server_columns, shares
 from rvtop.ui.draw import Cells, Line, area, bar, eighths, large, over, spread

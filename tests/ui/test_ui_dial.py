@@ -5,9 +5,9 @@ from dataclasses import replace
 import made
 import pytest
 
-from rvtop.stats.snapshot import Snapshot
+from rvtop.contract.handle import clean_url
+from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.dial import HOLD_S, Dial
-from rvtop.ui.handle import clean_url
 from rvtop.ui.keys import LIVE, RATE_HINT, bindings
 from rvtop.ui.screens.rate import parse_rate
 

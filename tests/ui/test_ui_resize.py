@@ -16,7 +16,7 @@ from textual.events import Resize
 from textual.geometry import Size
 from textual.pilot import Pilot
 
-from rvtop.stats.snapshot import Snapshot
+from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.app import RvtopApp
 
 #: What can be pressed while a session runs. q and ctrl+c end it; a first load is answered with n.

@@ -8,9 +8,9 @@ import made
 import pytest
 from textual.pilot import Pilot
 
-from rvtop.stats.snapshot import Snapshot
+from rvtop.contract.handle import Choice, ConnectFailed, Offer, SessionHandle
+from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.app import RvtopApp
-from rvtop.ui.handle import Choice, ConnectFailed, Offer, SessionHandle
 from rvtop.ui.theme import LIGHT, Look
 
 Compare = Callable[..., bool]

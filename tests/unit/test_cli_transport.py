@@ -12,7 +12,7 @@ import pytest
 import rvtop.cli
 from rvtop.cli_transport import body_from, transport_from
 from rvtop.load.prompts import Prompts
-from rvtop.load.transport import Transport
+from rvtop.net.transport import Transport
 from rvtop.session_request import SessionRequest
 
 WEB = "http://127.0.0.1:9"

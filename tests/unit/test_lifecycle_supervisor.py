@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from rvtop.contract.snapshot import Step
 from rvtop.lifecycle import state, supervisor
 from rvtop.lifecycle.health import Health
 from rvtop.lifecycle.supervisor import Policy, Spec, Supervisor
-from rvtop.stats.snapshot import Step
 from rvtop.target import BackendOptions, TargetError
 
 QUICK = Policy(

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 import pytest
 import uvloop
 
-import rvtop.http_once
-from rvtop.http_once import get
+import rvtop.net.http_get
 from rvtop.load.target import Address, Target, _place
-from rvtop.load.transport import Transport, names_of
+from rvtop.net.http_get import get
+from rvtop.net.transport import Transport, names_of
 from tests.mock.faulty import FaultyServer, blackhole_port, refusing_port
 
 
@@ -88,7 +88,7 @@ def test_a_first_look_tries_the_next_address_too(monkeypatch: pytest.MonkeyPatch
         found = [
             (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)) for port in (swallows, good)
         ]
-        monkeypatch.setattr(rvtop.http_once.socket, "getaddrinfo", lambda *_, **__: list(found))
+        monkeypatch.setattr(rvtop.net.http_get.socket, "getaddrinfo", lambda *_, **__: list(found))
         assert get("http://both/v1/models", Transport(), {}, 20.0)[0] == 200
         found.pop()
         with pytest.raises(TimeoutError):

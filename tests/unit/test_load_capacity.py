@@ -12,8 +12,8 @@ from rvtop import session_parts
 from rvtop.errors import UserError
 from rvtop.load import capacity as module
 from rvtop.load.capacity import Capacity, capacity, local_ports, worker_files
-from rvtop.load.transport import Transport
 from rvtop.load.workers import Workers
+from rvtop.net.transport import Transport
 from rvtop.session_parts import check_capacity
 from tests.faults.sessions import request
 

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvtop.load.command import Pause, SetRate, Stop
-from rvtop.load.framing import Unpacker, pack
+from rvtop.contract.command import Pause, SetRate, Stop
+from rvtop.ipc.frames import Unpacker, pack
 from rvtop.load.messages import Delta, Ready
 from rvtop.load.schedule import Entry
 from rvtop.stats.histogram import Histogram

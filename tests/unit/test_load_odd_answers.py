@@ -10,11 +10,11 @@ import zlib
 
 import pytest
 
-from rvtop.http_once import get
 from rvtop.load.decompress import decompressor
 from rvtop.load.record import Record
 from rvtop.load.stream import Completion, Fresh
-from rvtop.load.transport import Transport
+from rvtop.net.http_get import get
+from rvtop.net.transport import Transport
 from tests.faults.attempts.said import DONE, ROLE, STREAM, THREE, TWO, choice, data, sized, token
 from tests.faults.attempts.wire import Row, check
 

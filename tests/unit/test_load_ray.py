@@ -88,7 +88,7 @@ async def test_a_loopback_target_is_no_target_for_another_machine(host: str) -> 
 
 _KEEPER = """
 import rvtop.load.ray_actor as ray_actor
-from rvtop.load.framing import pack
+from rvtop.ipc.frames import pack
 from rvtop.load.messages import WorkerSpec
 from rvtop.load.schedule import PhasePlan
 from rvtop.load.target import Address

@@ -10,12 +10,8 @@ from typing import Any, cast
 import pytest
 
 from rvtop.cli_options import go
-from rvtop.load.command import Command, Stop
-from rvtop.plain import Interrupts, Narrator, _num, figures_line, kpm_table, result_lines, warnings_of
-from rvtop.results import summary
-from rvtop.session import Session
-from rvtop.session_request import Outcome, SessionRequest
-from rvtop.stats.snapshot import (
+from rvtop.contract.command import Command, Stop
+from rvtop.contract.snapshot import (
     Dist,
     Engine,
     Event,
@@ -28,6 +24,10 @@ from rvtop.stats.snapshot import (
     Target,
     Tokens,
 )
+from rvtop.plain import Interrupts, Narrator, _num, figures_line, kpm_table, result_lines, warnings_of
+from rvtop.results import summary
+from rvtop.session import Session
+from rvtop.session_request import Outcome, SessionRequest
 from tests.unit.run_folder import make, phase, request
 
 TARGET = Target("http://127.0.0.1:1", None, ("m",))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import rvtop.session
-from rvtop.load.command import NextPhase, Pause, Resume, SetRate, Stop
+from rvtop.contract.command import NextPhase, Pause, Resume, SetRate, Stop
 from rvtop.load.schedule import Entry, PhasePlan, Schedule
 from rvtop.load.workers import Workers
 from rvtop.session_request import Outcome

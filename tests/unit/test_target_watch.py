@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from rvtop.load.command import SetRate
+from rvtop.contract.command import SetRate
+from rvtop.contract.snapshot import Snapshot
 from rvtop.plain import figures_line
 from rvtop.session_request import SessionRequest
-from rvtop.stats.snapshot import Snapshot
 from rvtop.target_watch import ANSWER_S, DOUBT_S, RETRY_S, TargetWatch
 from tests.faults.sessions import Watched
 from tests.mock.fast import any_mock

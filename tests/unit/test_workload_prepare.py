@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from rvtop.contract.snapshot import Step
 from rvtop.errors import UserError
 from rvtop.scenario.schema import PromptsWorkload, RagWorkload, SyntheticWorkload, Workload
-from rvtop.stats.snapshot import Step
 from rvtop.workload.prepare import Prepared, prepare
 
 

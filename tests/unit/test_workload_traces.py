@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rvtop.contract.snapshot import Step
 from rvtop.errors import UserError
 from rvtop.scenario.workload import TraceWorkload
-from rvtop.stats.snapshot import Step
 from rvtop.workload.prepare import prepare
 from rvtop.workload.traces import Trace
 

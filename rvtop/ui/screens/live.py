@@ -9,8 +9,8 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
 
-from rvtop.load.command import NextPhase, Pause, Resume, SetRate
-from rvtop.stats.snapshot import Snapshot
+from rvtop.contract.command import NextPhase, Pause, Resume, SetRate
+from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.dial import Dial
 from rvtop.ui.format import rate
 from rvtop.ui.keys import bindings

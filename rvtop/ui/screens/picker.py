@@ -15,9 +15,9 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
+from rvtop.contract.handle import Choice, Offer, clean_url
 from rvtop.ui.draw import Line
 from rvtop.ui.format import clip, fixed
-from rvtop.ui.handle import Choice, Offer, clean_url
 
 if TYPE_CHECKING:
     from rvtop.ui.app import RvtopApp

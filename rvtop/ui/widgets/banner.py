@@ -6,7 +6,7 @@ import textwrap
 
 from rich.style import Style
 
-from rvtop.stats.snapshot import Snapshot
+from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.draw import Line, fitting
 from rvtop.ui.format import clip, count, sig3
 from rvtop.ui.widgets.panel import Panel

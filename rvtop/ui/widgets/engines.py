@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from rvtop.stats.snapshot import Engine, Snapshot
+from rvtop.contract.snapshot import Engine, Snapshot
 from rvtop.ui.draw import Line, bar, fitting
 from rvtop.ui.format import age, clip, count, fixed, percent, size_of, tight
 from rvtop.ui.theme import Look

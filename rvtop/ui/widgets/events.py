@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rvtop.stats.snapshot import Event, Snapshot
+from rvtop.contract.snapshot import Event, Snapshot
 from rvtop.ui.draw import Line
 from rvtop.ui.format import clip, wall
 from rvtop.ui.widgets.panel import Panel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual import events
 
-from rvtop.stats.snapshot import Snapshot
+from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.draw import Line
 from rvtop.ui.format import clip
 from rvtop.ui.keys import LIVE, Key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rvtop.stats.snapshot import Gpu, Snapshot
+from rvtop.contract.snapshot import Gpu, Snapshot
 from rvtop.ui.draw import Line, bar, fitting
 from rvtop.ui.format import age, clip, fixed, gib, percent
 from rvtop.ui.widgets.engines import choose

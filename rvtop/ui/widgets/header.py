@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rvtop.stats.snapshot import Snapshot
+from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.draw import Line, fitting, spread
 from rvtop.ui.format import MISSING, age, clip, clock, first_that_fits, rate, sig3
 from rvtop.ui.widgets.panel import Panel

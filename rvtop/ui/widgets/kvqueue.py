@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rvtop.stats.snapshot import Snapshot
+from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.axis import Top, history
 from rvtop.ui.draw import Line, area, eighths
 from rvtop.ui.format import brief, count, percent

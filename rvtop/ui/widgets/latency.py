@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.style import Style
 
-from rvtop.stats.snapshot import Dist, ServerHist, Snapshot
+from rvtop.contract.snapshot import Dist, ServerHist, Snapshot
 from rvtop.ui.draw import Line, fitting
 from rvtop.ui.format import first_that_fits, sig3
 from rvtop.ui.widgets.panel import Panel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rvtop.stats.snapshot import Snapshot
+from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.axis import Top, history
 from rvtop.ui.draw import Cells, Line, area, eighths, fitting, large, over
 from rvtop.ui.format import clip, count, rate

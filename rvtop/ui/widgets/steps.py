@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rvtop.stats.snapshot import Snapshot, Step
+from rvtop.contract.snapshot import Snapshot, Step
 from rvtop.ui.draw import Line
 from rvtop.ui.format import clip, fixed, short_span
 from rvtop.ui.widgets.panel import Panel

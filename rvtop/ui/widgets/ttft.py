@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from rich.style import Style
 
+from rvtop.contract.snapshot import ServerHist, Snapshot
 from rvtop.stats.histogram import Histogram
-from rvtop.stats.snapshot import ServerHist, Snapshot
 from rvtop.ui.axis import LogAxis, Top
 from rvtop.ui.columns import client_columns, hill, server_bounds, server_columns, shares
 from rvtop.ui.draw import Cells, Line, eighths, fitting

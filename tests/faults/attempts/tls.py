@@ -18,7 +18,7 @@ import uvloop
 
 import rvtop.target
 from rvtop.load.target import address_of
-from rvtop.load.transport import Transport
+from rvtop.net.transport import Transport
 from rvtop.target import TargetError, probe
 from tests.faults.attempts import Skip, attempt
 from tests.faults.attempts.cli import folder, started, until

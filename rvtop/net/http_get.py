@@ -17,7 +17,7 @@ from time import monotonic
 from urllib.parse import urlsplit
 
 from rvtop.load.decompress import decompressor
-from rvtop.load.transport import NEXT_ADDRESS_S, Transport, names_of
+from rvtop.net.transport import NEXT_ADDRESS_S, Transport, names_of
 
 #: A list of 10 000 models is 2 MiB.
 BODY_LIMIT = 8 << 20

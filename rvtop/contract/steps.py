@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rvtop.stats.snapshot import Step
+from rvtop.contract.snapshot import Step
 from rvtop.text import printable
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import SplitResult
 
 from rvtop.errors import UserError
-from rvtop.files import check_regular
+from rvtop.system.files import check_regular
 
 #: Where an API key goes by itself; any other header gets the bare key (Azure: ``api-key``).
 AUTHORIZATION = "Authorization"

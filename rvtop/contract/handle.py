@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from rvtop.load.command import Command
-from rvtop.stats.snapshot import Snapshot
+from rvtop.contract.command import Command
+from rvtop.contract.snapshot import Snapshot
 
 
 class SessionHandle(Protocol):
