@@ -11,10 +11,10 @@ from typing import Any
 from rvtop.contract.command import Stop
 from rvtop.contract.snapshot import Event, Snapshot, Step
 from rvtop.contract.steps import step_line
-from rvtop.session import Session
-from rvtop.session_request import Outcome, SessionRequest
-from rvtop.session_search import found_line
-from rvtop.stats.live import RATIO_TOLERANCE
+from rvtop.session.find_max import found_line
+from rvtop.session.live import RATIO_TOLERANCE
+from rvtop.session.request import Outcome, SessionRequest
+from rvtop.session.session import Session
 from rvtop.system.stdio import say
 
 _LINE_S = 5.0

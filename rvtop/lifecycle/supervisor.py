@@ -29,7 +29,7 @@ from rvtop.lifecycle import state
 from rvtop.lifecycle.health import Health, health
 from rvtop.lifecycle.processes import MARK_ENV, Process, end_members, process
 from rvtop.lifecycle.state import Deployment
-from rvtop.target import Backend, BackendOptions, TargetError
+from rvtop.target.probe import Backend, BackendOptions, TargetError
 
 log = logging.getLogger("supervisor")
 
@@ -64,7 +64,7 @@ class Policy:
 
 
 class BackendLike(Protocol):
-    """``rvtop.target.Backend``."""
+    """``rvtop.target.probe.Backend``."""
 
     url: str
     models: tuple[str, ...]

@@ -15,8 +15,8 @@ import httpx
 
 from rvtop.load.timeouts import Timeouts
 from rvtop.scenario.load import scenario_from
-from rvtop.session import Session
-from rvtop.session_request import SessionRequest
+from rvtop.session.request import SessionRequest
+from rvtop.session.session import Session
 from tests.backends import processes
 from tests.backends.someones_cluster import SomeonesCluster
 

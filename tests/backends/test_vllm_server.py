@@ -21,8 +21,8 @@ import pytest
 
 from backends.models.tiny import ensure_model
 from rvtop.contract.command import Stop
-from rvtop.session import Session
-from rvtop.session_request import attach_request
+from rvtop.session.request import attach_request
+from rvtop.session.session import Session
 
 START_LIMIT_S = 180.0
 RVTOP = str(Path(sys.executable).with_name("rvtop"))

@@ -87,7 +87,16 @@ def measure(rate: float, seconds: int, drawn: bool) -> Run:
     updates = 0.0
     try:
         with FastMock(ttft_ms=50, step_ms=10, tick_ms=10, tokens=_TOKENS) as mock:
-            command = [sys.executable, "-m", "rvtop.cli", "run", "--target", mock.url, "--rate", f"{rate:g}"]
+            command = [
+                sys.executable,
+                "-m",
+                "rvtop.cli.app",
+                "run",
+                "--target",
+                mock.url,
+                "--rate",
+                f"{rate:g}",
+            ]
             command += ["--duration", f"{seconds}s", "--arrivals", "constant", "--prompt-tokens", "50"]
             command += ["--output-tokens", str(_TOKENS), "--workers", "1", "--yes", "--out", str(out)]
             if drawn:

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from backends.haproxy import TOKEN_ENV
-from rvtop.target import KEY_ENV
+from rvtop.target.probe import KEY_ENV
 from tests.backends import processes
 from tests.backends.backend_process import BackendProcess
 from tests.bench.topologies import drive, on_core

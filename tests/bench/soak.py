@@ -171,7 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
             command = [
                 sys.executable,
                 "-m",
-                "rvtop.cli",
+                "rvtop.cli.app",
                 "run",
                 "--target",
                 mock.url,

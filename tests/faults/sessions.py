@@ -16,8 +16,8 @@ from rvtop.load.record import Record
 from rvtop.load.target import Target
 from rvtop.load.timeouts import Timeouts
 from rvtop.scenario.load import scenario_from
-from rvtop.session import Session
-from rvtop.session_request import Outcome, SessionRequest
+from rvtop.session.request import Outcome, SessionRequest
+from rvtop.session.session import Session
 
 WORKLOAD = {"kind": "synthetic", "prompt_tokens": 5, "output_tokens": 8}
 

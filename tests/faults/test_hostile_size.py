@@ -16,8 +16,8 @@ import pytest
 from rvtop.load.record import Record
 from rvtop.load.target import Address, Target
 from rvtop.net import http_get
-from rvtop.session import Session
-from rvtop.target import TargetError, answers, choose_models, probe
+from rvtop.session.session import Session
+from rvtop.target.probe import TargetError, answers, choose_models, probe
 from rvtop.telemetry.bounds import MOST
 from rvtop.telemetry.poller import Poller
 from rvtop.telemetry.prometheus import PageReader, PrometheusSource, parse

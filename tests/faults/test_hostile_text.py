@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-import rvtop.cli
+import rvtop.cli.app
 from rvtop.contract.command import Stop
 from rvtop.contract.snapshot import Snapshot, Step
 from rvtop.lifecycle.health import health
 from rvtop.plain import Narrator
 from rvtop.scenario.load import ScenarioError, load_scenario
 from rvtop.system.log_tail import last_lines
-from rvtop.target import Backend, BackendOptions
+from rvtop.target.probe import Backend, BackendOptions
 from rvtop.ui.app import RvtopApp
 from tests.faults.sessions import Watched, request
 from tests.mock.hostile import ACTS, MODEL, RAW, HostileServer, evil
@@ -99,7 +99,7 @@ async def test_nothing_that_a_server_says_acts_on_lines_files_or_screen(
         assert name in texts, name
 
     # Plain lines, the report, and every file of the run but the prompts, which are the user's own.
-    summed = rvtop.cli.app(["report", str(tmp_path / "run")], standalone_mode=False)
+    summed = rvtop.cli.app.app(["report", str(tmp_path / "run")], standalone_mode=False)
     assert not summed
     out, err = capfd.readouterr()
     assert "TOPOLOGY\\x1b[2J" in out
@@ -143,7 +143,7 @@ async def test_what_a_refusal_quotes_of_a_server_is_text(
         str(tmp_path / "x"),
     ]
     monkeypatch.setattr("sys.argv", ["rvtop", *words])
-    assert await asyncio.to_thread(rvtop.cli.command) == 2
+    assert await asyncio.to_thread(rvtop.cli.app.command) == 2
     out, err = capfd.readouterr()
     assert "MODEL\\x1b[2J" in err
     assert "[bold red]" in err
@@ -180,7 +180,7 @@ def test_a_folder_of_somebody_else_is_reported_as_text(
     }
     (tmp_path / "commands.jsonl").write_text(json.dumps(phase) + "\n")
     (tmp_path / "timeline.jsonl").write_text("")
-    assert not rvtop.cli.app(["report", str(tmp_path)], standalone_mode=False)
+    assert not rvtop.cli.app.app(["report", str(tmp_path)], standalone_mode=False)
     out, _ = capfd.readouterr()
     assert "ERROR\\x1b[2J" in out
     assert_safe(out, "the report")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import rvtop.session
+import rvtop.session.session
 from rvtop.contract.command import Pause, Resume, SetRate, Stop
-from rvtop.target import TargetInfo
+from rvtop.target.probe import TargetInfo
 from tests.faults.sessions import Watched, errors_of, request
 from tests.mock.faulty import refusing_port
 
@@ -22,7 +22,7 @@ async def test_the_session_obeys_while_thousands_are_refused(
         async def probe(asked: str, transport: object) -> TargetInfo:
             return TargetInfo(asked, ("m",), None, None)
 
-        monkeypatch.setattr(rvtop.session, "probe", probe)
+        monkeypatch.setattr(rvtop.session.session, "probe", probe)
         watched = Watched(request(url, tmp_path / "run", {"name": "p", "rate": 2000, "duration": "10m"}))
         await watched.until(lambda s: errors_of(s).get("refused", 0) >= 1000, "a thousand are refused")
         watched.send(Pause())

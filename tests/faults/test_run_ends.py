@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-import rvtop.session
+import rvtop.session.session
 from rvtop.contract.command import Stop
 from rvtop.load.messages import Delta
 from rvtop.results import runlog
-from rvtop.scenario.search import SearchOptions, parse_slo
-from rvtop.session import Session
-from rvtop.session_request import Outcome
+from rvtop.session.request import Outcome
+from rvtop.session.search import SearchOptions, parse_slo
+from rvtop.session.session import Session
 from tests.faults.sessions import Watched, request
 from tests.faults.test_load_faults import attach_to
 from tests.mock.fast import any_mock
@@ -85,7 +85,7 @@ async def test_find_max_on_a_server_that_refuses_all_ends_at_once_with_its_words
 async def test_a_fault_of_ours_is_one_line_its_traceback_is_in_the_log_and_the_results_are_written(
     mock: MockProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fold, folded = rvtop.session.fold, []
+    fold, folded = rvtop.session.session.fold, []
 
     def broken(state: Any, delta: Delta) -> Any:
         folded.append(delta)
@@ -93,7 +93,7 @@ async def test_a_fault_of_ours_is_one_line_its_traceback_is_in_the_log_and_the_r
             raise ZeroDivisionError("no such figure")
         return fold(state, delta)
 
-    monkeypatch.setattr(rvtop.session, "fold", broken)
+    monkeypatch.setattr(rvtop.session.session, "fold", broken)
     watched = Watched(request(mock.url, tmp_path / "run", STEADY))
     code, kind, line = told(await watched.end())
     log = tmp_path / "run" / "session.log"
@@ -107,7 +107,7 @@ async def test_a_fault_of_ours_is_one_line_its_traceback_is_in_the_log_and_the_r
 async def test_a_fault_of_ours_before_the_load_leaves_the_log(
     mock: MockProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rvtop.session, "worker_spec", None)
+    monkeypatch.setattr(rvtop.session.session, "worker_spec", None)
     out = tmp_path / "run"
     outcome = await Session(request(mock.url, out, STEADY)).run()
     assert outcome.exit_code == 5
@@ -218,7 +218,7 @@ async def test_a_user_s_secret_is_not_in_the_log_of_a_crash(
     def broken(state: Any, delta: Delta) -> Any:
         raise ZeroDivisionError("no such figure")
 
-    monkeypatch.setattr(rvtop.session, "fold", broken)
+    monkeypatch.setattr(rvtop.session.session, "fold", broken)
     watched = Watched(request(mock.url, tmp_path / "run", STEADY))
     assert (await watched.end()).exit_code == 5
     for path in (tmp_path / "run").iterdir():

@@ -18,7 +18,7 @@ import pytest
 
 from rvtop.contract.command import SetRate, Stop
 from rvtop.load.workers import Workers
-from rvtop.remote import RemoteSession
+from rvtop.session.client import RemoteSession
 from tests.faults.sessions import request
 from tests.mock.fast import any_mock
 from tests.mock.process import MockError, MockProcess, PythonMock
@@ -44,7 +44,7 @@ class Run:
     def __init__(self, out: Path, *words: str) -> None:
         self.out = out
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "rvtop.cli", *words, "--out", str(out)],
+            [sys.executable, "-P", "-m", "rvtop.cli.app", *words, "--out", str(out)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -229,7 +229,7 @@ def test_kill_9_leaves_no_worker_and_a_folder_that_sums_up(
 
 def report(folder: Path) -> tuple[str, str]:
     """(stdout, stderr) of ``rvtop report``."""
-    command = [sys.executable, "-P", "-m", "rvtop.cli", "report", str(folder)]
+    command = [sys.executable, "-P", "-m", "rvtop.cli.app", "report", str(folder)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout, unlimited(ended.stderr)
@@ -359,7 +359,7 @@ async def held(mock: MockProcess, out: Path) -> tuple[RemoteSession, dict[int, s
     async with asyncio.timeout(60):
         while len(lines(out)) < 20:
             await asyncio.sleep(0.02)
-    return session, {p: c for p, c in children().items() if "rvtop.remote_main" in c or "rvtop.load" in c}
+    return session, {p: c for p, c in children().items() if "rvtop.session.server" in c or "rvtop.load" in c}
 
 
 async def gone(pids: dict[int, str]) -> None:
@@ -460,7 +460,7 @@ async def test_stderr_of_the_session_s_process_goes_to_the_session_log(
 
 HOLDER = """
 import asyncio, pickle, sys
-from rvtop.remote import RemoteSession
+from rvtop.session.client import RemoteSession
 
 async def main():
     session = await RemoteSession().start(pickle.loads(bytes.fromhex(sys.stdin.readline())))
@@ -493,7 +493,7 @@ def test_kill_9_of_the_dashboard_writes_the_results_and_leaves_nothing(
 
 def test_a_session_that_was_asked_nothing_ends_with_its_stdin() -> None:
     ended = subprocess.run(
-        [sys.executable, "-P", "-m", "rvtop.remote_main"],
+        [sys.executable, "-P", "-m", "rvtop.session.server"],
         input=b"",
         capture_output=True,
         check=False,

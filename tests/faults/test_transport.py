@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-import rvtop.target
+import rvtop.target.probe
 from rvtop.load.target import Target as LoadTarget
 from rvtop.load.target import address_of
 from rvtop.net.transport import Transport, TransportError
-from rvtop.target import TargetError, answers, base_url, probe
+from rvtop.target.probe import TargetError, answers, base_url, probe
 from rvtop.telemetry.discover import sources_for
 from rvtop.telemetry.prometheus import PrometheusSource
 from tests.faults.sessions import ask
@@ -247,7 +247,7 @@ def test_a_url_that_says_too_much_is_refused(url: str, says: str) -> None:
 async def test_a_server_that_drips_does_not_hold_a_probe_up(
     papers: Papers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rvtop.target, "_PROBE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(rvtop.target.probe, "_PROBE_TIMEOUT_S", 0.3)
 
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
@@ -324,7 +324,7 @@ def test_a_file_that_will_not_do_is_named(
 
 def run_rvtop(folder: Path, *words: str, key: str = "") -> subprocess.CompletedProcess[str]:
     """``rvtop run`` as a process of its own: half a second of load into ``folder``/run."""
-    command = [sys.executable, "-P", "-m", "rvtop.cli", "run", "--rate", "20", "--duration", "500ms"]
+    command = [sys.executable, "-P", "-m", "rvtop.cli.app", "run", "--rate", "20", "--duration", "500ms"]
     command += ["--arrivals", "constant", "--output-tokens", "8", "--out", str(folder / "run"), *words]
     return subprocess.run(
         command,

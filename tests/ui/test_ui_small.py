@@ -8,7 +8,7 @@ import made
 import pytest
 from test_ui_app import opened, screen_text, text_of
 
-from rvtop.cli_options import no_screen
+from rvtop.cli.options import no_screen
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.draw import Line, fitting
 from rvtop.ui.format import first_that_fits

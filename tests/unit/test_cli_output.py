@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-import rvtop.cli
+import rvtop.cli.app
 from rvtop.errors import TRACEBACK_ENV
 from rvtop.results import summary
 from tests.unit.run_folder import command, make, phase, request
 
-RVTOP = (sys.executable, "-P", "-m", "rvtop.cli")
+RVTOP = (sys.executable, "-P", "-m", "rvtop.cli.app")
 FULL = "rvtop: stdout can't be written: No space left on device; what follows is not shown\n"
 
 
@@ -94,7 +94,7 @@ def test_figures_that_cannot_be_saved_are_shown_with_a_warning(
 ) -> None:
     (folder / "summary.json.part").mkdir()  # as a read-only or a full disk would, it can't be written
     monkeypatch.setattr(sys, "argv", ["rvtop", "report", str(folder)])
-    assert rvtop.cli.command() == 0
+    assert rvtop.cli.app.command() == 0
     out, err = capfd.readouterr()
     assert "requests 9 planned, 9 ok" in out
     written = f"{folder / 'summary.json'}: can't be written: Is a directory"
@@ -107,7 +107,7 @@ def test_a_damaged_run_is_reported_with_what_was_left_out(
     with open(folder / "requests.jsonl", "a") as lines:
         lines.write('{"id": 9, "ph')
     monkeypatch.setattr(sys, "argv", ["rvtop", "report", str(folder)])
-    assert rvtop.cli.command() == 0
+    assert rvtop.cli.app.command() == 0
     out, err = capfd.readouterr()
     assert "requests.jsonl: 1 line of 10 can't be read (line 10: cut off); left out\n" in out
     assert err == ""
@@ -130,7 +130,7 @@ def test_a_run_folder_that_is_none_is_one_line(
         "x" * 5000: "File name too long",
     }.items():
         monkeypatch.setattr(sys, "argv", ["rvtop", "report", str(tmp_path / name)])
-        assert rvtop.cli.command() == 2
+        assert rvtop.cli.app.command() == 2
         out, err = capfd.readouterr()
         assert (out, err.count("\n")) == ("", 1)
         assert says in err
@@ -176,7 +176,7 @@ def test_what_nobody_expected_is_one_line(
 ) -> None:
     monkeypatch.delenv(TRACEBACK_ENV, raising=False)
     run_with(error, monkeypatch)
-    assert rvtop.cli.command() == code
+    assert rvtop.cli.app.command() == code
     out, err = capfd.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("rvtop: ")
@@ -196,7 +196,7 @@ def test_where_it_came_from_is_shown_to_whoever_asks(
 ) -> None:
     monkeypatch.setenv(TRACEBACK_ENV, "1")
     run_with(ValueError("here"), monkeypatch)
-    assert rvtop.cli.command() == 5
+    assert rvtop.cli.app.command() == 5
     err = capfd.readouterr().err
     assert "in raises" in err
     assert err.endswith("rvtop: internal error: ValueError: here (please report)\n")
@@ -209,7 +209,7 @@ def test_a_current_folder_that_was_deleted_is_one_line(
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     run_with(os_error(errno.ENOENT), monkeypatch)
-    assert rvtop.cli.command() == 2
+    assert rvtop.cli.app.command() == 2
     assert capfd.readouterr().err == "rvtop: the current folder was deleted; cd to one that is there\n"
 
 
@@ -247,7 +247,7 @@ def test_limits_that_no_run_fits_in_are_named_before_it(
     ):
         threads.clear()
         monkeypatch.setattr(sys, "argv", ["rvtop", *words])
-        assert rvtop.cli.command() in (2, 5)
+        assert rvtop.cli.app.command() in (2, 5)
         out, err = capfd.readouterr()
         assert (out, err.count("\n")) == ("", 1)
         assert says in err

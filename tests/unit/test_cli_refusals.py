@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-import rvtop.cli
-import rvtop.target
+import rvtop.cli.app
+import rvtop.target.probe
 from tests.mock.faulty import refusing_port
 from tests.unit.processes import children
 
@@ -366,13 +366,13 @@ def test_bad_input_is_one_line(
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     running = children()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(rvtop.target, "_PROBE_TIMEOUT_S", 0.5 if "{mute}" in arguments else 20.0)
+    monkeypatch.setattr(rvtop.target.probe, "_PROBE_TIMEOUT_S", 0.5 if "{mute}" in arguments else 20.0)
     with refusing_port() as port:
         urls = {"dead": f"http://127.0.0.1:{port}", **odd_servers}
         urls |= {answer: servers.url(answer) for answer in ANSWERS if f"{{{answer}}}" in arguments}
         words = [word.format(**urls) for word in arguments.split()]
         monkeypatch.setattr(sys, "argv", ["rvtop", *words])
-        ended = rvtop.cli.command()
+        ended = rvtop.cli.app.command()
     out, err = capfd.readouterr()
     assert (ended, out) == (code, ""), err
     assert err.startswith("rvtop: ")
@@ -393,7 +393,7 @@ def test_a_key_that_no_header_can_carry_is_never_shown(
 ) -> None:
     monkeypatch.setenv("RVTOP_API_KEY", key)
     monkeypatch.setattr(sys, "argv", ["rvtop", *STEADY.split(), "--target", servers.url("one")])
-    ended = rvtop.cli.command()
+    ended = rvtop.cli.app.command()
     out, err = capfd.readouterr()
     assert (ended, out) == (2, "")
     assert err == "rvtop: RVTOP_API_KEY: holds a character that no HTTP header can carry\n"
@@ -402,7 +402,17 @@ def test_a_key_that_no_header_can_carry_is_never_shown(
 def test_the_command_itself_refuses_in_one_line(tmp_path: Path) -> None:
     """As a process of its own, without a terminal: nothing of Python's own is printed."""
     ended = subprocess.run(
-        [sys.executable, "-P", "-m", "rvtop.cli", "run", "--rate", "-1", "--target", "http://127.0.0.1:9"],
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "rvtop.cli.app",
+            "run",
+            "--rate",
+            "-1",
+            "--target",
+            "http://127.0.0.1:9",
+        ],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-import rvtop.cli
-from rvtop.cli_transport import body_from, transport_from
+import rvtop.cli.app
+from rvtop.cli.transport import body_from, transport_from
 from rvtop.load.prompts import Prompts
 from rvtop.net.transport import Transport
-from rvtop.session_request import SessionRequest
+from rvtop.session.request import SessionRequest
 
 WEB = "http://127.0.0.1:9"
 TLS = "https://127.0.0.1:9"
@@ -96,7 +96,7 @@ def test_bad_options_are_one_line(
     monkeypatch.chdir(tmp_path)
     first = ["run", "--rate", "1", "--target", url] if command == "run" else ["attach", url]
     monkeypatch.setattr(sys, "argv", ["rvtop", *first, *words])
-    ended = rvtop.cli.command()
+    ended = rvtop.cli.app.command()
     out, err = capfd.readouterr()
     assert (ended, out) == (2, ""), err
     assert err.startswith("rvtop: ")
@@ -112,7 +112,7 @@ def test_a_topology_of_ours_needs_none_of_it(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["rvtop", "run", "--rate", "1", "--topology", "baseline", *words])
-    ended = rvtop.cli.command()
+    ended = rvtop.cli.app.command()
     assert ended == 2
     assert f"{words[0]} goes with --target" in capfd.readouterr().err
 
@@ -156,7 +156,7 @@ def test_a_key_comes_from_one_place_only(
     monkeypatch.setenv("RVTOP_API_KEY", HIDDEN)
     words = ["attach", WEB, "--header-file", str(tmp_path / "headers")]
     monkeypatch.setattr(sys, "argv", ["rvtop", *words])
-    ended = rvtop.cli.command()
+    ended = rvtop.cli.app.command()
     said = "Authorization comes from RVTOP_API_KEY and from a header option: take one of them away"
     assert (ended, capfd.readouterr().err) == (2, f"rvtop: {said}\n")
 
@@ -233,7 +233,7 @@ def test_a_socket_that_is_none_is_a_target_that_is_not_there(
     ):
         words = ["attach", "http://localhost", "--unix-socket", str(tmp_path / name)]
         monkeypatch.setattr(sys, "argv", ["rvtop", *words])
-        ended = rvtop.cli.command()
+        ended = rvtop.cli.app.command()
         err = capfd.readouterr().err
         assert (ended, err.count("\n")) == (3, 1)
         assert says in err

@@ -14,12 +14,18 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "ray", "vllm", "transformers", "faiss", "sentence_transformers", "backends"}
-LIGHT = ("rvtop.cli", "rvtop.session", "rvtop.dashboard", "rvtop.remote", "rvtop.remote_main")
+LIGHT = (
+    "rvtop.cli.app",
+    "rvtop.session.session",
+    "rvtop.cli.dashboard",
+    "rvtop.session.client",
+    "rvtop.session.server",
+)
 LIGHT += ("rvtop.plain", "rvtop.load.worker", "rvtop.scenario.load", "rvtop.telemetry.poller")
 LIGHT += ("rvtop.load.ray_pool",)
 UI = {"textual", "rich"}
 #: Modules of a load worker's process and of the statistics, which must not know of a screen.
-BARE = ("rvtop.load.worker", "rvtop.load.ray_pool", "rvtop.stats.view", "rvtop.results.summary")
+BARE = ("rvtop.load.worker", "rvtop.load.ray_pool", "rvtop.session.view", "rvtop.results.summary")
 
 
 def brought_in(*modules: str) -> set[str]:

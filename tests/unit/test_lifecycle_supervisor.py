@@ -14,7 +14,7 @@ from rvtop.contract.snapshot import Step
 from rvtop.lifecycle import state, supervisor
 from rvtop.lifecycle.health import Health
 from rvtop.lifecycle.supervisor import Policy, Spec, Supervisor
-from rvtop.target import BackendOptions, TargetError
+from rvtop.target.probe import BackendOptions, TargetError
 
 QUICK = Policy(
     first_delay_s=0.01,

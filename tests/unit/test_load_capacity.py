@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from rvtop import session_parts
 from rvtop.errors import UserError
 from rvtop.load import capacity as module
 from rvtop.load.capacity import Capacity, capacity, local_ports, worker_files
 from rvtop.load.workers import Workers
 from rvtop.net.transport import Transport
-from rvtop.session_parts import check_capacity
+from rvtop.session import setup
+from rvtop.session.setup import check_capacity
 from tests.faults.sessions import request
 
 GIB = 2**30
@@ -72,7 +72,7 @@ def test_what_the_system_does_not_tell_is_no_limit(tmp_path: Path) -> None:
 def test_what_can_not_be_held_is_refused_before_the_start(
     phase: dict[str, Any], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_parts, "capacity", lambda *_, **__: Capacity(1000, "for a reason", "do this"))
+    monkeypatch.setattr(setup, "capacity", lambda *_, **__: Capacity(1000, "for a reason", "do this"))
     asked = request("http://127.0.0.1:9", tmp_path / "run", phase)
     assert asked.scenario is not None
     with pytest.raises(UserError, match=says) as refused:
@@ -87,7 +87,7 @@ def test_what_can_be_held_is_not_refused(tmp_path: Path, monkeypatch: pytest.Mon
         asked_of.append(unix_socket)
         return Capacity(1000, "", "")
 
-    monkeypatch.setattr(session_parts, "capacity", told)
+    monkeypatch.setattr(setup, "capacity", told)
     phase = {"name": "p", "rate": 1000, "duration": "1s"}
     way = Transport(unix_socket="/run/x")
     asked = request("http://127.0.0.1:9", tmp_path / "run", phase, transport=way)

@@ -20,7 +20,7 @@ from rvtop.load.record import Record
 from rvtop.load.schedule import NEVER, Entry, PhasePlan, Schedule
 from rvtop.load.target import Address, Target
 from rvtop.load.worker import _HEARD_NS, Worker
-from rvtop.scenario.player import LEAD_NS
+from rvtop.session.player import LEAD_NS
 from tests.mock.faulty import FaultyServer
 
 MS = 1_000_000

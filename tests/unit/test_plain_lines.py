@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from rvtop.cli_options import go
+from rvtop.cli.options import go
 from rvtop.contract.command import Command, Stop
 from rvtop.contract.snapshot import (
     Dist,
@@ -26,8 +26,8 @@ from rvtop.contract.snapshot import (
 )
 from rvtop.plain import Interrupts, Narrator, _num, figures_line, kpm_table, result_lines, warnings_of
 from rvtop.results import summary
-from rvtop.session import Session
-from rvtop.session_request import Outcome, SessionRequest
+from rvtop.session.request import Outcome, SessionRequest
+from rvtop.session.session import Session
 from tests.unit.run_folder import make, phase, request
 
 TARGET = Target("http://127.0.0.1:1", None, ("m",))

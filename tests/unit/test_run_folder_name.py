@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rvtop.session_request import default_out
+from rvtop.session.request import default_out
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 
 from rvtop.load.schedule import NEVER, Entry, PhasePlan, Schedule
 from rvtop.scenario.load import scenario_from
-from rvtop.scenario.player import LEAD_NS, Player, plan
 from rvtop.scenario.schema import Scenario
+from rvtop.session.player import LEAD_NS, Player, plan
 
 S = 1_000_000_000
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rvtop.errors import UserError
-from rvtop.scenario.search import Search, SearchOptions, parse_slo
+from rvtop.session.search import Search, SearchOptions, parse_slo
 
 Server = Callable[[float], float]  # rate -> TTFT p99, ms
 

@@ -10,8 +10,8 @@ import pytest
 
 from rvtop.load.schedule import NEVER
 from rvtop.results import runlog
-from rvtop.session import Session
-from rvtop.session_parts import Alarm
+from rvtop.session.session import Session
+from rvtop.session.setup import Alarm
 from tests.faults.sessions import request
 from tests.mock.fast import any_mock
 

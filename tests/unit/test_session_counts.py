@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-import rvtop.session
+import rvtop.session.session
 from rvtop.contract.command import NextPhase, Pause, Resume, SetRate, Stop
 from rvtop.load.schedule import Entry, PhasePlan, Schedule
 from rvtop.load.workers import Workers
-from rvtop.session_request import Outcome
+from rvtop.session.request import Outcome
 from tests.faults.sessions import Watched, errors_of, request
 from tests.mock.fast import any_mock
 from tests.mock.process import MockProcess
@@ -75,7 +75,7 @@ def check(watched: Watched, outcome: Outcome, workers: int) -> list[dict[str, An
 
 @pytest.fixture(autouse=True)
 def two_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rvtop.session, "choose_models", lambda info, wanted: info.models)
+    monkeypatch.setattr(rvtop.session.session, "choose_models", lambda info, wanted: info.models)
 
 
 @pytest.mark.parametrize("workers", [1, 3])

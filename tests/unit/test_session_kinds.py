@@ -15,8 +15,8 @@ from rvtop.load.autoscale import Autoscale
 from rvtop.load.workers import Workers
 from rvtop.plain import result_lines
 from rvtop.scenario.load import scenario_from
-from rvtop.scenario.search import SearchOptions, parse_slo
-from rvtop.session_request import SessionRequest
+from rvtop.session.request import SessionRequest
+from rvtop.session.search import SearchOptions, parse_slo
 from tests.faults.sessions import Watched, request
 from tests.mock.fast import any_mock
 from tests.mock.faulty import FaultyServer
@@ -224,7 +224,7 @@ async def test_a_search_shows_its_curve_and_says_what_holds(mock: MockProcess, t
 async def test_a_search_that_finds_nothing_is_exit_code_1(
     mock: MockProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rvtop.session_search.limited_since", lambda *_: "the test says so: add workers")
+    monkeypatch.setattr("rvtop.session.find_max.limited_since", lambda *_: "the test says so: add workers")
     options = SearchOptions(parse_slo("ttft_p50=0.001"), start_rps=0.1, step_s=0.05, hold_s=0.05)
     phases = ({"name": "ignored", "rate": 1, "duration": "1s"},)
     watched = Watched(request(mock.url, tmp_path / "run", *phases, search=options))

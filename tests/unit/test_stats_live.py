@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from rvtop.load.messages import Delta
+from rvtop.session.live import SECOND_NS, WINDOW_S, LiveState, dist, fold, merged
+from rvtop.session.view import SeriesLog, limited_since, timeline_row
 from rvtop.stats.histogram import Histogram
 from rvtop.stats.limits import client_limited
-from rvtop.stats.live import SECOND_NS, WINDOW_S, LiveState, dist, fold, merged
-from rvtop.stats.view import SeriesLog, limited_since, timeline_row
 from rvtop.telemetry.state import ServerState
 
 T0 = 7_000_000_000_000

@@ -12,8 +12,8 @@ import pytest
 from rvtop.contract.command import SetRate
 from rvtop.contract.snapshot import Snapshot
 from rvtop.plain import figures_line
-from rvtop.session_request import SessionRequest
-from rvtop.target_watch import ANSWER_S, DOUBT_S, RETRY_S, TargetWatch
+from rvtop.session.request import SessionRequest
+from rvtop.session.target_watch import ANSWER_S, DOUBT_S, RETRY_S, TargetWatch
 from tests.faults.sessions import Watched
 from tests.mock.fast import any_mock
 from tests.mock.process import MockError

@@ -15,8 +15,8 @@ from ray_session import raylet, session
 from telemetry_pages import golden
 
 from rvtop.results.server import server_summary
-from rvtop.stats.live import LiveState
-from rvtop.stats.view import timeline_row
+from rvtop.session.live import LiveState
+from rvtop.session.view import timeline_row
 from rvtop.telemetry import discover, ray
 from rvtop.telemetry.discover import sources_for
 from rvtop.telemetry.metrics import NAMES, RAY_NAMES, RAY_TABLE

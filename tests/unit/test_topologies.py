@@ -8,8 +8,8 @@ from importlib.machinery import ModuleSpec
 import pytest
 
 from backends.topology import REGISTRY
-from rvtop import dashboard
-from rvtop.topologies import TOPOLOGIES, missing
+from rvtop.cli import dashboard
+from rvtop.target.topologies import TOPOLOGIES, missing
 
 
 def only(*there: str) -> object:

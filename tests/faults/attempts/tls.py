@@ -16,10 +16,10 @@ from pathlib import Path
 
 import uvloop
 
-import rvtop.target
+import rvtop.target.probe
 from rvtop.load.target import address_of
 from rvtop.net.transport import Transport
-from rvtop.target import TargetError, probe
+from rvtop.target.probe import TargetError, probe
 from tests.faults.attempts import Skip, attempt
 from tests.faults.attempts.cli import folder, started, until
 from tests.faults.attempts.said import STREAM, chunk, chunked, head
@@ -94,12 +94,12 @@ def looked(serve: Serve, says: str, tls: ssl.SSLContext | None = None, limit_s: 
             else:
                 raise AssertionError("it was taken")
 
-    way, before = trusting(), rvtop.target._PROBE_TIMEOUT_S
-    rvtop.target._PROBE_TIMEOUT_S = limit_s
+    way, before = trusting(), rvtop.target.probe._PROBE_TIMEOUT_S
+    rvtop.target.probe._PROBE_TIMEOUT_S = limit_s
     try:
         asyncio.run(go())
     finally:
-        rvtop.target._PROBE_TIMEOUT_S = before
+        rvtop.target.probe._PROBE_TIMEOUT_S = before
 
 
 async def says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from rvtop.contract.handle import Choice, ConnectFailed, Offer, SessionHandle
-from rvtop.remote import RemoteSession
-from rvtop.session_request import Outcome, SessionRequest, attach_request, start_request
-from rvtop.target import TargetError, choose_models, probe
-from rvtop.topologies import TOPOLOGIES, missing
+from rvtop.session.client import RemoteSession
+from rvtop.session.request import Outcome, SessionRequest, attach_request, start_request
+from rvtop.target.probe import TargetError, choose_models, probe
+from rvtop.target.topologies import TOPOLOGIES, missing
 from rvtop.ui.app import run_app_async
 
 

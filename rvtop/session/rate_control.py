@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from rvtop.contract.command import Command, Pause, Resume, SetRate
 from rvtop.load.schedule import NEVER, Course, Entry, PhasePlan
-from rvtop.scenario.player import LEAD_NS
 from rvtop.scenario.schema import MAX_RPS
+from rvtop.session.player import LEAD_NS
 
 Issue = Callable[[Entry], None]
 Say = Callable[[str, str], None]

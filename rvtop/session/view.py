@@ -19,10 +19,10 @@ from rvtop.contract.snapshot import (
     Tokens,
 )
 from rvtop.load.schedule import NEVER
-from rvtop.scenario.player import Player
 from rvtop.scenario.schema import Slo
+from rvtop.session.live import SECOND_NS, WINDOW_S, LiveState, Second, dist, merged
+from rvtop.session.player import Player
 from rvtop.stats.limits import client_limited
-from rvtop.stats.live import SECOND_NS, WINDOW_S, LiveState, Second, dist, merged
 from rvtop.telemetry.state import ServerView
 from rvtop.text import printable_names
 

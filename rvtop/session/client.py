@@ -23,7 +23,7 @@ from rvtop.ipc.exit_reason import exit_reason, last_line
 from rvtop.ipc.frames import Unpacker, pack
 from rvtop.results.ending import End
 from rvtop.results.runlog import SESSION_LOG
-from rvtop.session_request import Outcome, SessionRequest
+from rvtop.session.request import Outcome, SessionRequest
 from rvtop.text import printable_names
 
 _CLOSE_LIMIT_S = 60.0
@@ -50,7 +50,7 @@ class RemoteSession:
             sys.executable,
             "-P",
             "-m",
-            "rvtop.remote_main",
+            "rvtop.session.server",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=self._early,

@@ -19,11 +19,11 @@ from rvtop.load.schedule import Entry, PhasePlan, mean_rate
 from rvtop.load.target import address_of
 from rvtop.load.workers import Workers
 from rvtop.results.environment import environment
-from rvtop.scenario.player import plan
 from rvtop.scenario.schema import Scenario
-from rvtop.session_request import SessionRequest
-from rvtop.stats.live import LiveState
-from rvtop.target import KEY_ENV, TargetError, TargetInfo
+from rvtop.session.live import LiveState
+from rvtop.session.player import plan
+from rvtop.session.request import SessionRequest
+from rvtop.target.probe import KEY_ENV, TargetError, TargetInfo
 from rvtop.telemetry.discover import sources_for
 from rvtop.telemetry.sample import Source
 from rvtop.text import printable_names

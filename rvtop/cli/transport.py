@@ -76,7 +76,7 @@ def transport_from(
     message holds a header's value.
     """
     from rvtop.net.transport import AUTHORIZATION, Transport
-    from rvtop.target import KEY_ENV
+    from rvtop.target.probe import KEY_ENV
 
     tls = {"--ca": ca, "--cert": cert, "--key": key, "--insecure": insecure}
     given = [name for name, value in tls.items() if value]
@@ -209,6 +209,6 @@ def _first_option(way: Transport, tls: Sequence[str]) -> str:
 
 
 def _without_secret(url: str) -> str:
-    from rvtop.target import shown
+    from rvtop.target.probe import shown
 
     return shown(url)

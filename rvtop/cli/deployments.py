@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rvtop.cli_options import EngineArgs, RayAddress, backend_arguments, seconds
+from rvtop.cli.options import EngineArgs, RayAddress, backend_arguments, seconds
 from rvtop.system.stdio import say
 
 

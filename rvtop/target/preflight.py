@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rvtop.errors import UserError
-from rvtop.target import BackendOptions, listed
+from rvtop.target.probe import BackendOptions, listed
 
 if TYPE_CHECKING:
     from rvtop.scenario.schema import Scenario

@@ -13,8 +13,8 @@ from dataclasses import replace
 from rvtop.contract.command import Stop
 from rvtop.contract.snapshot import Series
 from rvtop.ipc.frames import Unpacker, pack
-from rvtop.session import Session
-from rvtop.session_request import Outcome, SessionRequest
+from rvtop.session.request import Outcome, SessionRequest
+from rvtop.session.session import Session
 
 _PERIOD_S = 0.1
 

@@ -15,7 +15,7 @@ from rvtop.system.stdio import forgive_lost_output, say, say_error
 if TYPE_CHECKING:
     from rvtop.net.transport import Transport
     from rvtop.scenario.schema import Scenario
-    from rvtop.session_request import SessionRequest
+    from rvtop.session.request import SessionRequest
 
 Models = Annotated[
     list[str] | None,
@@ -63,7 +63,7 @@ def terminal() -> bool:
 
 def scenario_named(name: str) -> Scenario:
     """A scenario by file or shipped name. Raises ScenarioError."""
-    from rvtop.session_request import find
+    from rvtop.session.request import find
 
     return find(name)
 
@@ -76,7 +76,7 @@ def check_ui(ui: str) -> None:
 
 def check_topology(name: str) -> None:
     """Raises UserError for a topology that there is none of."""
-    from rvtop.topologies import TOPOLOGIES
+    from rvtop.target.topologies import TOPOLOGIES
 
     if name not in TOPOLOGIES:
         raise UserError(f"--topology {name}: unknown; known are: {', '.join(TOPOLOGIES)}")
@@ -105,7 +105,7 @@ def load_key(file: Path | None) -> None:
     if file is None:
         return
     from rvtop.system.files import read_regular
-    from rvtop.target import KEY_ENV
+    from rvtop.target.probe import KEY_ENV
 
     try:
         key = read_regular(file).decode("utf-8").strip()
@@ -126,7 +126,7 @@ def metrics_urls(given: list[str] | None) -> tuple[str, ...]:
     they are written down."""
     from urllib.parse import urlsplit
 
-    from rvtop.target import shown
+    from rvtop.target.probe import shown
 
     for url in given or ():
         try:
@@ -145,7 +145,7 @@ def probe_target(url: str, models: tuple[str, ...], transport: Transport | None 
     """Finds out before anything opens whether the target will do; returns its base URL."""
     import asyncio
 
-    from rvtop.target import choose_models, probe
+    from rvtop.target.probe import choose_models, probe
 
     info = asyncio.run(probe(url, transport))
     choose_models(info, models)
@@ -160,7 +160,7 @@ def go(request: SessionRequest, ui: str, *, yes: bool) -> int:
     if why.startswith("TERM"):  # in a pipe plain lines are what was meant
         say_error(f"plain lines instead of the dashboard: {why}")
     if ui == "dashboard" and not why:
-        from rvtop.dashboard import show
+        from rvtop.cli.dashboard import show
 
         outcome = show(request, yes=yes)
     else:

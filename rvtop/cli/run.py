@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rvtop.cli_options import (
+from rvtop.cli.options import (
     EngineArgs,
     KeyFile,
     MaxRate,
@@ -27,7 +27,7 @@ from rvtop.cli_options import (
     probe_target,
     seconds,
 )
-from rvtop.cli_transport import (
+from rvtop.cli.transport import (
     Body,
     Ca,
     Cert,
@@ -43,7 +43,7 @@ from rvtop.cli_transport import (
 from rvtop.errors import UserError, check_limits
 
 if TYPE_CHECKING:
-    from rvtop.scenario.search import SearchOptions
+    from rvtop.session.search import SearchOptions
 
 
 def run(
@@ -102,8 +102,8 @@ def run(
     check_limits()
     from rvtop.load.timeouts import Timeouts
     from rvtop.load.workers import parse_workers
-    from rvtop.preflight import check_backend
-    from rvtop.session_request import run_request, topology_options
+    from rvtop.session.request import run_request, topology_options
+    from rvtop.target.preflight import check_backend
 
     check_ui(ui)
     if (target is None) == (topology is None):
@@ -177,7 +177,7 @@ def search_from(
     """The options of ``--find-max``. Raises UserError."""
     import math
 
-    from rvtop.scenario.search import SearchOptions, parse_slo
+    from rvtop.session.search import SearchOptions, parse_slo
 
     lengths = [seconds("--step", step), seconds("--hold", hold)]
     positive("--rate", rate)

@@ -14,9 +14,9 @@ from typing import Annotated
 import typer
 
 import rvtop
-from rvtop.cli_groups import index_app, scenario_app
-from rvtop.cli_lifecycle import down, logs, ps, up
-from rvtop.cli_options import (
+from rvtop.cli.deployments import down, logs, ps, up
+from rvtop.cli.groups import index_app, scenario_app
+from rvtop.cli.options import (
     KeyFile,
     MaxRate,
     MetricsUrls,
@@ -35,8 +35,8 @@ from rvtop.cli_options import (
     probe_target,
     terminal,
 )
-from rvtop.cli_run import run
-from rvtop.cli_transport import (
+from rvtop.cli.run import run
+from rvtop.cli.transport import (
     Body,
     Ca,
     Cert,
@@ -83,7 +83,7 @@ def root(
                 f"the dashboard needs a terminal ({why}); use: rvtop run, rvtop attach, rvtop demo"
             )
         check_limits()
-        from rvtop.dashboard import pick
+        from rvtop.cli.dashboard import pick
 
         raise typer.Exit(pick(yes=yes))
 
@@ -97,8 +97,8 @@ def demo(
 ) -> None:
     """Runs with no set-up: small local model, sample corpus, RAG questions, real load."""
     check_limits()
-    from rvtop.preflight import check_backend
-    from rvtop.session_request import shipped_request, topology_options
+    from rvtop.session.request import shipped_request, topology_options
+    from rvtop.target.preflight import check_backend
 
     check_ui(ui)
     check_topology(topology)
@@ -131,7 +131,7 @@ def attach(
 ) -> None:
     """Watches a server that is up; the rate starts at 0 and is yours to turn."""
     check_limits()
-    from rvtop.session_request import attach_request
+    from rvtop.session.request import attach_request
 
     check_ui(ui)
     positive("--max-rate", max_rate)

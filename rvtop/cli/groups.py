@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rvtop.cli_options import scenario_named
+from rvtop.cli.options import scenario_named
 from rvtop.system.stdio import say
 from rvtop.text import printable
 

@@ -27,10 +27,13 @@ from rvtop.results.ending import Cause, End, end_of, exit_code
 from rvtop.results.environment import write_clocks
 from rvtop.results.session_log import SessionLog
 from rvtop.results.sum_up import sum_up
-from rvtop.scenario.player import LEAD_NS, Player
 from rvtop.scenario.thresholds import check_thresholds
-from rvtop.session_dial import Dial
-from rvtop.session_parts import (
+from rvtop.session.find_max import Searcher
+from rvtop.session.live import SECOND_NS, LiveState, fold
+from rvtop.session.player import LEAD_NS, Player
+from rvtop.session.rate_control import Dial
+from rvtop.session.request import Outcome, SessionRequest, watch_scenario
+from rvtop.session.setup import (
     Alarm,
     Interrupted,
     LossWatch,
@@ -44,18 +47,15 @@ from rvtop.session_parts import (
     surroundings,
     worker_spec,
 )
-from rvtop.session_request import Outcome, SessionRequest, watch_scenario
-from rvtop.session_search import Searcher
-from rvtop.stats.live import SECOND_NS, LiveState, fold
-from rvtop.stats.view import SeriesLog, View, timeline_row
-from rvtop.target import (
+from rvtop.session.target_watch import ANSWER_S, TargetWatch
+from rvtop.session.view import SeriesLog, View, timeline_row
+from rvtop.target.probe import (
     Backend,
     TargetInfo,
     answers,
     choose_models,
     probe,
 )
-from rvtop.target_watch import ANSWER_S, TargetWatch
 from rvtop.telemetry.discover import names_of_target
 from rvtop.telemetry.poller import Poller
 from rvtop.telemetry.sample import Sample

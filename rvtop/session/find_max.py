@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rvtop.load.schedule import PhasePlan
-from rvtop.scenario.search import Search, SearchOptions, Step
+from rvtop.session.live import LiveState
+from rvtop.session.search import Search, SearchOptions, Step
+from rvtop.session.view import limited_since
 from rvtop.stats.histogram import QUANTILES
-from rvtop.stats.live import LiveState
-from rvtop.stats.view import limited_since
 
 #: So many refusals and not one good answer end a search.
 _REFUSALS = 5

@@ -13,11 +13,11 @@ from rvtop.errors import UserError
 from rvtop.load.timeouts import Timeouts
 from rvtop.load.workers import Workers
 from rvtop.net.transport import Transport
-from rvtop.target import BackendOptions
+from rvtop.target.probe import BackendOptions
 
 if TYPE_CHECKING:  # pydantic is slow to import, and the first frame doesn't need it
     from rvtop.scenario.schema import Scenario
-    from rvtop.scenario.search import SearchOptions
+    from rvtop.session.search import SearchOptions
 
 #: Characters of a scenario's name in the name of its run folder: at most four bytes each, and the time.
 _MOST_NAME = 50
