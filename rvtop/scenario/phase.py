@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from rvtop.load.arrivals import RateLine
+from rvtop.load.plan.arrivals import RateLine
 from rvtop.scenario.part import Count, Flag, Name, Number, Part, Seconds, fail
 from rvtop.scenario.units import format_duration
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rvtop.load.schedule import PhasePlan
+from rvtop.load.plan.schedule import PhasePlan
 from rvtop.session.live import LiveState
 from rvtop.session.search import Search, SearchOptions, Step
 from rvtop.session.view import limited_since

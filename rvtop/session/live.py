@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rvtop.contract.snapshot import Dist
-from rvtop.load.messages import Delta
+from rvtop.load.worker.messages import Delta
 from rvtop.stats.histogram import Histogram
 
 SECOND_NS = 1_000_000_000

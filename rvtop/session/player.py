@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
-from rvtop.load.schedule import NEVER, Entry, PhasePlan, end_ns
+from rvtop.load.plan.schedule import NEVER, Entry, PhasePlan, end_ns
 from rvtop.scenario.schema import Phase, Rounds, Scenario
 
 #: A command takes effect this long after it is given, so that it reaches every worker before.

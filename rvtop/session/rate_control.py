@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from rvtop.contract.command import Command, Pause, Resume, SetRate
-from rvtop.load.schedule import NEVER, Course, Entry, PhasePlan
+from rvtop.load.plan.schedule import NEVER, Course, Entry, PhasePlan
 from rvtop.scenario.schema import MAX_RPS
 from rvtop.session.player import LEAD_NS
 

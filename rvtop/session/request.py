@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rvtop.errors import UserError
-from rvtop.load.timeouts import Timeouts
-from rvtop.load.workers import Workers
+from rvtop.load.fleet.workers import Workers
+from rvtop.load.wire.timeouts import Timeouts
 from rvtop.net.transport import Transport
 from rvtop.target.probe import BackendOptions
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rvtop.errors import UserError
-from rvtop.load.schedule import PhasePlan
+from rvtop.load.plan.schedule import PhasePlan
 from rvtop.scenario.thresholds import DISTRIBUTIONS, STATS
 
 #: Lengths of SLO names, ``ttft_p99`` for the threshold ``ttft_p99_ms``; the distributions that a step has.

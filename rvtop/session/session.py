@@ -18,10 +18,10 @@ from typing import Any
 from rvtop.contract.command import Command, NextPhase, Stop
 from rvtop.contract.snapshot import Event, Snapshot, Step
 from rvtop.errors import UserError
-from rvtop.load.crew import Crew
-from rvtop.load.messages import AddPhase, Delta
-from rvtop.load.pool import PoolError
-from rvtop.load.schedule import Entry, PhasePlan
+from rvtop.load.fleet.fleet import Crew
+from rvtop.load.fleet.local import PoolError
+from rvtop.load.plan.schedule import Entry, PhasePlan
+from rvtop.load.worker.messages import AddPhase, Delta
 from rvtop.results import runlog
 from rvtop.results.ending import Cause, End, end_of, exit_code
 from rvtop.results.environment import write_clocks

@@ -12,12 +12,12 @@ from typing import Any
 
 from rvtop.doctor.machine import free_memory
 from rvtop.errors import UserError
-from rvtop.load.capacity import capacity
-from rvtop.load.messages import Delta, WorkerSpec
-from rvtop.load.prompts import Prompts
-from rvtop.load.schedule import Entry, PhasePlan, mean_rate
-from rvtop.load.target import address_of
-from rvtop.load.workers import Workers
+from rvtop.load.fleet.workers import Workers
+from rvtop.load.plan.prompts import Prompts
+from rvtop.load.plan.schedule import Entry, PhasePlan, mean_rate
+from rvtop.load.wire.endpoint import address_of
+from rvtop.load.worker.capacity import capacity
+from rvtop.load.worker.messages import Delta, WorkerSpec
 from rvtop.results.environment import environment
 from rvtop.scenario.schema import Scenario
 from rvtop.session.live import LiveState

@@ -18,7 +18,7 @@ from rvtop.contract.snapshot import (
     Target,
     Tokens,
 )
-from rvtop.load.schedule import NEVER
+from rvtop.load.plan.schedule import NEVER
 from rvtop.scenario.schema import Slo
 from rvtop.session.live import SECOND_NS, WINDOW_S, LiveState, Second, dist, merged
 from rvtop.session.player import Player

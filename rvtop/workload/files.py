@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from rvtop.load.row import row_problem
+from rvtop.load.plan.prompt_row import row_problem
 from rvtop.workload.rows import WorkloadError, encode, user_row
 
 _BOM = b"\xef\xbb\xbf"

@@ -1,6 +1,6 @@
 """Writes ``prompts.jsonl``: a row at a time, with its digest, whole or not at all.
 
-What a row is, ``rvtop.load.row`` says; ``rvtop.load.prompts`` reads it.
+What a row is, ``rvtop.load.plan.prompt_row`` says; ``rvtop.load.plan.prompts`` reads it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from rvtop.load.timeouts import Timeouts
+from rvtop.load.wire.timeouts import Timeouts
 from rvtop.scenario.load import scenario_from
 from rvtop.session.request import SessionRequest
 from rvtop.session.session import Session

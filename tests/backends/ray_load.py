@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from rvtop.load.messages import Delta, WorkerSpec
-from rvtop.load.pool import WorkerPool
-from rvtop.load.ray_pool import RayPool
-from rvtop.load.schedule import Entry, PhasePlan
-from rvtop.load.target import Address
+from rvtop.load.fleet.local import WorkerPool
+from rvtop.load.fleet.ray.pool import RayPool
+from rvtop.load.plan.schedule import Entry, PhasePlan
+from rvtop.load.wire.endpoint import Address
+from rvtop.load.worker.messages import Delta, WorkerSpec
 from tests.backends.processes import Process, family
 
 LEAD_NS = 50_000_000
-WORKER = b"rvtop.load.worker"
+WORKER = b"rvtop.load.worker.worker"
 
 
 class Load:

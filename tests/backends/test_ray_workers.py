@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from rvtop.load.pool import PoolError
-from rvtop.load.schedule import PhasePlan
-from rvtop.load.target import Address
+from rvtop.load.fleet.local import PoolError
+from rvtop.load.plan.schedule import PhasePlan
+from rvtop.load.wire.endpoint import Address
 from tests.backends import processes
 from tests.backends.processes import Process
 from tests.backends.ray_load import Load, workers_in

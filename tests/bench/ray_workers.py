@@ -18,8 +18,8 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
-from rvtop.load.schedule import Entry, PhasePlan, Schedule
-from rvtop.load.target import Address
+from rvtop.load.plan.schedule import Entry, PhasePlan, Schedule
+from rvtop.load.wire.endpoint import Address
 from tests.backends.ray_load import LEAD_NS, Load, workers_in
 from tests.backends.someones_cluster import SomeonesCluster
 from tests.mock.fast import FastMock

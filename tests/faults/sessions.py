@@ -11,10 +11,10 @@ from typing import Any
 
 from rvtop.contract.command import Command
 from rvtop.contract.snapshot import Snapshot
-from rvtop.load.client import ConnectionPool
-from rvtop.load.record import Record
-from rvtop.load.target import Target
-from rvtop.load.timeouts import Timeouts
+from rvtop.load.wire.endpoint import Target
+from rvtop.load.wire.pool import ConnectionPool
+from rvtop.load.wire.record import Record
+from rvtop.load.wire.timeouts import Timeouts
 from rvtop.scenario.load import scenario_from
 from rvtop.session.request import Outcome, SessionRequest
 from rvtop.session.session import Session

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from rvtop.load.record import Record
-from rvtop.load.target import Address, Target
+from rvtop.load.wire.endpoint import Address, Target
+from rvtop.load.wire.record import Record
 from rvtop.net import http_get
 from rvtop.session.session import Session
 from rvtop.target.probe import TargetError, answers, choose_models, probe

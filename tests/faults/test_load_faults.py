@@ -13,11 +13,11 @@ import pytest
 import rvtop.session.session
 import rvtop.session.setup
 from rvtop.contract.command import Stop
-from rvtop.load.client import ConnectionPool
-from rvtop.load.record import ERRORS, Record
-from rvtop.load.target import Address, Target
-from rvtop.load.timeouts import Timeouts
-from rvtop.load.workers import Workers
+from rvtop.load.fleet.workers import Workers
+from rvtop.load.wire.endpoint import Address, Target
+from rvtop.load.wire.pool import ConnectionPool
+from rvtop.load.wire.record import ERRORS, Record
+from rvtop.load.wire.timeouts import Timeouts
 from rvtop.target.probe import TargetInfo
 from tests.faults.sessions import Watched, ask, errors_of, request
 from tests.mock.faulty import FAULTS, OUTCOMES, FaultyServer, refusing_port

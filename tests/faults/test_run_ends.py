@@ -15,7 +15,7 @@ import pytest
 
 import rvtop.session.session
 from rvtop.contract.command import Stop
-from rvtop.load.messages import Delta
+from rvtop.load.worker.messages import Delta
 from rvtop.results import runlog
 from rvtop.session.request import Outcome
 from rvtop.session.search import SearchOptions, parse_slo
@@ -192,7 +192,7 @@ async def test_workers_that_hang_can_be_left_in_a_hurry_and_what_they_held_is_co
 ) -> None:
     url = faulty.url("good").partition("/good")[0]
     attach_to(monkeypatch, url, "fault:never_answers")
-    monkeypatch.setattr("rvtop.load.pool._STOP_LIMIT_S", 600.0)  # it must not be time that ends them
+    monkeypatch.setattr("rvtop.load.fleet.local._STOP_LIMIT_S", 600.0)  # it must not be time that ends them
     watched = Watched(request(url, tmp_path / "run", {"name": "p", "concurrency": 7, "duration": "20m"}))
     await watched.until(lambda s: s.load.in_flight == 7, "requests hang")
     crew = watched.session._crew

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 import rvtop.target.probe
-from rvtop.load.target import Target as LoadTarget
-from rvtop.load.target import address_of
+from rvtop.load.wire.endpoint import Target as LoadTarget
+from rvtop.load.wire.endpoint import address_of
 from rvtop.net.transport import Transport, TransportError
 from rvtop.target.probe import TargetError, answers, base_url, probe
 from rvtop.telemetry.discover import sources_for

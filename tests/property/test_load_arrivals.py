@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvtop.load.arrivals import RateLine, UnitArrivals
+from rvtop.load.plan.arrivals import RateLine, UnitArrivals
 
 SETTINGS = settings(max_examples=200, deadline=None, derandomize=True)
 

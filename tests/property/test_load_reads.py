@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvtop.load.answer import answer_text
-from rvtop.load.client import ConnectionPool
-from rvtop.load.connection import Connection, settle
-from rvtop.load.reads import make_hub, native
-from rvtop.load.record import Record
-from rvtop.load.schedule import NEVER
-from rvtop.load.stream import Fresh
+from rvtop.load.native.loader import make_hub, native
+from rvtop.load.plan.schedule import NEVER
+from rvtop.load.wire.completion import Fresh
+from rvtop.load.wire.connection import Connection, settle
+from rvtop.load.wire.pool import ConnectionPool
+from rvtop.load.wire.record import Record
+from rvtop.load.wire.response_text import answer_text
 from tests.property.test_load_stream import Facts, bodies, cut_bodies, reference, timeless, vllm
 
 pytestmark = pytest.mark.skipif(not native(), reason="the read path in C was not built here")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvtop.load.schedule import NEVER, Course, Due, Entry, PhasePlan, Schedule
+from rvtop.load.plan.schedule import NEVER, Course, Due, Entry, PhasePlan, Schedule
 
 START = 5_000_000_000  # perf_counter_ns is never near 0
 MS = 1_000_000

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rvtop.load.record import ERRORS, Record, lines
-from rvtop.load.sse import MAX_EVENT_BYTES, SseError, SseParser
-from rvtop.load.stream import Completion, Fresh
+from rvtop.load.wire.completion import Completion, Fresh
+from rvtop.load.wire.record import ERRORS, Record, lines
+from rvtop.load.wire.sse import MAX_EVENT_BYTES, SseError, SseParser
 
 T0 = 1_000  # the intended time; read number i happens at T0 + (i + 1) * STEP
 STEP = 1_000

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from rvtop.load.reads import make_hub
+from rvtop.load.native.loader import make_hub
 
 BEFORE, AFTER = b'data: {"c":"', b'"}\n\n'
 

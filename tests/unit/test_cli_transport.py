@@ -11,7 +11,7 @@ import pytest
 
 import rvtop.cli.app
 from rvtop.cli.transport import body_from, transport_from
-from rvtop.load.prompts import Prompts
+from rvtop.load.plan.prompts import Prompts
 from rvtop.net.transport import Transport
 from rvtop.session.request import SessionRequest
 

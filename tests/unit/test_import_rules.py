@@ -21,11 +21,16 @@ LIGHT = (
     "rvtop.session.client",
     "rvtop.session.server",
 )
-LIGHT += ("rvtop.plain", "rvtop.load.worker", "rvtop.scenario.load", "rvtop.telemetry.poller")
-LIGHT += ("rvtop.load.ray_pool",)
+LIGHT += ("rvtop.plain", "rvtop.load.worker.worker", "rvtop.scenario.load", "rvtop.telemetry.poller")
+LIGHT += ("rvtop.load.fleet.ray.pool",)
 UI = {"textual", "rich"}
 #: Modules of a load worker's process and of the statistics, which must not know of a screen.
-BARE = ("rvtop.load.worker", "rvtop.load.ray_pool", "rvtop.session.view", "rvtop.results.summary")
+BARE = (
+    "rvtop.load.worker.worker",
+    "rvtop.load.fleet.ray.pool",
+    "rvtop.session.view",
+    "rvtop.results.summary",
+)
 
 
 def brought_in(*modules: str) -> set[str]:
@@ -76,7 +81,7 @@ def offences(package: str, forbidden: set[str]) -> list[str]:
 
 def test_rvtop_never_imports_a_backend_or_what_backends_need() -> None:
     # The one way to Ray is the bridge to load workers on its nodes, a process of its own.
-    bridge = ("rvtop/load/ray_bridge.py", "rvtop/load/ray_cluster.py")
+    bridge = ("rvtop/load/fleet/ray/bridge.py", "rvtop/load/fleet/ray/cluster.py")
     found = [line for line in offences("rvtop", HEAVY) if not line.startswith(bridge)]
     assert found == []
 

@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 import rvtop.net.http_get
-from rvtop.load.target import Address, Target, _place
+from rvtop.load.wire.endpoint import Address, Target, _place
 from rvtop.net.http_get import get
 from rvtop.net.transport import Transport, names_of
 from tests.mock.faulty import FaultyServer, blackhole_port, refusing_port

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import uvloop
 
-from rvtop.load.client import ConnectionPool
-from rvtop.load.reads import PURE_ENV, native
-from rvtop.load.record import Record
-from rvtop.load.target import Address, Target
+from rvtop.load.native.loader import PURE_ENV, native
+from rvtop.load.wire.endpoint import Address, Target
+from rvtop.load.wire.pool import ConnectionPool
+from rvtop.load.wire.record import Record
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rvtop.load.clock import Exchange, NodeClock, Offset, from_node, offset_of, to_node
-from rvtop.load.messages import AddPhase, Delta, WorkerSpec
-from rvtop.load.schedule import Entry, PhasePlan
-from rvtop.load.target import Address
+from rvtop.load.fleet.ray.clock import Exchange, NodeClock, Offset, from_node, offset_of, to_node
+from rvtop.load.plan.schedule import Entry, PhasePlan
+from rvtop.load.wire.endpoint import Address
+from rvtop.load.worker.messages import AddPhase, Delta, WorkerSpec
 from rvtop.results import runlog
 from rvtop.results.environment import environment, write_clocks
 from rvtop.stats.histogram import Histogram

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rvtop.load.reads import native
+from rvtop.load.native.loader import native
 from tests.mock.process import MockError
 from tests.mock.wall_clock import wall_clock
 

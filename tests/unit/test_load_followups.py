@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from rvtop.errors import UserError
-from rvtop.load.answer import answer_text
-from rvtop.load.autoscale import Autoscale
-from rvtop.load.followups import Cancels, Slots, Talk, chosen
-from rvtop.load.prompts import Turn
-from rvtop.load.record import Record
-from rvtop.load.schedule import NEVER
-from rvtop.load.workers import Workers, parse_workers
+from rvtop.load.fleet.autoscale import Autoscale
+from rvtop.load.fleet.workers import Workers, parse_workers
+from rvtop.load.plan.followups import Cancels, Slots, Talk, chosen
+from rvtop.load.plan.prompts import Turn
+from rvtop.load.plan.schedule import NEVER
+from rvtop.load.wire.record import Record
+from rvtop.load.wire.response_text import answer_text
 
 USER = {"role": "user", "content": "and then?"}
 

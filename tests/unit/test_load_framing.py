@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from rvtop.contract.command import Pause, SetRate, Stop
 from rvtop.ipc.frames import Unpacker, pack
-from rvtop.load.messages import Delta, Ready
-from rvtop.load.schedule import Entry
+from rvtop.load.plan.schedule import Entry
+from rvtop.load.worker.messages import Delta, Ready
 from rvtop.stats.histogram import Histogram
 
 messages = st.lists(

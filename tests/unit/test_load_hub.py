@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from rvtop.load import reads
-from rvtop.load.reads import digest, make_hub, native
-from rvtop.load.schedule import NEVER
+from rvtop.load.native import loader
+from rvtop.load.native.loader import digest, make_hub, native
+from rvtop.load.plan.schedule import NEVER
 from tests.unit.hub_bench import Bench, tcp_pair, token, wait
 
 pytestmark = pytest.mark.skipif(not native(), reason="the read path in C was not built here")
@@ -354,13 +354,13 @@ def test_a_closed_hub_is_let_go_of() -> None:
 
 
 def test_a_module_of_another_source_is_not_used(tmp_path: Path) -> None:
-    folder = Path(reads.__file__).parent
-    assert digest(folder) == reads._reads.SOURCE
-    sources = list(folder.glob("_reads*.[ch]"))
+    folder = Path(loader.__file__).parent
+    assert digest(folder) == loader._native.SOURCE
+    sources = list(folder.glob("_native*.[ch]"))
     assert len(sources) > 1
     for one in sources:
         for source in sources:
             (tmp_path / source.name).write_bytes(source.read_bytes())
         with open(tmp_path / one.name, "ab") as changed:
             changed.write(b"\n")
-        assert digest(tmp_path) != reads._reads.SOURCE
+        assert digest(tmp_path) != loader._native.SOURCE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rvtop.load.known import templates
+from rvtop.load.native.templates import templates
 
 HEAD = (
     b"HTTP/1.1 200 OK\r\nDate: now\r\nX-Request-Id:abc\r\nConnection: keep-alive\r\n"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rvtop.load.reads import native
+from rvtop.load.native.loader import native
 from tests.unit.hub_bench import AFTER, BEFORE, Bench, piece, token, wait
 
 pytestmark = pytest.mark.skipif(not native(), reason="the read path in C was not built here")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from rvtop.load.messages import WorkerSpec
-from rvtop.load.pool import PoolError, WorkerPool
-from rvtop.load.schedule import PhasePlan
-from rvtop.load.target import Address
+from rvtop.load.fleet.local import PoolError, WorkerPool
+from rvtop.load.plan.schedule import PhasePlan
+from rvtop.load.wire.endpoint import Address
+from rvtop.load.worker.messages import WorkerSpec
 from tests.unit.processes import children, wait_for
 
 
@@ -24,7 +24,7 @@ def pool(count: int, prompts: Path, log: int | None = None) -> WorkerPool:
 
 
 def workers() -> list[int]:
-    return [pid for pid, what in children().items() if "rvtop.load.worker" in what]
+    return [pid for pid, what in children().items() if "rvtop.load.worker.worker" in what]
 
 
 async def silent(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> bool:

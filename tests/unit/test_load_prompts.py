@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rvtop.load.prompts import PromptError, Prompts
+from rvtop.load.plan.prompts import PromptError, Prompts
 
 CHAT = {"id": "q1", "messages": [{"role": "user", "content": '질문 "1"\n'}], "sources": ["a#1"]}
 SAID = b'"messages": [{"role": "user", "content": "a"}]'

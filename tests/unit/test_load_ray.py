@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from rvtop.errors import UserError
-from rvtop.load.messages import WorkerSpec
-from rvtop.load.ray_actor import NEEDS, LoadActor, network
-from rvtop.load.ray_bridge import Bridge
-from rvtop.load.ray_messages import Begin
-from rvtop.load.schedule import PhasePlan
-from rvtop.load.target import Address
+from rvtop.load.fleet.ray.actor import NEEDS, LoadActor, network
+from rvtop.load.fleet.ray.bridge import Bridge
+from rvtop.load.fleet.ray.messages import Begin
+from rvtop.load.plan.schedule import PhasePlan
+from rvtop.load.wire.endpoint import Address
+from rvtop.load.worker.messages import WorkerSpec
 from tests.unit.processes import alive, children, wait_for
 
 HERE = {"missing": [], "network": network()}
@@ -68,7 +68,7 @@ def test_what_is_not_there_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_list_of_needs_is_what_a_worker_imports() -> None:
     code = (
-        "import sys, rvtop.load.worker; print(*sorted({m.partition('.')[0] for m, f in sys.modules.items()"
+        "import sys, rvtop.load.worker.worker; print(*sorted({m.partition('.')[0] for m, f in sys.modules.items()"
         " if 'site-packages' in (getattr(f, '__file__', None) or '')}))"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -87,11 +87,11 @@ async def test_a_loopback_target_is_no_target_for_another_machine(host: str) -> 
 
 
 _KEEPER = """
-import rvtop.load.ray_actor as ray_actor
+import rvtop.load.fleet.ray.actor as ray_actor
 from rvtop.ipc.frames import pack
-from rvtop.load.messages import WorkerSpec
-from rvtop.load.schedule import PhasePlan
-from rvtop.load.target import Address
+from rvtop.load.worker.messages import WorkerSpec
+from rvtop.load.plan.schedule import PhasePlan
+from rvtop.load.wire.endpoint import Address
 where = Address("http://127.0.0.1:9", key_env="K")
 spec = WorkerSpec(0, 1, 0, 3, where, "/nowhere", ("m",), {}, (PhasePlan("p"),))
 actor = ray_actor.LoadActor()
@@ -119,7 +119,7 @@ def test_a_keeper_that_hears_nothing_ends_with_its_worker() -> None:
         assert keeper.stdout is not None
         assert keeper.stdout.readline() == "out\n"
         ((worker, line),) = children(keeper.pid).items()
-        assert "rvtop.load.worker" in line
+        assert "rvtop.load.worker.worker" in line
         assert "secret" not in line
         keeper.stdin.write("silence\n")
         keeper.stdin.flush()

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvtop.load.reads import PURE_ENV, native
-from rvtop.load.record import ERRORS, TEXT_LIMIT, Record, lines
+from rvtop.load.native.loader import PURE_ENV, native
+from rvtop.load.wire.record import ERRORS, TEXT_LIMIT, Record, lines
 from rvtop.stats.histogram import LAST_NS, bucket_of
 
 T0 = 1_000_000

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from rvtop.load.client import ConnectionPool
-from rvtop.load.messages import Delta, WorkerSpec
-from rvtop.load.prompts import Prompts
-from rvtop.load.record import Record
-from rvtop.load.schedule import NEVER, Entry, PhasePlan, Schedule
-from rvtop.load.target import Address, Target
-from rvtop.load.worker import _HEARD_NS, Worker
+from rvtop.load.plan.prompts import Prompts
+from rvtop.load.plan.schedule import NEVER, Entry, PhasePlan, Schedule
+from rvtop.load.wire.endpoint import Address, Target
+from rvtop.load.wire.pool import ConnectionPool
+from rvtop.load.wire.record import Record
+from rvtop.load.worker.messages import Delta, WorkerSpec
+from rvtop.load.worker.worker import _HEARD_NS, Worker
 from rvtop.session.player import LEAD_NS
 from tests.mock.faulty import FaultyServer
 
@@ -363,7 +363,7 @@ async def test_drops_are_told_and_never_end_a_phase_early(
 async def test_timeouts_are_kept_by_the_sweep(
     server: FaultyServer, prompts: Path, benches: list[Bench]
 ) -> None:
-    from rvtop.load.timeouts import Timeouts
+    from rvtop.load.wire.timeouts import Timeouts
 
     limits = Timeouts(connect_s=30.0, ttft_s=0.2, stall_s=30.0)
     bench = Bench(server, "head_only", prompts, PhasePlan("p", burst=4, drain_s=None), timeouts=limits)

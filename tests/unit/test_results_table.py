@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvtop.load.record import Record, lines
+from rvtop.load.wire.record import Record, lines
 from rvtop.results.lines import LONGEST, read_lines
 from rvtop.results.table import NONE, TableError, read
 from rvtop.stats.histogram import bucket_of

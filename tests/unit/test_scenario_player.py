@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from rvtop.load.schedule import NEVER, Entry, PhasePlan, Schedule
+from rvtop.load.plan.schedule import NEVER, Entry, PhasePlan, Schedule
 from rvtop.scenario.load import scenario_from
 from rvtop.scenario.schema import Scenario
 from rvtop.session.player import LEAD_NS, Player, plan

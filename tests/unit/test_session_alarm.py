@@ -8,7 +8,7 @@ from time import perf_counter_ns
 
 import pytest
 
-from rvtop.load.schedule import NEVER
+from rvtop.load.plan.schedule import NEVER
 from rvtop.results import runlog
 from rvtop.session.session import Session
 from rvtop.session.setup import Alarm

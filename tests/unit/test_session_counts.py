@@ -12,8 +12,8 @@ import pytest
 
 import rvtop.session.session
 from rvtop.contract.command import NextPhase, Pause, Resume, SetRate, Stop
-from rvtop.load.schedule import Entry, PhasePlan, Schedule
-from rvtop.load.workers import Workers
+from rvtop.load.fleet.workers import Workers
+from rvtop.load.plan.schedule import Entry, PhasePlan, Schedule
 from rvtop.session.request import Outcome
 from tests.faults.sessions import Watched, errors_of, request
 from tests.mock.fast import any_mock

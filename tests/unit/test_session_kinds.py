@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from rvtop.contract.command import SetRate, Stop
-from rvtop.load.autoscale import Autoscale
-from rvtop.load.workers import Workers
+from rvtop.load.fleet.autoscale import Autoscale
+from rvtop.load.fleet.workers import Workers
 from rvtop.plain import result_lines
 from rvtop.scenario.load import scenario_from
 from rvtop.session.request import SessionRequest

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rvtop.load.messages import Delta
+from rvtop.load.worker.messages import Delta
 from rvtop.session.live import SECOND_NS, WINDOW_S, LiveState, dist, fold, merged
 from rvtop.session.view import SeriesLog, limited_since, timeline_row
 from rvtop.stats.histogram import Histogram

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import uvloop
 
-from rvtop.load.target import Address
+from rvtop.load.wire.endpoint import Address
 from tests.faults.attempts import attempt
 from tests.faults.attempts.cli import long_run, mock, ran, stopped
 from tests.faults.attempts.said import STREAM, TWO, chunk, chunked, head

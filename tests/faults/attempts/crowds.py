@@ -13,10 +13,10 @@ from time import perf_counter_ns
 
 import uvloop
 
-from rvtop.load.client import ConnectionPool
-from rvtop.load.record import Record
-from rvtop.load.target import Address, Target
-from rvtop.load.worker_process import raise_file_limit
+from rvtop.load.wire.endpoint import Address, Target
+from rvtop.load.wire.pool import ConnectionPool
+from rvtop.load.wire.record import Record
+from rvtop.load.worker.process import raise_file_limit
 from tests.faults.attempts import Skip, attempt
 from tests.faults.attempts.cli import mock, ran, scenario
 from tests.faults.attempts.network import network, set_ports

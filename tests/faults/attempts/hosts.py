@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import uvloop
 
-from rvtop.load.target import Address
+from rvtop.load.wire.endpoint import Address
 from tests.faults.attempts import Skip, attempt
 from tests.faults.attempts.cli import folder, long_run, mock, ran, stopped
 from tests.faults.attempts.network import ip, network, own

@@ -82,7 +82,7 @@ def rays_workers_killed() -> None:
             check(ended(process, run), 5, "load worker")
             # The bridge: Ray ends its actors, and they their workers.
             process, run = begun()
-            (bridge,) = _below(process.pid, "rvtop.load.ray_bridge")
+            (bridge,) = _below(process.pid, "rvtop.load.fleet.ray.bridge")
             os.kill(bridge, signal.SIGKILL)
             check(ended(process, run), 5, "load worker")
             # The session: nothing of ours stays on the cluster.

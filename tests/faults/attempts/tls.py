@@ -17,7 +17,7 @@ from pathlib import Path
 import uvloop
 
 import rvtop.target.probe
-from rvtop.load.target import address_of
+from rvtop.load.wire.endpoint import address_of
 from rvtop.net.transport import Transport
 from rvtop.target.probe import TargetError, probe
 from tests.faults.attempts import Skip, attempt

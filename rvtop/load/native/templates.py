@@ -1,0 +1,56 @@
+"""How a server begins its answers, learned from one of them, so that ``_native.c`` can know the next by
+sight.
+
+A template is the bytes themselves, with holes where answers differ and nothing depends on it: the values of
+headers that we do not act upon, the names and the date of a chunk, the text of a token. Whatever fills its
+holes means the same to us; whatever differs elsewhere is read the careful way.
+"""
+
+from __future__ import annotations
+
+import re
+
+# The holes, as in _native_text.h: bytes that stand in no header and in no JSON.
+_NAME, _NUMBER, _TEXT, _VALUE = b"\x00", b"\x01", b"\x02", b"\x03"
+_HOLES = re.compile(rb"[\x00-\x03]")
+
+_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ?[\t\x20-\x7e\x80-\xff]*")
+#: Headers that we or the parser act upon.
+_ACTS = {
+    b"connection",
+    b"content-encoding",
+    b"content-length",
+    b"proxy-connection",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+}
+_NAMES = re.compile(rb'("(?:id|model)": ?")[ !#-\[\]-~]*(?=")')
+_NUMBERS = re.compile(rb'("created": ?)(?:0|[1-9]\d{0,17})(?=[,}])')
+
+
+def templates(head: bytes, opening: bytes, before: bytes, after: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """What ``Hub.learn`` takes, from the beginning of one answer: its head with the empty line, the event
+    that told nothing before the first token (or none), and what stands in the first token's event before and
+    after its text. None where something is uncommon."""
+    form = _head(head)
+    if form is None or _HOLES.search(opening + before + after):
+        return None
+    return form, _event(opening), _event(before + _TEXT + after)
+
+
+def _head(head: bytes) -> bytes | None:
+    first, *lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
+    if not first.startswith(b"HTTP/1.1 200") or _HOLES.search(head):
+        return None
+    out = [first]
+    for line in lines:
+        header = _HEADER.fullmatch(line)
+        if header is None:
+            return None
+        out.append(line if header[1].lower() in _ACTS else header[1] + b":" + _VALUE)
+    return b"\r\n".join([*out, b"", b""])
+
+
+def _event(event: bytes) -> bytes:
+    return _NUMBERS.sub(rb"\1" + _NUMBER, _NAMES.sub(rb"\1" + _NAME, event))

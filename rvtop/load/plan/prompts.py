@@ -1,0 +1,153 @@
+"""``prompts.jsonl`` as a worker reads it: each prompt ready to be joined into a request body.
+
+What a row holds, ``row.py`` says: ``at_s`` (of a trace) is when it was sent, seconds from the trace's start,
+and ``turns`` (of a conversation) what follows the first answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from rvtop.errors import UserError
+from rvtop.load.plan.prompt_row import row_problem
+
+_OWN = ("max_tokens", "min_tokens")  # what a prompt may say for itself
+
+
+class PromptError(UserError):
+    """A prompts file that can't be used; the text names file and line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A follow-up in a conversation, ``delay_s`` after the answer before it ended."""
+
+    messages: tuple[dict[str, Any], ...]
+    own: Mapping[str, Any]
+    delay_s: float = 0.0
+
+    @property
+    def recorded(self) -> bool:
+        """Whether it brings the answer that stands before it; otherwise that is the model's own."""
+        return self.messages[0].get("role") == "assistant"
+
+
+class Prompts:
+    """Request bodies for (prompt, model), joined from three parts that were serialised once.
+
+    ``at_s``: the times of a trace, shape (n,), None when the prompts are none. ``turns``: the follow-ups
+    of each prompt that has some; ``most_turns``: the requests of the longest conversation.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        models: Sequence[str],
+        body: Mapping[str, Any],
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Reads the file. ``extra`` wins over ``body`` and over what a prompt says; None there takes a field
+        out. Raises PromptError."""
+        self._extra = dict(extra or {})
+        if "max_completion_tokens" in self._extra:  # servers refuse the old and the new name together
+            self._extra.setdefault("max_tokens", None)
+        self.kind = ""
+        self.turns: dict[int, tuple[Turn, ...]] = {}
+        self._first: dict[int, list[dict[str, Any]]] = {}  # first messages of the conversations
+        self._parts: list[bytes] = []
+        times: list[float] = []
+        for number, row in _rows(path):
+            self._add(path, number, row, body, times)
+        if not self._parts:
+            raise PromptError(f"{path}: holds no prompt")
+        self.at_s: npt.NDArray[np.float64] | None = np.array(times) if times else None
+        self.most_turns = 1 + max((len(turns) for turns in self.turns.values()), default=0)
+        self._heads = [b'{"model":' + orjson.dumps(model) + b"," for model in models]
+        self._body = body
+        common = {key: value for key, value in body.items() if key not in _OWN}
+        common = {key: value for key, value in (common | self._extra).items() if value is not None}
+        options = self._extra.get("stream_options")
+        common["stream"] = True
+        common["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
+        self._tail = b"," + orjson.dumps(common)[1:]
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    @property
+    def path(self) -> str:
+        """The HTTP path that these prompts are for."""
+        return "/v1/chat/completions" if self.kind == "messages" else "/v1/completions"
+
+    def body(self, prompt: int, model: int) -> bytes:
+        """The body of one request."""
+        return self._heads[model] + self._parts[prompt] + self._tail
+
+    def first_messages(self, prompt: int) -> list[dict[str, Any]]:
+        """What a conversation begins with."""
+        return list(self._first[prompt])
+
+    def turn_body(self, messages: Sequence[Mapping[str, Any]], turn: Turn, model: int) -> bytes:
+        """The body of a follow-up, whose whole history is ``messages``."""
+        part = orjson.dumps({"messages": list(messages), **_own(turn.own, self._body, self._extra)})[1:-1]
+        return self._heads[model] + part + self._tail
+
+    def _add(
+        self, path: Path, number: int, row: dict[str, Any], body: Mapping[str, Any], times: list[float]
+    ) -> None:
+        def fault(text: str) -> PromptError:
+            return PromptError(f"{path}:{number}: {text}")
+
+        problem = row_problem(row)
+        if problem is not None:
+            raise fault(problem)
+        here = "messages" if "messages" in row else "prompt"
+        if self.kind and here != self.kind:
+            raise fault(f"has {here!r} where the lines before have {self.kind!r}")
+        self.kind = here
+        if self._parts and ("at_s" in row) != bool(times):
+            raise fault('"at_s" must stand in every line or in none')
+        if "at_s" in row:
+            at_s = row["at_s"]
+            late = times[-1] if times else 0.0
+            if isinstance(at_s, bool) or not isinstance(at_s, int | float) or not late <= at_s < 1e9:
+                raise fault(f'"at_s" must be a time in seconds, not before the line above, got {at_s!r}')
+            times.append(float(at_s))
+        if row.get("turns"):
+            self.turns[len(self._parts)] = tuple(map(_turn, row["turns"]))
+            self._first[len(self._parts)] = row["messages"]
+        self._parts.append(orjson.dumps({here: row[here], **_own(row, body, self._extra)})[1:-1])
+
+
+def _own(row: Mapping[str, Any], body: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The lengths of one request: its own win over those of all; what ``extra`` says is said there."""
+    found = {key: row.get(key, body.get(key)) for key in _OWN if key not in extra}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _turn(data: Mapping[str, Any]) -> Turn:
+    own = {key: data[key] for key in _OWN if key in data}
+    return Turn(tuple(data["messages"]), own, float(data.get("delay_s", 0.0)))
+
+
+def _rows(path: Path) -> Any:
+    """(line number, row) of every line that is not blank."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise PromptError(f"{path}: {error.strerror}") from error
+    for number, text in enumerate(lines, 1):
+        if not text.strip():
+            continue
+        try:
+            row = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            raise PromptError(f"{path}:{number}: not JSON: {error}") from error
+        yield number, row

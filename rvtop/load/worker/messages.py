@@ -1,0 +1,95 @@
+"""What passes between a session and its load workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rvtop.load.plan.schedule import PhasePlan
+from rvtop.load.wire.endpoint import Address
+from rvtop.load.wire.timeouts import Timeouts
+from rvtop.stats.histogram import Histogram
+
+Int64s = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """All that a worker needs to know before the first command."""
+
+    index: int
+    count: int
+    t0_ns: int  # the run's start on perf_counter_ns
+    seed: int
+    address: Address
+    prompts: str  # path of prompts.jsonl
+    models: tuple[str, ...]
+    body: Mapping[str, Any]  # fields that every request carries
+    phases: tuple[PhasePlan, ...]
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    slo_ns: Mapping[str, int] = field(default_factory=dict)  # ttft, tpot, e2e: what makes a request good
+    extra: Mapping[str, Any] = field(default_factory=dict)  # fields of the user's, which win over all others
+    most_in_flight: int | None = None  # requests over all workers that the machine can hold (``capacity``)
+    tell_ticks: int = 1  # tenths of a second between two deltas, a divisor of 10
+
+
+@dataclass(frozen=True)
+class AddPhase:
+    """One phase more, behind those that are known; an entry of the log may begin it."""
+
+    phase: PhasePlan
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The worker stands by."""
+
+    worker: int
+    pid: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The worker can't work; ``text`` is one line for the user."""
+
+    worker: int
+    text: str
+
+
+@dataclass
+class Delta:
+    """What one worker saw since its last delta (see ``tell_ticks``; and at once when a phase has drained).
+
+    ``intended``, ``sent`` and ``done`` count since the start, ``in_flight`` is of now, all else since the
+    last delta.
+    Durations are nanoseconds; ``lines`` is ready-made text for requests.jsonl.
+    """
+
+    worker: int
+    t_ns: int
+    phase: int
+    intended: int
+    sent: int
+    done: int
+    in_flight: int
+    in_flight_by_model: tuple[int, ...]
+    lag_ns: Int64s
+    ttft_ns: Int64s
+    e2e_ns: Int64s
+    gaps: Histogram
+    chunks: int  # chunks that carried tokens
+    ok: int
+    counted_tokens: int  # output tokens of requests whose usage came …
+    counted_chunks: int  # … and their chunks: the ratio scales the live figure
+    tokens: int  # output tokens of requests that ended well
+    errors: dict[str, int]
+    lines: bytes
+    loop_lag_ns: Int64s  # of each tick
+    cpu_s: float  # since the worker's start
+    tpot_ns: Int64s = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # of ok requests, n > 1
+    good: int = 0  # of ``ok``, the ones that meet the SLO
+    over: bool = False  # the phase has no arrival left here, and nothing is in flight
