@@ -1,8 +1,8 @@
 """``python -P -m backends TOPOLOGY …``: serves one topology until it is told to stop; with ``--check`` it
 only says which models it would serve, or why it would not start.
 
-stdout carries JSON lines only (see :mod:`backends.events`); people read stderr. Exit codes: 0 stopped, 2 bad
-usage, 4 failed to start.
+stdout carries JSON lines only (see :mod:`backends.process.events`); people read stderr. Exit codes: 0
+stopped, 2 bad usage, 4 failed to start.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import threading
 from contextlib import suppress
 from typing import NoReturn
 
-from backends import topology
+from backends import registry
 from backends.errors import StartFailure, UsageError, missing_package
-from backends.events import Events, Steps
-from backends.lease import Lease
-from backends.options import parse_options
+from backends.process.events import Events, Steps
+from backends.process.lease import Lease
+from backends.settings.options import parse_options
 from backends.text import log_to_stderr, visible
 
 log = logging.getLogger("backends")
@@ -75,7 +75,7 @@ def main() -> NoReturn:
     os._exit(code)
 
 
-async def _run(options: topology.Options, events: Events, lease: bool) -> int:
+async def _run(options: registry.Options, events: Events, lease: bool) -> int:
     stop = Stop(asyncio.get_running_loop())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         name = signal.Signals(number).name
@@ -98,7 +98,7 @@ async def _run(options: topology.Options, events: Events, lease: bool) -> int:
         return StartFailure.exit_code
 
 
-async def _serve(options: topology.Options, events: Events, stop: Stop) -> int:
+async def _serve(options: registry.Options, events: Events, stop: Stop) -> int:
     stopping = asyncio.create_task(stop.wait())
     starting = asyncio.create_task(_start(options, Steps(events.emit)))
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -123,9 +123,9 @@ async def _serve(options: topology.Options, events: Events, stop: Stop) -> int:
     return code
 
 
-async def _start(options: topology.Options, steps: Steps) -> topology.Running:
+async def _start(options: registry.Options, steps: Steps) -> registry.Running:
     with steps.step("import", options.topology):
-        module = await asyncio.to_thread(topology.load, options.topology)
+        module = await asyncio.to_thread(registry.load, options.topology)
     return await module.start(options, steps)
 
 

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import torch
 
-from backends.admission import Admission
-from backends.control import Control
+from backends.api.admission import Admission
+from backends.api.control import Control
+from backends.api.http_aiohttp import HttpServer
+from backends.api.local_server import Front
+from backends.api.metrics import Metrics
+from backends.api.render import Renderer
+from backends.api.retrieval import open_retrieval
+from backends.api.service import ServedModel, Service
 from backends.engines.hf import HfEngine, load_engine
-from backends.events import Steps
-from backends.front import Front
-from backends.http_aiohttp import HttpServer
-from backends.metrics import Metrics
 from backends.models.load import resolve_model
-from backends.render import Renderer
-from backends.retrieval import open_retrieval
-from backends.service import ServedModel, Service
-from backends.topology import ModelSpec, Options
+from backends.process.events import Steps
+from backends.registry import ModelSpec, Options
 
 NAME = "baseline"
 

@@ -16,20 +16,20 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from backends.admission import Admission
-from backends.cluster import Cluster, Share, open_cluster, share_out
-from backends.control import Control
-from backends.engines.hf_actor import EngineSpec, RayEngine, actor_options
-from backends.events import Steps
-from backends.front import Front
-from backends.http_aiohttp import HttpServer
-from backends.metrics import Metrics
+from backends.api.admission import Admission
+from backends.api.control import Control
+from backends.api.http_aiohttp import HttpServer
+from backends.api.local_server import Front
+from backends.api.metrics import Metrics
+from backends.api.render import Renderer
+from backends.api.retrieval import open_retrieval
+from backends.api.service import ServedModel, Service
+from backends.cluster.cluster import Cluster, Share, open_cluster, share_out
+from backends.cluster.hf_actor import EngineSpec, RayEngine, actor_options
 from backends.models.load import is_local, resolve_model
-from backends.render import Renderer
-from backends.retrieval import open_retrieval
-from backends.service import ServedModel, Service
-from backends.supervise import keep_alive
-from backends.topology import ModelSpec, Options
+from backends.process.events import Steps
+from backends.process.restart import keep_alive
+from backends.registry import ModelSpec, Options
 
 NAME = "rac"
 

@@ -28,18 +28,18 @@ from typing import Any
 
 import aiohttp
 
-from backends import rsc_serve
-from backends.cluster import Cluster, open_cluster, share_out
-from backends.control import Control
+from backends.api.control import Control
+from backends.api.http_aiohttp import HttpServer
+from backends.cluster.cluster import Cluster, open_cluster, share_out
 from backends.errors import StartFailure, UsageError
-from backends.events import Steps
-from backends.http_aiohttp import HttpServer
+from backends.process.events import Steps
 from backends.rac import engine_spec, resolve
-from backends.router import Router
-from backends.rsc_fleet import App, ServeFleet
-from backends.rsc_keeper import Lease
-from backends.rsc_replica import application
-from backends.topology import Options
+from backends.registry import Options
+from backends.router.router import Router
+from backends.serve import serve
+from backends.serve.fleet import App, ServeFleet
+from backends.serve.lease_actor import Lease
+from backends.serve.replica import application
 
 NAME = "rsc"
 # A replica without a request may be about to get one from Serve's queue.
@@ -96,7 +96,7 @@ class Rsc:
             await self.router.close()
         # On a cluster of ours Serve ends with it.
         if self.cluster is not None and not self.cluster.ours and self.started_serve is not None:
-            await asyncio.to_thread(rsc_serve.end, [app.app for app in self.apps], self.started_serve)
+            await asyncio.to_thread(serve.end, [app.app for app in self.apps], self.started_serve)
         if self.lease is not None:
             await self.lease.release()
         if self.cluster is not None:
@@ -137,12 +137,12 @@ async def _start(rsc: Rsc, options: Options, steps: Steps) -> None:
     nodes = await rsc.cluster.nodes()
     rsc.apps = _apps(rsc, paths, nodes)
     with steps.step("serve") as step:
-        rsc.started_serve = not await asyncio.to_thread(rsc_serve.running)
+        rsc.started_serve = not await asyncio.to_thread(serve.running)
         if not rsc.cluster.ours:  # before anything of ours is there that outlives this process
             rsc.lease = await Lease.take(rsc.run, [app.app for app in rsc.apps], rsc.started_serve)
         if rsc.started_serve:
-            await to_the_end(rsc_serve.start, nodes[0])
-        rsc.proxies = await asyncio.to_thread(rsc_serve.proxies, nodes)
+            await to_the_end(serve.start, nodes[0])
+        rsc.proxies = await asyncio.to_thread(serve.proxies, nodes)
         step.detail(f"{'started' if rsc.started_serve else 'joined'}, HTTP proxies: {len(rsc.proxies)}")
     proxies = {f"serve-{number}": address for number, address in enumerate(rsc.proxies)}
     rsc.router = Router(
@@ -198,20 +198,20 @@ async def _deploy(rsc: Rsc, options: Options, steps: Steps) -> None:
         resources = {"num_cpus": app.share.num_cpus, "num_gpus": app.share.num_gpus}
         bound[app.app] = app.prefix, application(spec, options, rsc.token, resources, app.count)
     with steps.step("placement", f"{wanted} replicas") as step:
-        await to_the_end(rsc_serve.deploy, bound)
+        await to_the_end(serve.deploy, bound)
         while True:
-            deployed = await asyncio.to_thread(rsc_serve.check_deployed, names)
-            found = sum([len(await asyncio.to_thread(rsc_serve.replicas, name)) for name in names])
+            deployed = await asyncio.to_thread(serve.check_deployed, names)
+            found = sum([len(await asyncio.to_thread(serve.replicas, name)) for name in names])
             step.detail(f"{found} of {wanted} replicas")
             if deployed or found >= wanted:
                 break
-            await asyncio.sleep(rsc_serve.POLL_S)
+            await asyncio.sleep(serve.POLL_S)
     with steps.step("weights", f"{wanted} replicas"):
         began = time.monotonic()
-        while not await asyncio.to_thread(rsc_serve.check_deployed, names):
-            if time.monotonic() - began > rsc_serve.DEPLOY_LIMIT_S:
-                raise StartFailure(f"Serve: {rsc_serve.statuses(names)} after {rsc_serve.DEPLOY_LIMIT_S:g} s")
-            await asyncio.sleep(rsc_serve.POLL_S)
+        while not await asyncio.to_thread(serve.check_deployed, names):
+            if time.monotonic() - began > serve.DEPLOY_LIMIT_S:
+                raise StartFailure(f"Serve: {serve.statuses(names)} after {serve.DEPLOY_LIMIT_S:g} s")
+            await asyncio.sleep(serve.POLL_S)
 
 
 async def _warm_up(rsc: Rsc, app: App) -> None:

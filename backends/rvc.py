@@ -17,19 +17,19 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from backends import environment
-from backends.cluster import Cluster, Node, Share, open_cluster, share_out
-from backends.control import Control
+from backends.api.control import Control
+from backends.api.http_aiohttp import HttpServer
+from backends.cluster.calls import as_start_failure, within
+from backends.cluster.cluster import Cluster, Node, Share, open_cluster, share_out
+from backends.cluster.vllm_actor import Plan
+from backends.cluster.vllm_fleet import PLACEMENT_LIMIT_S, Fleet, Replica
 from backends.errors import UsageError
-from backends.events import Steps
-from backends.http_aiohttp import HttpServer
 from backends.models.load import ModelError, resolve_model
-from backends.ray_calls import as_start_failure, within
-from backends.router import Router
-from backends.rvc_engine import Plan
-from backends.rvc_fleet import PLACEMENT_LIMIT_S, Fleet, Replica
-from backends.supervise import keep_alive
-from backends.topology import ModelSpec, Options
+from backends.process.events import Steps
+from backends.process.restart import keep_alive
+from backends.registry import ModelSpec, Options
+from backends.router.router import Router
+from backends.settings import environment
 
 NAME = "rvc"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from backends.errors import StartFailure, UsageError
-from backends.vllm_options import names
+from backends.settings.vllm import names
 
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 # On the CPU vLLM wants to be told how much memory keys and values get: room for this many full contexts …

@@ -60,7 +60,7 @@ def resolve_model(spec: str, progress: Progress | None = None) -> Path | str:
     """``tiny`` and ``tiny:large`` (built when needed), a model folder, or a Hub id, checked as far as can
     be without loading it. Raises ModelError."""
     if is_local(spec):
-        from backends.models.tiny import ensure_model
+        from backends.models.tiny.tiny import ensure_model
 
         return _built(spec, lambda: ensure_model(LOCAL[spec], progress))
     return _folder_or_hub_id(spec, "model", ("config.json",), tuple(LOCAL))
@@ -69,7 +69,7 @@ def resolve_model(spec: str, progress: Progress | None = None) -> Path | str:
 def resolve_embedder(spec: str, progress: Progress | None = None) -> Path | str:
     """As `resolve_model`, for a SentenceTransformer: ``tiny``, a folder, or a Hub id."""
     if spec == "tiny":
-        from backends.models.tiny import ensure_embedder
+        from backends.models.tiny.tiny import ensure_embedder
 
         return _built(spec, lambda: ensure_embedder(progress))
     return _folder_or_hub_id(spec, "embedder", ("modules.json", "config.json"), ("tiny",))

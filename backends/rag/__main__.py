@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from backends.corpus import chunk
 from backends.errors import missing_package
-from backends.events import Events, Steps
-from backends.rag import chunk
+from backends.process.events import Events, Steps
 from backends.rag.errors import RagError
 from backends.rag.sources import SAMPLE, read_documents, read_questions
 

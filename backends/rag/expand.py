@@ -8,9 +8,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from backends.corpus.prompt import build_messages
 from backends.rag.embed import MICRO_BATCH
 from backends.rag.errors import RagError
-from backends.rag.prompt import build_messages
 from backends.rag.retriever import Retriever
 
 

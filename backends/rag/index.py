@@ -17,9 +17,9 @@ from typing import Any
 
 import faiss
 
-from backends.rag import chunk as chunking
+from backends.corpus import chunk as chunking
+from backends.corpus.chunk import Document
 from backends.rag import sources
-from backends.rag.chunk import Document
 from backends.rag.embed import Embedder, Vectors
 from backends.rag.errors import RagError
 

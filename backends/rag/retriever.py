@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from backends.corpus import chunk, sample
 from backends.models import Progress, build_once
 from backends.models.load import ModelError, default_embedder, resolve_embedder
-from backends.rag import chunk, index, sample
+from backends.rag import index
 from backends.rag.embed import Embedder
 from backends.rag.errors import RagError
 from backends.rag.index import Index

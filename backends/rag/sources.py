@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from backends.rag import sample
-from backends.rag.chunk import Document
+from backends.corpus import sample
+from backends.corpus.chunk import Document
 from backends.rag.errors import RagError
 
 TEXT = (".txt", ".md", ".markdown", ".rst")

@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from backends.topology import REGISTRY
+from backends.registry import REGISTRY
 from tests.backends.backend_process import BackendProcess
 from tests.backends.conformance import MAX_QUEUE
 from tests.backends.parity import Sequence, generated
@@ -19,7 +19,7 @@ from tests.backends.parity import Sequence, generated
 @pytest.fixture(scope="session")
 def tiny_model() -> Path:
     """The local model, built on first use and cached beyond the session."""
-    from backends.models.tiny import ensure_model
+    from backends.models.tiny.tiny import ensure_model
 
     return ensure_model("tiny")
 

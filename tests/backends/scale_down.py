@@ -15,12 +15,12 @@ from typing import Any
 
 import aiohttp
 
-from backends import rsc_serve
-from backends.cluster import Share, open_cluster
-from backends.events import Steps
-from backends.options import parse_options
+from backends.cluster.cluster import Share, open_cluster
+from backends.process.events import Steps
 from backends.rac import engine_spec
-from backends.rsc_replica import application
+from backends.serve import serve
+from backends.serve.replica import application
+from backends.settings.options import parse_options
 
 APP, PREFIX, TOKEN = "rvtop-test-0", "/rvtop-test/0", "t"
 TOKENS = 300
@@ -35,15 +35,15 @@ async def main(model: str) -> dict[str, Any]:
     streams: list[asyncio.Task[int]] = []
     try:
         head = (await cluster.nodes())[0]
-        await asyncio.to_thread(rsc_serve.start, head)
+        await asyncio.to_thread(serve.start, head)
         await deploy(options, 2)
-        proxy = (await asyncio.to_thread(rsc_serve.proxies, [head]))[0]
+        proxy = (await asyncio.to_thread(serve.proxies, [head]))[0]
         begun = [asyncio.Event(), asyncio.Event()]
         streams = [asyncio.create_task(stream(proxy, event)) for event in begun]
         async with asyncio.timeout(LIMIT_S):
             for event in begun:
                 await event.wait()
-        pids = [(await row(name))["pid"] for name in rsc_serve.replicas(APP)]
+        pids = [(await row(name))["pid"] for name in serve.replicas(APP)]
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)  # so that neither answer has ended when its replica is retired
         await deploy(options, 1, wait=False)
@@ -68,9 +68,9 @@ async def main(model: str) -> dict[str, Any]:
 async def deploy(options: Any, count: int, wait: bool = True) -> None:
     spec = engine_spec(0, Share("tiny", 0.5, 0.0, 1), options)
     app = application(spec, options, TOKEN, {"num_cpus": 0.5}, count)
-    await asyncio.to_thread(rsc_serve.deploy, {APP: (PREFIX, app)})
+    await asyncio.to_thread(serve.deploy, {APP: (PREFIX, app)})
     async with asyncio.timeout(LIMIT_S):
-        while wait and not await asyncio.to_thread(rsc_serve.check_deployed, [APP]):
+        while wait and not await asyncio.to_thread(serve.check_deployed, [APP]):
             await asyncio.sleep(0.1)
 
 
@@ -84,7 +84,7 @@ async def states() -> dict[str, int]:
 
 
 async def row(replica: str) -> dict[str, Any]:
-    return dict((await rsc_serve.replica(replica).record_routing_stats.remote())["row"])
+    return dict((await serve.replica(replica).record_routing_stats.remote())["row"])
 
 
 async def stream(proxy: tuple[str, int], begun: asyncio.Event) -> int:

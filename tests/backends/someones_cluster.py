@@ -89,7 +89,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever Ray prints is no answer
 
-    from backends.guarded import GuardedFolder
+    from backends.process.scratch_dir import GuardedFolder
 
     folder = GuardedFolder("rvtop-theirs-")
     os.environ["RAY_TMPDIR"] = str(folder.path)

@@ -11,15 +11,15 @@ from typing import Any
 import httpx
 import pytest
 
-from backends.admission import Admission
-from backends.control import Control
+from backends.api.admission import Admission
+from backends.api.control import Control
+from backends.api.http_aiohttp import HttpServer
+from backends.api.local_server import Front
+from backends.api.metrics import Metrics
+from backends.api.service import ServedModel, Service
 from backends.engines.protocol import Delta, EngineInfo, EngineState, Finish, GenerateRequest, Timings
 from backends.errors import ApiError, EngineError, EngineUnavailable
-from backends.front import Front
-from backends.http_aiohttp import HttpServer
-from backends.metrics import Metrics
-from backends.options import bind
-from backends.service import ServedModel, Service
+from backends.settings.options import bind
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "q"}], "stream": True}

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from backends.api.retrieval import IndexRetrieval, put_in
 from backends.errors import ApiError
-from backends.retrieval import IndexRetrieval, put_in
 
 USER = {"role": "user", "content": "휴가는?"}
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends import cluster
-from backends.cluster import Node, describe, open_cluster, share_out
+from backends.cluster import cluster
+from backends.cluster.cluster import Node, describe, open_cluster, share_out
 from backends.errors import StartFailure, UsageError
-from backends.events import Steps
+from backends.process.events import Steps
 
 
 def node(number: int, cpus: float = 0.0, gpus: float = 0.0, name: str | None = None) -> Node:

@@ -207,7 +207,7 @@ async def test_timings_on_request(client: httpx.AsyncClient) -> None:
 
 async def test_retrieval_here_is_retrieval_there(client: httpx.AsyncClient, reference: Any) -> None:
     """A request with ``rag`` is answered as if its client had looked up and put in the context itself."""
-    from backends.rag.prompt import build_messages
+    from backends.corpus.prompt import build_messages
     from backends.rag.retriever import Retriever
 
     _, tokenizer = reference

@@ -15,8 +15,8 @@ import torch
 
 from backends.models import build_once, cache_dir, load, shared_dir
 from backends.models.load import ModelError, load_embedder, load_model, resolve_embedder, resolve_model
-from backends.options import parse_options
 from backends.rag.__main__ import main as rag
+from backends.settings.options import parse_options
 
 
 def test_cache_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

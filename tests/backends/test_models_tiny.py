@@ -14,11 +14,11 @@ from safetensors.torch import save
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, GenerationConfig
 
-from backends.models import bpe, school
+from backends.corpus import sample
 from backends.models.load import load_model
-from backends.models.qwen2 import CONTEXT, IM_END, MIN_DISTINCT, VOCAB, WINDOW, greedy, tiny_config
-from backends.models.tiny import ensure_model
-from backends.rag import sample
+from backends.models.tiny import bpe, school
+from backends.models.tiny.qwen2 import CONTEXT, IM_END, MIN_DISTINCT, VOCAB, WINDOW, greedy, tiny_config
+from backends.models.tiny.tiny import ensure_model
 
 
 @pytest.fixture(scope="module", autouse=True)

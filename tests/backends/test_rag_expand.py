@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from backends.models.qwen2 import MIN_DISTINCT, WINDOW, greedy
-from backends.rag import sample
+from backends.corpus import sample
+from backends.models.tiny.qwen2 import MIN_DISTINCT, WINDOW, greedy
 from backends.rag.__main__ import main
 from backends.rag.sources import read_questions
 

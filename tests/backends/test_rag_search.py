@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends.models.static_embedder import build_embedder
-from backends.models.tiny import ensure_embedder
-from backends.rag import index, sample
-from backends.rag.chunk import Chunk, Document, chunks
+from backends.corpus import sample
+from backends.corpus.chunk import Chunk, Document, chunks
+from backends.models.tiny.static_embedder import build_embedder
+from backends.models.tiny.tiny import ensure_embedder
+from backends.rag import index
 from backends.rag.embed import Embedder
 from backends.rag.errors import RagError
 from backends.rag.retriever import Retriever

@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from backends.errors import StartFailure
-from backends.options import bind
-from backends.router import Router
+from backends.router.router import Router
+from backends.settings.options import bind
 from tests.backends.router_bench import CHAT, Bench, bench_of
 
 
@@ -159,8 +159,8 @@ async def test_no_haproxy_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 OWNER = """
 import asyncio
-from backends.options import bind
-from backends.router import Router
+from backends.settings.options import bind
+from backends.router.router import Router
 
 async def main():
     router = Router(bind("127.0.0.1", 0), [("a", ["e0"])], token="t")

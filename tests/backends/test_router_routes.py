@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.haproxy import MAX_ROUTED_BODY_BYTES, quote
+from backends.router.haproxy_config import MAX_ROUTED_BODY_BYTES, quote
 from tests.backends.router_bench import CHAT, TEXT, TOKEN, Bench, bench_of
 
 ODD = 'org/o\'dd "$name" %x\\ #1'  # whatever a model may be called

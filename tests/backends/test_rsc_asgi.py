@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from backends.api import Endpoint
+from backends.api.http_asgi import MAX_BODY_BYTES, AsgiApp
+from backends.api.request import Endpoint
+from backends.api.service import Reply
 from backends.errors import bad_request, queue_full
-from backends.http_asgi import MAX_BODY_BYTES, AsgiApp
-from backends.service import Reply
 
 CHAT = "/v1/chat/completions"
 

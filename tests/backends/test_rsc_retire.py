@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from backends import rsc_serve
 from tests.backends.scale_down import TOKENS
 from tests.backends.someones_cluster import NODE_START
 
@@ -61,8 +60,8 @@ def test_taking_our_applications_out_kills_replicas_that_work_on(monkeypatch: py
         "DELETE_LIMIT_S": 5.0,
     }
     for name, value in replaced.items():
-        monkeypatch.setattr(rsc_serve, name, value)
+        monkeypatch.setattr(serve, name, value)
     monkeypatch.setattr(ray, "kill", fake.kill)
     monkeypatch.setattr(serve, "delete", lambda name, _blocking: fake.deleted.append(name))
-    rsc_serve.end(["mine"], started=False)
+    serve.end(["mine"], started=False)
     assert fake.left == []

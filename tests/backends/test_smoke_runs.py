@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from backends.topology import REGISTRY
+from backends.registry import REGISTRY
 
 LIMIT_S = 300
 PAPER_LIMIT_S = 1200

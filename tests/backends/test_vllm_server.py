@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.models.tiny import ensure_model
+from backends.models.tiny.tiny import ensure_model
 from rvtop.contract.command import Stop
 from rvtop.session.request import attach_request
 from rvtop.session.session import Session

@@ -36,7 +36,7 @@ def build_model(folder: Path, shape: str) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, Qwen2Config
 
-    from backends.models.tiny import ensure_model
+    from backends.models.tiny.tiny import ensure_model
 
     path = folder / f"qwen2.5-{shape}"
     if (path / "config.json").exists():

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.models.tiny import ensure_model
+from backends.models.tiny.tiny import ensure_model
 from tests.bench import peers_env
 from tests.bench.peers_clients import CLIENTS, Client, Load, Told
 from tests.mock.fast import FastMock

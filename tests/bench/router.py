@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from backends.haproxy import TOKEN_ENV
+from backends.router.haproxy_config import TOKEN_ENV
 from rvtop.target.probe import KEY_ENV
 from tests.backends import processes
 from tests.backends.backend_process import BackendProcess

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from backends.admission import Admission, Slot
+from backends.api.admission import Admission, Slot
 from backends.engines.protocol import EngineInfo
 from backends.errors import ApiError
 

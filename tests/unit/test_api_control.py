@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from backends.control import Control
+from backends.api.control import Control
+from backends.api.metrics import Metrics, merge_pages
 from backends.engines.protocol import Delta, EngineInfo, EngineState, Finish, Timings
 from backends.errors import ApiError
-from backends.metrics import Metrics, merge_pages
 
 
 def info(engine: str = "hf-0", model: str = "tiny") -> EngineInfo:

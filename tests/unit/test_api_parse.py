@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.api import UNSUPPORTED, Call, fit_max_tokens, parse_call
+from backends.api.request import UNSUPPORTED, Call, fit_max_tokens, parse_call
 from backends.errors import ApiError
 
 MESSAGES = [{"role": "user", "content": "휴가는 며칠?"}]

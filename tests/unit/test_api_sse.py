@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.api import Call, parse_call
-from backends.api_sse import Answer, collect, sse
+from backends.api.request import Call, parse_call
+from backends.api.response import Answer, collect, sse
 from backends.engines.protocol import Delta, Finish
 from backends.errors import internal
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from backends import cluster, environment
-from backends.vllm_options import OUR_ENV
+from backends.cluster import cluster
+from backends.settings import environment
+from backends.settings.vllm import OUR_ENV
 
 EXPERIMENT = {
     "HF_HOME": "/mnt/shared/hf",

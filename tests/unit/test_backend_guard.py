@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from processes import alive, wait_for
 
-from backends.guarded import GuardedFolder
+from backends.process.scratch_dir import GuardedFolder
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 SLEEP = ("sleep", "600")
 
 OWNER = """
 import os, subprocess, time
-from backends.guarded import GuardedFolder
+from backends.process.scratch_dir import GuardedFolder
 os.setpgid(0, 0)
 folder = GuardedFolder("rvtop-eng-", group=os.getpid())
 # As vLLM's processes, which overwrite what they carry.

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.rag import sample
-from backends.rag.chunk import OVERLAP, SIZE, Document, chunks, spans
+from backends.corpus import sample
+from backends.corpus.chunk import OVERLAP, SIZE, Document, chunks, spans
 
 WORDS = st.text(st.sampled_from("가나다 abc.?!\n\t'\" "), max_size=600)
 SIZES = st.integers(1, 60).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n - 1)))

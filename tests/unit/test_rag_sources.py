@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from backends.rag import sample
-from backends.rag.chunk import Document, chunks
+from backends.corpus import sample
+from backends.corpus.chunk import Document, chunks
+from backends.corpus.prompt import build_messages, language
 from backends.rag.errors import RagError
-from backends.rag.prompt import build_messages, language
 from backends.rag.sources import digest, read_documents, read_questions
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.guarded import GuardedFolder
+from backends.process.scratch_dir import GuardedFolder
 
 SOCKET_LIMIT = 107  # of a unix socket's path on Linux
 RAY_SOCKET = "session_2026-11-28_01-55-33_267461_4194304/sockets/plasma_store"  # with the longest process id

@@ -7,7 +7,7 @@ from importlib.machinery import ModuleSpec
 
 import pytest
 
-from backends.topology import REGISTRY
+from backends.registry import REGISTRY
 from rvtop.cli import dashboard
 from rvtop.target.topologies import TOPOLOGIES, missing
 

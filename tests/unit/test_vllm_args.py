@@ -60,7 +60,7 @@ for name, extra in cases.items():
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    from backends.models.tiny import ensure_model
+    from backends.models.tiny.tiny import ensure_model
 
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(ensure_model("tiny")), json.dumps(CASES)],

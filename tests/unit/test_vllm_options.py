@@ -7,18 +7,18 @@ from collections.abc import Mapping
 
 import pytest
 
-from backends import vllm_options
 from backends.errors import UsageError
-from backends.vllm_options import VllmOptions, engine_argv
+from backends.settings import vllm
+from backends.settings.vllm import VllmOptions, engine_argv
 
 
 def parsed(*argv: str, environ: Mapping[str, str] | None = None) -> VllmOptions:
-    return vllm_options.from_args(flags(*argv), environ or {})
+    return vllm.from_args(flags(*argv), environ or {})
 
 
 def flags(*argv: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    vllm_options.add_arguments(parser)
+    vllm.add_arguments(parser)
     return parser.parse_args(argv)
 
 
@@ -153,8 +153,8 @@ def test_tensor_parallel_must_be_a_number_of_gpus() -> None:
 )
 def test_other_topologies_refuse_them(argv: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match=f"{argv[0].replace('no-', '')}.*baseline"):
-        vllm_options.refuse_flags(flags(*argv), "baseline")
-    vllm_options.refuse_flags(flags(), "baseline")
+        vllm.refuse_flags(flags(*argv), "baseline")
+    vllm.refuse_flags(flags(), "baseline")
 
 
 def test_gpus_of_an_engine_may_be_said_as_an_engine_argument_too() -> None:

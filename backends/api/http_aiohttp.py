@@ -1,0 +1,155 @@
+"""The HTTP surface on aiohttp: a thin adapter of :class:`Service` and :class:`Control`."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Protocol
+
+import orjson
+from aiohttp import web
+from aiohttp.client_exceptions import ClientConnectionResetError
+
+from backends.api.control import Control
+from backends.api.request import PATHS, Endpoint
+from backends.api.response import CONTENT_TYPE as SSE_TYPE
+from backends.api.service import Reply
+from backends.errors import ApiError, internal, unauthorized, unavailable
+
+log = logging.getLogger("backends.http")
+
+CONTROL_PATHS = ("/health", "/metrics", "/v1/models", "/rvtop/topology")
+OPEN_PATHS = ("/health",)
+MAX_BODY_BYTES = 8 * 2**20
+# After the listener is closed, handlers that are still running get this long before they are cancelled.
+LAST_CHANCE_S = 2.0
+# How long an idle connection is kept: as aiohttp does.
+KEEP_ALIVE_S = 75.0
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Completer(Protocol):
+    """What answers completions: a :class:`Service`."""
+
+    async def complete(self, endpoint: Endpoint, body: bytes) -> Reply: ...
+
+
+class HttpServer:
+    """Serves one socket. It answers 503 until :meth:`serve` gives it something to serve, so that a client
+    that comes early is told so.
+
+    ``api_key`` None means open; otherwise all but ``/health`` needs it as a bearer token.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        keep_alive_s: float = KEEP_ALIVE_S,
+    ) -> None:
+        self._api_key = api_key
+        self._service: Completer | None = None
+        self._control: Control | None = None
+        app = web.Application(client_max_size=max_body_bytes, middlewares=[self._guard])
+        for path in PATHS:
+            app.router.add_post(path, self._complete)
+        for path in CONTROL_PATHS:
+            app.router.add_get(path, self._answer_control)
+        # handler_cancellation: a client that goes away cancels its handler, which frees the engine.
+        self._runner = web.AppRunner(
+            app,
+            handler_cancellation=True,
+            access_log=None,
+            shutdown_timeout=LAST_CHANCE_S,
+            keepalive_timeout=keep_alive_s,
+        )
+        self._site: web.SockSite | None = None
+
+    async def start(self, sock: socket.socket) -> None:
+        """Begins to listen on a bound socket. (aiohttp sets TCP_NODELAY on every connection.)"""
+        await self._runner.setup()
+        self._site = web.SockSite(self._runner, sock, backlog=4096)
+        await self._site.start()
+
+    def serve(self, service: Completer, control: Control) -> None:
+        self._service, self._control = service, control
+
+    async def stop_listening(self) -> None:
+        """Takes no new connections; open ones go on."""
+        if self._site is not None:
+            site, self._site = self._site, None
+            await site.stop()
+
+    async def close(self) -> None:
+        await self.stop_listening()
+        await self._runner.cleanup()
+
+    # -- handlers ----------------------------------------------------------------------------------------
+
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
+        if self._service is None:
+            raise _starting()
+        reply = await self._service.complete(PATHS[request.path], await request.read())
+        if reply.stream is None:
+            return web.Response(body=reply.body, content_type="application/json")
+        response = web.StreamResponse(headers={"Content-Type": SSE_TYPE, "Cache-Control": "no-cache"})
+        async with aclosing(reply.stream) as chunks:
+            try:
+                await response.prepare(request)
+                async for chunk in chunks:
+                    await response.write(chunk)
+                await response.write_eof()
+            except ClientConnectionResetError:
+                log.debug("a client went away during its stream")
+        return response
+
+    async def _answer_control(self, request: web.Request) -> web.StreamResponse:
+        if self._control is None:
+            raise _starting()
+        answer = await self._control.answer(request.path)
+        assert answer is not None
+        return web.Response(body=answer[1], headers={"Content-Type": answer[0]})
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Checks the key, and turns every failure into OpenAI's error shape."""
+        try:
+            self._check_key(request)
+            return await handler(request)
+        except ApiError as error:
+            return _error(error)
+        except web.HTTPRequestEntityTooLarge as error:
+            return _error(
+                ApiError(413, f"The request body is too large: {error.text}", type="BadRequestError")
+            )
+        except web.HTTPException as error:  # unknown path, wrong method
+            return _error(
+                ApiError(error.status, f"{error.reason}: {request.method} {request.path}", type=error.reason)
+            )
+        except Exception:  # the client gets an answer, the log the reason
+            log.exception("%s %s failed", request.method, request.path)
+            return _error(internal("Internal server error; the server's log has the reason."))
+
+    def _check_key(self, request: web.Request) -> None:
+        if self._api_key is None or request.path in OPEN_PATHS:
+            return
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(token.encode(), self._api_key.encode()):
+            raise unauthorized()
+
+
+def _error(error: ApiError) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(error.body()),
+        status=error.status,
+        headers=error.headers(),
+        content_type="application/json",
+    )
+
+
+def _starting() -> ApiError:
+    return unavailable("The server is starting.")

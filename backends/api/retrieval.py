@@ -1,0 +1,103 @@
+"""Server-side retrieval: what requests with ``rag`` get put in front of their question."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from backends.corpus.prompt import build_messages
+from backends.errors import UsageError, bad_request
+from backends.process.events import Step, Steps
+from backends.rag.errors import RagError
+from backends.registry import Options
+
+# Questions that are embedded together at most.
+BATCH = 32
+
+
+class Hit(Protocol):
+    @property
+    def text(self) -> str: ...
+
+
+Search = Callable[[Sequence[str], int], Sequence[Sequence[Hit]]]
+
+
+class IndexRetrieval:
+    """Looks up questions in an index, off the event loop, one batch at a time.
+
+    Questions that arrive while a batch is being embedded make the next one: alone a question waits for
+    nobody, under load the embedder works on many at once. ``search`` is `Retriever.search`.
+    """
+
+    def __init__(self, search: Search) -> None:
+        self._search = search
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="retrieve")
+        self._asked: list[tuple[str, int, asyncio.Future[list[str]]]] = []
+        self._worker: asyncio.Task[None] | None = None
+
+    async def expand(self, messages: Sequence[dict[str, Any]], top_k: int) -> list[dict[str, Any]]:
+        """See :class:`backends.api.service.Retrieval`."""
+        at = max((n for n, message in enumerate(messages) if message["role"] == "user"), default=None)
+        if at is None or not messages[at]["content"].strip():
+            raise bad_request("`rag` needs a user message to look up.", "messages")
+        question = messages[at]["content"]
+        return put_in(messages, at, build_messages(question, await self.find(question, top_k)))
+
+    async def find(self, question: str, top_k: int) -> list[str]:
+        """Texts of the best chunks, best first."""
+        answer: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        self._asked.append((question, top_k, answer))
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
+        return await answer
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._asked:
+            batch, self._asked = self._asked[:BATCH], self._asked[BATCH:]
+            batch = [asked for asked in batch if not asked[2].done()]  # some clients are gone by now
+            if not batch:
+                continue
+            questions, most = [asked[0] for asked in batch], max(asked[1] for asked in batch)
+            found = loop.run_in_executor(self._thread, self._search, questions, most)
+            await asyncio.wait([found])
+            error = found.exception()
+            for n, (_, top_k, answer) in enumerate(batch):
+                if answer.done():
+                    continue
+                if error is not None:  # whatever it is, it belongs to those who asked
+                    answer.set_exception(error)
+                else:
+                    answer.set_result([hit.text for hit in found.result()[n][:top_k]])
+        self._worker = None
+
+
+def put_in(
+    messages: Sequence[dict[str, Any]], at: int, built: Sequence[dict[str, str]]
+) -> list[dict[str, Any]]:
+    """The conversation with its question (``messages[at]``) replaced by ``built``'s, and ``built``'s system
+    message in front unless the client gave one of its own."""
+    system, user = built
+    own_system = any(message["role"] == "system" for message in messages)
+    asked = {**messages[at], "content": user["content"]}
+    return [*([] if own_system else [system]), *messages[:at], asked, *messages[at + 1 :]]
+
+
+async def open_retrieval(options: Options, steps: Steps) -> IndexRetrieval | None:
+    """Opens ``--index`` with its embedder; None without one. Raises UsageError when the index is refused."""
+    if options.index is None:
+        return None
+    with steps.step("index", options.index) as step:
+        try:
+            return IndexRetrieval(await asyncio.to_thread(_open, options.index, options.embedder, step))
+        except RagError as error:
+            raise UsageError(f"--index {options.index}: {error}") from error
+
+
+def _open(index: str, embedder: str | None, step: Step) -> Search:
+    from backends.rag.retriever import Retriever  # faiss and sentence_transformers: seconds to import
+
+    return Retriever.open(index, embedder, progress=step.progress).search

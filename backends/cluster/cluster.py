@@ -1,0 +1,313 @@
+"""The Ray cluster that a topology runs on: one that is there already, or a local one of our own.
+
+With ``--ray-address auto|HOST:PORT`` (or ``RAY_ADDRESS``) we are a guest: we attach as a driver, and on
+leaving only disconnect. Without it a local cluster is started: on the loopback address, without a dashboard,
+with a token of its own, in a temporary folder of its own, and ended with us, however we end (see
+:mod:`backends.process.reaper`).
+
+A guest's code travels with it: the head's ``backends`` package is the job's ``py_modules``, so nodes need
+torch, transformers and Ray, but no copy of ours. Ray itself is imported late, because some of its settings
+are read on import.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import os
+import re
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import backends
+from backends.errors import StartFailure, UsageError
+from backends.process.events import Steps
+from backends.process.scratch_dir import GuardedFolder
+from backends.registry import Options
+from backends.settings import environment
+
+log = logging.getLogger("backends.cluster.cluster")
+
+NAMESPACE = "rvtop"
+OBJECT_STORE_BYTES = 128 * 2**20  # tokens are small and never get there; Ray's minimum is 75 MiB
+CONNECT_LIMIT_S = 5.0
+
+_LOCAL_SETTINGS = {  # idle workers that Ray starts ahead of need cost seconds of CPU on a small machine
+    "enable_worker_prestart": False,
+    "prestart_worker_first_driver": False,
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node that is alive. ``free_cpus`` and ``free_gpus`` are what nobody has reserved; ``metrics_url`` is
+    where Ray exports its metrics of the node."""
+
+    id: str
+    address: str
+    hostname: str
+    cpus: float
+    gpus: float
+    free_cpus: float
+    free_gpus: float
+    gpu_name: str | None
+    head: bool
+    metrics_url: str | None
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one engine may use: Ray resources, and threads for its arithmetic on the CPU."""
+
+    model: str
+    num_cpus: float
+    num_gpus: float
+    threads: int
+
+
+class Cluster:
+    """A connection to a Ray cluster. Made by :func:`open_cluster`; only one per process."""
+
+    def __init__(self, address: str, folder: GuardedFolder | None) -> None:
+        self.address = address
+        self._folder = folder
+
+    @property
+    def ours(self) -> bool:
+        """Whether we started it, so that we end it."""
+        return self._folder is not None
+
+    async def nodes(self) -> list[Node]:
+        """The nodes that are alive, the head first."""
+        return await asyncio.to_thread(_nodes)
+
+    async def facts(self) -> dict[str, Any]:
+        """What ``/rvtop/topology`` says of the cluster."""
+        import ray
+
+        rows = [asdict(node) for node in await self.nodes()]
+        return {
+            "ray": {"version": ray.__version__, "address": self.address, "ours": self.ours},
+            "nodes": rows,
+        }
+
+    async def close(self) -> None:
+        """Disconnects; ends the cluster if it is ours."""
+        import ray
+
+        await asyncio.to_thread(ray.shutdown)
+        if self._folder is not None:
+            await asyncio.to_thread(self._folder.close)
+
+
+async def open_cluster(options: Options, steps: Steps) -> Cluster:
+    """Attaches to the cluster at ``options.ray_address``, or starts a local one when that is None.
+
+    Raises UsageError for an address that cannot be one, StartFailure when Ray does not start, nothing answers
+    there, or it refuses our token.
+    """
+    address = options.ray_address
+    with steps.step("ray", "local" if address is None else address) as step:
+        # In a thread: starting takes seconds. Ray's processes die with the *thread* that started them, so it
+        # must be one that lives as long as we do (executor threads do).
+        cluster = await asyncio.to_thread(_start if address is None else _attach, address)
+        _take_back_sigterm()
+        nodes = await cluster.nodes()
+        step.detail(describe(nodes))
+    return cluster
+
+
+def describe(nodes: Sequence[Node]) -> str:
+    """``2 nodes, 16 CPUs, 4 × H200``."""
+    parts = [f"{len(nodes)} node{'s' if len(nodes) != 1 else ''}", f"{sum(n.cpus for n in nodes):g} CPUs"]
+    for name in sorted({node.gpu_name or "GPU" for node in nodes if node.gpus}):
+        count = sum(node.gpus for node in nodes if (node.gpu_name or "GPU") == name)
+        parts.append(f"{count:g} × {name}")
+    return ", ".join(parts)
+
+
+def share_out(
+    models: Sequence[str],
+    nodes: Sequence[Node],
+    *,
+    replicas: int | None = None,
+    threads: int | None = None,
+) -> list[Share]:
+    """Splits what is free of the cluster over engines, the same for each: with GPUs one engine per GPU,
+    without one engine of every model per node. ``replicas`` is the number of engines per model instead.
+
+    GPUs are dealt to the models in turn, so that two models get half each. When there are more engines than
+    GPUs, several share one (in equal parts). On the CPU each engine gets its part of its node's cores, and as
+    many ``threads`` unless told otherwise.
+
+    Raises StartFailure without any CPU or GPU.
+    """
+    cpus = [node.free_cpus for node in nodes if node.free_cpus > 0]
+    gpus = int(sum(node.free_gpus for node in nodes))
+    if not cpus and not gpus:
+        raise StartFailure(f"nothing is free in the cluster ({describe(nodes)}); add a node")
+    count = max(gpus, len(models)) if gpus and replicas is None else len(models) * (replicas or len(cpus))
+    num_gpus = 0.0
+    if gpus:
+        num_gpus = 1.0 if count <= gpus else _part(1 / math.ceil(count / gpus))
+    per_node = math.ceil(count / max(len(cpus), 1))
+    cores = min(cpus, default=0.0) / per_node
+    # With a GPU the arithmetic is not the CPU's, and Ray counts a core only so that nobody overbooks.
+    num_cpus = min(1.0, _part(cores)) if gpus else _part(cores)
+    share = threads or max(1, int(cores))
+    return [Share(models[i % len(models)], num_cpus, num_gpus, share) for i in range(count)]
+
+
+def _part(amount: float) -> float:
+    """An amount of a resource as Ray takes it: whole from 1 on, else a fraction of at most four digits."""
+    return float(int(amount)) if amount >= 1 else math.floor(amount * 1e4) / 1e4
+
+
+def _take_back_sigterm() -> None:
+    """Ray's C++ side catches SIGTERM, passes it on to us, and aborts the process three seconds later, in the
+    middle of a graceful stop."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+        signal.siginterrupt(signal.SIGTERM, False)
+
+
+# -- attaching ---------------------------------------------------------------------------------------------
+
+
+def _attach(address: str | None) -> Cluster:
+    assert address is not None
+    if "://" in address:
+        raise UsageError(
+            f"--ray-address {address}: Ray Client is not supported; on a node of the cluster give HOST:PORT"
+        )
+    if address != "auto":
+        _check_reachable(address)
+    # A token that was given is meant to be used. (One that lies in the home folder is sent to no address that
+    # Ray itself would not send it to.)
+    if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "5")  # seconds in which a cluster may refuse us
+    package = Path(backends.__file__).parent
+    context = _init(address, runtime_env={"py_modules": [str(package)], "env_vars": environment.public()})
+    return Cluster(context["gcs_address"], None)
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself retries for a minute."""
+    match = re.fullmatch(r"\[?(.+?)\]?:(\d{1,5})", address)
+    if match is None:
+        raise UsageError(f"--ray-address {address}: write `auto` or HOST:PORT, for example 10.0.0.1:6379")
+    try:
+        socket.create_connection((match[1], int(match[2])), timeout=CONNECT_LIMIT_S).close()
+    except (OSError, OverflowError) as error:
+        raise StartFailure(f"no Ray cluster answers at {address} ({error}); is the address right?") from None
+
+
+# -- a local cluster ---------------------------------------------------------------------------------------
+
+
+def _start(_: str | None) -> Cluster:
+    folder = GuardedFolder("rvtop-ray-")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray's switch for "loopback only", whatever its name says: nobody else reaches a cluster of ours.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    if "RAY_AUTH_MODE" not in os.environ:  # or Ray writes a token into the home folder
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    os.environ.update(folder.env)  # marks every process of the cluster for the guard
+    try:
+        inner = folder.path / "r"  # Ray opens its folder to everybody; ours around it stays closed
+        inner.mkdir()
+        context = _init(
+            "local",
+            include_dashboard=False,
+            num_cpus=len(os.sched_getaffinity(0)),
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=str(inner),
+            _system_config=_LOCAL_SETTINGS,
+        )
+    except BaseException:
+        folder.close()
+        raise
+    return Cluster(context["gcs_address"], folder)
+
+
+def _init(address: str, **settings: Any) -> dict[str, Any]:
+    """``ray.init``; its failures in one line each, with nothing left running."""
+    os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # what actors print goes to our log
+    import ray
+
+    try:
+        with _in_folder(Path(backends.__file__).parent.parent):
+            context = ray.init(address=address, namespace=NAMESPACE, configure_logging=False, **settings)
+    except Exception as error:  # a node that was not up after 30 s is a bare Exception of Ray's
+        with contextlib.suppress(RuntimeError):
+            ray.shutdown()
+        if _is_about_the_token(error):
+            raise StartFailure(
+                f"the Ray cluster at {address} refuses us: it wants its token; set RAY_AUTH_MODE=token and "
+                "RAY_AUTH_TOKEN_PATH=FILE (or RAY_AUTH_TOKEN)"
+            ) from error
+        raise StartFailure(f"Ray: {_line(error)}") from error
+    return dict(context.address_info)
+
+
+@contextlib.contextmanager
+def _in_folder(folder: Path) -> Iterator[None]:
+    """Ray puts the driver's working folder first in its workers' ``sys.path``: it must be the one with this
+    package, or a ``backends/`` that lies around where the user works would be imported instead."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def _nodes() -> list[Node]:
+    import ray
+    from ray._private.state import available_resources_per_node
+
+    free = available_resources_per_node()
+    found = [_node(row, free.get(row["NodeID"], row["Resources"])) for row in ray.nodes() if row["Alive"]]
+    return sorted(found, key=lambda node: (not node.head, node.address, node.id))
+
+
+def _node(row: dict[str, Any], free: dict[str, float]) -> Node:
+    resources, address = row["Resources"], row["NodeManagerAddress"]
+    kinds = [key.partition(":")[2] for key in resources if key.startswith("accelerator_type:")]
+    port = row.get("MetricsExportPort")
+    return Node(
+        id=row["NodeID"],
+        address=address,
+        hostname=row["NodeManagerHostname"],
+        cpus=resources.get("CPU", 0.0),
+        gpus=resources.get("GPU", 0.0),
+        free_cpus=free.get("CPU", 0.0),
+        free_gpus=free.get("GPU", 0.0),
+        gpu_name=kinds[0] if kinds else None,
+        head="node:__internal_head__" in resources,
+        metrics_url=f"http://{address}:{port}/metrics" if port else None,
+    )
+
+
+def _is_about_the_token(error: BaseException | None) -> bool:
+    """Ray says so only in the text of what lies below a failure to connect."""
+    while error is not None:
+        if re.search(r"AuthenticationError|AuthToken|[Aa]uthentication token", f"{type(error)} {error}"):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

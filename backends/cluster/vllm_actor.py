@@ -1,0 +1,264 @@
+"""The process of one vLLM engine: a Ray actor that serves the HTTP surface on a port of its own.
+
+    router ──HTTP, with the run's bearer──▶ aiohttp ──▶ admission ──▶ VllmEngine (AsyncLLM) ──▶ EngineCore
+
+Everything of the engine is one process group with one private temporary folder. A guard outside of it ends
+both when this process ends, however it ends: vLLM's own processes would not notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from backends.api.admission import Admission
+from backends.api.control import Control
+from backends.api.http_aiohttp import HttpServer
+from backends.api.render import Renderer
+from backends.api.retrieval import open_retrieval
+from backends.api.service import ServedModel, Service
+from backends.engines.protocol import EngineInfo
+from backends.errors import StartFailure
+from backends.models.load import ModelError, resolve_model
+from backends.process.events import Steps
+from backends.process.scratch_dir import GuardedFolder
+from backends.registry import Options
+from backends.settings.vllm import OUR_ENV, engine_argv
+from backends.text import make_logs_visible
+
+log = logging.getLogger("backends.cluster.vllm_actor")
+
+LOG_LINES = 200
+# The router keeps idle connections to us; were we to close one first, a request could be lost on it.
+KEEP_ALIVE_S = 7200.0
+LAST_WORDS_S = 1.0
+_REASON = re.compile(r"\b[A-Z]\w*(?:Error|Exception)\b: \S")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an engine's process needs. ``options`` are the head's (without its socket); ``environ`` is what
+    the head's environment says to vLLM and Hugging Face; ``queue`` is how many may wait for this engine."""
+
+    engine: str
+    model: str
+    source: str
+    gpu_share: float
+    threads: int
+    queue: int | None
+    loopback: bool
+    token: str
+    options: Options
+    environ: Mapping[str, str]
+
+    def __repr__(self) -> str:  # the token and the environment stay out of every log
+        return f"Plan({self.engine}, {self.model}={self.source})"
+
+
+@dataclass(frozen=True)
+class Served:
+    """Where an engine answers, and what it serves."""
+
+    address: tuple[str, int]
+    info: EngineInfo
+    path: str
+
+
+class VllmActor:
+    """Runs in the actor's process. Every method but the first is async, so that short calls never wait."""
+
+    def __init__(self, plan: Plan) -> None:
+        os.setpgid(0, 0)
+        self._folder = GuardedFolder("rvtop-eng-", group=os.getpid())
+        _set_environment(plan, str(self._folder.path))
+        os.environ.update(self._folder.env)  # marks vLLM's processes for the guard
+        self._plan = plan
+        self._log = LastLines()
+        make_logs_visible()
+        self._engine: Any = None
+        self._service: Service | None = None
+        self._server: HttpServer | None = None
+
+    async def where(self) -> str:
+        """The node's id, once the actor is placed."""
+        import ray
+
+        return str(ray.get_runtime_context().get_node_id())
+
+    async def load(self) -> None:
+        """Loads the model into vLLM. Raises UsageError when vLLM refuses an argument, StartFailure."""
+        plan, options = self._plan, self._plan.options
+        try:
+            self._path = str(await asyncio.to_thread(resolve_model, plan.source))
+        except ModelError as error:
+            raise StartFailure(f"model {plan.model}: {error}") from error
+        arguments = engine_argv(
+            options.vllm,
+            path=self._path,
+            model=plan.model,
+            dtype=options.dtype,
+            seed=options.seed,
+            max_model_len=options.max_model_len,
+            concurrency=options.engine_concurrency,
+            trust_remote_code=options.trust_remote_code,
+            gpu_share=plan.gpu_share,
+        )
+        try:
+            from backends.engines.vllm import load_engine
+
+            self._engine = await load_engine(
+                arguments,
+                engine=plan.engine,
+                model=plan.model,
+                devices=_devices() if plan.gpu_share else (),
+                threads=plan.threads,
+                node_id=await self.where(),
+            )
+        except ImportError as error:
+            raise StartFailure(f"vLLM cannot be imported on {socket.gethostname()}: {error}") from error
+        except StartFailure as error:
+            if type(error) is StartFailure and (reason := self._log.reason()):
+                raise StartFailure(f"{plan.engine}: {reason}") from error
+            raise
+
+    async def warm_up(self) -> None:
+        await self._engine.warm_up()
+
+    async def serve(self) -> Served:
+        """Opens the engine's port."""
+        plan = self._plan
+        renderer = await asyncio.to_thread(
+            Renderer.load, self._path, trust_remote_code=plan.options.trust_remote_code
+        )
+        model = ServedModel(
+            name=plan.model,
+            path=self._path,
+            renderer=renderer,
+            admission=Admission([self._engine], plan.queue),
+            max_model_len=self._engine.info.max_model_len,
+        )
+        retrieval = await open_retrieval(plan.options, Steps(lambda event, **fields: None))
+        self._service = _VllmService([model], retrieval=retrieval)
+        listener = socket.socket(socket.AF_INET6 if ":" in self._host() else socket.AF_INET)
+        listener.bind((self._host(), 0))
+        listener.listen(4096)
+        listener.setblocking(False)
+        self._server = HttpServer(plan.token, keep_alive_s=KEEP_ALIVE_S)
+        await self._server.start(listener)
+        self._server.serve(self._service, Control("rvc", [self._service]))
+        return Served(listener.getsockname()[:2], self._engine.info, self._path)
+
+    async def died(self) -> str:
+        """Returns when vLLM is gone; this process is then of no use. (When the process itself goes, the call
+        fails.)"""
+        assert self._service is not None
+        reason: str = await self._engine.died()
+        self._service.models[self._plan.model].admission.set_up(self._plan.engine, False)
+        await asyncio.sleep(0.1)  # what runs learns why before the process ends
+        return self._log.reason() or reason
+
+    async def drain(self, grace_s: float) -> None:
+        """Takes nothing new and waits until what runs has ended. After ``grace_s`` seconds it is told that it
+        has to."""
+        if self._service is None:
+            return
+        self._service.stop_admitting()
+        if not await self._service.drain(grace_s):
+            await self._engine.stop()
+            await self._service.drain(LAST_WORDS_S)
+
+    async def close(self) -> None:
+        """Ends vLLM's processes. This one is the head's to end."""
+        if self._engine is not None:
+            await self._engine.close()
+
+    async def log_lines(self) -> list[str]:
+        """The last lines that vLLM printed."""
+        return self._log.lines()
+
+    def _host(self) -> str:
+        import ray
+
+        return "127.0.0.1" if self._plan.loopback else str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+
+
+class _VllmService(Service):
+    """The figures are vLLM's own."""
+
+    async def metrics_page(self) -> str:
+        engines = [engine for model in self.models.values() for engine in model.admission.engines]
+        return "".join(engine.metrics_page() for engine in engines)  # type: ignore[attr-defined]
+
+
+class LastLines:
+    """Keeps the last lines that this process and its children print, and passes them on: why vLLM's engine
+    process did not start stands nowhere else."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=LOG_LINES)
+        self._out = os.dup(2)
+        reader, writer = os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for fd in (1, 2):
+            os.dup2(writer, fd)  # inheritable, unlike the two that it copies
+        os.close(writer)
+        threading.Thread(target=self._pump, args=(reader,), name="last-lines", daemon=True).start()
+
+    def lines(self) -> list[str]:
+        return list(self._lines)
+
+    def reason(self) -> str | None:
+        """The newest line that names an exception of vLLM's processes, without what loggers put before it."""
+        for line in reversed(self._lines):
+            if (match := _REASON.search(line)) and "initialization failed" not in line:
+                return f"vLLM: {line[match.start() :].strip()[:600]}"
+        return None
+
+    def _pump(self, reader: int) -> None:
+        with open(reader, "rb", buffering=0) as pipe:
+            rest = b""
+            while data := pipe.read(65536):
+                os.write(self._out, data)
+                *whole, rest = (rest + data).split(b"\n")
+                self._lines.extend(line.decode("utf-8", "replace") for line in whole)
+
+
+def _set_environment(plan: Plan, folder: str) -> None:
+    """Before vLLM is imported: much of it is read then."""
+    os.environ.update(plan.environ)
+    for name in OUR_ENV:  # ours, given as arguments; vLLM would warn of them
+        os.environ.pop(name, None)
+    os.environ["TMPDIR"] = os.environ["VLLM_RPC_BASE_PATH"] = folder
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if plan.gpu_share:
+        return
+    os.environ["OMP_NUM_THREADS"] = str(plan.threads)
+    if plan.options.vllm.eager is not False:
+        # Eager or not, the sampler compiles itself: ten seconds of the first sampled request.
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+    # Left to itself vLLM pins every engine of a node to the same cores.
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    if plan.options.vllm.tensor_parallel == 1:
+        # Compute in the engine process instead of in one more behind it: one import less to wait for, no hop
+        # per step, no idling in a spin. (vLLM forks that off to bind threads, which we do not.)
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+
+
+def _devices() -> tuple[str, ...]:
+    """The GPUs that Ray gave this process, by the node's numbers."""
+    import ray
+
+    ids = ray.get_runtime_context().get_accelerator_ids().get("GPU") or []
+    return tuple(f"cuda:{gpu}" for gpu in ids) or ("cuda:0",)

@@ -1,0 +1,72 @@
+"""Keeps engines alive that run in processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+from backends.engines.protocol import EngineInfo
+from backends.errors import StartFailure
+
+log = logging.getLogger("backends.process.restart")
+
+FIRST_DELAY_S = 0.5
+MAX_DELAY_S = 30.0
+# An engine that lived this long was healthy: its next death starts the delays anew.
+HEALTHY_S = 60.0
+
+
+class Restartable(Protocol):
+    """An engine whose process can die and be started again."""
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    async def start(self) -> None:
+        """Raises StartFailure."""
+        ...
+
+    async def died(self) -> str:
+        """Returns when the engine is gone, with the reason in one line."""
+        ...
+
+
+class Seats(Protocol):
+    """Who hands requests to engines: an :class:`Admission`, or what stands before a router."""
+
+    def set_up(self, engine_id: str, up: bool) -> None: ...
+
+
+async def keep_alive(engine: Restartable, seats: Seats) -> None:
+    """Takes a dead engine out of service, starts it again after growing delays, and puts it back. Never
+    returns; cancel it."""
+    delays = backoff()
+    while True:
+        up_since = time.monotonic()
+        reason = await engine.died()
+        name = engine.info.engine
+        log.error("engine %s died: %s", name, reason)
+        seats.set_up(name, False)
+        if time.monotonic() - up_since > HEALTHY_S:
+            delays = backoff()
+        while True:
+            await asyncio.sleep(next(delays))
+            try:
+                await engine.start()
+            except StartFailure as error:
+                log.error("engine %s did not start again: %s", name, error)
+            else:
+                break
+        log.info("engine %s is back", name)
+        seats.set_up(name, True)
+
+
+def backoff() -> Iterator[float]:
+    """Seconds to wait before each try: doubling, up to MAX_DELAY_S."""
+    delay = FIRST_DELAY_S
+    while True:
+        yield delay
+        delay = min(2 * delay, MAX_DELAY_S)

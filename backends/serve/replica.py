@@ -1,0 +1,141 @@
+"""The Hugging Face engine as a Ray Serve deployment: one replica is one engine, and the ingress of its
+model's application, so that Serve's proxy hands requests to it directly."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from backends.api.admission import Admission
+from backends.api.http_asgi import AsgiApp
+from backends.api.metrics import Metrics
+from backends.api.render import Renderer
+from backends.api.retrieval import open_retrieval
+from backends.api.service import ServedModel, Service
+from backends.cluster.hf_actor import EngineSpec, make_engine
+from backends.errors import EngineUnavailable
+from backends.models.load import resolve_model
+from backends.process.events import Steps
+from backends.registry import Options
+from backends.text import make_logs_visible
+
+if TYPE_CHECKING:  # torch
+    from backends.engines.hf_stream import Sequence
+
+NAME = "hf"
+HEALTH_PERIOD_S = 2.0
+HEALTH_LIMIT_S = 30.0
+# How often a replica that is retired looks whether its last answer has ended.
+DRAIN_POLL_S = 0.2
+
+
+class HfReplica:
+    """Runs in a replica's process. Serve gives it as many requests as it may compute at once; the rest wait
+    in Serve's own queue."""
+
+    async def __init__(self, spec: EngineSpec, options: Options, token: str) -> None:
+        from ray import serve
+
+        make_logs_visible()
+        context = serve.get_replica_context()
+        # Serve numbers replicas anew when some go; their own id is theirs for good, as counters need it.
+        spec = replace(spec, engine=f"{spec.engine}-{context.replica_id.unique_id}")
+        self._token = token
+        self._engine: Any = await asyncio.to_thread(make_engine, spec)
+        await asyncio.to_thread(self._engine.warm_up)
+        if options.serve.batch is not None:
+            self._engine.batcher = Batches(self._engine, options.serve.batch, options.serve.batch_wait_s)
+        path = await asyncio.to_thread(resolve_model, spec.source)
+        renderer = await asyncio.to_thread(Renderer.load, path, trust_remote_code=spec.trust_remote_code)
+        model = ServedModel(
+            name=spec.model,
+            path=str(path),
+            renderer=renderer,
+            admission=Admission([self._engine], None),
+            max_model_len=self._engine.info.max_model_len,
+        )
+        retrieval = await open_retrieval(options, Steps(lambda event, **fields: None))
+        self._service = Service([model], metrics=Metrics(), retrieval=retrieval)
+
+    def __serve_build_asgi_app__(self) -> AsgiApp:
+        """What Serve's ingress calls."""
+        return AsgiApp(self._service, self._token)
+
+    async def check_health(self) -> None:
+        """What Serve's controller calls; raises when the engine cannot answer."""
+        if (await self._engine.state()).status != "ready":
+            raise EngineUnavailable(f"engine {self._engine.info.engine} does not answer")
+
+    async def record_routing_stats(self) -> dict[str, Any]:
+        """What the head asks each replica for, past Serve's queue: its row of ``/rvtop/topology`` and its
+        page of metrics. (Serve's hook for figures that a request router may want; it is the one way to call
+        a certain replica.)"""
+        (row,) = await self._service.engine_rows()
+        (model,) = self._service.models.values()
+        return {"row": row, "page": await self._service.metrics_page(), "path": model.path}
+
+    async def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # it never got that far
+            await self._service.close()
+
+
+class Batches:
+    """Collects requests by `@serve.batch` and has the engine generate them together. A batch is static: who
+    comes later waits until its longest generation is over, which is what vLLM's continuous batching mends."""
+
+    def __init__(self, engine: Any, size: int, wait_s: float) -> None:
+        from ray import serve
+
+        @serve.batch(max_batch_size=size, batch_wait_timeout_s=wait_s)
+        async def together(sequences: list[Sequence]) -> list[None]:
+            await engine.compute_together(sequences)
+            return [None] * len(sequences)
+
+        self._together = together
+        self._running: set[asyncio.Task[None]] = set()
+
+    def __call__(self, sequence: Sequence) -> None:
+        task = asyncio.ensure_future(self._together(sequence))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+
+def application(
+    spec: EngineSpec, options: Options, token: str, resources: dict[str, float], count: int
+) -> Any:
+    """The Serve application of one model. ``count`` replicas, unless they follow the load."""
+    from ray import serve
+
+    asked = options.serve
+    scale: dict[str, Any] = {"num_replicas": count}
+    ongoing = asked.max_ongoing or spec.concurrency
+    if asked.autoscale is not None:
+        least, most = asked.autoscale
+        scale = {
+            "autoscaling_config": {
+                "min_replicas": least,
+                "max_replicas": most,
+                "target_ongoing_requests": ongoing,
+            }
+        }
+    deployment = serve.deployment(
+        name=NAME,
+        ray_actor_options=resources,
+        max_ongoing_requests=ongoing,
+        max_queued_requests=-1 if options.max_queue is None else options.max_queue,
+        backpressure_config={"status_code": 429, "retry_after_s": 1},
+        health_check_period_s=HEALTH_PERIOD_S,
+        health_check_timeout_s=HEALTH_LIMIT_S,
+        # Of a replica that is retired while we serve. (When we end, rsc_serve.end waits for nobody so long.)
+        graceful_shutdown_timeout_s=asked.grace_s,
+        graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
+        max_constructor_retry_count=1,
+        logging_config={"enable_access_log": False},
+        # The figures are for the head; the proxies need not hear of them.
+        request_router_config={"request_routing_stats_period_s": 3600.0},
+        **scale,
+    )(serve.ingress()(HfReplica))
+    clean = replace(options, listener=None, api_key=None)  # type: ignore[arg-type]
+    return deployment.bind(spec, clean, token)
