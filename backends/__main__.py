@@ -19,7 +19,7 @@ from typing import NoReturn
 from backends import registry
 from backends.errors import StartFailure, UsageError, missing_package
 from backends.process.events import Events, Steps
-from backends.process.lease import Lease
+from backends.process.lease import StdinLease
 from backends.settings.options import parse_options
 from backends.text import log_to_stderr, visible
 
@@ -31,7 +31,7 @@ GRACE_S = 5.0
 LAST_RESORT_S = 12.0
 
 
-class Stop:
+class StopSignal:
     """The wish to stop, from a signal or the lease: the first one counts."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -76,12 +76,12 @@ def main() -> NoReturn:
 
 
 async def _run(options: registry.Options, events: Events, lease: bool) -> int:
-    stop = Stop(asyncio.get_running_loop())
+    stop = StopSignal(asyncio.get_running_loop())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         name = signal.Signals(number).name
         asyncio.get_running_loop().add_signal_handler(number, stop.request, name, GRACE_S)
     if lease:
-        Lease(sys.stdin.fileno(), lambda reason: stop.request(reason, 0.0)).start()
+        StdinLease(sys.stdin.fileno(), lambda reason: stop.request(reason, 0.0)).start()
     try:
         return await _serve(options, events, stop)
     except StartFailure as error:
@@ -98,7 +98,7 @@ async def _run(options: registry.Options, events: Events, lease: bool) -> int:
         return StartFailure.exit_code
 
 
-async def _serve(options: registry.Options, events: Events, stop: Stop) -> int:
+async def _serve(options: registry.Options, events: Events, stop: StopSignal) -> int:
     stopping = asyncio.create_task(stop.wait())
     starting = asyncio.create_task(_start(options, Steps(events.emit)))
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)

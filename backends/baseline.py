@@ -16,7 +16,7 @@ import torch
 from backends.api.admission import Admission
 from backends.api.control import Control
 from backends.api.http_aiohttp import HttpServer
-from backends.api.local_server import Front
+from backends.api.local_server import LocalServer
 from backends.api.metrics import Metrics
 from backends.api.render import Renderer
 from backends.api.retrieval import open_retrieval
@@ -29,7 +29,7 @@ from backends.registry import ModelSpec, Options
 NAME = "baseline"
 
 
-async def start(options: Options, steps: Steps) -> Front:
+async def start(options: Options, steps: Steps) -> LocalServer:
     """Loads every model into an engine of its own and serves them on ``options.listener``."""
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -45,7 +45,7 @@ async def start(options: Options, steps: Steps) -> Front:
     except BaseException:
         await server.close()
         raise
-    return Front(server, service)
+    return LocalServer(server, service)
 
 
 async def _load(spec: ModelSpec, number: int, options: Options, steps: Steps) -> ServedModel:

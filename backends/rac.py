@@ -19,16 +19,16 @@ from typing import Any
 from backends.api.admission import Admission
 from backends.api.control import Control
 from backends.api.http_aiohttp import HttpServer
-from backends.api.local_server import Front
+from backends.api.local_server import LocalServer
 from backends.api.metrics import Metrics
 from backends.api.render import Renderer
 from backends.api.retrieval import open_retrieval
 from backends.api.service import ServedModel, Service
-from backends.cluster.cluster import Cluster, Share, open_cluster, share_out
+from backends.cluster.cluster import Cluster, ResourceShare, allocate, open_cluster
 from backends.cluster.hf_actor import EngineSpec, RayEngine, actor_options
 from backends.models.load import is_local, resolve_model
 from backends.process.events import Steps
-from backends.process.restart import keep_alive
+from backends.process.restart import restart_loop
 from backends.registry import ModelSpec, Options
 
 NAME = "rac"
@@ -37,20 +37,22 @@ NAME = "rac"
 class Rac:
     """A front with engines in a cluster."""
 
-    def __init__(self, front: Front, cluster: Cluster, keepers: Sequence[asyncio.Task[None]]) -> None:
+    def __init__(
+        self, front: LocalServer, cluster: Cluster, restart_loops: Sequence[asyncio.Task[None]]
+    ) -> None:
         self._front = front
         self._cluster = cluster
-        self._keepers = keepers
+        self._restart_loops = restart_loops
 
     async def failed(self) -> str:
-        """Returns if a keeper of engines broke, which only a bug can do."""
-        done, _ = await asyncio.wait(self._keepers, return_when=asyncio.FIRST_COMPLETED)
-        return f"an engine's keeper ended: {next(iter(done)).exception()!r}"
+        """Returns if the restart loop of an engine broke, which only a bug can do."""
+        done, _ = await asyncio.wait(self._restart_loops, return_when=asyncio.FIRST_COMPLETED)
+        return f"an engine's restart loop ended: {next(iter(done)).exception()!r}"
 
     async def close(self, grace_s: float) -> None:
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
+        for task in self._restart_loops:
+            task.cancel()
+        await asyncio.gather(*self._restart_loops, return_exceptions=True)
         await self._front.close(grace_s)
         await self._cluster.close()
 
@@ -64,7 +66,7 @@ async def start(options: Options, steps: Steps) -> Rac:
     try:
         sources = [await resolve(spec, steps) for spec in options.models]
         cluster = await open_cluster(options, steps)
-        shares = share_out(
+        shares = allocate(
             [spec.name for spec in options.models],
             await cluster.nodes(),
             replicas=options.num_replicas,
@@ -88,11 +90,11 @@ async def start(options: Options, steps: Steps) -> Rac:
         if cluster is not None:
             await cluster.close()
         raise
-    keepers = [
-        asyncio.create_task(keep_alive(engine, service.models[engine.info.model].admission))
+    restart_loops = [
+        asyncio.create_task(restart_loop(engine, service.models[engine.info.model].admission))
         for engine in engines
     ]
-    return Rac(Front(server, service), cluster, keepers)
+    return Rac(LocalServer(server, service), cluster, restart_loops)
 
 
 async def resolve(spec: ModelSpec, steps: Steps) -> Path | str:
@@ -108,7 +110,7 @@ def portable(source: str) -> str:
     return str(folder.absolute()) if not is_local(source) and folder.is_dir() else source
 
 
-def engine_spec(number: int, share: Share, options: Options) -> EngineSpec:
+def engine_spec(number: int, share: ResourceShare, options: Options) -> EngineSpec:
     """What the engine of a share is."""
     source = next(spec.source for spec in options.models if spec.name == share.model)
     return EngineSpec(
@@ -124,7 +126,7 @@ def engine_spec(number: int, share: Share, options: Options) -> EngineSpec:
     )
 
 
-def _engine(number: int, share: Share, options: Options) -> RayEngine:
+def _engine(number: int, share: ResourceShare, options: Options) -> RayEngine:
     return RayEngine(engine_spec(number, share, options), actor_options(share.num_cpus, share.num_gpus))
 
 

@@ -30,7 +30,7 @@ import aiohttp
 
 from backends.api.control import Control
 from backends.api.http_aiohttp import HttpServer
-from backends.cluster.cluster import Cluster, open_cluster, share_out
+from backends.cluster.cluster import Cluster, allocate, open_cluster
 from backends.errors import StartFailure, UsageError
 from backends.process.events import Steps
 from backends.rac import engine_spec, resolve
@@ -38,7 +38,7 @@ from backends.registry import Options
 from backends.router.router import Router
 from backends.serve import serve
 from backends.serve.fleet import App, ServeFleet
-from backends.serve.lease_actor import Lease
+from backends.serve.lease_actor import ServeLease
 from backends.serve.replica import application
 
 NAME = "rsc"
@@ -57,7 +57,7 @@ class Rsc:
         self.cluster: Cluster | None = None
         self.started_serve: bool | None = None  # None: not known yet, and nothing done
         self.proxies: tuple[tuple[str, int], ...] = ()
-        self.lease: Lease | None = None
+        self.lease: ServeLease | None = None
         self.apps: list[App] = []
         self.router: Router | None = None
         self.fleet: ServeFleet | None = None
@@ -65,8 +65,8 @@ class Rsc:
         self.watch: asyncio.Task[None] | None = None
 
     async def failed(self) -> str:
-        """Returns when our lease lapsed (this process stood still for too long), or if the router's keeper or
-        our watch broke, which only a bug can do."""
+        """Returns when our lease lapsed (this process stood still for too long), or if the router's restart
+        loop or our watch broke, which only a bug can do."""
         assert self.router is not None
         waits = [asyncio.create_task(self.router.failed()), asyncio.create_task(self._watch_ended())]
         if self.lease is not None:
@@ -139,7 +139,7 @@ async def _start(rsc: Rsc, options: Options, steps: Steps) -> None:
     with steps.step("serve") as step:
         rsc.started_serve = not await asyncio.to_thread(serve.running)
         if not rsc.cluster.ours:  # before anything of ours is there that outlives this process
-            rsc.lease = await Lease.take(rsc.run, [app.app for app in rsc.apps], rsc.started_serve)
+            rsc.lease = await ServeLease.take(rsc.run, [app.app for app in rsc.apps], rsc.started_serve)
         if rsc.started_serve:
             await to_the_end(serve.start, nodes[0])
         rsc.proxies = await asyncio.to_thread(serve.proxies, nodes)
@@ -177,7 +177,7 @@ async def _start(rsc: Rsc, options: Options, steps: Steps) -> None:
 def _apps(rsc: Rsc, paths: Mapping[str, str], nodes: Sequence[Any]) -> list[App]:
     options = rsc.options
     most = options.serve.autoscale[1] if options.serve.autoscale else options.num_replicas
-    shares = share_out([spec.name for spec in options.models], nodes, replicas=most, threads=options.threads)
+    shares = allocate([spec.name for spec in options.models], nodes, replicas=most, threads=options.threads)
     apps = []
     for number, spec in enumerate(options.models):
         own = [share for share in shares if share.model == spec.name]

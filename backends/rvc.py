@@ -20,13 +20,13 @@ from typing import Any
 from backends.api.control import Control
 from backends.api.http_aiohttp import HttpServer
 from backends.cluster.calls import as_start_failure, within
-from backends.cluster.cluster import Cluster, Node, Share, open_cluster, share_out
-from backends.cluster.vllm_actor import Plan
+from backends.cluster.cluster import Cluster, Node, ResourceShare, allocate, open_cluster
+from backends.cluster.vllm_actor import EngineSpec
 from backends.cluster.vllm_fleet import PLACEMENT_LIMIT_S, Fleet, Replica
 from backends.errors import UsageError
 from backends.models.load import ModelError, resolve_model
 from backends.process.events import Steps
-from backends.process.restart import keep_alive
+from backends.process.restart import restart_loop
 from backends.registry import ModelSpec, Options
 from backends.router.router import Router
 from backends.settings import environment
@@ -46,25 +46,25 @@ class Rvc:
         self.router: Router | None = None
         self.control: HttpServer | None = None
         self.fleet: Fleet | None = None
-        self.keepers: list[asyncio.Task[None]] = []
+        self.restart_loops: list[asyncio.Task[None]] = []
 
     async def failed(self) -> str:
-        """Returns if a keeper of engines or of the router broke, which only a bug can do."""
+        """Returns if the restart loop of an engine or of the router broke, which only a bug can do."""
         assert self.router is not None
         router = asyncio.create_task(self.router.failed())
         try:
-            waits: list[asyncio.Task[Any]] = [router, *self.keepers]
+            waits: list[asyncio.Task[Any]] = [router, *self.restart_loops]
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             router.cancel()
         if router in done:
             return router.result()
-        return f"an engine's keeper ended: {next(iter(done)).exception()!r}"
+        return f"an engine's restart loop ended: {next(iter(done)).exception()!r}"
 
     async def close(self, grace_s: float) -> None:
-        for keeper in self.keepers:
-            keeper.cancel()
-        await asyncio.gather(*self.keepers, return_exceptions=True)
+        for task in self.restart_loops:
+            task.cancel()
+        await asyncio.gather(*self.restart_loops, return_exceptions=True)
         if self.router is not None:
             self.router.stop_listening()
         if self.fleet is not None:
@@ -127,10 +127,10 @@ async def _start(rvc: Rvc, options: Options, steps: Steps) -> None:
             "vllm": dataclasses.asdict(options.vllm),
         }
         rvc.control.serve(rvc.fleet, Control(NAME, [rvc.fleet], facts, live=rvc.cluster.facts))
-    rvc.keepers = [asyncio.create_task(keep_alive(replica, rvc.fleet)) for replica in replicas]
+    rvc.restart_loops = [asyncio.create_task(restart_loop(replica, rvc.fleet)) for replica in replicas]
 
 
-def shares_of(options: Options, nodes: Sequence[Node]) -> list[Share]:
+def shares_of(options: Options, nodes: Sequence[Node]) -> list[ResourceShare]:
     """What each engine gets. With tensor parallelism an engine takes several GPUs of one node. On the CPU one
     of its cores is left to what feeds vLLM's threads, as vLLM does itself.
 
@@ -141,7 +141,7 @@ def shares_of(options: Options, nodes: Sequence[Node]) -> list[Share]:
     return shares
 
 
-def _shares(options: Options, nodes: Sequence[Node]) -> list[Share]:
+def _shares(options: Options, nodes: Sequence[Node]) -> list[ResourceShare]:
     size = options.vllm.tensor_parallel
     names = [spec.name for spec in options.models]
     if size > 1 and any(node.gpus for node in nodes):
@@ -152,11 +152,11 @@ def _shares(options: Options, nodes: Sequence[Node]) -> list[Share]:
                 "best"
             )
         nodes = [dataclasses.replace(node, free_gpus=node.free_gpus // size) for node in nodes]
-        shares = share_out(names, nodes, replicas=options.num_replicas, threads=options.threads)
+        shares = allocate(names, nodes, replicas=options.num_replicas, threads=options.threads)
         if any(share.num_gpus < 1 for share in shares):
             raise UsageError(f"--tensor-parallel {size}: {len(shares)} engines need {size} GPUs each")
         return [dataclasses.replace(share, num_gpus=share.num_gpus * size) for share in shares]
-    return share_out(names, nodes, replicas=options.num_replicas, threads=options.threads)
+    return allocate(names, nodes, replicas=options.num_replicas, threads=options.threads)
 
 
 async def _resolve(spec: ModelSpec, steps: Steps) -> None:
@@ -168,7 +168,7 @@ async def _resolve(spec: ModelSpec, steps: Steps) -> None:
             raise UsageError(f"--model {spec.name}: {error}") from None
 
 
-async def _place(shares: Sequence[Share], options: Options, steps: Steps) -> Any:
+async def _place(shares: Sequence[ResourceShare], options: Options, steps: Steps) -> Any:
     """Reserves one bundle per engine. A bundle is always of one node, which is what STRICT_PACK would say of
     an engine's several GPUs; PACK or SPREAD is between engines."""
     from ray.util import placement_group
@@ -183,7 +183,7 @@ async def _place(shares: Sequence[Share], options: Options, steps: Steps) -> Any
     return group
 
 
-def _resources(share: Share) -> dict[str, float]:
+def _resources(share: ResourceShare) -> dict[str, float]:
     amounts = {"CPU": share.num_cpus, "GPU": share.num_gpus}
     return {name: amount for name, amount in amounts.items() if amount}
 
@@ -192,7 +192,7 @@ def _words(bundle: dict[str, float]) -> str:
     return " and ".join(f"{amount:g} {name}" for name, amount in bundle.items())
 
 
-def _actor_options(share: Share, group: Any, bundle: int) -> dict[str, Any]:
+def _actor_options(share: ResourceShare, group: Any, bundle: int) -> dict[str, Any]:
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     return {
@@ -205,12 +205,12 @@ def _actor_options(share: Share, group: Any, bundle: int) -> dict[str, Any]:
     }
 
 
-def _plan(number: int, share: Share, shares: Sequence[Share], rvc: Rvc) -> Plan:
+def _plan(number: int, share: ResourceShare, shares: Sequence[ResourceShare], rvc: Rvc) -> EngineSpec:
     options = rvc.options
     replicas = sum(other.model == share.model for other in shares)
     queue = None if options.max_queue is None else math.ceil(options.max_queue / replicas)
     assert rvc.cluster is not None
-    return Plan(
+    return EngineSpec(
         engine=f"vllm-{number}",
         model=share.model,
         source=next(spec.source for spec in options.models if spec.name == share.model),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rvtop.contract.command import Stop
-from rvtop.contract.snapshot import Event, Snapshot, Step
+from rvtop.contract.snapshot import Event, Snapshot, StartStep
 from rvtop.contract.steps import step_line
 from rvtop.session.find_max import found_line
 from rvtop.session.live import RATIO_TOLERANCE
@@ -103,7 +103,7 @@ class Narrator:
 
     def __init__(self, out: Print) -> None:
         self._out = out
-        self._steps: dict[str, Step] = {}
+        self._steps: dict[str, StartStep] = {}
         self._told: Event | None = None  # the newest event that was told
         self._next_s = 0.0
         self._phase: str | None = None

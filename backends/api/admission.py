@@ -17,9 +17,9 @@ from backends.errors import ApiError, queue_full, unavailable
 class Slot:
     """A place on an engine, held from admission to the end of the generation."""
 
-    def __init__(self, admission: Admission, seat: _Seat) -> None:
+    def __init__(self, admission: Admission, seat: EngineSlot) -> None:
         self._admission = admission
-        self._seat: _Seat | None = seat
+        self._seat: EngineSlot | None = seat
         self._life = seat.life
         self.engine = seat.engine
 
@@ -36,7 +36,7 @@ class Slot:
             self._admission._leave(seat)
 
 
-class _Seat:
+class EngineSlot:
     """One engine as the queue sees it."""
 
     def __init__(self, engine: Engine) -> None:
@@ -64,7 +64,7 @@ class Admission:
     """
 
     def __init__(self, engines: Iterable[Engine] = (), max_queue: int | None = 1024) -> None:
-        self._seats: list[_Seat] = [_Seat(engine) for engine in engines]
+        self._seats: list[EngineSlot] = [EngineSlot(engine) for engine in engines]
         self._max_queue = max_queue
         self._waiters: OrderedDict[asyncio.Future[Slot], None] = OrderedDict()
         self._turn = 0
@@ -82,7 +82,7 @@ class Admission:
         return not self._closed and any(seat.up for seat in self._seats)
 
     def add(self, engine: Engine) -> None:
-        self._seats.append(_Seat(engine))
+        self._seats.append(EngineSlot(engine))
         self._serve_waiters()
 
     def remove(self, engine_id: str) -> None:
@@ -155,10 +155,10 @@ class Admission:
 
     # -- inside ----------------------------------------------------------------------------------------
 
-    def _named(self, engine_id: str) -> list[_Seat]:
+    def _named(self, engine_id: str) -> list[EngineSlot]:
         return [seat for seat in self._seats if seat.engine.info.engine == engine_id]
 
-    def _pick(self) -> _Seat | None:
+    def _pick(self) -> EngineSlot | None:
         takers = [seat for seat in self._seats if seat.takes]
         if not takers:
             return None
@@ -167,11 +167,11 @@ class Admission:
         self._turn += 1
         return equals[self._turn % len(equals)]
 
-    def _take(self, seat: _Seat) -> Slot:
+    def _take(self, seat: EngineSlot) -> Slot:
         seat.in_flight += 1
         return Slot(self, seat)
 
-    def _leave(self, seat: _Seat) -> None:
+    def _leave(self, seat: EngineSlot) -> None:
         seat.in_flight -= 1
         self._serve_waiters()
 

@@ -8,7 +8,7 @@ from backends.api.http_aiohttp import HttpServer
 from backends.api.service import Service
 
 
-class Front:
+class LocalServer:
     """An aiohttp server in front of a service; engines may be anywhere."""
 
     def __init__(self, server: HttpServer, service: Service) -> None:

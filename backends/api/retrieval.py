@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from backends.corpus.prompt import build_messages
 from backends.errors import UsageError, bad_request
-from backends.process.events import Step, Steps
+from backends.process.events import StartStep, Steps
 from backends.rag.errors import RagError
 from backends.registry import Options
 
@@ -97,7 +97,7 @@ async def open_retrieval(options: Options, steps: Steps) -> IndexRetrieval | Non
             raise UsageError(f"--index {options.index}: {error}") from error
 
 
-def _open(index: str, embedder: str | None, step: Step) -> Search:
+def _open(index: str, embedder: str | None, step: StartStep) -> Search:
     from backends.rag.retriever import Retriever  # faiss and sentence_transformers: seconds to import
 
     return Retriever.open(index, embedder, progress=step.progress).search

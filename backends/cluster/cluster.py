@@ -30,7 +30,7 @@ from typing import Any
 import backends
 from backends.errors import StartFailure, UsageError
 from backends.process.events import Steps
-from backends.process.scratch_dir import GuardedFolder
+from backends.process.scratch_dir import OwnedTempDir
 from backends.registry import Options
 from backends.settings import environment
 
@@ -64,7 +64,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Share:
+class ResourceShare:
     """What one engine may use: Ray resources, and threads for its arithmetic on the CPU."""
 
     model: str
@@ -76,7 +76,7 @@ class Share:
 class Cluster:
     """A connection to a Ray cluster. Made by :func:`open_cluster`; only one per process."""
 
-    def __init__(self, address: str, folder: GuardedFolder | None) -> None:
+    def __init__(self, address: str, folder: OwnedTempDir | None) -> None:
         self.address = address
         self._folder = folder
 
@@ -134,13 +134,13 @@ def describe(nodes: Sequence[Node]) -> str:
     return ", ".join(parts)
 
 
-def share_out(
+def allocate(
     models: Sequence[str],
     nodes: Sequence[Node],
     *,
     replicas: int | None = None,
     threads: int | None = None,
-) -> list[Share]:
+) -> list[ResourceShare]:
     """Splits what is free of the cluster over engines, the same for each: with GPUs one engine per GPU,
     without one engine of every model per node. ``replicas`` is the number of engines per model instead.
 
@@ -163,7 +163,7 @@ def share_out(
     # With a GPU the arithmetic is not the CPU's, and Ray counts a core only so that nobody overbooks.
     num_cpus = min(1.0, _part(cores)) if gpus else _part(cores)
     share = threads or max(1, int(cores))
-    return [Share(models[i % len(models)], num_cpus, num_gpus, share) for i in range(count)]
+    return [ResourceShare(models[i % len(models)], num_cpus, num_gpus, share) for i in range(count)]
 
 
 def _part(amount: float) -> float:
@@ -215,7 +215,7 @@ def _check_reachable(address: str) -> None:
 
 
 def _start(_: str | None) -> Cluster:
-    folder = GuardedFolder("rvtop-ray-")
+    folder = OwnedTempDir("rvtop-ray-")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's switch for "loopback only", whatever its name says: nobody else reaches a cluster of ours.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"

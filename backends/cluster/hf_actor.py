@@ -138,7 +138,7 @@ class RayEngine:
 
         steps = steps or Steps(lambda event, **fields: None)
         name = self._spec.engine
-        await self._bury()
+        await self._kill_old_actor()
         actor = ray.remote(HfActor).options(**self._options).remote(self._spec)
         try:
             with steps.step("placement", name) as step, as_start_failure(name):
@@ -166,7 +166,7 @@ class RayEngine:
         self._dead, self._actor, self._status = self._actor, None, "restarting"
         return reason
 
-    async def _bury(self) -> None:
+    async def _kill_old_actor(self) -> None:
         """A node that was only cut off must not come back with a second engine."""
         actor, self._dead = self._dead, None
         if actor is not None:
@@ -192,7 +192,8 @@ class RayEngine:
         except RayError as error:
             finished = True
             log.warning("request %s lost its engine: %s", request.request_id, first_lines(error))
-            # Only of an actor that is gone: such an engine gets nothing more until its keeper replaced it.
+            # Only of an actor that is gone: such an engine gets nothing more until its restart loop has
+            # replaced it.
             kind = EngineUnavailable if isinstance(error, RayActorError) else EngineError
             raise kind(LOST) from error
         finally:
@@ -215,7 +216,7 @@ class RayEngine:
 
     async def close(self) -> None:
         actor, self._actor, self._status = self._actor, None, "stopped"
-        await self._bury()
+        await self._kill_old_actor()
         if actor is not None:
             await kill(actor)
 

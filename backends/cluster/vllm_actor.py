@@ -30,7 +30,7 @@ from backends.engines.protocol import EngineInfo
 from backends.errors import StartFailure
 from backends.models.load import ModelError, resolve_model
 from backends.process.events import Steps
-from backends.process.scratch_dir import GuardedFolder
+from backends.process.scratch_dir import OwnedTempDir
 from backends.registry import Options
 from backends.settings.vllm import OUR_ENV, engine_argv
 from backends.text import make_logs_visible
@@ -45,7 +45,7 @@ _REASON = re.compile(r"\b[A-Z]\w*(?:Error|Exception)\b: \S")
 
 
 @dataclass(frozen=True)
-class Plan:
+class EngineSpec:
     """What an engine's process needs. ``options`` are the head's (without its socket); ``environ`` is what
     the head's environment says to vLLM and Hugging Face; ``queue`` is how many may wait for this engine."""
 
@@ -61,7 +61,7 @@ class Plan:
     environ: Mapping[str, str]
 
     def __repr__(self) -> str:  # the token and the environment stay out of every log
-        return f"Plan({self.engine}, {self.model}={self.source})"
+        return f"EngineSpec({self.engine}, {self.model}={self.source})"
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ class Served:
 class VllmActor:
     """Runs in the actor's process. Every method but the first is async, so that short calls never wait."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: EngineSpec) -> None:
         os.setpgid(0, 0)
-        self._folder = GuardedFolder("rvtop-eng-", group=os.getpid())
+        self._folder = OwnedTempDir("rvtop-eng-", group=os.getpid())
         _set_environment(plan, str(self._folder.path))
         os.environ.update(self._folder.env)  # marks vLLM's processes for the guard
         self._plan = plan
@@ -233,7 +233,7 @@ class LastLines:
                 self._lines.extend(line.decode("utf-8", "replace") for line in whole)
 
 
-def _set_environment(plan: Plan, folder: str) -> None:
+def _set_environment(plan: EngineSpec, folder: str) -> None:
     """Before vLLM is imported: much of it is read then."""
     os.environ.update(plan.environ)
     for name in OUR_ENV:  # ours, given as arguments; vLLM would warn of them

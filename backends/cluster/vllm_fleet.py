@@ -18,7 +18,7 @@ from backends.api.metrics import merge_pages
 from backends.api.request import Endpoint, parse_call
 from backends.api.service import Reply
 from backends.cluster.calls import as_start_failure, first_lines, kill, within
-from backends.cluster.vllm_actor import Plan, Served, VllmActor
+from backends.cluster.vllm_actor import EngineSpec, Served, VllmActor
 from backends.engines.protocol import EngineInfo
 from backends.errors import unavailable, unknown_model
 from backends.process.events import Steps
@@ -35,7 +35,7 @@ CLOSE_LIMIT_S = 5.0
 class Replica:
     """One engine: its actor, which is replaced when it dies, and the slot at the router that it fills."""
 
-    def __init__(self, plan: Plan, options: Mapping[str, Any], turn: asyncio.Semaphore) -> None:
+    def __init__(self, plan: EngineSpec, options: Mapping[str, Any], turn: asyncio.Semaphore) -> None:
         self.plan = plan
         self.status = "starting"
         self.restarts = 0
@@ -65,7 +65,7 @@ class Replica:
 
         steps = steps or Steps(lambda event, **fields: None)
         name = self.plan.engine
-        await self._bury()
+        await self._kill_old_actor()
         async with self._turn:
             actor: Any = ray.remote(VllmActor).options(**self._options).remote(self.plan)
             try:
@@ -110,7 +110,7 @@ class Replica:
         from ray.exceptions import RayError
 
         actor, self._actor, self.status = self._actor, None, "stopped"
-        await self._bury()
+        await self._kill_old_actor()
         if actor is None:
             return
         if self.plan.options.vllm.tensor_parallel > 1:  # several processes, with memory that they share
@@ -119,7 +119,7 @@ class Replica:
                     await actor.close.remote()
         await kill(actor)
 
-    async def _bury(self) -> None:
+    async def _kill_old_actor(self) -> None:
         """Its engine is dead, or it is cut off and must not come back beside its successor."""
         actor, self._dead = self._dead, None
         if actor is not None:
@@ -136,7 +136,7 @@ class Replica:
 
 
 @dataclass(frozen=True)
-class Card:
+class ModelCard:
     """What ``/v1/models`` says of a model."""
 
     name: str
@@ -150,7 +150,7 @@ class Fleet:
 
     def __init__(self, replicas: Sequence[Replica], router: Router, token: str) -> None:
         self.replicas = list(replicas)
-        self.models: dict[str, Card] = {}
+        self.models: dict[str, ModelCard] = {}
         self._router = router
         headers = {"Authorization": f"Bearer {token}"}
         self._http = aiohttp.ClientSession(
@@ -166,10 +166,10 @@ class Fleet:
         for replica in self.replicas:
             served, name = replica.served, replica.plan.model
             if served is not None and name not in self.models:
-                self.models[name] = Card(name, served.path, served.info.max_model_len)
+                self.models[name] = ModelCard(name, served.path, served.info.max_model_len)
 
     def set_up(self, engine: str, up: bool) -> None:
-        """Puts an engine into the router, or takes it out. (What :func:`keep_alive` calls.)"""
+        """Puts an engine into the router, or takes it out. (What :func:`restart_loop` calls.)"""
         served = self.named(engine).served
         address = served.address if up and served is not None else None
         task = asyncio.create_task(self._router.place(engine, address))

@@ -104,7 +104,7 @@ class HfEngine:
             if request.request_id in self._live:
                 raise EngineError(f"request id {request.request_id} is already running")
             self._live[request.request_id] = sequence
-        sequence.let_go.add_done_callback(lambda _: self._forget(request.request_id))
+        sequence.done.add_done_callback(lambda _: self._forget(request.request_id))
         try:
             if self.batcher is None:
                 self._threads.submit(self.compute, [sequence])
@@ -123,7 +123,7 @@ class HfEngine:
                 waits = request.request_id not in self._running
             if waits:
                 sequence.end()
-            await _settled(sequence.let_go)
+            await _wait_done(sequence.done)
 
     async def cancel(self, request_id: str) -> None:
         with self._lock:
@@ -306,7 +306,7 @@ def _post(loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[Any], item: Any)
         loop.call_soon_threadsafe(queue.put_nowait, item)
 
 
-async def _settled(work: Future[None]) -> None:
+async def _wait_done(work: Future[None]) -> None:
     """Waits until the generating thread has let go (one decode step), so that the engine counts as busy until
     it is free in truth. A second cancellation of the waiting task ends the wait, not the work."""
     await asyncio.wait([asyncio.wrap_future(work)])

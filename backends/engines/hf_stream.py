@@ -40,7 +40,7 @@ class Sequence:
     ) -> None:
         self.request = request
         self.finished = False
-        self.let_go: Future[None] = Future()  # done when no more is computed for it
+        self.done: Future[None] = Future()  # done when no more is computed for it
         self._cancelled: EngineError | None = None
         self._end = threading.Lock()  # taken once, by who ends it
         self._emit = emit
@@ -74,7 +74,7 @@ class Sequence:
             self._publish_all()  # a failure after the last token is nobody's business
         else:
             self._emit(self._cancelled or error or EngineError("the generation ended early"))
-        self.let_go.set_result(None)
+        self.done.set_result(None)
 
     def accept(self, token_id: int) -> bool:
         """Takes a new token; True when the generation ends with it (or has ended)."""

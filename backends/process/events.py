@@ -39,7 +39,7 @@ class Events:
                 log.debug("nobody reads the events: %s", error)
 
 
-class Step:
+class StartStep:
     """A step that runs. ``detail`` is one short line, shown beside it."""
 
     def __init__(self, emit: Callable[..., None], name: str) -> None:
@@ -69,9 +69,9 @@ class Steps:
         self._emit = emit
 
     @contextmanager
-    def step(self, name: str, detail: str = "") -> Iterator[Step]:
+    def step(self, name: str, detail: str = "") -> Iterator[StartStep]:
         """``run`` now, then ``done``, or ``fail`` when the body raises."""
-        step = Step(self._emit, name)
+        step = StartStep(self._emit, name)
         step._detail = detail
         step.report("run")
         try:

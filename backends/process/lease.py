@@ -15,7 +15,7 @@ LAPSE_S = 10.0
 LAST_RESORT_S = 20.0
 
 
-class Lease:
+class StdinLease:
     """Watches a file descriptor in a thread of its own, so that a busy event loop cannot miss the end.
 
     ``on_end`` is called once, in that thread, with the reason: the parent closed the pipe (or died), or sent

@@ -34,13 +34,13 @@ class Restartable(Protocol):
         ...
 
 
-class Seats(Protocol):
+class EnginePool(Protocol):
     """Who hands requests to engines: an :class:`Admission`, or what stands before a router."""
 
     def set_up(self, engine_id: str, up: bool) -> None: ...
 
 
-async def keep_alive(engine: Restartable, seats: Seats) -> None:
+async def restart_loop(engine: Restartable, pool: EnginePool) -> None:
     """Takes a dead engine out of service, starts it again after growing delays, and puts it back. Never
     returns; cancel it."""
     delays = backoff()
@@ -49,7 +49,7 @@ async def keep_alive(engine: Restartable, seats: Seats) -> None:
         reason = await engine.died()
         name = engine.info.engine
         log.error("engine %s died: %s", name, reason)
-        seats.set_up(name, False)
+        pool.set_up(name, False)
         if time.monotonic() - up_since > HEALTHY_S:
             delays = backoff()
         while True:
@@ -61,7 +61,7 @@ async def keep_alive(engine: Restartable, seats: Seats) -> None:
             else:
                 break
         log.info("engine %s is back", name)
-        seats.set_up(name, True)
+        pool.set_up(name, True)
 
 
 def backoff() -> Iterator[float]:

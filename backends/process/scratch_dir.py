@@ -19,7 +19,7 @@ GUARD_LIMIT_S = 10.0
 MAX_BASE = 20
 
 
-class GuardedFolder:
+class OwnedTempDir:
     """A private temporary folder. When it is closed, or its owner dies, every process that was started with
     ``env`` in its environment is killed and the folder is removed. With ``group`` (a process group id) that
     group is killed too, the owner included. ``prefix`` names the folder and the variable: ``rvtop-eng-``."""

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 
 from backends.errors import StartFailure
 from backends.process.restart import backoff
-from backends.process.scratch_dir import GuardedFolder
+from backends.process.scratch_dir import OwnedTempDir
 from backends.router import haproxy_config
 from backends.router.haproxy_config import Pool, Server
 
@@ -60,9 +60,9 @@ class Router:
             )
             for number, (model, slots) in enumerate(models)
         ]
-        self._folder = GuardedFolder("rvtop-rtr-")
+        self._folder = OwnedTempDir("rvtop-rtr-")
         self._process: asyncio.subprocess.Process | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._restart_loop: asyncio.Task[None] | None = None
         self._commands = asyncio.Lock()
         self.control = self._control_socket()
 
@@ -75,13 +75,13 @@ class Router:
     async def start(self) -> None:
         """Begins to route. Raises StartFailure."""
         await self._launch()
-        self._keeper = asyncio.create_task(self._keep())
+        self._restart_loop = asyncio.create_task(self._keep())
 
     async def failed(self) -> str:
-        """Returns if the router's keeper broke, which only a bug can do."""
-        assert self._keeper is not None
-        await asyncio.wait([self._keeper])
-        return f"the router's keeper ended: {self._keeper.exception()!r}"
+        """Returns if the router's restart loop broke, which only a bug can do."""
+        assert self._restart_loop is not None
+        await asyncio.wait([self._restart_loop])
+        return f"the router's restart loop ended: {self._restart_loop.exception()!r}"
 
     async def place(self, slot: str, address: tuple[str, int] | None) -> None:
         """Sends requests to an engine from now on, or, with None, no more: what runs there is cut."""
@@ -105,8 +105,8 @@ class Router:
 
     def stop_listening(self) -> None:
         """Takes no new connections; what runs goes on until :meth:`close`."""
-        if self._keeper is not None:
-            self._keeper.cancel()
+        if self._restart_loop is not None:
+            self._restart_loop.cancel()
         self._listener.close()
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):

@@ -12,7 +12,7 @@ from typing import Any
 from backends.api.metrics import Metrics, merge_pages
 from backends.api.request import Endpoint, parse_call
 from backends.api.service import Reply
-from backends.cluster.cluster import Share
+from backends.cluster.cluster import ResourceShare
 from backends.errors import unavailable, unknown_model
 from backends.router.router import Router
 from backends.serve import serve
@@ -33,7 +33,7 @@ class App:
     prefix: str
     name: str
     path: str
-    share: Share
+    share: ResourceShare
     count: int
     created: int = field(default_factory=lambda: int(time.time()))
     max_model_len: int = 0

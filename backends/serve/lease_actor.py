@@ -18,7 +18,7 @@ from backends.cluster.calls import first_lines
 from backends.cluster.cluster import NAMESPACE
 from backends.serve import serve
 
-log = logging.getLogger("backends.keeper")
+log = logging.getLogger("backends.actor")
 
 BEAT_S = 1.0
 # Together with the time that replicas take to stop this stays below 15 s.
@@ -26,7 +26,7 @@ LAPSE_S = 8.0
 TICK_S = 0.5
 
 
-class Keeper:
+class LeaseActor:
     """Runs in an actor of its own, without any reserved resources."""
 
     async def __init__(self, apps: Sequence[str], started: bool) -> None:
@@ -56,20 +56,20 @@ class Keeper:
             ray.kill(ray.get_runtime_context().current_actor)
 
 
-class Lease:
+class ServeLease:
     """The head's end: sends the heartbeats."""
 
-    def __init__(self, keeper: Any) -> None:
-        self._keeper = keeper
+    def __init__(self, actor: Any) -> None:
+        self._keeper = actor
         self._beating = asyncio.create_task(self._beat())
 
     @classmethod
-    async def take(cls, run: str, apps: Sequence[str], started: bool) -> Lease:
-        """Starts a keeper for these applications, before they are deployed."""
+    async def take(cls, run: str, apps: Sequence[str], started: bool) -> ServeLease:
+        """Starts a actor for these applications, before they are deployed."""
         import ray
 
-        keeper = (
-            ray.remote(Keeper)
+        actor = (
+            ray.remote(LeaseActor)
             .options(
                 name=f"rvtop-keeper-{run}",
                 namespace=NAMESPACE,
@@ -80,16 +80,16 @@ class Lease:
             )
             .remote(list(apps), started)
         )
-        await keeper.beat.remote()
-        return cls(keeper)
+        await actor.beat.remote()
+        return cls(actor)
 
     async def lost(self) -> str:
-        """Returns when the keeper is gone: it has taken our applications out."""
+        """Returns when the actor is gone: it has taken our applications out."""
         await asyncio.wait([self._beating])
         return f"the lease on our Serve applications lapsed: no heartbeat came through for {LAPSE_S:g} s"
 
     async def release(self) -> None:
-        """Ends the keeper; the applications are the head's to take out."""
+        """Ends the actor; the applications are the head's to take out."""
         import ray
 
         self._beating.cancel()
@@ -107,4 +107,4 @@ class Lease:
             except ActorDiedError:
                 return
             except RayError as error:
-                log.warning("the keeper of our applications did not hear us: %s", first_lines(error))
+                log.warning("the actor of our applications did not hear us: %s", first_lines(error))

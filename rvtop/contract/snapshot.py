@@ -212,7 +212,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StartStep:
     """One step of starting a backend. ``state``: wait | run | done | fail; ``elapsed_s`` so far or in all."""
 
     name: str
@@ -240,7 +240,7 @@ class Snapshot:
     sources: tuple[Source, ...] = ()
     series: Series = Series()
     events: tuple[Event, ...] = ()  # newest last, at most 200
-    steps: tuple[Step, ...] = ()  # while starting
+    steps: tuple[StartStep, ...] = ()  # while starting
     slo_ttft_ms: float | None = None
     out_dir: str | None = None
     nodes: tuple[Node, ...] = ()  # machines of a Ray cluster

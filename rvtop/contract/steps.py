@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from rvtop.contract.snapshot import Step
+from rvtop.contract.snapshot import StartStep
 from rvtop.text import printable
 
 
-def step_line(step: Step) -> str:
+def step_line(step: StartStep) -> str:
     """One step of a start."""
     word = {"run": "…", "done": "done", "fail": "FAILED", "wait": "waits"}.get(step.state, step.state)
     seconds = f"{step.elapsed_s:6.1f} s" if step.elapsed_s is not None else " " * 8

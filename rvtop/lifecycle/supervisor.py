@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import rvtop
-from rvtop.contract.snapshot import Step
+from rvtop.contract.snapshot import StartStep
 from rvtop.errors import UserError
 from rvtop.lifecycle import state
 from rvtop.lifecycle.health import Health, health
@@ -73,12 +73,12 @@ class BackendLike(Protocol):
     def pid(self) -> int | None: ...
     async def start(self) -> str: ...
     async def wait(self) -> int: ...
-    def last_words(self, lines: int = 5) -> str: ...
+    def log_tail(self, lines: int = 5) -> str: ...
     def terminate(self) -> None: ...
     async def stop(self) -> None: ...
 
 
-MakeBackend = Callable[[BackendOptions, Path, Callable[[Step], None]], BackendLike]
+MakeBackend = Callable[[BackendOptions, Path, Callable[[StartStep], None]], BackendLike]
 Tell = Callable[[dict[str, Any]], None]
 
 
@@ -184,7 +184,7 @@ class Supervisor:
         if left:
             log.error("these can't be ended: %s", ", ".join(str(other.pid) for other in left))
 
-    def _step(self, step: Step) -> None:
+    def _step(self, step: StartStep) -> None:
         self._tell({"event": "step", **asdict(step)})
         if step.state != "wait" and self._known.state == "starting":
             self._set(message=f"{step.name}: {step.state}")
@@ -201,7 +201,7 @@ class Supervisor:
             now = time.monotonic()
             if now - since > self._policy.healthy_s:
                 delays = self._delays()
-            reason = self._obituary(code)
+            reason = self._exit_reason(code)
             while True:
                 self._set(state="restarting", message=reason, backend=None)
                 deaths.append(time.monotonic())
@@ -276,11 +276,11 @@ class Supervisor:
                 each.cancel()
             await asyncio.gather(task, stop, return_exceptions=True)
 
-    def _obituary(self, code: int) -> str:
+    def _exit_reason(self, code: int) -> str:
         if code < 0:
             return f"the backend was killed by {signal.Signals(-code).name}"
         assert self._backend is not None
-        return f"the backend ended with exit code {code}: {self._backend.last_words(1)}"
+        return f"the backend ended with exit code {code}: {self._backend.log_tail(1)}"
 
     def _set(self, **changes: Any) -> None:
         after = replace(self._known, **changes)

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rvtop.contract.snapshot import Step
+from rvtop.contract.snapshot import StartStep
 from rvtop.contract.steps import step_line
 from rvtop.errors import UserError
 from rvtop.lifecycle import state
@@ -79,7 +79,7 @@ def _hear(process: subprocess.Popen[bytes], name: str, out: Print) -> dict[str, 
     for line in process.stdout:
         event = json.loads(line)
         if event.pop("event") == "step":
-            step = Step(**event)
+            step = StartStep(**event)
             if told.get(step.name) != step.state:
                 told[step.name] = step.state
                 out(step_line(step))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from rvtop.contract.command import Command, Stop
-from rvtop.contract.snapshot import Series, Snapshot, Step, Target
+from rvtop.contract.snapshot import Series, Snapshot, StartStep, Target
 from rvtop.errors import UserError
 from rvtop.ipc.exit_reason import exit_reason, last_line
 from rvtop.ipc.frames import Unpacker, pack
@@ -149,5 +149,5 @@ def _first(request: SessionRequest) -> Snapshot:
             models=printable_names(request.models),
             owned=backend is not None,
         ),
-        steps=(Step("session", "run", 0.0),),
+        steps=(StartStep("session", "run", 0.0),),
     )

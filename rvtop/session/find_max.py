@@ -8,7 +8,7 @@ from typing import Any
 
 from rvtop.load.plan.schedule import PhasePlan
 from rvtop.session.live import LiveState
-from rvtop.session.search import Search, SearchOptions, Step
+from rvtop.session.search import Search, SearchOptions, SearchStep
 from rvtop.session.view import limited_since
 from rvtop.stats.histogram import QUANTILES
 
@@ -128,7 +128,7 @@ def _figure(name: str, live: LiveState) -> float | None:
     return None if math.isnan(ns) else ns / 1e6
 
 
-def _plain(step: Step) -> dict[str, Any]:
+def _plain(step: SearchStep) -> dict[str, Any]:
     return {
         "rps": step.rps,
         "held": step.held,

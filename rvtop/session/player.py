@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
-from rvtop.load.plan.schedule import NEVER, Entry, PhasePlan, end_ns
+from rvtop.load.plan.schedule import NEVER, PhasePlan, PlanEvent, end_ns
 from rvtop.scenario.schema import Phase, Rounds, Scenario
 
 #: A command takes effect this long after it is given, so that it reaches every worker before.
@@ -103,7 +103,7 @@ class Player:
         """The phase that runs or drains."""
         return self.phases[self.index] if 0 <= self.index < len(self.phases) else None
 
-    def step(self, now_ns: int, drained: bool) -> Entry | None:
+    def step(self, now_ns: int, drained: bool) -> PlanEvent | None:
         """The next entry of the log, if it is time for one.
 
         ``drained``: every worker has told that the phase's arrivals are over and nothing is in flight.
@@ -121,7 +121,7 @@ class Player:
             if self.state == "draining":
                 self.state = "cutting"
                 self._deadline_ns = now_ns + _CUT_LIMIT_NS
-                return Entry(now_ns, "cut")
+                return PlanEvent(now_ns, "cut")
             if self.state == "cutting":
                 return self._begin(now_ns)
         return None
@@ -135,18 +135,18 @@ class Player:
             return self.end_ns
         return self._deadline_ns
 
-    def end_phase(self, now_ns: int) -> Entry | None:
+    def end_phase(self, now_ns: int) -> PlanEvent | None:
         """Ends the arrivals of the phase that runs; it drains as usual."""
         if self.state != "sending":
             return None
         self.end_ns = min(self.end_ns, now_ns + LEAD_NS)
-        return Entry(self.end_ns, "end")
+        return PlanEvent(self.end_ns, "end")
 
     def _ends_itself(self) -> bool:
         phase = self.phase
         return self.state == "sending" and phase is not None and (phase.trace or phase.limit is not None)
 
-    def _begin(self, now_ns: int) -> Entry | None:
+    def _begin(self, now_ns: int) -> PlanEvent | None:
         self.index += 1
         self._deadline_ns = NEVER
         further = self._more() if self._more is not None and self.index == len(self.phases) else None
@@ -159,4 +159,4 @@ class Player:
         self.state = "sending"
         self.start_ns = now_ns + LEAD_NS
         self.end_ns = end_ns(phase, self.start_ns)
-        return Entry(self.start_ns, "phase", self.index)
+        return PlanEvent(self.start_ns, "phase", self.index)

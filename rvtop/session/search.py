@@ -68,7 +68,7 @@ class SearchOptions:
 
 
 @dataclass(frozen=True)
-class Step:
+class SearchStep:
     """One rate that was tried. ``figures`` has a value for each limit of the SLO, None where nothing was
     measured; ``limited_by`` is why the client bent those of a step that missed, None if it did not: then the
     server was the limit."""
@@ -98,7 +98,7 @@ class Search:
     the highest rate that held and was confirmed, None if none did."""
 
     options: SearchOptions
-    curve: list[Step] = field(default_factory=list)
+    curve: list[SearchStep] = field(default_factory=list)
     best: float | None = None
     _held: list[float] = field(default_factory=list)  # rates that held, ascending
     _missed: float = math.inf  # the lowest rate that missed
@@ -144,13 +144,13 @@ class Search:
         """Whether the result is the most that was allowed, so that the server may hold more."""
         return self.best is not None and self.best >= self.options.max_rps
 
-    def judge(self, figures: Mapping[str, float | None], limited_by: str | None = None) -> Step:
+    def judge(self, figures: Mapping[str, float | None], limited_by: str | None = None) -> SearchStep:
         """Takes the figures of the step that ran; a missing one is a miss. ``limited_by``: why the client
         bends them, if it does."""
         rate, confirms = self._asked
         held = all(_within(figures.get(name), limit) for name, limit in self.options.slo.items())
         shown = {name: figures.get(name) for name in self.options.slo}
-        step = Step(rate, held, shown, confirms, None if held else limited_by)
+        step = SearchStep(rate, held, shown, confirms, None if held else limited_by)
         self.curve.append(step)
         if held and confirms:
             self.best = rate

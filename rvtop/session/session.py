@@ -16,11 +16,11 @@ from time import perf_counter_ns
 from typing import Any
 
 from rvtop.contract.command import Command, NextPhase, Stop
-from rvtop.contract.snapshot import Event, Snapshot, Step
+from rvtop.contract.snapshot import Event, Snapshot, StartStep
 from rvtop.errors import UserError
-from rvtop.load.fleet.fleet import Crew
+from rvtop.load.fleet.fleet import WorkerFleet
 from rvtop.load.fleet.local import PoolError
-from rvtop.load.plan.schedule import Entry, PhasePlan
+from rvtop.load.plan.schedule import PhasePlan, PlanEvent
 from rvtop.load.worker.messages import AddPhase, Delta
 from rvtop.results import runlog
 from rvtop.results.ending import Cause, End, end_of, exit_code
@@ -31,18 +31,18 @@ from rvtop.scenario.thresholds import check_thresholds
 from rvtop.session.find_max import Searcher
 from rvtop.session.live import SECOND_NS, LiveState, fold
 from rvtop.session.player import LEAD_NS, Player
-from rvtop.session.rate_control import Dial
+from rvtop.session.rate_control import RateControl
 from rvtop.session.request import Outcome, SessionRequest, watch_scenario
 from rvtop.session.setup import (
-    Alarm,
     Interrupted,
     LossWatch,
+    Wakeup,
     answered,
     cancel,
     check_capacity,
+    check_max_in_flight,
+    check_max_rate,
     fields_of,
-    heed_in_flight,
-    heed_max_rate,
     sources_of,
     surroundings,
     worker_spec,
@@ -82,7 +82,7 @@ class Session:
         self._request = request
         self._seen = seen
         self._apart = apart
-        self._alarm = Alarm()
+        self._wakeup = Wakeup()
         self._scenario = request.scenario or watch_scenario()
         self._began_ns = perf_counter_ns()
         self._t0_ns = self._began_ns
@@ -93,15 +93,15 @@ class Session:
         self._info: TargetInfo | None = None
         self._models: tuple[str, ...] = ()
         self._log: runlog.RunLog | None = None
-        self._crew: Crew | None = None
+        self._fleet: WorkerFleet | None = None
         self._poller: Poller | None = None
         self._server = ServerState()
         self._live = LiveState(self._t0_ns)
         self._player = Player(())
         self._searcher: Searcher | None = None
-        self._dial = self._new_dial(())
+        self._rate_control = self._new_rate_control(())
         self._series = SeriesLog()
-        self._steps: dict[str, Step] = {}
+        self._steps: dict[str, StartStep] = {}
         self._events: list[Event] = []
         self._last_second = 0
         self._noted: set[tuple[str, str]] = set()  # what sources left out, as it was said
@@ -127,20 +127,20 @@ class Session:
         now = perf_counter_ns()
         if isinstance(command, Stop):
             self._stop = self._stop or command
-            self._alarm.ring()
+            self._wakeup.set()
             return
         if self._player.state != "sending":
             return
         if isinstance(command, NextPhase):
             self._issue(self._player.end_phase(now))
         else:
-            self._dial.follow(command, self._player.phase, now)
-        self._alarm.ring()
+            self._rate_control.follow(command, self._player.phase, now)
+        self._wakeup.set()
 
     def hurry(self) -> None:
         """Waits for nobody any more who is to end by himself; the results are written all the same."""
-        if self._crew is not None:
-            self._crew.kill()
+        if self._fleet is not None:
+            self._fleet.kill()
         if self._backend is not None:
             self._backend.kill()
 
@@ -158,7 +158,7 @@ class Session:
             player=self._player,
             live=self._live,
             server=self._server.view(now),
-            target_rps=self._dial.target_rps(now),
+            target_rps=self._rate_control.target_rps(now),
             max_rate=self._request.max_rate,
             slo=self._scenario.slo,
             workers=str(self._request.workers),
@@ -203,10 +203,10 @@ class Session:
             self._ends("client_failed", str(error))
         except Exception as error:  # noqa: BLE001  # a fault of ours: one line, and the traceback in the log
             crash = self._crashed(error)
-            if not self._began or self._crew is None:
+            if not self._began or self._fleet is None:
                 return self._failure(crash)
             self._ends("client_failed", str(crash))
-            await self._crew.stop()
+            await self._fleet.stop()
             self._in_flight += self._live.in_flight
         return await self._judge()
 
@@ -214,7 +214,7 @@ class Session:
         """The run can't go on."""
         self._causes.append(Cause(kind, text))
         self._cannot_go_on = True
-        self._alarm.ring()
+        self._wakeup.set()
 
     def _crashed(self, error: Exception) -> UserError:
         if self._stderr is None:
@@ -238,8 +238,8 @@ class Session:
     async def _prepare(self) -> None:
         request = self._request
         if request.search is None:  # else its phases are not played
-            heed_max_rate(self._scenario, request.max_rate)
-            heed_in_flight(self._scenario, request.workers)
+            check_max_rate(self._scenario, request.max_rate)
+            check_max_in_flight(self._scenario, request.workers)
         self._most_in_flight = check_capacity(self._scenario, request)
         self._made = runlog.create(request.out)
         self._stderr = SessionLog(request.out)
@@ -293,7 +293,7 @@ class Session:
             if len(self._scenario.phases) > 1 or self._scenario.thresholds:
                 name = self._scenario.name
                 self._say(f"find-max sends the workload of {name}; its phases and thresholds rest")
-        self._dial = self._new_dial(phases)
+        self._rate_control = self._new_rate_control(phases)
         around = surroundings(request, self._scenario, info, self._models, prepared, self._t0_ns)
         self._log = runlog.RunLog(request.out, self._scenario.to_yaml(), around)
         sources = sources_of(request, info)
@@ -306,14 +306,14 @@ class Session:
         self._poller.start()
         on_delta, on_lost = self._guarded(self._on_delta), self._guarded(self._on_lost_worker)
         stderr = None if self._stderr is None else self._stderr.fd
-        self._crew = Crew(request.workers, spec, on_delta, on_lost, request.ray_address, stderr)
+        self._fleet = WorkerFleet(request.workers, spec, on_delta, on_lost, request.ray_address, stderr)
         began = perf_counter_ns()
         if request.workers.ray:
-            self._step(Step("load workers", "run", 0.0, f"{request.workers.count} on the Ray cluster"))
-        await self._stoppable(self._crew.start())
+            self._step(StartStep("load workers", "run", 0.0, f"{request.workers.count} on the Ray cluster"))
+        await self._stoppable(self._fleet.start())
         if request.workers.ray:
-            self._step(Step("load workers", "done", (perf_counter_ns() - began) / 1e9))
-            write_clocks(request.out, self._crew.clocks)  # known only now
+            self._step(StartStep("load workers", "done", (perf_counter_ns() - began) / 1e9))
+            write_clocks(request.out, self._fleet.clocks)  # known only now
         self._target_watch.start()
         self._loss = LossWatch(perf_counter_ns(), self._answers, self._target_lost)
         self._player = Player(phases, self._next_step if self._searcher is not None else None)
@@ -326,16 +326,16 @@ class Session:
         while self._going:
             self._advance()
             if self._going:
-                await self._alarm.sleep_until(self._next_ns)
-        assert self._crew is not None
+                await self._wakeup.sleep_until(self._next_ns)
+        assert self._fleet is not None
         self._state = "draining"
         # While requests are sent, the end has its lead too: nothing is sent behind it, so the log is the run.
         lead = LEAD_NS if self._player.state == "sending" else 0
         cancelled = self._live.errors["cancelled"]
-        self._issue(Entry(perf_counter_ns() + lead, "stop"))
-        await self._crew.drain()
+        self._issue(PlanEvent(perf_counter_ns() + lead, "stop"))
+        await self._fleet.drain()
         self._in_flight += self._live.errors["cancelled"] - cancelled + self._live.in_flight
-        if clocks := self._crew.clocks:  # measured again since the start: how they drifted is known now
+        if clocks := self._fleet.clocks:  # measured again since the start: how they drifted is known now
             self._record(lambda log: write_clocks(log.folder, clocks))
         self._each_second(perf_counter_ns(), last=True)
 
@@ -348,16 +348,16 @@ class Session:
     def _next_ns(self) -> int:
         """When there is something to do, unless the alarm is rung before."""
         second_ns = self._t0_ns + (self._last_second + 1) * SECOND_NS
-        return min(second_ns, self._player.next_ns, self._dial.next_ns)
+        return min(second_ns, self._player.next_ns, self._rate_control.next_ns)
 
     def _advance(self) -> None:
         now = perf_counter_ns()
-        for entry in self._dial.take_effect(now):
+        for entry in self._rate_control.take_effect(now):
             if entry.kind == "phase":
                 self._live.begin_phase()
-        assert self._crew is not None
+        assert self._fleet is not None
         self._grow(now)
-        drained = self._crew.drained(self._live.latest, self._player.index)
+        drained = self._fleet.drained(self._live.latest, self._player.index)
         entry_now = self._player.step(now, drained)
         if entry_now is not None:
             if entry_now.kind == "phase":
@@ -370,35 +370,35 @@ class Session:
 
     def _next_step(self) -> PhasePlan | None:
         """The next phase of a search; the workers know it before it begins."""
-        assert self._searcher is not None and self._crew is not None
+        assert self._searcher is not None and self._fleet is not None
         self._searcher.look(self._live, perf_counter_ns(), self._player.start_ns)
         phase = self._searcher.more(self._live)
         if phase is not None:
-            self._crew.send(AddPhase(phase))
-            self._dial.add_phase(phase)
+            self._fleet.send(AddPhase(phase))
+            self._rate_control.add_phase(phase)
         return phase
 
     def _grow(self, now_ns: int) -> None:
         """Lets a load worker that stands by take its share."""
-        assert self._crew is not None
+        assert self._fleet is not None
         try:
-            count = self._crew.joined()
+            count = self._fleet.joined()
         except PoolError as error:
             self._say(str(error), "warn")
             return
         if count is not None:
-            self._issue(Entry(now_ns + LEAD_NS, "workers", count))
-            self._say(f"load worker {count - 1} joins: {self._crew.why}")
+            self._issue(PlanEvent(now_ns + LEAD_NS, "workers", count))
+            self._say(f"load worker {count - 1} joins: {self._fleet.why}")
 
     def _note(self, fields: dict[str, Any]) -> None:
         """Writes a line of the command log that no worker follows."""
         self._record(lambda log: log.command({"at_ns": perf_counter_ns() - self._t0_ns, **fields}))
 
-    def _issue(self, entry: Entry | None) -> None:
-        if entry is None or self._crew is None:
+    def _issue(self, entry: PlanEvent | None) -> None:
+        if entry is None or self._fleet is None:
             return
-        self._crew.send(entry)
-        self._dial.note(entry)
+        self._fleet.send(entry)
+        self._rate_control.note(entry)
         fields = fields_of(entry, self._t0_ns, self._player.phases)
         self._record(lambda log: log.command(fields))
         self._touch()
@@ -418,8 +418,8 @@ class Session:
         if self._target_watch is not None and answered(delta):
             self._target_watch.heard()
         self._touch()
-        if delta.over or (self._crew is not None and self._crew.adding):
-            self._alarm.ring()
+        if delta.over or (self._fleet is not None and self._fleet.adding):
+            self._wakeup.set()
 
     def _beat(self, now_ns: int) -> None:
         """Leaves what a kill -9 would take: the requests that have no line yet."""
@@ -456,14 +456,14 @@ class Session:
         self._record(lambda log: log.command(fields))
         self._in_flight += fields["in_flight"]
         self._causes.append(Cause("client_failed", lost))
-        if self._crew is not None and self._crew.all_lost:
+        if self._fleet is not None and self._fleet.all_lost:
             self._ends("client_failed", "no load worker is left")
-        self._alarm.ring()
+        self._wakeup.set()
 
     async def _watch_backend(self, backend: Backend) -> None:
         code = await backend.wait()
         if self._stop is None and self._state in ("running", "starting"):
-            words = backend.last_words(1)
+            words = backend.log_tail(1)
             self._ends("target_lost", f"the backend ended with exit code {code}: {words}".rstrip(": "))
 
     def _each_second(self, now_ns: int, *, last: bool = False) -> None:
@@ -475,12 +475,12 @@ class Session:
         phase = self._player.phase
         # A closed loop and a round have no rate.
         rated = phase is None or not (phase.concurrency or phase.burst)
-        target = self._dial.target_rps(now_ns) if rated else None
+        target = self._rate_control.target_rps(now_ns) if rated else None
         row = timeline_row(t_s, now_ns, self._live, self._server.view(now_ns), target)
         self._series.add(row)
         self._record(lambda log: log.timeline({"phase": phase.name if phase else None, **row}))
-        if self._crew is not None and self._player.state == "sending":
-            self._crew.look(row["worker_cpu"], row["loop_lag_ms"])
+        if self._fleet is not None and self._player.state == "sending":
+            self._fleet.look(row["worker_cpu"], row["loop_lag_ms"])
         if self._loss is not None:
             self._loss.look(self._live, now_ns)
         if self._searcher is not None:
@@ -572,28 +572,28 @@ class Session:
                 stack.push_async_callback(self._loss.close)
             if self._poller is not None:
                 stack.push_async_callback(asyncio.to_thread, self._poller.stop)
-            if self._crew is not None:
-                stack.push_async_callback(self._crew.stop)
+            if self._fleet is not None:
+                stack.push_async_callback(self._fleet.stop)
             if self._target_watch is not None:
                 stack.push_async_callback(self._target_watch.close)
 
     # -- small things ------------------------------------------------------------------------
 
-    def _new_dial(self, phases: tuple[PhasePlan, ...]) -> Dial:
-        return Dial(phases, self._request.max_rate, self._issue, self._say)
+    def _new_rate_control(self, phases: tuple[PhasePlan, ...]) -> RateControl:
+        return RateControl(phases, self._request.max_rate, self._issue, self._say)
 
     def _shown_state(self, now_ns: int) -> str:
         if self._state != "running":
             return self._state
-        if self._dial.paused:
+        if self._rate_control.paused:
             return "paused"
         if self._player.state in ("draining", "cutting"):
             return "draining"
-        if not self._live.sent and not self._dial.target_rps(now_ns) and self._request.live:
+        if not self._live.sent and not self._rate_control.target_rps(now_ns) and self._request.live:
             return "watching"
         return "running"
 
-    def _step(self, step: Step) -> None:
+    def _step(self, step: StartStep) -> None:
         self._steps[step.name] = step
         self._touch()
 

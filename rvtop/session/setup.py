@@ -14,7 +14,7 @@ from rvtop.doctor.machine import free_memory
 from rvtop.errors import UserError
 from rvtop.load.fleet.workers import Workers
 from rvtop.load.plan.prompts import Prompts
-from rvtop.load.plan.schedule import Entry, PhasePlan, mean_rate
+from rvtop.load.plan.schedule import PhasePlan, PlanEvent, mean_rate
 from rvtop.load.wire.endpoint import address_of
 from rvtop.load.worker.capacity import capacity
 from rvtop.load.worker.messages import Delta, WorkerSpec
@@ -43,7 +43,7 @@ class Interrupted(TargetError):
         super().__init__("interrupted before the load began", 130)
 
 
-def heed_max_rate(scenario: Scenario, limit: float | None) -> None:
+def check_max_rate(scenario: Scenario, limit: float | None) -> None:
     """Raises UserError where a phase asks for more than ``limit`` requests a second."""
     if limit is None:
         return
@@ -53,7 +53,7 @@ def heed_max_rate(scenario: Scenario, limit: float | None) -> None:
             raise UserError(f"--max-rate {limit:g}: phase {phase.name} asks for {peak:g} requests a second")
 
 
-def heed_in_flight(scenario: Scenario, workers: Workers) -> None:
+def check_max_in_flight(scenario: Scenario, workers: Workers) -> None:
     """Raises UserError where a phase's ``max_in_flight`` is too small to be shared by the load workers: one
     with a share of 0 would drop all that is its own."""
     for phase in scenario.phases:
@@ -100,7 +100,7 @@ def sources_of(request: SessionRequest, info: TargetInfo) -> list[Source]:
     )
 
 
-def fields_of(entry: Entry, t0_ns: int, phases: Sequence[PhasePlan]) -> dict[str, Any]:
+def fields_of(entry: PlanEvent, t0_ns: int, phases: Sequence[PhasePlan]) -> dict[str, Any]:
     """The line of an entry in the command log of a run that began at ``t0_ns``."""
     fields: dict[str, Any] = {"at_ns": entry.at_ns - t0_ns, "cmd": entry.kind}
     if entry.kind in ("rate", "workers"):
@@ -121,23 +121,23 @@ async def cancel(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-class Alarm:
+class Wakeup:
     """Lets one task sleep until a time, or until it is rung."""
 
     def __init__(self) -> None:
         self._waiter: asyncio.Future[None] | None = None
 
-    def ring(self) -> None:
+    def set(self) -> None:
         """Wakes the sleeper, if there is one."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def sleep_until(self, at_ns: int) -> None:
-        """Sleeps until ``at_ns`` (perf_counter) is past, or until :meth:`ring`."""
+        """Sleeps until ``at_ns`` (perf_counter) is past, or until :meth:`set`."""
         loop = asyncio.get_running_loop()
         self._waiter = loop.create_future()
         wait_s = max(0, at_ns - perf_counter_ns()) / 1e9
-        timer = loop.call_later(wait_s + _LOOP_STEP_S, self.ring)
+        timer = loop.call_later(wait_s + _LOOP_STEP_S, self.set)
         try:
             await self._waiter
         finally:

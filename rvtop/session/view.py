@@ -14,7 +14,7 @@ from rvtop.contract.snapshot import (
     Phase,
     Series,
     Snapshot,
-    Step,
+    StartStep,
     Target,
     Tokens,
 )
@@ -143,7 +143,7 @@ class View:
         seq: int,
         series: Series,
         events: tuple[Event, ...],
-        steps: tuple[Step, ...],
+        steps: tuple[StartStep, ...],
         out_dir: str,
         message: str,
         target_down_s: float | None,

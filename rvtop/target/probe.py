@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from rvtop.contract.snapshot import Step
+from rvtop.contract.snapshot import StartStep
 from rvtop.errors import UserError
 from rvtop.net.http_get import AnswerTooLong, get
 from rvtop.net.transport import Transport
@@ -258,7 +258,7 @@ class Backend:
     """A topology that this process started, so that it ends it too. Its stdin is its lease: while we write
     to it, it lives; when we are gone, however we went, it takes itself down."""
 
-    def __init__(self, options: BackendOptions, log: Path, on_step: Callable[[Step], None]) -> None:
+    def __init__(self, options: BackendOptions, log: Path, on_step: Callable[[StartStep], None]) -> None:
         self._options = options
         self._log = log
         self._on_step = on_step
@@ -300,7 +300,7 @@ class Backend:
         assert self._process is not None
         return await self._process.wait()
 
-    def last_words(self, lines: int = 5) -> str:
+    def log_tail(self, lines: int = 5) -> str:
         """The end of its log."""
         return "\n".join(last_lines(self._log, lines))
 
@@ -353,7 +353,7 @@ class Backend:
                 continue
             if event.get("event") == "step":
                 self._on_step(
-                    Step(
+                    StartStep(
                         told(event["name"], NAME_LIMIT),
                         str(event["state"]),
                         event.get("elapsed_s"),
@@ -367,7 +367,7 @@ class Backend:
                 self._error = event
         code = await self._process.wait()
         if not ready.done():
-            message = self._error.get("message") or f"ended with exit code {code}: {self.last_words(1)}"
+            message = self._error.get("message") or f"ended with exit code {code}: {self.log_tail(1)}"
             usage = self._error.get("kind") == "usage" or code == 2
             text = str(message) if usage else f"{self._options.topology} did not start: {message}"
             ready.set_exception(TargetError(text, 2 if usage else 4))

@@ -15,11 +15,11 @@ from textual.worker import Worker
 
 from rvtop.contract.command import Command
 from rvtop.contract.handle import Choice, Connect, ConnectFailed, Offer, SessionHandle
-from rvtop.ui.dial import Dial
+from rvtop.ui.pending_rate import PendingRate
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.picker import PickerScreen
 from rvtop.ui.screens.stopping import StoppingScreen
-from rvtop.ui.theme import Look, choose
+from rvtop.ui.theme import Styles, choose
 
 #: Seconds between two looks at the session: 10 frames a second at most.
 POLL_S = 0.1
@@ -54,7 +54,7 @@ class RvtopApp(App[int]):
         url: str = "",
         yes: bool = False,
         clock: Callable[[], float] = time.monotonic,
-        look: Look | None = None,
+        look: Styles | None = None,
     ) -> None:
         if handle is None and connect is None:
             raise ValueError("the screen needs a session, or a way to begin one")
@@ -75,7 +75,7 @@ class RvtopApp(App[int]):
 
     def _live(self) -> LiveScreen:
         self._seq = None
-        return LiveScreen(Dial(self.clock), yes=self._yes, can_choose_again=self._connect is not None)
+        return LiveScreen(PendingRate(self.clock), yes=self._yes, can_choose_again=self._connect is not None)
 
     def _picker(self) -> PickerScreen:
         return PickerScreen(self._offers, self._url)

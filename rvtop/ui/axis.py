@@ -108,7 +108,7 @@ class LogAxis:
         return ticks
 
 
-class Top:
+class StickyMax:
     """The upper end of a linear scale: grows at once, shrinks only when most of it stands empty."""
 
     _LADDER = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)

@@ -59,7 +59,7 @@ def shares(columns: Sequence[float]) -> list[float]:
     return [value / total for value in columns] if total > 0 else list(columns)
 
 
-def hill(
+def layered_columns(
     front: Sequence[int], behind: Sequence[int], rows: int, *, style: Style, shade: Style, on_shade: Style
 ) -> Cells:
     """Two layers of columns (heights in eighths) in one grid: ``front`` solid, ``behind`` darker.

@@ -74,7 +74,7 @@ LIGHT = Palette(
 )
 
 
-class Look:
+class Styles:
     """Ready-made Rich styles of a palette: one for each meaning, all on the panel's background."""
 
     def __init__(self, palette: Palette) -> None:
@@ -123,11 +123,11 @@ class Look:
         )
 
 
-def choose(environ: Mapping[str, str]) -> Look:
+def choose(environ: Mapping[str, str]) -> Styles:
     """The look for a terminal: RVTOP_THEME=dark|light, else what COLORFGBG tells, else dark."""
     wanted = environ.get("RVTOP_THEME", "").lower()
     if wanted in ("dark", "light"):
-        return Look(LIGHT if wanted == "light" else DARK)
+        return Styles(LIGHT if wanted == "light" else DARK)
     # "foreground;background" as rxvt, Konsole and others set it: 7 and 15 are the light backgrounds.
     behind = environ.get("COLORFGBG", "").rpartition(";")[2]
-    return Look(LIGHT if behind in ("7", "15") else DARK)
+    return Styles(LIGHT if behind in ("7", "15") else DARK)

@@ -18,7 +18,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from rvtop.contract.snapshot import Step
+from rvtop.contract.snapshot import StartStep
 from rvtop.results.runlog import PROMPTS
 from rvtop.scenario.workload import PromptsWorkload, RagWorkload, SyntheticWorkload, TraceWorkload, Workload
 from rvtop.text import printable
@@ -41,7 +41,7 @@ class Prepared:
 
 
 async def prepare(
-    workload: Workload, folder: Path, seed: int, ours: bool, on_step: Callable[[Step], None]
+    workload: Workload, folder: Path, seed: int, ours: bool, on_step: Callable[[StartStep], None]
 ) -> Prepared:
     """Writes ``folder``/prompts.jsonl. ``ours``: the target is a backend of rvtop, which is asked for its
     timings. ``on_step`` is only called from this loop's thread. Raises WorkloadError."""
@@ -68,7 +68,9 @@ async def prepare(
 class _Making:
     """Prompts being written in a thread, so that a long trace holds up neither the screen nor a stop."""
 
-    def __init__(self, workload: Workload, path: Path, seed: int, on_step: Callable[[Step], None]) -> None:
+    def __init__(
+        self, workload: Workload, path: Path, seed: int, on_step: Callable[[StartStep], None]
+    ) -> None:
         self.stop = threading.Event()
         self._workload, self._path, self._seed, self._on_step = workload, path, seed, on_step
         self._loop = asyncio.get_running_loop()
@@ -118,7 +120,7 @@ class _Making:
             self._tell("run", f"{self._reading} {count:,}")
 
     def _tell(self, state: str, detail: str) -> None:
-        step = Step("prompts", state, monotonic() - self._began, detail)
+        step = StartStep("prompts", state, monotonic() - self._began, detail)
         self._loop.call_soon_threadsafe(self._on_step, step)
 
 
@@ -148,14 +150,14 @@ def _sample() -> Path:
     return Path(folders[0] if folders else "backends") / "rag" / "sample" / "questions.jsonl"
 
 
-async def _expand(workload: RagWorkload, path: Path, on_step: Callable[[Step], None]) -> None:
+async def _expand(workload: RagWorkload, path: Path, on_step: Callable[[StartStep], None]) -> None:
     """Retrieval and prompt building in a process of their own: rvtop itself never imports FAISS or torch."""
     command = [sys.executable, "-P", "-m", "backends.rag", "expand", "--events"]
     command += ["--questions", workload.questions, "--top-k", str(workload.top_k), "--out", str(path)]
     if workload.index:
         command += ["--index", workload.index]
     began = monotonic()
-    on_step(Step("prompts", "run", 0.0, "retrieving"))
+    on_step(StartStep("prompts", "run", 0.0, "retrieving"))
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,
@@ -169,20 +171,20 @@ async def _expand(workload: RagWorkload, path: Path, on_step: Callable[[Step], N
         async for line in process.stdout:
             detail = _detail(line)
             if detail:
-                on_step(Step("prompts", "run", monotonic() - began, detail))
+                on_step(StartStep("prompts", "run", monotonic() - began, detail))
         code = await process.wait()
     except asyncio.CancelledError:
         process.kill()
         await process.wait()
         raise
     if code:
-        on_step(Step("prompts", "fail", monotonic() - began))
+        on_step(StartStep("prompts", "fail", monotonic() - began))
         words = (await problem).decode("utf-8", "replace").strip().splitlines()
         last = next(
             (w for w in words if w.startswith("error: ")), words[-1] if words else f"exit code {code}"
         )
         raise WorkloadError(last.removeprefix("error: "))
-    on_step(Step("prompts", "done", monotonic() - began))
+    on_step(StartStep("prompts", "done", monotonic() - began))
 
 
 def _detail(line: bytes) -> str:

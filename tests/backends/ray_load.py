@@ -14,7 +14,7 @@ import numpy as np
 
 from rvtop.load.fleet.local import WorkerPool
 from rvtop.load.fleet.ray.pool import RayPool
-from rvtop.load.plan.schedule import Entry, PhasePlan
+from rvtop.load.plan.schedule import PhasePlan, PlanEvent
 from rvtop.load.wire.endpoint import Address
 from rvtop.load.worker.messages import Delta, WorkerSpec
 from tests.backends.processes import Process, family
@@ -58,7 +58,7 @@ class Load:
     async def __aenter__(self) -> Load:
         await self.pool.start()
         self.began_ns = perf_counter_ns() + LEAD_NS
-        self.pool.send(Entry(self.began_ns, "phase", 0))
+        self.pool.send(PlanEvent(self.began_ns, "phase", 0))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -89,7 +89,7 @@ class Load:
             )
 
         await self.until(drained, "the phase to drain", 120.0)
-        self.pool.send(Entry(perf_counter_ns(), "stop"))
+        self.pool.send(PlanEvent(perf_counter_ns(), "stop"))
         await self.pool.drain()
 
     @property

@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-from backends.cluster.cluster import Share, open_cluster
+from backends.cluster.cluster import ResourceShare, open_cluster
 from backends.process.events import Steps
 from backends.rac import engine_spec
 from backends.serve import serve
@@ -66,7 +66,7 @@ async def main(model: str) -> dict[str, Any]:
 
 
 async def deploy(options: Any, count: int, wait: bool = True) -> None:
-    spec = engine_spec(0, Share("tiny", 0.5, 0.0, 1), options)
+    spec = engine_spec(0, ResourceShare("tiny", 0.5, 0.0, 1), options)
     app = application(spec, options, TOKEN, {"num_cpus": 0.5}, count)
     await asyncio.to_thread(serve.deploy, {APP: (PREFIX, app)})
     async with asyncio.timeout(LIMIT_S):

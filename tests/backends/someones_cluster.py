@@ -89,9 +89,9 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever Ray prints is no answer
 
-    from backends.process.scratch_dir import GuardedFolder
+    from backends.process.scratch_dir import OwnedTempDir
 
-    folder = GuardedFolder("rvtop-theirs-")
+    folder = OwnedTempDir("rvtop-theirs-")
     os.environ["RAY_TMPDIR"] = str(folder.path)
     os.environ.update(folder.env)  # whatever is left over carries it
     try:

@@ -14,7 +14,7 @@ import pytest
 from backends.api.admission import Admission
 from backends.api.control import Control
 from backends.api.http_aiohttp import HttpServer
-from backends.api.local_server import Front
+from backends.api.local_server import LocalServer
 from backends.api.metrics import Metrics
 from backends.api.service import ServedModel, Service
 from backends.engines.protocol import Delta, EngineInfo, EngineState, Finish, GenerateRequest, Timings
@@ -94,7 +94,7 @@ class Setup:
 
     def __init__(self, server: HttpServer, service: Service, engine: FakeEngine, client: httpx.AsyncClient):
         self.server, self.service, self.engine, self.client = server, service, engine, client
-        self.front = Front(server, service)
+        self.front = LocalServer(server, service)
 
     async def metric(self, name: str) -> float:
         page = (await self.client.get("/metrics")).text
@@ -123,7 +123,7 @@ async def running(
         try:
             yield Setup(server, service, engine, client)
         finally:
-            await Front(server, service).close(0)
+            await LocalServer(server, service).close(0)
 
 
 async def until(condition: Any) -> None:

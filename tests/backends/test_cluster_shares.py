@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.cluster import cluster
-from backends.cluster.cluster import Node, describe, open_cluster, share_out
+from backends.cluster.cluster import Node, allocate, describe, open_cluster
 from backends.errors import StartFailure, UsageError
 from backends.process.events import Steps
 
@@ -22,32 +22,32 @@ def node(number: int, cpus: float = 0.0, gpus: float = 0.0, name: str | None = N
 
 def test_one_engine_per_gpu_dealt_to_the_models_in_turn() -> None:
     nodes = [node(0, 16, 4, "H200"), node(1, 16, 4, "H200")]
-    shares = share_out(["q3b", "q15b"], nodes)
+    shares = allocate(["q3b", "q15b"], nodes)
     assert [share.model for share in shares] == ["q3b", "q15b"] * 4
     assert {(share.num_gpus, share.num_cpus) for share in shares} == {(1.0, 1.0)}
     assert describe(nodes) == "2 nodes, 32 CPUs, 8 × H200"
 
 
 def test_models_share_a_gpu_when_there_are_more_of_them() -> None:
-    assert [share.num_gpus for share in share_out(["a", "b"], [node(0, 8, 1)])] == [0.5, 0.5]
-    three = share_out(["a", "b", "c"], [node(0, 8, 2)])
+    assert [share.num_gpus for share in allocate(["a", "b"], [node(0, 8, 1)])] == [0.5, 0.5]
+    three = allocate(["a", "b", "c"], [node(0, 8, 2)])
     assert [share.num_gpus for share in three] == [0.5, 0.5, 0.5]
-    assert [share.num_gpus for share in share_out(["a"], [node(0, 8, 1)], replicas=3)] == [0.3333] * 3
+    assert [share.num_gpus for share in allocate(["a"], [node(0, 8, 1)], replicas=3)] == [0.3333] * 3
 
 
 def test_without_gpus_one_engine_of_each_model_per_node() -> None:
-    shares = share_out(["a"], [node(0, 4), node(1, 4)])
+    shares = allocate(["a"], [node(0, 4), node(1, 4)])
     assert [(share.num_cpus, share.num_gpus, share.threads) for share in shares] == [(4.0, 0.0, 4)] * 2
-    two = share_out(["a", "b"], [node(0, 4)])
+    two = allocate(["a", "b"], [node(0, 4)])
     assert [(share.model, share.num_cpus, share.threads) for share in two] == [("a", 2.0, 2), ("b", 2.0, 2)]
-    assert share_out(["a"], [node(0, 4)], threads=1)[0].threads == 1
+    assert allocate(["a"], [node(0, 4)], threads=1)[0].threads == 1
 
 
 def test_nodes_that_have_nothing_free_are_no_place() -> None:
     busy = Node("n1", "10.0.0.2", "host", 8.0, 2.0, 0.0, 0.0, None, False, None)
-    assert len(share_out(["a"], [node(0, 4), busy])) == 1
+    assert len(allocate(["a"], [node(0, 4), busy])) == 1
     with pytest.raises(StartFailure, match="nothing is free"):
-        share_out(["a"], [busy])
+        allocate(["a"], [busy])
 
 
 @given(
@@ -62,9 +62,9 @@ def test_shares_fit_and_no_model_is_forgotten(
     nodes = [node(number, cpus, gpus) for number, (cpus, gpus) in enumerate(sizes)]
     if not any(cpus or gpus for cpus, gpus in sizes):
         with pytest.raises(StartFailure):
-            share_out(names, nodes, replicas=replicas)
+            allocate(names, nodes, replicas=replicas)
         return
-    shares = share_out(names, nodes, replicas=replicas)
+    shares = allocate(names, nodes, replicas=replicas)
     counts = [sum(share.model == name for share in shares) for name in names]
     assert min(counts) >= 1
     assert max(counts) - min(counts) <= 1

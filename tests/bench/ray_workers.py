@@ -18,7 +18,7 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
-from rvtop.load.plan.schedule import Entry, PhasePlan, Schedule
+from rvtop.load.plan.schedule import PhasePlan, PlanEvent, Schedule
 from rvtop.load.wire.endpoint import Address
 from tests.backends.ray_load import LEAD_NS, Load, workers_in
 from tests.backends.someones_cluster import SomeonesCluster
@@ -69,10 +69,10 @@ async def changes(url: str, prompts: Path, ray: str) -> None:
     phase = PhasePlan("p", 200.0, 200.0, CHANGES * 0.5 + 1, arrivals="poisson")
     rng = random.Random(5)
     async with Load(Address(url), prompts, phase, ray=ray, tokens=4) as load:
-        log = [Entry(load.began_ns, "phase", 0)]
+        log = [PlanEvent(load.began_ns, "phase", 0)]
         for _ in range(CHANGES):
             await asyncio.sleep(0.5)
-            log.append(Entry(perf_counter_ns() + LEAD_NS, "rate", float(rng.randrange(50, 400))))
+            log.append(PlanEvent(perf_counter_ns() + LEAD_NS, "rate", float(rng.randrange(50, 400))))
             load.pool.send(log[-1])
         await load.finish()
     schedule = Schedule((phase,), 3, 0, 1)

@@ -11,7 +11,7 @@ from typing import Any
 
 from rvtop.contract.command import Command
 from rvtop.contract.snapshot import Snapshot
-from rvtop.load.wire.endpoint import Target
+from rvtop.load.wire.endpoint import Endpoint
 from rvtop.load.wire.pool import ConnectionPool
 from rvtop.load.wire.record import Record
 from rvtop.load.wire.timeouts import Timeouts
@@ -32,7 +32,7 @@ def request(url: str, out: Path, *phases: dict[str, Any], **more: Any) -> Sessio
     return SessionRequest(scenario=scenario_from(data, "test"), out=out, url=url, timeouts=timeouts, **more)
 
 
-async def ask(target: Target, limits: tuple[float, float, float], count: int = 1) -> list[Record]:
+async def ask(target: Endpoint, limits: tuple[float, float, float], count: int = 1) -> list[Record]:
     """Sends ``count`` requests in turn over one pool, sweeping as a worker does; how they ended."""
     ended: list[Record] = []
     pool = ConnectionPool(target, ended.append)

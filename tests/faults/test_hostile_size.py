@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rvtop.load.wire.endpoint import Address, Target
+from rvtop.load.wire.endpoint import Address, Endpoint
 from rvtop.load.wire.record import Record
 from rvtop.net import http_get
 from rvtop.session.session import Session
@@ -72,7 +72,7 @@ def body(data: bytes, status: str = "200 OK") -> bytes:
 
 async def one(url: str) -> Record:
     """A request to ``url`` under generous limits; it must end by itself."""
-    target = Target(Address(url))
+    target = Endpoint(Address(url))
     await target.resolve()
     async with asyncio.timeout(60):
         return (await ask(target, (30.0, 3600.0, 3600.0)))[0]

@@ -14,7 +14,7 @@ import pytest
 
 import rvtop.cli.app
 from rvtop.contract.command import Stop
-from rvtop.contract.snapshot import Snapshot, Step
+from rvtop.contract.snapshot import Snapshot, StartStep
 from rvtop.lifecycle.health import health
 from rvtop.plain import Narrator
 from rvtop.scenario.load import ScenarioError, load_scenario
@@ -116,7 +116,7 @@ async def test_nothing_that_a_server_says_acts_on_lines_files_or_screen(
     )
 
     # The screen, large and small, each panel zoomed.
-    failed = replace(told, state="failed", message=outcome.message, steps=(Step("session", "run"),))
+    failed = replace(told, state="failed", message=outcome.message, steps=(StartStep("session", "run"),))
     for picture, size, keys in (
         (told, (160, 50), ()),
         (told, (80, 24), ()),
@@ -210,7 +210,7 @@ def test_a_scenarios_names_hold_nothing_that_acts(tmp_path: Path, key: str, text
 
 
 async def test_what_a_backend_says_of_its_start_is_text(tmp_path: Path) -> None:
-    steps: list[Step] = []
+    steps: list[StartStep] = []
     log = tmp_path / "backend.log"
     log.write_text(f"first\n\x1b[32mlast{ACTS.replace(chr(0x2028), '')}".replace("\r", ""))
     backend = Backend(BackendOptions("baseline"), log, steps.append)
@@ -234,7 +234,7 @@ async def test_what_a_backend_says_of_its_start_is_text(tmp_path: Path) -> None:
     assert steps[0].name.startswith("STEP\\x1b[2J")
     assert "DETAIL\\x1b[2J" in steps[0].detail
     assert "WHY\\x1b[2J" in str(ready.exception())
-    for text in (steps[0].name, steps[0].detail, str(ready.exception()), backend.last_words(9)):
+    for text in (steps[0].name, steps[0].detail, str(ready.exception()), backend.log_tail(9)):
         assert_safe(text, "a step")
     assert last_lines(log, 1)[0].startswith("last\\x1b[2J")  # its colour is dropped
 

@@ -14,7 +14,7 @@ import rvtop.session.session
 import rvtop.session.setup
 from rvtop.contract.command import Stop
 from rvtop.load.fleet.workers import Workers
-from rvtop.load.wire.endpoint import Address, Target
+from rvtop.load.wire.endpoint import Address, Endpoint
 from rvtop.load.wire.pool import ConnectionPool
 from rvtop.load.wire.record import ERRORS, Record
 from rvtop.load.wire.timeouts import Timeouts
@@ -44,7 +44,7 @@ async def test_a_fault_ends_in_its_class(server: FaultyServer, name: str, path: 
     before = server.requests[name]
     # Short limits where one of them must strike, endless ones where none may.
     limits = (0.3, 0.3, 0.3) if OUTCOMES[name] in TIMEOUTS else (50.0, 50.0, 50.0)
-    target = Target(
+    target = Endpoint(
         Address(server.url(name).partition(f"/{name}")[0], path if name in BY_PORT else f"/{name}{path}")
     )
     (record,) = await ask(target, limits)
@@ -64,7 +64,7 @@ async def test_what_a_server_says_stays_with_the_error(server: FaultyServer) -> 
     base = server.url("good").partition("/good")[0]
     texts = {}
     for name in ("http_429", "error_event", "not_json", "dies_midstream", "redirect"):
-        (record,) = await ask(Target(Address(base, f"/{name}/v1/chat/completions")), (50, 50, 50))
+        (record,) = await ask(Endpoint(Address(base, f"/{name}/v1/chat/completions")), (50, 50, 50))
         texts[name] = record.error_text
     assert "the queue is full" in texts["http_429"]
     assert texts["error_event"] == "CUDA error"
@@ -76,13 +76,13 @@ async def test_a_good_connection_is_kept_and_a_bad_one_is_not(server: FaultyServ
     base = server.url("good").partition("/good")[0]
     for name, each in (("good", False), ("content_length", False), ("http_429", False), ("not_json", True)):
         before = server.connections
-        await ask(Target(Address(base, f"/{name}/v1/chat/completions")), (50, 50, 50), count=3)
+        await ask(Endpoint(Address(base, f"/{name}/v1/chat/completions")), (50, 50, 50), count=3)
         assert server.connections - before == (3 if each else 1), name
 
 
 async def test_a_connection_that_the_server_closed_in_between_costs_nothing(server: FaultyServer) -> None:
     base = server.url("good").partition("/good")[0]
-    target = Target(Address(base, "/closes_idle/v1/chat/completions"))
+    target = Endpoint(Address(base, "/closes_idle/v1/chat/completions"))
     ended: list[Record] = []
     pool = ConnectionPool(target, ended.append)
     for number in range(3):
@@ -104,16 +104,16 @@ async def test_tls_is_checked_and_named(tmp_path: Path) -> None:
     async with FaultyServer(tls=context) as server:
         base = server.url("good").partition("/good")[0]
         path = "/good/v1/chat/completions"
-        (good,) = await ask(Target(Address(base, path, ca_file=str(tmp_path / "ca.pem"))), (50, 50, 50))
+        (good,) = await ask(Endpoint(Address(base, path, ca_file=str(tmp_path / "ca.pem"))), (50, 50, 50))
         assert (good.error, good.chunks) == (None, 8)
-        (unknown,) = await ask(Target(Address(base, path)), (50, 50, 50))
+        (unknown,) = await ask(Endpoint(Address(base, path)), (50, 50, 50))
         assert unknown.error == "tls"
-        (plain,) = await ask(Target(Address(base.replace("https", "http"), path)), (50, 50, 50))
+        (plain,) = await ask(Endpoint(Address(base.replace("https", "http"), path)), (50, 50, 50))
         assert plain.error in ("reset", "bad_stream")
     for said, kinds in ((b"HTTP/1.1 400 Bad Request\r\n\r\n", {"tls"}), (b"", {"tls", "reset"})):
         async with await asyncio.start_server(answer_at_once(said), "127.0.0.1", 0) as not_tls:
             port = not_tls.sockets[0].getsockname()[1]
-            (other,) = await ask(Target(Address(f"https://127.0.0.1:{port}")), (50, 50, 50))
+            (other,) = await ask(Endpoint(Address(f"https://127.0.0.1:{port}")), (50, 50, 50))
             assert other.error in kinds
 
 
@@ -129,14 +129,14 @@ def answer_at_once(said: bytes) -> Callable[[asyncio.StreamReader, asyncio.Strea
 
 
 async def test_a_name_that_does_not_resolve_is_dns() -> None:
-    (record,) = await ask(Target(Address("http://nowhere.invalid")), (50, 50, 50))
+    (record,) = await ask(Endpoint(Address("http://nowhere.invalid")), (50, 50, 50))
     assert record.error == "dns"
 
 
 async def test_ipv6_is_an_address_like_any_other() -> None:
     async with FaultyServer(host="::1") as server:
         base = server.url("good").partition("/good")[0]
-        (record,) = await ask(Target(Address(base, "/good/v1/chat/completions")), (50, 50, 50))
+        (record,) = await ask(Endpoint(Address(base, "/good/v1/chat/completions")), (50, 50, 50))
         assert record.error is None
 
 

@@ -195,9 +195,9 @@ async def test_workers_that_hang_can_be_left_in_a_hurry_and_what_they_held_is_co
     monkeypatch.setattr("rvtop.load.fleet.local._STOP_LIMIT_S", 600.0)  # it must not be time that ends them
     watched = Watched(request(url, tmp_path / "run", {"name": "p", "concurrency": 7, "duration": "20m"}))
     await watched.until(lambda s: s.load.in_flight == 7, "requests hang")
-    crew = watched.session._crew
-    assert crew is not None
-    for process in crew._pool._processes:  # type: ignore[union-attr]
+    fleet = watched.session._fleet
+    assert fleet is not None
+    for process in fleet._pool._processes:  # type: ignore[union-attr]
         process.send_signal(signal.SIGSTOP)
     watched.send(Stop("interrupted"))
     await watched.until(lambda s: s.state == "draining", "it waits for them")

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import rvtop.target.probe
-from rvtop.load.wire.endpoint import Target as LoadTarget
+from rvtop.load.wire.endpoint import Endpoint as LoadTarget
 from rvtop.load.wire.endpoint import address_of
 from rvtop.net.transport import Transport, TransportError
 from rvtop.target.probe import TargetError, answers, base_url, probe

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvtop.load.plan.schedule import NEVER, Course, Due, Entry, PhasePlan, Schedule
+from rvtop.load.plan.schedule import NEVER, Course, Due, PhasePlan, PlanEvent, Schedule
 
 START = 5_000_000_000  # perf_counter_ns is never near 0
 MS = 1_000_000
@@ -21,7 +21,7 @@ class Run:
 
     phases: tuple[PhasePlan, ...]
     seed: int
-    log: list[Entry]
+    log: list[PlanEvent]
     end_ns: int
     wakes: list[list[int]] = field(default_factory=list)
 
@@ -56,16 +56,16 @@ def runs(draw: st.DrawFn) -> Run:
     phases = tuple(draw(plans(f"p{i}")) for i in range(draw(st.integers(1, 4))))
     now, log = START + draw(st.integers(0, 50)) * MS, []
     for index, phase in enumerate(phases):
-        log.append(Entry(now, "phase", index))
+        log.append(PlanEvent(now, "phase", index))
         length = 0.0 if phase.burst else phase.duration_s
         ends = now + 1 if length == 0.0 else NEVER if length is None else now + round(length * 1e9)
         for _ in range(draw(st.integers(0, 5))):
             now += draw(st.one_of(st.integers(0, 600 * MS), st.integers(0, 3)))
             kind = draw(st.sampled_from(["rate", "rate", "rate", "pause", "resume", "resume", "cut"]))
-            log.append(Entry(now, kind, draw(rates) if kind == "rate" else 0.0))
+            log.append(PlanEvent(now, kind, draw(rates) if kind == "rate" else 0.0))
         if ends == NEVER or draw(st.booleans()):
             now += draw(st.integers(0, 600 * MS))
-            log.append(Entry(now, "end"))
+            log.append(PlanEvent(now, "end"))
             ends = min(ends, now)
         now = max(now, ends) + draw(st.integers(0, 100 * MS))
     run = Run(phases, draw(st.integers(0, 2**63 - 1)), log, now)
@@ -166,10 +166,10 @@ def test_the_course_knows_the_rate_of_the_schedule(run: Run) -> None:
 
 
 def one_phase(
-    log: list[Entry], plan: PhasePlan, until_s: float, count: int = 1, index: int = 0
+    log: list[PlanEvent], plan: PhasePlan, until_s: float, count: int = 1, index: int = 0
 ) -> list[float]:
     """Intended times, seconds from the phase's start, of a phase that begins at START."""
-    run = Run((plan,), 1, [Entry(START, "phase", 0), *log], START + round(until_s * 1e9))
+    run = Run((plan,), 1, [PlanEvent(START, "phase", 0), *log], START + round(until_s * 1e9))
     return [(due.intended_ns - START) / 1e9 for due in share(run, index, count, [])]
 
 
@@ -189,10 +189,10 @@ def test_a_ramp_holds_the_integral_of_its_rate() -> None:
 
 def test_a_rate_by_hand_stands_over_a_pause_and_to_the_end_of_the_phase() -> None:
     log = [
-        Entry(at(1), "rate", 2.0),
-        Entry(at(2), "pause"),
-        Entry(at(3), "rate", 5.0),
-        Entry(at(4), "resume"),
+        PlanEvent(at(1), "rate", 2.0),
+        PlanEvent(at(2), "pause"),
+        PlanEvent(at(3), "rate", 5.0),
+        PlanEvent(at(4), "resume"),
     ]
     sent = one_phase(log, PhasePlan("p", 1.0, 9.0, 6.0), 9.0)
     assert [t for t in sent if 2.0 < t <= 4.0] == []
@@ -202,7 +202,7 @@ def test_a_rate_by_hand_stands_over_a_pause_and_to_the_end_of_the_phase() -> Non
 
 def test_no_request_is_lost_or_doubled_at_the_very_nanosecond_of_a_change() -> None:
     """A change exactly at an intended time: the request goes out once, at that time."""
-    log = [Entry(at(0.5), "rate", 20.0), Entry(at(1.0), "rate", 10.0)]
+    log = [PlanEvent(at(0.5), "rate", 20.0), PlanEvent(at(1.0), "rate", 10.0)]
     sent = one_phase(log, PhasePlan("p", 10.0, 10.0, 2.0), 3.0)
     assert sent == pytest.approx(
         [0, 0.1, 0.2, 0.3, 0.4, *np.arange(0.5, 1.0, 0.05), *np.arange(1.0, 2.0, 0.1)]
@@ -211,7 +211,7 @@ def test_no_request_is_lost_or_doubled_at_the_very_nanosecond_of_a_change() -> N
 
 def test_a_phase_that_was_never_ended_ends_where_the_next_begins() -> None:
     phases = (PhasePlan("a", 10.0, 10.0), PhasePlan("b", burst=3))
-    run = Run(phases, 1, [Entry(START, "phase", 0), Entry(at(1), "phase", 1)], at(2))
+    run = Run(phases, 1, [PlanEvent(START, "phase", 0), PlanEvent(at(1), "phase", 1)], at(2))
     sent = share(run, 0, 1, [])
     assert [due.phase for due in sent] == [0] * 10 + [1] * 3
     assert [due.seq for due in sent] == list(range(13))
@@ -222,7 +222,7 @@ def test_the_seed_and_the_phase_choose_the_arrivals() -> None:
     plan = PhasePlan("p", 50.0, 50.0, 2.0, "poisson")
 
     def times(seed: int, index: int) -> list[int]:
-        run = Run((plan, plan), seed, [Entry(START, "phase", index)], at(2))
+        run = Run((plan, plan), seed, [PlanEvent(START, "phase", index)], at(2))
         return [due.intended_ns for due in share(run, 0, 1, [])]
 
     assert times(1, 0) == times(1, 0)
@@ -241,7 +241,7 @@ def test_workers_that_join_take_their_share_of_the_same_plan(
     changes, count = [], first
     for at_ns in sorted(data.draw(st.lists(st.integers(begins, ends), max_size=3))):
         count += 1
-        changes.append(Entry(at_ns, "workers", count))
+        changes.append(PlanEvent(at_ns, "workers", count))
     log = sorted([*run.log, *changes], key=lambda entry: entry.at_ns)
     shares = []
     for index in range(count):
@@ -260,7 +260,7 @@ def test_a_trace_keeps_its_times_and_a_speed_divides_them() -> None:
     rate = 4 / 3.0  # its mean
     for speed in (1.0, 2.0):
         plan = PhasePlan("p", rate * speed, rate * speed, trace=True)
-        run = Run((plan,), 1, [Entry(START, "phase", 0)], at(9))
+        run = Run((plan,), 1, [PlanEvent(START, "phase", 0)], at(9))
         sent = share(run, 0, 1, [], trace=trace)
         assert [(due.intended_ns - START) / 1e9 for due in sent] == pytest.approx(list(trace / speed))
         assert [due.arrival for due in sent] == [0, 1, 2, 3, 4]
@@ -270,12 +270,12 @@ def test_a_trace_is_exhausted_when_its_last_request_is_out_and_not_while_it_is_p
     plan = PhasePlan("p", 4 / 3.0, 4 / 3.0, trace=True)
     schedules = [Schedule((plan,), 1, index, 2, trace) for index in range(2)]
     for schedule in schedules:
-        schedule.apply(Entry(START, "phase", 0))
+        schedule.apply(PlanEvent(START, "phase", 0))
         schedule.due(at(0.5))
-        schedule.apply(Entry(at(0.6), "pause"))
+        schedule.apply(PlanEvent(at(0.6), "pause"))
         assert schedule.next_ns == NEVER
         assert not schedule.exhausted(at(5))
-        schedule.apply(Entry(at(5), "resume"))
+        schedule.apply(PlanEvent(at(5), "resume"))
     schedules[1].due(at(5.5))
     assert schedules[1].exhausted(at(5.5))  # it had the requests 1 and 3
     assert not schedules[0].exhausted(at(5.5))
@@ -288,10 +288,10 @@ def test_the_requests_of_a_closed_loop_have_numbers_of_their_own() -> None:
     seen: set[int] = set()
     for index in range(3):
         schedule = Schedule(phases, 1, index, 3)
-        schedule.apply(Entry(START, "phase", 0))
+        schedule.apply(PlanEvent(START, "phase", 0))
         assert schedule.next_ns == NEVER
         closed = [schedule.closed(number, START) for number in range(5)]
-        schedule.apply(Entry(at(1), "phase", 1))
+        schedule.apply(PlanEvent(at(1), "phase", 1))
         burst = schedule.due(at(2))
         for due in [*closed, *burst]:
             assert due.seq not in seen

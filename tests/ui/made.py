@@ -19,7 +19,7 @@ from rvtop.contract.snapshot import (
     ServerHist,
     Snapshot,
     Source,
-    Step,
+    StartStep,
     Target,
     Tokens,
 )
@@ -232,10 +232,10 @@ def starting(t: float = 12.3) -> Snapshot:
         name="live",
         target=Target("", "rvc", ("q3b", "q15b"), owned=True),
         steps=(
-            Step("Ray", "done", 3.1, "local cluster, 2 nodes"),
-            Step("placement", "done", 0.42, "4 groups, PACK"),
-            Step("weights", "run", 8.8, "q3b: 2 of 3 files"),
-            Step("warm-up", "wait"),
+            StartStep("Ray", "done", 3.1, "local cluster, 2 nodes"),
+            StartStep("placement", "done", 0.42, "4 groups, PACK"),
+            StartStep("weights", "run", 8.8, "q3b: 2 of 3 files"),
+            StartStep("warm-up", "wait"),
         ),
     )
 
@@ -248,7 +248,7 @@ def failed(t: float = 31.0) -> Snapshot:
         state="failed",
         message="rvc did not start: CUDA out of memory while loading q3b on n1:0 (needs 6.2 GiB, "
         "1.1 GiB free). Lower VLLM_GPU_MEM_UTIL or choose a smaller model.",
-        steps=(*s.steps[:2], Step("weights", "fail", 27.1, "CUDA out of memory"), s.steps[3]),
+        steps=(*s.steps[:2], StartStep("weights", "fail", 27.1, "CUDA out of memory"), s.steps[3]),
     )
 
 

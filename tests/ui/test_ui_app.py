@@ -17,7 +17,7 @@ from rvtop.contract.command import NextPhase, Pause, Resume, SetRate
 from rvtop.contract.handle import Choice, ConnectFailed, Offer, SessionHandle
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.app import INTERRUPTED, RvtopApp
-from rvtop.ui.figures import PANELS
+from rvtop.ui.help_text import PANELS
 from rvtop.ui.screens.confirm import ConfirmScreen
 from rvtop.ui.screens.help import HelpScreen
 from rvtop.ui.screens.live import LiveScreen

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from rvtop.contract.snapshot import ServerHist
 from rvtop.stats.histogram import Histogram
-from rvtop.ui.axis import LogAxis, Top, bins, history
-from rvtop.ui.columns import client_columns, hill, server_columns, shares
+from rvtop.ui.axis import LogAxis, StickyMax, bins, history
+from rvtop.ui.columns import client_columns, layered_columns, server_columns, shares
 from rvtop.ui.draw import Cells, Line, area, bar, eighths, large, over, spread
-from rvtop.ui.theme import DARK, Look
+from rvtop.ui.theme import DARK, Styles
 
-LOOK = Look(DARK)
+LOOK = Styles(DARK)
 latencies_ms = st.lists(st.floats(min_value=0.1, max_value=5e4), min_size=1, max_size=60)
 
 
@@ -107,7 +107,7 @@ def test_ticks_do_not_touch_and_stay_on_the_axis(low: float, factor: float, widt
 
 
 def test_a_top_grows_at_once_and_shrinks_late() -> None:
-    top = Top(least=10.0)
+    top = StickyMax(least=10.0)
     assert top.follow(3) == 10.0
     assert top.follow(48) == 50.0
     assert top.follow(51) == 60.0
@@ -154,7 +154,7 @@ def test_heights_bars_and_areas() -> None:
 
 
 def test_two_layers_of_a_hill() -> None:
-    cells = hill(
+    cells = layered_columns(
         [0, 4, 16, 2],
         [5, 16, 8, 16],
         2,

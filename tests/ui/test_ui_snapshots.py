@@ -1,4 +1,4 @@
-"""What the screen looks like, as SVG. Look at a changed one before you accept it (--snapshot-update)."""
+"""What the screen looks like, as SVG. Styles at a changed one before you accept it (--snapshot-update)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from textual.pilot import Pilot
 from rvtop.contract.handle import Choice, ConnectFailed, Offer, SessionHandle
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.app import RvtopApp
-from rvtop.ui.theme import LIGHT, Look
+from rvtop.ui.theme import LIGHT, Styles
 
 Compare = Callable[..., bool]
 
 
-def screen(snapshot: Snapshot, look: Look | None = None) -> RvtopApp:
+def screen(snapshot: Snapshot, look: Styles | None = None) -> RvtopApp:
     return RvtopApp(made.FakeHandle(snapshot), clock=lambda: 0.0, look=look)
 
 
@@ -50,7 +50,7 @@ def test_small_pictures(snap_compare: Compare, name: str) -> None:
 
 
 def test_light(snap_compare: Compare) -> None:
-    assert snap_compare(screen(made.live(), Look(LIGHT)), terminal_size=(100, 32), run_before=drawn)
+    assert snap_compare(screen(made.live(), Styles(LIGHT)), terminal_size=(100, 32), run_before=drawn)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from backends import registry
 from backends.errors import UsageError
 from backends.process.events import Events, Steps
-from backends.process.lease import Lease
+from backends.process.lease import StdinLease
 from backends.registry import ModelSpec, Options
 from backends.settings.options import bind, parse_options
 
@@ -182,7 +182,7 @@ def lease_reason(lapse_s: float, close: bool) -> str:
         reasons.append(reason)
         ended.set()
 
-    Lease(read, on_end, lapse_s).start()
+    StdinLease(read, on_end, lapse_s).start()
     os.write(write, b"\n")
     if close:
         os.close(write)

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 from processes import alive, wait_for
 
-from backends.process.scratch_dir import GuardedFolder
+from backends.process.scratch_dir import OwnedTempDir
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 SLEEP = ("sleep", "600")
 
 OWNER = """
 import os, subprocess, time
-from backends.process.scratch_dir import GuardedFolder
+from backends.process.scratch_dir import OwnedTempDir
 os.setpgid(0, 0)
-folder = GuardedFolder("rvtop-eng-", group=os.getpid())
+folder = OwnedTempDir("rvtop-eng-", group=os.getpid())
 # As vLLM's processes, which overwrite what they carry.
 child = subprocess.Popen(["sleep", "600"], env={"PATH": os.environ["PATH"]})
 (folder.path / "log").touch()
@@ -55,7 +55,7 @@ def tail(start: Start, log: Path) -> subprocess.Popen[bytes]:
 
 
 def test_it_ends_what_carries_the_mark_and_no_reader_of_the_folder(start: Start) -> None:
-    folder = GuardedFolder("rvtop-ray-")
+    folder = OwnedTempDir("rvtop-ray-")
     log = folder.path / "raylet.out"
     log.touch()
     marked = start(*SLEEP, env={**os.environ, **folder.env})

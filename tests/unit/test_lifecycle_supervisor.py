@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rvtop.contract.snapshot import Step
+from rvtop.contract.snapshot import StartStep
 from rvtop.lifecycle import state, supervisor
 from rvtop.lifecycle.health import Health
 from rvtop.lifecycle.supervisor import Policy, Spec, Supervisor
@@ -34,7 +34,7 @@ class FakeBackend:
     made: list[FakeBackend]
     starts: list[TargetError | str | None]
 
-    def __init__(self, options: BackendOptions, log: Path, on_step: Callable[[Step], None]) -> None:
+    def __init__(self, options: BackendOptions, log: Path, on_step: Callable[[StartStep], None]) -> None:
         self.options = options
         self.on_step = on_step
         self.url = "http://127.0.0.1:4242"
@@ -49,7 +49,7 @@ class FakeBackend:
         return os.getppid()
 
     async def start(self) -> str:
-        self.on_step(Step("weights", "run", 0.0, "tiny"))
+        self.on_step(StartStep("weights", "run", 0.0, "tiny"))
         if self.outcome == "never":
             await asyncio.sleep(LIMIT_S)
         if isinstance(self.outcome, TargetError):
@@ -59,7 +59,7 @@ class FakeBackend:
     async def wait(self) -> int:
         return await asyncio.shield(self.death)
 
-    def last_words(self, lines: int = 5) -> str:
+    def log_tail(self, lines: int = 5) -> str:
         return "out of memory"
 
     def terminate(self) -> None:

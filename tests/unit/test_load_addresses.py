@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 import rvtop.net.http_get
-from rvtop.load.wire.endpoint import Address, Target, _place
+from rvtop.load.wire.endpoint import Address, Endpoint, _place
 from rvtop.net.http_get import get
 from rvtop.net.transport import Transport, names_of
 from tests.mock.faulty import FaultyServer, blackhole_port, refusing_port
@@ -36,7 +36,7 @@ async def test_the_next_address_is_tried_beside_one_that_does_not_answer() -> No
     async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as server:
         good = server.sockets[0].getsockname()
         with blackhole_port() as swallows, refusing_port() as refuses:
-            target = Target(Address("http://both"))
+            target = Endpoint(Address("http://both"))
             target._resolved = [("127.0.0.1", refuses), ("127.0.0.1", swallows), good]
             async with asyncio.timeout(30):  # the black hole alone takes two minutes
                 made = await target.open(Noting)
@@ -59,7 +59,7 @@ async def test_one_that_comes_second_is_closed(monkeypatch: pytest.MonkeyPatch) 
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         good = server.sockets[0].getsockname()
-        target = Target(Address("http://both"))
+        target = Endpoint(Address("http://both"))
         target._resolved = [good, good]
         open_one = target._open_one
         first = True
@@ -104,7 +104,7 @@ def test_a_first_look_tries_the_next_address_too(monkeypatch: pytest.MonkeyPatch
 def test_a_zone_is_looked_up_and_not_told(written: str) -> None:
     url = f"http://[{written}]:8000"
     assert names_of(urlsplit(url)) == ("fe80::1%eth0", "fe80::1")
-    head = Target(Address(url)).request(b"{}", "x")
+    head = Endpoint(Address(url)).request(b"{}", "x")
     assert b"\r\nHost: [fe80::1]:8000\r\n" in head
 
 

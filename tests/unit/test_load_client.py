@@ -16,7 +16,7 @@ import pytest
 import uvloop
 
 from rvtop.load.native.loader import PURE_ENV, native
-from rvtop.load.wire.endpoint import Address, Target
+from rvtop.load.wire.endpoint import Address, Endpoint
 from rvtop.load.wire.pool import ConnectionPool
 from rvtop.load.wire.record import Record
 
@@ -41,23 +41,23 @@ def chunk(data: bytes) -> bytes:
 class Client:
     """A pool at a scripted server, and what its requests came to."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Endpoint) -> None:
         self.target = target
         self.ended: list[Record] = []
         self.sent: list[Record] = []
         self.pool = ConnectionPool(target, self.ended.append, self.sent.append)
 
-    def launch(self, in_ms: float) -> Record:
+    def schedule(self, in_ms: float) -> Record:
         """A request is to go out by itself ``in_ms`` from now."""
         record = Record(len(self.sent), 0, 0, 0, perf_counter_ns() + round(in_ms * 1e6))
-        self.pool.launch(record, self.target.request(b"{}", "x"))
+        self.pool.schedule(record, self.target.request(b"{}", "x"))
         return record
 
     async def until(self, true: Callable[[], object]) -> None:
         async with asyncio.timeout(60):
             while not true():
                 await asyncio.sleep(0.005)
-                self.pool.land()
+                self.pool.reap()
 
     async def ask(self, *, stall_s: float = 50.0, ttft_s: float = 50.0) -> Record:
         """One request to its end."""
@@ -99,7 +99,7 @@ async def served(
         server = await stack.enter_async_context(
             await asyncio.start_server(one, "127.0.0.1", 0, limit=1 << 22)
         )
-        client = Client(Target(Address(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")))
+        client = Client(Endpoint(Address(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")))
         stack.callback(client.pool.close)
         return client
 
@@ -330,7 +330,7 @@ async def test_the_request_is_what_servers_expect(served: Any, monkeypatch: pyte
     client = await served(serve)
     monkeypatch.setenv("SOME_KEY", "secret")
     address = Address(client.target._address.url, "/v1/completions", "SOME_KEY", {"X-More": "yes"})
-    client.target = client.pool._target = Target(address)
+    client.target = client.pool._target = Endpoint(address)
     assert (await client.ask()).error is None
     port = address.url.rpartition(":")[2]
     assert heads[0][:2] == ["POST /v1/completions HTTP/1.1", f"Host: 127.0.0.1:{port}"]
@@ -397,7 +397,7 @@ async def test_where_no_more_sockets_can_be_watched_asyncio_reads(served: Any) -
         watch = add
 
         def __getattr__(self, name: str) -> Any:
-            return getattr(hub, name)
+            return getattr(poller, name)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -405,13 +405,13 @@ async def test_where_no_more_sockets_can_be_watched_asyncio_reads(served: Any) -
         await hold(reader)
 
     client = await served(serve)
-    if client.pool.hub is None:
+    if client.pool.poller is None:
         pytest.skip("without the read path in C asyncio reads anyway")
-    hub, client.pool.hub = client.pool.hub, Full()
+    poller, client.pool.poller = client.pool.poller, Full()
     assert not client.pool.watch(0, print)
     record = await client.ask()
     assert (record.error, record.chunks) == (None, 3)
-    client.pool.hub = hub
+    client.pool.poller = poller
 
 
 async def test_a_connection_whose_request_was_not_read_to_its_end_is_not_used_again(served: Any) -> None:
@@ -438,7 +438,7 @@ async def test_a_connection_whose_request_was_not_read_to_its_end_is_not_used_ag
     assert heads[1].startswith(b"POST /v1")
 
 
-# -- requests that the hub sends by itself ---------------------------------------------------
+# -- requests that the poller sends by itself ---------------------------------------------------
 
 
 class Scripted:
@@ -461,8 +461,8 @@ class Scripted:
 
 
 @pytest.fixture
-def launching(served: Any) -> Callable[[Serve], Awaitable[tuple[Client, Scripted]]]:
-    """A client with a connection that a request could be launched on, and its server."""
+def scheduling(served: Any) -> Callable[[Serve], Awaitable[tuple[Client, Scripted]]]:
+    """A client with a connection that a request could be scheduled on, and its server."""
 
     async def start(then: Serve) -> tuple[Client, Scripted]:
         server = Scripted(then)
@@ -470,118 +470,118 @@ def launching(served: Any) -> Callable[[Serve], Awaitable[tuple[Client, Scripted
         record = await client.ask()
         assert (record.error, client.sent) == (None, [record])
         assert client.pool.idle == 1
-        if not client.pool.launches:
-            pytest.skip("without the read path in C nothing is launched")
+        if not client.pool.can_schedule:
+            pytest.skip("without the read path in C nothing is scheduled")
         return client, server
 
     return start
 
 
-async def test_a_launched_request_is_sent_at_its_time(launching: Any) -> None:
+async def test_a_launched_request_is_sent_at_its_time(scheduling: Any) -> None:
     async def again(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await hear(reader)
         writer.write(CHUNKED + chunk(STREAM) + b"0\r\n\r\n")
         await hold(reader)
 
-    client, server = await launching(again)
-    record = client.launch(40)
-    assert (client.pool.launched, client.pool.idle, len(client.pool.busy)) == (1, 1, 0)
+    client, server = await scheduling(again)
+    record = client.schedule(40)
+    assert (client.pool.scheduled, client.pool.idle, len(client.pool.busy)) == (1, 1, 0)
     await client.until(lambda: len(client.ended) == 2)
     assert client.sent == client.ended
     assert (record.error, record.chunks, record.finish) == (None, 3, "stop")
     assert record.intended_ns <= record.sent_ns < record.first_ns
-    assert (client.pool.launched, client.pool.idle, len(client.pool.busy)) == (0, 1, 0)
+    assert (client.pool.scheduled, client.pool.idle, len(client.pool.busy)) == (0, 1, 0)
     assert server.heard == [0]
 
 
-async def test_what_finds_no_connection_idle_opens_one(launching: Any) -> None:
+async def test_what_finds_no_connection_idle_opens_one(scheduling: Any) -> None:
     async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.02)
         writer.close()
 
-    client, server = await launching(leave)
-    record = client.launch(300)
+    client, server = await scheduling(leave)
+    record = client.schedule(300)
     await client.until(lambda: len(client.ended) == 2)
     assert (record.error, record.chunks) == (None, 3)
     assert record.sent_ns >= record.intended_ns
-    assert (server.heard, client.pool.launched) == ([0, 1], 0)
+    assert (server.heard, client.pool.scheduled) == ([0, 1], 0)
 
 
-async def test_what_comes_unasked_before_a_launch_is_not_its_answer(launching: Any) -> None:
+async def test_what_comes_unasked_before_a_launch_is_not_its_answer(scheduling: Any) -> None:
     async def chatter(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.02)
         writer.write(CHUNKED + chunk(event("x", "stop")) + b"0\r\n\r\n")
         await hold(reader)
 
-    client, server = await launching(chatter)
-    record = client.launch(300)
+    client, server = await scheduling(chatter)
+    record = client.schedule(300)
     await client.until(lambda: len(client.ended) == 2)
     assert (record.error, record.chunks, record.finish) == (None, 3, "stop")
     assert server.heard == [0, 1]
 
 
-async def test_what_is_called_back_is_not_sent_and_not_told(launching: Any) -> None:
+async def test_what_is_called_back_is_not_sent_and_not_told(scheduling: Any) -> None:
     async def watch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heard.append(await reader.read(100))
 
     heard: list[bytes] = []
-    client, _ = await launching(watch)
-    client.launch(30)
-    client.launch(40)
-    assert client.pool.launched == 2
+    client, _ = await scheduling(watch)
+    client.schedule(30)
+    client.schedule(40)
+    assert client.pool.scheduled == 2
     client.pool.cancel_all("cancelled", "the run was stopped")
-    assert client.pool.launched == 0
+    assert client.pool.scheduled == 0
     await asyncio.sleep(0.1)
     assert (heard, len(client.sent), len(client.ended)) == ([], 1, 1)
 
 
-async def test_a_launched_request_ends_as_any_other(launching: Any) -> None:
+async def test_a_launched_request_ends_as_any_other(scheduling: Any) -> None:
     async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await hold(reader)
 
-    client, _ = await launching(never)
-    late = client.launch(0)
+    client, _ = await scheduling(never)
+    late = client.schedule(0)
     await asyncio.sleep(0.05)  # nobody has looked since it was sent
     client.pool.sweep(perf_counter_ns() + 10**9, 50 * 10**9, 10**9, None)
     assert (late.error, client.ended[1:], client.sent[1:]) == ("timeout_ttft", [late], [late])
     assert late.intended_ns <= late.sent_ns <= perf_counter_ns()
 
-    client, _ = await launching(never)
-    given_up = client.launch(0)
+    client, _ = await scheduling(never)
+    given_up = client.schedule(0)
     await asyncio.sleep(0.05)
     client.pool.cancel_all("cancelled", "later")
     assert (given_up.error, client.ended[1:], client.sent[1:]) == ("cancelled", [given_up], [given_up])
 
 
-async def test_a_server_that_leaves_instead_of_an_answer_is_a_reset(launching: Any) -> None:
+async def test_a_server_that_leaves_instead_of_an_answer_is_a_reset(scheduling: Any) -> None:
     async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await hear(reader)
 
-    client, server = await launching(leave)
-    record = client.launch(5)
+    client, server = await scheduling(leave)
+    record = client.schedule(5)
     await client.until(lambda: len(client.ended) == 2)
     assert (record.error, server.heard) == ("reset", [0])
     assert record.sent_ns >= record.intended_ns
 
 
-async def test_what_is_launched_out_of_turn_is_sent_in_turn(launching: Any) -> None:
+async def test_what_is_launched_out_of_turn_is_sent_in_turn(scheduling: Any) -> None:
     async def again(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             await hear(reader)
             writer.write(CHUNKED + chunk(STREAM) + b"0\r\n\r\n")
 
-    client, _ = await launching(again)
-    later, sooner = client.launch(120), client.launch(40)
+    client, _ = await scheduling(again)
+    later, sooner = client.schedule(120), client.schedule(40)
     await client.until(lambda: len(client.ended) == 3)
     assert client.ended[1:] == [sooner, later]
     assert [record.error for record in client.ended] == [None] * 3
-    late = client.launch(-1000)
+    late = client.schedule(-1000)
     await client.until(lambda: len(client.ended) == 4)
     assert (late.error, late.chunks, late.sent_ns - late.intended_ns > 10**9) == (None, 3, True)
 
 
 async def test_what_the_loop_has_to_do_it_gets_to_do(served: Any) -> None:
-    """The hub lingers only while the loop reads and writes nothing: here a request is longer than what the
+    """The poller lingers only while the loop reads and writes nothing: here a request is longer than what the
     socket takes at once."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -595,19 +595,19 @@ async def test_what_the_loop_has_to_do_it_gets_to_do(served: Any) -> None:
 
     client = await served(serve)
     lingers: list[int] = []
-    hub = client.pool.hub
-    if hub is None:
-        pytest.skip("without the read path in C there is no hub")
+    poller = client.pool.poller
+    if poller is None:
+        pytest.skip("without the read path in C there is no poller")
 
     class Noting:
         def poll(self, linger_ns: int) -> None:
             lingers.append(linger_ns)
-            hub.poll(0)  # the server is on this loop
+            poller.poll(0)  # the server is on this loop
 
         def __getattr__(self, name: str) -> Any:
-            return getattr(hub, name)
+            return getattr(poller, name)
 
-    client.pool.hub = Noting()
+    client.pool.poller = Noting()
     client.pool.alone = lambda: True
     for number in range(2):
         lingers.clear()
@@ -617,10 +617,10 @@ async def test_what_the_loop_has_to_do_it_gets_to_do(served: Any) -> None:
         assert (record.error, record.chunks) == (None, 3)
         assert set(lingers) == {0}
     lingers.clear()
-    hub.due(1)
+    poller.due(1)
     await client.until(lambda: lingers)
     assert lingers[0] > 0
-    client.pool.hub = hub
+    client.pool.poller = poller
 
 
 async def test_no_connection_is_opened_while_one_waits_to_land(served: Any) -> None:
@@ -642,7 +642,7 @@ async def test_no_connection_is_opened_while_one_waits_to_land(served: Any) -> N
 
     client = await served(serve)
     await client.ask()
-    client.pool.hurry(False)
+    client.pool.deliver_now(False)
     for number in (1, 2):
         client.pool.submit(Record(number, 0, 0, 0, perf_counter_ns()), client.target.request(b"{}", "x"))
         async with asyncio.timeout(30):
@@ -654,4 +654,4 @@ async def test_no_connection_is_opened_while_one_waits_to_land(served: Any) -> N
     client.pool.submit(third, client.target.request(b"{}", "x"))
     await client.until(lambda: third in client.ended)
     assert numbers == [0, 0, 1, 1]
-    assert waiting == (client.pool.hub is not None)
+    assert waiting == (client.pool.poller is not None)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rvtop.load.fleet.ray.clock import Exchange, NodeClock, Offset, from_node, offset_of, to_node
-from rvtop.load.plan.schedule import Entry, PhasePlan
+from rvtop.load.plan.schedule import PhasePlan, PlanEvent
 from rvtop.load.wire.endpoint import Address
 from rvtop.load.worker.messages import AddPhase, Delta, WorkerSpec
 from rvtop.results import runlog
@@ -76,9 +76,9 @@ def test_a_later_measurement_is_told_beside_the_first_and_changes_no_time() -> N
 def test_messages_go_to_the_node_s_clock_and_deltas_come_back(offset: int) -> None:
     now = perf_counter_ns()
     spec = WorkerSpec(0, 1, now, 3, Address("http://h"), "p", ("m",), {}, (PhasePlan("p"),))
-    entry = Entry(now + 5, "rate", 3.0)
+    entry = PlanEvent(now + 5, "rate", 3.0)
     assert to_node(spec, offset).t0_ns - to_node(entry, offset).at_ns == -5
-    assert to_node(entry, offset) == Entry(now + 5 + offset, "rate", 3.0)
+    assert to_node(entry, offset) == PlanEvent(now + 5 + offset, "rate", 3.0)
     phase = AddPhase(PhasePlan("live"))
     assert to_node(phase, offset) is phase
     none = np.empty(0, dtype=np.int64)

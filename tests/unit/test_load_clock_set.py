@@ -16,18 +16,18 @@ from tests.mock.wall_clock import wall_clock
 #: Prints how long after its writing a token is dated, with the clock set by the sign and the number given.
 _SCRIPT = """
 import os, sys, time
-from tests.unit.hub_bench import Bench
+from tests.unit.poller_bench import Bench
 bench = Bench()
 for _ in range(40):  # the kernel begins to stamp some time after the first socket has asked for it
     bench.add(tcp=True)
     time.sleep(0.005)
-bench.hub.poll(0)
-bench.arm(0)
+bench.poller.poll(0)
+bench.expect_tokens(0)
 time.sleep(0.2)
 written = time.perf_counter_ns()
 bench.servers[0].sendall(b"x")
 open(os.environ["RVTOP_STEP"], "w").write(sys.argv[1] * 3600)
-bench.hub.poll(0)
+bench.poller.poll(0)
 print(bench.streams[0].read_ns - written)
 os._exit(0)
 """
@@ -48,4 +48,4 @@ def test_an_arrival_is_not_dated_by_a_clock_that_was_set_meanwhile(sign: str, tm
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > -5_000_000  # 0.2 s before would be when the hub had looked last
+    assert int(done.stdout) > -5_000_000  # 0.2 s before would be when the poller had looked last

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rvtop.contract.command import Pause, SetRate, Stop
 from rvtop.ipc.frames import Unpacker, pack
-from rvtop.load.plan.schedule import Entry
+from rvtop.load.plan.schedule import PlanEvent
 from rvtop.load.worker.messages import Delta, Ready
 from rvtop.stats.histogram import Histogram
 
@@ -19,7 +19,7 @@ messages = st.lists(
         st.builds(SetRate, st.floats(0, 1e6)),
         st.just(Pause()),
         st.builds(Stop, st.text(max_size=20)),
-        st.builds(Entry, st.integers(0, 2**62), st.sampled_from(["rate", "cut"]), st.floats(0, 10)),
+        st.builds(PlanEvent, st.integers(0, 2**62), st.sampled_from(["rate", "cut"]), st.floats(0, 10)),
         st.builds(Ready, st.integers(0, 9), st.integers(1, 99999)),
         st.binary(max_size=2000),
     ),

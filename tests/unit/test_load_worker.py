@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from rvtop.load.plan.prompts import Prompts
-from rvtop.load.plan.schedule import NEVER, Entry, PhasePlan, Schedule
-from rvtop.load.wire.endpoint import Address, Target
+from rvtop.load.plan.schedule import NEVER, PhasePlan, PlanEvent, Schedule
+from rvtop.load.wire.endpoint import Address, Endpoint
 from rvtop.load.wire.pool import ConnectionPool
 from rvtop.load.wire.record import Record
 from rvtop.load.worker.messages import Delta, WorkerSpec
@@ -39,34 +39,36 @@ class Bench:
         self.deltas: list[Delta] = []
         self.stopped = 0
         prepared = Prompts(prompts, spec.models, spec.body)
-        self.pipe: list[Entry] = []  # commands that have come while the loop was elsewhere
-        self.worker = Worker(spec, prepared, Target(address), self.deltas.append, self._stop, self._listen)
+        self.pipe: list[PlanEvent] = []  # commands that have come while the loop was elsewhere
+        self.worker = Worker(
+            spec, prepared, Endpoint(address), self.deltas.append, self._stop, self._poll_commands
+        )
         self._bell, self._ring = os.pipe()
         self.worker.watch(self._bell, self._hear)
         self.armed = 0
-        self.launched: list[tuple[int, Record]] = []  # when a request was made ready, and which one
+        self.scheduled: list[tuple[int, Record]] = []  # when a request was made ready, and which one
         pool = self.worker._pool
-        due, launch = pool.due, pool.launch
+        due, schedule = pool.due, pool.schedule
 
         def counted(at_ns: int) -> None:
             self.armed += at_ns < NEVER
             due(at_ns)
 
         def noted(record: Record, request: bytes) -> None:
-            self.launched.append((perf_counter_ns(), record))
-            launch(record, request)
+            self.scheduled.append((perf_counter_ns(), record))
+            schedule(record, request)
 
-        pool.due, pool.launch = counted, noted  # type: ignore[method-assign]
+        pool.due, pool.schedule = counted, noted  # type: ignore[method-assign]
 
-    def _listen(self) -> None:
+    def _poll_commands(self) -> None:
         while self.pipe:
             self.worker.command(self.pipe.pop(0))
 
     def _hear(self) -> None:
         os.read(self._bell, 100)
-        self._listen()
+        self._poll_commands()
 
-    def pipe_in(self, entry: Entry) -> None:
+    def pipe_in(self, entry: PlanEvent) -> None:
         """A command that the loop has not read yet."""
         self.pipe.append(entry)
         os.write(self._ring, b"x")
@@ -82,7 +84,7 @@ class Bench:
     def enter(self, kind: Any, value: float = 0.0, in_ms: float = 0.0) -> int:
         """A line of the command log, to take effect in ``in_ms``; returns when."""
         at = perf_counter_ns() + round(in_ms * MS)
-        self.worker.command(Entry(at, kind, value))
+        self.worker.command(PlanEvent(at, kind, value))
         return at
 
     async def until(self, true: Callable[[], object]) -> None:
@@ -183,26 +185,26 @@ async def test_after_a_stop_nothing_is_sent_any_more(
     assert max(row["intended_ns"] for row in bench.rows) < stop
 
 
-@pytest.mark.parametrize("launches", [True, False])
+@pytest.mark.parametrize("can_schedule", [True, False])
 async def test_a_command_is_heard_before_what_it_changes_is_sent(
     server: FaultyServer,
     prompts: Path,
     benches: list[Bench],
-    launches: bool,
+    can_schedule: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The loop was away: what is to be sent comes first, but the pause is in the pipe already."""
-    if not launches:  # as with TLS
-        monkeypatch.setattr(ConnectionPool, "launches", False)
+    if not can_schedule:  # as with TLS
+        monkeypatch.setattr(ConnectionPool, "can_schedule", False)
     bench = Bench(server, "good", prompts, PhasePlan("p", 1000.0, 1000.0))
     benches.append(bench)
     bench.enter("phase")
     await bench.until(lambda: bench.deltas and bench.deltas[-1].sent > 10)
     at = perf_counter_ns() + 10 * MS
-    bench.pipe_in(Entry(at, "pause"))
+    bench.pipe_in(PlanEvent(at, "pause"))
     while perf_counter_ns() < at + 50 * MS:
         pass
-    if not launches:
+    if not can_schedule:
         bench.worker._pool.on_due()  # as a read by asyncio does, which nothing comes before
     await bench.until(lambda: bench.deltas[-1].t_ns > at + 100 * MS and not bench.deltas[-1].in_flight)
     check_sums(bench)
@@ -215,16 +217,16 @@ async def test_no_more_are_made_ready_than_can_be_taken_back(
 ) -> None:
     bench = Bench(server, "good", prompts, PhasePlan("p", 1e6, 1e6))
     benches.append(bench)
-    if not bench.worker._pool.launches:
-        pytest.skip("without the read path in C nothing is launched")
-    bench.worker._schedule.apply(Entry(perf_counter_ns() + 5 * MS, "phase", 0))
+    if not bench.worker._pool.can_schedule:
+        pytest.skip("without the read path in C nothing is scheduled")
+    bench.worker._schedule.apply(PlanEvent(perf_counter_ns() + 5 * MS, "phase", 0))
     bench.worker._plain = True
     ready: list[int] = []
     for _ in range(100):
         bench.worker._launch_due(perf_counter_ns())
-        ready.append(bench.worker._pool.launched)
+        ready.append(bench.worker._pool.scheduled)
     assert max(ready) == bench.worker._schedule.most_ahead
-    bench.worker._pool.recall(0)
+    bench.worker._pool.unschedule(0)
 
 
 def test_a_worker_looks_for_commands_more_often_than_they_can_be_late() -> None:
@@ -234,7 +236,8 @@ def test_a_worker_looks_for_commands_more_often_than_they_can_be_late() -> None:
 async def test_requests_are_made_ready_ahead_and_what_is_told_is_what_was_sent(
     server: FaultyServer, prompts: Path, benches: list[Bench]
 ) -> None:
-    """However many of them the hub has sent by itself, and however many wait for their time at the stop."""
+    """However many of them the poller has sent by itself, and however many wait for their time at the stop.
+    """
     bench = Bench(server, "good", prompts, PhasePlan("p", 200.0, 200.0))
     benches.append(bench)
     pool = bench.worker._pool
@@ -243,43 +246,43 @@ async def test_requests_are_made_ready_ahead_and_what_is_told_is_what_was_sent(
     bench.enter("stop", in_ms=LEAD_NS / MS)
     await bench.until(lambda: bench.stopped)
     check_sums(bench)
-    early = [at < record.intended_ns for at, record in bench.launched]
-    assert bool(early) == any(early) == (pool.hub is not None)
+    early = [at < record.intended_ns for at, record in bench.scheduled]
+    assert bool(early) == any(early) == (pool.poller is not None)
     rows = sorted(bench.rows, key=lambda row: row["id"])
     start = at - bench.spec.t0_ns
     assert [row["intended_ns"] - start for row in rows] == [5 * MS * i for i in range(len(rows))]
     assert all(row["sent_ns"] >= row["intended_ns"] for row in rows)
     assert len([lag for delta in bench.deltas for lag in delta.lag_ns]) == len(rows)
-    assert pool.launched == 0
+    assert pool.scheduled == 0
 
 
 async def test_a_command_that_comes_late_takes_back_what_was_made_ready(
     server: FaultyServer, prompts: Path, benches: list[Bench]
 ) -> None:
-    """The plan is what the log says, to the request: also where one was at the hub already."""
+    """The plan is what the log says, to the request: also where one was at the poller already."""
     bench = Bench(server, "good", prompts, PhasePlan("p", 300.0, 300.0, arrivals="poisson"))
     benches.append(bench)
-    log = [Entry(bench.enter("phase"), "phase", 0)]
+    log = [PlanEvent(bench.enter("phase"), "phase", 0)]
     pool = bench.worker._pool
 
     def made_ready() -> int:
         later = perf_counter_ns() + 2 * MS
-        return sum(record.intended_ns > later for _, record in bench.launched)
+        return sum(record.intended_ns > later for _, record in bench.scheduled)
 
     taken_back = 0
     for rate in (200.0, 300.0, 250.0, 300.0):
-        await bench.until(lambda: made_ready() or pool.hub is None)
-        before = pool.launched
-        log.append(Entry(perf_counter_ns() + MS, "rate", rate))
+        await bench.until(lambda: made_ready() or pool.poller is None)
+        before = pool.scheduled
+        log.append(PlanEvent(perf_counter_ns() + MS, "rate", rate))
         bench.worker.command(log[-1])
-        taken_back += before - pool.launched
-        bench.launched.clear()
+        taken_back += before - pool.scheduled
+        bench.scheduled.clear()
         sent = bench.worker._sent
         await bench.until(lambda sent=sent: bench.worker._sent > sent + 20)
-    log.append(Entry(bench.enter("stop", in_ms=LEAD_NS / MS), "stop"))
+    log.append(PlanEvent(bench.enter("stop", in_ms=LEAD_NS / MS), "stop"))
     await bench.until(lambda: bench.stopped)
     check_sums(bench)
-    assert (taken_back > 0) == (pool.hub is not None)
+    assert (taken_back > 0) == (pool.poller is not None)
     schedule = Schedule(bench.spec.phases, bench.spec.seed, 0, 1)
     planned = []
     for entry in log:
@@ -318,7 +321,7 @@ async def test_nothing_is_made_ready_where_it_depends_on_what_comes(
     benches.append(bench)
     bench.enter("phase")
     await bench.until(lambda: bench.deltas and bench.deltas[-1].done == 60)
-    assert bench.launched == []
+    assert bench.scheduled == []
 
 
 async def test_a_loop_that_was_away_catches_up_and_says_how_late_it_was(

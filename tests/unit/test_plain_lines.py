@@ -20,7 +20,7 @@ from rvtop.contract.snapshot import (
     Phase,
     ServerHist,
     Snapshot,
-    Step,
+    StartStep,
     Target,
     Tokens,
 )
@@ -102,14 +102,14 @@ def told(*snapshots: Snapshot) -> list[str]:
 
 
 def test_steps_are_told_when_their_state_changes() -> None:
-    def steps(*made: Step) -> Snapshot:
+    def steps(*made: StartStep) -> Snapshot:
         return replace(EMPTY, steps=made)
 
     lines = told(
-        steps(Step("weights", "run", 0.0, "tiny")),
-        steps(Step("weights", "run", 1.0, "tiny")),
-        steps(Step("weights", "done", 2.5), Step("warm-up", "wait")),
-        steps(Step("weights", "done", 2.5), Step("warm-up", "fail", 1.0, "no memory")),
+        steps(StartStep("weights", "run", 0.0, "tiny")),
+        steps(StartStep("weights", "run", 1.0, "tiny")),
+        steps(StartStep("weights", "done", 2.5), StartStep("warm-up", "wait")),
+        steps(StartStep("weights", "done", 2.5), StartStep("warm-up", "fail", 1.0, "no memory")),
     )
     assert lines == [
         "  weights       0.0 s  …  tiny",

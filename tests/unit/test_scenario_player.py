@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from rvtop.load.plan.schedule import NEVER, Entry, PhasePlan, Schedule
+from rvtop.load.plan.schedule import NEVER, PhasePlan, PlanEvent, Schedule
 from rvtop.scenario.load import scenario_from
 from rvtop.scenario.schema import Scenario
 from rvtop.session.player import LEAD_NS, Player, plan
@@ -71,7 +71,7 @@ def test_a_round_of_one_sends_one_to_each_model_wherever_it_stands(models: int) 
     schedule, at = Schedule(phases, 1, 0, 1), 0
     for index, phase in enumerate(phases):
         at += S
-        schedule.apply(Entry(at, "phase", index))
+        schedule.apply(PlanEvent(at, "phase", index))
         sent = schedule.due(at)
         assert len(sent) == phase.burst
         if phase.name.startswith("paper/n=1#"):
@@ -81,7 +81,7 @@ def test_a_round_of_one_sends_one_to_each_model_wherever_it_stands(models: int) 
 def test_a_phase_is_sent_then_drained_then_the_next_begins() -> None:
     player = Player((PhasePlan("a", 5, 5, 2.0), PhasePlan("b", 5, 5, 3.0)))
     assert player.phase is None
-    assert player.step(10 * S, drained=True) == Entry(10 * S + LEAD_NS, "phase", 0)
+    assert player.step(10 * S, drained=True) == PlanEvent(10 * S + LEAD_NS, "phase", 0)
     start = 10 * S + LEAD_NS
     assert (player.state, player.index, player.end_ns) == ("sending", 0, start + 2 * S)
     assert player.step(start + 2 * S - 1, drained=True) is None
@@ -89,7 +89,7 @@ def test_a_phase_is_sent_then_drained_then_the_next_begins() -> None:
     assert player.step(start + 2 * S, drained=False) is None
     assert player.state == "draining"
     assert player.step(start + 20 * S, drained=False) is None
-    assert player.step(start + 21 * S, drained=True) == Entry(start + 21 * S + LEAD_NS, "phase", 1)
+    assert player.step(start + 21 * S, drained=True) == PlanEvent(start + 21 * S + LEAD_NS, "phase", 1)
     assert player.phase is not None
     assert player.phase.name == "b"
     assert player.step(start + 30 * S, drained=True) is None
@@ -107,18 +107,18 @@ def test_what_has_not_drained_in_time_is_cut_once() -> None:
     player.step(end, drained=False)
     assert player.next_ns == end + 3 * S
     assert player.step(end + 3 * S - 1, drained=False) is None
-    assert player.step(end + 3 * S, drained=False) == Entry(end + 3 * S, "cut")
+    assert player.step(end + 3 * S, drained=False) == PlanEvent(end + 3 * S, "cut")
     assert player.state == "cutting"
     assert player.next_ns > end + 3 * S
     assert player.step(end + 4 * S, drained=False) is None
-    assert player.step(end + 5 * S, drained=True) == Entry(end + 5 * S + LEAD_NS, "phase", 1)
+    assert player.step(end + 5 * S, drained=True) == PlanEvent(end + 5 * S + LEAD_NS, "phase", 1)
 
 
 def test_a_cut_that_nobody_confirms_does_not_stop_the_run() -> None:
     player = Player((PhasePlan("a", 5, 5, 2.0, drain_s=0.0), PhasePlan("b", 5, 5, 1.0)))
     player.step(0, drained=False)
     end = player.end_ns
-    assert player.step(end, drained=False) == Entry(end, "cut")
+    assert player.step(end, drained=False) == PlanEvent(end, "cut")
     assert player.step(end + 4 * S, drained=False) is None
     entry = player.step(end + 6 * S, drained=False)
     assert entry is not None
@@ -143,14 +143,14 @@ def test_the_hand_ends_a_phase_soon_but_never_later_than_planned() -> None:
     assert player.end_phase(0) is None  # nothing runs yet
     player.step(0, drained=False)
     assert player.end_ns == NEVER
-    assert player.end_phase(5 * S) == Entry(5 * S + LEAD_NS, "end")
-    assert player.end_phase(6 * S) == Entry(5 * S + LEAD_NS, "end")
+    assert player.end_phase(5 * S) == PlanEvent(5 * S + LEAD_NS, "end")
+    assert player.end_phase(6 * S) == PlanEvent(5 * S + LEAD_NS, "end")
     player.step(7 * S, drained=False)
     assert player.state == "draining"
     assert player.end_phase(7 * S) is None
     player.step(8 * S, drained=True)
     planned = player.end_ns
-    assert player.end_phase(planned - 1) == Entry(planned, "end")
+    assert player.end_phase(planned - 1) == PlanEvent(planned, "end")
 
 
 def test_without_phases_it_is_over_at_once() -> None:

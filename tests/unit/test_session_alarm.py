@@ -11,7 +11,7 @@ import pytest
 from rvtop.load.plan.schedule import NEVER
 from rvtop.results import runlog
 from rvtop.session.session import Session
-from rvtop.session.setup import Alarm
+from rvtop.session.setup import Wakeup
 from tests.faults.sessions import request
 from tests.mock.fast import any_mock
 
@@ -20,32 +20,32 @@ MS = 1_000_000
 
 async def test_it_goes_off_at_its_time() -> None:
     at = perf_counter_ns() + 30 * MS
-    await Alarm().sleep_until(at)
+    await Wakeup().sleep_until(at)
     assert perf_counter_ns() >= at
 
 
 async def test_a_time_that_is_past_is_no_error() -> None:
     async with asyncio.timeout(30):
-        await Alarm().sleep_until(0)
+        await Wakeup().sleep_until(0)
 
 
 async def test_whoever_rings_wakes_the_sleeper_and_nobody_else() -> None:
-    alarm = Alarm()
-    alarm.ring()  # nobody sleeps
-    sleeper = asyncio.create_task(alarm.sleep_until(perf_counter_ns() + 3600 * 1000 * MS))
+    wakeup = Wakeup()
+    wakeup.set()  # nobody sleeps
+    sleeper = asyncio.create_task(wakeup.sleep_until(perf_counter_ns() + 3600 * 1000 * MS))
     await asyncio.sleep(0.02)
     assert not sleeper.done()
-    alarm.ring()
-    alarm.ring()
+    wakeup.set()
+    wakeup.set()
     async with asyncio.timeout(30):
         await sleeper
-    sleeper = asyncio.create_task(alarm.sleep_until(NEVER))
+    sleeper = asyncio.create_task(wakeup.sleep_until(NEVER))
     await asyncio.sleep(0.02)
     assert not sleeper.done()
     sleeper.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sleeper
-    alarm.ring()
+    wakeup.set()
 
 
 async def test_a_log_that_can_not_be_written_wakes_the_session(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ async def test_a_log_that_can_not_be_written_wakes_the_session(tmp_path: Path) -
         request("http://localhost:1", tmp_path / "run", {"name": "a", "rate": 1, "duration": "1s"})
     )
     session._log = runlog.RunLog(tmp_path, "", {})
-    sleeper = asyncio.create_task(session._alarm.sleep_until(NEVER))
+    sleeper = asyncio.create_task(session._wakeup.sleep_until(NEVER))
     await asyncio.sleep(0)
     session._record(full)
     async with asyncio.timeout(30):

@@ -13,7 +13,7 @@ import pytest
 import rvtop.session.session
 from rvtop.contract.command import NextPhase, Pause, Resume, SetRate, Stop
 from rvtop.load.fleet.workers import Workers
-from rvtop.load.plan.schedule import Entry, PhasePlan, Schedule
+from rvtop.load.plan.schedule import PhasePlan, PlanEvent, Schedule
 from rvtop.session.request import Outcome
 from tests.faults.sessions import Watched, errors_of, request
 from tests.mock.fast import any_mock
@@ -41,7 +41,7 @@ def plan_of(watched: Watched, workers: int) -> dict[int, tuple[str, int]]:
                 planned[due.seq] = (table[due.phase].name, due.intended_ns)
             if entry["cmd"] not in ("cut", "stop"):
                 value = entry["index"] if entry["cmd"] == "phase" else entry.get("value", 0.0)
-                schedule.apply(Entry(entry["at_ns"], entry["cmd"], value))
+                schedule.apply(PlanEvent(entry["at_ns"], entry["cmd"], value))
     return planned
 
 

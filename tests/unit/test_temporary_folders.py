@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.process.scratch_dir import GuardedFolder
+from backends.process.scratch_dir import OwnedTempDir
 
 SOCKET_LIMIT = 107  # of a unix socket's path on Linux
 RAY_SOCKET = "session_2026-11-28_01-55-33_267461_4194304/sockets/plasma_store"  # with the longest process id
@@ -29,7 +29,7 @@ def base(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 @pytest.mark.parametrize("base", [16, 20, 21, 33, 40, 80], indirect=True)
 def test_ray_s_sockets_fit_below_any_place_for_temporary_files(base: Path) -> None:
-    folder = GuardedFolder("rvtop-ray-")
+    folder = OwnedTempDir("rvtop-ray-")
     try:
         assert len(str(folder.path / "r" / RAY_SOCKET)) <= SOCKET_LIMIT
         assert folder.path.parent == (base if len(str(base)) <= 20 else Path("/tmp"))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rvtop.contract.snapshot import Step
+from rvtop.contract.snapshot import StartStep
 from rvtop.errors import UserError
 from rvtop.scenario.schema import PromptsWorkload, RagWorkload, SyntheticWorkload, Workload
 from rvtop.workload.prepare import Prepared, prepare
@@ -104,7 +104,7 @@ async def test_questions_that_are_none_are_one_line(tmp_path: Path, content: byt
 
 async def test_an_expansion_that_fails_says_why_in_one_line(tmp_path: Path) -> None:
     """The subprocess's own words; nothing of Python's."""
-    steps: list[Step] = []
+    steps: list[StartStep] = []
     workload = RagWorkload(kind="rag", questions="sample", index=str(tmp_path / "no-index"))
     with pytest.raises(UserError) as refused:
         await prepare(workload, tmp_path, 1, False, steps.append)

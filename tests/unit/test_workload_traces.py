@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rvtop.contract.snapshot import Step
+from rvtop.contract.snapshot import StartStep
 from rvtop.errors import UserError
 from rvtop.scenario.workload import TraceWorkload
 from rvtop.workload.prepare import prepare
@@ -79,7 +79,7 @@ async def test_a_cut_prompt_keeps_its_prefix(tmp_path: Path) -> None:
 
 async def test_what_became_of_a_trace_is_told(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text(BURST + "0,GPT-4,9,3,12,API log\n5,GPT-4,9,0,9,x\n8,GPT-4,3,1,4,x\n")
-    steps: list[Step] = []
+    steps: list[StartStep] = []
     workload = TraceWorkload(kind="trace", file=str(tmp_path / "b.csv"), max_prompt_tokens=4)
     await prepare(workload, tmp_path, 1, False, steps.append)
     assert (steps[-1].name, steps[-1].state) == ("prompts", "done")

@@ -11,11 +11,11 @@ from rvtop.load.fleet.local import PoolError, WorkerPool
 from rvtop.load.fleet.ray.clock import NodeClock
 from rvtop.load.fleet.ray.pool import RayPool
 from rvtop.load.fleet.workers import Workers, cores
-from rvtop.load.plan.schedule import Entry
+from rvtop.load.plan.schedule import PlanEvent
 from rvtop.load.worker.messages import AddPhase, Delta, WorkerSpec
 
 
-class Crew:
+class WorkerFleet:
     """``on_delta`` gets the workers' deltas; ``on_lost`` the number of one that ended without being told to,
     and why. ``log``: an open file for their stderr."""
 
@@ -64,9 +64,9 @@ class Crew:
         """The clocks of the other nodes that carry workers."""
         return self._pool.clocks if isinstance(self._pool, RayPool) else []
 
-    def send(self, message: Entry | AddPhase) -> None:
+    def send(self, message: PlanEvent | AddPhase) -> None:
         """Hands one entry of the command log, or one more phase, to every worker."""
-        if isinstance(message, Entry) and message.kind == "workers":
+        if isinstance(message, PlanEvent) and message.kind == "workers":
             self.count = int(message.value)
         self._pool.send(message)
 

@@ -13,7 +13,7 @@ from rvtop.errors import UserError
 from rvtop.ipc.exit_reason import exit_reason, last_line
 from rvtop.ipc.frames import Unpacker, pack
 from rvtop.load.fleet.workers import WORKER_ENV
-from rvtop.load.plan.schedule import Entry
+from rvtop.load.plan.schedule import PlanEvent
 from rvtop.load.worker.messages import AddPhase, Delta, Failed, Ready, WorkerSpec
 
 _START_LIMIT_S = 30.0
@@ -96,7 +96,7 @@ class WorkerPool:
         self._write(index, replace(self._spec, index=index))
         return index
 
-    def send(self, message: Entry | AddPhase) -> None:
+    def send(self, message: PlanEvent | AddPhase) -> None:
         """Hands one entry of the command log, or one more phase, to every worker."""
         self._told.append(message)
         for index in range(len(self._processes)):

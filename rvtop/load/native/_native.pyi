@@ -13,8 +13,8 @@ def count_buckets(values: array[int] | bytes, edges: bytes, /) -> bytes:
     belongs to the last bucket."""
 
 @final
-class Stream:
-    """One socket with what reads it (see :meth:`Hub.add`); the figures are those of the last request."""
+class Conn:
+    """One socket with what reads it (see :meth:`Poller.add`); the figures are those of the last request."""
 
     @property
     def record(self) -> Any:
@@ -26,7 +26,7 @@ class Stream:
 
     @property
     def head_ns(self) -> int:
-        """When the response's head came, if the hub knew it (status 200, chunked, plain) and kept it from
+        """When the response's head came, if the poller knew it (status 200, chunked, plain) and kept it from
         ``on_read``; else 0."""
 
     @property
@@ -43,12 +43,12 @@ class Stream:
 
     @property
     def last_ns(self) -> int:
-        """When the last token came, of those that were counted here or told by :meth:`arm`."""
+        """When the last token came, of those that were counted here or told by :meth:`expect_tokens`."""
 
     def send(self, record: object, request: bytes, intended_ns: int, sent_ns: int, known: bool, /) -> None:
         """Begins a request. What the socket does not take at once, be it for an error, ``on_rest`` gets.
-        ``known``: what the hub has learned may be taken here, and the whole answer be read for
-        :meth:`Hub.take_landed`. Raises ValueError when the stream is released or busy."""
+        ``known``: what the poller has learned may be taken here, and the whole answer be read for
+        :meth:`Poller.take_completed`. Raises ValueError when the stream is released or busy."""
 
     def finish(self) -> None:
         """The request is in flight no more."""
@@ -56,7 +56,7 @@ class Stream:
     def rest(self) -> None:
         """The connection may be used for the next request."""
 
-    def arm(self, before: bytes, after: bytes, last_ns: int, /) -> None:
+    def expect_tokens(self, before: bytes, after: bytes, last_ns: int, /) -> None:
         """From here to the next call of ``on_read``, or the answer's end, HTTP chunks that are ``before +
         text + after`` are counted as tokens; the token before them came at ``last_ns``. The last byte that
         ``on_read`` got must be the last of a chunk."""
@@ -68,20 +68,20 @@ class Stream:
         """Reads no more. To be called while the socket is open."""
 
 @final
-class Hub:
+class Poller:
     """Reads of many sockets, in turns: :meth:`poll` whenever :meth:`fileno` is readable.
 
     ``on_due`` is called in the middle of a turn once the time of :meth:`due` has come, ``on_tick`` at the end
-    of a turn once that of :meth:`tick` has. ``on_astray`` gets (record, request) of what was launched and
-    finds no connection idle when its time has come. ``on_landed`` is called at the end of a turn when more
-    answers have ended than ``most_waiting``, or no other is read here. ``idle_limit_ns``: connections that
-    are idle for longer are not used again.
+    of a turn once that of :meth:`tick` has. ``on_no_connection`` gets (record, request) of what was scheduled
+    and finds no connection idle when its time has come. ``on_completed`` is called at the end of a turn when
+    more answers have ended than ``most_waiting``, or no other is read here. ``idle_limit_ns``: connections
+    that are idle for longer are not used again.
     """
 
     on_due: Callable[[], None]
     on_tick: Callable[[], None]
-    on_astray: Callable[[tuple[Any, bytes]], None]
-    on_landed: Callable[[], None]
+    on_no_connection: Callable[[tuple[Any, bytes]], None]
+    on_completed: Callable[[], None]
     most_waiting: int
     idle_limit_ns: int
 
@@ -90,7 +90,7 @@ class Hub:
         """How many connections are idle."""
 
     @property
-    def launched(self) -> int:
+    def scheduled(self) -> int:
         """How many requests wait for their time."""
 
     def add(
@@ -101,12 +101,12 @@ class Hub:
         on_lost: Callable[[int], None],
         on_rest: Callable[[bytes], None],
         /,
-    ) -> Stream:
+    ) -> Conn:
         """Takes over the reading of a connected socket that does not block; ``owner`` stands for it.
         ``on_read`` gets the bytes that were not counted. ``on_lost`` gets an errno, or 0 at the end of the
-        stream. ``on_rest``: see :meth:`Stream.send`. Raises OSError."""
+        stream. ``on_rest``: see :meth:`Conn.send`. Raises OSError."""
 
-    def learn(self, head: bytes, opening: bytes, first: bytes, /) -> None:
+    def set_template(self, head: bytes, preamble: bytes, first: bytes, /) -> None:
         """How responses begin (templates of ``known.py``): the HTTP head, the body of a chunk of no account
         (empty: there is none) and the body of the chunk with the first token."""
 
@@ -116,32 +116,32 @@ class Hub:
     def tick(self, at_ns: int, /) -> None:
         """Sets the time (perf_counter) for ``on_tick``, once; it replaces the one before."""
 
-    def watch(self, fd: int, on_word: Callable[[], None], /) -> None:
-        """Has ``on_word`` called while ``fd`` is readable: at the beginning of a turn, and before a request
-        is sent if that is long ago. Below 0: no more. Raises OSError."""
+    def watch(self, fd: int, on_command: Callable[[], None], /) -> None:
+        """Has ``on_command`` called while ``fd`` is readable: at the beginning of a turn, and before a
+        request is sent if that is long ago. Below 0: no more. Raises OSError."""
 
     def poll(self, linger_ns: int, /) -> None:
         """Reads what has come, and what else comes within the time, until anything was called. Raises what
         that raises; the next call reads on. No callback may call it (RuntimeError), and while it waits, which
-        is without the interpreter's lock, no other thread may use the hub."""
+        is without the interpreter's lock, no other thread may use the poller."""
 
     def fileno(self) -> int:
         """Readable while a socket is, and when something is due."""
 
-    def launch(self, record: object, request: bytes, intended_ns: int, /) -> None:
+    def schedule(self, record: object, request: bytes, intended_ns: int, /) -> None:
         """Begins a request at ``intended_ns`` on the connection that was idle last, in the middle of a turn
-        if need be, as by :meth:`Stream.send` with ``known``."""
+        if need be, as by :meth:`Conn.send` with ``known``."""
 
-    def recall(self, from_ns: int, /) -> int | None:
-        """Drops what was launched for ``from_ns`` or later; the time of the first, None if there is none."""
+    def unschedule(self, from_ns: int, /) -> int | None:
+        """Drops what was scheduled for ``from_ns`` or later; the time of the first, None if there is none."""
 
-    def fire(self) -> None:
-        """Sends the launched requests whose time has come."""
+    def send_due(self) -> None:
+        """Sends the scheduled requests whose time has come."""
 
     def send(
         self, record: object, request: bytes, intended_ns: int, sent_ns: int, known: bool, /
     ) -> Any | None:
-        """Begins a request on the connection that was idle last, as by :meth:`Stream.send`. Its owner; None
+        """Begins a request on the connection that was idle last, as by :meth:`Conn.send`. Its owner; None
         if no connection is idle."""
 
     def stale(self, now_ns: int, /) -> list[Any]:
@@ -152,12 +152,12 @@ class Hub:
         somebody then raises RuntimeError."""
 
     def take_sent(self) -> list[tuple[Any, Any, int]]:
-        """Of the launched requests that were sent since the last call, the record, the connection's owner and
-        the time."""
+        """Of the scheduled requests that were sent since the last call, the record, the connection's owner
+        and the time."""
 
-    def take_landed(self) -> list[tuple[Any, int, int, int, int, bytes, bytes]]:
+    def take_completed(self) -> list[tuple[Any, int, int, int, int, bytes, bytes]]:
         """Of the answers that were read here to their end since the last call: the record; when the head, the
-        first token, the last byte and the last token came; what :meth:`Stream.take_gaps` would give; and the
+        first token, the last byte and the last token came; what :meth:`Conn.take_gaps` would give; and the
         bytes of the body behind the last token."""
 
     def take_ttfts(self) -> bytes:

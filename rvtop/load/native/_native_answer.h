@@ -5,7 +5,7 @@
 
 #include "_native_request.h"
 
-static int set_pattern(Stream *self, const char *before, size_t before_size, const char *after, size_t after_size)
+static int set_pattern(Conn *self, const char *before, size_t before_size, const char *after, size_t after_size)
 {
     if (reserve(&self->pattern, &self->room, before_size + after_size))
         return -1;
@@ -16,16 +16,16 @@ static int set_pattern(Stream *self, const char *before, size_t before_size, con
     return 0;
 }
 
-/* The length of the HTTP chunk at p, if it brings a token and nothing else: the event that the hub knows for
+/* The length of the HTTP chunk at p, if it brings a token and nothing else: the event that the poller knows for
  * one, which is in the caches, or the stream's pattern around a text that is not empty. Else 0. */
-static size_t token_chunk(const Stream *self, const char *p, const char *end)
+static size_t token_chunk(const Conn *self, const char *p, const char *end)
 {
     const char *body;
     size_t size, length = whole_chunk(p, end, &body, &size);
     if (!length)
         return 0;
     Span known = {NULL, NULL};
-    if (match(&self->hub->first, body, body + size, &known) == body + size && known.begin)
+    if (match(&self->poller->first, body, body + size, &known) == body + size && known.begin)
         return length;
     if (size <= self->before + self->after)
         return 0;
@@ -36,31 +36,31 @@ static size_t token_chunk(const Stream *self, const char *p, const char *end)
 }
 
 /* One token. Those of one read came together: between them no time passed that could be seen. */
-static int note(Stream *self, int64_t at_ns)
+static int note(Conn *self, int64_t at_ns)
 {
     int64_t gap = at_ns - self->last_ns;
     self->last_ns = at_ns;
-    return append(&self->gaps, gap) || append(&self->hub->gaps, gap) ? -1 : 0;
+    return append(&self->gaps, gap) || append(&self->poller->gaps, gap) ? -1 : 0;
 }
 
 /* When what a recv brought had come: its last byte, by the kernel's stamp, if there is one; else all that was
  * there when the turn began. A stamp well before the turn before this one, which would have brought it, or well
  * ahead of now is one of a clock that was set meanwhile, and says nothing. */
-static int64_t arrival_ns(Stream *self, int64_t stamp_ns)
+static int64_t arrival_ns(Conn *self, int64_t stamp_ns)
 {
-    Hub *hub = self->hub;
-    int64_t at = hub->turn_ns;
+    Poller *poller = self->poller;
+    int64_t at = poller->turn_ns;
     if (stamp_ns) {
         int64_t now = now_ns();
-        int64_t dated = stamp_ns - hub->ahead_ns;
-        int set = dated < hub->before_ns - STALE_NS || dated > now + STALE_NS;
+        int64_t dated = stamp_ns - poller->ahead_ns;
+        int set = dated < poller->before_ns - STALE_NS || dated > now + STALE_NS;
         if (!set)
-            at = dated < hub->before_ns ? hub->before_ns : dated > now ? now : dated;
+            at = dated < poller->before_ns ? poller->before_ns : dated > now ? now : dated;
         /* Of a read that brought several tokens the stamp is the last one's: one read does not tell. */
-        if (hub->turn_ns - at > EXACT_NS)
-            hub->unsure = -1;
-        else if (hub->unsure > 0)
-            hub->unsure--;
+        if (poller->turn_ns - at > EXACT_NS)
+            poller->unsure = -1;
+        else if (poller->unsure > 0)
+            poller->unsure--;
     }
     if (at < self->read_ns)
         at = self->read_ns;
@@ -71,10 +71,10 @@ static int64_t arrival_ns(Stream *self, int64_t stamp_ns)
  *
  * The first bytes of a read were there when the turn began. What follows them may have come since, while
  * other streams were read: in an old turn it is dated by now. */
-static void date(Stream *self, const char *p, const char *begin)
+static void date(Conn *self, const char *p, const char *begin)
 {
     int64_t now = p == begin || self->exact ? 0 : now_ns();
-    if (now > self->hub->turn_ns + STALE_NS)
+    if (now > self->poller->turn_ns + STALE_NS)
         self->read_ns = now;
 }
 
@@ -90,22 +90,22 @@ static int is_utf8(Span text)
 
 /* The chunk at p as one of those before the tokens, or with the first of them. Its length; 0 if it is neither,
  * -1 when it raised. */
-static ssize_t take_opening(Stream *self, const char *p, const char *end)
+static ssize_t take_preamble(Conn *self, const char *p, const char *end)
 {
-    Hub *hub = self->hub;
+    Poller *poller = self->poller;
     const char *body;
     size_t size, length = whole_chunk(p, end, &body, &size);
     Span text = {NULL, NULL};
     if (!length)
         return 0;
-    if (!self->opened && hub->opening.size && match(&hub->opening, body, body + size, &text) == body + size) {
+    if (!self->opened && poller->preamble.size && match(&poller->preamble, body, body + size, &text) == body + size) {
         self->opened = 1;
         return (ssize_t)length;
     }
-    if (match(&hub->first, body, body + size, &text) != body + size || !text.begin || !is_utf8(text))
+    if (match(&poller->first, body, body + size, &text) != body + size || !text.begin || !is_utf8(text))
         return 0;
     if (set_pattern(self, body, (size_t)(text.begin - body), text.end, (size_t)(body + size - text.end))
-        || append(&hub->ttfts, self->read_ns - self->intended_ns))
+        || append(&poller->ttfts, self->read_ns - self->intended_ns))
         return -1;
     self->first_ns = self->last_ns = self->read_ns;
     self->opened = 1;
@@ -114,22 +114,22 @@ static ssize_t take_opening(Stream *self, const char *p, const char *end)
 }
 
 /* Takes what it can at p. Returns where begins what is for Python; NULL when it raised. */
-static char *take_known(Stream *self, char *const begin, const char *end)
+static char *take_expected(Conn *self, char *const begin, const char *end)
 {
     char *p = begin;
     if (self->place == HEAD) {
         Span unused;
-        const Template *head = &self->hub->head; /* empty when it was forgotten meanwhile */
+        const Template *head = &self->poller->head; /* empty when it was forgotten meanwhile */
         const char *body = head->size ? match(head, p, end, &unused) : NULL;
         if (body) {
             p += body - p;
             self->head_ns = self->read_ns;
         }
-        self->place = body ? OPENING : ELSEWHERE;
+        self->place = body ? PREAMBLE : ELSEWHERE;
     }
-    while (self->place == OPENING && p < end) {
+    while (self->place == PREAMBLE && p < end) {
         date(self, p, begin);
-        ssize_t length = take_opening(self, p, end);
+        ssize_t length = take_preamble(self, p, end);
         if (length < 0)
             return NULL;
         if (length == 0)
@@ -148,12 +148,12 @@ static char *take_known(Stream *self, char *const begin, const char *end)
 
 /* An answer has ended, with what stands at p: it waits for others of which Python is to hear, too. One call for
  * each as it comes would find the caches filled with sockets, and cost a multiple. */
-static int set_landed(Stream *self, const char *p, size_t size)
+static int set_completed(Conn *self, const char *p, size_t size)
 {
     PyObject *told = Py_BuildValue(
         "(OLLLLNy#)", self->record, (long long)self->head_ns, (long long)self->first_ns,
         (long long)self->read_ns, (long long)self->last_ns, take(&self->gaps), p, (Py_ssize_t)size);
-    if (keep(self->hub->landed, told))
+    if (keep(self->poller->completed, told))
         return -1;
     finish(self);
     set_idle(self);
@@ -161,39 +161,39 @@ static int set_landed(Stream *self, const char *p, size_t size)
 }
 
 /* What one recv brought. */
-static int take_read(Stream *self, char *begin, const char *end, int64_t stamp_ns)
+static int take_read(Conn *self, char *begin, const char *end, int64_t stamp_ns)
 {
     self->exact = stamp_ns != 0;
     self->read_ns = arrival_ns(self, stamp_ns);
     char *p = begin;
-    if (self->place != ELSEWHERE && !(p = take_known(self, begin, end)))
+    if (self->place != ELSEWHERE && !(p = take_expected(self, begin, end)))
         return -1;
     if (p == end)
         return 0;
     size_t size;
     int ends = self->head_ns && !self->handed && self->place == TOKENS && take_ending(p, end, &size);
     self->place = ELSEWHERE; /* until Python says that it stands at the boundary of a chunk again */
-    set_aloft(self, 0);
+    set_in_native(self, 0);
     if (ends)
-        return set_landed(self, p, size);
+        return set_completed(self, p, size);
     self->handed = 1;
-    return hand(self->hub, self->on_read, PyBytes_FromStringAndSize(p, end - p));
+    return hand(self->poller, self->on_read, PyBytes_FromStringAndSize(p, end - p));
 }
 
-/* recv into the hub's buffer. *stamp_ns: when the last byte came by CLOCK_REALTIME; 0 where the kernel did not
+/* recv into the poller's buffer. *stamp_ns: when the last byte came by CLOCK_REALTIME; 0 where the kernel did not
  * say. It is asked, which costs a tenth more, for all but tokens, for a TTFT may hang on it, and for
  * tokens in a turn that may be late. */
-static ssize_t receive(Stream *self, int64_t *stamp_ns)
+static ssize_t receive(Conn *self, int64_t *stamp_ns)
 {
-    Hub *hub = self->hub;
+    Poller *poller = self->poller;
     *stamp_ns = 0;
-    if (self->place == TOKENS && hub->unsure == 0)
-        return recv(self->fd, hub->buffer, READ_SIZE, MSG_DONTWAIT);
+    if (self->place == TOKENS && poller->unsure == 0)
+        return recv(self->fd, poller->buffer, READ_SIZE, MSG_DONTWAIT);
     union {
         char bytes[CMSG_SPACE(sizeof(struct timespec))];
         struct cmsghdr alignment;
     } control;
-    struct iovec into = {hub->buffer, READ_SIZE};
+    struct iovec into = {poller->buffer, READ_SIZE};
     struct msghdr message = {
         .msg_iov = &into, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
     ssize_t n = recvmsg(self->fd, &message, MSG_DONTWAIT);
@@ -208,7 +208,7 @@ static ssize_t receive(Stream *self, int64_t *stamp_ns)
 
 /* Reads until nothing is left, for epoll tells of each arrival once. Less than was asked for is all there is
  * (epoll(7)), but for an end or an error behind it, of which events tells. */
-static int read_stream(Stream *self, uint32_t events)
+static int read_conn(Conn *self, uint32_t events)
 {
     int ended = (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
     int64_t stamp_ns;
@@ -222,8 +222,8 @@ static int read_stream(Stream *self, uint32_t events)
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
             return 0;
         if (n <= 0)
-            return hand(self->hub, self->on_lost, PyLong_FromLong(n ? errno : 0));
-        char *buffer = self->hub->buffer;
+            return hand(self->poller, self->on_lost, PyLong_FromLong(n ? errno : 0));
+        char *buffer = self->poller->buffer;
         if (take_read(self, buffer, buffer + n, stamp_ns))
             return -1;
     } while (self->fd >= 0 && (ended || n == READ_SIZE));

@@ -1,4 +1,4 @@
-/* What _native.c is made of: the Hub and the Stream, numbers that grow, clocks, calls of Python. */
+/* What _native.c is made of: the Poller and the Conn, numbers that grow, clocks, calls of Python. */
 #pragma once
 
 #define PY_SSIZE_T_CLEAN
@@ -20,14 +20,14 @@ enum {
     CLOSE_NS = 5000,      /* two looks at the clock that belong together */
     EXACT_NS = 300000,    /* a turn that begins later than this after an arrival asks the kernel for dates */
     SAMPLE = 3,           /* reads of a turn that tell whether it is late */
-    HEARD_NS = 5000000,   /* nothing is sent behind a look for words that is older */
+    POLL_COMMANDS_NS = 5000000,   /* nothing is sent behind a look for words that is older */
 };
 
 /* How far an answer has been read here. */
 typedef enum {
     ELSEWHERE, /* not here: Python has the say */
     HEAD,      /* the answer's head is to come */
-    OPENING,   /* the head is one of those that the hub knows; the first token is to come */
+    PREAMBLE,   /* the head is one of those that the poller knows; the first token is to come */
     TOKENS,    /* at the boundary of a chunk, with a pattern */
 } Place;
 
@@ -36,14 +36,14 @@ typedef struct {
     size_t size, room;
 } Numbers;
 
-typedef struct Stream Stream;
+typedef struct Conn Conn;
 
 /* A request that is to be sent at its time, on whichever connection is idle then. */
-typedef struct Launch {
-    struct Launch *next;
+typedef struct Scheduled {
+    struct Scheduled *next;
     PyObject *record, *request;
     int64_t intended_ns;
-} Launch;
+} Scheduled;
 
 typedef struct {
     PyObject_HEAD
@@ -51,40 +51,40 @@ typedef struct {
     int64_t due_ns;     /* when on_due wants to be called, CLOCK_MONOTONIC … */
     int64_t tick_ns;    /* … and on_tick */
     int64_t timer_ns;   /* what the timer is set to */
-    Launch *launches, *last_launch; /* in the order of their time … */
-    int launched;                   /* … and how many they are */
-    int64_t fired_ns;   /* the time of the last that was sent */
-    Stream *newest, *oldest; /* the idle ones, by when they became so */
+    Scheduled *queue, *queue_tail; /* in the order of their time … */
+    int scheduled;                   /* … and how many they are */
+    int64_t last_due_ns;   /* the time of the last that was sent */
+    Conn *newest, *oldest; /* the idle ones, by when they became so */
     int idle;                /* how many they are */
     long long idle_limit_ns; /* those that are idle for longer are not used again */
     int64_t asked_ns, turn_ns; /* the times before and after this turn's epoll_wait */
     int64_t before_ns;  /* the time before the last turn's */
     int64_t ahead_ns;   /* CLOCK_REALTIME, which the kernel dates by, less CLOCK_MONOTONIC */
-    int64_t heard_ns;   /* when it was last seen that nobody has a word for us */
-    int word;           /* who has is readable; -1: nobody */
+    int64_t last_polled_ns;   /* the last time the command pipe was known to be empty */
+    int command_fd;           /* readable while a command waits; -1: none is watched */
     int unsure;         /* reads to come until this turn is known to be in time; below 0: it is late */
-    PyObject *on_due, *on_tick, *on_astray, *on_landed, *on_word;
-    Template head, opening, first; /* how answers begin here, once that is learned: the HTTP head, perhaps a
+    PyObject *on_due, *on_tick, *on_no_connection, *on_completed, *on_command;
+    Template head, preamble, first; /* how answers begin here, once that is learned: the HTTP head, perhaps a
                                     * chunk of no account, and the chunk with the first token */
     Numbers ttfts, gaps; /* of all streams since they were last taken */
-    PyObject *sent;     /* what was launched and sent since that was last taken: (record, owner, sent_ns) */
-    PyObject *landed;   /* the answers that have ended since: see set_landed */
+    PyObject *sent;     /* what was scheduled and sent since that was last taken: (record, owner, sent_ns) */
+    PyObject *completed;   /* the answers that have ended since: see set_completed */
     int most_waiting;   /* how many of these may wait at the end of a turn */
-    int aloft;          /* answers that are read here alone */
+    int in_native;          /* answers that are read here alone */
     int polling;
     int called;         /* whether Python was, in this poll */
     struct epoll_event *events;
     char *buffer;
-} Hub;
+} Poller;
 
 /* What every token needs comes first: so it lies in few cache lines. */
-struct Stream {
+struct Conn {
     PyObject_HEAD
-    Hub *hub;
+    Poller *poller;
     int fd;             /* -1: released */
     Place place;
     int exact;          /* whether the last read was dated by the kernel */
-    int aloft;
+    int in_native;
     int64_t sent_ns, read_ns, last_ns;
     Numbers gaps;       /* of the request since they were last taken */
     int64_t intended_ns, head_ns, first_ns;
@@ -94,9 +94,9 @@ struct Stream {
     size_t before, after, room;
     PyObject *owner, *on_read, *on_lost, *on_rest;
     PyObject *record;   /* of the request that is in flight; NULL: none is */
-    int idle;           /* whether it is one of the hub's idle ones … */
+    int idle;           /* whether it is one of the poller's idle ones … */
     int64_t idle_since;
-    Stream *newer, *older; /* … and its neighbours there */
+    Conn *newer, *older; /* … and its neighbours there */
 };
 
 static int64_t in_ns(struct timespec t)
@@ -177,11 +177,11 @@ static int reserve(char **bytes, size_t *room, size_t size)
 }
 
 /* Calls function, with an argument if that is not NULL. -1: it raised. */
-static int call(Hub *hub, PyObject *function, PyObject *argument)
+static int call(Poller *poller, PyObject *function, PyObject *argument)
 {
-    hub->called = 1;
+    poller->called = 1;
     if (!function) {
-        PyErr_SetString(PyExc_RuntimeError, "there is nobody to be called: the hub is closed, or not set up");
+        PyErr_SetString(PyExc_RuntimeError, "there is nobody to be called: the poller is closed, or not set up");
         return -1;
     }
     Py_INCREF(function); /* what is called may let go of the last other reference to it */
@@ -192,9 +192,9 @@ static int call(Hub *hub, PyObject *function, PyObject *argument)
 }
 
 /* The same with a new reference, which is taken; -1 also when it could not be made. */
-static int hand(Hub *hub, PyObject *function, PyObject *made)
+static int hand(Poller *poller, PyObject *function, PyObject *made)
 {
-    int failed = made ? call(hub, function, made) : -1;
+    int failed = made ? call(poller, function, made) : -1;
     Py_XDECREF(made);
     return failed;
 }

@@ -12,11 +12,11 @@ static int64_t earlier(int64_t a, int64_t b)
 }
 
 /* The timer goes off when something is due. */
-static void set_timer(Hub *self)
+static void set_timer(Poller *self)
 {
     int64_t at_ns = earlier(self->due_ns, self->tick_ns);
-    if (self->launches)
-        at_ns = earlier(at_ns, self->launches->intended_ns);
+    if (self->queue)
+        at_ns = earlier(at_ns, self->queue->intended_ns);
     if (at_ns < 1)
         at_ns = 1; /* zero would disarm it */
     if (at_ns == self->timer_ns)
@@ -28,54 +28,54 @@ static void set_timer(Hub *self)
 
 /* -- idle connections ----------------------------------------------------------------------------------- */
 
-static void set_idle(Stream *self)
+static void set_idle(Conn *self)
 {
-    Hub *hub = self->hub;
+    Poller *poller = self->poller;
     if (self->idle || self->fd < 0)
         return;
     self->idle = 1;
     self->idle_since = now_ns();
     self->newer = NULL;
-    self->older = hub->newest;
-    *(hub->newest ? &hub->newest->newer : &hub->oldest) = self;
-    hub->newest = self;
-    hub->idle++;
+    self->older = poller->newest;
+    *(poller->newest ? &poller->newest->newer : &poller->oldest) = self;
+    poller->newest = self;
+    poller->idle++;
 }
 
-static void set_busy(Stream *self)
+static void set_busy(Conn *self)
 {
-    Hub *hub = self->hub;
+    Poller *poller = self->poller;
     if (!self->idle)
         return;
     self->idle = 0;
-    *(self->newer ? &self->newer->older : &hub->newest) = self->older;
-    *(self->older ? &self->older->newer : &hub->oldest) = self->newer;
-    hub->idle--;
+    *(self->newer ? &self->newer->older : &poller->newest) = self->older;
+    *(self->older ? &self->older->newer : &poller->oldest) = self->newer;
+    poller->idle--;
 }
 
 /* The one that was used last, if it may be used again. */
-static Stream *take_idle(Hub *self, int64_t at_ns)
+static Conn *take_idle(Poller *self, int64_t at_ns)
 {
-    Stream *stream = self->newest;
-    if (!stream || at_ns - stream->idle_since > self->idle_limit_ns)
+    Conn *conn = self->newest;
+    if (!conn || at_ns - conn->idle_since > self->idle_limit_ns)
         return NULL;
-    set_busy(stream);
-    return stream;
+    set_busy(conn);
+    return conn;
 }
 
 /* -- one request ---------------------------------------------------------------------------------------- */
 
-static void set_aloft(Stream *self, int aloft)
+static void set_in_native(Conn *self, int in_native)
 {
-    self->hub->aloft += aloft - self->aloft;
-    self->aloft = aloft;
+    self->poller->in_native += in_native - self->in_native;
+    self->in_native = in_native;
 }
 
 /* One that is sent now; its references are somebody else's. */
 typedef struct {
     PyObject *record, *bytes;
     long long intended_ns, sent_ns;
-    int known; /* whether what the hub has learned of answers may be taken for this one's */
+    int known; /* whether what the poller has learned of answers may be taken for this one's */
 } Request;
 
 /* That of a call of send. -1: it raised. */
@@ -88,7 +88,7 @@ static int parse_request(PyObject *args, Request *into)
 }
 
 /* Begins a request. What the socket does not take, be it for an error, on_rest gets. -1: that raised. */
-static int begin(Stream *self, const Request *request)
+static int begin(Conn *self, const Request *request)
 {
     char *data;
     Py_ssize_t size;
@@ -105,135 +105,135 @@ static int begin(Stream *self, const Request *request)
     ssize_t n = send(self->fd, data, (size_t)size, MSG_NOSIGNAL | MSG_DONTWAIT);
     n = n < 0 ? 0 : n;
     /* A connection with something left to write is not idle when the answer ends: Python sees to it. */
-    self->place = request->known && n == size && self->hub->head.size ? HEAD : ELSEWHERE;
-    set_aloft(self, self->place == HEAD);
-    return n < size ? hand(self->hub, self->on_rest, PyBytes_FromStringAndSize(data + n, size - n)) : 0;
+    self->place = request->known && n == size && self->poller->head.size ? HEAD : ELSEWHERE;
+    set_in_native(self, self->place == HEAD);
+    return n < size ? hand(self->poller, self->on_rest, PyBytes_FromStringAndSize(data + n, size - n)) : 0;
 }
 
 /* No request is in flight any more. */
-static void finish(Stream *self)
+static void finish(Conn *self)
 {
-    set_aloft(self, 0);
+    set_in_native(self, 0);
     self->place = ELSEWHERE;
     Py_CLEAR(self->record);
 }
 
 /* -- requests that wait for their time ------------------------------------------------------------------ */
 
-static void drop_launch(Launch *launch)
+static void drop_scheduled(Scheduled *due)
 {
-    Py_DECREF(launch->record);
-    Py_DECREF(launch->request);
-    free(launch);
+    Py_DECREF(due->record);
+    Py_DECREF(due->request);
+    free(due);
 }
 
-static int add_launch(Hub *self, PyObject *record, PyObject *request, int64_t intended_ns)
+static int add_scheduled(Poller *self, PyObject *record, PyObject *request, int64_t intended_ns)
 {
-    Launch *launch = malloc(sizeof *launch), *last = self->last_launch;
-    if (!launch) {
+    Scheduled *due = malloc(sizeof *due), *last = self->queue_tail;
+    if (!due) {
         PyErr_NoMemory();
         return -1;
     }
     Py_INCREF(record);
     Py_INCREF(request);
     /* Nearly all come in their order. */
-    Launch **at = last && last->intended_ns <= intended_ns ? &last->next : &self->launches;
+    Scheduled **at = last && last->intended_ns <= intended_ns ? &last->next : &self->queue;
     while (*at && (*at)->intended_ns <= intended_ns)
         at = &(*at)->next;
-    *launch = (Launch){*at, record, request, intended_ns};
-    *at = launch;
-    if (!launch->next)
-        self->last_launch = launch;
-    self->launched++;
+    *due = (Scheduled){*at, record, request, intended_ns};
+    *at = due;
+    if (!due->next)
+        self->queue_tail = due;
+    self->scheduled++;
     return 0;
 }
 
 /* Drops those for from_ns or later; the time of the first of them, -1 if there is none. */
-static int64_t drop_launches(Hub *self, int64_t from_ns)
+static int64_t drop_scheduled_from(Poller *self, int64_t from_ns)
 {
-    Launch **at = &self->launches, *last = NULL;
+    Scheduled **at = &self->queue, *last = NULL;
     while (*at && (*at)->intended_ns < from_ns) {
         last = *at;
         at = &last->next;
     }
-    self->last_launch = last;
+    self->queue_tail = last;
     int64_t first_ns = *at ? (*at)->intended_ns : -1;
     while (*at) {
-        Launch *launch = *at;
-        *at = launch->next;
-        self->launched--;
-        drop_launch(launch);
+        Scheduled *due = *at;
+        *at = due->next;
+        self->scheduled--;
+        drop_scheduled(due);
     }
     return first_ns;
 }
 
 /* Hears who has a word for us, if it is long since the last look: it may be that nothing is to be sent. 1: there
  * was one; -1: who was called for it raised. */
-static int hear(Hub *self, int64_t at_ns)
+static int poll_commands(Poller *self, int64_t at_ns)
 {
-    if (self->word < 0 || at_ns - self->heard_ns < HEARD_NS)
+    if (self->command_fd < 0 || at_ns - self->last_polled_ns < POLL_COMMANDS_NS)
         return 0;
-    struct pollfd who = {.fd = self->word, .events = POLLIN};
-    self->heard_ns = at_ns;
+    struct pollfd who = {.fd = self->command_fd, .events = POLLIN};
+    self->last_polled_ns = at_ns;
     if (poll(&who, 1, 0) <= 0)
         return 0;
-    return call(self, self->on_word, NULL) ? -1 : 1;
+    return call(self, self->on_command, NULL) ? -1 : 1;
 }
 
-static int send_launch(Hub *self, Launch *launch, int64_t at_ns)
+static int send_scheduled(Poller *self, Scheduled *due, int64_t at_ns)
 {
-    Stream *stream = take_idle(self, at_ns);
-    if (!stream) {
-        PyObject *both = PyTuple_Pack(2, launch->record, launch->request);
-        return hand(self, self->on_astray, both);
+    Conn *conn = take_idle(self, at_ns);
+    if (!conn) {
+        PyObject *both = PyTuple_Pack(2, due->record, due->request);
+        return hand(self, self->on_no_connection, both);
     }
-    Request request = {launch->record, launch->request, launch->intended_ns, at_ns, 1};
-    Py_INCREF((PyObject *)stream); /* on_rest may release it */
-    int failed = keep(self->sent, Py_BuildValue("(OOL)", launch->record, stream->owner, (long long)at_ns))
-                 || begin(stream, &request);
-    Py_DECREF((PyObject *)stream);
+    Request request = {due->record, due->request, due->intended_ns, at_ns, 1};
+    Py_INCREF((PyObject *)conn); /* on_rest may release it */
+    int failed = keep(self->sent, Py_BuildValue("(OOL)", due->record, conn->owner, (long long)at_ns))
+                 || begin(conn, &request);
+    Py_DECREF((PyObject *)conn);
     return failed ? -1 : 0;
 }
 
-/* Sends the launched requests whose time has come. -1: a callback raised; the others wait on. */
-static int fire(Hub *self)
+/* Sends the scheduled requests whose time has come. -1: a callback raised; the others wait on. */
+static int send_due(Poller *self)
 {
     int failed = 0;
     int64_t now;
-    while (!failed && self->launches && (now = now_ns()) >= self->launches->intended_ns) {
-        Launch *launch = self->launches;
+    while (!failed && self->queue && (now = now_ns()) >= self->queue->intended_ns) {
+        Scheduled *due = self->queue;
         /* Not between requests of one time: a word would take back the others with those that were sent. */
-        int heard = launch->intended_ns == self->fired_ns ? 0 : hear(self, now);
-        if (heard) {
-            failed = heard < 0;
+        int polled = due->intended_ns == self->last_due_ns ? 0 : poll_commands(self, now);
+        if (polled) {
+            failed = polled < 0;
             continue;
         }
-        self->launches = launch->next;
-        if (!launch->next)
-            self->last_launch = NULL;
-        self->launched--;
-        self->fired_ns = launch->intended_ns;
-        failed = send_launch(self, launch, now);
-        drop_launch(launch);
+        self->queue = due->next;
+        if (!due->next)
+            self->queue_tail = NULL;
+        self->scheduled--;
+        self->last_due_ns = due->intended_ns;
+        failed = send_scheduled(self, due, now);
+        drop_scheduled(due);
     }
     return failed;
 }
 
 /* Does what is due: calls on_due if its time has come, who sets the next one, and sends requests. */
-static int heed_due(Hub *self)
+static int run_due(Poller *self)
 {
     int64_t now = now_ns();
-    if (now < self->due_ns && !(self->launches && now >= self->launches->intended_ns))
+    if (now < self->due_ns && !(self->queue && now >= self->queue->intended_ns))
         return 0;
     if (now >= self->timer_ns)
         self->timer_ns = 0; /* it has gone off, or may have */
-    int failed = hear(self, now) < 0;
+    int failed = poll_commands(self, now) < 0;
     if (!failed && self->on_due && now >= self->due_ns) {
         self->due_ns = INT64_MAX; /* or one that raises would be called for ever, and nothing be read */
         failed = call(self, self->on_due, NULL);
     }
     if (!failed)
-        failed = fire(self);
+        failed = send_due(self);
     set_timer(self);
     return failed;
 }

@@ -8,39 +8,39 @@ enum {
     DUE_EVERY = 8,      /* streams of a turn between two looks at the clock for what is due */
 };
 
-static int watch_stream(int epoll, int how, int fd, Stream *stream)
+static int watch_conn(int epoll, int how, int fd, Conn *conn)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = stream};
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = conn};
     return epoll_ctl(epoll, how, fd, &event);
 }
 
 /* Reads what epoll_wait told of. */
-static int read_all(Hub *self, int count)
+static int read_all(Poller *self, int count)
 {
-    int failed = 0, word = 0;
+    int failed = 0, commands = 0;
     /* Whoever is called from here may end any stream of this turn. */
     for (int i = 0; i < count; i++) {
-        word |= self->events[i].data.ptr == self;
+        commands |= self->events[i].data.ptr == self;
         Py_XINCREF((PyObject *)self->events[i].data.ptr);
     }
-    if (word && self->word >= 0)
-        failed = call(self, self->on_word, NULL);
+    if (commands && self->command_fd >= 0)
+        failed = call(self, self->on_command, NULL);
     for (int i = 0; i < count; i++) {
         PyObject *who = self->events[i].data.ptr;
-        Stream *stream = who == (PyObject *)self ? NULL : (Stream *)who; /* NULL: a word, or the timer */
+        Conn *conn = who == (PyObject *)self ? NULL : (Conn *)who; /* NULL: a word, or the timer */
         if (!failed && i % DUE_EVERY == 0)
-            failed = heed_due(self);
-        if (!failed && stream && stream->fd >= 0)
-            failed = read_stream(stream, self->events[i].events);
-        if (failed && stream && stream->fd >= 0) /* told again of what is left: the next poll reads on */
-            watch_stream(self->epoll, EPOLL_CTL_MOD, stream->fd, stream);
+            failed = run_due(self);
+        if (!failed && conn && conn->fd >= 0)
+            failed = read_conn(conn, self->events[i].events);
+        if (failed && conn && conn->fd >= 0) /* told again of what is left: the next poll reads on */
+            watch_conn(self->epoll, EPOLL_CTL_MOD, conn->fd, conn);
         Py_XDECREF(who);
     }
     return failed;
 }
 
 /* One turn: waits for something to happen, for so long at most, and sees to it. */
-static int turn(Hub *self, int64_t for_ns)
+static int turn(Poller *self, int64_t for_ns)
 {
     self->before_ns = self->asked_ns;
     self->asked_ns = now_ns();
@@ -56,16 +56,16 @@ static int turn(Hub *self, int64_t for_ns)
     }
     self->turn_ns = now_ns();
     if (count >= 0 && count < MOST_EVENTS) /* else a word may not have been among them */
-        self->heard_ns = self->turn_ns;
+        self->last_polled_ns = self->turn_ns;
     self->ahead_ns = ahead_ns();
     /* What came before the last turn, that one has read. */
     self->unsure = self->turn_ns - self->before_ns <= EXACT_NS ? 0 : SAMPLE;
     int failed = read_all(self, count);
     if (failed || count == MOST_EVENTS) /* not all that had come by then was read */
         self->asked_ns = self->before_ns;
-    Py_ssize_t landed = PyList_Size(self->landed);
-    if (!failed && self->on_landed && landed && (landed > self->most_waiting || !self->aloft))
-        failed = call(self, self->on_landed, NULL);
+    Py_ssize_t completed = PyList_Size(self->completed);
+    if (!failed && self->on_completed && completed && (completed > self->most_waiting || !self->in_native))
+        failed = call(self, self->on_completed, NULL);
     if (!failed && self->on_tick && now_ns() >= self->tick_ns) {
         self->tick_ns = INT64_MAX;
         failed = call(self, self->on_tick, NULL);

@@ -32,10 +32,10 @@ def native() -> bool:
     return _FRESH and not os.environ.get(PURE_ENV)
 
 
-def make_hub() -> _native.Hub | None:
-    """A new hub, None where reads go through asyncio."""
+def make_poller() -> _native.Poller | None:
+    """A new poller, None where reads go through asyncio."""
     try:
-        return _native.Hub() if native() else None
+        return _native.Poller() if native() else None
     except OSError:  # no descriptor left
         return None
 

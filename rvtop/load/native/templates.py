@@ -29,14 +29,16 @@ _NAMES = re.compile(rb'("(?:id|model)": ?")[ !#-\[\]-~]*(?=")')
 _NUMBERS = re.compile(rb'("created": ?)(?:0|[1-9]\d{0,17})(?=[,}])')
 
 
-def templates(head: bytes, opening: bytes, before: bytes, after: bytes) -> tuple[bytes, bytes, bytes] | None:
-    """What ``Hub.learn`` takes, from the beginning of one answer: its head with the empty line, the event
-    that told nothing before the first token (or none), and what stands in the first token's event before and
-    after its text. None where something is uncommon."""
+def response_template(
+    head: bytes, preamble: bytes, before: bytes, after: bytes
+) -> tuple[bytes, bytes, bytes] | None:
+    """What ``Poller.set_template`` takes, from the beginning of one answer: its head with the empty line, the
+    event that told nothing before the first token (or none), and what stands in the first token's event
+    before and after its text. None where something is uncommon."""
     form = _head(head)
-    if form is None or _HOLES.search(opening + before + after):
+    if form is None or _HOLES.search(preamble + before + after):
         return None
-    return form, _event(opening), _event(before + _TEXT + after)
+    return form, _event(preamble), _event(before + _TEXT + after)
 
 
 def _head(head: bytes) -> bytes | None:

@@ -71,7 +71,7 @@ class PhasePlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PlanEvent:
     """One line of the command log. ``at_ns`` is when it takes effect, on ``perf_counter_ns``.
 
     ``phase`` begins phase ``value``; ``rate`` sets the rate to ``value``; ``end`` stops the phase's
@@ -118,7 +118,7 @@ class Course:
             raise IndexError("no phase has begun")
         return self._phases[self.phase]
 
-    def apply(self, entry: Entry) -> None:
+    def apply(self, entry: PlanEvent) -> None:
         """Follows one entry of the log. Raises ValueError for a rate that is negative or not finite."""
         t = (entry.at_ns - self._start_ns) / 1e9
         if entry.kind == "phase":
@@ -185,7 +185,7 @@ class Schedule(Course):
         self._queue: list[tuple[int, int]] = []  # (arrival, intended_ns), soonest last
         self._more = False  # the queue was cut at _BATCH: arrivals after its end are still unknown
 
-    def apply(self, entry: Entry) -> None:
+    def apply(self, entry: PlanEvent) -> None:
         """Follows one entry of the log, once what was due before it has been handed out."""
         if entry.kind == "workers":
             if self.phase >= 0:

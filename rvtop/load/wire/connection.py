@@ -6,11 +6,11 @@ its end. The loop's own clock tells turns apart (uvloop's stands still during on
 two turns of one millisecond count as one only while reads follow each other without a pause, so a
 date is never early by more than that millisecond.
 
-Where it can, a connection is left to the pool's hub (``_native.c``), which begins requests on it and reads
+Where it can, a connection is left to the pool's poller (``_native.c``), which begins requests on it and reads
 their answers; it hears only of what is out of the ordinary, and of requests that it did not begin when it
-looks (``_heed``). TLS, and a machine that could not build the hub, go through asyncio. The hub dates what a
-TTFT hangs on, and all that a late turn brings, by the kernel's own time of arrival; the rest by the turn, or
-by now where a turn takes longer than a millisecond.
+looks (``_sync``). TLS, and a machine that could not build the poller, go through asyncio. The poller dates
+what a TTFT hangs on, and all that a late turn brings, by the kernel's own time of arrival; the rest by the
+turn, or by now where a turn takes longer than a millisecond.
 
 Built on ``asyncio.Protocol`` and ``httptools`` because every layer above them costs more per token than the
 token does, and what the client spends there shows up as latency the server never had.
@@ -30,10 +30,10 @@ import httptools
 from rvtop.load.wire.completion import Completion, Fresh
 from rvtop.load.wire.decompress import Decompressor, decompressor
 from rvtop.load.wire.record import Record
-from rvtop.load.wire.response_text import HeardCompletion
+from rvtop.load.wire.response_text import KeptCompletion
 
 if TYPE_CHECKING:
-    from rvtop.load.native._native import Stream
+    from rvtop.load.native._native import Conn
     from rvtop.load.wire.pool import ConnectionPool
 
 _ERROR_BODY_LIMIT = 4096
@@ -54,6 +54,7 @@ class Connection(asyncio.Protocol):
         "_boundary",
         "_close",
         "_completion",
+        "_conn",
         "_decoder",
         "_fed",
         "_framed",
@@ -61,7 +62,6 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_pool",
         "_status",
-        "_stream",
         "_unreadable",
         "idle_since",
         "read_ns",
@@ -78,9 +78,9 @@ class Connection(asyncio.Protocol):
         self._status = 0
         self._head = 0  # bytes of a head that is not complete yet
         self._boundary = False  # between two HTTP chunks, as far as the parser has come
-        self._fed = False  # whether the parser has got any of this response from the hub
+        self._fed = False  # whether the parser has got any of this response from the poller
         self._begun = b""  # its head and what came first, until something is learned of it
-        self._stream: Stream | None = None  # with the hub, if it is there
+        self._conn: Conn | None = None  # with the poller, if it is there
         self._parser = httptools.HttpResponseParser(self)
 
     # -- sending -----------------------------------------------------------------------------
@@ -93,25 +93,25 @@ class Connection(asyncio.Protocol):
             record.fail("reset", "the server closed the connection before the request was sent")
             self.drop()
             self._finish(reuse=False)
-        elif self._stream is not None:
+        elif self._conn is not None:
             # At once: asyncio would write at the end of this turn of the loop.
-            self._stream.send(record, request, record.intended_ns, record.sent_ns, record.heard is None)
+            self._conn.send(record, request, record.intended_ns, record.sent_ns, record.body is None)
         else:
             self._begin(record)
             self.transport.write(request)
 
-    def _heed(self) -> None:
-        """The hub has requests begin and end by itself: which one is it?"""
-        if self._stream is None or self._stream.record is self.record:
+    def _sync(self) -> None:
+        """The poller has requests begin and end by itself: which one is it?"""
+        if self._conn is None or self._conn.record is self.record:
             return
         self.record = None
-        if self._stream.record is not None:
-            self._pool.book()
-            self._begin(self._stream.record)
+        if self._conn.record is not None:
+            self._pool.register_sent()
+            self._begin(self._conn.record)
 
     def _begin(self, record: Record) -> None:
         self.record = record
-        reader = Completion if record.heard is None else HeardCompletion
+        reader = Completion if record.body is None else KeptCompletion
         self._completion = reader(record, self._pool.fresh)
         self._decoder: Decompressor | None = None
         self._unreadable = ""  # why the body can't be read
@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self, kind: str, text: str) -> None:
         """Ends the request now with an error of ours, and the connection with it."""
-        self._heed()
+        self._sync()
         if self.record is not None:
             self._settle()
             self.record.fail(kind, text)
@@ -137,8 +137,8 @@ class Connection(asyncio.Protocol):
 
     def drop(self) -> None:
         """Closes the connection at once."""
-        if self._stream is not None:
-            self._stream.release()
+        if self._conn is not None:
+            self._conn.release()
         if self.transport is not None:
             self.transport.abort()
 
@@ -150,97 +150,98 @@ class Connection(asyncio.Protocol):
     @property
     def answered(self) -> bool:
         """Whether a token came, or else how the request ends."""
-        stream = self._stream
-        if stream is not None and (stream.first_ns or stream.record is not self.record):
-            return bool(stream.first_ns)
+        conn = self._conn
+        if conn is not None and (conn.first_ns or conn.record is not self.record):
+            return bool(conn.first_ns)
         return (self.record is not None and self.record.first_ns > 0) or self.told
 
     def give_up(self, kind: str, text: str) -> None:
         """Ends a request that nothing more is hoped of; what the server has told by now stands."""
-        self._heed()
+        self._sync()
         if not self.told:
             self.abort(kind, text)
             return
         self._settle()
         if self._status == 200:
-            self._completion.end(self.heard_ns, text)
+            self._completion.end(self.last_read_ns, text)
         else:
             self._http_error()
         self._finish(reuse=False)
 
-    # -- the hub -----------------------------------------------------------------------------
+    # -- the poller -----------------------------------------------------------------------------
 
     def join(self) -> None:
-        """Hands the reading to the pool's hub; TLS stays asyncio's."""
-        hub, transport = self._pool.hub, self.transport
+        """Hands the reading to the pool's poller; TLS stays asyncio's."""
+        poller, transport = self._pool.poller, self.transport
         assert transport is not None
-        if hub is None or transport.is_closing() or transport.get_extra_info("sslcontext") is not None:
+        if poller is None or transport.is_closing() or transport.get_extra_info("sslcontext") is not None:
             return
         transport.pause_reading()
         try:
             descriptor = transport.get_extra_info("socket").fileno()
-            self._stream = hub.add(descriptor, self, self._read, self._lost, self._rest)
+            self._conn = poller.add(descriptor, self, self._read, self._lost, self._rest)
             self._pool.needs_loop(self, False)
         except OSError:  # the system's limit of watched descriptors
             transport.resume_reading()
 
     @property
-    def heard_ns(self) -> int:
-        """When the last bytes of the response came: the hub's are newer than what ``read_ns`` has of them."""
-        return self.read_ns if self._stream is None else self._stream.read_ns
+    def last_read_ns(self) -> int:
+        """When the last bytes of the response came: the poller's are newer than what ``read_ns`` has of them.
+        """
+        return self.read_ns if self._conn is None else self._conn.read_ns
 
     def _settle(self) -> None:
-        """What the hub has read by itself goes into the record."""
-        stream, record = self._stream, self.record
-        if stream is None or record is None:
+        """What the poller has read by itself goes into the record."""
+        conn, record = self._conn, self.record
+        if conn is None or record is None:
             return
-        if stream.head_ns:
+        if conn.head_ns:
             self._status = 200
             self._framed = True
-            record.headers_ns = stream.head_ns
-        if stream.opened:
-            self._completion.join(stream.first_ns)
-        _add_gaps(record, stream.take_gaps(), stream.last_ns)
+            record.headers_ns = conn.head_ns
+        if conn.opened:
+            self._completion.join(conn.first_ns)
+        _add_gaps(record, conn.take_gaps(), conn.last_ns)
 
     def _read(self, data: bytes) -> None:
-        """What the hub did not count, from the boundary of a chunk on."""
-        stream = self._stream
-        assert stream is not None
-        self._heed()
-        self.read_ns = stream.read_ns
+        """What the poller did not count, from the boundary of a chunk on."""
+        conn = self._conn
+        assert conn is not None
+        self._sync()
+        self.read_ns = conn.read_ns
         self._settle()
         if not self._fed and self.record is not None:
             self._fed = True
-            self._catch_up(self.record, stream, data)
+            self._catch_up(self.record, conn, data)
         self._feed(data)
         # Between two chunks, and no byte of the next one's size has come yet.
         if self._boundary and self.record is not None and data.endswith(b"\r\n") and self._decoder is None:
             pattern = self._completion.pattern
             if pattern is not None:
-                stream.arm(*pattern, self.record.last_ns)
+                conn.expect_tokens(*pattern, self.record.last_ns)
                 if self._begun:
-                    self._teach()
+                    self._set_template()
 
-    def _catch_up(self, record: Record, stream: Stream, data: bytes) -> None:
+    def _catch_up(self, record: Record, conn: Conn, data: bytes) -> None:
         """Before the parser gets its first bytes of a response, ``data``: it has to know of the head."""
-        if not stream.head_ns:
+        if not conn.head_ns:
             self._begun = data
             return
-        head = self._pool.known_head  # means the same as the one that came
+        head = self._pool.template_head  # means the same as the one that came
         self._feed(head)
-        record.headers_ns = stream.head_ns
-        if not stream.opened:  # this server begins in another way now
+        record.headers_ns = conn.head_ns
+        if not conn.opened:  # this server begins in another way now
             self._begun = head + data
-        elif not stream.first_ns:
-            self._pool.unlearn()
+        elif not conn.first_ns:
+            self._pool.clear_template()
 
-    def _teach(self) -> None:
-        """Lets the hub read the next answers that begin as this one did."""
+    def _set_template(self) -> None:
+        """Lets the poller read the next answers that begin as this one did."""
         head, blank, _ = self._begun.partition(b"\r\n\r\n")
         self._begun = b""
         beginning = self._completion.beginning
         if blank and beginning is not None and not self._close and self._parser.should_keep_alive():
-            self._pool.learn(head + blank, *beginning)
+            self._pool.set_template(head + blank, *beginning)
 
     def _rest(self, request: bytes) -> None:
         """Of a request the socket did not take this."""
@@ -286,10 +287,10 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.forget(self)
-        self._heed()
+        self._sync()
         self._settle()
-        if self._stream is not None:
-            self._stream.release()
+        if self._conn is not None:
+            self._conn.release()
         record = self.record
         if record is None:
             return
@@ -401,13 +402,13 @@ class Connection(asyncio.Protocol):
         record, self.record = self.record, None
         if record is None:
             return
-        if self._stream is not None:
-            self._stream.finish()
+        if self._conn is not None:
+            self._conn.finish()
         if not (reuse and self._idle):
             self.drop()
-        elif self._stream is not None:
+        elif self._conn is not None:
             self._pool.needs_loop(self, False)
-            self._stream.rest()
+            self._conn.rest()
         else:
             self.idle_since = perf_counter_ns()
             self._pool.give_back(self)
@@ -424,7 +425,7 @@ def settle(
     gaps: bytes,
     body: bytes,
 ) -> None:
-    """Fills the record of a request whose answer the hub has read to its end; ``body`` is what it did not
+    """Fills the record of a request whose answer the poller has read to its end; ``body`` is what it did not
     count."""
     record.headers_ns = head_ns
     completion = Completion(record, fresh)
@@ -435,7 +436,7 @@ def settle(
 
 
 def _add_gaps(record: Record, gaps: bytes, last_ns: int) -> None:
-    """Tokens that the hub has counted, by the gaps before them (int64); the last came at ``last_ns``."""
+    """Tokens that the poller has counted, by the gaps before them (int64); the last came at ``last_ns``."""
     if gaps:
         record.gaps.frombytes(gaps)
         record.chunks += len(gaps) // 8

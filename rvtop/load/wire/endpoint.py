@@ -62,7 +62,7 @@ def address_of(url: str, path: str, key_env: str | None, transport: Transport) -
     )
 
 
-class Target:
+class Endpoint:
     """An Address, resolved and ready to be connected to."""
 
     def __init__(self, address: Address) -> None:

@@ -47,6 +47,7 @@ class Record:
     """One request from its intended time to its end. Filled by the client, read once at the end."""
 
     __slots__ = (
+        "body",
         "cached_tokens",
         "chunks",
         "engine",
@@ -56,7 +57,6 @@ class Record:
         "first_ns",
         "gaps",
         "headers_ns",
-        "heard",
         "intended_ns",
         "last_ns",
         "model",
@@ -91,7 +91,7 @@ class Record:
         self.error: str | None = None
         self.error_text = ""
         self.turn: int | None = None  # of a conversation, from 0
-        self.heard: list[bytes] | None = None  # the body as it came, where somebody wants it
+        self.body: list[bytes] | None = None  # the body as it came, where somebody wants it
 
     def fail(self, kind: str, text: str = "") -> None:
         """Notes why the request ended; the first reason stays."""

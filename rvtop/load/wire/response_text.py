@@ -10,15 +10,15 @@ from rvtop.load.wire.completion import Completion
 from rvtop.load.wire.sse import SseError, SseParser
 
 
-class HeardCompletion(Completion):
+class KeptCompletion(Completion):
     """A Completion that keeps what it read."""
 
     __slots__ = ()
 
     def feed(self, data: bytes, now_ns: int) -> None:
-        """As Completion's, and the bytes go to ``record.heard``."""
-        if self.record.heard is not None:
-            self.record.heard.append(data)
+        """As Completion's, and the bytes go to ``record.body``."""
+        if self.record.body is not None:
+            self.record.body.append(data)
         super().feed(data, now_ns)
 
     @property

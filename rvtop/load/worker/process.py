@@ -26,8 +26,8 @@ from rvtop.ipc.frames import Unpacker, pack
 from rvtop.ipc.leave import leave
 from rvtop.load.plan.arrivals import Kind
 from rvtop.load.plan.prompts import Prompts
-from rvtop.load.plan.schedule import Entry, PhasePlan, Schedule
-from rvtop.load.wire.endpoint import Target
+from rvtop.load.plan.schedule import PhasePlan, PlanEvent, Schedule
+from rvtop.load.wire.endpoint import Endpoint
 from rvtop.load.worker.messages import AddPhase, Failed, Ready, WorkerSpec
 from rvtop.load.worker.worker import Worker
 
@@ -101,7 +101,7 @@ async def _serve() -> None:
             specs.append(message)
         elif isinstance(message, AddPhase) and worker is not None:
             worker.add_phase(message.phase)
-        elif isinstance(message, Entry) and worker is not None:
+        elif isinstance(message, PlanEvent) and worker is not None:
             worker.command(message)
 
     inbox = _Inbox(take)
@@ -126,7 +126,7 @@ async def _start(spec: WorkerSpec, writer: asyncio.WriteTransport, inbox: _Inbox
     raise_file_limit()
     try:
         prompts = Prompts(Path(spec.prompts), spec.models, spec.body, spec.extra)
-        target = Target(spec.address)
+        target = Endpoint(spec.address)
         await target.resolve()
     except (UserError, ValueError, OSError) as error:
         text = f"dns: {spec.address.url}: {error}" if isinstance(error, socket.gaierror) else str(error)
@@ -155,8 +155,8 @@ def _rehearse() -> None:
     function's inner loop) takes 6 ms together, which would make the first request of the run late."""
     for arrivals in get_args(Kind):
         schedule = Schedule((PhasePlan("", 1.0, 2.0, 1.0, arrivals=arrivals),), 0, 0, 1)
-        schedule.apply(Entry(0, "phase", 0))
-        schedule.apply(Entry(0, "rate", 5.0))
+        schedule.apply(PlanEvent(0, "phase", 0))
+        schedule.apply(PlanEvent(0, "rate", 5.0))
         schedule.due(1_000_000_000)
 
 

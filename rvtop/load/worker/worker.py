@@ -15,8 +15,8 @@ import numpy as np
 
 from rvtop.load.plan.followups import REST_NS, Cancels, Slots, Talk
 from rvtop.load.plan.prompts import Prompts, Turn
-from rvtop.load.plan.schedule import NEVER, Due, Entry, PhasePlan, Schedule
-from rvtop.load.wire.endpoint import Target
+from rvtop.load.plan.schedule import NEVER, Due, PhasePlan, PlanEvent, Schedule
+from rvtop.load.wire.endpoint import Endpoint
 from rvtop.load.wire.pool import ConnectionPool
 from rvtop.load.wire.record import Record, lines
 from rvtop.load.wire.response_text import answer_text
@@ -51,19 +51,19 @@ class Worker:
     """The share ``spec.index`` of ``spec.count`` of the load.
 
     ``emit`` gets a Delta every ``spec.tell_ticks``; ``on_stop`` is called once the command to stop was
-    followed; ``listen`` hands on the commands that have come; nothing is sent before it is known what they
-    change. ``alone`` says whether the loop has nothing to do but this worker, which may then keep it for a
-    while.
+    followed; ``poll_commands`` hands on the commands that have come; nothing is sent before it is known what
+    they change. ``alone`` says whether the loop has nothing to do but this worker, which may then keep it for
+    a while.
     """
 
     def __init__(
         self,
         spec: WorkerSpec,
         prompts: Prompts,
-        target: Target,
+        target: Endpoint,
         emit: Emit,
         on_stop: Callable[[], None],
-        listen: Callable[[], None] = lambda: None,
+        poll_commands: Callable[[], None] = lambda: None,
         alone: Callable[[], bool] = lambda: False,
     ) -> None:
         self._spec = spec
@@ -71,7 +71,7 @@ class Worker:
         self._target = target
         self._emit = emit
         self._on_stop = on_stop
-        self._listen = listen
+        self._poll_commands = poll_commands
         self._heard_ns = 0  # when that was called last
         self._schedule = Schedule(spec.phases, spec.seed, spec.index, spec.count, prompts.at_s)
         self._names = [phase.name for phase in spec.phases]
@@ -81,7 +81,7 @@ class Worker:
         self._talks: dict[Record, Talk] = {}  # conversations with a request in flight …
         # … and the turns that wait for their time, as a heap.
         self._turns: list[tuple[int, int, Talk, Turn]] = []
-        self._log: list[Entry] = []  # entries that are not in force yet
+        self._log: list[PlanEvent] = []  # entries that are not in force yet
         self._plain = False  # what is sent in this phase follows from the plan alone
         self._pool = ConnectionPool(target, self._done, self._note_sent)
         self._pool.call_when_due(self._send, self._tick)
@@ -102,19 +102,19 @@ class Worker:
 
     # -- commands ----------------------------------------------------------------------------
 
-    def command(self, entry: Entry) -> None:
+    def command(self, entry: PlanEvent) -> None:
         """Takes one entry of the command log; it takes effect at its time. Entries come in that order."""
         self._log.append(entry)
-        back_ns = self._pool.recall(entry.at_ns)
+        back_ns = self._pool.unschedule(entry.at_ns)
         now = perf_counter_ns()
         if back_ns is not None:  # what it may change was made ready; or was sent, if it came late
             self._schedule.rewind(max(entry.at_ns, min(back_ns, now)))
         self._arm(now)
 
-    def watch(self, fd: int, on_word: Callable[[], None]) -> bool:
-        """Has ``on_word`` called when there are commands to be read from ``fd``, before what was made ready
-        is sent; below 0: no more. False: the loop has to do it."""
-        return self._pool.watch(fd, on_word)
+    def watch(self, fd: int, on_command: Callable[[], None]) -> bool:
+        """Has ``on_command`` called when there are commands to be read from ``fd``, before what was made
+        ready is sent; below 0: no more. False: the loop has to do it."""
+        return self._pool.watch(fd, on_command)
 
     def add_phase(self, phase: PhasePlan) -> None:
         """One phase more, behind those that are known."""
@@ -136,7 +136,7 @@ class Worker:
         at = self._schedule.next_ns
         if not self._plain or at >= (self._log[0].at_ns if self._log else NEVER):
             return at
-        full = self._pool.launched >= self._schedule.most_ahead
+        full = self._pool.scheduled >= self._schedule.most_ahead
         return at if full else max(at - _SOON_NS, now_ns)
 
     def _ending_ns(self, now_ns: int) -> int:
@@ -175,10 +175,10 @@ class Worker:
         now = perf_counter_ns()
         if now - self._heard_ns > _HEARD_NS:
             self._heard_ns = now
-            self._listen()
+            self._poll_commands()
         return now
 
-    def _follow(self, entry: Entry) -> None:
+    def _follow(self, entry: PlanEvent) -> None:
         if entry.kind == "cut":
             self._pool.cancel_all("unfinished", "cut by the end of the drain")
         elif entry.kind == "stop":
@@ -195,8 +195,8 @@ class Worker:
                 self._turns.clear()
                 # Where nothing follows from an end, it can wait for the next tick.
                 follows = plan.concurrency or plan.max_in_flight is not None or self._prompts.most_turns > 1
-                self._pool.hurry(bool(follows))
-                self._plain = self._pool.launches and not (follows or plan.cancel_share)
+                self._pool.deliver_now(bool(follows))
+                self._plain = self._pool.can_schedule and not (follows or plan.cancel_share)
                 limit = None if plan.limit is None else self._schedule.share(plan.limit, plan.concurrency)
                 self._slots = Slots(left=limit)
                 self._slots.resize(self._schedule.share(plan.concurrency), entry.at_ns)
@@ -235,7 +235,7 @@ class Worker:
         until_ns = now_ns + _AHEAD_NS
         if self._log:
             until_ns = min(until_ns, self._log[0].at_ns - 1)
-        room = self._schedule.most_ahead - self._pool.launched
+        room = self._schedule.most_ahead - self._pool.scheduled
         for due in self._schedule.due(until_ns, max(0, min(_BATCH, room))):
             self._send_one(due, ahead=True)
 
@@ -254,10 +254,10 @@ class Worker:
             talk = Talk(record.seq, prompt, model, due.phase, turns, first)
             self._talks[record] = talk
             if not turns[0].recorded:
-                record.heard = []
+                record.body = []
         body = prompts.body(prompt, model)
         if ahead:
-            self._pool.launch(record, self._target.request(body, f"rvtop-{record.seq}"))
+            self._pool.schedule(record, self._target.request(body, f"rvtop-{record.seq}"))
         else:
             self._submit(record, body)
 
@@ -266,7 +266,7 @@ class Worker:
         record.turn = talk.turn
         self._talks[record] = talk
         if talk.turn < len(talk.turns) and not talk.turns[talk.turn].recorded:
-            record.heard = []
+            record.body = []
         self._submit(record, self._prompts.turn_body(talk.messages, turn, talk.model))
 
     def _submit(self, record: Record, body: bytes) -> None:
@@ -283,7 +283,7 @@ class Worker:
 
     def _full(self, limit: int) -> bool:
         if len(self._pool.busy) >= limit:
-            self._pool.land()  # one that has ended in this turn is in flight no more
+            self._pool.reap()  # one that has ended in this turn is in flight no more
         return len(self._pool.busy) >= limit
 
     def _note_sent(self, record: Record) -> None:
@@ -312,8 +312,8 @@ class Worker:
             return
         turn = None
         if talk is not None and record.error is None:
-            turn = talk.next(answer_text(record.heard or ()))
-            record.heard = None
+            turn = talk.next(answer_text(record.body or ()))
+            record.body = None
         if talk is not None and turn is not None:
             at_ns = now + round(turn.delay_s * 1e9)
             heapq.heappush(self._turns, (at_ns, record.seq, talk, turn))
@@ -325,7 +325,7 @@ class Worker:
     # -- telling -----------------------------------------------------------------------------
 
     def _tell_if_drained(self, now_ns: int) -> None:
-        self._pool.book()
+        self._pool.register_sent()
         if not self._told_drained and self._over(now_ns):
             self._told_drained = True
             self._flush(now_ns)
@@ -333,7 +333,7 @@ class Worker:
     def _over(self, now_ns: int) -> bool:
         """Whether nothing of the phase is left to send, and nothing in flight."""
         schedule = self._schedule
-        if self._pool.busy or self._pool.launched or schedule.phase < 0:
+        if self._pool.busy or self._pool.scheduled or schedule.phase < 0:
             return False
         if now_ns >= schedule.end_ns:
             return schedule.next_ns == NEVER
@@ -375,7 +375,7 @@ class Worker:
 
     def _flush(self, now_ns: int) -> None:
         pool, spec = self._pool, self._spec
-        pool.land()
+        pool.reap()
         while len(self._ended) > len(self._written) * _PART:
             self._write_part()
         ended, self._ended = self._ended, []

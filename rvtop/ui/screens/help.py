@@ -15,10 +15,10 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from rvtop.ui.draw import Line
-from rvtop.ui.figures import PANELS, PanelHelp
+from rvtop.ui.help_text import PANELS, PanelHelp
 from rvtop.ui.keys import LIVE
 from rvtop.ui.screens.dialog import Dialog
-from rvtop.ui.theme import Look
+from rvtop.ui.theme import Styles
 
 NAMES = 16  # the column of names and keys
 LEAST_TEXT = 20  # cells beside it
@@ -34,7 +34,7 @@ def wrapped(name: str, name_style: Style, text: str, style: Style, width: int) -
     return [first, *(Line().to(NAMES).put(part, style) for part in parts[1:])]
 
 
-def panel_lines(help: PanelHelp, look: Look, width: int) -> list[Line]:
+def panel_lines(help: PanelHelp, look: Styles, width: int) -> list[Line]:
     """A panel's title, what it shows, and each figure with its source."""
     lines = [Line(help.title, look.command)]
     lines += [Line(part, look.quiet) for part in textwrap.wrap(help.about, max(1, width))]
@@ -44,7 +44,7 @@ def panel_lines(help: PanelHelp, look: Look, width: int) -> list[Line]:
     return [*lines, Line()]
 
 
-def help_lines(look: Look, topic: str | None, width: int) -> list[Line]:
+def help_lines(look: Styles, topic: str | None, width: int) -> list[Line]:
     """The whole text, ``topic``'s panel before all else."""
     lines = panel_lines(PANELS[topic], look, width) if topic in PANELS else []
     lines.append(Line("keys", look.command))
@@ -70,7 +70,7 @@ class HelpText(ScrollView, can_focus=True):
 
     ALLOW_SELECT = False
 
-    def __init__(self, look: Look, topic: str | None) -> None:
+    def __init__(self, look: Styles, topic: str | None) -> None:
         super().__init__()
         self._look, self._topic = look, topic
         self._lines: list[Line] = []
@@ -95,7 +95,7 @@ class HelpScreen(Dialog[None]):
         Binding("escape,q,question_mark,enter", "leave", show=False),
     ]
 
-    def __init__(self, look: Look, topic: str | None) -> None:
+    def __init__(self, look: Styles, topic: str | None) -> None:
         super().__init__()
         self._look, self._topic = look, topic
 

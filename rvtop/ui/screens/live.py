@@ -11,9 +11,9 @@ from textual.screen import Screen
 
 from rvtop.contract.command import NextPhase, Pause, Resume, SetRate
 from rvtop.contract.snapshot import Snapshot
-from rvtop.ui.dial import Dial
 from rvtop.ui.format import rate
 from rvtop.ui.keys import bindings
+from rvtop.ui.pending_rate import PendingRate
 from rvtop.ui.screens.confirm import ConfirmScreen
 from rvtop.ui.screens.help import HelpScreen
 from rvtop.ui.screens.rate import RateScreen
@@ -57,11 +57,11 @@ class LiveScreen(Screen[None]):
         (44, "-tall"),
     ]
 
-    def __init__(self, dial: Dial, *, yes: bool, can_choose_again: bool) -> None:
+    def __init__(self, dial: PendingRate, *, yes: bool, can_choose_again: bool) -> None:
         super().__init__()
         self.ready = False  # its panels are there
         self.snapshot: Snapshot | None = None
-        self.dial = dial
+        self.pending_rate = dial
         self._may_load = yes
         self._can_choose_again = can_choose_again
         self._notice_until = 0.0
@@ -102,8 +102,8 @@ class LiveScreen(Screen[None]):
     def show(self, s: Snapshot) -> None:
         """Draws ``s`` in every panel. The caller holds the batch."""
         self.snapshot = s
-        self.dial.observe(s)
-        self.query_one(LoadPanel).target = self.dial.shown
+        self.pending_rate.observe(s)
+        self.query_one(LoadPanel).target = self.pending_rate.shown
         starting = s.state == "starting" or (s.state in ("failed", "crashed") and not s.series.t_s)
         self.set_class(starting, "starting")
         self.set_class(s.state in OVER, "over")
@@ -115,7 +115,7 @@ class LiveScreen(Screen[None]):
         if self._notice_until and self.rvtop.clock() >= self._notice_until:
             self._notice_until = 0.0
             self._footer("")
-        if self.dial.expire():
+        if self.pending_rate.expire():
             self._show_target()
 
     def notify_briefly(self, text: str) -> None:
@@ -130,7 +130,7 @@ class LiveScreen(Screen[None]):
 
     def _show_target(self) -> None:
         panel = self.query_one(LoadPanel)
-        panel.target = self.dial.shown
+        panel.target = self.pending_rate.shown
         panel.repaint()
 
     # -- keys --------------------------------------------------------------------------------
@@ -157,15 +157,15 @@ class LiveScreen(Screen[None]):
             self.app.push_screen(ConfirmScreen(s.target.url, rps), answered)
             return
         self.rvtop.send(SetRate(rps))
-        self.dial.ask(rps)
+        self.pending_rate.ask(rps)
         self._show_target()
 
     def action_nudge(self, delta: float) -> None:
         s = self._steerable()
         if s is None:
             return
-        rps = self.dial.after(delta)
-        if rps == self.dial.shown:
+        rps = self.pending_rate.after(delta)
+        if rps == self.pending_rate.shown:
             limit = "the rate is 0 already" if delta < 0 else f"{rate(rps)} is the maximum (--max-rate)"
             self.notify_briefly(limit)
             return
@@ -180,7 +180,7 @@ class LiveScreen(Screen[None]):
             if rps is not None:
                 self._set_rate(s, rps)
 
-        self.app.push_screen(RateScreen(self.dial.shown, s.load.max_rate), typed)
+        self.app.push_screen(RateScreen(self.pending_rate.shown, s.load.max_rate), typed)
 
     def action_pause(self) -> None:
         s = self._steerable()

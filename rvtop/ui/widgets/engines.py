@@ -8,7 +8,7 @@ from typing import TypeVar
 from rvtop.contract.snapshot import Engine, Snapshot
 from rvtop.ui.draw import Line, bar, fitting
 from rvtop.ui.format import age, clip, count, fixed, percent, size_of, tight
-from rvtop.ui.theme import Look
+from rvtop.ui.theme import Styles
 from rvtop.ui.widgets.panel import Panel
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ def badness(engine: Engine) -> tuple[float, ...]:
     return (engine.stale_s or 0.0, engine.waiting or 0.0, engine.kv_usage or 0.0, engine.running or 0.0)
 
 
-def kv_bar(look: Look, share: float | None, width: int) -> Line:
+def kv_bar(look: Styles, share: float | None, width: int) -> Line:
     """The KV cache's use as a bar with its percentage; yellow, and FULL, where it is about to preempt."""
     filled, track = bar(share, width)
     full = share is not None and share >= FULL

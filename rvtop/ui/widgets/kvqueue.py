@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rvtop.contract.snapshot import Snapshot
-from rvtop.ui.axis import Top, history
+from rvtop.ui.axis import StickyMax, history
 from rvtop.ui.draw import Line, area, eighths
 from rvtop.ui.format import brief, count, percent
 from rvtop.ui.widgets.panel import Panel
@@ -23,7 +23,7 @@ class KvQueuePanel(Panel):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._waiting = Top(least=4.0)
+        self._waiting = StickyMax(least=4.0)
 
     def observe(self, s: Snapshot) -> None:
         self._waiting.follow(max((v for v in s.series.waiting[-240:] if v is not None), default=0.0))

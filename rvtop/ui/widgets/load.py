@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rvtop.contract.snapshot import Snapshot
-from rvtop.ui.axis import Top, history
+from rvtop.ui.axis import StickyMax, history
 from rvtop.ui.draw import Cells, Line, area, eighths, fitting, large, over
 from rvtop.ui.format import clip, count, rate
 from rvtop.ui.keys import RATE_HINT
@@ -21,7 +21,7 @@ class LoadPanel(Panel):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.target: float | None = None  # the dial's: ahead of the snapshot while a press is under way
-        self._top = Top(least=1.0)
+        self._top = StickyMax(least=1.0)
 
     def observe(self, s: Snapshot) -> None:
         recent = (*s.series.target_rps[-120:], *s.series.completed_rps[-120:])

@@ -12,7 +12,7 @@ from textual.widget import Widget
 
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.draw import Line, Run
-from rvtop.ui.theme import Look
+from rvtop.ui.theme import Styles
 
 if TYPE_CHECKING:
     from rvtop.ui.app import RvtopApp
@@ -77,7 +77,7 @@ class Panel(Widget, can_focus=True):
     # -- what the screen calls ---------------------------------------------------------------
 
     @property
-    def look(self) -> Look:
+    def look(self) -> Styles:
         return cast("RvtopApp", self.app).look
 
     @property

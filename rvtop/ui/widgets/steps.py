@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rvtop.contract.snapshot import Snapshot, Step
+from rvtop.contract.snapshot import Snapshot, StartStep
 from rvtop.ui.draw import Line
 from rvtop.ui.format import clip, fixed, short_span
 from rvtop.ui.widgets.panel import Panel
@@ -36,7 +36,7 @@ class StepsPanel(Panel, can_focus=False):
     def wanted(self, s: Snapshot) -> int:
         return max(1, len(s.steps)) + 2
 
-    def _row(self, step: Step, size: int, width: int) -> Line:
+    def _row(self, step: StartStep, size: int, width: int) -> Line:
         look = self.look
         glyph, style = {
             "done": ("✓", look.server),

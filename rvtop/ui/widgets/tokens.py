@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rvtop.contract.snapshot import Snapshot
-from rvtop.ui.axis import Top, history
+from rvtop.ui.axis import StickyMax, history
 from rvtop.ui.draw import Cells, Line, area, eighths, fitting, over
 from rvtop.ui.format import sig3
-from rvtop.ui.theme import Look
+from rvtop.ui.theme import Styles
 from rvtop.ui.widgets.panel import Panel
 
 GUTTER = 10  # the vertical axis and its labels
@@ -20,7 +20,7 @@ class TokensPanel(Panel):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._top = Top(least=10.0)
+        self._top = StickyMax(least=10.0)
 
     def observe(self, s: Snapshot) -> None:
         points = (*s.series.tokens_per_s[-240:], *s.series.server_tokens_per_s[-240:])
@@ -77,7 +77,7 @@ class TokensPanel(Panel):
         return line
 
 
-def gutter(lines: list[Line], look: Look, high: str, low: str) -> list[Line]:
+def gutter(lines: list[Line], look: Styles, high: str, low: str) -> list[Line]:
     """Chart rows behind a vertical axis with a label at its upper and its lower end."""
     quiet, faint = look.quiet, look.faint
     made = []

@@ -1,4 +1,4 @@
-"""The TTFT hill: the last 10 s over the phase so far, on a log axis that stays put."""
+"""The TTFT histogram: the last 10 s over the phase so far, on a log axis that stays put."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from rich.style import Style
 
 from rvtop.contract.snapshot import ServerHist, Snapshot
 from rvtop.stats.histogram import Histogram
-from rvtop.ui.axis import LogAxis, Top
-from rvtop.ui.columns import client_columns, hill, server_bounds, server_columns, shares
+from rvtop.ui.axis import LogAxis, StickyMax
+from rvtop.ui.columns import client_columns, layered_columns, server_bounds, server_columns, shares
 from rvtop.ui.draw import Cells, Line, eighths, fitting
 from rvtop.ui.format import age, count, sig3, tick
 from rvtop.ui.widgets.panel import Panel
@@ -34,7 +34,7 @@ class TtftPanel(Panel):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.axis = LogAxis()
-        self._peak = Top(least=1.0)
+        self._peak = StickyMax(least=1.0)
         self._phase: tuple[int, str] | None = None
         self._moved_at = -SAY_MOVED_S
 
@@ -98,7 +98,7 @@ class TtftPanel(Panel):
         if server is not None:
             look = self.look
             front = self._heights(shares(server_columns(server, self.axis, width)), [], plot)[0]
-            cells = hill(
+            cells = layered_columns(
                 front, [0] * width, plot, style=look.server, shade=look.server_shade, on_shade=look.server
             )
             marks = [(f"p{q}", getattr(server, f"p{q}")) for q in (50, 90, 99)]
@@ -120,7 +120,7 @@ class TtftPanel(Panel):
         recent = shares(client_columns(s.latency.ttft_recent, self.axis, width))
         phase = shares(client_columns(s.latency.ttft_phase, self.axis, width))
         front, behind = self._heights(recent, phase, rows)
-        cells = hill(
+        cells = layered_columns(
             front, behind, rows, style=look.client, shade=look.client_shade, on_shade=look.client_on_shade
         )
         h = s.latency.ttft_recent

@@ -28,7 +28,7 @@ class TooLong(Exception):
     """An attempt did not end within its limit."""
 
 
-def _alarm(*_: object) -> None:
+def _wakeup(*_: object) -> None:
     raise TooLong
 
 
@@ -54,7 +54,7 @@ def _reap() -> None:
 
 def here(one: Attempt) -> None:
     """Runs it in this process. Raises what it raises, TooLong, and AssertionError for what it leaves."""
-    signal.signal(signal.SIGALRM, _alarm)
+    signal.signal(signal.SIGALRM, _wakeup)
     signal.setitimer(signal.ITIMER_REAL, one.limit_s)
     try:
         one.run()

@@ -13,7 +13,7 @@ from time import perf_counter_ns
 
 import uvloop
 
-from rvtop.load.wire.endpoint import Address, Target
+from rvtop.load.wire.endpoint import Address, Endpoint
 from rvtop.load.wire.pool import ConnectionPool
 from rvtop.load.wire.record import Record
 from rvtop.load.worker.process import raise_file_limit
@@ -66,7 +66,7 @@ def mute(answer: bytes, count: int) -> Iterator[int]:
 
 async def crowd(port: int, count: int, then: str) -> dict[str, int]:
     """``count`` requests at once; how they ended. ``then``: "answer" waits, "cancel" gives them up."""
-    target = Target(Address(f"http://127.0.0.1:{port}"))
+    target = Endpoint(Address(f"http://127.0.0.1:{port}"))
     await target.resolve()
     ended: list[Record] = []
     pool = ConnectionPool(target, ended.append)

@@ -14,7 +14,7 @@ from time import perf_counter_ns
 import uvloop
 
 from rvtop.load.native.loader import PURE_ENV, native
-from rvtop.load.wire.endpoint import Address, Target
+from rvtop.load.wire.endpoint import Address, Endpoint
 from rvtop.load.wire.pool import ConnectionPool
 from rvtop.load.wire.record import Record
 from tests.faults.attempts import add
@@ -103,7 +103,7 @@ async def ask(
     loop = asyncio.get_running_loop()
     failures: list[object] = []
     loop.set_exception_handler(lambda _, context: failures.append(context))
-    target = Target(address)
+    target = Endpoint(address)
     await target.resolve()
     ended: list[Record] = []
     pool = ConnectionPool(target, ended.append)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rvtop.load.plan.schedule import Entry
+from rvtop.load.plan.schedule import PlanEvent
 from rvtop.load.worker.messages import Delta, WorkerSpec
 
 
@@ -75,7 +75,7 @@ def offset_of(exchanges: Sequence[Exchange]) -> Offset:
 
 def to_node(message: Any, offset_ns: int) -> Any:
     """A message to a worker with its times on the node's clock."""
-    if isinstance(message, Entry):
+    if isinstance(message, PlanEvent):
         return replace(message, at_ns=message.at_ns + offset_ns)
     if isinstance(message, WorkerSpec):
         return replace(message, t0_ns=message.t0_ns + offset_ns)

@@ -11,7 +11,7 @@ from rvtop.contract.snapshot import Snapshot
 HOLD_S = 2.0
 
 
-class Dial:
+class PendingRate:
     """Adds up quick presses: each begins from the rate last asked for, not from an older snapshot's."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from rvtop.contract.handle import clean_url
 from rvtop.contract.snapshot import Snapshot
-from rvtop.ui.dial import HOLD_S, Dial
 from rvtop.ui.keys import LIVE, RATE_HINT, bindings
+from rvtop.ui.pending_rate import HOLD_S, PendingRate
 from rvtop.ui.screens.rate import parse_rate
 
 
@@ -25,7 +25,7 @@ def at(rps: float | None, *, state: str = "running", max_rate: float | None = No
 
 
 def test_quick_presses_add_up_while_the_snapshot_lags() -> None:
-    dial = Dial(Clock())
+    dial = PendingRate(Clock())
     dial.observe(at(5.0))
     for wanted in (6.0, 7.0, 17.0):
         step = 10 if wanted == 17.0 else 1
@@ -40,7 +40,7 @@ def test_quick_presses_add_up_while_the_snapshot_lags() -> None:
 
 def test_a_rate_that_is_never_taken_is_forgotten() -> None:
     clock = Clock()
-    dial = Dial(clock)
+    dial = PendingRate(clock)
     dial.observe(at(5.0))
     dial.ask(9.0)
     clock.now += HOLD_S / 2
@@ -54,7 +54,7 @@ def test_a_rate_that_is_never_taken_is_forgotten() -> None:
 
 
 def test_the_rate_stays_within_its_limits() -> None:
-    dial = Dial(Clock())
+    dial = PendingRate(Clock())
     dial.observe(at(3.0, max_rate=8.0))
     assert dial.after(-10) == 0.0
     assert dial.after(10) == 8.0
@@ -63,7 +63,7 @@ def test_the_rate_stays_within_its_limits() -> None:
 
 
 def test_while_paused_the_dial_keeps_the_rate_to_come_back_to() -> None:
-    dial = Dial(Clock())
+    dial = PendingRate(Clock())
     dial.observe(at(12.0))
     dial.observe(at(0.0, state="paused"))
     assert dial.shown == 12.0

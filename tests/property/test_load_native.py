@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvtop.load.native.loader import make_hub, native
+from rvtop.load.native.loader import make_poller, native
 from rvtop.load.plan.schedule import NEVER
 from rvtop.load.wire.completion import Fresh
 from rvtop.load.wire.connection import Connection, settle
@@ -59,32 +59,36 @@ class Pool:
     """What a Connection needs of its pool; one connection on a socket pair, read in C or as asyncio would."""
 
     turn, turn_ms, turn_ns, seen_ns, due_ns = time.monotonic, 0.0, 0, 0, NEVER
-    known_head, learn, unlearn = b"", ConnectionPool.learn, ConnectionPool.unlearn
-    _learned_ns = -(1 << 62)
+    template_head, set_template, clear_template = (
+        b"",
+        ConnectionPool.set_template,
+        ConnectionPool.clear_template,
+    )
+    _template_set_ns = -(1 << 62)
 
     def __init__(self, *, in_c: bool = True) -> None:
-        self.hub = make_hub() if in_c else None
+        self.poller = make_poller() if in_c else None
         self.fresh, self.ended = Fresh(), list[Record]()
         self.ours, self.server = socket.socketpair()
         self.ours.setblocking(False)
         self.connection = Connection(self)  # type: ignore[arg-type]
         self.connection.connection_made(Transport(self.ours))  # type: ignore[arg-type]
         self.connection.join()
-        if self.hub is not None:
-            self.hub.on_landed = self.land
-            self.connection._stream.rest()  # type: ignore[union-attr]
+        if self.poller is not None:
+            self.poller.on_completed = self.reap
+            self.connection._conn.rest()  # type: ignore[union-attr]
 
-    def land(self) -> None:
-        self.book()
-        assert self.hub is not None
-        for landed in self.hub.take_landed():
-            settle(self.fresh, *landed)
-            self.finished(landed[0])
+    def reap(self) -> None:
+        self.register_sent()
+        assert self.poller is not None
+        for completed in self.poller.take_completed():
+            settle(self.fresh, *completed)
+            self.finished(completed[0])
 
     def poll(self) -> None:
         """Reads what has come; tells the connection when that was the end."""
-        if self.hub is not None:
-            self.hub.poll(0)
+        if self.poller is not None:
+            self.poller.poll(0)
             return
         data = self.ours.recv(1 << 18)
         if data:
@@ -97,9 +101,9 @@ class Pool:
 
     forget = give_back = needs_loop = opened
 
-    def book(self) -> None:
-        assert self.hub is not None
-        for record, connection, sent_ns in self.hub.take_sent():
+    def register_sent(self) -> None:
+        assert self.poller is not None
+        for record, connection, sent_ns in self.poller.take_sent():
             assert connection is self.connection
             record.sent_ns = sent_ns
 
@@ -109,11 +113,11 @@ class Pool:
     def ask(self, number: int, wire: bytes, cuts: list[int]) -> Record:
         """One request whose answer is ``wire``, which comes in reads that are cut at ``cuts``."""
         self.ended.clear()
-        self._learned_ns = -(1 << 62)  # it may learn of each answer, however fast they come
+        self._template_set_ns = -(1 << 62)  # it may learn of each answer, however fast they come
         record = Record(number, 0, 0, 0, 1)
-        if self.hub is not None and number % 2:
-            self.hub.launch(record, b"x", 1)
-            self.hub.fire()
+        if self.poller is not None and number % 2:
+            self.poller.schedule(record, b"x", 1)
+            self.poller.send_due()
         else:
             record.sent_ns = 1
             self.connection.send(record, b"x")
@@ -131,15 +135,15 @@ class Pool:
     def close(self) -> None:
         self.connection.drop()
         self.server.close()
-        if self.hub is not None:
-            self.hub.close()  # it holds us, and its descriptors
+        if self.poller is not None:
+            self.poller.close()  # it holds us, and its descriptors
 
     def take_fresh(self) -> tuple[list[int], list[int]]:
         """(TTFTs, gaps) for the live view since the last call."""
         ttfts, gaps = array("q", self.fresh.ttft_ns), array("q", self.fresh.gaps_ns)
-        if self.hub is not None:
-            ttfts.frombytes(self.hub.take_ttfts())
-            gaps.frombytes(self.hub.take_gaps())
+        if self.poller is not None:
+            ttfts.frombytes(self.poller.take_ttfts())
+            gaps.frombytes(self.poller.take_gaps())
         del self.fresh.ttft_ns[:], self.fresh.gaps_ns[:]
         return sorted(ttfts), sorted(gaps)
 
@@ -170,7 +174,8 @@ def told(answers: list[Answer], *, in_c: bool = True) -> list[tuple[Facts, bool,
             assert not record.first_ns or 0 < record.headers_ns <= record.first_ns
             transport = pool.connection.transport
             assert transport is not None
-            # What is spoiled at its end alone may leave the connection of use: the hub gave it back by then.
+            # What is spoiled at its end alone may leave the connection of use: the poller gave it back by
+            # then.
             spoiled = record.error is not None and not record.error.startswith("http_")
             out.append((timeless(record), record.headers_ns > 0, spoiled or not transport.is_closing()))
             if spoiled or transport.is_closing():
@@ -415,7 +420,7 @@ def test_what_was_read_of_an_answer_before_teaches_nothing() -> None:
 def test_of_an_answer_that_ends_otherwise_nothing_is_learned(pool: Pool, head: bytes) -> None:
     wire = answer(1, head=head)
     pool.ask(1, wire, packets(wire))
-    assert pool.known_head == b""
+    assert pool.template_head == b""
 
 
 @pytest.mark.parametrize("which", ["opening", "first"])
@@ -445,12 +450,12 @@ def test_an_answer_that_begins_as_one_before_is_not_parsed(pool: Pool) -> None:
 def test_whoever_wants_the_text_gets_all_of_it(pool: Pool) -> None:
     pool.ask(1, answer(1), packets(answer(1)))
     record = Record(2, 0, 0, 0, 1)
-    record.heard = []
+    record.body = []
     pool.connection.send(record, b"x")
     pool.server.sendall(answer(2))
     while not pool.ended or pool.ended[-1] is not record:
         pool.poll()
-    assert answer_text(record.heard) == "abc"
+    assert answer_text(record.body) == "abc"
 
 
 def test_what_came_before_an_answer_was_given_up_is_kept(pool: Pool) -> None:

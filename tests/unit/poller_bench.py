@@ -1,4 +1,4 @@
-"""Socket pairs on a hub of the read path in C, and bytes that it can be taught to know."""
+"""Socket pairs on a poller of the read path in C, and bytes that it can be taught to know."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from rvtop.load.native.loader import make_hub
+from rvtop.load.native.loader import make_poller
 
 BEFORE, AFTER = b'data: {"c":"', b'"}\n\n'
 
@@ -30,40 +30,40 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
 
 
 class Bench:
-    """Socket pairs on one hub, by their number; what was not counted lands in ``read``."""
+    """Socket pairs on one poller, by their number; what was not counted lands in ``read``."""
 
     def __init__(self) -> None:
-        self.hub = make_hub()
+        self.poller = make_poller()
         self.servers: list[socket.socket] = []
         self.streams = []
         self.read: list[tuple[int, bytes]] = []
         self.lost: list[int] = []
         self.rest: list[bytes] = []
-        self.astray: list[tuple[object, bytes]] = []
+        self.no_connection: list[tuple[object, bytes]] = []
         self.ended: list[tuple[object, bytes]] = []  # (record, what was not counted) …
         self.waits: list[int] = []  # … so many at a time
-        self.hub.on_astray = self.astray.append
-        self.hub.on_landed = self.land
+        self.poller.on_no_connection = self.no_connection.append
+        self.poller.on_completed = self.land
         self._ours: list[socket.socket] = []
 
     def land(self) -> None:
         """Hears of the answers that have ended."""
-        landed = self.hub.take_landed()
-        self.waits.append(len(landed))
-        self.ended += [(one[0], one[-1]) for one in landed]
+        completed = self.poller.take_completed()
+        self.waits.append(len(completed))
+        self.ended += [(one[0], one[-1]) for one in completed]
 
     def add(self, on_read: Callable[[bytes], None] | None = None, *, tcp: bool = False) -> int:
         number = len(self.streams)
         ours, server = tcp_pair() if tcp else socket.socketpair()
         ours.setblocking(False)
         take = on_read or (lambda data: self.read.append((number, data)))
-        self.streams.append(self.hub.add(ours.fileno(), number, take, self.lost.append, self.rest.append))
+        self.streams.append(self.poller.add(ours.fileno(), number, take, self.lost.append, self.rest.append))
         self._ours.append(ours)
         self.servers.append(server)
         return number
 
     def add_idle(self) -> int:
-        """One that the hub may send on."""
+        """One that the poller may send on."""
         number = self.add()
         self.streams[number].rest()
         return number
@@ -74,12 +74,12 @@ class Bench:
     def close(self) -> None:
         for stream in self.streams:
             stream.release()
-        self.hub.close()
+        self.poller.close()
         for sock in (*self._ours, *self.servers):
             sock.close()
 
 
-def wait(hub: object) -> None:
-    """Until the hub says that there is something to do."""
-    ready, _, _ = select.select([hub.fileno()], [], [], 30)  # type: ignore[attr-defined]
+def wait(poller: object) -> None:
+    """Until the poller says that there is something to do."""
+    ready, _, _ = select.select([poller.fileno()], [], [], 30)  # type: ignore[attr-defined]
     assert ready

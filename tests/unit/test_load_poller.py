@@ -1,4 +1,5 @@
-"""The hub of the read path in C by itself: what callbacks do to it, and how it dates what comes meanwhile."""
+"""The poller of the read path in C by itself: what callbacks do to it, and how it dates what comes meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from rvtop.load.native import loader
-from rvtop.load.native.loader import digest, make_hub, native
+from rvtop.load.native.loader import digest, make_poller, native
 from rvtop.load.plan.schedule import NEVER
-from tests.unit.hub_bench import Bench, tcp_pair, token, wait
+from tests.unit.poller_bench import Bench, tcp_pair, token, wait
 
 pytestmark = pytest.mark.skipif(not native(), reason="the read path in C was not built here")
 
@@ -48,17 +49,17 @@ def bench() -> Iterator[Bench]:
 
 def test_tokens_are_counted_and_the_rest_is_handed_on(bench: Bench) -> None:
     bench.add()
-    bench.arm(0)
+    bench.expect_tokens(0)
     bench.servers[0].sendall(token() + token(b'\\"') + token(b"") + token())
-    bench.hub.poll(0)
+    bench.poller.poll(0)
     assert bench.read == [(0, token(b"") + token())]
     assert len(array("q", bench.streams[0].take_gaps())) == 2
-    assert len(array("q", bench.hub.take_gaps())) == 2
+    assert len(array("q", bench.poller.take_gaps())) == 2
     bench.servers[0].sendall(token())  # not armed again
-    bench.hub.poll(0)
+    bench.poller.poll(0)
     assert bench.read[1:] == [(0, token())]
     bench.servers[0].close()
-    bench.hub.poll(0)
+    bench.poller.poll(0)
     assert bench.lost == [0]
 
 
@@ -73,10 +74,10 @@ def test_what_comes_in_the_middle_of_a_long_turn_is_not_dated_by_its_beginning(b
 
     bench.add(slow)
     bench.add()
-    bench.arm(1)
+    bench.expect_tokens(1)
     for server in bench.servers:
         server.sendall(token())
-    bench.hub.poll(0)
+    bench.poller.poll(0)
     _, second = array("q", bench.streams[1].take_gaps())
     assert second >= 15_000_000  # the two tokens lie on both sides of the pause
     assert bench.streams[1].last_ns >= written
@@ -89,15 +90,15 @@ def test_what_came_while_the_loop_was_away_is_dated_by_its_arrival(bench: Bench)
     read: list[int] = []
     for on_read in (None, None, lambda data: read.append(bench.streams[2].read_ns)):
         bench.add(on_read, tcp=True)
-    bench.hub.poll(0)  # nothing had come by now
-    bench.arm(0)
-    bench.arm(1)
+    bench.poller.poll(0)  # nothing had come by now
+    bench.expect_tokens(0)
+    bench.expect_tokens(1)
     written = time.perf_counter_ns()
     for server in bench.servers:
         server.sendall(token())
     time.sleep(0.05)
     back = time.perf_counter_ns()
-    bench.hub.poll(0)
+    bench.poller.poll(0)
     dates = [bench.streams[0].last_ns, bench.streams[1].last_ns, read[-1]]
     assert all(written - 1_000_000 < date < back - 25_000_000 for date in dates)
 
@@ -111,15 +112,15 @@ def test_what_a_failed_turn_left_behind_is_dated_by_its_arrival(bench: Bench) ->
 
     bench.add(fails, tcp=True)
     bench.add(tcp=True)
-    bench.hub.poll(0)
-    bench.arm(1)
+    bench.poller.poll(0)
+    bench.expect_tokens(1)
     for server in bench.servers:
         server.sendall(token())
     written = time.perf_counter_ns()
     time.sleep(0.05)
     with contextlib.suppress(RuntimeError):
-        bench.hub.poll(0)
-    bench.hub.poll(0)
+        bench.poller.poll(0)
+    bench.poller.poll(0)
     assert len(array("q", bench.streams[1].take_gaps())) == 1
     assert bench.streams[1].last_ns < written + 25_000_000
 
@@ -132,16 +133,16 @@ def test_streams_with_news_of_just_now_do_not_make_a_late_turn_a_timely_one(
     """The stamp of a read is that of its last byte."""
     for _ in range(6):
         bench.add(tcp=True)
-    bench.hub.poll(0)
+    bench.poller.poll(0)
     for number in range(6):
-        bench.arm(number)
+        bench.expect_tokens(number)
     for server in bench.servers:
         server.sendall(token())
     written = time.perf_counter_ns()
     time.sleep(0.05)
     for server in bench.servers[fresh]:
         server.sendall(token())
-    bench.hub.poll(0)
+    bench.poller.poll(0)
     late = [stream for stream in bench.streams if stream not in bench.streams[fresh]]
     assert all(stream.last_ns < written + 25_000_000 for stream in late)
 
@@ -154,12 +155,12 @@ def test_a_call_that_is_due_and_fails_stops_no_reading(bench: Bench) -> None:
         raise RuntimeError("a fault of the worker")
 
     bench.add()
-    bench.hub.on_due = fails
-    bench.hub.due(1)
+    bench.poller.on_due = fails
+    bench.poller.due(1)
     bench.servers[0].sendall(b"x")
     with pytest.raises(RuntimeError):
-        bench.hub.poll(0)
-    bench.hub.poll(0)
+        bench.poller.poll(0)
+    bench.poller.poll(0)
     assert (bench.read, called) == ([(0, b"x")], [1])
 
 
@@ -172,25 +173,25 @@ def test_a_reader_that_fails_stops_no_other(bench: Bench) -> None:
     for server in bench.servers:
         server.sendall(b"x")
     with pytest.raises(RuntimeError):
-        bench.hub.poll(0)
-    bench.hub.poll(0)
+        bench.poller.poll(0)
+    bench.poller.poll(0)
     assert bench.read == [(1, b"x")]
 
 
-def test_a_time_that_comes_wakes_the_hub_once(bench: Bench) -> None:
+def test_a_time_that_comes_wakes_the_poller_once(bench: Bench) -> None:
     called: list[int] = []
-    bench.hub.on_due = lambda: called.append(time.perf_counter_ns())
+    bench.poller.on_due = lambda: called.append(time.perf_counter_ns())
     at = time.perf_counter_ns() + 20_000_000
-    bench.hub.due(at - 15_000_000)
-    bench.hub.due(at)  # replaces it
+    bench.poller.due(at - 15_000_000)
+    bench.poller.due(at)  # replaces it
     while not called:
-        wait(bench.hub)
-        bench.hub.poll(0)
+        wait(bench.poller)
+        bench.poller.poll(0)
     assert called[0] >= at
-    assert select.select([bench.hub.fileno()], [], [], 0)[0] == []
-    bench.hub.due(time.perf_counter_ns() + 10_000_000)
-    bench.hub.due(NEVER)
-    assert select.select([bench.hub.fileno()], [], [], 0.05)[0] == []
+    assert select.select([bench.poller.fileno()], [], [], 0)[0] == []
+    bench.poller.due(time.perf_counter_ns() + 10_000_000)
+    bench.poller.due(NEVER)
+    assert select.select([bench.poller.fileno()], [], [], 0.05)[0] == []
     assert len(called) == 1
 
 
@@ -204,8 +205,8 @@ def test_more_than_one_read_takes_is_read_to_its_end(bench: Bench) -> None:
         while sent < len(data):
             sent += server.send(data[sent:])
     assert sent > 1 << 18  # what one recv takes
-    wait(bench.hub)
-    bench.hub.poll(0)
+    wait(bench.poller)
+    bench.poller.poll(0)
     assert b"".join(part for _, part in bench.read) == data[:sent]
 
 
@@ -213,7 +214,7 @@ def test_the_end_behind_the_last_bytes_is_seen_in_the_same_turn(bench: Bench) ->
     bench.add()
     bench.servers[0].sendall(b"last")
     bench.servers[0].close()
-    bench.hub.poll(0)
+    bench.poller.poll(0)
     assert (bench.read, bench.lost) == ([(0, b"last")], [0])
 
 
@@ -229,8 +230,8 @@ def test_what_a_failing_reader_left_behind_is_read_by_the_next_poll(bench: Bench
     bench.servers[0].sendall(b"x")
     bench.servers[0].close()
     with pytest.raises(RuntimeError):
-        bench.hub.poll(0)
-    bench.hub.poll(0)
+        bench.poller.poll(0)
+    bench.poller.poll(0)
     assert (seen, bench.lost) == ([b"x"], [0])
 
 
@@ -243,8 +244,8 @@ def test_a_reader_may_end_every_stream_of_the_turn(bench: Bench) -> None:
         bench.add(end_all)
     for server in bench.servers:
         server.sendall(b"x")
-    bench.hub.poll(0)
-    bench.hub.poll(0)
+    bench.poller.poll(0)
+    bench.poller.poll(0)
     assert bench.lost == []
 
 
@@ -252,52 +253,52 @@ def test_a_tick_waits_for_the_end_of_a_turn(bench: Bench) -> None:
     told: list[str] = []
     for _ in range(9):  # a look at what is due comes before the first and the ninth
         bench.add(lambda data: (told.append("read"), time.sleep(0.002)))  # type: ignore[arg-type]
-    bench.hub.on_due = lambda: told.append("due")
-    bench.hub.on_tick = lambda: told.append("tick")
+    bench.poller.on_due = lambda: told.append("due")
+    bench.poller.on_tick = lambda: told.append("tick")
     soon = time.perf_counter_ns() + 3_000_000
-    bench.hub.due(soon)
-    bench.hub.tick(soon)
+    bench.poller.due(soon)
+    bench.poller.tick(soon)
     for server in bench.servers:
         server.sendall(b"x")
     while time.perf_counter_ns() < soon - 2_000_000:
         pass
-    bench.hub.poll(0)
+    bench.poller.poll(0)
     assert (told.index("due") < 9, told[-1], told.count("tick")) == (True, "tick", 1)
-    bench.hub.poll(0)
+    bench.poller.poll(0)
     assert told.count("tick") == told.count("due") == 1
 
 
 def test_a_poll_that_may_linger_reads_on_until_somebody_was_called(bench: Bench) -> None:
     bench.add()
-    bench.arm(0)
-    bench.hub.on_due = lambda: bench.servers[0].sendall(b"what?")
+    bench.expect_tokens(0)
+    bench.poller.on_due = lambda: bench.servers[0].sendall(b"what?")
     now = time.perf_counter_ns()
-    bench.hub.due(now + 30_000_000)
+    bench.poller.due(now + 30_000_000)
     bench.servers[0].sendall(token())
-    bench.hub.poll(20_000_000_000)
+    bench.poller.poll(20_000_000_000)
     assert (time.perf_counter_ns() > now + 30_000_000, bench.read) == (True, [])
-    assert len(array("q", bench.hub.take_gaps())) == 1
-    bench.hub.poll(20_000_000_000)
+    assert len(array("q", bench.poller.take_gaps())) == 1
+    bench.poller.poll(20_000_000_000)
     assert bench.read == [(0, b"what?")]
     now = time.perf_counter_ns()
-    bench.hub.poll(30_000_000)  # nothing comes
+    bench.poller.poll(30_000_000)  # nothing comes
     assert 30_000_000 <= time.perf_counter_ns() - now < 10_000_000_000
 
 
 def test_a_word_is_heard_before_anything_else_of_its_turn(bench: Bench) -> None:
     """What it takes back is not sent, though its time has come."""
     bench.add_idle()
-    bench.hub.launch("record", b"request", time.perf_counter_ns() + 1_000_000)
+    bench.poller.schedule("record", b"request", time.perf_counter_ns() + 1_000_000)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        bench.hub.watch(ours.fileno(), lambda: (ours.recv(9), bench.hub.recall(0)))  # type: ignore[arg-type]
+        bench.poller.watch(ours.fileno(), lambda: (ours.recv(9), bench.poller.unschedule(0)))  # type: ignore[arg-type]
         time.sleep(0.002)
         theirs.sendall(b"stop")
-        bench.hub.poll(0)
-        assert (bench.hub.launched, bench.hub.take_sent()) == (0, [])
-        bench.hub.watch(-1, print)
+        bench.poller.poll(0)
+        assert (bench.poller.scheduled, bench.poller.take_sent()) == (0, [])
+        bench.poller.watch(-1, print)
         theirs.sendall(b"stop")
-        assert select.select([bench.hub.fileno()], [], [], 0)[0] == []
+        assert select.select([bench.poller.fileno()], [], [], 0)[0] == []
 
 
 def test_a_word_is_heard_in_the_middle_of_a_long_turn(bench: Bench) -> None:
@@ -315,16 +316,16 @@ def test_a_word_is_heard_in_the_middle_of_a_long_turn(bench: Bench) -> None:
         for _ in range(9):
             bench.add()
         bench.add_idle()
-        bench.hub.launch("record", b"request", at)
-        bench.hub.watch(ours.fileno(), lambda: (ours.recv(9), bench.hub.recall(0)))  # type: ignore[arg-type]
+        bench.poller.schedule("record", b"request", at)
+        bench.poller.watch(ours.fileno(), lambda: (ours.recv(9), bench.poller.unschedule(0)))  # type: ignore[arg-type]
         for server in bench.servers[:10]:
             server.sendall(b"x")
-        bench.hub.poll(0)
-        assert (len(bench.read), bench.hub.launched, bench.hub.take_sent()) == (9, 0, [])
-        bench.hub.watch(-1, print)
+        bench.poller.poll(0)
+        assert (len(bench.read), bench.poller.scheduled, bench.poller.take_sent()) == (9, 0, [])
+        bench.poller.watch(-1, print)
 
 
-def test_a_closed_hub_is_let_go_of() -> None:
+def test_a_closed_poller_is_let_go_of() -> None:
     class Owner:
         def due(self) -> None:
             raise AssertionError("nothing was due")
@@ -332,20 +333,20 @@ def test_a_closed_hub_is_let_go_of() -> None:
     gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     owner = Owner()
-    owner.hub = make_hub()  # type: ignore[attr-defined]
-    owner.hub.on_due = owner.due  # type: ignore[attr-defined]
+    owner.poller = make_poller()  # type: ignore[attr-defined]
+    owner.poller.on_due = owner.due  # type: ignore[attr-defined]
     ours, server = socket.socketpair()
     with ours, server:
-        owner.hub.on_astray = owner.hub.on_landed = owner.due  # type: ignore[attr-defined]
-        owner.hub.watch(server.fileno(), owner.due)  # type: ignore[attr-defined]
-        stream = owner.hub.add(ours.fileno(), owner, *[print] * 3)  # type: ignore[attr-defined]
+        owner.poller.on_no_connection = owner.poller.on_completed = owner.due  # type: ignore[attr-defined]
+        owner.poller.watch(server.fileno(), owner.due)  # type: ignore[attr-defined]
+        stream = owner.poller.add(ours.fileno(), owner, *[print] * 3)  # type: ignore[attr-defined]
         stream.rest()
         for at in (1, NEVER):
-            owner.hub.launch(owner, b"x", at)  # type: ignore[attr-defined]
-        owner.hub.fire()  # type: ignore[attr-defined]
+            owner.poller.schedule(owner, b"x", at)  # type: ignore[attr-defined]
+        owner.poller.send_due()  # type: ignore[attr-defined]
         stream.release()
     del stream
-    owner.hub.close()  # type: ignore[attr-defined]
+    owner.poller.close()  # type: ignore[attr-defined]
     gone = weakref.ref(owner)
     del owner
     gc.collect()

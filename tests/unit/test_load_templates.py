@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rvtop.load.native.templates import templates
+from rvtop.load.native.templates import response_template
 
 HEAD = (
     b"HTTP/1.1 200 OK\r\nDate: now\r\nX-Request-Id:abc\r\nConnection: keep-alive\r\n"
@@ -15,7 +15,7 @@ AFTER = b'","finish_reason":null}]}\n\n'
 
 
 def test_holes_are_where_nothing_depends_on_the_value() -> None:
-    found = templates(HEAD, b'data: {"id": "cmpl-1","created":0}\n\n', BEFORE, AFTER)
+    found = response_template(HEAD, b'data: {"id": "cmpl-1","created":0}\n\n', BEFORE, AFTER)
     assert found is not None
     head, opening, first = found
     assert head == (
@@ -30,7 +30,7 @@ def test_holes_are_where_nothing_depends_on_the_value() -> None:
 
 
 def test_there_may_be_no_event_before_the_first_token() -> None:
-    found = templates(HEAD, b"", BEFORE, AFTER)
+    found = response_template(HEAD, b"", BEFORE, AFTER)
     assert found is not None
     assert found[1] == b""
 
@@ -49,7 +49,7 @@ def test_there_may_be_no_event_before_the_first_token() -> None:
 )
 def test_what_is_acted_upon_stands_as_it_is(name: bytes) -> None:
     head = b"HTTP/1.1 200 OK\r\n" + name.title() + b": this\r\n\r\n"
-    found = templates(head, b"", BEFORE, AFTER)
+    found = response_template(head, b"", BEFORE, AFTER)
     assert found is not None
     assert found[0] == head
 
@@ -66,17 +66,17 @@ def test_what_is_acted_upon_stands_as_it_is(name: bytes) -> None:
     ],
 )
 def test_of_an_uncommon_head_nothing_is_learned(head: bytes) -> None:
-    assert templates(head, b"", BEFORE, AFTER) is None
+    assert response_template(head, b"", BEFORE, AFTER) is None
 
 
 def test_of_events_that_hold_the_marks_of_holes_nothing_is_learned() -> None:
     for opening, before, after in ((b"\x00", BEFORE, AFTER), (b"", b"\x01", AFTER), (b"", BEFORE, b"\x02")):
-        assert templates(HEAD, opening, before, after) is None
+        assert response_template(HEAD, opening, before, after) is None
 
 
 @pytest.mark.parametrize("value", [b"1e3", b"017", b"1" * 19, b"-1", b"1.5"])
 def test_only_a_plain_number_is_a_hole(value: bytes) -> None:
     event = b'data: {"created":' + value + b"}\n\n"
-    found = templates(HEAD, event, BEFORE, AFTER)
+    found = response_template(HEAD, event, BEFORE, AFTER)
     assert found is not None
     assert found[1] == event
