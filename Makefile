@@ -14,7 +14,7 @@ export PYTHONUNBUFFERED = 1
 
 setup: $(READY)
 
-$(READY): pyproject.toml .ci/requirements-cpu.txt .ci/build_native.py $(wildcard rvtop/load/native/_native*.[ch])
+$(READY): pyproject.toml .ci/requirements-cpu.txt .ci/build_native.py $(wildcard rvtop/load/native/*.[ch])
 	@echo "rvtop: setting up $(VENV) (a few minutes the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "  [1/3] torch, CPU build"

@@ -1,4 +1,4 @@
-"""Builds rvtop/load/native/_native.c with the wheel (also an editable one), where a C compiler is at hand.
+"""Builds rvtop/load/native/*.c with the wheel (also an editable one), where a C compiler is at hand.
 
 Without one, and off Linux, the wheel is pure Python: the load client then reads through asyncio.
 """
@@ -16,8 +16,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = "rvtop/load/native/_native.c"
-MODULE = "rvtop/load/native/_native.abi3.so"
+FOLDER = "rvtop/load/native"
+MODULE = f"{FOLDER}/_native.abi3.so"
 
 
 class BuildNative(BuildHookInterface):  # type: ignore[type-arg, misc]
@@ -30,13 +30,13 @@ class BuildNative(BuildHookInterface):  # type: ignore[type-arg, misc]
         if sys.platform != "linux":
             return
         fresh = module.with_name(f"_native.{os.getpid()}.so")
-        sources = sorted(module.parent.glob("_native*.[ch]"))
+        sources = sorted(module.parent.glob("*.[ch]"))
         digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
         command = [
             *shlex.split(os.environ.get("CC") or "cc"),
-            *("-O2", "-shared", "-fPIC", "-Wall", f'-DSOURCE="{digest}"'),
+            *("-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", f'-DSOURCE="{digest}"'),
             f"-I{sysconfig.get_paths()['include']}",
-            str(root / SOURCE),
+            *(str(path) for path in sources if path.suffix == ".c"),
             *("-o", str(fresh)),
         ]
         try:
@@ -47,7 +47,7 @@ class BuildNative(BuildHookInterface):  # type: ignore[type-arg, misc]
             module.unlink(missing_ok=True)
             said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
             self.app.display_warning(
-                f"rvtop: {SOURCE} was not built ({said[-1] if said else error}): the load client reads in "
+                f"rvtop: {FOLDER} was not built ({said[-1] if said else error}): the load client reads in "
                 "Python, at 1.5 times the cost; a C compiler and Python's headers mend it"
             )
             return

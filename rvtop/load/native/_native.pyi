@@ -1,10 +1,10 @@
-"""The read path in C (``_native.c``); absent where it could not be built."""
+"""The send and read path in C (``module.c`` tells its parts); absent where it could not be built."""
 
 from array import array
 from collections.abc import Callable
 from typing import Any, final
 
-#: Digest of the ``_native.c`` that this was built from, as ``reads.digest`` has it.
+#: Digest of the C sources that this was built from, as ``loader.digest`` computes it.
 SOURCE: str
 
 def count_buckets(values: array[int] | bytes, edges: bytes, /) -> bytes:
@@ -47,7 +47,7 @@ class Conn:
 
     def send(self, record: object, request: bytes, intended_ns: int, sent_ns: int, known: bool, /) -> None:
         """Begins a request. What the socket does not take at once, be it for an error, ``on_rest`` gets.
-        ``known``: what the poller has learned may be taken here, and the whole answer be read for
+        ``known``: the poller's template may be used, and the whole response be read for
         :meth:`Poller.take_completed`. Raises ValueError when the stream is released or busy."""
 
     def finish(self) -> None:
@@ -107,7 +107,7 @@ class Poller:
         stream. ``on_rest``: see :meth:`Conn.send`. Raises OSError."""
 
     def set_template(self, head: bytes, preamble: bytes, first: bytes, /) -> None:
-        """How responses begin (templates of ``known.py``): the HTTP head, the body of a chunk of no account
+        """How responses begin (see ``templates.py``): the HTTP head, the body of a chunk of no account
         (empty: there is none) and the body of the chunk with the first token."""
 
     def due(self, at_ns: int, /) -> None:

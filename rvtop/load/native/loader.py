@@ -1,4 +1,4 @@
-"""The read path in C, where it is there (see ``_native.c``)."""
+"""The read path in C, where it is there (see ``module.c``)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PURE_ENV = "RVTOP_PURE_READS"
 
 def digest(folder: Path) -> str:
     """What tells one source of the module from another. (The build hook has the same: it can't import us.)"""
-    sources = sorted(folder.glob("_native*.[ch]"))
+    sources = sorted(folder.glob("*.[ch]"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 
 

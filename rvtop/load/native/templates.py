@@ -1,4 +1,4 @@
-"""How a server begins its answers, learned from one of them, so that ``_native.c`` can know the next by
+"""How a server begins its answers, learned from one of them, so that the poller (in C) can know the next by
 sight.
 
 A template is the bytes themselves, with holes where answers differ and nothing depends on it: the values of
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-# The holes, as in _native_text.h: bytes that stand in no header and in no JSON.
+# The holes, as in text.c: bytes that stand in no header and in no JSON.
 _NAME, _NUMBER, _TEXT, _VALUE = b"\x00", b"\x01", b"\x02", b"\x03"
 _HOLES = re.compile(rb"[\x00-\x03]")
 

@@ -1,7 +1,7 @@
 """An incremental parser of server-sent events (WHATWG HTML, §9.2.6), pure: bytes in, ``data`` out.
 
 It takes any splitting of the bytes, LF, CRLF or CR line ends, comments, other fields and data of
-several lines. It is the careful way; ``stream.py`` goes round it for the common case.
+several lines. It is the careful way; ``completion.py`` goes round it for the common case.
 """
 
 from __future__ import annotations

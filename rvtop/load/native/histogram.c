@@ -1,10 +1,7 @@
-/* Durations counted by bucket, as text. Pure: numbers in, bytes out; no Python. */
-#pragma once
+/* Durations counted by bucket, as text. Pure: numbers in, bytes out; nothing of Python is called. */
+#include "native.h"
 
-#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 enum { PAIR_SIZE = 36 }; /* "[bucket,count]," at its longest, and a zero */
 
@@ -25,7 +22,7 @@ static size_t bucket_of(int64_t value, const int64_t *edges, size_t buckets, siz
 }
 
 /* "[[bucket,count],…]" of n values, to be freed; NULL: no memory. edges: ascending, one for each bucket. */
-static char *count_buckets(const int64_t *values, size_t n, const int64_t *edges, size_t buckets, size_t *size)
+char *count_buckets(const int64_t *values, size_t n, const int64_t *edges, size_t buckets, size_t *size)
 {
     unsigned *counts = calloc(buckets, sizeof *counts);
     size_t kinds = 0, lowest = buckets, highest = 0, at = 0;

@@ -1,11 +1,7 @@
 /* The Conn as Python has it: one connection, with what reads it and what is in flight on it. */
-#pragma once
+#include "native.h"
 
-#include "_native_answer.h"
-
-#include <structmember.h>
-
-static PyTypeObject *conn_type;
+PyTypeObject *conn_type;
 
 static void release(Conn *self)
 {
@@ -36,7 +32,7 @@ static PyObject *conn_send(PyObject *object, PyObject *args)
     if (parse_request(args, &request))
         return NULL;
     if (self->fd < 0 || self->record) {
-        PyErr_SetString(PyExc_ValueError, "the stream is released, or has a request in flight");
+        PyErr_SetString(PyExc_ValueError, "the connection is released, or has a request in flight");
         return NULL;
     }
     set_busy(self);
@@ -120,7 +116,7 @@ static PyType_Slot conn_slots[] = {
     {0, NULL},
 };
 
-static PyType_Spec conn_spec = {
+PyType_Spec conn_spec = {
     "rvtop.load.native._native.Conn",
     sizeof(Conn),
     0,

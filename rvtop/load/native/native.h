@@ -1,18 +1,22 @@
-/* What _native.c is made of: the Poller and the Conn, numbers that grow, clocks, calls of Python. */
+/* What the files of this module share: the types, what is small enough to be inlined, and who offers what. */
 #pragma once
 
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 
+#include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <structmember.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <time.h>
+#include <unistd.h>
 
-#include "_native_text.h"
+/* -- constants and types -------------------------------------------------------------------------------- */
 
 enum {
     READ_SIZE = 1 << 18,
@@ -20,14 +24,29 @@ enum {
     CLOSE_NS = 5000,      /* two looks at the clock that belong together */
     EXACT_NS = 300000,    /* a turn that begins later than this after an arrival asks the kernel for dates */
     SAMPLE = 3,           /* reads of a turn that tell whether it is late */
-    POLL_COMMANDS_NS = 5000000,   /* nothing is sent behind a look for words that is older */
+    POLL_COMMANDS_NS = 5000000, /* before a send, a look at the command pipe that is older is repeated */
 };
 
-/* How far an answer has been read here. */
+/* Bytes that have to be met as they are, and holes in them (templates.py makes them). */
+enum { MOST_HOLES = 64 /* of a template: heads have one for each of most headers */ };
+enum { HOLE_NAME = 0, HOLE_NUMBER = 1, HOLE_TEXT = 2, HOLE_VALUE = 3, LAST_HOLE = HOLE_VALUE };
+
+typedef struct {
+    char *bytes;
+    size_t size, room;
+    size_t holes[MOST_HOLES]; /* where they are */
+    size_t hole_count;
+} Template;
+
+typedef struct {
+    const char *begin, *end;
+} Span;
+
+/* How far a response has been read here. */
 typedef enum {
-    ELSEWHERE, /* not here: Python has the say */
+    ELSEWHERE, /* Python reads it */
     HEAD,      /* the answer's head is to come */
-    PREAMBLE,   /* the head is one of those that the poller knows; the first token is to come */
+    PREAMBLE,   /* the head matched the template; the first token is to come */
     TOKENS,    /* at the boundary of a chunk, with a pattern */
 } Place;
 
@@ -64,9 +83,9 @@ typedef struct {
     int command_fd;           /* readable while a command waits; -1: none is watched */
     int unsure;         /* reads to come until this turn is known to be in time; below 0: it is late */
     PyObject *on_due, *on_tick, *on_no_connection, *on_completed, *on_command;
-    Template head, preamble, first; /* how answers begin here, once that is learned: the HTTP head, perhaps a
+    Template head, preamble, first; /* how responses begin, once one was read: the HTTP head, perhaps a
                                     * chunk of no account, and the chunk with the first token */
-    Numbers ttfts, gaps; /* of all streams since they were last taken */
+    Numbers ttfts, gaps; /* of all connections since they were last taken */
     PyObject *sent;     /* what was scheduled and sent since that was last taken: (record, owner, sent_ns) */
     PyObject *completed;   /* the answers that have ended since: see set_completed */
     int most_waiting;   /* how many of these may wait at the end of a turn */
@@ -99,37 +118,33 @@ struct Conn {
     Conn *newer, *older; /* … and its neighbours there */
 };
 
-static int64_t in_ns(struct timespec t)
+/* One that is sent now; its references are somebody else's. */
+typedef struct {
+    PyObject *record, *bytes;
+    long long intended_ns, sent_ns;
+    int known; /* whether the poller's template may be used for this one's response */
+} Request;
+
+/* -- core.c: numbers that grow, calls of Python --------------------------------------------------------- */
+
+static inline int64_t in_ns(struct timespec t)
 {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static int64_t clock_ns(clockid_t clock)
+static inline int64_t clock_ns(clockid_t clock)
 {
     struct timespec t;
     clock_gettime(clock, &t);
     return in_ns(t);
 }
 
-static int64_t now_ns(void)
+static inline int64_t now_ns(void)
 {
     return clock_ns(CLOCK_MONOTONIC); /* the clock of time.perf_counter_ns */
 }
 
-/* CLOCK_REALTIME less CLOCK_MONOTONIC, as it is now: the one is set and slewed, the other is only slewed. */
-static int64_t ahead_ns(void)
-{
-    int64_t before, wall, after;
-    int tries = 3; /* an interrupt between the clocks would be taken for their difference */
-    do {
-        before = now_ns();
-        wall = clock_ns(CLOCK_REALTIME);
-        after = now_ns();
-    } while (after - before > CLOSE_NS && --tries);
-    return wall - (before + after) / 2;
-}
-
-static int append(Numbers *numbers, int64_t value)
+static inline int append(Numbers *numbers, int64_t value)
 {
     if (numbers->size == numbers->room) {
         size_t room = numbers->room ? numbers->room * 2 : 64;
@@ -146,63 +161,64 @@ static int append(Numbers *numbers, int64_t value)
 }
 
 /* A time that Python gave. -1: it is none, and that is raised. */
-static int parse_ns(PyObject *argument, int64_t *ns)
+static inline int parse_ns(PyObject *argument, int64_t *ns)
 {
     *ns = PyLong_AsLongLong(argument);
     return *ns == -1 && PyErr_Occurred() ? -1 : 0;
 }
 
-static PyObject *take(Numbers *numbers)
-{
-    PyObject *bytes =
-        PyBytes_FromStringAndSize((char *)numbers->items, (Py_ssize_t)(numbers->size * sizeof(int64_t)));
-    if (bytes)
-        numbers->size = 0;
-    return bytes;
-}
+PyObject *take(Numbers *numbers);
+int reserve(char **bytes, size_t *room, size_t size);
+int call(Poller *poller, PyObject *function, PyObject *argument);
+int hand(Poller *poller, PyObject *function, PyObject *made);
+int keep(PyObject *list, PyObject *made);
 
-/* Makes room for size bytes at *bytes. */
-static int reserve(char **bytes, size_t *room, size_t size)
-{
-    if (size <= *room)
-        return 0;
-    char *made = realloc(*bytes, size);
-    if (!made) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    *bytes = made;
-    *room = size;
-    return 0;
-}
+/* -- text.c: what bytes say ----------------------------------------------------------------------------- */
 
-/* Calls function, with an argument if that is not NULL. -1: it raised. */
-static int call(Poller *poller, PyObject *function, PyObject *argument)
-{
-    poller->called = 1;
-    if (!function) {
-        PyErr_SetString(PyExc_RuntimeError, "there is nobody to be called: the poller is closed, or not set up");
-        return -1;
-    }
-    Py_INCREF(function); /* what is called may let go of the last other reference to it */
-    PyObject *said = PyObject_CallFunctionObjArgs(function, argument, NULL);
-    Py_DECREF(function);
-    Py_XDECREF(said);
-    return said ? 0 : -1;
-}
+size_t whole_chunk(const char *p, const char *end, const char **body, size_t *body_size);
+int take_ending(char *p, const char *end, size_t *size);
+int one_text(const char *begin, const char *end);
+void find_holes(Template *template);
+const char *match(const Template *template, const char *p, const char *end, Span *text);
 
-/* The same with a new reference, which is taken; -1 also when it could not be made. */
-static int hand(Poller *poller, PyObject *function, PyObject *made)
-{
-    int failed = made ? call(poller, function, made) : -1;
-    Py_XDECREF(made);
-    return failed;
-}
+/* -- histogram.c ---------------------------------------------------------------------------------------- */
 
-/* Adds a new reference to a list, which takes it; -1 also when it could not be made. */
-static int keep(PyObject *list, PyObject *made)
-{
-    int failed = made ? PyList_Append(list, made) : -1;
-    Py_XDECREF(made);
-    return failed;
-}
+char *count_buckets(const int64_t *values, size_t n, const int64_t *edges, size_t buckets, size_t *size);
+
+/* -- dates.c: when what is read had come ---------------------------------------------------------------- */
+
+int64_t ahead_ns(void);
+int64_t arrival_ns(Conn *self, int64_t stamp_ns);
+void date(Conn *self, const char *p, const char *begin);
+
+/* -- requests.c ----------------------------------------------------------------------------------------- */
+
+void set_timer(Poller *self);
+void set_idle(Conn *self);
+void set_busy(Conn *self);
+Conn *take_idle(Poller *self, int64_t at_ns);
+void set_in_native(Conn *self, int in_native);
+int parse_request(PyObject *args, Request *into);
+int begin(Conn *self, const Request *request);
+void finish(Conn *self);
+int add_scheduled(Poller *self, PyObject *record, PyObject *request, int64_t intended_ns);
+int64_t drop_scheduled_from(Poller *self, int64_t from_ns);
+int send_due(Poller *self);
+int run_due(Poller *self);
+
+/* -- answers.c ------------------------------------------------------------------------------------------ */
+
+int set_pattern(Conn *self, const char *before, size_t before_size, const char *after, size_t after_size);
+int read_conn(Conn *self, uint32_t events);
+
+/* -- turn.c --------------------------------------------------------------------------------------------- */
+
+enum { MOST_EVENTS = 4096 }; /* of one turn */
+
+int watch_conn(int epoll, int how, int fd, Conn *conn);
+int turn(Poller *self, int64_t for_ns);
+
+/* -- conn.c and poller.c: the two types as Python has them ----------------------------------------------- */
+
+extern PyTypeObject *conn_type;
+extern PyType_Spec conn_spec, poller_spec;

@@ -1,24 +1,5 @@
-/* The wire of a load worker: sockets, one epoll instance, and the chunks that differ in their text alone.
- *
- * A streamed completion is hundreds of small reads that all look alike. Here each costs a recv and two
- * comparisons; the interpreter sees only what is out of the ordinary (ends, faults, what it has not learned),
- * from the boundary of an HTTP chunk on. What is plain is settled in Python: `Completion` in stream.py teaches
- * a Conn its pattern, known.py teaches the Poller how answers begin; connection.py is the only user. Requests
- * that were made ready before go out from here at their time. Without this module all goes through asyncio.
- *
- * Here is the Poller as Python has it, and in _native_stream.h the Conn; _native_turn.h does a turn of it all,
- * _native_request.h sends, _native_answer.h reads, _native_text.h knows what bytes say, _native_core.h is what all of
- * them stand on. _native_hist.h counts what goes into a histogram.
- *
- * Built against the stable ABI of Python 3.11, Linux only; see .ci/build_native.py.
- */
-#include "_native_hist.h"
-#include "_native_stream.h"
-#include "_native_turn.h"
-
-#include <unistd.h>
-
-/* -- Poller ----------------------------------------------------------------------------------------------- */
+/* The Poller as Python has it: one epoll instance, one timer, and what waits for its time. */
+#include "native.h"
 
 static PyObject *poller_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -39,7 +20,7 @@ static PyObject *poller_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     self->completed = PyList_New(0);
     self->events = calloc(MOST_EVENTS, sizeof *self->events);
     self->buffer = malloc(READ_SIZE);
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET}; /* without a stream: the timer */
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET}; /* without a connection: the timer */
     if (self->epoll < 0 || self->timer < 0 || epoll_ctl(self->epoll, EPOLL_CTL_ADD, self->timer, &event))
         PyErr_SetFromErrno(PyExc_OSError);
     else if (!self->events || !self->buffer)
@@ -58,7 +39,7 @@ static void unwatch_commands(Poller *self)
     Py_CLEAR(self->on_command);
 }
 
-/* Forgets whom it calls. */
+/* Drops all callbacks. */
 static void clear_callbacks(Poller *self)
 {
     unwatch_commands(self);
@@ -374,45 +355,4 @@ static PyType_Slot poller_slots[] = {
     {0, NULL},
 };
 
-static PyType_Spec poller_spec = {"rvtop.load.native._native.Poller", sizeof(Poller), 0, Py_TPFLAGS_DEFAULT, poller_slots};
-
-/* -- the module ---------------------------------------------------------------------------------------- */
-
-static PyObject *module_count_buckets(PyObject *module, PyObject *args)
-{
-    (void)module;
-    Py_buffer values, edges;
-    if (!PyArg_ParseTuple(args, "y*y*:count_buckets", &values, &edges))
-        return NULL;
-    size_t size, n = (size_t)values.len / sizeof(int64_t), buckets = (size_t)edges.len / sizeof(int64_t);
-    char *text = buckets ? count_buckets(values.buf, n, edges.buf, buckets, &size) : NULL;
-    PyObject *made = text ? PyBytes_FromStringAndSize(text, (Py_ssize_t)size) : PyErr_NoMemory();
-    free(text);
-    PyBuffer_Release(&values);
-    PyBuffer_Release(&edges);
-    return made;
-}
-
-static PyMethodDef module_functions[] = {
-    {"count_buckets", module_count_buckets, METH_VARARGS, NULL},
-    {NULL, NULL, 0, NULL},
-};
-
-static struct PyModuleDef module = {
-    PyModuleDef_HEAD_INIT, "_native", NULL, -1, module_functions, NULL, NULL, NULL, NULL};
-
-PyMODINIT_FUNC PyInit__native(void)
-{
-    PyObject *made = PyModule_Create(&module);
-    PyObject *poller = made ? PyType_FromSpec(&poller_spec) : NULL;
-    conn_type = poller ? (PyTypeObject *)PyType_FromSpec(&conn_spec) : NULL;
-    if (conn_type && !PyModule_AddObjectRef(made, "Poller", poller)
-        && !PyModule_AddObjectRef(made, "Conn", (PyObject *)conn_type)
-        && !PyModule_AddStringConstant(made, "SOURCE", SOURCE)) {
-        Py_DECREF(poller);
-        return made;
-    }
-    Py_XDECREF(poller);
-    Py_XDECREF(made);
-    return NULL;
-}
+PyType_Spec poller_spec = {"rvtop.load.native._native.Poller", sizeof(Poller), 0, Py_TPFLAGS_DEFAULT, poller_slots};

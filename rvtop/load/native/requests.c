@@ -1,10 +1,7 @@
 /* Requests: sent at once, or by themselves at their time; the connections that are idle; what is due. */
-#pragma once
+#include "native.h"
 
 #include <poll.h>
-#include <sys/socket.h>
-
-#include "_native_core.h"
 
 static int64_t earlier(int64_t a, int64_t b)
 {
@@ -12,7 +9,7 @@ static int64_t earlier(int64_t a, int64_t b)
 }
 
 /* The timer goes off when something is due. */
-static void set_timer(Poller *self)
+void set_timer(Poller *self)
 {
     int64_t at_ns = earlier(self->due_ns, self->tick_ns);
     if (self->queue)
@@ -28,7 +25,7 @@ static void set_timer(Poller *self)
 
 /* -- idle connections ----------------------------------------------------------------------------------- */
 
-static void set_idle(Conn *self)
+void set_idle(Conn *self)
 {
     Poller *poller = self->poller;
     if (self->idle || self->fd < 0)
@@ -42,7 +39,7 @@ static void set_idle(Conn *self)
     poller->idle++;
 }
 
-static void set_busy(Conn *self)
+void set_busy(Conn *self)
 {
     Poller *poller = self->poller;
     if (!self->idle)
@@ -54,7 +51,7 @@ static void set_busy(Conn *self)
 }
 
 /* The one that was used last, if it may be used again. */
-static Conn *take_idle(Poller *self, int64_t at_ns)
+Conn *take_idle(Poller *self, int64_t at_ns)
 {
     Conn *conn = self->newest;
     if (!conn || at_ns - conn->idle_since > self->idle_limit_ns)
@@ -65,21 +62,14 @@ static Conn *take_idle(Poller *self, int64_t at_ns)
 
 /* -- one request ---------------------------------------------------------------------------------------- */
 
-static void set_in_native(Conn *self, int in_native)
+void set_in_native(Conn *self, int in_native)
 {
     self->poller->in_native += in_native - self->in_native;
     self->in_native = in_native;
 }
 
-/* One that is sent now; its references are somebody else's. */
-typedef struct {
-    PyObject *record, *bytes;
-    long long intended_ns, sent_ns;
-    int known; /* whether what the poller has learned of answers may be taken for this one's */
-} Request;
-
 /* That of a call of send. -1: it raised. */
-static int parse_request(PyObject *args, Request *into)
+int parse_request(PyObject *args, Request *into)
 {
     return PyArg_ParseTuple(
                args, "OSLLp:send", &into->record, &into->bytes, &into->intended_ns, &into->sent_ns, &into->known)
@@ -88,7 +78,7 @@ static int parse_request(PyObject *args, Request *into)
 }
 
 /* Begins a request. What the socket does not take, be it for an error, on_rest gets. -1: that raised. */
-static int begin(Conn *self, const Request *request)
+int begin(Conn *self, const Request *request)
 {
     char *data;
     Py_ssize_t size;
@@ -111,7 +101,7 @@ static int begin(Conn *self, const Request *request)
 }
 
 /* No request is in flight any more. */
-static void finish(Conn *self)
+void finish(Conn *self)
 {
     set_in_native(self, 0);
     self->place = ELSEWHERE;
@@ -127,7 +117,7 @@ static void drop_scheduled(Scheduled *due)
     free(due);
 }
 
-static int add_scheduled(Poller *self, PyObject *record, PyObject *request, int64_t intended_ns)
+int add_scheduled(Poller *self, PyObject *record, PyObject *request, int64_t intended_ns)
 {
     Scheduled *due = malloc(sizeof *due), *last = self->queue_tail;
     if (!due) {
@@ -149,7 +139,7 @@ static int add_scheduled(Poller *self, PyObject *record, PyObject *request, int6
 }
 
 /* Drops those for from_ns or later; the time of the first of them, -1 if there is none. */
-static int64_t drop_scheduled_from(Poller *self, int64_t from_ns)
+int64_t drop_scheduled_from(Poller *self, int64_t from_ns)
 {
     Scheduled **at = &self->queue, *last = NULL;
     while (*at && (*at)->intended_ns < from_ns) {
@@ -167,8 +157,8 @@ static int64_t drop_scheduled_from(Poller *self, int64_t from_ns)
     return first_ns;
 }
 
-/* Hears who has a word for us, if it is long since the last look: it may be that nothing is to be sent. 1: there
- * was one; -1: who was called for it raised. */
+/* Looks at the command pipe, if the last look is POLL_COMMANDS_NS old: a command may say that nothing is to be
+ * sent. 1: on_command was called; -1: it raised. */
 static int poll_commands(Poller *self, int64_t at_ns)
 {
     if (self->command_fd < 0 || at_ns - self->last_polled_ns < POLL_COMMANDS_NS)
@@ -195,14 +185,14 @@ static int send_scheduled(Poller *self, Scheduled *due, int64_t at_ns)
     return failed ? -1 : 0;
 }
 
-/* Sends the scheduled requests whose time has come. -1: a callback raised; the others wait on. */
-static int send_due(Poller *self)
+/* Sends the scheduled requests whose time has come. -1: a callback raised; the others keep waiting. */
+int send_due(Poller *self)
 {
     int failed = 0;
     int64_t now;
     while (!failed && self->queue && (now = now_ns()) >= self->queue->intended_ns) {
         Scheduled *due = self->queue;
-        /* Not between requests of one time: a word would take back the others with those that were sent. */
+        /* Not between requests of one time: a command would take back the others with those that were sent. */
         int polled = due->intended_ns == self->last_due_ns ? 0 : poll_commands(self, now);
         if (polled) {
             failed = polled < 0;
@@ -220,7 +210,7 @@ static int send_due(Poller *self)
 }
 
 /* Does what is due: calls on_due if its time has come, who sets the next one, and sends requests. */
-static int run_due(Poller *self)
+int run_due(Poller *self)
 {
     int64_t now = now_ns();
     if (now < self->due_ns && !(self->queue && now >= self->queue->intended_ns))

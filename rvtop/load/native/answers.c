@@ -1,11 +1,7 @@
-/* Answers: reads of a socket, their dates, and what of them needs no Python. */
-#pragma once
+/* Answers: reads of a socket, and what of them needs no Python. */
+#include "native.h"
 
-#include <errno.h>
-
-#include "_native_request.h"
-
-static int set_pattern(Conn *self, const char *before, size_t before_size, const char *after, size_t after_size)
+int set_pattern(Conn *self, const char *before, size_t before_size, const char *after, size_t after_size)
 {
     if (reserve(&self->pattern, &self->room, before_size + after_size))
         return -1;
@@ -16,8 +12,8 @@ static int set_pattern(Conn *self, const char *before, size_t before_size, const
     return 0;
 }
 
-/* The length of the HTTP chunk at p, if it brings a token and nothing else: the event that the poller knows for
- * one, which is in the caches, or the stream's pattern around a text that is not empty. Else 0. */
+/* The length of the HTTP chunk at p, if it brings a token and nothing else: the event of the poller's
+ * template, which is in the caches, or the connection's pattern around a text that is not empty. Else 0. */
 static size_t token_chunk(const Conn *self, const char *p, const char *end)
 {
     const char *body;
@@ -41,41 +37,6 @@ static int note(Conn *self, int64_t at_ns)
     int64_t gap = at_ns - self->last_ns;
     self->last_ns = at_ns;
     return append(&self->gaps, gap) || append(&self->poller->gaps, gap) ? -1 : 0;
-}
-
-/* When what a recv brought had come: its last byte, by the kernel's stamp, if there is one; else all that was
- * there when the turn began. A stamp well before the turn before this one, which would have brought it, or well
- * ahead of now is one of a clock that was set meanwhile, and says nothing. */
-static int64_t arrival_ns(Conn *self, int64_t stamp_ns)
-{
-    Poller *poller = self->poller;
-    int64_t at = poller->turn_ns;
-    if (stamp_ns) {
-        int64_t now = now_ns();
-        int64_t dated = stamp_ns - poller->ahead_ns;
-        int set = dated < poller->before_ns - STALE_NS || dated > now + STALE_NS;
-        if (!set)
-            at = dated < poller->before_ns ? poller->before_ns : dated > now ? now : dated;
-        /* Of a read that brought several tokens the stamp is the last one's: one read does not tell. */
-        if (poller->turn_ns - at > EXACT_NS)
-            poller->unsure = -1;
-        else if (poller->unsure > 0)
-            poller->unsure--;
-    }
-    if (at < self->read_ns)
-        at = self->read_ns;
-    return at > self->sent_ns ? at : now_ns();
-}
-
-/* Dates what lies at p, within the read that begins at begin.
- *
- * The first bytes of a read were there when the turn began. What follows them may have come since, while
- * other streams were read: in an old turn it is dated by now. */
-static void date(Conn *self, const char *p, const char *begin)
-{
-    int64_t now = p == begin || self->exact ? 0 : now_ns();
-    if (now > self->poller->turn_ns + STALE_NS)
-        self->read_ns = now;
 }
 
 /* Whether the bytes are UTF-8. */
@@ -146,8 +107,8 @@ static char *take_expected(Conn *self, char *const begin, const char *end)
     return p;
 }
 
-/* An answer has ended, with what stands at p: it waits for others of which Python is to hear, too. One call for
- * each as it comes would find the caches filled with sockets, and cost a multiple. */
+/* An answer has ended, with what stands at p: it waits until Python takes several at once. One call for
+ * each as it comes would find the caches filled with sockets, and cost several times as much. */
 static int set_completed(Conn *self, const char *p, size_t size)
 {
     PyObject *told = Py_BuildValue(
@@ -208,7 +169,7 @@ static ssize_t receive(Conn *self, int64_t *stamp_ns)
 
 /* Reads until nothing is left, for epoll tells of each arrival once. Less than was asked for is all there is
  * (epoll(7)), but for an end or an error behind it, of which events tells. */
-static int read_conn(Conn *self, uint32_t events)
+int read_conn(Conn *self, uint32_t events)
 {
     int ended = (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
     int64_t stamp_ns;

@@ -1,17 +1,15 @@
-/* What the bytes of an answer say, for _native.c. Pure: bytes in, lengths out; no Python. */
-#include <stddef.h>
-#include <string.h>
+/* What the bytes of an answer say. Pure: bytes in, lengths out; nothing of Python is called. */
+#include "native.h"
 
 enum {
     HEX_DIGITS = 7,  /* of a chunk's size: more is nothing that we asked for */
     MOST_DIGITS = 18, /* of a number in a hole */
-    MOST_HOLES = 64  /* of a template: heads have one for each of most headers */
 };
 
 /* -- HTTP chunks ---------------------------------------------------------------------------------------- */
 
 /* The length of the HTTP chunk at p, if it is whole and without extensions; else 0. */
-static size_t whole_chunk(const char *p, const char *end, const char **body, size_t *body_size)
+size_t whole_chunk(const char *p, const char *end, const char **body, size_t *body_size)
 {
     size_t size = 0;
     const char *at = p;
@@ -37,7 +35,7 @@ static size_t whole_chunk(const char *p, const char *end, const char **body, siz
 
 /* Whether p is the end of a chunked body: whole chunks, the empty one last. If so, its bytes are moved
  * together at p; *size tells how many they are. */
-static int take_ending(char *p, const char *end, size_t *size)
+int take_ending(char *p, const char *end, size_t *size)
 {
     const char *at = p, *body;
     size_t length, body_size, total = 0;
@@ -68,7 +66,7 @@ static int escaped(const char *begin, const char *p)
 }
 
 /* Whether the bytes up to end are the inside of one JSON string: no quote ends it but the one at end. */
-static int one_text(const char *begin, const char *end)
+int one_text(const char *begin, const char *end)
 {
     const char *quote = begin;
     while ((quote = memchr(quote, '"', (size_t)(end - quote)))) {
@@ -80,20 +78,6 @@ static int one_text(const char *begin, const char *end)
 }
 
 /* -- templates ------------------------------------------------------------------------------------------ */
-
-/* Bytes that have to be met as they are, and holes in them (see known.py, which makes them). */
-enum { HOLE_NAME = 0, HOLE_NUMBER = 1, HOLE_TEXT = 2, HOLE_VALUE = 3, LAST_HOLE = HOLE_VALUE };
-
-typedef struct {
-    char *bytes;
-    size_t size, room;
-    size_t holes[MOST_HOLES]; /* where they are */
-    size_t hole_count;
-} Template;
-
-typedef struct {
-    const char *begin, *end;
-} Span;
 
 /* Where what fills the hole at p ends; NULL if nothing may fill it so. */
 static const char *fill_hole(unsigned char hole, const char *p, const char *end)
@@ -118,7 +102,7 @@ static const char *fill_hole(unsigned char hole, const char *p, const char *end)
 }
 
 /* Notes where the holes are; a template that has too many becomes an empty one. */
-static void find_holes(Template *template)
+void find_holes(Template *template)
 {
     template->hole_count = 0;
     for (size_t i = 0; i < template->size; i++) {
@@ -134,7 +118,7 @@ static void find_holes(Template *template)
 
 /* The end of what of p is the template; NULL if that is not there. text: what fills the last hole that is
  * one for text. */
-static const char *match(const Template *template, const char *p, const char *end, Span *text)
+const char *match(const Template *template, const char *p, const char *end, Span *text)
 {
     size_t at = 0;
     for (size_t i = 0;; i++) {

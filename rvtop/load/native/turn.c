@@ -1,14 +1,9 @@
 /* A turn: what has come is read, and what is due is done. */
-#pragma once
+#include "native.h"
 
-#include "_native_answer.h"
+enum { DUE_EVERY = 8 }; /* connections of a turn between two looks at the clock for what is due */
 
-enum {
-    MOST_EVENTS = 4096, /* of one turn */
-    DUE_EVERY = 8,      /* streams of a turn between two looks at the clock for what is due */
-};
-
-static int watch_conn(int epoll, int how, int fd, Conn *conn)
+int watch_conn(int epoll, int how, int fd, Conn *conn)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = conn};
     return epoll_ctl(epoll, how, fd, &event);
@@ -18,7 +13,7 @@ static int watch_conn(int epoll, int how, int fd, Conn *conn)
 static int read_all(Poller *self, int count)
 {
     int failed = 0, commands = 0;
-    /* Whoever is called from here may end any stream of this turn. */
+    /* What is called from here may close any connection of this turn. */
     for (int i = 0; i < count; i++) {
         commands |= self->events[i].data.ptr == self;
         Py_XINCREF((PyObject *)self->events[i].data.ptr);
@@ -27,7 +22,7 @@ static int read_all(Poller *self, int count)
         failed = call(self, self->on_command, NULL);
     for (int i = 0; i < count; i++) {
         PyObject *who = self->events[i].data.ptr;
-        Conn *conn = who == (PyObject *)self ? NULL : (Conn *)who; /* NULL: a word, or the timer */
+        Conn *conn = who == (PyObject *)self ? NULL : (Conn *)who; /* NULL: a command, or the timer */
         if (!failed && i % DUE_EVERY == 0)
             failed = run_due(self);
         if (!failed && conn && conn->fd >= 0)
@@ -40,7 +35,7 @@ static int read_all(Poller *self, int count)
 }
 
 /* One turn: waits for something to happen, for so long at most, and sees to it. */
-static int turn(Poller *self, int64_t for_ns)
+int turn(Poller *self, int64_t for_ns)
 {
     self->before_ns = self->asked_ns;
     self->asked_ns = now_ns();
@@ -55,7 +50,7 @@ static int turn(Poller *self, int64_t for_ns)
         count = epoll_wait(self->epoll, self->events, MOST_EVENTS, 0);
     }
     self->turn_ns = now_ns();
-    if (count >= 0 && count < MOST_EVENTS) /* else a word may not have been among them */
+    if (count >= 0 && count < MOST_EVENTS) /* else a command may not have been among them */
         self->last_polled_ns = self->turn_ns;
     self->ahead_ns = ahead_ns();
     /* What came before the last turn, that one has read. */
