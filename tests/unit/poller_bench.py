@@ -35,7 +35,7 @@ class Bench:
     def __init__(self) -> None:
         self.poller = make_poller()
         self.servers: list[socket.socket] = []
-        self.streams = []
+        self.conns = []
         self.read: list[tuple[int, bytes]] = []
         self.lost: list[int] = []
         self.rest: list[bytes] = []
@@ -43,21 +43,21 @@ class Bench:
         self.ended: list[tuple[object, bytes]] = []  # (record, what was not counted) …
         self.waits: list[int] = []  # … so many at a time
         self.poller.on_no_connection = self.no_connection.append
-        self.poller.on_completed = self.land
+        self.poller.on_completed = self.reap
         self._ours: list[socket.socket] = []
 
-    def land(self) -> None:
+    def reap(self) -> None:
         """Hears of the answers that have ended."""
         completed = self.poller.take_completed()
         self.waits.append(len(completed))
         self.ended += [(one[0], one[-1]) for one in completed]
 
     def add(self, on_read: Callable[[bytes], None] | None = None, *, tcp: bool = False) -> int:
-        number = len(self.streams)
+        number = len(self.conns)
         ours, server = tcp_pair() if tcp else socket.socketpair()
         ours.setblocking(False)
         take = on_read or (lambda data: self.read.append((number, data)))
-        self.streams.append(self.poller.add(ours.fileno(), number, take, self.lost.append, self.rest.append))
+        self.conns.append(self.poller.add(ours.fileno(), number, take, self.lost.append, self.rest.append))
         self._ours.append(ours)
         self.servers.append(server)
         return number
@@ -65,14 +65,14 @@ class Bench:
     def add_idle(self) -> int:
         """One that the poller may send on."""
         number = self.add()
-        self.streams[number].rest()
+        self.conns[number].rest()
         return number
 
-    def arm(self, number: int) -> None:
-        self.streams[number].arm(BEFORE, AFTER, time.perf_counter_ns())
+    def expect_tokens(self, number: int) -> None:
+        self.conns[number].expect_tokens(BEFORE, AFTER, time.perf_counter_ns())
 
     def close(self) -> None:
-        for stream in self.streams:
+        for stream in self.conns:
             stream.release()
         self.poller.close()
         for sock in (*self._ours, *self.servers):

@@ -1,5 +1,4 @@
-"""The poller of the read path in C by itself: what callbacks do to it, and how it dates what comes meanwhile.
-"""
+"""The poller of the read path in C by itself: what callbacks do to it, and how it dates what comes meanwhile."""
 
 from __future__ import annotations
 
@@ -53,7 +52,7 @@ def test_tokens_are_counted_and_the_rest_is_handed_on(bench: Bench) -> None:
     bench.servers[0].sendall(token() + token(b'\\"') + token(b"") + token())
     bench.poller.poll(0)
     assert bench.read == [(0, token(b"") + token())]
-    assert len(array("q", bench.streams[0].take_gaps())) == 2
+    assert len(array("q", bench.conns[0].take_gaps())) == 2
     assert len(array("q", bench.poller.take_gaps())) == 2
     bench.servers[0].sendall(token())  # not armed again
     bench.poller.poll(0)
@@ -78,17 +77,17 @@ def test_what_comes_in_the_middle_of_a_long_turn_is_not_dated_by_its_beginning(b
     for server in bench.servers:
         server.sendall(token())
     bench.poller.poll(0)
-    _, second = array("q", bench.streams[1].take_gaps())
+    _, second = array("q", bench.conns[1].take_gaps())
     assert second >= 15_000_000  # the two tokens lie on both sides of the pause
-    assert bench.streams[1].last_ns >= written
-    assert bench.streams[1].last_ns - second < written
+    assert bench.conns[1].last_ns >= written
+    assert bench.conns[1].last_ns - second < written
 
 
 @pytest.mark.usefixtures("stamps")
 def test_what_came_while_the_loop_was_away_is_dated_by_its_arrival(bench: Bench) -> None:
     """The kernel has noted it; also for tokens, and for what Python reads."""
     read: list[int] = []
-    for on_read in (None, None, lambda data: read.append(bench.streams[2].read_ns)):
+    for on_read in (None, None, lambda data: read.append(bench.conns[2].read_ns)):
         bench.add(on_read, tcp=True)
     bench.poller.poll(0)  # nothing had come by now
     bench.expect_tokens(0)
@@ -99,7 +98,7 @@ def test_what_came_while_the_loop_was_away_is_dated_by_its_arrival(bench: Bench)
     time.sleep(0.05)
     back = time.perf_counter_ns()
     bench.poller.poll(0)
-    dates = [bench.streams[0].last_ns, bench.streams[1].last_ns, read[-1]]
+    dates = [bench.conns[0].last_ns, bench.conns[1].last_ns, read[-1]]
     assert all(written - 1_000_000 < date < back - 25_000_000 for date in dates)
 
 
@@ -121,8 +120,8 @@ def test_what_a_failed_turn_left_behind_is_dated_by_its_arrival(bench: Bench) ->
     with contextlib.suppress(RuntimeError):
         bench.poller.poll(0)
     bench.poller.poll(0)
-    assert len(array("q", bench.streams[1].take_gaps())) == 1
-    assert bench.streams[1].last_ns < written + 25_000_000
+    assert len(array("q", bench.conns[1].take_gaps())) == 1
+    assert bench.conns[1].last_ns < written + 25_000_000
 
 
 @pytest.mark.usefixtures("stamps")
@@ -143,7 +142,7 @@ def test_streams_with_news_of_just_now_do_not_make_a_late_turn_a_timely_one(
     for server in bench.servers[fresh]:
         server.sendall(token())
     bench.poller.poll(0)
-    late = [stream for stream in bench.streams if stream not in bench.streams[fresh]]
+    late = [stream for stream in bench.conns if stream not in bench.conns[fresh]]
     assert all(stream.last_ns < written + 25_000_000 for stream in late)
 
 
@@ -237,7 +236,7 @@ def test_what_a_failing_reader_left_behind_is_read_by_the_next_poll(bench: Bench
 
 def test_a_reader_may_end_every_stream_of_the_turn(bench: Bench) -> None:
     def end_all(data: bytes) -> None:
-        for stream in bench.streams:
+        for stream in bench.conns:
             stream.release()
 
     for _ in range(3):

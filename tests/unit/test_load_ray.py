@@ -68,8 +68,10 @@ def test_what_is_not_there_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_list_of_needs_is_what_a_worker_imports() -> None:
     code = (
-        "import sys, rvtop.load.worker.worker; print(*sorted({m.partition('.')[0] for m, f in sys.modules.items()"
-        " if 'site-packages' in (getattr(f, '__file__', None) or '')}))"
+        "import sys, rvtop.load.worker.worker\n"
+        "found = {m.partition('.')[0] for m, f in sys.modules.items()"
+        " if 'site-packages' in (getattr(f, '__file__', None) or '')}\n"
+        "print(*sorted(found))"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(ended.stdout.split()) - {"_distutils_hack", "rvtop"} <= set(NEEDS)

@@ -38,7 +38,7 @@ def quiet(sock: socket.socket) -> bool:
 
 def test_what_was_launched_is_sent_at_its_time(bench: Bench) -> None:
     bench.add_idle()
-    stream, at = bench.streams[0], time.perf_counter_ns() + 200 * MS
+    stream, at = bench.conns[0], time.perf_counter_ns() + 200 * MS
     bench.poller.schedule("record", b"request", at)
     bench.poller.poll(0)
     bench.poller.send_due()
@@ -84,7 +84,7 @@ def test_a_launch_counts_its_ttft_from_the_intended_time(bench: Bench) -> None:
     bench.servers[0].sendall(ANSWER)
     bench.poller.poll(0)
     ttft = int.from_bytes(bench.poller.take_ttfts(), "little")
-    assert ttft == bench.streams[0].first_ns - 5
+    assert ttft == bench.conns[0].first_ns - 5
 
 
 def test_the_earlier_of_a_launch_and_what_is_due_wakes_the_poller(bench: Bench) -> None:
@@ -125,8 +125,8 @@ def test_launches_go_out_in_the_order_of_their_time_on_the_connection_that_was_i
     for _ in range(4):
         bench.add()
     for number in (2, 0, 3, 1):
-        bench.streams[number].rest()
-    bench.streams[3].release()
+        bench.conns[number].rest()
+    bench.conns[3].release()
     for name, at in (("b", 2), ("c", 3), ("a", 1), ("bb", 2)):
         bench.poller.schedule(name, b"x", at)
     bench.poller.send_due()
@@ -243,7 +243,7 @@ def test_a_stray_that_nobody_can_take_keeps_no_other_from_being_sent(bench: Benc
 def test_a_stream_in_use_or_released_sends_nothing(bench: Bench) -> None:
     for _ in range(2):
         bench.add()
-    busy, gone = bench.streams
+    busy, gone = bench.conns
     busy.send("record", b"x", 1, 1, True)
     gone.release()
     for stream in (busy, gone):
@@ -258,7 +258,7 @@ def test_of_a_request_the_socket_does_not_take_the_rest_is_handed_on(bench: Benc
     request = bytes(range(256)) * (1 << 14)
     if how == "stream":
         bench.add()
-        bench.streams[0].send("record", request, 1, 1, True)
+        bench.conns[0].send("record", request, 1, 1, True)
     else:
         bench.add_idle()
         if how == "poller":
@@ -274,9 +274,9 @@ def test_of_a_request_the_socket_does_not_take_the_rest_is_handed_on(bench: Benc
     server.sendall(ANSWER)  # before it has read all: whoever writes the rest has to see the end
     bench.poller.poll(0)
     assert (bench.ended, bench.read) == ([], [(0, ANSWER)])
-    assert bench.streams[0].record == "record"
-    bench.streams[0].finish()
-    assert bench.streams[0].record is None
+    assert bench.conns[0].record == "record"
+    bench.conns[0].finish()
+    assert bench.conns[0].record is None
 
 
 def test_a_launch_to_a_server_that_is_gone_is_handed_on_whole(bench: Bench) -> None:
@@ -295,7 +295,7 @@ def test_a_launch_to_a_server_that_is_gone_is_handed_on_whole(bench: Bench) -> N
 def ask(bench: Bench, *, known: bool = True) -> int:
     """A request is in the air; its number."""
     number = bench.add()
-    bench.streams[number].send(number, b"x", 1, 1, known)
+    bench.conns[number].send(number, b"x", 1, 1, known)
     return number
 
 
@@ -381,7 +381,7 @@ def test_the_end_of_a_stream_that_was_released_is_told(bench: Bench) -> None:
         ask(bench)
     bench.servers[0].sendall(ANSWER)
     bench.poller.poll(0)
-    bench.streams[0].release()
+    bench.conns[0].release()
     bench.reap()
     assert (bench.ended, bench.poller.idle) == ([(0, END)], 0)
 

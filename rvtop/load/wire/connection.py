@@ -6,9 +6,9 @@ its end. The loop's own clock tells turns apart (uvloop's stands still during on
 two turns of one millisecond count as one only while reads follow each other without a pause, so a
 date is never early by more than that millisecond.
 
-Where it can, a connection is left to the pool's poller (in C, ``native/``), which begins requests on it and reads
-their answers; it hears only of what is out of the ordinary, and of requests that it did not begin when it
-looks (``_sync``). TLS, and a machine that could not build the poller, go through asyncio. The poller dates
+Where it can, a connection is left to the pool's poller (in C, ``native/``), which begins requests on it and
+reads their answers; it hears only of what is out of the ordinary, and of requests that it did not begin when
+it looks (``_sync``). TLS, and a machine that could not build the poller, go through asyncio. The poller dates
 what a TTFT hangs on, and all that a late turn brings, by the kernel's own time of arrival; the rest by the
 turn, or by now where a turn takes longer than a millisecond.
 
@@ -186,8 +186,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def last_read_ns(self) -> int:
-        """When the last bytes of the response came: the poller's are newer than what ``read_ns`` has of them.
-        """
+        """When the last bytes of the response came: the poller's are newer than what ``read_ns`` has of them."""
         return self.read_ns if self._conn is None else self._conn.read_ns
 
     def _settle(self) -> None:
