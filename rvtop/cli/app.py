@@ -49,6 +49,7 @@ from rvtop.cli.transport import (
     body_from,
     transport_from,
 )
+from rvtop.contract import run_files
 from rvtop.errors import UserError, check_limits, unexpected
 from rvtop.ipc.leave import leave
 from rvtop.system import stdio
@@ -169,7 +170,7 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> Non
     for line in (*warnings_of(result), *filter(None, [result["end"]["text"]])):
         say_error(line)
     try:
-        runlog.write_json(folder / runlog.SUMMARY, result)
+        runlog.write_json(folder / run_files.SUMMARY, result)
     except runlog.RunFolderError as error:  # its figures have been shown, which is what was asked for
         say_error(f"warning: {error}; these figures are not saved")
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from time import monotonic
 from urllib.parse import urlsplit
 
-from rvtop.load.wire.decompress import decompressor
+from rvtop.net.decompress import decompressor
 from rvtop.net.transport import NEXT_ADDRESS_S, Transport, names_of
 
 #: A list of 10 000 models is 2 MiB.

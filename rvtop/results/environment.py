@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 import rvtop
+from rvtop.contract import run_files
 from rvtop.load.fleet.ray.clock import NodeClock
 from rvtop.load.fleet.workers import cores
 from rvtop.load.native.loader import native
@@ -55,7 +56,7 @@ def write_clocks(folder: Path, clocks: Sequence[NodeClock]) -> None:
 
     Raises RunFolderError.
     """
-    path = folder / runlog.ENVIRONMENT
+    path = folder / run_files.ENVIRONMENT
     try:
         data = orjson.loads(path.read_bytes())
     except (OSError, ValueError) as error:

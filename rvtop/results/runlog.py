@@ -9,35 +9,21 @@ from typing import Any
 
 import orjson
 
+from rvtop.contract.run_files import (
+    COMMANDS,
+    ENVIRONMENT,
+    FILES,
+    HEARTBEAT,
+    REQUESTS,
+    SCENARIO,
+    SUMMARY,
+    TIMELINE,
+)
 from rvtop.errors import UserError
-
-SCENARIO = "scenario.yaml"
-ENVIRONMENT = "environment.json"
-PROMPTS = "prompts.jsonl"
-REQUESTS = "requests.jsonl"
-COMMANDS = "commands.jsonl"
-TIMELINE = "timeline.jsonl"
-SUMMARY = "summary.json"
-SESSION_LOG = "session.log"
-HEARTBEAT = "heartbeat.json"
 
 
 class RunFolderError(UserError):
     """A run folder that can't be used."""
-
-
-#: What a run writes besides the log of a backend; a folder that has one of these is not ours to fill.
-FILES = (
-    SCENARIO,
-    ENVIRONMENT,
-    PROMPTS,
-    REQUESTS,
-    COMMANDS,
-    TIMELINE,
-    SUMMARY,
-    SESSION_LOG,
-    HEARTBEAT,
-)
 
 
 def create(folder: Path) -> list[Path]:

@@ -8,8 +8,9 @@ import sys
 import traceback
 from pathlib import Path
 
+from rvtop.contract.run_files import SESSION_LOG
 from rvtop.ipc.exit_reason import last_line
-from rvtop.results.runlog import SESSION_LOG, RunFolderError
+from rvtop.results.runlog import RunFolderError
 
 
 class SessionLog:

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from rvtop.contract import run_files
 from rvtop.errors import UserError
 from rvtop.results import runlog, summary
 from rvtop.results.ending import End
@@ -26,7 +27,7 @@ async def sum_up(folder: Path, end: End | None = None) -> tuple[dict[str, Any], 
     The loop stays free meanwhile: a million requests take seconds, and the lease of a backend must be
     renewed. Raises UserError for a folder that can't be summed up."""
     try:
-        size = (folder / runlog.REQUESTS).stat().st_size
+        size = (folder / run_files.REQUESTS).stat().st_size
     except OSError:
         size = 0  # summing up says what is wrong
     if size <= BIG:
@@ -34,7 +35,7 @@ async def sum_up(folder: Path, end: End | None = None) -> tuple[dict[str, Any], 
     else:
         figures = await _apart(folder, end)
     try:
-        runlog.write_json(folder / runlog.SUMMARY, figures)
+        runlog.write_json(folder / run_files.SUMMARY, figures)
     except runlog.RunFolderError as error:
         return figures, str(error)
     return figures, ""

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from rvtop.contract import run_files
 from rvtop.results import runlog
 from rvtop.results.client import client_summary
 from rvtop.results.ending import End, end_of_log, heartbeat, weighed
@@ -54,11 +55,11 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
     """
     notes: list[str] = []
     environment = _environment(folder, notes)
-    table = read(folder / runlog.REQUESTS, notes)
-    commands = read_lines(folder / runlog.COMMANDS, notes, check_command)
-    timeline = read_lines(folder / runlog.TIMELINE, notes, check_second)
+    table = read(folder / run_files.REQUESTS, notes)
+    commands = read_lines(folder / run_files.COMMANDS, notes, check_command)
+    timeline = read_lines(folder / run_files.TIMELINE, notes, check_second)
     models: list[str] = list(table.models) if environment["models"] is None else environment["models"]
-    beat = heartbeat(folder / runlog.HEARTBEAT)
+    beat = heartbeat(folder / run_files.HEARTBEAT)
     end = end or end_of_log(commands, timeline, beat, models)
     windows = _windows(commands, table, timeline, beat)
     if windows:
@@ -104,17 +105,17 @@ def write(folder: Path) -> dict[str, Any]:
     """Sums the run up and writes ``summary.json``; returns the summary. Raises what ``summarise`` does, and
     RunFolderError when it can't be written."""
     summary: dict[str, Any] = printable_json(summarise(folder))  # a folder may be somebody else's
-    runlog.write_json(folder / runlog.SUMMARY, summary)
+    runlog.write_json(folder / run_files.SUMMARY, summary)
     return summary
 
 
 def _environment(folder: Path, notes: list[str]) -> dict[str, Any]:
-    path = folder / runlog.ENVIRONMENT
+    path = folder / run_files.ENVIRONMENT
     try:
         with open_file(path) as file:
             data = orjson.loads(file.read(LONGEST))
     except FileNotFoundError:
-        raise runlog.RunFolderError(f"{folder}: holds no run ({runlog.ENVIRONMENT} is missing)") from None
+        raise runlog.RunFolderError(f"{folder}: holds no run ({run_files.ENVIRONMENT} is missing)") from None
     except NotADirectoryError:
         raise runlog.RunFolderError(f"{folder}: not a folder; give the folder of a run") from None
     except (OSError, ValueError) as error:
@@ -130,7 +131,7 @@ def _outside(table: Requests, windows: list[_Window]) -> list[str]:
     known = {window.name for window in windows}
     counts = np.bincount(table.phase, minlength=len(table.phases))
     return [
-        f"{runlog.COMMANDS}: doesn't say when phase {name} began; its {count} requests are left out"
+        f"{run_files.COMMANDS}: doesn't say when phase {name} began; its {count} requests are left out"
         for name, count in zip(table.phases, counts.tolist(), strict=True)
         if count and name not in known
     ]

@@ -16,8 +16,8 @@ from pydantic_core import ErrorDetails
 
 from rvtop.errors import UserError
 from rvtop.scenario.schema import PromptsWorkload, RagWorkload, Scenario, TraceWorkload, Workload
+from rvtop.scenario.trace_format import detect
 from rvtop.system.files import check_regular, read_regular
-from rvtop.workload.traces import detect
 
 _MAX_BYTES = 4 * 1024 * 1024
 _MAX_NODES = 100_000

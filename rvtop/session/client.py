@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import IO
 
 from rvtop.contract.command import Command, Stop
+from rvtop.contract.run_files import SESSION_LOG
 from rvtop.contract.snapshot import Series, Snapshot, StartStep, Target
 from rvtop.errors import UserError
 from rvtop.ipc.exit_reason import exit_reason, last_line
 from rvtop.ipc.frames import Unpacker, pack
 from rvtop.results.ending import End
-from rvtop.results.runlog import SESSION_LOG
 from rvtop.session.request import Outcome, SessionRequest
 from rvtop.text import printable_names
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
+from rvtop.contract import run_files
 from rvtop.contract.command import Command, NextPhase, Stop
 from rvtop.contract.snapshot import Event, Snapshot, StartStep
 from rvtop.errors import UserError
@@ -554,7 +555,7 @@ class Session:
         self._state = "failed"
         code, text = error.exit_code, str(error)
         if self._made is not None:
-            log = self._request.out / {4: BACKEND_LOG, 5: runlog.SESSION_LOG}.get(code, "")
+            log = self._request.out / {4: BACKEND_LOG, 5: run_files.SESSION_LOG}.get(code, "")
             keep = log.is_file() and log.stat().st_size > 0
             runlog.discard(self._request.out, self._made, BACKEND_LOG, keep=log.name if keep else "")
             text += f" (its log: {log})" if keep and str(log) not in text else ""

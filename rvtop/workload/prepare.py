@@ -18,8 +18,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from rvtop.contract.run_files import PROMPTS
 from rvtop.contract.snapshot import StartStep
-from rvtop.results.runlog import PROMPTS
 from rvtop.scenario.workload import PromptsWorkload, RagWorkload, SyntheticWorkload, TraceWorkload, Workload
 from rvtop.text import printable
 from rvtop.workload import files, replay, sharegpt, synthetic

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from rvtop.scenario.trace_format import detect
 from rvtop.scenario.units import human_duration
 from rvtop.scenario.workload import BYTES_A_TOKEN, MAX_PROMPT_BYTES, TraceWorkload
 from rvtop.workload import traces
@@ -75,7 +76,7 @@ class Replay:
 def load(workload: TraceWorkload, heed: Callable[[int], None]) -> Replay:
     """Reads the workload's trace. Raises WorkloadError (damage, nothing left, too much)."""
     path = Path(workload.file)
-    kind = traces.detect(path, workload.format)
+    kind = detect(path, workload.format)
     trace = traces.read(path, kind, workload.block_tokens, heed)
     picked = trace.pick(workload.start_s or 0.0, workload.limit)
     if not len(picked):

@@ -20,12 +20,9 @@ from pathlib import Path
 
 import orjson
 
+from rvtop.scenario.trace_format import COLUMNS, column_names
 from rvtop.workload.rows import WorkloadError
 
-COLUMNS = {
-    "burstgpt": ("Timestamp", "Request tokens", "Response tokens"),
-    "azure": ("TIMESTAMP", "ContextTokens", "GeneratedTokens"),
-}
 #: How often whoever waits is told how far the reading is.
 HEED_LINES = 1024
 _MOST_TOKENS = 10_000_000
@@ -76,33 +73,9 @@ class Trace:
         return order[begin : None if limit is None else begin + limit]
 
 
-def detect(path: Path, wanted: str | None) -> str:
-    """``mooncake``, ``burstgpt`` or ``azure``, by name and header. Raises WorkloadError when it is none of
-    them or not the ``wanted`` one."""
-    if path.suffix == ".jsonl":
-        if wanted not in (None, "mooncake"):
-            raise WorkloadError(f"{path}: a {wanted} trace is a .csv file")
-        return "mooncake"
-    if wanted == "mooncake":
-        raise WorkloadError(f"{path}: a mooncake trace is a .jsonl file")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise WorkloadError(f"{path}: can't be read: {error}") from error
-    for name, columns in COLUMNS.items():
-        if wanted in (None, name) and all(column in _names(header) for column in columns):
-            return name
-    if wanted is not None:
-        absent = [column for column in COLUMNS[wanted] if column not in _names(header)]
-        raise WorkloadError(f"{path}:1: a trace of format {wanted} has {absent[0]!r} in its first line")
-    known = " or ".join(f"{name} ({', '.join(columns)})" for name, columns in COLUMNS.items())
-    raise WorkloadError(f"{path}:1: its first line names the columns of no known trace: {known}")
-
-
 def read(path: Path, kind: str, block_tokens: int, heed: Callable[[int], None]) -> Trace:
-    """The whole trace of ``kind`` (see ``detect``). ``heed`` is told the number of each ``HEED_LINES``-th
-    line; what it raises goes through. Raises WorkloadError with file and line."""
+    """The whole trace of ``kind`` (see ``trace_format.detect``). ``heed`` is told the number of each
+    ``HEED_LINES``-th line; what it raises goes through. Raises WorkloadError with file and line."""
     trace = Trace()
     try:
         if kind == "mooncake":
@@ -114,15 +87,11 @@ def read(path: Path, kind: str, block_tokens: int, heed: Callable[[int], None]) 
     return trace
 
 
-def _names(header: Sequence[str]) -> list[str]:
-    return [name.strip() for name in header]
-
-
 def _read_csv(path: Path, kind: str, trace: Trace, heed: Callable[[int], None]) -> None:
     when = _azure_us if kind == "azure" else _seconds_us
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.reader(file)
-        header = _names(next(lines))
+        header = column_names(next(lines))
         columns = COLUMNS[kind]
         at, prompt, output = (header.index(column) for column in columns)
         rows = _csv_rows(path, lines)

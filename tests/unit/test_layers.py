@@ -1,4 +1,4 @@
-"""Which package may import which, as one order each for `rvtop` and `backends`: type-only imports count too."""
+"""Which package may import which, as one order each; type-only imports count too."""
 
 from __future__ import annotations
 
@@ -10,48 +10,13 @@ ROOT = Path(__file__).parents[2]
 
 #: Lowest first: a package imports only itself and what stands before it.
 RVTOP = (
-    *(
-        "errors",
-        "text",
-        "settings",
-        "stats",
-        "contract",
-        "ipc",
-        "net",
-        "load",
-        "scenario",
-        "workload",
-        "target",
-    ),
-    *(
-        "telemetry",
-        "results",
-        "lifecycle",
-        "doctor",
-        "deploy",
-        "session",
-        "study",
-        "plain",
-        "ui",
-        "mcp",
-        "cli",
-    ),
+    *("text", "errors", "system", "settings", "stats", "contract", "ipc", "net", "load", "scenario"),
+    *("workload", "target", "telemetry", "results", "lifecycle", "doctor", "deploy", "session", "study"),
+    *("plain", "ui", "mcp", "cli"),
 )
 BACKENDS = (
-    *(
-        "errors",
-        "settings",
-        "process",
-        "corpus",
-        "models",
-        "rag",
-        "engines",
-        "api",
-        "router",
-        "cluster",
-        "serve",
-    ),
-    *("baseline", "rac", "rsc", "rvc", "registry", "cli", "__main__"),
+    *("text", "errors", "settings", "process", "corpus", "models", "rag", "engines", "api", "router"),
+    *("cluster", "serve", "baseline", "rac", "rsc", "rvc", "registry", "cli", "__main__"),
 )
 #: The topologies stand side by side.
 PEERS = {"baseline", "rac", "rsc", "rvc"}

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rvtop.contract import run_files
 from rvtop.load.fleet.ray.clock import Exchange, NodeClock, Offset, from_node, offset_of, to_node
 from rvtop.load.plan.schedule import PhasePlan, PlanEvent
 from rvtop.load.wire.endpoint import Address
@@ -96,9 +97,9 @@ def test_the_environment_names_each_node_s_offset_and_its_error(tmp_path: Path) 
     alone = environment(perf_counter_ns())["nodes"]
     assert [(row["clock_offset_ns"], row["clock_error_ns"]) for row in alone] == [(0, 0)]
     clock = NodeClock("n1", "10.0.0.2", -7_000, 300, drift_ns=12, drift_error_ns=600)
-    runlog.write_json(tmp_path / runlog.ENVIRONMENT, environment(perf_counter_ns()))
+    runlog.write_json(tmp_path / run_files.ENVIRONMENT, environment(perf_counter_ns()))
     write_clocks(tmp_path, [clock])
-    own, other = json.loads((tmp_path / runlog.ENVIRONMENT).read_text())["nodes"]
+    own, other = json.loads((tmp_path / run_files.ENVIRONMENT).read_text())["nodes"]
     assert own == alone[0]
     assert other == {
         "node": "10.0.0.2",
@@ -108,7 +109,7 @@ def test_the_environment_names_each_node_s_offset_and_its_error(tmp_path: Path) 
         "clock_drift_ns": 12,
         "clock_drift_error_ns": 600,
     }
-    path = tmp_path / runlog.ENVIRONMENT
+    path = tmp_path / run_files.ENVIRONMENT
     runlog.write_json(path, environment(0, name="test"))
     before = json.loads(path.read_text())
     write_clocks(tmp_path, [clock])

@@ -11,8 +11,8 @@ import zlib
 import pytest
 
 from rvtop.load.wire.completion import Completion, Fresh
-from rvtop.load.wire.decompress import decompressor
 from rvtop.load.wire.record import Record
+from rvtop.net.decompress import decompressor
 from rvtop.net.http_get import get
 from rvtop.net.transport import Transport
 from tests.faults.attempts.said import DONE, ROLE, STREAM, THREE, TWO, choice, data, sized, token

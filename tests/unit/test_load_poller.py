@@ -1,4 +1,4 @@
-"""The poller of the read path in C by itself: what callbacks do to it, and how it dates what comes meanwhile."""
+"""The poller in C by itself: what callbacks do to it, and how it dates what comes meanwhile."""
 
 from __future__ import annotations
 

@@ -395,6 +395,6 @@ def test_one_who_fails_to_hear_of_ends_is_told_again(bench: Bench) -> None:
     bench.servers[0].sendall(ANSWER)
     with pytest.raises(RuntimeError):
         bench.poller.poll(0)
-    bench.poller.on_completed = bench.land
+    bench.poller.on_completed = bench.reap
     bench.poller.poll(0)
     assert bench.ended == [(0, END)]

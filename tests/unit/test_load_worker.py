@@ -236,7 +236,7 @@ def test_a_worker_looks_for_commands_more_often_than_they_can_be_late() -> None:
 async def test_requests_are_made_ready_ahead_and_what_is_told_is_what_was_sent(
     server: FaultyServer, prompts: Path, benches: list[Bench]
 ) -> None:
-    """However many of them the poller has sent by itself, and however many wait for their time at the stop."""
+    """However many of them the poller has sent by itself, and whatever waits at the stop."""
     bench = Bench(server, "good", prompts, PhasePlan("p", 200.0, 200.0))
     benches.append(bench)
     pool = bench.worker._pool

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rvtop.contract import run_files
 from rvtop.results import runlog
 
 
@@ -68,7 +69,7 @@ def test_a_folder_or_file_that_is_gone_is_noticed_once_within_a_second(tmp_path:
     log.close()
 
 
-@pytest.mark.parametrize("name", runlog.FILES)
+@pytest.mark.parametrize("name", run_files.FILES)
 def test_a_folder_that_holds_one_of_its_files_is_refused_and_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("precious")
     with pytest.raises(runlog.RunFolderError, match="already; give another --out"):

@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING
 import httptools
 
 from rvtop.load.wire.completion import Completion, Fresh
-from rvtop.load.wire.decompress import Decompressor, decompressor
 from rvtop.load.wire.record import Record
 from rvtop.load.wire.response_text import KeptCompletion
+from rvtop.net.decompress import Decompressor, decompressor
 
 if TYPE_CHECKING:
     from rvtop.load.native._native import Conn

@@ -1,0 +1,26 @@
+"""The names of the files in a run folder."""
+
+from __future__ import annotations
+
+SCENARIO = "scenario.yaml"
+ENVIRONMENT = "environment.json"
+PROMPTS = "prompts.jsonl"
+REQUESTS = "requests.jsonl"
+COMMANDS = "commands.jsonl"
+TIMELINE = "timeline.jsonl"
+SUMMARY = "summary.json"
+SESSION_LOG = "session.log"
+HEARTBEAT = "heartbeat.json"
+
+#: What a run writes besides the log of a backend; a folder that has one of these is not ours to fill.
+FILES = (
+    SCENARIO,
+    ENVIRONMENT,
+    PROMPTS,
+    REQUESTS,
+    COMMANDS,
+    TIMELINE,
+    SUMMARY,
+    SESSION_LOG,
+    HEARTBEAT,
+)
