@@ -110,6 +110,7 @@ def test_identity_is_no_encoding() -> None:
         (b"page", "identity", b"page"),
         (gzip.compress(bytes(3 << 20)), "gzip", bytes(1 << 20)),
     ],
+    ids=["gzip", "deflate", "identity", "longer than is read"],
 )
 def test_a_page_that_came_compressed_is_read(body: bytes, encoding: str, read: bytes) -> None:
     assert _page(body, encoding) == read
