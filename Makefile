@@ -1,5 +1,4 @@
-# make demo   sets up everything in .venv and runs the main job (a terminal gets the dashboard)
-# make test   sets up everything in .venv and passes the tests
+.DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -10,9 +9,12 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 export PYTHONUNBUFFERED = 1
 
-.PHONY: setup demo test lint bench soak lock clean
+.PHONY: help setup demo test lint bench soak lock clean
 
-setup: $(READY)
+help:  ## what can be made
+	@awk -F '  ## ' '/^[a-z]+:.*  ## / {split($$1, name, ":"); printf "make %-6s  %s\n", name[1], $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## .venv with everything for the CPU
 
 $(READY): pyproject.toml .ci/requirements-cpu.txt .ci/build_native.py $(wildcard rvtop/load/native/*.[ch])
 	@echo "rvtop: setting up $(VENV) (a few minutes the first time)"
@@ -27,33 +29,33 @@ $(READY): pyproject.toml .ci/requirements-cpu.txt .ci/build_native.py $(wildcard
 	@$(PIP) install -qq --no-deps -e .
 	@touch $@
 
-demo: $(READY)
+demo: $(READY)  ## sets up everything and runs the main job (a terminal gets the dashboard)
 	@$(BIN)/rvtop demo
 
-lint: $(READY)
+lint: $(READY)  ## ruff (lint, format) and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+test: lint  ## sets up everything and passes the tests
 	$(BIN)/python -m pytest -q
 
 # About half an hour on two cores; the first time it also makes venvs for the clients that it is compared with.
 bench: export TORCH_CPU_INDEX := $(TORCH_CPU_INDEX)
-bench: $(READY)
+bench: $(READY)  ## measurements, half an hour on two cores
 	$(BIN)/python -m tests.bench
 
 # The tests that start and kill whole clusters (about 25 minutes on two cores), some 250 attempts to break a run
 # (20 minutes), and a million requests (9 minutes).
-soak: $(READY)
+soak: $(READY)  ## clusters started and killed, attempts to break a run, a million requests
 	$(BIN)/python -m pytest -q -m slow --timeout 600
 	$(BIN)/python -m tests.faults.attempts
 	$(BIN)/python -m tests.bench.soak
 
 # Writes .ci/requirements-cpu.txt afresh from pyproject.toml.
-lock: $(READY)
+lock: $(READY)  ## .ci/requirements-cpu.txt afresh
 	.ci/lock $(BIN)
 
-clean:
+clean:  ## removes what was made
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

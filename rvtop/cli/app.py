@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -191,7 +191,7 @@ def doctor(
 
 
 def command() -> int:
-    """What the command line says; every refusal is one line. Returns an exit code of DESIGN §4.2."""
+    """What the command line says; every refusal is one line. Returns the exit code (README lists them)."""
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
@@ -208,11 +208,7 @@ def command() -> int:
     return 5 if code == 0 and stdio.output_lost() else code
 
 
-def main() -> None:
-    """Entry point."""
+def main() -> NoReturn:
+    """The command line as a process: see ``__main__``."""
     stdio.set_up()
     leave(command())
-
-
-if __name__ == "__main__":
-    main()

@@ -25,7 +25,7 @@ from tests.mock.faulty import FaultyServer, refusing_port
 from tests.unit.processes import wait_for
 
 GONE_LIMIT_S = 15.0
-RVTOP = (sys.executable, "-P", "-m", "rvtop.cli.app")
+RVTOP = (sys.executable, "-P", "-m", "rvtop.cli")
 KEY = "sk-a-secret-of-the-test"
 WITHIN = 0.02
 #: A stall of the machine in one of two runs is not the workers' doing; it does not come three times.

@@ -23,7 +23,7 @@ def run(scenario: str, topology: str, out: Path, limit_s: float) -> dict[str, An
     """One run to its good end; its summary."""
     process = subprocess.Popen(
         [
-            *(sys.executable, "-P", "-m", "rvtop.cli.app", "run", scenario, "--topology", topology),
+            *(sys.executable, "-P", "-m", "rvtop.cli", "run", scenario, "--topology", topology),
             *(*TWO, "--out", str(out)),
         ],
         stdin=subprocess.DEVNULL,

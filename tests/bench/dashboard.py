@@ -90,7 +90,7 @@ def measure(rate: float, seconds: int, drawn: bool) -> Run:
             command = [
                 sys.executable,
                 "-m",
-                "rvtop.cli.app",
+                "rvtop.cli",
                 "run",
                 "--target",
                 mock.url,

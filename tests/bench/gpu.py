@@ -79,7 +79,7 @@ def _tokenizer(source: Path, path: Path) -> None:
 
 def run(url: str, out: Path, *arguments: str) -> dict[str, Any]:
     """``rvtop run`` against ``url``; the summary."""
-    command = [sys.executable, "-m", "rvtop.cli.app", "run", *arguments, "--target", url, "--out", str(out)]
+    command = [sys.executable, "-m", "rvtop.cli", "run", *arguments, "--target", url, "--out", str(out)]
     subprocess.run(command, check=True)
     summary: dict[str, Any] = json.loads((out / "summary.json").read_bytes())
     return summary

@@ -63,7 +63,7 @@ def _json(path: Path) -> Any:
 
 
 def _rvtop(load: Load) -> list[str]:
-    command = [sys.executable, "-m", "rvtop.cli.app", "run", "--target", load.url, "--rate", f"{load.rate:g}"]
+    command = [sys.executable, "-m", "rvtop.cli", "run", "--target", load.url, "--rate", f"{load.rate:g}"]
     command += ["--duration", f"{round(1000 * load.count / load.rate)}ms", "--arrivals", "constant"]
     command += ["--prompt-tokens", str(PROMPT_TOKENS), "--output-tokens", str(load.tokens)]
     return [*command, "--workers", "1", "--ui", "none", "--out", str(load.out / "run")]

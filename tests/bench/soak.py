@@ -171,7 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
             command = [
                 sys.executable,
                 "-m",
-                "rvtop.cli.app",
+                "rvtop.cli",
                 "run",
                 "--target",
                 mock.url,

@@ -79,7 +79,7 @@ class Place:
             send(left, signal.SIGKILL)
 
     def _command(self, *args: str) -> list[str]:
-        return [sys.executable, "-m", "rvtop.cli.app", *args]
+        return [sys.executable, "-m", "rvtop.cli", *args]
 
     def _note(self) -> None:
         self.marks |= {found.mark for found in state.deployments() if found.mark}

@@ -27,7 +27,7 @@ def mock() -> Iterator[MockProcess]:
 
 def words(mock: MockProcess, out: Path, duration: str = "1s") -> list[str]:
     load = ["run", "--rate", "20", "--duration", duration, "--output-tokens", "8", "--arrivals", "constant"]
-    return [sys.executable, "-P", "-m", "rvtop.cli.app", *load, "--target", mock.url, "--out", str(out)]
+    return [sys.executable, "-P", "-m", "rvtop.cli", *load, "--target", mock.url, "--out", str(out)]
 
 
 def requests_of(out: Path) -> dict[str, Any]:

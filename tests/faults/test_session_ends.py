@@ -44,7 +44,7 @@ class Run:
     def __init__(self, out: Path, *words: str) -> None:
         self.out = out
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "rvtop.cli.app", *words, "--out", str(out)],
+            [sys.executable, "-P", "-m", "rvtop.cli", *words, "--out", str(out)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -229,7 +229,7 @@ def test_kill_9_leaves_no_worker_and_a_folder_that_sums_up(
 
 def report(folder: Path) -> tuple[str, str]:
     """(stdout, stderr) of ``rvtop report``."""
-    command = [sys.executable, "-P", "-m", "rvtop.cli.app", "report", str(folder)]
+    command = [sys.executable, "-P", "-m", "rvtop.cli", "report", str(folder)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout, unlimited(ended.stderr)

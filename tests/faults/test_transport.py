@@ -324,7 +324,7 @@ def test_a_file_that_will_not_do_is_named(
 
 def run_rvtop(folder: Path, *words: str, key: str = "") -> subprocess.CompletedProcess[str]:
     """``rvtop run`` as a process of its own: half a second of load into ``folder``/run."""
-    command = [sys.executable, "-P", "-m", "rvtop.cli.app", "run", "--rate", "20", "--duration", "500ms"]
+    command = [sys.executable, "-P", "-m", "rvtop.cli", "run", "--rate", "20", "--duration", "500ms"]
     command += ["--arrivals", "constant", "--output-tokens", "8", "--out", str(folder / "run"), *words]
     return subprocess.run(
         command,

@@ -18,7 +18,7 @@ from rvtop.errors import TRACEBACK_ENV
 from rvtop.results import summary
 from tests.unit.run_folder import command, make, phase, request
 
-RVTOP = (sys.executable, "-P", "-m", "rvtop.cli.app")
+RVTOP = (sys.executable, "-P", "-m", "rvtop.cli")
 FULL = "rvtop: stdout can't be written: No space left on device; what follows is not shown\n"
 
 

@@ -30,7 +30,7 @@ def rvtop(
     *words: object, env: Mapping[str, str] | None = None, before: Sequence[str] = (), **more: Any
 ) -> Any:
     """Starts ``rvtop WORDS`` (behind the words of ``before``) in a session of its own."""
-    command = [*before, sys.executable, "-P", "-m", "rvtop.cli.app", *map(str, words)]
+    command = [*before, sys.executable, "-P", "-m", "rvtop.cli", *map(str, words)]
     given: dict[str, Any] = {
         "stdin": subprocess.DEVNULL,
         "stdout": subprocess.PIPE,
