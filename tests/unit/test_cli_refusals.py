@@ -406,7 +406,7 @@ def test_the_command_itself_refuses_in_one_line(tmp_path: Path) -> None:
             sys.executable,
             "-P",
             "-m",
-            "rvtop.cli.app",
+            "rvtop.cli",
             "run",
             "--rate",
             "-1",

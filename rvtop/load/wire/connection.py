@@ -186,7 +186,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def last_read_ns(self) -> int:
-        """When the last bytes of the response came: the poller's are newer than what ``read_ns`` has of them."""
+        """When the last bytes of the response came: the poller's are newer than ``read_ns``."""
         return self.read_ns if self._conn is None else self._conn.read_ns
 
     def _settle(self) -> None:
