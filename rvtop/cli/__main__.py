@@ -1,5 +1,5 @@
-"""The entry point of ``rvtop`` and of ``python -m rvtop.cli``: a Ctrl-C during the imports ends the process at
-once, without a traceback."""
+"""The entry point of ``rvtop`` and of ``python -m rvtop.cli``: a Ctrl-C during the imports ends the process
+at once, without a traceback."""
 
 from __future__ import annotations
 

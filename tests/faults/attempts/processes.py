@@ -132,12 +132,14 @@ def signals_all_at_once() -> None:
 @attempt("Ctrl-C in the first half second of a start: exit 130, nothing left, no folder half made")
 def signals_at_once_after_start() -> None:
     with mock() as server:
-        for wait_s in (0.05, 0.3, 0.8, 1.6, 2.4):
+        for wait_s in (0.05, 0.1, 0.2, 0.3, 0.8, 1.6, 2.4):
             run = folder() / "run"
             process = rvtop("run", "--rate", 20, "--duration", "10m", "--target", server.url, "--out", run)
             time.sleep(wait_s)
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=40)
+            if b"init_import_site" in err:  # Python was not up yet: no line of ours had run
+                continue
             assert process.returncode in (130, -2), (wait_s, process.returncode, err)
             assert b"Traceback" not in err, (wait_s, err)
 
