@@ -1,18 +1,16 @@
 """The entry point of ``rvtop`` and of ``python -m rvtop.cli``: a Ctrl-C during the imports ends the process
 at once, without a traceback."""
 
-from __future__ import annotations
+import _signal  # the built-in part of signal: that one takes milliseconds to import
 
-import signal
-from typing import NoReturn
+_signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # nothing is open yet that would have to be closed
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Runs the command line; its exit code is the process's."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is open yet that would have to be closed
     from rvtop.cli import app
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     app.main()
 
 
