@@ -203,8 +203,8 @@ class ConnectionPool:
             self._connecting.pop(record, None)
             record.fail(
                 "client_limit",
-                f"{self.most} connections are open, as many as this worker may hold: raise the open-file limit "
-                "(ulimit -n) or add workers (--workers N)",
+                f"{self.most} connections are open, as many as this worker may hold: raise the open-file "
+                "limit (ulimit -n) or add workers (--workers N)",
             )
         else:
             self._opening += 1
