@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.environment import surroundings, unchanged
 
@@ -24,6 +25,10 @@ SLOW = frozenset(
         "test_smoke_runs.py",
     }
 )
+
+# How long an example takes says how busy the machine is, and decides no test.
+settings.register_profile("rvtop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("rvtop")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -27,7 +27,11 @@ def engine_config(arguments: Iterable[tuple[str, str]], on_cpu: bool) -> Any:
 
     arguments = list(arguments)
     parser = AsyncEngineArgs.add_cli_args(_parser())
-    args = AsyncEngineArgs.from_cli_args(parser.parse_args(_argv(parser, arguments)))
+    parsed = parser.parse_args(_argv(parser, arguments))
+    try:
+        args = AsyncEngineArgs.from_cli_args(parsed)
+    except (OSError, ValueError) as error:  # with HF_HUB_OFFLINE=1 it looks for the model already here
+        raise StartFailure(f"cannot load the model {parsed.model}: {one_line(error)}") from error
     config = _create(args)
     if on_cpu and not names(arguments) & _CPU_KV_SETTINGS and not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
         wanted = min(CPU_KV_BYTES, CPU_KV_CONTEXTS * config.model_config.max_model_len * _kv_bytes(config))

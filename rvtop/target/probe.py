@@ -163,8 +163,8 @@ def listed(names: Sequence[str], most: int = 10) -> str:
     return shown if len(names) <= most else f"{shown}, … and {len(names) - most} more"
 
 
-async def answers(url: str, transport: Transport | None = None, timeout_s: float = _PROBE_TIMEOUT_S) -> bool:
-    """Whether anything speaks HTTP there still, within ``timeout_s``."""
+async def answers(url: str, transport: Transport | None = None, timeout_s: float | None = None) -> bool:
+    """Whether anything speaks HTTP there still, within ``timeout_s`` (a probe's by default)."""
     try:
         await asyncio.to_thread(_get, f"{url}/health", transport or Transport(), timeout_s)
     except _TooLong:
@@ -174,8 +174,9 @@ async def answers(url: str, transport: Transport | None = None, timeout_s: float
     return True
 
 
-def _get(url: str, transport: Transport, timeout_s: float = _PROBE_TIMEOUT_S) -> tuple[int, bytes]:
+def _get(url: str, transport: Transport, timeout_s: float | None = None) -> tuple[int, bytes]:
     """Status and body. Raises TargetError, TransportError."""
+    timeout_s = _PROBE_TIMEOUT_S if timeout_s is None else timeout_s
     base = url.rpartition("/v1/")[0] or url
     if transport.unix_socket is not None:
         base = f"{base} on {transport.unix_socket}"

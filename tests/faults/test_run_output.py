@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults.sessions import unlimited
 from tests.mock.fast import any_mock
 from tests.mock.process import MockProcess
 from tests.unit.processes import children, wait_for
@@ -44,7 +45,7 @@ def test_a_run_whose_lines_nobody_can_get_has_its_results(
     assert ended.returncode == 0, ended.stderr
     assert requests_of(tmp_path / "run")["ok"] == 20
     told = b"rvtop: stdout can't be written: No space left on device; what follows is not shown\n"
-    assert ended.stderr == (told if redirect == ">/dev/full" else b"")
+    assert unlimited(ended.stderr.decode()).encode() == (told if redirect == ">/dev/full" else b"")
 
 
 def test_a_reader_that_goes_away_does_not_end_a_run(mock: MockProcess, tmp_path: Path) -> None:
@@ -56,7 +57,7 @@ def test_a_reader_that_goes_away_does_not_end_a_run(mock: MockProcess, tmp_path:
         assert process.stderr is not None
         assert process.stdout.readline()
         process.stdout.close()
-        assert process.stderr.read() == b""
+        assert unlimited(process.stderr.read().decode()) == ""
     assert process.returncode == 0
     assert requests_of(tmp_path / "run")["ok"] == 20
 
@@ -87,6 +88,8 @@ def test_a_terminal_that_is_closed_ends_a_run_quietly_with_its_results(
     finally:
         process.kill()
         process.wait()
-    assert (tmp_path / "stderr").read_text() == f"rvtop: interrupted; what was measured is in {out}\n"
+    assert (
+        unlimited((tmp_path / "stderr").read_text()) == f"rvtop: interrupted; what was measured is in {out}\n"
+    )
     assert requests_of(out)["ok"] > 0
     assert not set(below) & set(children())

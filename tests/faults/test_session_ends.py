@@ -19,7 +19,7 @@ import pytest
 from rvtop.contract.command import SetRate, Stop
 from rvtop.load.fleet.workers import Workers
 from rvtop.session.client import RemoteSession
-from tests.faults.sessions import request
+from tests.faults.sessions import request, unlimited
 from tests.mock.fast import any_mock
 from tests.mock.process import MockError, MockProcess, PythonMock
 from tests.unit.processes import alive, children, command, wait_for
@@ -31,11 +31,6 @@ HAMMER = {"name": "p", "rate": 40, "duration": "20m"}  # far longer than any tes
 def mock() -> Iterator[MockProcess]:
     with any_mock(ttft_ms=20, step_ms=5, tokens=8) as running:
         yield running
-
-
-def unlimited(err: str) -> str:
-    """stderr without what it says of a client that this machine was too slow for."""
-    return "".join(line for line in err.splitlines(keepends=True) if "CLIENT-LIMITED" not in line)
 
 
 class Run:

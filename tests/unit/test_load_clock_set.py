@@ -28,7 +28,7 @@ written = time.perf_counter_ns()
 bench.servers[0].sendall(b"x")
 open(os.environ["RVTOP_STEP"], "w").write(sys.argv[1] * 3600)
 bench.poller.poll(0)
-print(bench.streams[0].read_ns - written)
+print(bench.conns[0].read_ns - written, flush=True)
 os._exit(0)
 """
 

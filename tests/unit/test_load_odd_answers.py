@@ -13,7 +13,7 @@ import pytest
 from rvtop.load.wire.completion import Completion, Fresh
 from rvtop.load.wire.record import Record
 from rvtop.net.decompress import decompressor
-from rvtop.net.http_get import get
+from rvtop.net.http_get import AnswerTooLong, get
 from rvtop.net.transport import Transport
 from tests.faults.attempts.said import DONE, ROLE, STREAM, THREE, TWO, choice, data, sized, token
 from tests.faults.attempts.wire import Row, check
@@ -108,12 +108,17 @@ def test_identity_is_no_encoding() -> None:
         (gzip.compress(b'{"data": [{"id": "m"}]}'), "gzip", b'{"data": [{"id": "m"}]}'),
         (zlib.compress(b"page"), "deflate", b"page"),
         (b"page", "identity", b"page"),
-        (gzip.compress(bytes(3 << 20)), "gzip", bytes(1 << 20)),
+        (gzip.compress(bytes(3 << 20)), "gzip", bytes(3 << 20)),
     ],
-    ids=["gzip", "deflate", "identity", "longer than is read"],
+    ids=["gzip", "deflate", "identity", "of 3 MiB"],
 )
 def test_a_page_that_came_compressed_is_read(body: bytes, encoding: str, read: bytes) -> None:
     assert _page(body, encoding) == read
+
+
+def test_a_page_that_grows_beyond_the_limit_is_cut_off() -> None:
+    with pytest.raises(AnswerTooLong, match="8 MiB"):
+        _page(gzip.compress(bytes(64 << 20)), "gzip")
 
 
 @pytest.mark.parametrize(("body", "encoding"), [(b"page", "br"), (b"page page", "gzip")])

@@ -415,7 +415,8 @@ async def test_no_more_connections_are_held_than_the_machine_can(
     await bench.until(lambda: len(bench.rows) == 13)
     assert {row["error"] for row in bench.rows} == {"client_limit"}
     assert {row["error_text"] for row in bench.rows} == {
-        "5 connections are open, as many as this worker may hold"
+        "5 connections are open, as many as this worker may hold: raise the open-file limit "
+        "(ulimit -n) or add workers (--workers N)"
     }
     assert bench.deltas[-1].in_flight == 5
     check_sums(bench)

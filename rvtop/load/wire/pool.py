@@ -202,7 +202,11 @@ class ConnectionPool:
     async def _connect(self, record: Record, request: bytes) -> None:
         if len(self._open) + self._opening >= self.most:
             self._connecting.pop(record, None)
-            record.fail("client_limit", f"{self.most} connections are open, as many as this worker may hold")
+            record.fail(
+                "client_limit",
+                f"{self.most} connections are open, as many as this worker may hold: raise the open-file "
+                "limit (ulimit -n) or add workers (--workers N)",
+            )
         else:
             self._opening += 1
             try:
