@@ -59,8 +59,8 @@ def ensure_embedder(progress: Progress | None = None) -> Path:
 def _recipe(*sources: str) -> str:
     """Names a build by all that decides its bytes: change a recipe and the cached model is left alone."""
     h = hashlib.sha256(sample.digest().encode())
-    rag = _HERE.parent / "rag"
-    for path in (*(_HERE / s for s in sources), rag / "chunk.py", rag / "prompt.py"):
+    corpus = Path(sample.__file__).parents[1]
+    for path in (*(_HERE / s for s in sources), corpus / "chunk.py", corpus / "prompt.py"):
         h.update(path.read_bytes())
     return h.hexdigest()[:12]
 
