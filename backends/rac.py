@@ -25,11 +25,11 @@ from backends.api.render import Renderer
 from backends.api.retrieval import open_retrieval
 from backends.api.service import ServedModel, Service
 from backends.cluster.cluster import Cluster, ResourceShare, allocate, open_cluster
-from backends.cluster.hf_actor import EngineSpec, RayEngine, actor_options
-from backends.models.load import is_local, resolve_model
+from backends.cluster.hf_actor import RayEngine, actor_options, engine_spec
+from backends.models.load import resolve_step
 from backends.process.events import Steps
 from backends.process.restart import restart_loop
-from backends.registry import ModelSpec, Options
+from backends.settings.options import ModelSpec, Options
 
 NAME = "rac"
 
@@ -64,7 +64,7 @@ async def start(options: Options, steps: Steps) -> Rac:
     cluster: Cluster | None = None
     engines: list[RayEngine] = []
     try:
-        sources = [await resolve(spec, steps) for spec in options.models]
+        sources = [await resolve_step(spec, steps) for spec in options.models]
         cluster = await open_cluster(options, steps)
         shares = allocate(
             [spec.name for spec in options.models],
@@ -95,35 +95,6 @@ async def start(options: Options, steps: Steps) -> Rac:
         for engine in engines
     ]
     return Rac(LocalServer(server, service), cluster, restart_loops)
-
-
-async def resolve(spec: ModelSpec, steps: Steps) -> Path | str:
-    """The model where this process can read it (the front renders prompts); local models are built."""
-    with steps.step("model", spec.name) as step:
-        return await asyncio.to_thread(resolve_model, spec.source, step.progress)
-
-
-def portable(source: str) -> str:
-    """A model's source as actors understand it, whatever their working folder: local names and Hub ids as
-    they are (each node has its own cache), folders absolute (a shared path)."""
-    folder = Path(source).expanduser()
-    return str(folder.absolute()) if not is_local(source) and folder.is_dir() else source
-
-
-def engine_spec(number: int, share: ResourceShare, options: Options) -> EngineSpec:
-    """What the engine of a share is."""
-    source = next(spec.source for spec in options.models if spec.name == share.model)
-    return EngineSpec(
-        engine=f"{options.topology}-{number}",
-        model=share.model,
-        source=portable(source),
-        dtype=options.dtype,
-        concurrency=options.engine_concurrency or 1,
-        max_model_len=options.max_model_len,
-        seed=options.seed,
-        threads=share.threads,
-        trust_remote_code=options.trust_remote_code,
-    )
 
 
 def _engine(number: int, share: ResourceShare, options: Options) -> RayEngine:

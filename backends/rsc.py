@@ -31,15 +31,16 @@ import aiohttp
 from backends.api.control import Control
 from backends.api.http_aiohttp import HttpServer
 from backends.cluster.cluster import Cluster, allocate, open_cluster
+from backends.cluster.hf_actor import engine_spec
 from backends.errors import StartFailure, UsageError
+from backends.models.load import resolve_step
 from backends.process.events import Steps
-from backends.rac import engine_spec, resolve
-from backends.registry import Options
 from backends.router.router import Router
 from backends.serve import serve
 from backends.serve.fleet import App, ServeFleet
 from backends.serve.lease_actor import ServeLease
 from backends.serve.replica import application
+from backends.settings.options import Options
 
 NAME = "rsc"
 # A replica without a request may be about to get one from Serve's queue.
@@ -132,7 +133,7 @@ async def start(options: Options, steps: Steps) -> Rsc:
 
 
 async def _start(rsc: Rsc, options: Options, steps: Steps) -> None:
-    paths = {spec.name: str(await resolve(spec, steps)) for spec in options.models}
+    paths = {spec.name: str(await resolve_step(spec, steps)) for spec in options.models}
     rsc.cluster = await open_cluster(options, steps)
     nodes = await rsc.cluster.nodes()
     rsc.apps = _apps(rsc, paths, nodes)

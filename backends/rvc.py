@@ -24,12 +24,12 @@ from backends.cluster.cluster import Cluster, Node, ResourceShare, allocate, ope
 from backends.cluster.vllm_actor import EngineSpec
 from backends.cluster.vllm_fleet import PLACEMENT_LIMIT_S, Fleet, Replica
 from backends.errors import UsageError
-from backends.models.load import ModelError, resolve_model
+from backends.models.load import ModelError, resolve_step
 from backends.process.events import Steps
 from backends.process.restart import restart_loop
-from backends.registry import ModelSpec, Options
 from backends.router.router import Router
 from backends.settings import environment
+from backends.settings.options import ModelSpec, Options
 
 NAME = "rvc"
 
@@ -161,11 +161,10 @@ def _shares(options: Options, nodes: Sequence[Node]) -> list[ResourceShare]:
 
 async def _resolve(spec: ModelSpec, steps: Steps) -> None:
     """Builds a local model here, where its progress shows; engines resolve it again on their own node."""
-    with steps.step("model", spec.name) as step:
-        try:
-            await asyncio.to_thread(resolve_model, spec.source, step.progress)
-        except ModelError as error:
-            raise UsageError(f"--model {spec.name}: {error}") from None
+    try:
+        await resolve_step(spec, steps)
+    except ModelError as error:
+        raise UsageError(f"--model {spec.name}: {error}") from None
 
 
 async def _place(shares: Sequence[ResourceShare], options: Options, steps: Steps) -> Any:

@@ -11,7 +11,7 @@ from backends.corpus.prompt import build_messages
 from backends.errors import UsageError, bad_request
 from backends.process.events import StartStep, Steps
 from backends.rag.errors import RagError
-from backends.registry import Options
+from backends.settings.options import Options
 
 # Questions that are embedded together at most.
 BATCH = 32

@@ -31,8 +31,8 @@ import backends
 from backends.errors import StartFailure, UsageError
 from backends.process.events import Steps
 from backends.process.scratch_dir import OwnedTempDir
-from backends.registry import Options
 from backends.settings import environment
+from backends.settings.options import Options
 
 log = logging.getLogger("backends.cluster.cluster")
 

@@ -31,7 +31,7 @@ from backends.errors import StartFailure
 from backends.models.load import ModelError, resolve_model
 from backends.process.events import Steps
 from backends.process.scratch_dir import OwnedTempDir
-from backends.registry import Options
+from backends.settings.options import Options
 from backends.settings.vllm import OUR_ENV, engine_argv
 from backends.text import make_logs_visible
 

@@ -18,7 +18,7 @@ from backends.cluster.hf_actor import EngineSpec, make_engine
 from backends.errors import EngineUnavailable
 from backends.models.load import resolve_model
 from backends.process.events import Steps
-from backends.registry import Options
+from backends.settings.options import Options
 from backends.text import make_logs_visible
 
 if TYPE_CHECKING:  # torch
