@@ -76,12 +76,12 @@ class Served:
 class VllmActor:
     """Runs in the actor's process. Every method but the first is async, so that short calls never wait."""
 
-    def __init__(self, plan: EngineSpec) -> None:
+    def __init__(self, spec: EngineSpec) -> None:
         os.setpgid(0, 0)
         self._folder = OwnedTempDir("rvtop-eng-", group=os.getpid())
-        _set_environment(plan, str(self._folder.path))
+        _set_environment(spec, str(self._folder.path))
         os.environ.update(self._folder.env)  # marks vLLM's processes for the guard
-        self._plan = plan
+        self._spec = spec
         self._log = LastLines()
         make_logs_visible()
         self._engine: Any = None
@@ -96,38 +96,38 @@ class VllmActor:
 
     async def load(self) -> None:
         """Loads the model into vLLM. Raises UsageError when vLLM refuses an argument, StartFailure."""
-        plan, options = self._plan, self._plan.options
+        spec, options = self._spec, self._spec.options
         try:
-            self._path = str(await asyncio.to_thread(resolve_model, plan.source))
+            self._path = str(await asyncio.to_thread(resolve_model, spec.source))
         except ModelError as error:
-            raise StartFailure(f"model {plan.model}: {error}") from error
+            raise StartFailure(f"model {spec.model}: {error}") from error
         arguments = engine_argv(
             options.vllm,
             path=self._path,
-            model=plan.model,
+            model=spec.model,
             dtype=options.dtype,
             seed=options.seed,
             max_model_len=options.max_model_len,
             concurrency=options.engine_concurrency,
             trust_remote_code=options.trust_remote_code,
-            gpu_share=plan.gpu_share,
+            gpu_share=spec.gpu_share,
         )
         try:
             from backends.engines.vllm import load_engine
 
             self._engine = await load_engine(
                 arguments,
-                engine=plan.engine,
-                model=plan.model,
-                devices=_devices() if plan.gpu_share else (),
-                threads=plan.threads,
+                engine=spec.engine,
+                model=spec.model,
+                devices=_devices() if spec.gpu_share else (),
+                threads=spec.threads,
                 node_id=await self.where(),
             )
         except ImportError as error:
             raise StartFailure(f"vLLM cannot be imported on {socket.gethostname()}: {error}") from error
         except StartFailure as error:
             if type(error) is StartFailure and (reason := self._log.reason()):
-                raise StartFailure(f"{plan.engine}: {reason}") from error
+                raise StartFailure(f"{spec.engine}: {reason}") from error
             raise
 
     async def warm_up(self) -> None:
@@ -135,24 +135,24 @@ class VllmActor:
 
     async def serve(self) -> Served:
         """Opens the engine's port."""
-        plan = self._plan
+        spec = self._spec
         renderer = await asyncio.to_thread(
-            Renderer.load, self._path, trust_remote_code=plan.options.trust_remote_code
+            Renderer.load, self._path, trust_remote_code=spec.options.trust_remote_code
         )
         model = ServedModel(
-            name=plan.model,
+            name=spec.model,
             path=self._path,
             renderer=renderer,
-            admission=Admission([self._engine], plan.queue),
+            admission=Admission([self._engine], spec.queue),
             max_model_len=self._engine.info.max_model_len,
         )
-        retrieval = await open_retrieval(plan.options, Steps(lambda event, **fields: None))
+        retrieval = await open_retrieval(spec.options, Steps(lambda event, **fields: None))
         self._service = _VllmService([model], retrieval=retrieval)
         listener = socket.socket(socket.AF_INET6 if ":" in self._host() else socket.AF_INET)
         listener.bind((self._host(), 0))
         listener.listen(4096)
         listener.setblocking(False)
-        self._server = HttpServer(plan.token, keep_alive_s=KEEP_ALIVE_S)
+        self._server = HttpServer(spec.token, keep_alive_s=KEEP_ALIVE_S)
         await self._server.start(listener)
         self._server.serve(self._service, Control("rvc", [self._service]))
         return Served(listener.getsockname()[:2], self._engine.info, self._path)
@@ -162,7 +162,7 @@ class VllmActor:
         fails.)"""
         assert self._service is not None
         reason: str = await self._engine.died()
-        self._service.models[self._plan.model].admission.set_up(self._plan.engine, False)
+        self._service.models[self._spec.model].admission.set_up(self._spec.engine, False)
         await asyncio.sleep(0.1)  # what runs learns why before the process ends
         return self._log.reason() or reason
 
@@ -188,7 +188,7 @@ class VllmActor:
     def _host(self) -> str:
         import ray
 
-        return "127.0.0.1" if self._plan.loopback else str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+        return "127.0.0.1" if self._spec.loopback else str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
 
 class _VllmService(Service):
@@ -233,24 +233,24 @@ class LastLines:
                 self._lines.extend(line.decode("utf-8", "replace") for line in whole)
 
 
-def _set_environment(plan: EngineSpec, folder: str) -> None:
+def _set_environment(spec: EngineSpec, folder: str) -> None:
     """Before vLLM is imported: much of it is read then."""
-    os.environ.update(plan.environ)
+    os.environ.update(spec.environ)
     for name in OUR_ENV:  # ours, given as arguments; vLLM would warn of them
         os.environ.pop(name, None)
     os.environ["TMPDIR"] = os.environ["VLLM_RPC_BASE_PATH"] = folder
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if plan.gpu_share:
+    if spec.gpu_share:
         return
-    os.environ["OMP_NUM_THREADS"] = str(plan.threads)
-    if plan.options.vllm.eager is not False:
+    os.environ["OMP_NUM_THREADS"] = str(spec.threads)
+    if spec.options.vllm.eager is not False:
         # Eager or not, the sampler compiles itself: ten seconds of the first sampled request.
         os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     # Left to itself vLLM pins every engine of a node to the same cores.
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-    if plan.options.vllm.tensor_parallel == 1:
+    if spec.options.vllm.tensor_parallel == 1:
         # Compute in the engine process instead of in one more behind it: one import less to wait for, no hop
         # per step, no idling in a spin. (vLLM forks that off to bind threads, which we do not.)
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")

@@ -18,7 +18,7 @@ from backends.cluster.calls import first_lines
 from backends.cluster.cluster import NAMESPACE
 from backends.serve import serve
 
-log = logging.getLogger("backends.actor")
+log = logging.getLogger("backends.serve.lease_actor")
 
 BEAT_S = 1.0
 # Together with the time that replicas take to stop this stays below 15 s.
@@ -60,18 +60,18 @@ class ServeLease:
     """The head's end: sends the heartbeats."""
 
     def __init__(self, actor: Any) -> None:
-        self._keeper = actor
+        self._actor = actor
         self._beating = asyncio.create_task(self._beat())
 
     @classmethod
     async def take(cls, run: str, apps: Sequence[str], started: bool) -> ServeLease:
-        """Starts a actor for these applications, before they are deployed."""
+        """Starts the lease actor for these applications, before they are deployed."""
         import ray
 
         actor = (
             ray.remote(LeaseActor)
             .options(
-                name=f"rvtop-keeper-{run}",
+                name=f"rvtop-lease-{run}",
                 namespace=NAMESPACE,
                 lifetime="detached",
                 num_cpus=0,
@@ -83,7 +83,7 @@ class ServeLease:
         await actor.beat.remote()
         return cls(actor)
 
-    async def lost(self) -> str:
+    async def lapsed(self) -> str:
         """Returns when the actor is gone: it has taken our applications out."""
         await asyncio.wait([self._beating])
         return f"the lease on our Serve applications lapsed: no heartbeat came through for {LAPSE_S:g} s"
@@ -95,7 +95,7 @@ class ServeLease:
         self._beating.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._beating
-        await asyncio.to_thread(ray.kill, self._keeper)
+        await asyncio.to_thread(ray.kill, self._actor)
 
     async def _beat(self) -> None:
         from ray.exceptions import ActorDiedError, RayError
@@ -103,8 +103,8 @@ class ServeLease:
         while True:
             await asyncio.sleep(BEAT_S)
             try:
-                await self._keeper.beat.remote()
+                await self._actor.beat.remote()
             except ActorDiedError:
                 return
             except RayError as error:
-                log.warning("the actor of our applications did not hear us: %s", first_lines(error))
+                log.warning("heartbeat to the lease actor failed: %s", first_lines(error))
