@@ -1,5 +1,5 @@
 """``python -P -m backends TOPOLOGY …``: serves one topology until it is told to stop; with ``--check`` it
-only says which models it would serve, or why it would not start. ``--list`` prints the topologies as JSON.
+only reports which models it would serve, or why it would not start. ``--list`` prints the topologies as JSON.
 
 stdout carries JSON lines only (see :mod:`backends.process.events`); people read stderr. Exit codes: 0
 stopped, 2 bad usage, 4 failed to start.
@@ -27,14 +27,14 @@ from backends.text import log_to_stderr, visible
 
 log = logging.getLogger("backends")
 
-# How long requests may go on after SIGTERM; nobody waits for them when the lease ends.
+# How long requests may go on after SIGTERM; when the lease ends they are cut at once.
 GRACE_S = 5.0
 # A stop that hangs (a native call that never returns) ends like this.
 LAST_RESORT_S = 12.0
 
 
 class StopSignal:
-    """The wish to stop, from a signal or the lease: the first one counts."""
+    """A request to stop, from a signal or the lease: the first one counts."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -72,8 +72,8 @@ def main() -> NoReturn:
     code = loop.run_until_complete(_run(options, events, lease))
     logging.shutdown()
     sys.stderr.flush()
-    # Not sys.exit: a thread inside a native call (loading weights) must not hold up a process that was told
-    # to stop. All that has to be closed is closed by now.
+    # Not sys.exit: a thread inside a native call (loading weights) must not hold up a process that
+    # has to stop. All that has to be closed is closed by now.
     os._exit(code)
 
 

@@ -1,4 +1,4 @@
-"""Completions as an ASGI application: the thin adapter of the pure api for servers that are not ours (Ray
+"""Completions as an ASGI application: the thin adapter of the pure api for foreign servers (Ray
 Serve's proxy). The control paths are not here: they belong to the head."""
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ async def _whole(
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
-    """Nothing to begin or end with the server: whoever made the completer does that."""
+    """Nothing to begin or end with the server: the maker of the completer does that."""
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})

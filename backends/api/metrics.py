@@ -31,7 +31,7 @@ LATENCY_EDGES = (
 )
 FINISHED_REASONS = ("stop", "length", "abort", "error")
 
-disable_created_metrics()  # `_created` series would double the page; nobody reads them
+disable_created_metrics()  # `_created` series would double the page, and have no reader
 
 
 class Metrics:

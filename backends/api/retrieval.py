@@ -28,8 +28,8 @@ Search = Callable[[Sequence[str], int], Sequence[Sequence[Hit]]]
 class IndexRetrieval:
     """Looks up questions in an index, off the event loop, one batch at a time.
 
-    Questions that arrive while a batch is being embedded make the next one: alone a question waits for
-    nobody, under load the embedder works on many at once. ``search`` is `Retriever.search`.
+    Questions that arrive while a batch is being embedded make the next one: alone a question does
+    not wait, under load the embedder works on many at once. ``search`` is `Retriever.search`.
     """
 
     def __init__(self, search: Search) -> None:

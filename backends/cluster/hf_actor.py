@@ -29,8 +29,8 @@ log = logging.getLogger("backends.hf_actor")
 MAX_CALLS = 4096
 PLACEMENT_LIMIT_S = 300.0
 STATE_LIMIT_S = 2.0
-# After a cancel: how long the engine may take to let go before its slot counts as free.
-SETTLE_LIMIT_S = 10.0
+# After a cancel: how long the engine may take to end the generation before its slot counts as free.
+CANCEL_LIMIT_S = 10.0
 
 LOST = "The engine of this request died."
 
@@ -97,7 +97,7 @@ class HfActor:
         return self._engine.info  # type: ignore[no-any-return]
 
     async def lives(self) -> None:
-        """Never returns: the call fails when the process ends, and so tells the head at once."""
+        """Never returns: the call fails when the process ends, so the head learns of it at once."""
         await asyncio.get_running_loop().create_future()
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
@@ -188,7 +188,7 @@ class RayEngine:
         except RayError as error:
             reason = first_lines(error)
         else:
-            reason = "it ended by itself"
+            reason = "the actor ended by itself"
         self._dead, self._actor, self._status = self._actor, None, "restarting"
         return reason
 
@@ -268,6 +268,6 @@ async def _cancel(actor: Any, tokens: Any, request_id: str) -> None:
 
     actor.cancel.remote(request_id)
     with contextlib.suppress(RayError, TimeoutError):
-        async with asyncio.timeout(SETTLE_LIMIT_S):
+        async with asyncio.timeout(CANCEL_LIMIT_S):
             async for ref in tokens:
                 await ref

@@ -2,8 +2,8 @@
 
     router ──HTTP, with the run's bearer──▶ aiohttp ──▶ admission ──▶ VllmEngine (AsyncLLM) ──▶ EngineCore
 
-Everything of the engine is one process group with one private temporary folder. A guard outside of it ends
-both when this process ends, however it ends: vLLM's own processes would not notice.
+Everything of the engine is one process group with one private temporary folder. A reaper outside of it
+ends both when this process ends, however it ends: vLLM's own processes would not notice.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ log = logging.getLogger("backends.cluster.vllm_actor")
 LOG_LINES = 200
 # The router keeps idle connections to us; were we to close one first, a request could be lost on it.
 KEEP_ALIVE_S = 7200.0
-LAST_WORDS_S = 1.0
+# How long readers get to receive the error of a generation that was ended.
+ERROR_DELIVERY_S = 1.0
 _REASON = re.compile(r"\b[A-Z]\w*(?:Error|Exception)\b: \S")
 
 
@@ -80,9 +81,9 @@ class VllmActor:
         os.setpgid(0, 0)
         self._folder = OwnedTempDir("rvtop-eng-", group=os.getpid())
         _set_environment(spec, str(self._folder.path))
-        os.environ.update(self._folder.env)  # marks vLLM's processes for the guard
+        os.environ.update(self._folder.env)  # marks vLLM's processes for the reaper
         self._spec = spec
-        self._log = LastLines()
+        self._log = LogTail()
         make_logs_visible()
         self._engine: Any = None
         self._service: Service | None = None
@@ -158,23 +159,23 @@ class VllmActor:
         return Served(listener.getsockname()[:2], self._engine.info, self._path)
 
     async def died(self) -> str:
-        """Returns when vLLM is gone; this process is then of no use. (When the process itself goes, the call
-        fails.)"""
+        """Returns when vLLM is gone; this process is then of no use. (When the process itself dies, the
+        call fails.)"""
         assert self._service is not None
         reason: str = await self._engine.died()
         self._service.models[self._spec.model].admission.set_up(self._spec.engine, False)
-        await asyncio.sleep(0.1)  # what runs learns why before the process ends
+        await asyncio.sleep(0.1)  # running requests get the reason before the process ends
         return self._log.reason() or reason
 
     async def drain(self, grace_s: float) -> None:
-        """Takes nothing new and waits until what runs has ended. After ``grace_s`` seconds it is told that it
-        has to."""
+        """Admits no more requests and waits until running ones have ended. After ``grace_s`` seconds they are
+        cut."""
         if self._service is None:
             return
         self._service.stop_admitting()
         if not await self._service.drain(grace_s):
             await self._engine.stop()
-            await self._service.drain(LAST_WORDS_S)
+            await self._service.drain(ERROR_DELIVERY_S)
 
     async def close(self) -> None:
         """Ends vLLM's processes. This one is the head's to end."""
@@ -192,14 +193,14 @@ class VllmActor:
 
 
 class _VllmService(Service):
-    """The figures are vLLM's own."""
+    """A service whose metrics are vLLM's own."""
 
     async def metrics_page(self) -> str:
         engines = [engine for model in self.models.values() for engine in model.admission.engines]
         return "".join(engine.metrics_page() for engine in engines)  # type: ignore[attr-defined]
 
 
-class LastLines:
+class LogTail:
     """Keeps the last lines that this process and its children print, and passes them on: why vLLM's engine
     process did not start stands nowhere else."""
 
@@ -212,7 +213,7 @@ class LastLines:
         for fd in (1, 2):
             os.dup2(writer, fd)  # inheritable, unlike the two that it copies
         os.close(writer)
-        threading.Thread(target=self._pump, args=(reader,), name="last-lines", daemon=True).start()
+        threading.Thread(target=self._pump, args=(reader,), name="log-tail", daemon=True).start()
 
     def lines(self) -> list[str]:
         return list(self._lines)
@@ -236,7 +237,7 @@ class LastLines:
 def _set_environment(spec: EngineSpec, folder: str) -> None:
     """Before vLLM is imported: much of it is read then."""
     os.environ.update(spec.environ)
-    for name in OUR_ENV:  # ours, given as arguments; vLLM would warn of them
+    for name in OUR_ENV:  # given as arguments; vLLM would warn of them
         os.environ.pop(name, None)
     os.environ["TMPDIR"] = os.environ["VLLM_RPC_BASE_PATH"] = folder
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")

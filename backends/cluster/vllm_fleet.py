@@ -126,7 +126,8 @@ class Replica:
             await kill(actor)
 
     async def _log_of(self, actor: Any) -> None:
-        """The engine's own last lines go to our log, where whoever looks for the reason looks first."""
+        """Copies the last lines of the engine's log to ours, the first place where a user looks for the
+        reason."""
         from ray.exceptions import RayError
 
         with contextlib.suppress(RayError, TimeoutError):
@@ -146,7 +147,7 @@ class ModelCard:
 
 
 class Fleet:
-    """All engines: what the control endpoint asks, and how the router hears of changes."""
+    """All engines: what the control endpoint asks, and what tells the router of changes."""
 
     def __init__(self, replicas: Sequence[Replica], router: Router, token: str) -> None:
         self.replicas = list(replicas)

@@ -1,4 +1,4 @@
-"""vLLM's own parser and configuration: what it refuses comes back in its own words, on one line.
+"""vLLM's own parser and configuration: what it refuses comes back as its own message, on one line.
 
 Imports vLLM, which takes seconds: only inside an engine's process.
 """
@@ -13,7 +13,7 @@ from backends.errors import StartFailure, UsageError
 from backends.settings.vllm import names
 
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
-# On the CPU vLLM wants to be told how much memory keys and values get: room for this many full contexts …
+# On the CPU vLLM has to be given the memory of keys and values: room for this many full contexts …
 CPU_KV_CONTEXTS = 64
 # … but no more than this.
 CPU_KV_BYTES = 2**30
@@ -37,10 +37,10 @@ def engine_config(arguments: Iterable[tuple[str, str]], on_cpu: bool) -> Any:
 
 
 def one_line(error: BaseException) -> str:
-    """An error of vLLM in one line. Pydantic's validation errors begin and end with what nobody needs."""
+    """An error of vLLM in one line. Pydantic's validation errors begin and end with boilerplate."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = [line.removeprefix("Value error, ") for line in lines if line.startswith("Value error, ")]
-    text = " ".join(said or lines) or type(error).__name__
+    messages = [line.removeprefix("Value error, ") for line in lines if line.startswith("Value error, ")]
+    text = " ".join(messages or lines) or type(error).__name__
     return text.partition(" [type=")[0][:600]
 
 

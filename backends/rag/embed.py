@@ -43,8 +43,8 @@ class Embedder:
         return cls(name, _digest(_folder(source)), model)
 
     def encode(self, texts: Sequence[str], on_done: Callable[[int], None] | None = None) -> Vectors:
-        """Unit vectors, (len(texts), dimension) float32; ``on_done`` is told how many are ready. A text
-        without any token has a vector of zeros."""
+        """Unit vectors, (len(texts), dimension) float32; ``on_done`` is called with how many are ready. A
+        text without any token has a vector of zeros."""
         parts: list[Vectors] = []
         for start in range(0, len(texts), MICRO_BATCH):
             batch = list(texts[start : start + MICRO_BATCH])

@@ -1,7 +1,7 @@
 """The lease of our Serve applications on someone's cluster.
 
 Serve's controller and replicas are detached: they outlive the driver that deployed them. So one small actor,
-detached as well, hears a heartbeat from the head; when that stops, it takes our applications out and ends
+detached as well, gets a heartbeat from the head; when that stops, it takes our applications out and ends
 itself. A head that stops in order does both by itself.
 """
 
@@ -44,10 +44,10 @@ class LeaseActor:
         while self._left > 0:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
-            # When this process itself stood still (a suspended machine), heartbeats wait to be heard.
+            # When this process itself was suspended, heartbeats are waiting to be handled.
             self._left -= min(now - before, 2 * TICK_S)
             before = now
-        log.warning("no heartbeat for %g s: taking out %s", LAPSE_S, ", ".join(self._apps))
+        log.warning("no heartbeat for %g s: deleting the applications %s", LAPSE_S, ", ".join(self._apps))
         try:
             await asyncio.to_thread(serve.end, self._apps, self._started)
         finally:
