@@ -54,8 +54,8 @@ class AsgiApp:
             return await _whole(send, error.status, orjson.dumps(error.body()), headers)
         except Exception:  # the client gets an answer, the log the reason
             log.exception("%s %s failed", scope["method"], scope["path"])
-            error = internal("Internal server error; the server's log has the reason.")
-            return await _whole(send, error.status, orjson.dumps(error.body()))
+            hidden = internal("Internal server error; the server's log has the reason.")
+            return await _whole(send, hidden.status, orjson.dumps(hidden.body()))
         if reply.stream is None:
             return await _whole(send, 200, reply.body)
         with contextlib.suppress(Gone):
@@ -69,7 +69,8 @@ class AsgiApp:
             raise ApiError(405, f"Method Not Allowed: {scope['method']} {path}", type="Method Not Allowed")
         self._check_token(scope)
         body = await _body(receive)
-        return await _unless_gone(self._completer.complete(PATHS[path], body), receive)
+        reply: Reply = await _unless_gone(self._completer.complete(PATHS[path], body), receive)
+        return reply
 
     def _check_token(self, scope: Scope) -> None:
         if self._token is None:

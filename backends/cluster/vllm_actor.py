@@ -189,7 +189,7 @@ class VllmActor:
     def _host(self) -> str:
         import ray
 
-        return "127.0.0.1" if self._spec.loopback else str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+        return "127.0.0.1" if self._spec.loopback else str(ray.util.get_node_ip_address())
 
 
 class _VllmService(Service):

