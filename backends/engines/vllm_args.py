@@ -6,7 +6,8 @@ Imports vLLM, which takes seconds: only inside an engine's process.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from backends.errors import StartFailure, UsageError
@@ -27,12 +28,15 @@ def engine_config(arguments: Iterable[tuple[str, str]], on_cpu: bool) -> Any:
 
     arguments = list(arguments)
     parser = AsyncEngineArgs.add_cli_args(_parser())
-    args = AsyncEngineArgs.from_cli_args(parser.parse_args(_argv(parser, arguments)))
-    config = _create(args)
+    parsed = parser.parse_args(_argv(parser, arguments))
+    with _reported(parsed.model):
+        args = AsyncEngineArgs.from_cli_args(parsed)
+        config = args.create_engine_config()
     if on_cpu and not names(arguments) & _CPU_KV_SETTINGS and not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
         wanted = min(CPU_KV_BYTES, CPU_KV_CONTEXTS * config.model_config.max_model_len * _kv_bytes(config))
         args.kv_cache_memory_bytes = wanted
-        config = _create(args)
+        with _reported(parsed.model):
+            config = args.create_engine_config()
     return args, config
 
 
@@ -44,11 +48,16 @@ def one_line(error: BaseException) -> str:
     return text.partition(" [type=")[0][:600]
 
 
-def _create(args: Any) -> Any:
+@contextmanager
+def _reported(model: str) -> Iterator[None]:
+    """vLLM's errors as StartFailure (the model cannot be read) or UsageError (an argument is refused)."""
+    from huggingface_hub.errors import HFValidationError
+
     try:
-        return args.create_engine_config()
-    except OSError as error:  # the Hub's client: no such repository, offline, a missing file
-        raise StartFailure(f"cannot load the model {args.model}: {one_line(error)}") from error
+        yield
+    # The Hub's client: no such repository, offline, a missing file; offline also a folder that is not there.
+    except (OSError, HFValidationError) as error:
+        raise StartFailure(f"cannot load the model {model}: {one_line(error)}") from error
     except (ValueError, TypeError, NotImplementedError, KeyError, AssertionError) as error:
         raise UsageError(f"vLLM: {one_line(error)}") from error
 

@@ -95,7 +95,7 @@ def test_sources(tiny_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_the_experiments_index_is_the_default_where_it_is_there(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(load, "_EXPERIMENT", tmp_path / "shared" / "models")
+    monkeypatch.setenv("RVTOP_SHARED", str(tmp_path / "shared"))
     assert load.default_index() is None
     folder = tmp_path / "shared" / "faiss_index"
     folder.mkdir(parents=True)
