@@ -97,21 +97,21 @@ def test_two_models_a_key_and_sigterm_in_a_stream(launch: Launch, tiny_model: Pa
 
 
 PARENT = """
-import subprocess, sys, time
+import subprocess, sys, threading, time
 child = subprocess.Popen(
     [sys.executable, "-P", "-m", "backends", *sys.argv[1:]],
     stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
 )
+
+def renew_the_lease():
+    while True:
+        child.stdin.write(b"\\n")
+        child.stdin.flush()
+        time.sleep(1)
+
+threading.Thread(target=renew_the_lease, daemon=True).start()
 for line in child.stdout:
     print(line.decode(), end="", flush=True)
-    child.stdin.write(b"\\n")
-    child.stdin.flush()
-    if b'"ready"' in line:
-        break
-while True:
-    child.stdin.write(b"\\n")
-    child.stdin.flush()
-    time.sleep(1)
 """
 
 
