@@ -1,5 +1,5 @@
 """``python -P -m backends TOPOLOGY …``: serves one topology until it is told to stop; with ``--check`` it
-only says which models it would serve, or why it would not start.
+only reports which models it would serve, or why it would not start. ``--list`` prints the topologies as JSON.
 
 stdout carries JSON lines only (see :mod:`backends.process.events`); people read stderr. Exit codes: 0
 stopped, 2 bad usage, 4 failed to start.
@@ -17,22 +17,24 @@ from contextlib import suppress
 from typing import NoReturn
 
 from backends import registry
+from backends.cli import parse_options
 from backends.errors import StartFailure, UsageError, missing_package
 from backends.process.events import Events, Steps
 from backends.process.lease import StdinLease
-from backends.settings.options import parse_options
+from backends.process.running import Running
+from backends.settings.options import Options
 from backends.text import log_to_stderr, visible
 
 log = logging.getLogger("backends")
 
-# How long requests may go on after SIGTERM; nobody waits for them when the lease ends.
+# How long requests may go on after SIGTERM; when the lease ends they are cut at once.
 GRACE_S = 5.0
 # A stop that hangs (a native call that never returns) ends like this.
 LAST_RESORT_S = 12.0
 
 
 class StopSignal:
-    """The wish to stop, from a signal or the lease: the first one counts."""
+    """A request to stop, from a signal or the lease: the first one counts."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -70,12 +72,12 @@ def main() -> NoReturn:
     code = loop.run_until_complete(_run(options, events, lease))
     logging.shutdown()
     sys.stderr.flush()
-    # Not sys.exit: a thread inside a native call (loading weights) must not hold up a process that was told
-    # to stop. All that has to be closed is closed by now.
+    # Not sys.exit: a thread inside a native call (loading weights) must not hold up a process that
+    # has to stop. All that has to be closed is closed by now.
     os._exit(code)
 
 
-async def _run(options: registry.Options, events: Events, lease: bool) -> int:
+async def _run(options: Options, events: Events, lease: bool) -> int:
     stop = StopSignal(asyncio.get_running_loop())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         name = signal.Signals(number).name
@@ -98,7 +100,7 @@ async def _run(options: registry.Options, events: Events, lease: bool) -> int:
         return StartFailure.exit_code
 
 
-async def _serve(options: registry.Options, events: Events, stop: StopSignal) -> int:
+async def _serve(options: Options, events: Events, stop: StopSignal) -> int:
     stopping = asyncio.create_task(stop.wait())
     starting = asyncio.create_task(_start(options, Steps(events.emit)))
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -123,7 +125,7 @@ async def _serve(options: registry.Options, events: Events, stop: StopSignal) ->
     return code
 
 
-async def _start(options: registry.Options, steps: Steps) -> registry.Running:
+async def _start(options: Options, steps: Steps) -> Running:
     with steps.step("import", options.topology):
         module = await asyncio.to_thread(registry.load, options.topology)
     return await module.start(options, steps)

@@ -22,9 +22,9 @@ from backends.api.render import Renderer
 from backends.api.retrieval import open_retrieval
 from backends.api.service import ServedModel, Service
 from backends.engines.hf import HfEngine, load_engine
-from backends.models.load import resolve_model
+from backends.models.load import resolve_step
 from backends.process.events import Steps
-from backends.registry import ModelSpec, Options
+from backends.settings.options import ModelSpec, Options
 
 NAME = "baseline"
 
@@ -49,8 +49,7 @@ async def start(options: Options, steps: Steps) -> LocalServer:
 
 
 async def _load(spec: ModelSpec, number: int, options: Options, steps: Steps) -> ServedModel:
-    with steps.step("model", spec.name) as step:
-        path = await asyncio.to_thread(resolve_model, spec.source, step.progress)
+    path = await resolve_step(spec, steps)
     with steps.step("weights", spec.name):
         engine = await asyncio.to_thread(_engine, path, spec, number, options)
         renderer = await asyncio.to_thread(Renderer.load, path, trust_remote_code=options.trust_remote_code)

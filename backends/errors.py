@@ -14,7 +14,7 @@ class ApiError(Exception):
 
     ``status`` is the HTTP status (``code`` in the body, as vLLM does), ``param`` the field of the request
     that is wrong, ``retry_after`` whole seconds for the header of the same name. A message may quote what the
-    client sent: it is made safe for whoever prints it.
+    client sent: it is made safe to print.
     """
 
     def __init__(
@@ -110,5 +110,5 @@ def missing_package(error: ModuleNotFoundError) -> str:
     """One line that says which package is not installed and which extra of rvtop brings it."""
     name = (error.name or "").partition(".")[0]
     extra = _EXTRAS.get(name)
-    mend = f"pip install 'rvtop[{extra}]'" if extra else f"pip install {name}"
-    return f"the package {name!r} is not installed: {mend}"
+    fix = f"pip install 'rvtop[{extra}]'" if extra else f"pip install {name}"
+    return f"the package {name!r} is not installed: {fix}"

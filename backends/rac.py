@@ -4,7 +4,7 @@
                              ◀── tokens by a Ray streaming generator ──
 
 Engine: Hugging Face, one actor per GPU (per share of the cores without one). Where it runs: any node of the
-cluster. How a request reaches it: our front chooses among the engines of its model the one with the fewest
+cluster. How a request reaches it: the head chooses among the engines of its model the one with the fewest
 requests in flight, in turn among equals. An actor that dies is replaced; until then its model answers 503
 only if no other engine has it.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +25,25 @@ from backends.api.metrics import Metrics
 from backends.api.render import Renderer
 from backends.api.retrieval import open_retrieval
 from backends.api.service import ServedModel, Service
-from backends.cluster.cluster import Cluster, ResourceShare, allocate, open_cluster
-from backends.cluster.hf_actor import EngineSpec, RayEngine, actor_options
-from backends.models.load import is_local, resolve_model
+from backends.cluster.cluster import ResourceShare, allocate, open_cluster
+from backends.cluster.hf_actor import RayEngine, actor_options, engine_spec
+from backends.models.load import resolve_step
 from backends.process.events import Steps
 from backends.process.restart import restart_loop
-from backends.registry import ModelSpec, Options
+from backends.settings.options import ModelSpec, Options
 
 NAME = "rac"
 
 
 class Rac:
-    """A front with engines in a cluster."""
+    """An HTTP server on the head with engines in a cluster."""
 
     def __init__(
-        self, front: LocalServer, cluster: Cluster, restart_loops: Sequence[asyncio.Task[None]]
+        self, server: LocalServer, restart_loops: Sequence[asyncio.Task[None]], stack: AsyncExitStack
     ) -> None:
-        self._front = front
-        self._cluster = cluster
+        self._server = server
         self._restart_loops = restart_loops
+        self._stack = stack  # all that was started, to be closed backwards
 
     async def failed(self) -> str:
         """Returns if the restart loop of an engine broke, which only a bug can do."""
@@ -50,80 +51,51 @@ class Rac:
         return f"an engine's restart loop ended: {next(iter(done)).exception()!r}"
 
     async def close(self, grace_s: float) -> None:
-        for task in self._restart_loops:
-            task.cancel()
-        await asyncio.gather(*self._restart_loops, return_exceptions=True)
-        await self._front.close(grace_s)
-        await self._cluster.close()
+        """Ends everything. Running requests may go on for ``grace_s`` seconds first."""
+        async with self._stack:
+            for task in self._restart_loops:
+                task.cancel()
+            await asyncio.gather(*self._restart_loops, return_exceptions=True)
+            await self._server.close(grace_s)
 
 
 async def start(options: Options, steps: Steps) -> Rac:
     """Starts or joins a cluster, puts the engines into it and serves them on ``options.listener``."""
+    async with AsyncExitStack() as stack:
+        return await _start(options, steps, stack)
+
+
+async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Rac:
+    """What is started is pushed to ``stack``; the Rac takes it over when all of it runs."""
     server = HttpServer(options.api_key)
+    stack.push_async_callback(server.close)
     await server.start(options.listener)
-    cluster: Cluster | None = None
-    engines: list[RayEngine] = []
-    try:
-        sources = [await resolve(spec, steps) for spec in options.models]
-        cluster = await open_cluster(options, steps)
-        shares = allocate(
-            [spec.name for spec in options.models],
-            await cluster.nodes(),
-            replicas=options.num_replicas,
-            threads=options.threads,
-        )
-        engines = [_engine(number, share, options) for number, share in enumerate(shares)]
-        renderers, *_ = await together(
-            _renderers(sources, options), *(engine.start(steps) for engine in engines)
-        )
-        models = [
-            _served(spec, source, renderer, engines, options)
-            for spec, source, renderer in zip(options.models, sources, renderers, strict=True)
-        ]
-        service = Service(models, metrics=Metrics(), retrieval=await open_retrieval(options, steps))
-        with steps.step("http", options.url):
-            facts = {"max_queue": options.max_queue, "index": options.index}
-            server.serve(service, Control(NAME, [service], facts, live=cluster.facts))
-    except BaseException:
-        await server.close()
-        await asyncio.gather(*(engine.close() for engine in engines))
-        if cluster is not None:
-            await cluster.close()
-        raise
+    sources = [await resolve_step(spec, steps) for spec in options.models]
+    cluster = await open_cluster(options, steps)
+    stack.push_async_callback(cluster.close)
+    shares = allocate(
+        [spec.name for spec in options.models],
+        await cluster.nodes(),
+        replicas=options.num_replicas,
+        threads=options.threads,
+    )
+    engines = [_engine(number, share, options) for number, share in enumerate(shares)]
+    for engine in engines:
+        stack.push_async_callback(engine.close)
+    renderers, *_ = await together(_renderers(sources, options), *(engine.start(steps) for engine in engines))
+    models = [
+        _served(spec, source, renderer, engines, options)
+        for spec, source, renderer in zip(options.models, sources, renderers, strict=True)
+    ]
+    service = Service(models, metrics=Metrics(), retrieval=await open_retrieval(options, steps))
+    with steps.step("http", options.url):
+        facts = {"max_queue": options.max_queue, "index": options.index}
+        server.serve(service, Control(NAME, [service], facts, live=cluster.facts))
     restart_loops = [
         asyncio.create_task(restart_loop(engine, service.models[engine.info.model].admission))
         for engine in engines
     ]
-    return Rac(LocalServer(server, service), cluster, restart_loops)
-
-
-async def resolve(spec: ModelSpec, steps: Steps) -> Path | str:
-    """The model where this process can read it (the front renders prompts); local models are built."""
-    with steps.step("model", spec.name) as step:
-        return await asyncio.to_thread(resolve_model, spec.source, step.progress)
-
-
-def portable(source: str) -> str:
-    """A model's source as actors understand it, whatever their working folder: local names and Hub ids as
-    they are (each node has its own cache), folders absolute (a shared path)."""
-    folder = Path(source).expanduser()
-    return str(folder.absolute()) if not is_local(source) and folder.is_dir() else source
-
-
-def engine_spec(number: int, share: ResourceShare, options: Options) -> EngineSpec:
-    """What the engine of a share is."""
-    source = next(spec.source for spec in options.models if spec.name == share.model)
-    return EngineSpec(
-        engine=f"{options.topology}-{number}",
-        model=share.model,
-        source=portable(source),
-        dtype=options.dtype,
-        concurrency=options.engine_concurrency or 1,
-        max_model_len=options.max_model_len,
-        seed=options.seed,
-        threads=share.threads,
-        trust_remote_code=options.trust_remote_code,
-    )
+    return Rac(LocalServer(server, service), restart_loops, stack.pop_all())
 
 
 def _engine(number: int, share: ResourceShare, options: Options) -> RayEngine:
@@ -149,7 +121,7 @@ def _served(
 
 
 async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
-    """Results of all, in order. The first failure cancels the rest and is raised by itself."""
+    """Results of all, in order. The first failure cancels the rest and is raised alone, not in a group."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(item) for item in work]

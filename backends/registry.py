@@ -1,91 +1,56 @@
-"""What a topology is, and which there are. Stdlib only: listing them must not import torch or Ray.
+"""Which topologies there are. Stdlib only: listing them must not import torch or Ray.
 
 A topology is one module with ``async def start(options, steps) -> Running``. To add one: write that file and
-add its line to :data:`REGISTRY`.
+add its entry to ``topologies.json``. That is a data file because rvtop reads it too: rvtop never imports this
+package, and a process that prints the list would cost its picker a tenth of a second.
 """
 
 from __future__ import annotations
 
 import importlib
-import socket
-from dataclasses import dataclass, field
-from typing import Protocol, cast
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
 
 from backends.errors import UsageError
-from backends.process.events import Steps
-from backends.settings.serve import ServeOptions
-from backends.settings.vllm import VllmOptions
-
-REGISTRY = {
-    "baseline": "backends.baseline",
-    "rac": "backends.rac",
-    "rsc": "backends.rsc",
-    "rvc": "backends.rvc",
-}
+from backends.process.running import Topology
 
 
 @dataclass(frozen=True)
-class ModelSpec:
-    """``name=source``: the name that requests use, and a model folder, a Hub id, or a local model."""
+class Entry:
+    """A topology: its ``module``, one line ``about`` it, the ``extras`` of rvtop that bring what it needs,
+    and the groups of ``flags`` (modules of :mod:`backends.settings`) that it takes beyond those of all."""
 
-    name: str
-    source: str
-
-
-@dataclass
-class Options:
-    """What the command line asked for. ``listener`` is already bound, so that the port is ours before
-    anything heavy loads. ``engine_concurrency`` None is the topology's own default; ``max_queue`` None is
-    unlimited; ``threads`` None leaves torch's default. ``ray_address`` None starts a local cluster,
-    ``num_replicas`` None gives every GPU (without one: every node) an engine."""
-
-    topology: str
-    models: tuple[ModelSpec, ...]
-    listener: socket.socket
-    host: str = "127.0.0.1"
-    api_key: str | None = field(default=None, repr=False)
-    engine_concurrency: int | None = None
-    max_queue: int | None = 1024
-    dtype: str = "auto"
-    threads: int | None = None
-    max_model_len: int | None = None
-    index: str | None = None
-    embedder: str | None = None
-    seed: int = 0
-    trust_remote_code: bool = False
-    ray_address: str | None = None
-    num_replicas: int | None = None
-    vllm: VllmOptions = field(default_factory=VllmOptions)
-    serve: ServeOptions = field(default_factory=ServeOptions)
-
-    @property
-    def url(self) -> str:
-        """Where clients reach it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.listener.getsockname()[1]}"
+    module: str
+    about: str
+    extras: tuple[str, ...]
+    flags: tuple[str, ...]
 
 
-class Running(Protocol):
-    """A topology that serves."""
-
-    async def failed(self) -> str:
-        """Returns, with the reason in one line, only if the topology broke and cannot mend itself."""
-        ...
-
-    async def close(self, grace_s: float) -> None:
-        """Ends everything it started. What runs may go on for ``grace_s`` seconds first."""
-        ...
+def _read() -> dict[str, Entry]:
+    described = json.loads(Path(__file__).with_name("topologies.json").read_text("utf-8"))
+    return {
+        name: Entry(entry["module"], entry["about"], tuple(entry["extras"]), tuple(entry["flags"]))
+        for name, entry in described.items()
+    }
 
 
-class Topology(Protocol):
-    async def start(self, options: Options, steps: Steps) -> Running:
-        """Serves ``options.models``, or raises StartFailure (UsageError for impossible options) with nothing
-        left running."""
-        ...
+REGISTRY = _read()
+
+
+def entry(name: str) -> Entry:
+    """The topology of that name. Raises UsageError for an unknown one."""
+    if name not in REGISTRY:
+        raise UsageError(f"unknown topology {name!r}; known: {', '.join(REGISTRY)}")
+    return REGISTRY[name]
 
 
 def load(name: str) -> Topology:
     """The topology's module. Raises UsageError for an unknown name."""
-    if name not in REGISTRY:
-        raise UsageError(f"unknown topology {name!r}; known: {', '.join(REGISTRY)}")
-    return cast(Topology, importlib.import_module(REGISTRY[name]))
+    return cast(Topology, importlib.import_module(entry(name).module))
+
+
+def listing() -> str:
+    """The registry as JSON, as ``python -P -m backends --list`` prints it."""
+    return json.dumps({name: asdict(entry) for name, entry in REGISTRY.items()}, indent=2, ensure_ascii=False)

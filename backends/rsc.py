@@ -23,6 +23,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -30,16 +31,17 @@ import aiohttp
 
 from backends.api.control import Control
 from backends.api.http_aiohttp import HttpServer
-from backends.cluster.cluster import Cluster, allocate, open_cluster
+from backends.cluster.cluster import Node, allocate, open_cluster
+from backends.cluster.hf_actor import engine_spec
 from backends.errors import StartFailure, UsageError
+from backends.models.load import resolve_step
 from backends.process.events import Steps
-from backends.rac import engine_spec, resolve
-from backends.registry import Options
 from backends.router.router import Router
 from backends.serve import serve
 from backends.serve.fleet import App, ServeFleet
 from backends.serve.lease_actor import ServeLease
 from backends.serve.replica import application
+from backends.settings.options import Options
 
 NAME = "rsc"
 # A replica without a request may be about to get one from Serve's queue.
@@ -47,30 +49,28 @@ IDLE_LOOKS = 3
 
 
 class Rsc:
-    """What runs, in the order in which it was started: :meth:`close` goes backwards. Any of it may be missing
-    while it starts."""
+    """A router on the head in front of Serve's proxies, and our applications in Serve."""
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
-        self.run = secrets.token_hex(3)
-        self.token = secrets.token_hex(32)
-        self.cluster: Cluster | None = None
-        self.started_serve: bool | None = None  # None: not known yet, and nothing done
-        self.proxies: tuple[tuple[str, int], ...] = ()
-        self.lease: ServeLease | None = None
-        self.apps: list[App] = []
-        self.router: Router | None = None
-        self.fleet: ServeFleet | None = None
-        self.control: HttpServer | None = None
-        self.watch: asyncio.Task[None] | None = None
+    def __init__(
+        self,
+        router: Router,
+        fleet: ServeFleet,
+        lease: ServeLease | None,
+        watch: asyncio.Task[None],
+        stack: AsyncExitStack,
+    ) -> None:
+        self._router = router
+        self._fleet = fleet
+        self._lease = lease
+        self._watch = watch
+        self._stack = stack  # all that was started, to be closed backwards
 
     async def failed(self) -> str:
-        """Returns when our lease lapsed (this process stood still for too long), or if the router's restart
-        loop or our watch broke, which only a bug can do."""
-        assert self.router is not None
-        waits = [asyncio.create_task(self.router.failed()), asyncio.create_task(self._watch_ended())]
-        if self.lease is not None:
-            waits.append(asyncio.create_task(self.lease.lost()))
+        """Returns when our lease lapsed (this process was suspended for too long), or if the router's restart
+        loop or the watch of replicas broke, which only a bug can do."""
+        waits = [asyncio.create_task(self._router.failed()), asyncio.create_task(self._watch_ended())]
+        if self._lease is not None:
+            waits.append(asyncio.create_task(self._lease.lapsed()))
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             return next(iter(done)).result()
@@ -79,124 +79,117 @@ class Rsc:
                 wait.cancel()
 
     async def _watch_ended(self) -> str:
-        assert self.watch is not None
-        await asyncio.wait([self.watch])
-        return f"the watch of replicas ended: {self.watch.exception()!r}"
+        await asyncio.wait([self._watch])
+        return f"the watch of replicas ended: {self._watch.exception()!r}"
 
     async def close(self, grace_s: float) -> None:
-        if self.watch is not None:
-            self.watch.cancel()
-            await asyncio.gather(self.watch, return_exceptions=True)
-        if self.router is not None:
-            self.router.stop_listening()
-            await self._drain(grace_s)
-        if self.control is not None:
-            await self.control.close()
-        if self.router is not None:
-            await self.router.close()
-        # On a cluster of ours Serve ends with it.
-        if self.cluster is not None and not self.cluster.ours and self.started_serve is not None:
-            await asyncio.to_thread(serve.end, [app.app for app in self.apps], self.started_serve)
-        if self.lease is not None:
-            await self.lease.release()
-        if self.cluster is not None:
-            await self.cluster.close()
+        """Ends everything. Running requests may go on for ``grace_s`` seconds first."""
+        async with self._stack:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+            self._router.stop_listening()
+            if grace_s > 0:
+                await self._drain(grace_s)
 
     async def _drain(self, grace_s: float) -> None:
         """Lets what runs in replicas end. (A router that stops listening does not say what is in flight.)"""
-        if self.fleet is None or grace_s <= 0:
-            return
         idle_looks = 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 while idle_looks < IDLE_LOOKS:
-                    rows = await self.fleet.engine_rows()
+                    rows = await self._fleet.engine_rows()
                     idle_looks = 0 if any(row.get("in_flight") for row in rows) else idle_looks + 1
                     await asyncio.sleep(0.1)
 
 
 async def start(options: Options, steps: Steps) -> Rsc:
     """Starts or joins a cluster and its Serve, puts an application per model into it, and routes
-    ``options.listener`` to Serve's proxies."""
+    ``options.listener`` to Serve's proxies. Raises StartFailure, UsageError."""
     if options.max_queue == 0:
         raise UsageError(
             "--max-queue 0: Serve counts a request as queued until a replica took it; give 1 or more"
         )
-    rsc = Rsc(options)
-    try:
-        await _start(rsc, options, steps)
-    except BaseException:
-        await rsc.close(0.0)
-        raise
-    return rsc
+    async with AsyncExitStack() as stack:
+        return await _start(options, steps, stack)
 
 
-async def _start(rsc: Rsc, options: Options, steps: Steps) -> None:
-    paths = {spec.name: str(await resolve(spec, steps)) for spec in options.models}
-    rsc.cluster = await open_cluster(options, steps)
-    nodes = await rsc.cluster.nodes()
-    rsc.apps = _apps(rsc, paths, nodes)
+async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Rsc:
+    """What is started is pushed to ``stack``; the Rsc takes it over when all of it runs."""
+    run, token = secrets.token_hex(3), secrets.token_hex(32)
+    paths = {spec.name: str(await resolve_step(spec, steps)) for spec in options.models}
+    cluster = await open_cluster(options, steps)
+    stack.push_async_callback(cluster.close)
+    nodes = await cluster.nodes()
+    apps = _apps(run, options, paths, nodes)
+    names = [app.app for app in apps]
+    lease: ServeLease | None = None
     with steps.step("serve") as step:
-        rsc.started_serve = not await asyncio.to_thread(serve.running)
-        if not rsc.cluster.ours:  # before anything of ours is there that outlives this process
-            rsc.lease = await ServeLease.take(rsc.run, [app.app for app in rsc.apps], rsc.started_serve)
-        if rsc.started_serve:
+        started = not await asyncio.to_thread(serve.running)
+        if not cluster.ours:  # on a cluster of ours Serve ends with it
+            # Before anything of ours is there that outlives this process.
+            lease = await ServeLease.take(run, names, started)
+            stack.push_async_callback(lease.release)
+            stack.push_async_callback(asyncio.to_thread, serve.end, names, started)
+        if started:
             await to_the_end(serve.start, nodes[0])
-        rsc.proxies = await asyncio.to_thread(serve.proxies, nodes)
-        step.detail(f"{'started' if rsc.started_serve else 'joined'}, HTTP proxies: {len(rsc.proxies)}")
-    proxies = {f"serve-{number}": address for number, address in enumerate(rsc.proxies)}
-    rsc.router = Router(
+        addresses = await asyncio.to_thread(serve.proxies, nodes)
+        step.detail(f"{'started' if started else 'joined'}, HTTP proxies: {len(addresses)}")
+    proxies = {f"serve-{number}": address for number, address in enumerate(addresses)}
+    router = Router(
         options.listener,
-        [(app.name, list(proxies)) for app in rsc.apps],
-        token=rsc.token,
+        [(app.name, list(proxies)) for app in apps],
+        token=token,
         api_key=options.api_key,
-        prefixes={app.name: app.prefix for app in rsc.apps},
+        prefixes={app.name: app.prefix for app in apps},
         health_path="/-/healthz",
     )
-    rsc.control = HttpServer()
-    await rsc.control.start(rsc.router.control)
-    await rsc.router.start()  # from here on whoever asks gets a 503
-    await _deploy(rsc, options, steps)
+    stack.push_async_callback(router.close)
+    control = HttpServer()
+    stack.push_async_callback(control.close)
+    stack.callback(router.stop_listening)
+    await control.start(router.control)
+    await router.start()  # from here on clients get a 503
+    await _deploy(apps, options, steps, token)
     with steps.step("warm-up", "through Serve"):
-        for app in rsc.apps:
-            await _warm_up(rsc, app)
+        for app in apps:
+            await _warm_up(app, addresses, token)
     with steps.step("http", options.url):
         for slot, address in proxies.items():
-            await rsc.router.place(slot, address)
-        rsc.fleet = fleet = ServeFleet(rsc.apps, rsc.router)
+            await router.place(slot, address)
+        fleet = ServeFleet(apps, router)
         await fleet.look()
-        rsc.watch = asyncio.create_task(fleet.keep_looking())
         facts = {
             "max_queue": options.max_queue,
             "index": options.index,
-            "serve": {**asdict(options.serve), "started": rsc.started_serve, "run": rsc.run},
+            "serve": {**asdict(options.serve), "started": started, "run": run},
         }
-        rsc.control.serve(fleet, Control(NAME, [fleet], facts, live=rsc.cluster.facts))
+        control.serve(fleet, Control(NAME, [fleet], facts, live=cluster.facts))
+    watch = asyncio.create_task(fleet.keep_looking())
+    return Rsc(router, fleet, lease, watch, stack.pop_all())
 
 
-def _apps(rsc: Rsc, paths: Mapping[str, str], nodes: Sequence[Any]) -> list[App]:
-    options = rsc.options
+def _apps(run: str, options: Options, paths: Mapping[str, str], nodes: Sequence[Node]) -> list[App]:
     most = options.serve.autoscale[1] if options.serve.autoscale else options.num_replicas
     shares = allocate([spec.name for spec in options.models], nodes, replicas=most, threads=options.threads)
     apps = []
     for number, spec in enumerate(options.models):
         own = [share for share in shares if share.model == spec.name]
-        name, prefix = f"rvtop-{rsc.run}-{number}", f"/rvtop-{rsc.run}/{number}"
+        name, prefix = f"rvtop-{run}-{number}", f"/rvtop-{run}/{number}"
         fixed = options.serve.autoscale is None
         apps.append(App(name, prefix, spec.name, paths[spec.name], own[0], len(own), fixed=fixed))
     return apps
 
 
-async def _deploy(rsc: Rsc, options: Options, steps: Steps) -> None:
-    names = [app.app for app in rsc.apps]
-    wanted = sum(options.serve.autoscale[0] if options.serve.autoscale else app.count for app in rsc.apps)
+async def _deploy(apps: Sequence[App], options: Options, steps: Steps, token: str) -> None:
+    names = [app.app for app in apps]
+    wanted = sum(options.serve.autoscale[0] if options.serve.autoscale else app.count for app in apps)
     bound = {}
-    for number, app in enumerate(rsc.apps):
+    for number, app in enumerate(apps):
         spec = engine_spec(number, app.share, options)
         if options.serve.batch is not None:
             spec = replace(spec, concurrency=options.serve.batch)
         resources = {"num_cpus": app.share.num_cpus, "num_gpus": app.share.num_gpus}
-        bound[app.app] = app.prefix, application(spec, options, rsc.token, resources, app.count)
+        bound[app.app] = app.prefix, application(spec, options, token, resources, app.count)
     with steps.step("placement", f"{wanted} replicas") as step:
         await to_the_end(serve.deploy, bound)
         while True:
@@ -214,12 +207,12 @@ async def _deploy(rsc: Rsc, options: Options, steps: Steps) -> None:
             await asyncio.sleep(serve.POLL_S)
 
 
-async def _warm_up(rsc: Rsc, app: App) -> None:
+async def _warm_up(app: App, proxies: Sequence[tuple[str, int]], token: str) -> None:
     """One request through all of Serve, which sets up its routes lazily."""
     body = {"model": app.name, "prompt": "warm-up", "max_tokens": 2, "ignore_eos": True}
-    for host, port in rsc.proxies:
+    for host, port in proxies:
         base = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        headers = {"Authorization": f"Bearer {rsc.token}"}
+        headers = {"Authorization": f"Bearer {token}"}
         try:
             async with (
                 aiohttp.ClientSession(headers=headers, trust_env=False) as http,

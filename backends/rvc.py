@@ -14,46 +14,47 @@ import asyncio
 import dataclasses
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 from backends.api.control import Control
 from backends.api.http_aiohttp import HttpServer
 from backends.cluster.calls import as_start_failure, within
-from backends.cluster.cluster import Cluster, Node, ResourceShare, allocate, open_cluster
+from backends.cluster.cluster import Node, ResourceShare, allocate, open_cluster
 from backends.cluster.vllm_actor import EngineSpec
 from backends.cluster.vllm_fleet import PLACEMENT_LIMIT_S, Fleet, Replica
 from backends.errors import UsageError
-from backends.models.load import ModelError, resolve_model
+from backends.models.load import ModelError, resolve_step
 from backends.process.events import Steps
 from backends.process.restart import restart_loop
-from backends.registry import ModelSpec, Options
 from backends.router.router import Router
 from backends.settings import environment
+from backends.settings.options import ModelSpec, Options
 
 NAME = "rvc"
 
 
 class Rvc:
-    """What runs, in the order in which it was started: :meth:`close` goes backwards. Any of it may be missing
-    while it starts."""
+    """A router on the head with vLLM engines in a cluster."""
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
-        self.token = secrets.token_hex(32)
-        self.cluster: Cluster | None = None
-        self.group: Any = None
-        self.router: Router | None = None
-        self.control: HttpServer | None = None
-        self.fleet: Fleet | None = None
-        self.restart_loops: list[asyncio.Task[None]] = []
+    def __init__(
+        self,
+        router: Router,
+        fleet: Fleet,
+        restart_loops: Sequence[asyncio.Task[None]],
+        stack: AsyncExitStack,
+    ) -> None:
+        self._router = router
+        self._fleet = fleet
+        self._restart_loops = restart_loops
+        self._stack = stack  # all that was started, to be closed backwards
 
     async def failed(self) -> str:
         """Returns if the restart loop of an engine or of the router broke, which only a bug can do."""
-        assert self.router is not None
-        router = asyncio.create_task(self.router.failed())
+        router = asyncio.create_task(self._router.failed())
         try:
-            waits: list[asyncio.Task[Any]] = [router, *self.restart_loops]
+            waits: list[asyncio.Task[Any]] = [router, *self._restart_loops]
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
             router.cancel()
@@ -62,72 +63,65 @@ class Rvc:
         return f"an engine's restart loop ended: {next(iter(done)).exception()!r}"
 
     async def close(self, grace_s: float) -> None:
-        for task in self.restart_loops:
-            task.cancel()
-        await asyncio.gather(*self.restart_loops, return_exceptions=True)
-        if self.router is not None:
-            self.router.stop_listening()
-        if self.fleet is not None:
-            replicas = self.fleet.replicas
+        """Ends everything. Running requests may go on for ``grace_s`` seconds first."""
+        async with self._stack:
+            for task in self._restart_loops:
+                task.cancel()
+            await asyncio.gather(*self._restart_loops, return_exceptions=True)
+            self._router.stop_listening()
             if grace_s > 0:
-                await asyncio.gather(*(replica.drain(grace_s) for replica in replicas))
-            await asyncio.gather(*(replica.close() for replica in replicas))
-            await self.fleet.close()
-        if self.control is not None:
-            await self.control.close()
-        if self.router is not None:
-            await self.router.close()
-        if self.group is not None:
-            from ray.util import remove_placement_group
-
-            await asyncio.to_thread(remove_placement_group, self.group)
-        if self.cluster is not None:
-            await self.cluster.close()
+                await asyncio.gather(*(replica.drain(grace_s) for replica in self._fleet.replicas))
 
 
 async def start(options: Options, steps: Steps) -> Rvc:
     """Starts or joins a cluster, puts the engines into it, and routes ``options.listener`` to them."""
-    rvc = Rvc(options)
-    try:
-        await _start(rvc, options, steps)
-    except BaseException:
-        await rvc.close(0.0)
-        raise
-    return rvc
+    async with AsyncExitStack() as stack:
+        return await _start(options, steps, stack)
 
 
-async def _start(rvc: Rvc, options: Options, steps: Steps) -> None:
+async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Rvc:
+    """What is started is pushed to ``stack``; the Rvc takes it over when all of it runs."""
     for spec in options.models:
         await _resolve(spec, steps)
-    rvc.cluster = await open_cluster(options, steps)
-    shares = shares_of(options, await rvc.cluster.nodes())
-    rvc.group = await _place(shares, options, steps)
-    plans = [_plan(number, share, shares, rvc) for number, share in enumerate(shares)]
-    slots = [(spec.name, [p.engine for p in plans if p.model == spec.name]) for spec in options.models]
-    rvc.router = Router(options.listener, slots, token=rvc.token, api_key=options.api_key)
-    rvc.control = HttpServer()
-    await rvc.control.start(rvc.router.control)
-    await rvc.router.start()  # from here on whoever asks gets a 503
+    cluster = await open_cluster(options, steps)
+    stack.push_async_callback(cluster.close)
+    shares = shares_of(options, await cluster.nodes())
+    group = await _place(shares, options, steps, stack)
+    token = secrets.token_hex(32)
+    specs = [
+        _engine_spec(number, share, shares, options, token, loopback=cluster.ours)
+        for number, share in enumerate(shares)
+    ]
+    slots = [(model.name, [s.engine for s in specs if s.model == model.name]) for model in options.models]
+    router = Router(options.listener, slots, token=token, api_key=options.api_key)
+    stack.push_async_callback(router.close)
+    control = HttpServer()
+    stack.push_async_callback(control.close)
+    await control.start(router.control)
+    await router.start()  # from here on clients get a 503
     # vLLM measures free memory while it starts: engines on one GPU have to start one after the other.
     turn = asyncio.Semaphore(1 if any(0 < share.num_gpus < 1 for share in shares) else len(shares))
     replicas = [
-        Replica(plan, _actor_options(share, rvc.group, number), turn)
-        for number, (plan, share) in enumerate(zip(plans, shares, strict=True))
+        Replica(spec, _actor_options(share, group, number), turn)
+        for number, (spec, share) in enumerate(zip(specs, shares, strict=True))
     ]
-    rvc.fleet = Fleet(replicas, rvc.router, rvc.token)
+    fleet = Fleet(replicas, router, token)
+    stack.push_async_callback(fleet.close)
+    stack.callback(router.stop_listening)
     await _all(replica.start(steps) for replica in replicas)
-    rvc.fleet.list_models()
+    fleet.list_models()
     with steps.step("http", options.url):
         for replica in replicas:
-            rvc.fleet.set_up(replica.plan.engine, True)
-        await rvc.fleet.placed()
+            fleet.set_up(replica.spec.engine, True)
+        await fleet.placed()
         facts = {
             "max_queue": options.max_queue,
             "index": options.index,
             "vllm": dataclasses.asdict(options.vllm),
         }
-        rvc.control.serve(rvc.fleet, Control(NAME, [rvc.fleet], facts, live=rvc.cluster.facts))
-    rvc.restart_loops = [asyncio.create_task(restart_loop(replica, rvc.fleet)) for replica in replicas]
+        control.serve(fleet, Control(NAME, [fleet], facts, live=cluster.facts))
+    restart_loops = [asyncio.create_task(restart_loop(replica, fleet)) for replica in replicas]
+    return Rvc(router, fleet, restart_loops, stack.pop_all())
 
 
 def shares_of(options: Options, nodes: Sequence[Node]) -> list[ResourceShare]:
@@ -161,24 +155,26 @@ def _shares(options: Options, nodes: Sequence[Node]) -> list[ResourceShare]:
 
 async def _resolve(spec: ModelSpec, steps: Steps) -> None:
     """Builds a local model here, where its progress shows; engines resolve it again on their own node."""
-    with steps.step("model", spec.name) as step:
-        try:
-            await asyncio.to_thread(resolve_model, spec.source, step.progress)
-        except ModelError as error:
-            raise UsageError(f"--model {spec.name}: {error}") from None
+    try:
+        await resolve_step(spec, steps)
+    except ModelError as error:
+        raise UsageError(f"--model {spec.name}: {error}") from None
 
 
-async def _place(shares: Sequence[ResourceShare], options: Options, steps: Steps) -> Any:
+async def _place(
+    shares: Sequence[ResourceShare], options: Options, steps: Steps, stack: AsyncExitStack
+) -> Any:
     """Reserves one bundle per engine. A bundle is always of one node, which is what STRICT_PACK would say of
     an engine's several GPUs; PACK or SPREAD is between engines."""
-    from ray.util import placement_group
+    from ray.util import placement_group, remove_placement_group
 
     bundles = [_resources(share) for share in shares]
     strategy = options.vllm.placement.upper()
-    detail = f"{len(bundles)} × {_words(bundles[0])}, {strategy}"
+    detail = f"{len(bundles)} × {_amounts(bundles[0])}, {strategy}"
     with steps.step("placement", detail), as_start_failure("placement"):
         group = await asyncio.to_thread(placement_group, bundles, strategy=strategy)
-        async with within(PLACEMENT_LIMIT_S, f"no node has {_words(bundles[0])} free"):
+        stack.push_async_callback(asyncio.to_thread, remove_placement_group, group)
+        async with within(PLACEMENT_LIMIT_S, f"no node has {_amounts(bundles[0])} free"):
             await group.ready()
     return group
 
@@ -188,7 +184,7 @@ def _resources(share: ResourceShare) -> dict[str, float]:
     return {name: amount for name, amount in amounts.items() if amount}
 
 
-def _words(bundle: dict[str, float]) -> str:
+def _amounts(bundle: dict[str, float]) -> str:
     return " and ".join(f"{amount:g} {name}" for name, amount in bundle.items())
 
 
@@ -205,11 +201,16 @@ def _actor_options(share: ResourceShare, group: Any, bundle: int) -> dict[str, A
     }
 
 
-def _plan(number: int, share: ResourceShare, shares: Sequence[ResourceShare], rvc: Rvc) -> EngineSpec:
-    options = rvc.options
+def _engine_spec(
+    number: int,
+    share: ResourceShare,
+    shares: Sequence[ResourceShare],
+    options: Options,
+    token: str,
+    loopback: bool,
+) -> EngineSpec:
     replicas = sum(other.model == share.model for other in shares)
     queue = None if options.max_queue is None else math.ceil(options.max_queue / replicas)
-    assert rvc.cluster is not None
     return EngineSpec(
         engine=f"vllm-{number}",
         model=share.model,
@@ -217,15 +218,15 @@ def _plan(number: int, share: ResourceShare, shares: Sequence[ResourceShare], rv
         gpu_share=share.num_gpus,
         threads=share.threads,
         queue=queue,
-        loopback=rvc.cluster.ours,
-        token=rvc.token,
+        loopback=loopback,
+        token=token,
         # Neither its socket nor the clients' key concerns an engine.
         options=dataclasses.replace(options, listener=None, api_key=None),  # type: ignore[arg-type]
         environ=environment.carried(),
     )
 
 
-async def _all(starts: Any) -> None:
+async def _all(starts: Iterable[Coroutine[Any, Any, None]]) -> None:
     """Runs coroutines side by side; when one fails the others are cancelled before its error is raised."""
     tasks = [asyncio.ensure_future(start) for start in starts]
     try:

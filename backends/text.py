@@ -1,6 +1,6 @@
 """Text of others (clients, engines, files) made safe for a log, a terminal and an error message. Stdlib only.
 
-What a client sends is said again in errors and logs: a path, a model's name, what an engine raised over a
+What a client sends is repeated in errors and logs: a path, a model's name, what an engine raised over a
 prompt. None of it may move the cursor, change the title, write right to left, or begin a line of its own.
 """
 
@@ -48,14 +48,15 @@ class VisibleFormatter(logging.Formatter):
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
-    """Sets up the logs of a process of ours."""
+    """Sets up the logs of a backend's process."""
     handler = logging.StreamHandler()
     handler.setFormatter(VisibleFormatter(LINE))
     logging.basicConfig(level=level, handlers=[handler])
 
 
 def make_logs_visible() -> None:
-    """In a process whose logging is Ray's: what nobody handles goes to stderr, and from there to our log."""
+    """In a process whose logging is Ray's: records without a handler go to stderr, which Ray copies to our
+    log."""
     for handler in (logging.lastResort, *logging.getLogger().handlers):
         if handler is not None:
             handler.setFormatter(VisibleFormatter("%(levelname)s %(name)s: %(message)s"))

@@ -17,23 +17,23 @@ from backends.errors import ApiError, queue_full, unavailable
 class Slot:
     """A place on an engine, held from admission to the end of the generation."""
 
-    def __init__(self, admission: Admission, seat: EngineSlot) -> None:
+    def __init__(self, admission: Admission, slot: EngineSlot) -> None:
         self._admission = admission
-        self._seat: EngineSlot | None = seat
-        self._life = seat.life
-        self.engine = seat.engine
+        self._slot: EngineSlot | None = slot  # None once released
+        self._life = slot.life
+        self.engine = slot.engine
 
-    def lost(self) -> None:
-        """The engine is gone: it gets nothing more, or it would swallow the whole queue, until it is set up
-        again. (To be said before :meth:`release`; after it came back it is not believed.)"""
-        if self._seat is not None and self._seat.life == self._life:
+    def mark_down(self) -> None:
+        """The engine died: it gets no more requests until it is set up again, or it would fail the whole
+        queue. (Call it before :meth:`release`; ignored when the engine has come back since.)"""
+        if self._slot is not None and self._slot.life == self._life:
             self._admission.set_up(self.engine.info.engine, False)
 
     def release(self) -> None:
-        """Gives the place to who waits. A second call does nothing."""
-        if self._seat is not None:
-            seat, self._seat = self._seat, None
-            self._admission._leave(seat)
+        """Gives the place to the next waiting request. A second call does nothing."""
+        if self._slot is not None:
+            slot, self._slot = self._slot, None
+            self._admission._leave(slot)
 
 
 class EngineSlot:
@@ -64,7 +64,7 @@ class Admission:
     """
 
     def __init__(self, engines: Iterable[Engine] = (), max_queue: int | None = 1024) -> None:
-        self._seats: list[EngineSlot] = [EngineSlot(engine) for engine in engines]
+        self._slots: list[EngineSlot] = [EngineSlot(engine) for engine in engines]
         self._max_queue = max_queue
         self._waiters: OrderedDict[asyncio.Future[Slot], None] = OrderedDict()
         self._turn = 0
@@ -74,34 +74,34 @@ class Admission:
 
     @property
     def engines(self) -> list[Engine]:
-        return [seat.engine for seat in self._seats]
+        return [slot.engine for slot in self._slots]
 
     @property
     def ready(self) -> bool:
         """Whether some engine can answer."""
-        return not self._closed and any(seat.up for seat in self._seats)
+        return not self._closed and any(slot.up for slot in self._slots)
 
     def add(self, engine: Engine) -> None:
-        self._seats.append(EngineSlot(engine))
+        self._slots.append(EngineSlot(engine))
         self._serve_waiters()
 
     def remove(self, engine_id: str) -> None:
-        """Forgets an engine; what is in flight on it goes on or fails by itself."""
-        for seat in self._named(engine_id):
-            seat.up = False
-            self._seats.remove(seat)
+        """Takes an engine out; requests in flight on it go on or fail by themselves."""
+        for slot in self._named(engine_id):
+            slot.up = False
+            self._slots.remove(slot)
         self._fail_waiters_if_down()
 
     def set_up(self, engine_id: str, up: bool) -> None:
         """Marks an engine as able (or, while it restarts, unable) to take requests."""
-        for seat in self._named(engine_id):
-            seat.up = up
-            seat.life += up
+        for slot in self._named(engine_id):
+            slot.up = up
+            slot.life += up
         self._serve_waiters()
         self._fail_waiters_if_down()
 
     def close(self) -> None:
-        """Nobody is admitted any more; those who wait get 503."""
+        """Admits no more requests; waiting ones get 503."""
         self._closed = True
         self._fail_waiters_if_down()
 
@@ -117,31 +117,31 @@ class Admission:
         """Requests that no engine computes yet: in this queue, or beyond ``concurrency`` in an engine's
         own."""
         return self.queued + sum(
-            max(0, seat.in_flight - seat.engine.info.concurrency) for seat in self._seats
+            max(0, slot.in_flight - slot.engine.info.concurrency) for slot in self._slots
         )
 
     def restarts(self, engine_id: str) -> int:
         """How often an engine came back."""
-        return sum(seat.life for seat in self._named(engine_id))
+        return sum(slot.life for slot in self._named(engine_id))
 
     def in_flight(self, engine_id: str) -> int:
-        return sum(seat.in_flight for seat in self._named(engine_id))
+        return sum(slot.in_flight for slot in self._named(engine_id))
 
     def check(self) -> None:
         """Raises ApiError now if :meth:`acquire` would: 503 without an engine, 429 with a full queue."""
         if not self.ready:
             raise self._down()
-        would_wait = bool(self._waiters) or not any(seat.idle for seat in self._seats)
+        would_wait = bool(self._waiters) or not any(slot.idle for slot in self._slots)
         if would_wait and self._max_queue is not None and self.waiting >= self._max_queue:
             raise queue_full(self.waiting)
 
     async def acquire(self) -> Slot:
-        """A slot, at once or after those who came before. Raises ApiError: 429 when ``max_queue`` requests
-        wait already, 503 when no engine is up (also while waiting)."""
+        """A slot, at once or after the requests that came before. Raises ApiError: 429 when ``max_queue``
+        requests wait already, 503 when no engine is up (also while waiting)."""
         self.check()
-        seat = None if self._waiters else self._pick()
-        if seat is not None:
-            return self._take(seat)
+        slot = None if self._waiters else self._pick()
+        if slot is not None:
+            return self._take(slot)
         waiter: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
         self._waiters[waiter] = None
         try:
@@ -156,34 +156,34 @@ class Admission:
     # -- inside ----------------------------------------------------------------------------------------
 
     def _named(self, engine_id: str) -> list[EngineSlot]:
-        return [seat for seat in self._seats if seat.engine.info.engine == engine_id]
+        return [slot for slot in self._slots if slot.engine.info.engine == engine_id]
 
     def _pick(self) -> EngineSlot | None:
-        takers = [seat for seat in self._seats if seat.takes]
+        takers = [slot for slot in self._slots if slot.takes]
         if not takers:
             return None
-        least = min(seat.in_flight for seat in takers)
-        equals = [seat for seat in takers if seat.in_flight == least]
+        least = min(slot.in_flight for slot in takers)
+        equals = [slot for slot in takers if slot.in_flight == least]
         self._turn += 1
         return equals[self._turn % len(equals)]
 
-    def _take(self, seat: EngineSlot) -> Slot:
-        seat.in_flight += 1
-        return Slot(self, seat)
+    def _take(self, slot: EngineSlot) -> Slot:
+        slot.in_flight += 1
+        return Slot(self, slot)
 
-    def _leave(self, seat: EngineSlot) -> None:
-        seat.in_flight -= 1
+    def _leave(self, slot: EngineSlot) -> None:
+        slot.in_flight -= 1
         self._serve_waiters()
 
     def _serve_waiters(self) -> None:
-        """Hands free slots straight to those who wait, so that no newcomer overtakes them."""
+        """Hands free slots straight to waiting requests, so that no new one overtakes them."""
         while self._waiters:
-            seat = self._pick()
-            if seat is None:
+            slot = self._pick()
+            if slot is None:
                 return
             waiter, _ = self._waiters.popitem(last=False)
             if not waiter.done():
-                waiter.set_result(self._take(seat))
+                waiter.set_result(self._take(slot))
 
     def _fail_waiters_if_down(self) -> None:
         if self.ready:

@@ -1,6 +1,6 @@
 """The control endpoint on the head, over all engines: models, health, metrics, topology. Pure.
 
-These four answers never come from one replica by chance: whoever serves them holds every source of figures.
+x
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ class Listed(Protocol):
     def created(self) -> int: ...
 
 
-class Source(Protocol):
-    """A part of the backend that has engines: a service in this process, or a remote one."""
+class EngineGroup(Protocol):
+    """Engines that answer the control endpoint together: a service in this process, or a fleet of actors or
+    replicas."""
 
     @property
     def models(self) -> Mapping[str, Listed]: ...
@@ -59,12 +60,12 @@ class Control:
     def __init__(
         self,
         topology: str,
-        sources: Sequence[Source],
+        groups: Sequence[EngineGroup],
         facts: Mapping[str, Any] | None = None,
         live: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
     ) -> None:
         self._topology = topology
-        self._sources = sources
+        self._groups = groups
         self._facts = dict(facts or {})
         self._live = live
         self._started = time.time()
@@ -77,16 +78,16 @@ class Control:
             case "/v1/models":
                 return JSON_TYPE, orjson.dumps(self._models())
             case "/metrics":
-                pages = await asyncio.gather(*(source.metrics_page() for source in self._sources))
+                pages = await asyncio.gather(*(group.metrics_page() for group in self._groups))
                 return METRICS_TYPE, merge_pages(pages).encode()
             case "/rvtop/topology":
                 return JSON_TYPE, orjson.dumps(await self._describe())
         return None
 
     def _health(self) -> bytes:
-        if not all(source.ready() for source in self._sources):
+        if not all(group.ready() for group in self._groups):
             raise unavailable("Not every model has an engine that is ready.")
-        restarts = sum(source.restarts() for source in self._sources)
+        restarts = sum(group.restarts() for group in self._groups)
         return orjson.dumps({"status": "ok", "restarts": restarts})
 
     def _models(self) -> dict[str, Any]:
@@ -100,20 +101,20 @@ class Control:
                 "parent": None,
                 "max_model_len": model.max_model_len,
             }
-            for source in self._sources
-            for model in source.models.values()
+            for group in self._groups
+            for model in group.models.values()
         }
         return {"object": "list", "data": list(cards.values())}
 
     async def _describe(self) -> dict[str, Any]:
-        rows = await asyncio.gather(*(source.engine_rows() for source in self._sources))
+        rows = await asyncio.gather(*(group.engine_rows() for group in self._groups))
         return {
             "topology": self._topology,
             "node": socket.gethostname(),
             "pid": os.getpid(),
             "started_at": self._started,
             "models": [card["id"] for card in self._models()["data"]],
-            "engines": [row for source_rows in rows for row in source_rows],
+            "engines": [row for group_rows in rows for row in group_rows],
             **self._facts,
             **(await self._live() if self._live else {}),
         }

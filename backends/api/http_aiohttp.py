@@ -39,8 +39,8 @@ class Completer(Protocol):
 
 
 class HttpServer:
-    """Serves one socket. It answers 503 until :meth:`serve` gives it something to serve, so that a client
-    that comes early is told so.
+    """Serves one socket. It answers 503 until :meth:`serve` gives it something to serve, so that an
+    early client learns that the server is starting.
 
     ``api_key`` None means open; otherwise all but ``/health`` needs it as a bearer token.
     """
@@ -54,7 +54,7 @@ class HttpServer:
         self._api_key = api_key
         self._service: Completer | None = None
         self._control: Control | None = None
-        app = web.Application(client_max_size=max_body_bytes, middlewares=[self._guard])
+        app = web.Application(client_max_size=max_body_bytes, middlewares=[self._check])
         for path in PATHS:
             app.router.add_post(path, self._complete)
         for path in CONTROL_PATHS:
@@ -115,7 +115,7 @@ class HttpServer:
         return web.Response(body=answer[1], headers={"Content-Type": answer[0]})
 
     @web.middleware
-    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Checks the key, and turns every failure into OpenAI's error shape."""
         try:
             self._check_key(request)

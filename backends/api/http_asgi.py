@@ -1,4 +1,4 @@
-"""Completions as an ASGI application: the thin adapter of the pure api for servers that are not ours (Ray
+"""Completions as an ASGI application: the thin adapter of the pure api for foreign servers (Ray
 Serve's proxy). The control paths are not here: they belong to the head."""
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class AsgiApp:
             return await _whole(send, error.status, orjson.dumps(error.body()), headers)
         except Exception:  # the client gets an answer, the log the reason
             log.exception("%s %s failed", scope["method"], scope["path"])
-            error = internal("Internal server error; the server's log has the reason.")
-            return await _whole(send, error.status, orjson.dumps(error.body()))
+            hidden = internal("Internal server error; the server's log has the reason.")
+            return await _whole(send, hidden.status, orjson.dumps(hidden.body()))
         if reply.stream is None:
             return await _whole(send, 200, reply.body)
         with contextlib.suppress(Gone):
@@ -69,7 +69,8 @@ class AsgiApp:
             raise ApiError(405, f"Method Not Allowed: {scope['method']} {path}", type="Method Not Allowed")
         self._check_token(scope)
         body = await _body(receive)
-        return await _unless_gone(self._completer.complete(PATHS[path], body), receive)
+        reply: Reply = await _unless_gone(self._completer.complete(PATHS[path], body), receive)
+        return reply
 
     def _check_token(self, scope: Scope) -> None:
         if self._token is None:
@@ -140,7 +141,7 @@ async def _whole(
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
-    """Nothing to begin or end with the server: whoever made the completer does that."""
+    """Nothing to begin or end with the server: the maker of the completer does that."""
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})

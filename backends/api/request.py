@@ -1,8 +1,8 @@
 """The OpenAI-compatible surface, request side: a body's bytes -> a checked :class:`Call`, or ApiError.
 
 Pure: no web framework, no engine, no tokenizer. Wording of errors follows vLLM's where it has one. Fields
-that nobody here knows are ignored, as vLLM does; fields that would change the answer and are not supported
-are refused, so that nobody compares an answer with settings that were never applied.
+that are unknown are ignored, as vLLM does; fields that would change the answer and are not supported
+are refused, so that no answer is compared with settings that were never applied.
 """
 
 from __future__ import annotations

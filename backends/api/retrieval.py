@@ -11,7 +11,7 @@ from backends.corpus.prompt import build_messages
 from backends.errors import UsageError, bad_request
 from backends.process.events import StartStep, Steps
 from backends.rag.errors import RagError
-from backends.registry import Options
+from backends.settings.options import Options
 
 # Questions that are embedded together at most.
 BATCH = 32
@@ -28,8 +28,8 @@ Search = Callable[[Sequence[str], int], Sequence[Sequence[Hit]]]
 class IndexRetrieval:
     """Looks up questions in an index, off the event loop, one batch at a time.
 
-    Questions that arrive while a batch is being embedded make the next one: alone a question waits for
-    nobody, under load the embedder works on many at once. ``search`` is `Retriever.search`.
+    Questions that arrive while a batch is being embedded make the next one: alone a question does
+    not wait, under load the embedder works on many at once. ``search`` is `Retriever.search`.
     """
 
     def __init__(self, search: Search) -> None:

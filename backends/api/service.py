@@ -1,7 +1,7 @@
 """The path of a request through a backend: check, retrieve, render, admit, generate, answer.
 
-One :class:`Service` stands behind every HTTP surface of ours, whichever web framework carries it and wherever
-the engines are.
+One :class:`Service` stands behind every HTTP surface, whichever web framework carries it and wherever the
+engines run.
 """
 
 from __future__ import annotations
@@ -169,12 +169,12 @@ class Service:
                     yield delta
         except EngineUnavailable as error:
             outcome = "error"
-            slot.lost()
+            slot.mark_down()
             raise unavailable(str(error)) from error
         except EngineError as error:
             outcome = "error"
             raise internal(str(error)) from error
-        except Exception as error:  # a bug of ours or the engine's: the client gets no details, the log does
+        except Exception as error:  # a bug, ours or the engine's: the client gets no details, the log does
             outcome = "error"
             log.exception("request %s failed", request.request_id)
             raise internal("Internal server error; the server's log has the reason.") from error
@@ -229,7 +229,7 @@ class Service:
     # -- the end -----------------------------------------------------------------------------------------
 
     def stop_admitting(self) -> None:
-        """From now on 503 for new requests and for those that wait; what runs goes on."""
+        """From now on new and waiting requests get 503; running ones go on."""
         for model in self.models.values():
             model.admission.close()
 
@@ -243,7 +243,7 @@ class Service:
         return True
 
     async def close(self) -> None:
-        """Ends what runs (its readers get an error) and frees engines and tokenizers."""
+        """Ends running requests (their readers get an error) and frees engines and tokenizers."""
         self.stop_admitting()
         for model in self.models.values():
             for engine in model.admission.engines:
@@ -270,7 +270,7 @@ class Service:
 
 
 def _rvtop(engine: str, waited_ms: float, retrieve_ms: float | None, delta: Delta) -> dict[str, Any]:
-    """``usage.rvtop``: the experiment's in-worker clock beside the waiting that it leaves out."""
+    """``usage.rvtop``: the time inside of the engine, and the waiting before it."""
     timings = delta.finish.timings if delta.finish else None
     return {
         "engine": engine,

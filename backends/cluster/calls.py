@@ -1,4 +1,4 @@
-"""Calls to Ray actors: their failures in our words."""
+"""Calls to Ray actors: their failures as one line, and as errors of :mod:`backends.errors`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from backends.errors import StartFailure
 
 
 def first_lines(error: BaseException) -> str:
-    """Ray's errors are pages; this is what they say, in one line."""
+    """The cause of an error of Ray's in one line of at most 300 characters: its own texts are pages long."""
     cause = getattr(error, "cause", None)
     lines = [line.strip() for line in str(cause or error).splitlines() if line.strip()]
     return " ".join(lines)[:300] if lines else type(error).__name__
@@ -19,7 +19,8 @@ def first_lines(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def as_start_failure(engine: str) -> Iterator[None]:
-    """What an actor raises of ours is raised here; all else of Ray's is a StartFailure of this engine."""
+    """Raises an actor's StartFailure (or UsageError) as it is, and any other error of Ray's as a StartFailure
+    of this engine."""
     from ray.exceptions import RayError, RayTaskError
 
     try:

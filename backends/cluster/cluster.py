@@ -6,7 +6,7 @@ with a token of its own, in a temporary folder of its own, and ended with us, ho
 :mod:`backends.process.reaper`).
 
 A guest's code travels with it: the head's ``backends`` package is the job's ``py_modules``, so nodes need
-torch, transformers and Ray, but no copy of ours. Ray itself is imported late, because some of its settings
+torch, transformers and Ray, but not this package. Ray itself is imported late, because some of its settings
 are read on import.
 """
 
@@ -31,8 +31,8 @@ import backends
 from backends.errors import StartFailure, UsageError
 from backends.process.events import Steps
 from backends.process.scratch_dir import OwnedTempDir
-from backends.registry import Options
 from backends.settings import environment
+from backends.settings.options import Options
 
 log = logging.getLogger("backends.cluster.cluster")
 
@@ -48,7 +48,7 @@ _LOCAL_SETTINGS = {  # idle workers that Ray starts ahead of need cost seconds o
 
 @dataclass(frozen=True)
 class Node:
-    """A node that is alive. ``free_cpus`` and ``free_gpus`` are what nobody has reserved; ``metrics_url`` is
+    """A node that is alive. ``free_cpus`` and ``free_gpus`` are not reserved; ``metrics_url`` is
     where Ray exports its metrics of the node."""
 
     id: str
@@ -112,7 +112,7 @@ async def open_cluster(options: Options, steps: Steps) -> Cluster:
     """Attaches to the cluster at ``options.ray_address``, or starts a local one when that is None.
 
     Raises UsageError for an address that cannot be one, StartFailure when Ray does not start, nothing answers
-    there, or it refuses our token.
+    there, or it rejects our token.
     """
     address = options.ray_address
     with steps.step("ray", "local" if address is None else address) as step:
@@ -160,7 +160,7 @@ def allocate(
         num_gpus = 1.0 if count <= gpus else _part(1 / math.ceil(count / gpus))
     per_node = math.ceil(count / max(len(cpus), 1))
     cores = min(cpus, default=0.0) / per_node
-    # With a GPU the arithmetic is not the CPU's, and Ray counts a core only so that nobody overbooks.
+    # With a GPU the arithmetic is not the CPU's, and a core is reserved only against overbooking.
     num_cpus = min(1.0, _part(cores)) if gpus else _part(cores)
     share = threads or max(1, int(cores))
     return [ResourceShare(models[i % len(models)], num_cpus, num_gpus, share) for i in range(count)]
@@ -217,14 +217,14 @@ def _check_reachable(address: str) -> None:
 def _start(_: str | None) -> Cluster:
     folder = OwnedTempDir("rvtop-ray-")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray's switch for "loopback only", whatever its name says: nobody else reaches a cluster of ours.
+    # Ray's switch for "loopback only", whatever its name says: no other machine reaches a local cluster.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     if "RAY_AUTH_MODE" not in os.environ:  # or Ray writes a token into the home folder
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    os.environ.update(folder.env)  # marks every process of the cluster for the guard
+    os.environ.update(folder.env)  # marks every process of the cluster for the reaper
     try:
-        inner = folder.path / "r"  # Ray opens its folder to everybody; ours around it stays closed
+        inner = folder.path / "r"  # Ray makes its folder readable to all users; the one around it is not
         inner.mkdir()
         context = _init(
             "local",

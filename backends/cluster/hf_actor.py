@@ -11,12 +11,16 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from backends.cluster.calls import as_start_failure, first_lines, kill, within
+from backends.cluster.cluster import ResourceShare
 from backends.engines.protocol import Delta, EngineInfo, EngineState, GenerateRequest
 from backends.errors import EngineError, EngineUnavailable, StartFailure
+from backends.models.load import ModelError, is_local, resolve_model
 from backends.process.events import Steps
+from backends.settings.options import Options
 from backends.text import make_logs_visible
 
 log = logging.getLogger("backends.hf_actor")
@@ -25,8 +29,8 @@ log = logging.getLogger("backends.hf_actor")
 MAX_CALLS = 4096
 PLACEMENT_LIMIT_S = 300.0
 STATE_LIMIT_S = 2.0
-# After a cancel: how long the engine may take to let go before its slot counts as free.
-SETTLE_LIMIT_S = 10.0
+# After a cancel: how long the engine may take to end the generation before its slot counts as free.
+CANCEL_LIMIT_S = 10.0
 
 LOST = "The engine of this request died."
 
@@ -45,6 +49,29 @@ class EngineSpec:
     seed: int
     threads: int
     trust_remote_code: bool
+
+
+def portable(source: str) -> str:
+    """A model's source as actors understand it, whatever their working folder: local names and Hub ids as
+    they are (each node has its own cache), folders absolute (a shared path)."""
+    folder = Path(source).expanduser()
+    return str(folder.absolute()) if not is_local(source) and folder.is_dir() else source
+
+
+def engine_spec(number: int, share: ResourceShare, options: Options) -> EngineSpec:
+    """What the engine of a share is."""
+    source = next(spec.source for spec in options.models if spec.name == share.model)
+    return EngineSpec(
+        engine=f"{options.topology}-{number}",
+        model=share.model,
+        source=portable(source),
+        dtype=options.dtype,
+        concurrency=options.engine_concurrency or 1,
+        max_model_len=options.max_model_len,
+        seed=options.seed,
+        threads=share.threads,
+        trust_remote_code=options.trust_remote_code,
+    )
 
 
 class HfActor:
@@ -70,7 +97,7 @@ class HfActor:
         return self._engine.info  # type: ignore[no-any-return]
 
     async def lives(self) -> None:
-        """Never returns: the call fails when the process ends, and so tells the head at once."""
+        """Never returns: the call fails when the process ends, so the head learns of it at once."""
         await asyncio.get_running_loop().create_future()
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
@@ -91,7 +118,6 @@ def make_engine(spec: EngineSpec) -> Any:
     import torch
 
     from backends.engines.hf import load_engine
-    from backends.models.load import ModelError, resolve_model
 
     torch.set_num_threads(spec.threads)
     try:
@@ -162,7 +188,7 @@ class RayEngine:
         except RayError as error:
             reason = first_lines(error)
         else:
-            reason = "it ended by itself"
+            reason = "the actor ended by itself"
         self._dead, self._actor, self._status = self._actor, None, "restarting"
         return reason
 
@@ -242,6 +268,6 @@ async def _cancel(actor: Any, tokens: Any, request_id: str) -> None:
 
     actor.cancel.remote(request_id)
     with contextlib.suppress(RayError, TimeoutError):
-        async with asyncio.timeout(SETTLE_LIMIT_S):
+        async with asyncio.timeout(CANCEL_LIMIT_S):
             async for ref in tokens:
                 await ref

@@ -2,8 +2,8 @@
 
     router ──HTTP, with the run's bearer──▶ aiohttp ──▶ admission ──▶ VllmEngine (AsyncLLM) ──▶ EngineCore
 
-Everything of the engine is one process group with one private temporary folder. A guard outside of it ends
-both when this process ends, however it ends: vLLM's own processes would not notice.
+Everything of the engine is one process group with one private temporary folder. A reaper outside of it
+ends both when this process ends, however it ends: vLLM's own processes would not notice.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from backends.errors import StartFailure
 from backends.models.load import ModelError, resolve_model
 from backends.process.events import Steps
 from backends.process.scratch_dir import OwnedTempDir
-from backends.registry import Options
+from backends.settings.options import Options
 from backends.settings.vllm import OUR_ENV, engine_argv
 from backends.text import make_logs_visible
 
@@ -40,7 +40,8 @@ log = logging.getLogger("backends.cluster.vllm_actor")
 LOG_LINES = 200
 # The router keeps idle connections to us; were we to close one first, a request could be lost on it.
 KEEP_ALIVE_S = 7200.0
-LAST_WORDS_S = 1.0
+# How long readers get to receive the error of a generation that was ended.
+ERROR_DELIVERY_S = 1.0
 _REASON = re.compile(r"\b[A-Z]\w*(?:Error|Exception)\b: \S")
 
 
@@ -76,13 +77,13 @@ class Served:
 class VllmActor:
     """Runs in the actor's process. Every method but the first is async, so that short calls never wait."""
 
-    def __init__(self, plan: EngineSpec) -> None:
+    def __init__(self, spec: EngineSpec) -> None:
         os.setpgid(0, 0)
         self._folder = OwnedTempDir("rvtop-eng-", group=os.getpid())
-        _set_environment(plan, str(self._folder.path))
-        os.environ.update(self._folder.env)  # marks vLLM's processes for the guard
-        self._plan = plan
-        self._log = LastLines()
+        _set_environment(spec, str(self._folder.path))
+        os.environ.update(self._folder.env)  # marks vLLM's processes for the reaper
+        self._spec = spec
+        self._log = LogTail()
         make_logs_visible()
         self._engine: Any = None
         self._service: Service | None = None
@@ -96,38 +97,38 @@ class VllmActor:
 
     async def load(self) -> None:
         """Loads the model into vLLM. Raises UsageError when vLLM refuses an argument, StartFailure."""
-        plan, options = self._plan, self._plan.options
+        spec, options = self._spec, self._spec.options
         try:
-            self._path = str(await asyncio.to_thread(resolve_model, plan.source))
+            self._path = str(await asyncio.to_thread(resolve_model, spec.source))
         except ModelError as error:
-            raise StartFailure(f"model {plan.model}: {error}") from error
+            raise StartFailure(f"model {spec.model}: {error}") from error
         arguments = engine_argv(
             options.vllm,
             path=self._path,
-            model=plan.model,
+            model=spec.model,
             dtype=options.dtype,
             seed=options.seed,
             max_model_len=options.max_model_len,
             concurrency=options.engine_concurrency,
             trust_remote_code=options.trust_remote_code,
-            gpu_share=plan.gpu_share,
+            gpu_share=spec.gpu_share,
         )
         try:
             from backends.engines.vllm import load_engine
 
             self._engine = await load_engine(
                 arguments,
-                engine=plan.engine,
-                model=plan.model,
-                devices=_devices() if plan.gpu_share else (),
-                threads=plan.threads,
+                engine=spec.engine,
+                model=spec.model,
+                devices=_devices() if spec.gpu_share else (),
+                threads=spec.threads,
                 node_id=await self.where(),
             )
         except ImportError as error:
             raise StartFailure(f"vLLM cannot be imported on {socket.gethostname()}: {error}") from error
         except StartFailure as error:
             if type(error) is StartFailure and (reason := self._log.reason()):
-                raise StartFailure(f"{plan.engine}: {reason}") from error
+                raise StartFailure(f"{spec.engine}: {reason}") from error
             raise
 
     async def warm_up(self) -> None:
@@ -135,46 +136,46 @@ class VllmActor:
 
     async def serve(self) -> Served:
         """Opens the engine's port."""
-        plan = self._plan
+        spec = self._spec
         renderer = await asyncio.to_thread(
-            Renderer.load, self._path, trust_remote_code=plan.options.trust_remote_code
+            Renderer.load, self._path, trust_remote_code=spec.options.trust_remote_code
         )
         model = ServedModel(
-            name=plan.model,
+            name=spec.model,
             path=self._path,
             renderer=renderer,
-            admission=Admission([self._engine], plan.queue),
+            admission=Admission([self._engine], spec.queue),
             max_model_len=self._engine.info.max_model_len,
         )
-        retrieval = await open_retrieval(plan.options, Steps(lambda event, **fields: None))
+        retrieval = await open_retrieval(spec.options, Steps(lambda event, **fields: None))
         self._service = _VllmService([model], retrieval=retrieval)
         listener = socket.socket(socket.AF_INET6 if ":" in self._host() else socket.AF_INET)
         listener.bind((self._host(), 0))
         listener.listen(4096)
         listener.setblocking(False)
-        self._server = HttpServer(plan.token, keep_alive_s=KEEP_ALIVE_S)
+        self._server = HttpServer(spec.token, keep_alive_s=KEEP_ALIVE_S)
         await self._server.start(listener)
         self._server.serve(self._service, Control("rvc", [self._service]))
         return Served(listener.getsockname()[:2], self._engine.info, self._path)
 
     async def died(self) -> str:
-        """Returns when vLLM is gone; this process is then of no use. (When the process itself goes, the call
-        fails.)"""
+        """Returns when vLLM is gone; this process is then of no use. (When the process itself dies, the
+        call fails.)"""
         assert self._service is not None
         reason: str = await self._engine.died()
-        self._service.models[self._plan.model].admission.set_up(self._plan.engine, False)
-        await asyncio.sleep(0.1)  # what runs learns why before the process ends
+        self._service.models[self._spec.model].admission.set_up(self._spec.engine, False)
+        await asyncio.sleep(0.1)  # running requests get the reason before the process ends
         return self._log.reason() or reason
 
     async def drain(self, grace_s: float) -> None:
-        """Takes nothing new and waits until what runs has ended. After ``grace_s`` seconds it is told that it
-        has to."""
+        """Admits no more requests and waits until running ones have ended. After ``grace_s`` seconds they are
+        cut."""
         if self._service is None:
             return
         self._service.stop_admitting()
         if not await self._service.drain(grace_s):
             await self._engine.stop()
-            await self._service.drain(LAST_WORDS_S)
+            await self._service.drain(ERROR_DELIVERY_S)
 
     async def close(self) -> None:
         """Ends vLLM's processes. This one is the head's to end."""
@@ -188,18 +189,18 @@ class VllmActor:
     def _host(self) -> str:
         import ray
 
-        return "127.0.0.1" if self._plan.loopback else str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+        return "127.0.0.1" if self._spec.loopback else str(ray.util.get_node_ip_address())
 
 
 class _VllmService(Service):
-    """The figures are vLLM's own."""
+    """A service whose metrics are vLLM's own."""
 
     async def metrics_page(self) -> str:
         engines = [engine for model in self.models.values() for engine in model.admission.engines]
         return "".join(engine.metrics_page() for engine in engines)  # type: ignore[attr-defined]
 
 
-class LastLines:
+class LogTail:
     """Keeps the last lines that this process and its children print, and passes them on: why vLLM's engine
     process did not start stands nowhere else."""
 
@@ -212,7 +213,7 @@ class LastLines:
         for fd in (1, 2):
             os.dup2(writer, fd)  # inheritable, unlike the two that it copies
         os.close(writer)
-        threading.Thread(target=self._pump, args=(reader,), name="last-lines", daemon=True).start()
+        threading.Thread(target=self._pump, args=(reader,), name="log-tail", daemon=True).start()
 
     def lines(self) -> list[str]:
         return list(self._lines)
@@ -233,24 +234,24 @@ class LastLines:
                 self._lines.extend(line.decode("utf-8", "replace") for line in whole)
 
 
-def _set_environment(plan: EngineSpec, folder: str) -> None:
+def _set_environment(spec: EngineSpec, folder: str) -> None:
     """Before vLLM is imported: much of it is read then."""
-    os.environ.update(plan.environ)
-    for name in OUR_ENV:  # ours, given as arguments; vLLM would warn of them
+    os.environ.update(spec.environ)
+    for name in OUR_ENV:  # given as arguments; vLLM would warn of them
         os.environ.pop(name, None)
     os.environ["TMPDIR"] = os.environ["VLLM_RPC_BASE_PATH"] = folder
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if plan.gpu_share:
+    if spec.gpu_share:
         return
-    os.environ["OMP_NUM_THREADS"] = str(plan.threads)
-    if plan.options.vllm.eager is not False:
+    os.environ["OMP_NUM_THREADS"] = str(spec.threads)
+    if spec.options.vllm.eager is not False:
         # Eager or not, the sampler compiles itself: ten seconds of the first sampled request.
         os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     # Left to itself vLLM pins every engine of a node to the same cores.
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-    if plan.options.vllm.tensor_parallel == 1:
+    if spec.options.vllm.tensor_parallel == 1:
         # Compute in the engine process instead of in one more behind it: one import less to wait for, no hop
         # per step, no idling in a spin. (vLLM forks that off to bind threads, which we do not.)
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")

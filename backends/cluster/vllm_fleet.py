@@ -35,8 +35,8 @@ CLOSE_LIMIT_S = 5.0
 class Replica:
     """One engine: its actor, which is replaced when it dies, and the slot at the router that it fills."""
 
-    def __init__(self, plan: EngineSpec, options: Mapping[str, Any], turn: asyncio.Semaphore) -> None:
-        self.plan = plan
+    def __init__(self, spec: EngineSpec, options: Mapping[str, Any], turn: asyncio.Semaphore) -> None:
+        self.spec = spec
         self.status = "starting"
         self.restarts = 0
         self.served: Served | None = None
@@ -64,10 +64,10 @@ class Replica:
         import ray
 
         steps = steps or Steps(lambda event, **fields: None)
-        name = self.plan.engine
+        name = self.spec.engine
         await self._kill_old_actor()
         async with self._turn:
-            actor: Any = ray.remote(VllmActor).options(**self._options).remote(self.plan)
+            actor: Any = ray.remote(VllmActor).options(**self._options).remote(self.spec)
             try:
                 with as_start_failure(name):
                     async with within(PLACEMENT_LIMIT_S, f"{name}: its place in the cluster is not free"):
@@ -113,7 +113,7 @@ class Replica:
         await self._kill_old_actor()
         if actor is None:
             return
-        if self.plan.options.vllm.tensor_parallel > 1:  # several processes, with memory that they share
+        if self.spec.options.vllm.tensor_parallel > 1:  # several processes, with memory that they share
             with contextlib.suppress(RayError, TimeoutError):
                 async with asyncio.timeout(CLOSE_LIMIT_S):
                     await actor.close.remote()
@@ -126,13 +126,14 @@ class Replica:
             await kill(actor)
 
     async def _log_of(self, actor: Any) -> None:
-        """The engine's own last lines go to our log, where whoever looks for the reason looks first."""
+        """Copies the last lines of the engine's log to ours, the first place where a user looks for the
+        reason."""
         from ray.exceptions import RayError
 
         with contextlib.suppress(RayError, TimeoutError):
             async with asyncio.timeout(SCRAPE_LIMIT_S):
                 for line in (await actor.log_lines.remote())[-20:]:
-                    log.error("%s: %s", self.plan.engine, line)
+                    log.error("%s: %s", self.spec.engine, line)
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ class ModelCard:
 
 
 class Fleet:
-    """All engines: what the control endpoint asks, and how the router hears of changes."""
+    """All engines: what the control endpoint asks, and what tells the router of changes."""
 
     def __init__(self, replicas: Sequence[Replica], router: Router, token: str) -> None:
         self.replicas = list(replicas)
@@ -159,12 +160,12 @@ class Fleet:
         self._placing: set[asyncio.Task[None]] = set()
 
     def named(self, engine: str) -> Replica:
-        return next(replica for replica in self.replicas if replica.plan.engine == engine)
+        return next(replica for replica in self.replicas if replica.spec.engine == engine)
 
     def list_models(self) -> None:
         """Makes ``models`` from the engines, which know their context's length. In the order asked for."""
         for replica in self.replicas:
-            served, name = replica.served, replica.plan.model
+            served, name = replica.served, replica.spec.model
             if served is not None and name not in self.models:
                 self.models[name] = ModelCard(name, served.path, served.info.max_model_len)
 
@@ -183,8 +184,8 @@ class Fleet:
     # -- what the control endpoint asks ----------------------------------------------------------------
 
     def ready(self) -> bool:
-        up = {replica.plan.model for replica in self.replicas if replica.status == "ready"}
-        return self._router.pid is not None and up >= {replica.plan.model for replica in self.replicas}
+        up = {replica.spec.model for replica in self.replicas if replica.status == "ready"}
+        return self._router.pid is not None and up >= {replica.spec.model for replica in self.replicas}
 
     def restarts(self) -> int:
         return sum(replica.restarts for replica in self.replicas)
@@ -201,11 +202,13 @@ class Fleet:
         if len(body) > MAX_ROUTED_BODY_BYTES:
             raise too_long()
         call = parse_call(endpoint, body)
-        if call.model is not None and call.model not in {replica.plan.model for replica in self.replicas}:
+        if call.model is not None and call.model not in {replica.spec.model for replica in self.replicas}:
             raise unknown_model(call.model)
         raise unavailable("No engine of this model is ready.")
 
     async def close(self) -> None:
+        """Ends all engines."""
+        await asyncio.gather(*(replica.close() for replica in self.replicas))
         await self._http.close()
 
     async def _row(self, replica: Replica) -> dict[str, Any]:
@@ -215,7 +218,7 @@ class Fleet:
             return dict(orjson.loads(page)["engines"][0]) | extra
         state = "unreachable" if replica.status == "ready" else replica.status
         if replica.served is None:
-            return {"engine": replica.plan.engine, "model": replica.plan.model, "state": state} | extra
+            return {"engine": replica.spec.engine, "model": replica.spec.model, "state": state} | extra
         return asdict(replica.info) | {"state": state, "running": 0, "waiting": 0} | extra
 
     async def _get(self, replica: Replica, path: str) -> bytes | None:
@@ -226,5 +229,5 @@ class Fleet:
             async with self._http.get(url + path) as answer:
                 return await answer.read() if answer.status == 200 else None
         except (aiohttp.ClientError, TimeoutError) as error:
-            log.warning("%s does not answer %s: %r", replica.plan.engine, path, error)
+            log.warning("%s does not answer %s: %r", replica.spec.engine, path, error)
             return None

@@ -1,8 +1,8 @@
 """The Hugging Face engine: `generate` in threads, one thread per running request.
 
-It answers ``concurrency`` requests at once (1 in the experiment) and everything else waits: there is no
-batching across requests, which is exactly what vLLM's engine is compared with. (Whoever collects requests
-itself, as Ray Serve's `@serve.batch` does, may hand them over together: see ``batcher``.)
+It answers ``concurrency`` requests at once (by default 1) and everything else waits: there is no
+batching across requests, which is exactly what vLLM's engine is compared with. (A caller that
+collects requests, as Ray Serve's `@serve.batch` does, may hand them over together: see ``batcher``.)
 """
 
 from __future__ import annotations
@@ -307,8 +307,8 @@ def _post(loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[Any], item: Any)
 
 
 async def _wait_done(work: Future[None]) -> None:
-    """Waits until the generating thread has let go (one decode step), so that the engine counts as busy until
-    it is free in truth. A second cancellation of the waiting task ends the wait, not the work."""
+    """Waits until the generating thread has stopped (one decode step), so that the engine counts as busy
+    until it is free in truth. A second cancellation of the waiting task ends the wait, not the work."""
     await asyncio.wait([asyncio.wrap_future(work)])
 
 

@@ -68,10 +68,10 @@ class Sequence:
 
     def end(self, error: EngineError | None = None) -> None:
         """Nothing more is computed. ``error`` says why, unless it was cancelled or reached its last token."""
-        if not self._end.acquire(blocking=False):  # whoever comes first: the reader that left, or the engine
+        if not self._end.acquire(blocking=False):  # the first one counts: the reader that left, or the engine
             return
         if self.finished:
-            self._publish_all()  # a failure after the last token is nobody's business
+            self._publish_all()  # a failure after the last token changes nothing for the reader
         else:
             self._emit(self._cancelled or error or EngineError("the generation ended early"))
         self.done.set_result(None)

@@ -1,4 +1,4 @@
-"""vLLM's own parser and configuration: what it refuses comes back in its own words, on one line.
+"""vLLM's own parser and configuration: what it refuses comes back as its own message, on one line.
 
 Imports vLLM, which takes seconds: only inside an engine's process.
 """
@@ -6,14 +6,15 @@ Imports vLLM, which takes seconds: only inside an engine's process.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from backends.errors import StartFailure, UsageError
 from backends.settings.vllm import names
 
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
-# On the CPU vLLM wants to be told how much memory keys and values get: room for this many full contexts …
+# On the CPU vLLM has to be given the memory of keys and values: room for this many full contexts …
 CPU_KV_CONTEXTS = 64
 # … but no more than this.
 CPU_KV_BYTES = 2**30
@@ -28,31 +29,35 @@ def engine_config(arguments: Iterable[tuple[str, str]], on_cpu: bool) -> Any:
     arguments = list(arguments)
     parser = AsyncEngineArgs.add_cli_args(_parser())
     parsed = parser.parse_args(_argv(parser, arguments))
-    try:
+    with _reported(parsed.model):
         args = AsyncEngineArgs.from_cli_args(parsed)
-    except (OSError, ValueError) as error:  # with HF_HUB_OFFLINE=1 it looks for the model already here
-        raise StartFailure(f"cannot load the model {parsed.model}: {one_line(error)}") from error
-    config = _create(args)
+        config = args.create_engine_config()
     if on_cpu and not names(arguments) & _CPU_KV_SETTINGS and not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
         wanted = min(CPU_KV_BYTES, CPU_KV_CONTEXTS * config.model_config.max_model_len * _kv_bytes(config))
         args.kv_cache_memory_bytes = wanted
-        config = _create(args)
+        with _reported(parsed.model):
+            config = args.create_engine_config()
     return args, config
 
 
 def one_line(error: BaseException) -> str:
-    """An error of vLLM in one line. Pydantic's validation errors begin and end with what nobody needs."""
+    """An error of vLLM in one line. Pydantic's validation errors begin and end with boilerplate."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = [line.removeprefix("Value error, ") for line in lines if line.startswith("Value error, ")]
-    text = " ".join(said or lines) or type(error).__name__
+    messages = [line.removeprefix("Value error, ") for line in lines if line.startswith("Value error, ")]
+    text = " ".join(messages or lines) or type(error).__name__
     return text.partition(" [type=")[0][:600]
 
 
-def _create(args: Any) -> Any:
+@contextmanager
+def _reported(model: str) -> Iterator[None]:
+    """vLLM's errors as StartFailure (the model cannot be read) or UsageError (an argument is refused)."""
+    from huggingface_hub.errors import HFValidationError
+
     try:
-        return args.create_engine_config()
-    except OSError as error:  # the Hub's client: no such repository, offline, a missing file
-        raise StartFailure(f"cannot load the model {args.model}: {one_line(error)}") from error
+        yield
+    # The Hub's client: no such repository, offline, a missing file; offline also a folder that is not there.
+    except (OSError, HFValidationError) as error:
+        raise StartFailure(f"cannot load the model {model}: {one_line(error)}") from error
     except (ValueError, TypeError, NotImplementedError, KeyError, AssertionError) as error:
         raise UsageError(f"vLLM: {one_line(error)}") from error
 
@@ -64,7 +69,7 @@ def _parser() -> Any:
         def error(self, message: str) -> NoReturn:
             raise UsageError(f"vLLM: {' '.join(message.split())}")
 
-    return Parser()  # type: ignore[no-untyped-call]
+    return Parser()
 
 
 def _argv(parser: Any, arguments: Iterable[tuple[str, str]]) -> list[str]:

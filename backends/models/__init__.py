@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 Progress = Callable[[str, float], None]
-"""Told what is being done and how far along the whole is, 0..1."""
+"""Called with what is being done and how far along the whole is, 0..1."""
 
 
 def cache_dir() -> Path:
@@ -39,7 +39,7 @@ def build_once(kind: str, name: str, build: Callable[[Path], None]) -> Path:
         if target.is_dir():
             return target
         unfinished = parent / f".{name}.unfinished"
-        # Under the lock nobody else is writing it: what is there was left by a killed process.
+        # Under the lock no other process writes it: what is there was left by a killed one.
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
         try:

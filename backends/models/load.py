@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backends.models import Progress, shared_dir
+from backends.models.progress_bars import no_progress_bars
+from backends.process.events import Steps
+from backends.settings.options import DTYPES, ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +22,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 LOCAL = {"tiny": "tiny", "tiny:large": "large"}
 """What a model may be called instead of a path, and its size."""
 
@@ -27,7 +30,7 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 class ModelError(Exception):
-    """A model that cannot be had: ``str(error)`` is one line saying what, where, and how to mend it."""
+    """A model that cannot be had: ``str(error)`` is one line saying what, where, and the fix."""
 
 
 def default_models() -> dict[str, str]:
@@ -64,6 +67,12 @@ def resolve_model(spec: str, progress: Progress | None = None) -> Path | str:
 
         return _built(spec, lambda: ensure_model(LOCAL[spec], progress))
     return _folder_or_hub_id(spec, "model", ("config.json",), tuple(LOCAL))
+
+
+async def resolve_step(spec: ModelSpec, steps: Steps) -> Path | str:
+    """`resolve_model` in a thread, as the step ``model`` of a start. Raises ModelError."""
+    with steps.step("model", spec.name) as step:
+        return await asyncio.to_thread(resolve_model, spec.source, step.progress)
 
 
 def resolve_embedder(spec: str, progress: Progress | None = None) -> Path | str:
@@ -108,20 +117,6 @@ def load_embedder(
 
     with _as_model_error("embedder", source), no_progress_bars():
         return SentenceTransformer(str(source), device=device, trust_remote_code=trust_remote_code).eval()
-
-
-@contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """Silences transformers' bars for bytes already on disk: start-up steps are told in our own way."""
-    from transformers.utils import logging
-
-    were_on = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if were_on:
-            logging.enable_progress_bar()
 
 
 def _built(spec: str, ensure: Callable[[], Path]) -> Path:

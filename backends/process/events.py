@@ -36,7 +36,7 @@ class Events:
             try:
                 os.write(self._fd, line.encode())
             except OSError as error:
-                log.debug("nobody reads the events: %s", error)
+                log.debug("the reader of the events is gone: %s", error)
 
 
 class StartStep:
@@ -54,7 +54,7 @@ class StartStep:
             self.report("run")
 
     def progress(self, label: str, done: float) -> None:
-        """``done`` 0..1; told in whole percent."""
+        """``done`` 0..1; reported in whole percent."""
         self.detail(f"{label} {done:.0%}")
 
     def report(self, state: str) -> None:

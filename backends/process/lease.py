@@ -35,10 +35,10 @@ class StdinLease:
         while True:
             ready, _, _ = select.select([self._fd], [], [], self._lapse_s)
             if not ready:
-                return self._on_end(f"the lease lapsed: nothing heard for {self._lapse_s:g} s")
+                return self._on_end(f"the lease lapsed: no line on stdin for {self._lapse_s:g} s")
             try:
                 data = os.read(self._fd, 4096)
             except OSError as error:
                 return self._on_end(f"the lease is unreadable: {error}")
             if not data:
-                return self._on_end("the lease ended: the parent is gone")
+                return self._on_end("the lease ended: the parent closed stdin or died")

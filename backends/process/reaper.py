@@ -1,15 +1,15 @@
-"""Ends what a process of ours leaves behind when it is killed. A script, standard library only.
+"""The reaper: ends what its owner leaves behind when it is killed. A script, standard library only.
 
-    python -I -S guard.py FOLDER NAME [GROUP]        # stdin is a pipe from the owner
+    python -I -S reaper.py FOLDER NAME [GROUP]        # stdin is a pipe from the owner
 
 Ray's raylet dies with the process that started it, but its agents and the cluster's folder stay; vLLM's
 engine process does not notice that its parent is gone. When stdin ends (the owner closed it, or died in
 whatever way), every process but the owner that was started with ``NAME=FOLDER`` in its environment is killed,
-and FOLDER is removed. FOLDER is a fresh ``mkdtemp`` path, so nobody else was started so. Who only looks at
-what lies in the folder (an editor, a user's ``tail -f``) is not ours to end.
+and FOLDER is removed. FOLDER is a fresh ``mkdtemp`` path, so no other process has that entry. A process
+that only has a file of the folder open (an editor, a user's ``tail -f``) is left alone.
 
 With GROUP, the owner's process group is killed too (vLLM's processes rename themselves, which overwrites
-their environment), and the guard is nobody's child: Ray kills the children of a worker that ends.
+their environment), and the reaper is reparented: Ray kills the children of a worker that ends.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Collection
 
-# A process that cannot be killed (a hung driver) must not keep the guard for ever.
+# A process that cannot be killed (a hung driver) must not keep the reaper for ever.
 LIMIT_S = 30.0
 
 
@@ -44,7 +44,7 @@ def main(folder: str, name: str, group: int | None = None) -> None:
 
 
 def kill_all(ours: Callable[[int], bool], spared: Collection[int]) -> int:
-    """Kills every process that is ours; how many there were."""
+    """Kills every process for which ``ours`` is true, and returns how many there were."""
     found = 0
     for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
         if pid in spared or not ours(pid):
@@ -55,9 +55,9 @@ def kill_all(ours: Callable[[int], bool], spared: Collection[int]) -> int:
         except OSError:  # it ended by itself
             continue
         try:
-            if ours(pid):  # looked at while we hold it, so that it cannot become another one meanwhile
+            if ours(pid):  # checked again while we hold it: the number may have been reused
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
-        except OSError:  # it ended by itself, or is not ours to end
+        except OSError:  # it ended by itself, or is another user's
             pass
         finally:
             os.close(handle)

@@ -1,4 +1,4 @@
-"""Keeps engines alive that run in processes of their own."""
+"""Restarts engines that run in processes of their own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
-from backends.engines.protocol import EngineInfo
 from backends.errors import StartFailure
 
 log = logging.getLogger("backends.process.restart")
@@ -19,11 +18,18 @@ MAX_DELAY_S = 30.0
 HEALTHY_S = 60.0
 
 
+class Named(Protocol):
+    """What is known of an engine: its id among those of a backend."""
+
+    @property
+    def engine(self) -> str: ...
+
+
 class Restartable(Protocol):
     """An engine whose process can die and be started again."""
 
     @property
-    def info(self) -> EngineInfo: ...
+    def info(self) -> Named: ...
 
     async def start(self) -> None:
         """Raises StartFailure."""
@@ -35,7 +41,7 @@ class Restartable(Protocol):
 
 
 class EnginePool(Protocol):
-    """Who hands requests to engines: an :class:`Admission`, or what stands before a router."""
+    """What hands requests to engines: an admission queue, or the fleet behind a router."""
 
     def set_up(self, engine_id: str, up: bool) -> None: ...
 

@@ -13,7 +13,7 @@ from backends.process import reaper
 
 log = logging.getLogger("backends.process.scratch_dir")
 
-GUARD_LIMIT_S = 10.0
+REAPER_LIMIT_S = 10.0
 # Unix sockets live in these folders, and their paths may have 107 characters. Ray's own part of them has 64
 # (/session_2026-11-28_01-55-33_267461_4194304/sockets/plasma_store), the folder's name and what is in it 21.
 MAX_BASE = 20
@@ -28,7 +28,7 @@ class OwnedTempDir:
         self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=_base()))
         name = f"{prefix.strip('-').replace('-', '_').upper()}_FOLDER"
         self.env = {name: str(self.path)}
-        self._guard = subprocess.Popen(
+        self._reaper = subprocess.Popen(
             [
                 *(sys.executable, "-I", "-S", reaper.__file__, str(self.path), name),
                 *([str(group)] if group else []),
@@ -36,19 +36,19 @@ class OwnedTempDir:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            # Nothing by which the guard of another folder could take it for one of its own.
+            # Not the entry by which the reaper of another folder knows its own.
             env={name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ},
-            start_new_session=True,  # whoever kills our group does not kill the one that cleans up after it
+            start_new_session=True,  # a signal to our process group must not reach the reaper
         )
         if group:
-            self._guard.wait(GUARD_LIMIT_S)  # it goes on as nobody's child
+            self._reaper.wait(REAPER_LIMIT_S)  # the reaper has forked itself off
 
     def close(self) -> None:
         """Ends and removes all of it; returns when that is done, or after some seconds."""
-        assert self._guard.stdin is not None
-        self._guard.stdin.close()
+        assert self._reaper.stdin is not None
+        self._reaper.stdin.close()
         try:
-            self._guard.wait(GUARD_LIMIT_S)
+            self._reaper.wait(REAPER_LIMIT_S)
         except subprocess.TimeoutExpired:
             log.warning("%s is still being cleaned up", self.path)
 

@@ -83,7 +83,7 @@ def _arguments() -> argparse.ArgumentParser:
         "--index", metavar="DIR", help="an index, or sample; default the experiment's, if any"
     )
     expand.add_argument("--out", required=True, type=Path, metavar="FILE")
-    expand.add_argument("--events", action="store_true", help="tell steps on stdout, a JSON object a line")
+    expand.add_argument("--events", action="store_true", help="report steps on stdout, a JSON object a line")
     _top_k(expand)
     return parser
 
@@ -179,7 +179,7 @@ def _check_top_k(top_k: int) -> None:
 
 
 class _Lines:
-    """Steps for people, on stderr: stdout is for what was asked. A running step is told once a second."""
+    """Steps for people, on stderr: stdout is for what was asked. A running step is shown once a second."""
 
     def __init__(self) -> None:
         self._told = 0.0
@@ -192,8 +192,8 @@ class _Lines:
             return
         self._told = now
         mark = {"run": "…", "done": "ok", "fail": "failed"}[fields["state"]]
-        words = f"{fields['name']}: {fields['detail']}".rstrip(": ")
-        print(f"{words}  [{mark}, {fields['elapsed_s']:.1f} s]", file=sys.stderr)
+        line = f"{fields['name']}: {fields['detail']}".rstrip(": ")
+        print(f"{line}  [{mark}, {fields['elapsed_s']:.1f} s]", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ class Embedder:
         return cls(name, _digest(_folder(source)), model)
 
     def encode(self, texts: Sequence[str], on_done: Callable[[int], None] | None = None) -> Vectors:
-        """Unit vectors, (len(texts), dimension) float32; ``on_done`` is told how many are ready. A text
-        without any token has a vector of zeros."""
+        """Unit vectors, (len(texts), dimension) float32; ``on_done`` is called with how many are ready. A
+        text without any token has a vector of zeros."""
         parts: list[Vectors] = []
         for start in range(0, len(texts), MICRO_BATCH):
             batch = list(texts[start : start + MICRO_BATCH])
@@ -61,7 +61,8 @@ def unit(rows: NDArray[np.floating]) -> Vectors:
     """Rows of length 1 in float32, so that their inner products are cosines; zeros stay zeros."""
     wide = rows.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
-    return np.divide(wide, lengths, where=lengths > 0, out=np.zeros_like(wide)).astype(np.float32)
+    scaled: Vectors = np.divide(wide, lengths, where=lengths > 0, out=np.zeros_like(wide)).astype(np.float32)
+    return scaled
 
 
 def _folder(source: Path | str) -> Path:

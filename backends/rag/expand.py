@@ -22,7 +22,7 @@ def expand(
     on_done: Callable[[int], None] | None = None,
 ) -> None:
     """Writes a line for each (id, question): ``{"id", "messages": [system, user], "sources": [chunk ids,
-    best first]}``. The file appears whole or not at all. ``on_done`` hears how many are expanded. Raises
+    best first]}``. The file appears whole or not at all. ``on_done`` gets how many are expanded. Raises
     RagError."""
     lines = []
     for start in range(0, len(questions), MICRO_BATCH):

@@ -136,18 +136,18 @@ def convert(folder: Path, documents: Sequence[Mapping[str, Any]], embedder: Any)
 
 def _compare(folder: Path, vectors: Any, documents: Sequence[Mapping[str, Any]], embedder: Any) -> None:
     """Raises RagError unless some texts, embedded now, point where their stored vectors do."""
-    mend = "pass --embedder with the model it was built with"
+    fix = "pass --embedder with the model it was built with"
     if vectors.shape[1] != embedder.dimension:
         raise RagError(
             f"{folder} holds vectors of {vectors.shape[1]} numbers and {embedder.name} makes "
-            f"{embedder.dimension}: {mend}"
+            f"{embedder.dimension}: {fix}"
         )
     probes = sorted({int(n) for n in np.linspace(0, len(documents) - 1, _PROBES)})
     again = embedder.encode([documents[n]["text"] for n in probes])
     closest = float(np.median((vectors[probes] * again).sum(axis=1)))
     if closest < SAME:
         raise RagError(
-            f"the vectors in {folder} are not {embedder.name}'s (cosine {closest:.2f}, 1 expected): {mend}"
+            f"the vectors in {folder} are not {embedder.name}'s (cosine {closest:.2f}, 1 expected): {fix}"
         )
 
 

@@ -74,7 +74,7 @@ def build(
     overlap: int = chunking.OVERLAP,
     on_done: Callable[[int, int], None] | None = None,
 ) -> Index:
-    """Cuts, embeds, indexes. ``on_done`` hears (chunks embedded, chunks in all). Raises RagError."""
+    """Cuts, embeds, indexes. ``on_done`` gets (chunks embedded, chunks in all). Raises RagError."""
     try:
         chunks = chunking.chunks(documents, size, overlap)
     except ValueError as error:
@@ -163,12 +163,12 @@ def check_embedder(meta: Meta, embedder: Embedder, folder: Path) -> None:
     """Raises RagError unless questions embedded by this model can be looked up in that index."""
     if meta.embedder_digest == embedder.digest and meta.dimension == embedder.dimension:
         return
-    mend = f"pass --embedder {meta.embedder}, or build the index again with this one"
+    fix = f"pass --embedder {meta.embedder}, or build the index again with this one"
     if meta.dimension != embedder.dimension:
         what = f"vectors of {meta.dimension} numbers, and {embedder.name} makes {embedder.dimension}"
     else:
         what = f"vectors of another model ({meta.embedder}) than {embedder.name}"
-    raise RagError(f"{folder} holds {what}: {mend}")
+    raise RagError(f"{folder} holds {what}: {fix}")
 
 
 def _meta(folder: Path) -> tuple[Meta, Mapping[str, str]]:

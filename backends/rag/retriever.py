@@ -69,11 +69,11 @@ def _sample(embedder: Embedder, progress: Progress | None) -> Path:
     """The folder of the sample's index for this embedder."""
 
     def build(folder: Path) -> None:
-        def tell(done: int, total: int) -> None:
+        def report(done: int, total: int) -> None:
             if progress is not None:
                 progress("sample index", done / total)
 
-        index.write(index.build(sample.documents(), embedder, on_done=tell), folder)
+        index.write(index.build(sample.documents(), embedder, on_done=report), folder)
 
     recipe = hashlib.sha256(f"{index.SCHEMA} {sample.digest()} {embedder.digest}".encode())
     recipe.update(Path(chunk.__file__).read_bytes())

@@ -23,7 +23,7 @@ MAX_ROUTED_BODY_BYTES = 2**20
 _HEADERS_BYTES = 64 * 2**10
 OPEN_PATH = "/health"
 
-_UNSHAPED = {  # what HAProxy says by itself -> our shape
+_UNSHAPED = {  # HAProxy's own answers -> OpenAI's shape
     400: ApiError(400, "Not an HTTP request that the router understands."),
     408: ApiError(408, "The request did not arrive in time.", type="RequestTimeout"),
     500: ApiError(500, "The router failed.", type="InternalServerError"),
@@ -32,7 +32,7 @@ _UNSHAPED = {  # what HAProxy says by itself -> our shape
     504: ApiError(504, "The engine did not answer in time.", type="GatewayTimeoutError"),
 }
 
-_FOREIGN = {  # what Ray Serve says in a shape of its own -> ours
+_FOREIGN = {  # Ray Serve's own answers -> OpenAI's shape
     404: _UNSHAPED[503],  # the application is not there (any more)
     429: ApiError(
         429, "The queue of this model is full; try again later.", type="TooManyRequestsError", retry_after=1

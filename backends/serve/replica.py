@@ -18,7 +18,7 @@ from backends.cluster.hf_actor import EngineSpec, make_engine
 from backends.errors import EngineUnavailable
 from backends.models.load import resolve_model
 from backends.process.events import Steps
-from backends.registry import Options
+from backends.settings.options import Options
 from backends.text import make_logs_visible
 
 if TYPE_CHECKING:  # torch
@@ -35,7 +35,9 @@ class HfReplica:
     """Runs in a replica's process. Serve gives it as many requests as it may compute at once; the rest wait
     in Serve's own queue."""
 
-    async def __init__(self, spec: EngineSpec, options: Options, token: str) -> None:
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, spec: EngineSpec, options: Options, token: str
+    ) -> None:
         from ray import serve
 
         make_logs_visible()
@@ -82,8 +84,8 @@ class HfReplica:
 
 
 class Batches:
-    """Collects requests by `@serve.batch` and has the engine generate them together. A batch is static: who
-    comes later waits until its longest generation is over, which is what vLLM's continuous batching mends."""
+    """Collects requests by `@serve.batch` and has the engine generate them together. A batch is static: a
+    later request waits until its longest generation is over, which vLLM's continuous batching avoids."""
 
     def __init__(self, engine: Any, size: int, wait_s: float) -> None:
         from ray import serve
@@ -128,12 +130,12 @@ def application(
         backpressure_config={"status_code": 429, "retry_after_s": 1},
         health_check_period_s=HEALTH_PERIOD_S,
         health_check_timeout_s=HEALTH_LIMIT_S,
-        # Of a replica that is retired while we serve. (When we end, rsc_serve.end waits for nobody so long.)
+        # Of a replica that is retired while we serve. (When all ends, `serve.end` does not wait so long.)
         graceful_shutdown_timeout_s=asked.grace_s,
         graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
         max_constructor_retry_count=1,
         logging_config={"enable_access_log": False},
-        # The figures are for the head; the proxies need not hear of them.
+        # The figures are for the head; the proxies do not need them.
         request_router_config={"request_routing_stats_period_s": 3600.0},
         **scale,
     )(serve.ingress()(HfReplica))

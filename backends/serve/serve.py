@@ -1,9 +1,9 @@
 """Ray Serve as we use it: joined or started, applications put in and taken out again.
 
 On someone's cluster we are a guest: applications of our own names and route prefixes, only they are deleted,
-and Serve itself is shut down only when we started it and nobody else has put anything into it since.
+and Serve itself is shut down only when we started it and it has no other application by then.
 
-Everything here blocks; call it in a thread. It also runs in the :class:`backends.serve.lease_actor.Keeper`.
+Everything here blocks; call it in a thread. :class:`backends.serve.lease_actor.LeaseActor` calls it too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PROXY_LIMIT_S = 30.0
 DEPLOY_LIMIT_S = 1800.0  # weights of a big model from a slow disk
 DELETE_LIMIT_S = 30.0
 # What answers get when our applications are taken out: the head has let them end before, or its lease lapsed
-# and nobody reads them.
+# and they have no reader.
 END_GRACE_S = 3.0
 # Idle connections from the router are kept longer than the router keeps them, so that it never sends a
 # request into one that is being closed.

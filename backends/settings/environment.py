@@ -1,8 +1,8 @@
 """What the head's environment says to engines on other nodes. The one list; stdlib only.
 
-Names of the experiment (``HF_HOME``, the three switches ``HF_HUB_OFFLINE``, ``HF_DATASETS_OFFLINE`` and
+Known names (``HF_HOME``, the three switches ``HF_HUB_OFFLINE``, ``HF_DATASETS_OFFLINE`` and
 ``TRANSFORMERS_OFFLINE``, ``VLLM_*``) mean the same for an engine wherever it runs. A Ray job's runtime
-environment is for everybody on the cluster to read, so secrets go to engines in their own arguments only.
+environment can be read by every user of the cluster, so secrets go to engines in their own arguments only.
 """
 
 from __future__ import annotations

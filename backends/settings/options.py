@@ -1,226 +1,53 @@
-"""The command line of ``python -m backends``: arguments and environment -> Options with a bound socket."""
+"""What a start was asked for, as plain data. The ground floor: stdlib only, and nothing of ours but the other
+settings."""
 
 from __future__ import annotations
 
-import argparse
-import errno
-import ipaddress
-import os
-import re
 import socket
-from collections.abc import Callable, Sequence
-from importlib.util import find_spec
-from pathlib import Path
-from typing import NoReturn
+from dataclasses import dataclass, field
 
-from backends import registry
-from backends.errors import UsageError
-from backends.models.load import (
-    DTYPES,
-    ModelError,
-    default_index,
-    default_models,
-    is_local,
-    resolve_model,
-)
-from backends.registry import ModelSpec, Options
-from backends.settings import serve, vllm
+from backends.settings.serve import ServeOptions
+from backends.settings.vllm import VllmOptions
 
-KEY_ENV = "RVTOP_API_KEY"
-BACKLOG = 4096
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong by UsageError instead of ending the process."""
+@dataclass(frozen=True)
+class ModelSpec:
+    """``name=source``: the name that requests use, and a model folder, a Hub id, or a local model."""
 
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message)
-
-
-def parse_options(argv: Sequence[str]) -> tuple[Options, bool, bool]:
-    """Options, whether stdin is a lease, and whether this is only a check. The port is bound when this
-    returns.
-
-    Raises UsageError with one line that says what to mend.
-    """
-    args = _parser().parse_args(argv)
-    if args.topology not in registry.REGISTRY:
-        registry.load(args.topology)  # raises, naming the known ones
-    if args.topology != "rvc":
-        vllm.refuse_flags(args, args.topology)
-    if args.topology != "rsc":
-        serve.refuse_flags(args, args.topology)
-    models = _models(args.model or [])
-    api_key = _api_key(args.api_key_file)
-    if not _loopback(args.host) and api_key is None:
-        raise UsageError(
-            f"--host {args.host} lets others in: set {KEY_ENV}, or give --api-key-file FILE with a key"
-        )
-    options = Options(
-        topology=args.topology,
-        models=models,
-        listener=bind(args.host, args.port),
-        host=args.host,
-        api_key=api_key,
-        engine_concurrency=args.engine_concurrency,
-        max_queue=args.max_queue,
-        dtype=args.dtype,
-        threads=args.threads,
-        max_model_len=args.max_model_len if args.max_model_len is not None else _env_max_model_len(),
-        index=_index(args.index),
-        embedder=args.embedder,
-        seed=args.seed,
-        trust_remote_code=args.trust_remote_code,
-        ray_address=args.ray_address or os.environ.get("RAY_ADDRESS") or None,
-        num_replicas=args.num_replicas,
-        vllm=vllm.from_args(args),
-        serve=serve.from_args(args),
-    )
-    return options, args.lease, args.check
+    name: str
+    source: str
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -P -m backends",
-        description="Serves one topology: an OpenAI-compatible API, /health, /metrics and /rvtop/topology.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add = parser.add_argument
-    add("topology", metavar="TOPOLOGY", help=", ".join(registry.REGISTRY))
-    add("--host", default="127.0.0.1", help="address to listen on; one that others reach needs an API key")
-    add("--port", type=_number(0, 65535), default=0, help="0 takes a free one")
-    add("--model", action="append", metavar="NAME=SOURCE", help="model folder, Hub id or `tiny`; repeatable")
-    add("--engine-concurrency", type=_number(1), metavar="N", help="requests an engine runs at once")
-    add("--max-queue", type=_queue, default=1024, metavar="N", help="requests that may wait, or `unlimited`")
-    add("--dtype", choices=DTYPES, default="auto", help="of the weights")
-    add("--threads", type=_number(1), metavar="N", help="CPU threads of torch")
-    add("--max-model-len", type=_number(2), metavar="N", help="context in tokens (or VLLM_MAX_MODEL_LEN)")
-    add(
-        "--index", metavar="DIR", help="index for requests with `rag`; default the experiment's, `none`: none"
-    )
-    add("--embedder", metavar="PATH", help="embedding model of the index")
-    add("--seed", type=int, default=0, help="of sampling, for requests without their own")
-    add("--api-key-file", metavar="FILE", help=f"file with the API key (or {KEY_ENV})")
-    add("--trust-remote-code", action="store_true", help="let a model folder run its own Python")
-    add("--ray-address", metavar="auto|HOST:PORT", help="Ray cluster to attach to; none starts a local one")
-    add("--num-replicas", type=_number(1), metavar="N", help="engines per model (Ray topologies)")
-    serve.add_arguments(parser)
-    vllm.add_arguments(parser)
-    add("--lease", action="store_true", help="stdin is a lease: a line every 2 s, else this process stops")
-    add("--check", action="store_true", help="say which models would be served, and end")
-    return parser
+@dataclass
+class Options:
+    """What the command line asked for. ``listener`` is already bound, so that the port is ours before
+    anything heavy loads. ``engine_concurrency`` None is the topology's own default; ``max_queue`` None is
+    unlimited; ``threads`` None leaves torch's default. ``ray_address`` None starts a local cluster,
+    ``num_replicas`` None gives every GPU (without one: every node) an engine."""
 
+    topology: str
+    models: tuple[ModelSpec, ...]
+    listener: socket.socket
+    host: str = "127.0.0.1"
+    api_key: str | None = field(default=None, repr=False)
+    engine_concurrency: int | None = None
+    max_queue: int | None = 1024
+    dtype: str = "auto"
+    threads: int | None = None
+    max_model_len: int | None = None
+    index: str | None = None
+    embedder: str | None = None
+    seed: int = 0
+    trust_remote_code: bool = False
+    ray_address: str | None = None
+    num_replicas: int | None = None
+    vllm: VllmOptions = field(default_factory=VllmOptions)
+    serve: ServeOptions = field(default_factory=ServeOptions)
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket, so that no one else can take the port while models load. Raises UsageError."""
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except socket.gaierror as error:
-        raise UsageError(f"--host {host}: {error.strerror}; give an address of this machine") from None
-    listener = socket.socket(family, kind, proto)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise UsageError(_bind_error(host, port, error)) from None
-    listener.setblocking(False)
-    return listener
-
-
-def _bind_error(host: str, port: int, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is in use; choose another with --port, or --port 0 for a free one"
-    if error.errno == errno.EACCES:
-        return f"port {port} needs privileges; choose one above 1023 with --port"
-    return f"cannot listen on {host} port {port}: {error.strerror}; give an address of this machine"
-
-
-def _models(given: Sequence[str]) -> tuple[ModelSpec, ...]:
-    if not given:
-        return tuple(ModelSpec(name, source) for name, source in default_models().items())
-    specs: list[ModelSpec] = []
-    for text in given:
-        name, equals, source = text.partition("=")
-        if not equals:
-            name, source = re.split(r"[/\\]", text.rstrip("/\\"))[-1], text
-        if not name or not source:
-            raise UsageError(f"--model {text!r}: write NAME=SOURCE, for example tiny=tiny")
-        if name in [spec.name for spec in specs]:
-            raise UsageError(f"--model {text!r}: the name {name!r} is given twice")
-        specs.append(ModelSpec(name, _checked(name, source)))
-    return tuple(specs)
-
-
-def _checked(name: str, source: str) -> str:
-    """The source, a folder's absolute: engines have another working folder. Says now what would fail after a
-    long import. (Local models are built later, with their progress.)"""
-    if is_local(source):
-        return source
-    try:
-        found = resolve_model(source)
-    except ModelError as error:
-        raise UsageError(f"--model {name}: {error}") from None
-    return str(found.absolute()) if isinstance(found, Path) else found
-
-
-def _index(given: str | None) -> str | None:
-    """The index asked for; by default the experiment's, where it is one that can be opened here (a folder of
-    LangChain's is no reason not to start)."""
-    if given is not None:
-        return None if given == "none" else given
-    found = default_index()
-    usable = found is not None and Path(found, "meta.json").is_file()
-    return found if usable and find_spec("faiss") and find_spec("sentence_transformers") else None
-
-
-def _api_key(file: str | None) -> str | None:
-    if file is None:
-        return os.environ.get(KEY_ENV) or None
-    if Path(file).exists() and not Path(file).is_file():
-        raise UsageError(f"--api-key-file {file}: not a regular file")
-    try:
-        key = Path(file).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--api-key-file {file}: cannot be read ({error})") from None
-    if not key:
-        raise UsageError(f"--api-key-file {file}: the file is empty")
-    return key
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _env_max_model_len() -> int | None:
-    text = os.environ.get("VLLM_MAX_MODEL_LEN", "").strip()
-    if not text:
-        return None
-    try:
-        return _number(2)(text)
-    except argparse.ArgumentTypeError as error:
-        raise UsageError(f"VLLM_MAX_MODEL_LEN: {error}") from None
-
-
-def _number(low: int, high: int | None = None) -> Callable[[str], int]:
-    def convert(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-        if value < low or (high is not None and value > high):
-            span = f"at least {low}" if high is None else f"from {low} to {high}"
-            raise argparse.ArgumentTypeError(f"{text} must be {span}")
-        return value
-
-    return convert
-
-
-def _queue(text: str) -> int | None:
-    return None if text == "unlimited" else _number(0)(text)
+    @property
+    def url(self) -> str:
+        """Where clients reach it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.listener.getsockname()[1]}"

@@ -1,10 +1,15 @@
-"""The topologies that can be started: what each is, and which packages it needs. One line for a new one."""
+"""The topologies that can be started: what each is, and which packages it needs.
+
+They are described once, in ``backends/topologies.json``, which ``backends.registry`` reads too.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,19 +20,17 @@ class Topology:
     extras: tuple[str, ...]
 
 
-TOPOLOGIES = {
-    "baseline": Topology("one process, Hugging Face generate, a thread per request", ("hf",)),
-    "rac": Topology(
-        "Ray actors, Hugging Face generate, one engine per GPU, least loaded first", ("ray", "hf")
-    ),
-    "rsc": Topology(
-        "Ray Serve deployment, Hugging Face generate, one replica per GPU, Serve's own routing", ("ray", "hf")
-    ),
-    "rvc": Topology(
-        "Ray actors, vLLM with continuous batching, one engine per GPU, router to their own ports",
-        ("ray", "vllm"),
-    ),
-}
+def _read() -> dict[str, Topology]:
+    """From the package ``backends``, which is found but not imported; empty where it is not installed."""
+    found = find_spec("backends")
+    folders = list(found.submodule_search_locations or ()) if found is not None else []
+    if not folders:
+        return {}
+    described = json.loads(Path(folders[0], "topologies.json").read_text("utf-8"))
+    return {name: Topology(entry["about"], tuple(entry["extras"])) for name, entry in described.items()}
+
+
+TOPOLOGIES = _read()
 
 #: The packages of each extra without which nothing of it starts.
 _PACKAGES = {

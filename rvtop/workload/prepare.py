@@ -147,7 +147,7 @@ def _sample() -> Path:
     """The sample questions beside the corpus in ``backends``, a package that is found but not imported."""
     found = find_spec("backends")
     folders = list(found.submodule_search_locations or ()) if found is not None else []
-    return Path(folders[0] if folders else "backends") / "rag" / "sample" / "questions.jsonl"
+    return Path(folders[0] if folders else "backends") / "corpus" / "sample" / "questions.jsonl"
 
 
 async def _expand(workload: RagWorkload, path: Path, on_step: Callable[[StartStep], None]) -> None:

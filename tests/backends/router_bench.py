@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
+from backends.cli import bind
 from backends.router.router import Router
-from backends.settings.options import bind
 from tests.backends.fake_engine import FakeEngine, engines
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"

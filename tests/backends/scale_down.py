@@ -15,12 +15,12 @@ from typing import Any
 
 import aiohttp
 
+from backends.cli import parse_options
 from backends.cluster.cluster import ResourceShare, open_cluster
+from backends.cluster.hf_actor import engine_spec
 from backends.process.events import Steps
-from backends.rac import engine_spec
 from backends.serve import serve
 from backends.serve.replica import application
-from backends.settings.options import parse_options
 
 APP, PREFIX, TOKEN = "rvtop-test-0", "/rvtop-test/0", "t"
 TOKENS = 300
@@ -30,7 +30,7 @@ STANDSTILL_S = 6.0
 
 
 async def main(model: str) -> dict[str, Any]:
-    options, _ = parse_options(["rsc", "--model", f"tiny={model}", "--dtype", "float32"])
+    options, *_ = parse_options(["rsc", "--model", f"tiny={model}", "--dtype", "float32"])
     cluster = await open_cluster(options, Steps(lambda event, **fields: None))
     streams: list[asyncio.Task[int]] = []
     try:

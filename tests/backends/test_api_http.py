@@ -17,9 +17,9 @@ from backends.api.http_aiohttp import HttpServer
 from backends.api.local_server import LocalServer
 from backends.api.metrics import Metrics
 from backends.api.service import ServedModel, Service
+from backends.cli import bind
 from backends.engines.protocol import Delta, EngineInfo, EngineState, Finish, GenerateRequest, Timings
 from backends.errors import ApiError, EngineError, EngineUnavailable
-from backends.settings.options import bind
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "q"}], "stream": True}

@@ -13,9 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from backends.cli import bind
 from backends.errors import StartFailure
 from backends.router.router import Router
-from backends.settings.options import bind
 from tests.backends.router_bench import CHAT, Bench, bench_of
 
 
@@ -159,7 +159,7 @@ async def test_no_haproxy_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 OWNER = """
 import asyncio
-from backends.settings.options import bind
+from backends.cli import bind
 from backends.router.router import Router
 
 async def main():

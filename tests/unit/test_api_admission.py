@@ -188,7 +188,7 @@ async def test_an_engine_that_is_lost_does_not_swallow_the_queue() -> None:
     admission = Admission([engine("a"), engine("b")])
     on = {slot.engine.info.engine: slot for slot in [await admission.acquire() for _ in range(2)]}
     waiters = await waiting_tasks(admission, 2)
-    on["a"].lost()
+    on["a"].mark_down()
     on["a"].release()
     await settle()
     assert not any(waiter.done() for waiter in waiters)
@@ -206,7 +206,7 @@ async def test_what_is_told_of_an_engines_life_before_is_not_believed() -> None:
     assert admission.restarts("e0") == 0
     admission.set_up("e0", True)
     assert admission.restarts("e0") == 1
-    slot.lost()
+    slot.mark_down()
     assert admission.ready
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from backends import registry
+from backends.cli import bind, parse_options
 from backends.errors import UsageError
 from backends.process.events import Events, Steps
 from backends.process.lease import StdinLease
-from backends.registry import ModelSpec, Options
-from backends.settings.options import bind, parse_options
+from backends.settings.options import ModelSpec, Options
 
 
 @pytest.fixture(autouse=True)
@@ -130,8 +130,8 @@ def test_a_bound_port_is_ours() -> None:
 
 
 def test_every_registered_topology_is_there() -> None:
-    for module in registry.REGISTRY.values():
-        assert importlib.util.find_spec(module) is not None
+    for entry in registry.REGISTRY.values():
+        assert importlib.util.find_spec(entry.module) is not None
 
 
 def test_the_registry_imports_nothing_heavy() -> None:
@@ -139,7 +139,7 @@ def test_the_registry_imports_nothing_heavy() -> None:
     import sys
 
     code = (
-        "import sys, backends.registry, backends.settings.options;"
+        "import sys, backends.registry, backends.cli;"
         "print([m for m in ('torch', 'ray', 'vllm', 'transformers', 'faiss', 'aiohttp') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)

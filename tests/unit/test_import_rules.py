@@ -1,4 +1,4 @@
-"""DESIGN §2: who may import whom. The light package stays light, and the two packages meet over HTTP only."""
+"""Who may import whom: the light package stays light, and the two packages meet over HTTP only."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from importlib.machinery import ModuleSpec
 
@@ -18,7 +20,18 @@ def only(*there: str) -> object:
 
 
 def test_every_topology_that_can_be_started_is_offered() -> None:
+    described = {name: (entry.about, entry.extras) for name, entry in REGISTRY.items()}
+    assert {name: (entry.about, entry.extras) for name, entry in TOPOLOGIES.items()} == described
     assert list(TOPOLOGIES) == list(REGISTRY)
+
+
+def test_the_registry_can_be_listed_as_json() -> None:
+    command = [sys.executable, "-P", "-m", "backends", "--list"]
+    listed = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert {name: tuple(entry["extras"]) for name, entry in listed.items()} == {
+        name: entry.extras for name, entry in TOPOLOGIES.items()
+    }
+    assert all(entry["about"] and entry["module"] for entry in listed.values())
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, GenerationConfig, Qwen2Config, Qwen2ForC
 
 from backends.corpus import sample
 from backends.models import Progress
-from backends.models.load import no_progress_bars
+from backends.models.progress_bars import no_progress_bars
 from backends.models.tiny import bpe
 from backends.models.tiny.school import lessons, train
 from backends.models.tiny.widen import widen

@@ -86,10 +86,12 @@ def _vectors(tokenizer: Tokenizer, texts: list[str]) -> NDArray[np.float64]:
     latent = left[:, :LATENT] * np.sqrt(strength[:LATENT])
 
     random = np.random.default_rng(SEED).standard_normal((len(counts), RANDOM))
-    return np.concatenate([_unit(latent), _unit(random)], axis=1) * idf[:, None]
+    vectors: NDArray[np.float64] = np.concatenate([_unit(latent), _unit(random)], axis=1) * idf[:, None]
+    return vectors
 
 
 def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """Rows of length 1; a row of zeros (a token that the corpus never uses) stays one."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, lengths, where=lengths > 1e-9, out=np.zeros_like(rows))
+    scaled: NDArray[np.float64] = np.divide(rows, lengths, where=lengths > 1e-9, out=np.zeros_like(rows))
+    return scaled

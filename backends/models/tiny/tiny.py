@@ -25,18 +25,18 @@ def ensure_model(size: str = "tiny", progress: Progress | None = None) -> Path:
     """
     if size not in SIZES:
         raise ValueError(f"no local model of size {size!r}: there are {' and '.join(SIZES)}")
-    tell = progress or _silent
+    report = progress or _silent
     recipe = _recipe("qwen2.py", "school.py", "bpe.py", "chat_template.jinja")
 
     def build_tiny(folder: Path) -> None:
         from backends.models.tiny.qwen2 import build_tiny
 
-        build_tiny(folder, tell)
+        build_tiny(folder, report)
 
     def build_large(folder: Path) -> None:
         from backends.models.tiny.qwen2 import build_large
 
-        build_large(tiny, folder, tell)
+        build_large(tiny, folder, report)
 
     tiny = build_once("models", f"qwen2-tiny-{recipe}", build_tiny)
     if size == "tiny":
@@ -59,8 +59,8 @@ def ensure_embedder(progress: Progress | None = None) -> Path:
 def _recipe(*sources: str) -> str:
     """Names a build by all that decides its bytes: change a recipe and the cached model is left alone."""
     h = hashlib.sha256(sample.digest().encode())
-    rag = _HERE.parent / "rag"
-    for path in (*(_HERE / s for s in sources), rag / "chunk.py", rag / "prompt.py"):
+    corpus = Path(sample.__file__).parents[1]
+    for path in (*(_HERE / s for s in sources), corpus / "chunk.py", corpus / "prompt.py"):
         h.update(path.read_bytes())
     return h.hexdigest()[:12]
 

@@ -1,4 +1,4 @@
-"""What the guard of a temporary folder ends, and what it leaves alone: with real processes."""
+"""What the reaper of a temporary folder ends, and what it leaves alone: with real processes."""
 
 from __future__ import annotations
 
