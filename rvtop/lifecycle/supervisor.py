@@ -29,7 +29,8 @@ from rvtop.lifecycle import state
 from rvtop.lifecycle.health import Health, health
 from rvtop.lifecycle.processes import MARK_ENV, Process, end_members, process
 from rvtop.lifecycle.state import Deployment
-from rvtop.target.probe import Backend, BackendOptions, TargetError
+from rvtop.target.backend import Backend, BackendOptions
+from rvtop.target.probe import TargetError
 
 log = logging.getLogger("supervisor")
 
@@ -64,7 +65,7 @@ class Policy:
 
 
 class BackendLike(Protocol):
-    """``rvtop.target.probe.Backend``."""
+    """``rvtop.target.backend.Backend``."""
 
     url: str
     models: tuple[str, ...]

@@ -13,7 +13,7 @@ from rvtop.errors import UserError
 from rvtop.load.fleet.workers import Workers
 from rvtop.load.wire.timeouts import Timeouts
 from rvtop.net.transport import Transport
-from rvtop.target.probe import BackendOptions
+from rvtop.target.backend import BackendOptions
 
 if TYPE_CHECKING:  # pydantic is slow to import, and the first frame doesn't need it
     from rvtop.scenario.schema import Scenario

@@ -50,13 +50,8 @@ from rvtop.session.setup import (
 )
 from rvtop.session.target_watch import ANSWER_S, TargetWatch
 from rvtop.session.view import SeriesLog, View, timeline_row
-from rvtop.target.probe import (
-    Backend,
-    TargetInfo,
-    answers,
-    choose_models,
-    probe,
-)
+from rvtop.target.backend import Backend
+from rvtop.target.probe import TargetInfo, answers, choose_models, probe
 from rvtop.telemetry.discover import names_of_target
 from rvtop.telemetry.poller import Poller
 from rvtop.telemetry.sample import Sample

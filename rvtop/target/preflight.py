@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rvtop.errors import UserError
-from rvtop.target.probe import BackendOptions, listed
+from rvtop.target.backend import BackendOptions
+from rvtop.target.probe import listed
 
 if TYPE_CHECKING:
     from rvtop.scenario.schema import Scenario

@@ -19,7 +19,7 @@ from rvtop.lifecycle.health import health
 from rvtop.plain import Narrator
 from rvtop.scenario.load import ScenarioError, load_scenario
 from rvtop.system.log_tail import last_lines
-from rvtop.target.probe import Backend, BackendOptions
+from rvtop.target.backend import Backend, BackendOptions
 from rvtop.ui.app import RvtopApp
 from tests.faults.sessions import Watched, request
 from tests.mock.hostile import ACTS, MODEL, RAW, HostileServer, evil

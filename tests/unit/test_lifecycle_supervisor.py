@@ -14,7 +14,8 @@ from rvtop.contract.snapshot import StartStep
 from rvtop.lifecycle import state, supervisor
 from rvtop.lifecycle.health import Health
 from rvtop.lifecycle.supervisor import Policy, Spec, Supervisor
-from rvtop.target.probe import BackendOptions, TargetError
+from rvtop.target.backend import BackendOptions
+from rvtop.target.probe import TargetError
 
 QUICK = Policy(
     first_delay_s=0.01,
