@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import threading
+from pathlib import Path
 
 from rvtop.text import printable
 
@@ -26,10 +27,13 @@ class UserError(Exception):
         self.exit_code = exit_code
 
 
-def unexpected(error: BaseException) -> UserError:
+def unexpected(error: BaseException, log: Path | None = None) -> UserError:
     """An exception that nobody has turned into a UserError, as one: a limit of this machine that was hit is
-    named with its mend, anything else is a fault of rvtop's. Exit code 2 or 5."""
-    if os.environ.get(TRACEBACK_ENV):
+    named with its fix, anything else is a fault of rvtop's. Exit code 2 or 5.
+
+    ``log``: the session's log, which has the traceback. Without one, stderr gets it if TRACEBACK_ENV is set.
+    """
+    if log is None and os.environ.get(TRACEBACK_ENV):
         import traceback
 
         traceback.print_exception(error)
@@ -43,6 +47,8 @@ def unexpected(error: BaseException) -> UserError:
         cause = cause.__cause__ or cause.__context__
     text = " ".join(str(error).split())[:300]
     what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if log is not None:
+        return UserError(f"the session crashed: see {log}: {what}", 5)
     hint = (
         "please report" if os.environ.get(TRACEBACK_ENV) else f"{TRACEBACK_ENV}=1 shows where; please report"
     )

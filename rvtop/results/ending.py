@@ -46,7 +46,7 @@ class End:
     text: str = ""
     by_model: Mapping[str, int] = field(default_factory=dict)
 
-    def told(self) -> dict[str, Any]:
+    def for_summary(self) -> dict[str, Any]:
         """The ``end`` of a summary."""
         return {"kind": self.kind, "in_flight": self.in_flight, "text": self.text}
 

@@ -88,7 +88,7 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
         "models": models,
         "started_at": environment["started_at"],
         "duration_s": max([w.end_s for w in windows] + _ends(table), default=0.0),
-        "end": end.told(),
+        "end": end.for_summary(),
         **whole,
         "prompts_digest": environment["prompts_digest"],
         "unread": notes,

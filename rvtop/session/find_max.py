@@ -40,9 +40,9 @@ class Searcher:
         """The highest rate that held and was confirmed."""
         return self._search.best
 
-    def look(self, live: LiveState, now_ns: int, since_ns: int) -> None:
-        """Once a second, and before ``more``: was the client limited in the step that began at ``since_ns``?
-        Its drain can last longer than the live window, so it would be too late to look at its end only."""
+    def observe(self, live: LiveState, now_ns: int, since_ns: int) -> None:
+        """Once a second, and before ``more``: notes whether the client is limited in the step that began at
+        ``since_ns``. The drain can last longer than the live window, so its end alone would be too late."""
         if self._running and now_ns >= since_ns:
             self._limited_by = limited_since(live, now_ns, since_ns, self._workers) or self._limited_by
 
