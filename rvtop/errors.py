@@ -23,8 +23,15 @@ class UserError(Exception):
     What it quotes of a server, a file or an argument is made safe to print here."""
 
     def __init__(self, message: str, exit_code: int = 2) -> None:
-        super().__init__(printable(message, _LIMIT))
+        super().__init__(printable(_shortened(message)))
         self.exit_code = exit_code
+
+
+def _shortened(message: str) -> str:
+    """Without its middle, where it is very long: what it is about stands first, why stands last."""
+    if len(message) <= _LIMIT:
+        return message
+    return f"{message[: _LIMIT // 2]} … {message[-_LIMIT // 2 :]}"
 
 
 def unexpected(error: BaseException, log: Path | None = None) -> UserError:
