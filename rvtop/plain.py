@@ -210,7 +210,7 @@ def kpm_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _gaps_name(summary: Mapping[str, Any]) -> str:
-    """Gaps between chunks are ITL only while a chunk is a token (DESIGN §5.3)."""
+    """Gaps between chunks are ITL only while a chunk is a token: servers may put several into one."""
     chunks = summary["itl_ms"]["count"] + summary["requests"]["ok"]
     tokens = summary["tokens"]["output"]
     merged = chunks and tokens and abs(tokens / chunks - 1.0) > RATIO_TOLERANCE

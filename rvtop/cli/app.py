@@ -191,7 +191,8 @@ def doctor(
 
 
 def command() -> int:
-    """What the command line says; every refusal is one line. Returns an exit code of DESIGN §4.2."""
+    """Does what the command line asks for; every refusal is one line. Returns the exit code: 0, that of a
+    UserError, or 130 after Ctrl-C."""
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
