@@ -1,4 +1,4 @@
-"""What a user can cause and mend, and the one line that everything else that goes wrong becomes."""
+"""What a user can cause and fix, and the one line that everything else that goes wrong becomes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LIMIT = 4000
 
 
 class UserError(Exception):
-    """``str()`` is one line that says what is wrong, where, and how to mend it; ``exit_code`` goes with it
+    """``str()`` is one line that says what is wrong, where, and how to fix it; ``exit_code`` goes with it
     (2 bad usage or input, 3 the target was lost, 4 a backend failed to start, 5 a part of rvtop died).
 
     What it quotes of a server, a file or an argument is made safe to print here."""

@@ -105,7 +105,7 @@ def transport_from(
     if key is not None and cert is None:
         raise UserError(f"--key {key}: goes with --cert FILE")
     if insecure and ca is not None:
-        raise UserError("--insecure trusts everybody, --ca only one authority: give one of them")
+        raise UserError("--insecure and --ca exclude each other")
     if given:
         way.ssl_context()
     return way

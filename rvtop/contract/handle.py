@@ -50,7 +50,7 @@ class Choice:
 
 
 class ConnectFailed(Exception):
-    """The choice could not be made into a session. Its text is one line: what, where, how to mend it."""
+    """The choice could not be made into a session. Its text is one line: what, where, how to fix it."""
 
 
 Connect = Callable[[Choice], Awaitable[SessionHandle]]

@@ -54,7 +54,7 @@ def find() -> tuple[str | None, str]:
 def reach(address: str | None, source: str) -> Check:
     """Whether anything listens where the head should be."""
     if address is None:
-        return ok("ray cluster", "none here: topologies on Ray start a local one")
+        return ok("ray cluster", "none: topologies on Ray start a local one")
     match = re.fullmatch(r"\[?(.+?)\]?:(\d{1,5})", address)
     if match is None:
         text = f"{source} says {address}, which is no HOST:PORT"
@@ -96,7 +96,7 @@ def token(ray: str | None) -> list[Check]:
 def look(address: str) -> Check:
     """Connects as a driver, in a process of its own, and disconnects."""
     if version("ray") is None:
-        return warn("ray deep", "no ray here to connect with", "pip install 'rvtop[ray]'")
+        return warn("ray deep", "ray is not installed", "pip install 'rvtop[ray]'")
     command = [sys.executable, "-P", "-c", _LOOK, address]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_DEEP_S, check=False)

@@ -25,6 +25,7 @@ from typing import Any, BinaryIO, Protocol
 import rvtop
 from rvtop.contract.snapshot import StartStep
 from rvtop.errors import UserError
+from rvtop.ipc import stdio
 from rvtop.lifecycle import state
 from rvtop.lifecycle.health import Health, health
 from rvtop.lifecycle.processes import MARK_ENV, Process, end_members, process
@@ -183,7 +184,7 @@ class Supervisor:
         await backend.stop()
         left = await asyncio.to_thread(end_members, self._spec.mark, self._group, _LEFT_S)
         if left:
-            log.error("these can't be ended: %s", ", ".join(str(other.pid) for other in left))
+            log.error("these processes can't be ended: %s", ", ".join(str(other.pid) for other in left))
 
     def _step(self, step: StartStep) -> None:
         self._tell({"event": "step", **asdict(step)})
@@ -211,7 +212,7 @@ class Supervisor:
                 await self._clear()
                 if len(deaths) >= self._policy.deaths:
                     minutes = self._policy.within_s / 60
-                    reason = f"gave up after {len(deaths)} deaths in {minutes:g} min; the last: {reason}"
+                    reason = f"gave up after {len(deaths)} crashes in {minutes:g} min; the last: {reason}"
                     log.error("%s", reason)
                     self._set(state="failed", message=reason)
                     return
@@ -351,12 +352,8 @@ def _read_spec(line: bytes) -> Spec:
 
 def _own_pipes() -> tuple[BinaryIO, Tell]:
     """Takes stdin and stdout for us alone: nothing else shall read the one, or print to the other."""
-    control = os.fdopen(os.dup(0), "rb", buffering=0)
-    events = os.dup(1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
+    control = os.fdopen(stdio.own_stdin(), "rb", buffering=0)
+    events = stdio.own_stdout()
 
     def tell(event: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # nobody reads it once `up` is gone

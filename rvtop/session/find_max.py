@@ -85,7 +85,7 @@ class Searcher:
         self._running = False
         found = {"rps": None, "capped": False, "slo": dict(self._slo)}
         self._note({"cmd": "found", **found})
-        self._say("find-max: no request was answered well; the server refuses them at any rate")
+        self._say("find-max: no request succeeded; the server refuses them at any rate")
 
     def outcome(self) -> str:
         """One line for a search that found nothing."""
@@ -98,7 +98,7 @@ class Searcher:
 
 def _is_refusal(kind: str) -> bool:
     """Whether an error of this class is the server's answer, and not for want of room: then a lower rate
-    would not mend it."""
+    would not help."""
     return kind in _REFUSED or (kind.startswith("http_") and kind not in _NO_ROOM)
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import signal
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rvtop.contract.snapshot import StartStep
+from rvtop.ipc import child
 from rvtop.system.log_tail import last_lines
 from rvtop.target.probe import TargetError
 from rvtop.text import NAME_LIMIT, printable, told
@@ -34,9 +32,9 @@ class BackendOptions:
 
     def command(self, *more: str) -> list[str]:
         """The command line of the backend, with ``more`` options."""
-        words = [sys.executable, "-P", "-m", "backends", self.topology, *more]
-        words += ["--host", self.host, "--port", str(self.port), *self.arguments]
-        return words + [word for model in self.models for word in ("--model", model)]
+        models = [word for model in self.models for word in ("--model", model)]
+        place = ("--host", self.host, "--port", str(self.port))
+        return child.module_command("backends", self.topology, *more, *place, *self.arguments, *models)
 
 
 class Backend:
@@ -55,20 +53,10 @@ class Backend:
 
     async def start(self) -> str:
         """Starts it and waits until it is ready; returns its URL. Raises TargetError (exit code 2 or 4)."""
-        options = self._options
-        log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        try:
-            self._process = await asyncio.create_subprocess_exec(
-                *options.command("--lease"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,  # a Ctrl-C in our terminal is ours to handle
-            )
-        finally:
-            os.close(log)
+        with child.open_log(self._log) as log:
+            self._process = await child.start(*self._options.command("--lease"), stderr=log)
         ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._tasks = [asyncio.create_task(self._renew()), asyncio.create_task(self._listen(ready))]
+        self._tasks = [asyncio.create_task(self._renew()), asyncio.create_task(self._read_events(ready))]
         try:
             self.url = await ready
         except BaseException:
@@ -92,8 +80,7 @@ class Backend:
     def kill(self) -> None:
         """Ends it by force, with what shares its process group; ``stop`` then returns soon."""
         if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            child.kill_group(self._process)
 
     def terminate(self) -> None:
         """Asks it to stop; requests in flight get their seconds of grace. ``stop`` waits for none."""
@@ -105,15 +92,12 @@ class Backend:
         process = self._process
         if process is None:
             return
-        if process.stdin is not None:
-            process.stdin.close()
+        child.close_stdin(process)
         try:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), _STOP_LIMIT_S)
         finally:
-            # Its own children share its process group; none may outlive it.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+            child.kill_group(process)  # its own children too: none may outlive it
         await process.wait()
         for task in self._tasks:
             task.cancel()
@@ -127,7 +111,7 @@ class Backend:
                 await self._process.stdin.drain()
                 await asyncio.sleep(_LEASE_S)
 
-    async def _listen(self, ready: asyncio.Future[str]) -> None:
+    async def _read_events(self, ready: asyncio.Future[str]) -> None:
         assert self._process is not None and self._process.stdout is not None
         async for line in self._process.stdout:
             try:

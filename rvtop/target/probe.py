@@ -37,7 +37,7 @@ class TargetError(UserError):
 
 
 class _TooLong(TargetError):
-    """It answers, at a length that nobody reads."""
+    """It answers, with a response over the limit."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def _get(url: str, transport: Transport, timeout_s: float = _PROBE_TIMEOUT_S) ->
         hint = "is the server up?"
         if url.startswith("https:") and transport.cert_file is None:
             hint = "does it want --cert FILE --key FILE of yours?"
-        raise TargetError(f"{base}: broke the connection off ({error}); {hint}") from error
+        raise TargetError(f"{base}: reset the connection ({error}); {hint}") from error
     except TimeoutError as error:
         raise TargetError(f"{base}: no answer within {timeout_s:g} s; is the host right?") from error
     except ConnectionRefusedError as error:
@@ -197,11 +197,11 @@ def _get(url: str, transport: Transport, timeout_s: float = _PROBE_TIMEOUT_S) ->
 
 
 def _tls_problem(error: ssl.SSLError) -> str:
-    """Why TLS failed, and the option that mends it."""
+    """Why TLS failed, and the option that fixes it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
             f"its certificate is not trusted ({error.verify_message}); "
-            "name its authority with --ca FILE, or look away with --insecure"
+            "name its authority with --ca FILE, or skip the check with --insecure"
         )
     reason = error.reason or str(error)
     if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason or "UNKNOWN_CA" in reason:

@@ -230,7 +230,7 @@ async def test_what_a_backend_says_of_its_start_is_text(tmp_path: Path) -> None:
 
     backend._process = Ended()  # type: ignore[assignment]
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    await backend._listen(ready)
+    await backend._read_events(ready)
     assert steps[0].name.startswith("STEP\\x1b[2J")
     assert "DETAIL\\x1b[2J" in steps[0].detail
     assert "WHY\\x1b[2J" in str(ready.exception())

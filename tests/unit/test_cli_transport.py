@@ -58,7 +58,7 @@ REFUSED: dict[str, tuple[str, list[str], str]] = {
     "a key alone": (TLS, ["--key", "gone.pem"], "--key gone.pem: goes with --cert"),
     "TLS without TLS": (WEB, ["--ca", "gone.pem"], "--ca: http://127.0.0.1:9 is not https://"),
     "insecure without TLS": (WEB, ["--insecure"], "--insecure: http://127.0.0.1:9 is not https://"),
-    "trust and no trust": (TLS, ["--insecure", "--ca", "good"], "give one of them"),
+    "trust and no trust": (TLS, ["--insecure", "--ca", "good"], "--insecure and --ca exclude each other"),
     "a password in the URL": (f"http://me:{HIDDEN}@h", [], "http://h: a user name or password in a URL"),
     "a password beside TLS": (f"http://me:{HIDDEN}@h", ["--insecure"], "--insecure: http://h is not"),
     "a password in a page's URL": (

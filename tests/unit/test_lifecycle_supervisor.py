@@ -167,7 +167,7 @@ async def test_the_delays_double_and_it_gives_up(watch: Callable[..., Watched]) 
     assert waits == [0.01, 0.02, 0.04, 0.04, 0.04]
     assert len(FakeBackend.made) == 6
     assert it.known().state == "failed"
-    assert it.known().message == ("gave up after 6 deaths in 10 min; the last: rac did not start: no memory")
+    assert it.known().message == ("gave up after 6 crashes in 10 min; the last: rac did not start: no memory")
 
 
 async def test_one_that_lived_long_starts_its_delays_anew(watch: Callable[..., Watched]) -> None:
