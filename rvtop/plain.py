@@ -75,7 +75,7 @@ class Interrupts:
             self._out("stopping: writing the results …")
         elif not self._hurried:
             self._hurried = True
-            self._session.hurry()
+            self._session.kill()
             self._out("stopping at once: what has not ended is killed; writing the results …")
 
     def _is_same(self) -> bool:
@@ -210,7 +210,7 @@ def kpm_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _gaps_name(summary: Mapping[str, Any]) -> str:
-    """Gaps between chunks are ITL only while a chunk is a token: servers may put several into one."""
+    """Gaps between chunks are ITL only while a chunk is a token (DESIGN §5.3)."""
     chunks = summary["itl_ms"]["count"] + summary["requests"]["ok"]
     tokens = summary["tokens"]["output"]
     merged = chunks and tokens and abs(tokens / chunks - 1.0) > RATIO_TOLERANCE

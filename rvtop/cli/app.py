@@ -191,8 +191,7 @@ def doctor(
 
 
 def command() -> int:
-    """Does what the command line asks for; every refusal is one line. Returns the exit code: 0, that of a
-    UserError, or 130 after Ctrl-C."""
+    """What the command line says; every refusal is one line. Returns an exit code of DESIGN §4.2."""
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()

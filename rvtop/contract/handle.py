@@ -1,4 +1,4 @@
-"""What the screen asks of the rest: a session to look at, and a way to begin one."""
+"""What the screen needs of a session: its snapshots, commands to it, and a function that connects to one."""
 
 from __future__ import annotations
 

@@ -100,10 +100,10 @@ def _program(pid: Path) -> str:
     """Its name, never its arguments, which may hold secrets; of a Python script or module that one's name."""
     try:
         comm = (pid / "comm").read_text().strip()
-        words = (pid / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+        arguments = (pid / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
     except OSError:
         return "a process that has just ended"
-    if comm.startswith("python") and len(words) > 1:
-        script = next((word for word in words[1:] if word.endswith(".py")), "")
+    if comm.startswith("python") and len(arguments) > 1:
+        script = next((word for word in arguments[1:] if word.endswith(".py")), "")
         return Path(script).stem or comm
     return comm

@@ -44,5 +44,5 @@ class SessionLog:
         return last_line(self.fd)
 
     def close(self) -> None:
-        """Closes the file; an empty one stays, as a sign that nothing was said."""
+        """Closes the file; an empty one stays: nothing was written to stderr."""
         os.close(self.fd)

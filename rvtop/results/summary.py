@@ -72,7 +72,7 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
 
     in_measured = _of_phases(table, {w.name for w in measured})
     whole = part(in_measured, measured, models)
-    end = weighed(end, whole["requests"]["ok"], whole["requests"]["errors"], table.words)
+    end = weighed(end, whole["requests"]["ok"], whole["requests"]["errors"], table.error_texts)
     return {
         "schema": SCHEMA,
         "name": environment["name"],

@@ -1,4 +1,4 @@
-"""``--find-max`` inside a session: turns what a step measured into the next step, and notes both."""
+"""``--find-max`` inside a session: turns what a step measured into the next step, and records both."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 
 class Searcher:
-    """``note`` writes a line of the command log, ``say`` tells the user; ``workers`` is as ``--workers`` has
+    """``note`` writes a line of the command log, ``say`` adds an event; ``workers`` is as ``--workers`` has
     it."""
 
     def __init__(self, options: SearchOptions, note: Note, say: Say, workers: str) -> None:
@@ -50,7 +50,7 @@ class Searcher:
         """The next step, after the one that ran (if one did) was judged by ``live``; None at the end."""
         if self._running:
             step = self._search.judge(self._figures(live), self._limited_by)
-            self._say(step.words(self._slo))
+            self._say(step.describe(self._slo))
             self._note({"cmd": "step", **_plain(step)})
             if not live.ok and any(_is_refusal(kind) for kind in live.errors):
                 self._give_up()
@@ -89,8 +89,8 @@ class Searcher:
 
     def outcome(self) -> str:
         """One line for a search that found nothing."""
-        words = ", ".join(f"{name} ≤ {limit:g}" for name, limit in self._slo.items())
-        return f"--find-max: no rate holds the SLO ({words})"
+        limits = ", ".join(f"{name} ≤ {limit:g}" for name, limit in self._slo.items())
+        return f"--find-max: no rate holds the SLO ({limits})"
 
     def _figures(self, live: LiveState) -> dict[str, float | None]:
         return {name: _figure(name, live) for name in self._slo}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from rvtop.session.events import EventFeed
 from rvtop.telemetry.poller import Poller
-from rvtop.telemetry.sample import Sample, Source
+from rvtop.telemetry.sample import Sample, TelemetrySource
 from rvtop.telemetry.state import ServerState, ServerView
 
 OnSample = Callable[[Sample], None]
@@ -23,7 +23,7 @@ class ServerFigures:
         self._poller: Poller | None = None
         self._noted: set[tuple[str, str]] = set()  # what sources left out, each said once
 
-    def start(self, sources: Sequence[Source], guard: Callable[[OnSample], OnSample]) -> None:
+    def start(self, sources: Sequence[TelemetrySource], guard: Callable[[OnSample], OnSample]) -> None:
         """Begins to poll, in the running loop. ``guard`` wraps what takes the samples in."""
         self._state = ServerState(source.name for source in sources)
         loop, take = asyncio.get_running_loop(), guard(self.take)

@@ -86,7 +86,7 @@ class Session:
         else:
             self._load.command(command)
 
-    def hurry(self) -> None:
+    def kill(self) -> None:
         """Kills the load workers and the backend instead of waiting for them; the results are written all
         the same."""
         if self._load.fleet is not None:
@@ -225,7 +225,8 @@ class Session:
         ticks = 1 if self._seen else _UNSEEN_TICKS
         spec = worker_spec(request, scenario, info, models, prepared, t0_ns, ticks, most_in_flight)
         if request.search is not None and (len(scenario.phases) > 1 or scenario.thresholds):
-            self._feed.say(f"--find-max ignores the phases and thresholds of scenario {scenario.name}")
+            ignored = "ignores the scenario's phases and thresholds"
+            self._feed.say(f"--find-max sends the workload of {scenario.name} and {ignored}")
         self._load = load = self._new_load(spec.phases, t0_ns, search=True)
         around = surroundings(request, scenario, info, models, prepared, t0_ns)
         self._recorder.open(runlog.RunLog(request.out, scenario.to_yaml(), around), t0_ns)

@@ -22,7 +22,7 @@ from rvtop.session.player import plan
 from rvtop.session.request import SessionRequest
 from rvtop.target.probe import KEY_ENV, TargetInfo
 from rvtop.telemetry.discover import sources_for
-from rvtop.telemetry.sample import Source
+from rvtop.telemetry.sample import TelemetrySource
 from rvtop.text import printable_names
 from rvtop.workload.prepare import Prepared
 
@@ -72,7 +72,7 @@ def check_capacity(scenario: Scenario, request: SessionRequest) -> int | None:
     return found.most
 
 
-def sources_of(request: SessionRequest, info: TargetInfo) -> list[Source]:
+def sources_of(request: SessionRequest, info: TargetInfo) -> list[TelemetrySource]:
     """Where the server's own figures come from."""
     return sources_for(
         info.url,
@@ -157,7 +157,7 @@ def surroundings(
             "timeouts": asdict(request.timeouts),
             "backend": None if request.backend is None else asdict(request.backend),
             "metrics_urls": list(request.metrics_urls),
-            "transport": request.transport.told(),
+            "transport": request.transport.for_environment(),
             "body": dict(request.body),
         },
     )

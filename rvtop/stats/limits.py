@@ -1,4 +1,4 @@
-"""When the client itself bends the figures."""
+"""When the load client itself distorts the figures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def client_limited(
     worker_cpu: float | None = None,
     workers: str = "1",
 ) -> str | None:
-    """Why the load client bends the figures and what to do, or None while it does not.
+    """Why the load client's own delays distort the figures and what to do, or None while they do not.
 
     The p99 of late sends and of the event loop's delays are each held against 5 ms and against 5 % of the
     median TTFT; ``worker_cpu`` is the busiest worker's share (0..1) of a core;
@@ -38,10 +38,8 @@ def client_limited(
     fix = _fix(workers)
     if errors.get("client_limit"):
         return "this machine ran out of sockets: raise the open-file limit or add workers"
-    for what, ms in (
-        ("sends are late by", lag_p99_ms),
-        ("the load worker's event loop was blocked for", loop_lag_p99_ms),
-    ):
+    blocked = "the load worker's event loop was blocked for"
+    for what, ms in (("sends are late by", lag_p99_ms), (blocked, loop_lag_p99_ms)):
         if ms is None:
             continue
         if ms > LAG_LIMIT_MS:

@@ -104,9 +104,9 @@ def auth_headers(transport: Transport | None = None) -> dict[str, str]:
 
 async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
     """Asks a server what it serves. Raises TargetError, TransportError."""
-    way = transport or Transport()
+    transport = transport or Transport()
     base = base_url(url)
-    status, body = await asyncio.to_thread(_get, f"{base}/v1/models", way)
+    status, body = await asyncio.to_thread(_get, f"{base}/v1/models", transport)
     if status in (401, 403):
         raise TargetError(f"{base}: needs an API key (HTTP {status}); set {KEY_ENV}")
     models = _model_rows(status, body)
@@ -117,7 +117,7 @@ async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
         )
     topology, on_ray = None, False
     with contextlib.suppress(TargetError, ValueError, AttributeError, RecursionError):
-        status, body = await asyncio.to_thread(_get, f"{base}/rvtop/topology", way)
+        status, body = await asyncio.to_thread(_get, f"{base}/rvtop/topology", transport)
         facts = json.loads(body) if status == 200 else {}
         named, on_ray = facts.get("topology"), bool(facts.get("ray"))
         topology = printable(named, NAME_LIMIT) if isinstance(named, str) else None

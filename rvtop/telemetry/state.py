@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from rvtop.contract.snapshot import Engine, Gpu, Node, ServeDeployment, ServerHist, Source
+from rvtop.contract.snapshot import Engine, Gpu, Node, ServeDeployment, ServerHist, SourceStatus
 from rvtop.telemetry.bounds import MOST, fitting
 from rvtop.telemetry.buckets import Growth, merged, server_hist
 from rvtop.telemetry.counters import EngineCounters, RecentEvents, TokenRate
@@ -33,7 +33,7 @@ class ServerView:
     gpus: tuple[Gpu, ...] = ()
     nodes: tuple[Node, ...] = ()
     deployments: tuple[ServeDeployment, ...] = ()
-    sources: tuple[Source, ...] = ()
+    sources: tuple[SourceStatus, ...] = ()
     tokens_per_s: float | None = None
     totals: Mapping[str, float] = field(default_factory=dict)
     ttft: ServerHist | None = None
@@ -296,13 +296,13 @@ class ServerState:
 def _shown_names(keys: list[_EngineId]) -> list[str]:
     """The shortest name that tells each engine from the others: two models, or two sources, may both
     call an engine "0"."""
-    ways = (
+    candidates = (
         [engine for _, engine, _ in keys],
         [f"{model or source}/{engine}" for source, engine, model in keys],
         [f"{source}/{engine}" for source, engine, _ in keys],
         [f"{source}/{model}/{engine}" for source, engine, model in keys],
     )
-    return list(next((way for way in ways if len(set(way)) == len(way)), ways[-1]))
+    return list(next((names for names in candidates if len(set(names)) == len(names)), candidates[-1]))
 
 
 def _age_s(then_ns: int, now_ns: int) -> float:
@@ -350,10 +350,10 @@ def _deployment_line(deployment: _Deployment, now_ns: int) -> ServeDeployment:
     )
 
 
-def _source_line(name: str, source: _Source, now_ns: int) -> Source:
+def _source_line(name: str, source: _Source, now_ns: int) -> SourceStatus:
     if source.seen_ns is None:
-        return Source(name, "absent", source.error)
+        return SourceStatus(name, "absent", source.error)
     age_s = max(0.0, _age_s(source.seen_ns, now_ns))
     if age_s <= STALE_S:
-        return Source(name, "ok", "", age_s)
-    return Source(name, "stale", source.error, age_s)
+        return SourceStatus(name, "ok", "", age_s)
+    return SourceStatus(name, "stale", source.error, age_s)

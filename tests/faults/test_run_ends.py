@@ -202,7 +202,7 @@ async def test_workers_that_hang_can_be_left_in_a_hurry_and_what_they_held_is_co
         process.send_signal(signal.SIGSTOP)
     watched.send(Stop("interrupted"))
     await watched.until(lambda s: s.state == "draining", "it waits for them")
-    watched.session.hurry()
+    watched.session.kill()
     code, kind, _ = told(await watched.end())
     assert (code, kind) == (130, "interrupted")
     found = summary_of(watched)

@@ -58,7 +58,7 @@ REFUSED: dict[str, tuple[str, list[str], str]] = {
     "a key alone": (TLS, ["--key", "gone.pem"], "--key gone.pem: goes with --cert"),
     "TLS without TLS": (WEB, ["--ca", "gone.pem"], "--ca: http://127.0.0.1:9 is not https://"),
     "insecure without TLS": (WEB, ["--insecure"], "--insecure: http://127.0.0.1:9 is not https://"),
-    "trust and no trust": (TLS, ["--insecure", "--ca", "good"], "--insecure and --ca exclude each other"),
+    "trust and no trust": (TLS, ["--insecure", "--ca", "good"], "give one of them"),
     "a password in the URL": (f"http://me:{HIDDEN}@h", [], "http://h: a user name or password in a URL"),
     "a password beside TLS": (f"http://me:{HIDDEN}@h", ["--insecure"], "--insecure: http://h is not"),
     "a password in a page's URL": (
@@ -138,12 +138,12 @@ def test_what_the_options_become(tmp_path: Path) -> None:
     assert way.key_headers("k") == {"api-key": "k"}
     assert Transport().key_headers("k") == {"Authorization": "Bearer k"}
     assert way.key_headers("") == way.key_headers(None) == {}
-    assert way.told() == {
+    assert way.for_environment() == {
         "headers": ["Authorization", "Host", "X-A", "X-Name"],
         "api_key_header": "api-key",
         "unix_socket": "s.sock",
     }
-    assert Transport().told() == {}
+    assert Transport().for_environment() == {}
     request = SessionRequest(scenario=None, out=Path("r"), url=WEB, transport=way)
     assert HIDDEN not in repr(request)
     assert dataclasses.replace(way, headers={}) != way

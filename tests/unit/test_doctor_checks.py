@@ -210,7 +210,9 @@ def test_who_has_a_port() -> None:
         "in use by redis-server (pid 7); Ray's head would use it",
         "use another",
     )
-    assert "in use by another user's process" in ports.check(PORT, Holder(None, "another user's process")).text
+    assert (
+        "in use by another user's process" in ports.check(PORT, Holder(None, "another user's process")).text
+    )
 
 
 @pytest.mark.usefixtures("no_deployments")
@@ -374,13 +376,13 @@ def test_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_deep_look_says_what_the_other_process_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "_LOOK", 'print("noise"); print(\'{"nodes": 2, "cpus": 8.0, "gpus": 0}\')')
-    assert cluster.look("h:1").text == "2 nodes, 8 CPUs, 0 GPUs"
+    assert cluster.connect("h:1").text == "2 nodes, 8 CPUs, 0 GPUs"
     monkeypatch.setattr(cluster, "_LOOK", "raise RuntimeError('version mismatch')")
-    bad = cluster.look("h:1")
+    bad = cluster.connect("h:1")
     assert (bad.level, bad.text) == ("fail", "h:1 refuses: RuntimeError: version mismatch")
     monkeypatch.setattr(cluster, "_LOOK", "import time; time.sleep(60)")
     monkeypatch.setattr(cluster, "_DEEP_S", 0.2)
-    assert "within 0.2 s" in cluster.look("h:1").text
+    assert "within 0.2 s" in cluster.connect("h:1").text
 
 
 # -- all of it ---------------------------------------------------------------------------------

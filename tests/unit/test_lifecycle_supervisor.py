@@ -21,7 +21,7 @@ QUICK = Policy(
     first_delay_s=0.01,
     max_delay_s=0.04,
     healthy_s=60,
-    deaths=6,
+    crashes=6,
     within_s=600,
     health_s=0.01,
     grace_s=0.1,
@@ -171,7 +171,7 @@ async def test_the_delays_double_and_it_gives_up(watch: Callable[..., Watched]) 
 
 
 async def test_one_that_lived_long_starts_its_delays_anew(watch: Callable[..., Watched]) -> None:
-    it = watch(Policy(0.01, 0.04, healthy_s=0.0, deaths=1000, within_s=0.0, health_s=0.01, grace_s=0.1))
+    it = watch(Policy(0.01, 0.04, healthy_s=0.0, crashes=1000, within_s=0.0, health_s=0.01, grace_s=0.1))
     await it.up()
     seen: set[str] = set()
     for number in range(1, 6):
