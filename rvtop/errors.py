@@ -1,4 +1,4 @@
-"""What a user can cause and mend, and the one line that everything else that goes wrong becomes."""
+"""What a user can cause and fix, and the one line that everything else that goes wrong becomes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import threading
+from pathlib import Path
 
 from rvtop.text import printable
 
@@ -16,7 +17,7 @@ _LIMIT = 4000
 
 
 class UserError(Exception):
-    """``str()`` is one line that says what is wrong, where, and how to mend it; ``exit_code`` goes with it
+    """``str()`` is one line that says what is wrong, where, and how to fix it; ``exit_code`` goes with it
     (2 bad usage or input, 3 the target was lost, 4 a backend failed to start, 5 a part of rvtop died).
 
     What it quotes of a server, a file or an argument is made safe to print here."""
@@ -33,10 +34,13 @@ def _shortened(message: str) -> str:
     return f"{message[: _LIMIT // 2]} … {message[-_LIMIT // 2 :]}"
 
 
-def unexpected(error: BaseException) -> UserError:
+def unexpected(error: BaseException, log: Path | None = None) -> UserError:
     """An exception that nobody has turned into a UserError, as one: a limit of this machine that was hit is
-    named with its mend, anything else is a fault of rvtop's. Exit code 2 or 5."""
-    if os.environ.get(TRACEBACK_ENV):
+    named with its fix, anything else is a fault of rvtop's. Exit code 2 or 5.
+
+    ``log``: the session's log, which has the traceback. Without one, stderr gets it if TRACEBACK_ENV is set.
+    """
+    if log is None and os.environ.get(TRACEBACK_ENV):
         import traceback
 
         traceback.print_exception(error)
@@ -50,6 +54,8 @@ def unexpected(error: BaseException) -> UserError:
         cause = cause.__cause__ or cause.__context__
     text = " ".join(str(error).split())[:300]
     what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if log is not None:
+        return UserError(f"the session crashed: see {log}: {what}", 5)
     hint = (
         "please report" if os.environ.get(TRACEBACK_ENV) else f"{TRACEBACK_ENV}=1 shows where; please report"
     )

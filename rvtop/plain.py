@@ -75,7 +75,7 @@ class Interrupts:
             self._out("stopping: writing the results …")
         elif not self._hurried:
             self._hurried = True
-            self._session.hurry()
+            self._session.kill()
             self._out("stopping at once: what has not ended is killed; writing the results …")
 
     def _is_same(self) -> bool:

@@ -172,7 +172,7 @@ class ServeDeployment:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceStatus:
     """A telemetry source and how fresh it is."""
 
     name: str  # "metrics", "nvml", "dcgm", …
@@ -237,7 +237,7 @@ class Snapshot:
     tokens: Tokens = Tokens()
     engines: tuple[Engine, ...] = ()
     gpus: tuple[Gpu, ...] = ()
-    sources: tuple[Source, ...] = ()
+    sources: tuple[SourceStatus, ...] = ()
     series: Series = Series()
     events: tuple[Event, ...] = ()  # newest last, at most 200
     steps: tuple[StartStep, ...] = ()  # while starting

@@ -1,4 +1,4 @@
-"""``rvtop doctor``: one line a check, ok / warn / fail, with the mend. Imports no Ray, vLLM or torch."""
+"""``rvtop doctor``: one line a check, ok / warn / fail, with the fix. Imports no Ray, vLLM or torch."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def examine(*, deep: bool, out: Print) -> int:
 
 
 def line(check: Check) -> str:
-    """``level  name  text; mend``."""
-    text = f"{check.text}; {check.mend}" if check.mend else check.text
+    """``level  name  text; fix``."""
+    text = f"{check.text}; {check.fix}" if check.fix else check.text
     return f"{check.level:<4}  {check.name:<14}  {text}"
 
 

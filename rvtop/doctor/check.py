@@ -10,24 +10,24 @@ Level = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Check:
-    """One line. ``mend``: what to do about it, when it is not ok."""
+    """One line. ``fix``: what to do about it, when it is not ok."""
 
     name: str
     level: Level
     text: str
-    mend: str = ""
+    fix: str = ""
 
 
 def ok(name: str, text: str) -> Check:
     return Check(name, "ok", text)
 
 
-def warn(name: str, text: str, mend: str) -> Check:
-    return Check(name, "warn", text, mend)
+def warn(name: str, text: str, fix: str) -> Check:
+    return Check(name, "warn", text, fix)
 
 
-def fail(name: str, text: str, mend: str) -> Check:
-    return Check(name, "fail", text, mend)
+def fail(name: str, text: str, fix: str) -> Check:
+    return Check(name, "fail", text, fix)
 
 
 def gib(size: float) -> str:

@@ -35,7 +35,7 @@ def checks(*, deep: bool) -> list[Check]:
     if address is not None and found[0].level == "ok":
         found += token(version("ray"))
         if deep:
-            found.append(look(address))
+            found.append(connect(address))
     return found
 
 
@@ -54,7 +54,7 @@ def find() -> tuple[str | None, str]:
 def reach(address: str | None, source: str) -> Check:
     """Whether anything listens where the head should be."""
     if address is None:
-        return ok("ray cluster", "none here: topologies on Ray start a local one")
+        return ok("ray cluster", "none: topologies on Ray start a local one")
     match = re.fullmatch(r"\[?(.+?)\]?:(\d{1,5})", address)
     if match is None:
         text = f"{source} says {address}, which is no HOST:PORT"
@@ -93,20 +93,20 @@ def token(ray: str | None) -> list[Check]:
     return [warn("ray token", text, f"copy the head's token to {path}")]
 
 
-def look(address: str) -> Check:
+def connect(address: str) -> Check:
     """Connects as a driver, in a process of its own, and disconnects."""
     if version("ray") is None:
-        return warn("ray deep", "no ray here to connect with", "pip install 'rvtop[ray]'")
+        return warn("ray deep", "ray is not installed", "pip install 'rvtop[ray]'")
     command = [sys.executable, "-P", "-c", _LOOK, address]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_DEEP_S, check=False)
     except subprocess.TimeoutExpired:
-        return fail("ray deep", f"no connection to {address} within {_DEEP_S:g} s", "look at the head's logs")
+        return fail("ray deep", f"no connection to {address} within {_DEEP_S:g} s", "see the head's logs")
     try:
         seen = json.loads(done.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError):
-        said = [line for line in done.stderr.strip().splitlines() if line.strip()]
-        text = said[-1].strip()[:200] if said else f"exit code {done.returncode}"
+        output = [line for line in done.stderr.strip().splitlines() if line.strip()]
+        text = output[-1].strip()[:200] if output else f"exit code {done.returncode}"
         return fail(
             "ray deep", f"{address} refuses: {text}", "same Ray and Python versions, and the head's token?"
         )

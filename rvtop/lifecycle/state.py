@@ -27,7 +27,7 @@ LOCK_FILE = "lock"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 #: Of a living supervisor: starting, ready, unhealthy, restarting, stopping. "failed": it gave up.
-#: "gone": it ended without a word. "unreadable": the file is broken.
+#: "gone": its supervisor crashed or was killed. "unreadable": the file is broken.
 STATES = ("starting", "ready", "unhealthy", "restarting", "stopping", "failed", "gone", "unreadable")
 
 
@@ -160,7 +160,7 @@ def entry(name: str) -> Deployment | None:
         return Deployment(name, "?", "unreadable", message=f"{path}: {error}; rvtop down {name} removes it")
     if found.state != "failed" and not found.running:
         ending = ", its backend is ending" if alive(found.backend) else ""
-        message = f"its supervisor ended without a word{ending}; rvtop down {name} clears it away"
+        message = f"its supervisor crashed or was killed{ending}; rvtop down {name} removes the entry"
         found = replace(found, state="gone", message=message)
     return found
 

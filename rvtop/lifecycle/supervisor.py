@@ -1,7 +1,7 @@
 """The supervisor of one deployment: ``python -P -m rvtop.lifecycle.supervisor``, started by ``rvtop up``.
 
 It owns the backend by its lease, so the backend ends when it ends, however that happens. stdin: one JSON line
-(the Spec), then ``keep`` once ``up`` has told the user that all is well; when stdin ends before that (Ctrl-C,
+(the Spec), then ``keep`` once ``up`` has printed that it is ready; when stdin ends before that (Ctrl-C,
 kill -9 of ``up``), everything is taken down again. stdout: JSON lines for ``up`` (step, ready, failed).
 From then on it is alone: it watches the backend, starts it again when it dies, and stops on SIGTERM.
 """
@@ -25,11 +25,13 @@ from typing import Any, BinaryIO, Protocol
 import rvtop
 from rvtop.contract.snapshot import StartStep
 from rvtop.errors import UserError
+from rvtop.ipc import stdio
 from rvtop.lifecycle import state
 from rvtop.lifecycle.health import Health, health
 from rvtop.lifecycle.processes import MARK_ENV, Process, end_members, process
 from rvtop.lifecycle.state import Deployment
-from rvtop.target.probe import Backend, BackendOptions, TargetError
+from rvtop.target.backend import Backend, BackendOptions
+from rvtop.target.probe import TargetError
 
 log = logging.getLogger("supervisor")
 
@@ -39,7 +41,7 @@ _LEFT_S = 10.0
 
 @dataclass(frozen=True)
 class Spec:
-    """What to keep up. ``mark`` tells its processes from all others."""
+    """What to keep up. ``mark`` is in the environment of all its processes."""
 
     name: str
     mark: str
@@ -52,19 +54,19 @@ class Spec:
 
 @dataclass(frozen=True)
 class Policy:
-    """When to start again, in seconds. It gives up after ``deaths`` of them within ``within_s``."""
+    """When to start again, in seconds. It gives up after ``crashes`` of them within ``within_s``."""
 
     first_delay_s: float = 1.0
     max_delay_s: float = 30.0
     healthy_s: float = 60.0  # a backend that lived this long was well: the delays begin anew
-    deaths: int = 6
+    crashes: int = 6
     within_s: float = 600.0
     health_s: float = 2.0
     grace_s: float = 15.0  # for requests in flight, and for Ray, on a stop that was asked for
 
 
 class BackendLike(Protocol):
-    """``rvtop.target.probe.Backend``."""
+    """``rvtop.target.backend.Backend``."""
 
     url: str
     models: tuple[str, ...]
@@ -79,11 +81,11 @@ class BackendLike(Protocol):
 
 
 MakeBackend = Callable[[BackendOptions, Path, Callable[[StartStep], None]], BackendLike]
-Tell = Callable[[dict[str, Any]], None]
+Report = Callable[[dict[str, Any]], None]
 
 
 class Stopped(Exception):
-    """The wish to stop came."""
+    """The deployment is to be taken down."""
 
 
 class Supervisor:
@@ -93,13 +95,13 @@ class Supervisor:
         self,
         spec: Spec,
         folder: Path,
-        tell: Tell,
+        report: Report,
         policy: Policy | None = None,
         make: MakeBackend = Backend,
     ) -> None:
         self._spec = spec
         self._folder = folder
-        self._tell = tell
+        self._report = report
         self._policy = policy or Policy()
         self._make = make
         self._stop = asyncio.Event()
@@ -122,7 +124,7 @@ class Supervisor:
         self._stop.set()
 
     def keep(self) -> None:
-        """``up`` has said its last word: go on alone."""
+        """``up`` has printed its last line: go on alone."""
         self._keep.set()
 
     def abandon(self) -> None:
@@ -136,15 +138,15 @@ class Supervisor:
         try:
             await self._start(self._spec.port)
         except TargetError as error:
-            # A wrong option has all its words in the message; a backend that failed says more in its log.
+            # The message says all about a wrong option; a backend that failed says more in its log.
             state.forget(self._folder, keep_log=error.exit_code != 2)
-            self._tell({"event": "failed", "message": str(error), "code": error.exit_code})
+            self._report({"event": "failed", "message": str(error), "code": error.exit_code})
             return error.exit_code
         except Stopped:
-            self._tell({"event": "failed", "message": "taken down while it started", "code": 4})
+            self._report({"event": "failed", "message": "taken down while it started", "code": 4})
             return await self._end()
         log.info("%s is up at %s", self._spec.name, self._known.url)
-        self._tell({"event": "ready", "url": self._known.url, "models": self._known.models})
+        self._report({"event": "ready", "url": self._known.url, "models": self._known.models})
         try:
             await self._unless_stopped(self._keep.wait())
             await self._watch()
@@ -182,10 +184,10 @@ class Supervisor:
         await backend.stop()
         left = await asyncio.to_thread(end_members, self._spec.mark, self._group, _LEFT_S)
         if left:
-            log.error("these can't be ended: %s", ", ".join(str(other.pid) for other in left))
+            log.error("these processes can't be ended: %s", ", ".join(str(other.pid) for other in left))
 
     def _step(self, step: StartStep) -> None:
-        self._tell({"event": "step", **asdict(step)})
+        self._report({"event": "step", **asdict(step)})
         if step.state != "wait" and self._known.state == "starting":
             self._set(message=f"{step.name}: {step.state}")
 
@@ -193,24 +195,24 @@ class Supervisor:
 
     async def _watch(self) -> None:
         """Returns when it gives up. Raises Stopped."""
-        deaths: deque[float] = deque()
+        crashes: deque[float] = deque()
         delays = self._delays()
         while True:
             since = time.monotonic()
-            code = await self._until_death()
+            code = await self._until_exit()
             now = time.monotonic()
             if now - since > self._policy.healthy_s:
                 delays = self._delays()
             reason = self._exit_reason(code)
             while True:
                 self._set(state="restarting", message=reason, backend=None)
-                deaths.append(time.monotonic())
-                while deaths[0] < deaths[-1] - self._policy.within_s:
-                    deaths.popleft()
+                crashes.append(time.monotonic())
+                while crashes[0] < crashes[-1] - self._policy.within_s:
+                    crashes.popleft()
                 await self._clear()
-                if len(deaths) >= self._policy.deaths:
+                if len(crashes) >= self._policy.crashes:
                     minutes = self._policy.within_s / 60
-                    reason = f"gave up after {len(deaths)} deaths in {minutes:g} min; the last: {reason}"
+                    reason = f"gave up after {len(crashes)} crashes in {minutes:g} min; the last: {reason}"
                     log.error("%s", reason)
                     self._set(state="failed", message=reason)
                     return
@@ -234,8 +236,8 @@ class Supervisor:
             yield delay
             delay = min(2 * delay, self._policy.max_delay_s)
 
-    async def _until_death(self) -> int:
-        """Looks after the backend's health until it ends; its exit code. Raises Stopped."""
+    async def _until_exit(self) -> int:
+        """Checks the backend's health until it ends; its exit code. Raises Stopped."""
         assert self._backend is not None
         ending = asyncio.ensure_future(self._backend.wait())
         try:
@@ -321,19 +323,19 @@ def main() -> int:
     return asyncio.run(_main(spec, state.folder_of(spec.name), control, events))
 
 
-async def _main(spec: Spec, folder: Path, control: BinaryIO, events: Tell) -> int:
+async def _main(spec: Spec, folder: Path, control: BinaryIO, events: Report) -> int:
     supervisor = Supervisor(spec, folder, events)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, supervisor.stop)
-    parent = asyncio.create_task(_hear_parent(supervisor, control))
+    parent = asyncio.create_task(_follow_parent(supervisor, control))
     try:
         return await supervisor.run()
     finally:
         parent.cancel()
 
 
-async def _hear_parent(supervisor: Supervisor, control: BinaryIO) -> None:
+async def _follow_parent(supervisor: Supervisor, control: BinaryIO) -> None:
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), control)
@@ -348,20 +350,16 @@ def _read_spec(line: bytes) -> Spec:
     return Spec(**{**data, "models": tuple(data["models"]), "arguments": tuple(data["arguments"])})
 
 
-def _own_pipes() -> tuple[BinaryIO, Tell]:
+def _own_pipes() -> tuple[BinaryIO, Report]:
     """Takes stdin and stdout for us alone: nothing else shall read the one, or print to the other."""
-    control = os.fdopen(os.dup(0), "rb", buffering=0)
-    events = os.dup(1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
+    control = os.fdopen(stdio.own_stdin(), "rb", buffering=0)
+    events = stdio.own_stdout()
 
-    def tell(event: dict[str, Any]) -> None:
+    def report(event: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # nobody reads it once `up` is gone
             os.write(events, json.dumps(event, ensure_ascii=False).encode() + b"\n")
 
-    return control, tell
+    return control, report
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
-"""``rvtop up``: starts a supervisor, tells its steps, and leaves it alone once the deployment is ready."""
+"""``rvtop up``: starts a supervisor, prints its steps, and leaves it alone once the deployment is ready."""
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,12 +16,14 @@ from typing import Any
 from rvtop.contract.snapshot import StartStep
 from rvtop.contract.steps import step_line
 from rvtop.errors import UserError
+from rvtop.ipc import child
+from rvtop.ipc.exit_reason import exit_reason
 from rvtop.lifecycle import state
 from rvtop.lifecycle.supervisor import Spec
 from rvtop.system.log_tail import last_lines
 
 _STOP_LIMIT_S = 45.0
-_WORDS = 15
+_LOG_LINES = 15
 
 Print = Callable[[str], None]
 
@@ -48,7 +48,7 @@ def up(
     _refuse_if_known(name)
     folder = state.make_folder(name)
     log = folder / state.LOG_FILE
-    with suppress(FileNotFoundError):  # of one that ended without a word
+    with suppress(FileNotFoundError):  # of one that crashed
         log.replace(log.with_name(f"{log.name}.1"))
     spec = Spec(name, secrets.token_hex(8), topology, host, port, models, arguments)
     began = time.monotonic()
@@ -56,7 +56,7 @@ def up(
         assert process.stdin is not None
         process.stdin.write(json.dumps(asdict(spec)).encode() + b"\n")
         process.stdin.flush()
-        ready = _hear(process, name, out)
+        ready = _follow_steps(process, name, out)
         process.stdin.write(b"keep\n")
         process.stdin.flush()
     url, served = ready["url"], tuple(ready["models"])
@@ -72,16 +72,16 @@ def _refuse_if_known(name: str) -> None:
         raise UserError(f"{name} is {where} already; rvtop down {name} first, or give this one --name")
 
 
-def _hear(process: subprocess.Popen[bytes], name: str, out: Print) -> dict[str, Any]:
-    """Tells the steps until it is ready. Raises UpFailed."""
+def _follow_steps(process: subprocess.Popen[bytes], name: str, out: Print) -> dict[str, Any]:
+    """Prints the steps until it is ready; the event that says so. Raises UpFailed."""
     assert process.stdout is not None
-    told: dict[str, str] = {}
+    printed: dict[str, str] = {}
     for line in process.stdout:
         event = json.loads(line)
         if event.pop("event") == "step":
             step = StartStep(**event)
-            if told.get(step.name) != step.state:
-                told[step.name] = step.state
+            if printed.get(step.name) != step.state:
+                printed[step.name] = step.state
                 out(step_line(step))
         elif "url" in event:
             return dict(event)
@@ -90,15 +90,15 @@ def _hear(process: subprocess.Popen[bytes], name: str, out: Print) -> dict[str, 
             if event["code"] == 2:
                 raise UpFailed(event["message"], 2)
             raise _failure(event["message"], name, out)
-    process.wait()
+    code = process.wait()
     if state.entry(name) is None:  # else there may be something for `down` to end
         state.forget(state.folder_of(name))
-    raise _failure("the supervisor ended without a word", name, out)
+    raise _failure(f"the supervisor crashed ({exit_reason(code)})", name, out)
 
 
 def _failure(message: str, name: str, out: Print) -> UpFailed:
     log = state.log_of(name)
-    for line in last_lines(log, _WORDS):
+    for line in last_lines(log, _LOG_LINES):
         out(f"  | {line}")
     return UpFailed(f"{message} (its log: {log})", 4)
 
@@ -106,17 +106,14 @@ def _failure(message: str, name: str, out: Print) -> UpFailed:
 @contextmanager
 def _supervisor(log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A supervisor. Whatever ends the body early ends it too, and waits for that."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    try:
+    with child.open_log(log, 0o600) as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "rvtop.lifecycle.supervisor"],
+            child.module_command("rvtop.lifecycle.supervisor"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=descriptor,
+            stderr=stderr,
             start_new_session=True,
         )
-    finally:
-        os.close(descriptor)
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield process

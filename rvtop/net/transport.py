@@ -47,9 +47,9 @@ class Transport:
         """What TLS connections to the target are made with. Raises TransportError, naming the file."""
         return ssl_context(self.ca_file, self.cert_file, self.key_file, insecure=self.insecure)
 
-    def told(self) -> dict[str, Any]:
-        """What a run folder may say of it: of headers the names only; nothing where nothing was asked for."""
-        said = {
+    def for_environment(self) -> dict[str, Any]:
+        """What ``environment.json`` may hold of it: of headers the names only; nothing that is a default."""
+        fields = {
             "headers": sorted(self.headers),
             "api_key_header": None if self.key_header == AUTHORIZATION else self.key_header,
             "ca": self.ca_file,
@@ -58,7 +58,7 @@ class Transport:
             "insecure": self.insecure,
             "unix_socket": self.unix_socket,
         }
-        return {name: value for name, value in said.items() if value}
+        return {name: value for name, value in fields.items() if value}
 
 
 def names_of(parts: SplitResult) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from rvtop.results.ending import End
 _ORPHANED = 3
 
 
-def _heed_lease() -> None:
+def _watch_stdin() -> None:
     while os.read(0, 4096):
         pass
     os._exit(_ORPHANED)
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--end", help="how the run ended, where it could not write it: an End as JSON")
     options = parser.parse_args(arguments)
     if options.lease:
-        threading.Thread(target=_heed_lease, daemon=True).start()
+        threading.Thread(target=_watch_stdin, daemon=True).start()
     try:
         end = None if options.end is None else End(**orjson.loads(options.end))
         sys.stdout.buffer.write(orjson.dumps(summary.summarise(options.folder, end)))

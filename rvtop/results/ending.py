@@ -25,12 +25,12 @@ EXIT_CODES = {
     "done": 0,
 }
 _ORDER = tuple(EXIT_CODES)
-#: So many reasons are told; of sixty-four workers that died a few will do.
-_MOST_TOLD = 3
-_WORDS_LIMIT = 200
+#: So many reasons are named; of sixty-four workers that died a few will do.
+_MOST_NAMED = 3
+_TEXT_LIMIT = 200
 #: No run has more, and none lasts longer: what says so was damaged.
 _MOST_REQUESTS, _LONGEST_S = 1 << 53, 1e9
-#: Ends of a request that somebody wanted: they are no failure.
+#: Ends of a request that were asked for: they are no failure.
 _WANTED = ("cancelled",)
 
 ENDED = "ended"  # the command of a run's last line
@@ -46,7 +46,7 @@ class End:
     text: str = ""
     by_model: Mapping[str, int] = field(default_factory=dict)
 
-    def told(self) -> dict[str, Any]:
+    def for_summary(self) -> dict[str, Any]:
         """The ``end`` of a summary."""
         return {"kind": self.kind, "in_flight": self.in_flight, "text": self.text}
 
@@ -68,8 +68,8 @@ def end_of(causes: Sequence[Cause], in_flight: int, by_model: Mapping[str, int])
     texts in that order. No cause: it is done."""
     ordered = sorted(causes, key=lambda cause: _ORDER.index(cause.kind))
     texts = list(dict.fromkeys(cause.text for cause in ordered))
-    more = len(texts) - _MOST_TOLD
-    text = "; ".join(texts[:_MOST_TOLD]) + (f"; and {more} more" if more > 0 else "")
+    more = len(texts) - _MOST_NAMED
+    text = "; ".join(texts[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
     held = {model: n for model, n in by_model.items() if n}
     return End(ordered[0].kind if ordered else "done", in_flight, text, held)
 
@@ -81,17 +81,17 @@ def cut_off(in_flight: int, by_model: Mapping[str, int]) -> End:
     return End("cut_off", in_flight, text, dict(by_model))
 
 
-def weighed(end: End, ok: int, errors: Mapping[str, int], words: Mapping[tuple[str, str], int]) -> End:
+def weighed(end: End, ok: int, errors: Mapping[str, int], texts: Mapping[tuple[str, str], int]) -> End:
     """``end``, or ``all_failed`` for a run that is done and has not one good answer.
 
-    ``errors`` are counts by class; ``words`` counts of (class, what the server said).
+    ``errors`` are counts by class; ``texts`` counts of (class, error text).
     """
     failed = {kind: n for kind, n in errors.items() if n and kind not in _WANTED}
     if end.kind != "done" or ok or not failed:
         return end
     kind = max(failed, key=lambda kind: failed[kind])
-    said = {text: n for (of, text), n in words.items() if of == kind}
-    most = printable(max(said, key=lambda text: said[text], default=""), _WORDS_LIMIT)
+    of_kind = {text: n for (of, text), n in texts.items() if of == kind}
+    most = printable(max(of_kind, key=lambda text: of_kind[text], default=""), _TEXT_LIMIT)
     text = f"every request failed ({failed[kind]} of {sum(failed.values())}: {kind}"
     text += f": {most})" if most else ")"
     return End("all_failed", end.in_flight, text, end.by_model)
@@ -103,7 +103,7 @@ def exit_code(kind: str, missed: Sequence[str]) -> int:
 
 
 def heartbeat(path: Path) -> dict[str, Any]:
-    """What a run that has not written its end said last of the requests in flight; empty if nothing."""
+    """The last heartbeat of a run that has not written its end; empty if there is none."""
     try:
         beat = orjson.loads(path.read_bytes())
         known = {str(model): _count(n) for model, n in beat["by_model"].items() if n}

@@ -72,7 +72,7 @@ def read_lines(
     path: Path, notes: list[str], check: Callable[[dict[str, Any]], None] = lambda row: None
 ) -> list[dict[str, Any]]:
     """The rows of a small file; absent is empty. What can't be read, and what ``check`` raises ValueError
-    for, is left out, which ``notes`` is told. A file that can't be opened is left out as a whole."""
+    for, is left out, and ``notes`` gets a line on it. A file that can't be opened is left out as a whole."""
     unread = Unread(path)
     rows = []
     try:

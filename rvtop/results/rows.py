@@ -106,7 +106,7 @@ def _of_type(row: dict[str, Any], key: str, kind: type[Any], *, absent: bool = T
 
 def known_environment(data: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     """``environment.json`` as far as a summary uses it: None stands for what is missing or of another type,
-    which ``notes`` is told; ``models`` is a list of names or None."""
+    on which ``notes`` gets a line; ``models`` is a list of names or None."""
 
     def texts(value: Any) -> bool:
         return isinstance(value, list) and all(isinstance(name, str) for name in value)

@@ -74,7 +74,7 @@ def write_json(path: Path, data: Any) -> None:
 
 class RunLog:
     """The growing files of one run. The writing ones raise RunFolderError, once: what follows a write that
-    failed is let go, so that no line is ever joined to half of another."""
+    failed is dropped, so that no line is ever joined to half of another."""
 
     def __init__(self, folder: Path, scenario_yaml: str, environment: dict[str, Any]) -> None:
         self.folder = folder
@@ -96,8 +96,8 @@ class RunLog:
         self._put(COMMANDS, orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE))
 
     def timeline(self, fields: dict[str, Any]) -> None:
-        """Appends one second. Raises also when somebody has deleted or moved the folder meanwhile: then what
-        is written goes nowhere."""
+        """Appends one second. Raises also when the folder was deleted or moved meanwhile: what is written
+        then goes nowhere."""
         self._check_there()
         self._put(TIMELINE, orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE))
 

@@ -32,13 +32,11 @@ class SessionLog:
         for fd in (1, 2):
             os.dup2(self.fd, fd)
 
-    def crash(self, error: BaseException) -> str:
-        """Writes the traceback; returns one line for the user."""
+    def write_traceback(self, error: BaseException) -> None:
+        """Appends the traceback of ``error``."""
         text = "".join(traceback.format_exception(error))
         with contextlib.suppress(OSError):  # a full disk: the line on the terminal is what there is
             os.write(self.fd, text.encode("utf-8", "replace"))
-        words = " ".join(f"{type(error).__name__}: {error}".split())
-        return f"the session crashed: see {self.path}: {last_line(self.fd) or words}"
 
     @property
     def last_line(self) -> str:
@@ -46,5 +44,5 @@ class SessionLog:
         return last_line(self.fd)
 
     def close(self) -> None:
-        """Closes the file; an empty one stays, as a sign that nothing was said."""
+        """Closes the file; an empty one stays: nothing was written to stderr."""
         os.close(self.fd)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import orjson
 
 from rvtop.contract import run_files
 from rvtop.errors import UserError
+from rvtop.ipc import child
 from rvtop.results import runlog, summary
 from rvtop.results.ending import End
 
@@ -44,28 +43,20 @@ async def sum_up(folder: Path, end: End | None = None) -> tuple[dict[str, Any], 
 async def _apart(folder: Path, end: End | None) -> dict[str, Any]:
     """Has :mod:`rvtop.results.__main__` sum up; it ends with us, in whatever way we go."""
     known = () if end is None else ("--end", orjson.dumps(asdict(end)).decode())
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "rvtop.results", "--lease", *known, "--", str(folder)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,  # a Ctrl-C in our terminal is ours to handle
-    )
-    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    command = child.module_command("rvtop.results", "--lease", *known, "--", str(folder))
+    process = await child.start(*command, stderr=asyncio.subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
     try:
         out, err = await asyncio.gather(process.stdout.read(), process.stderr.read())
-        said = err.decode("utf-8", "replace").strip()
         code = await process.wait()
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-        process.stdin.close()
+        child.kill(process)
+        await process.wait()
+        child.close_stdin(process)
     if code == 0:
         figures: dict[str, Any] = orjson.loads(out)
         return figures
-    last = said.rpartition("\n")[2]
+    last = err.decode("utf-8", "replace").strip().rpartition("\n")[2]
     if code > 1:  # a UserError's own line; 1 is a traceback, below 0 a signal
         raise UserError(last, code)
     raise runlog.RunFolderError(

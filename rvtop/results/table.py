@@ -53,7 +53,7 @@ class Requests:
     chunks: Int64s
     from_usage: Bools
     gaps: dict[tuple[int, int], Int64s]  # (phase, model) -> counts of ok requests' gaps, shape (BUCKETS,)
-    words: Mapping[tuple[str, str], int] = field(default_factory=dict)  # counts of (error class, text)
+    error_texts: Mapping[tuple[str, str], int] = field(default_factory=dict)  # counts of (error class, text)
 
     @property
     def ok(self) -> Bools:
@@ -93,7 +93,7 @@ _WRONG = (KeyError, TypeError, IndexError, ValueError, OverflowError)
 
 def read(path: Path, notes: list[str]) -> Requests:
     """Reads the file line by line; about 90 bytes a request are held. Lines that can't be read are left out,
-    which ``notes`` is told. Raises TableError when there is no file, or no line of it can be read."""
+    and noted in ``notes``. Raises TableError when there is no file, or no line of it can be read."""
     unread = Unread(path)
     columns = _Columns()
     try:
@@ -125,7 +125,7 @@ class _Columns:
         self._names = _Names(), _Names(), _Names({"": 0})
         self._numbers = array("q")  # _NUMBERS a row
         self._gaps: dict[tuple[int, int], array[int]] = {}
-        self._words: Counter[tuple[str, str]] = Counter()
+        self._error_texts: Counter[tuple[str, str]] = Counter()
         self._pick = itemgetter(*_FIELDS)
         self.from_usage = array("b")
 
@@ -137,9 +137,9 @@ class _Columns:
         self._numbers.extend((phase, model, errors[failed or ""], *fields))
         self.from_usage.append(row["token_source"] == "usage")
         if failed:
-            said = (failed, str(row.get("error_text") or ""))
-            if said in self._words or len(self._words) < _MOST_TEXTS:
-                self._words[said] += 1
+            text = (failed, str(row.get("error_text") or ""))
+            if text in self._error_texts or len(self._error_texts) < _MOST_TEXTS:
+                self._error_texts[text] += 1
         else:
             counts = self._gaps.get((phase, model))
             if counts is None:  # the second half is for buckets that there are not, -1 among them
@@ -184,7 +184,7 @@ class _Columns:
             chunks=chunks,
             from_usage=np.frombuffer(self.from_usage, dtype=np.int8).astype(bool),
             gaps={key: np.frombuffer(counts, dtype=np.int64)[:BUCKETS] for key, counts in self._gaps.items()},
-            words=self._words,
+            error_texts=self._error_texts,
         )
 
 

@@ -1,4 +1,4 @@
-"""What a scenario says, as frozen classes (DESIGN §4.3).
+"""What a scenario says, as frozen classes.
 
 Field names are those of the file except that times carry their unit (``duration: 10s`` in the file is
 ``duration_s == 10.0`` here). These classes only know values; ``rvtop.scenario.load`` reads files and

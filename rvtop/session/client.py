@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -20,6 +19,7 @@ from rvtop.contract.command import Command, Stop
 from rvtop.contract.run_files import SESSION_LOG
 from rvtop.contract.snapshot import Series, Snapshot, StartStep, Target
 from rvtop.errors import UserError
+from rvtop.ipc import child
 from rvtop.ipc.exit_reason import exit_reason, last_line
 from rvtop.ipc.frames import Unpacker, pack
 from rvtop.results.ending import End
@@ -44,18 +44,9 @@ class RemoteSession:
     async def start(self, request: SessionRequest) -> RemoteSession:
         """Starts the process and returns at once; what goes wrong inside it shows in the snapshots."""
         self._out = request.out
-        # What it says before there is a run folder; then its stderr goes to the folder's session.log.
+        # Its stderr before there is a run folder; then it goes to the folder's session.log.
         self._early = tempfile.TemporaryFile()  # noqa: SIM115 - closed as the process has ended
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            "rvtop.session.server",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=self._early,
-            start_new_session=True,
-        )
+        self._process = await child.start(*child.module_command("rvtop.session.server"), stderr=self._early)
         self._write(request)
         self._snapshot = _first(request)
         self._reader = asyncio.create_task(self._read())
@@ -75,8 +66,7 @@ class RemoteSession:
             return
         if self._process.returncode is None:
             self._write(Stop("quit"))
-            if self._process.stdin is not None:
-                self._process.stdin.close()
+            child.close_stdin(self._process)
             try:
                 await asyncio.wait_for(self._process.wait(), _CLOSE_LIMIT_S)
             except TimeoutError:
@@ -86,9 +76,7 @@ class RemoteSession:
 
     def _write(self, message: object) -> None:
         assert self._process is not None
-        stdin = self._process.stdin
-        if stdin is not None and not stdin.is_closing():
-            stdin.write(pack(message))
+        child.write(self._process, pack(message))
 
     async def _read(self) -> None:
         assert self._process is not None
@@ -120,13 +108,13 @@ class RemoteSession:
 
         text = f"the session crashed ({exit_reason(code)})"
         log = self._out / SESSION_LOG
-        said = ""
+        last = ""
         with contextlib.suppress(OSError), log.open("rb") as file:
-            said = last_line(file.fileno())
+            last = last_line(file.fileno())
             text += f": see {log}"
-        if not said and self._early is not None:
-            said = last_line(self._early.fileno())
-        text += f": {said}" if said else ""
+        if not last and self._early is not None:
+            last = last_line(self._early.fileno())
+        text += f": {last}" if last else ""
         try:
             summary, _ = await sum_up(self._out, End("client_failed", text=text))
         except UserError:  # the load had not begun
@@ -135,7 +123,7 @@ class RemoteSession:
 
 
 def _first(request: SessionRequest) -> Snapshot:
-    """What can be said before the process has said anything: it takes a second to import what it needs."""
+    """What can be shown before the first snapshot: the process takes a second to import what it needs."""
     backend = request.backend
     return Snapshot(
         seq=-1,

@@ -1,4 +1,4 @@
-"""``--find-max`` inside a session: turns what a step measured into the next step, and notes both."""
+"""``--find-max`` inside a session: turns what a step measured into the next step, and records both."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 
 class Searcher:
-    """``note`` writes a line of the command log, ``say`` tells the user; ``workers`` is as ``--workers`` has
+    """``note`` writes a line of the command log, ``say`` adds an event; ``workers`` is as ``--workers`` has
     it."""
 
     def __init__(self, options: SearchOptions, note: Note, say: Say, workers: str) -> None:
@@ -40,9 +40,9 @@ class Searcher:
         """The highest rate that held and was confirmed."""
         return self._search.best
 
-    def look(self, live: LiveState, now_ns: int, since_ns: int) -> None:
-        """Once a second, and before ``more``: was the client limited in the step that began at ``since_ns``?
-        Its drain can last longer than the live window, so it would be too late to look at its end only."""
+    def observe(self, live: LiveState, now_ns: int, since_ns: int) -> None:
+        """Once a second, and before ``more``: notes whether the client is limited in the step that began at
+        ``since_ns``. The drain can last longer than the live window, so its end alone would be too late."""
         if self._running and now_ns >= since_ns:
             self._limited_by = limited_since(live, now_ns, since_ns, self._workers) or self._limited_by
 
@@ -50,7 +50,7 @@ class Searcher:
         """The next step, after the one that ran (if one did) was judged by ``live``; None at the end."""
         if self._running:
             step = self._search.judge(self._figures(live), self._limited_by)
-            self._say(step.words(self._slo))
+            self._say(step.describe(self._slo))
             self._note({"cmd": "step", **_plain(step)})
             if not live.ok and any(_is_refusal(kind) for kind in live.errors):
                 self._give_up()
@@ -85,12 +85,12 @@ class Searcher:
         self._running = False
         found = {"rps": None, "capped": False, "slo": dict(self._slo)}
         self._note({"cmd": "found", **found})
-        self._say("find-max: no request was answered well; the server refuses them at any rate")
+        self._say("find-max: no request succeeded; the server refuses them at any rate")
 
     def outcome(self) -> str:
         """One line for a search that found nothing."""
-        words = ", ".join(f"{name} ≤ {limit:g}" for name, limit in self._slo.items())
-        return f"--find-max: no rate holds the SLO ({words})"
+        limits = ", ".join(f"{name} ≤ {limit:g}" for name, limit in self._slo.items())
+        return f"--find-max: no rate holds the SLO ({limits})"
 
     def _figures(self, live: LiveState) -> dict[str, float | None]:
         return {name: _figure(name, live) for name in self._slo}
@@ -98,7 +98,7 @@ class Searcher:
 
 def _is_refusal(kind: str) -> bool:
     """Whether an error of this class is the server's answer, and not for want of room: then a lower rate
-    would not mend it."""
+    would not help."""
     return kind in _REFUSED or (kind.startswith("http_") and kind not in _NO_ROOM)
 
 

@@ -21,7 +21,8 @@ SECOND_NS = 1_000_000_000
 WINDOW_S = 10
 _RATE_WINDOW_NS = 2 * SECOND_NS
 
-#: Chunks count as tokens while their ratio to the server's usage is this close to 1 (DESIGN §5.3).
+#: Chunks count as tokens while their ratio to the server's usage is this close to 1: a server may put several
+#: tokens into a chunk, and its gaps are no ITL then.
 RATIO_TOLERANCE = 0.02
 
 

@@ -1,4 +1,4 @@
-"""Plays a scenario: when which phase begins, ends and is cut. Pure: told the time, it answers.
+"""Plays a scenario: when which phase begins, ends and is cut. Pure: its caller brings the time.
 
 A phase sends, then drains, then the next one begins, so that no phase's backlog sits in the next.
 """
@@ -106,7 +106,7 @@ class Player:
     def step(self, now_ns: int, drained: bool) -> PlanEvent | None:
         """The next entry of the log, if it is time for one.
 
-        ``drained``: every worker has told that the phase's arrivals are over and nothing is in flight.
+        ``drained``: every worker has reported that the phase's arrivals are over and nothing is in flight.
         """
         if self.state == "idle":
             return self._begin(now_ns)

@@ -1,4 +1,4 @@
-"""The rate dial inside a session: commands become entries of the log, and the log tells the rate in force."""
+"""The rate of a session: commands become entries of the log, and these say which rate is in force."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RateControl:
         self.paused = False
 
     def follow(self, command: Command, phase: PhasePlan | None, now_ns: int) -> None:
-        """Turns or pauses while ``phase`` sends; what makes no sense now is left alone."""
+        """Changes the rate or pauses while ``phase`` sends; what makes no sense now is left alone."""
         at_ns = now_ns + LEAD_NS
         if isinstance(command, SetRate) and phase is not None and phase.concurrency:
             self._say("a closed loop has no rate: as one request ends, the next one begins", "warn")

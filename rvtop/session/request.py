@@ -13,7 +13,7 @@ from rvtop.errors import UserError
 from rvtop.load.fleet.workers import Workers
 from rvtop.load.wire.timeouts import Timeouts
 from rvtop.net.transport import Transport
-from rvtop.target.probe import BackendOptions
+from rvtop.target.backend import BackendOptions
 
 if TYPE_CHECKING:  # pydantic is slow to import, and the first frame doesn't need it
     from rvtop.scenario.schema import Scenario
@@ -41,7 +41,8 @@ class SessionRequest:
 
     ``live`` adds an endless phase at the end, at the rate then in force, for the hands at the keyboard.
     ``search`` takes the place of the scenario's phases.
-    ``transport`` is the way to ``url``; ``body`` are fields of every request, which win over the scenario's.
+    ``transport`` says how ``url`` is reached; ``body`` are fields of every request, which win over those of
+    the scenario.
     """
 
     scenario: Scenario | None

@@ -1,5 +1,5 @@
 """The search for the highest rate that holds an SLO (``rvtop run --find-max --slo …``). Pure: it names the
-next step, and is told what the step measured.
+next step, and gets what the step measured.
 
 The rate doubles while the SLO holds; after the first miss the gap between the highest rate that held and
 the lowest that missed is halved (geometrically) until it is small. Then the best rate must hold once more,
@@ -79,7 +79,7 @@ class SearchStep:
     confirms: bool = False
     limited_by: str | None = None
 
-    def words(self, slo: Mapping[str, float]) -> str:
+    def describe(self, slo: Mapping[str, float]) -> str:
         """One line: the rate, how it went, each figure against its limit."""
         parts = []
         for name, limit in slo.items():

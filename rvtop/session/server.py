@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
-import os
 import signal
 import sys
 from dataclasses import replace
 
 from rvtop.contract.command import Stop
 from rvtop.contract.snapshot import Series
+from rvtop.ipc import stdio
 from rvtop.ipc.frames import Unpacker, pack
 from rvtop.session.request import Outcome, SessionRequest
 from rvtop.session.session import Session
@@ -23,50 +23,46 @@ async def _serve() -> int:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    frames = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # whatever a library prints must not get between the frames
-    writer, _ = await loop.connect_write_pipe(asyncio.Protocol, frames)
+    writer = await stdio.frames_out()
     unpacker = Unpacker()
     session: Session | None = None
     running: asyncio.Task[Outcome] | None = None
-    telling: asyncio.Task[None] | None = None
+    sending: asyncio.Task[None] | None = None
 
-    async def listen() -> None:
-        nonlocal session, running, telling
+    async def read_commands() -> None:
+        nonlocal session, running, sending
         while data := await reader.read(1 << 16):
             for message in unpacker.feed(data):
                 if isinstance(message, SessionRequest):
                     session = Session(message, apart=True)
                     running = asyncio.create_task(session.run())
-                    telling = asyncio.create_task(_tell(session, writer))
+                    sending = asyncio.create_task(_send_snapshots(session, writer))
                 elif session is not None:
                     session.command(message)
         if session is not None:
             session.command(Stop("interrupted"))  # the dashboard is gone
 
-    await listen()
+    await read_commands()
     outcome = await running if running is not None else Outcome(2, "no request came")
-    if telling is not None:
-        telling.cancel()
-        await asyncio.gather(telling, return_exceptions=True)
+    if sending is not None:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
     with contextlib.suppress(OSError):
         if session is not None:
             writer.write(pack(session.snapshot()))
         writer.write(pack(outcome))
-        writer.close()
-        while writer.get_write_buffer_size():
-            await asyncio.sleep(0.005)
+        await stdio.close(writer)
     return outcome.exit_code
 
 
-async def _tell(session: Session, writer: asyncio.WriteTransport) -> None:
+async def _send_snapshots(session: Session, writer: asyncio.WriteTransport) -> None:
     """Sends what is new, ten times a second at most. The charts' history goes only when it has grown."""
-    told = -1
+    sent = -1
     series: Series | None = None
     while True:
         snapshot = session.snapshot()
-        if snapshot.seq != told and not writer.is_closing() and writer.get_write_buffer_size() < 1 << 20:
-            told = snapshot.seq
+        if snapshot.seq != sent and not writer.is_closing() and writer.get_write_buffer_size() < 1 << 20:
+            sent = snapshot.seq
             if snapshot.series is not series:
                 series = snapshot.series
                 writer.write(pack(series))

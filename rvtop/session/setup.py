@@ -1,13 +1,11 @@
-"""Parts of a session that hold no state of it: what workers are told, what is noted of the surroundings, and
-the watch over whether the target is still there."""
+"""What a session works out before its load begins: whether it can be had at all, what the load workers are
+given, and what is noted of the surroundings. Nothing here holds state."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from time import perf_counter_ns
 from typing import Any
 
 from rvtop.doctor.machine import free_memory
@@ -17,30 +15,16 @@ from rvtop.load.plan.prompts import Prompts
 from rvtop.load.plan.schedule import PhasePlan, PlanEvent, mean_rate
 from rvtop.load.wire.endpoint import address_of
 from rvtop.load.worker.capacity import capacity
-from rvtop.load.worker.messages import Delta, WorkerSpec
+from rvtop.load.worker.messages import WorkerSpec
 from rvtop.results.environment import environment
 from rvtop.scenario.schema import Scenario
-from rvtop.session.live import LiveState
 from rvtop.session.player import plan
 from rvtop.session.request import SessionRequest
-from rvtop.target.probe import KEY_ENV, TargetError, TargetInfo
+from rvtop.target.probe import KEY_ENV, TargetInfo
 from rvtop.telemetry.discover import sources_for
-from rvtop.telemetry.sample import Source
+from rvtop.telemetry.sample import TelemetrySource
 from rvtop.text import printable_names
 from rvtop.workload.prepare import Prepared
-
-#: A target that has answered nothing for this long, and refuses a connection too, is lost.
-_SILENT_S = 5.0
-#: uvloop's timers are whole milliseconds, and may go off more than one of them early.
-_LOOP_STEP_S = 0.002
-_CONNECT_ERRORS = ("dns", "refused", "reset", "timeout_connect")
-
-
-class Interrupted(TargetError):
-    """The user stopped the session before there was a load."""
-
-    def __init__(self) -> None:
-        super().__init__("interrupted before the load began", 130)
 
 
 def check_max_rate(scenario: Scenario, limit: float | None) -> None:
@@ -88,7 +72,7 @@ def check_capacity(scenario: Scenario, request: SessionRequest) -> int | None:
     return found.most
 
 
-def sources_of(request: SessionRequest, info: TargetInfo) -> list[Source]:
+def sources_of(request: SessionRequest, info: TargetInfo) -> list[TelemetrySource]:
     """Where the server's own figures come from."""
     return sources_for(
         info.url,
@@ -108,41 +92,6 @@ def fields_of(entry: PlanEvent, t0_ns: int, phases: Sequence[PhasePlan]) -> dict
     elif entry.kind == "phase":
         fields |= {"index": int(entry.value), **asdict(phases[int(entry.value)])}
     return fields
-
-
-def answered(delta: Delta) -> bool:
-    """Whether the target answered some request, be it with a refusal, since the worker's last delta."""
-    return bool(delta.chunks or delta.ok or any(kind.startswith("http_") for kind in delta.errors))
-
-
-async def cancel(task: asyncio.Task[None]) -> None:
-    """Cancels a task and waits until it has ended."""
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
-class Wakeup:
-    """Lets one task sleep until a time, or until it is rung."""
-
-    def __init__(self) -> None:
-        self._waiter: asyncio.Future[None] | None = None
-
-    def set(self) -> None:
-        """Wakes the sleeper, if there is one."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def sleep_until(self, at_ns: int) -> None:
-        """Sleeps until ``at_ns`` (perf_counter) is past, or until :meth:`set`."""
-        loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
-        wait_s = max(0, at_ns - perf_counter_ns()) / 1e9
-        timer = loop.call_later(wait_s + _LOOP_STEP_S, self.set)
-        try:
-            await self._waiter
-        finally:
-            timer.cancel()
-            self._waiter = None
 
 
 def worker_spec(
@@ -208,39 +157,7 @@ def surroundings(
             "timeouts": asdict(request.timeouts),
             "backend": None if request.backend is None else asdict(request.backend),
             "metrics_urls": list(request.metrics_urls),
-            "transport": request.transport.told(),
+            "transport": request.transport.for_environment(),
             "body": dict(request.body),
         },
     )
-
-
-class LossWatch:
-    """Many failed connections and not one good answer for a while: is anybody there?
-
-    ``answers`` asks the target once; ``lost`` is called when it does not answer.
-    """
-
-    def __init__(self, now_ns: int, answers: Callable[[], Awaitable[bool]], lost: Callable[[], None]) -> None:
-        self._answers = answers
-        self._lost = lost
-        self._last_ok = (0, now_ns)  # (ok requests, since when)
-        self._asking: asyncio.Task[None] | None = None
-
-    def look(self, live: LiveState, now_ns: int) -> None:
-        """Once a second."""
-        if live.ok > self._last_ok[0]:
-            self._last_ok = (live.ok, now_ns)
-        failed = sum(live.errors[kind] for kind in _CONNECT_ERRORS)
-        silent = now_ns - self._last_ok[1] > _SILENT_S * 1e9
-        if failed >= 5 and silent and (self._asking is None or self._asking.done()):
-            self._asking = asyncio.create_task(self._ask(live))
-
-    async def _ask(self, live: LiveState) -> None:
-        before = live.ok
-        if not await self._answers() and live.ok == before:
-            self._lost()
-
-    async def close(self) -> None:
-        """Asks no more."""
-        if self._asking is not None:
-            await cancel(self._asking)

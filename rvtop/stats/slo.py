@@ -15,7 +15,7 @@ def meets(
     """Which of n requests that ended well meet all ``limits`` (``ttft``, ``tpot``, ``e2e``).
 
     Arrays have shape (n,), so has the result; times, from the intended send, are in the unit of the limits.
-    TPOT = (E2E − TTFT)/(tokens − 1) (DESIGN §5.4) is undefined for a single token, which breaks no limit.
+    TPOT = (E2E − TTFT)/(tokens − 1) is undefined for a single token, which breaks no limit.
     """
     met = np.ones(ttft.shape, dtype=bool)
     if "ttft" in limits:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rvtop.errors import UserError
-from rvtop.target.probe import BackendOptions, listed
+from rvtop.target.backend import BackendOptions
+from rvtop.target.probe import listed
 
 if TYPE_CHECKING:
     from rvtop.scenario.schema import Scenario
@@ -41,9 +42,9 @@ def check_backend(options: BackendOptions, scenario: Scenario | None = None) -> 
         ) from None
     event = _last_event(ended.stdout)
     if ended.returncode or event.get("event") != "checked":
-        words = ended.stderr.strip().splitlines()
+        lines = ended.stderr.strip().splitlines()
         otherwise = (
-            words[-1] if words else f"the check of its options ended with exit code {ended.returncode}"
+            lines[-1] if lines else f"the check of its options ended with exit code {ended.returncode}"
         )
         raise UserError(str(event.get("message") or otherwise))
     served = tuple(str(name) for name in event["models"])

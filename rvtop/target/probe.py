@@ -1,4 +1,4 @@
-"""The server under load: find out what a URL is, or start a topology of ours and wait until it is healthy."""
+"""The server under load: what a URL leads to, which models it serves, and whether it still answers."""
 
 from __future__ import annotations
 
@@ -7,20 +7,15 @@ import contextlib
 import http.client
 import json
 import os
-import signal
 import ssl
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from rvtop.contract.snapshot import StartStep
 from rvtop.errors import UserError
 from rvtop.net.http_get import AnswerTooLong, get
 from rvtop.net.transport import Transport
-from rvtop.system.log_tail import last_lines
 from rvtop.text import NAME_LIMIT, printable, told
 
 #: The API key of the target. Its value stays in the environment: it is in no argument, file or message.
@@ -32,8 +27,6 @@ _PAGES = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1", "/metr
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
 #: A model's id may be a path (4096 bytes at most), and goes along with each request.
 _ID_LIMIT = 4096
-_LEASE_S = 2.0
-_STOP_LIMIT_S = 15.0
 
 
 class TargetError(UserError):
@@ -44,7 +37,7 @@ class TargetError(UserError):
 
 
 class _TooLong(TargetError):
-    """It answers, at a length that nobody reads."""
+    """It answers, with a response over the limit."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +104,9 @@ def auth_headers(transport: Transport | None = None) -> dict[str, str]:
 
 async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
     """Asks a server what it serves. Raises TargetError, TransportError."""
-    way = transport or Transport()
+    transport = transport or Transport()
     base = base_url(url)
-    status, body = await asyncio.to_thread(_get, f"{base}/v1/models", way)
+    status, body = await asyncio.to_thread(_get, f"{base}/v1/models", transport)
     if status in (401, 403):
         raise TargetError(f"{base}: needs an API key (HTTP {status}); set {KEY_ENV}")
     models = _model_rows(status, body)
@@ -124,7 +117,7 @@ async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
         )
     topology, on_ray = None, False
     with contextlib.suppress(TargetError, ValueError, AttributeError, RecursionError):
-        status, body = await asyncio.to_thread(_get, f"{base}/rvtop/topology", way)
+        status, body = await asyncio.to_thread(_get, f"{base}/rvtop/topology", transport)
         facts = json.loads(body) if status == 200 else {}
         named, on_ray = facts.get("topology"), bool(facts.get("ray"))
         topology = printable(named, NAME_LIMIT) if isinstance(named, str) else None
@@ -191,7 +184,7 @@ def _get(url: str, transport: Transport, timeout_s: float | None = None) -> tupl
         hint = "is the server up?"
         if url.startswith("https:") and transport.cert_file is None:
             hint = "does it want --cert FILE --key FILE of yours?"
-        raise TargetError(f"{base}: broke the connection off ({error}); {hint}") from error
+        raise TargetError(f"{base}: reset the connection ({error}); {hint}") from error
     except TimeoutError as error:
         raise TargetError(f"{base}: no answer within {timeout_s:g} s; is the host right?") from error
     except ConnectionRefusedError as error:
@@ -205,11 +198,11 @@ def _get(url: str, transport: Transport, timeout_s: float | None = None) -> tupl
 
 
 def _tls_problem(error: ssl.SSLError) -> str:
-    """Why TLS failed, and the option that mends it."""
+    """Why TLS failed, and the option that fixes it."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
             f"its certificate is not trusted ({error.verify_message}); "
-            "name its authority with --ca FILE, or look away with --insecure"
+            "name its authority with --ca FILE, or skip the check with --insecure"
         )
     reason = error.reason or str(error)
     if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason or "UNKNOWN_CA" in reason:
@@ -236,139 +229,3 @@ def _is_id(value: Any) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-@dataclass(frozen=True)
-class BackendOptions:
-    """How to start a topology of ours. ``arguments`` go to ``python -m backends`` as they are."""
-
-    topology: str
-    host: str = "127.0.0.1"
-    port: int = 0
-    models: Sequence[str] = ()  # name=path
-    arguments: Sequence[str] = ()
-
-    def command(self, *more: str) -> list[str]:
-        """The command line of the backend, with ``more`` options."""
-        words = [sys.executable, "-P", "-m", "backends", self.topology, *more]
-        words += ["--host", self.host, "--port", str(self.port), *self.arguments]
-        return words + [word for model in self.models for word in ("--model", model)]
-
-
-class Backend:
-    """A topology that this process started, so that it ends it too. Its stdin is its lease: while we write
-    to it, it lives; when we are gone, however we went, it takes itself down."""
-
-    def __init__(self, options: BackendOptions, log: Path, on_step: Callable[[StartStep], None]) -> None:
-        self._options = options
-        self._log = log
-        self._on_step = on_step
-        self._process: asyncio.subprocess.Process | None = None
-        self._tasks: list[asyncio.Task[None]] = []
-        self._error: Mapping[str, Any] = {}
-        self.url = ""
-        self.models: tuple[str, ...] = ()
-
-    async def start(self) -> str:
-        """Starts it and waits until it is ready; returns its URL. Raises TargetError (exit code 2 or 4)."""
-        options = self._options
-        log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        try:
-            self._process = await asyncio.create_subprocess_exec(
-                *options.command("--lease"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,  # a Ctrl-C in our terminal is ours to handle
-            )
-        finally:
-            os.close(log)
-        ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._tasks = [asyncio.create_task(self._renew()), asyncio.create_task(self._listen(ready))]
-        try:
-            self.url = await ready
-        except BaseException:
-            await self.stop()
-            raise
-        return self.url
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process else None
-
-    async def wait(self) -> int:
-        """Waits until the process ends; its exit code."""
-        assert self._process is not None
-        return await self._process.wait()
-
-    def log_tail(self, lines: int = 5) -> str:
-        """The end of its log."""
-        return "\n".join(last_lines(self._log, lines))
-
-    def kill(self) -> None:
-        """Ends it by force, with what shares its process group; ``stop`` then returns soon."""
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-
-    def terminate(self) -> None:
-        """Asks it to stop; requests in flight get their seconds of grace. ``stop`` waits for none."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.terminate()
-
-    async def stop(self) -> None:
-        """Ends it: gently, then by force, with all it started."""
-        process = self._process
-        if process is None:
-            return
-        if process.stdin is not None:
-            process.stdin.close()
-        try:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), _STOP_LIMIT_S)
-        finally:
-            # Its own children share its process group; none may outlive it.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _renew(self) -> None:
-        assert self._process is not None and self._process.stdin is not None
-        with contextlib.suppress(ConnectionError):
-            while True:
-                self._process.stdin.write(b"\n")
-                await self._process.stdin.drain()
-                await asyncio.sleep(_LEASE_S)
-
-    async def _listen(self, ready: asyncio.Future[str]) -> None:
-        assert self._process is not None and self._process.stdout is not None
-        async for line in self._process.stdout:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue  # a library printed something; the log has its stderr
-            if not isinstance(event, dict):
-                continue
-            if event.get("event") == "step":
-                self._on_step(
-                    StartStep(
-                        told(event["name"], NAME_LIMIT),
-                        str(event["state"]),
-                        event.get("elapsed_s"),
-                        told(event.get("detail"), 4 * NAME_LIMIT),
-                    )
-                )
-            elif event.get("event") == "ready" and not ready.done():
-                self.models = tuple(str(name) for name in event.get("models") or ())
-                ready.set_result(printable(str(event["url"])))
-            elif event.get("event") == "error":
-                self._error = event
-        code = await self._process.wait()
-        if not ready.done():
-            message = self._error.get("message") or f"ended with exit code {code}: {self.log_tail(1)}"
-            usage = self._error.get("kind") == "usage" or code == 2
-            text = str(message) if usage else f"{self._options.topology} did not start: {message}"
-            ready.set_exception(TargetError(text, 2 if usage else 4))

@@ -11,7 +11,7 @@ from rvtop.telemetry.gpu import NvmlSource
 from rvtop.telemetry.prometheus import PrometheusSource, origin
 from rvtop.telemetry.ray import RaySource, from_machine, from_topology
 from rvtop.telemetry.ray_local import discovery_file
-from rvtop.telemetry.sample import Source
+from rvtop.telemetry.sample import TelemetrySource
 
 
 def metrics_url(target_url: str) -> str:
@@ -44,7 +44,7 @@ def sources_for(
     topology: str | None = None,
     on_ray: bool = False,
     transport: Transport | None = None,
-) -> list[Source]:
+) -> list[TelemetrySource]:
     """The sources of a target: its metrics page (or ``metrics_urls`` instead, vLLM's, ours, Ray's or a DCGM
     exporter's); its Ray cluster; and NVML when it runs on this machine.
 
@@ -53,25 +53,25 @@ def sources_for(
     headers of ``transport`` go only to pages of the target's own origin, its TLS options and unix socket only
     to pages of the target's own host. Opens no connection. Raises TransportError.
     """
-    way = transport or Transport()
+    transport = transport or Transport()
     urls = list(dict.fromkeys(metrics_urls)) or [metrics_url(target_url)]
-    private = {**way.key_headers(api_key), **way.headers}
-    sources: list[Source] = []
+    private = {**transport.key_headers(api_key), **transport.headers}
+    sources: list[TelemetrySource] = []
     for url, name in zip(urls, _names(urls), strict=True):
         headers = private if origin(url) == origin(target_url) else {}
         same_host = urlsplit(url).hostname == urlsplit(target_url).hostname
-        sources.append(PrometheusSource(url, name, headers, transport=way if same_host else None))
-    local = is_loopback(target_url) or way.unix_socket is not None
+        sources.append(PrometheusSource(url, name, headers, transport=transport if same_host else None))
+    local = is_loopback(target_url) or transport.unix_socket is not None
     if local:
         sources.append(NvmlSource())
     if on_ray:
-        sources.append(RaySource(from_topology(_base(target_url), private, way)))
+        sources.append(RaySource(from_topology(_base(target_url), private, transport)))
     elif topology is None and local and discovery_file() is not None:
         sources.append(RaySource(from_machine(), engines=True))
     return sources
 
 
-def names_of_target(sources: Sequence[Source], target_url: str) -> frozenset[str]:
+def names_of_target(sources: Sequence[TelemetrySource], target_url: str) -> frozenset[str]:
     """The names of those ``sources`` that the target itself answers: what they tell, it tells."""
     return frozenset(
         source.name

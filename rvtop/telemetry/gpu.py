@@ -103,7 +103,7 @@ class NvmlSource:
         self._nvml: Any = None
 
     async def poll(self) -> Sample:
-        """All GPUs at once; see ``Source.poll``."""
+        """All GPUs at once; see ``TelemetrySource.poll``."""
         if self._absent:
             return Sample(time.perf_counter_ns(), self.name)
         with self._lock:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from rvtop.telemetry.sample import Sample, Source
+from rvtop.telemetry.sample import Sample, TelemetrySource
 
 _log = logging.getLogger("rvtop.telemetry")
 
@@ -34,7 +34,11 @@ class Poller:
     """
 
     def __init__(
-        self, sources: Sequence[Source], sink: Sink, period_s: float = PERIOD_S, timeout_s: float = 3.0
+        self,
+        sources: Sequence[TelemetrySource],
+        sink: Sink,
+        period_s: float = PERIOD_S,
+        timeout_s: float = 3.0,
     ) -> None:
         self._sources = tuple(sources)
         self._sink = sink
@@ -89,7 +93,7 @@ class Poller:
             for source in self._sources:
                 await _close(source)
 
-    async def _poll_one(self, source: Source) -> None:
+    async def _poll_one(self, source: TelemetrySource) -> None:
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
@@ -106,7 +110,7 @@ class Poller:
                 due += self._period_s * ((loop.time() - due) // self._period_s + 1)
             await asyncio.sleep(due - loop.time())
 
-    async def _asked(self, source: Source) -> Sample:
+    async def _asked(self, source: TelemetrySource) -> Sample:
         """One poll, whatever happens inside it."""
         try:
             # Not `wait_for`: before Python 3.12 it loses a cancel that comes as the poll ends (gh-86296),
@@ -121,7 +125,7 @@ class Poller:
         return Sample(time.perf_counter_ns(), source.name, error=error)
 
 
-async def _close(source: Source) -> None:
+async def _close(source: TelemetrySource) -> None:
     try:
         async with asyncio.timeout(1.0):
             await source.close()

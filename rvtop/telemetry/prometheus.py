@@ -202,14 +202,14 @@ class PageFetcher:
         return page.decode("utf-8", errors="replace")
 
     def _make_client(self) -> httpx.AsyncClient:
-        way = self._transport
+        transport = self._transport
         tls: ssl.SSLContext | bool = True
-        if way.ca_file or way.cert_file or way.insecure:
-            tls = way.ssl_context()
+        if transport.ca_file or transport.cert_file or transport.insecure:
+            tls = transport.ssl_context()
         return httpx.AsyncClient(
             headers={name: value.encode("latin-1") for name, value in self._headers.items()},
             timeout=self._timeout_s,
-            transport=httpx.AsyncHTTPTransport(verify=tls, uds=way.unix_socket),
+            transport=httpx.AsyncHTTPTransport(verify=tls, uds=transport.unix_socket),
             follow_redirects=True,  # some servers answer /metrics with 307 to /metrics/
             max_redirects=2,
             trust_env=False,  # a proxy for the internet is none for a cluster's own pages
@@ -247,7 +247,7 @@ class PrometheusSource:
         self._fetcher.url = url
 
     async def poll(self) -> Sample:
-        """Fetches and reads the page; see ``Source.poll``."""
+        """Fetches and reads the page; see ``TelemetrySource.poll``."""
         page = await self._fetcher.page()
         if isinstance(page, str):
             return Sample(time.perf_counter_ns(), self.name, error=page)

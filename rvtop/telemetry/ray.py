@@ -77,7 +77,7 @@ class RaySource:
         self._last = Sample(0, name)
 
     async def poll(self) -> Sample:
-        """All pages at once; see ``Source.poll``. Fails only when no page could be had."""
+        """All pages at once; see ``TelemetrySource.poll``. Fails only when no page could be had."""
         if time.monotonic() - self._asked_at >= _PERIOD_S:
             self._asked_at = time.monotonic()
             await self._find_pages()

@@ -133,27 +133,27 @@ _Told = TypeVar("_Told", NodeSample, GpuSample, DeploymentSample)
 
 
 class Held(Generic[_Told]):
-    """What a page told last of its nodes, GPUs or deployments, for the pages that leave gauges out (every
-    other one of Ray 2.52). A figure that is not told again for ``HOLD_S`` is gone."""
+    """What a page reported last of its nodes, GPUs or deployments, for the pages that leave gauges out (every
+    other one of Ray 2.52). A figure that is not reported again for ``HOLD_S`` is gone."""
 
     def __init__(self) -> None:
-        # identity -> (the sample, when each of its figures was told, in seconds)
+        # identity -> (the sample, when each of its figures was reported, in seconds)
         self._held: dict[tuple[object, ...], tuple[_Told, dict[str, float]]] = {}
 
     def filled(self, samples: Iterable[_Told], now_s: float) -> tuple[_Told, ...]:
         """The samples of a page that came at ``now_s``, with what it left out."""
         left = dict(self._held)
         found = [self._fill(sample, left.pop(_identity(sample), None), now_s) for sample in samples]
-        for key, (sample, told) in left.items():
-            if any(now_s - then_s <= HOLD_S for then_s in told.values()):
-                nothing: Any = replace(sample, **dict.fromkeys(told))
-                found.append(self._fill(nothing, (sample, told), now_s))
+        for key, (sample, reported) in left.items():
+            if any(now_s - then_s <= HOLD_S for then_s in reported.values()):
+                nothing: Any = replace(sample, **dict.fromkeys(reported))
+                found.append(self._fill(nothing, (sample, reported), now_s))
             else:
                 del self._held[key]
         return tuple(found)
 
     def _fill(self, sample: _Told, before: tuple[_Told, dict[str, float]] | None, now_s: float) -> _Told:
-        told, old = {}, {}
+        reported, old = {}, {}
         for field in fields(sample):
             if field.name in _IDENTITY:
                 continue
@@ -162,10 +162,10 @@ class Held(Generic[_Told]):
                 if before is None or now_s - before[1].get(field.name, -math.inf) > HOLD_S:
                     continue
                 then_s, old[field.name] = before[1][field.name], getattr(before[0], field.name)
-            told[field.name] = then_s
+            reported[field.name] = then_s
         values: Any = old
         filled = replace(sample, **values)
-        self._held[_identity(sample)] = filled, told
+        self._held[_identity(sample)] = filled, reported
         return filled
 
 

@@ -95,7 +95,7 @@ class Sample:
         return not (self.engines or self.gpus or self.nodes or self.deployments)
 
 
-class Source(Protocol):
+class TelemetrySource(Protocol):
     """Something that can be asked once a second."""
 
     name: str

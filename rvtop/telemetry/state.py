@@ -7,25 +7,16 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from rvtop.contract.snapshot import Engine, Gpu, Node, ServeDeployment, ServerHist, Source
+from rvtop.contract.snapshot import Engine, Gpu, Node, ServeDeployment, ServerHist, SourceStatus
 from rvtop.telemetry.bounds import MOST, fitting
-from rvtop.telemetry.buckets import Growth, growth, merged, server_hist
-from rvtop.telemetry.sample import (
-    Buckets,
-    DeploymentSample,
-    EngineSample,
-    GpuSample,
-    NodeSample,
-    Sample,
-)
+from rvtop.telemetry.buckets import Growth, merged, server_hist
+from rvtop.telemetry.counters import EngineCounters, RecentEvents, TokenRate
+from rvtop.telemetry.sample import DeploymentSample, EngineSample, GpuSample, NodeSample, Sample
 from rvtop.text import printable
 
 STALE_S = 3.0  # what is older than this is shown as STALE and counts in no sum
 FORGET_S = 60.0  # an engine that its living source no longer tells of is dropped after this
-STEP_S = 15.0  # counters told at second hand that stand still for this long do so in truth
 SERVE_WINDOW_S = 20.0  # Serve's latencies: Ray brings them up to date every 10 s
-WINDOW_S = 10.0  # the server's histograms cover this much
-_HISTS = ("ttft", "itl", "e2e")
 _ERROR_LIMIT = 200
 
 
@@ -42,7 +33,7 @@ class ServerView:
     gpus: tuple[Gpu, ...] = ()
     nodes: tuple[Node, ...] = ()
     deployments: tuple[ServeDeployment, ...] = ()
-    sources: tuple[Source, ...] = ()
+    sources: tuple[SourceStatus, ...] = ()
     tokens_per_s: float | None = None
     totals: Mapping[str, float] = field(default_factory=dict)
     ttft: ServerHist | None = None
@@ -62,9 +53,7 @@ _EngineId = tuple[str, str, str | None]  # source, engine, model
 class _Engine:
     sample: EngineSample
     t_ns: int
-    grown: dict[str, float]  # counters since we began to watch
-    counters: dict[str, float]  # last values; a page may leave one out for once
-    hists: dict[str, Buckets]
+    counters: EngineCounters
 
 
 @dataclass(slots=True)
@@ -86,9 +75,8 @@ class _Source:
     seen_ns: int | None = None  # the last answer that told of something
     nothing: bool = False  # it answers that there is nothing of the kind here
     error: str = ""
-    tokens_per_s: float | None = None
-    stepped_ns: int | None = None  # when counters told at second hand last grew
-    grown: deque[tuple[int, Mapping[str, Growth]]] = field(default_factory=deque)
+    tokens: TokenRate = field(default_factory=TokenRate)
+    recent: RecentEvents = field(default_factory=RecentEvents)
 
 
 class ServerState:
@@ -176,8 +164,8 @@ class ServerState:
     def _drop_second_hand(self, source: str) -> None:
         """Takes back engines told at second hand, now that ``source`` tells of its own."""
         for other in self._second_hand - {source}:
-            self._sources[other].tokens_per_s = None
-            self._sources[other].grown.clear()
+            self._sources[other].tokens.per_s = None
+            self._sources[other].recent.clear()
             for key in [key for key in self._engines if key[0] == other]:
                 del self._engines[key]
         self._second_hand.clear()
@@ -197,48 +185,27 @@ class ServerState:
 
     def _apply_engines(self, source: _Source, sample: Sample, before_ns: int | None) -> None:
         tokens: float | None = None
-        grown: dict[str, list[Growth]] = {}
+        events: dict[str, list[Growth]] = {}
         for engine in sample.engines:
             key = (sample.source, engine.engine, engine.model)
             held = self._engines.get(key)
-            if held is None:  # what it counted before we looked is not ours
-                zeros = dict.fromkeys(engine.counters, 0.0)
-                self._engines[key] = _Engine(
-                    engine, sample.t_ns, zeros, dict(engine.counters), dict(engine.hists)
-                )
+            if held is None:
+                self._engines[key] = _Engine(engine, sample.t_ns, EngineCounters(engine))
                 continue
-            for name, value in engine.counters.items():
-                before = held.counters.get(name, 0.0)
-                # A counter that shrank began anew: its server restarted.
-                more = value - before if value >= before else value
-                held.grown[name] = held.grown.get(name, 0.0) + more
-                if name == "generation_tokens":
-                    tokens = (tokens or 0.0) + more
-            for name in _HISTS:
-                if name in engine.hists:
-                    grown.setdefault(name, []).append(growth(held.hists.get(name), engine.hists[name]))
-            held.counters.update(engine.counters)
-            held.hists.update(engine.hists)
             held.sample, held.t_ns = engine, sample.t_ns
+            more, growths = held.counters.update(engine)
+            if "generation_tokens" in more:
+                tokens = (tokens or 0.0) + more["generation_tokens"]
+            for name, grown in growths.items():
+                events.setdefault(name, []).append(grown)
         for key, engine_state in list(self._engines.items()):
             if key[0] == sample.source and _age_s(engine_state.t_ns, sample.t_ns) > FORGET_S:
                 self._forget_engine(key)
-        together = {name: events for name, parts in grown.items() if (events := merged(parts)) is not None}
-        source.grown.append((sample.t_ns, together))
-        while source.grown and _age_s(source.grown[0][0], sample.t_ns) > WINDOW_S:
-            source.grown.popleft()
-        if sample.second_hand:
-            # Ray re-exports counters every 10 s: between two of their steps the last rate stands.
-            if tokens or source.stepped_ns is None or _age_s(source.stepped_ns, sample.t_ns) > STEP_S:
-                before_ns, source.stepped_ns = source.stepped_ns, sample.t_ns
-            else:
-                before_ns = None
-        elapsed_s = 0.0 if before_ns is None else _age_s(before_ns, sample.t_ns)
-        if elapsed_s > 0:
-            source.tokens_per_s = None if tokens is None else tokens / elapsed_s
+        source.recent.add(sample.t_ns, events)
+        source.tokens.update(tokens, before_ns, sample.t_ns, second_hand=sample.second_hand)
 
     def _forget_engine(self, key: _EngineId) -> None:
-        for name, total in self._engines.pop(key).grown.items():
+        for name, total in self._engines.pop(key).counters.grown.items():
             self._gone[name] = self._gone.get(name, 0.0) + total
 
     def _fresh_engines(self, now_ns: int) -> list[_Engine]:
@@ -247,7 +214,7 @@ class ServerState:
     def _totals(self) -> dict[str, float]:
         totals = dict(self._gone)
         for engine in self._engines.values():
-            for name, grown in engine.grown.items():
+            for name, grown in engine.counters.grown.items():
                 totals[name] = totals.get(name, 0.0) + grown
         return totals
 
@@ -270,9 +237,9 @@ class ServerState:
             ),
             sources=tuple(_source_line(name, source, now_ns) for name, source in self._sources.items()),
             tokens_per_s=_sum(
-                source.tokens_per_s
+                source.tokens.per_s
                 for source in self._sources.values()
-                if source.tokens_per_s is not None and _fresh(source.seen_ns, now_ns)
+                if source.tokens.per_s is not None and _fresh(source.seen_ns, now_ns)
             ),
             totals=self._totals(),
             ttft=self._hist("ttft", now_ns),
@@ -291,7 +258,7 @@ class ServerState:
             _shown_names(list(self._engines)), self._engines.items(), strict=True
         ):
             age_s = _age_s(state.t_ns, now_ns)
-            gauges, grown = state.sample.gauges, state.grown
+            gauges, grown = state.sample.gauges, state.counters.grown
             queries = grown.get("prefix_queries")
             lines.append(
                 Engine(
@@ -312,10 +279,7 @@ class ServerState:
     def _hist(self, name: str, now_ns: int) -> ServerHist | None:
         """The last ten seconds of one latency; None when no source has it."""
         recent = merged(
-            events[name]
-            for source in self._sources.values()
-            for t_ns, events in source.grown
-            if name in events and _age_s(t_ns, now_ns) <= WINDOW_S
+            events for source in self._sources.values() for events in source.recent.of(name, now_ns)
         )
         return None if recent is None else server_hist(recent)
 
@@ -332,13 +296,13 @@ class ServerState:
 def _shown_names(keys: list[_EngineId]) -> list[str]:
     """The shortest name that tells each engine from the others: two models, or two sources, may both
     call an engine "0"."""
-    ways = (
+    candidates = (
         [engine for _, engine, _ in keys],
         [f"{model or source}/{engine}" for source, engine, model in keys],
         [f"{source}/{engine}" for source, engine, _ in keys],
         [f"{source}/{model}/{engine}" for source, engine, model in keys],
     )
-    return list(next((way for way in ways if len(set(way)) == len(way)), ways[-1]))
+    return list(next((names for names in candidates if len(set(names)) == len(names)), candidates[-1]))
 
 
 def _age_s(then_ns: int, now_ns: int) -> float:
@@ -386,10 +350,10 @@ def _deployment_line(deployment: _Deployment, now_ns: int) -> ServeDeployment:
     )
 
 
-def _source_line(name: str, source: _Source, now_ns: int) -> Source:
+def _source_line(name: str, source: _Source, now_ns: int) -> SourceStatus:
     if source.seen_ns is None:
-        return Source(name, "absent", source.error)
+        return SourceStatus(name, "absent", source.error)
     age_s = max(0.0, _age_s(source.seen_ns, now_ns))
     if age_s <= STALE_S:
-        return Source(name, "ok", "", age_s)
-    return Source(name, "stale", source.error, age_s)
+        return SourceStatus(name, "ok", "", age_s)
+    return SourceStatus(name, "stale", source.error, age_s)

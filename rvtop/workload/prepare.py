@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import sys
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 
 from rvtop.contract.run_files import PROMPTS
 from rvtop.contract.snapshot import StartStep
+from rvtop.ipc import child
 from rvtop.scenario.workload import PromptsWorkload, RagWorkload, SyntheticWorkload, TraceWorkload, Workload
 from rvtop.text import printable
 from rvtop.workload import files, replay, sharegpt, synthetic
@@ -152,19 +152,13 @@ def _sample() -> Path:
 
 async def _expand(workload: RagWorkload, path: Path, on_step: Callable[[StartStep], None]) -> None:
     """Retrieval and prompt building in a process of their own: rvtop itself never imports FAISS or torch."""
-    command = [sys.executable, "-P", "-m", "backends.rag", "expand", "--events"]
+    command = child.module_command("backends.rag", "expand", "--events")
     command += ["--questions", workload.questions, "--top-k", str(workload.top_k), "--out", str(path)]
     if workload.index:
         command += ["--index", workload.index]
     began = monotonic()
     on_step(StartStep("prompts", "run", 0.0, "retrieving"))
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,  # a Ctrl-C in our terminal is ours to handle
-    )
+    process = await child.start(*command, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE)
     try:
         assert process.stdout is not None and process.stderr is not None
         problem = asyncio.create_task(process.stderr.read())

@@ -19,7 +19,7 @@ from rvtop.lifecycle.health import health
 from rvtop.plain import Narrator
 from rvtop.scenario.load import ScenarioError, load_scenario
 from rvtop.system.log_tail import last_lines
-from rvtop.target.probe import Backend, BackendOptions
+from rvtop.target.backend import Backend, BackendOptions
 from rvtop.ui.app import RvtopApp
 from tests.faults.sessions import Watched, request
 from tests.mock.hostile import ACTS, MODEL, RAW, HostileServer, evil
@@ -230,7 +230,7 @@ async def test_what_a_backend_says_of_its_start_is_text(tmp_path: Path) -> None:
 
     backend._process = Ended()  # type: ignore[assignment]
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    await backend._listen(ready)
+    await backend._read_events(ready)
     assert steps[0].name.startswith("STEP\\x1b[2J")
     assert "DETAIL\\x1b[2J" in steps[0].detail
     assert "WHY\\x1b[2J" in str(ready.exception())

@@ -212,7 +212,7 @@ def test_kill_9_of_the_supervisor_takes_the_backend_with_it(place: Place) -> Non
     assert state.running() == []
     ps = place.run("ps")
     assert re.search(r"^mine +steady .* gone +-- ", ps.stdout, re.M)
-    assert "its supervisor ended without a word; rvtop down mine clears it away" in ps.stdout
+    assert "its supervisor crashed or was killed; rvtop down mine removes the entry" in ps.stdout
     down = place.run("down")
     assert (down.returncode, state.deployments()) == (0, [])
     assert down.stdout.startswith("mine: was not running any more")
@@ -264,12 +264,12 @@ def test_all_at_once_and_names_that_are_not(place: Place) -> None:
     ambiguous = place.run("logs")
     assert (ambiguous.returncode, lines(ambiguous.stderr)) == (
         2,
-        ["rvtop: several deployments are there: a, b; name one"],
+        ["rvtop: several deployments: a, b; name one"],
     )
     unknown = place.run("down", "c")
     assert (unknown.returncode, lines(unknown.stderr)) == (
         2,
-        ["rvtop: c: no such deployment; there are: a, b"],
+        ["rvtop: c: no such deployment; known: a, b"],
     )
     down = place.run("down", "--all")
     assert down.returncode == 0

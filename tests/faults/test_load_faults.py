@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import rvtop.session.session
-import rvtop.session.setup
+import rvtop.session.load_target
+import rvtop.session.target_watch
 from rvtop.contract.command import Stop
 from rvtop.load.fleet.workers import Workers
 from rvtop.load.wire.endpoint import Address, Endpoint
@@ -149,8 +149,8 @@ def attach_to(monkeypatch: pytest.MonkeyPatch, url: str, *models: str) -> None:
     async def probe(asked: str, transport: object) -> TargetInfo:
         return TargetInfo(asked, models, None, None)
 
-    monkeypatch.setattr(rvtop.session.session, "probe", probe)
-    monkeypatch.setattr(rvtop.session.session, "choose_models", lambda info, wanted: info.models)
+    monkeypatch.setattr(rvtop.session.load_target, "probe", probe)
+    monkeypatch.setattr(rvtop.session.load_target, "choose_models", lambda info, wanted: info.models)
 
 
 async def test_every_fault_at_once_in_one_run(
@@ -206,7 +206,7 @@ async def test_refused_by_the_thousand(workers: int, tmp_path: Path, monkeypatch
 async def test_a_target_that_nobody_hears_of_any_more_ends_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rvtop.session.setup, "_SILENT_S", 0.5)
+    monkeypatch.setattr(rvtop.session.target_watch, "_SILENT_S", 0.5)
     with refusing_port() as port:
         url = f"http://127.0.0.1:{port}"
         attach_to(monkeypatch, url, "m")

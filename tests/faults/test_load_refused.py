@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import rvtop.session.session
+import rvtop.session.load_target
 from rvtop.contract.command import Pause, Resume, SetRate, Stop
 from rvtop.target.probe import TargetInfo
 from tests.faults.sessions import Watched, errors_of, request
@@ -22,7 +22,7 @@ async def test_the_session_obeys_while_thousands_are_refused(
         async def probe(asked: str, transport: object) -> TargetInfo:
             return TargetInfo(asked, ("m",), None, None)
 
-        monkeypatch.setattr(rvtop.session.session, "probe", probe)
+        monkeypatch.setattr(rvtop.session.load_target, "probe", probe)
         watched = Watched(request(url, tmp_path / "run", {"name": "p", "rate": 2000, "duration": "10m"}))
         await watched.until(lambda s: errors_of(s).get("refused", 0) >= 1000, "a thousand are refused")
         watched.send(Pause())

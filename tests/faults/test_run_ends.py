@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import rvtop.session.load_run
 import rvtop.session.session
 from rvtop.contract.command import Stop
 from rvtop.load.worker.messages import Delta
@@ -85,7 +86,7 @@ async def test_find_max_on_a_server_that_refuses_all_ends_at_once_with_its_words
 async def test_a_fault_of_ours_is_one_line_its_traceback_is_in_the_log_and_the_results_are_written(
     mock: MockProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fold, folded = rvtop.session.session.fold, []
+    fold, folded = rvtop.session.load_run.fold, []
 
     def broken(state: Any, delta: Delta) -> Any:
         folded.append(delta)
@@ -93,7 +94,7 @@ async def test_a_fault_of_ours_is_one_line_its_traceback_is_in_the_log_and_the_r
             raise ZeroDivisionError("no such figure")
         return fold(state, delta)
 
-    monkeypatch.setattr(rvtop.session.session, "fold", broken)
+    monkeypatch.setattr(rvtop.session.load_run, "fold", broken)
     watched = Watched(request(mock.url, tmp_path / "run", STEADY))
     code, kind, line = told(await watched.end())
     log = tmp_path / "run" / "session.log"
@@ -195,13 +196,13 @@ async def test_workers_that_hang_can_be_left_in_a_hurry_and_what_they_held_is_co
     monkeypatch.setattr("rvtop.load.fleet.local._STOP_LIMIT_S", 600.0)  # it must not be time that ends them
     watched = Watched(request(url, tmp_path / "run", {"name": "p", "concurrency": 7, "duration": "20m"}))
     await watched.until(lambda s: s.load.in_flight == 7, "requests hang")
-    fleet = watched.session._fleet
+    fleet = watched.session._load.fleet
     assert fleet is not None
     for process in fleet._pool._processes:  # type: ignore[union-attr]
         process.send_signal(signal.SIGSTOP)
     watched.send(Stop("interrupted"))
     await watched.until(lambda s: s.state == "draining", "it waits for them")
-    watched.session.hurry()
+    watched.session.kill()
     code, kind, _ = told(await watched.end())
     assert (code, kind) == (130, "interrupted")
     found = summary_of(watched)
@@ -218,7 +219,7 @@ async def test_a_user_s_secret_is_not_in_the_log_of_a_crash(
     def broken(state: Any, delta: Delta) -> Any:
         raise ZeroDivisionError("no such figure")
 
-    monkeypatch.setattr(rvtop.session.session, "fold", broken)
+    monkeypatch.setattr(rvtop.session.load_run, "fold", broken)
     watched = Watched(request(mock.url, tmp_path / "run", STEADY))
     assert (await watched.end()).exit_code == 5
     for path in (tmp_path / "run").iterdir():

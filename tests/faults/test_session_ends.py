@@ -387,7 +387,7 @@ async def test_a_session_whose_process_is_killed_says_so_and_leaves_nothing(
     mock: MockProcess, tmp_path: Path
 ) -> None:
     session, pids = await held(mock, tmp_path / "run")
-    (main,) = [pid for pid, what in pids.items() if "remote_main" in what]
+    (main,) = [pid for pid, what in pids.items() if "rvtop.session.server" in what]
     os.kill(main, signal.SIGKILL)
     await gone(pids)
     async with asyncio.timeout(60):
@@ -442,7 +442,7 @@ async def test_stderr_of_the_session_s_process_goes_to_the_session_log(
     log = tmp_path / "run" / "session.log"
     for pid in pids:
         assert Path(f"/proc/{pid}/fd/2").samefile(log)
-    (main,) = [pid for pid, what in pids.items() if "remote_main" in what]
+    (main,) = [pid for pid, what in pids.items() if "rvtop.session.server" in what]
     os.kill(main, signal.SIGABRT)  # as a fault in C would: its traceback goes to the log
     await gone(pids)
     async with asyncio.timeout(60):

@@ -18,7 +18,7 @@ from rvtop.contract.snapshot import (
     Series,
     ServerHist,
     Snapshot,
-    Source,
+    SourceStatus,
     StartStep,
     Target,
     Tokens,
@@ -165,7 +165,7 @@ def live(t: float = 92.0, *, seq: int | None = None) -> Snapshot:
         ),
         engines=engines(t),
         gpus=gpus(t),
-        sources=(Source("metrics", "ok", age_s=0.4), Source("nvml", "ok", age_s=0.4)),
+        sources=(SourceStatus("metrics", "ok", age_s=0.4), SourceStatus("nvml", "ok", age_s=0.4)),
         series=done,
         events=(
             Event(START + 4, "phase climb began"),
@@ -205,7 +205,10 @@ def watching(t: float = 64.0) -> Snapshot:
         tokens=Tokens(server_per_s=s.tokens.server_per_s),
         engines=(replace(s.engines[0], name="0", node=None),),
         gpus=(),
-        sources=(Source("metrics", "ok", age_s=0.4), Source("nvml", "absent", "no NVIDIA driver here")),
+        sources=(
+            SourceStatus("metrics", "ok", age_s=0.4),
+            SourceStatus("nvml", "absent", "no NVIDIA driver here"),
+        ),
         series=replace(
             s.series,
             target_rps=none,
@@ -286,7 +289,10 @@ def stale(t: float = 92.0) -> Snapshot:
             replace(s.gpus[1], memory_used=None),
             replace(s.gpus[2], stale_s=31.0),
         ),
-        sources=(Source("metrics", "stale", "timed out after 2 s", 6.3), Source("nvml", "ok", age_s=0.4)),
+        sources=(
+            SourceStatus("metrics", "stale", "timed out after 2 s", 6.3),
+            SourceStatus("nvml", "ok", age_s=0.4),
+        ),
         latency=replace(s.latency, itl=Dist(), itl_is_chunks=True, server_ttft=None),
         tokens=Tokens(),
         load=replace(s.load, offered_rps=None, lag_p99_ms=None),

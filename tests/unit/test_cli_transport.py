@@ -138,12 +138,12 @@ def test_what_the_options_become(tmp_path: Path) -> None:
     assert way.key_headers("k") == {"api-key": "k"}
     assert Transport().key_headers("k") == {"Authorization": "Bearer k"}
     assert way.key_headers("") == way.key_headers(None) == {}
-    assert way.told() == {
+    assert way.for_environment() == {
         "headers": ["Authorization", "Host", "X-A", "X-Name"],
         "api_key_header": "api-key",
         "unix_socket": "s.sock",
     }
-    assert Transport().told() == {}
+    assert Transport().for_environment() == {}
     request = SessionRequest(scenario=None, out=Path("r"), url=WEB, transport=way)
     assert HIDDEN not in repr(request)
     assert dataclasses.replace(way, headers={}) != way

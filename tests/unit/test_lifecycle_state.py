@@ -218,9 +218,9 @@ def test_which_one_is_meant() -> None:
     made("a")
     assert choose(None) == choose("a") == "a"
     made("b")
-    with pytest.raises(UserError, match="several deployments are there: a, b; name one"):
+    with pytest.raises(UserError, match="several deployments: a, b; name one"):
         choose(None)
-    with pytest.raises(UserError, match="x: no such deployment; there are: a, b"):
+    with pytest.raises(UserError, match="x: no such deployment; known: a, b"):
         choose("x")
     (state.make_folder("x") / state.LOG_FILE).write_text("it was up once\n")
     assert choose("x", logs=True) == "x"

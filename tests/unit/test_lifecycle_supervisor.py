@@ -14,13 +14,14 @@ from rvtop.contract.snapshot import StartStep
 from rvtop.lifecycle import state, supervisor
 from rvtop.lifecycle.health import Health
 from rvtop.lifecycle.supervisor import Policy, Spec, Supervisor
-from rvtop.target.probe import BackendOptions, TargetError
+from rvtop.target.backend import BackendOptions
+from rvtop.target.probe import TargetError
 
 QUICK = Policy(
     first_delay_s=0.01,
     max_delay_s=0.04,
     healthy_s=60,
-    deaths=6,
+    crashes=6,
     within_s=600,
     health_s=0.01,
     grace_s=0.1,
@@ -166,11 +167,11 @@ async def test_the_delays_double_and_it_gives_up(watch: Callable[..., Watched]) 
     assert waits == [0.01, 0.02, 0.04, 0.04, 0.04]
     assert len(FakeBackend.made) == 6
     assert it.known().state == "failed"
-    assert it.known().message == ("gave up after 6 deaths in 10 min; the last: rac did not start: no memory")
+    assert it.known().message == ("gave up after 6 crashes in 10 min; the last: rac did not start: no memory")
 
 
 async def test_one_that_lived_long_starts_its_delays_anew(watch: Callable[..., Watched]) -> None:
-    it = watch(Policy(0.01, 0.04, healthy_s=0.0, deaths=1000, within_s=0.0, health_s=0.01, grace_s=0.1))
+    it = watch(Policy(0.01, 0.04, healthy_s=0.0, crashes=1000, within_s=0.0, health_s=0.01, grace_s=0.1))
     await it.up()
     seen: set[str] = set()
     for number in range(1, 6):

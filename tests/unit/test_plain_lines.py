@@ -205,8 +205,8 @@ class FakeSession:
         assert command == Stop("interrupted")
         self.did.append("stop")
 
-    def hurry(self) -> None:
-        self.did.append("hurry")
+    def kill(self) -> None:
+        self.did.append("kill")
 
 
 @pytest.mark.parametrize(
@@ -215,9 +215,9 @@ class FakeSession:
         ([0.0], ["stop"]),
         ([0.0, 0.001], ["stop"]),
         ([0.0, 0.05, 0.1, 0.15, 0.2], ["stop"]),
-        ([0.0, 0.4, 0.8, 1.2], ["stop", "hurry"]),
-        ([0.0, 2.0], ["stop", "hurry"]),
-        ([0.0, 2.0, 2.1, 4.0, 6.0], ["stop", "hurry"]),
+        ([0.0, 0.4, 0.8, 1.2], ["stop", "kill"]),
+        ([0.0, 2.0], ["stop", "kill"]),
+        ([0.0, 2.0, 2.1, 4.0, 6.0], ["stop", "kill"]),
     ],
 )
 def test_interrupts_close_together_are_one_and_a_later_one_waits_no_more(

@@ -71,7 +71,7 @@ async def test_a_summary_that_cannot_be_written_is_had_all_the_same(
     end = End("client_failed", 2, "requests.jsonl: can't be written: No space left on device", {"a": 2})
     figures, problem = await sum_up(folder, end)
     assert "summary.json: can't be written" in problem
-    assert figures["end"] == end.told()
+    assert figures["end"] == end.for_summary()
     assert (figures["requests"]["planned"], figures["requests"]["ok"]) == (52, 50)
     assert not (folder / "summary.json").exists()
 

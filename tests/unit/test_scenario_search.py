@@ -70,7 +70,7 @@ def test_a_missing_figure_is_a_miss() -> None:
     search = Search(SearchOptions(SLO))
     search.next()
     assert not search.judge({"error_rate": 0.0}).held
-    assert "ttft_p99 -- > 200 ms" in search.curve[-1].words(SLO)
+    assert "ttft_p99 -- > 200 ms" in search.curve[-1].describe(SLO)
 
 
 def test_a_miss_of_a_limited_client_says_so_and_counts_all_the_same() -> None:
@@ -80,7 +80,7 @@ def test_a_miss_of_a_limited_client_says_so_and_counts_all_the_same() -> None:
     search.next()
     step = search.judge({"ttft_p99": 900.0, "error_rate": 0.0}, "sends are late by 9.0 ms")
     assert not step.held
-    assert step.words(SLO).endswith("ttft_p99 900 > 200 ms; client-limited: sends are late by 9.0 ms")
+    assert step.describe(SLO).endswith("ttft_p99 900 > 200 ms; client-limited: sends are late by 9.0 ms")
     following = search.next()
     assert following is not None
     assert 10 < following.rate_from < 20

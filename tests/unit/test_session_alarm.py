@@ -10,8 +10,9 @@ import pytest
 
 from rvtop.load.plan.schedule import NEVER
 from rvtop.results import runlog
+from rvtop.session.load_run import LoadRun
 from rvtop.session.session import Session
-from rvtop.session.setup import Wakeup
+from rvtop.session.wakeup import Wakeup
 from tests.faults.sessions import request
 from tests.mock.fast import any_mock
 
@@ -55,14 +56,14 @@ async def test_a_log_that_can_not_be_written_wakes_the_session(tmp_path: Path) -
     session = Session(
         request("http://localhost:1", tmp_path / "run", {"name": "a", "rate": 1, "duration": "1s"})
     )
-    session._log = runlog.RunLog(tmp_path, "", {})
+    session._recorder.open(runlog.RunLog(tmp_path, "", {}), 0)
     sleeper = asyncio.create_task(session._wakeup.sleep_until(NEVER))
     await asyncio.sleep(0)
-    session._record(full)
+    session._recorder.write(full)
     async with asyncio.timeout(30):
         await sleeper
-    assert not session._going
-    session._log.close()
+    assert not session._load.going
+    session._recorder.close()
 
 
 @pytest.mark.parametrize("seen", [True, False])
@@ -70,8 +71,8 @@ async def test_a_session_wakes_for_seconds_and_turns_of_the_plan_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: bool
 ) -> None:
     steps: list[int] = []
-    advance = Session._advance
-    monkeypatch.setattr(Session, "_advance", lambda self: (steps.append(1), advance(self)))
+    advance = LoadRun.advance
+    monkeypatch.setattr(LoadRun, "advance", lambda self: (steps.append(1), advance(self)))
     phases = ({"name": "a", "rate": 40, "duration": "2s"}, {"name": "b", "rate": 0, "duration": "1s"})
     with any_mock(ttft_ms=5, step_ms=1, tokens=4) as mock:
         session = Session(request(mock.url, tmp_path / "run", *phases), seen=seen)

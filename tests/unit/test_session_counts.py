@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import rvtop.session.session
+import rvtop.session.load_target
 from rvtop.contract.command import NextPhase, Pause, Resume, SetRate, Stop
 from rvtop.load.fleet.workers import Workers
 from rvtop.load.plan.schedule import PhasePlan, PlanEvent, Schedule
@@ -75,7 +75,7 @@ def check(watched: Watched, outcome: Outcome, workers: int) -> list[dict[str, An
 
 @pytest.fixture(autouse=True)
 def two_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rvtop.session.session, "choose_models", lambda info, wanted: info.models)
+    monkeypatch.setattr(rvtop.session.load_target, "choose_models", lambda info, wanted: info.models)
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-import rvtop.session.session
+import rvtop.session.load_target
 from rvtop.errors import UserError
 from rvtop.scenario.load import scenario_from
 from rvtop.session.request import SessionRequest
+from rvtop.target.backend import BackendOptions
 from rvtop.target.preflight import check_backend
-from rvtop.target.probe import BackendOptions, TargetError, TargetInfo, choose_models, listed
+from rvtop.target.probe import TargetError, TargetInfo, choose_models, listed
 from tests.faults.sessions import WORKLOAD, Watched
 from tests.mock.fast import any_mock
 from tests.mock.process import MockProcess
@@ -29,7 +30,7 @@ def mock() -> Iterator[MockProcess]:
 
 
 class Started:
-    """Stands for ``rvtop.target.probe.Backend``: a topology that serves ``models`` where the mock does."""
+    """Stands for ``rvtop.target.backend.Backend``: a topology that serves ``models`` where the mock does."""
 
     models: tuple[str, ...] = ()
     url = ""
@@ -56,7 +57,7 @@ def session(out: Path, *phases: dict[str, Any], models: list[str] | None = None)
 @pytest.fixture
 def started(mock: MockProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Started, "url", mock.url)
-    monkeypatch.setattr(rvtop.session.session, "Backend", Started)
+    monkeypatch.setattr(rvtop.session.load_target, "Backend", Started)
 
 
 @pytest.mark.usefixtures("started")

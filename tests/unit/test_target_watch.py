@@ -41,8 +41,8 @@ async def test_a_target_that_answers_anyway_is_asked_nothing() -> None:
     told = Told()
     for _ in range(10):
         told.now_s += DOUBT_S - 0.1
-        told.watch.heard()
-        assert 0 < await told.watch.look() <= DOUBT_S
+        told.watch.answered()
+        assert 0 < await told.watch.check() <= DOUBT_S
     assert told.asked == 0
     assert told.watch.down_s is None
     assert told.events == []
@@ -51,18 +51,18 @@ async def test_a_target_that_answers_anyway_is_asked_nothing() -> None:
 async def test_a_silent_target_is_asked_and_down_until_it_answers() -> None:
     told = Told()
     told.now_s += DOUBT_S
-    await told.watch.look()
+    await told.watch.check()
     assert (told.asked, told.watch.down_s, told.events) == (1, None, [])  # silent, but it answers
     told.up = False
     told.now_s += DOUBT_S
-    assert await told.watch.look() == RETRY_S
+    assert await told.watch.check() == RETRY_S
     assert told.watch.down_s == pytest.approx(DOUBT_S)
     told.now_s += 4.0
-    await told.watch.look()
+    await told.watch.check()
     assert told.watch.down_s == pytest.approx(DOUBT_S + 4.0)
     assert told.events == [("server stopped answering", "error")]
     told.up = True
-    await told.watch.look()
+    await told.watch.check()
     assert told.watch.down_s is None
     assert told.events[1:] == [("server answers again, after 5 s", "info")]
 
@@ -71,8 +71,8 @@ async def test_an_answer_to_the_load_is_an_answer() -> None:
     told = Told()
     told.up = False
     told.now_s += DOUBT_S
-    await told.watch.look()
-    told.watch.heard()
+    await told.watch.check()
+    told.watch.answered()
     assert told.watch.down_s is None
     assert [level for _, level in told.events] == ["error", "info"]
 
@@ -82,12 +82,12 @@ async def test_a_question_that_fails_while_the_load_is_answered_says_nothing() -
 
     async def meanwhile() -> bool:
         told.now_s += 0.5
-        told.watch.heard()
+        told.watch.answered()
         return False
 
     told.watch._ask = meanwhile
     told.now_s += DOUBT_S
-    await told.watch.look()
+    await told.watch.check()
     assert told.watch.down_s is None
     assert told.events == []
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rvtop.errors import UserError
+from rvtop.ipc import child
 from rvtop.ipc.exit_reason import exit_reason, last_line
 from rvtop.ipc.frames import Unpacker, pack
 from rvtop.load.fleet.workers import WORKER_ENV
@@ -74,15 +73,9 @@ class WorkerPool:
     async def _start_one(self) -> int:
         before = 0 if self._log is None else os.fstat(self._log).st_size
         try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-m",
-                "rvtop.load.worker.worker",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
+            process = await child.start(
+                *child.module_command("rvtop.load.worker.worker"),
                 stderr=self._log,
-                start_new_session=True,  # a Ctrl-C in our terminal is ours to handle
                 env={**WORKER_ENV, **os.environ},
             )
         except OSError as error:
@@ -121,8 +114,7 @@ class WorkerPool:
         for future in self._ready:
             future.cancel()  # those that nobody waits for any more
         for process in self._processes:
-            if process.stdin is not None:
-                process.stdin.close()
+            child.close_stdin(process)
         try:
             if self._readers:
                 await asyncio.wait(self._readers, timeout=_STOP_LIMIT_S)
@@ -143,14 +135,10 @@ class WorkerPool:
         """Ends the workers by force, for a user who does not want to wait. :meth:`drain` and :meth:`stop`
         then return soon, with all that was said until now."""
         for process in self._processes:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+            child.kill(process)
 
     def _write(self, index: int, message: object) -> None:
-        stdin = self._processes[index].stdin
-        if stdin is not None and not stdin.is_closing():
-            stdin.write(pack(message))
+        child.write(self._processes[index], pack(message))
 
     async def _read(self, index: int, process: asyncio.subprocess.Process, before: int) -> None:
         """``before``: bytes that were in the log as the process began."""

@@ -172,7 +172,7 @@ def tls_closes_half_way() -> None:
 @attempt("resets in the middle of the handshake")
 def tls_resets_half_way() -> None:
     load(resets, "reset|tls")
-    looked(resets, "broke the connection off")
+    looked(resets, "reset the connection")
 
 
 @attempt("a certificate that has expired: tls, and it says so")

@@ -1,0 +1,81 @@
+"""The parent's end of a child process that runs a module of ours.
+
+A child of ours ends when its stdin does, so that it never outlives its parent; ``rvtop.ipc.stdio`` is its end
+of the pipes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+#: asyncio's own: bytes that a reader holds before the child has to wait.
+_BUFFER = 1 << 16
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """The command line that runs a module with this interpreter. ``-P``: the working folder is no place for
+    modules, whatever lies in it."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+async def start(
+    *command: str,
+    stdin: int = asyncio.subprocess.PIPE,
+    stderr: int | IO[bytes] | None = None,
+    env: Mapping[str, str] | None = None,
+    limit: int = _BUFFER,
+) -> asyncio.subprocess.Process:
+    """Starts ``command`` with pipes for stdin and stdout. ``stderr``: a descriptor or file, asyncio's PIPE;
+    None: ours. Raises OSError."""
+    return await asyncio.create_subprocess_exec(
+        *command,
+        stdin=stdin,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=stderr,
+        start_new_session=True,  # a Ctrl-C in our terminal is ours to handle
+        env=env,
+        limit=limit,
+    )
+
+
+@contextmanager
+def open_log(path: Path, mode: int = 0o644) -> Iterator[int]:
+    """A descriptor that appends to ``path``, for a child's stderr; ours is closed once the child has it."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, mode)
+    try:
+        yield log
+    finally:
+        os.close(log)
+
+
+def write(process: asyncio.subprocess.Process, data: bytes) -> None:
+    """Hands ``data`` to the child's stdin; after its end was closed it goes nowhere."""
+    if process.stdin is not None and not process.stdin.is_closing():
+        process.stdin.write(data)
+
+
+def close_stdin(process: asyncio.subprocess.Process) -> None:
+    """Asks the child to end."""
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def kill(process: asyncio.subprocess.Process) -> None:
+    """Ends the child by force, if it has not ended."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+
+
+def kill_group(process: asyncio.subprocess.Process) -> None:
+    """Ends by force all that share the child's process group: itself, and what it has started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)

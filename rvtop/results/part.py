@@ -1,0 +1,254 @@
+"""The figures of one part of a run (a phase, a model, all that was measured), a function for each block.
+
+Times are milliseconds unless a name says otherwise; what was never measured is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rvtop.results.client import client_summary
+from rvtop.results.server import server_summary
+from rvtop.results.table import NONE, Bools, Requests
+from rvtop.stats.histogram import QUANTILES, Histogram
+from rvtop.stats.limits import client_limited
+from rvtop.stats.slo import meets
+
+Dist = dict[str, float | int | None]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What all parts of a run share: ``slo`` limits in ms by name, ``workers`` as ``--workers`` has it."""
+
+    table: Requests
+    timeline: Sequence[Mapping[str, Any]]
+    slo: Mapping[str, float | None]
+    workers: str
+
+
+class Part:
+    """The requests in ``mask``, whose arrivals ran in ``spans`` ((start, end), seconds from the run's start),
+    and those that were sent and have no line: ``unended`` has their number by error class."""
+
+    def __init__(
+        self,
+        run: RunFacts,
+        mask: Bools,
+        spans: Sequence[tuple[float, float]],
+        unended: Mapping[str, int],
+    ) -> None:
+        table = run.table
+        self.run = run
+        self.mask = mask
+        self.spans = spans
+        self.unended = unended
+        self.good = mask & table.ok & (table.first != NONE)
+        self.sent = mask & (table.sent != NONE)
+        intended = table.intended[self.good]
+        self.tokens = table.output_tokens[self.good]
+        self.ttft = (table.first[self.good] - intended) / 1e6
+        self.e2e = (table.last[self.good] - intended) / 1e6
+
+    @property
+    def planned_count(self) -> int:
+        return int(self.mask.sum()) + sum(self.unended.values())
+
+    @property
+    def sent_count(self) -> int:
+        return int(self.sent.sum()) + sum(self.unended.values())
+
+    @property
+    def ok_count(self) -> int:
+        return int(self.good.sum())
+
+    @cached_property
+    def errors(self) -> dict[str, int]:
+        """Requests that failed, by class."""
+        table, mask = self.run.table, self.mask
+        errors = {
+            name: int((mask & (table.error == index)).sum())
+            for index, name in enumerate(table.errors)
+            if name and (mask & (table.error == index)).any()
+        }
+        for kind, count in self.unended.items():
+            if count:
+                errors[kind] = errors.get(kind, 0) + count
+        return errors
+
+    @cached_property
+    def ttft_dist(self) -> Dist:
+        return dist(self.ttft)
+
+    @cached_property
+    def lag_dist(self) -> Dist:
+        """How late requests were sent."""
+        table = self.run.table
+        return dist((table.sent[self.sent] - table.intended[self.sent]) / 1e6)
+
+    @property
+    def span_s(self) -> float:
+        """How long arrivals ran."""
+        return sum(end - start for start, end in self.spans)
+
+    @cached_property
+    def total_s(self) -> float | None:
+        """From the first intended time to the last token of an answer that was good."""
+        table = self.run.table
+        if not self.ok_count:
+            return None
+        started, ended = int(table.intended[self.mask].min()), int(table.last[self.good].max())
+        return (ended - started) / 1e9
+
+    @property
+    def elapsed_s(self) -> float:
+        """A light load's last request ends before its phase does, and an overload's long after: over the
+        longer of the two, never more is completed than was sent."""
+        return max(self.span_s, self.total_s or 0.0)
+
+
+def figures(part: Part) -> dict[str, Any]:
+    """Every figure of ``part``, as the summary has them."""
+    table, good = part.run.table, part.good
+    return {
+        "requests": _requests(part),
+        "rate": _rate(part),
+        **_client(part),
+        "kpm": _kpm(part),
+        "ttft_ms": part.ttft_dist,
+        "ttft_service_ms": dist((table.first[good] - table.sent[good]) / 1e6),
+        "itl_ms": _itl(part),
+        "tpot_ms": _tpot(part),
+        "e2e_ms": dist(part.e2e),
+        "schedule_lag_ms": part.lag_dist,
+        "tokens": _tokens(part),
+        "goodput_rps": _goodput(part),
+        "server": server_summary(part.run.timeline, part.spans),
+    }
+
+
+def _requests(part: Part) -> dict[str, Any]:
+    return {
+        "planned": part.planned_count,
+        "sent": part.sent_count,
+        "ok": part.ok_count,
+        "errors": part.errors,
+        "dropped": part.errors.get("dropped", 0),
+    }
+
+
+def _rate(part: Part) -> dict[str, float | None]:
+    return {
+        "requested_rps": _over(part.planned_count, part.span_s),
+        "sent_rps": _over(part.sent_count, part.span_s),
+        "completed_rps": _over(part.ok_count, part.elapsed_s) if part.ok_count else None,
+    }
+
+
+def _client(part: Part) -> dict[str, Any]:
+    """Whether the load workers bent the figures, why, and how busy they were."""
+    client = client_summary(part.run.timeline, part.spans)
+    limited = client_limited(
+        part.lag_dist["p99"],
+        part.ttft_dist["p50"],
+        part.errors,
+        client["loop_lag_p99_ms"],
+        client["worker_cpu"],
+        part.run.workers,
+    )
+    return {"client_limited": limited is not None, "client": {"limited_by": limited, **client}}
+
+
+def _kpm(part: Part) -> dict[str, float | None]:
+    """The experiment's own key figures."""
+    planned = part.planned_count
+    return {
+        "ttft_ms": part.ttft_dist["mean"],
+        "latency_avg_ms": float(part.e2e.mean()) if part.e2e.size else None,
+        "latency_total_s": part.total_s,
+        "tps": _over(int(part.tokens.sum()), part.total_s),
+        "completed_pct": 100.0 * part.ok_count / planned if planned else None,
+    }
+
+
+def _tpot(part: Part) -> Dist:
+    several = part.tokens > 1
+    return dist((part.e2e[several] - part.ttft[several]) / (part.tokens[several] - 1))
+
+
+def _itl(part: Part) -> Dist:
+    """Gaps between token chunks: the mean is exact (sum of spans over number of gaps), the rest bucketed."""
+    table, mask, good = part.run.table, part.mask, part.good
+    counts: dict[int, int] = {}
+    phases, models = set(table.phase[mask].tolist()), set(table.model[mask].tolist())
+    for (phase, model), here in table.gaps.items():
+        if phase in phases and model in models:
+            for bucket in np.flatnonzero(here):
+                counts[int(bucket)] = counts.get(int(bucket), 0) + int(here[bucket])
+    histogram = Histogram.from_sparse(counts.items())
+    if not histogram.count:
+        return dist(np.empty(0))
+    span = float((table.last[good] - table.first[good]).sum())
+    gaps = int(np.maximum(table.chunks[good] - 1, 0).sum())
+    return {
+        "mean": span / gaps / 1e6 if gaps else None,
+        **{name: histogram.percentile(q) / 1e6 for name, q in QUANTILES.items()},
+        "min": histogram.min_ns / 1e6,
+        "max": histogram.max_ns / 1e6,
+        "count": histogram.count,
+    }
+
+
+def _tokens(part: Part) -> dict[str, Any]:
+    table, good = part.run.table, part.good
+    return {
+        "input": _known_sum(table.prompt_tokens[good]),
+        "output": int(part.tokens.sum()) if part.ok_count else None,
+        "cached": _known_sum(table.cached_tokens[good]),
+        "source": _source(table.from_usage[good]),
+    }
+
+
+def _goodput(part: Part) -> float | None:
+    """Ok requests a second that meet every limit of the SLO; None without one."""
+    limits = {key.removesuffix("_ms"): value for key, value in part.run.slo.items() if value is not None}
+    if not limits:
+        return None
+    return _over(int(meets(part.ttft, part.e2e, part.tokens, limits).sum()), part.elapsed_s)
+
+
+def dist(values: Floats) -> Dist:
+    """Mean, percentiles (linear interpolation, as NumPy's default), extremes and count; None when empty."""
+    if values.size == 0:
+        return {"mean": None, **dict.fromkeys(QUANTILES), "min": None, "max": None, "count": 0}
+    points = np.percentile(values, list(QUANTILES.values()))
+    return {
+        "mean": float(values.mean()),
+        **{name: float(point) for name, point in zip(QUANTILES, points, strict=True)},
+        "min": float(values.min()),
+        "max": float(values.max()),
+        "count": int(values.size),
+    }
+
+
+def _over(amount: float, seconds: float | None) -> float | None:
+    return amount / seconds if seconds else None
+
+
+def _known_sum(values: npt.NDArray[np.int64]) -> int | None:
+    known = values[values != NONE]
+    return int(known.sum()) if known.size else None
+
+
+def _source(from_usage: Bools) -> str | None:
+    """Where the number of output tokens is from: the server's usage, chunks counted, or both."""
+    if from_usage.size == 0:
+        return None
+    return "usage" if from_usage.all() else "chunks" if not from_usage.any() else "mixed"

@@ -1,0 +1,257 @@
+"""The load of one session while it runs: commands and the plan go to the workers, their deltas come back.
+
+It begins when the workers stand by and is over when the plan is, or when the session's ``Ending`` wants it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import Any
+
+from rvtop.contract.command import Command, NextPhase
+from rvtop.load.fleet.fleet import WorkerFleet
+from rvtop.load.fleet.local import PoolError
+from rvtop.load.plan.schedule import PhasePlan, PlanEvent
+from rvtop.load.worker.messages import AddPhase, Delta
+from rvtop.results.environment import write_clocks
+from rvtop.session.ending import Ending
+from rvtop.session.events import EventFeed
+from rvtop.session.find_max import Searcher
+from rvtop.session.live import SECOND_NS, LiveState, fold
+from rvtop.session.load_target import LoadTarget
+from rvtop.session.player import LEAD_NS, Player
+from rvtop.session.rate_control import RateControl
+from rvtop.session.recorder import Recorder
+from rvtop.session.request import SessionRequest
+from rvtop.session.server_figures import ServerFigures
+from rvtop.session.setup import fields_of
+from rvtop.session.view import SeriesLog, timeline_row
+from rvtop.session.wakeup import Wakeup
+from rvtop.text import printable_names
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a session has from its beginning, and its load uses."""
+
+    request: SessionRequest
+    wakeup: Wakeup
+    feed: EventFeed
+    ending: Ending
+    recorder: Recorder
+    target: LoadTarget
+    figures: ServerFigures
+
+
+@dataclass(frozen=True)
+class Second:
+    """One second of the run is over. ``row`` is its line of ``timeline.jsonl``; ``last``: the load is over
+    too."""
+
+    now_ns: int
+    row: dict[str, Any]
+    last: bool
+
+
+class LoadRun:
+    """``t0_ns`` is the run's start (perf_counter). Without ``fleet`` nothing is sent. ``observers`` are
+    called with each second, in their order."""
+
+    def __init__(self, parts: Parts, phases: tuple[PhasePlan, ...], t0_ns: int, *, search: bool) -> None:
+        self._request = parts.request
+        self._wakeup = parts.wakeup
+        self._feed = parts.feed
+        self._ending = parts.ending
+        self._recorder = parts.recorder
+        self._target = parts.target
+        self._figures = parts.figures
+        self._models = printable_names(parts.target.models)
+        self._last_second = 0
+        self._refused = False  # a search on a server that refuses all
+        self.t0_ns = t0_ns
+        self.live = LiveState(t0_ns)
+        self.series = SeriesLog()
+        self.searcher: Searcher | None = None
+        if search and self._request.search is not None:
+            workers = str(self._request.workers)
+            self.searcher = Searcher(self._request.search, self._recorder.note, self._feed.say, workers)
+        self.player = Player(phases, self._next_step if self.searcher is not None else None)
+        self.rate_control = RateControl(phases, self._request.max_rate, self._issue, self._feed.say)
+        self.fleet: WorkerFleet | None = None
+        self.observers: list[Callable[[Second], None]] = [
+            self._record_second,
+            self._size_fleet,
+            lambda second: self._target.check(self.live, second.now_ns),
+            self._judge_step,
+        ]
+
+    # -- from outside ------------------------------------------------------------------------
+
+    def command(self, command: Command) -> None:
+        """Follows a command; one that makes no sense now is left alone."""
+        if self.player.state != "sending":
+            return
+        now = perf_counter_ns()
+        if isinstance(command, NextPhase):
+            self._issue(self.player.end_phase(now))
+        else:
+            self.rate_control.follow(command, self.player.phase, now)
+        self._wakeup.set()
+
+    @property
+    def going(self) -> bool:
+        """Whether there is more to send, and nothing that ends the run."""
+        return self.player.state != "over" and not self._ending.wanted and not self._refused
+
+    def in_flight_by_model(self) -> dict[str, int]:
+        """Requests sent and not ended, by the model's name as it is shown."""
+        return self.live.in_flight_by_model(self._models)
+
+    # -- the loop ----------------------------------------------------------------------------
+
+    async def play(self) -> None:
+        """Plays the plan until it is over, or something ends it."""
+        while self.going:
+            self.advance()
+            if self.going:
+                await self._wakeup.sleep_until(self._next_ns)
+
+    async def drain(self) -> None:
+        """Stops the workers and takes in what they still had to say."""
+        assert self.fleet is not None
+        # While requests are sent, the end has its lead too: nothing is sent behind it, so the log is the run.
+        lead = LEAD_NS if self.player.state == "sending" else 0
+        cancelled = self.live.errors["cancelled"]
+        self._issue(PlanEvent(perf_counter_ns() + lead, "stop"))
+        await self.fleet.drain()
+        self._ending.in_flight += self.live.errors["cancelled"] - cancelled + self.live.in_flight
+        if clocks := self.fleet.clocks:  # measured again since the start: how they drifted is known now
+            self._recorder.write(lambda log: write_clocks(log.folder, clocks))
+        self._end_second(perf_counter_ns(), last=True)
+
+    @property
+    def _next_ns(self) -> int:
+        """When there is something to do, unless the session is woken before."""
+        second_ns = self.t0_ns + (self._last_second + 1) * SECOND_NS
+        return min(second_ns, self.player.next_ns, self.rate_control.next_ns)
+
+    def advance(self) -> None:
+        """Does what is to be done by now."""
+        now = perf_counter_ns()
+        for entry in self.rate_control.take_effect(now):
+            if entry.kind == "phase":
+                self.live.begin_phase()
+        assert self.fleet is not None
+        self._add_worker(now)
+        drained = self.fleet.drained(self.live.latest, self.player.index)
+        due = self.player.step(now, drained)
+        if due is not None:
+            if due.kind == "phase":
+                self._feed.say(f"phase {self.player.phases[int(due.value)].name} begins")
+            elif due.kind == "cut":
+                self._feed.say(f"{self.live.in_flight} requests cut at the end of the drain", "warn")
+            self._issue(due)
+        if (now - self.t0_ns) // SECOND_NS != self._last_second:
+            self._end_second(now)
+        self._feed.touch()
+
+    def _issue(self, entry: PlanEvent | None) -> None:
+        """Sends an entry of the plan to the workers, and notes it in the command log."""
+        if entry is None or self.fleet is None:
+            return
+        self.fleet.send(entry)
+        self.rate_control.note(entry)
+        fields = fields_of(entry, self.t0_ns, self.player.phases)
+        self._recorder.write(lambda log: log.command(fields))
+        self._feed.touch()
+
+    def _next_step(self) -> PhasePlan | None:
+        """The next phase of a search; the workers know it before it begins."""
+        assert self.searcher is not None and self.fleet is not None
+        self.searcher.observe(self.live, perf_counter_ns(), self.player.start_ns)
+        phase = self.searcher.more(self.live)
+        if phase is not None:
+            self.fleet.send(AddPhase(phase))
+            self.rate_control.add_phase(phase)
+        return phase
+
+    def _add_worker(self, now_ns: int) -> None:
+        """Gives its share to a load worker that was added and stands by now."""
+        assert self.fleet is not None
+        try:
+            count = self.fleet.joined()
+        except PoolError as error:
+            self._feed.say(str(error), "warn")
+            return
+        if count is not None:
+            self._issue(PlanEvent(now_ns + LEAD_NS, "workers", count))
+            self._feed.say(f"load worker {count - 1} joins: {self.fleet.why}")
+
+    # -- what the workers report -------------------------------------------------------------
+
+    def on_delta(self, delta: Delta) -> None:
+        """Takes in what one worker did since its last delta."""
+        self._recorder.write(lambda log: log.requests(delta.lines))
+        fold(self.live, delta)
+        # What a kill -9 would take with it: the requests that have no line yet.
+        held = {"in_flight": self.live.in_flight, "by_model": self.in_flight_by_model()}
+        t_s = (delta.t_ns - self.t0_ns) / 1e9
+        self._recorder.write(lambda log: log.heartbeat({"t_s": t_s, **held}))
+        self._target.on_delta(delta)
+        self._feed.touch()
+        if delta.over or (self.fleet is not None and self.fleet.adding):
+            self._wakeup.set()
+
+    def on_lost_worker(self, index: int, why: str) -> None:
+        """A worker died; what it held is lost, and the run is not sound any more."""
+        last = self.live.latest.get(index)
+        in_flight = last.in_flight if last else 0
+        by_model = dict(zip(self._models, last.in_flight_by_model, strict=True)) if last else {}
+        self.live.lose(index)
+        text = f"load worker {index} died ({why}); {in_flight} requests in flight lost"
+        self._feed.say(text, "error")
+        self._recorder.note(
+            {"cmd": "worker_lost", "worker": index, "in_flight": in_flight, "by_model": by_model}
+        )
+        self._ending.in_flight += in_flight
+        self._ending.add("client_failed", text)
+        if self.fleet is not None and self.fleet.all_lost:
+            self._ending.fail("client_failed", "no load worker is left")
+        self._wakeup.set()
+
+    # -- each second -------------------------------------------------------------------------
+
+    def _end_second(self, now_ns: int, *, last: bool = False) -> None:
+        self._last_second = (now_ns - self.t0_ns) // SECOND_NS
+        phase = self.player.phase
+        # A closed loop and a round have no rate.
+        rated = phase is None or not (phase.concurrency or phase.burst)
+        target = self.rate_control.target_rps(now_ns) if rated else None
+        t_s = (now_ns - self.t0_ns) / 1e9
+        row = timeline_row(t_s, now_ns, self.live, self._figures.view(now_ns), target)
+        second = Second(now_ns, row, last)
+        for observe in self.observers:
+            observe(second)
+
+    def _record_second(self, second: Second) -> None:
+        self.series.add(second.row)
+        phase = self.player.phase
+        self._recorder.write(lambda log: log.timeline({"phase": phase.name if phase else None, **second.row}))
+
+    def _size_fleet(self, second: Second) -> None:
+        if self.fleet is not None and self.player.state == "sending":
+            self.fleet.look(second.row["worker_cpu"], second.row["loop_lag_ms"])
+
+    def _judge_step(self, second: Second) -> None:
+        """Ends a step of a search that is bound to miss, and a search that no rate will help."""
+        if self.searcher is None:
+            return
+        self.searcher.observe(self.live, second.now_ns, self.player.start_ns)
+        if second.last:
+            return
+        if self.searcher.refused(self.live):
+            self._refused = True
+        elif self.searcher.hopeless(self.live):
+            self._issue(self.player.end_phase(second.now_ns))

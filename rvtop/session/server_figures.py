@@ -1,0 +1,50 @@
+"""The server's own figures during a session: polled in a thread, folded in the session's loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from rvtop.session.events import EventFeed
+from rvtop.telemetry.poller import Poller
+from rvtop.telemetry.sample import Sample, TelemetrySource
+from rvtop.telemetry.state import ServerState, ServerView
+
+OnSample = Callable[[Sample], None]
+
+
+class ServerFigures:
+    """``on_answer`` gets the name of each source that answers, each time."""
+
+    def __init__(self, feed: EventFeed, on_answer: Callable[[str], None]) -> None:
+        self._feed = feed
+        self._on_answer = on_answer
+        self._state = ServerState()
+        self._poller: Poller | None = None
+        self._noted: set[tuple[str, str]] = set()  # what sources left out, each said once
+
+    def start(self, sources: Sequence[TelemetrySource], guard: Callable[[OnSample], OnSample]) -> None:
+        """Begins to poll, in the running loop. ``guard`` wraps what takes the samples in."""
+        self._state = ServerState(source.name for source in sources)
+        loop, take = asyncio.get_running_loop(), guard(self.take)
+        self._poller = Poller(sources, lambda sample: loop.call_soon_threadsafe(take, sample))
+        self._poller.start()
+
+    def take(self, sample: Sample) -> None:
+        """Folds one sample in."""
+        note = self._state.apply(sample)
+        if note and (sample.source, note) not in self._noted:  # it comes with every poll
+            self._noted.add((sample.source, note))
+            self._feed.say(f"{sample.source}: {note}", "warn")
+        if sample.error is None:
+            self._on_answer(sample.source)
+        self._feed.touch()
+
+    def view(self, now_ns: int) -> ServerView:
+        """The server as it stands at ``now_ns``."""
+        return self._state.view(now_ns)
+
+    async def stop(self) -> None:
+        """Polls no more."""
+        if self._poller is not None:
+            await asyncio.to_thread(self._poller.stop)
