@@ -162,7 +162,7 @@ def over(cells: Cells, heights: Sequence[int], levels: Sequence[int], style: Sty
     """A line at ``levels`` (eighths, 0: none) over the area of ``heights`` that ``cells`` shows.
 
     Only where the two are about a row apart: a cell holds one character, and an area that matches its
-    line should look calm. ``solid`` is for where the line crosses the area.
+    line should styles calm. ``solid`` is for where the line crosses the area.
     """
     for x, level in enumerate(levels):
         if level == 0 or abs(level - heights[x]) < 6:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -18,9 +18,7 @@ from textual.widgets import Input, Static
 from rvtop.contract.handle import Choice, Offer, clean_url
 from rvtop.ui.draw import Line
 from rvtop.ui.format import clip, fixed
-
-if TYPE_CHECKING:
-    from rvtop.ui.app import RvtopApp
+from rvtop.ui.shell import shell_of
 
 
 class Offers(Widget, can_focus=True):
@@ -50,18 +48,18 @@ class Offers(Widget, can_focus=True):
         return max(1, len(self.offers))
 
     def render_line(self, y: int) -> Strip:
-        look = cast("RvtopApp", self.app).look
+        styles = shell_of(self).rich_styles
         if y >= len(self.offers):
-            return Strip.blank(self.size.width, look.base)
+            return Strip.blank(self.size.width, styles.base)
         offer, width = self.offers[y], self.size.width
         here = y == self.cursor and self.has_focus
         name, about, blank = (
-            (look.cursor, look.cursor_quiet, look.cursor_quiet)
+            (styles.cursor, styles.cursor_quiet, styles.cursor_quiet)
             if here
-            else (look.server_bold, look.base, look.base)
+            else (styles.server_bold, styles.base, styles.base)
         )
         if not offer.available:
-            name, about = (look.cursor_quiet, look.cursor_quiet) if here else (look.stale, look.stale)
+            name, about = (styles.cursor_quiet, styles.cursor_quiet) if here else (styles.stale, styles.stale)
         size = max(len(o.name) for o in self.offers)
         line = Line(" ▸ " if here else "   ", name).put(fixed(offer.name, size), name).put("   ", blank)
         text = offer.about if offer.available else offer.why or "cannot be started here"
@@ -152,7 +150,7 @@ class PickerScreen(Screen[None]):
         if not offer.available:
             self.say(f"{offer.name} cannot be started here" + (f": {offer.why}" if offer.why else ""))
         elif not self.busy:
-            cast("RvtopApp", self.app).choose(Choice(topology=offer.name))
+            shell_of(self).choose(Choice(topology=offer.name))
 
     @on(Input.Submitted)
     def attach(self, event: Input.Submitted) -> None:
@@ -163,7 +161,7 @@ class PickerScreen(Screen[None]):
         except ValueError as error:
             self.say(str(error))
             return
-        cast("RvtopApp", self.app).choose(Choice(url=url))
+        shell_of(self).choose(Choice(url=url))
 
     @on(Input.Changed)
     def clear_fault(self) -> None:
@@ -176,7 +174,7 @@ class PickerScreen(Screen[None]):
     def action_back(self) -> None:
         if self.busy:
             self.busy = False
-            cast("RvtopApp", self.app).give_up()
+            shell_of(self).give_up()
             self.say("")
         else:
             self.query_one(Offers).focus()

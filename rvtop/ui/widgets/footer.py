@@ -55,7 +55,7 @@ class Footer(Panel, can_focus=False):
         self._spans = []
         if self.notice:
             notice = clip(self.notice, max(0, width - 4))
-            return Line(" ! ", self.look.attention).put(notice, self.look.attention)
+            return Line(" ! ", self.rich_styles.attention).put(notice, self.rich_styles.attention)
         shown = self.keys(s)
         # When they do not fit, the ones that the help tells anyway go first.
         for spare in _SPARE:
@@ -66,7 +66,7 @@ class Footer(Panel, can_focus=False):
         for key, label in shown:
             line.put("   " if line.width > 1 else "")
             begin = line.width
-            line.put(key.short or key.show, self.look.command).put(f" {label}", self.look.quiet)
+            line.put(key.short or key.show, self.rich_styles.command).put(f" {label}", self.rich_styles.quiet)
             self._spans.append((begin, line.width, key.action))
         return line
 

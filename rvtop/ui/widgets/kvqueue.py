@@ -29,14 +29,14 @@ class KvQueuePanel(Panel):
         self._waiting.follow(max((v for v in s.series.waiting[-240:] if v is not None), default=0.0))
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
-        look = self.look
-        left = Line("KV cache, queue", look.server_bold)
+        styles = self.rich_styles
+        left = Line("KV cache, queue", styles.server_bold)
         if s.series.t_s and width >= 50:
-            left.put(" · 2 min", look.quiet)
+            left.put(" · 2 min", styles.quiet)
         waiting = newest(s.series.waiting)
-        right = Line("KV", look.quiet).put(f"{percent(newest(s.series.kv_usage)):>6}", look.server)
-        right.put("  wait", look.quiet).put(
-            f"{count(waiting):>5}", look.attention if waiting else look.server
+        right = Line("KV", styles.quiet).put(f"{percent(newest(s.series.kv_usage)):>6}", styles.server)
+        right.put("  wait", styles.quiet).put(
+            f"{count(waiting):>5}", styles.attention if waiting else styles.server
         )
         return left, right
 
@@ -58,8 +58,8 @@ class KvQueuePanel(Panel):
         return lines + self._chart(waiting, self._waiting.value, low, f"wait {brief(self._waiting.value)}")
 
     def _chart(self, values: list[float | None], top: float, rows: int, label: str) -> list[Line]:
-        lines = area(eighths(values, top, rows), rows, self.look.server)
-        return gutter(lines, self.look, label, "0" if rows > 1 else label)
+        lines = area(eighths(values, top, rows), rows, self.rich_styles.server)
+        return gutter(lines, self.rich_styles, label, "0" if rows > 1 else label)
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         return Line(" ").join(self.heading(s, width)[1])
