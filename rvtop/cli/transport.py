@@ -70,9 +70,9 @@ def transport_from(
     header_file: Path | None,
     key_header: str,
 ) -> Transport:
-    """The way to the target at ``url`` (None: a topology of ours, for which only the defaults will do).
+    """How to reach the target at ``url`` (None: a topology of ours, for which only the defaults will do).
 
-    Reads the files of TLS too, so that a bad one is told before anything starts. Raises UserError; no
+    Reads the files of TLS too, so that a bad one is reported before anything starts. Raises UserError; no
     message holds a header's value.
     """
     from rvtop.net.transport import AUTHORIZATION, Transport
@@ -80,7 +80,7 @@ def transport_from(
 
     tls = {"--ca": ca, "--cert": cert, "--key": key, "--insecure": insecure}
     given = [name for name, value in tls.items() if value]
-    way = Transport(
+    transport = Transport(
         headers=_headers(headers or (), header_file),
         key_header=key_header or AUTHORIZATION,
         ca_file=_text(ca),
@@ -90,25 +90,29 @@ def transport_from(
         unix_socket=_text(unix_socket),
     )
     if url is None:
-        if way != Transport():
-            raise UserError(f"{_first_option(way, given)} goes with --target: a topology of ours needs none")
-        return way
-    _check_name("--api-key-header", way.key_header)
-    if way.key_header.lower() in _OURS | {"host"}:
-        raise UserError(f"--api-key-header {way.key_header}: rvtop sets that one itself")
-    if os.environ.get(KEY_ENV) and way.key_header.lower() in {name.lower() for name in way.headers}:
+        if transport != Transport():
+            raise UserError(
+                f"{_first_option(transport, given)} goes with --target: a topology of ours needs none"
+            )
+        return transport
+    _check_name("--api-key-header", transport.key_header)
+    if transport.key_header.lower() in _OURS | {"host"}:
+        raise UserError(f"--api-key-header {transport.key_header}: rvtop sets that one itself")
+    if os.environ.get(KEY_ENV) and transport.key_header.lower() in {
+        name.lower() for name in transport.headers
+    }:
         raise UserError(
-            f"{way.key_header} comes from {KEY_ENV} and from a header option: take one of them away"
+            f"{transport.key_header} comes from {KEY_ENV} and from a header option: take one of them away"
         )
     if given and not url.lower().startswith("https://"):
         raise UserError(f"{given[0]}: {_without_secret(url)} is not https://, so there is no TLS to set up")
     if key is not None and cert is None:
         raise UserError(f"--key {key}: goes with --cert FILE")
     if insecure and ca is not None:
-        raise UserError("--insecure trusts everybody, --ca only one authority: give one of them")
+        raise UserError("--insecure and --ca exclude each other: give one of them")
     if given:
-        way.ssl_context()
-    return way
+        transport.ssl_context()
+    return transport
 
 
 def body_from(fields: Iterable[str] | None) -> dict[str, Any]:
@@ -199,13 +203,13 @@ def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _first_option(way: Transport, tls: Sequence[str]) -> str:
+def _first_option(transport: Transport, tls: Sequence[str]) -> str:
     """One of the options that were given."""
     if tls:
         return tls[0]
-    if way.unix_socket:
+    if transport.unix_socket:
         return "--unix-socket"
-    return "--header" if way.headers else "--api-key-header"
+    return "--header" if transport.headers else "--api-key-header"
 
 
 def _without_secret(url: str) -> str:

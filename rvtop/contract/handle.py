@@ -1,4 +1,4 @@
-"""What the screen asks of the rest: a session to look at, and a way to begin one."""
+"""What the screen needs of a session: its snapshots, commands to it, and a function that connects to one."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Choice:
 
 
 class ConnectFailed(Exception):
-    """The choice could not be made into a session. Its text is one line: what, where, how to mend it."""
+    """The choice could not be made into a session. Its text is one line: what, where, how to fix it."""
 
 
 Connect = Callable[[Choice], Awaitable[SessionHandle]]

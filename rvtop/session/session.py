@@ -292,8 +292,8 @@ class Session:
         if request.search is not None:
             self._searcher = Searcher(request.search, self._note, self._say, str(request.workers))
             if len(self._scenario.phases) > 1 or self._scenario.thresholds:
-                name = self._scenario.name
-                self._say(f"find-max sends the workload of {name}; its phases and thresholds rest")
+                ignored = "ignores the scenario's phases and thresholds"
+                self._say(f"--find-max sends the workload of {self._scenario.name} and {ignored}")
         self._rate_control = self._new_rate_control(phases)
         around = surroundings(request, self._scenario, info, self._models, prepared, self._t0_ns)
         self._log = runlog.RunLog(request.out, self._scenario.to_yaml(), around)

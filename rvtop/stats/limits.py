@@ -1,4 +1,4 @@
-"""When the client itself bends the figures."""
+"""When the load client itself distorts the figures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LAG_FLOOR_MS = 1.0
 CPU_LIMIT = 0.9
 
 
-def _mend(workers: str) -> str:
+def _fix(workers: str) -> str:
     """What helps a run that was given ``--workers WORKERS``."""
     if workers == "auto":  # it has taken what this machine has
         return "free this machine's cores or use workers on other machines (--workers ray:N)"
@@ -29,22 +29,23 @@ def client_limited(
     worker_cpu: float | None = None,
     workers: str = "1",
 ) -> str | None:
-    """Why the load client bends the figures and what to do, or None while it does not.
+    """Why the load client's own delays distort the figures and what to do, or None while they do not.
 
     The p99 of late sends and of the event loop's delays are each held against 5 ms and against 5 % of the
     median TTFT; ``worker_cpu`` is the busiest worker's share (0..1) of a core;
     ``workers`` is the run's ``--workers``.
     """
-    mend = _mend(workers)
+    fix = _fix(workers)
     if errors.get("client_limit"):
         return "this machine ran out of sockets: raise the open-file limit or add workers"
-    for what, ms in (("sends are late", lag_p99_ms), ("the load loop stands still", loop_lag_p99_ms)):
+    blocked = "the load worker's event loop was blocked for"
+    for what, ms in (("sends are late by", lag_p99_ms), (blocked, loop_lag_p99_ms)):
         if ms is None:
             continue
         if ms > LAG_LIMIT_MS:
-            return f"{what} by {ms:.1f} ms (p99): {mend}"
+            return f"{what} {ms:.1f} ms (p99): {fix}"
         if ttft_p50_ms is not None and ms > max(LAG_FLOOR_MS, LAG_SHARE * ttft_p50_ms):
-            return f"{what} by {100.0 * ms / ttft_p50_ms:.0f} % of TTFT (p99 {ms:.1f} ms): {mend}"
+            return f"{what} {100.0 * ms / ttft_p50_ms:.0f} % of TTFT (p99 {ms:.1f} ms): {fix}"
     if worker_cpu is not None and worker_cpu > CPU_LIMIT:
-        return f"a load worker uses {100 * worker_cpu:.0f} % of a core: {mend}"
+        return f"a load worker uses {100 * worker_cpu:.0f} % of a core: {fix}"
     return None

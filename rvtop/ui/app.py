@@ -1,4 +1,4 @@
-"""The application: a poll of the session's snapshots, and the way out."""
+"""The application: polls the session, feeds the screen on top, and closes the session when it is left."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class RvtopApp(App[int]):
         screens: Sequence[ScreenEntry] = SCREENS,
     ) -> None:
         if handle is None and connect is None:
-            raise ValueError("the screen needs a session, or a way to begin one")
+            raise ValueError("the screen needs a session, or a function that connects to one")
         super().__init__()
         self.rich_styles = styles or choose(os.environ)
         self.clock = clock
@@ -196,7 +196,7 @@ class RvtopApp(App[int]):
             if handle is None:
                 return
             self._ending = asyncio.create_task(handle.close())
-        # Shielded: leaving in a hurry must not cut the session off in the middle of its clean-up.
+        # Shielded: leaving without waiting must not cancel the session's clean-up.
         await asyncio.shield(self._ending)
         self.handle = None
 
@@ -245,14 +245,14 @@ async def run_app_async(
 ) -> int:
     """Runs the screen until it is left, and returns the process's exit code.
 
-    However it is left, by a signal or a fault of the screen included, the session is closed.
+    The session is closed however the screen ends: by a key, a signal or an exception.
     """
     app = RvtopApp(handle, connect, offers=offers, url=url, yes=yes)
     loop = asyncio.get_running_loop()
-    # By way of the app's own queue: a dialog can only be shown from within it.
+    # Through the app's own queue: only from there can it show a dialog.
     loop.add_signal_handler(signal.SIGTERM, app.call_later, app.leave, INTERRUPTED)
-    # A terminal that is gone can't be drawn on, not even to say goodbye: Textual waits for ever for room in
-    # its queue. So the process ends at once, and the session, at the other end of a pipe, sees that.
+    # A terminal that is gone can't be drawn on: Textual would wait for ever for room in its output queue.
+    # So the process ends at once, and the session, at the other end of a pipe, sees that.
     before = signal.signal(signal.SIGHUP, lambda *_: os._exit(INTERRUPTED))
     try:
         await app.run_async()

@@ -65,7 +65,7 @@ def test_descriptors_that_the_shell_has_closed(closed: str, folder: Path) -> Non
 
 def test_a_pipe_that_does_not_block_gets_every_byte() -> None:
     """As another process may have made it that shares it with us."""
-    code = "from rvtop import stdio; stdio.set_up()\nfor _ in range(300): stdio.say('x' * 999)"
+    code = "from rvtop.system import stdio; stdio.set_up()\nfor _ in range(300): stdio.say('x' * 999)"
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with (

@@ -215,7 +215,7 @@ async def test_a_search_shows_its_curve_and_says_what_holds(mock: MockProcess, t
     ]
     said = [event.text for event in watched.now.events]
     assert sum("rps holds" in text for text in said) == 3
-    assert said[0] == "find-max sends the workload of test; its phases and thresholds rest"
+    assert said[0] == "--find-max sends the workload of test and ignores the scenario's phases and thresholds"
     assert found["capped"]
     assert "find-max: 80 rps, the most that --max-rate allows, holds the SLO" in said
     assert [step["limited_by"] for step in found["curve"]] == [None] * 3

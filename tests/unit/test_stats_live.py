@@ -198,8 +198,8 @@ def test_when_the_client_bends_the_figures(
 @pytest.mark.parametrize(
     ("loop_lag", "ttft", "cpu", "says"),
     [
-        (5.1, 1000.0, 0.1, "the load loop stands still by 5.1 ms"),
-        (4.0, 50.0, 0.1, "stands still by 8 % of TTFT"),
+        (5.1, 1000.0, 0.1, "the load worker's event loop was blocked for 5.1 ms"),
+        (4.0, 50.0, 0.1, "was blocked for 8 % of TTFT"),
         (4.0, 100.0, 0.91, "uses 91 % of a core: add workers"),
         (4.0, 100.0, 0.89, None),
         (None, 100.0, None, None),

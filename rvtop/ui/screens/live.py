@@ -31,7 +31,7 @@ from rvtop.ui.widgets.steps import StepsPanel
 from rvtop.ui.widgets.tokens import TokensPanel
 from rvtop.ui.widgets.ttft import TtftPanel
 
-#: How long a notice stands in the footer.
+#: Seconds that a notice stays in the footer.
 NOTICE_S = 3.0
 
 
@@ -89,7 +89,7 @@ class LiveScreen(SessionScreen):
         super().show(s)
 
     def tick(self) -> None:
-        """What changes with time alone: a notice runs out, a rate that was never taken is forgotten."""
+        """Removes a notice that has run out and a rate that the session has not taken."""
         if self._notice_until and self.shell.clock() >= self._notice_until:
             self._notice_until = 0.0
             self._footer("")
@@ -97,7 +97,7 @@ class LiveScreen(SessionScreen):
             self._show_target()
 
     def notify_briefly(self, text: str) -> None:
-        """One line in place of the keys, for a moment."""
+        """Shows one line in place of the keys for NOTICE_S."""
         self._notice_until = self.shell.clock() + NOTICE_S
         self._footer(text)
 
@@ -114,7 +114,7 @@ class LiveScreen(SessionScreen):
     # -- keys --------------------------------------------------------------------------------
 
     def _steerable(self) -> Snapshot | None:
-        """The snapshot if there is a load to steer, else None and a word why not."""
+        """The snapshot if there is a load to steer, else None, with the reason in the footer."""
         s = self.snapshot
         if s is None or s.state == "starting":
             self.notify_briefly("still starting: there is nothing to load yet")

@@ -119,7 +119,7 @@ class PickerScreen(Screen[None]):
                 field = Input(self._url, placeholder="http://127.0.0.1:8000", select_on_focus=False)
                 field.cursor_blink = False
                 yield field
-            yield Static("", id="said", markup=False)
+            yield Static("", id="message", markup=False)
             yield Static(
                 "[b $rv-command]↑↓[/] choose   [b $rv-command]enter[/] go   "
                 "[b $rv-command]tab[/] next box   [b $rv-command]esc[/] back to the list   "
@@ -130,25 +130,27 @@ class PickerScreen(Screen[None]):
     def on_mount(self) -> None:
         (self.query_one(Offers) if any(o.available for o in self._offers) else self.query_one(Input)).focus()
 
-    def say(self, text: str, *, calm: bool = False) -> None:
+    def show_message(self, text: str, *, calm: bool = False) -> None:
         """One line under the boxes."""
-        said = self.query_one("#said", Static)
-        said.set_class(calm, "calm")
-        said.update(text if calm or not text else f"✗ {text}")
+        message = self.query_one("#message", Static)
+        message.set_class(calm, "calm")
+        message.update(text if calm or not text else f"✗ {text}")
 
     def connecting(self, choice: Choice) -> None:
         self.busy = True
-        self.say(f"connecting to {choice.label} …   esc gives up", calm=True)
+        self.show_message(f"connecting to {choice.label} …   esc gives up", calm=True)
 
     def failed(self, why: str) -> None:
         self.busy = False
-        self.say(why)
+        self.show_message(why)
 
     @on(Offers.Picked)
     def start(self, event: Offers.Picked) -> None:
         offer = event.offer
         if not offer.available:
-            self.say(f"{offer.name} cannot be started here" + (f": {offer.why}" if offer.why else ""))
+            self.show_message(
+                f"{offer.name} cannot be started here" + (f": {offer.why}" if offer.why else "")
+            )
         elif not self.busy:
             shell_of(self).choose(Choice(topology=offer.name))
 
@@ -159,14 +161,14 @@ class PickerScreen(Screen[None]):
         try:
             url = clean_url(event.value)
         except ValueError as error:
-            self.say(str(error))
+            self.show_message(str(error))
             return
         shell_of(self).choose(Choice(url=url))
 
     @on(Input.Changed)
     def clear_fault(self) -> None:
         if not self.busy:
-            self.say("")
+            self.show_message("")
 
     async def action_quit(self) -> None:
         await self.app.run_action("quit")
@@ -175,7 +177,7 @@ class PickerScreen(Screen[None]):
         if self.busy:
             self.busy = False
             shell_of(self).give_up()
-            self.say("")
+            self.show_message("")
         else:
             self.query_one(Offers).focus()
 

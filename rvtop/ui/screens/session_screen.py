@@ -1,4 +1,4 @@
-"""What every screen that shows a session has in common: snapshots come in, help and the way out."""
+"""What every screen that shows a session has in common: new snapshots, help and quitting."""
 
 from __future__ import annotations
 

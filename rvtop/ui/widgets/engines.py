@@ -143,17 +143,17 @@ class EnginesPanel(Panel):
             bar_width = 14 if width >= 70 else 8 if width >= 40 else 0
             cache = kv_bar(styles, max(used) if used else None, bar_width)
         parts = [(1, label), (0, cache)]
-        for word, values in (
+        for name, values in (
             ("run", [e.running for e in fresh]),
             ("wait", [e.waiting for e in fresh]),
             ("pre", [e.preemptions for e in fresh]),
         ):
             known = [v for v in values if v is not None]
             total = sum(known) if known else None
-            alarm = word != "run" and total
-            line = Line(f"  {word}", styles.quiet)
+            alarm = name != "run" and total
+            line = Line(f"  {name}", styles.quiet)
             line.put(f"{tight(total):>5}", styles.attention if alarm else styles.server)
-            parts.append(({"wait": 3, "run": 4, "pre": 5}[word], line))
+            parts.append(({"wait": 3, "run": 4, "pre": 5}[name], line))
         stale = [e for e in s.engines if e.stale_s is not None]
         if stale:
             parts.append((2, Line(f"  STALE {age(max(e.stale_s or 0 for e in stale))}", styles.attention)))

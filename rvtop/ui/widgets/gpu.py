@@ -27,7 +27,7 @@ def badness(gpu: Gpu) -> tuple[float, ...]:
 
 
 def model(name: str) -> str:
-    """A GPU's name without what every GPU's name says."""
+    """A GPU's name without the vendor's words."""
     return name.replace("NVIDIA ", "").replace("GeForce ", "").strip()
 
 

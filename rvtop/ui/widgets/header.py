@@ -10,7 +10,7 @@ from rvtop.ui.widgets.panel import Panel
 #: On a screen of fewer rows the header alone has to say what matters.
 ROWS_FOR_PANELS = 4
 LEAST_WIDTH = 14  # below, there is room for the state alone
-#: Glyph, word and style of each session state.
+#: Glyph, text and style of each session state.
 STATES = {
     "starting": ("◌", "starting", "attention"),
     "watching": ("◎", "watching", "server"),
@@ -55,13 +55,13 @@ class Header(Panel, can_focus=False):
         return fitting(parts, width)
 
     def _state(self, s: Snapshot, width: int) -> Line:
-        """The session's state in at most ``width`` cells; that the server is silent outranks it."""
+        """The session's state in at most ``width`` cells, or how long the server has not answered."""
         if s.target_down_s is not None:
             silent = age(s.target_down_s)
-            ways = [f"● {words} {silent}" for words in ("server not answering", "not answering", "no answer")]
-            return Line(first_that_fits((*ways, "● no answer", "●"), width), self.rich_styles.trouble)
-        glyph, word, style = STATES.get(s.state, ("?", s.state, "base"))
-        return Line(first_that_fits((f"{glyph} {word}", glyph), width), getattr(self.rich_styles, style))
+            texts = [f"● {text} {silent}" for text in ("server not answering", "not answering", "no answer")]
+            return Line(first_that_fits((*texts, "● no answer", "●"), width), self.rich_styles.trouble)
+        glyph, name, style = STATES.get(s.state, ("?", s.state, "base"))
+        return Line(first_that_fits((f"{glyph} {name}", glyph), width), getattr(self.rich_styles, style))
 
     def _parts(self, s: Snapshot, detail: int, width: int) -> list[Line]:
         """Identity, phase, state, client; ``detail`` 5 says all, 0 the least."""

@@ -1,4 +1,4 @@
-"""KV-cache use and the queue over time: why the hill on the left moved."""
+"""KV-cache use and the queue over time: they explain a change of the latencies."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class KvQueuePanel(Panel):
         kv = history(s.series.t_s, s.series.kv_usage, columns)
         if height < 4:
             return self._chart(kv, 1.0, height, "100 %")
-        # The queue gets the smaller part: that it is there says more than how tall it is.
+        # The queue gets the smaller part: whether there is one matters more than how long it is.
         low = max(2, height * 2 // 5) if height >= 6 else 1
         waiting = history(s.series.t_s, s.series.waiting, columns)
         lines = self._chart(kv, 1.0, height - low - (height >= 8), "KV 100%")

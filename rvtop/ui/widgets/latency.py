@@ -1,4 +1,4 @@
-"""The latency table: TTFT, ITL and E2E as clients feel them, and as the server tells them."""
+"""The latency table: TTFT, ITL and E2E as the client measures them and as the server reports them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rvtop.ui.format import first_that_fits, sig3
 from rvtop.ui.widgets.panel import Panel
 
 COLUMNS = ("now", "p50", "p90", "p99", "phase p99")
-LEAST_NAME = 3  # cells: a column's name cut shorter than this says nothing
+LEAST_NAME = 3  # cells: a column's name is left out where it would be cut shorter
 
 
 class LatencyPanel(Panel):
@@ -64,7 +64,7 @@ class LatencyPanel(Panel):
         for name, h in self._server_rows(s):
             wide = width >= 52
             label = Line(name, styles.base).to(5).put("SERVER" if wide else "S", styles.server_bold)
-            # ``now`` is blank: the server's buckets cover 10 s and know no last second.
+            # ``now`` is blank: the server's buckets cover 10 s, not the last second.
             figures_text = [
                 "",
                 *(f"~{sig3(v)}" if v is not None else "--" for v in (h.p50, h.p90, h.p99)),

@@ -1,4 +1,4 @@
-"""The load panel: the commanded rate, large, and what came of it."""
+"""The load panel: the commanded rate in large digits, and the rates and errors that resulted."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class LoadPanel(Panel):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.target: float | None = None  # the dial's: ahead of the snapshot while a press is under way
-        self._top = StickyMax(least=1.0)
+        self.target: float | None = None  # PendingRate.shown: the rate asked for, until the snapshot shows it
+        self._scale = StickyMax(least=1.0)
 
     def observe(self, s: Snapshot) -> None:
         recent = (*s.series.target_rps[-120:], *s.series.completed_rps[-120:])
-        self._top.follow(max((v for v in recent if v is not None), default=0.0))
+        self._scale.follow(max((v for v in recent if v is not None), default=0.0))
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles = self.rich_styles
@@ -49,7 +49,7 @@ class LoadPanel(Panel):
         """How many in all, and the classes, most first."""
         return sum(n for _, n in s.load.errors), "  ".join(f"{name} {count(n)}" for name, n in s.load.errors)
 
-    def _word(self, s: Snapshot) -> Line:
+    def _label(self, s: Snapshot) -> Line:
         if s.state == "paused":
             return Line("PAUSED", self.rich_styles.attention)
         return Line("CLOSED" if _concurrency(s) else "TARGET", self.rich_styles.quiet)
@@ -67,7 +67,7 @@ class LoadPanel(Panel):
         bad.put(f"{count(errors):>5}", styles.trouble if errors else styles.client)
         line = fitting(
             (
-                (4, self._word(s)),
+                (4, self._label(s)),
                 (
                     0,
                     Line(f"{value:>7}" if width >= 16 else value, styles.command).put(
@@ -98,9 +98,9 @@ class LoadPanel(Panel):
         value, unit = self._commanded(s)
         target = value.replace(" ", "")
         digits = ("", target, "") if target[-1].isalpha() else large(f"{target:>5}")
-        words = [self._word(s), Line(unit, styles.quiet), Line()]
+        labels = [self._label(s), Line(unit, styles.quiet), Line()]
         if load.max_rate is not None:
-            words[2] = Line(f"max {rate(load.max_rate)}", styles.quiet)
+            labels[2] = Line(f"max {rate(load.max_rate)}", styles.quiet)
         errors, _ = self._errors(s)
         bad = styles.trouble if errors else styles.quiet
         first = [("offered", load.offered_rps), ("sent", load.sent_rps), ("served", load.completed_rps)]
@@ -113,7 +113,7 @@ class LoadPanel(Panel):
             second[2] = ("goodput", rate(load.goodput_rps))
         lines = []
         for i in range(3):
-            line = Line().join(words[i]).to(10).put(digits[i], styles.command).to(32)
+            line = Line().join(labels[i]).to(10).put(digits[i], styles.command).to(32)
             line.put(first[i][0], styles.quiet).to(40).put(f"{rate(first[i][1]):>6}", styles.client)
             style = styles.attention if second[i][0] == "dropped" and load.dropped else styles.client
             line.to(50).put(second[i][0], styles.quiet).to(60).put(f"{second[i][1]:>7}", style).to(71)
@@ -141,12 +141,12 @@ class LoadPanel(Panel):
     def _kept_spark(self, s: Snapshot, width: int, rows: int) -> list[Line]:
         series = s.series
         newest = (series.t_s[-1:], series.completed_rps[-1:], series.target_rps[-1:])
-        return self.once((newest, width, rows, self._top.value), lambda: self._spark(s, width, rows))
+        return self.once((newest, width, rows, self._scale.value), lambda: self._spark(s, width, rows))
 
     def _spark(self, s: Snapshot, width: int, rows: int) -> list[Line]:
         """The served rate as an area; the target as a line where the two differ."""
         served = history(s.series.t_s, s.series.completed_rps, width, span_s=60)
-        heights = eighths(served, self._top.value, rows)
+        heights = eighths(served, self._scale.value, rows)
         lines = area(heights, rows, self.rich_styles.client)
         if rows == 1:
             return lines
@@ -154,7 +154,7 @@ class LoadPanel(Panel):
         for y, line in enumerate(lines):
             cells.write(0, y, line.text, self.rich_styles.client)
         target = history(s.series.t_s, s.series.target_rps, width, span_s=60)
-        levels = eighths(target, self._top.value, rows)
+        levels = eighths(target, self._scale.value, rows)
         over(cells, heights, levels, self.rich_styles.command, self.rich_styles.command_on_client)
         return cells.lines()
 

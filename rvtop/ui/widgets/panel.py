@@ -40,7 +40,7 @@ class Panel(Widget, can_focus=True):
         self._wanted: int | None = None
         self._kept: tuple[tuple[object, ...], object] | None = None
 
-    # -- what a panel fills in ---------------------------------------------------------------
+    # -- what a panel implements ---------------------------------------------------------------
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         """What stands in the frame's upper edge, left and right, in ``width`` cells together."""

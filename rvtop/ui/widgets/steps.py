@@ -15,8 +15,8 @@ class StepsPanel(Panel, can_focus=False):
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         what = s.target.topology or s.target.url
-        word = "starting" if s.state == "starting" else "start of"
-        return Line(f"{word} {what}", self.rich_styles.strong), Line(
+        verb = "starting" if s.state == "starting" else "start of"
+        return Line(f"{verb} {what}", self.rich_styles.strong), Line(
             short_span(s.t_s), self.rich_styles.quiet
         )
 

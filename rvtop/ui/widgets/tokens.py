@@ -20,11 +20,11 @@ class TokensPanel(Panel):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._top = StickyMax(least=10.0)
+        self._scale = StickyMax(least=10.0)
 
     def observe(self, s: Snapshot) -> None:
         points = (*s.series.tokens_per_s[-240:], *s.series.server_tokens_per_s[-240:])
-        self._top.follow(max((v for v in points if v is not None), default=0.0))
+        self._scale.follow(max((v for v in points if v is not None), default=0.0))
 
     def _now(self, s: Snapshot, width: int) -> Line:
         styles, tokens = self.rich_styles, s.tokens
@@ -49,13 +49,13 @@ class TokensPanel(Panel):
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         series = s.series
         newest = (series.t_s[-1:], series.tokens_per_s[-1:], series.server_tokens_per_s[-1:])
-        return self.once((newest, width, height, self._top.value), lambda: self._chart(s, width, height))
+        return self.once((newest, width, height, self._scale.value), lambda: self._chart(s, width, height))
 
     def _chart(self, s: Snapshot, width: int, height: int) -> list[Line]:
         styles, columns = self.rich_styles, width - GUTTER
         ours = history(s.series.t_s, s.series.tokens_per_s, columns)
         theirs = history(s.series.t_s, s.series.server_tokens_per_s, columns)
-        top = self._top.value
+        top = self._scale.value
         heights, levels = eighths(ours, top, height), eighths(theirs, top, height)
         alone = not any(heights)  # no load of ours: the server's own figure is the area
         cells = Cells(columns, height)
@@ -64,7 +64,7 @@ class TokensPanel(Panel):
             cells.write(0, y, line.text, style)
         if not alone:
             over(cells, heights, levels, styles.server, styles.server_on_client)
-        return gutter(cells.lines(), self.rich_styles, sig3(self._top.value), "0")
+        return gutter(cells.lines(), self.rich_styles, sig3(self._scale.value), "0")
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         styles = self.rich_styles
@@ -73,7 +73,7 @@ class TokensPanel(Panel):
         room = min(60, width - line.width - 1)
         if room >= 8:
             ours = history(s.series.t_s, s.series.tokens_per_s, room, span_s=60)
-            line.join(area(eighths(ours, self._top.value, 1), 1, styles.client)[0])
+            line.join(area(eighths(ours, self._scale.value, 1), 1, styles.client)[0])
         return line
 
 

@@ -1,4 +1,4 @@
-"""The TTFT histogram: the last 10 s over the phase so far, on a log axis that stays put."""
+"""The TTFT histogram: the last 10 s over the phase so far, on a log axis that keeps its ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rvtop.ui.draw import Cells, Line, eighths, fitting
 from rvtop.ui.format import age, count, sig3, tick
 from rvtop.ui.widgets.panel import Panel
 
-#: For so long after the axis moved the title says so, then fades.
+#: Seconds after the axis moved in which the title says so.
 SAY_MOVED_S = 3.0
 
 
@@ -141,13 +141,13 @@ class TtftPanel(Panel):
         return cells
 
     def _heights(self, a: Sequence[float], b: Sequence[float], rows: int) -> tuple[list[int], list[int]]:
-        # As a density, so that the same hill keeps its height when the panel grows wider.
+        # As a density, so that the same distribution keeps its height when the panel grows wider.
         wide = max(1, len(a))
         top = self._peak.follow(wide * max((*a, *b), default=0.0)) / wide
         return eighths(a, top, rows), eighths(b, top, rows)
 
     def _rulers(self, cells: Cells, marks: list[float | None], slo: float | None) -> None:
-        """Upright lines at the percentiles and the SLO, wherever no column stands in the way."""
+        """Upright lines at the percentiles and the SLO, where no column is drawn."""
         styles = self.rich_styles
         for ms in marks:
             if ms is None:
@@ -188,7 +188,7 @@ class TtftPanel(Panel):
     def _percentiles(
         self, width: int, marks: list[tuple[str, float | None]], prefix: str, bold: Style
     ) -> Line:
-        """The percentiles in words, each as near below its mark as its neighbours allow."""
+        """The percentiles as text, each as close to its mark as its neighbours allow."""
         marks = list(marks)
         texts = [(name, f"{prefix if ms is not None else ''}{sig3(ms)}") for name, ms in marks]
         while len(texts) > 1 and sum(len(name) + len(text) + 3 for name, text in texts) + 1 > width:
@@ -197,9 +197,9 @@ class TtftPanel(Panel):
         sizes = [len(name) + 1 + len(text) for name, text in texts]
         places: list[int] = []
         for (_, ms), size in zip(marks, sizes, strict=True):
-            wish = 0 if ms is None else self.axis.column(ms, width) - size // 2
+            wanted = 0 if ms is None else self.axis.column(ms, width) - size // 2
             least = places[-1] + sizes[len(places) - 1] + 2 if places else 0
-            places.append(max(least, wish))
+            places.append(max(least, wanted))
         unit = " ms"
         limit = width - len(unit)
         for i in range(len(places) - 1, -1, -1):
@@ -213,13 +213,13 @@ class TtftPanel(Panel):
     def _empty(self, s: Snapshot, width: int, height: int) -> list[Line]:
         styles = self.rich_styles
         if s.state == "watching":
-            said = ["Watching: no load of ours yet.", "↑ sends one request a second, g sets a rate."]
+            texts = ["Watching: no load of ours yet.", "↑ sends one request a second, g sets a rate."]
         elif s.state in ("running", "draining"):
-            said = ["No first token yet."]
+            texts = ["No first token yet."]
         else:
-            said = ["No requests."]
-        lines = [Line()] * max(0, (height - len(said)) // 2)
-        for i, text in enumerate(said):
+            texts = ["No requests."]
+        lines = [Line()] * max(0, (height - len(texts)) // 2)
+        for i, text in enumerate(texts):
             lines.append(
                 Line(" " * max(0, (width - len(text)) // 2)).put(
                     text, styles.base if i == 0 else styles.quiet
