@@ -26,6 +26,7 @@ from rvtop.cli.options import (
     Yes,
     check_topology,
     check_ui,
+    code_of,
     fail,
     go,
     load_key,
@@ -86,7 +87,7 @@ def root(
         check_limits()
         from rvtop.cli.dashboard import pick
 
-        raise typer.Exit(pick(yes=yes))
+        raise typer.Exit(code_of(pick(yes=yes)))
 
 
 @app.command()

@@ -303,7 +303,11 @@ class Session:
         self._target_pages = names_of_target(sources, info.url)
         self._target_watch = TargetWatch(self._health, self._say)
         on_sample = self._guarded(self._on_sample)
-        self._poller = Poller(sources, lambda sample: loop.call_soon_threadsafe(on_sample, sample))
+
+        def hand_over(sample: Sample) -> None:  # from the poller's thread
+            loop.call_soon_threadsafe(on_sample, sample)
+
+        self._poller = Poller(sources, hand_over)
         self._poller.start()
         on_delta, on_lost = self._guarded(self._on_delta), self._guarded(self._on_lost_worker)
         stderr = None if self._stderr is None else self._stderr.fd
