@@ -1,4 +1,4 @@
-"""A session as plain lines: for pipes, logs and CI, and for whoever likes to scroll."""
+"""A session as plain lines: for pipes, logs, CI and terminals that scroll."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from rvtop.system.stdio import say
 
 _LINE_S = 5.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_SAME_S = 1.0  # signals so close together mean one thing
-_POLL_S = 0.25  # taking a picture costs the cores that the load is measured on
+_SAME_S = 1.0  # signals this close together count as one
+_POLL_S = 0.25  # taking a snapshot uses the cores that the load is measured on
 
 Print = Callable[[str], None]
 
@@ -54,19 +54,19 @@ async def _run(request: SessionRequest, out: Print | None) -> Outcome:
 
 
 class Interrupts:
-    """What Ctrl-C and its like do to a session: the first one stops it; those of the next second are the same
-    one, by a hand that trembles; a later one waits for nobody any more, and the results are written all the
-    same."""
+    """What SIGINT, SIGTERM and SIGHUP do to a session: the first one stops it; those within the next second
+    count as the same one; a later one ends it without waiting for requests or processes. The results are
+    written either way."""
 
     def __init__(self, session: Session, out: Print, clock: Callable[[], float] = time.monotonic) -> None:
         self._session = session
         self._out = out
         self._clock = clock
-        self._last: float | None = None  # when the one that counted came
+        self._last: float | None = None  # when the last one that counted came
         self._hurried = False
 
     def take(self) -> None:
-        """One more."""
+        """Handles one signal."""
         if self._is_same():
             return
         first, self._last = self._last is None, self._clock()
@@ -82,8 +82,8 @@ class Interrupts:
         return self._last is not None and self._clock() - self._last < _SAME_S
 
     def hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Leaves the loop, whose session has ended: a signal that belongs to the one before does not cut off
-        the last lines, any other ends the process."""
+        """Replaces the handlers of ``loop``, whose session has ended: a signal within a second of the
+        last one does not interrupt the last lines, any other raises KeyboardInterrupt."""
 
         def late(*_: object) -> None:
             if not self._is_same():
@@ -99,24 +99,24 @@ class Interrupts:
 
 
 class Narrator:
-    """Tells what is new in a snapshot: steps and events as they come, figures every five seconds."""
+    """Prints what is new in a snapshot: steps and events as they come, figures every five seconds."""
 
     def __init__(self, out: Print) -> None:
         self._out = out
         self._steps: dict[str, StartStep] = {}
-        self._told: Event | None = None  # the newest event that was told
+        self._reported: Event | None = None  # the newest event that was printed
         self._next_s = 0.0
         self._phase: str | None = None
 
     def look(self, snapshot: Snapshot, *, last: bool = False) -> None:
-        """Prints what has changed since the last look."""
+        """Prints what has changed since the last call."""
         for step in snapshot.steps:
             before = self._steps.get(step.name)
             if before is None or before.state != step.state:
                 self._steps[step.name] = step
                 self._out(step_line(step))
-        for event in _after(snapshot.events, self._told):
-            self._told = event
+        for event in _after(snapshot.events, self._reported):
+            self._reported = event
             self._out(f"  {_clock(snapshot.t_s)}  {event.text}")
         phase = snapshot.phase
         if phase is None:
@@ -129,10 +129,10 @@ class Narrator:
             self._out(figures_line(snapshot))
 
 
-def _after(events: Sequence[Event], told: Event | None) -> Sequence[Event]:
-    """What came after ``told``. The list holds the newest 200 only, so its length says nothing."""
+def _after(events: Sequence[Event], reported: Event | None) -> Sequence[Event]:
+    """The events after ``reported``. They are found by identity, since the list holds the newest 200 only."""
     for index in range(len(events) - 1, -1, -1):
-        if events[index] is told:
+        if events[index] is reported:
             return events[index + 1 :]
     return events
 
@@ -210,7 +210,7 @@ def kpm_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _gaps_name(summary: Mapping[str, Any]) -> str:
-    """Gaps between chunks are ITL only while a chunk is a token (DESIGN §5.3)."""
+    """Gaps between chunks are the inter-token latency only where each chunk holds one token."""
     chunks = summary["itl_ms"]["count"] + summary["requests"]["ok"]
     tokens = summary["tokens"]["output"]
     merged = chunks and tokens and abs(tokens / chunks - 1.0) > RATIO_TOLERANCE
@@ -241,7 +241,7 @@ def _search_lines(search: Mapping[str, Any] | None) -> list[str]:
 
 
 def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
-    """What a run ends with on the screen."""
+    """The lines that a run prints at its end."""
     requests, ttft, itl = summary["requests"], summary["ttft_ms"], summary["itl_ms"]
     service, goodput = summary["ttft_service_ms"], summary["goodput_rps"]
     errors = ", ".join(f"{kind} {n}" for kind, n in requests["errors"].items()) or "none"
@@ -267,5 +267,5 @@ def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
 
 
 def warnings_of(summary: Mapping[str, Any]) -> list[str]:
-    """What bends the figures of a run that has ended, beside how it ended: a line each."""
+    """What distorts the figures of a run that has ended, beside how it ended: a line each."""
     return [f"CLIENT-LIMITED: {summary['client']['limited_by']}"] if summary["client_limited"] else []

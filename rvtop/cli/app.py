@@ -1,7 +1,7 @@
 """The command line: thin. Options become a SessionRequest; the work is done elsewhere.
 
-A command that is long or one of a family has a file beside this one (``cli_run.py``, ``cli_lifecycle.py``,
-``cli_groups.py``); what they share is in ``cli_options.py``.
+A command that is long or one of a family has a file beside this one (``run.py``, ``deployments.py``,
+``groups.py``); what they share is in ``options.py``.
 Imports stay inside the commands, so that ``--help`` and a wrong option answer at once.
 """
 
@@ -26,6 +26,7 @@ from rvtop.cli.options import (
     Yes,
     check_topology,
     check_ui,
+    code_of,
     fail,
     go,
     load_key,
@@ -86,7 +87,7 @@ def root(
         check_limits()
         from rvtop.cli.dashboard import pick
 
-        raise typer.Exit(pick(yes=yes))
+        raise typer.Exit(code_of(pick(yes=yes)))
 
 
 @app.command()
@@ -191,7 +192,7 @@ def doctor(
 
 
 def command() -> int:
-    """What the command line says; every refusal is one line. Returns the exit code (README lists them)."""
+    """Runs the command line; every refusal is one line. Returns the exit code (README lists them)."""
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from rvtop.contract.handle import Choice, ConnectFailed, Offer, SessionHandle
+from rvtop.contract.handle import Choice, ConnectFailed, Offer
 from rvtop.session.client import RemoteSession
 from rvtop.session.request import Outcome, SessionRequest, attach_request, start_request
 from rvtop.target.probe import TargetError, choose_models, probe
@@ -23,9 +23,20 @@ def show(request: SessionRequest, *, yes: bool) -> Outcome:
     return asyncio.run(main())
 
 
-def pick(*, yes: bool) -> int:
-    """The picker, then the dashboard on what was chosen; returns the exit code."""
-    return asyncio.run(run_app_async(connect=_connect, offers=offers(), yes=yes))
+def pick(*, yes: bool) -> Outcome:
+    """The picker, then the dashboard on what was chosen; returns how the last session ended."""
+    chosen: list[RemoteSession] = []
+
+    async def connect(choice: Choice) -> RemoteSession:
+        session = await _connect(choice)
+        chosen.append(session)
+        return session
+
+    async def main() -> Outcome:
+        code = await run_app_async(connect=connect, offers=offers(), yes=yes)
+        return _outcome(chosen[-1], code) if chosen else Outcome(code)
+
+    return asyncio.run(main())
 
 
 def offers() -> list[Offer]:
@@ -34,7 +45,7 @@ def offers() -> list[Offer]:
     return [Offer(name, TOPOLOGIES[name].about, not why, why) for name, why in found.items()]
 
 
-async def _connect(choice: Choice) -> SessionHandle:
+async def _connect(choice: Choice) -> RemoteSession:
     if choice.topology is not None:
         return await RemoteSession().start(start_request(choice.topology))
     assert choice.url is not None
@@ -47,7 +58,7 @@ async def _connect(choice: Choice) -> SessionHandle:
 
 
 def _outcome(session: RemoteSession, code: int) -> Outcome:
-    """The session's own outcome; without one (it was left in a hurry) the screen's exit code."""
+    """The session's own outcome; without one (it was left without waiting) the screen's exit code."""
     if session.outcome is None:
         out = last.out_dir if (last := session.snapshot()) is not None else ""
         text = f"left without waiting; the session goes on to write its results to {out}"

@@ -24,7 +24,7 @@ def scenario_check(file: Annotated[str, typer.Argument(help="Scenario file or sh
 
 @scenario_app.command("explain")
 def scenario_explain(file: Annotated[str, typer.Argument(help="Scenario file or shipped name.")]) -> None:
-    """Tells in plain words what a scenario will do."""
+    """Explains what a scenario will do."""
     from rvtop.scenario.explain import explain
 
     for line in explain(scenario_named(file)).split("\n"):

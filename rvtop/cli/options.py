@@ -15,7 +15,7 @@ from rvtop.system.stdio import forgive_lost_output, say, say_error
 if TYPE_CHECKING:
     from rvtop.net.transport import Transport
     from rvtop.scenario.schema import Scenario
-    from rvtop.session.request import SessionRequest
+    from rvtop.session.request import Outcome, SessionRequest
 
 Models = Annotated[
     list[str] | None,
@@ -171,6 +171,11 @@ def go(request: SessionRequest, ui: str, *, yes: bool) -> int:
     for line in warnings_of(outcome.summary) if outcome.summary is not None else ():
         say_error(line)
     forgive_lost_output()  # the results are in the run folder
+    return code_of(outcome)
+
+
+def code_of(outcome: Outcome) -> int:
+    """The exit code of a session; its message, if it has one, goes to stderr."""
     return fail(outcome.message, outcome.exit_code) if outcome.message else outcome.exit_code
 
 

@@ -1,4 +1,4 @@
-"""What a person, a scenario or a replay can tell a running session to do."""
+"""The commands that a person, a scenario or a replay gives to a running session."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class Target:
     url: str
     topology: str | None  # baseline | rac | rsc | rvc; None: a server we only attached to
     models: tuple[str, ...]
-    engine: str | None = None  # "vllm", "hf", … as far as its metrics tell
+    engine: str | None = None  # "vllm", "hf", … as far as its metrics show it
     owned: bool = False  # started by this session, so ended by it too
 
 
@@ -55,7 +55,7 @@ class Load:
     dropped: int = 0
     lag_p99_ms: float | None = None  # late sends, last 10 s
     goodput_rps: float | None = None  # requests a second that meet the SLO, last 10 s; None without one
-    client_limited: str | None = None  # why the client bends the figures, if it does
+    client_limited: str | None = None  # why the client distorts the figures, if it does
     max_rate: float | None = None
 
 
@@ -120,7 +120,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """One engine as its metrics tell."""
+    """One engine, from its metrics."""
 
     name: str
     node: str | None = None
@@ -136,7 +136,7 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU as NVML, DCGM or Ray tells. Bytes; ``util`` 0..1."""
+    """One GPU, from NVML, DCGM or Ray. Bytes; ``util`` 0..1."""
 
     node: str
     index: int

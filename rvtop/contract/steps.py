@@ -8,6 +8,6 @@ from rvtop.text import printable
 
 def step_line(step: StartStep) -> str:
     """One step of a start."""
-    word = {"run": "…", "done": "done", "fail": "FAILED", "wait": "waits"}.get(step.state, step.state)
+    state = {"run": "…", "done": "done", "fail": "FAILED", "wait": "waits"}.get(step.state, step.state)
     seconds = f"{step.elapsed_s:6.1f} s" if step.elapsed_s is not None else " " * 8
-    return f"  {step.name:<10} {seconds}  {word}  {printable(step.detail)}".rstrip()
+    return f"  {step.name:<10} {seconds}  {state}  {printable(step.detail)}".rstrip()

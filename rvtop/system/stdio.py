@@ -13,9 +13,12 @@ import os
 import select
 import sys
 from collections.abc import Callable
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rvtop.text import printable
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _lost: OSError | None = None
 
@@ -40,7 +43,8 @@ def set_up() -> None:
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest free number: fd
     if sys.stdin is None:
-        sys.stdin = sys.__stdin__ = open(0, closefd=False, encoding="utf-8", errors="replace")  # noqa: SIM115
+        sys.stdin = open(0, closefd=False, encoding="utf-8", errors="replace")  # noqa: SIM115
+        sys.__stdin__ = sys.stdin  # type: ignore[misc]  # final for typeshed; None in a process without a stdin
     sys.stdout = _writer(1, sys.stdout, "replace", _stdout_lost)
     sys.stderr = _writer(2, sys.stderr, "backslashreplace", lambda error: None)
 
@@ -88,7 +92,7 @@ class _Descriptor(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: bytes | bytearray | memoryview) -> int:  # type: ignore[override]
+    def write(self, data: ReadableBuffer, /) -> int:
         rest = memoryview(data)
         size = len(rest)
         while rest:

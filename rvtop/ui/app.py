@@ -1,4 +1,4 @@
-"""The application: a poll of the session's snapshots, and the way out."""
+"""The application: polls the session, feeds the screen on top, and closes the session when it is left."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
@@ -15,13 +15,17 @@ from textual.worker import Worker
 
 from rvtop.contract.command import Command
 from rvtop.contract.handle import Choice, Connect, ConnectFailed, Offer, SessionHandle
-from rvtop.ui.pending_rate import PendingRate
+from rvtop.ui.keys import LIVE
+from rvtop.ui.screens.help import HelpScreen
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.picker import PickerScreen
+from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.screens.stopping import StoppingScreen
+from rvtop.ui.screens.table import SCREENS, ScreenEntry, screen_keys
+from rvtop.ui.shell import ScreenShell
 from rvtop.ui.theme import Styles, choose
 
-#: Seconds between two looks at the session: 10 frames a second at most.
+#: Seconds between two polls of the session: 10 frames a second at most.
 POLL_S = 0.1
 INTERRUPTED = 130
 #: Exit codes by the session's last state; any other state is 0.
@@ -33,7 +37,8 @@ class RvtopApp(App[int]):
 
     ``connect`` makes the picker's choice into a session; it raises ConnectFailed (or OSError) with one
     line when it cannot. ``yes`` skips the question before the first load on a server that is not ours.
-    ``exit_code`` holds what the process should end with once the app has run.
+    ``screens`` are those that show a session, the first one at the start. ``exit_code`` holds what the
+    process should end with once the app has run. Raises ValueError without a session and without ``connect``.
     """
 
     TITLE = "rvtop"
@@ -54,31 +59,41 @@ class RvtopApp(App[int]):
         url: str = "",
         yes: bool = False,
         clock: Callable[[], float] = time.monotonic,
-        look: Styles | None = None,
+        styles: Styles | None = None,
+        screens: Sequence[ScreenEntry] = SCREENS,
     ) -> None:
         if handle is None and connect is None:
-            raise ValueError("the screen needs a session, or a way to begin one")
+            raise ValueError("the screen needs a session, or a function that connects to one")
         super().__init__()
-        self.look = look or choose(os.environ)
+        self.rich_styles = styles or choose(os.environ)
         self.clock = clock
         self.handle = handle
         self.exit_code = 0
         self._connect = connect
-        self._offers, self._url, self._yes = offers, url, yes
-        self._seq: int | None = None
+        self._offers, self._url = offers, url
+        self.may_load = yes
+        self.can_choose_again = connect is not None
+        self._entries = tuple(screens)
+        self._screen_keys = screen_keys(self._entries)
         self._connecting: Worker[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._left_now = False
-        theme = self.look.textual_theme()
+        theme = self.rich_styles.textual_theme()
         self.register_theme(theme)
         self.theme = theme.name
+        for key in self._screen_keys:
+            self.bind(key.keys, key.action, description=key.about, show=False)
 
-    def _live(self) -> LiveScreen:
-        self._seq = None
-        return LiveScreen(PendingRate(self.clock), yes=self._yes, can_choose_again=self._connect is not None)
+    def _first(self) -> SessionScreen:
+        return self._entries[0].screen(self)
 
     def _picker(self) -> PickerScreen:
         return PickerScreen(self._offers, self._url)
+
+    @property
+    def session_screen(self) -> SessionScreen | None:
+        """The topmost screen that shows the session, also while a dialog covers it."""
+        return next((s for s in reversed(self.screen_stack) if isinstance(s, SessionScreen)), None)
 
     @property
     def live(self) -> LiveScreen | None:
@@ -90,29 +105,48 @@ class RvtopApp(App[int]):
         return next((s for s in self.screen_stack if isinstance(s, PickerScreen)), None)
 
     async def on_mount(self) -> None:
-        await self.push_screen(self._live() if self.handle is not None else self._picker())
+        await self.push_screen(self._first() if self.handle is not None else self._picker())
         self.set_interval(POLL_S, self.poll)
 
     # -- the session -------------------------------------------------------------------------
 
     def poll(self) -> None:
-        """Looks once. A picture that was drawn already costs nothing."""
-        live = self.live
-        if self.handle is None or live is None or not live.ready:
+        """Feeds the newest snapshot to the session screen on top, unless it shows that one already."""
+        screen = self.session_screen
+        if self.handle is None or screen is None or not screen.ready:
             return
         snapshot = self.handle.snapshot()
-        if snapshot is None or snapshot.seq == self._seq:
-            live.tick()
+        if snapshot is None or (screen.snapshot is not None and snapshot.seq == screen.snapshot.seq):
+            screen.tick()
             return
-        self._seq = snapshot.seq
         with self.batch_update():
-            live.show(snapshot)
-            live.tick()
+            screen.show(snapshot)
+            screen.tick()
 
     def send(self, command: Command) -> None:
         """Hands a command to the session."""
         if self.handle is not None and self._ending is None:
             self.handle.send(command)
+
+    # -- screens -----------------------------------------------------------------------------
+
+    def show_help(self, topic: str | None) -> None:
+        """Opens the help, the panel of ``topic`` first."""
+        self.push_screen(HelpScreen(topic, (*LIVE, *self._screen_keys)))
+
+    async def action_show_screen(self, name: str) -> None:
+        """Shows a screen of the table; does nothing while a dialog or the picker is open."""
+        entry = next(entry for entry in self._entries if entry.name == name)
+        if not isinstance(self.screen, SessionScreen) or isinstance(self.screen, entry.screen):
+            return
+        await self._back_to_first()
+        if not isinstance(self.screen, entry.screen):
+            await self.push_screen(entry.screen(self))
+
+    async def _back_to_first(self) -> None:
+        """Removes the session screen above the first one, if there is one."""
+        if isinstance(self.screen, SessionScreen) and not isinstance(self.screen, self._entries[0].screen):
+            await self.pop_screen()
 
     # -- picking -----------------------------------------------------------------------------
 
@@ -131,7 +165,7 @@ class RvtopApp(App[int]):
                 self.picker.failed(str(error) or type(error).__name__)
             return
         self.handle = handle
-        await self.switch_screen(self._live())
+        await self.switch_screen(self._first())
 
     def give_up(self) -> None:
         """Stops connecting."""
@@ -147,7 +181,8 @@ class RvtopApp(App[int]):
         await self.push_screen(StoppingScreen(None))
         await self.close_handle()
         self._ending = None
-        self.pop_screen()
+        await self.pop_screen()
+        await self._back_to_first()
         await self.switch_screen(self._picker())
 
     # -- leaving -----------------------------------------------------------------------------
@@ -161,7 +196,7 @@ class RvtopApp(App[int]):
             if handle is None:
                 return
             self._ending = asyncio.create_task(handle.close())
-        # Shielded: leaving in a hurry must not cut the session off in the middle of its clean-up.
+        # Shielded: leaving without waiting must not cancel the session's clean-up.
         await asyncio.shield(self._ending)
         self.handle = None
 
@@ -182,8 +217,8 @@ class RvtopApp(App[int]):
         if any(isinstance(screen, StoppingScreen) for screen in self.screen_stack):
             return
         self.give_up()
-        live = self.live
-        snapshot = live.snapshot if live is not None else None
+        screen = self.session_screen
+        snapshot = screen.snapshot if screen is not None else None
         self.exit_code = code or (EXIT_CODES.get(snapshot.state, 0) if snapshot else 0)
         if self.handle is None:
             self.exit(self.exit_code)
@@ -196,6 +231,10 @@ class RvtopApp(App[int]):
         self.exit(self.exit_code)
 
 
+if TYPE_CHECKING:
+    _APP_IS_A_SHELL: type[ScreenShell] = RvtopApp  # mypy checks the protocol here
+
+
 async def run_app_async(
     handle: SessionHandle | None = None,
     connect: Connect | None = None,
@@ -206,14 +245,14 @@ async def run_app_async(
 ) -> int:
     """Runs the screen until it is left, and returns the process's exit code.
 
-    However it is left, by a signal or a fault of the screen included, the session is closed.
+    The session is closed however the screen ends: by a key, a signal or an exception.
     """
     app = RvtopApp(handle, connect, offers=offers, url=url, yes=yes)
     loop = asyncio.get_running_loop()
-    # By way of the app's own queue: a dialog can only be shown from within it.
+    # Through the app's own queue: only from there can it show a dialog.
     loop.add_signal_handler(signal.SIGTERM, app.call_later, app.leave, INTERRUPTED)
-    # A terminal that is gone can't be drawn on, not even to say goodbye: Textual waits for ever for room in
-    # its queue. So the process ends at once, and the session, at the other end of a pipe, sees that.
+    # A terminal that is gone can't be drawn on: Textual would wait for ever for room in its output queue.
+    # So the process ends at once, and the session, at the other end of a pipe, sees that.
     before = signal.signal(signal.SIGHUP, lambda *_: os._exit(INTERRUPTED))
     try:
         await app.run_async()

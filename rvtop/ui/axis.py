@@ -1,4 +1,4 @@
-"""Scales that stay put: a log axis for latencies, a linear top for charts, time cut into steady columns."""
+"""Scales that do not move with every point: a log axis, a linear maximum, time in bins of fixed length."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def _nice(value: float, *, up: bool) -> float:
 
 
 class LogAxis:
-    """A log axis from ``low`` to ``high`` ms. It stays where it is while the data move on it.
+    """A log axis from ``low`` to ``high`` ms. It keeps its ends while the data lie between them.
 
-    It moves when data leave it, when a new phase begins (``refit``), and when the data have used less
+    It moves when data lie outside, when a new phase begins (``refit``), and when the data have used less
     than half of it (head room included) for ``LOOSE_S``: one slow first request must not squeeze all
     later ones.
     """
@@ -62,7 +62,7 @@ class LogAxis:
         return self._loose_since is not None and t_s - self._loose_since >= self.LOOSE_S
 
     def refit(self) -> None:
-        """Lets the next data place the axis afresh (a new phase has begun)."""
+        """Lets the next data set the ends anew (a new phase has begun)."""
         self._fitted = False
 
     def position(self, ms: float, width: int) -> float:
@@ -109,7 +109,7 @@ class LogAxis:
 
 
 class StickyMax:
-    """The upper end of a linear scale: grows at once, shrinks only when most of it stands empty."""
+    """The upper end of a linear scale: grows at once, shrinks only when less than 40 % of it is used."""
 
     _LADDER = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
@@ -118,7 +118,7 @@ class StickyMax:
         self.value = least
 
     def follow(self, highest: float) -> float:
-        """The top to draw ``highest`` under."""
+        """Returns the upper end of the scale for data up to ``highest``."""
         if highest > self.value or highest < 0.4 * self.value:
             self.value = max(self._least, self._above(highest))
         return self.value
@@ -158,8 +158,8 @@ def bins(
 def history(
     t_s: Sequence[float], values: Sequence[float | None], columns: int, span_s: int = 120
 ) -> list[float | None]:
-    """The last ``span_s`` seconds over ``columns`` cells, whatever their number: charts of different
-    widths beside each other show the same time. A bin takes one cell or two."""
+    """The last ``span_s`` seconds as ``columns`` cells: charts of different widths beside each other show
+    the same time. A bin takes one cell or two."""
     if columns <= 0:
         return []
     length = math.ceil(span_s / columns)

@@ -26,7 +26,7 @@ def server_bounds(server: ServerHist) -> list[tuple[float, float, float]]:
     """The filled buckets as (lower ms, upper ms, count).
 
     A bucket from 0 is drawn as one octave below its edge, and one to infinity as one octave above
-    the last finite edge: where in them the requests lie is not known.
+    the last finite edge: the server does not say where in them the requests lie.
     """
     found = []
     below = 0.0

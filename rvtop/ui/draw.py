@@ -98,7 +98,7 @@ def bar(share: float | None, width: int) -> tuple[str, str]:
         return "", "·" * max(0, width)
     full = round(min(max(share, 0.0), 1.0) * width)
     if share > 0:
-        full = max(1, full)  # something is never drawn as nothing
+        full = max(1, full)  # a share above 0 shows at least one cell
     return "■" * full, "·" * (width - full)
 
 
@@ -161,8 +161,8 @@ class Cells:
 def over(cells: Cells, heights: Sequence[int], levels: Sequence[int], style: Style, solid: Style) -> None:
     """A line at ``levels`` (eighths, 0: none) over the area of ``heights`` that ``cells`` shows.
 
-    Only where the two are about a row apart: a cell holds one character, and an area that matches its
-    line should look calm. ``solid`` is for where the line crosses the area.
+    Only where the two are about a row apart: a cell holds one character, and where the two agree the
+    edge of the area shows both. ``solid`` is for where the line crosses the area.
     """
     for x, level in enumerate(levels):
         if level == 0 or abs(level - heights[x]) < 6:

@@ -150,7 +150,6 @@ def fixed(text: str, width: int) -> str:
     return set_cell_size(clip(text, width), width)
 
 
-def first_that_fits(ways: Sequence[str], width: int) -> str:
-    """The first of ``ways`` to say something, longest first, that fits into ``width`` cells; where none
-    does, the last one cut (to nothing in no cells)."""
-    return next((way for way in ways if cell_len(way) <= width), clip(ways[-1], max(0, width)))
+def first_that_fits(texts: Sequence[str], width: int) -> str:
+    """The first of ``texts`` (longest first) that fits into ``width`` cells, else the last one, cut."""
+    return next((text for text in texts if cell_len(text) <= width), clip(texts[-1], max(0, width)))

@@ -105,7 +105,7 @@ PANELS: dict[str, PanelHelp] = {
     ),
     "kvqueue": PanelHelp(
         "KV cache and queue",
-        "The two signs of an engine that has had enough, over time.",
+        "The two signs of an overloaded engine, over time.",
         (
             Figure("KV", "KV-cache use, mean over the engines", SERVER),
             Figure("waiting", "requests queued in all engines together", SERVER),

@@ -1,4 +1,4 @@
-"""The rate dial: what the keys have asked for and the session has not yet shown."""
+"""The pending rate: what the keys have asked for and no snapshot shows yet."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from rvtop.contract.snapshot import Snapshot
 
-#: How long a press outranks what the snapshot says. A command takes effect within 150 ms; a session that
-#: has not followed after this has refused, and the dial must not show a wish as a fact.
+#: How long a press is shown instead of what the snapshot says. A command takes effect within 150 ms;
+#: a session that has not followed after this has refused, and the screen shows the rate in force again.
 HOLD_S = 2.0
 
 
@@ -32,7 +32,7 @@ class PendingRate:
             self.pending = None
 
     def expire(self) -> bool:
-        """Forgets a pending rate that the session never took; True if it did."""
+        """Forgets a pending rate that the session has not taken within HOLD_S; True if there was one."""
         if self.pending is not None and self._clock() - self._asked_at > HOLD_S:
             self.pending = None
             return True

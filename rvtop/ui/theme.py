@@ -1,7 +1,7 @@
 """Colours by meaning, and the styles that the panels draw with.
 
 Client figures are warm (amber), server figures cool (blue), the commanded rate white and bold,
-trouble red, attention yellow, stale grey. A word or a glyph always stands beside the colour.
+trouble red, attention yellow, stale grey. Text or a glyph always says the same as the colour.
 Every colour lies in the 256-colour cube, so that a terminal without true colour shows the same.
 """
 
@@ -124,7 +124,7 @@ class Styles:
 
 
 def choose(environ: Mapping[str, str]) -> Styles:
-    """The look for a terminal: RVTOP_THEME=dark|light, else what COLORFGBG tells, else dark."""
+    """The styles for a terminal: RVTOP_THEME=dark|light, else what COLORFGBG says, else dark."""
     wanted = environ.get("RVTOP_THEME", "").lower()
     if wanted in ("dark", "light"):
         return Styles(LIGHT if wanted == "light" else DARK)

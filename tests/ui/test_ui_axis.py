@@ -13,7 +13,7 @@ from rvtop.ui.columns import client_columns, layered_columns, server_columns, sh
 from rvtop.ui.draw import Cells, Line, area, bar, eighths, large, over, spread
 from rvtop.ui.theme import DARK, Styles
 
-LOOK = Styles(DARK)
+STYLES = Styles(DARK)
 latencies_ms = st.lists(st.floats(min_value=0.1, max_value=5e4), min_size=1, max_size=60)
 
 
@@ -150,7 +150,7 @@ def test_heights_bars_and_areas() -> None:
     assert bar(0.01, 4) == ("■", "···")
     assert bar(0.5, 4) == ("■■", "··")
     assert bar(1.7, 4) == ("■■■■", "")
-    assert [line.text for line in area([0, 3, 8, 12, 16], 2, LOOK.client)] == ["   ▄█", " ▃███"]
+    assert [line.text for line in area([0, 3, 8, 12, 16], 2, STYLES.client)] == ["   ▄█", " ▃███"]
 
 
 def test_two_layers_of_a_hill() -> None:
@@ -158,24 +158,29 @@ def test_two_layers_of_a_hill() -> None:
         [0, 4, 16, 2],
         [5, 16, 8, 16],
         2,
-        style=LOOK.client,
-        shade=LOOK.client_shade,
-        on_shade=LOOK.client_on_shade,
+        style=STYLES.client,
+        shade=STYLES.client_shade,
+        on_shade=STYLES.client_on_shade,
     )
     assert ["".join(row) for row in cells.chars] == [" ███", "▅▄█▂"]
-    assert cells.styles[0] == [None, LOOK.client_shade, LOOK.client, LOOK.client_shade]
-    assert cells.styles[1] == [LOOK.client_shade, LOOK.client_on_shade, LOOK.client, LOOK.client_on_shade]
+    assert cells.styles[0] == [None, STYLES.client_shade, STYLES.client, STYLES.client_shade]
+    assert cells.styles[1] == [
+        STYLES.client_shade,
+        STYLES.client_on_shade,
+        STYLES.client,
+        STYLES.client_on_shade,
+    ]
 
 
 def test_a_line_over_an_area_shows_where_the_two_differ() -> None:
     cells = Cells(4, 3)
     heights = [8, 20, 24, 0]
-    for y, line in enumerate(area(heights, 3, LOOK.client)):
-        cells.write(0, y, line.text, LOOK.client)
-    over(cells, heights, [20, 21, 4, 0], LOOK.command, LOOK.command_on_client)
+    for y, line in enumerate(area(heights, 3, STYLES.client)):
+        cells.write(0, y, line.text, STYLES.client)
+    over(cells, heights, [20, 21, 4, 0], STYLES.command, STYLES.command_on_client)
     assert cells.chars[0][0] == "─"  # far above the area
     assert cells.chars[0][1] == "▄"  # a match: the area keeps its exact top
-    assert (cells.chars[2][2], cells.styles[2][2]) == ("─", LOOK.command_on_client)  # inside it
+    assert (cells.chars[2][2], cells.styles[2][2]) == ("─", STYLES.command_on_client)  # inside it
     assert [row[3] for row in cells.chars] == [" ", " ", " "]  # no line
 
 
@@ -190,6 +195,6 @@ def test_lines_are_laid_out_from_edge_to_edge() -> None:
     line = spread([Line("ab"), Line("cd"), Line("ef")], 12)
     assert line.text == "ab   cd   ef"
     assert spread([], 5).text == ""
-    strip = Line("한글", LOOK.base).strip(6, LOOK.base)
+    strip = Line("한글", STYLES.base).strip(6, STYLES.base)
     assert strip.cell_length == 6
-    assert Line("too long", LOOK.base).strip(3, LOOK.base).text == "too"
+    assert Line("too long", STYLES.base).strip(3, STYLES.base).text == "too"

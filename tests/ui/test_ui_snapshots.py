@@ -1,4 +1,4 @@
-"""What the screen looks like, as SVG. Styles at a changed one before you accept it (--snapshot-update)."""
+"""What the screen looks like, as SVG. Look at a changed one before you accept it (--snapshot-update)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from rvtop.ui.theme import LIGHT, Styles
 Compare = Callable[..., bool]
 
 
-def screen(snapshot: Snapshot, look: Styles | None = None) -> RvtopApp:
-    return RvtopApp(made.FakeHandle(snapshot), clock=lambda: 0.0, look=look)
+def screen(snapshot: Snapshot, styles: Styles | None = None) -> RvtopApp:
+    return RvtopApp(made.FakeHandle(snapshot), clock=lambda: 0.0, styles=styles)
 
 
 async def drawn(pilot: Pilot[int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.style import Style
@@ -16,8 +17,9 @@ from textual.strip import Strip
 
 from rvtop.ui.draw import Line
 from rvtop.ui.help_text import PANELS, PanelHelp
-from rvtop.ui.keys import LIVE
+from rvtop.ui.keys import Key
 from rvtop.ui.screens.dialog import Dialog
+from rvtop.ui.shell import shell_of
 from rvtop.ui.theme import Styles
 
 NAMES = 16  # the column of names and keys
@@ -34,34 +36,34 @@ def wrapped(name: str, name_style: Style, text: str, style: Style, width: int) -
     return [first, *(Line().to(NAMES).put(part, style) for part in parts[1:])]
 
 
-def panel_lines(help: PanelHelp, look: Styles, width: int) -> list[Line]:
+def panel_lines(help: PanelHelp, styles: Styles, width: int) -> list[Line]:
     """A panel's title, what it shows, and each figure with its source."""
-    lines = [Line(help.title, look.command)]
-    lines += [Line(part, look.quiet) for part in textwrap.wrap(help.about, max(1, width))]
+    lines = [Line(help.title, styles.command)]
+    lines += [Line(part, styles.quiet) for part in textwrap.wrap(help.about, max(1, width))]
     for figure in help.figures:
-        lines += wrapped(figure.name, look.strong, figure.what, look.base, width)
-        lines += wrapped("", look.base, f"from {figure.source}", look.quiet, width)
+        lines += wrapped(figure.name, styles.strong, figure.what, styles.base, width)
+        lines += wrapped("", styles.base, f"from {figure.source}", styles.quiet, width)
     return [*lines, Line()]
 
 
-def help_lines(look: Styles, topic: str | None, width: int) -> list[Line]:
-    """The whole text, ``topic``'s panel before all else."""
-    lines = panel_lines(PANELS[topic], look, width) if topic in PANELS else []
-    lines.append(Line("keys", look.command))
-    for key in LIVE:
-        lines += wrapped(key.show, look.command, key.about, look.base, width)
+def help_lines(styles: Styles, topic: str | None, keys: Sequence[Key], width: int) -> list[Line]:
+    """The whole text: the panel of ``topic`` first, then ``keys``, colours and the other panels."""
+    lines = panel_lines(PANELS[topic], styles, width) if topic in PANELS else []
+    lines.append(Line("keys", styles.command))
+    for key in keys:
+        lines += wrapped(key.show, styles.command, key.about, styles.base, width)
     lines += [
         Line(),
-        Line("colours", look.command),
-        Line("warm", look.client).to(NAMES).put("what clients feel", look.base),
-        Line("cool", look.server).to(NAMES).put("what servers do, marked SERVER", look.base),
-        Line("white", look.command).to(NAMES).put("what you command", look.base),
-        Line("--", look.stale).to(NAMES).put("a figure that is missing; never drawn as zero", look.base),
+        Line("colours", styles.command),
+        Line("warm", styles.client).to(NAMES).put("what clients feel", styles.base),
+        Line("cool", styles.server).to(NAMES).put("what servers do, marked SERVER", styles.base),
+        Line("white", styles.command).to(NAMES).put("what you command", styles.base),
+        Line("--", styles.stale).to(NAMES).put("a figure that is missing; never drawn as zero", styles.base),
         Line(),
     ]
     for name, panel in PANELS.items():
         if name != topic:
-            lines += panel_lines(panel, look, width)
+            lines += panel_lines(panel, styles, width)
     return lines[:-1]
 
 
@@ -70,14 +72,14 @@ class HelpText(ScrollView, can_focus=True):
 
     ALLOW_SELECT = False
 
-    def __init__(self, look: Styles, topic: str | None) -> None:
+    def __init__(self, topic: str | None, keys: Sequence[Key]) -> None:
         super().__init__()
-        self._look, self._topic = look, topic
+        self._topic, self._keys = topic, keys
         self._lines: list[Line] = []
 
     def on_resize(self, event: events.Resize) -> None:
         width = self.scrollable_content_region.width
-        self._lines = help_lines(self._look, self._topic, width)
+        self._lines = help_lines(shell_of(self).rich_styles, self._topic, self._keys, width)
         self.virtual_size = Size(width, len(self._lines))
         self.refresh()
 
@@ -85,25 +87,25 @@ class HelpText(ScrollView, can_focus=True):
         width = self.scrollable_content_region.width
         row = self.scroll_offset.y + y
         line = self._lines[row] if row < len(self._lines) else Line()
-        return line.strip(width, self._look.base)
+        return line.strip(width, shell_of(self).rich_styles.base)
 
 
 class HelpScreen(Dialog[None]):
-    """Closes on esc; the panel of ``topic`` (a key of figures.PANELS) comes first."""
+    """Closes on esc; the panel of ``topic`` (a key of help_text.PANELS) comes first."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark,enter", "leave", show=False),
     ]
 
-    def __init__(self, look: Styles, topic: str | None) -> None:
+    def __init__(self, topic: str | None, keys: Sequence[Key]) -> None:
         super().__init__()
-        self._look, self._topic = look, topic
+        self._topic, self._keys = topic, keys
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box") as box:
             box.border_title = "help"
             box.border_subtitle = "↑↓ scroll   esc closes"
-            yield HelpText(self._look, self._topic)
+            yield HelpText(self._topic, self._keys)
 
     def on_mount(self) -> None:
         self.query_one(HelpText).focus()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
-from textual.screen import Screen
 
 from rvtop.contract.command import NextPhase, Pause, Resume, SetRate
 from rvtop.contract.snapshot import Snapshot
@@ -15,8 +14,9 @@ from rvtop.ui.format import rate
 from rvtop.ui.keys import bindings
 from rvtop.ui.pending_rate import PendingRate
 from rvtop.ui.screens.confirm import ConfirmScreen
-from rvtop.ui.screens.help import HelpScreen
 from rvtop.ui.screens.rate import RateScreen
+from rvtop.ui.screens.session_screen import SessionScreen
+from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.banner import Banner
 from rvtop.ui.widgets.engines import EnginesPanel
 from rvtop.ui.widgets.events import EventsPanel
@@ -31,18 +31,14 @@ from rvtop.ui.widgets.steps import StepsPanel
 from rvtop.ui.widgets.tokens import TokensPanel
 from rvtop.ui.widgets.ttft import TtftPanel
 
-if TYPE_CHECKING:
-    from rvtop.ui.app import RvtopApp
-
-#: How long a notice stands in the footer.
+#: Seconds that a notice stays in the footer.
 NOTICE_S = 3.0
 
 
-class LiveScreen(Screen[None]):
+class LiveScreen(SessionScreen):
     """Draws each new snapshot, and turns keys into commands."""
 
     BINDINGS: ClassVar[list[BindingType]] = bindings()
-    AUTO_FOCUS = ""
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012  (Textual's declaration is not a ClassVar)
         (0, "-narrow"),
         (100, "-normal"),
@@ -57,19 +53,12 @@ class LiveScreen(Screen[None]):
         (44, "-tall"),
     ]
 
-    def __init__(self, dial: PendingRate, *, yes: bool, can_choose_again: bool) -> None:
-        super().__init__()
-        self.ready = False  # its panels are there
-        self.snapshot: Snapshot | None = None
-        self.pending_rate = dial
-        self._may_load = yes
-        self._can_choose_again = can_choose_again
+    def __init__(self, shell: ScreenShell) -> None:
+        super().__init__(shell)
+        self.pending_rate = PendingRate(shell.clock)
+        self._may_load = shell.may_load
+        self._can_choose_again = shell.can_choose_again
         self._notice_until = 0.0
-        self._panels: list[Panel] = []
-
-    @property
-    def rvtop(self) -> RvtopApp:
-        return cast("RvtopApp", self.app)
 
     def compose(self) -> ComposeResult:
         yield Header()
@@ -88,39 +77,28 @@ class LiveScreen(Screen[None]):
         yield EventsPanel()
         yield Footer(can_choose_again=self._can_choose_again)
 
-    def on_mount(self) -> None:
-        self._panels = list(self.query(Panel))
-        self.ready = True
-        self.rvtop.poll()
-
-    def on_resize(self) -> None:
-        for panel in self._panels:  # one may keep its size and say something else on a screen of another
-            panel.repaint()
-
     # -- drawing -----------------------------------------------------------------------------
 
     def show(self, s: Snapshot) -> None:
         """Draws ``s`` in every panel. The caller holds the batch."""
-        self.snapshot = s
         self.pending_rate.observe(s)
         self.query_one(LoadPanel).target = self.pending_rate.shown
         starting = s.state == "starting" or (s.state in ("failed", "crashed") and not s.series.t_s)
         self.set_class(starting, "starting")
         self.set_class(s.state in OVER, "over")
-        for panel in self._panels:
-            panel.show(s)
+        super().show(s)
 
     def tick(self) -> None:
-        """What changes with time alone: a notice runs out, a rate that was never taken is forgotten."""
-        if self._notice_until and self.rvtop.clock() >= self._notice_until:
+        """Removes a notice that has run out and a rate that the session has not taken."""
+        if self._notice_until and self.shell.clock() >= self._notice_until:
             self._notice_until = 0.0
             self._footer("")
         if self.pending_rate.expire():
             self._show_target()
 
     def notify_briefly(self, text: str) -> None:
-        """One line in place of the keys, for a moment."""
-        self._notice_until = self.rvtop.clock() + NOTICE_S
+        """Shows one line in place of the keys for NOTICE_S."""
+        self._notice_until = self.shell.clock() + NOTICE_S
         self._footer(text)
 
     def _footer(self, notice: str) -> None:
@@ -136,7 +114,7 @@ class LiveScreen(Screen[None]):
     # -- keys --------------------------------------------------------------------------------
 
     def _steerable(self) -> Snapshot | None:
-        """The snapshot if there is a load to steer, else None and a word why not."""
+        """The snapshot if there is a load to steer, else None, with the reason in the footer."""
         s = self.snapshot
         if s is None or s.state == "starting":
             self.notify_briefly("still starting: there is nothing to load yet")
@@ -156,7 +134,7 @@ class LiveScreen(Screen[None]):
 
             self.app.push_screen(ConfirmScreen(s.target.url, rps), answered)
             return
-        self.rvtop.send(SetRate(rps))
+        self.shell.send(SetRate(rps))
         self.pending_rate.ask(rps)
         self._show_target()
 
@@ -187,9 +165,9 @@ class LiveScreen(Screen[None]):
         if s is None:
             return
         if s.state == "paused":
-            self.rvtop.send(Resume())
+            self.shell.send(Resume())
         elif s.state == "running":
-            self.rvtop.send(Pause())
+            self.shell.send(Pause())
         else:
             self.notify_briefly("nothing is being sent; ↑ begins")
 
@@ -202,7 +180,7 @@ class LiveScreen(Screen[None]):
         elif s.phase.index + 1 >= s.phase.count:
             self.notify_briefly("this is the last phase; q ends the run")
         else:
-            self.rvtop.send(NextPhase())
+            self.shell.send(NextPhase())
 
     def action_zoom(self) -> None:
         if self.has_class("zoom"):
@@ -229,14 +207,6 @@ class LiveScreen(Screen[None]):
         else:
             self.set_focus(None)
 
-    def action_help(self) -> None:
-        focused = self.focused
-        topic = focused.TOPIC if isinstance(focused, Panel) else None
-        self.app.push_screen(HelpScreen(self.rvtop.look, topic))
-
-    async def action_quit(self) -> None:
-        await self.app.run_action("quit")
-
     def action_again(self) -> None:
         if self.snapshot is not None and self.snapshot.state in OVER and self._can_choose_again:
-            self.rvtop.choose_again()
+            self.shell.choose_again()

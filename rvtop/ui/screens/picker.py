@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -18,9 +18,7 @@ from textual.widgets import Input, Static
 from rvtop.contract.handle import Choice, Offer, clean_url
 from rvtop.ui.draw import Line
 from rvtop.ui.format import clip, fixed
-
-if TYPE_CHECKING:
-    from rvtop.ui.app import RvtopApp
+from rvtop.ui.shell import shell_of
 
 
 class Offers(Widget, can_focus=True):
@@ -50,18 +48,18 @@ class Offers(Widget, can_focus=True):
         return max(1, len(self.offers))
 
     def render_line(self, y: int) -> Strip:
-        look = cast("RvtopApp", self.app).look
+        styles = shell_of(self).rich_styles
         if y >= len(self.offers):
-            return Strip.blank(self.size.width, look.base)
+            return Strip.blank(self.size.width, styles.base)
         offer, width = self.offers[y], self.size.width
         here = y == self.cursor and self.has_focus
         name, about, blank = (
-            (look.cursor, look.cursor_quiet, look.cursor_quiet)
+            (styles.cursor, styles.cursor_quiet, styles.cursor_quiet)
             if here
-            else (look.server_bold, look.base, look.base)
+            else (styles.server_bold, styles.base, styles.base)
         )
         if not offer.available:
-            name, about = (look.cursor_quiet, look.cursor_quiet) if here else (look.stale, look.stale)
+            name, about = (styles.cursor_quiet, styles.cursor_quiet) if here else (styles.stale, styles.stale)
         size = max(len(o.name) for o in self.offers)
         line = Line(" ▸ " if here else "   ", name).put(fixed(offer.name, size), name).put("   ", blank)
         text = offer.about if offer.available else offer.why or "cannot be started here"
@@ -121,7 +119,7 @@ class PickerScreen(Screen[None]):
                 field = Input(self._url, placeholder="http://127.0.0.1:8000", select_on_focus=False)
                 field.cursor_blink = False
                 yield field
-            yield Static("", id="said", markup=False)
+            yield Static("", id="message", markup=False)
             yield Static(
                 "[b $rv-command]↑↓[/] choose   [b $rv-command]enter[/] go   "
                 "[b $rv-command]tab[/] next box   [b $rv-command]esc[/] back to the list   "
@@ -132,27 +130,29 @@ class PickerScreen(Screen[None]):
     def on_mount(self) -> None:
         (self.query_one(Offers) if any(o.available for o in self._offers) else self.query_one(Input)).focus()
 
-    def say(self, text: str, *, calm: bool = False) -> None:
+    def show_message(self, text: str, *, calm: bool = False) -> None:
         """One line under the boxes."""
-        said = self.query_one("#said", Static)
-        said.set_class(calm, "calm")
-        said.update(text if calm or not text else f"✗ {text}")
+        message = self.query_one("#message", Static)
+        message.set_class(calm, "calm")
+        message.update(text if calm or not text else f"✗ {text}")
 
     def connecting(self, choice: Choice) -> None:
         self.busy = True
-        self.say(f"connecting to {choice.label} …   esc gives up", calm=True)
+        self.show_message(f"connecting to {choice.label} …   esc gives up", calm=True)
 
     def failed(self, why: str) -> None:
         self.busy = False
-        self.say(why)
+        self.show_message(why)
 
     @on(Offers.Picked)
     def start(self, event: Offers.Picked) -> None:
         offer = event.offer
         if not offer.available:
-            self.say(f"{offer.name} cannot be started here" + (f": {offer.why}" if offer.why else ""))
+            self.show_message(
+                f"{offer.name} cannot be started here" + (f": {offer.why}" if offer.why else "")
+            )
         elif not self.busy:
-            cast("RvtopApp", self.app).choose(Choice(topology=offer.name))
+            shell_of(self).choose(Choice(topology=offer.name))
 
     @on(Input.Submitted)
     def attach(self, event: Input.Submitted) -> None:
@@ -161,14 +161,14 @@ class PickerScreen(Screen[None]):
         try:
             url = clean_url(event.value)
         except ValueError as error:
-            self.say(str(error))
+            self.show_message(str(error))
             return
-        cast("RvtopApp", self.app).choose(Choice(url=url))
+        shell_of(self).choose(Choice(url=url))
 
     @on(Input.Changed)
     def clear_fault(self) -> None:
         if not self.busy:
-            self.say("")
+            self.show_message("")
 
     async def action_quit(self) -> None:
         await self.app.run_action("quit")
@@ -176,8 +176,8 @@ class PickerScreen(Screen[None]):
     def action_back(self) -> None:
         if self.busy:
             self.busy = False
-            cast("RvtopApp", self.app).give_up()
-            self.say("")
+            shell_of(self).give_up()
+            self.show_message("")
         else:
             self.query_one(Offers).focus()
 

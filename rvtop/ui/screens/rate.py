@@ -16,18 +16,18 @@ from rvtop.ui.screens.dialog import Dialog
 
 
 def parse_rate(text: str, most: float | None) -> float:
-    """The requests per second that ``text`` means. Raises ValueError with one line for who typed it."""
-    said = text.strip()
+    """The requests per second that ``text`` means. Raises ValueError with one line to show."""
+    typed = text.strip()
     try:
-        value = float(said.replace(",", "."))
+        value = float(typed.replace(",", "."))
     except ValueError:
-        raise ValueError(f"not a number: {clip(said, 12)}; type for example 12.5") from None
+        raise ValueError(f"not a number: {clip(typed, 12)}; type for example 12.5") from None
     if not math.isfinite(value):
-        raise ValueError(f"{said} is no rate; type for example 12.5")
+        raise ValueError(f"{typed} is no rate; type for example 12.5")
     if value < 0:
-        raise ValueError(f"a rate is 0 or more, not {said}")
+        raise ValueError(f"a rate is 0 or more, not {typed}")
     if most is not None and value > most:
-        raise ValueError(f"{said} is over the maximum of {rate(most)} (--max-rate)")
+        raise ValueError(f"{typed} is over the maximum of {rate(most)} (--max-rate)")
     return value
 
 

@@ -37,10 +37,10 @@ class StoppingScreen(Dialog[None]):
     def count(self) -> None:
         self._seconds += 1
         if self._seconds >= 2:
-            said = f"\n{self._seconds} s"
+            text = f"\n{self._seconds} s"
             if self._seconds >= PATIENCE_S:
-                said += "   ctrl+c leaves without waiting; results may be incomplete"
-            self.query_one("#wait", Static).update(said)
+                text += "   ctrl+c leaves without waiting; results may be incomplete"
+            self.query_one("#wait", Static).update(text)
 
     def action_wait(self) -> None:
         """Nothing: it is stopping already."""

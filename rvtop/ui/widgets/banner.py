@@ -32,59 +32,59 @@ class Banner(Panel, can_focus=False):
     @property
     def edge(self) -> Style:
         bad = self.snapshot is not None and self.snapshot.state in ("lost", "failed", "crashed")
-        return self.look.trouble if bad else self.look.frame_focus
+        return self.rich_styles.trouble if bad else self.rich_styles.frame_focus
 
     def wanted(self, s: Snapshot) -> int:
         return len(self._content(s, self.app.size.width - 4))
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
-        style = self.look.strong if s.state == "done" else self.look.trouble
+        style = self.rich_styles.strong if s.state == "done" else self.rich_styles.trouble
         return Line(TITLES.get(s.state, s.state), style), Line()
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         return self._content(s, width)[:height]
 
     def _content(self, s: Snapshot, width: int) -> list[Line]:
-        look = self.look
+        styles = self.rich_styles
         wrapped = textwrap.wrap(s.message, max(1, width), max_lines=MESSAGE_ROWS, placeholder="…")
-        lines = [Line(part, look.base) for part in wrapped]
+        lines = [Line(part, styles.base) for part in wrapped]
         if s.load.sent:
             lines.append(self._totals(s, width))
         if s.out_dir and (s.load.sent or s.state == "done"):
-            path = Line(clip(s.out_dir, width - 10 if width >= 30 else width), look.base)
-            lines.append(fitting(((1, Line("results   ", look.quiet)), (0, path)), width))
+            path = Line(clip(s.out_dir, width - 10 if width >= 30 else width), styles.base)
+            lines.append(fitting(((1, Line("results   ", styles.quiet)), (0, path)), width))
         parts = [
-            (2, Line("press     ", look.quiet)),
-            (0, Line("q", look.command).put(" to leave", look.base)),
+            (2, Line("press     ", styles.quiet)),
+            (0, Line("q", styles.command).put(" to leave", styles.base)),
         ]
         if self.can_choose_again:
-            parts.append((1, Line("   ").put("enter", look.command).put(" to choose another", look.base)))
+            parts.append((1, Line("   ").put("enter", styles.command).put(" to choose another", styles.base)))
         return [*lines, fitting(parts, width)]
 
     def _totals(self, s: Snapshot, width: int) -> Line:
-        look, load, ttft = self.look, s.load, s.latency.ttft_phase
+        styles, load, ttft = self.rich_styles, s.load, s.latency.ttft_phase
         errors = sum(n for _, n in load.errors)
         line = fitting(
             (
-                (3, Line("requests  ", look.quiet)),
-                (0, Line(count(load.sent), look.client).put(" sent, ", look.quiet)),
-                (2, Line(count(load.ok), look.client).put(" ok, ", look.quiet)),
-                (1, Line(f"{count(errors)} failed", look.trouble if errors else look.quiet)),
+                (3, Line("requests  ", styles.quiet)),
+                (0, Line(count(load.sent), styles.client).put(" sent, ", styles.quiet)),
+                (2, Line(count(load.ok), styles.client).put(" ok, ", styles.quiet)),
+                (1, Line(f"{count(errors)} failed", styles.trouble if errors else styles.quiet)),
             ),
             width,
         )
         classes = ", ".join(f"{name} {count(n)}" for name, n in load.errors)
-        more = [Line(f" ({clip(classes, 30)})", look.trouble)] if errors else []
+        more = [Line(f" ({clip(classes, 30)})", styles.trouble)] if errors else []
         if ttft.count:
             p50, p99 = (sig3(ttft.percentile(q) / 1e6) for q in (50, 99))
             more.append(
-                Line("   phase TTFT p50 ", look.quiet)
-                .put(p50, look.client)
-                .put("  p99 ", look.quiet)
-                .put(p99, look.client)
-                .put(" ms", look.quiet)
+                Line("   phase TTFT p50 ", styles.quiet)
+                .put(p50, styles.client)
+                .put("  p99 ", styles.quiet)
+                .put(p99, styles.client)
+                .put(" ms", styles.quiet)
             )
-        more.append(Line("   tokens ", look.quiet).put(count(s.tokens.total), look.client))
+        more.append(Line("   tokens ", styles.quiet).put(count(s.tokens.total), styles.client))
         for part in more:
             if line.width + part.width <= width:
                 line.join(part)
@@ -92,5 +92,5 @@ class Banner(Panel, can_focus=False):
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         return Line(
-            f" {TITLES.get(s.state, s.state)}: {clip(s.message, max(1, width - 24))}", self.look.strong
+            f" {TITLES.get(s.state, s.state)}: {clip(s.message, max(1, width - 24))}", self.rich_styles.strong
         )

@@ -15,16 +15,16 @@ class EventsPanel(Panel):
     TOPIC = "events"
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
-        return Line("events", self.look.strong), Line()
+        return Line("events", self.rich_styles.strong), Line()
 
     def _entry(self, event: Event, width: int) -> Line:
-        look = self.look
-        line = Line(wall(event.unix_s), look.quiet).put("  ")
+        styles = self.rich_styles
+        line = Line(wall(event.unix_s), styles.quiet).put("  ")
         if event.level == "error":
-            line.put("✗ ", look.trouble)
+            line.put("✗ ", styles.trouble)
         elif event.level == "warn":
-            line.put("! ", look.attention)
-        style = {"error": look.trouble, "warn": look.attention}.get(event.level, look.base)
+            line.put("! ", styles.attention)
+        style = {"error": styles.trouble, "warn": styles.attention}.get(event.level, styles.base)
         return line.put(clip(event.text, max(1, width - line.width)), style)
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:

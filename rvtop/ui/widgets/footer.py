@@ -11,8 +11,8 @@ from rvtop.ui.keys import LIVE, Key
 from rvtop.ui.widgets.panel import Panel
 
 OVER = ("done", "lost", "failed", "crashed")
-#: Which keys go first where not all fit: those that the help tells anyway; q stays.
-_SPARE = ("app.focus_next", "next_phase", "zoom", "nudge(10)", "pause", "go", "nudge(1)", "again", "help")
+#: Where not all keys fit, the order in which they are left out (the help lists them all); q always stays.
+_DROPPED = ("app.focus_next", "next_phase", "zoom", "nudge(10)", "pause", "go", "nudge(1)", "again", "help")
 _LOAD_KEYS = ("nudge(1)", "nudge(10)", "go", "pause", "next_phase")
 
 
@@ -55,18 +55,17 @@ class Footer(Panel, can_focus=False):
         self._spans = []
         if self.notice:
             notice = clip(self.notice, max(0, width - 4))
-            return Line(" ! ", self.look.attention).put(notice, self.look.attention)
+            return Line(" ! ", self.rich_styles.attention).put(notice, self.rich_styles.attention)
         shown = self.keys(s)
-        # When they do not fit, the ones that the help tells anyway go first.
-        for spare in _SPARE:
+        for dropped in _DROPPED:
             if sum(len(k.short or k.show) + len(label) + 4 for k, label in shown) <= width:
                 break
-            shown = [(k, label) for k, label in shown if k.action != spare]
+            shown = [(k, label) for k, label in shown if k.action != dropped]
         line = Line(" ")
         for key, label in shown:
             line.put("   " if line.width > 1 else "")
             begin = line.width
-            line.put(key.short or key.show, self.look.command).put(f" {label}", self.look.quiet)
+            line.put(key.short or key.show, self.rich_styles.command).put(f" {label}", self.rich_styles.quiet)
             self._spans.append((begin, line.width, key.action))
         return line
 

@@ -27,7 +27,7 @@ def badness(gpu: Gpu) -> tuple[float, ...]:
 
 
 def model(name: str) -> str:
-    """A GPU's name without what every GPU's name says."""
+    """A GPU's name without the vendor's words."""
     return name.replace("NVIDIA ", "").replace("GeForce ", "").strip()
 
 
@@ -50,11 +50,11 @@ class GpuPanel(Panel):
         return max(1, len(s.gpus))
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
-        look = self.look
-        left = Line("GPU memory", look.server_bold)
+        styles = self.rich_styles
+        left = Line("GPU memory", styles.server_bold)
         if len(s.gpus) > 1:
-            left.put(f" · {len(s.gpus)}", look.quiet)
-        return left, Line("use", look.quiet) if s.gpus else Line()
+            left.put(f" · {len(s.gpus)}", styles.quiet)
+        return left, Line("use", styles.quiet) if s.gpus else Line()
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         if not s.gpus:
@@ -64,23 +64,23 @@ class GpuPanel(Panel):
         size = max((len(name) for name in names), default=0)
         lines = [self._row(gpu, name, size, width) for gpu, name in zip(shown, names, strict=True)]
         if rest:
-            lines.append(Line(f"{rest} more, none fuller", self.look.quiet))
+            lines.append(Line(f"{rest} more, none fuller", self.rich_styles.quiet))
         return lines
 
     def _row(self, gpu: Gpu, name: str, size: int, width: int) -> Line:
-        look = self.look
+        styles = self.rich_styles
         if gpu.stale_s is not None:
-            return Line(fixed(name, size), look.stale).put(f"  STALE {age(gpu.stale_s)}", look.attention)
-        line = Line(fixed(name, size), look.base).put("  ")
+            return Line(fixed(name, size), styles.stale).put(f"  STALE {age(gpu.stale_s)}", styles.attention)
+        line = Line(fixed(name, size), styles.base).put("  ")
         memory = f"{gib(gpu.memory_used):>5}/{gib(gpu.memory_total)}"
         tail = len(memory) + 4 + 7
         filled, track = bar(share(gpu), max(3, width - line.width - tail))
-        line.put(filled, look.server).put(track, look.faint)
-        line.put(memory, look.server).put(" GiB", look.quiet)
-        return line.put(f"{percent(gpu.util):>7}", look.server if gpu.util is not None else look.stale)
+        line.put(filled, styles.server).put(track, styles.faint)
+        line.put(memory, styles.server).put(" GiB", styles.quiet)
+        return line.put(f"{percent(gpu.util):>7}", styles.server if gpu.util is not None else styles.stale)
 
     def _none(self, s: Snapshot, width: int) -> Line:
-        return Line(clip("no GPU seen" + self._why(s), width), self.look.stale)
+        return Line(clip("no GPU seen" + self._why(s), width), self.rich_styles.stale)
 
     def _why(self, s: Snapshot) -> str:
         names = ("nvml", "dcgm", "gpu")
@@ -88,11 +88,11 @@ class GpuPanel(Panel):
         return f": {why}" if why else ""
 
     def one_line(self, s: Snapshot, width: int) -> Line:
-        look = self.look
-        line = Line(" GPU mem  ", look.quiet)
+        styles = self.rich_styles
+        line = Line(" GPU mem  ", styles.quiet)
         fresh = [g for g in s.gpus if g.stale_s is None]
         if not s.gpus:
-            return line.put(clip("no GPU seen" + self._why(s), width - 12), look.stale)
+            return line.put(clip("no GPU seen" + self._why(s), width - 12), styles.stale)
         used = [g.memory_used for g in fresh if g.memory_used is not None]
         total = [g.memory_total for g in fresh if g.memory_total is not None]
         util = [g.util for g in fresh if g.util is not None]
@@ -100,19 +100,19 @@ class GpuPanel(Panel):
         filled, track = bar(whole, 14 if width >= 70 else 8)
         parts = [
             (1, line),
-            (4, Line(filled, look.server).put(track, look.faint)),
-            (0, Line(f"{percent(whole):>6}", look.server if whole is not None else look.stale)),
+            (4, Line(filled, styles.server).put(track, styles.faint)),
+            (0, Line(f"{percent(whole):>6}", styles.server if whole is not None else styles.stale)),
         ]
         if used and total:
-            both = Line(f"  {gib(sum(used))}/{gib(sum(total))}", look.server).put(" GiB", look.quiet)
+            both = Line(f"  {gib(sum(used))}/{gib(sum(total))}", styles.server).put(" GiB", styles.quiet)
             parts.append((5, both))
         mean = f"{percent(sum(util) / len(util) if util else None):>6}"
-        parts.append((3, Line("  use", look.quiet).put(mean, look.server)))
+        parts.append((3, Line("  use", styles.quiet).put(mean, styles.server)))
         stale = [g for g in s.gpus if g.stale_s is not None]
         if stale:
             oldest = age(max(g.stale_s or 0 for g in stale))
-            parts.append((2, Line(f"  STALE {oldest}", look.attention)))
+            parts.append((2, Line(f"  STALE {oldest}", styles.attention)))
         else:
             what = model(s.gpus[0].name) if len(s.gpus) == 1 else f"{len(s.gpus)} GPUs"
-            parts.append((6, Line(f"  {what}", look.quiet)))
+            parts.append((6, Line(f"  {what}", styles.quiet)))
         return fitting(parts, width)

@@ -10,7 +10,7 @@ from rvtop.ui.widgets.panel import Panel
 #: On a screen of fewer rows the header alone has to say what matters.
 ROWS_FOR_PANELS = 4
 LEAST_WIDTH = 14  # below, there is room for the state alone
-#: Glyph, word and style of each session state.
+#: Glyph, text and style of each session state.
 STATES = {
     "starting": ("◌", "starting", "attention"),
     "watching": ("◎", "watching", "server"),
@@ -42,63 +42,63 @@ class Header(Panel, can_focus=False):
 
     def _all(self, s: Snapshot, width: int) -> Line:
         """What matters most, where there is no room for panels: state, rate and TTFT, or how it ended."""
-        look = self.look
+        styles = self.rich_styles
         parts = [(0, self._state(s, width))]
         if s.state in ("done", "lost", "failed"):
             room = max(0, width - parts[0][1].width - 2)
-            return fitting([*parts, (1, Line("  ").put(clip(s.message, room), look.base))], width)
+            return fitting([*parts, (1, Line("  ").put(clip(s.message, room), styles.base))], width)
         if s.load.target_rps is not None:
-            parts.append((1, Line(f"  {rate(s.load.target_rps)}", look.command).put(" rps", look.quiet)))
+            parts.append((1, Line(f"  {rate(s.load.target_rps)}", styles.command).put(" rps", styles.quiet)))
         if s.load.sent:
-            ttft = Line("  TTFT ", look.quiet).put(sig3(s.latency.ttft.p50), look.client)
-            parts.append((2, ttft.put(" ms", look.quiet)))
+            ttft = Line("  TTFT ", styles.quiet).put(sig3(s.latency.ttft.p50), styles.client)
+            parts.append((2, ttft.put(" ms", styles.quiet)))
         return fitting(parts, width)
 
     def _state(self, s: Snapshot, width: int) -> Line:
-        """The session's state in at most ``width`` cells; that the server is silent outranks it."""
+        """The session's state in at most ``width`` cells, or how long the server has not answered."""
         if s.target_down_s is not None:
             silent = age(s.target_down_s)
-            ways = [f"● {words} {silent}" for words in ("server not answering", "not answering", "no answer")]
-            return Line(first_that_fits((*ways, "● no answer", "●"), width), self.look.trouble)
-        glyph, word, style = STATES.get(s.state, ("?", s.state, "base"))
-        return Line(first_that_fits((f"{glyph} {word}", glyph), width), getattr(self.look, style))
+            texts = [f"● {text} {silent}" for text in ("server not answering", "not answering", "no answer")]
+            return Line(first_that_fits((*texts, "● no answer", "●"), width), self.rich_styles.trouble)
+        glyph, name, style = STATES.get(s.state, ("?", s.state, "base"))
+        return Line(first_that_fits((f"{glyph} {name}", glyph), width), getattr(self.rich_styles, style))
 
     def _parts(self, s: Snapshot, detail: int, width: int) -> list[Line]:
         """Identity, phase, state, client; ``detail`` 5 says all, 0 the least."""
-        look, target = self.look, s.target
-        who = Line("rvtop", look.command).put("  ").put(target.topology or "attached", look.server_bold)
+        styles, target = self.rich_styles, s.target
+        who = Line("rvtop", styles.command).put("  ").put(target.topology or "attached", styles.server_bold)
         what = " ".join(target.models) or target.url
-        who.put(" ▸ ", look.quiet).put(
-            clip(what, 40 if detail >= 3 else 24 if detail >= 2 else 10), look.base
+        who.put(" ▸ ", styles.quiet).put(
+            clip(what, 40 if detail >= 3 else 24 if detail >= 2 else 10), styles.base
         )
         if detail >= 5 and target.engine:
-            who.put("  ").put(target.engine, look.quiet)
+            who.put("  ").put(target.engine, styles.quiet)
         if detail >= 5 and target.topology is None and target.models:
-            who.put("  ").put(target.url.partition("://")[2] or target.url, look.quiet)
+            who.put("  ").put(target.url.partition("://")[2] or target.url, styles.quiet)
 
         phase = Line()
         if s.phase is not None and s.state in ("running", "paused", "draining", "done"):
             name = clip(s.phase.name, 18 if detail >= 3 else 10)
-            phase.put("▶ ", look.quiet).put(name, look.base)
+            phase.put("▶ ", styles.quiet).put(name, styles.base)
             if s.phase.count > 1:
-                phase.put(f" {s.phase.index + 1}/{s.phase.count}", look.base)
+                phase.put(f" {s.phase.index + 1}/{s.phase.count}", styles.base)
             if s.phase.warmup and detail >= 2:
-                phase.put(" warm-up", look.quiet)
-            phase.put("  ").put(clock(s.phase.elapsed_s), look.strong)
+                phase.put(" warm-up", styles.quiet)
+            phase.put("  ").put(clock(s.phase.elapsed_s), styles.strong)
             if s.phase.duration_s is not None:
-                phase.put(" / " if detail >= 4 else "/", look.quiet)
-                phase.put(clock(s.phase.duration_s), look.quiet)
+                phase.put(" / " if detail >= 4 else "/", styles.quiet)
+                phase.put(clock(s.phase.duration_s), styles.quiet)
 
         state = self._state(s, width if detail else 24)
         client = Line()
         if s.load.client_limited:
-            client.put("CLIENT-LIMITED", look.trouble)
+            client.put("CLIENT-LIMITED", styles.trouble)
             if detail >= 4:
-                client.put(" " + clip(s.load.client_limited, 40), look.attention)
+                client.put(" " + clip(s.load.client_limited, 40), styles.attention)
         elif s.load.sent:
-            client.put("client ok", look.quiet)
+            client.put("client ok", styles.quiet)
             if detail >= 2:
                 lag = s.load.lag_p99_ms
-                client.put("  lag ", look.quiet)
-                client.put(f"{MISSING if lag is None else f'{lag:.1f}':>4} ms", look.quiet)
+                client.put("  lag ", styles.quiet)
+                client.put(f"{MISSING if lag is None else f'{lag:.1f}':>4} ms", styles.quiet)
         return [who, phase, state, client] if detail else [who, state]

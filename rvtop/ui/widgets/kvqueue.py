@@ -1,4 +1,4 @@
-"""KV-cache use and the queue over time: why the hill on the left moved."""
+"""KV-cache use and the queue over time: they explain a change of the latencies."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class KvQueuePanel(Panel):
         self._waiting.follow(max((v for v in s.series.waiting[-240:] if v is not None), default=0.0))
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
-        look = self.look
-        left = Line("KV cache, queue", look.server_bold)
+        styles = self.rich_styles
+        left = Line("KV cache, queue", styles.server_bold)
         if s.series.t_s and width >= 50:
-            left.put(" · 2 min", look.quiet)
+            left.put(" · 2 min", styles.quiet)
         waiting = newest(s.series.waiting)
-        right = Line("KV", look.quiet).put(f"{percent(newest(s.series.kv_usage)):>6}", look.server)
-        right.put("  wait", look.quiet).put(
-            f"{count(waiting):>5}", look.attention if waiting else look.server
+        right = Line("KV", styles.quiet).put(f"{percent(newest(s.series.kv_usage)):>6}", styles.server)
+        right.put("  wait", styles.quiet).put(
+            f"{count(waiting):>5}", styles.attention if waiting else styles.server
         )
         return left, right
 
@@ -49,7 +49,7 @@ class KvQueuePanel(Panel):
         kv = history(s.series.t_s, s.series.kv_usage, columns)
         if height < 4:
             return self._chart(kv, 1.0, height, "100 %")
-        # The queue gets the smaller part: that it is there says more than how tall it is.
+        # The queue gets the smaller part: whether there is one matters more than how long it is.
         low = max(2, height * 2 // 5) if height >= 6 else 1
         waiting = history(s.series.t_s, s.series.waiting, columns)
         lines = self._chart(kv, 1.0, height - low - (height >= 8), "KV 100%")
@@ -58,8 +58,8 @@ class KvQueuePanel(Panel):
         return lines + self._chart(waiting, self._waiting.value, low, f"wait {brief(self._waiting.value)}")
 
     def _chart(self, values: list[float | None], top: float, rows: int, label: str) -> list[Line]:
-        lines = area(eighths(values, top, rows), rows, self.look.server)
-        return gutter(lines, self.look, label, "0" if rows > 1 else label)
+        lines = area(eighths(values, top, rows), rows, self.rich_styles.server)
+        return gutter(lines, self.rich_styles, label, "0" if rows > 1 else label)
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         return Line(" ").join(self.heading(s, width)[1])

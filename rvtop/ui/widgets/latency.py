@@ -1,4 +1,4 @@
-"""The latency table: TTFT, ITL and E2E as clients feel them, and as the server tells them."""
+"""The latency table: TTFT, ITL and E2E as the client measures them and as the server reports them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rvtop.ui.format import first_that_fits, sig3
 from rvtop.ui.widgets.panel import Panel
 
 COLUMNS = ("now", "p50", "p90", "p99", "phase p99")
-LEAST_NAME = 3  # cells: a column's name cut shorter than this says nothing
+LEAST_NAME = 3  # cells: a column's name is left out where it would be cut shorter
 
 
 class LatencyPanel(Panel):
@@ -43,46 +43,46 @@ class LatencyPanel(Panel):
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         """The columns' names stand in the frame itself, above their figures (one cell to the left)."""
-        look, edge = self.look, self.edge
+        styles, edge = self.rich_styles, self.edge
         flat = "━" if self.has_focus else "─"
-        left = Line("latency, ms", look.client_bold)
+        left = Line("latency, ms", styles.client_bold)
         for name, stop in zip(COLUMNS, self._stops(width), strict=False):
             room = stop - left.width - 4
             if room < LEAST_NAME:
                 continue  # its figures stand below all the same
             name = first_that_fits((name, name.replace("phase ", "ph."), name.split()[0]), room)
             gap = room + 1 - len(name)
-            left.put(" " + flat * gap + " ", edge).put(name, look.quiet)
+            left.put(" " + flat * gap + " ", edge).put(name, styles.quiet)
         return left, Line()
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
-        look, stops = self.look, self._stops(width)
+        styles, stops = self.rich_styles, self._stops(width)
         lines = []
         for name, d in self._client_rows(s):
             figures = (d.now, d.p50, d.p90, d.p99, d.phase_p99)
-            lines.append(self._row(Line(name, look.base), [sig3(v) for v in figures], stops, look.client))
+            lines.append(self._row(Line(name, styles.base), [sig3(v) for v in figures], stops, styles.client))
         for name, h in self._server_rows(s):
             wide = width >= 52
-            label = Line(name, look.base).to(5).put("SERVER" if wide else "S", look.server_bold)
-            # ``now`` is blank: the server's buckets cover 10 s and know no last second.
+            label = Line(name, styles.base).to(5).put("SERVER" if wide else "S", styles.server_bold)
+            # ``now`` is blank: the server's buckets cover 10 s, not the last second.
             figures_text = [
                 "",
                 *(f"~{sig3(v)}" if v is not None else "--" for v in (h.p50, h.p90, h.p99)),
                 "",
             ]
-            lines.append(self._row(label, figures_text, stops, look.server))
+            lines.append(self._row(label, figures_text, stops, styles.server))
         return lines[:height]
 
     def _row(self, line: Line, figures: list[str], stops: tuple[int, ...], style: Style) -> Line:
         for text, stop in zip(figures, stops, strict=False):
-            line.to(stop - len(text)).put(text, style if text != "--" else self.look.stale)
+            line.to(stop - len(text)).put(text, style if text != "--" else self.rich_styles.stale)
         return line
 
     def one_line(self, s: Snapshot, width: int) -> Line:
-        look, parts = self.look, [(3, Line(" p50/p99 ms  ", self.look.quiet))]
+        styles, parts = self.rich_styles, [(3, Line(" p50/p99 ms  ", self.rich_styles.quiet))]
         ranks = (2, 0, 1)  # TTFT has a panel of its own
         for (name, d), rank in zip(self._client_rows(s), ranks, strict=True):
-            line = Line(name, look.quiet).put(f"{sig3(d.p50):>6}", look.client)
-            line.put("/", look.faint).put(f"{sig3(d.p99):<6}", look.client).put(" ")
+            line = Line(name, styles.quiet).put(f"{sig3(d.p50):>6}", styles.client)
+            line.put("/", styles.faint).put(f"{sig3(d.p99):<6}", styles.client).put(" ")
             parts.append((rank, line))
         return fitting(parts, width)

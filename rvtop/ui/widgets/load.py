@@ -1,4 +1,4 @@
-"""The load panel: the commanded rate, large, and what came of it."""
+"""The load panel: the commanded rate in large digits, and the rates and errors that resulted."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ class LoadPanel(Panel):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.target: float | None = None  # the dial's: ahead of the snapshot while a press is under way
-        self._top = StickyMax(least=1.0)
+        self.target: float | None = None  # PendingRate.shown: the rate asked for, until the snapshot shows it
+        self._scale = StickyMax(least=1.0)
 
     def observe(self, s: Snapshot) -> None:
         recent = (*s.series.target_rps[-120:], *s.series.completed_rps[-120:])
-        self._top.follow(max((v for v in recent if v is not None), default=0.0))
+        self._scale.follow(max((v for v in recent if v is not None), default=0.0))
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
-        look = self.look
+        styles = self.rich_styles
         right = Line()
         if s.load.sent and width >= SPARK + 12 and self.size.height >= 5:
-            right = Line("─", look.command).put(" target  ", look.quiet)
-            right.put("█", look.client).put(" served, last minute", look.quiet)
-        return Line("load", look.strong), right
+            right = Line("─", styles.command).put(" target  ", styles.quiet)
+            right.put("█", styles.client).put(" served, last minute", styles.quiet)
+        return Line("load", styles.strong), right
 
     def footing(self, s: Snapshot, width: int) -> Line:
         over = s.state in ("done", "lost", "failed", "crashed", "starting")
-        return Line() if over or width < 60 else Line(RATE_HINT, self.look.quiet)
+        return Line() if over or width < 60 else Line(RATE_HINT, self.rich_styles.quiet)
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         return Line(" ").join(self._short(s, width - 2))
@@ -49,10 +49,10 @@ class LoadPanel(Panel):
         """How many in all, and the classes, most first."""
         return sum(n for _, n in s.load.errors), "  ".join(f"{name} {count(n)}" for name, n in s.load.errors)
 
-    def _word(self, s: Snapshot) -> Line:
+    def _label(self, s: Snapshot) -> Line:
         if s.state == "paused":
-            return Line("PAUSED", self.look.attention)
-        return Line("CLOSED" if _concurrency(s) else "TARGET", self.look.quiet)
+            return Line("PAUSED", self.rich_styles.attention)
+        return Line("CLOSED" if _concurrency(s) else "TARGET", self.rich_styles.quiet)
 
     def _commanded(self, s: Snapshot) -> tuple[str, str]:
         """What is commanded, and its unit: a rate, or the requests in flight of a closed loop."""
@@ -60,15 +60,20 @@ class LoadPanel(Panel):
         return (count(closed), "at once") if closed else (rate(self.target), "rps")
 
     def _short(self, s: Snapshot, width: int) -> Line:
-        look, load = self.look, s.load
+        styles, load = self.rich_styles, s.load
         value, unit = self._commanded(s)
         errors, classes = self._errors(s)
-        bad = Line("  errors", look.trouble if errors else look.quiet)
-        bad.put(f"{count(errors):>5}", look.trouble if errors else look.client)
+        bad = Line("  errors", styles.trouble if errors else styles.quiet)
+        bad.put(f"{count(errors):>5}", styles.trouble if errors else styles.client)
         line = fitting(
             (
-                (4, self._word(s)),
-                (0, Line(f"{value:>7}" if width >= 16 else value, look.command).put(f" {unit}", look.quiet)),
+                (4, self._label(s)),
+                (
+                    0,
+                    Line(f"{value:>7}" if width >= 16 else value, styles.command).put(
+                        f" {unit}", styles.quiet
+                    ),
+                ),
                 (5, self._figure("offered", f"{rate(load.offered_rps):>6}")),
                 (2, self._figure("served", f"{rate(load.completed_rps):>6}")),
                 (3, self._figure("in flight", f"{count(load.in_flight):>5}")),
@@ -77,27 +82,27 @@ class LoadPanel(Panel):
             width,
         )
         if errors and width - line.width > 30:
-            line.put("  " + clip(classes, 24), look.trouble)
+            line.put("  " + clip(classes, 24), styles.trouble)
         if load.dropped and width - line.width > 15:
-            line.put("  dropped", look.attention).put(f"{count(load.dropped):>6}", look.attention)
+            line.put("  dropped", styles.attention).put(f"{count(load.dropped):>6}", styles.attention)
         room = width - line.width - 2
         if room >= 12:
             line.put("  ").join(self._kept_spark(s, room, 1)[0])
         return line
 
     def _figure(self, name: str, value: str) -> Line:
-        return Line(f"  {name}", self.look.quiet).put(value, self.look.client)
+        return Line(f"  {name}", self.rich_styles.quiet).put(value, self.rich_styles.client)
 
     def _tall(self, s: Snapshot, width: int, height: int) -> list[Line]:
-        look, load = self.look, s.load
+        styles, load = self.rich_styles, s.load
         value, unit = self._commanded(s)
         target = value.replace(" ", "")
         digits = ("", target, "") if target[-1].isalpha() else large(f"{target:>5}")
-        words = [self._word(s), Line(unit, look.quiet), Line()]
+        labels = [self._label(s), Line(unit, styles.quiet), Line()]
         if load.max_rate is not None:
-            words[2] = Line(f"max {rate(load.max_rate)}", look.quiet)
+            labels[2] = Line(f"max {rate(load.max_rate)}", styles.quiet)
         errors, _ = self._errors(s)
-        bad = look.trouble if errors else look.quiet
+        bad = styles.trouble if errors else styles.quiet
         first = [("offered", load.offered_rps), ("sent", load.sent_rps), ("served", load.completed_rps)]
         second: list[tuple[str, str]] = [
             ("in flight", count(load.in_flight)),
@@ -108,23 +113,25 @@ class LoadPanel(Panel):
             second[2] = ("goodput", rate(load.goodput_rps))
         lines = []
         for i in range(3):
-            line = Line().join(words[i]).to(10).put(digits[i], look.command).to(32)
-            line.put(first[i][0], look.quiet).to(40).put(f"{rate(first[i][1]):>6}", look.client)
-            style = look.attention if second[i][0] == "dropped" and load.dropped else look.client
-            line.to(50).put(second[i][0], look.quiet).to(60).put(f"{second[i][1]:>7}", style).to(71)
+            line = Line().join(labels[i]).to(10).put(digits[i], styles.command).to(32)
+            line.put(first[i][0], styles.quiet).to(40).put(f"{rate(first[i][1]):>6}", styles.client)
+            style = styles.attention if second[i][0] == "dropped" and load.dropped else styles.client
+            line.to(50).put(second[i][0], styles.quiet).to(60).put(f"{second[i][1]:>7}", style).to(71)
             if i == 0:
                 line.put("errors", bad).to(COUNTS)
-                line.put(f"{count(errors):>7}", look.trouble if errors else look.client)
+                line.put(f"{count(errors):>7}", styles.trouble if errors else styles.client)
             elif i <= len(load.errors):
                 name, n = load.errors[i - 1]
-                line.put(clip(name, COUNTS - 72), look.trouble).to(COUNTS).put(f"{count(n):>7}", look.trouble)
+                line.put(clip(name, COUNTS - 72), styles.trouble).to(COUNTS).put(
+                    f"{count(n):>7}", styles.trouble
+                )
                 if i == 2 and len(load.errors) > 2:
-                    line.put(f" +{len(load.errors) - 2}", look.trouble)
+                    line.put(f" +{len(load.errors) - 2}", styles.trouble)
             lines.append(line.to(min(SPARK, width)))
         room = width - SPARK
         if s.state == "watching" and room >= 12:
-            lines[0].put("only watching", look.quiet)
-            lines[1].put("↑", look.command).put(" sends 1 a second", look.quiet)
+            lines[0].put("only watching", styles.quiet)
+            lines[1].put("↑", styles.command).put(" sends 1 a second", styles.quiet)
         elif room >= 12:
             lines += [Line().to(SPARK) for _ in range(height - 3)]
             for line, chart in zip(lines, self._kept_spark(s, room, height), strict=True):
@@ -134,21 +141,21 @@ class LoadPanel(Panel):
     def _kept_spark(self, s: Snapshot, width: int, rows: int) -> list[Line]:
         series = s.series
         newest = (series.t_s[-1:], series.completed_rps[-1:], series.target_rps[-1:])
-        return self.once((newest, width, rows, self._top.value), lambda: self._spark(s, width, rows))
+        return self.once((newest, width, rows, self._scale.value), lambda: self._spark(s, width, rows))
 
     def _spark(self, s: Snapshot, width: int, rows: int) -> list[Line]:
         """The served rate as an area; the target as a line where the two differ."""
         served = history(s.series.t_s, s.series.completed_rps, width, span_s=60)
-        heights = eighths(served, self._top.value, rows)
-        lines = area(heights, rows, self.look.client)
+        heights = eighths(served, self._scale.value, rows)
+        lines = area(heights, rows, self.rich_styles.client)
         if rows == 1:
             return lines
         cells = Cells(width, rows)
         for y, line in enumerate(lines):
-            cells.write(0, y, line.text, self.look.client)
+            cells.write(0, y, line.text, self.rich_styles.client)
         target = history(s.series.t_s, s.series.target_rps, width, span_s=60)
-        levels = eighths(target, self._top.value, rows)
-        over(cells, heights, levels, self.look.command, self.look.command_on_client)
+        levels = eighths(target, self._scale.value, rows)
+        over(cells, heights, levels, self.rich_styles.command, self.rich_styles.command_on_client)
         return cells.lines()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
+from typing import ClassVar, TypeVar, cast
 
 from rich.style import Style
 from textual.geometry import Region, Size
@@ -12,10 +12,8 @@ from textual.widget import Widget
 
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.draw import Line, Run
+from rvtop.ui.shell import shell_of
 from rvtop.ui.theme import Styles
-
-if TYPE_CHECKING:
-    from rvtop.ui.app import RvtopApp
 
 T = TypeVar("T")
 
@@ -31,7 +29,7 @@ class Panel(Widget, can_focus=True):
     Panel { width: 1fr; height: 1fr; background: $rv-background; }
     """
     ALLOW_SELECT = False
-    TOPIC: ClassVar[str] = ""  # the panel's key in figures.PANELS
+    TOPIC: ClassVar[str] = ""  # the panel's key in help_text.PANELS
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -42,7 +40,7 @@ class Panel(Widget, can_focus=True):
         self._wanted: int | None = None
         self._kept: tuple[tuple[object, ...], object] | None = None
 
-    # -- what a panel fills in ---------------------------------------------------------------
+    # -- what a panel implements ---------------------------------------------------------------
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         """What stands in the frame's upper edge, left and right, in ``width`` cells together."""
@@ -77,13 +75,14 @@ class Panel(Widget, can_focus=True):
     # -- what the screen calls ---------------------------------------------------------------
 
     @property
-    def look(self) -> Styles:
-        return cast("RvtopApp", self.app).look
+    def rich_styles(self) -> Styles:
+        """The Rich styles to draw with; Textual's own ``styles`` are the widget's CSS."""
+        return shell_of(self).rich_styles
 
     @property
     def edge(self) -> Style:
         """The frame's style."""
-        return self.look.frame_focus if self.has_focus else self.look.frame
+        return self.rich_styles.frame_focus if self.has_focus else self.rich_styles.frame
 
     def show(self, s: Snapshot) -> None:
         """Draws ``s``."""
@@ -125,13 +124,13 @@ class Panel(Widget, can_focus=True):
         if self._painted_for != size:
             self._paint(size)
         if y >= len(self._painted):
-            return Strip.blank(size.width, self.look.base)
+            return Strip.blank(size.width, self.rich_styles.base)
         strip = self._strips[y]
         if strip is None:
             line = Line()
             line.runs = list(self._painted[y])
             line.width = sum(Line(text).width for text, _ in line.runs)
-            strip = self._strips[y] = line.strip(size.width, self.look.base)
+            strip = self._strips[y] = line.strip(size.width, self.rich_styles.base)
         return strip
 
     def _paint(self, size: Size) -> None:

@@ -15,15 +15,20 @@ class StepsPanel(Panel, can_focus=False):
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         what = s.target.topology or s.target.url
-        word = "starting" if s.state == "starting" else "start of"
-        return Line(f"{word} {what}", self.look.strong), Line(short_span(s.t_s), self.look.quiet)
+        verb = "starting" if s.state == "starting" else "start of"
+        return Line(f"{verb} {what}", self.rich_styles.strong), Line(
+            short_span(s.t_s), self.rich_styles.quiet
+        )
 
     def footing(self, s: Snapshot, width: int) -> Line:
-        return Line("q ends what was started", self.look.quiet) if s.state == "starting" else Line()
+        return Line("q ends what was started", self.rich_styles.quiet) if s.state == "starting" else Line()
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         if not s.steps:
-            return [Line(), Line(f"  waiting for {s.target.topology or s.target.url}", self.look.quiet)]
+            return [
+                Line(),
+                Line(f"  waiting for {s.target.topology or s.target.url}", self.rich_styles.quiet),
+            ]
         size = min(max(len(step.name) for step in s.steps), 24)
         rows = [self._row(step, size, width) for step in s.steps]
         if height > len(rows):
@@ -37,21 +42,25 @@ class StepsPanel(Panel, can_focus=False):
         return max(1, len(s.steps)) + 2
 
     def _row(self, step: StartStep, size: int, width: int) -> Line:
-        look = self.look
+        styles = self.rich_styles
         glyph, style = {
-            "done": ("✓", look.server),
-            "run": ("▸", look.command),
-            "fail": ("✗", look.trouble),
-        }.get(step.state, ("·", look.faint))
+            "done": ("✓", styles.server),
+            "run": ("▸", styles.command),
+            "fail": ("✗", styles.trouble),
+        }.get(step.state, ("·", styles.faint))
         line = Line("  ").put(glyph, style).put("  ")
-        line.put(fixed(step.name, size), look.stale if step.state == "wait" else style)
+        line.put(fixed(step.name, size), styles.stale if step.state == "wait" else style)
         took = "" if step.elapsed_s is None else short_span(step.elapsed_s)
-        line.put(f"{took:>8}", look.base if step.state == "run" else look.quiet)
+        line.put(f"{took:>8}", styles.base if step.state == "run" else styles.quiet)
         return line.put("  ").put(
             clip(step.detail, max(1, width - line.width)),
-            look.trouble if step.state == "fail" else look.quiet,
+            styles.trouble if step.state == "fail" else styles.quiet,
         )
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         running = next((step for step in reversed(s.steps) if step.state in ("run", "fail")), None)
-        return self._row(running, len(running.name), width) if running else Line(" waiting", self.look.quiet)
+        return (
+            self._row(running, len(running.name), width)
+            if running
+            else Line(" waiting", self.rich_styles.quiet)
+        )

@@ -20,66 +20,66 @@ class TokensPanel(Panel):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._top = StickyMax(least=10.0)
+        self._scale = StickyMax(least=10.0)
 
     def observe(self, s: Snapshot) -> None:
         points = (*s.series.tokens_per_s[-240:], *s.series.server_tokens_per_s[-240:])
-        self._top.follow(max((v for v in points if v is not None), default=0.0))
+        self._scale.follow(max((v for v in points if v is not None), default=0.0))
 
     def _now(self, s: Snapshot, width: int) -> Line:
-        look, tokens = self.look, s.tokens
+        styles, tokens = self.rich_styles, s.tokens
         parts = []
         if tokens.per_s is not None or tokens.total or s.load.sent:
             about = "~" if tokens.estimated and tokens.per_s is not None else ""
-            now = Line(f"{about + sig3(tokens.per_s):>7}", look.client_bold).put(" now", look.quiet)
-            most = Line("  max ", look.quiet).put(f"{sig3(tokens.max_per_s):>7}", look.client)
+            now = Line(f"{about + sig3(tokens.per_s):>7}", styles.client_bold).put(" now", styles.quiet)
+            most = Line("  max ", styles.quiet).put(f"{sig3(tokens.max_per_s):>7}", styles.client)
             parts += [(0, now), (2, most)]
         if tokens.server_per_s is not None:
-            server = Line("  " if parts else "").put("SERVER", look.server_bold)
-            parts.append((1, server.put(f"{sig3(tokens.server_per_s):>8}", look.server)))
+            server = Line("  " if parts else "").put("SERVER", styles.server_bold)
+            parts.append((1, server.put(f"{sig3(tokens.server_per_s):>8}", styles.server)))
         return fitting(parts, width)
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
-        look = self.look
-        left = Line("tokens/s", look.client_bold)
+        styles = self.rich_styles
+        left = Line("tokens/s", styles.client_bold)
         if s.series.t_s and width >= 70:
-            left.put(" · 2 min", look.quiet)
+            left.put(" · 2 min", styles.quiet)
         return left, self._now(s, width - left.width - 3)
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         series = s.series
         newest = (series.t_s[-1:], series.tokens_per_s[-1:], series.server_tokens_per_s[-1:])
-        return self.once((newest, width, height, self._top.value), lambda: self._chart(s, width, height))
+        return self.once((newest, width, height, self._scale.value), lambda: self._chart(s, width, height))
 
     def _chart(self, s: Snapshot, width: int, height: int) -> list[Line]:
-        look, columns = self.look, width - GUTTER
+        styles, columns = self.rich_styles, width - GUTTER
         ours = history(s.series.t_s, s.series.tokens_per_s, columns)
         theirs = history(s.series.t_s, s.series.server_tokens_per_s, columns)
-        top = self._top.value
+        top = self._scale.value
         heights, levels = eighths(ours, top, height), eighths(theirs, top, height)
         alone = not any(heights)  # no load of ours: the server's own figure is the area
         cells = Cells(columns, height)
-        shown, style = (levels, look.server) if alone else (heights, look.client)
+        shown, style = (levels, styles.server) if alone else (heights, styles.client)
         for y, line in enumerate(area(shown, height, style)):
             cells.write(0, y, line.text, style)
         if not alone:
-            over(cells, heights, levels, look.server, look.server_on_client)
-        return gutter(cells.lines(), self.look, sig3(self._top.value), "0")
+            over(cells, heights, levels, styles.server, styles.server_on_client)
+        return gutter(cells.lines(), self.rich_styles, sig3(self._scale.value), "0")
 
     def one_line(self, s: Snapshot, width: int) -> Line:
-        look = self.look
-        line = Line(" tokens/s ", look.quiet)
+        styles = self.rich_styles
+        line = Line(" tokens/s ", styles.quiet)
         line.join(self._now(s, width - line.width)).put("  ")
         room = min(60, width - line.width - 1)
         if room >= 8:
             ours = history(s.series.t_s, s.series.tokens_per_s, room, span_s=60)
-            line.join(area(eighths(ours, self._top.value, 1), 1, look.client)[0])
+            line.join(area(eighths(ours, self._scale.value, 1), 1, styles.client)[0])
         return line
 
 
-def gutter(lines: list[Line], look: Styles, high: str, low: str) -> list[Line]:
+def gutter(lines: list[Line], styles: Styles, high: str, low: str) -> list[Line]:
     """Chart rows behind a vertical axis with a label at its upper and its lower end."""
-    quiet, faint = look.quiet, look.faint
+    quiet, faint = styles.quiet, styles.faint
     made = []
     for y, line in enumerate(lines):
         label = high if y == 0 else low if y == len(lines) - 1 else ""

@@ -1,4 +1,4 @@
-"""The TTFT histogram: the last 10 s over the phase so far, on a log axis that stays put."""
+"""The TTFT histogram: the last 10 s over the phase so far, on a log axis that keeps its ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rvtop.ui.draw import Cells, Line, eighths, fitting
 from rvtop.ui.format import age, count, sig3, tick
 from rvtop.ui.widgets.panel import Panel
 
-#: For so long after the axis moved the title says so, then fades.
+#: Seconds after the axis moved in which the title says so.
 SAY_MOVED_S = 3.0
 
 
@@ -65,26 +65,26 @@ class TtftPanel(Panel):
     # -- frame -------------------------------------------------------------------------------
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
-        look, right = self.look, Line()
+        styles, right = self.rich_styles, Line()
         server = self.server(s)
         if server is not None:
-            left = Line("TTFT", look.server_bold).put(" · ", look.quiet)
-            left.put("SERVER", look.server_bold).put(" last 10 s ", look.quiet).put("█", look.server)
+            left = Line("TTFT", styles.server_bold).put(" · ", styles.quiet)
+            left.put("SERVER", styles.server_bold).put(" last 10 s ", styles.quiet).put("█", styles.server)
             if width >= 50:
-                left.put("  estimate from its buckets", look.quiet)
+                left.put("  estimate from its buckets", styles.quiet)
             n = server.count
         else:
-            left = Line("TTFT", look.client_bold).put(" · last 10 s ", look.quiet).put("█", look.client)
-            left.put("  phase ", look.quiet).put("█", look.client_shade)
+            left = Line("TTFT", styles.client_bold).put(" · last 10 s ", styles.quiet).put("█", styles.client)
+            left.put("  phase ", styles.quiet).put("█", styles.client_shade)
             n = float(s.latency.ttft_recent.count)
         since = s.t_s - self._moved_at
         if s.target_down_s is not None:
-            right.put(f"STALE {age(s.target_down_s)}", look.attention)
+            right.put(f"STALE {age(s.target_down_s)}", styles.attention)
         elif 0 <= since < SAY_MOVED_S and s.state not in ("done", "lost", "failed", "crashed"):
-            style = look.strong if since < SAY_MOVED_S / 2 else look.quiet
+            style = styles.strong if since < SAY_MOVED_S / 2 else styles.quiet
             right.put(f"axis now to {tick(self.axis.high)}", style)
         elif n:
-            right.put(f"{count(n)} requests", look.quiet)
+            right.put(f"{count(n)} requests", styles.quiet)
         return left, right
 
     # -- content -----------------------------------------------------------------------------
@@ -96,17 +96,22 @@ class TtftPanel(Panel):
         below = 3 if height >= 9 else 2  # a rule with marks where there is room, labels, percentiles
         plot = max(1, height - below)
         if server is not None:
-            look = self.look
+            styles = self.rich_styles
             front = self._heights(shares(server_columns(server, self.axis, width)), [], plot)[0]
             cells = layered_columns(
-                front, [0] * width, plot, style=look.server, shade=look.server_shade, on_shade=look.server
+                front,
+                [0] * width,
+                plot,
+                style=styles.server,
+                shade=styles.server_shade,
+                on_shade=styles.server,
             )
             marks = [(f"p{q}", getattr(server, f"p{q}")) for q in (50, 90, 99)]
-            prefix, bold = "~", look.server_bold
+            prefix, bold = "~", styles.server_bold
         else:
             cells = self._client(s, width, plot)
             marks = [(f"p{q}", getattr(s.latency.ttft, f"p{q}")) for q in (50, 90, 99)]
-            prefix, bold = "", self.look.client_bold
+            prefix, bold = "", self.rich_styles.client_bold
         self._rulers(cells, [v for _, v in marks], s.slo_ttft_ms)
         lines = cells.lines()
         if below == 3:
@@ -116,54 +121,59 @@ class TtftPanel(Panel):
         return lines
 
     def _client(self, s: Snapshot, width: int, rows: int) -> Cells:
-        look = self.look
+        styles = self.rich_styles
         recent = shares(client_columns(s.latency.ttft_recent, self.axis, width))
         phase = shares(client_columns(s.latency.ttft_phase, self.axis, width))
         front, behind = self._heights(recent, phase, rows)
         cells = layered_columns(
-            front, behind, rows, style=look.client, shade=look.client_shade, on_shade=look.client_on_shade
+            front,
+            behind,
+            rows,
+            style=styles.client,
+            shade=styles.client_shade,
+            on_shade=styles.client_on_shade,
         )
         h = s.latency.ttft_recent
         beyond = h.count and round(sum(client_columns(h, LogAxis(self.axis.high, self.axis.high * 1e4), 1)))
         if beyond and rows >= 3:
             text = f"{beyond} slower ▸"
-            cells.write(width - len(text), 1, text, look.quiet)
+            cells.write(width - len(text), 1, text, styles.quiet)
         return cells
 
     def _heights(self, a: Sequence[float], b: Sequence[float], rows: int) -> tuple[list[int], list[int]]:
-        # As a density, so that the same hill keeps its height when the panel grows wider.
+        # As a density, so that the same distribution keeps its height when the panel grows wider.
         wide = max(1, len(a))
         top = self._peak.follow(wide * max((*a, *b), default=0.0)) / wide
         return eighths(a, top, rows), eighths(b, top, rows)
 
     def _rulers(self, cells: Cells, marks: list[float | None], slo: float | None) -> None:
-        """Upright lines at the percentiles and the SLO, wherever no column stands in the way."""
-        look = self.look
+        """Upright lines at the percentiles and the SLO, where no column is drawn."""
+        styles = self.rich_styles
         for ms in marks:
             if ms is None:
                 continue
             x = self.axis.column(ms, cells.width)
             for y in range(cells.height):
                 if 0 <= x < cells.width and cells.chars[y][x] == " ":
-                    cells.set(x, y, "┊", look.faint)
+                    cells.set(x, y, "┊", styles.faint)
         if slo is None:
             return
         x, label = self.axis.column(slo, cells.width), f"SLO {sig3(slo)}"
         if x < 0 or x >= cells.width:
             text = f"◂ {label}" if x < 0 else f"{label} ▸"
-            cells.write(0 if x < 0 else cells.width - len(text), 0, text, look.attention)
+            cells.write(0 if x < 0 else cells.width - len(text), 0, text, styles.attention)
             return
         for y in range(cells.height):
             if cells.chars[y][x] in " ┊":
-                cells.set(x, y, "╎", look.attention)
+                cells.set(x, y, "╎", styles.attention)
         fits_right = x + 2 + len(label) <= cells.width
-        cells.write(x + 2 if fits_right else x - 1 - len(label), 0, label, look.attention)
+        cells.write(x + 2 if fits_right else x - 1 - len(label), 0, label, styles.attention)
 
     def _rule(self, width: int, marks: list[float | None], bold: Style) -> Line:
         cells = Cells(width, 1)
-        cells.write(0, 0, "─" * width, self.look.frame)
+        cells.write(0, 0, "─" * width, self.rich_styles.frame)
         for column, _ in self.axis.ticks(width):
-            cells.set(column, 0, "┬", self.look.faint)
+            cells.set(column, 0, "┬", self.rich_styles.faint)
         for ms in marks:
             if ms is not None:
                 cells.set(min(max(0, self.axis.column(ms, width)), width - 1), 0, "▲", bold)
@@ -172,13 +182,13 @@ class TtftPanel(Panel):
     def _labels(self, width: int) -> Line:
         line = Line()
         for column, label in self.axis.ticks(width):
-            line.to(column).put(label, self.look.quiet)
+            line.to(column).put(label, self.rich_styles.quiet)
         return line
 
     def _percentiles(
         self, width: int, marks: list[tuple[str, float | None]], prefix: str, bold: Style
     ) -> Line:
-        """The percentiles in words, each as near below its mark as its neighbours allow."""
+        """The percentiles as text, each as close to its mark as its neighbours allow."""
         marks = list(marks)
         texts = [(name, f"{prefix if ms is not None else ''}{sig3(ms)}") for name, ms in marks]
         while len(texts) > 1 and sum(len(name) + len(text) + 3 for name, text in texts) + 1 > width:
@@ -187,9 +197,9 @@ class TtftPanel(Panel):
         sizes = [len(name) + 1 + len(text) for name, text in texts]
         places: list[int] = []
         for (_, ms), size in zip(marks, sizes, strict=True):
-            wish = 0 if ms is None else self.axis.column(ms, width) - size // 2
+            wanted = 0 if ms is None else self.axis.column(ms, width) - size // 2
             least = places[-1] + sizes[len(places) - 1] + 2 if places else 0
-            places.append(max(least, wish))
+            places.append(max(least, wanted))
         unit = " ms"
         limit = width - len(unit)
         for i in range(len(places) - 1, -1, -1):
@@ -197,28 +207,30 @@ class TtftPanel(Panel):
             limit = places[i] - 2
         line = Line()
         for place, (name, text) in zip(places, texts, strict=True):
-            line.to(place).put(name + " ", self.look.quiet).put(text, bold)
-        return line.put(unit, self.look.quiet)
+            line.to(place).put(name + " ", self.rich_styles.quiet).put(text, bold)
+        return line.put(unit, self.rich_styles.quiet)
 
     def _empty(self, s: Snapshot, width: int, height: int) -> list[Line]:
-        look = self.look
+        styles = self.rich_styles
         if s.state == "watching":
-            said = ["Watching: no load of ours yet.", "↑ sends one request a second, g sets a rate."]
+            texts = ["Watching: no load of ours yet.", "↑ sends one request a second, g sets a rate."]
         elif s.state in ("running", "draining"):
-            said = ["No first token yet."]
+            texts = ["No first token yet."]
         else:
-            said = ["No requests."]
-        lines = [Line()] * max(0, (height - len(said)) // 2)
-        for i, text in enumerate(said):
+            texts = ["No requests."]
+        lines = [Line()] * max(0, (height - len(texts)) // 2)
+        for i, text in enumerate(texts):
             lines.append(
-                Line(" " * max(0, (width - len(text)) // 2)).put(text, look.base if i == 0 else look.quiet)
+                Line(" " * max(0, (width - len(text)) // 2)).put(
+                    text, styles.base if i == 0 else styles.quiet
+                )
             )
         return lines
 
     def one_line(self, s: Snapshot, width: int) -> Line:
-        d, look = s.latency.ttft, self.look
-        parts = [(0, Line(" TTFT", look.quiet))]
+        d, styles = s.latency.ttft, self.rich_styles
+        parts = [(0, Line(" TTFT", styles.quiet))]
         for name, rank in (("p50", 1), ("p90", 4), ("p99", 3)):
-            figure = Line(f"  {name}", look.quiet).put(f"{sig3(getattr(d, name)):>7}", look.client)
+            figure = Line(f"  {name}", styles.quiet).put(f"{sig3(getattr(d, name)):>7}", styles.client)
             parts.append((rank, figure))
-        return fitting([*parts, (2, Line(" ms", look.quiet))], width)
+        return fitting([*parts, (2, Line(" ms", styles.quiet))], width)

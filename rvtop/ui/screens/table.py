@@ -1,0 +1,38 @@
+"""The table of screens that show a session: a new screen is one file beside this one and one line here.
+
+The application binds the keys and feeds whichever screen is on top; the help lists keys and titles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rvtop.ui.keys import Key
+from rvtop.ui.screens.live import LiveScreen
+from rvtop.ui.screens.session_screen import SessionScreen
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenEntry:
+    """One screen. ``key`` is Textual's name of the key that shows it, ``title`` one line for the help."""
+
+    name: str
+    key: str
+    title: str
+    screen: type[SessionScreen]
+
+
+#: The first one is shown at the start and stays below the others, so that it keeps its state.
+SCREENS: tuple[ScreenEntry, ...] = (
+    ScreenEntry("live", "1", "the live screen: load and latencies", LiveScreen),
+)
+
+
+def screen_keys(screens: Sequence[ScreenEntry]) -> tuple[Key, ...]:
+    """The keys that show a screen; none for a single screen, which is always on top."""
+    if len(screens) < 2:
+        return ()
+    return tuple(
+        Key(entry.key, f"app.show_screen('{entry.name}')", entry.key, entry.title) for entry in screens
+    )

@@ -1,0 +1,75 @@
+"""``rvtop`` alone: the picker, and what it leaves on stderr and as exit code when its session has ended."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import rvtop.cli.app
+from rvtop.cli import dashboard
+from rvtop.contract.handle import Choice
+from rvtop.session.request import Outcome
+
+GONE = Choice(url="http://127.0.0.1:1")
+
+
+class Ended:
+    """A session as it is after it was closed."""
+
+    def __init__(self, outcome: Outcome | None) -> None:
+        self.outcome = outcome
+
+    def snapshot(self) -> None:
+        return None
+
+
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Runs ``rvtop`` with a screen on which sessions of these outcomes are chosen one after another, and
+    which is then left with ``code``; returns the exit code and what went to stdout and stderr."""
+
+    def run(outcomes: list[Outcome | None], code: int) -> tuple[int, str, str]:
+        sessions = iter([Ended(outcome) for outcome in outcomes])
+
+        async def connect(choice: Choice) -> Ended:
+            assert choice is GONE
+            return next(sessions)
+
+        async def screen(*, connect: Callable[[Choice], Any], **_: object) -> int:
+            for _outcome in outcomes:
+                await connect(GONE)
+            return code
+
+        monkeypatch.setattr(dashboard, "_connect", connect)
+        monkeypatch.setattr(dashboard, "run_app_async", screen)
+        monkeypatch.setattr(rvtop.cli.app, "no_screen", lambda: "")
+        monkeypatch.setattr(sys, "argv", ["rvtop"])
+        ended = rvtop.cli.app.command()
+        return (ended, *capfd.readouterr())
+
+    return run
+
+
+ALL_FAILED = Outcome(1, "all 44 requests failed: http_500 44", {"end": {"kind": "all_failed"}})
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "code", "wanted"),
+    [
+        pytest.param([], 0, (0, "", ""), id="nothing chosen"),
+        pytest.param([], 130, (130, "", ""), id="Ctrl-C in the picker"),
+        pytest.param([Outcome(0)], 0, (0, "", ""), id="a run that went well"),
+        pytest.param([Outcome(0)], 130, (130, "", ""), id="Ctrl-C in a run"),
+        pytest.param([ALL_FAILED], 0, (1, "", f"rvtop: {ALL_FAILED.message}\n"), id="all requests failed"),
+        pytest.param([Outcome(4, "no GPU")], 4, (4, "", "rvtop: no GPU\n"), id="it did not start"),
+        pytest.param([Outcome(4, "no GPU"), Outcome(0)], 0, (0, "", ""), id="the last one chosen counts"),
+        pytest.param([None], 130, (130, "", ""), id="left without waiting"),
+    ],
+)
+def test_how_the_session_ended_is_the_exit_code_and_its_line_goes_to_stderr(
+    left: Callable[..., Any], outcomes: list[Outcome | None], code: int, wanted: tuple[int, str, str]
+) -> None:
+    assert left(outcomes, code) == wanted
