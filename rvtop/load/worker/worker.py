@@ -83,9 +83,9 @@ class Worker:
         self._turns: list[tuple[int, int, Talk, Turn]] = []
         self._log: list[PlanEvent] = []  # entries that are not in force yet
         self._plain = False  # what is sent in this phase follows from the plan alone
-        self._pool = ConnectionPool(target, self._done, self._note_sent)
-        self._pool.call_when_due(self._send, self._tick)
-        self._pool.alone = alone
+        self._pool = ConnectionPool(target, self._done, self._note_sent, alone)
+        self._wire = self._pool.wire
+        self._wire.call_when_due(self._send, self._tick)
         self._limit_connections()
         self._ticks = self._told_ticks = self._swept_ticks = 0  # since the run's start
         self._next_tick = 0
@@ -105,7 +105,7 @@ class Worker:
     def command(self, entry: PlanEvent) -> None:
         """Takes one entry of the command log; it takes effect at its time. Entries come in that order."""
         self._log.append(entry)
-        back_ns = self._pool.unschedule(entry.at_ns)
+        back_ns = self._wire.unschedule(entry.at_ns)
         now = perf_counter_ns()
         if back_ns is not None:  # what it may change was made ready; or was sent, if it came late
             self._schedule.rewind(max(entry.at_ns, min(back_ns, now)))
@@ -114,7 +114,7 @@ class Worker:
     def watch(self, fd: int, on_command: Callable[[], None]) -> bool:
         """Has ``on_command`` called when there are commands to be read from ``fd``, before what was made
         ready is sent; below 0: no more. False: the loop has to do it."""
-        return self._pool.watch(fd, on_command)
+        return self._wire.watch(fd, on_command)
 
     def add_phase(self, phase: PhasePlan) -> None:
         """One phase more, behind those that are known."""
@@ -129,14 +129,14 @@ class Worker:
             self._ending_ns(now_ns),
             self._log[0].at_ns if self._log else NEVER,
         )
-        self._pool.due(at)
+        self._wire.set_due(at)
 
     def _wake_ns(self, now_ns: int) -> int:
         """When to send the next arrival, or to make it ready if nothing of the log comes before it."""
         at = self._schedule.next_ns
         if not self._plain or at >= (self._log[0].at_ns if self._log else NEVER):
             return at
-        full = self._pool.scheduled >= self._schedule.most_ahead
+        full = self._wire.scheduled >= self._schedule.most_ahead
         return at if full else max(at - _SOON_NS, now_ns)
 
     def _ending_ns(self, now_ns: int) -> int:
@@ -195,8 +195,8 @@ class Worker:
                 self._turns.clear()
                 # Where nothing follows from an end, it can wait for the next tick.
                 follows = plan.concurrency or plan.max_in_flight is not None or self._prompts.most_turns > 1
-                self._pool.deliver_now(bool(follows))
-                self._plain = self._pool.can_schedule and not (follows or plan.cancel_share)
+                self._wire.deliver_now(bool(follows))
+                self._plain = self._wire.can_schedule and not (follows or plan.cancel_share)
                 limit = None if plan.limit is None else self._schedule.share(plan.limit, plan.concurrency)
                 self._slots = Slots(left=limit)
                 self._slots.resize(self._schedule.share(plan.concurrency), entry.at_ns)
@@ -235,7 +235,7 @@ class Worker:
         until_ns = now_ns + _AHEAD_NS
         if self._log:
             until_ns = min(until_ns, self._log[0].at_ns - 1)
-        room = self._schedule.most_ahead - self._pool.scheduled
+        room = self._schedule.most_ahead - self._wire.scheduled
         for due in self._schedule.due(until_ns, max(0, min(_BATCH, room))):
             self._send_one(due, ahead=True)
 
@@ -257,7 +257,7 @@ class Worker:
                 record.body = []
         body = prompts.body(prompt, model)
         if ahead:
-            self._pool.schedule(record, self._target.request(body, f"rvtop-{record.seq}"))
+            self._wire.schedule(record, self._target.request(body, f"rvtop-{record.seq}"), record.intended_ns)
         else:
             self._submit(record, body)
 
@@ -333,7 +333,7 @@ class Worker:
     def _over(self, now_ns: int) -> bool:
         """Whether nothing of the phase is left to send, and nothing in flight."""
         schedule = self._schedule
-        if self._pool.busy or self._pool.scheduled or schedule.phase < 0:
+        if self._pool.busy or self._wire.scheduled or schedule.phase < 0:
             return False
         if now_ns >= schedule.end_ns:
             return schedule.next_ns == NEVER
@@ -359,7 +359,7 @@ class Worker:
         since_ns = now_ns - self._spec.t0_ns + _TICK_LEAD_NS
         self._ticks = since_ns // _TICK_NS
         self._next_tick = now_ns + _TICK_NS - since_ns % _TICK_NS
-        self._pool.tick(self._next_tick)
+        self._wire.set_tick(self._next_tick)
 
     def _tell(self) -> None:
         now = perf_counter_ns()
