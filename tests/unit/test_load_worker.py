@@ -19,7 +19,8 @@ from rvtop.load.wire.endpoint import Address, Endpoint
 from rvtop.load.wire.native_wire import NativeWire
 from rvtop.load.wire.record import Record
 from rvtop.load.worker.messages import Delta, WorkerSpec
-from rvtop.load.worker.worker import _HEARD_NS, Worker
+from rvtop.load.worker.sender import POLL_NS
+from rvtop.load.worker.worker import Worker
 from rvtop.session.player import LEAD_NS
 from tests.mock.faulty import FaultyServer
 
@@ -152,9 +153,9 @@ async def test_waiting_for_the_drain_costs_nothing(
     benches.append(bench)
     bench.enter("phase")
     await bench.until(lambda: bench.deltas and bench.deltas[-1].intended == 5)
-    armed, ticks = bench.armed, bench.worker._ticks
-    await bench.until(lambda: bench.worker._ticks >= ticks + 5)
-    assert bench.armed - armed <= 2 * (bench.worker._ticks - ticks)
+    armed, ticks = bench.armed, bench.worker._ticks.count
+    await bench.until(lambda: bench.worker._ticks.count >= ticks + 5)
+    assert bench.armed - armed <= 2 * (bench.worker._ticks.count - ticks)
     assert bench.deltas[-1].in_flight == 5
     bench.enter("cut")
     await bench.until(lambda: bench.deltas[-1].done == 5)
@@ -176,9 +177,9 @@ async def test_after_a_stop_nothing_is_sent_any_more(
         pass  # the stop and fifty sends are due by now
     await bench.until(lambda: bench.stopped)
     check_sums(bench)
-    planned = bench.worker._intended
+    planned = bench.worker._reporter.intended
     await asyncio.sleep(0.3)
-    assert bench.worker._intended == planned == len(bench.rows)
+    assert bench.worker._reporter.intended == planned == len(bench.rows)
     assert bench.stopped == 1
     assert {row["error"] for row in bench.rows} == {"cancelled"}
     stop = bench.deltas[-1].t_ns - bench.spec.t0_ns
@@ -219,18 +220,18 @@ async def test_no_more_are_made_ready_than_can_be_taken_back(
     benches.append(bench)
     if not bench.worker._wire.can_schedule:
         pytest.skip("without the read path in C nothing is scheduled")
-    bench.worker._schedule.apply(PlanEvent(perf_counter_ns() + 5 * MS, "phase", 0))
-    bench.worker._plain = True
+    bench.worker._sender.schedule.apply(PlanEvent(perf_counter_ns() + 5 * MS, "phase", 0))
+    bench.worker._sender._by_plan = True
     ready: list[int] = []
     for _ in range(100):
-        bench.worker._launch_due(perf_counter_ns())
+        bench.worker._sender._schedule_due(perf_counter_ns())
         ready.append(bench.worker._wire.scheduled)
-    assert max(ready) == bench.worker._schedule.most_ahead
+    assert max(ready) == bench.worker._sender.schedule.most_ahead
     bench.worker._wire.unschedule(0)
 
 
 def test_a_worker_looks_for_commands_more_often_than_they_can_be_late() -> None:
-    assert _HEARD_NS <= LEAD_NS / 4
+    assert POLL_NS <= LEAD_NS / 4
 
 
 async def test_requests_are_made_ready_ahead_and_what_is_told_is_what_was_sent(
@@ -276,8 +277,8 @@ async def test_a_command_that_comes_late_takes_back_what_was_made_ready(
         bench.worker.command(log[-1])
         taken_back += before - wire.scheduled
         bench.scheduled.clear()
-        sent = bench.worker._sent
-        await bench.until(lambda sent=sent: bench.worker._sent > sent + 20)
+        sent = bench.worker._reporter.sent
+        await bench.until(lambda sent=sent: bench.worker._reporter.sent > sent + 20)
     log.append(PlanEvent(bench.enter("stop", in_ms=LEAD_NS / MS), "stop"))
     await bench.until(lambda: bench.stopped)
     check_sums(bench)
@@ -291,26 +292,6 @@ async def test_a_command_that_comes_late_takes_back_what_was_made_ready(
     rows = sorted(bench.rows, key=lambda row: row["id"])
     assert [row["intended_ns"] + bench.spec.t0_ns for row in rows] == planned
     assert [row["id"] for row in rows] == list(range(len(planned)))
-
-
-async def test_a_sweep_comes_however_the_ticks_fall(
-    server: FaultyServer, prompts: Path, benches: list[Bench], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Turns of about 200 ms would else see odd ones alone, or even ones alone."""
-    bench = Bench(server, "good", prompts)
-    benches.append(bench)
-    worker, swept = bench.worker, list[int]()
-    worker._pool.sweep = lambda *_: swept.append(worker._ticks)  # type: ignore[method-assign]
-
-    def skip(now_ns: int) -> None:
-        worker._ticks += 2
-
-    worker._wire.set_tick(NEVER)
-    worker._ticks, worker._swept_ticks = 101, 100
-    monkeypatch.setattr(worker, "_arm_tick", skip)
-    for _ in range(4):
-        worker._tick()
-    assert swept == [103, 105, 107, 109]
 
 
 async def test_nothing_is_made_ready_where_it_depends_on_what_comes(
@@ -356,7 +337,7 @@ async def test_drops_are_told_and_never_end_a_phase_early(
     assert bench.deltas[-1].in_flight == 3
     await bench.until(lambda: bench.deltas[-1].done == 37)
     check_sums(bench)
-    end = bench.worker._schedule.end_ns
+    end = bench.worker._sender.schedule.end_ns
     assert not any(d.phase == 0 and d.t_ns >= end and not d.in_flight for d in bench.deltas)
     assert {row["error"] for row in bench.rows} == {"dropped"}
     assert {row["sent_ns"] for row in bench.rows} == {None}
@@ -384,7 +365,7 @@ async def test_deltas_come_at_their_times_within_the_run_s_seconds(
     bench = Bench(server, "good", prompts, tell_ticks=ticks)
     benches.append(bench)
     await bench.until(lambda: len(bench.deltas) >= 3)
-    assert (bench.worker._next_tick - bench.spec.t0_ns) % (100 * MS) == 50 * MS
+    assert (bench.worker._ticks.next_ns - bench.spec.t0_ns) % (100 * MS) == 50 * MS
     since_ms = (bench.deltas[-1].t_ns - bench.spec.t0_ns) // MS
     assert len(bench.deltas) <= since_ms // (100 * ticks) + 1
 
@@ -397,7 +378,7 @@ async def test_before_the_first_phase_it_stands_by(
     await bench.until(lambda: len(bench.deltas) >= 2)
     assert {(delta.phase, delta.intended) for delta in bench.deltas} == {(-1, 0)}
     assert bench.armed == 0
-    assert bench.worker._schedule.next_ns == NEVER
+    assert bench.worker._sender.schedule.next_ns == NEVER
 
 
 async def test_no_more_connections_are_held_than_the_machine_can(
@@ -432,12 +413,12 @@ async def test_the_limit_of_connections_is_shared_by_the_workers(
     bench = Bench(server, "good", prompts, PhasePlan("p", 1.0, 1.0, 9.0), most_in_flight=60)
     benches.append(bench)
     bench.enter("phase")
-    await bench.until(lambda: bench.worker._schedule.phase == 0)
+    await bench.until(lambda: bench.worker._sender.schedule.phase == 0)
     assert bench.worker._pool.most == 60
     bench.enter("workers", 3)
-    await bench.until(lambda: bench.worker._schedule.count == 3)
+    await bench.until(lambda: bench.worker._sender.schedule.count == 3)
     assert bench.worker._pool.most == 20
     monkeypatch.setattr(resource, "getrlimit", lambda which: (74, 74))
     bench.enter("workers", 2)
-    await bench.until(lambda: bench.worker._schedule.count == 2)
+    await bench.until(lambda: bench.worker._sender.schedule.count == 2)
     assert bench.worker._pool.most == 10  # what this process may open

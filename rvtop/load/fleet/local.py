@@ -78,7 +78,7 @@ class WorkerPool:
                 sys.executable,
                 "-P",
                 "-m",
-                "rvtop.load.worker.worker",
+                "rvtop.load.worker",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=self._log,
