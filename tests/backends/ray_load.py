@@ -20,7 +20,7 @@ from rvtop.load.worker.messages import Delta, WorkerSpec
 from tests.backends.processes import Process, family
 
 LEAD_NS = 50_000_000
-WORKER = b"rvtop.load.worker.worker"
+WORKER = b"rvtop.load.worker"
 
 
 class Load:

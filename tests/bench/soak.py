@@ -77,7 +77,7 @@ def worker_of(session: int) -> int | None:
     """The process id of the session's load worker; None while there is none."""
     for pid in descendants(session):
         with contextlib.suppress(OSError):
-            if b"rvtop.load.worker.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"rvtop.load.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 return pid
     return None
 

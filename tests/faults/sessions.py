@@ -54,7 +54,7 @@ async def ask(target: Endpoint, limits: tuple[float, float, float], count: int =
             break
         await asyncio.sleep(0.01)
     assert pool._open == set()
-    assert not pool._idle
+    assert pool.idle == 0
     return ended
 
 

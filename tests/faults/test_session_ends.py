@@ -60,7 +60,7 @@ class Run:
         assert self.below
 
     def workers(self) -> list[int]:
-        return [pid for pid, what in children(self.process.pid).items() if "rvtop.load.worker.worker" in what]
+        return [pid for pid, what in children(self.process.pid).items() if "rvtop.load.worker" in what]
 
     def end(self) -> tuple[int, str, str]:
         """(exit code, stdout, stderr) once it has ended; nothing of it may be left. Whether the client was
@@ -498,7 +498,7 @@ def test_a_session_that_was_asked_nothing_ends_with_its_stdin() -> None:
 
 def test_a_worker_that_was_asked_nothing_ends_with_its_stdin() -> None:
     ended = subprocess.run(
-        [sys.executable, "-P", "-m", "rvtop.load.worker.worker"],
+        [sys.executable, "-P", "-m", "rvtop.load.worker"],
         input=b"",
         capture_output=True,
         check=False,

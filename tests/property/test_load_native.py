@@ -16,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rvtop.load.native.loader import make_poller, native
-from rvtop.load.plan.schedule import NEVER
+from rvtop.load.native.templates import Templates
 from rvtop.load.wire.completion import Fresh
-from rvtop.load.wire.connection import Connection, settle
-from rvtop.load.wire.pool import ConnectionPool
+from rvtop.load.wire.connection import Connection
+from rvtop.load.wire.native_reads import NativeReads, fill_record, read_natively
 from rvtop.load.wire.record import Record
 from rvtop.load.wire.response_text import answer_text
+from rvtop.load.wire.turn import LoopTurn
 from tests.property.test_load_stream import Facts, bodies, cut_bodies, reference, timeless, vllm
 
 pytestmark = pytest.mark.skipif(not native(), reason="the read path in C was not built here")
@@ -56,33 +57,27 @@ class Transport:
 
 
 class Pool:
-    """What a Connection needs of its pool; one connection on a socket pair, read in C or as asyncio would."""
-
-    turn, turn_ms, turn_ns, seen_ns, due_ns = time.monotonic, 0.0, 0, 0, NEVER
-    template_head, set_template, clear_template = (
-        b"",
-        ConnectionPool.set_template,
-        ConnectionPool.clear_template,
-    )
-    _template_set_ns = -(1 << 62)
+    """The owner of one connection on a socket pair, read in C or as asyncio would."""
 
     def __init__(self, *, in_c: bool = True) -> None:
         self.poller = make_poller() if in_c else None
+        self.templates = None if self.poller is None else Templates(self.poller)
         self.fresh, self.ended = Fresh(), list[Record]()
+        self.turn = LoopTurn(time.monotonic)
         self.ours, self.server = socket.socketpair()
         self.ours.setblocking(False)
-        self.connection = Connection(self)  # type: ignore[arg-type]
+        self.connection = Connection(self)
         self.connection.connection_made(Transport(self.ours))  # type: ignore[arg-type]
         self.connection.join()
         if self.poller is not None:
             self.poller.on_completed = self.reap
-            self.connection._conn.rest()  # type: ignore[union-attr]
+            self.connection._native.conn.rest()  # type: ignore[union-attr]
 
     def reap(self) -> None:
         self.register_sent()
         assert self.poller is not None
         for completed in self.poller.take_completed():
-            settle(self.fresh, *completed)
+            fill_record(self.fresh, *completed)
             self.finished(completed[0])
 
     def poll(self) -> None:
@@ -96,10 +91,18 @@ class Pool:
         else:
             self.connection.connection_lost(None)
 
-    def opened(self, *_: object) -> None:
+    def adopt(self, connection: Connection) -> NativeReads | None:
+        if self.poller is None or self.templates is None:
+            return None
+        return read_natively(self.poller, self.templates, connection)
+
+    def opened(self, connection: Connection) -> None:
         pass
 
-    forget = give_back = needs_loop = opened
+    def needs_loop(self, connection: Connection, yes: bool) -> None:
+        pass
+
+    closed = give_back = opened
 
     def register_sent(self) -> None:
         assert self.poller is not None
@@ -113,7 +116,8 @@ class Pool:
     def ask(self, number: int, wire: bytes, cuts: list[int]) -> Record:
         """One request whose answer is ``wire``, which comes in reads that are cut at ``cuts``."""
         self.ended.clear()
-        self._template_set_ns = -(1 << 62)  # it may learn of each answer, however fast they come
+        if self.templates is not None:
+            self.templates.set_ns = -(1 << 62)  # each answer may be made a template, however fast they come
         record = Record(number, 0, 0, 0, 1)
         if self.poller is not None and number % 2:
             self.poller.schedule(record, b"x", 1)
@@ -420,7 +424,8 @@ def test_what_was_read_of_an_answer_before_teaches_nothing() -> None:
 def test_of_an_answer_that_ends_otherwise_nothing_is_learned(pool: Pool, head: bytes) -> None:
     wire = answer(1, head=head)
     pool.ask(1, wire, packets(wire))
-    assert pool.template_head == b""
+    assert pool.templates is not None
+    assert pool.templates.head == b""
 
 
 @pytest.mark.parametrize("which", ["opening", "first"])

@@ -21,12 +21,12 @@ LIGHT = (
     "rvtop.session.client",
     "rvtop.session.server",
 )
-LIGHT += ("rvtop.plain", "rvtop.load.worker.worker", "rvtop.scenario.load", "rvtop.telemetry.poller")
+LIGHT += ("rvtop.plain", "rvtop.load.worker.process", "rvtop.scenario.load", "rvtop.telemetry.poller")
 LIGHT += ("rvtop.load.fleet.ray.pool",)
 UI = {"textual", "rich"}
 #: Modules of a load worker's process and of the statistics, which must not know of a screen.
 BARE = (
-    "rvtop.load.worker.worker",
+    "rvtop.load.worker.process",
     "rvtop.load.fleet.ray.pool",
     "rvtop.session.view",
     "rvtop.results.summary",

@@ -17,6 +17,7 @@ import uvloop
 
 from rvtop.load.native.loader import PURE_ENV, native
 from rvtop.load.wire.endpoint import Address, Endpoint
+from rvtop.load.wire.native_wire import NativeWire
 from rvtop.load.wire.pool import ConnectionPool
 from rvtop.load.wire.record import Record
 
@@ -50,7 +51,7 @@ class Client:
     def schedule(self, in_ms: float) -> Record:
         """A request is to go out by itself ``in_ms`` from now."""
         record = Record(len(self.sent), 0, 0, 0, perf_counter_ns() + round(in_ms * 1e6))
-        self.pool.schedule(record, self.target.request(b"{}", "x"))
+        self.pool.wire.schedule(record, self.target.request(b"{}", "x"), record.intended_ns)
         return record
 
     async def until(self, true: Callable[[], object]) -> None:
@@ -405,13 +406,14 @@ async def test_where_no_more_sockets_can_be_watched_asyncio_reads(served: Any) -
         await hold(reader)
 
     client = await served(serve)
-    if client.pool.poller is None:
+    wire = client.pool.wire
+    if not isinstance(wire, NativeWire):
         pytest.skip("without the read path in C asyncio reads anyway")
-    poller, client.pool.poller = client.pool.poller, Full()
-    assert not client.pool.watch(0, print)
+    poller, wire.poller = wire.poller, Full()  # type: ignore[assignment]
+    assert not client.pool.wire.watch(0, print)
     record = await client.ask()
     assert (record.error, record.chunks) == (None, 3)
-    client.pool.poller = poller
+    wire.poller = poller
 
 
 async def test_a_connection_whose_request_was_not_read_to_its_end_is_not_used_again(served: Any) -> None:
@@ -470,7 +472,7 @@ def scheduling(served: Any) -> Callable[[Serve], Awaitable[tuple[Client, Scripte
         record = await client.ask()
         assert (record.error, client.sent) == (None, [record])
         assert client.pool.idle == 1
-        if not client.pool.can_schedule:
+        if not client.pool.wire.can_schedule:
             pytest.skip("without the read path in C nothing is scheduled")
         return client, server
 
@@ -485,12 +487,12 @@ async def test_a_launched_request_is_sent_at_its_time(scheduling: Any) -> None:
 
     client, server = await scheduling(again)
     record = client.schedule(40)
-    assert (client.pool.scheduled, client.pool.idle, len(client.pool.busy)) == (1, 1, 0)
+    assert (client.pool.wire.scheduled, client.pool.idle, len(client.pool.busy)) == (1, 1, 0)
     await client.until(lambda: len(client.ended) == 2)
     assert client.sent == client.ended
     assert (record.error, record.chunks, record.finish) == (None, 3, "stop")
     assert record.intended_ns <= record.sent_ns < record.first_ns
-    assert (client.pool.scheduled, client.pool.idle, len(client.pool.busy)) == (0, 1, 0)
+    assert (client.pool.wire.scheduled, client.pool.idle, len(client.pool.busy)) == (0, 1, 0)
     assert server.heard == [0]
 
 
@@ -504,7 +506,7 @@ async def test_what_finds_no_connection_idle_opens_one(scheduling: Any) -> None:
     await client.until(lambda: len(client.ended) == 2)
     assert (record.error, record.chunks) == (None, 3)
     assert record.sent_ns >= record.intended_ns
-    assert (server.heard, client.pool.scheduled) == ([0, 1], 0)
+    assert (server.heard, client.pool.wire.scheduled) == ([0, 1], 0)
 
 
 async def test_what_comes_unasked_before_a_launch_is_not_its_answer(scheduling: Any) -> None:
@@ -528,9 +530,9 @@ async def test_what_is_called_back_is_not_sent_and_not_told(scheduling: Any) -> 
     client, _ = await scheduling(watch)
     client.schedule(30)
     client.schedule(40)
-    assert client.pool.scheduled == 2
+    assert client.pool.wire.scheduled == 2
     client.pool.cancel_all("cancelled", "the run was stopped")
-    assert client.pool.scheduled == 0
+    assert client.pool.wire.scheduled == 0
     await asyncio.sleep(0.1)
     assert (heard, len(client.sent), len(client.ended)) == ([], 1, 1)
 
@@ -595,9 +597,10 @@ async def test_what_the_loop_has_to_do_it_gets_to_do(served: Any) -> None:
 
     client = await served(serve)
     lingers: list[int] = []
-    poller = client.pool.poller
-    if poller is None:
+    wire = client.pool.wire
+    if not isinstance(wire, NativeWire):
         pytest.skip("without the read path in C there is no poller")
+    poller = wire.poller
 
     class Noting:
         def poll(self, linger_ns: int) -> None:
@@ -607,8 +610,8 @@ async def test_what_the_loop_has_to_do_it_gets_to_do(served: Any) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(poller, name)
 
-    client.pool.poller = Noting()
-    client.pool.alone = lambda: True
+    wire.poller = Noting()  # type: ignore[assignment]
+    wire.alone = lambda: True
     for number in range(2):
         lingers.clear()
         record = Record(number, 0, 0, 0, perf_counter_ns())
@@ -620,7 +623,7 @@ async def test_what_the_loop_has_to_do_it_gets_to_do(served: Any) -> None:
     poller.due(1)
     await client.until(lambda: lingers)
     assert lingers[0] > 0
-    client.pool.poller = poller
+    wire.poller = poller
 
 
 async def test_no_connection_is_opened_while_one_waits_to_land(served: Any) -> None:
@@ -642,7 +645,7 @@ async def test_no_connection_is_opened_while_one_waits_to_land(served: Any) -> N
 
     client = await served(serve)
     await client.ask()
-    client.pool.deliver_now(False)
+    client.pool.wire.deliver_now(False)
     for number in (1, 2):
         client.pool.submit(Record(number, 0, 0, 0, perf_counter_ns()), client.target.request(b"{}", "x"))
         async with asyncio.timeout(30):
@@ -654,4 +657,4 @@ async def test_no_connection_is_opened_while_one_waits_to_land(served: Any) -> N
     client.pool.submit(third, client.target.request(b"{}", "x"))
     await client.until(lambda: third in client.ended)
     assert numbers == [0, 0, 1, 1]
-    assert waiting == (client.pool.poller is not None)
+    assert waiting == isinstance(client.pool.wire, NativeWire)

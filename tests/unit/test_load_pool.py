@@ -24,7 +24,7 @@ def pool(count: int, prompts: Path, log: int | None = None) -> WorkerPool:
 
 
 def workers() -> list[int]:
-    return [pid for pid, what in children().items() if "rvtop.load.worker.worker" in what]
+    return [pid for pid, what in children().items() if "rvtop.load.worker" in what]
 
 
 async def silent(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> bool:

@@ -68,7 +68,7 @@ def test_what_is_not_there_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_list_of_needs_is_what_a_worker_imports() -> None:
     code = (
-        "import sys, rvtop.load.worker.worker\n"
+        "import sys, rvtop.load.worker.process\n"
         "found = {m.partition('.')[0] for m, f in sys.modules.items()"
         " if 'site-packages' in (getattr(f, '__file__', None) or '')}\n"
         "print(*sorted(found))"
@@ -121,7 +121,9 @@ def test_a_keeper_that_hears_nothing_ends_with_its_worker() -> None:
         assert keeper.stdout is not None
         assert keeper.stdout.readline() == "out\n"
         ((worker, line),) = children(keeper.pid).items()
-        assert "rvtop.load.worker.worker" in line
+        assert "-m rvtop.load.worker" in line
+        paths = [e for e in Path(f"/proc/{worker}/environ").read_text().split("\0") if "PYTHONPATH=" in e]
+        assert paths == [f"PYTHONPATH={root}:{root}"]  # a node finds our package where the actor found it
         assert "secret" not in line
         keeper.stdin.write("silence\n")
         keeper.stdin.flush()

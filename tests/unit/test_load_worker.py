@@ -16,10 +16,11 @@ import pytest
 from rvtop.load.plan.prompts import Prompts
 from rvtop.load.plan.schedule import NEVER, PhasePlan, PlanEvent, Schedule
 from rvtop.load.wire.endpoint import Address, Endpoint
-from rvtop.load.wire.pool import ConnectionPool
+from rvtop.load.wire.native_wire import NativeWire
 from rvtop.load.wire.record import Record
 from rvtop.load.worker.messages import Delta, WorkerSpec
-from rvtop.load.worker.worker import _HEARD_NS, Worker
+from rvtop.load.worker.sender import POLL_NS
+from rvtop.load.worker.worker import Worker
 from rvtop.session.player import LEAD_NS
 from tests.mock.faulty import FaultyServer
 
@@ -47,18 +48,18 @@ class Bench:
         self.worker.watch(self._bell, self._hear)
         self.armed = 0
         self.scheduled: list[tuple[int, Record]] = []  # when a request was made ready, and which one
-        pool = self.worker._pool
-        due, schedule = pool.due, pool.schedule
+        wire = self.worker._wire
+        due, schedule = wire.set_due, wire.schedule
 
         def counted(at_ns: int) -> None:
             self.armed += at_ns < NEVER
             due(at_ns)
 
-        def noted(record: Record, request: bytes) -> None:
+        def noted(record: Record, request: bytes, intended_ns: int) -> None:
             self.scheduled.append((perf_counter_ns(), record))
-            schedule(record, request)
+            schedule(record, request, intended_ns)
 
-        pool.due, pool.schedule = counted, noted  # type: ignore[method-assign]
+        wire.set_due, wire.schedule = counted, noted  # type: ignore[method-assign]
 
     def _poll_commands(self) -> None:
         while self.pipe:
@@ -152,9 +153,9 @@ async def test_waiting_for_the_drain_costs_nothing(
     benches.append(bench)
     bench.enter("phase")
     await bench.until(lambda: bench.deltas and bench.deltas[-1].intended == 5)
-    armed, ticks = bench.armed, bench.worker._ticks
-    await bench.until(lambda: bench.worker._ticks >= ticks + 5)
-    assert bench.armed - armed <= 2 * (bench.worker._ticks - ticks)
+    armed, ticks = bench.armed, bench.worker._ticks.count
+    await bench.until(lambda: bench.worker._ticks.count >= ticks + 5)
+    assert bench.armed - armed <= 2 * (bench.worker._ticks.count - ticks)
     assert bench.deltas[-1].in_flight == 5
     bench.enter("cut")
     await bench.until(lambda: bench.deltas[-1].done == 5)
@@ -176,9 +177,9 @@ async def test_after_a_stop_nothing_is_sent_any_more(
         pass  # the stop and fifty sends are due by now
     await bench.until(lambda: bench.stopped)
     check_sums(bench)
-    planned = bench.worker._intended
+    planned = bench.worker._reporter.intended
     await asyncio.sleep(0.3)
-    assert bench.worker._intended == planned == len(bench.rows)
+    assert bench.worker._reporter.intended == planned == len(bench.rows)
     assert bench.stopped == 1
     assert {row["error"] for row in bench.rows} == {"cancelled"}
     stop = bench.deltas[-1].t_ns - bench.spec.t0_ns
@@ -195,7 +196,7 @@ async def test_a_command_is_heard_before_what_it_changes_is_sent(
 ) -> None:
     """The loop was away: what is to be sent comes first, but the pause is in the pipe already."""
     if not can_schedule:  # as with TLS
-        monkeypatch.setattr(ConnectionPool, "can_schedule", False)
+        monkeypatch.setattr(NativeWire, "can_schedule", False)
     bench = Bench(server, "good", prompts, PhasePlan("p", 1000.0, 1000.0))
     benches.append(bench)
     bench.enter("phase")
@@ -205,7 +206,7 @@ async def test_a_command_is_heard_before_what_it_changes_is_sent(
     while perf_counter_ns() < at + 50 * MS:
         pass
     if not can_schedule:
-        bench.worker._pool.on_due()  # as a read by asyncio does, which nothing comes before
+        bench.worker._wire.turn.on_due()  # as a read by asyncio does, which nothing comes before
     await bench.until(lambda: bench.deltas[-1].t_ns > at + 100 * MS and not bench.deltas[-1].in_flight)
     check_sums(bench)
     last = max(row["intended_ns"] for row in bench.rows) + bench.spec.t0_ns
@@ -217,20 +218,20 @@ async def test_no_more_are_made_ready_than_can_be_taken_back(
 ) -> None:
     bench = Bench(server, "good", prompts, PhasePlan("p", 1e6, 1e6))
     benches.append(bench)
-    if not bench.worker._pool.can_schedule:
+    if not bench.worker._wire.can_schedule:
         pytest.skip("without the read path in C nothing is scheduled")
-    bench.worker._schedule.apply(PlanEvent(perf_counter_ns() + 5 * MS, "phase", 0))
-    bench.worker._plain = True
+    bench.worker._sender.schedule.apply(PlanEvent(perf_counter_ns() + 5 * MS, "phase", 0))
+    bench.worker._sender._by_plan = True
     ready: list[int] = []
     for _ in range(100):
-        bench.worker._launch_due(perf_counter_ns())
-        ready.append(bench.worker._pool.scheduled)
-    assert max(ready) == bench.worker._schedule.most_ahead
-    bench.worker._pool.unschedule(0)
+        bench.worker._sender._schedule_due(perf_counter_ns())
+        ready.append(bench.worker._wire.scheduled)
+    assert max(ready) == bench.worker._sender.schedule.most_ahead
+    bench.worker._wire.unschedule(0)
 
 
 def test_a_worker_looks_for_commands_more_often_than_they_can_be_late() -> None:
-    assert _HEARD_NS <= LEAD_NS / 4
+    assert POLL_NS <= LEAD_NS / 4
 
 
 async def test_requests_are_made_ready_ahead_and_what_is_told_is_what_was_sent(
@@ -239,20 +240,20 @@ async def test_requests_are_made_ready_ahead_and_what_is_told_is_what_was_sent(
     """However many of them the poller has sent by itself, and whatever waits at the stop."""
     bench = Bench(server, "good", prompts, PhasePlan("p", 200.0, 200.0))
     benches.append(bench)
-    pool = bench.worker._pool
+    wire = bench.worker._wire
     at = bench.enter("phase")
     await bench.until(lambda: bench.deltas and bench.deltas[-1].sent > 80)
     bench.enter("stop", in_ms=LEAD_NS / MS)
     await bench.until(lambda: bench.stopped)
     check_sums(bench)
     early = [at < record.intended_ns for at, record in bench.scheduled]
-    assert bool(early) == any(early) == (pool.poller is not None)
+    assert bool(early) == any(early) == (isinstance(wire, NativeWire))
     rows = sorted(bench.rows, key=lambda row: row["id"])
     start = at - bench.spec.t0_ns
     assert [row["intended_ns"] - start for row in rows] == [5 * MS * i for i in range(len(rows))]
     assert all(row["sent_ns"] >= row["intended_ns"] for row in rows)
     assert len([lag for delta in bench.deltas for lag in delta.lag_ns]) == len(rows)
-    assert pool.scheduled == 0
+    assert wire.scheduled == 0
 
 
 async def test_a_command_that_comes_late_takes_back_what_was_made_ready(
@@ -262,7 +263,7 @@ async def test_a_command_that_comes_late_takes_back_what_was_made_ready(
     bench = Bench(server, "good", prompts, PhasePlan("p", 300.0, 300.0, arrivals="poisson"))
     benches.append(bench)
     log = [PlanEvent(bench.enter("phase"), "phase", 0)]
-    pool = bench.worker._pool
+    wire = bench.worker._wire
 
     def made_ready() -> int:
         later = perf_counter_ns() + 2 * MS
@@ -270,18 +271,18 @@ async def test_a_command_that_comes_late_takes_back_what_was_made_ready(
 
     taken_back = 0
     for rate in (200.0, 300.0, 250.0, 300.0):
-        await bench.until(lambda: made_ready() or pool.poller is None)
-        before = pool.scheduled
+        await bench.until(lambda: made_ready() or not isinstance(wire, NativeWire))
+        before = wire.scheduled
         log.append(PlanEvent(perf_counter_ns() + MS, "rate", rate))
         bench.worker.command(log[-1])
-        taken_back += before - pool.scheduled
+        taken_back += before - wire.scheduled
         bench.scheduled.clear()
-        sent = bench.worker._sent
-        await bench.until(lambda sent=sent: bench.worker._sent > sent + 20)
+        sent = bench.worker._reporter.sent
+        await bench.until(lambda sent=sent: bench.worker._reporter.sent > sent + 20)
     log.append(PlanEvent(bench.enter("stop", in_ms=LEAD_NS / MS), "stop"))
     await bench.until(lambda: bench.stopped)
     check_sums(bench)
-    assert (taken_back > 0) == (pool.poller is not None)
+    assert (taken_back > 0) == (isinstance(wire, NativeWire))
     schedule = Schedule(bench.spec.phases, bench.spec.seed, 0, 1)
     planned = []
     for entry in log:
@@ -291,26 +292,6 @@ async def test_a_command_that_comes_late_takes_back_what_was_made_ready(
     rows = sorted(bench.rows, key=lambda row: row["id"])
     assert [row["intended_ns"] + bench.spec.t0_ns for row in rows] == planned
     assert [row["id"] for row in rows] == list(range(len(planned)))
-
-
-async def test_a_sweep_comes_however_the_ticks_fall(
-    server: FaultyServer, prompts: Path, benches: list[Bench], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Turns of about 200 ms would else see odd ones alone, or even ones alone."""
-    bench = Bench(server, "good", prompts)
-    benches.append(bench)
-    worker, swept = bench.worker, list[int]()
-    worker._pool.sweep = lambda *_: swept.append(worker._ticks)  # type: ignore[method-assign]
-
-    def skip(now_ns: int) -> None:
-        worker._ticks += 2
-
-    worker._pool.tick(NEVER)
-    worker._ticks, worker._swept_ticks = 101, 100
-    monkeypatch.setattr(worker, "_arm_tick", skip)
-    for _ in range(4):
-        worker._tick()
-    assert swept == [103, 105, 107, 109]
 
 
 async def test_nothing_is_made_ready_where_it_depends_on_what_comes(
@@ -356,7 +337,7 @@ async def test_drops_are_told_and_never_end_a_phase_early(
     assert bench.deltas[-1].in_flight == 3
     await bench.until(lambda: bench.deltas[-1].done == 37)
     check_sums(bench)
-    end = bench.worker._schedule.end_ns
+    end = bench.worker._sender.schedule.end_ns
     assert not any(d.phase == 0 and d.t_ns >= end and not d.in_flight for d in bench.deltas)
     assert {row["error"] for row in bench.rows} == {"dropped"}
     assert {row["sent_ns"] for row in bench.rows} == {None}
@@ -384,7 +365,7 @@ async def test_deltas_come_at_their_times_within_the_run_s_seconds(
     bench = Bench(server, "good", prompts, tell_ticks=ticks)
     benches.append(bench)
     await bench.until(lambda: len(bench.deltas) >= 3)
-    assert (bench.worker._next_tick - bench.spec.t0_ns) % (100 * MS) == 50 * MS
+    assert (bench.worker._ticks.next_ns - bench.spec.t0_ns) % (100 * MS) == 50 * MS
     since_ms = (bench.deltas[-1].t_ns - bench.spec.t0_ns) // MS
     assert len(bench.deltas) <= since_ms // (100 * ticks) + 1
 
@@ -397,7 +378,7 @@ async def test_before_the_first_phase_it_stands_by(
     await bench.until(lambda: len(bench.deltas) >= 2)
     assert {(delta.phase, delta.intended) for delta in bench.deltas} == {(-1, 0)}
     assert bench.armed == 0
-    assert bench.worker._schedule.next_ns == NEVER
+    assert bench.worker._sender.schedule.next_ns == NEVER
 
 
 async def test_no_more_connections_are_held_than_the_machine_can(
@@ -433,12 +414,12 @@ async def test_the_limit_of_connections_is_shared_by_the_workers(
     bench = Bench(server, "good", prompts, PhasePlan("p", 1.0, 1.0, 9.0), most_in_flight=60)
     benches.append(bench)
     bench.enter("phase")
-    await bench.until(lambda: bench.worker._schedule.phase == 0)
+    await bench.until(lambda: bench.worker._sender.schedule.phase == 0)
     assert bench.worker._pool.most == 60
     bench.enter("workers", 3)
-    await bench.until(lambda: bench.worker._schedule.count == 3)
+    await bench.until(lambda: bench.worker._sender.schedule.count == 3)
     assert bench.worker._pool.most == 20
     monkeypatch.setattr(resource, "getrlimit", lambda which: (74, 74))
     bench.enter("workers", 2)
-    await bench.until(lambda: bench.worker._schedule.count == 2)
+    await bench.until(lambda: bench.worker._sender.schedule.count == 2)
     assert bench.worker._pool.most == 10  # what this process may open

@@ -74,7 +74,7 @@ class WorkerPool:
         before = 0 if self._log is None else os.fstat(self._log).st_size
         try:
             process = await child.start(
-                *child.module_command("rvtop.load.worker.worker"),
+                *child.module_command("rvtop.load.worker"),
                 stderr=self._log,
                 env={**WORKER_ENV, **os.environ},
             )

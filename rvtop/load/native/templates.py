@@ -1,14 +1,23 @@
-"""How a server begins its answers, learned from one of them, so that the poller (in C) can know the next by
-sight.
+"""How a server begins its responses, taken from one of them, so that the poller (in C) recognises the next
+ones by comparing bytes.
 
 A template is the bytes themselves, with holes where answers differ and nothing depends on it: the values of
 headers that we do not act upon, the names and the date of a chunk, the text of a token. Whatever fills its
-holes means the same to us; whatever differs elsewhere is read the careful way.
+holes means the same to us; a response that differs elsewhere goes through the parser.
 """
 
 from __future__ import annotations
 
 import re
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rvtop.load.native._native import Poller
+
+#: A new template at most this often: a server whose responses all begin differently then costs no more than
+#: without templates.
+_EVERY_NS = 100_000_000
 
 # The holes, as in text.c: bytes that stand in no header and in no JSON.
 _NAME, _NUMBER, _TEXT, _VALUE = b"\x00", b"\x01", b"\x02", b"\x03"
@@ -27,6 +36,31 @@ _ACTS = {
 }
 _NAMES = re.compile(rb'("(?:id|model)": ?")[ !#-\[\]-~]*(?=")')
 _NUMBERS = re.compile(rb'("created": ?)(?:0|[1-9]\d{0,17})(?=[,}])')
+
+
+class Templates:
+    """Keeps a poller's template of how responses begin up to date."""
+
+    def __init__(self, poller: Poller) -> None:
+        self._poller = poller
+        self.head = b""  # a response head that means the same as each that the poller reads by its template
+        self.set_ns = -_EVERY_NS  # when the last one was made (perf_counter)
+
+    def set(self, head: bytes, preamble: bytes, before: bytes, after: bytes) -> None:
+        """Takes the beginning of one plain response (see :func:`response_template`) as the template."""
+        now = perf_counter_ns()
+        if now - self.set_ns < _EVERY_NS:
+            return
+        found = response_template(head, preamble, before, after)
+        if found is not None:
+            self.set_ns = now
+            self.head = head
+            self._poller.set_template(*found)
+
+    def clear(self) -> None:
+        """The template fits no more: the next response is read by the parser."""
+        if perf_counter_ns() - self.set_ns >= _EVERY_NS:
+            self._poller.set_template(b"", b"", b"")
 
 
 def response_template(

@@ -6,11 +6,10 @@ its end. The loop's own clock tells turns apart (uvloop's stands still during on
 two turns of one millisecond count as one only while reads follow each other without a pause, so a
 date is never early by more than that millisecond.
 
-Where it can, a connection is left to the pool's poller (in C, ``native/``), which begins requests on it and
-reads their answers; it hears only of what is out of the ordinary, and of requests that it did not begin when
-it looks (``_sync``). TLS, and a machine that could not build the poller, go through asyncio. The poller dates
-what a TTFT hangs on, and all that a late turn brings, by the kernel's own time of arrival; the rest by the
-turn, or by now where a turn takes longer than a millisecond.
+Where it can, a connection leaves the socket to C (``native_reads.py``), which begins requests on it, reads
+their responses and dates what it reads; the connection is a state machine over the events that C and asyncio
+report in order: a request begun, tokens counted, a chunk of bytes, the connection lost. TLS, and a machine
+that could not build the C code, go through asyncio alone.
 
 Built on ``asyncio.Protocol`` and ``httptools`` because every layer above them costs more per token than the
 token does, and what the client spends there shows up as latency the server never had.
@@ -19,22 +18,18 @@ token does, and what the client spends there shows up as latency the server neve
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 import zlib
 from time import perf_counter_ns
-from typing import TYPE_CHECKING
 
 import httptools
 
-from rvtop.load.wire.completion import Completion, Fresh
+from rvtop.load.wire.completion import Completion
+from rvtop.load.wire.native_reads import NativeReads, add_gaps
+from rvtop.load.wire.owner import Owner
 from rvtop.load.wire.record import Record
 from rvtop.load.wire.response_text import KeptCompletion
 from rvtop.net.decompress import Decompressor, decompressor
-
-if TYPE_CHECKING:
-    from rvtop.load.native._native import Conn
-    from rvtop.load.wire.pool import ConnectionPool
 
 _ERROR_BODY_LIMIT = 4096
 #: What is read of a body that tells of an error, and of what follows the end of an answer (comments without
@@ -48,19 +43,17 @@ class Connection(asyncio.Protocol):
     """One connection to the target; idle in the pool, or busy with one Record."""
 
     __slots__ = (
-        "_begun",
         "_beside",
         "_body",
         "_boundary",
         "_close",
         "_completion",
-        "_conn",
         "_decoder",
-        "_fed",
         "_framed",
         "_head",
+        "_native",
+        "_owner",
         "_parser",
-        "_pool",
         "_status",
         "_unreadable",
         "idle_since",
@@ -69,19 +62,23 @@ class Connection(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, pool: ConnectionPool) -> None:
-        self._pool = pool
+    def __init__(self, owner: Owner[Connection]) -> None:
+        self._owner = owner
         self.transport: asyncio.Transport | None = None
         self.record: Record | None = None
         self.idle_since = 0
-        self.read_ns = 0  # last bytes of the response
+        self.read_ns = 0  # last bytes of the response, of those that C did not count
         self._status = 0
         self._head = 0  # bytes of a head that is not complete yet
         self._boundary = False  # between two HTTP chunks, as far as the parser has come
-        self._fed = False  # whether the parser has got any of this response from the poller
-        self._begun = b""  # its head and what came first, until something is learned of it
-        self._conn: Conn | None = None  # with the poller, if it is there
+        self._native: NativeReads | None = None  # None: asyncio reads
         self._parser = httptools.HttpResponseParser(self)
+
+    def join(self) -> None:
+        """Hands the reading to C, where that is possible."""
+        self._native = self._owner.adopt(self)
+        if self._native is not None:
+            self._owner.needs_loop(self, False)
 
     # -- sending -----------------------------------------------------------------------------
 
@@ -93,26 +90,16 @@ class Connection(asyncio.Protocol):
             record.fail("reset", "the server closed the connection before the request was sent")
             self.drop()
             self._finish(reuse=False)
-        elif self._conn is not None:
-            # At once: asyncio would write at the end of this turn of the loop.
-            self._conn.send(record, request, record.intended_ns, record.sent_ns, record.body is None)
+        elif self._native is not None:
+            self._native.send(record, request)
         else:
             self._begin(record)
             self.transport.write(request)
 
-    def _sync(self) -> None:
-        """The poller has requests begin and end by itself: which one is it?"""
-        if self._conn is None or self._conn.record is self.record:
-            return
-        self.record = None
-        if self._conn.record is not None:
-            self._pool.register_sent()
-            self._begin(self._conn.record)
-
     def _begin(self, record: Record) -> None:
         self.record = record
         reader = Completion if record.body is None else KeptCompletion
-        self._completion = reader(record, self._pool.fresh)
+        self._completion = reader(record, self._owner.fresh)
         self._decoder: Decompressor | None = None
         self._unreadable = ""  # why the body can't be read
         self._body = b""
@@ -123,150 +110,121 @@ class Connection(asyncio.Protocol):
         self._head = 0
         self.read_ns = 0
         self._boundary = False
-        self._fed = False
-        self._begun = b""
 
     def abort(self, kind: str, text: str) -> None:
         """Ends the request now with an error of ours, and the connection with it."""
-        self._sync()
+        self._report()
         if self.record is not None:
-            self._settle()
             self.record.fail(kind, text)
         self.drop()
         self._finish(reuse=False)
 
     def drop(self) -> None:
         """Closes the connection at once."""
-        if self._conn is not None:
-            self._conn.release()
+        if self._native is not None:
+            self._native.conn.release()
         if self.transport is not None:
             self.transport.abort()
 
     @property
-    def told(self) -> bool:
-        """Whether the server has said how the request ends: by an error's status, or the stream's end."""
+    def outcome_known(self) -> bool:
+        """Whether the server has reported how the request ends: by an error's status, or the stream's end."""
         return self._completion.whole if self._status == 200 else self._status > 200
 
     @property
     def answered(self) -> bool:
-        """Whether a token came, or else how the request ends."""
-        conn = self._conn
+        """Whether a token has come, or else the server has reported how the request ends."""
+        conn = None if self._native is None else self._native.conn
         if conn is not None and (conn.first_ns or conn.record is not self.record):
             return bool(conn.first_ns)
-        return (self.record is not None and self.record.first_ns > 0) or self.told
+        return (self.record is not None and self.record.first_ns > 0) or self.outcome_known
 
     def give_up(self, kind: str, text: str) -> None:
-        """Ends a request that nothing more is hoped of; what the server has told by now stands."""
-        self._sync()
-        if not self.told:
+        """Ends a request that has waited too long, with error ``kind`` unless the server has reported how it
+        ends."""
+        self._report()
+        if not self.outcome_known:
             self.abort(kind, text)
             return
-        self._settle()
         if self._status == 200:
             self._completion.end(self.last_read_ns, text)
         else:
             self._http_error()
         self._finish(reuse=False)
 
-    # -- the poller -----------------------------------------------------------------------------
-
-    def join(self) -> None:
-        """Hands the reading to the pool's poller; TLS stays asyncio's."""
-        poller, transport = self._pool.poller, self.transport
-        assert transport is not None
-        if poller is None or transport.is_closing() or transport.get_extra_info("sslcontext") is not None:
-            return
-        transport.pause_reading()
-        try:
-            descriptor = transport.get_extra_info("socket").fileno()
-            self._conn = poller.add(descriptor, self, self._read, self._lost, self._rest)
-            self._pool.needs_loop(self, False)
-        except OSError:  # the system's limit of watched descriptors
-            transport.resume_reading()
-
     @property
     def last_read_ns(self) -> int:
-        """When the last bytes of the response came: the poller's are newer than ``read_ns``."""
-        return self.read_ns if self._conn is None else self._conn.read_ns
+        """When the last bytes of the response came, those that C counted included."""
+        return self.read_ns if self._native is None else self._native.conn.read_ns
 
-    def _settle(self) -> None:
-        """What the poller has read by itself goes into the record."""
-        conn, record = self._conn, self.record
-        if conn is None or record is None:
+    # -- what C reports (see native_reads.Events) --------------------------------------------
+
+    def _report(self) -> None:
+        """Catches up with what C has done by itself."""
+        if self._native is not None:
+            self._native.report()
+
+    def begun(self, record: Record | None) -> None:
+        """C has ``record`` in flight here now; None: no request."""
+        self.record = None
+        if record is not None:
+            self._owner.register_sent()
+            self._begin(record)
+
+    def counted(self, head_ns: int, opened: bool, first_ns: int, gaps: bytes, last_ns: int) -> None:
+        """C read this much of the response."""
+        record = self.record
+        if record is None:
             return
-        if conn.head_ns:
+        if head_ns:
             self._status = 200
             self._framed = True
-            record.headers_ns = conn.head_ns
-        if conn.opened:
-            self._completion.join(conn.first_ns)
-        _add_gaps(record, conn.take_gaps(), conn.last_ns)
+            record.headers_ns = head_ns
+        if opened:
+            self._completion.join(first_ns)
+        add_gaps(record, gaps, last_ns)
 
-    def _read(self, data: bytes) -> None:
-        """What the poller did not count, from the boundary of a chunk on."""
-        conn = self._conn
-        assert conn is not None
-        self._sync()
-        self.read_ns = conn.read_ns
-        self._settle()
-        if not self._fed and self.record is not None:
-            self._fed = True
-            self._catch_up(self.record, conn, data)
+    def chunk(self, data: bytes, read_ns: int) -> None:
+        """Bytes of the response that came at ``read_ns``."""
+        self.read_ns = read_ns
         self._feed(data)
-        # Between two chunks, and no byte of the next one's size has come yet.
-        if self._boundary and self.record is not None and data.endswith(b"\r\n") and self._decoder is None:
-            pattern = self._completion.pattern
-            if pattern is not None:
-                conn.expect_tokens(*pattern, self.record.last_ns)
-                if self._begun:
-                    self._set_template()
 
-    def _catch_up(self, record: Record, conn: Conn, data: bytes) -> None:
-        """Before the parser gets its first bytes of a response, ``data``: it has to know of the head."""
-        if not conn.head_ns:
-            self._begun = data
-            return
-        head = self._pool.template_head  # means the same as the one that came
-        self._feed(head)
-        record.headers_ns = conn.head_ns
-        if not conn.opened:  # this server begins in another way now
-            self._begun = head + data
-        elif not conn.first_ns:
-            self._pool.clear_template()
-
-    def _set_template(self) -> None:
-        """Lets the poller read the next answers that begin as this one did."""
-        head, blank, _ = self._begun.partition(b"\r\n\r\n")
-        self._begun = b""
-        beginning = self._completion.beginning
-        if blank and beginning is not None and not self._close and self._parser.should_keep_alive():
-            self._pool.set_template(head + blank, *beginning)
-
-    def _rest(self, request: bytes) -> None:
-        """Of a request the socket did not take this."""
+    def write_rest(self, request: bytes) -> None:
+        """Writes the end of a request, which the socket did not take at once."""
         if self.transport is not None:
-            self._pool.needs_loop(self, True)
+            self._owner.needs_loop(self, True)
             self.transport.write(request)
 
-    def _lost(self, code: int) -> None:
-        self.connection_lost(OSError(code, os.strerror(code)) if code else None)
-        self.drop()
+    @property
+    def pattern(self) -> tuple[bytes, bytes] | None:
+        """What stands before and after the text in a chunk of one token, if the parser is between two HTTP
+        chunks and no event is half read; else None."""
+        if self._boundary and self.record is not None and self._decoder is None:
+            return self._completion.pattern
+        return None
+
+    @property
+    def beginning(self) -> tuple[bytes, bytes, bytes] | None:
+        """``Completion.beginning``, if the response leaves the connection open; else None."""
+        beginning = self._completion.beginning
+        return None if self._close or not self._parser.should_keep_alive() else beginning
 
     # -- asyncio.Protocol --------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
-        self._pool.opened(self)
+        self._owner.opened(self)
 
     def data_received(self, data: bytes) -> None:
-        pool, now = self._pool, perf_counter_ns()
-        if now >= pool.due_ns and self.record is not None:
-            pool.on_due()  # in a burst of reads a timer would wait for the last of them
-        turn = pool.turn()
-        if turn != pool.turn_ms or now - pool.seen_ns > _TURN_GAP_NS:
-            pool.turn_ms, pool.turn_ns = turn, now
-        pool.seen_ns = now
-        self.read_ns = pool.turn_ns if self.record is None or pool.turn_ns > self.record.sent_ns else now
+        turn, now = self._owner.turn, perf_counter_ns()
+        if now >= turn.due_ns and self.record is not None:
+            turn.on_due()  # in a burst of reads a timer would wait for the last of them
+        clock_s = turn.clock()
+        if clock_s != turn.clock_s or now - turn.seen_ns > _TURN_GAP_NS:
+            turn.clock_s, turn.began_ns = clock_s, now
+        turn.seen_ns = now
+        began_ns = turn.began_ns
+        self.read_ns = began_ns if self.record is None or began_ns > self.record.sent_ns else now
         self._feed(data)
 
     def _feed(self, data: bytes) -> None:
@@ -285,11 +243,10 @@ class Connection(asyncio.Protocol):
                 self._finish(reuse=False)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._pool.forget(self)
-        self._sync()
-        self._settle()
-        if self._conn is not None:
-            self._conn.release()
+        self._owner.closed(self)
+        self._report()
+        if self._native is not None:
+            self._native.conn.release()
         record = self.record
         if record is None:
             return
@@ -401,45 +358,18 @@ class Connection(asyncio.Protocol):
         record, self.record = self.record, None
         if record is None:
             return
-        if self._conn is not None:
-            self._conn.finish()
+        native = self._native
+        if native is not None:
+            native.conn.finish()
         if not (reuse and self._idle):
             self.drop()
-        elif self._conn is not None:
-            self._pool.needs_loop(self, False)
-            self._conn.rest()
+        elif native is not None:
+            self._owner.needs_loop(self, False)
+            native.conn.rest()
         else:
             self.idle_since = perf_counter_ns()
-            self._pool.give_back(self)
-        self._pool.finished(record)
-
-
-def settle(
-    fresh: Fresh,
-    record: Record,
-    head_ns: int,
-    first_ns: int,
-    read_ns: int,
-    last_ns: int,
-    gaps: bytes,
-    body: bytes,
-) -> None:
-    """Fills the record of a request whose answer the poller has read to its end; ``body`` is what it did not
-    count."""
-    record.headers_ns = head_ns
-    completion = Completion(record, fresh)
-    completion.join(first_ns)
-    _add_gaps(record, gaps, last_ns)
-    completion.feed(body, read_ns)
-    completion.end(read_ns)
-
-
-def _add_gaps(record: Record, gaps: bytes, last_ns: int) -> None:
-    """Tokens that the poller has counted, by the gaps before them (int64); the last came at ``last_ns``."""
-    if gaps:
-        record.gaps.frombytes(gaps)
-        record.chunks += len(gaps) // 8
-        record.last_ns = last_ns
+            self._owner.give_back(self)
+        self._owner.finished(record)
 
 
 def _why(exc: Exception | None) -> str:

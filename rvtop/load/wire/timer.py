@@ -27,11 +27,11 @@ class _Itimerspec(ctypes.Structure):
 
 
 class Timer:
-    """Calls ``fire`` once after each ``arm``; a later ``arm`` replaces the earlier."""
+    """Calls ``fire`` (may be replaced) once after each ``arm``; a later ``arm`` replaces the earlier."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fire: Callable[[], None]) -> None:
         self._loop = loop
-        self._fire = fire
+        self.fire = fire
         self._handle: asyncio.TimerHandle | None = None
         self._fd = _timerfd()
         self._closed = False
@@ -48,7 +48,7 @@ class Timer:
             _LIBC.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(spec), None)
             return
         self.disarm()
-        self._handle = self._loop.call_later(max(0.0, (at_ns - perf_counter_ns()) / 1e9), self._fire)
+        self._handle = self._loop.call_later(max(0.0, (at_ns - perf_counter_ns()) / 1e9), self.fire)
 
     def disarm(self) -> None:
         """Take back the last ``arm``."""
@@ -72,7 +72,7 @@ class Timer:
             os.read(self._fd, 8)
         except BlockingIOError:
             return  # it was armed anew in between
-        self._fire()
+        self.fire()
 
 
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else ctypes.CDLL(None)

@@ -195,7 +195,7 @@ def until(what: Any, why: str, limit_s: float = 40) -> Any:
 
 def workers(pid: int) -> list[int]:
     """The load workers below a process."""
-    return sorted(p for p, what in children(pid).items() if "rvtop.load.worker.worker" in what)
+    return sorted(p for p, what in children(pid).items() if "rvtop.load.worker" in what)
 
 
 def long_run(target: str, *words: object, **more: Any) -> tuple[Any, Path]:

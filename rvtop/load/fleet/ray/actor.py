@@ -1,6 +1,6 @@
 """A load worker's keeper on a node of a Ray cluster.
 
-The worker itself is the same process as on this machine (``python -m rvtop.load.worker.worker``), a child of
+The worker itself is the same process as on this machine (``python -m rvtop.load.worker``), a child of
 the actor: so Ray's threads share neither its loop nor its interpreter, and it ends with the actor's end of
 its stdin, however the actor ends. What it reads lies in files without a name, so none can be left behind.
 
@@ -60,10 +60,10 @@ class LoadActor:
         address = replace(asked.address, **{name: _path(file) for name, file in kept.items()})
         here = replace(asked, prompts=_path(text), address=address)
         everything = [text, *kept.values()]
-        package = str(Path(__file__).parents[2])
+        package = str(Path(__file__).parents[4])  # the folder that holds rvtop
         paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "rvtop.load.worker.worker"],
+            [sys.executable, "-P", "-m", "rvtop.load.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
