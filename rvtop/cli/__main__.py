@@ -1,7 +1,7 @@
 """The entry point of ``rvtop`` and of ``python -m rvtop.cli``: a Ctrl-C during the imports ends the process
 at once, without a traceback."""
 
-import _signal  # the built-in part of signal: that one takes milliseconds to import
+import _signal  # type: ignore[import-not-found]  # signal itself takes milliseconds to import
 
 _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # nothing is open yet that would have to be closed
 

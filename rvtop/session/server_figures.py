@@ -27,7 +27,11 @@ class ServerFigures:
         """Begins to poll, in the running loop. ``guard`` wraps what takes the samples in."""
         self._state = ServerState(source.name for source in sources)
         loop, take = asyncio.get_running_loop(), guard(self.take)
-        self._poller = Poller(sources, lambda sample: loop.call_soon_threadsafe(take, sample))
+
+        def hand_over(sample: Sample) -> None:  # from the poller's thread
+            loop.call_soon_threadsafe(take, sample)
+
+        self._poller = Poller(sources, hand_over)
         self._poller.start()
 
     def take(self, sample: Sample) -> None:
