@@ -55,7 +55,7 @@ class Load:
     dropped: int = 0
     lag_p99_ms: float | None = None  # late sends, last 10 s
     goodput_rps: float | None = None  # requests a second that meet the SLO, last 10 s; None without one
-    client_limited: str | None = None  # why the client distorts the figures, if it does
+    client_limited: str | None = None  # why the client distorts the figures; None: it does not
     max_rate: float | None = None
 
 

@@ -25,52 +25,52 @@ def at(rps: float | None, *, state: str = "running", max_rate: float | None = No
 
 
 def test_quick_presses_add_up_while_the_snapshot_lags() -> None:
-    dial = PendingRate(Clock())
-    dial.observe(at(5.0))
+    pending_rate = PendingRate(Clock())
+    pending_rate.observe(at(5.0))
     for wanted in (6.0, 7.0, 17.0):
         step = 10 if wanted == 17.0 else 1
-        assert dial.after(step) == wanted
-        dial.ask(wanted)
-        dial.observe(at(5.0))  # the session has not followed yet
-    assert dial.shown == 17.0
-    dial.observe(at(17.0))
-    assert dial.pending is None
-    assert dial.after(-1) == 16.0
+        assert pending_rate.after(step) == wanted
+        pending_rate.ask(wanted)
+        pending_rate.observe(at(5.0))  # the session has not followed yet
+    assert pending_rate.shown == 17.0
+    pending_rate.observe(at(17.0))
+    assert pending_rate.pending is None
+    assert pending_rate.after(-1) == 16.0
 
 
 def test_a_rate_that_is_never_taken_is_forgotten() -> None:
     clock = Clock()
-    dial = PendingRate(clock)
-    dial.observe(at(5.0))
-    dial.ask(9.0)
+    pending_rate = PendingRate(clock)
+    pending_rate.observe(at(5.0))
+    pending_rate.ask(9.0)
     clock.now += HOLD_S / 2
-    dial.observe(at(5.0))
-    assert dial.shown == 9.0
+    pending_rate.observe(at(5.0))
+    assert pending_rate.shown == 9.0
     clock.now += HOLD_S
-    assert dial.expire()
-    assert not dial.expire()
-    dial.observe(at(5.0))
-    assert dial.shown == 5.0
+    assert pending_rate.expire()
+    assert not pending_rate.expire()
+    pending_rate.observe(at(5.0))
+    assert pending_rate.shown == 5.0
 
 
 def test_the_rate_stays_within_its_limits() -> None:
-    dial = PendingRate(Clock())
-    dial.observe(at(3.0, max_rate=8.0))
-    assert dial.after(-10) == 0.0
-    assert dial.after(10) == 8.0
-    dial.observe(at(None))
-    assert dial.after(1) == 4.0
+    pending_rate = PendingRate(Clock())
+    pending_rate.observe(at(3.0, max_rate=8.0))
+    assert pending_rate.after(-10) == 0.0
+    assert pending_rate.after(10) == 8.0
+    pending_rate.observe(at(None))
+    assert pending_rate.after(1) == 4.0
 
 
 def test_while_paused_the_dial_keeps_the_rate_to_come_back_to() -> None:
-    dial = PendingRate(Clock())
-    dial.observe(at(12.0))
-    dial.observe(at(0.0, state="paused"))
-    assert dial.shown == 12.0
-    assert dial.after(1) == 13.0
-    dial.ask(13.0)
-    dial.observe(at(0.0, state="paused"))
-    assert dial.shown == 13.0
+    pending_rate = PendingRate(Clock())
+    pending_rate.observe(at(12.0))
+    pending_rate.observe(at(0.0, state="paused"))
+    assert pending_rate.shown == 12.0
+    assert pending_rate.after(1) == 13.0
+    pending_rate.ask(13.0)
+    pending_rate.observe(at(0.0, state="paused"))
+    assert pending_rate.shown == 13.0
 
 
 @pytest.mark.parametrize(
