@@ -15,7 +15,7 @@ from rvtop.session.find_max import found_line
 from rvtop.session.live import RATIO_TOLERANCE
 from rvtop.session.request import Outcome, SessionRequest
 from rvtop.session.session import Session
-from rvtop.system.stdio import say
+from rvtop.system.stdio import LineWriter
 
 _LINE_S = 5.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -30,7 +30,13 @@ def run_plain(request: SessionRequest, *, quiet: bool = False) -> Outcome:
     :class:`Interrupts`)."""
     import uvloop
 
-    return uvloop.run(_run(request, None if quiet else say))
+    if quiet:
+        return uvloop.run(_run(request, None))
+    lines = LineWriter()
+    try:
+        return uvloop.run(_run(request, lines))
+    finally:
+        lines.close()
 
 
 async def _run(request: SessionRequest, out: Print | None) -> Outcome:

@@ -10,8 +10,10 @@ import errno
 import io
 import locale
 import os
+import queue
 import select
 import sys
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
@@ -31,6 +33,30 @@ def say(text: str) -> None:
 def say_error(message: str) -> None:
     """One line on stderr, at once."""
     print(f"rvtop: {printable(message)}", file=sys.stderr, flush=True)
+
+
+class LineWriter:
+    """Hands lines to ``write`` in a thread of its own, in order: a reader that stalls (``| less``, Ctrl-S) must
+    not stop the session's loop, which renews the lease of its backend."""
+
+    def __init__(self, write: Callable[[str], None] = say) -> None:
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._write = write
+        self._thread = threading.Thread(target=self._run, name="lines", daemon=True)
+        self._thread.start()
+
+    def __call__(self, text: str) -> None:
+        """Takes one line; returns at once."""
+        self._lines.put(text)
+
+    def close(self) -> None:
+        """Waits until every line is written."""
+        self._lines.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (text := self._lines.get()) is not None:
+            self._write(text)
 
 
 def set_up() -> None:

@@ -62,6 +62,21 @@ def test_a_reader_that_goes_away_does_not_end_a_run(mock: MockProcess, tmp_path:
     assert requests_of(tmp_path / "run")["ok"] == 20
 
 
+def test_a_reader_that_stalls_does_not_hold_a_run_up(mock: MockProcess, tmp_path: Path) -> None:
+    """`rvtop run … | less`, or Ctrl-S: the results are there before a line was read."""
+    phases = "".join(f"  - {{name: {'p' * 50}{i}, rate: 20, duration: 20ms}}\n" for i in range(60))
+    workload = "workload: {kind: synthetic, prompt_tokens: 5, output_tokens: 8}\n"
+    (tmp_path / "s.yaml").write_text(f"name: many\n{workload}phases:\n{phases}")
+    command = [*words(mock, tmp_path / "run")[:4], "run", str(tmp_path / "s.yaml"), "--target", mock.url]
+    command += ["--out", str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pipesize=4096) as process:
+        wait_for((tmp_path / "run" / "summary.json").exists, "the results")
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, unlimited(err.decode())) == (0, "")
+    assert len(out) > 4096
+    assert b"p59" in out
+
+
 def test_a_terminal_that_is_closed_ends_a_run_quietly_with_its_results(
     mock: MockProcess, tmp_path: Path
 ) -> None:
