@@ -337,7 +337,7 @@ async def test_drops_are_told_and_never_end_a_phase_early(
     assert bench.deltas[-1].in_flight == 3
     await bench.until(lambda: bench.deltas[-1].done == 37)
     check_sums(bench)
-    end = bench.worker._sender.schedule.end_ns
+    end = bench.worker._sender.schedule.course.end_ns
     assert not any(d.phase == 0 and d.t_ns >= end and not d.in_flight for d in bench.deltas)
     assert {row["error"] for row in bench.rows} == {"dropped"}
     assert {row["sent_ns"] for row in bench.rows} == {None}
@@ -414,7 +414,7 @@ async def test_the_limit_of_connections_is_shared_by_the_workers(
     bench = Bench(server, "good", prompts, PhasePlan("p", 1.0, 1.0, 9.0), most_in_flight=60)
     benches.append(bench)
     bench.enter("phase")
-    await bench.until(lambda: bench.worker._sender.schedule.phase == 0)
+    await bench.until(lambda: bench.worker._sender.schedule.course.phase == 0)
     assert bench.worker._pool.most == 60
     bench.enter("workers", 3)
     await bench.until(lambda: bench.worker._sender.schedule.count == 3)

@@ -1,8 +1,8 @@
 """Which requests a worker sends, and when: the whole plan derived from (phases, seed, command log).
 
 Every worker derives the same global plan and takes the requests whose number is its own modulo the
-number of workers; so any number of workers sends exactly the same union (DESIGN §5.9). Pure: it is
-told what was commanded and asked what is due; it never looks at a clock.
+number of workers; so any number of workers sends exactly the same union. Pure: the times come with the
+commands and the questions; it never looks at a clock.
 """
 
 from __future__ import annotations
@@ -95,14 +95,14 @@ class Due:
 
 
 class Course:
-    """The phase and the rate in force, by the log: what a Schedule follows, without its requests."""
+    """The phase and the rate in force, by the command log."""
 
     def __init__(self, phases: tuple[PhasePlan, ...]) -> None:
         self._phases = list(phases)
         self.phase = -1
         self.end_ns = 0  # arrivals of the phase end here
-        self._start_ns = 0
-        self._line = RateLine()
+        self.start_ns = 0  # of the phase
+        self.line = RateLine()  # the rate over the phase's time, as it was changed
         self._planned = RateLine()
         self._rate: float | None = None  # set by hand: stands until the phase ends
         self.paused = False
@@ -120,7 +120,7 @@ class Course:
 
     def apply(self, entry: PlanEvent) -> None:
         """Follows one entry of the log. Raises ValueError for a rate that is negative or not finite."""
-        t = (entry.at_ns - self._start_ns) / 1e9
+        t = (entry.at_ns - self.start_ns) / 1e9
         if entry.kind == "phase":
             self._begin(int(entry.value), entry.at_ns)
         elif entry.kind == "end":
@@ -129,25 +129,25 @@ class Course:
             return
         elif entry.kind == "rate":
             if not self.paused:
-                self._line.change(t, entry.value)
+                self.line.change(t, entry.value)
             self._rate = entry.value
         elif entry.kind == "pause":
             self.paused = True
-            self._line.change(t, 0.0)
+            self.line.change(t, 0.0)
         elif entry.kind == "resume":
             self.paused = False
             if self._rate is None:
-                self._line.splice(t, self._planned)
+                self.line.splice(t, self._planned)
             else:
-                self._line.change(t, self._rate)
+                self.line.change(t, self._rate)
 
     def _begin(self, index: int, at_ns: int) -> None:
         plan = self._phases[index]
         self.phase = index
-        self._start_ns = at_ns
+        self.start_ns = at_ns
         self.end_ns = end_ns(plan, at_ns)
         self._planned = plan.line()
-        self._line = plan.line()
+        self.line = plan.line()
         self._rate = None
         self.paused = False
 
@@ -155,11 +155,111 @@ class Course:
         """The rate in force, requests per second over all workers; 0 outside a phase."""
         if self.phase < 0 or now_ns >= self.end_ns:
             return 0.0
-        return self._line.rate((now_ns - self._start_ns) / 1e9)
+        return self.line.rate((now_ns - self.start_ns) / 1e9)
 
 
-class Schedule(Course):
-    """The requests of worker ``index`` of ``count``.
+class PhaseArrivals:
+    """When the arrivals of the phase in force come, over all workers: by the rate of ``course``.
+
+    ``units`` are the arrivals by number, None in a phase without a rate (burst, closed loop).
+    """
+
+    def __init__(self, course: Course, units: UnitArrivals | None) -> None:
+        self._course = course
+        self._units = units
+
+    @property
+    def end_ns(self) -> int:
+        """When the phase's arrivals end; NEVER: open."""
+        return self._course.end_ns
+
+    def times(self, start: int, stop: int) -> npt.NDArray[np.int64]:
+        """Intended times of arrivals ``start`` … ``stop - 1`` in nanoseconds; NEVER where none comes."""
+        course, plan = self._course, self._course.plan
+        if plan.burst or plan.concurrency:
+            numbers = np.arange(start, stop)
+            return np.where(numbers < plan.burst, course.start_ns, NEVER).astype(np.int64)
+        assert self._units is not None
+        seconds: Floats = course.line.when(self._units.span(start, stop))
+        finite = seconds < _FAR_S
+        offset = np.rint(np.where(finite, seconds, 0.0) * 1e9).astype(np.int64)
+        return np.where(finite, course.start_ns + offset, NEVER)
+
+    def until(self, start: int, until_ns: int) -> int:
+        """The number of the first arrival from ``start`` on that does not come before ``until_ns``, or that
+        the phase's end leaves out."""
+        end_ns = min(until_ns, self._course.end_ns)
+        while True:
+            within = int(np.searchsorted(self.times(start, start + _BATCH), end_ns))
+            start += within
+            if within < _BATCH:
+                return start
+
+    def forget(self, before: int) -> None:
+        """Arrivals before this number are not asked for again."""
+        if self._units is not None:
+            self._units.forget(before)
+
+
+class Cursor:
+    """One worker's place in the arrivals of a phase: hands its own ones out in order, and can be rewound."""
+
+    def __init__(self, arrivals: PhaseArrivals) -> None:
+        self.arrivals = arrivals
+        self.number = 0  # the first arrival that was not handed out, over all workers
+        self.next_ns = NEVER  # when the next one of this worker comes; NEVER: none
+        self._queue: list[tuple[int, int]] = []  # (arrival, intended_ns) of this worker, soonest last
+        self._more = False  # the queue was cut at _BATCH: arrivals behind its end were not computed yet
+        self._mine = (0, 1, 0)  # see refill
+
+    def take(self, now_ns: int, most: int | None) -> list[tuple[int, int]]:
+        """Hands out (arrival, intended_ns) of those at or before ``now_ns``, the first ``most`` of them."""
+        out: list[tuple[int, int]] = []
+        while self.next_ns <= now_ns and len(out) != most:
+            taken = self._queue.pop()
+            out.append(taken)
+            self.number = taken[0] + 1
+            if not self._queue and self._more:
+                self._fill()
+            self.next_ns = self._queue[-1][1] if self._queue else NEVER
+        return out
+
+    def rewind(self, to_ns: int) -> None:
+        """Goes back to the first arrival at or after ``to_ns``, by ``_KEPT`` arrivals at most. To be followed
+        by :meth:`refill`."""
+        start = max(0, self.number - _KEPT)
+        self.number = start + int(np.searchsorted(self.arrivals.times(start, self.number), to_ns))
+
+    def refill(self, index: int, count: int, base: int) -> None:
+        """Computes anew what comes from here on: the rate, the phase's end or the shares have changed. Of
+        ``count`` workers, this one, ``index``, has the arrivals whose number in the run (``base`` and on) is
+        its own modulo ``count``."""
+        self._mine = (index, count, base)
+        self._fill()
+        self.next_ns = self._queue[-1][1] if self._queue else NEVER
+
+    def _fill(self) -> None:
+        index, count, base = self._mine
+        self._queue = []
+        start = self.number
+        self._more = False
+        if index >= count:  # not one of the workers yet: no arrival is its own, however far it looks
+            return
+        self.arrivals.forget(start - _KEPT)
+        while not self._queue:
+            times = self.arrivals.times(start, start + _BATCH)
+            within = int(np.searchsorted(times, self.arrivals.end_ns))
+            numbers = np.arange(start, start + within)
+            mine = (base + numbers) % count == index
+            self._queue = list(zip(numbers[mine].tolist(), times[:within][mine].tolist(), strict=True))[::-1]
+            self._more = within == _BATCH
+            if not self._more:
+                return
+            start += _BATCH
+
+
+class Schedule:
+    """The requests of worker ``index`` of ``count``: a course, and a cursor in the arrivals of its phase.
 
     ``trace``: the times of the workload's trace, seconds from its start, ascending; shape (n,). A worker that
     joins a run is given its number and the workers there were at the start, and then the whole log: it takes
@@ -174,27 +274,43 @@ class Schedule(Course):
         count: int,
         trace: Floats | None = None,
     ) -> None:
-        super().__init__(phases)
+        self.course = Course(phases)
+        self.count = count
         self._seed = seed
         self._index = index
-        self.count = count
         self._trace = trace
-        self._base = 0  # number of the phase's first request
-        self._next = 0  # first arrival of the phase that has not been handed out
-        self._units: UnitArrivals | None = None
-        self._queue: list[tuple[int, int]] = []  # (arrival, intended_ns), soonest last
-        self._more = False  # the queue was cut at _BATCH: arrivals after its end are still unknown
+        self._base = 0  # number in the run of the phase's first request
+        self._cursor = Cursor(PhaseArrivals(self.course, None))
 
     def apply(self, entry: PlanEvent) -> None:
         """Follows one entry of the log, once what was due before it has been handed out."""
+        course, cursor = self.course, self._cursor
         if entry.kind == "workers":
-            if self.phase >= 0:
+            if course.phase >= 0:
                 # What was due before belonged to the old shares, the rest belongs to the new ones.
-                self._next = self._arrivals_until(entry.at_ns)
+                cursor.number = cursor.arrivals.until(cursor.number, entry.at_ns)
             self.count = int(entry.value)
-        super().apply(entry)
-        if self.phase >= 0:
-            self._refill()
+        elif entry.kind == "phase":
+            self._leave_phase(entry.at_ns)
+        course.apply(entry)
+        if entry.kind == "phase":
+            self._enter_phase()
+        if course.phase >= 0:
+            self._cursor.refill(self._index, self.count, self._base)
+
+    def _leave_phase(self, at_ns: int) -> None:
+        """The numbers of the next phase begin behind those of this one."""
+        course, cursor = self.course, self._cursor
+        if course.phase >= 0 and course.plan.concurrency:
+            self._base = (self._base // _CLOSED_SPAN + 1) * _CLOSED_SPAN
+        elif course.phase >= 0:
+            self._base += cursor.arrivals.until(cursor.number, min(course.end_ns, at_ns))
+
+    def _enter_phase(self) -> None:
+        plan, trace = self.course.plan, self._trace
+        recorded = trace * mean_rate(trace) if plan.trace and trace is not None else None
+        units = UnitArrivals(plan.arrivals, (self._seed, self.course.phase), plan.burstiness, recorded)
+        self._cursor = Cursor(PhaseArrivals(self.course, units))
 
     def share(self, amount: int, most: int = MAX_WORKERS) -> int:
         """This worker's part of ``amount`` over all workers, or over the first ``most`` of them; the parts
@@ -207,45 +323,30 @@ class Schedule(Course):
     def closed(self, number: int, now_ns: int) -> Due:
         """This worker's request ``number`` (0, 1, …) of a closed loop, intended now."""
         arrival = number * MAX_WORKERS + self._index
-        return Due(self._base + arrival, self.phase, now_ns, number * self.count + self._index)
+        return Due(self._base + arrival, self.course.phase, now_ns, number * self.count + self._index)
 
     def exhausted(self, now_ns: int) -> bool:
         """Whether no arrival of the phase is left for this worker."""
         if self.next_ns != NEVER:
             return False
-        if self.phase >= 0 and self.plan.trace and self._trace is not None:
-            mine = self._next + (self._index - self._base - self._next) % self.count
-            return mine >= self._trace.size or now_ns >= self.end_ns
-        return now_ns >= self.end_ns
-
-    def _begin(self, index: int, at_ns: int) -> None:
-        if self.phase >= 0 and self.plan.concurrency:
-            self._base = (self._base // _CLOSED_SPAN + 1) * _CLOSED_SPAN
-        else:
-            self._base += self._arrivals_until(min(self.end_ns, at_ns))
-        super()._begin(index, at_ns)
-        plan = self._phases[index]
-        self._next = 0
-        recorded = self._trace * mean_rate(self._trace) if plan.trace and self._trace is not None else None
-        self._units = UnitArrivals(plan.arrivals, (self._seed, index), plan.burstiness, recorded)
+        course, number = self.course, self._cursor.number
+        if course.phase >= 0 and course.plan.trace and self._trace is not None:
+            mine = number + (self._index - self._base - number) % self.count
+            return mine >= self._trace.size or now_ns >= course.end_ns
+        return now_ns >= course.end_ns
 
     # -- what is due -------------------------------------------------------------------------
 
     @property
     def next_ns(self) -> int:
         """When the next request of this worker is due; NEVER if none is."""
-        return self._queue[-1][1] if self._queue else NEVER
+        return self._cursor.next_ns
 
     def due(self, now_ns: int, most: int | None = None) -> list[Due]:
         """Hands out the requests intended at or before ``now_ns``, the first ``most`` of them, in order."""
-        out: list[Due] = []
-        while self._queue and self._queue[-1][1] <= now_ns and len(out) != most:
-            arrival, intended = self._queue.pop()
-            self._next = arrival + 1
-            out.append(Due(self._base + arrival, self.phase, intended, arrival))
-            if not self._queue and self._more:
-                self._refill()
-        return out
+        base, phase = self._base, self.course.phase
+        taken = self._cursor.take(now_ns, most)
+        return [Due(base + arrival, phase, intended, arrival) for arrival, intended in taken]
 
     @property
     def most_ahead(self) -> int:
@@ -256,51 +357,8 @@ class Schedule(Course):
         """Takes back what was handed out of this phase for ``to_ns`` or later, the last few thousand arrivals
         at most: it will be handed out again, or not, as the log has it by then. ``to_ns`` is the time of an
         entry that comes, not that of this worker's own first request behind it: all workers count alike."""
-        start = max(0, self._next - _KEPT)
-        self._next = start + int(np.searchsorted(self._times(start, self._next), to_ns))
-        self._refill()
-
-    def _times(self, start: int, stop: int) -> npt.NDArray[np.int64]:
-        """Intended times of the phase's arrivals ``start`` … ``stop - 1``; NEVER where none comes."""
-        plan = self._phases[self.phase]
-        if plan.burst or plan.concurrency:
-            numbers = np.arange(start, stop)
-            return np.where(numbers < plan.burst, self._start_ns, NEVER).astype(np.int64)
-        assert self._units is not None
-        seconds: Floats = self._line.when(self._units.span(start, stop))
-        known = seconds < _FAR_S
-        offset = np.rint(np.where(known, seconds, 0.0) * 1e9).astype(np.int64)
-        return np.where(known, self._start_ns + offset, NEVER)
-
-    def _refill(self) -> None:
-        self._queue = []
-        start = self._next
-        self._more = False
-        if self._index >= self.count:  # not one of them yet: nothing is ours, however far we look
-            return
-        if self._units is not None:
-            self._units.forget(start - _KEPT)
-        while not self._queue:
-            times = self._times(start, start + _BATCH)
-            within = int(np.searchsorted(times, self.end_ns))
-            numbers = np.arange(start, start + within)
-            mine = (self._base + numbers) % self.count == self._index
-            self._queue = list(zip(numbers[mine].tolist(), times[:within][mine].tolist(), strict=True))[::-1]
-            self._more = within == _BATCH
-            if not self._more:
-                return
-            start += _BATCH
-
-    def _arrivals_until(self, until_ns: int) -> int:
-        """How many arrivals the phase has before ``until_ns``, over all workers."""
-        if self.phase < 0:
-            return 0
-        start = self._next
-        while True:
-            within = int(np.searchsorted(self._times(start, start + _BATCH), min(until_ns, self.end_ns)))
-            start += within
-            if within < _BATCH:
-                return start
+        self._cursor.rewind(to_ns)
+        self._cursor.refill(self._index, self.count, self._base)
 
 
 def end_ns(phase: PhasePlan, start_ns: int) -> int:

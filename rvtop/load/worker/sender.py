@@ -70,6 +70,7 @@ class Sender:
         self._cancels = Cancels(spec.seed)
         self._turns: list[tuple[int, int, Talk, Turn]] = []  # that wait for their time, as a heap
         self.schedule = Schedule(spec.phases, spec.seed, spec.index, spec.count, prompts.at_s)
+        self._course = self.schedule.course
         self.slots = Slots()  # of a closed loop
         self.talks: dict[Record, Talk] = {}  # conversations with a request in flight
         self.sending = False  # in the middle of sending what is due
@@ -89,7 +90,7 @@ class Sender:
 
     def add_phase(self, phase: PhasePlan) -> None:
         """One phase more, behind the others."""
-        self.schedule.add_phase(phase)
+        self._course.add_phase(phase)
 
     def _arm(self, now_ns: int) -> None:
         at = min(
@@ -112,15 +113,15 @@ class Sender:
     def _ending_ns(self, now_ns: int) -> int:
         """The end of the phase's arrivals, while it is ahead: past it, the phase drains with its last
         request."""
-        end_ns = self.schedule.end_ns
+        end_ns = self._course.end_ns
         return end_ns if not self._drained and end_ns > now_ns else NEVER
 
     def _follow_up_ns(self) -> int:
         """When the next slot or turn may send; a pause holds them, and the phase's end leaves them out."""
-        if self.schedule.paused:
+        if self._course.paused:
             return NEVER
         at = min(self.slots.next_ns, self._turns[0][0] if self._turns else NEVER)
-        return at if at < self.schedule.end_ns else NEVER
+        return at if at < self._course.end_ns else NEVER
 
     # -- sending -----------------------------------------------------------------------------
 
@@ -160,7 +161,7 @@ class Sender:
         else:
             self.schedule.apply(entry)
             self._limit_connections()
-            plan = self.schedule.plan
+            plan = self._course.plan
             if entry.kind == "phase":
                 self._begin_phase(plan, entry.at_ns)
             elif (
@@ -215,7 +216,7 @@ class Sender:
 
     def _send_one(self, due: Due, *, ahead: bool = False) -> None:
         models, prompts = len(self._spec.models), self._prompts
-        number = due.arrival if self.schedule.plan.concurrency else due.seq
+        number = due.arrival if self._course.plan.concurrency else due.seq
         model = number % models
         # Each model gets the same prompts, but a trace is one course of prompts in time.
         prompt = (number // models if prompts.at_s is None else due.arrival) % len(prompts)
@@ -245,7 +246,7 @@ class Sender:
         self._submit(record, self._prompts.turn_body(talk.messages, turn, talk.model))
 
     def _submit(self, record: Record, body: bytes) -> None:
-        plan = self.schedule.plan
+        plan = self._course.plan
         limit = plan.max_in_flight
         if limit is not None and self._full(self.schedule.share(limit)):
             record.fail("dropped", f"max_in_flight {limit} was reached")
@@ -267,7 +268,7 @@ class Sender:
         request."""
         now = self._clock()
         talk = self.talks.pop(record, None)
-        if record.phase != self.schedule.phase:
+        if record.phase != self._course.phase:
             return
         turn = None
         if talk is not None and record.error is None:
@@ -290,11 +291,11 @@ class Sender:
 
     def over(self, now_ns: int) -> bool:
         """Whether nothing of the phase is left to send, and nothing in flight."""
-        schedule = self.schedule
-        if self._pool.busy or self._wire.scheduled or schedule.phase < 0:
+        schedule, course = self.schedule, self._course
+        if self._pool.busy or self._wire.scheduled or course.phase < 0:
             return False
-        if now_ns >= schedule.end_ns:
+        if now_ns >= course.end_ns:
             return schedule.next_ns == NEVER
-        if schedule.plan.concurrency:
+        if course.plan.concurrency:
             return self.slots.left == 0 and not self._turns
         return schedule.exhausted(now_ns) and not self._turns

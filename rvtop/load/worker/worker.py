@@ -113,7 +113,7 @@ class Worker:
         pool, sender = self._pool, self._sender
         pool.reap()
         over = sender.over(now_ns)
-        self._reporter.report(now_ns, pool.take(), len(pool.busy), sender.schedule.phase, over=over)
+        self._reporter.report(now_ns, pool.take(), len(pool.busy), sender.schedule.course.phase, over=over)
 
 
 def _ns(seconds: float) -> int:
