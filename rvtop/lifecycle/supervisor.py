@@ -261,8 +261,8 @@ class Supervisor:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._backend.wait(), self._policy.grace_s)
         await self._clear()
+        log.info("down")  # before the entry goes: `rvtop logs -f` ends with it, and prints this line
         state.forget(self._folder)
-        log.info("down")
         return 0
 
     async def _unless_stopped(self, work: Awaitable[Any]) -> Any:
