@@ -36,8 +36,8 @@ def say_error(message: str) -> None:
 
 
 class LineWriter:
-    """Hands lines to ``write`` in a thread of its own, in order: a reader that stalls (``| less``, Ctrl-S) must
-    not stop the session's loop, which renews the lease of its backend."""
+    """Hands lines to ``write`` in a thread of its own, in order: a reader that stalls (Ctrl-S, ``less``)
+    must not stop the session's loop, which renews the lease of its backend."""
 
     def __init__(self, write: Callable[[str], None] = say) -> None:
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
