@@ -10,7 +10,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 export PYTHONUNBUFFERED = 1
 
-.PHONY: setup demo test lint bench soak lock clean
+.PHONY: setup demo test lint asan bench soak lock clean
 
 setup: $(READY)
 
@@ -37,6 +37,10 @@ lint: $(READY)
 
 test: lint
 	$(BIN)/python -m pytest -q
+
+# The tests of the C in rvtop/load/native under AddressSanitizer and UBSan, where the compiler has them.
+asan: $(READY)
+	$(BIN)/python .ci/asan.py
 
 # About half an hour on two cores; the first time it also makes venvs for the clients that it is compared with.
 bench: export TORCH_CPU_INDEX := $(TORCH_CPU_INDEX)
