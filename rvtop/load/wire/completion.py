@@ -323,7 +323,7 @@ class Completion:
 
 
 def carries_token(choice: dict[str, Any]) -> bool:
-    """Whether a choice brings text or a token on any channel (DESIGN §5.2)."""
+    """Whether a choice brings text or a token on any channel."""
     delta = choice.get("delta")
     if isinstance(delta, dict):
         if delta.get("content") or delta.get("reasoning_content") or delta.get("reasoning"):

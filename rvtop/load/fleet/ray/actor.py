@@ -1,4 +1,4 @@
-"""A load worker's keeper on a node of a Ray cluster.
+"""The parent of a load worker on a node of a Ray cluster.
 
 The worker itself is the same process as on this machine (``python -m rvtop.load.worker``), a child of
 the actor: so Ray's threads share neither its loop nor its interpreter, and it ends with the actor's end of
