@@ -9,11 +9,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 export PYTHONUNBUFFERED = 1
 
-<<<<<<< HEAD
-.PHONY: help setup demo test lint bench soak lock clean
-=======
-.PHONY: setup demo test lint asan bench soak lock clean
->>>>>>> hload
+.PHONY: help setup demo test lint asan bench soak lock clean
 
 help:  ## what can be made
 	@awk -F '  ## ' '/^[a-z]+:.*  ## / {split($$1, name, ":"); printf "make %-6s  %s\n", name[1], $$2}' $(MAKEFILE_LIST)
@@ -45,7 +41,7 @@ test: lint  ## sets up everything and passes the tests
 	$(BIN)/python -m pytest -q
 
 # The tests of the C in rvtop/load/native under AddressSanitizer and UBSan, where the compiler has them.
-asan: $(READY)
+asan: $(READY)  ## the native read path under AddressSanitizer and UBSan
 	$(BIN)/python .ci/asan.py
 
 # About half an hour on two cores; the first time it also makes venvs for the clients that it is compared with.

@@ -1,4 +1,4 @@
-"""What servers and files say is shown as text: it acts on no terminal, pipe, file or screen (DESIGN §4.2)."""
+"""What servers and files say is shown as text: it acts on no terminal, pipe, file or screen."""
 
 from __future__ import annotations
 

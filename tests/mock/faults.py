@@ -1,6 +1,6 @@
 """The faults that are none: good answers in unusual clothes, all of which a client must read ("ok").
 
-``FAULTS`` maps a name to what it does; ``OUTCOMES`` to how rvtop must file it (DESIGN §5.5): "ok" or an
+``FAULTS`` maps a name to what it does; ``OUTCOMES`` to how rvtop must file it: "ok" or an
 error class. broken.py holds the rest.
 """
 

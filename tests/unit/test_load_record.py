@@ -1,4 +1,4 @@
-"""A request's line in requests.jsonl, to the key (DESIGN §4.4)."""
+"""A request's line in requests.jsonl, to the key."""
 
 from __future__ import annotations
 

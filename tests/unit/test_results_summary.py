@@ -1,4 +1,4 @@
-"""summary.json from hand-made folders: every figure of DESIGN §4.4 worked out by hand."""
+"""summary.json from hand-made folders: every figure of it worked out by hand."""
 
 from __future__ import annotations
 
