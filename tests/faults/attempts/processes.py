@@ -28,6 +28,7 @@ from tests.faults.attempts.cli import (
 )
 from tests.mock.process import MockError
 from tests.mock.wall_clock import wall_clock
+from tests.unit.processes import alive
 
 
 def stepping() -> tuple[dict[str, str], Path]:
@@ -110,9 +111,7 @@ def signals_usr() -> None:
             process.send_signal(name)
             process.communicate(timeout=30)
             assert process.returncode != 0
-            until(
-                lambda below=below: not any(Path(f"/proc/{p}").exists() for p in below), "the workers to go"
-            )
+            until(lambda below=below: not any(map(alive, below)), "the workers to go")
             report = ended(rvtop("report", run), run)
             assert report.code == 0 and "requests" in report.out, (report.code, report.err)
 
@@ -177,7 +176,7 @@ def workers_one_killed() -> None:
         process, run = long_run(server.url, "--workers", 4)
         os.kill(workers(process.pid)[1], signal.SIGKILL)
         time.sleep(1.5)
-        done = stopped(process, run)
+        done = stopped(process, run, 5, "died (killed by SIGKILL)")
     assert set(done.errors) <= {"cancelled", "worker_lost"} and done.errors.get("worker_lost"), done.errors
 
 

@@ -72,7 +72,7 @@ def rays_workers_killed() -> None:
                 os.kill(victim(workers_in(theirs.env["RAY_TMPDIR"])[0]), signal.SIGKILL)
                 before = lines(run)
                 until(lambda run=run, before=before: lines(run) > before + 40, "the other one's requests")
-                done = stopped(process, run)
+                done = stopped(process, run, 5, "load worker")
                 assert done.errors.get("worker_lost"), done.errors
                 assert set(done.errors) <= {"worker_lost", "cancelled"}, done.errors
             # The session: nothing of ours stays on the cluster.
