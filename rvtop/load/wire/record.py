@@ -16,7 +16,7 @@ from rvtop.load.native.loader import bucket_counter
 from rvtop.stats.histogram import BUCKETS, LAST_NS, bucket_of
 from rvtop.text import printable
 
-#: Every way a request can end other than well (DESIGN §5.5); ``http_<code>`` stands beside these.
+#: Every way a request can end other than well; ``http_<code>`` stands beside these.
 ERRORS = (
     "dns",
     "tls",
@@ -91,7 +91,7 @@ class Record:
         self.error: str | None = None
         self.error_text = ""
         self.turn: int | None = None  # of a conversation, from 0
-        self.body: list[bytes] | None = None  # the body as it came, where somebody wants it
+        self.body: list[bytes] | None = None  # the body as it came, where a next turn needs it
 
     def fail(self, kind: str, text: str = "") -> None:
         """Notes why the request ended; the first reason stays."""
@@ -108,7 +108,7 @@ class Record:
 def lines(
     records: Sequence[Record], t0_ns: int, phases: Sequence[str], models: Sequence[str], worker: int
 ) -> bytes:
-    """The records' lines in ``requests.jsonl`` (DESIGN §4.4)."""
+    """The records' lines in ``requests.jsonl``."""
     if not records:
         return b""
     out = []
