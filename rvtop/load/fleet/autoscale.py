@@ -1,4 +1,4 @@
-"""When one more load worker is needed (``--workers auto``). Pure: told what was measured, it answers.
+"""When one more load worker is needed (``--workers auto``). Pure: decides from what was measured.
 
 A worker near the end of its core sends and reads late: every figure bends then, so the next worker must
 stand by before that. Its loop's delays tell sooner than its CPU where others use the cores, but there one

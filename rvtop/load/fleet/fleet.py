@@ -16,7 +16,7 @@ from rvtop.load.worker.messages import AddPhase, Delta, WorkerSpec
 
 
 class WorkerFleet:
-    """``on_delta`` gets the workers' deltas; ``on_lost`` the number of one that ended without being told to,
+    """``on_delta`` gets the workers' deltas; ``on_lost`` the number of one that ended unasked,
     and why. ``log``: an open file for their stderr."""
 
     def __init__(
@@ -71,9 +71,9 @@ class WorkerFleet:
         self._pool.send(message)
 
     def drained(self, latest: Mapping[int, Delta], phase: int) -> bool:
-        """Whether every living worker has told that nothing of ``phase`` is left to send or in flight."""
-        told = [latest.get(index) for index in range(self.count) if index not in self.lost]
-        return all(delta is not None and delta.phase == phase and delta.over for delta in told)
+        """Whether every living worker has reported that nothing of ``phase`` is left to send or in flight."""
+        deltas = [latest.get(index) for index in range(self.count) if index not in self.lost]
+        return all(delta is not None and delta.phase == phase and delta.over for delta in deltas)
 
     def look(self, cpu: float | None, loop_lag_ms: float | None) -> None:
         """Once a second: begins to add a worker if one is needed (see :mod:`rvtop.load.fleet.autoscale`)."""
@@ -107,7 +107,7 @@ class WorkerFleet:
         await self._pool.stop()
 
     def kill(self) -> None:
-        """Ends the workers at once; what they have said until now is read by ``drain`` and ``stop``."""
+        """Ends the workers at once; what they have reported until now is read by ``drain`` and ``stop``."""
         self._pool.kill()
 
     async def _settle(self) -> None:

@@ -35,7 +35,7 @@ async def all_ready(futures: Sequence[asyncio.Future[None]], limit_s: float, who
 
 class WorkerPool:
     """``spec.count`` worker processes. ``on_delta`` gets their deltas, ``on_lost`` the index of a worker
-    that ended without being told to, and why. ``log``: an open file for their stderr; None: ours."""
+    that ended unasked, and why. ``log``: an open file for their stderr; None: ours."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class WorkerPool:
         self._readers: list[asyncio.Task[None]] = []
         self._ready: list[asyncio.Future[None]] = []
         self._stopping = False
-        self._told: list[object] = []  # everything since the start, for whoever joins later
+        self._history: list[object] = []  # everything since the start, for workers that join later
         self.lost: set[int] = set()
 
     @property
@@ -91,7 +91,7 @@ class WorkerPool:
 
     def send(self, message: PlanEvent | AddPhase) -> None:
         """Hands one entry of the command log, or one more phase, to every worker."""
-        self._told.append(message)
+        self._history.append(message)
         for index in range(len(self._processes)):
             if index not in self.lost and self._ready[index].done():
                 self._write(index, message)
@@ -112,13 +112,13 @@ class WorkerPool:
         """Ends the workers, by force if need be; what they still had to say is read."""
         self._stopping = True
         for future in self._ready:
-            future.cancel()  # those that nobody waits for any more
+            future.cancel()  # those that are not waited for any more
         for process in self._processes:
             child.close_stdin(process)
         try:
             if self._readers:
                 await asyncio.wait(self._readers, timeout=_STOP_LIMIT_S)
-        finally:  # also when nobody wants to wait for them any more
+        finally:  # also when the waiting is cancelled
             self.kill()
         for process in self._processes:
             await process.wait()
@@ -133,7 +133,7 @@ class WorkerPool:
 
     def kill(self) -> None:
         """Ends the workers by force, for a user who does not want to wait. :meth:`drain` and :meth:`stop`
-        then return soon, with all that was said until now."""
+        then return soon, with all that was reported until now."""
         for process in self._processes:
             child.kill(process)
 
@@ -163,8 +163,8 @@ class WorkerPool:
     def _exit_reason(self, code: int, before: int) -> str:
         """Why a worker ended, with the last line that came to the log since byte ``before``. Killed, it has
         written none."""
-        said = last_line(self._log, before) if self._log is not None and code > 0 else ""
-        return f"{exit_reason(code)}: {said}" if said else exit_reason(code)
+        last = last_line(self._log, before) if self._log is not None and code > 0 else ""
+        return f"{exit_reason(code)}: {last}" if last else exit_reason(code)
 
     def _take(self, index: int, message: object) -> None:
         if isinstance(message, Delta):
@@ -172,8 +172,8 @@ class WorkerPool:
         elif self._ready[index].done():
             return
         elif isinstance(message, Ready):
-            for told in self._told:  # before its future is done: what comes later is sent on as it comes
-                self._write(index, told)
+            for entry in self._history:  # before its future is done: what comes later is sent on as it comes
+                self._write(index, entry)
             self._ready[index].set_result(None)
         elif isinstance(message, Failed):
             self._ready[index].set_exception(PoolError(message.text))

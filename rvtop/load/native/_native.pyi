@@ -1,4 +1,4 @@
-"""The send and read path in C (``module.c`` tells its parts); absent where it could not be built."""
+"""The send and read path in C (``module.c`` lists its parts); absent where it could not be built."""
 
 from array import array
 from collections.abc import Callable
@@ -43,7 +43,7 @@ class Conn:
 
     @property
     def last_ns(self) -> int:
-        """When the last token came, of those that were counted here or told by :meth:`expect_tokens`."""
+        """When the last token came, of those that were counted here or given to :meth:`expect_tokens`."""
 
     def send(self, record: object, request: bytes, intended_ns: int, sent_ns: int, known: bool, /) -> None:
         """Begins a request. What the socket does not take at once, be it for an error, ``on_rest`` gets.
@@ -148,8 +148,8 @@ class Poller:
         """The owners of connections that are idle for too long."""
 
     def close(self) -> None:
-        """Calls nobody any more, and drops what waits; to be called once no socket is read. What would call
-        somebody then raises RuntimeError."""
+        """Makes no call any more, and drops what waits; to be called once no socket is read. What would make
+        a call then raises RuntimeError."""
 
     def take_sent(self) -> list[tuple[Any, Any, int]]:
         """Of the scheduled requests that were sent since the last call, the record, the connection's owner

@@ -111,10 +111,10 @@ static char *take_expected(Conn *self, char *const begin, const char *end)
  * each as it comes would find the caches filled with sockets, and cost several times as much. */
 static int set_completed(Conn *self, const char *p, size_t size)
 {
-    PyObject *told = Py_BuildValue(
+    PyObject *completed = Py_BuildValue(
         "(OLLLLNy#)", self->record, (long long)self->head_ns, (long long)self->first_ns,
         (long long)self->read_ns, (long long)self->last_ns, take(&self->gaps), p, (Py_ssize_t)size);
-    if (keep(self->poller->completed, told))
+    if (keep(self->poller->completed, completed))
         return -1;
     finish(self);
     set_idle(self);
@@ -167,8 +167,8 @@ static ssize_t receive(Conn *self, int64_t *stamp_ns)
     return n;
 }
 
-/* Reads until nothing is left, for epoll tells of each arrival once. Less than was asked for is all there is
- * (epoll(7)), but for an end or an error behind it, of which events tells. */
+/* Reads until nothing is left, for epoll reports each arrival once. Less than was asked for is all there is
+ * (epoll(7)), but for an end or an error behind it, which events shows. */
 int read_conn(Conn *self, uint32_t events)
 {
     int ended = (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;

@@ -30,14 +30,14 @@ int call(Poller *poller, PyObject *function, PyObject *argument)
 {
     poller->called = 1;
     if (!function) {
-        PyErr_SetString(PyExc_RuntimeError, "there is nobody to be called: the poller is closed, or not set up");
+        PyErr_SetString(PyExc_RuntimeError, "no callback is set: the poller is closed, or not set up");
         return -1;
     }
     Py_INCREF(function); /* what is called may let go of the last other reference to it */
-    PyObject *said = PyObject_CallFunctionObjArgs(function, argument, NULL);
+    PyObject *result = PyObject_CallFunctionObjArgs(function, argument, NULL);
     Py_DECREF(function);
-    Py_XDECREF(said);
-    return said ? 0 : -1;
+    Py_XDECREF(result);
+    return result ? 0 : -1;
 }
 
 /* The same with a new reference, which is taken; -1 also when it could not be made. */

@@ -38,7 +38,7 @@ int64_t arrival_ns(Conn *self, int64_t stamp_ns)
         int set = dated < poller->before_ns - STALE_NS || dated > now + STALE_NS;
         if (!set)
             at = dated < poller->before_ns ? poller->before_ns : dated > now ? now : dated;
-        /* Of a read that brought several tokens the stamp is the last one's: one read does not tell. */
+        /* Of a read that brought several tokens the stamp is the last one's: it does not date the others. */
         if (poller->turn_ns - at > EXACT_NS)
             poller->unsure = -1;
         else if (poller->unsure > 0)

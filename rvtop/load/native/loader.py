@@ -18,7 +18,7 @@ PURE_ENV = "RVTOP_PURE_READS"
 
 
 def digest(folder: Path) -> str:
-    """What tells one source of the module from another. (The build hook has the same: it can't import us.)"""
+    """A digest of the module's sources. (The build hook has the same function: it can't import this one.)"""
     sources = sorted(folder.glob("*.[ch]"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
 

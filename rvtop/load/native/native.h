@@ -23,7 +23,7 @@ enum {
     STALE_NS = 1000000,   /* a turn that is older dates only what it is known to have begun with */
     CLOSE_NS = 5000,      /* two looks at the clock that belong together */
     EXACT_NS = 300000,    /* a turn that begins later than this after an arrival asks the kernel for dates */
-    SAMPLE = 3,           /* reads of a turn that tell whether it is late */
+    SAMPLE = 3,           /* reads of a turn that show whether it is late */
     POLL_COMMANDS_NS = 5000000, /* before a send, a look at the command pipe that is older is repeated */
 };
 
@@ -118,7 +118,7 @@ struct Conn {
     Conn *newer, *older; /* … and its neighbours there */
 };
 
-/* One that is sent now; its references are somebody else's. */
+/* One that is sent now; its references belong to the caller. */
 typedef struct {
     PyObject *record, *bytes;
     long long intended_ns, sent_ns;

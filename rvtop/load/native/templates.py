@@ -67,7 +67,7 @@ def response_template(
     head: bytes, preamble: bytes, before: bytes, after: bytes
 ) -> tuple[bytes, bytes, bytes] | None:
     """What ``Poller.set_template`` takes, from the beginning of one answer: its head with the empty line, the
-    event that told nothing before the first token (or none), and what stands in the first token's event
+    event without a token before the first token's (or none), and what stands in the first token's event
     before and after its text. None where something is uncommon."""
     form = _head(head)
     if form is None or _HOLES.search(preamble + before + after):

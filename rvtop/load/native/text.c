@@ -34,7 +34,7 @@ size_t whole_chunk(const char *p, const char *end, const char **body, size_t *bo
 }
 
 /* Whether p is the end of a chunked body: whole chunks, the empty one last. If so, its bytes are moved
- * together at p; *size tells how many they are. */
+ * together at p; *size is how many they are. */
 int take_ending(char *p, const char *end, size_t *size)
 {
     const char *at = p, *body;

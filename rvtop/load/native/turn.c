@@ -9,7 +9,7 @@ int watch_conn(int epoll, int how, int fd, Conn *conn)
     return epoll_ctl(epoll, how, fd, &event);
 }
 
-/* Reads what epoll_wait told of. */
+/* Reads what epoll_wait reported. */
 static int read_all(Poller *self, int count)
 {
     int failed = 0, commands = 0;
@@ -27,7 +27,7 @@ static int read_all(Poller *self, int count)
             failed = run_due(self);
         if (!failed && conn && conn->fd >= 0)
             failed = read_conn(conn, self->events[i].events);
-        if (failed && conn && conn->fd >= 0) /* told again of what is left: the next poll reads on */
+        if (failed && conn && conn->fd >= 0) /* reported again: the next poll reads on */
             watch_conn(self->epoll, EPOLL_CTL_MOD, conn->fd, conn);
         Py_XDECREF(who);
     }

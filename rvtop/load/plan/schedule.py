@@ -38,7 +38,7 @@ class PhasePlan:
     name: str
     rate_from: float = 0.0
     rate_to: float = 0.0
-    duration_s: float | None = None  # None: until told otherwise
+    duration_s: float | None = None  # None: until an "end" entry
     arrivals: Kind = "constant"
     burstiness: float = 1.0
     burst: int = 0

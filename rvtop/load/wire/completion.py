@@ -2,9 +2,9 @@
 
 Three ways lead to the same facts. The careful one parses the events and their JSON. The quick one
 knows that nearly every piece of a body is one event that differs from the one before it in its text
-alone: two comparisons of its ends tell, when no quote stands between them. Where a read brought several
+alone: two comparisons of its ends show it, when no quote stands between them. Where a read brought several
 events, needles are counted: when all of them carry text, no finish reason and nothing else of note,
-their number is all there is to learn. The first event with text always goes the careful way and settles
+their number is all there is to know. The first event with text always goes the careful way and settles
 how this stream spells its events. A quote or a line end inside a JSON string is escaped, so text can't
 forge either.
 """
@@ -35,8 +35,8 @@ class _Needles(NamedTuple):
 #: No count of tokens comes near this; a larger one is noise, and would not fit the tables.
 _MAX_COUNT = 1 << 40
 _MAX_TIMINGS = 32
-#: So much of a body that holds no event is told of.
-_SAID = 160
+#: This much of a body that holds no event goes into the error.
+_SHOWN = 160
 
 _SPELLINGS = tuple(
     _Needles(
@@ -71,9 +71,9 @@ class Completion:
         "_least",
         "_needles",
         "_opening",
-        "_said",
         "_skip",
         "_sse",
+        "_start",
         "_tail",
         "done",
         "events",
@@ -90,7 +90,7 @@ class Completion:
         self.size = 0  # body bytes that went the careful way
         self._finish_ns = 0
         self._opening = b""  # the first event, if it brought no token
-        self._said = b""  # how the body begins, until it holds an event
+        self._start = b""  # how the body begins, until it holds an event
         self._sse = SseParser()
         self._needles: _Needles | None = None
         self._before = b""  # a chunk's bytes before its text …
@@ -129,23 +129,23 @@ class Completion:
     @property
     def pattern(self) -> tuple[bytes, bytes] | None:
         """What stands before and after the text in an event that brings text and nothing else, once it is
-        known and no event is half read. Whoever meets such events may count them instead of feeding them."""
+        known and no event is half read. Such events may be counted instead of fed."""
         ready = self._skip and not self.record.error and self._sse.idle
         return (self._before, self._after) if ready else None
 
     @property
     def beginning(self) -> tuple[bytes, bytes, bytes] | None:
         """How the answer began, right after its first token and if that is plain: the event before it, which
-        told nothing (empty: there was none), and the pattern of the token's event."""
+        had no token (empty: there was none), and the pattern of the token's event."""
         record, pattern = self.record, self.pattern
-        told = (
+        facts = (
             record.finish,
             record.server,
             record.output_tokens,
             record.prompt_tokens,
             record.cached_tokens,
         )
-        if pattern is None or record.chunks != 1 or told != (None,) * 5:
+        if pattern is None or record.chunks != 1 or facts != (None,) * 5:
             return None
         if self.events == 2 and self._opening:
             return (b"data: %b\n\n" % self._opening, *pattern)
@@ -191,7 +191,7 @@ class Completion:
         return self.done or self.record.finish is not None
 
     def end(self, now_ns: int, lost: str = "", *, reset: bool = False) -> None:
-        """Settles the record: the body is over, or the connection was ``lost`` (why, in a word or two)
+        """Settles the record: the body is over, or the connection was ``lost`` (why, in short)
         by being closed or by a ``reset``."""
         record = self.record
         if not lost:
@@ -204,7 +204,7 @@ class Completion:
             elif self.events:
                 record.fail("truncated", "the body ended before [DONE] and before a finish reason")
             elif self.size:
-                record.fail("bad_stream", f"the body holds no server-sent event: {self._said!r}")
+                record.fail("bad_stream", f"the body holds no server-sent event: {self._start!r}")
             else:
                 record.fail("empty", "the body is empty")
             return
@@ -219,8 +219,8 @@ class Completion:
         if self.record.error:
             return
         self.size += len(data)
-        if not self.events and len(self._said) < _SAID:
-            self._said += data[: _SAID - len(self._said)]
+        if not self.events and len(self._start) < _SHOWN:
+            self._start += data[: _SHOWN - len(self._start)]
         try:
             events = self._sse.feed(data)
         except SseError as error:
@@ -278,13 +278,13 @@ class Completion:
             record.last_ns = now_ns
             record.chunks += 1
             if finish is None:  # else no other like it comes
-                self._learn(choice, raw)
+                self._note_spelling(choice, raw)
         if isinstance(finish, str):
             record.finish = printable(finish, TEXT_LIMIT)
             self._finish_ns = now_ns
 
-    def _learn(self, choice: dict[str, Any], raw: bytes) -> None:
-        """How this stream spells a chunk that carries text and nothing else, from one of them."""
+    def _note_spelling(self, choice: dict[str, Any], raw: bytes) -> None:
+        """Notes how this stream spells a chunk that carries text and nothing else, from one of them."""
         needles = _spelling(choice, raw)
         if needles is None:
             return

@@ -2,7 +2,7 @@
 
 A read is dated by the turn of the event loop that brought it: whatever one turn finds readable had
 arrived when the turn began, so the time that we spend on a burst of reads is not added to those at
-its end. The loop's own clock tells turns apart (uvloop's stands still during one, in milliseconds);
+its end. The loop's own clock distinguishes turns (uvloop's stands still during one, in milliseconds);
 two turns of one millisecond count as one only while reads follow each other without a pause, so a
 date is never early by more than that millisecond.
 
@@ -32,7 +32,7 @@ from rvtop.load.wire.response_text import KeptCompletion
 from rvtop.net.decompress import Decompressor, decompressor
 
 _ERROR_BODY_LIMIT = 4096
-#: What is read of a body that tells of an error, and of what follows the end of an answer (comments without
+#: What is read of the body of an error, and of what follows the end of an answer (comments without
 #: end, trailers): then the connection is closed.
 _MOST_READ = 1 << 20
 _HEAD_LIMIT = 1 << 16
@@ -272,7 +272,7 @@ class Connection(asyncio.Protocol):
     # -- httptools ---------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        if self.record is None:  # nobody asked: this connection can't be trusted with the next request
+        if self.record is None:  # no request: this connection can't be trusted with the next request
             self.abort("bad_stream", "an answer to no request came before this one's")
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -309,7 +309,7 @@ class Connection(asyncio.Protocol):
         elif self._status == 200:
             self._completion.feed(body, self.read_ns)
             if self.record.error is not None:
-                self.abort(self.record.error, "")  # nothing that follows can mend it; let the server stop
+                self.abort(self.record.error, "")  # nothing that follows changes that; let the server stop
         else:
             self._body += body[: _ERROR_BODY_LIMIT - len(self._body)]
             self._beside += len(body)
@@ -348,10 +348,10 @@ class Connection(asyncio.Protocol):
 
     def _http_error(self) -> None:
         if self.record is not None:
-            said = self._body.decode("utf-8", "replace").strip()
+            text = self._body.decode("utf-8", "replace").strip()
             if self._unreadable:
-                said = f"a body {self._unreadable}"
-            text = "redirects are not followed" if 300 <= self._status < 400 else said or "no body"
+                text = f"a body {self._unreadable}"
+            text = "redirects are not followed" if 300 <= self._status < 400 else text or "no body"
             self.record.fail(f"http_{self._status}", text)
 
     def _finish(self, *, reuse: bool) -> None:

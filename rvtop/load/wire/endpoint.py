@@ -70,7 +70,7 @@ class Endpoint:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"not an http(s) URL: {address.url}")
         self._address = address
-        self._host, self._told_host = names_of(parts)
+        self._host, self._sent_host = names_of(parts)
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._ssl = None
         if parts.scheme == "https":
@@ -78,7 +78,7 @@ class Endpoint:
                 address.ca_file, address.cert_file, address.key_file, insecure=address.insecure
             )
         self._resolved: list[tuple[str, int]] = []
-        host = f"[{self._told_host}]" if ":" in self._told_host else self._told_host
+        host = f"[{self._sent_host}]" if ":" in self._sent_host else self._sent_host
         default = 443 if self._ssl else 80
         fields = {
             "host": ("Host", host if self._port == default else f"{host}:{self._port}"),
@@ -130,7 +130,7 @@ class Endpoint:
 
     @property
     def _tls_name(self) -> str | None:
-        return self._told_host if self._ssl else None
+        return self._sent_host if self._ssl else None
 
     async def _open_one(
         self, factory: Callable[[], _P], address: tuple[str, int]
@@ -182,6 +182,6 @@ def _place(sockaddr: tuple[object, ...]) -> tuple[str, int]:
 
 
 def _abort(task: asyncio.Task[tuple[asyncio.Transport, _P]]) -> None:
-    """Closes a connection that nobody wants."""
+    """Closes a connection that is not needed."""
     with contextlib.suppress(OSError, asyncio.CancelledError):
         task.result()[0].abort()

@@ -1,7 +1,7 @@
 """One connection that C reads: what C does on it by itself becomes events for the connection, in order.
 
-C begins scheduled requests, reads response heads that it has a template of, and counts tokens; Python hears
-of none of this while it happens. :meth:`NativeReads.report` catches up before anything else is decided about
+C begins scheduled requests, reads response heads that it has a template of, and counts tokens; Python
+is not called for any of this. :meth:`NativeReads.report` catches up before anything else is decided about
 the connection: ``begun`` for the request in flight, then ``counted`` for what C read of its response; what C
 did not count follows as ``chunk``.
 """
@@ -72,7 +72,7 @@ class NativeReads:
         self.conn.send(record, request, record.intended_ns, record.sent_ns, record.body is None)
 
     def report(self) -> None:
-        """Tells the connection what C did by itself since the last call. May be called at any time."""
+        """Reports to the connection what C did by itself since the last call. May be called at any time."""
         conn, connection = self.conn, self._connection
         if conn.record is not connection.record:
             self._fed = False

@@ -91,7 +91,7 @@ class Record:
         self.error: str | None = None
         self.error_text = ""
         self.turn: int | None = None  # of a conversation, from 0
-        self.body: list[bytes] | None = None  # the body as it came, where somebody wants it
+        self.body: list[bytes] | None = None  # the body as it came, where a next turn needs it
 
     def fail(self, kind: str, text: str = "") -> None:
         """Notes why the request ended; the first reason stays."""

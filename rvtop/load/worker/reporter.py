@@ -29,7 +29,7 @@ Emit = Callable[[Delta], None]
 
 
 class Ticks:
-    """Ticks of a tenth of a second since the run's start, and what is due at them. Pure: it is told the time.
+    """Ticks of a tenth of a second since the run's start, and what is due at them; the time is an argument.
 
     ``tell_ticks``: ticks between two deltas, a divisor of 10.
     """
@@ -37,7 +37,7 @@ class Ticks:
     def __init__(self, t0_ns: int, tell_ticks: int, now_ns: int) -> None:
         self._t0_ns = t0_ns
         self._tell_ticks = tell_ticks
-        self._swept = self._told = 0
+        self._swept = self._reported = 0
         self.count = 0
         self.next_ns = 0
         self.advance(now_ns)
@@ -57,9 +57,9 @@ class Ticks:
 
     def delta_due(self) -> bool:
         """Whether a delta is to be sent: True every ``tell_ticks``."""
-        due = self.count - self._told >= self._tell_ticks
+        due = self.count - self._reported >= self._tell_ticks
         if due:
-            self._told = self.count - self.count % self._tell_ticks
+            self._reported = self.count - self.count % self._tell_ticks
         return due
 
 

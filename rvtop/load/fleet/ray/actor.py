@@ -1,4 +1,4 @@
-"""The parent of a load worker on a node of a Ray cluster.
+"""The supervisor of a load worker on a node of a Ray cluster.
 
 The worker itself is the same process as on this machine (``python -m rvtop.load.worker``), a child of
 the actor: so Ray's threads share neither its loop nor its interpreter, and it ends with the actor's end of
@@ -23,16 +23,16 @@ from typing import Any
 #: What the worker's process imports besides the standard library.
 NEEDS = ("httptools", "numpy", "orjson", "uvloop")
 
-#: Not a word from the head for so long, and the worker ends: a head that is cut off can't end it.
+#: Seconds without a message from the head after which the worker ends: a head that is cut off can't end it.
 LEASE_S = 10.0
 
 
 class LoadActor:
-    """Keeps one worker. Its methods run in threads of their own, several at once."""
+    """Supervises one worker. Its methods run in threads of their own, several at once."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
-        self._heard = 0.0
+        self._last_message_s = 0.0
 
     def hello(self) -> dict[str, Any]:
         """Who is here: ``missing`` names the packages that a worker needs and this node lacks; two processes
@@ -77,7 +77,7 @@ class LoadActor:
 
     def send(self, data: bytes) -> None:
         """Hands ``data`` on to the worker; also a sign of life when it is empty."""
-        self._heard = time.monotonic()
+        self._last_message_s = time.monotonic()
         if self._child is None or self._child.stdin is None:
             return
         view = memoryview(data)
@@ -85,7 +85,7 @@ class LoadActor:
             while view:
                 view = view[self._child.stdin.write(view) or 0 :]
         except OSError:
-            return  # it has ended, which its output tells
+            return  # it has ended, which its output shows
 
     def output(self) -> Iterator[bytes | int]:
         """What the worker writes, as it comes; at last its exit code."""
@@ -95,13 +95,13 @@ class LoadActor:
         yield self._child.wait()
 
     def _watch(self) -> None:
-        while time.monotonic() - self._heard < LEASE_S:
+        while time.monotonic() - self._last_message_s < LEASE_S:
             time.sleep(0.5)
         os._exit(1)  # the worker's stdin ends with us
 
 
 def network() -> str:
-    """Names this network namespace of this boot of this machine; "" where the system doesn't tell."""
+    """Names this network namespace of this boot of this machine; "" where the system doesn't say."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/net')}"

@@ -104,11 +104,11 @@ class RayPool:
             self._bridge.stdin.close()
         try:
             await asyncio.wait([self._reader], timeout=_STOP_LIMIT_S)
-        finally:  # also when nobody wants to wait for it any more
+        finally:  # also when the waiting is cancelled
             self.kill()
         await self._bridge.wait()
         for future in self._ready:
-            future.cancel()  # those that nobody will settle any more
+            future.cancel()  # those that will not be settled any more
         await asyncio.gather(self._reader, *self._ready, return_exceptions=True)
         if self._stderr is not None:
             if self._log is not None:
