@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -20,6 +21,35 @@ BACKENDS = (
 )
 #: The topologies stand side by side.
 PEERS = {"baseline", "rac", "rsc", "rvc"}
+
+
+#: Words of our own that the field's have replaced (poller, command, completed, WorkerFleet, EnginePool, …).
+RETIRED = (
+    *(
+        "Crew",
+        "crew",
+        "hub",
+        "on_word",
+        "heard_ns",
+        "astray",
+        "on_astray",
+        "aloft",
+        "landed",
+        "hurry",
+        "unlearn",
+    ),
+    *(
+        "heed_max_rate",
+        "heed_in_flight",
+        "Alarm",
+        "Dial",
+        "GuardedFolder",
+        "keep_alive",
+        "Seats",
+        "share_out",
+    ),
+    *("obituary", "bury", "last_words", "let_go", "settled", "keeper", "hill"),
+)
 
 
 def modules(top: str) -> dict[str, Path]:
@@ -118,3 +148,17 @@ def test_few_modules_lie_loose_and_none_is_long() -> None:
     sources = [path for path in sources if path.suffix in (".py", ".pyi", ".c", ".h")]
     long = {str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in sources}
     assert {name: lines for name, lines in long.items() if lines > 400} == {}
+
+
+def test_names_that_were_retired_stay_so() -> None:
+    sources = [path for top in ("rvtop", "backends") for path in (ROOT / top).rglob("*.*")]
+    sources = [path for path in sources if path.suffix in (".py", ".pyi", ".c", ".h")]
+    assert sources
+    word = re.compile(rf"(?<![\w-])_?(?:{'|'.join(RETIRED)})\b(?!=)")
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in sources
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if word.search(line)
+    ]
+    assert found == []

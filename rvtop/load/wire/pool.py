@@ -110,7 +110,7 @@ class ConnectionPool:
             try:
                 connection = await self._target.open(lambda: Connection(self))
             except asyncio.CancelledError:
-                return  # cancel() has settled the record
+                return  # cancel() has ended the record
             except OSError as error:
                 kind, text = _connect_error(error)
                 record.fail(kind, text)

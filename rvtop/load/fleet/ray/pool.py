@@ -108,7 +108,7 @@ class RayPool:
             self.kill()
         await self._bridge.wait()
         for future in self._ready:
-            future.cancel()  # those that will not be settled any more
+            future.cancel()  # their results will not come any more
         await asyncio.gather(self._reader, *self._ready, return_exceptions=True)
         if self._stderr is not None:
             if self._log is not None:
