@@ -38,7 +38,7 @@ lint: $(READY)  ## ruff (lint, format) and mypy
 	$(BIN)/mypy
 
 test: lint  ## sets up everything and passes the tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 # The tests of the C in rvtop/load/native under AddressSanitizer and UBSan, where the compiler has them.
 asan: $(READY)  ## the native read path under AddressSanitizer and UBSan

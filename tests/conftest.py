@@ -49,3 +49,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.name in SLOW:
             item.add_marker(pytest.mark.slow)
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    """The tests that run in one process where several share the work: those of a file, and all that ask the
+    backend of one topology, which starts once."""
+    call = getattr(item, "callspec", None)
+    topology = call.params.get("backend") if call is not None else None
+    return f"backend {topology}" if topology is not None else str(item.path)

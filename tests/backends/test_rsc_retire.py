@@ -47,7 +47,9 @@ class FakeServe:
 
 def test_taking_our_applications_out_kills_replicas_that_work_on(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
-    from ray import serve
+    from ray import serve as ray_serve
+
+    from backends.serve import serve
 
     fake = FakeServe("r0", "r1")
     replaced: dict[str, Any] = {
@@ -62,6 +64,6 @@ def test_taking_our_applications_out_kills_replicas_that_work_on(monkeypatch: py
     for name, value in replaced.items():
         monkeypatch.setattr(serve, name, value)
     monkeypatch.setattr(ray, "kill", fake.kill)
-    monkeypatch.setattr(serve, "delete", lambda name, _blocking: fake.deleted.append(name))
+    monkeypatch.setattr(ray_serve, "delete", lambda name, _blocking: fake.deleted.append(name))
     serve.end(["mine"], started=False)
     assert fake.left == []
