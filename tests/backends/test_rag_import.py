@@ -174,6 +174,7 @@ def test_foreign_values_in_metadata_are_refused_by_name(tmp_path: Path) -> None:
         (_pickle(*PATHS["community"], ids={0: "absent"}), "absent"),
         (_pickle(*PATHS["community"])[:-40], "is not the index.pkl of a LangChain FAISS folder"),
     ],
+    ids=["empty", "garbage", "a dict", "no docstore", "rows", "absent id", "cut off"],
 )
 def test_damaged_pickles(pickled: bytes, words: str, tmp_path: Path) -> None:
     assert words in _refusal(tmp_path, pickled)
