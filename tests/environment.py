@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 #: All that a test sees of the caller's environment: where programs and libraries are, and pytest's own.
 KEPT = ("PATH", "LD_LIBRARY_PATH", "CC")
-KEPT_PREFIXES = ("PYTEST_", "COV_", "COVERAGE_")
+KEPT_PREFIXES = ("PYTEST_", "TEXTUAL_SNAPSHOT_", "COV_", "COVERAGE_")
 
 
 def clean(given: Mapping[str, str], folder: Path, cache: Path) -> dict[str, str]:
