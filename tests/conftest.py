@@ -45,6 +45,7 @@ def environment() -> Iterator[None]:
         yield
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.name in SLOW:
@@ -57,4 +58,4 @@ def _group(item: pytest.Item) -> str:
     backend of one topology, which starts once."""
     call = getattr(item, "callspec", None)
     topology = call.params.get("backend") if call is not None else None
-    return f"backend {topology}" if topology is not None else str(item.path)
+    return f"backend {topology}" if topology is not None else item.nodeid.partition("::")[0]
