@@ -242,7 +242,7 @@ async def test_what_hangs_after_the_drain_is_cut_and_the_run_goes_on(
 ) -> None:
     url = server.url("good").partition("/good")[0]
     attach_to(monkeypatch, url, "fault:never_answers", "fault:good")
-    phases = [{"name": name, "rate": 20, "duration": "500ms", "drain": "200ms"} for name in ("a", "b")]
+    phases = [{"name": name, "rate": 20, "duration": "500ms", "drain": "3s"} for name in ("a", "b")]
     watched = Watched(request(url, tmp_path / "run", *phases, workers=Workers(2)))
     outcome = await watched.end()
     assert outcome.exit_code == 0
