@@ -8,6 +8,9 @@ _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # nothing is open yet that woul
 
 def main() -> None:
     """Runs the command line; its exit code is the process's."""
+    from rvtop.system.startup import collect_seldom
+
+    collect_seldom()
     from rvtop.cli import app
 
     _signal.signal(_signal.SIGINT, _signal.default_int_handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 import threading
 import time
@@ -14,6 +15,8 @@ from rvtop.telemetry.sample import GpuSample, Sample
 from rvtop.text import NAME_LIMIT, printable
 
 _MIB = 1024.0 * 1024.0
+#: One of them is there where NVIDIA's driver is loaded: on Linux, in a container, under WSL.
+_DRIVER = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
 
 #: DCGM series -> field; memory comes in MiB, utilisation in percent.
 DCGM_NAMES: Mapping[str, str] = {
@@ -136,6 +139,8 @@ class NvmlSource:
 
 def _open_nvml() -> Any:
     """The library, ready; None without a driver (or a GPU that it could talk to)."""
+    if not any(os.path.exists(path) for path in _DRIVER):  # the library takes 30 ms to import
+        return None
     import pynvml  # type: ignore[import-untyped]
 
     try:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-import httpx
-
+from rvtop.net.light_httpx import httpx
 from rvtop.net.transport import Transport, TransportError
 from rvtop.telemetry.bounds import MOST
 from rvtop.telemetry.exposition import NotPrometheus, SeriesReader

@@ -20,8 +20,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-import httpx
-
+from rvtop.net.light_httpx import httpx
 from rvtop.net.transport import Transport, TransportError
 from rvtop.telemetry.bounds import MOST
 from rvtop.telemetry.prometheus import Page, PageFetcher, short_error

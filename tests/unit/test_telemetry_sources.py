@@ -213,6 +213,7 @@ async def test_without_a_driver_nvml_is_quietly_absent(monkeypatch: pytest.Monke
         raise pynvml.NVMLError_LibraryNotFound
 
     monkeypatch.setattr(pynvml, "nvmlInit", no_driver)
+    monkeypatch.setattr(gpu, "_DRIVER", ("/",))  # loaded, with nothing that it could talk to
     source = NvmlSource()
     for _ in range(2):
         sample = await source.poll()

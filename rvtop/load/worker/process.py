@@ -30,6 +30,7 @@ from rvtop.load.plan.schedule import PhasePlan, PlanEvent, Schedule
 from rvtop.load.wire.endpoint import Endpoint
 from rvtop.load.worker.messages import AddPhase, Failed, Ready, WorkerSpec
 from rvtop.load.worker.worker import Worker
+from rvtop.system.startup import collect_seldom
 
 
 def raise_file_limit() -> int:
@@ -135,7 +136,7 @@ async def _start(spec: WorkerSpec, writer: asyncio.WriteTransport, inbox: _Inbox
     _rehearse()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 50, 100)  # the load makes no cycles worth a pause in the middle of a read
+    collect_seldom()  # the load makes no cycles worth a pause in the middle of a read
     write(pack(Ready(spec.index, os.getpid())))
     worker = Worker(
         spec,
