@@ -7,9 +7,9 @@ Nothing here knows of requests, sockets or Textual.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from rvtop.stats.histogram import Histogram
+from rvtop.stats.distribution import EMPTY, Distribution
 
 #: Session states, in the order they are passed through.
 STATES = ("starting", "watching", "running", "paused", "draining", "done", "lost", "failed", "crashed")
@@ -99,8 +99,8 @@ class Latency:
     ttft: Dist = Dist()
     itl: Dist = Dist()
     e2e: Dist = Dist()
-    ttft_recent: Histogram = field(default_factory=Histogram)  # last 10 s
-    ttft_phase: Histogram = field(default_factory=Histogram)  # since the phase began
+    ttft_recent: Distribution = EMPTY  # last 10 s
+    ttft_phase: Distribution = EMPTY  # since the phase began
     itl_is_chunks: bool = False  # chunks are not tokens here: call it inter-chunk latency
     server_ttft: ServerHist | None = None
     server_itl: ServerHist | None = None
@@ -233,7 +233,7 @@ class Snapshot:
     target: Target
     phase: Phase | None = None
     load: Load = Load()
-    latency: Latency = field(default_factory=Latency)
+    latency: Latency = Latency()
     tokens: Tokens = Tokens()
     engines: tuple[Engine, ...] = ()
     gpus: tuple[Gpu, ...] = ()

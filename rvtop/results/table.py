@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from rvtop.errors import UserError
 from rvtop.results.lines import Unread, json_lines
-from rvtop.stats.histogram import BUCKETS
+from rvtop.stats.distribution import BUCKETS
 
 Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]

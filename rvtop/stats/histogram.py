@@ -9,14 +9,13 @@ of the same events, however they were split between workers, add up to the same 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 
-GAMMA = 1.02
-BUCKETS = 1100  # 1 µs … ~ 2 800 s
-_LOG_GAMMA = math.log(GAMMA)
+from rvtop.stats.distribution import BUCKETS, GAMMA, LOG_GAMMA, Distribution
+
 _SLACK = 1e-9  # of a bucket: an edge belongs to the bucket below it, however it was rounded
 _FEW = 48  # up to here a loop is faster than NumPy
 
@@ -35,13 +34,13 @@ MIDDLE_NS: Float64s = UPPER_NS / math.sqrt(GAMMA)
 def bucket_of(ns: npt.ArrayLike) -> Int64s:
     """Bucket indices of durations in nanoseconds; what lies outside the range goes to its end."""
     us = np.maximum(np.asarray(ns, dtype=np.float64), 1000.0) / 1000.0  # the first bucket ends at 1 µs
-    index: Float64s = np.ceil(np.log(us) / _LOG_GAMMA - _SLACK)
+    index: Float64s = np.ceil(np.log(us) / LOG_GAMMA - _SLACK)
     return np.minimum(index, float(BUCKETS - 1)).astype(np.int64)
 
 
 def _last_ns() -> Int64s:
     """The last whole nanosecond of each bucket, shape (BUCKETS,): what ``bucket_of`` does, as a table."""
-    upper = 1000.0 * np.exp((np.arange(BUCKETS) + _SLACK) * _LOG_GAMMA)
+    upper = 1000.0 * np.exp((np.arange(BUCKETS) + _SLACK) * LOG_GAMMA)
     near = np.floor(upper).astype(np.int64)[:, None] + np.arange(-2, 3)
     inside = bucket_of(near) <= np.arange(BUCKETS)[:, None]
     last: Int64s = np.where(inside, near, 0).max(axis=1)
@@ -53,7 +52,7 @@ LAST_NS = _last_ns()
 
 def _bucket(ns: int) -> int:
     """``bucket_of`` of one duration."""
-    index = math.ceil(math.log(max(ns, 1000) / 1000.0) / _LOG_GAMMA - _SLACK)
+    index = math.ceil(math.log(max(ns, 1000) / 1000.0) / LOG_GAMMA - _SLACK)
     return min(index, BUCKETS - 1)
 
 
@@ -116,22 +115,14 @@ class Histogram:
         index = int(np.searchsorted(np.cumsum(self.counts), rank))
         return float(min(max(MIDDLE_NS[index], self.min_ns), self.max_ns))
 
-    def rebin(self, edges_ns: Sequence[float] | Float64s) -> Float64s:
-        """Events between consecutive edges (nanoseconds, ascending, n+1 of them); shape (n,).
-
-        A bucket that straddles an edge is shared between its two sides in proportion to its
-        logarithmic width, so a drawing finer than the buckets shows no comb.
-        """
-        cumulative = np.concatenate(([0.0], np.cumsum(self.counts, dtype=np.float64)))
-        # log2 of the edges of the buckets: bucket i spans [position i-1, position i] in units of GAMMA
-        position = np.log(np.maximum(np.asarray(edges_ns, dtype=np.float64), 1.0) / 1000.0) / _LOG_GAMMA + 1.0
-        at_edges = np.interp(position, np.arange(BUCKETS + 1, dtype=np.float64), cumulative)
-        return np.diff(at_edges)
-
     def sparse(self) -> dict[int, int]:
         """Only the buckets that hold something: index to count."""
         filled = np.flatnonzero(self.counts)
         return {int(i): int(self.counts[i]) for i in filled}
+
+    def distribution(self) -> Distribution:
+        """What it holds now, for a screen or a log."""
+        return Distribution(tuple(self.sparse().items()), self.sum_ns, self.min_ns, self.max_ns)
 
     @classmethod
     def from_sparse(cls, buckets: Iterable[tuple[int, int]]) -> Histogram:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 from rich.style import Style
 
 from rvtop.contract.snapshot import ServerHist
-from rvtop.stats.histogram import Histogram
+from rvtop.stats.distribution import Distribution
 from rvtop.ui.axis import LogAxis
 from rvtop.ui.draw import UP, Cells
 
 
-def client_columns(histogram: Histogram, axis: LogAxis, width: int) -> list[float]:
+def client_columns(found: Distribution, axis: LogAxis, width: int) -> list[float]:
     """Events in each of ``width`` cells of ``axis``; their sum is the count of what lies on the axis."""
-    if width <= 0 or histogram.count == 0:
+    if width <= 0 or found.count == 0:
         return [0.0] * max(0, width)
-    edges_ns = np.asarray(axis.edges(width)) * 1e6
-    return [float(v) for v in histogram.rebin(edges_ns)]
+    return found.rebin([edge_ms * 1e6 for edge_ms in axis.edges(width)])
 
 
 def server_bounds(server: ServerHist) -> list[tuple[float, float, float]]:

@@ -153,8 +153,8 @@ def live(t: float = 92.0, *, seq: int | None = None) -> Snapshot:
             ttft=dist(recent, phase),
             itl=dist(gaps, lognormal_ns(3.05, 0.15, 2000)),
             e2e=dist(ends, lognormal_ns(840, 0.18, 900)),
-            ttft_recent=Histogram.of(recent),
-            ttft_phase=Histogram.of(phase + recent),
+            ttft_recent=Histogram.of(recent).distribution(),
+            ttft_phase=Histogram.of(phase + recent).distribution(),
             server_ttft=server_hist(26.0, 0.42, 480),
         ),
         tokens=Tokens(

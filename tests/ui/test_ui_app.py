@@ -220,7 +220,7 @@ async def test_the_axis_says_that_it_moved(handle: made.FakeHandle) -> None:
         before = (axis.low, axis.high)
         await show(app, pilot, handle, made.live(93.0))
         assert (axis.low, axis.high) == before
-        slow = made.Histogram.of(made.lognormal_ns(4000, 0.3, 400))
+        slow = made.Histogram.of(made.lognormal_ns(4000, 0.3, 400)).distribution()
         late = replace(s, t_s=94.0, latency=replace(s.latency, ttft_recent=slow, ttft_phase=slow))
         await show(app, pilot, handle, late)
         assert axis.high > before[1]

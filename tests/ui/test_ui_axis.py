@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rvtop.contract.snapshot import ServerHist
+from rvtop.stats.distribution import Distribution
 from rvtop.stats.histogram import Histogram
 from rvtop.ui.axis import LogAxis, StickyMax, bins, history
 from rvtop.ui.columns import client_columns, layered_columns, server_columns, shares
@@ -20,7 +21,7 @@ latencies_ms = st.lists(st.floats(min_value=0.1, max_value=5e4), min_size=1, max
 @given(latencies_ms, st.integers(min_value=20, max_value=150))
 def test_columns_keep_the_count_of_what_lies_on_the_axis(values: list[float], width: int) -> None:
     axis = LogAxis()
-    h = Histogram.of([int(v * 1e6) for v in values])
+    h = Histogram.of([int(v * 1e6) for v in values]).distribution()
     axis.include(h.min_ns / 1e6, h.max_ns / 1e6)
     columns = client_columns(h, axis, width)
     assert len(columns) == width
@@ -30,10 +31,10 @@ def test_columns_keep_the_count_of_what_lies_on_the_axis(values: list[float], wi
 
 def test_a_column_holds_what_lies_in_it() -> None:
     axis = LogAxis(10.0, 1000.0)
-    columns = client_columns(Histogram.of([int(100e6)] * 7), axis, 40)
+    columns = client_columns(Histogram.of([int(100e6)] * 7).distribution(), axis, 40)
     assert sum(columns[19:21]) == pytest.approx(7)  # 100 ms is the middle of 10 ms … 1 s
-    assert client_columns(Histogram(), axis, 40) == [0.0] * 40
-    assert client_columns(Histogram.of([int(5e9)]), axis, 40) == [0.0] * 40
+    assert client_columns(Distribution(), axis, 40) == [0.0] * 40
+    assert client_columns(Histogram.of([int(5e9)]).distribution(), axis, 40) == [0.0] * 40
 
 
 def test_server_buckets_keep_their_sum_and_their_edges() -> None:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from rvtop.errors import UserError
-from rvtop.load.plan.schedule import MAX_WORKERS
+from rvtop.load.plan.limits import MAX_WORKERS
 
 #: What a worker's process is started with, unless the user says otherwise. NumPy's OpenBLAS would start
 #: threads, and system calls of a process with threads cost more.

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from rvtop.load.plan.arrivals import Floats, Kind, RateLine, Shape, UnitArrivals
+from rvtop.load.plan.limits import MAX_WORKERS
 
 _BATCH = 512
 #: Arrivals that can be taken back (see ``rewind``).
 _KEPT = 4096
-#: Requests of a closed loop are numbered by each worker for itself, this far apart …
-MAX_WORKERS = 4096
-#: … so the numbers of what follows begin at the next multiple of this.
+#: Each worker numbers the requests of a closed loop for itself, so the numbers of what follows begin at the next
+#: multiple of this.
 _CLOSED_SPAN = 10**10
 NEVER = 1 << 62
 _FAR_S = 1e9  # an arrival decades ahead comes never; beyond this, nanoseconds would overflow

@@ -13,7 +13,8 @@ import numpy as np
 import orjson
 
 from rvtop.load.native.loader import bucket_counter
-from rvtop.stats.histogram import BUCKETS, LAST_NS, bucket_of
+from rvtop.stats.distribution import BUCKETS
+from rvtop.stats.histogram import LAST_NS, bucket_of
 from rvtop.text import printable
 
 #: Every way a request can end other than well; ``http_<code>`` stands beside these.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.style import Style
 
 from rvtop.contract.snapshot import ServerHist, Snapshot
-from rvtop.stats.histogram import Histogram
+from rvtop.stats.distribution import Distribution
 from rvtop.ui.axis import LogAxis, StickyMax
 from rvtop.ui.columns import client_columns, layered_columns, server_bounds, server_columns, shares
 from rvtop.ui.draw import Cells, Line, eighths, fitting
@@ -18,7 +18,7 @@ from rvtop.ui.widgets.panel import Panel
 SAY_MOVED_S = 3.0
 
 
-def extent(h: Histogram) -> tuple[float, float]:
+def extent(h: Distribution) -> tuple[float, float]:
     """What the axis must hold, ms: all of a few requests, all but the outermost 0.5 % of many."""
     if h.count < 200:
         return h.min_ns / 1e6, h.max_ns / 1e6
