@@ -19,7 +19,7 @@ from rvtop.load.plan.limits import MAX_WORKERS
 _BATCH = 512
 #: Arrivals that can be taken back (see ``rewind``).
 _KEPT = 4096
-#: Each worker numbers the requests of a closed loop for itself, so the numbers of what follows begin at the next
+#: Each worker numbers the requests of a closed loop for itself; the numbers of what follows begin at the next
 #: multiple of this.
 _CLOSED_SPAN = 10**10
 NEVER = 1 << 62
