@@ -9,7 +9,9 @@ and FOLDER is removed. FOLDER is a fresh ``mkdtemp`` path, so no other process h
 that only has a file of the folder open (an editor, a user's ``tail -f``) is left alone.
 
 With GROUP, the owner's process group is killed too (vLLM's processes rename themselves, which overwrites
-their environment), and the reaper is reparented: Ray kills the children of a worker that ends.
+their environment), and the reaper is reparented: Ray kills the children of a worker that ends. Ray's agents
+rename themselves as well and stay in the owner's group: those whose raylet is gone are killed, since they
+take up to a minute to notice that.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 # A process that cannot be killed (a hung driver) must not keep the reaper for ever.
 LIMIT_S = 30.0
@@ -31,9 +34,15 @@ def main(folder: str, name: str, group: int | None = None) -> None:
         os._exit(0)
     spared = {os.getpid()} if group is not None else {os.getpid(), os.getppid()}
     mark = os.fsencode(f"{name}={folder}")
+    owners = os.getpgid(os.getppid()) if group is None else group
 
     def ours(pid: int) -> bool:
-        return _carries(pid, mark) or (group is not None and _in_group(pid, group))
+        if _carries(pid, mark):
+            return True
+        process = _stat(pid)
+        if process is None or process.group != owners:
+            return False
+        return group is not None or process.is_orphan_of_ray
 
     while os.read(0, 4096):
         pass
@@ -73,14 +82,31 @@ def _carries(pid: int, mark: bytes) -> bool:
         return False
 
 
-def _in_group(pid: int, group: int) -> bool:
-    """Whether a process is in a process group, and no zombie."""
+class Process(NamedTuple):
+    """A process that has not ended: what /proc says of it."""
+
+    name: str
+    parent: int
+    group: int
+
+    @property
+    def is_orphan_of_ray(self) -> bool:
+        """Whether it is an agent of Ray (they are named ray::…) whose raylet is gone."""
+        if not self.name.startswith("ray::"):
+            return False
+        parent = _stat(self.parent)
+        return parent is None or parent.name != "raylet"
+
+
+def _stat(pid: int) -> Process | None:
+    """None when it is gone, or a zombie."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            state, _, pgrp = file.read().rpartition(b")")[2].split()[:3]
+            head, _, tail = file.read().rpartition(b")")
+        state, parent, group = tail.split()[:3]
     except (OSError, ValueError):  # gone
-        return False
-    return int(pgrp) == group and state != b"Z"
+        return None
+    return None if state == b"Z" else Process(os.fsdecode(head.partition(b"(")[2]), int(parent), int(group))
 
 
 if __name__ == "__main__":

@@ -23,9 +23,12 @@ class Process:
 
     @property
     def gone(self) -> bool:
-        """Whether it is not there, or a zombie that nobody has reaped yet."""
+        """Whether it is not there, or a zombie that nobody has reaped yet. While a thread of a killed process
+        is still ending, the process is such a zombie already, and its sockets are still open."""
         now = _read(self.pid)
-        return now is None or now[0].started != self.started or now[1] == "Z"
+        if now is None or now[0].started != self.started:
+            return True
+        return now[1] == "Z" and len(_threads(self.pid)) <= 1
 
 
 def family(pid: int) -> list[Process]:
@@ -66,6 +69,12 @@ def wait_until_gone(processes: list[Process], paths: set[Path], limit_s: float) 
             return
         assert time.monotonic() < deadline, f"left behind: {left}"
         time.sleep(0.05)
+
+
+def _threads(pid: int) -> list[str]:
+    with contextlib.suppress(OSError):
+        return os.listdir(f"/proc/{pid}/task")
+    return []
 
 
 def _read(pid: int) -> tuple[Process, str] | None:

@@ -29,6 +29,18 @@ print(folder.path, child.pid, flush=True)
 time.sleep(600)
 """
 
+#: A raylet and its agent in the owner's process group, both with names of their own. The agent's environment
+#: does not tell whose it is, as that of Ray's agents, which overwrite it.
+RAYLET = """
+import ctypes, os, subprocess, sys, time
+ctypes.CDLL(None).prctl(15, sys.argv[1].encode(), 0, 0, 0)
+if sys.argv[1] == "raylet":
+    agent = [sys.executable, "-c", os.environ["CODE"], "ray::DashboardAgent"]
+    subprocess.Popen(agent, env={"CODE": os.environ["CODE"]})
+print(os.getpid(), flush=True)
+time.sleep(600)
+"""
+
 
 @pytest.fixture
 def start() -> Iterator[Start]:
@@ -77,3 +89,19 @@ def test_a_killed_owner_takes_its_process_group_with_it_and_no_reader_of_its_log
     wait_for(lambda: not alive(int(child)), "the owner's group to end")
     wait_for(lambda: not os.path.exists(path), "the folder to be removed")
     assert alive(user.pid)
+
+
+def test_rays_agents_end_with_their_raylet_and_those_of_another_raylet_live_on(start: Start) -> None:
+    folder = OwnedTempDir("rvtop-ray-")
+
+    def raylet(env: dict[str, str]) -> list[int]:
+        started = start(sys.executable, "-c", RAYLET, "raylet", env={**os.environ, **env, "CODE": RAYLET})
+        assert started.stdout is not None
+        return [int(started.stdout.readline()) for _ in range(2)]
+
+    ours, another = raylet(folder.env), raylet({})
+    folder.close()
+    wait_for(lambda: not any(alive(pid) for pid in ours), "the raylet and its agent to end")
+    assert all(alive(pid) for pid in another)
+    for pid in another:
+        os.kill(pid, signal.SIGKILL)
