@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from rvtop.contract.snapshot import Event, StartStep
+from rvtop.contract.stream import EVENTS
 from rvtop.text import printable
 
-_EVENTS = 200
 _EVENT_LIMIT = 1000
 
 
@@ -22,7 +22,7 @@ class EventFeed:
     def say(self, text: str, level: str = "info") -> None:
         """Adds an event; ``level`` is info, warn or error."""
         self._events.append(Event(time.time(), printable(text, _EVENT_LIMIT), level))
-        del self._events[:-_EVENTS]
+        del self._events[:-EVENTS]
         self.touch()
 
     def step(self, step: StartStep) -> None:
