@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter_ns
 from typing import Any
 
@@ -75,8 +76,8 @@ class LoadRun:
         self.series = SeriesLog()
         self.searcher: Searcher | None = None
         if search and self._request.search is not None:
-            workers = str(self._request.workers)
-            self.searcher = Searcher(self._request.search, self._recorder.note, self._feed.say, workers)
+            workers, say = str(self._request.workers), partial(self._feed.say, kind="search")
+            self.searcher = Searcher(self._request.search, self._recorder.note, say, workers)
         self.player = Player(phases, self._next_step if self.searcher is not None else None)
         self.rate_control = RateControl(phases, self._request.max_rate, self._issue, self._feed.say)
         self.fleet: WorkerFleet | None = None
@@ -149,9 +150,9 @@ class LoadRun:
         due = self.player.step(now, drained)
         if due is not None:
             if due.kind == "phase":
-                self._feed.say(f"phase {self.player.phases[int(due.value)].name} begins")
+                self._feed.say(f"phase {self.player.phases[int(due.value)].name} begins", kind="phase")
             elif due.kind == "cut":
-                self._feed.say(f"{self.live.in_flight} requests cut at the end of the drain", "warn")
+                self._feed.say(f"{self.live.in_flight} requests cut at the end of the drain", "warn", "phase")
             self._issue(due)
         if (now - self.t0_ns) // SECOND_NS != self._last_second:
             self._end_second(now)
@@ -183,11 +184,11 @@ class LoadRun:
         try:
             count = self.fleet.joined()
         except PoolError as error:
-            self._feed.say(str(error), "warn")
+            self._feed.say(str(error), "warn", "worker")
             return
         if count is not None:
             self._issue(PlanEvent(now_ns + LEAD_NS, "workers", count))
-            self._feed.say(f"load worker {count - 1} joins: {self.fleet.why}")
+            self._feed.say(f"load worker {count - 1} joins: {self.fleet.why}", kind="worker")
 
     # -- what the workers report -------------------------------------------------------------
 
@@ -211,7 +212,7 @@ class LoadRun:
         by_model = dict(zip(self._models, last.in_flight_by_model, strict=True)) if last else {}
         self.live.lose(index)
         text = f"load worker {index} died ({why}); {in_flight} requests in flight lost"
-        self._feed.say(text, "error")
+        self._feed.say(text, "error", "worker")
         self._recorder.note(
             {"cmd": "worker_lost", "worker": index, "in_flight": in_flight, "by_model": by_model}
         )

@@ -57,9 +57,9 @@ class Session:
         self._state = "starting"
         self._message = ""
         self._wakeup = Wakeup()
-        self._feed = EventFeed()
-        self._ending = Ending(request.out, self._wakeup.set)
         self._recorder = Recorder(lambda text: self._ending.fail("client_failed", text))
+        self._feed = EventFeed(self._recorder.event)
+        self._ending = Ending(request.out, self._wakeup.set)
         running = ("starting", "running")
         self._target = LoadTarget(request, self._feed, self._ending, lambda: self._state in running)
         self._figures = ServerFigures(self._feed, self._target.on_page)
@@ -145,6 +145,9 @@ class Session:
         outcome = Outcome(5)
         try:
             outcome = await self._outcome_of_all()
+            self._message = outcome.message
+            if self._state != "starting":
+                self._record_screen(last=True)
         finally:
             try:
                 await self._close()
@@ -163,16 +166,23 @@ class Session:
             await self._load.drain()
         except UserError as error:
             if self._state == "starting":
-                return self._ending.never_began(error)
+                return self._never_began(error)
             self._ending.fail("client_failed", str(error))
         except Exception as error:  # noqa: BLE001  # a fault of ours: one line, and the traceback in the log
             crash, fleet = self._ending.crashed(error), self._load.fleet
             if self._state == "starting" or fleet is None:
-                return self._ending.never_began(crash)
+                return self._never_began(crash)
             self._ending.fail("client_failed", str(crash))
             await fleet.stop()
             self._ending.in_flight += self._load.live.in_flight
         return await self._ending.outcome(self._load.in_flight_by_model, self._recorder, self._missed)
+
+    def _never_began(self, error: UserError) -> Outcome:
+        self._recorder.close()  # of what is taken back nothing may be written anew
+        return self._ending.never_began(error)
+
+    def _record_screen(self, *, last: bool = False) -> None:
+        self._recorder.write(lambda log: log.screen(self.snapshot(), last=last))
 
     def _missed(self, result: dict[str, object]) -> list[str]:
         """What the run was to hold and did not."""
@@ -200,6 +210,7 @@ class Session:
             check_max_in_flight(scenario, request.workers)
         most_in_flight = check_capacity(scenario, request)
         self._ending.open_folder(adopt_stderr=self._apart)
+        self._recorder.open_events(request.out)
         models = request.models or scenario.models
         ours = request.backend is not None
         if not ours:
@@ -226,8 +237,9 @@ class Session:
         spec = worker_spec(request, scenario, info, models, prepared, t0_ns, ticks, most_in_flight)
         if request.search is not None and (len(scenario.phases) > 1 or scenario.thresholds):
             ignored = "ignores the scenario's phases and thresholds"
-            self._feed.say(f"--find-max sends the workload of {scenario.name} and {ignored}")
+            self._feed.say(f"--find-max sends the workload of {scenario.name} and {ignored}", kind="search")
         self._load = load = self._new_load(spec.phases, t0_ns, search=True)
+        load.observers.append(lambda second: self._record_screen())
         around = surroundings(request, scenario, info, models, prepared, t0_ns)
         self._recorder.open(runlog.RunLog(request.out, scenario.to_yaml(), around), t0_ns)
         sources = sources_of(request, info)
