@@ -78,7 +78,7 @@ class Interrupts:
             return
         first, self._last = self._last is None, self._clock()
         if first:
-            self._session.command(Stop("interrupted"))
+            self._session.command(Stop("interrupted"), "signal")
             self._out("stopping: writing the results …")
         elif not self._hurried:
             self._hurried = True

@@ -102,11 +102,15 @@ class Codec:
         name = data.get("type")
         if type(name) is not str:
             raise CodecError("no type" if name is None else f"must be a text, not {_kind(name)}", "type")
+        return self.read(name, data)
+
+    def read(self, name: str, fields: dict[str, Any]) -> Any:
+        """The message of this name in the table, of JSON values. Raises CodecError."""
         kind = self._table.get(name)
         if kind is None:
             raise UnknownType(f"unknown type {printable(name, 40)}")
         try:
-            return self._reader(kind)(data)
+            return self._reader(kind)(fields)
         except CodecError as error:
             raise error.within(name) from None
 

@@ -36,7 +36,7 @@ async def _serve() -> int:
     sending = asyncio.create_task(_send_snapshots(session, snapshots, writer))
     async for line in commands:
         session.command(codec.decode(line))
-    session.command(Stop("interrupted"))  # the dashboard is gone
+    session.command(Stop("interrupted"), "signal")  # the dashboard is gone
     outcome = await running
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
