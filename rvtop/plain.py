@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rvtop.contract.command import Stop
 from rvtop.contract.snapshot import Event, Snapshot, StartStep
 from rvtop.contract.steps import step_line
+from rvtop.contract.stream import events_after
 from rvtop.session.find_max import found_line
 from rvtop.session.live import RATIO_TOLERANCE
 from rvtop.session.request import Outcome, SessionRequest
@@ -77,7 +78,7 @@ class Interrupts:
             return
         first, self._last = self._last is None, self._clock()
         if first:
-            self._session.command(Stop("interrupted"))
+            self._session.command(Stop("interrupted"), "signal")
             self._out("stopping: writing the results …")
         elif not self._hurried:
             self._hurried = True
@@ -121,7 +122,7 @@ class Narrator:
             if before is None or before.state != step.state:
                 self._steps[step.name] = step
                 self._out(step_line(step))
-        for event in _after(snapshot.events, self._reported):
+        for event in events_after(snapshot.events, self._reported):
             self._reported = event
             self._out(f"  {_clock(snapshot.t_s)}  {event.text}")
         phase = snapshot.phase
@@ -133,14 +134,6 @@ class Narrator:
         elif snapshot.t_s >= self._next_s and not last:
             self._next_s = snapshot.t_s + _LINE_S
             self._out(figures_line(snapshot))
-
-
-def _after(events: Sequence[Event], reported: Event | None) -> Sequence[Event]:
-    """The events after ``reported``. They are found by identity, since the list holds the newest 200 only."""
-    for index in range(len(events) - 1, -1, -1):
-        if events[index] is reported:
-            return events[index + 1 :]
-    return events
 
 
 def figures_line(s: Snapshot) -> str:

@@ -8,15 +8,18 @@ Imports stay inside the commands, so that ``--help`` and a wrong option answer a
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 import rvtop
+from rvtop.cli.ctl import ctl, is_socket, watch
 from rvtop.cli.deployments import down, logs, ps, up
 from rvtop.cli.groups import index_app, scenario_app
 from rvtop.cli.options import (
+    Control,
     KeyFile,
     MaxRate,
     MetricsUrls,
@@ -96,6 +99,7 @@ def demo(
     ui: Ui = "dashboard",
     topology: Annotated[str, typer.Option(help="Topology to show.")] = "baseline",
     model: Models = None,
+    control: Control = None,
 ) -> None:
     """Runs with no set-up: small local model, sample corpus, RAG questions, real load."""
     check_limits()
@@ -108,17 +112,21 @@ def demo(
     backend = topology_options(topology, models=model or (), port=0, arguments=())
     check_backend(backend)
     request = shipped_request("demo", out, backend=backend, live=dashboard)
-    raise typer.Exit(go(request, ui, yes=True))
+    raise typer.Exit(go(replace(request, control=control), ui, yes=True))
 
 
 @app.command()
 def attach(
-    url: Annotated[str, typer.Argument(help="Any OpenAI-compatible server, as http://host:8000.")],
+    url: Annotated[
+        str,
+        typer.Argument(help="Any OpenAI-compatible server, as http://host:8000; or a session's --control."),
+    ],
     model: Models = None,
     metrics_url: MetricsUrls = None,
     max_rate: MaxRate = None,
     yes: Yes = False,
     out: Out = None,
+    control: Control = None,
     ui: Ui = "dashboard",
     api_key_file: KeyFile = None,
     ca: Ca = None,
@@ -133,9 +141,11 @@ def attach(
 ) -> None:
     """Watches a server that is up; the rate starts at 0 and is yours to turn."""
     check_limits()
+    check_ui(ui)
+    if is_socket(url):
+        raise typer.Exit(watch(Path(url), dashboard=ui == "dashboard" and terminal()))
     from rvtop.session.request import attach_request
 
-    check_ui(ui)
     positive("--max-rate", max_rate)
     load_key(api_key_file)
     transport = transport_from(
@@ -152,10 +162,11 @@ def attach(
     pages, fields = metrics_urls(metrics_url), body_from(body)
     info_url = probe_target(url, tuple(model or ()), transport)
     request = attach_request(info_url, tuple(model or ()), pages, max_rate, out, transport, fields)
-    raise typer.Exit(go(request, ui, yes=yes))
+    raise typer.Exit(go(replace(request, control=control), ui, yes=yes))
 
 
 app.command()(run)
+app.command()(ctl)
 
 
 @app.command()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from rvtop.contract.handle import Choice, ConnectFailed, Offer
 from rvtop.session.client import RemoteSession
+from rvtop.session.control_client import WatchedSession
 from rvtop.session.request import Outcome, SessionRequest, attach_request, start_request
 from rvtop.target.probe import TargetError, choose_models, probe
 from rvtop.target.topologies import TOPOLOGIES, missing
@@ -19,6 +21,15 @@ def show(request: SessionRequest, *, yes: bool) -> Outcome:
         session = await RemoteSession().start(request)
         code = await run_app_async(session, yes=yes)
         return _outcome(session, code)
+
+    return asyncio.run(main())
+
+
+def show_watched(socket: Path) -> int:
+    """The dashboard on a session of another terminal, which outlives it; returns the exit code."""
+
+    async def main() -> int:
+        return await run_app_async(await WatchedSession(socket).start(), yes=True)
 
     return asyncio.run(main())
 

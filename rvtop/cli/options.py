@@ -28,6 +28,12 @@ Out = Annotated[Path | None, typer.Option("--out", help="Run folder; default run
 MaxRate = Annotated[
     float | None, typer.Option("--max-rate", help="Never send more requests a second than this.")
 ]
+Control = Annotated[
+    Path | None,
+    typer.Option(
+        "--control", help="Unix socket by which rvtop ctl and others watch and command the session."
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask before the first load on a server not ours.")]
 Ui = Annotated[str, typer.Option("--ui", help="dashboard, plain or none.")]
 RayAddress = Annotated[str | None, typer.Option("--ray-address", help="Ray cluster: auto or HOST:PORT.")]

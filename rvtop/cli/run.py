@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rvtop.cli.options import (
+    Control,
     EngineArgs,
     KeyFile,
     MaxRate,
@@ -85,6 +87,7 @@ def run(
     metrics_url: MetricsUrls = None,
     max_rate: MaxRate = None,
     out: Out = None,
+    control: Control = None,
     ui: Ui = "plain",
     api_key_file: KeyFile = None,
     ca: Ca = None,
@@ -168,7 +171,7 @@ def run(
     if target is not None:
         models = request.models or (request.scenario.models if request.scenario else ())
         probe_target(target, models, transport)
-    raise typer.Exit(go(request, ui, yes=yes))
+    raise typer.Exit(go(replace(request, control=control), ui, yes=yes))
 
 
 def search_from(

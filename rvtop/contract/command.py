@@ -1,8 +1,18 @@
-"""The commands that a person, a scenario or a replay gives to a running session."""
+"""The commands that a person, a scenario or a replay gives to a running session.
+
+Their names and fields are those of the control protocol (docs/control.md): a field more needs a default.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
+
+from rvtop.errors import UserError
+
+
+class CommandError(UserError):
+    """A command that a session can't follow, or not now: one line for whoever sent it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +34,58 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class NextPhase:
-    """End this phase now (it drains) and begin the next."""
+    """End this phase now (it drains) and begin the next, or this one ``again``."""
+
+    to: Literal["next", "again"] = "next"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Note that something happened now: an event, and a line in the command log."""
+
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetSlo:
+    """Count goodput by these limits (ms) from now on; None: no limit of that kind."""
+
+    ttft_ms: float | None = None
+    tpot_ms: float | None = None
+    e2e_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Cancel all requests in flight; the load goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """Take back the last command that changed the load: its rate, a pause, the SLO."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retarget:
+    """Send to another server from now on; ``models``: those to send to, none: those it serves."""
+
+    url: str
+    models: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SetWorkload:
+    """Change the lengths (tokens) of the requests from now on; None: as they are."""
+
+    max_tokens: int | None = None
+    prompt_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Write the commands so far, and those that come, to ``file`` as a scenario."""
+
+    file: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,4 +95,34 @@ class Stop:
     reason: str = "stopped"
 
 
-Command = SetRate | Pause | Resume | NextPhase | Stop
+Command = (
+    SetRate
+    | Pause
+    | Resume
+    | NextPhase
+    | Mark
+    | SetSlo
+    | Cancel
+    | Undo
+    | Retarget
+    | SetWorkload
+    | Record
+    | Stop
+)
+
+#: Each command by its name in the protocol and in the command log.
+COMMANDS: dict[str, type[Any]] = {
+    "rate": SetRate,
+    "pause": Pause,
+    "resume": Resume,
+    "phase": NextPhase,
+    "mark": Mark,
+    "slo": SetSlo,
+    "cancel": Cancel,
+    "undo": Undo,
+    "retarget": Retarget,
+    "workload": SetWorkload,
+    "record": Record,
+    "stop": Stop,
+}
+NAMES = {kind: name for name, kind in COMMANDS.items()}

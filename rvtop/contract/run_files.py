@@ -8,6 +8,8 @@ PROMPTS = "prompts.jsonl"
 REQUESTS = "requests.jsonl"
 COMMANDS = "commands.jsonl"
 TIMELINE = "timeline.jsonl"
+EVENTS = "events.jsonl"
+SCREEN = "screen.jsonl.gz"
 SUMMARY = "summary.json"
 SESSION_LOG = "session.log"
 HEARTBEAT = "heartbeat.json"
@@ -20,6 +22,8 @@ FILES = (
     REQUESTS,
     COMMANDS,
     TIMELINE,
+    EVENTS,
+    SCREEN,
     SUMMARY,
     SESSION_LOG,
     HEARTBEAT,

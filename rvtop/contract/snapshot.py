@@ -204,11 +204,14 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the event strip. ``level``: info | warn | error."""
+    """One line of the event strip. ``level``: info | warn | error; ``kind``: what it is about (rate, pause,
+    phase, mark, worker, target, source, search, slo, command; "note" for all else)."""
 
     unix_s: float
     text: str
     level: str = "info"
+    kind: str = "note"
+    t_s: float | None = None  # since the session's start
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,14 @@ from rvtop.contract.run_files import (
     HEARTBEAT,
     REQUESTS,
     SCENARIO,
+    SCREEN,
     SUMMARY,
     TIMELINE,
 )
-from rvtop.errors import UserError
-
-
-class RunFolderError(UserError):
-    """A run folder that can't be used."""
+from rvtop.contract.snapshot import Snapshot
+from rvtop.results.append import AppendFiles
+from rvtop.results.append import RunFolderError as RunFolderError
+from rvtop.results.screen_log import ScreenCompressor
 
 
 def create(folder: Path) -> list[Path]:
@@ -73,83 +73,51 @@ def write_json(path: Path, data: Any) -> None:
 
 
 class RunLog:
-    """The growing files of one run. The writing ones raise RunFolderError, once: what follows a write that
-    failed is dropped, so that no line is ever joined to half of another."""
+    """The growing files of one run. The writing ones raise RunFolderError, as AppendFiles does."""
 
     def __init__(self, folder: Path, scenario_yaml: str, environment: dict[str, Any]) -> None:
         self.folder = folder
-        self._failed = False
         self._beat_size = 0
-        # Plain descriptors: what was written is the kernel's, and a kill -9 of ours can't take it back.
-        self._files: dict[str, int] = {}
-        self._put(SCENARIO, scenario_yaml.encode())
+        self._screen = ScreenCompressor()
+        self._files = AppendFiles(folder)
+        self._files.put(SCENARIO, scenario_yaml.encode())
         write_json(folder / ENVIRONMENT, environment)
         for name in (REQUESTS, COMMANDS, TIMELINE):
-            self._put(name, b"")
+            self._files.put(name, b"")
 
     def requests(self, lines: bytes) -> None:
         """Appends lines that a worker made."""
-        self._put(REQUESTS, lines)
+        self._files.put(REQUESTS, lines)
 
     def command(self, fields: dict[str, Any]) -> None:
         """Appends one entry of the command log."""
-        self._put(COMMANDS, orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE))
+        self._files.put(COMMANDS, orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE))
 
     def timeline(self, fields: dict[str, Any]) -> None:
         """Appends one second. Raises also when the folder was deleted or moved meanwhile: what is written
         then goes nowhere."""
-        self._check_there()
-        self._put(TIMELINE, orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE))
+        self._files.check_there()
+        self._files.put(TIMELINE, orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE))
+
+    def screen(self, snapshot: Snapshot, *, last: bool = False) -> None:
+        """Appends a snapshot to the screen log; the ``last`` one ends the file."""
+        self._files.put(SCREEN, self._screen.add(snapshot) + (self._screen.end() if last else b""))
 
     def heartbeat(self, fields: dict[str, Any]) -> None:
         """Overwrites what is known of the requests that have no line yet: what a kill -9 leaves of them."""
         data = orjson.dumps(fields)
         self._beat_size = max(self._beat_size, len(data) + 1)
-        self._put(HEARTBEAT, data.ljust(self._beat_size - 1) + b"\n", 0)
+        self._files.put(HEARTBEAT, data.ljust(self._beat_size - 1) + b"\n", 0)
 
     def ended(self, fields: dict[str, Any]) -> None:
         """Appends the last line of the command log; the heartbeat is not needed any more."""
         self.command(fields)
-        if self._failed:
+        if self._files.failed:
             return
-        if HEARTBEAT in self._files:
-            os.close(self._files.pop(HEARTBEAT))
+        self._files.close(HEARTBEAT)
         with contextlib.suppress(OSError):
             (self.folder / HEARTBEAT).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Closes the files."""
-        while self._files:
-            os.close(self._files.popitem()[1])
-
-    def _check_there(self) -> None:
-        if self._failed:
-            return
-        for name, fd in self._files.items():
-            path = self.folder / name
-            try:
-                there = os.path.samestat(path.stat(), os.fstat(fd))
-            except OSError:
-                there = False
-            if not there:
-                self._failed = True
-                gone = path if self.folder.is_dir() else self.folder
-                raise RunFolderError(f"{gone}: was deleted or moved while the run went on")
-
-    def _put(self, name: str, data: bytes, at: int | None = None) -> None:
-        """Appends ``data``, or writes it ``at`` this byte."""
-        if self._failed:
-            return
-        try:
-            if name not in self._files:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if at is None else 0)
-                self._files[name] = os.open(self.folder / name, flags, 0o644)
-            if at is not None:
-                os.pwrite(self._files[name], data, at)
-                return
-            rest = memoryview(data)
-            while rest:  # a full disk takes a part before it takes nothing
-                rest = rest[os.write(self._files[name], rest) :]
-        except OSError as error:
-            self._failed = True
-            raise RunFolderError(f"{self.folder / name}: can't be written: {error.strerror}") from error
+        self._files.close()

@@ -15,14 +15,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+from rvtop.contract.codec import CodecError
 from rvtop.contract.command import Command, Stop
+from rvtop.contract.messages import CODEC
 from rvtop.contract.run_files import SESSION_LOG
-from rvtop.contract.snapshot import Series, Snapshot, StartStep, Target
+from rvtop.contract.snapshot import Snapshot, StartStep, Target
+from rvtop.contract.stream import SnapshotReader
 from rvtop.errors import UserError
 from rvtop.ipc import child
 from rvtop.ipc.exit_reason import exit_reason, last_line
-from rvtop.ipc.frames import Unpacker, pack
+from rvtop.ipc.lines import LineSplitter, LineTooLong
 from rvtop.results.ending import End
+from rvtop.session.messages import LONGEST, UP, request_lines
 from rvtop.session.request import Outcome, SessionRequest
 from rvtop.text import printable_names
 
@@ -36,7 +40,7 @@ class RemoteSession:
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._snapshot: Snapshot | None = None
-        self._series = Series()
+        self._stream = SnapshotReader()
         self._out = Path()
         self._early: IO[bytes] | None = None
         self.outcome: Outcome | None = None
@@ -47,7 +51,7 @@ class RemoteSession:
         # Its stderr before there is a run folder; then it goes to the folder's session.log.
         self._early = tempfile.TemporaryFile()  # noqa: SIM115 - closed as the process has ended
         self._process = await child.start(*child.module_command("rvtop.session.server"), stderr=self._early)
-        self._write(request)
+        child.write(self._process, request_lines(request))
         self._snapshot = _first(request)
         self._reader = asyncio.create_task(self._read())
         return self
@@ -74,25 +78,25 @@ class RemoteSession:
         if self._reader is not None:
             await self._reader
 
-    def _write(self, message: object) -> None:
+    def _write(self, command: Command) -> None:
         assert self._process is not None
-        child.write(self._process, pack(message))
+        child.write(self._process, CODEC.encode(command))
 
     async def _read(self) -> None:
         assert self._process is not None
         assert self._process.stdout is not None
-        unpacker = Unpacker()
+        lines, problem = LineSplitter(LONGEST), ""
         while data := await self._process.stdout.read(1 << 18):
-            for message in unpacker.feed(data):
-                if isinstance(message, Series):
-                    self._series = message
-                elif isinstance(message, Snapshot):
-                    self._snapshot = replace(message, series=self._series)
-                elif isinstance(message, Outcome):
-                    self.outcome = message
+            try:
+                for line in lines.feed(data):
+                    self._take(UP.decode(line))
+            except (CodecError, LineTooLong) as error:  # what comes behind it can't be trusted either
+                problem = f"it sent what is no message: {error}"
+                self._process.kill()
+                break
         code = await self._process.wait()
         if self.outcome is None:
-            self.outcome = await self._crashed(code)
+            self.outcome = await self._crashed(problem or exit_reason(code))
             if self._snapshot is not None:
                 last = self._snapshot
                 self._snapshot = replace(
@@ -102,11 +106,17 @@ class RemoteSession:
             self._early.close()
             self._early = None
 
-    async def _crashed(self, code: int) -> Outcome:
+    def _take(self, message: object) -> None:
+        if isinstance(message, Outcome):
+            self.outcome = message
+        else:
+            self._snapshot = self._stream.take(message) or self._snapshot
+
+    async def _crashed(self, why: str) -> Outcome:
         """The outcome of a session whose process ended without one; what it has measured is summed up."""
         from rvtop.results.sum_up import sum_up  # NumPy: not for the first frame
 
-        text = f"the session crashed ({exit_reason(code)})"
+        text = f"the session crashed ({why})"
         log = self._out / SESSION_LOG
         last = ""
         with contextlib.suppress(OSError), log.open("rb") as file:

@@ -52,6 +52,7 @@ class Ending:
         self._made: list[Path] | None = None  # the folders that were made for the run
         self._log: SessionLog | None = None
         self.stop: Stop | None = None
+        self.stopped_by = ""
         self.failed = False
         self.in_flight = 0
         self.state = ""
@@ -63,9 +64,10 @@ class Ending:
         """Whether the session has to end before its time."""
         return self.stop is not None or self.failed
 
-    def stop_by(self, stop: Stop) -> None:
-        """The user wants it to end; the first such wish counts."""
-        self.stop = self.stop or stop
+    def stop_by(self, stop: Stop, by: str) -> None:
+        """The user wants it to end; the first such wish counts. ``by`` is who sent it."""
+        if self.stop is None:
+            self.stop, self.stopped_by = stop, by
         self._stopped.set()
         self._wake()
 

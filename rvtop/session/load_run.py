@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter_ns
 from typing import Any
 
-from rvtop.contract.command import Command, NextPhase
+from rvtop.contract.command import Command, CommandError, NextPhase
 from rvtop.load.fleet.fleet import WorkerFleet
 from rvtop.load.fleet.local import PoolError
 from rvtop.load.plan.schedule import PhasePlan, PlanEvent
@@ -22,7 +23,7 @@ from rvtop.session.find_max import Searcher
 from rvtop.session.live import SECOND_NS, LiveState, fold
 from rvtop.session.load_target import LoadTarget
 from rvtop.session.player import LEAD_NS, Player
-from rvtop.session.rate_control import RateControl
+from rvtop.session.rate_control import Done, RateControl
 from rvtop.session.recorder import Recorder
 from rvtop.session.request import SessionRequest
 from rvtop.session.server_figures import ServerFigures
@@ -30,6 +31,14 @@ from rvtop.session.setup import fields_of
 from rvtop.session.view import SeriesLog, timeline_row
 from rvtop.session.wakeup import Wakeup
 from rvtop.text import printable_names
+
+#: Why nothing can be commanded in a state of the player.
+_NOT_NOW = {
+    "idle": "the load has not begun",
+    "draining": "the phase drains; commands count once the next one has begun",
+    "cutting": "the phase drains; commands count once the next one has begun",
+    "over": "the load is over",
+}
 
 
 @dataclass(frozen=True)
@@ -75,8 +84,8 @@ class LoadRun:
         self.series = SeriesLog()
         self.searcher: Searcher | None = None
         if search and self._request.search is not None:
-            workers = str(self._request.workers)
-            self.searcher = Searcher(self._request.search, self._recorder.note, self._feed.say, workers)
+            workers, say = str(self._request.workers), partial(self._feed.say, kind="search")
+            self.searcher = Searcher(self._request.search, self._recorder.note, say, workers)
         self.player = Player(phases, self._next_step if self.searcher is not None else None)
         self.rate_control = RateControl(phases, self._request.max_rate, self._issue, self._feed.say)
         self.fleet: WorkerFleet | None = None
@@ -89,16 +98,36 @@ class LoadRun:
 
     # -- from outside ------------------------------------------------------------------------
 
-    def command(self, command: Command) -> None:
-        """Follows a command; one that makes no sense now is left alone."""
+    def command(self, command: Command, by: str) -> Done:
+        """Follows a command of ``by``. Raises CommandError for one that makes no sense now."""
         if self.player.state != "sending":
-            return
+            raise CommandError(_NOT_NOW[self.player.state])
         now = perf_counter_ns()
         if isinstance(command, NextPhase):
-            self._issue(self.player.end_phase(now))
+            done = self._end_phase(command, now, by)
         else:
-            self.rate_control.follow(command, self.player.phase, now)
+            done = self.rate_control.follow(command, self.player.phase, now, by)
         self._wakeup.set()
+        return done
+
+    def _end_phase(self, command: NextPhase, now_ns: int, by: str) -> Done:
+        phase = self.player.phase
+        assert phase is not None
+        again = command.to == "again"
+        if again and self.searcher is not None:
+            raise CommandError("phase again: --find-max chooses its steps itself")
+        if again:
+            self._add_phase(self.player.repeat())
+        entry = self.player.end_phase(now_ns)
+        assert entry is not None
+        self._issue(entry, by)
+        return Done(f"phase {phase.name} ends" + (", and begins again" if again else ""), entry.at_ns)
+
+    def _add_phase(self, phase: PhasePlan) -> None:
+        """One phase more; the workers know it before it begins."""
+        assert self.fleet is not None
+        self.fleet.send(AddPhase(phase))
+        self.rate_control.add_phase(phase)
 
     @property
     def going(self) -> bool:
@@ -124,7 +153,8 @@ class LoadRun:
         # While requests are sent, the end has its lead too: nothing is sent behind it, so the log is the run.
         lead = LEAD_NS if self.player.state == "sending" else 0
         cancelled = self.live.errors["cancelled"]
-        self._issue(PlanEvent(perf_counter_ns() + lead, "stop"))
+        by = self._ending.stopped_by or "scenario"
+        self._issue(PlanEvent(perf_counter_ns() + lead, "stop"), by)
         await self.fleet.drain()
         self._ending.in_flight += self.live.errors["cancelled"] - cancelled + self.live.in_flight
         if clocks := self.fleet.clocks:  # measured again since the start: how they drifted is known now
@@ -149,21 +179,21 @@ class LoadRun:
         due = self.player.step(now, drained)
         if due is not None:
             if due.kind == "phase":
-                self._feed.say(f"phase {self.player.phases[int(due.value)].name} begins")
+                self._feed.say(f"phase {self.player.phases[int(due.value)].name} begins", kind="phase")
             elif due.kind == "cut":
-                self._feed.say(f"{self.live.in_flight} requests cut at the end of the drain", "warn")
+                self._feed.say(f"{self.live.in_flight} requests cut at the end of the drain", "warn", "phase")
             self._issue(due)
         if (now - self.t0_ns) // SECOND_NS != self._last_second:
             self._end_second(now)
         self._feed.touch()
 
-    def _issue(self, entry: PlanEvent | None) -> None:
-        """Sends an entry of the plan to the workers, and notes it in the command log."""
+    def _issue(self, entry: PlanEvent | None, by: str = "scenario") -> None:
+        """Sends an entry of the plan to the workers, and notes it in the command log, with who wanted it."""
         if entry is None or self.fleet is None:
             return
         self.fleet.send(entry)
         self.rate_control.note(entry)
-        fields = fields_of(entry, self.t0_ns, self.player.phases)
+        fields = {**fields_of(entry, self.t0_ns, self.player.phases), "by": by}
         self._recorder.write(lambda log: log.command(fields))
         self._feed.touch()
 
@@ -173,8 +203,7 @@ class LoadRun:
         self.searcher.observe(self.live, perf_counter_ns(), self.player.start_ns)
         phase = self.searcher.more(self.live)
         if phase is not None:
-            self.fleet.send(AddPhase(phase))
-            self.rate_control.add_phase(phase)
+            self._add_phase(phase)
         return phase
 
     def _add_worker(self, now_ns: int) -> None:
@@ -183,11 +212,11 @@ class LoadRun:
         try:
             count = self.fleet.joined()
         except PoolError as error:
-            self._feed.say(str(error), "warn")
+            self._feed.say(str(error), "warn", "worker")
             return
         if count is not None:
-            self._issue(PlanEvent(now_ns + LEAD_NS, "workers", count))
-            self._feed.say(f"load worker {count - 1} joins: {self.fleet.why}")
+            self._issue(PlanEvent(now_ns + LEAD_NS, "workers", count), "autoscale")
+            self._feed.say(f"load worker {count - 1} joins: {self.fleet.why}", kind="worker")
 
     # -- what the workers report -------------------------------------------------------------
 
@@ -211,7 +240,7 @@ class LoadRun:
         by_model = dict(zip(self._models, last.in_flight_by_model, strict=True)) if last else {}
         self.live.lose(index)
         text = f"load worker {index} died ({why}); {in_flight} requests in flight lost"
-        self._feed.say(text, "error")
+        self._feed.say(text, "error", "worker")
         self._recorder.note(
             {"cmd": "worker_lost", "worker": index, "in_flight": in_flight, "by_model": by_model}
         )
@@ -254,4 +283,4 @@ class LoadRun:
         if self.searcher.refused(self.live):
             self._refused = True
         elif self.searcher.hopeless(self.live):
-            self._issue(self.player.end_phase(second.now_ns))
+            self._issue(self.player.end_phase(second.now_ns), "find_max")

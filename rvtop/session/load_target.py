@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter_ns
 
 from rvtop.load.worker.messages import Delta
@@ -68,7 +69,7 @@ class LoadTarget:
     def expect_answers(self, pages: frozenset[str]) -> None:
         """From now on its silence counts. ``pages`` names the telemetry sources that it answers itself."""
         self._pages = pages
-        self._silence = TargetWatch(self._responds, self._feed.say)
+        self._silence = TargetWatch(self._responds, partial(self._feed.say, kind="target"))
 
     def watch(self) -> None:
         """Begins to ask it whether it is there, where its answers do not tell."""

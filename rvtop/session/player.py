@@ -91,6 +91,8 @@ class Player:
     ) -> None:
         """``more`` is asked for a further phase when the last one is over."""
         self.phases = list(phases)
+        self._order = list(range(len(phases)))  # of ``phases``, by number
+        self._at = -1  # in that order
         self._more = more
         self.index = -1
         self.state: State = "idle"
@@ -142,19 +144,34 @@ class Player:
         self.end_ns = min(self.end_ns, now_ns + LEAD_NS)
         return PlanEvent(self.end_ns, "end")
 
+    def repeat(self) -> PhasePlan:
+        """After the phase that runs comes a copy of it, under a name of its own; returns the copy."""
+        phase = self.phases[self.index]
+        stem, number = phase.name.partition("#again-")[0], 2
+        names = {known.name for known in self.phases}
+        while f"{stem}#again-{number}" in names:
+            number += 1
+        copy = replace(phase, name=f"{stem}#again-{number}")
+        self._order.insert(self._at + 1, len(self.phases))
+        self.phases.append(copy)
+        return copy
+
     def _ends_itself(self) -> bool:
         phase = self.phase
         return self.state == "sending" and phase is not None and (phase.trace or phase.limit is not None)
 
     def _begin(self, now_ns: int) -> PlanEvent | None:
-        self.index += 1
+        self._at += 1
         self._deadline_ns = NEVER
-        further = self._more() if self._more is not None and self.index == len(self.phases) else None
+        further = self._more() if self._more is not None and self._at == len(self._order) else None
         if further is not None:
+            self._order.append(len(self.phases))
             self.phases.append(further)
-        if self.index >= len(self.phases):
+        if self._at >= len(self._order):
+            self.index = len(self.phases)
             self.state = "over"
             return None
+        self.index = self._order[self._at]
         phase = self.phases[self.index]
         self.state = "sending"
         self.start_ns = now_ns + LEAD_NS

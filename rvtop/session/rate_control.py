@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
-from rvtop.contract.command import Command, Pause, Resume, SetRate
+from rvtop.contract.command import Command, CommandError, Pause, Resume, SetRate
 from rvtop.load.plan.schedule import NEVER, Course, PhasePlan, PlanEvent
 from rvtop.scenario.schema import MAX_RPS
 from rvtop.session.player import LEAD_NS
 
-Issue = Callable[[PlanEvent], None]
-Say = Callable[[str, str], None]
+Issue = Callable[[PlanEvent, str], None]
+
+
+class Say(Protocol):
+    """Adds an event."""
+
+    def __call__(self, text: str, level: str = ..., kind: str = ...) -> object: ...
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command was followed: what it did, in a few words. ``at_ns`` (perf_counter) is when it takes effect,
+    None: at once. ``inverse`` takes it back, where it can be."""
+
+    text: str
+    at_ns: int | None = None
+    inverse: Command | None = None
 
 
 class RateControl:
-    """``issue`` sends an entry to the workers and to the log, and comes back as ``note``; ``say`` tells the
-    user, with a level. ``max_rate`` bounds what hands may ask for, requests per second."""
+    """``issue`` sends an entry to the workers and to the log, with who asked for it, and comes back as
+    ``note``; ``say`` tells the user. ``max_rate`` bounds what hands may ask for, requests per second."""
 
     def __init__(self, phases: tuple[PhasePlan, ...], max_rate: float | None, issue: Issue, say: Say) -> None:
         self._course = Course(phases)
@@ -24,26 +40,39 @@ class RateControl:
         self._issue = issue
         self._say = say
         self._pending: list[PlanEvent] = []  # entries that are not in force yet
+        self._rate: float | None = None  # set by hand in the phase that runs
         self.paused = False
 
-    def follow(self, command: Command, phase: PhasePlan | None, now_ns: int) -> None:
-        """Changes the rate or pauses while ``phase`` sends; what makes no sense now is left alone."""
+    def follow(self, command: Command, phase: PhasePlan | None, now_ns: int, by: str) -> Done:
+        """Changes the rate or pauses while ``phase`` sends. Raises CommandError for what makes no sense."""
         at_ns = now_ns + LEAD_NS
-        if isinstance(command, SetRate) and phase is not None and phase.concurrency:
-            self._say("a closed loop has no rate: as one request ends, the next one begins", "warn")
-        elif isinstance(command, SetRate) and not math.isnan(command.rps):
-            rate = min(max(0.0, command.rps), self._limit)
-            before = self.target_rps(now_ns)
-            self._issue(PlanEvent(at_ns, "rate", rate))
-            self._say(f"rate {before:.3g} → {rate:.3g} rps", "info")
-        elif isinstance(command, Pause) and not self.paused:
-            self.paused = True
-            self._issue(PlanEvent(at_ns, "pause"))
-            self._say("paused", "info")
-        elif isinstance(command, Resume) and self.paused:
-            self.paused = False
-            self._issue(PlanEvent(at_ns, "resume"))
-            self._say("resumed", "info")
+        if isinstance(command, SetRate):
+            return self._set_rate(command.rps, phase, now_ns, by)
+        pause = isinstance(command, Pause)
+        if self.paused == pause:
+            raise CommandError("paused already" if pause else "not paused")
+        self.paused = pause
+        self._issue(PlanEvent(at_ns, "pause" if pause else "resume"), by)
+        self._say("paused" if pause else "resumed", kind="pause")
+        return Done("paused" if pause else "resumed", at_ns, Resume() if pause else Pause())
+
+    def _set_rate(self, rps: float, phase: PhasePlan | None, now_ns: int, by: str) -> Done:
+        if phase is not None and phase.concurrency:
+            raise CommandError("a closed loop has no rate: as one request ends, the next one begins")
+        if not rps >= 0:  # NaN is not
+            raise CommandError(f"rate {rps:g}: must be 0 or more requests a second")
+        before, rate, at_ns = self.target_rps(now_ns), min(rps, self._limit), now_ns + LEAD_NS
+        inverse = SetRate(self._standing_rps(phase, now_ns))
+        self._issue(PlanEvent(at_ns, "rate", rate), by)
+        text = f"rate {before:.3g} → {rate:.3g} rps"
+        self._say(text, kind="rate")
+        return Done(text + (" (the most that is allowed)" if rate < rps else ""), at_ns, inverse)
+
+    def _standing_rps(self, phase: PhasePlan | None, now_ns: int) -> float:
+        """The rate that was asked for or planned, paused or not."""
+        if self._rate is not None or phase is None:
+            return self._rate or 0.0
+        return phase.line().rate(max(0, now_ns - self._course.start_ns) / 1e9)
 
     def add_phase(self, phase: PhasePlan) -> None:
         """One phase more, behind those that are known."""
@@ -52,7 +81,9 @@ class RateControl:
     def note(self, entry: PlanEvent) -> None:
         """An entry went out; it takes effect at its time."""
         if entry.kind == "phase":
-            self.paused = False
+            self.paused, self._rate = False, None
+        elif entry.kind == "rate":
+            self._rate = entry.value
         self._pending.append(entry)
 
     @property

@@ -59,6 +59,7 @@ class SessionRequest:
     max_rate: float | None = None
     transport: Transport = field(default_factory=Transport)
     body: Mapping[str, Any] = field(default_factory=dict)
+    control: Path | None = None  # a Unix socket by which others watch and command the session
 
 
 @dataclass(frozen=True)

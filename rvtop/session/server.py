@@ -1,4 +1,4 @@
-"""The process of a Session that a dashboard holds: frames on stdin and stdout."""
+"""The process of a Session that a dashboard holds: lines of the codec on stdin and stdout."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import contextlib
 import faulthandler
 import signal
 import sys
-from dataclasses import replace
+from collections.abc import AsyncIterator
 
 from rvtop.contract.command import Stop
-from rvtop.contract.snapshot import Series
+from rvtop.contract.snapshot import Snapshot
+from rvtop.contract.stream import SnapshotWriter
 from rvtop.ipc import stdio
-from rvtop.ipc.frames import Unpacker, pack
-from rvtop.session.request import Outcome, SessionRequest
+from rvtop.ipc.lines import LineSplitter
+from rvtop.session.messages import LONGEST, UP, down_codec, with_secrets
 from rvtop.session.session import Session
 
 _PERIOD_S = 0.1
@@ -24,50 +25,51 @@ async def _serve() -> int:
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     writer = await stdio.frames_out()
-    unpacker = Unpacker()
-    session: Session | None = None
-    running: asyncio.Task[Outcome] | None = None
-    sending: asyncio.Task[None] | None = None
-
-    async def read_commands() -> None:
-        nonlocal session, running, sending
-        while data := await reader.read(1 << 16):
-            for message in unpacker.feed(data):
-                if isinstance(message, SessionRequest):
-                    session = Session(message, apart=True)
-                    running = asyncio.create_task(session.run())
-                    sending = asyncio.create_task(_send_snapshots(session, writer))
-                elif session is not None:
-                    session.command(message)
-        if session is not None:
-            session.command(Stop("interrupted"))  # the dashboard is gone
-
-    await read_commands()
-    outcome = await running if running is not None else Outcome(2, "no request came")
-    if sending is not None:
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
+    commands = _lines(reader)
+    codec = down_codec()
+    secrets, line = await anext(commands, b""), await anext(commands, b"")
+    if not line:
+        return 2
+    session = Session(with_secrets(codec.decode(line), secrets), apart=True)
+    running = asyncio.create_task(session.run())
+    snapshots = SnapshotWriter()
+    sending = asyncio.create_task(_send_snapshots(session, snapshots, writer))
+    async for line in commands:
+        session.command(codec.decode(line))
+    session.command(Stop("interrupted"), "signal")  # the dashboard is gone
+    outcome = await running
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
     with contextlib.suppress(OSError):
-        if session is not None:
-            writer.write(pack(session.snapshot()))
-        writer.write(pack(outcome))
+        _write(writer, snapshots, session.snapshot())
+        writer.write(UP.encode(outcome))
         await stdio.close(writer)
     return outcome.exit_code
 
 
-async def _send_snapshots(session: Session, writer: asyncio.WriteTransport) -> None:
-    """Sends what is new, ten times a second at most. The charts' history goes only when it has grown."""
+async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """The lines on stdin, until it ends."""
+    splitter = LineSplitter(LONGEST)
+    while data := await reader.read(1 << 16):
+        for line in splitter.feed(data):
+            yield line
+
+
+async def _send_snapshots(
+    session: Session, snapshots: SnapshotWriter, writer: asyncio.WriteTransport
+) -> None:
+    """Sends what is new, ten times a second at most."""
     sent = -1
-    series: Series | None = None
     while True:
         snapshot = session.snapshot()
         if snapshot.seq != sent and not writer.is_closing() and writer.get_write_buffer_size() < 1 << 20:
             sent = snapshot.seq
-            if snapshot.series is not series:
-                series = snapshot.series
-                writer.write(pack(series))
-            writer.write(pack(replace(snapshot, series=Series())))
+            _write(writer, snapshots, snapshot)
         await asyncio.sleep(_PERIOD_S)
+
+
+def _write(writer: asyncio.WriteTransport, snapshots: SnapshotWriter, snapshot: Snapshot) -> None:
+    writer.write(b"".join(map(UP.encode, snapshots.messages(snapshot))))
 
 
 def main() -> None:

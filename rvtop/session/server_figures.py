@@ -39,7 +39,7 @@ class ServerFigures:
         note = self._state.apply(sample)
         if note and (sample.source, note) not in self._noted:  # it comes with every poll
             self._noted.add((sample.source, note))
-            self._feed.say(f"{sample.source}: {note}", "warn")
+            self._feed.say(f"{sample.source}: {note}", "warn", "source")
         if sample.error is None:
             self._on_answer(sample.source)
         self._feed.touch()

@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import replace
 from time import perf_counter_ns
 
-from rvtop.contract.command import Command, Stop
+from rvtop.contract.command import Command, CommandError
 from rvtop.contract.snapshot import Snapshot, StartStep
 from rvtop.errors import UserError
 from rvtop.load.fleet.fleet import WorkerFleet
@@ -18,6 +18,8 @@ from rvtop.load.plan.schedule import PhasePlan
 from rvtop.results import runlog
 from rvtop.results.environment import write_clocks
 from rvtop.scenario.thresholds import check_thresholds
+from rvtop.session.commands import Commands
+from rvtop.session.control import ControlSocket
 from rvtop.session.ending import Ending
 from rvtop.session.events import EventFeed
 from rvtop.session.load_run import LoadRun, Parts
@@ -57,13 +59,15 @@ class Session:
         self._state = "starting"
         self._message = ""
         self._wakeup = Wakeup()
-        self._feed = EventFeed()
-        self._ending = Ending(request.out, self._wakeup.set)
         self._recorder = Recorder(lambda text: self._ending.fail("client_failed", text))
+        self._feed = EventFeed(self._recorder.event)
+        self._ending = Ending(request.out, self._wakeup.set)
         running = ("starting", "running")
         self._target = LoadTarget(request, self._feed, self._ending, lambda: self._state in running)
         self._figures = ServerFigures(self._feed, self._target.on_page)
         self._load = self._new_load((), self._began_ns, search=False)  # until the real one is known
+        self._control: ControlSocket | None = None
+        self.commands = Commands(lambda: self._load, self._feed, self._recorder, self._ending)
 
     def _new_load(self, phases: tuple[PhasePlan, ...], t0_ns: int, *, search: bool) -> LoadRun:
         parts = Parts(
@@ -79,12 +83,12 @@ class Session:
 
     # -- from outside ------------------------------------------------------------------------
 
-    def command(self, command: Command) -> None:
-        """Follows a command; one that makes no sense now is left alone."""
-        if isinstance(command, Stop):
-            self._ending.stop_by(command)
-        else:
-            self._load.command(command)
+    def command(self, command: Command, by: str = "keyboard") -> None:
+        """Follows a command of ``by``; an event says why one can't be followed."""
+        try:
+            self.commands.follow(command, by)
+        except CommandError as error:
+            self._feed.say(str(error), "warn", "command")
 
     def kill(self) -> None:
         """Kills the load workers and the backend instead of waiting for them; the results are written all
@@ -145,6 +149,9 @@ class Session:
         outcome = Outcome(5)
         try:
             outcome = await self._outcome_of_all()
+            self._message = outcome.message
+            if self._state != "starting":
+                self._record_screen(last=True)
         finally:
             try:
                 await self._close()
@@ -163,16 +170,23 @@ class Session:
             await self._load.drain()
         except UserError as error:
             if self._state == "starting":
-                return self._ending.never_began(error)
+                return self._never_began(error)
             self._ending.fail("client_failed", str(error))
         except Exception as error:  # noqa: BLE001  # a fault of ours: one line, and the traceback in the log
             crash, fleet = self._ending.crashed(error), self._load.fleet
             if self._state == "starting" or fleet is None:
-                return self._ending.never_began(crash)
+                return self._never_began(crash)
             self._ending.fail("client_failed", str(crash))
             await fleet.stop()
             self._ending.in_flight += self._load.live.in_flight
         return await self._ending.outcome(self._load.in_flight_by_model, self._recorder, self._missed)
+
+    def _never_began(self, error: UserError) -> Outcome:
+        self._recorder.close()  # of what is taken back nothing may be written anew
+        return self._ending.never_began(error)
+
+    def _record_screen(self, *, last: bool = False) -> None:
+        self._recorder.write(lambda log: log.screen(self.snapshot(), last=last))
 
     def _missed(self, result: dict[str, object]) -> list[str]:
         """What the run was to hold and did not."""
@@ -189,6 +203,8 @@ class Session:
             if self._load.fleet is not None:
                 stack.push_async_callback(self._load.fleet.stop)
             stack.push_async_callback(self._target.stop_watching)
+            if self._control is not None:
+                stack.push_async_callback(self._control.close)
 
     # -- the way to the first request --------------------------------------------------------
 
@@ -199,7 +215,9 @@ class Session:
             check_max_rate(scenario, request.max_rate)
             check_max_in_flight(scenario, request.workers)
         most_in_flight = check_capacity(scenario, request)
+        await self._open_control()
         self._ending.open_folder(adopt_stderr=self._apart)
+        self._recorder.open_events(request.out)
         models = request.models or scenario.models
         ours = request.backend is not None
         if not ours:
@@ -212,6 +230,13 @@ class Session:
             await target.start_backend(models)
         await self._start_load(prepared, most_in_flight)
         self._state = "running"
+
+    async def _open_control(self) -> None:
+        path, name = self._request.control, self._scenario.name
+        if path is not None:
+            crashed = self._ending.crashed
+            self._control = ControlSocket(path, name, self.commands, self.snapshot, crashed, self._began_ns)
+            await self._control.open()
 
     async def _start_load(self, prepared: Prepared, most_in_flight: int | None) -> None:
         request, scenario, info, models = (
@@ -226,8 +251,9 @@ class Session:
         spec = worker_spec(request, scenario, info, models, prepared, t0_ns, ticks, most_in_flight)
         if request.search is not None and (len(scenario.phases) > 1 or scenario.thresholds):
             ignored = "ignores the scenario's phases and thresholds"
-            self._feed.say(f"--find-max sends the workload of {scenario.name} and {ignored}")
+            self._feed.say(f"--find-max sends the workload of {scenario.name} and {ignored}", kind="search")
         self._load = load = self._new_load(spec.phases, t0_ns, search=True)
+        load.observers.append(lambda second: self._record_screen())
         around = surroundings(request, scenario, info, models, prepared, t0_ns)
         self._recorder.open(runlog.RunLog(request.out, scenario.to_yaml(), around), t0_ns)
         sources = sources_of(request, info)

@@ -1,0 +1,194 @@
+"""``--control SOCKET``: other programs watch and command a running session, one JSON object a line each way.
+
+docs/control.md describes the protocol. Whatever a client sends or leaves unread, the session goes on: lines
+have a limit, answers are not waited for, and snapshots that a client is too slow for are left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+import orjson
+
+import rvtop
+from rvtop.contract.command import COMMANDS, CommandError
+from rvtop.contract.messages import CODEC, command_of
+from rvtop.contract.snapshot import Snapshot
+from rvtop.contract.stream import SnapshotWriter
+from rvtop.ipc.lines import LineSplitter, LineTooLong
+from rvtop.ipc.unix_socket import OwnedSocket
+from rvtop.session.commands import Commands
+from rvtop.text import printable
+
+PROTOCOL = 1
+#: Questions, which change nothing.
+QUESTIONS = ("snapshot", "watch")
+
+_CLIENTS = 32
+_LONGEST = 64 << 10  # bytes of a line
+_PERIOD_S = 0.1  # between two snapshots for who watches
+_PICTURE_NS = 50_000_000
+_REST_S = 0.002  # after each line: no client keeps the session's loop for itself
+_BEHIND = 1 << 20  # unread bytes from which on snapshots are left out …
+_LOST = 4 << 20  # … and from which on a client is dropped
+
+
+class ControlSocket:
+    """Serves one session at ``path``. ``snapshot`` returns the picture now, ``crashed`` notes a fault of ours
+    and returns its line; ``name`` is the session's, which began at ``began_ns`` (perf_counter)."""
+
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        commands: Commands,
+        snapshot: Callable[[], Snapshot],
+        crashed: Callable[[Exception], object],
+        began_ns: int,
+    ) -> None:
+        self._path = path
+        self._name = name
+        self._commands = commands
+        self._snapshot = snapshot
+        self._crashed = crashed
+        self._began_ns = began_ns
+        self._socket: OwnedSocket | None = None
+        self._server: asyncio.Server | None = None
+        self._clients: set[asyncio.Task[None]] = set()
+        self._watching: dict[asyncio.StreamWriter, SnapshotWriter] = {}
+        self._telling: asyncio.Task[None] | None = None
+        self._line = b""  # the newest snapshot that was asked for …
+        self._next_picture_ns = 0  # … which stands for it until then
+
+    async def open(self) -> None:
+        """Begins to listen. Raises UserError where that can't be done at its path."""
+        self._socket = OwnedSocket(self._path)
+        self._server = await asyncio.start_unix_server(self._accept, sock=self._socket.socket)
+        self._telling = asyncio.create_task(self._tell())
+
+    async def close(self) -> None:
+        """Tells who watches the last picture, and removes the socket."""
+        if self._server is None or self._socket is None or self._telling is None:
+            return
+        self._server.close()
+        self._socket.remove()
+        self._telling.cancel()
+        self._tell_once(self._snapshot())
+        await asyncio.sleep(0)
+        for client in self._clients:
+            client.cancel()
+        await asyncio.gather(self._telling, *self._clients, return_exceptions=True)
+        self._server = None
+
+    # -- one client --------------------------------------------------------------------------
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        client = asyncio.current_task()
+        assert client is not None
+        self._clients.add(client)
+        try:
+            if len(self._clients) > _CLIENTS:
+                self._write(writer, {"error": f"{_CLIENTS} clients are the most; try again later"})
+                return
+            self._write(writer, self._hello())
+            async for line in _lines(reader):
+                self._write(writer, self._answer(line, writer))
+                await asyncio.sleep(_REST_S)
+        except LineTooLong as error:
+            self._write(writer, {"error": str(error)})
+        except OSError:
+            pass  # it went away
+        except Exception as error:  # noqa: BLE001  # a fault of ours: for the log; the session goes on
+            self._write(writer, {"error": str(self._crashed(error))})
+        finally:
+            self._clients.discard(client)
+            self._watching.pop(writer, None)
+            with contextlib.suppress(OSError):
+                writer.close()
+
+    def _hello(self) -> dict[str, Any]:
+        return {
+            "rvtop": rvtop.__version__,
+            "protocol": PROTOCOL,
+            "session": self._name,
+            "commands": [*self._commands.names, *QUESTIONS],
+        }
+
+    def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> dict[str, Any] | bytes:
+        """What to say to a line."""
+        try:
+            asked = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            return {"error": 'not JSON; a command is one line such as {"cmd": "rate", "rps": 20}'}
+        if not isinstance(asked, dict) or not isinstance(asked.get("cmd"), str):
+            return {"error": 'no command; one is a line such as {"cmd": "rate", "rps": 20}'}
+        number = {"id": asked["id"]} if isinstance(asked.get("id"), int | str) else {}
+        try:
+            found = self._follow(asked.pop("cmd"), {k: v for k, v in asked.items() if k != "id"}, writer)
+        except CommandError as error:
+            return {"error": str(error), **number}
+        return found if isinstance(found, bytes) else {**found, **number}
+
+    def _follow(
+        self, name: str, fields: dict[str, Any], writer: asyncio.StreamWriter
+    ) -> dict[str, Any] | bytes:
+        if name == "snapshot":
+            return self._picture()
+        if name == "watch":
+            self._watching.setdefault(writer, SnapshotWriter())
+            return {"ok": "watching"}
+        if name not in COMMANDS:
+            known = ", ".join((*self._commands.names, *QUESTIONS))
+            raise CommandError(f"unknown command {printable(name, 40)}; known here: {known}")
+        done = self._commands.follow(command_of(name, fields), "control")
+        at_ns = perf_counter_ns() if done.at_ns is None else done.at_ns
+        return {"ok": done.text, "at_s": round((at_ns - self._began_ns) / 1e9, 3)}
+
+    def _picture(self) -> bytes:
+        """The newest snapshot; asked for very often, it is not made anew each time."""
+        now = perf_counter_ns()
+        if now >= self._next_picture_ns:
+            self._line = CODEC.encode(self._snapshot())
+            self._next_picture_ns = now + _PICTURE_NS
+        return self._line
+
+    def _write(self, writer: asyncio.StreamWriter, message: dict[str, Any] | bytes) -> None:
+        """Hands a line over without waiting; who does not read is dropped."""
+        line = message if isinstance(message, bytes) else orjson.dumps(message) + b"\n"
+        if writer.transport.get_write_buffer_size() > _LOST:
+            writer.transport.abort()
+        elif not writer.is_closing():
+            writer.write(line)
+
+    # -- who watches -------------------------------------------------------------------------
+
+    async def _tell(self) -> None:
+        seq = -1
+        while True:
+            await asyncio.sleep(_PERIOD_S)
+            if not self._watching:
+                seq = -1
+                continue
+            snapshot = self._snapshot()
+            if snapshot.seq != seq:
+                seq = snapshot.seq
+                self._tell_once(snapshot)
+
+    def _tell_once(self, snapshot: Snapshot) -> None:
+        for writer, messages in list(self._watching.items()):
+            if writer.transport.get_write_buffer_size() < _BEHIND:
+                self._write(writer, b"".join(map(CODEC.encode, messages.messages(snapshot))))
+
+
+async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """The lines of a client, until it closes its end. Raises LineTooLong."""
+    splitter = LineSplitter(_LONGEST)
+    while data := await reader.read(1 << 14):
+        for line in splitter.feed(data):
+            if line.strip():
+                yield line

@@ -1,0 +1,98 @@
+"""The screen log: a snapshot a second, readable up to wherever it was cut, and small."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rvtop.contract.snapshot import Event, Snapshot
+from rvtop.results.runlog import RunLog
+from rvtop.results.screen_log import ScreenCompressor, read_screen
+from tests.ui import made
+
+TEN_MINUTES = 600
+EVENTS = [Event(made.START + s, f"rate {s % 48} → {(s + 9) % 48} rps") for s in range(0, TEN_MINUTES, 10)]
+
+
+def second(t: int) -> Snapshot:
+    """A run under load at ``t`` seconds; something happens every ten."""
+    base = made.live(float(t), seq=t)
+    return replace(
+        base, events=tuple(EVENTS[: t // 10 + 1]), engines=made.engines(t, 8), gpus=made.gpus(t, 8)
+    )
+
+
+def test_ten_minutes_are_below_5_mb_and_come_back_as_they_were(tmp_path: Path) -> None:
+    packed, path = ScreenCompressor(), tmp_path / "screen.jsonl.gz"
+    with path.open("wb") as file:
+        for t in range(TEN_MINUTES):
+            file.write(packed.add(second(t)))
+        file.write(packed.end())
+    assert path.stat().st_size < 5_000_000
+    notes: list[str] = []
+    count = 0
+    for t, snapshot in enumerate(read_screen(path, notes)):
+        count += 1
+        if t % 89 == 0 or t == TEN_MINUTES - 1:
+            assert snapshot == second(t)
+    assert (count, notes) == (TEN_MINUTES, [])
+    assert json.loads(gzip.decompress(path.read_bytes()).splitlines()[0])["type"] == "series"
+
+
+def test_each_second_can_be_read_at_once_and_a_cut_costs_no_more_than_its_second(tmp_path: Path) -> None:
+    log, path = RunLog(tmp_path, "", {}), tmp_path / "screen.jsonl.gz"
+    ends = []
+    for t in range(5):
+        log.screen(second(t))
+        assert [s.seq for s in read_screen(path, [])] == list(range(t + 1))  # nobody has closed it
+        ends.append(path.stat().st_size)
+    log.screen(second(5), last=True)
+    log.close()
+    whole = path.read_bytes()
+    for cut in (*range(0, len(whole), 97), *ends, *(end - 1 for end in ends), len(whole)):
+        path.write_bytes(whole[:cut])
+        notes: list[str] = []
+        got = [s.seq for s in read_screen(path, notes)]
+        least = sum(end <= cut for end in ends)
+        assert got[:least] == list(range(least))
+        assert len(got) <= least + 1
+        assert notes == []
+
+
+@pytest.mark.parametrize("at", [0.3, 0.6])
+def test_what_is_damaged_ends_the_log_and_is_told(tmp_path: Path, at: float) -> None:
+    packed, path = ScreenCompressor(), tmp_path / "screen.jsonl.gz"
+    data = bytearray(b"".join(packed.add(second(t)) for t in range(20)))
+    spoilt = int(len(data) * at)
+    data[spoilt : spoilt + 40] = b"\xff" * 40
+    path.write_bytes(data)
+    notes: list[str] = []
+    got = [s.seq for s in read_screen(path, notes)]
+    assert got == sorted(got)
+    assert 1 <= len(got) < 20
+    assert len(notes) == 1
+    assert notes[0].startswith("screen.jsonl.gz: ")
+
+
+def test_lines_that_are_no_messages_are_left_out_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "screen.jsonl.gz"
+    packed = ScreenCompressor()
+    unzipped = gzip.decompress(packed.add(second(1)) + packed.end())
+    lines = [b"{", b'{"type":"weather"}', *unzipped.splitlines(), b'{"type":"snapshot"}']
+    path.write_bytes(gzip.compress(b"".join(line + b"\n" for line in lines)))
+    notes: list[str] = []
+    assert [s.seq for s in read_screen(path, notes)] == [1]
+    assert len(notes) == 1
+    assert "2 lines of" in notes[0]
+
+
+def test_a_small_file_that_unpacks_to_a_huge_line_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "screen.jsonl.gz"
+    path.write_bytes(gzip.compress(b"x" * (64 << 20), 9))
+    notes: list[str] = []
+    assert list(read_screen(path, notes)) == []
+    assert "a line is longer than" in notes[0]
