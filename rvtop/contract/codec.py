@@ -14,13 +14,13 @@ import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 
-from rvtop.stats.histogram import BUCKETS, Histogram
+from rvtop.stats.distribution import BUCKETS, Distribution
 from rvtop.text import printable
 
 Read = Callable[[Any], Any]
@@ -80,7 +80,7 @@ class Codec:
         self._table = dict(table)
         self._heads = {kind: f'{{"type":"{name}"'.encode() for name, kind in table.items()}
         self._text = text
-        self._special = {Histogram: _histogram, **(special or {})}
+        self._special = {Distribution: _distribution, **(special or {})}
         self._extra = plain
         self._names = dict(names or {})
         self._readers: dict[Any, Read] = {}
@@ -89,7 +89,7 @@ class Codec:
         """The line of a message, with its line end. Raises KeyError for a type that is not in the table."""
         head = self._heads[type(message)]
         try:
-            body = orjson.dumps(message, default=self._plain, option=orjson.OPT_SERIALIZE_NUMPY)
+            body = orjson.dumps(message, default=self._plain)
         except orjson.JSONEncodeError:  # a file's name that is not UTF-8, a number beyond 64 bits
             body = json.dumps(self._deep(message), allow_nan=False, separators=(",", ":")).encode()
         return head + (b"}\n" if body == b"{}" else b"," + body[1:] + b"\n")
@@ -118,15 +118,6 @@ class Codec:
 
     def _plain(self, value: Any) -> Any:
         """What orjson does not know, as what it knows. Raises TypeError."""
-        if isinstance(value, Histogram):
-            filled = np.flatnonzero(value.counts)
-            buckets = dict(zip(map(str, filled.tolist()), value.counts[filled].tolist(), strict=True))
-            return {
-                "buckets": buckets,
-                "sum_ns": value.sum_ns,
-                "min_ns": value.min_ns,
-                "max_ns": value.max_ns,
-            }
         if isinstance(value, Path):
             return str(value)
         found = self._extra(value)
@@ -342,23 +333,22 @@ def _fixed(readers: Sequence[Read]) -> Read:
     return read
 
 
-def _histogram(value: Any) -> Histogram:
-    if type(value) is not dict or type(value.get("buckets")) is not dict:
+def _distribution(value: Any) -> Distribution:
+    if type(value) is not dict or type(value.get("buckets")) is not list:
         raise CodecError("must be a histogram: an object with buckets")
-    made = Histogram()
     try:
-        at = [int(key) for key in value["buckets"]]
-        counts = list(value["buckets"].values())
+        buckets = tuple((index, count) for index, count in value["buckets"])
         numbers = [value.get(name, 0) for name in ("sum_ns", "min_ns", "max_ns")]
-        if not _WHOLE.issuperset(map(type, counts + numbers)):
+        if not _WHOLE.issuperset(map(type, [*numbers, *(number for pair in buckets for number in pair)])):
             raise ValueError
-        if at and not (min(at) >= 0 and max(at) < BUCKETS and min(counts) >= 0):
+        if any(after[0] <= before[0] for before, after in pairwise(buckets)):
             raise ValueError
-        if sum(counts) > _MOST or not all(0 <= number <= _MOST for number in numbers):
+        if buckets and not (buckets[0][0] >= 0 and buckets[-1][0] < BUCKETS):
             raise ValueError
-    except ValueError:
-        raise CodecError("a histogram has whole numbers, and buckets of this version") from None
-    made.counts[at] = counts
-    made.count = sum(counts)
-    made.sum_ns, made.min_ns, made.max_ns = numbers
-    return made
+        if not all(0 < count <= _MOST for _, count in buckets) or not all(0 <= n <= _MOST for n in numbers):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise CodecError(
+            "a histogram has whole numbers, and buckets of this version in ascending order"
+        ) from None
+    return Distribution(buckets, *numbers)

@@ -15,6 +15,8 @@ from rvtop.results.lines import LONGEST, Unread, open_file
 
 _GZIP = 31  # zlib's number for a gzip header and trailer
 _PART = 1 << 16
+#: Bytes unpacked at a time. Of a part in which there is damage nothing is given out, so it is a small one.
+_UNPACKED = 1 << 12
 
 
 class ScreenCompressor:
@@ -63,7 +65,7 @@ def _lines(path: Path, unread: Unread) -> Iterator[bytes]:
         while not unzip.eof and (packed := file.read(_PART)):
             while packed and not unzip.eof:
                 try:
-                    yield from lines.feed(unzip.decompress(packed, _PART))
+                    yield from lines.feed(unzip.decompress(packed, _UNPACKED))
                 except (zlib.error, LineTooLong) as error:
                     unread.lines += 1
                     unread.skip(f"damaged, and what comes behind it is lost: {error}")
