@@ -50,7 +50,7 @@ class RemoteSession:
         self._out = request.out
         # Its stderr before there is a run folder; then it goes to the folder's session.log.
         self._early = tempfile.TemporaryFile()  # noqa: SIM115 - closed as the process has ended
-        self._process = await child.start(*child.module_command("rvtop.session.server"), stderr=self._early)
+        self._process = await child.start(*child.module_command("rvtop.session"), stderr=self._early)
         child.write(self._process, request_lines(request))
         self._snapshot = _first(request)
         self._reader = asyncio.create_task(self._read())

@@ -81,7 +81,3 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(uvloop.run(_serve()))
-
-
-if __name__ == "__main__":
-    main()

@@ -354,7 +354,7 @@ async def held(mock: MockProcess, out: Path) -> tuple[RemoteSession, dict[int, s
     async with asyncio.timeout(60):
         while len(lines(out)) < 20:
             await asyncio.sleep(0.02)
-    return session, {p: c for p, c in children().items() if "rvtop.session.server" in c or "rvtop.load" in c}
+    return session, {p: c for p, c in children().items() if c.endswith("-m rvtop.session") or "rvtop.load" in c}
 
 
 async def gone(pids: dict[int, str]) -> None:
@@ -387,7 +387,7 @@ async def test_a_session_whose_process_is_killed_says_so_and_leaves_nothing(
     mock: MockProcess, tmp_path: Path
 ) -> None:
     session, pids = await held(mock, tmp_path / "run")
-    (main,) = [pid for pid, what in pids.items() if "rvtop.session.server" in what]
+    (main,) = [pid for pid, what in pids.items() if what.endswith("-m rvtop.session")]
     os.kill(main, signal.SIGKILL)
     await gone(pids)
     async with asyncio.timeout(60):
@@ -442,7 +442,7 @@ async def test_stderr_of_the_session_s_process_goes_to_the_session_log(
     log = tmp_path / "run" / "session.log"
     for pid in pids:
         assert Path(f"/proc/{pid}/fd/2").samefile(log)
-    (main,) = [pid for pid, what in pids.items() if "rvtop.session.server" in what]
+    (main,) = [pid for pid, what in pids.items() if what.endswith("-m rvtop.session")]
     os.kill(main, signal.SIGABRT)  # as a fault in C would: its traceback goes to the log
     await gone(pids)
     async with asyncio.timeout(60):
@@ -488,7 +488,7 @@ def test_kill_9_of_the_dashboard_writes_the_results_and_leaves_nothing(
 
 def test_a_session_that_was_asked_nothing_ends_with_its_stdin() -> None:
     ended = subprocess.run(
-        [sys.executable, "-P", "-m", "rvtop.session.server"],
+        [sys.executable, "-P", "-m", "rvtop.session"],
         input=b"",
         capture_output=True,
         check=False,
