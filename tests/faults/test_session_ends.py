@@ -354,7 +354,9 @@ async def held(mock: MockProcess, out: Path) -> tuple[RemoteSession, dict[int, s
     async with asyncio.timeout(60):
         while len(lines(out)) < 20:
             await asyncio.sleep(0.02)
-    return session, {p: c for p, c in children().items() if c.endswith("-m rvtop.session") or "rvtop.load" in c}
+    return session, {
+        p: c for p, c in children().items() if c.endswith("-m rvtop.session") or "rvtop.load" in c
+    }
 
 
 async def gone(pids: dict[int, str]) -> None:
