@@ -1,24 +1,15 @@
-"""The one table of server metrics, as data. The reader, the fold, the screen's help and reports read it.
-
-``TABLE`` holds what engines tell, ``RAY_TABLE`` what a Ray cluster tells of its nodes, GPUs and Serve.
-
-A metric has one key here and many names out there: vLLM's own (``vllm:…``), our Hugging Face engines'
-(``rvtop:…``, same suffixes where the meaning is the same), and both again as Ray re-exports them
-(``ray_vllm_…`` since Ray sanitises the colon, ``ray_vllm:…`` before that). Exporters add ``_total`` to
-counters and ``_bucket``/``_sum``/``_count`` to histograms; the reader takes counters with and without.
-Names checked against vLLM 0.29's ``v1/metrics/loggers.py``; older names stand after newer ones.
-"""
+"""Which series of a metrics page is which figure: of engines (``NAMES``, from the table in
+``rvtop.contract.figures``), and of a Ray cluster's nodes, GPUs and Serve (``RAY_TABLE``)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["gauge", "counter", "histogram"]
-Combine = Literal["sum", "mean", "max"]
+from rvtop.contract.figures import FIGURES, Combine, Figure
 
-#: What stands before a metric's suffix, and the kind of engine it tells of.
+#: What stands before a figure's suffix, and the kind of engine it tells of.
 PREFIXES: Mapping[str, str] = {
     "vllm:": "vllm",
     "rvtop:": "hf",
@@ -30,153 +21,35 @@ PREFIXES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric. ``suffixes`` are its names without prefix, the preferred first: when a page holds
-    two of them for one engine (old and new during a deprecation) only the first counts.
-
-    ``combine`` says how engines, and several series of one engine, make one figure. ``skip`` drops
-    series by label: {label: values not counted}.
-    """
-
-    key: str
-    kind: Kind
-    suffixes: tuple[str, ...]
-    unit: str
-    help: str
-    combine: Combine = "sum"
-    skip: Mapping[str, frozenset[str]] = field(default_factory=dict)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every name this metric may have on a page, ``_total`` included for counters."""
-        ends = ("", "_total") if self.kind == "counter" else ("",)
-        return tuple(f"{pre}{suffix}{end}" for suffix in self.suffixes for pre in PREFIXES for end in ends)
-
-
-_NOT_OK = {"finished_reason": frozenset({"abort", "error"})}
-
-TABLE: tuple[Metric, ...] = (
-    Metric(
-        "running", "gauge", ("num_requests_running",), "requests",
-        "Requests that the engine computes on now: its batch.",
-    ),
-    Metric(
-        "waiting", "gauge", ("num_requests_waiting",), "requests",
-        "Requests that arrived at the engine and wait for a place in its batch.",
-    ),
-    Metric(
-        "kv_usage", "gauge", ("kv_cache_usage_perc", "gpu_cache_usage_perc"), "share 0..1",
-        "Share of the KV-cache blocks in use; near 1 requests wait or are preempted.", "mean",
-    ),
-    Metric(
-        "kv_bytes", "gauge", ("kv_cache_bytes",), "bytes",
-        "Bytes of keys and values that live sequences hold (Hugging Face engines).",
-    ),
-    Metric(
-        "kv_capacity", "gauge", ("kv_cache_capacity_bytes",), "bytes",
-        "Bytes of keys and values at full concurrency and full context (Hugging Face engines).",
-    ),
-    Metric(
-        "alloc_reserved", "gauge", ("allocator_reserved_bytes",), "bytes",
-        "Memory that the engine's allocator took from the device; above allocated it is fragmentation.",
-    ),
-    Metric(
-        "alloc_allocated", "gauge", ("allocator_allocated_bytes",), "bytes",
-        "Memory that live tensors of the engine occupy.",
-    ),
-    Metric(
-        "generation_tokens", "counter", ("generation_tokens",), "tokens",
-        "Output tokens made since the server began; its growth is the server's tokens/s.",
-    ),
-    Metric(
-        "prompt_tokens", "counter", ("prompt_tokens",), "tokens",
-        "Prompt tokens taken in since the server began, cached ones included.",
-    ),
-    Metric(
-        "cached_tokens", "counter", ("prompt_tokens_cached",), "tokens",
-        "Prompt tokens that came from the prefix cache instead of being computed.",
-    ),
-    Metric(
-        "preemptions", "counter", ("num_preemptions",), "requests",
-        "Running requests put back into the queue because the KV cache was full; they compute again.",
-    ),
-    Metric(
-        "prefix_queries", "counter", ("prefix_cache_queries", "gpu_prefix_cache_queries"), "tokens",
-        "Prompt tokens looked up in the prefix cache.",
-    ),
-    Metric(
-        "prefix_hits", "counter", ("prefix_cache_hits", "gpu_prefix_cache_hits"), "tokens",
-        "Prompt tokens found in the prefix cache; over the look-ups it is the hit rate.",
-    ),
-    Metric(
-        "requests_ok", "counter", ("request_success",), "requests",
-        "Requests that ended well (stop or length), by the server's count.", "sum", _NOT_OK,
-    ),
-    Metric(
-        "ttft", "histogram", ("time_to_first_token_seconds",), "s",
-        "Time to first token as the server sees it: from the request's arrival there, no network.",
-    ),
-    Metric(
-        "itl", "histogram", ("inter_token_latency_seconds", "time_per_output_token_seconds"), "s",
-        "Time between two tokens of one request, as the server sees it; one event a token.",
-    ),
-    Metric(
-        "tpot", "histogram", ("request_time_per_output_token_seconds",), "s",
-        "Mean time per output token after the first, one event a request.",
-    ),
-    Metric(
-        "e2e", "histogram", ("e2e_request_latency_seconds",), "s",
-        "Time from a request's arrival at the server to its last token.",
-    ),
-    Metric(
-        "queue_time", "histogram", ("request_queue_time_seconds",), "s",
-        "Time a request waited in the engine before it was first computed on.",
-    ),
-    Metric(
-        "prefill_time", "histogram", ("request_prefill_time_seconds",), "s",
-        "Time from the start of a request's computation to its first token.",
-    ),
-    Metric(
-        "decode_time", "histogram", ("request_decode_time_seconds",), "s",
-        "Time from a request's first token to its last.",
-    ),
-)  # fmt: skip
-
-BY_KEY: Mapping[str, Metric] = {metric.key: metric for metric in TABLE}
-
-
-@dataclass(frozen=True, slots=True)
 class Name:
     """One series name on a page: whose it is, how much it is preferred (0 first), and for histograms
     which part. ``engine_kind``: "vllm" or "hf"."""
 
-    metric: Metric
+    figure: Figure
     rank: int
     engine_kind: str
     part: Literal["value", "bucket", "sum", "count"] = "value"
 
 
-def _all_names() -> dict[str, Name]:
-    names: dict[str, Name] = {}
-    for metric in TABLE:
-        for rank, suffix in enumerate(metric.suffixes):
-            for prefix, engine_kind in PREFIXES.items():
-                base = prefix + suffix
-                if metric.kind == "histogram":
-                    names[f"{base}_bucket"] = Name(metric, rank, engine_kind, "bucket")
-                    names[f"{base}_sum"] = Name(metric, rank, engine_kind, "sum")
-                    names[f"{base}_count"] = Name(metric, rank, engine_kind, "count")
-                    continue
-                names[base] = Name(metric, rank, engine_kind)
-                if metric.kind == "counter":
-                    # An exporter writes one or the other; with both, only _total may count.
-                    names[base] = Name(metric, 2 * rank + 1, engine_kind)
-                    names[f"{base}_total"] = Name(metric, 2 * rank, engine_kind)
-    return names
+def _names(figure: Figure) -> Iterator[tuple[str, Name]]:
+    for rank, suffix in enumerate(figure.suffixes):
+        for prefix, engine_kind in PREFIXES.items():
+            base = prefix + suffix
+            if figure.kind == "histogram":
+                if figure.buckets:
+                    yield f"{base}_bucket", Name(figure, rank, engine_kind, "bucket")
+                yield f"{base}_sum", Name(figure, rank, engine_kind, "sum")
+                yield f"{base}_count", Name(figure, rank, engine_kind, "count")
+            elif figure.kind == "counter":
+                # An exporter writes one or the other; with both, only _total may count.
+                yield base, Name(figure, 2 * rank + 1, engine_kind)
+                yield f"{base}_total", Name(figure, 2 * rank, engine_kind)
+            else:
+                yield base, Name(figure, rank, engine_kind)
 
 
 #: Series name on a page -> what it is. A page's line whose name is not here is never parsed.
-NAMES: Mapping[str, Name] = _all_names()
+NAMES: Mapping[str, Name] = dict(pair for figure in FIGURES for pair in _names(figure))
 
 
 @dataclass(frozen=True, slots=True)

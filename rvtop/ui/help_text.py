@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import rvtop.contract.figures as table
+from rvtop.contract.figures import BY_KEY, SHOWN
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -21,6 +24,13 @@ class PanelHelp:
 
 CLIENT = "rvtop's own load client"
 SERVER = "the server's /metrics, once a second"
+
+
+def source_of(figure: table.Figure) -> str:
+    """Where a figure of engines comes from, with the name that Prometheus knows it by."""
+    parts = [BY_KEY[part] for part in figure.parts] or [figure]
+    return f"{SERVER}: {', '.join(part.suffixes[0] for part in parts)}"
+
 
 PANELS: dict[str, PanelHelp] = {
     "load": PanelHelp(
@@ -85,13 +95,10 @@ PANELS: dict[str, PanelHelp] = {
     ),
     "engines": PanelHelp(
         "engines",
-        "One line an engine. When there is no room for all, those in trouble come first.",
+        "One line an engine; below, all together. Without room for all, those in trouble come first. "
+        "Counters count since rvtop began to watch, durations are means of the last 10 s.",
         (
-            Figure("run", "requests in the running batch", f"{SERVER}: num_requests_running"),
-            Figure("wait", "requests queued in the engine", f"{SERVER}: num_requests_waiting"),
-            Figure("KV", "share of the KV cache in use, or bytes held by live sequences", SERVER),
-            Figure("pre", "preemptions since rvtop began to watch", f"{SERVER}: num_preemptions"),
-            Figure("prefix hits", "share of prompt tokens found in the prefix cache", SERVER),
+            *(Figure(f.heading, f.help, source_of(f)) for f in SHOWN),
             Figure("STALE", "the source has not answered for that long; figures are left out", "rvtop"),
         ),
     ),

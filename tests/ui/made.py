@@ -7,6 +7,7 @@ from dataclasses import replace
 from statistics import NormalDist
 
 from rvtop.contract.command import Command
+from rvtop.contract.figures import combined
 from rvtop.contract.snapshot import (
     Dist,
     Engine,
@@ -105,6 +106,17 @@ def engines(t: float, n: int = 3) -> tuple[Engine, ...]:
     return tuple(made)
 
 
+def together(made: tuple[Engine, ...]) -> dict[str, float]:
+    """The figures of all engines together, as the session tells them."""
+    names = ("running", "waiting", "kv_usage", "preemptions")
+    fresh = [engine for engine in made if engine.stale_s is None]
+    told = [{name: getattr(engine, name) for name in names} for engine in fresh]
+    figures = combined([{name: value for name, value in each.items() if value is not None} for each in told])
+    if any(engine.prefix_hit_rate is not None for engine in fresh):
+        figures["prefix_hit_rate"] = 0.31
+    return {**figures, "queue_time": 12.4, "prefill_time": 23.1, "decode_time": 782.0} if fresh else {}
+
+
 def gpus(t: float, n: int = 4) -> tuple[Gpu, ...]:
     return tuple(
         Gpu(
@@ -164,6 +176,7 @@ def live(t: float = 92.0, *, seq: int | None = None) -> Snapshot:
             server_per_s=done.server_tokens_per_s[-1],
         ),
         engines=engines(t),
+        figures=together(engines(t)),
         gpus=gpus(t),
         sources=(SourceStatus("metrics", "ok", age_s=0.4), SourceStatus("nvml", "ok", age_s=0.4)),
         series=done,
@@ -204,6 +217,7 @@ def watching(t: float = 64.0) -> Snapshot:
         latency=Latency(server_ttft=server_hist(31.0, 0.5, 350), server_itl=gap),
         tokens=Tokens(server_per_s=s.tokens.server_per_s),
         engines=(replace(s.engines[0], name="0", node=None),),
+        figures=together(s.engines[:1]),
         gpus=(),
         sources=(
             SourceStatus("metrics", "ok", age_s=0.4),
@@ -277,13 +291,15 @@ def stale(t: float = 92.0) -> Snapshot:
     s = live(t)
     e = s.engines
     kv = (*s.series.kv_usage[:-20], *(None for _ in range(20)))
+    e = (
+        replace(e[0], kv_usage=None, waiting=None, preemptions=None),
+        replace(e[1], stale_s=6.3),
+        replace(e[2], kv_usage=None, kv_bytes=1.2 * GIB),
+    )
     return replace(
         s,
-        engines=(
-            replace(e[0], kv_usage=None, waiting=None, preemptions=None),
-            replace(e[1], stale_s=6.3),
-            replace(e[2], kv_usage=None, kv_bytes=1.2 * GIB),
-        ),
+        engines=e,
+        figures=together(e),
         gpus=(
             replace(s.gpus[0], util=None),
             replace(s.gpus[1], memory_used=None),
@@ -306,7 +322,7 @@ def crowded(t: float = 92.0) -> Snapshot:
     many = list(engines(t, 24))
     many[17] = replace(many[17], waiting=91.0, kv_usage=1.0, preemptions=14.0)
     many[20] = replace(many[20], stale_s=12.0)
-    return replace(s, engines=tuple(many), gpus=gpus(t, 16))
+    return replace(s, engines=tuple(many), figures=together(tuple(many)), gpus=gpus(t, 16))
 
 
 def full(t: float = 92.0) -> Snapshot:

@@ -63,6 +63,7 @@ def test_a_line_of_a_busy_second() -> None:
             Engine("0", running=3.0, waiting=0.0, kv_usage=0.25),
             Engine("1", running=1.0, kv_usage=0.5),
         ),
+        figures={"running": 4.0, "waiting": 0.0, "kv_usage": 0.5, "preemptions": 2.0},
     )
     assert figures_line(s) == (
         "  01:15  hold      target 48 rps  done 47.5  in flight 12  ok 880  errors 5  "
