@@ -174,7 +174,7 @@ def _figures(values: Mapping[str, float]) -> Iterator[str]:
     told = dict(texts((f for f in SHOWN if f.plain), values, _FORMATS))
     for figure in SHOWN:
         if figure in told or figure.always:
-            yield f"{figure.plain} {told.get(figure) or _FORMATS[figure.format](None)}"
+            yield " ".join((figure.plain, *told.get(figure, [_FORMATS[figure.format](None)])))
 
 
 def _clock(seconds: float) -> str:

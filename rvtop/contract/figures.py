@@ -149,6 +149,19 @@ FIGURES: tuple[Figure, ...] = (
         heading="decode", format="ms", foot=True, summary="decode_time_ms_mean",
     ),
     Figure(
+        "waiting_by_reason", "gauge", ("num_requests_waiting_by_reason",), "requests",
+        "Waiting requests by reason: capacity (the batch or the KV cache is full), deferred (LoRA budget, KV "
+        "transfer, blocked).",
+        label="reason", heading="waiting for", foot=True, alarm=True, plain="waiting for",
+        summary="waiting_by_reason_max",
+    ),
+    Figure(
+        "prompt_tokens_by_source", "counter", ("prompt_tokens_by_source",), "tokens",
+        "Where prompt tokens came from: computed, the engine's own prefix cache, another engine's KV cache.",
+        label="source", heading="prompts from", format="split", foot=True, plain="prompts from",
+        summary="prompt_tokens_by_source",
+    ),
+    Figure(
         "requests_ok", "counter", ("request_success",), "requests",
         "Requests that ended well (stop or length), by the server's count.", skip=_NOT_OK,
     ),
@@ -226,12 +239,13 @@ def split(figure: Figure, values: Mapping[str, float]) -> list[tuple[str, float]
 
 def texts(
     figures: Iterable[Figure], values: Mapping[str, float], write: Mapping[str, Callable[[float | None], str]]
-) -> Iterator[tuple[Figure, str]]:
-    """Each of ``figures`` that ``values`` tells of, as text: ``write`` has a function for each format."""
+) -> Iterator[tuple[Figure, list[str]]]:
+    """Each of ``figures`` that ``values`` tells of, as text: one, or one for each value of its label.
+    ``write`` has a function for each format."""
     for figure in figures:
         if figure.label:
             parts = [f"{name} {write[figure.format](value)}" for name, value in split(figure, values)]
             if parts:
-                yield figure, " ".join(parts)
+                yield figure, parts
         elif figure.key in values:
-            yield figure, write[figure.format](values[figure.key])
+            yield figure, [write[figure.format](values[figure.key])]

@@ -114,7 +114,14 @@ def together(made: tuple[Engine, ...]) -> dict[str, float]:
     figures = combined([{name: value for name, value in each.items() if value is not None} for each in told])
     if any(engine.prefix_hit_rate is not None for engine in fresh):
         figures["prefix_hit_rate"] = 0.31
-    return {**figures, "queue_time": 12.4, "prefill_time": 23.1, "decode_time": 782.0} if fresh else {}
+    split = {"waiting_by_reason/capacity": 4.0, "waiting_by_reason/deferred": 2.0}
+    split |= {
+        "prompt_tokens_by_source/local_compute": 690.0,
+        "prompt_tokens_by_source/local_cache_hit": 310.0,
+    }
+    return (
+        {**figures, **split, "queue_time": 12.4, "prefill_time": 23.1, "decode_time": 782.0} if fresh else {}
+    )
 
 
 def gpus(t: float, n: int = 4) -> tuple[Gpu, ...]:

@@ -71,6 +71,17 @@ def test_a_line_of_a_busy_second() -> None:
     )
 
 
+def test_figures_that_only_some_servers_have_stand_in_the_line_where_they_are_told() -> None:
+    split = {"waiting_by_reason/capacity": 3.0, "waiting_by_reason/deferred": 0.0}
+    split |= {"prompt_tokens_by_source/local_compute": 30.0, "prompt_tokens_by_source/local_cache_hit": 90.0}
+    s = replace(EMPTY, figures={"fragmentation": 0.125, **split})
+    assert figures_line(s).endswith(
+        "running --  waiting --  KV -- %  frag 12.5 %  waiting for capacity 3  "
+        "prompts from local_compute 25 % local_cache_hit 75 %"
+    )
+    assert figures_line(replace(s, target_down_s=4.0)).endswith("KV -- %  SERVER NOT ANSWERING 4 s")
+
+
 def test_before_any_load_the_server_s_own_figures_are_shown_as_its_own() -> None:
     s = replace(EMPTY, latency=Latency(server_ttft=ServerHist((1.0,), (1.0,), p50=30.0, p99=99.0)))
     s = replace(s, tokens=Tokens(server_per_s=1500.0))

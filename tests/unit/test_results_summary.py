@@ -98,6 +98,7 @@ def folder(tmp_path: Path) -> Path:
                 "preemptions": 7,
                 "prefix_hits": 10,
                 "prefix_queries": 100,
+                "prompt_tokens_by_source/local_compute": 100,
                 "queue_time.sum": 0.5,
                 "queue_time.count": 10,
             },
@@ -112,9 +113,13 @@ def folder(tmp_path: Path) -> Path:
             waiting=4,
             engines=[engine(None, fragmentation=0.4)],
             gpus=[gpu(90, 0.04)],
-            figures={"fragmentation": 0.3},
+            figures={"fragmentation": 0.3, "waiting_by_reason/capacity": 3, "waiting_by_reason/deferred": 0},
         ),
-        second(4.5, gpus=[gpu(90, 0.0)], figures={"fragmentation": 0.1}),  # nothing in flight: not idle
+        second(
+            4.5,
+            gpus=[gpu(90, 0.0)],
+            figures={"fragmentation": 0.1, "prompt_tokens_by_source/local_compute": 1},
+        ),  # nothing in flight: not idle
         second(
             6.5,
             kv_usage=0.4,
@@ -126,6 +131,7 @@ def folder(tmp_path: Path) -> Path:
                 "prefix_queries": 160,
                 "queue_time.sum": 0.7,
                 "queue_time.count": 14,
+                "prompt_tokens_by_source/local_compute": 160,
             },
         ),
         second(99.0, kv_usage=1.0, running=1000, totals={"preemptions": 500}),
@@ -201,6 +207,8 @@ def test_every_key_and_its_figure(folder: Path) -> None:
         "queue_time_ms_mean": close(50.0),
         "prefill_time_ms_mean": None,
         "decode_time_ms_mean": None,
+        "waiting_by_reason_max": {"capacity": 3, "deferred": 0},
+        "prompt_tokens_by_source": {"local_compute": 60},
         "gpus": [
             {
                 "node": "n1",
@@ -305,6 +313,8 @@ def test_what_was_never_measured_is_none(tmp_path: Path) -> None:
         "queue_time_ms_mean": None,
         "prefill_time_ms_mean": None,
         "decode_time_ms_mean": None,
+        "waiting_by_reason_max": None,
+        "prompt_tokens_by_source": None,
         "gpus": [],
         "nodes": [],
         "deployments": [],

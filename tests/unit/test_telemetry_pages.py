@@ -67,6 +67,19 @@ def test_every_table_metric_that_vllm_has_is_on_its_page() -> None:
     assert ours == {name.partition("/")[0] for name in (*engine.gauges, *engine.counters, *engine.hists)}
 
 
+def test_a_figure_that_a_label_splits_has_an_entry_for_each_value() -> None:
+    (engine,) = parse(golden("vllm_0.29_after.prom"))
+    assert engine.gauges["waiting_by_reason/capacity"] == engine.gauges["waiting_by_reason/deferred"] == 0
+    assert {name: value for name, value in engine.counters.items() if "/" in name} == {
+        "prompt_tokens_by_source/local_compute": 468,
+        "prompt_tokens_by_source/local_cache_hit": 2304,
+        "prompt_tokens_by_source/external_kv_transfer": 0,
+    }
+    lines = [f'vllm:num_requests_waiting_by_reason{{engine="0",reason="r{n}"}} 1' for n in range(5000)]
+    (hostile,) = parse("\n".join([*lines, 'vllm:num_requests_waiting_by_reason{engine="0"} 1', ""]))
+    assert list(hostile.gauges) == [f"waiting_by_reason/r{n}" for n in range(16)]
+
+
 def test_ray_page_tells_replicas_apart() -> None:
     first, second = parse(golden("ray_vllm.prom"))
     assert (first.engine, first.node, first.model) == ("a1b2c3d4", "10.0.0.1", "q3b")

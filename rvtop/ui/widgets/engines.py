@@ -107,13 +107,14 @@ class EnginesPanel(Panel):
     def _together(self, s: Snapshot, width: int) -> list[Line]:
         """The figures of all engines together, side by side on as few lines as they fit into."""
         styles, lines = self.rich_styles, [Line()]
-        for figure, text in texts(FOOT, s.figures, FORMATS):
+        for figure, parts in texts(FOOT, s.figures, FORMATS):
             alarm = figure.alarm and (figure.label or s.figures[figure.key])
-            part = Line(f"{figure.heading} ", styles.quiet)
-            part.put(text, styles.attention if alarm else styles.server)
-            if lines[-1].width and lines[-1].width + 2 + part.width > width:
-                lines.append(Line())
-            lines[-1].put("  " if lines[-1].width else "").join(part)
+            for place, text in enumerate(parts):
+                part = Line("" if place else f"{figure.heading} ", styles.quiet)
+                part.put(clip(text, max(4, width - part.width)), styles.attention if alarm else styles.server)
+                if lines[-1].width and lines[-1].width + 2 + part.width > width:
+                    lines.append(Line())
+                lines[-1].put("  " if lines[-1].width else "").join(part)
         return [line for line in lines if line.width]
 
     def _labels(self, s: Snapshot, shown: list[Engine], room: int) -> list[str]:
