@@ -57,6 +57,7 @@ class RayMetric:
     """One figure of a node, a GPU or a Serve deployment, from one series of Ray's pages.
 
     ``field`` is its place in NodeSample, GpuSample or DeploymentSample; ``scale`` makes our unit of Ray's.
+    ``heading`` is its name on the screen, empty where it is not shown.
     ``combine`` says how several series (one per replica, handle or route) make one figure. ``counter``: some
     versions of Ray write its name with ``_total`` (2.52, 2.60), some without, some both (2.44).
     """
@@ -69,6 +70,7 @@ class RayMetric:
     scale: float = 1.0
     combine: Combine = "sum"
     counter: bool = False
+    heading: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +85,34 @@ _MIB = 1024.0 * 1024.0
 
 #: Names checked against pages of Ray 2.44, 2.52 and 2.60, those of GPUs against their reporter_agent.py.
 RAY_TABLE: tuple[RayMetric, ...] = (
-    RayMetric("node", "cpu", "ray_node_cpu_utilization", "share 0..1", "Use of all cores of a node.", 0.01),
-    RayMetric("node", "memory_used", "ray_node_mem_used", "bytes", "Memory in use on a node or its cgroup."),
+    RayMetric(
+        "node", "cpu", "ray_node_cpu_utilization", "share 0..1", "Use of all cores of a node.", 0.01,
+        heading="cpu",
+    ),
+    RayMetric(
+        "node", "memory_used", "ray_node_mem_used", "bytes", "Memory in use on a node or its cgroup.",
+        heading="memory",
+    ),
     RayMetric("node", "memory_total", "ray_node_mem_total", "bytes", "Memory of a node or its cgroup."),
     RayMetric("gpu", "memory_used", "ray_node_gram_used", "bytes", "GPU memory in use.", _MIB),
     RayMetric("gpu", "memory_free", "ray_node_gram_available", "bytes", "GPU memory that is free.", _MIB),
     RayMetric("gpu", "util", "ray_node_gpus_utilization", "share 0..1", "Time a GPU was busy.", 0.01, "max"),
     RayMetric(
         "deployment", "replicas", "ray_serve_deployment_replica_healthy", "replicas",
-        "Replicas of a Serve deployment that pass their health check.",
+        "Replicas of a Serve deployment that pass their health check: ●.", heading="replicas ●",
     ),
     RayMetric(
         "deployment", "target_replicas", "ray_serve_autoscaling_target_replicas", "replicas",
-        "Replicas that Serve wants now; above the healthy ones it is starting or replacing some.", 1.0, "max",
+        "Replicas that Serve wants now; those above the healthy ones are on their way: ○.", 1.0, "max",
+        heading="of, ○",
     ),
     RayMetric(
         "deployment", "ongoing", "ray_serve_replica_processing_queries", "requests",
-        "Requests that replicas of a Serve deployment work on now.",
+        "Requests that replicas of a Serve deployment work on now.", heading="ongoing",
     ),
     RayMetric(
         "deployment", "queued", "ray_serve_deployment_queued_queries", "requests",
-        "Requests that wait in Serve's routers for a replica.",
+        "Requests that wait in Serve's routers for a replica.", heading="queue",
     ),
     RayMetric(
         "deployment", "requests", "ray_serve_deployment_request_counter", "requests",
@@ -120,7 +129,8 @@ RAY_TABLE: tuple[RayMetric, ...] = (
     ),
     RayMetric(
         "deployment", "latency_sum_ms", "ray_serve_deployment_processing_latency_ms_sum", "ms",
-        "Time inside replicas. Ray rebuilds the sum from bucket middles: a mean from it is an estimate.",
+        "Mean time inside replicas, last 20 s. Ray rebuilds the sum from bucket middles: it is an estimate.",
+        heading="ms",
     ),
     RayMetric(
         "deployment", "latency_count", "ray_serve_deployment_processing_latency_ms_count", "requests",

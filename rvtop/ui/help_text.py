@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import rvtop.contract.figures as table
 from rvtop.contract.figures import BY_KEY, SHOWN
+from rvtop.telemetry.metrics import RAY_TABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,12 @@ def source_of(figure: table.Figure) -> str:
     """Where a figure of engines comes from, with the name that Prometheus knows it by."""
     parts = [BY_KEY[part] for part in figure.parts] or [figure]
     return f"{SERVER}: {', '.join(part.suffixes[0] for part in parts)}"
+
+
+def ray_figures(of: str) -> tuple[Figure, ...]:
+    """The figures of nodes or deployments that are shown."""
+    shown = (metric for metric in RAY_TABLE if metric.of == of and metric.heading)
+    return tuple(Figure(m.heading, m.help, f"Ray's metrics pages: {m.series}") for m in shown)
 
 
 PANELS: dict[str, PanelHelp] = {
@@ -109,6 +116,16 @@ PANELS: dict[str, PanelHelp] = {
             Figure("memory", "used and total, GiB", "NVML, a DCGM exporter, or Ray's metrics"),
             Figure("use", "share of the last second in which a kernel ran", "NVML, DCGM or Ray"),
         ),
+    ),
+    "deployments": PanelHelp(
+        "Ray Serve",
+        "One line a deployment, as application/deployment. Drawn where Serve runs.",
+        ray_figures("deployment"),
+    ),
+    "nodes": PanelHelp(
+        "nodes",
+        "One line a machine of the Ray cluster. Drawn for two and more, or where no GPU is seen.",
+        ray_figures("node"),
     ),
     "kvqueue": PanelHelp(
         "KV cache and queue",

@@ -15,8 +15,10 @@ from rvtop.contract.snapshot import (
     Gpu,
     Latency,
     Load,
+    Node,
     Phase,
     Series,
+    ServeDeployment,
     ServerHist,
     Snapshot,
     SourceStatus,
@@ -340,6 +342,8 @@ def full(t: float = 92.0) -> Snapshot:
         s,
         state="lost",
         message=failed().message,
+        nodes=tuple(Node(f"n{i}", i / 20, i * GIB, 64.0 * GIB) for i in range(20)),
+        deployments=tuple(ServeDeployment(f"app{i}/D", 1.0, 2.0, 1.0 * i, 0.0, 5.0) for i in range(12)),
         latency=replace(s.latency, server_itl=server, server_e2e=server),
         load=replace(
             s.load,
@@ -348,6 +352,16 @@ def full(t: float = 92.0) -> Snapshot:
             errors=(("http_429", 91234), ("timeout_connect", 3), ("reset", 1)),
         ),
     )
+
+
+def cluster(t: float = 92.0) -> Snapshot:
+    """A Ray cluster with Serve: two machines, one replica short, a queue in front of it."""
+    nodes = (Node("n1", 0.38, 96.0 * GIB, 512.0 * GIB), Node("n2", 0.31, 80.0 * GIB, None))
+    serve = (
+        ServeDeployment("llm/OpenAiIngress", 2.0, 2.0, 45.0, 0.0, 56.1),
+        ServeDeployment("llm/LLMServer:q3b", 3.0, 4.0, 43.0, 7.0, None),
+    )
+    return replace(live(t), nodes=nodes, deployments=serve)
 
 
 class FakeHandle:
