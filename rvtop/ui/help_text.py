@@ -115,6 +115,12 @@ PANELS: dict[str, PanelHelp] = {
         (
             Figure("memory", "used and total, GiB", "NVML, a DCGM exporter, or Ray's metrics"),
             Figure("use", "share of the last second in which a kernel ran", "NVML, DCGM or Ray"),
+            Figure(
+                "idle",
+                "of the seconds with requests in flight since the start, how many found the GPU idle "
+                "(use below 5 %)",
+                "rvtop, from the use once a second",
+            ),
         ),
     ),
     "deployments": PanelHelp(

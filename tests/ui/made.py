@@ -135,6 +135,7 @@ def gpus(t: float, n: int = 4) -> tuple[Gpu, ...]:
             memory_used=(98.0 - i) * GIB,
             memory_total=141.0 * GIB,
             util=min(1.0, max(0.0, 0.87 - 0.03 * i + 0.02 * wave(t, 5, i / 4))),
+            idle_share=0.04 * i,
         )
         for i in range(n)
     )

@@ -73,6 +73,34 @@ async def test_a_server_that_does_not_answer_is_said_wherever_there_is_room() ->
             assert words in text_of(app, Header)
 
 
+async def test_fragmentation_is_a_column_where_engines_tell_it_and_idle_gpus_show() -> None:
+    s = made.live()
+    figures = {"running": 3.0, "waiting": 0.0, "fragmentation": 0.3}
+    engines = tuple(
+        replace(e, kv_usage=None, kv_bytes=310.0 * (1 << 20), figures={"fragmentation": 0.1 * i})
+        for i, e in enumerate(s.engines)
+    )
+    handle = made.FakeHandle(replace(s, engines=engines, figures=figures))
+    app = RvtopApp(handle)
+    async with opened(app, 200, 50) as pilot:
+        await pilot.pause()
+        rows = text_of(app, EnginesPanel)
+        assert "KV   310 MiB  pre   0  frag  0 %" in rows
+        assert "frag 20 %" in rows
+        assert "frag 30 %" in rows.splitlines()[4]  # of all together, below
+        assert "use   idle" in text_of(app, GpuPanel)
+        assert "79 %   12 %" in text_of(app, GpuPanel)
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        assert "frag 30 %" in text_of(app, EnginesPanel)
+        unknown = tuple(replace(gpu, idle_share=None) for gpu in s.gpus)
+        handle.now = replace(s, gpus=unknown, seq=10**6)
+        app.poll()
+        await pilot.pause()
+        assert "idle" not in text_of(app, GpuPanel)
+        assert "frag" not in text_of(app, EnginesPanel)
+
+
 async def test_panels_of_a_cluster_are_drawn_where_there_is_one() -> None:
     handle = made.FakeHandle(made.live())
     app = RvtopApp(handle)
