@@ -126,6 +126,13 @@ FIGURES: tuple[Figure, ...] = (
         "Running requests put back into the queue because the KV cache was full; they compute again.",
         heading="pre", row=3, foot=True, alarm=True, summary="preemptions",
     ),
+    Figure("drafted", "counter", ("spec_decode_num_draft_tokens",), "tokens", "Tokens drafted ahead."),
+    Figure("accepted", "counter", ("spec_decode_num_accepted_tokens",), "tokens", "Drafts that held."),
+    Figure(
+        "acceptance", "share", (), "share 0..1", "Share of drafted tokens that held.",
+        parts=("accepted", "drafted"),
+        heading="accepted", format="percent", foot=True, plain="accepted", summary="draft_acceptance_rate",
+    ),
     Figure(
         "fragmentation", "share", (), "share 0..1",
         "Share of the memory that an engine's allocator holds and no live tensor occupies: fragments between "

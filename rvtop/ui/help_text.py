@@ -141,6 +141,11 @@ PANELS: dict[str, PanelHelp] = {
             Figure("waiting", "requests queued in all engines together", SERVER),
         ),
     ),
+    "inflight": PanelHelp(
+        "in flight",
+        "Requests sent and not yet ended, over time: in the engines' batches, waiting there, or outside.",
+        (Figure("outside", "in flight at the client, less what the engines tell of", "rvtop"),),
+    ),
     "events": PanelHelp(
         "events",
         "What happened, newest first: changes of rate, phases, sources gone stale, faults.",

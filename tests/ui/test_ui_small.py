@@ -17,6 +17,7 @@ from rvtop.ui.widgets.deployments import DeploymentsPanel
 from rvtop.ui.widgets.engines import EnginesPanel
 from rvtop.ui.widgets.gpu import GpuPanel
 from rvtop.ui.widgets.header import Header
+from rvtop.ui.widgets.inflight import InFlightPanel
 from rvtop.ui.widgets.nodes import NodesPanel
 from rvtop.ui.widgets.ttft import TtftPanel
 
@@ -112,6 +113,7 @@ async def test_panels_of_a_cluster_are_drawn_where_there_is_one() -> None:
         await pilot.pause()
         await pilot.resize_terminal(200, 60)
         await pilot.pause()
+        assert "batch 66  wait 6  outside 0" in text_of(app, InFlightPanel)
         shown = text_of(app, DeploymentsPanel)
         assert "●●     2/2       45      0   56.1" in shown
         assert "●●●○     3/4       43      7     --" in shown

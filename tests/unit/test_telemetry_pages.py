@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from telemetry_pages import golden, many_engines
 
-from rvtop.contract.figures import BY_KEY, FIGURES, SHOWN
+from rvtop.contract.figures import BY_KEY, FIGURES, SHOWN, shown
 from rvtop.telemetry.exposition import NotPrometheus, SeriesReader
 from rvtop.telemetry.metrics import NAMES
 from rvtop.telemetry.prometheus import PageReader, parse
@@ -64,6 +64,7 @@ def test_vllm_page_under_load_and_after() -> None:
 def test_every_table_metric_that_vllm_has_is_on_its_page() -> None:
     (engine,) = parse(golden("vllm_0.29_after.prom"))
     ours = {f.key for f in FIGURES if f.suffixes} - {"kv_bytes", "alloc_reserved", "alloc_allocated"}
+    ours -= {"drafted", "accepted"}  # only where it decodes speculatively
     assert ours == {name.partition("/")[0] for name in (*engine.gauges, *engine.counters, *engine.hists)}
 
 
@@ -75,6 +76,8 @@ def test_a_figure_that_a_label_splits_has_an_entry_for_each_value() -> None:
         "prompt_tokens_by_source/local_cache_hit": 2304,
         "prompt_tokens_by_source/external_kv_transfer": 0,
     }
+    page = "vllm:spec_decode_num_draft_tokens_total 40\nvllm:spec_decode_num_accepted_tokens_total 30\n"
+    assert shown(parse(page)[0].counters) == {"acceptance": 0.75}
     lines = [f'vllm:num_requests_waiting_by_reason{{engine="0",reason="r{n}"}} 1' for n in range(5000)]
     (hostile,) = parse("\n".join([*lines, 'vllm:num_requests_waiting_by_reason{engine="0"} 1', ""]))
     assert list(hostile.gauges) == [f"waiting_by_reason/r{n}" for n in range(16)]

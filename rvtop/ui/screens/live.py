@@ -24,6 +24,7 @@ from rvtop.ui.widgets.events import EventsPanel
 from rvtop.ui.widgets.footer import OVER, Footer
 from rvtop.ui.widgets.gpu import GpuPanel
 from rvtop.ui.widgets.header import Header
+from rvtop.ui.widgets.inflight import InFlightPanel
 from rvtop.ui.widgets.kvqueue import KvQueuePanel
 from rvtop.ui.widgets.latency import LatencyPanel
 from rvtop.ui.widgets.load import LoadPanel
@@ -72,6 +73,7 @@ class LiveScreen(SessionScreen):
                 yield TtftPanel()
                 yield LatencyPanel()
                 yield TokensPanel()
+                yield InFlightPanel()
             with Vertical(id="right"):
                 yield EnginesPanel()
                 yield GpuPanel()
