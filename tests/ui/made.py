@@ -365,6 +365,11 @@ def cluster(t: float = 92.0) -> Snapshot:
     return replace(live(t), nodes=nodes, deployments=serve)
 
 
+def crowded_cluster(t: float = 92.0) -> Snapshot:
+    """More of everything than there is room for, under load."""
+    return replace(full(t), state="running", message="")
+
+
 class FakeHandle:
     """A session that shows what it was told to and keeps what it was sent."""
 
