@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rvtop.contract.command import Stop
+from rvtop.contract.figures import SHOWN, texts
 from rvtop.contract.snapshot import Event, Snapshot, StartStep
 from rvtop.contract.steps import step_line
 from rvtop.contract.stream import events_after
@@ -139,10 +140,6 @@ class Narrator:
 def figures_line(s: Snapshot) -> str:
     """One line with what matters now."""
     load, ttft = s.load, s.latency.ttft
-    fresh = [e for e in s.engines if e.stale_s is None and s.target_down_s is None]
-    running = [e.running for e in fresh if e.running is not None]
-    waiting = [e.waiting for e in fresh if e.waiting is not None]
-    kv = [e.kv_usage for e in fresh if e.kv_usage is not None]
     parts = [
         f"  {_clock(s.t_s)}  {s.phase.name if s.phase else s.state:<8}",
         f"target {_num(load.target_rps)} rps  done {_num(load.completed_rps)}",
@@ -155,9 +152,7 @@ def figures_line(s: Snapshot) -> str:
     else:
         parts.append(f"SERVER TTFT p50 {_num(server.p50)} p99 {_num(server.p99)} ms (estimates)")
         parts.append(f"{_num(s.tokens.server_per_s)} tok/s")
-    parts.append(f"running {_num(sum(running) if running else None)}")
-    parts.append(f"waiting {_num(sum(waiting) if waiting else None)}")
-    parts.append(f"KV {_num(100 * max(kv) if kv else None)} %")
+    parts += _figures(s.figures if s.target_down_s is None else {})
     if load.goodput_rps is not None:
         parts.append(f"good {_num(load.goodput_rps)} rps")
     if s.target_down_s is not None:
@@ -165,6 +160,14 @@ def figures_line(s: Snapshot) -> str:
     if load.client_limited:
         parts.append("CLIENT-LIMITED")
     return "  ".join(parts)
+
+
+def _figures(values: Mapping[str, float]) -> Iterator[str]:
+    """The figures of engines that belong into a line."""
+    told = dict(texts((f for f in SHOWN if f.plain), values, _FORMATS))
+    for figure in SHOWN:
+        if figure in told or figure.always:
+            yield " ".join((figure.plain, *told.get(figure, [_FORMATS[figure.format](None)])))
 
 
 def _clock(seconds: float) -> str:
@@ -179,6 +182,22 @@ def _num(value: float | None) -> str:
         return "0"
     text = f"{value:.3g}"
     return f"{value:.0f}" if "e" in text else text
+
+
+def _percent(share: float | None) -> str:
+    return f"{_num(None if share is None else 100 * share)} %"
+
+
+def _ms(value: float | None) -> str:
+    return f"{_num(value)} ms"
+
+
+def _mib(value: float | None) -> str:
+    return f"{_num(None if value is None else value / (1 << 20))} MiB"
+
+
+#: How figures of ``contract.figures`` are written, by their format.
+_FORMATS = {"count": _num, "percent": _percent, "split": _percent, "bytes": _mib, "ms": _ms}
 
 
 def kpm_table(rows: Mapping[str, Mapping[str, Any]]) -> str:

@@ -7,7 +7,8 @@ Nothing here knows of requests, sockets or Textual.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from rvtop.stats.distribution import EMPTY, Distribution
 
@@ -120,7 +121,8 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """One engine, from its metrics."""
+    """One engine, from its metrics. The fields of figures have their keys in ``contract.figures``; those that
+    have no field are in ``figures``, by key (``key/value`` where a label splits them)."""
 
     name: str
     node: str | None = None
@@ -132,11 +134,17 @@ class Engine:
     preemptions: float | None = None  # since we began to watch
     prefix_hit_rate: float | None = None  # 0..1, since we began to watch
     stale_s: float | None = None  # seconds since the source last answered; None: it is fresh
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+#: A GPU that is busy for a smaller share of a second than this is idle.
+IDLE_UTIL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU, from NVML, DCGM or Ray. Bytes; ``util`` 0..1."""
+    """One GPU, from NVML, DCGM or Ray. Bytes; ``util`` 0..1. ``idle_share``, 0..1: of the seconds in which
+    requests were in flight, how many found it idle (``util`` below ``IDLE_UTIL``)."""
 
     node: str
     index: int
@@ -145,6 +153,7 @@ class Gpu:
     memory_total: float | None = None
     util: float | None = None
     stale_s: float | None = None
+    idle_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,4 +258,5 @@ class Snapshot:
     nodes: tuple[Node, ...] = ()  # machines of a Ray cluster
     deployments: tuple[ServeDeployment, ...] = ()  # Ray Serve's
     message: str = ""  # why it failed or ended, one line
+    figures: Mapping[str, float] = field(default_factory=dict)  # of all engines together, as Engine.figures
     target_down_s: float | None = None  # since the target last answered, while it does not answer

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+from rvtop.contract.figures import BY_KEY, SHOWN, SPLIT, Figure, share_of
+from rvtop.contract.snapshot import IDLE_UTIL
 
 #: Samples come once a second, so what happened in a span may show up to a second after it.
 _SLACK_S = 1.0
@@ -14,24 +17,49 @@ def server_summary(
 ) -> dict[str, Any]:
     """Server figures over the seconds inside ``spans`` ((start, end), seconds from the run's start).
 
-    What no sample ever had is None. ``running`` and ``waiting`` are sums over engines at one moment,
-    ``kv_cache_usage`` (0..1): ``mean`` over time and engines, ``max`` of the fullest engine; counters
-    are their growth inside the spans.
+    Figures of engines have their names and meaning in ``contract.figures``. What no sample ever had is None.
+    Gauges that add up are the most of all engines at one moment; other gauges and shares of gauges have
+    ``mean`` over time and ``max`` of one engine; counters are their growth inside the spans, histograms
+    their mean there (ms). A figure with a label is {value: figure}.
     """
     rows = [row for row in timeline if any(start <= row["t_s"] <= end + _SLACK_S for start, end in spans)]
-    hits = _growth(timeline, spans, "prefix_hits")
-    queries = _growth(timeline, spans, "prefix_queries")
-    fullest = (engine.get("kv_usage") for row in rows for engine in row.get("engines") or [])
-    return {
-        "kv_cache_usage": {"mean": _mean(row.get("kv_usage") for row in rows), "max": _most(fullest)},
-        "running_max": _most(row.get("running") for row in rows),
-        "waiting_max": _most(row.get("waiting") for row in rows),
-        "preemptions": _growth(timeline, spans, "preemptions"),
-        "prefix_cache_hit_rate": hits / queries if hits is not None and queries else None,
-        "gpus": _gpus(rows),
-        "nodes": _nodes(rows),
-        "deployments": _deployments(rows),
-    }
+    figures = {f.summary: _figure(f, rows, lambda name: _growth(timeline, spans, name)) for f in SHOWN}
+    figures.pop("", None)
+    return {**figures, "gpus": _gpus(rows), "nodes": _nodes(rows), "deployments": _deployments(rows)}
+
+
+def _figure(
+    figure: Figure, rows: Sequence[Mapping[str, Any]], growth: Callable[[str], float | None]
+) -> float | dict[str, float | None] | None:
+    """One figure of the table over the seconds of ``rows``; ``growth`` gives a counter's inside the spans."""
+    if figure.label:
+        names = {name for row in rows for name in row.get("figures") or {} if _splits(figure, name)}
+        if figure.kind == "counter":
+            split = {name: growth(name) for name in names}
+        else:
+            split = {name: _most(_told(row, name) for row in rows) for name in names}
+        return {name.partition(SPLIT)[2]: split[name] for name in sorted(split)} or None
+    if figure.kind == "counter":
+        return growth(figure.key)
+    if figure.kind == "histogram":
+        total_s, count = growth(f"{figure.key}.sum"), growth(f"{figure.key}.count")
+        return 1000.0 * total_s / count if total_s is not None and count else None
+    if figure.parts and BY_KEY[figure.parts[0]].kind == "counter":
+        return share_of(figure, *(growth(part) for part in figure.parts))
+    if figure.kind == "gauge" and figure.combine == "sum":
+        return _most(_told(row, figure.key) for row in rows)
+    each = (_told(engine, figure.key) for row in rows for engine in row.get("engines") or [])
+    return {"mean": _mean(_told(row, figure.key) for row in rows), "max": _most(each)}
+
+
+def _splits(figure: Figure, name: str) -> bool:
+    return name.startswith(figure.key + SPLIT)
+
+
+def _told(told: Mapping[str, Any], name: str) -> float | None:
+    """A figure of a row (all engines together) or of an engine in it, from its field or its ``figures``."""
+    value: float | None = told[name] if name in told else (told.get("figures") or {}).get(name)
+    return value
 
 
 def _known(values: Iterable[float | None]) -> list[float]:
@@ -102,10 +130,17 @@ def _deployments(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _gpus(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """``idle_share``: of the seconds in which requests were in flight, how many found the GPU idle."""
     seen: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+    busy: dict[tuple[str, int], list[float]] = {}  # its use while requests were in flight
     for row in rows:
+        in_flight = any(row.get(name) for name in ("in_flight", "running", "waiting"))
         for gpu in row.get("gpus") or []:
-            seen.setdefault((gpu["node"], gpu["index"]), []).append(gpu)
+            key = (gpu["node"], gpu["index"])
+            seen.setdefault(key, []).append(gpu)
+            used = busy.setdefault(key, [])
+            if in_flight and gpu.get("util") is not None:
+                used.append(gpu["util"])
     return [
         {
             "node": node,
@@ -114,6 +149,7 @@ def _gpus(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "memory_used_max": _most(s.get("memory_used") for s in samples),
             "memory_total": _most(s.get("memory_total") for s in samples),
             "util_mean": _mean(s.get("util") for s in samples),
+            "idle_share": _mean(float(util < IDLE_UTIL) for util in busy[node, index]),
         }
         for (node, index), samples in sorted(seen.items())
     ]

@@ -259,6 +259,7 @@ class LoadRun:
         rated = phase is None or not (phase.concurrency or phase.burst)
         target = self.rate_control.target_rps(now_ns) if rated else None
         t_s = (now_ns - self.t0_ns) / 1e9
+        self._figures.count_idle(self.live.in_flight, now_ns)
         row = timeline_row(t_s, now_ns, self.live, self._figures.view(now_ns), target)
         second = Second(now_ns, row, last)
         for observe in self.observers:

@@ -48,6 +48,10 @@ class ServerFigures:
         """The server as it stands at ``now_ns``."""
         return self._state.view(now_ns)
 
+    def count_idle(self, in_flight: int, now_ns: int) -> None:
+        """Counts a second for the GPUs' idle share; see ``ServerState.count_idle``."""
+        self._state.count_idle(in_flight, now_ns)
+
     async def stop(self) -> None:
         """Polls no more."""
         if self._poller is not None:

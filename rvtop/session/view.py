@@ -69,7 +69,8 @@ def timeline_row(
 ) -> dict[str, Any]:
     """One second of the run as plain data: a line of ``timeline.jsonl`` and a point of every chart.
 
-    ``totals`` are the growth of the server's counters since we began to watch.
+    ``totals`` are the growth of the server's counters since we began to watch, ``figures`` those of all
+    engines together (keys of ``contract.figures``).
     """
     offered, sent, completed = live.rates(now_ns)
     recent = merged([s.ttft for s in live.recent(now_ns)])
@@ -99,6 +100,7 @@ def timeline_row(
         "gpus": [asdict(gpu) for gpu in server.gpus if gpu.stale_s is None],
         "nodes": [asdict(node) for node in server.nodes if node.stale_s is None],
         "deployments": [asdict(deployment) for deployment in server.deployments],
+        "figures": dict(server.figures),
         "totals": dict(server.totals),
     }
 
@@ -161,6 +163,7 @@ class View:
             latency=self._latency(now_ns),
             tokens=self._tokens(now_ns, series),
             engines=self.server.engines,
+            figures=self.server.figures,
             gpus=self.server.gpus,
             nodes=self.server.nodes,
             deployments=self.server.deployments,

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
+from rvtop.contract.figures import BY_KEY
 from rvtop.telemetry.buckets import Growth, growth, merged
 from rvtop.telemetry.sample import EngineSample
 
 WINDOW_S = 10.0  # the server's histograms cover this much
 STEP_S = 15.0  # counters told at second hand that stand still for this long do so in truth
-HISTOGRAMS = ("ttft", "itl", "e2e")
 
 
 class EngineCounters:
     """The counters of one engine. What it counted before ``first`` is not ours. ``grown`` is the growth of
-    each since then (keys of ``rvtop.telemetry.metrics.TABLE``)."""
+    each since then (keys of ``rvtop.contract.figures``); a histogram that the summary wants the mean of has
+    ``key.sum`` (seconds) and ``key.count`` there."""
 
     def __init__(self, first: EngineSample) -> None:
         self.grown: dict[str, float] = dict.fromkeys(first.counters, 0.0)
@@ -30,11 +32,12 @@ class EngineCounters:
             # A counter that shrank began anew: its server restarted.
             more[name] = value - before if value >= before else value
             self.grown[name] = self.grown.get(name, 0.0) + more[name]
-        events = {
-            name: growth(self._last_histograms.get(name), now.hists[name])
-            for name in HISTOGRAMS
-            if name in now.hists
-        }
+        events = {name: growth(self._last_histograms.get(name), now.hists[name]) for name in now.hists}
+        for name, grown in events.items():
+            if BY_KEY[name].summary and math.isfinite(grown.sum):
+                for part, more_of_it in (("sum", grown.sum), ("count", sum(grown.counts))):
+                    key = f"{name}.{part}"
+                    self.grown[key] = self.grown.get(key, 0.0) + more_of_it
         self._last.update(now.counters)
         self._last_histograms.update(now.hists)
         return more, events

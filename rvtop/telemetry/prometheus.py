@@ -206,7 +206,9 @@ class PageFetcher:
         if transport.ca_file or transport.cert_file or transport.insecure:
             tls = transport.ssl_context()
         return httpx.AsyncClient(
-            headers={name: value.encode("latin-1") for name, value in self._headers.items()},
+            headers=[
+                (name.encode("ascii"), value.encode("latin-1")) for name, value in self._headers.items()
+            ],
             timeout=self._timeout_s,
             transport=httpx.AsyncHTTPTransport(verify=tls, uds=transport.unix_socket),
             follow_redirects=True,  # some servers answer /metrics with 307 to /metrics/

@@ -146,14 +146,15 @@ class Held(Generic[_Told]):
         found = [self._fill(sample, left.pop(_identity(sample), None), now_s) for sample in samples]
         for key, (sample, reported) in left.items():
             if any(now_s - then_s <= HOLD_S for then_s in reported.values()):
-                nothing: Any = replace(sample, **dict.fromkeys(reported))
-                found.append(self._fill(nothing, (sample, reported), now_s))
+                nothing: dict[str, Any] = dict.fromkeys(reported)
+                found.append(self._fill(replace(sample, **nothing), (sample, reported), now_s))
             else:
                 del self._held[key]
         return tuple(found)
 
     def _fill(self, sample: _Told, before: tuple[_Told, dict[str, float]] | None, now_s: float) -> _Told:
-        reported, old = {}, {}
+        reported: dict[str, float] = {}
+        old: dict[str, Any] = {}
         for field in fields(sample):
             if field.name in _IDENTITY:
                 continue

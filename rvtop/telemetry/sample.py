@@ -20,7 +20,8 @@ class Buckets:
 
 @dataclass(frozen=True, slots=True)
 class EngineSample:
-    """One engine at one moment. Keys of the mappings are those of ``rvtop.telemetry.metrics.TABLE``."""
+    """One engine at one moment. Keys of the mappings are those of ``rvtop.contract.figures``; one with a
+    label has an entry ``key/value`` for each value of it."""
 
     engine: str
     model: str | None = None

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import TypeVar
 
-from rvtop.contract.snapshot import Engine, Gpu, Node, ServeDeployment, ServerHist, SourceStatus
+from rvtop.contract.figures import BY_KEY, SHOWN, combined, shown
+from rvtop.contract.snapshot import IDLE_UTIL, Engine, Gpu, Node, ServeDeployment, ServerHist, SourceStatus
 from rvtop.telemetry.bounds import MOST, fitting
 from rvtop.telemetry.buckets import Growth, merged, server_hist
 from rvtop.telemetry.counters import EngineCounters, RecentEvents, TokenRate
@@ -24,8 +26,9 @@ _ERROR_LIMIT = 200
 class ServerView:
     """The server at one moment. ``None``: not known. Sums and means cover what is fresh.
 
-    ``totals`` is the growth of each counter (keys of ``metrics.TABLE``) since we began to watch, over all
-    engines, restarts bridged.
+    ``totals`` is the growth of each counter (keys of ``contract.figures``) since we began to watch, over all
+    engines, restarts bridged. ``figures`` are those of all engines together, as Engine.figures; empty while
+    no engine is fresh.
     ``gpu_memory`` is the used share of all GPUs, 0..1. ``engine_kind``: "vllm" | "hf".
     """
 
@@ -36,6 +39,7 @@ class ServerView:
     sources: tuple[SourceStatus, ...] = ()
     tokens_per_s: float | None = None
     totals: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
     ttft: ServerHist | None = None
     itl: ServerHist | None = None
     e2e: ServerHist | None = None
@@ -46,6 +50,11 @@ class ServerView:
     engine_kind: str | None = None
 
 
+#: Figures that have a field of their own in Engine, and histograms of which the mean is shown.
+_FIELDS = tuple(each.name for each in fields(Engine) if each.name in BY_KEY)
+_MEANS = tuple(figure.key for figure in SHOWN if figure.kind == "histogram")
+
+_Key = TypeVar("_Key")
 _EngineId = tuple[str, str, str | None]  # source, engine, model
 
 
@@ -61,6 +70,8 @@ class _Gpu:
     sample: GpuSample
     source: str
     t_ns: int
+    seconds: int = 0  # in which requests were in flight and its use was known
+    idle: int = 0  # of these
 
 
 @dataclass(slots=True)
@@ -119,8 +130,8 @@ class ServerState:
             held = self._gpus.get((gpu.node, gpu.index))
             # Two sources may tell of one GPU (NVML and DCGM): the first keeps it while it is fresh.
             if held is None or held.source == sample.source or _age_s(held.t_ns, sample.t_ns) > STALE_S:
-                self._gpus[gpu.node, gpu.index] = _Gpu(gpu, sample.source, sample.t_ns)
-
+                counted = (held.seconds, held.idle) if held is not None else (0, 0)
+                self._gpus[gpu.node, gpu.index] = _Gpu(gpu, sample.source, sample.t_ns, *counted)
         for node in sample.nodes:
             self._nodes[node.node] = (node, sample.t_ns)
         for deployment in sample.deployments:
@@ -129,30 +140,38 @@ class ServerState:
             del self._nodes[name]
         return sample.note
 
+    def count_idle(self, in_flight: int, now_ns: int) -> None:
+        """Counts this second for the GPUs' idle share, if one of our requests (``in_flight``) or of others
+        is on its way. To be called once a second."""
+        engines = [engine.sample.gauges for engine in self._fresh_engines(now_ns)]
+        if not in_flight and not any(e.get("running") or e.get("waiting") for e in engines):
+            return
+        for gpu in self._gpus.values():
+            if gpu.sample.util is not None and _fresh(gpu.t_ns, now_ns):
+                gpu.seconds += 1
+                gpu.idle += gpu.sample.util < IDLE_UTIL
+
     def _fitting(self, sample: Sample) -> Sample:
         """The sample without what comes on top of ``MOST`` of a kind: names that change with each poll must
         not fill the memory. What is stale makes room first."""
         if len(self._engines) >= MOST:
             for key in [k for k, held in self._engines.items() if not _fresh(held.t_ns, sample.t_ns)]:
                 self._forget_engine(key)
-        for table in (self._gpus, self._deployments):
-            if len(table) >= MOST:
-                for other in [k for k, held in table.items() if not _fresh(held.t_ns, sample.t_ns)]:
-                    del table[other]
-        parts = {
-            "engines": fitting(sample.engines, self._engines, lambda e: (sample.source, e.engine, e.model)),
-            "gpus": fitting(sample.gpus, self._gpus, lambda gpu: (gpu.node, gpu.index)),
-            "nodes": fitting(sample.nodes, self._nodes, lambda node: node.node),
-            "deployments": fitting(sample.deployments, self._deployments, lambda each: each.name),
-        }
-        less = [name for name, kept in parts.items() if len(kept) < len(getattr(sample, name))]
-        if not less:
-            return sample
-        note = (
-            sample.note
-            or f"more than {MOST} {' and '.join(less).replace('gpus', 'GPUs')}; the rest is left out"
+        _drop_stale(self._gpus, sample.t_ns)
+        _drop_stale(self._deployments, sample.t_ns)
+        kept = replace(
+            sample,
+            engines=fitting(sample.engines, self._engines, lambda e: (sample.source, e.engine, e.model)),
+            gpus=fitting(sample.gpus, self._gpus, lambda gpu: (gpu.node, gpu.index)),
+            nodes=fitting(sample.nodes, self._nodes, lambda node: node.node),
+            deployments=fitting(sample.deployments, self._deployments, lambda each: each.name),
         )
-        return replace(sample, note=note, **parts)
+        names = ("engines", "gpus", "nodes", "deployments")
+        less = [name for name in names if len(getattr(kept, name)) < len(getattr(sample, name))]
+        if not less or sample.note:
+            return kept
+        told = " and ".join(less).replace("gpus", "GPUs")
+        return replace(kept, note=f"more than {MOST} {told}; the rest is left out")
 
     def _told_by_others(self, sample: Sample) -> bool:
         """Whether another source tells of engines: perhaps the same ones under other names."""
@@ -224,6 +243,7 @@ class ServerState:
         """The server as it stands at ``now_ns`` (same clock as the samples)."""
         fresh = self._fresh_engines(now_ns)
         gauges = [engine.sample.gauges for engine in fresh]
+        totals = self._totals()
         kv = _each(gauges, "kv_usage")
         kinds = {engine.sample.kind for engine in self._engines.values()} - {None}
         return ServerView(
@@ -241,7 +261,8 @@ class ServerState:
                 for source in self._sources.values()
                 if source.tokens.per_s is not None and _fresh(source.seen_ns, now_ns)
             ),
-            totals=self._totals(),
+            totals=totals,
+            figures=shown({**combined(gauges), **totals, **self._means(now_ns)}) if fresh else {},
             ttft=self._hist("ttft", now_ns),
             itl=self._hist("itl", now_ns),
             e2e=self._hist("e2e", now_ns),
@@ -254,23 +275,19 @@ class ServerState:
 
     def _engine_lines(self, now_ns: int) -> tuple[Engine, ...]:
         lines = []
-        for shown, ((_, _, model), state) in zip(
+        for name, ((_, _, model), state) in zip(
             _shown_names(list(self._engines)), self._engines.items(), strict=True
         ):
             age_s = _age_s(state.t_ns, now_ns)
-            gauges, grown = state.sample.gauges, state.counters.grown
-            queries = grown.get("prefix_queries")
+            told = shown({**state.sample.gauges, **state.counters.grown})
+            known = {name: told.pop(name, None) for name in _FIELDS}
             lines.append(
                 Engine(
-                    name=shown,
+                    name=name,
                     node=state.sample.node,
                     model=model,
-                    running=gauges.get("running"),
-                    waiting=gauges.get("waiting"),
-                    kv_usage=gauges.get("kv_usage"),
-                    kv_bytes=gauges.get("kv_bytes"),
-                    preemptions=grown.get("preemptions"),
-                    prefix_hit_rate=grown.get("prefix_hits", 0.0) / queries if queries else None,
+                    **known,
+                    figures=told,
                     stale_s=age_s if age_s > STALE_S else None,
                 )
             )
@@ -282,6 +299,11 @@ class ServerState:
             events for source in self._sources.values() for events in source.recent.of(name, now_ns)
         )
         return None if recent is None else server_hist(recent)
+
+    def _means(self, now_ns: int) -> dict[str, float]:
+        """Means of the last ten seconds, ms, of the histograms that are shown as one figure."""
+        hists = {name: self._hist(name, now_ns) for name in _MEANS}
+        return {name: hist.mean for name, hist in hists.items() if hist is not None and hist.mean is not None}
 
     def _gpu_memory(self, now_ns: int) -> float | None:
         used = total = 0.0
@@ -313,6 +335,13 @@ def _fresh(seen_ns: int | None, now_ns: int) -> bool:
     return seen_ns is not None and _age_s(seen_ns, now_ns) <= STALE_S
 
 
+def _drop_stale(table: dict[_Key, _Gpu] | dict[_Key, _Deployment], now_ns: int) -> None:
+    """Makes room in a full table."""
+    if len(table) >= MOST:
+        for key in [key for key, held in table.items() if not _fresh(held.t_ns, now_ns)]:
+            del table[key]
+
+
 def _each(engines: Iterable[Mapping[str, float]], name: str) -> list[float]:
     return [engine[name] for engine in engines if name in engine and not math.isnan(engine[name])]
 
@@ -326,8 +355,9 @@ def _sum(values: Iterable[float]) -> float | None:
 def _gpu_line(gpu: _Gpu, now_ns: int) -> Gpu:
     held, age_s = gpu.sample, _age_s(gpu.t_ns, now_ns)
     stale_s = age_s if age_s > STALE_S else None
+    idle = gpu.idle / gpu.seconds if gpu.seconds else None
     total = held.memory_total or None  # 0 bytes in all: not known
-    return Gpu(held.node, held.index, held.name, held.memory_used, total, held.util, stale_s)
+    return Gpu(held.node, held.index, held.name, held.memory_used, total, held.util, stale_s, idle)
 
 
 def _node_line(node: NodeSample, seen_ns: int, now_ns: int) -> Node:

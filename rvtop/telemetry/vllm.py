@@ -6,12 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from rvtop.contract.figures import BY_KEY, SPLIT, of_name
 from rvtop.telemetry.bounds import is_figure
 from rvtop.telemetry.metrics import NAMES, Name
 from rvtop.telemetry.sample import Buckets, EngineSample
 
 #: Buckets of one histogram that are looked at; exporters write some 25.
 _MOST_BUCKETS = 512
+#: Values of the label that splits a figure that are told apart; vLLM has three.
+_MOST_VALUES = 16
 
 
 class EngineKey(NamedTuple):
@@ -22,12 +25,14 @@ class EngineKey(NamedTuple):
 
 
 class EngineSlot(NamedTuple):
-    """What one series is: part of a metric of an engine. ``le`` is a bucket's upper edge in seconds."""
+    """What one series is: part of a figure of an engine. ``le`` is a bucket's upper edge in seconds,
+    ``value`` that of the label which splits the figure."""
 
     key: EngineKey
     node: str | None
     name: Name
     le: float | None
+    value: str = ""
 
 
 def engine_slot(name: str, labels: Mapping[str, str]) -> EngineSlot | None:
@@ -36,7 +41,10 @@ def engine_slot(name: str, labels: Mapping[str, str]) -> EngineSlot | None:
     Under Ray every replica calls its engine "0", so the replica (or worker) is the engine's name there.
     """
     known = NAMES[name]
-    if any(labels.get(label) in values for label, values in known.metric.skip.items()):
+    if any(labels.get(label) in values for label, values in known.figure.skip.items()):
+        return None
+    value = labels.get(known.figure.label, "")
+    if known.figure.label and not value:
         return None
     le: float | None = None
     if known.part == "bucket":
@@ -51,20 +59,20 @@ def engine_slot(name: str, labels: Mapping[str, str]) -> EngineSlot | None:
     if replica:
         engine = replica if engine == "0" else f"{replica}/{engine}"
     node = labels.get("node") or labels.get("NodeAddress") or None
-    return EngineSlot(EngineKey(engine, labels.get("model_name") or None), node, known, le)
+    return EngineSlot(EngineKey(engine, labels.get("model_name") or None), node, known, le, value)
 
 
 class EngineParts:
-    """Collects the series of one engine. A preferred name of a metric displaces a lesser one."""
+    """Collects the series of one engine. A preferred name of a figure displaces a lesser one."""
 
     __slots__ = ("_buckets", "_kind", "_node", "_values")
 
     def __init__(self) -> None:
         self._kind: str | None = None
         self._node: str | None = None
-        # metric key -> [rank, running value, number of series]
-        self._values: dict[str, tuple[int, float, int]] = {}
-        # metric key -> (rank, {upper edge: cumulative}, {"sum" | "count": value})
+        # key -> (rank, value so far); of a figure with a label, key/value
+        self._values: dict[str, tuple[int, float]] = {}
+        # key -> (rank, {upper edge: cumulative}, {"sum" | "count": value})
         self._buckets: dict[str, tuple[int, dict[float, float], dict[str, float]]] = {}
 
     def add(self, slot: EngineSlot, value: float) -> None:
@@ -75,23 +83,29 @@ class EngineParts:
         self._kind = name.engine_kind
         if slot.node is not None:
             self._node = slot.node
-        if name.metric.kind == "histogram":
+        if name.figure.kind == "histogram":
             self._add_bucket(slot, value)
             return
-        rank, sofar, count = self._values.get(name.metric.key, (name.rank, 0.0, 0))
-        if name.rank > rank:
-            return
-        if name.rank < rank:
-            sofar, count = 0.0, 0
-        if count:
-            value = _combined(name.metric.combine, sofar, count, value)
-        self._values[name.metric.key] = (name.rank, value, count + 1)
+        key = name.figure.key
+        if slot.value:
+            key += SPLIT + slot.value
+            start = name.figure.key + SPLIT
+            if key not in self._values and sum(k.startswith(start) for k in self._values) >= _MOST_VALUES:
+                return
+        held = self._values.get(key)
+        if held is not None:
+            rank, sofar = held
+            if name.rank > rank:
+                return
+            if name.rank == rank:
+                value = max(sofar, value) if name.figure.combine == "max" else sofar + value
+        self._values[key] = (name.rank, value)
 
     def _add_bucket(self, slot: EngineSlot, value: float) -> None:
         name = slot.name
-        held = self._buckets.get(name.metric.key)
+        held = self._buckets.get(name.figure.key)
         if held is None or name.rank < held[0]:
-            held = self._buckets[name.metric.key] = (name.rank, {}, {})
+            held = self._buckets[name.figure.key] = (name.rank, {}, {})
         elif name.rank > held[0]:
             return
         if slot.le is not None:
@@ -105,36 +119,25 @@ class EngineParts:
         """The engine at this moment."""
         gauges: dict[str, float] = {}
         counters: dict[str, float] = {}
-        for metric_key, (_, value, _) in self._values.items():
-            is_gauge = _KINDS[metric_key] == "gauge"
-            (gauges if is_gauge else counters)[metric_key] = value
+        for name, (_, value) in self._values.items():
+            is_gauge = of_name(name).kind == "gauge"
+            (gauges if is_gauge else counters)[name] = value
         hists = {
-            metric_key: made
-            for metric_key, (_, edges, totals) in self._buckets.items()
-            if (made := _buckets(edges, totals)) is not None
+            name: made
+            for name, (_, edges, totals) in self._buckets.items()
+            if (edges or not BY_KEY[name].buckets) and (made := _buckets(edges, totals)) is not None
         }
         return EngineSample(key.engine, key.model, self._node, gauges, counters, hists, self._kind)
 
 
-_KINDS = {name.metric.key: name.metric.kind for name in NAMES.values()}
-
-
-def _combined(how: str, sofar: float, count: int, value: float) -> float:
-    if how == "max":
-        return max(sofar, value)
-    if how == "mean":
-        return sofar + (value - sofar) / (count + 1)
-    return sofar + value
-
-
 def _buckets(edges: Mapping[float, float], totals: Mapping[str, float]) -> Buckets | None:
-    """A histogram of its parts; None when there are no buckets. A missing sum is NaN."""
-    if not edges:
-        return None
+    """A histogram of its parts; None when there are neither buckets nor a count. A missing sum is NaN."""
     le = sorted(edges)
     cumulative = [edges[edge] for edge in le]
-    count = totals.get("count", cumulative[-1])
-    if le[-1] != math.inf:
+    count = totals.get("count", cumulative[-1] if cumulative else None)
+    if count is None:
+        return None
+    if not le or le[-1] != math.inf:
         le.append(math.inf)
         cumulative.append(count)
     return Buckets(tuple(le), tuple(cumulative), totals.get("sum", math.nan), count)

@@ -96,6 +96,15 @@ def size_of(value: float | None) -> str:
     return f"{value:.0f} B"
 
 
+def milliseconds(value: float | None) -> str:
+    """A duration with its unit: ``12.4 ms``."""
+    return MISSING if value is None else f"{sig3(value)} ms"
+
+
+#: How figures of ``contract.figures`` are written, by their format.
+FORMATS = {"count": count, "percent": percent, "split": percent, "bytes": size_of, "ms": milliseconds}
+
+
 def clock(seconds: float | None) -> str:
     """An elapsed time: ``00:42``, ``1:02:03``."""
     if seconds is None or not math.isfinite(seconds):

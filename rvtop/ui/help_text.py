@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import rvtop.contract.figures as table
+from rvtop.contract.figures import BY_KEY, SHOWN
+from rvtop.telemetry.metrics import RAY_TABLE
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -21,6 +25,19 @@ class PanelHelp:
 
 CLIENT = "rvtop's own load client"
 SERVER = "the server's /metrics, once a second"
+
+
+def source_of(figure: table.Figure) -> str:
+    """Where a figure of engines comes from, with the name that Prometheus knows it by."""
+    parts = [BY_KEY[part] for part in figure.parts] or [figure]
+    return f"{SERVER}: {', '.join(part.suffixes[0] for part in parts)}"
+
+
+def ray_figures(of: str) -> tuple[Figure, ...]:
+    """The figures of nodes or deployments that are shown."""
+    shown = (metric for metric in RAY_TABLE if metric.of == of and metric.heading)
+    return tuple(Figure(m.heading, m.help, f"Ray's metrics pages: {m.series}") for m in shown)
+
 
 PANELS: dict[str, PanelHelp] = {
     "load": PanelHelp(
@@ -85,13 +102,10 @@ PANELS: dict[str, PanelHelp] = {
     ),
     "engines": PanelHelp(
         "engines",
-        "One line an engine. When there is no room for all, those in trouble come first.",
+        "One line an engine; below, all together. Without room for all, those in trouble come first. "
+        "Counters count since rvtop began to watch, durations are means of the last 10 s.",
         (
-            Figure("run", "requests in the running batch", f"{SERVER}: num_requests_running"),
-            Figure("wait", "requests queued in the engine", f"{SERVER}: num_requests_waiting"),
-            Figure("KV", "share of the KV cache in use, or bytes held by live sequences", SERVER),
-            Figure("pre", "preemptions since rvtop began to watch", f"{SERVER}: num_preemptions"),
-            Figure("prefix hits", "share of prompt tokens found in the prefix cache", SERVER),
+            *(Figure(f.heading, f.help, source_of(f)) for f in SHOWN),
             Figure("STALE", "the source has not answered for that long; figures are left out", "rvtop"),
         ),
     ),
@@ -101,7 +115,23 @@ PANELS: dict[str, PanelHelp] = {
         (
             Figure("memory", "used and total, GiB", "NVML, a DCGM exporter, or Ray's metrics"),
             Figure("use", "share of the last second in which a kernel ran", "NVML, DCGM or Ray"),
+            Figure(
+                "idle",
+                "of the seconds with requests in flight since the start, how many found the GPU idle "
+                "(use below 5 %)",
+                "rvtop, from the use once a second",
+            ),
         ),
+    ),
+    "deployments": PanelHelp(
+        "Ray Serve",
+        "One line a deployment, as application/deployment. Drawn where Serve runs.",
+        ray_figures("deployment"),
+    ),
+    "nodes": PanelHelp(
+        "nodes",
+        "One line a machine of the Ray cluster. Drawn for two and more, or where no GPU is seen.",
+        ray_figures("node"),
     ),
     "kvqueue": PanelHelp(
         "KV cache and queue",
@@ -110,6 +140,11 @@ PANELS: dict[str, PanelHelp] = {
             Figure("KV", "KV-cache use, mean over the engines", SERVER),
             Figure("waiting", "requests queued in all engines together", SERVER),
         ),
+    ),
+    "inflight": PanelHelp(
+        "in flight",
+        "Requests sent and not yet ended, over time: in the engines' batches, waiting there, or outside.",
+        (Figure("outside", "in flight at the client, less what the engines tell of", "rvtop"),),
     ),
     "events": PanelHelp(
         "events",

@@ -7,6 +7,7 @@ from dataclasses import replace
 from statistics import NormalDist
 
 from rvtop.contract.command import Command
+from rvtop.contract.figures import combined
 from rvtop.contract.snapshot import (
     Dist,
     Engine,
@@ -14,8 +15,10 @@ from rvtop.contract.snapshot import (
     Gpu,
     Latency,
     Load,
+    Node,
     Phase,
     Series,
+    ServeDeployment,
     ServerHist,
     Snapshot,
     SourceStatus,
@@ -105,6 +108,24 @@ def engines(t: float, n: int = 3) -> tuple[Engine, ...]:
     return tuple(made)
 
 
+def together(made: tuple[Engine, ...]) -> dict[str, float]:
+    """The figures of all engines together, as the session tells them."""
+    names = ("running", "waiting", "kv_usage", "preemptions")
+    fresh = [engine for engine in made if engine.stale_s is None]
+    told = [{name: getattr(engine, name) for name in names} for engine in fresh]
+    figures = combined([{name: value for name, value in each.items() if value is not None} for each in told])
+    if any(engine.prefix_hit_rate is not None for engine in fresh):
+        figures["prefix_hit_rate"] = 0.31
+    split = {"waiting_by_reason/capacity": 4.0, "waiting_by_reason/deferred": 2.0}
+    split |= {
+        "prompt_tokens_by_source/local_compute": 690.0,
+        "prompt_tokens_by_source/local_cache_hit": 310.0,
+    }
+    return (
+        {**figures, **split, "queue_time": 12.4, "prefill_time": 23.1, "decode_time": 782.0} if fresh else {}
+    )
+
+
 def gpus(t: float, n: int = 4) -> tuple[Gpu, ...]:
     return tuple(
         Gpu(
@@ -114,6 +135,7 @@ def gpus(t: float, n: int = 4) -> tuple[Gpu, ...]:
             memory_used=(98.0 - i) * GIB,
             memory_total=141.0 * GIB,
             util=min(1.0, max(0.0, 0.87 - 0.03 * i + 0.02 * wave(t, 5, i / 4))),
+            idle_share=0.04 * i,
         )
         for i in range(n)
     )
@@ -164,6 +186,7 @@ def live(t: float = 92.0, *, seq: int | None = None) -> Snapshot:
             server_per_s=done.server_tokens_per_s[-1],
         ),
         engines=engines(t),
+        figures=together(engines(t)),
         gpus=gpus(t),
         sources=(SourceStatus("metrics", "ok", age_s=0.4), SourceStatus("nvml", "ok", age_s=0.4)),
         series=done,
@@ -204,6 +227,7 @@ def watching(t: float = 64.0) -> Snapshot:
         latency=Latency(server_ttft=server_hist(31.0, 0.5, 350), server_itl=gap),
         tokens=Tokens(server_per_s=s.tokens.server_per_s),
         engines=(replace(s.engines[0], name="0", node=None),),
+        figures=together(s.engines[:1]),
         gpus=(),
         sources=(
             SourceStatus("metrics", "ok", age_s=0.4),
@@ -277,13 +301,15 @@ def stale(t: float = 92.0) -> Snapshot:
     s = live(t)
     e = s.engines
     kv = (*s.series.kv_usage[:-20], *(None for _ in range(20)))
+    e = (
+        replace(e[0], kv_usage=None, waiting=None, preemptions=None),
+        replace(e[1], stale_s=6.3),
+        replace(e[2], kv_usage=None, kv_bytes=1.2 * GIB),
+    )
     return replace(
         s,
-        engines=(
-            replace(e[0], kv_usage=None, waiting=None, preemptions=None),
-            replace(e[1], stale_s=6.3),
-            replace(e[2], kv_usage=None, kv_bytes=1.2 * GIB),
-        ),
+        engines=e,
+        figures=together(e),
         gpus=(
             replace(s.gpus[0], util=None),
             replace(s.gpus[1], memory_used=None),
@@ -306,7 +332,7 @@ def crowded(t: float = 92.0) -> Snapshot:
     many = list(engines(t, 24))
     many[17] = replace(many[17], waiting=91.0, kv_usage=1.0, preemptions=14.0)
     many[20] = replace(many[20], stale_s=12.0)
-    return replace(s, engines=tuple(many), gpus=gpus(t, 16))
+    return replace(s, engines=tuple(many), figures=together(tuple(many)), gpus=gpus(t, 16))
 
 
 def full(t: float = 92.0) -> Snapshot:
@@ -317,6 +343,8 @@ def full(t: float = 92.0) -> Snapshot:
         s,
         state="lost",
         message=failed().message,
+        nodes=tuple(Node(f"n{i}", i / 20, i * GIB, 64.0 * GIB) for i in range(20)),
+        deployments=tuple(ServeDeployment(f"app{i}/D", 1.0, 2.0, 1.0 * i, 0.0, 5.0) for i in range(12)),
         latency=replace(s.latency, server_itl=server, server_e2e=server),
         load=replace(
             s.load,
@@ -325,6 +353,21 @@ def full(t: float = 92.0) -> Snapshot:
             errors=(("http_429", 91234), ("timeout_connect", 3), ("reset", 1)),
         ),
     )
+
+
+def cluster(t: float = 92.0) -> Snapshot:
+    """A Ray cluster with Serve: two machines, one replica short, a queue in front of it."""
+    nodes = (Node("n1", 0.38, 96.0 * GIB, 512.0 * GIB), Node("n2", 0.31, 80.0 * GIB, None))
+    serve = (
+        ServeDeployment("llm/OpenAiIngress", 2.0, 2.0, 45.0, 0.0, 56.1),
+        ServeDeployment("llm/LLMServer:q3b", 3.0, 4.0, 43.0, 7.0, None),
+    )
+    return replace(live(t), nodes=nodes, deployments=serve)
+
+
+def crowded_cluster(t: float = 92.0) -> Snapshot:
+    """More of everything than there is room for, under load."""
+    return replace(full(t), state="running", message="")
 
 
 class FakeHandle:

@@ -335,7 +335,7 @@ async def test_clicks_press_keys_and_choose_panels(handle: made.FakeHandle) -> N
 
 
 SIZES = [(60, 16), *((w, h) for w in (80, 100, 160) for h in (24, 32, 44)), (99, 31)]
-PICTURES = ["live", "watching", "full", "crowded", "starting"]
+PICTURES = ["live", "watching", "full", "crowded", "cluster", "crowded_cluster", "starting"]
 
 
 @pytest.mark.parametrize("picture", PICTURES)

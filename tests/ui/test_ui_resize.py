@@ -26,7 +26,7 @@ KEYS = (
     "full_stop", "home", "end", "backspace", "left", "right", "x",
 )  # fmt: skip
 PICTURES = (
-    "live", "watching", "full", "crowded", "stale", "closed", "starting", "failed", "lost", "done",
+    "live", "watching", "full", "crowded", "stale", "closed", "starting", "failed", "lost", "done", "cluster",
 )  # fmt: skip
 
 

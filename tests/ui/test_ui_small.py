@@ -13,9 +13,12 @@ from rvtop.ui.app import RvtopApp
 from rvtop.ui.draw import Line, fitting
 from rvtop.ui.format import first_that_fits
 from rvtop.ui.widgets.banner import Banner
+from rvtop.ui.widgets.deployments import DeploymentsPanel
 from rvtop.ui.widgets.engines import EnginesPanel
 from rvtop.ui.widgets.gpu import GpuPanel
 from rvtop.ui.widgets.header import Header
+from rvtop.ui.widgets.inflight import InFlightPanel
+from rvtop.ui.widgets.nodes import NodesPanel
 from rvtop.ui.widgets.ttft import TtftPanel
 
 
@@ -69,6 +72,64 @@ async def test_a_server_that_does_not_answer_is_said_wherever_there_is_room() ->
             await pilot.resize_terminal(width, 10)
             await pilot.pause()
             assert words in text_of(app, Header)
+
+
+async def test_fragmentation_is_a_column_where_engines_tell_it_and_idle_gpus_show() -> None:
+    s = made.live()
+    figures = {"running": 3.0, "waiting": 0.0, "fragmentation": 0.3}
+    engines = tuple(
+        replace(e, kv_usage=None, kv_bytes=310.0 * (1 << 20), figures={"fragmentation": 0.1 * i})
+        for i, e in enumerate(s.engines)
+    )
+    handle = made.FakeHandle(replace(s, engines=engines, figures=figures))
+    app = RvtopApp(handle)
+    async with opened(app, 200, 50) as pilot:
+        await pilot.pause()
+        rows = text_of(app, EnginesPanel)
+        assert "KV   310 MiB  pre   0  frag  0 %" in rows
+        assert "frag 20 %" in rows
+        assert "frag 30 %" in rows.splitlines()[4]  # of all together, below
+        assert "use   idle" in text_of(app, GpuPanel)
+        assert "79 %   12 %" in text_of(app, GpuPanel)
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        assert "frag 30 %" in text_of(app, EnginesPanel)
+        unknown = tuple(replace(gpu, idle_share=None) for gpu in s.gpus)
+        handle.now = replace(s, gpus=unknown, seq=10**6)
+        app.poll()
+        await pilot.pause()
+        assert "idle" not in text_of(app, GpuPanel)
+        assert "frag" not in text_of(app, EnginesPanel)
+
+
+async def test_panels_of_a_cluster_are_drawn_where_there_is_one() -> None:
+    handle = made.FakeHandle(made.live())
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        panels = [app.screen.query_one(kind) for kind in (DeploymentsPanel, NodesPanel)]
+        assert [panel.size.height for panel in panels] == [0, 0]
+        handle.now = replace(made.cluster(), seq=10**6)
+        app.poll()
+        await pilot.pause()
+        await pilot.resize_terminal(200, 60)
+        await pilot.pause()
+        assert "batch 66  wait 6  outside 0" in text_of(app, InFlightPanel)
+        shown = text_of(app, DeploymentsPanel)
+        assert "●●     2/2       45      0   56.1" in shown
+        assert "●●●○     3/4       43      7     --" in shown
+        nodes = text_of(app, NodesPanel)
+        assert "38 %     96/512 GiB" in nodes
+        assert "80/-- GiB" in nodes
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        assert "LLMServer:q3b 3/4  ongoing 43  queue 7" in text_of(app, DeploymentsPanel)
+        assert "n1 cpu  38 %  n2 cpu  31 %" in text_of(app, NodesPanel)
+        gone = replace(made.cluster(), seq=10**6 + 1, nodes=made.cluster().nodes[:1], deployments=())
+        handle.now = gone  # one machine with GPUs: their panel says it all
+        app.poll()
+        await pilot.pause()
+        await pilot.pause()
+        assert [panel.size.height for panel in panels] == [0, 0]
 
 
 @pytest.mark.parametrize("words", [3, 900])

@@ -82,7 +82,7 @@ def test_gauges_that_do_not_exist_are_absent() -> None:
 
 def test_the_light_reader_knows_every_series() -> None:
     """The telemetry table is written elsewhere; what it expects of our engines must be on our page."""
-    from rvtop.telemetry.metrics import BY_KEY
+    from rvtop.contract.figures import BY_KEY
 
     metrics = Metrics()
     metrics.add_engine(info())
@@ -95,7 +95,7 @@ def test_the_light_reader_knows_every_series() -> None:
     names = {name.removesuffix("_total").removesuffix("_count") for name, _ in values(metrics.page())}
     for key in (
         *("running", "waiting", "kv_usage", "kv_bytes", "alloc_reserved", "alloc_allocated"),
-        *("generation_tokens", "prompt_tokens", "requests_ok", "ttft", "itl", "tpot", "e2e"),
+        *("generation_tokens", "prompt_tokens", "requests_ok", "ttft", "itl", "e2e"),
         *("queue_time", "prefill_time", "decode_time"),
     ):
         assert f"rvtop:{BY_KEY[key].suffixes[0]}" in names, key

@@ -63,11 +63,23 @@ def test_a_line_of_a_busy_second() -> None:
             Engine("0", running=3.0, waiting=0.0, kv_usage=0.25),
             Engine("1", running=1.0, kv_usage=0.5),
         ),
+        figures={"running": 4.0, "waiting": 0.0, "kv_usage": 0.5, "preemptions": 2.0},
     )
     assert figures_line(s) == (
         "  01:15  hold      target 48 rps  done 47.5  in flight 12  ok 880  errors 5  "
         "TTFT p50 51 p99 1234 ms  ~15360 tok/s  running 4  waiting 0  KV 50 %  CLIENT-LIMITED"
     )
+
+
+def test_figures_that_only_some_servers_have_stand_in_the_line_where_they_are_told() -> None:
+    split = {"waiting_by_reason/capacity": 3.0, "waiting_by_reason/deferred": 0.0}
+    split |= {"prompt_tokens_by_source/local_compute": 30.0, "prompt_tokens_by_source/local_cache_hit": 90.0}
+    s = replace(EMPTY, figures={"fragmentation": 0.125, **split})
+    assert figures_line(s).endswith(
+        "running --  waiting --  KV -- %  frag 12.5 %  waiting for capacity 3  "
+        "prompts from local_compute 25 % local_cache_hit 75 %"
+    )
+    assert figures_line(replace(s, target_down_s=4.0)).endswith("KV -- %  SERVER NOT ANSWERING 4 s")
 
 
 def test_before_any_load_the_server_s_own_figures_are_shown_as_its_own() -> None:

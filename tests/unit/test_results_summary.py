@@ -59,8 +59,8 @@ def gpu(used: float, util: float, index: int = 0) -> dict[str, Any]:
     }
 
 
-def engine(kv: float | None) -> dict[str, Any]:
-    return {"name": "0", "kv_usage": kv}
+def engine(kv: float | None, **figures: float) -> dict[str, Any]:
+    return {"name": "0", "kv_usage": kv, "figures": figures}
 
 
 @pytest.fixture
@@ -92,17 +92,47 @@ def folder(tmp_path: Path) -> Path:
     ]
     timeline = [
         second(0.5, kv_usage=0.9, running=99, gpus=[gpu(140, 1.0)], totals={"preemptions": 5}),
-        second(1.9, totals={"preemptions": 7, "prefix_hits": 10, "prefix_queries": 100}),
+        second(
+            1.9,
+            totals={
+                "preemptions": 7,
+                "prefix_hits": 10,
+                "prefix_queries": 100,
+                "prompt_tokens_by_source/local_compute": 100,
+                "queue_time.sum": 0.5,
+                "queue_time.count": 10,
+            },
+        ),
         second(
             3.0, kv_usage=0.2, running=3, waiting=1, engines=[engine(0.1), engine(0.3)], gpus=[gpu(80, 0.5)]
         ),
-        second(4.0, kv_usage=None, running=None, waiting=4, engines=[engine(None)], gpus=[gpu(90, 0.7)]),
+        second(
+            4.0,
+            kv_usage=None,
+            running=None,
+            waiting=4,
+            engines=[engine(None, fragmentation=0.4)],
+            gpus=[gpu(90, 0.04)],
+            figures={"fragmentation": 0.3, "waiting_by_reason/capacity": 3, "waiting_by_reason/deferred": 0},
+        ),
+        second(
+            4.5,
+            gpus=[gpu(90, 0.0)],
+            figures={"fragmentation": 0.1, "prompt_tokens_by_source/local_compute": 1},
+        ),  # nothing in flight: not idle
         second(
             6.5,
             kv_usage=0.4,
             running=5,
             engines=[engine(0.8)],
-            totals={"preemptions": 9, "prefix_hits": 40, "prefix_queries": 160},
+            totals={
+                "preemptions": 9,
+                "prefix_hits": 40,
+                "prefix_queries": 160,
+                "queue_time.sum": 0.7,
+                "queue_time.count": 14,
+                "prompt_tokens_by_source/local_compute": 160,
+            },
         ),
         second(99.0, kv_usage=1.0, running=1000, totals={"preemptions": 500}),
     ]
@@ -173,6 +203,13 @@ def test_every_key_and_its_figure(folder: Path) -> None:
         "waiting_max": 4,
         "preemptions": 2,
         "prefix_cache_hit_rate": close(0.5),
+        "draft_acceptance_rate": None,
+        "allocator_fragmentation": {"mean": close(0.2), "max": close(0.4)},
+        "queue_time_ms_mean": close(50.0),
+        "prefill_time_ms_mean": None,
+        "decode_time_ms_mean": None,
+        "waiting_by_reason_max": {"capacity": 3, "deferred": 0},
+        "prompt_tokens_by_source": {"local_compute": 60},
         "gpus": [
             {
                 "node": "n1",
@@ -180,7 +217,8 @@ def test_every_key_and_its_figure(folder: Path) -> None:
                 "name": "H200",
                 "memory_used_max": 90,
                 "memory_total": 141.0,
-                "util_mean": close(0.6),
+                "util_mean": close(0.18),
+                "idle_share": close(0.5),
             }
         ],
         "nodes": [],
@@ -272,6 +310,13 @@ def test_what_was_never_measured_is_none(tmp_path: Path) -> None:
         "waiting_max": None,
         "preemptions": None,
         "prefix_cache_hit_rate": None,
+        "draft_acceptance_rate": None,
+        "allocator_fragmentation": {"mean": None, "max": None},
+        "queue_time_ms_mean": None,
+        "prefill_time_ms_mean": None,
+        "decode_time_ms_mean": None,
+        "waiting_by_reason_max": None,
+        "prompt_tokens_by_source": None,
         "gpus": [],
         "nodes": [],
         "deployments": [],

@@ -10,22 +10,27 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from telemetry_pages import golden, many_engines
 
+from rvtop.contract.figures import BY_KEY, FIGURES, SHOWN, shown
 from rvtop.telemetry.exposition import NotPrometheus, SeriesReader
-from rvtop.telemetry.metrics import BY_KEY, NAMES, TABLE
+from rvtop.telemetry.metrics import NAMES
 from rvtop.telemetry.prometheus import PageReader, parse
 
 MIB = 1024 * 1024
 
 
 def test_the_table_names_each_series_once_and_explains_it() -> None:
-    names = [name for metric in TABLE for name in metric.names]
-    assert len(names) == len(set(names))
-    assert len(BY_KEY) == len(TABLE)
-    for metric in TABLE:
-        assert metric.help.endswith(".")
-        assert metric.unit
-    assert NAMES["vllm:generation_tokens_total"].metric.key == "generation_tokens"
-    assert NAMES["ray_vllm_time_to_first_token_seconds_bucket"].metric.key == "ttft"
+    suffixes = [suffix for figure in FIGURES for suffix in figure.suffixes]
+    assert len(suffixes) == len(set(suffixes))
+    assert len(BY_KEY) == len(FIGURES)
+    for figure in FIGURES:
+        assert figure.help.endswith(".")
+        assert figure.unit
+        assert bool(figure.suffixes) != bool(figure.parts)
+        assert all(part in BY_KEY for part in figure.parts)
+    for names in ([figure.heading for figure in SHOWN], [f.summary for f in SHOWN if f.summary]):
+        assert len(names) == len(set(names))
+    assert NAMES["vllm:generation_tokens_total"].figure.key == "generation_tokens"
+    assert NAMES["ray_vllm_time_to_first_token_seconds_bucket"].figure.key == "ttft"
     assert NAMES["rvtop:kv_cache_bytes"].engine_kind == "hf"
 
 
@@ -49,7 +54,7 @@ def test_vllm_page_under_load_and_after() -> None:
     assert after.counters["prompt_tokens"] > 0
     assert after.counters["prefix_queries"] > after.counters["prefix_hits"] > 0
     assert after.counters["preemptions"] == 0
-    assert set(after.hists) == {"ttft", "itl", "tpot", "e2e", "queue_time", "prefill_time", "decode_time"}
+    assert set(after.hists) == {"ttft", "itl", "e2e", "queue_time", "prefill_time", "decode_time"}
     assert after.hists["ttft"].count == after.hists["e2e"].count == 7
     assert after.hists["itl"].count == 6 * 23 + 199
     assert after.hists["e2e"].sum > after.hists["ttft"].sum > 0
@@ -58,8 +63,24 @@ def test_vllm_page_under_load_and_after() -> None:
 
 def test_every_table_metric_that_vllm_has_is_on_its_page() -> None:
     (engine,) = parse(golden("vllm_0.29_after.prom"))
-    ours = {metric.key for metric in TABLE} - {"kv_bytes", "kv_capacity", "alloc_reserved", "alloc_allocated"}
-    assert ours == {*engine.gauges, *engine.counters, *engine.hists}
+    ours = {f.key for f in FIGURES if f.suffixes} - {"kv_bytes", "alloc_reserved", "alloc_allocated"}
+    ours -= {"drafted", "accepted"}  # only where it decodes speculatively
+    assert ours == {name.partition("/")[0] for name in (*engine.gauges, *engine.counters, *engine.hists)}
+
+
+def test_a_figure_that_a_label_splits_has_an_entry_for_each_value() -> None:
+    (engine,) = parse(golden("vllm_0.29_after.prom"))
+    assert engine.gauges["waiting_by_reason/capacity"] == engine.gauges["waiting_by_reason/deferred"] == 0
+    assert {name: value for name, value in engine.counters.items() if "/" in name} == {
+        "prompt_tokens_by_source/local_compute": 468,
+        "prompt_tokens_by_source/local_cache_hit": 2304,
+        "prompt_tokens_by_source/external_kv_transfer": 0,
+    }
+    page = "vllm:spec_decode_num_draft_tokens_total 40\nvllm:spec_decode_num_accepted_tokens_total 30\n"
+    assert shown(parse(page)[0].counters) == {"acceptance": 0.75}
+    lines = [f'vllm:num_requests_waiting_by_reason{{engine="0",reason="r{n}"}} 1' for n in range(5000)]
+    (hostile,) = parse("\n".join([*lines, 'vllm:num_requests_waiting_by_reason{engine="0"} 1', ""]))
+    assert list(hostile.gauges) == [f"waiting_by_reason/r{n}" for n in range(16)]
 
 
 def test_ray_page_tells_replicas_apart() -> None:
@@ -84,7 +105,7 @@ def test_hugging_face_page() -> None:
     (engine,) = parse(golden("hf.prom"))
     assert (engine.engine, engine.kind, engine.model) == ("hf-0", "hf", "tiny")
     assert (engine.gauges["running"], engine.gauges["waiting"]) == (1, 2)
-    assert engine.gauges["kv_bytes"] / engine.gauges["kv_capacity"] == engine.gauges["kv_usage"]
+    assert engine.gauges["kv_bytes"] > 0
     assert "alloc_reserved" not in engine.gauges  # no CUDA allocator there: missing, not 0
     assert engine.counters == {"generation_tokens": 1195, "prompt_tokens": 34, "requests_ok": 1}
     assert engine.hists["ttft"].count == 2

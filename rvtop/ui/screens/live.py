@@ -18,14 +18,17 @@ from rvtop.ui.screens.rate import RateScreen
 from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.banner import Banner
+from rvtop.ui.widgets.deployments import DeploymentsPanel
 from rvtop.ui.widgets.engines import EnginesPanel
 from rvtop.ui.widgets.events import EventsPanel
 from rvtop.ui.widgets.footer import OVER, Footer
 from rvtop.ui.widgets.gpu import GpuPanel
 from rvtop.ui.widgets.header import Header
+from rvtop.ui.widgets.inflight import InFlightPanel
 from rvtop.ui.widgets.kvqueue import KvQueuePanel
 from rvtop.ui.widgets.latency import LatencyPanel
 from rvtop.ui.widgets.load import LoadPanel
+from rvtop.ui.widgets.nodes import NodesPanel
 from rvtop.ui.widgets.panel import Panel
 from rvtop.ui.widgets.steps import StepsPanel
 from rvtop.ui.widgets.tokens import TokensPanel
@@ -70,9 +73,12 @@ class LiveScreen(SessionScreen):
                 yield TtftPanel()
                 yield LatencyPanel()
                 yield TokensPanel()
+                yield InFlightPanel()
             with Vertical(id="right"):
                 yield EnginesPanel()
                 yield GpuPanel()
+                yield DeploymentsPanel()
+                yield NodesPanel()
                 yield KvQueuePanel()
         yield EventsPanel()
         yield Footer(can_choose_again=self._can_choose_again)
@@ -86,6 +92,7 @@ class LiveScreen(SessionScreen):
         starting = s.state == "starting" or (s.state in ("failed", "crashed") and not s.series.t_s)
         self.set_class(starting, "starting")
         self.set_class(s.state in OVER, "over")
+        self.set_class(bool(s.nodes or s.deployments), "cluster")
         super().show(s)
 
     def tick(self) -> None:

@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from textual.geometry import Size
+
+from rvtop.contract.figures import SHOWN, Figure, texts
 from rvtop.contract.snapshot import Engine, Snapshot
 from rvtop.ui.draw import Line, bar, fitting
-from rvtop.ui.format import age, clip, count, fixed, percent, size_of, tight
+from rvtop.ui.format import FORMATS, age, clip, fixed, percent, size_of, tight
 from rvtop.ui.theme import Styles
 from rvtop.ui.widgets.panel import Panel
 
 T = TypeVar("T")
+#: Columns of an engine's row beside the KV cache, the most important first, and what stands below all rows.
+BEFORE_KV = tuple(figure for figure in SHOWN if figure.row and figure.always)
+AFTER_KV = tuple(sorted((f for f in SHOWN if f.row and not f.always), key=lambda figure: figure.row))
+FOOT = tuple(figure for figure in SHOWN if figure.foot)
 FULL = 0.95  # a KV cache so full is about to preempt
 FIXED = 29  # cells of a row beside the name and the bar
 LEAST_BAR = 6
+LEAST_BAR_WITH_CELLS = 12  # cells of the bar that columns after it must leave
+LEAST_WITH_FIGURES = 4  # lines of the panel from which on one is for the figures of all engines
 
 
 def choose(items: Sequence[T], room: int, badness: Callable[[T], tuple[float, ...]]) -> tuple[list[T], int]:
@@ -31,6 +40,12 @@ def choose(items: Sequence[T], room: int, badness: Callable[[T], tuple[float, ..
 def badness(engine: Engine) -> tuple[float, ...]:
     """Stale before queueing before full."""
     return (engine.stale_s or 0.0, engine.waiting or 0.0, engine.kv_usage or 0.0, engine.running or 0.0)
+
+
+def value(engine: Engine, figure: Figure) -> float | None:
+    """What an engine tells of a figure."""
+    known: float | None = getattr(engine, figure.key, None)
+    return engine.figures.get(figure.key) if known is None else known
 
 
 def kv_bar(styles: Styles, share: float | None, width: int) -> Line:
@@ -53,7 +68,14 @@ class EnginesPanel(Panel):
     TOPIC = "engines"
 
     def wanted(self, s: Snapshot) -> int:
-        return max(1, len(s.engines))
+        return max(1, len(s.engines)) + len(self._together(s, self.size.width - 4))
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """As many lines as ``width``, which the panel may not have yet, leads to."""
+        s = self.snapshot
+        if s is None:
+            return super().get_content_height(container, viewport, width)
+        return max(1, len(s.engines)) + len(self._together(s, width - 4)) + 2
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles = self.rich_styles
@@ -66,30 +88,34 @@ class EnginesPanel(Panel):
                 right = Line(f"{source.name} STALE {age(source.age_s)}", styles.stale)
         return left, right
 
-    def footing(self, s: Snapshot, width: int) -> Line:
-        styles, line = self.rich_styles, Line()
-        rates = [e.prefix_hit_rate for e in s.engines if e.prefix_hit_rate is not None]
-        if rates:
-            line.put("prefix hits ", styles.quiet).put(
-                f"{percent(sum(rates) / len(rates)):>5}", styles.server
-            )
-        taken = [e.preemptions for e in s.engines if e.preemptions is not None]
-        if taken:
-            total = sum(taken)
-            line.put("   " if line.width else "").put("preemptions ", styles.quiet)
-            line.put(count(total), styles.attention if total else styles.server)
-        return line
-
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         if not s.engines:
             return [self._none(s, width)]
-        shown, rest = choose(s.engines, height, badness)
+        below = self._together(s, width)
+        # Of these one line stands also where there is no room for all engines.
+        below = below[: max(int(height >= LEAST_WITH_FIGURES), height - len(s.engines))]
+        shown, rest = choose(s.engines, height - len(below), badness)
         names = self._labels(s, shown, width - FIXED - LEAST_BAR)
         size = max((len(name) for name in names), default=0)
-        lines = [self._row(e, name, size, width) for e, name in zip(shown, names, strict=True)]
+        # A column that no engine tells of takes no room.
+        after = [column for column in AFTER_KV if any(value(e, column) is not None for e in s.engines)]
+        lines = [self._row(e, name, size, width, after) for e, name in zip(shown, names, strict=True)]
         if rest:
             lines.append(Line(f"{rest} more, all doing better", self.rich_styles.quiet))
-        return lines
+        return lines + below
+
+    def _together(self, s: Snapshot, width: int) -> list[Line]:
+        """The figures of all engines together, side by side on as few lines as they fit into."""
+        styles, lines = self.rich_styles, [Line()]
+        for figure, parts in texts(FOOT, s.figures, FORMATS):
+            alarm = figure.alarm and (figure.label or s.figures[figure.key])
+            for place, text in enumerate(parts):
+                part = Line("" if place else f"{figure.heading} ", styles.quiet)
+                part.put(clip(text, max(4, width - part.width)), styles.attention if alarm else styles.server)
+                if lines[-1].width and lines[-1].width + 2 + part.width > width:
+                    lines.append(Line())
+                lines[-1].put("  " if lines[-1].width else "").join(part)
+        return [line for line in lines if line.width]
 
     def _labels(self, s: Snapshot, shown: list[Engine], room: int) -> list[str]:
         """Each engine's name, with node and model where all of them fit into ``room``."""
@@ -104,25 +130,33 @@ class EnginesPanel(Panel):
                 return labels
         return [clip(e.name, max(4, room)) for e in shown]
 
-    def _row(self, engine: Engine, name: str, size: int, width: int) -> Line:
+    def _row(self, engine: Engine, name: str, size: int, width: int, after: Sequence[Figure]) -> Line:
         styles = self.rich_styles
-        stale = engine.stale_s is not None
-        figure = styles.stale if stale else styles.server
-        line = Line(fixed(name, size), styles.stale if stale else styles.base)
-        if stale:
+        if engine.stale_s is not None:
+            line = Line(fixed(name, size), styles.stale)
             return line.put("  STALE ", styles.attention).put(age(engine.stale_s), styles.attention)
-        waiting = styles.attention if engine.waiting else figure
-        line.put("  run", styles.quiet).put(f"{tight(engine.running):>4}", figure)
-        line.put(" wait", styles.quiet).put(f"{tight(engine.waiting):>4}", waiting).put("  KV ", styles.quiet)
-        if engine.kv_usage is None and engine.kv_bytes is not None:
-            return line.put(f"{size_of(engine.kv_bytes):>9}", figure)
+        line = Line(fixed(name, size), styles.base).put(" ")
+        for column in BEFORE_KV:
+            line.join(self._cell(column, value(engine, column)))
+        line.put("  KV ", styles.quiet)
+        cells = [Line(" ").join(self._cell(column, value(engine, column))) for column in after]
         spare = width - line.width - 6
-        pre = spare >= 12 + 9
-        line.join(kv_bar(styles, engine.kv_usage, max(3, spare - (9 if pre else 0))))
-        if pre:
-            style = styles.attention if engine.preemptions else figure
-            line.put("  pre", styles.quiet).put(f"{tight(engine.preemptions):>4}", style)
+        while cells and spare - sum(cell.width for cell in cells) < LEAST_BAR_WITH_CELLS:
+            cells.pop()
+        if engine.kv_usage is None and engine.kv_bytes is not None:
+            line.put(f"{size_of(engine.kv_bytes):>9}", styles.server)
+        else:
+            line.join(kv_bar(styles, engine.kv_usage, max(3, spare - sum(cell.width for cell in cells))))
+        for cell in cells:
+            line.join(cell)
         return line
+
+    def _cell(self, column: Figure, value: float | None) -> Line:
+        """`` run  12``: the heading, and the value in four or five cells."""
+        styles = self.rich_styles
+        text = f"{tight(value):>4}" if column.format == "count" else f"{FORMATS[column.format](value):>5}"
+        line = Line(f" {column.heading}", styles.quiet)
+        return line.put(text, styles.attention if column.alarm and value else styles.server)
 
     def _none(self, s: Snapshot, width: int) -> Line:
         why = next((x.detail for x in s.sources if x.state != "ok" and x.name in ("metrics", "server")), "")
@@ -143,17 +177,10 @@ class EnginesPanel(Panel):
             bar_width = 14 if width >= 70 else 8 if width >= 40 else 0
             cache = kv_bar(styles, max(used) if used else None, bar_width)
         parts = [(1, label), (0, cache)]
-        for name, values in (
-            ("run", [e.running for e in fresh]),
-            ("wait", [e.waiting for e in fresh]),
-            ("pre", [e.preemptions for e in fresh]),
-        ):
-            known = [v for v in values if v is not None]
-            total = sum(known) if known else None
-            alarm = name != "run" and total
-            line = Line(f"  {name}", styles.quiet)
-            line.put(f"{tight(total):>5}", styles.attention if alarm else styles.server)
-            parts.append(({"wait": 3, "run": 4, "pre": 5}[name], line))
+        for column in (*BEFORE_KV, *AFTER_KV):
+            if column.always or column.key in s.figures:
+                cell = Line(" ").join(self._cell(column, s.figures.get(column.key)))
+                parts.append((2 + column.row, cell))
         stale = [e for e in s.engines if e.stale_s is not None]
         if stale:
             parts.append((2, Line(f"  STALE {age(max(e.stale_s or 0 for e in stale))}", styles.attention)))

@@ -11,6 +11,7 @@ from rvtop.ui.widgets.engines import choose
 from rvtop.ui.widgets.panel import Panel
 
 FIXED = 22  # cells of a row beside the name and the bar
+IDLE = 7  # cells of the idle share, where one is known
 LEAST_BAR = 6
 
 
@@ -40,6 +41,11 @@ def labels(gpus: Sequence[Gpu], room: int) -> list[str]:
     return [f"{clip(gpu.node, max(1, room - 1 - len(str(gpu.index))))}:{gpu.index}" for gpu in gpus]
 
 
+def idle_known(s: Snapshot) -> bool:
+    """Whether there were requests in flight while a GPU told its use."""
+    return any(gpu.idle_share is not None for gpu in s.gpus)
+
+
 class GpuPanel(Panel):
     DEFAULT_CSS = """
     GpuPanel { height: auto; max-height: 35%; min-height: 3; }
@@ -54,30 +60,32 @@ class GpuPanel(Panel):
         left = Line("GPU memory", styles.server_bold)
         if len(s.gpus) > 1:
             left.put(f" · {len(s.gpus)}", styles.quiet)
-        return left, Line("use", styles.quiet) if s.gpus else Line()
+        return left, Line("use   idle" if idle_known(s) else "use", styles.quiet) if s.gpus else Line()
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         if not s.gpus:
             return [self._none(s, width)]
         shown, rest = choose(s.gpus, height, badness)
-        names = labels(shown, width - FIXED - LEAST_BAR)
+        idle = IDLE if idle_known(s) else 0
+        names = labels(shown, width - FIXED - idle - LEAST_BAR)
         size = max((len(name) for name in names), default=0)
-        lines = [self._row(gpu, name, size, width) for gpu, name in zip(shown, names, strict=True)]
+        lines = [self._row(gpu, name, size, width, idle) for gpu, name in zip(shown, names, strict=True)]
         if rest:
             lines.append(Line(f"{rest} more, none fuller", self.rich_styles.quiet))
         return lines
 
-    def _row(self, gpu: Gpu, name: str, size: int, width: int) -> Line:
+    def _row(self, gpu: Gpu, name: str, size: int, width: int, idle: int) -> Line:
         styles = self.rich_styles
         if gpu.stale_s is not None:
             return Line(fixed(name, size), styles.stale).put(f"  STALE {age(gpu.stale_s)}", styles.attention)
         line = Line(fixed(name, size), styles.base).put("  ")
         memory = f"{gib(gpu.memory_used):>5}/{gib(gpu.memory_total)}"
-        tail = len(memory) + 4 + 7
+        tail = len(memory) + 4 + 7 + idle
         filled, track = bar(share(gpu), max(3, width - line.width - tail))
         line.put(filled, styles.server).put(track, styles.faint)
         line.put(memory, styles.server).put(" GiB", styles.quiet)
-        return line.put(f"{percent(gpu.util):>7}", styles.server if gpu.util is not None else styles.stale)
+        line.put(f"{percent(gpu.util):>7}", styles.server if gpu.util is not None else styles.stale)
+        return line.put(f"{percent(gpu.idle_share):>{idle}}", styles.server) if idle else line
 
     def _none(self, s: Snapshot, width: int) -> Line:
         return Line(clip("no GPU seen" + self._why(s), width), self.rich_styles.stale)
@@ -108,6 +116,10 @@ class GpuPanel(Panel):
             parts.append((5, both))
         mean = f"{percent(sum(util) / len(util) if util else None):>6}"
         parts.append((3, Line("  use", styles.quiet).put(mean, styles.server)))
+        idle = [g.idle_share for g in fresh if g.idle_share is not None]
+        if idle:
+            mean = f"{percent(sum(idle) / len(idle)):>6}"
+            parts.append((7, Line("  idle", styles.quiet).put(mean, styles.server)))
         stale = [g for g in s.gpus if g.stale_s is not None]
         if stale:
             oldest = age(max(g.stale_s or 0 for g in stale))

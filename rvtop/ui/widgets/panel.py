@@ -62,6 +62,11 @@ class Panel(Widget, can_focus=True):
         """How many content rows the panel would like, where the layout asks (``height: auto``)."""
         return 1
 
+    def has_data(self, s: Snapshot) -> bool:
+        """Whether there is anything to draw. The class ``told`` follows it, for panels whose CSS hides them
+        without."""
+        return True
+
     def once(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
         """``make()``, kept as long as ``key`` stays the same: a chart of one point a second need not be
         made ten times for each."""
@@ -88,6 +93,7 @@ class Panel(Widget, can_focus=True):
         """Draws ``s``."""
         self.snapshot = s
         self.observe(s)
+        self.set_class(self.has_data(s), "told")
         wanted = self.wanted(s)
         if wanted != self._wanted:
             self._wanted = wanted
