@@ -48,7 +48,7 @@ def kv_bar(styles: Styles, share: float | None, width: int) -> Line:
 
 class EnginesPanel(Panel):
     DEFAULT_CSS = """
-    EnginesPanel { height: auto; max-height: 40%; min-height: 3; }
+    EnginesPanel { height: auto; max-height: 40%; min-height: 2; }
     """
     TOPIC = "engines"
 
@@ -68,15 +68,14 @@ class EnginesPanel(Panel):
 
     def footing(self, s: Snapshot, width: int) -> Line:
         styles, line = self.rich_styles, Line()
+        hits, preempted = ("prefix hits ", "preemptions ") if width >= 56 else ("hit ", "pre ")
         rates = [e.prefix_hit_rate for e in s.engines if e.prefix_hit_rate is not None]
         if rates:
-            line.put("prefix hits ", styles.quiet).put(
-                f"{percent(sum(rates) / len(rates)):>5}", styles.server
-            )
+            line.put(hits, styles.quiet).put(f"{percent(sum(rates) / len(rates)):>5}", styles.server)
         taken = [e.preemptions for e in s.engines if e.preemptions is not None]
         if taken:
             total = sum(taken)
-            line.put("   " if line.width else "").put("preemptions ", styles.quiet)
+            line.put("   " if line.width else "").put(preempted, styles.quiet)
             line.put(count(total), styles.attention if total else styles.server)
         return line
 

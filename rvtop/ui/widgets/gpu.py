@@ -42,7 +42,7 @@ def labels(gpus: Sequence[Gpu], room: int) -> list[str]:
 
 class GpuPanel(Panel):
     DEFAULT_CSS = """
-    GpuPanel { height: auto; max-height: 35%; min-height: 3; }
+    GpuPanel { height: auto; max-height: 35%; min-height: 2; }
     """
     TOPIC = "gpu"
 
