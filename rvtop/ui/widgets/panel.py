@@ -22,8 +22,9 @@ MARGINS = 2  # blank cells left and right of a panel's body, together
 class Panel(Widget, can_focus=True):
     """Draws a snapshot in whatever size the layout gives it.
 
-    One row high: ``one_line``. From two rows on: a rule with the ``heading``, and ``rows`` below it; there are
-    no sides and no floor. Drawing is a function of the snapshot and the size, so a resize needs no new snapshot.
+    One row high: ``one_line``. From two rows on: a rule with the ``heading``, and ``rows`` below it, with
+    no sides and no floor. Drawing is a function of the snapshot and the size, so a resize needs no new
+    snapshot.
     """
 
     DEFAULT_CSS = """
@@ -163,8 +164,8 @@ class Panel(Widget, can_focus=True):
         return [rule, *(Line(" ").join(line.cut(inner)) for line in content)]
 
     def rule(self, left: Line, right: Line, more: Line, width: int) -> Line:
-        """The panel's upper edge: faint, or heavy and bright when it has the focus. ``right`` is left out where
-        it does not fit, and ``more`` before it."""
+        """The panel's upper edge: faint, or heavy and bright when it has the focus. Where they do not fit,
+        ``more`` is left out, then ``right``."""
         flat, edge = self.flat, self.edge
         made = Line(flat * 2, edge)
         if left.width:
