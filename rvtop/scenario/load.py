@@ -4,46 +4,27 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from rvtop.errors import UserError
 from rvtop.scenario.schema import PromptsWorkload, RagWorkload, Scenario, TraceWorkload, Workload
 from rvtop.scenario.trace_format import detect
-from rvtop.system.files import check_regular, read_regular
+from rvtop.system.files import check_regular
+from rvtop.system.yaml_lines import FileError, KeyPath, Nodes, dotted, one_line, parse, read_text, reason
 
-_MAX_BYTES = 4 * 1024 * 1024
-_MAX_NODES = 100_000
 _ABSENT = object()
-_PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 #: What a file name's pattern asks for, by a part of it.
 _PATTERNS = (("csv", "end in .jsonl or .csv"), ("txt", "end in .jsonl, .txt or .json (ShareGPT)"))
 
-KeyPath = tuple[str | int, ...]
 
-
-class ScenarioError(UserError, ValueError):
-    """A scenario that can't be used. ``str()`` is the one line to show.
-
-    ``path`` is the file as it was named; ``line`` is 1-based, None when no line is at fault; ``key``
-    is like ``phases[1].rate``, empty when the whole file is meant.
-    """
-
-    def __init__(self, path: str, line: int | None, key: str, message: str) -> None:
-        self.path = path
-        self.line = line
-        self.key = key
-        self.message = message
-        where = f"{path}:{line}" if line is not None else path
-        super().__init__(f"{where}: {key}: {message}" if key else f"{where}: {message}")
+class ScenarioError(FileError):
+    """A scenario that can't be used."""
 
 
 # ---------------------------------------------------------------------------------------------
@@ -77,7 +58,7 @@ def find_scenario(name_or_path: str | Path) -> Path:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         pass  # the name of a shipped one, or an error below
     except (OSError, ValueError) as problem:  # a loop of links, a FIFO, a name that no file can have
-        raise ScenarioError(text, None, "", f"can't read it: {_reason(problem)}") from None
+        raise ScenarioError(text, None, "", f"can't read it: {reason(problem)}") from None
     else:
         return path
     bare = path.name == text and path.suffix not in (".yaml", ".yml")
@@ -100,7 +81,7 @@ def load_scenario(path: str | Path, *, check_files: bool = True) -> Scenario:
     With ``check_files`` the files it names must exist. Raises ScenarioError.
     """
     shown = str(path)
-    data, nodes = parse(_read(Path(path), shown), shown)
+    data, nodes = parse(read_text(Path(path), shown, ScenarioError), shown, ScenarioError)
     if "name" not in data:
         data["name"] = Path(path).stem
     scenario = _build(data, nodes, shown)
@@ -113,7 +94,7 @@ def load_scenario(path: str | Path, *, check_files: bool = True) -> Scenario:
             except (OSError, ValueError) as problem:
                 where: KeyPath = ("workload", key)
                 missing = isinstance(problem, FileNotFoundError | NotADirectoryError)
-                text = f"no such file: {file}" if missing else f"can't read {file}: {_reason(problem)}"
+                text = f"no such file: {file}" if missing else f"can't read {file}: {reason(problem)}"
                 raise ScenarioError(shown, nodes.line(where), dotted(where), text) from None
         if isinstance(resolved.workload, TraceWorkload):
             where = ("workload", "file")
@@ -132,24 +113,6 @@ def scenario_from(data: Mapping[str, Any], source: str) -> Scenario:
     return _build(dict(data), Nodes({}), source)
 
 
-def _read(path: Path, shown: str) -> str:
-    try:
-        raw = read_regular(path)
-    except OSError as problem:
-        raise ScenarioError(shown, None, "", f"can't read it: {_reason(problem)}") from None
-    if len(raw) > _MAX_BYTES:
-        raise ScenarioError(shown, None, "", f"larger than {_MAX_BYTES >> 20} MiB: not a scenario")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as problem:
-        line = raw.count(b"\n", 0, problem.start) + 1
-        raise ScenarioError(shown, line, "", "is not UTF-8 text") from None
-
-
-def _reason(problem: OSError | ValueError) -> str:
-    return (problem.strerror if isinstance(problem, OSError) else None) or str(problem)
-
-
 def _resolve(workload: Workload, folder: Path) -> Workload:
     """File names made absolute; ``sample`` and None stay what they are."""
 
@@ -163,119 +126,6 @@ def _resolve(workload: Workload, folder: Path) -> Workload:
     if isinstance(workload, PromptsWorkload | TraceWorkload):
         return workload.model_copy(update={"file": absolute(workload.file)})
     return workload
-
-
-# ---------------------------------------------------------------------------------------------
-# YAML with line numbers
-
-
-@dataclass(frozen=True, slots=True)
-class Nodes:
-    """Where each key stands in the file (1-based) and how its value was written, by path."""
-
-    at: Mapping[KeyPath, tuple[int, str | None]]
-
-    def line(self, path: KeyPath) -> int | None:
-        """The line of ``path``, or of the nearest key around it."""
-        for length in range(len(path), -1, -1):
-            if path[:length] in self.at:
-                return self.at[path[:length]][0]
-        return None
-
-    def text(self, path: KeyPath) -> str | None:
-        """The value as written, when it is a scalar."""
-        return self.at[path][1] if path in self.at else None
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that also reads ``1e3`` as a number, as YAML 1.2 does."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def parse(text: str, shown: str) -> tuple[dict[str, Any], Nodes]:
-    """The plain data of a scenario's ``text`` and where everything stands. Raises ScenarioError."""
-    at: dict[KeyPath, tuple[int, str | None]] = {}
-    try:
-        loader = _Loader(text)
-        root = loader.get_single_node()
-        if root is None:
-            raise ScenarioError(shown, None, "", "is empty")
-        if not isinstance(root, yaml.MappingNode):
-            raise ScenarioError(shown, root.start_mark.line + 1, "", "must be keys and values (name: …)")
-        data = _plain(root, (), _Walk(loader, shown, at))
-    except yaml.constructor.ConstructorError as problem:
-        line = problem.problem_mark.line + 1 if problem.problem_mark else None
-        raise ScenarioError(shown, line, "", "tags (!…) have no place here") from None
-    except yaml.MarkedYAMLError as problem:
-        mark = problem.problem_mark or problem.context_mark
-        message = " ".join(part for part in (problem.context, problem.problem) if part)
-        line = mark.line + 1 if mark else None
-        raise ScenarioError(shown, line, "", f"not YAML: {_one_line(message)}") from None
-    except yaml.reader.ReaderError as problem:
-        line = text.count("\n", 0, problem.position) + 1
-        raise ScenarioError(shown, line, "", f"not YAML: {problem.reason}") from None
-    except yaml.YAMLError as problem:
-        raise ScenarioError(shown, None, "", f"not YAML: {_one_line(str(problem))}") from None
-    except RecursionError:
-        raise ScenarioError(shown, None, "", "nested too deeply") from None
-    return data, Nodes(at)
-
-
-@dataclass(slots=True)
-class _Walk:
-    loader: _Loader
-    shown: str
-    at: dict[KeyPath, tuple[int, str | None]]
-    nodes: int = 0
-
-
-def _plain(node: yaml.Node, path: KeyPath, walk: _Walk) -> Any:
-    """The plain value of ``node``; notes lines in ``walk.at``."""
-    walk.nodes += 1
-    if walk.nodes > _MAX_NODES or len(path) > 50:  # aliases of aliases, or one that holds itself
-        raise ScenarioError(walk.shown, node.start_mark.line + 1, dotted(path[:3]), "holds far too much")
-    walk.at.setdefault(path, (node.start_mark.line + 1, _scalar_text(node)))
-    if isinstance(node, yaml.CollectionNode) and node.tag not in _PLAIN_TAGS:
-        line = node.start_mark.line + 1
-        raise ScenarioError(walk.shown, line, dotted(path), "tags (!…) have no place here")
-    if isinstance(node, yaml.MappingNode):
-        return _mapping(node, path, walk)
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, (*path, index), walk) for index, item in enumerate(node.value)]
-    try:
-        return walk.loader.construct_object(node)
-    except (ValueError, OverflowError) as problem:  # 2024-13-45 looks like a date but is none
-        line = node.start_mark.line + 1
-        raise ScenarioError(walk.shown, line, dotted(path), f"not YAML: {problem}") from None
-
-
-def _mapping(node: yaml.MappingNode, path: KeyPath, walk: _Walk) -> dict[str, Any]:
-    data: dict[str, Any] = {}
-    first: dict[str, int] = {}
-    for key_node, value_node in node.value:
-        line = key_node.start_mark.line + 1
-        if not isinstance(key_node, yaml.ScalarNode):
-            raise ScenarioError(walk.shown, line, dotted(path), "a key must be a plain word")
-        key = key_node.value
-        if key in data:
-            message = f"given twice (first in line {first[key]})"
-            raise ScenarioError(walk.shown, line, dotted((*path, key)), message)
-        first[key] = line
-        walk.at.setdefault((*path, key), (line, _scalar_text(value_node)))
-        data[key] = _plain(value_node, (*path, key), walk)
-    return data
-
-
-def _scalar_text(node: yaml.Node) -> str | None:
-    return str(node.value) if isinstance(node, yaml.ScalarNode) else None
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 # ---------------------------------------------------------------------------------------------
@@ -297,11 +147,6 @@ def _build(data: dict[str, Any], nodes: Nodes, shown: str) -> Scenario:
 
 def _holds(outer: KeyPath, inner: KeyPath) -> bool:
     return len(outer) < len(inner) and inner[: len(outer)] == outer
-
-
-def dotted(path: KeyPath) -> str:
-    """``("phases", 1, "rate")`` as ``phases[1].rate``."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
 
 
 def _explain(error: ErrorDetails, data: Mapping[str, Any], nodes: Nodes) -> tuple[int | None, str, str]:
@@ -379,7 +224,7 @@ def _message(error: ErrorDetails, context: Mapping[str, Any], written: str) -> s
         "model_attributes_type": f"must be keys and values{got}",
         "too_short": "must not be empty",
     }
-    return plain.get(kind, f"{_one_line(error['msg'])}{got}")
+    return plain.get(kind, f"{one_line(error['msg'])}{got}")
 
 
 def _number(value: object) -> str:

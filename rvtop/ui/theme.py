@@ -85,7 +85,7 @@ class Styles:
         self.quiet = Style(color=palette.quiet, bgcolor=on)
         self.faint = Style(color=palette.faint, bgcolor=on)
         self.frame = Style(color=palette.frame, bgcolor=on)
-        self.frame_focus = Style(color=palette.text, bgcolor=on)
+        self.frame_focus = Style(color=palette.command, bgcolor=on)
         self.client = Style(color=palette.client, bgcolor=on)
         self.client_bold = Style(color=palette.client, bgcolor=on, bold=True)
         self.client_shade = Style(color=palette.client_shade, bgcolor=on)

@@ -269,7 +269,7 @@ def test_one_line_with_file_line_and_key(folder: Path, old: str, new: str, said:
     [
         ("", "f.yaml: is empty"),
         ("# nothing\n", "f.yaml: is empty"),
-        ("- a\n", "f.yaml:1: must be keys and values (name: …)"),
+        ("- a\n", "f.yaml:1: must be keys and values (key: value)"),
         ("name: x\na: [1\n", "f.yaml:3: not YAML: while parsing a flow sequence expected ',' or ']', but got '<stream end>'"),
         ("name: x\na: b: c\n", "f.yaml:2: not YAML: mapping values are not allowed here"),
         ("name: x\n\ta: 1\n", "f.yaml:2: not YAML: while scanning for the next token found character '\\t' that cannot start any token"),

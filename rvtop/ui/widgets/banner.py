@@ -1,4 +1,4 @@
-"""How a session ended, and what to press: one box above the last figures."""
+"""How a session ended, and what to press: one panel above the last figures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.style import Style
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.draw import Line, fitting
 from rvtop.ui.format import clip, count, sig3
-from rvtop.ui.widgets.panel import Panel
+from rvtop.ui.widgets.panel import MARGINS, Panel
 
 MESSAGE_ROWS = 6
 TITLES = {
@@ -35,7 +35,7 @@ class Banner(Panel, can_focus=False):
         return self.rich_styles.trouble if bad else self.rich_styles.frame_focus
 
     def wanted(self, s: Snapshot) -> int:
-        return len(self._content(s, self.app.size.width - 4))
+        return len(self._content(s, self.app.size.width - MARGINS))
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         style = self.rich_styles.strong if s.state == "done" else self.rich_styles.trouble

@@ -35,7 +35,7 @@ def labels(deployments: Sequence[ServeDeployment], room: int) -> list[str]:
 
 class DeploymentsPanel(Panel):
     DEFAULT_CSS = """
-    DeploymentsPanel { height: auto; max-height: 20%; min-height: 3; display: none; }
+    DeploymentsPanel { height: auto; max-height: 20%; min-height: 2; display: none; }
     DeploymentsPanel.told { display: block; }
     """
     TOPIC = "deployments"

@@ -63,7 +63,7 @@ def kv_bar(styles: Styles, share: float | None, width: int) -> Line:
 
 class EnginesPanel(Panel):
     DEFAULT_CSS = """
-    EnginesPanel { height: auto; max-height: 40%; min-height: 3; }
+    EnginesPanel { height: auto; max-height: 40%; min-height: 2; }
     """
     TOPIC = "engines"
 

@@ -10,7 +10,7 @@ from rvtop.ui.widgets.panel import Panel
 
 class EventsPanel(Panel):
     DEFAULT_CSS = """
-    EventsPanel { height: 3; }
+    EventsPanel { height: 2; }
     """
     TOPIC = "events"
 

@@ -48,7 +48,7 @@ def idle_known(s: Snapshot) -> bool:
 
 class GpuPanel(Panel):
     DEFAULT_CSS = """
-    GpuPanel { height: auto; max-height: 35%; min-height: 3; }
+    GpuPanel { height: auto; max-height: 35%; min-height: 2; }
     """
     TOPIC = "gpu"
 

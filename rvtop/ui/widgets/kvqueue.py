@@ -17,7 +17,7 @@ def newest(values: tuple[float | None, ...]) -> float | None:
 
 class KvQueuePanel(Panel):
     DEFAULT_CSS = """
-    KvQueuePanel { height: 1fr; min-height: 4; }
+    KvQueuePanel { height: 1fr; min-height: 3; }
     """
     TOPIC = "kvqueue"
 

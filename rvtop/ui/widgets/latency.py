@@ -42,17 +42,16 @@ class LatencyPanel(Panel):
         return tuple(stop for stop in stops if stop <= width)
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
-        """The columns' names stand in the frame itself, above their figures (one cell to the left)."""
+        """The columns' names stand in the rule, above their figures (which begin two cells to the left)."""
         styles, edge = self.rich_styles, self.edge
-        flat = "━" if self.has_focus else "─"
         left = Line("latency, ms", styles.client_bold)
         for name, stop in zip(COLUMNS, self._stops(width), strict=False):
-            room = stop - left.width - 4
+            room = stop - left.width - 5
             if room < LEAST_NAME:
                 continue  # its figures stand below all the same
             name = first_that_fits((name, name.replace("phase ", "ph."), name.split()[0]), room)
             gap = room + 1 - len(name)
-            left.put(" " + flat * gap + " ", edge).put(name, styles.quiet)
+            left.put(" " + self.flat * gap + " ", edge).put(name, styles.quiet)
         return left, Line()
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:

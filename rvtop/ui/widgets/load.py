@@ -14,7 +14,7 @@ COUNTS, SPARK = 84, 96  # where the errors' counts and the spark line begin in t
 
 class LoadPanel(Panel):
     DEFAULT_CSS = """
-    LoadPanel { height: 5; }
+    LoadPanel { height: 4; }
     """
     TOPIC = "load"
 
@@ -30,7 +30,7 @@ class LoadPanel(Panel):
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles = self.rich_styles
         right = Line()
-        if s.load.sent and width >= SPARK + 12 and self.size.height >= 5:
+        if s.load.sent and width >= SPARK + 12 and self.size.height >= 4:
             right = Line("─", styles.command).put(" target  ", styles.quiet)
             right.put("█", styles.client).put(" served, last minute", styles.quiet)
         return Line("load", styles.strong), right

@@ -20,7 +20,7 @@ def badness(node: Node) -> tuple[float, ...]:
 
 class NodesPanel(Panel):
     DEFAULT_CSS = """
-    NodesPanel { height: auto; max-height: 15%; min-height: 3; display: none; }
+    NodesPanel { height: auto; max-height: 15%; min-height: 2; display: none; }
     NodesPanel.told { display: block; }
     """
     TOPIC = "nodes"

@@ -16,13 +16,15 @@ from rvtop.ui.shell import shell_of
 from rvtop.ui.theme import Styles
 
 T = TypeVar("T")
+MARGINS = 2  # blank cells left and right of a panel's body, together
 
 
 class Panel(Widget, can_focus=True):
     """Draws a snapshot in whatever size the layout gives it.
 
-    One row high: ``one_line``, with no frame. From three rows on: ``heading`` in a frame around
-    ``rows``. Drawing is a function of the snapshot and the size, so a resize needs no new snapshot.
+    One row high: ``one_line``. From two rows on: a rule with the ``heading``, and ``rows`` below it, with
+    no sides and no floor. Drawing is a function of the snapshot and the size, so a resize needs no new
+    snapshot.
     """
 
     DEFAULT_CSS = """
@@ -43,11 +45,11 @@ class Panel(Widget, can_focus=True):
     # -- what a panel implements ---------------------------------------------------------------
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
-        """What stands in the frame's upper edge, left and right, in ``width`` cells together."""
+        """What stands in the rule, left and right, in ``width`` cells together."""
         return Line(), Line()
 
     def footing(self, s: Snapshot, width: int) -> Line:
-        """What stands in the frame's lower edge, at the right."""
+        """What else stands in the rule, before what is at its right, where there is room."""
         return Line()
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
@@ -86,8 +88,13 @@ class Panel(Widget, can_focus=True):
 
     @property
     def edge(self) -> Style:
-        """The frame's style."""
+        """The rule's style."""
         return self.rich_styles.frame_focus if self.has_focus else self.rich_styles.frame
+
+    @property
+    def flat(self) -> str:
+        """What the rule is drawn with."""
+        return "━" if self.has_focus else "─"
 
     def show(self, s: Snapshot) -> None:
         """Draws ``s``."""
@@ -123,7 +130,7 @@ class Panel(Widget, can_focus=True):
     # -- Textual -----------------------------------------------------------------------------
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        return (self.wanted(self.snapshot) if self.snapshot is not None else 1) + 2
+        return (self.wanted(self.snapshot) if self.snapshot is not None else 1) + 1
 
     def render_line(self, y: int) -> Strip:
         size = self.size
@@ -152,41 +159,27 @@ class Panel(Widget, can_focus=True):
         self._painted, self._painted_for = painted, size
 
     def _lines(self, width: int, height: int) -> list[Line]:
-        if height < 3:
+        if height < 2:
             return [self.one_line(self.snapshot, width)] if self.snapshot else []
-        inner, room = width - 4, height - 2
         if self.snapshot is None:
-            return self.framed([], Line(), Line(), Line(), width, height)
+            return [self.rule(Line(), Line(), Line(), width)]
+        inner = width - MARGINS
         left, right = self.heading(self.snapshot, inner)
-        content = self.rows(self.snapshot, inner, room)
-        return self.framed(content, left, right, self.footing(self.snapshot, inner), width, height)
+        rule = self.rule(left, right, self.footing(self.snapshot, inner), width)
+        content = self.rows(self.snapshot, inner, height - 1)
+        return [rule, *(Line(" ").join(line.cut(inner)) for line in content)]
 
-    def framed(
-        self, content: list[Line], left: Line, right: Line, foot: Line, width: int, height: int
-    ) -> list[Line]:
-        """``content`` in a frame: round and faint, or heavy and bright when the panel has the focus."""
-        a, b, c, d, flat, upright = "┏┓┗┛━┃" if self.has_focus else "╭╮╰╯─│"
-        edge = self.edge
-        if width < 4:  # no room for a frame and something in it
-            return [line.cut(width) for line in (left, *content)]
-        left, content = left.cut(width - 5), [line.cut(width - 4) for line in content]
-        top = Line(a + flat, edge)
+    def rule(self, left: Line, right: Line, more: Line, width: int) -> Line:
+        """The panel's upper edge: faint, or heavy and bright when it has the focus. Where they do not fit,
+        ``more`` is left out, then ``right``."""
+        flat, edge = self.flat, self.edge
+        made = Line(flat * 2, edge)
         if left.width:
-            top.put(" ").join(left).put(" ")
-        spare = width - 2 - top.width - (right.width + 2 if right.width else 0)
-        top.put(flat * max(0, spare), edge)
+            made.put(" ").join(left.cut(max(0, width - 6))).put(" ")
+        between = Line(" " + flat * 2 + " ", edge) if right.width and more.width else Line()
+        if made.width + more.width + between.width + right.width + 4 <= width:
+            right = Line().join(more).join(between).join(right)
+        spare = width - made.width - right.width - 4
         if right.width and spare >= 0:
-            top.put(" ").join(right).put(" ")
-        top.put(flat * (width - 1 - top.width), edge).put(b, edge)
-        made = [top]
-        for i in range(height - 2):
-            line = Line(upright, edge).put(" ")
-            if i < len(content):
-                line.join(content[i])
-            made.append(line.to(width - 1).put(upright, edge))
-        low = Line(c, edge)
-        spare = width - 3 - (foot.width + 2 if foot.width else 0)
-        if foot.width and spare >= 1:
-            low.put(flat * spare, edge).put(" ").join(foot).put(" ")
-        made.append(low.put(flat * (width - 1 - low.width), edge).put(d, edge))
-        return made
+            made.put(flat * spare, edge).put(" ").join(right).put(" ")
+        return made.put(flat * (width - made.width), edge).cut(width)

@@ -14,7 +14,7 @@ GUTTER = 10  # the vertical axis and its labels
 
 class TokensPanel(Panel):
     DEFAULT_CSS = """
-    TokensPanel { height: 2fr; min-height: 4; }
+    TokensPanel { height: 2fr; min-height: 3; }
     """
     TOPIC = "tokens"
 

@@ -27,7 +27,7 @@ def extent(h: Distribution) -> tuple[float, float]:
 
 class TtftPanel(Panel):
     DEFAULT_CSS = """
-    TtftPanel { height: 3fr; min-height: 6; }
+    TtftPanel { height: 3fr; min-height: 5; }
     """
     TOPIC = "ttft"
 
