@@ -38,7 +38,11 @@ class ControlClient:
         self._splitter = LineSplitter(_LONGEST)
         self._lines: list[bytes] = []
         self._socket = connect(path)
-        self.hello = self._object(self._line())
+        try:
+            self.hello = self._object(self._answer_line())
+        except BaseException:
+            self._socket.close()
+            raise
 
     def __enter__(self) -> ControlClient:
         return self
@@ -59,7 +63,7 @@ class ControlClient:
 
     def answer(self) -> tuple[str, dict[str, Any]]:
         """The answer to a command, as its line and what it says; ``ok`` is safe to print."""
-        line = self._line()
+        line = self._answer_line()
         answer = self._object(line)
         return printable(line.decode("utf-8", "replace")), {**answer, "ok": told(answer.get("ok"))}
 
@@ -86,6 +90,12 @@ class ControlClient:
                 continue
             except CodecError as error:
                 raise UserError(f"{self._path}: no session of rvtop: {error}", 3) from None
+
+    def _answer_line(self) -> bytes:
+        try:
+            return self._line()
+        except EOFError:
+            raise self._gone("it has ended") from None
 
     def _line(self) -> bytes:
         """The next line. Raises EOFError at the end, UserError."""
