@@ -22,6 +22,7 @@ from tests.mock.process import MockProcess
 from tests.unit.processes import wait_for
 
 LIMIT_S = 120
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -215,3 +216,35 @@ def test_a_path_that_is_no_socket_is_left_alone(mock: MockProcess, tmp_path: Pat
         assert err.count("\n") == 1
     assert path.read_text() == "precious"
     assert os.listdir(path.parent) == ["s"]
+
+
+HOLDER = """
+import asyncio, sys
+from pathlib import Path
+from rvtop.session.client import RemoteSession
+from tests.faults.sessions import request
+
+async def main():
+    phase = {"name": "a", "rate": 10, "duration": "10m"}
+    asked = request(sys.argv[1], Path(sys.argv[2]), phase, control=Path(sys.argv[3]))
+    await RemoteSession().start(asked)
+    await asyncio.sleep(3600)
+
+asyncio.run(main())
+"""
+
+
+def test_a_session_whose_dashboard_was_killed_takes_its_socket_along(
+    mock: MockProcess, tmp_path: Path, path: Path
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, mock.url, str(tmp_path / "run"), str(path)], cwd=ROOT
+    ) as holder:
+        wait_for(lambda: sent(path) > 5, "the load")
+        assert ask(path, cmd="mark", note="é")["ok"] == "marked"
+        holder.kill()
+    wait_for(lambda: (tmp_path / "run" / "summary.json").exists(), "the results")
+    wait_for(lambda: not path.exists(), "the socket to go")
+    assert [row["note"] for row in jsonl(tmp_path / "run" / "commands.jsonl") if row["cmd"] == "mark"] == [
+        "é"
+    ]
