@@ -74,6 +74,13 @@ class ControlClient:
                 return line, message
         raise self._gone("it ended")
 
+    def watch(self) -> Iterator[tuple[str, Any]]:
+        """What a session that is watched tells, however long it has nothing to tell."""
+        self.send("watch", {})
+        self.answer()
+        self._socket.settimeout(None)
+        return self.messages()
+
     def messages(self) -> Iterator[tuple[str, Any]]:
         """What comes, until the session ends. A newer session's messages that are unknown here are left
         out."""

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
-from rvtop.contract.command import Command, CommandError, Mark, SetRate, Stop
+from rvtop.contract.command import Command, CommandError, Mark, Pause, SetRate, Stop
 from rvtop.contract.messages import CODEC
 from rvtop.contract.snapshot import Snapshot
 from rvtop.contract.stream import SnapshotReader
 from rvtop.errors import UserError
 from rvtop.session import control
 from rvtop.session.control import ControlSocket
+from rvtop.session.control_client import ControlClient, WatchedSession
 from rvtop.session.rate_control import Done
 from tests.ui import made
 
@@ -256,6 +257,55 @@ async def test_who_watches_sees_history_once_and_the_last_picture(served: Served
     rest = (await asyncio.wait_for(client.reader.read(), LIMIT_S)).splitlines()
     assert CODEC.decode(rest[-1]).seq == served.looks
     await client.close()
+
+
+async def test_a_screen_that_watches_commands_nothing_and_tells_the_end(
+    served: Served,
+) -> None:
+    handle = await WatchedSession(served.path).start()
+    async with asyncio.timeout(LIMIT_S):
+        while (first := handle.snapshot()) is None:
+            await asyncio.sleep(0.01)
+        assert first.series == PICTURE.series
+        handle.send(Pause())
+        while (now := handle.snapshot()) is None or now.seq < first.seq + 3:
+            await asyncio.sleep(0.01)
+        notes = [event.text for event in now.events if event.kind == "command"]
+        assert notes == [f"this screen only watches; command it by: rvtop ctl {served.path} COMMAND"]
+        assert served.commands.followed == []
+        await served.control.close()
+        while (now := handle.snapshot()) is None or now.state != "lost":
+            await asyncio.sleep(0.01)
+    assert now.message == "the session has gone"
+    await handle.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        (b"", "the session does not answer: it has ended"),
+        (b"SSH-2.0\r\n", "no session of rvtop listens there"),
+        (b'{"rvtop":"9"}\n{"type":"snapshot"}\n', "no session of rvtop: snapshot: no seq"),
+    ],
+)
+async def test_what_is_no_session_is_told_with_exit_code_3(path: Path, said: bytes, what: str) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        if b"snapshot" in said:
+            await reader.readline()
+        writer.close()
+
+    def ask() -> None:
+        with ControlClient(path) as client:
+            client.send("snapshot", {})
+            client.snapshot()
+
+    server = await asyncio.start_unix_server(answer, str(path))
+    with pytest.raises(UserError) as caught:
+        await asyncio.to_thread(ask)
+    server.close()
+    assert str(caught.value) == f"{path}: {what}"
+    assert caught.value.exit_code == 3
 
 
 async def test_two_cannot_listen_at_one_place_and_the_second_leaves_the_first_alone(served: Served) -> None:
