@@ -37,11 +37,12 @@ def ctl(
         raise UserError(f"ctl {command}: unknown; known are: {', '.join((*COMMANDS, *QUESTIONS))}")
     fields = fields_from(command, words or [])
     with ControlClient(socket) as client:
+        if command == "watch":
+            _watch(client, as_json=as_json)
+            return
         client.send(command, fields)
         if command == "snapshot":
             _snapshot(client, as_json=as_json)
-        elif command == "watch":
-            _watch(client, as_json=as_json)
         else:
             line, answer = client.answer()
             at = f" (at {answer['at_s']:.2f} s)" if isinstance(answer.get("at_s"), int | float) else ""
@@ -69,7 +70,6 @@ def watch(socket: Path, *, dashboard: bool) -> int:
 
         return show_watched(socket)
     with ControlClient(socket) as client:
-        client.send("watch", {})
         _watch(client, as_json=False)
     return 0
 
@@ -78,9 +78,8 @@ def _watch(client: ControlClient, *, as_json: bool) -> None:
     from rvtop.contract.stream import SnapshotReader
     from rvtop.plain import Narrator
 
-    client.answer()
     reader, narrator = SnapshotReader(), Narrator(say)
-    for line, message in client.messages():
+    for line, message in client.watch():
         if as_json:
             say(line)
         elif (snapshot := reader.take(message)) is not None:

@@ -1,4 +1,4 @@
-"""How messages pass between processes of ours: a 4-byte length and a pickle.
+"""How messages pass between a session and its load workers: a 4-byte length and a pickle.
 
 Both ends are started from the same installation and joined by a private pipe; nothing from outside is
 ever unpickled.

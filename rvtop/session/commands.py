@@ -38,7 +38,8 @@ Handler = Callable[[Any, str], Done]
 
 class Commands:
     """``load`` returns the load that runs. A further command is one entry more in ``handlers``: what is not
-    there is not available in this session, and not announced."""
+    there is not available in this session, and not announced. A handler writes what it changes to the command
+    log, with who wanted it, and gives the command that takes it back as ``Done.inverse``."""
 
     def __init__(
         self, load: Callable[[], LoadRun], feed: EventFeed, recorder: Recorder, ending: Ending

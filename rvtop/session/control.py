@@ -34,6 +34,7 @@ _LONGEST = 64 << 10  # bytes of a line
 _PERIOD_S = 0.1  # between two snapshots for who watches
 _PICTURE_NS = 50_000_000
 _REST_S = 0.002  # after each line: no client keeps the session's loop for itself
+_FAREWELL_S = 1.0  # for clients to read the last picture
 _BEHIND = 1 << 20  # unread bytes from which on snapshots are left out …
 _LOST = 4 << 20  # … and from which on a client is dropped
 
@@ -59,7 +60,7 @@ class ControlSocket:
         self._began_ns = began_ns
         self._socket: OwnedSocket | None = None
         self._server: asyncio.Server | None = None
-        self._clients: set[asyncio.Task[None]] = set()
+        self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._watching: dict[asyncio.StreamWriter, SnapshotWriter] = {}
         self._telling: asyncio.Task[None] | None = None
         self._line = b""  # the newest snapshot that was asked for …
@@ -68,7 +69,11 @@ class ControlSocket:
     async def open(self) -> None:
         """Begins to listen. Raises UserError where that can't be done at its path."""
         self._socket = OwnedSocket(self._path)
-        self._server = await asyncio.start_unix_server(self._accept, sock=self._socket.socket)
+        try:
+            self._server = await asyncio.start_unix_server(self._accept, sock=self._socket.socket)
+        except BaseException:
+            self._socket.remove()
+            raise
         self._telling = asyncio.create_task(self._tell())
 
     async def close(self) -> None:
@@ -79,10 +84,14 @@ class ControlSocket:
         self._socket.remove()
         self._telling.cancel()
         self._tell_once(self._snapshot())
-        await asyncio.sleep(0)
-        for client in self._clients:
-            client.cancel()
-        await asyncio.gather(self._telling, *self._clients, return_exceptions=True)
+        clients = dict(self._clients)
+        for writer in clients.values():
+            writer.close()  # what waits for a client is sent before
+        if clients:
+            _, left = await asyncio.wait(clients, timeout=_FAREWELL_S)
+            for client in left:
+                clients[client].transport.abort()
+        await asyncio.gather(self._telling, *clients, return_exceptions=True)
         self._server = None
 
     # -- one client --------------------------------------------------------------------------
@@ -90,7 +99,7 @@ class ControlSocket:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = asyncio.current_task()
         assert client is not None
-        self._clients.add(client)
+        self._clients[client] = writer
         try:
             if len(self._clients) > _CLIENTS:
                 self._write(writer, {"error": f"{_CLIENTS} clients are the most; try again later"})
@@ -106,7 +115,7 @@ class ControlSocket:
         except Exception as error:  # noqa: BLE001  # a fault of ours: for the log; the session goes on
             self._write(writer, {"error": str(self._crashed(error))})
         finally:
-            self._clients.discard(client)
+            del self._clients[client]
             self._watching.pop(writer, None)
             with contextlib.suppress(OSError):
                 writer.close()

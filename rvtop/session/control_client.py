@@ -38,7 +38,11 @@ class ControlClient:
         self._splitter = LineSplitter(_LONGEST)
         self._lines: list[bytes] = []
         self._socket = connect(path)
-        self.hello = self._object(self._line())
+        try:
+            self.hello = self._object(self._answer_line())
+        except BaseException:
+            self._socket.close()
+            raise
 
     def __enter__(self) -> ControlClient:
         return self
@@ -59,7 +63,7 @@ class ControlClient:
 
     def answer(self) -> tuple[str, dict[str, Any]]:
         """The answer to a command, as its line and what it says; ``ok`` is safe to print."""
-        line = self._line()
+        line = self._answer_line()
         answer = self._object(line)
         return printable(line.decode("utf-8", "replace")), {**answer, "ok": told(answer.get("ok"))}
 
@@ -69,6 +73,13 @@ class ControlClient:
             if isinstance(message, Snapshot):
                 return line, message
         raise self._gone("it ended")
+
+    def watch(self) -> Iterator[tuple[str, Any]]:
+        """What a session that is watched tells, however long it has nothing to tell."""
+        self.send("watch", {})
+        self.answer()
+        self._socket.settimeout(None)
+        return self.messages()
 
     def messages(self) -> Iterator[tuple[str, Any]]:
         """What comes, until the session ends. A newer session's messages that are unknown here are left
@@ -86,6 +97,12 @@ class ControlClient:
                 continue
             except CodecError as error:
                 raise UserError(f"{self._path}: no session of rvtop: {error}", 3) from None
+
+    def _answer_line(self) -> bytes:
+        try:
+            return self._line()
+        except EOFError:
+            raise self._gone("it has ended") from None
 
     def _line(self) -> bytes:
         """The next line. Raises EOFError at the end, UserError."""

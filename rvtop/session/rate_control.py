@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -59,9 +60,10 @@ class RateControl:
     def _set_rate(self, rps: float, phase: PhasePlan | None, now_ns: int, by: str) -> Done:
         if phase is not None and phase.concurrency:
             raise CommandError("a closed loop has no rate: as one request ends, the next one begins")
-        if not rps >= 0:  # NaN is not
-            raise CommandError(f"rate {rps:g}: must be 0 or more requests a second")
-        before, rate, at_ns = self.target_rps(now_ns), min(rps, self._limit), now_ns + LEAD_NS
+        if math.isnan(rps):
+            raise CommandError("rate: must be a number of requests a second")
+        before, at_ns = self.target_rps(now_ns), now_ns + LEAD_NS
+        rate = min(max(0.0, rps), self._limit)
         inverse = SetRate(self._standing_rps(phase, now_ns))
         self._issue(PlanEvent(at_ns, "rate", rate), by)
         text = f"rate {before:.3g} → {rate:.3g} rps"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +99,11 @@ class Watched:
     def rows(self, name: str = "requests.jsonl") -> list[dict[str, Any]]:
         """The lines of one of its files."""
         return [json.loads(line) for line in (self.out / name).read_text().splitlines()]
+
+
+def content(path: Path) -> bytes:
+    """What a file of a run folder says."""
+    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
 
 
 def errors_of(snapshot: Snapshot) -> dict[str, int]:

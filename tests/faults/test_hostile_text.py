@@ -21,7 +21,7 @@ from rvtop.scenario.load import ScenarioError, load_scenario
 from rvtop.system.log_tail import last_lines
 from rvtop.target.backend import Backend, BackendOptions
 from rvtop.ui.app import RvtopApp
-from tests.faults.sessions import Watched, request
+from tests.faults.sessions import Watched, content, request
 from tests.mock.hostile import ACTS, MODEL, RAW, HostileServer, evil
 
 PHASE = {"name": "p", "rate": 20, "duration": "60s", "drain": "5s"}
@@ -108,7 +108,7 @@ async def test_nothing_that_a_server_says_acts_on_lines_files_or_screen(
     assert_safe(err, "stderr")
     for path in (tmp_path / "run").iterdir():
         if path.name != "prompts.jsonl":
-            assert_safe(path.read_text(), path.name)
+            assert_safe(content(path).decode(), path.name)
             if path.suffix == ".json":
                 assert_safe(repr(json.loads(path.read_text())), path.name)
     assert list(json.loads((tmp_path / "run/summary.json").read_text())["by_model"]) == list(

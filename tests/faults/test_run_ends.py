@@ -21,7 +21,7 @@ from rvtop.results import runlog
 from rvtop.session.request import Outcome
 from rvtop.session.search import SearchOptions, parse_slo
 from rvtop.session.session import Session
-from tests.faults.sessions import Watched, request
+from tests.faults.sessions import Watched, content, request
 from tests.faults.test_load_faults import attach_to
 from tests.mock.fast import any_mock
 from tests.mock.faulty import FaultyServer
@@ -223,4 +223,4 @@ async def test_a_user_s_secret_is_not_in_the_log_of_a_crash(
     watched = Watched(request(mock.url, tmp_path / "run", STEADY))
     assert (await watched.end()).exit_code == 5
     for path in (tmp_path / "run").iterdir():
-        assert b"sk-very-secret" not in path.read_bytes(), path
+        assert b"sk-very-secret" not in content(path), path

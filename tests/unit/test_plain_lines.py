@@ -213,8 +213,8 @@ class FakeSession:
     def __init__(self) -> None:
         self.did: list[str] = []
 
-    def command(self, command: Command) -> None:
-        assert command == Stop("interrupted")
+    def command(self, command: Command, by: str) -> None:
+        assert (command, by) == (Stop("interrupted"), "signal")
         self.did.append("stop")
 
     def kill(self) -> None:

@@ -13,7 +13,11 @@ from pathlib import Path
 import pytest
 
 from rvtop.contract import run_files
+from rvtop.contract.messages import CODEC
+from rvtop.contract.snapshot import Event
 from rvtop.results import runlog
+from rvtop.session.recorder import Recorder
+from tests.ui import made
 
 
 def test_the_files_grow_as_lines_come(tmp_path: Path) -> None:
@@ -160,3 +164,37 @@ def test_a_full_disk_is_told_once_and_spoils_no_line(tmp_path: Path) -> None:
     assert len(text) == 1000
     assert text.count(b"\n") == 3  # and the rest of the fourth is where the file ends
     assert os.path.getsize(tmp_path / "commands.jsonl") == 0
+
+
+def test_a_full_disk_under_the_screen_log_and_the_events_is_told_once(tmp_path: Path) -> None:
+    log = runlog.RunLog(tmp_path, "", {})
+    (tmp_path / "screen.jsonl.gz").symlink_to("/dev/full")
+    with pytest.raises(runlog.RunFolderError, match=r"screen.jsonl.gz: can't be written: No space left"):
+        log.screen(made.live())
+    log.screen(made.live(), last=True)
+    log.close()
+    told: list[str] = []
+    recorder = Recorder(told.append)
+    recorder.event(Event(1.0, "before there is a folder"))
+    (tmp_path / "events.jsonl").symlink_to("/dev/full")
+    recorder.open_events(tmp_path)
+    recorder.event(Event(2.0, "after"))
+    recorder.close()
+    recorder.event(Event(3.0, "too late"))
+    assert told == [f"{tmp_path / 'events.jsonl'}: can't be written: No space left on device"]
+
+
+def test_events_are_written_from_the_first_on(tmp_path: Path) -> None:
+    recorder = Recorder(lambda text: pytest.fail(text))
+    recorder.event(Event(1.0, "before", "warn", "target", 0.5))
+    recorder.open_events(tmp_path)
+    recorder.event(Event(2.0, "after"))
+    lines = (tmp_path / "events.jsonl").read_bytes().splitlines()
+    assert json.loads(lines[0])["kind"] == "target"
+    assert [CODEC.decode(line) for line in lines] == [
+        Event(1.0, "before", "warn", "target", 0.5),
+        Event(2.0, "after"),
+    ]
+    recorder.close()
+    recorder.event(Event(3.0, "too late"))
+    assert len((tmp_path / "events.jsonl").read_bytes().splitlines()) == 2

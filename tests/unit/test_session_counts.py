@@ -199,6 +199,8 @@ async def test_the_phases_run_out_and_the_summary_is_that_of_the_file(
         "requests.jsonl",
         "commands.jsonl",
         "timeline.jsonl",
+        "events.jsonl",
+        "screen.jsonl.gz",
         "summary.json",
         "session.log",
     }

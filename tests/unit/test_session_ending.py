@@ -42,8 +42,8 @@ async def test_a_stop_cancels_the_work_at_once(tmp_path: Path) -> None:
 
     waiting = asyncio.create_task(end.unless_stopped(work()))
     await asyncio.sleep(0)
-    end.stop_by(Stop("quit"))
-    end.stop_by(Stop("interrupted"))  # the first wish counts
+    end.stop_by(Stop("quit"), "keyboard")
+    end.stop_by(Stop("interrupted"), "signal")  # the first wish counts
     for _ in range(5):  # turns of the loop, no time
         await asyncio.sleep(0)
     assert cancelled.is_set()
