@@ -17,7 +17,7 @@ from tests.mock.fast import any_mock
 
 _RUNS = 7
 _LIMIT_S = 20.0
-_FRAME = "╭".encode()
+_FRAME = "──".encode()  # a panel's rule
 _FIGURES = b"TARGET"
 _RVTOP = str(Path(sys.executable).with_name("rvtop"))
 
