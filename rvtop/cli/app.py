@@ -143,6 +143,9 @@ def attach(
     check_limits()
     check_ui(ui)
     if is_socket(url):
+        loads = {"--model": model, "--metrics-url": metrics_url, "--max-rate": max_rate, "--out": out}
+        for option in [name for name, value in {**loads, "--control": control}.items() if value is not None]:
+            raise UserError(f"{option} goes with a URL: {url} is a session's socket, which is only watched")
         raise typer.Exit(watch(Path(url), dashboard=ui == "dashboard" and terminal()))
     from rvtop.session.request import attach_request
 

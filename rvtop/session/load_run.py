@@ -102,6 +102,8 @@ class LoadRun:
         """Follows a command of ``by``. Raises CommandError for one that makes no sense now."""
         if self.player.state != "sending":
             raise CommandError(_NOT_NOW[self.player.state])
+        if not self.going:
+            raise CommandError("the run is ending")
         now = perf_counter_ns()
         if isinstance(command, NextPhase):
             done = self._end_phase(command, now, by)

@@ -173,6 +173,9 @@ def test_watching_from_another_terminal_ends_with_the_session(
     started: subprocess.Popen[str], path: Path
 ) -> None:
     watch = [sys.executable, "-P", "-m", "rvtop.cli", "attach", str(path), "--ui", "plain"]
+    refused = subprocess.run([*watch, "--max-rate", "5"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "--max-rate goes with a URL" in refused.stderr
     with subprocess.Popen(watch, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
         assert watching.stdout is not None
         assert "phase" in watching.stdout.readline()  # what was said before it came

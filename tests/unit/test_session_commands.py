@@ -80,6 +80,8 @@ async def test_commands_are_followed_taken_back_and_written_down(mock: MockProce
         follow(Undo(), "control")
     assert watched.now.load.target_rps == 4.0
     watched.send(Stop())
+    with pytest.raises(CommandError, match="the run is ending"):
+        follow(SetRate(1.0), "control")
     outcome = await watched.end()
     assert outcome.exit_code == 0, outcome.message
 
