@@ -7,6 +7,8 @@ from typing import TypeVar
 
 #: Engines, GPUs, nodes or deployments that are told apart, of each so many; the rest is left out, and said.
 MOST = 1024
+#: Values of the label that splits a figure that are told apart on a page and its successors; vLLM has three.
+MOST_VALUES = 16
 #: No figure of a server comes near this (bytes of all its memory, tokens of all its life).
 _LARGEST = 1e15
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from rvtop.net.light_httpx import httpx
 from rvtop.net.transport import Transport, TransportError
-from rvtop.telemetry.bounds import MOST
+from rvtop.telemetry.bounds import MOST, MOST_VALUES
 from rvtop.telemetry.exposition import NotPrometheus, SeriesReader
 from rvtop.telemetry.gpu import DCGM_NAMES, GpuKey, GpuParts, GpuSlot, dcgm_slot
 from rvtop.telemetry.metrics import NAMES, RAY_NAMES
@@ -54,7 +54,24 @@ class PageReader:
 
     def __init__(self) -> None:
         wanted = (*NAMES, *DCGM_NAMES, *RAY_NAMES)
-        self._series: SeriesReader[EngineSlot | GpuSlot | RaySlot] = SeriesReader(wanted, _slot)
+        self._series: SeriesReader[EngineSlot | GpuSlot | RaySlot] = SeriesReader(wanted, self._slot)
+        self._values: dict[str, set[str]] = {}  # of labels that split figures
+
+    def _slot(self, name: str, labels: Mapping[str, str]) -> EngineSlot | GpuSlot | RaySlot | None:
+        labels = {key: printable(value, NAME_LIMIT) for key, value in labels.items()}
+        if name in RAY_NAMES:
+            return ray_slot(name, labels)
+        if name not in NAMES:
+            return dcgm_slot(name, labels)
+        slot = engine_slot(name, labels)
+        if slot is None or not slot.value:
+            return slot
+        # Counters are kept for the whole session: new values with each page must not fill the memory.
+        values = self._values.setdefault(slot.name.figure.key, set())
+        if slot.value not in values and len(values) >= MOST_VALUES:
+            return None
+        values.add(slot.value)
+        return slot
 
     def read(self, text: str, default_node: str = "") -> Page:
         """What is on a page. Raises NotPrometheus when it is none."""
@@ -113,13 +130,6 @@ def _new(held: dict[_Key, _Parts], key: _Key, make: Callable[[], _Parts]) -> _Pa
         return None
     made = held[key] = make()
     return made
-
-
-def _slot(name: str, labels: Mapping[str, str]) -> EngineSlot | GpuSlot | RaySlot | None:
-    labels = {key: printable(value, NAME_LIMIT) for key, value in labels.items()}
-    if name in NAMES:
-        return engine_slot(name, labels)
-    return ray_slot(name, labels) if name in RAY_NAMES else dcgm_slot(name, labels)
 
 
 def _engine_order(key: EngineKey) -> tuple[str, int, str]:

@@ -63,6 +63,7 @@ class _Engine:
     sample: EngineSample
     t_ns: int
     counters: EngineCounters
+    line: Engine | None = None  # as it was shown last; a new sample takes it away
 
 
 @dataclass(slots=True)
@@ -211,7 +212,7 @@ class ServerState:
             if held is None:
                 self._engines[key] = _Engine(engine, sample.t_ns, EngineCounters(engine))
                 continue
-            held.sample, held.t_ns = engine, sample.t_ns
+            held.sample, held.t_ns, held.line = engine, sample.t_ns, None
             more, growths = held.counters.update(engine)
             if "generation_tokens" in more:
                 tokens = (tokens or 0.0) + more["generation_tokens"]
@@ -279,18 +280,12 @@ class ServerState:
             _shown_names(list(self._engines)), self._engines.items(), strict=True
         ):
             age_s = _age_s(state.t_ns, now_ns)
-            told = shown({**state.sample.gauges, **state.counters.grown})
-            known = {name: told.pop(name, None) for name in _FIELDS}
-            lines.append(
-                Engine(
-                    name=name,
-                    node=state.sample.node,
-                    model=model,
-                    **known,
-                    figures=told,
-                    stale_s=age_s if age_s > STALE_S else None,
-                )
-            )
+            stale_s = age_s if age_s > STALE_S else None
+            if state.line is None or (state.line.name, state.line.stale_s) != (name, stale_s):
+                told = shown({**state.sample.gauges, **state.counters.grown})
+                known = {key: told.pop(key, None) for key in _FIELDS}
+                state.line = Engine(name, state.sample.node, model, **known, figures=told, stale_s=stale_s)
+            lines.append(state.line)
         return tuple(lines)
 
     def _hist(self, name: str, now_ns: int) -> ServerHist | None:

@@ -13,8 +13,6 @@ from rvtop.telemetry.sample import Buckets, EngineSample
 
 #: Buckets of one histogram that are looked at; exporters write some 25.
 _MOST_BUCKETS = 512
-#: Values of the label that splits a figure that are told apart; vLLM has three.
-_MOST_VALUES = 16
 
 
 class EngineKey(NamedTuple):
@@ -89,9 +87,6 @@ class EngineParts:
         key = name.figure.key
         if slot.value:
             key += SPLIT + slot.value
-            start = name.figure.key + SPLIT
-            if key not in self._values and sum(k.startswith(start) for k in self._values) >= _MOST_VALUES:
-                return
         held = self._values.get(key)
         if held is not None:
             rank, sofar = held

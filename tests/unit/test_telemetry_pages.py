@@ -78,9 +78,16 @@ def test_a_figure_that_a_label_splits_has_an_entry_for_each_value() -> None:
     }
     page = "vllm:spec_decode_num_draft_tokens_total 40\nvllm:spec_decode_num_accepted_tokens_total 30\n"
     assert shown(parse(page)[0].counters) == {"acceptance": 0.75}
-    lines = [f'vllm:num_requests_waiting_by_reason{{engine="0",reason="r{n}"}} 1' for n in range(5000)]
-    (hostile,) = parse("\n".join([*lines, 'vllm:num_requests_waiting_by_reason{engine="0"} 1', ""]))
-    assert list(hostile.gauges) == [f"waiting_by_reason/r{n}" for n in range(16)]
+
+
+def test_values_of_labels_are_bounded_over_all_pages_of_a_source() -> None:
+    reader, seen = PageReader(), set()
+    for first in (0, 5000):
+        names = [f"r{n}" for n in range(first, first + 5000)]
+        lines = [f'vllm:num_requests_waiting_by_reason{{engine="0",reason="{name}"}} 1' for name in names]
+        page = reader.read("\n".join([*lines, 'vllm:num_requests_waiting_by_reason{engine="0"} 1', ""]))
+        seen |= {name for engine in page.engines for name in engine.gauges}
+    assert seen == {f"waiting_by_reason/r{n}" for n in range(16)}
 
 
 def test_ray_page_tells_replicas_apart() -> None:

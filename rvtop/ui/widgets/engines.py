@@ -22,6 +22,7 @@ FOOT = tuple(figure for figure in SHOWN if figure.foot)
 FULL = 0.95  # a KV cache so full is about to preempt
 FIXED = 29  # cells of a row beside the name and the bar
 LEAST_BAR = 6
+SIDES = 4  # cells of the panel beside its lines
 LEAST_BAR_WITH_CELLS = 12  # cells of the bar that columns after it must leave
 LEAST_WITH_FIGURES = 4  # lines of the panel from which on one is for the figures of all engines
 
@@ -67,15 +68,16 @@ class EnginesPanel(Panel):
     """
     TOPIC = "engines"
 
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._width = 0  # of the panel, as the layout means it to be
+
     def wanted(self, s: Snapshot) -> int:
-        return max(1, len(s.engines)) + len(self._together(s, self.size.width - 4))
+        return max(1, len(s.engines)) + len(self._together(s, self._width - SIDES))
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """As many lines as ``width``, which the panel may not have yet, leads to."""
-        s = self.snapshot
-        if s is None:
-            return super().get_content_height(container, viewport, width)
-        return max(1, len(s.engines)) + len(self._together(s, width - 4)) + 2
+        self._width = width  # which the panel may not have yet
+        return super().get_content_height(container, viewport, width)
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles = self.rich_styles

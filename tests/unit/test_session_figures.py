@@ -1,0 +1,66 @@
+"""Figures of a server's pages through a whole session: snapshot, plain line, timeline and summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+from telemetry_pages import golden
+
+from rvtop.contract.command import Stop
+from rvtop.plain import figures_line
+from tests.faults.sessions import Watched, request
+from tests.mock.fast import any_mock
+
+PAGE = """
+vllm:num_requests_waiting_by_reason{engine="0",model_name="m",reason="capacity"} 3
+vllm:num_requests_waiting_by_reason{engine="0",model_name="m",reason="deferred"} 0
+"""
+
+
+@contextmanager
+def page_server(page: str) -> Iterator[str]:
+    """The address of a page."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(page.encode())))
+            self.end_headers()
+            self.wfile.write(page.encode())
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/metrics"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+async def test_idle_gpus_and_figures_with_a_label_come_through(tmp_path: Path) -> None:
+    loop = {"name": "loop", "concurrency": 4, "duration": "60s"}
+    with any_mock(ttft_ms=30, step_ms=10, tokens=8) as mock, page_server(golden("dcgm.prom") + PAGE) as url:
+        watched = Watched(request(mock.url, tmp_path / "run", loop, metrics_urls=(url,)))
+        seen = await watched.until(
+            # The page's server tells of no requests: those in flight are ours.
+            lambda s: s.gpus and s.gpus[0].idle_share is not None and s.t_s > 3.0,
+            "a second with requests in flight",
+        )
+        watched.send(Stop())
+        outcome = await watched.end()
+    assert [gpu.idle_share for gpu in seen.gpus] == [0.0, 1.0]
+    assert dict(seen.figures) == {"waiting_by_reason/capacity": 3, "waiting_by_reason/deferred": 0}
+    assert seen.engines[0].figures == seen.figures
+    assert "running --  waiting --  KV -- %  waiting for capacity 3" in figures_line(seen)
+    assert watched.rows("timeline.jsonl")[-1]["figures"] == seen.figures
+    assert outcome.summary is not None
+    server = outcome.summary["server"]
+    assert server["waiting_by_reason_max"] == {"capacity": 3, "deferred": 0}
+    assert [gpu["idle_share"] for gpu in server["gpus"]] == [0.0, 1.0]
