@@ -14,14 +14,17 @@ from typing import Annotated, NoReturn
 import typer
 
 import rvtop
+from rvtop.cli.config import config_app
 from rvtop.cli.deployments import down, logs, ps, up
 from rvtop.cli.groups import index_app, scenario_app
 from rvtop.cli.options import (
+    Ascii,
     KeyFile,
     MaxRate,
     MetricsUrls,
     Models,
     Out,
+    Theme,
     Ui,
     Yes,
     check_topology,
@@ -64,6 +67,7 @@ app = typer.Typer(
 )
 app.add_typer(scenario_app, name="scenario")
 app.add_typer(index_app, name="index")
+app.add_typer(config_app, name="config")
 
 #: What Typer raises for a wrong option. It carries a click of its own, so it is reached through Typer.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -74,6 +78,8 @@ def root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     yes: Yes = False,
+    theme: Theme = None,
+    ascii: Ascii = False,
 ) -> None:
     """Without a command: the dashboard, to start a topology or attach to a server."""
     if version:
@@ -96,6 +102,8 @@ def demo(
     ui: Ui = "dashboard",
     topology: Annotated[str, typer.Option(help="Topology to show.")] = "baseline",
     model: Models = None,
+    theme: Theme = None,
+    ascii: Ascii = False,
 ) -> None:
     """Runs with no set-up: small local model, sample corpus, RAG questions, real load."""
     check_limits()
@@ -120,6 +128,8 @@ def attach(
     yes: Yes = False,
     out: Out = None,
     ui: Ui = "dashboard",
+    theme: Theme = None,
+    ascii: Ascii = False,
     api_key_file: KeyFile = None,
     ca: Ca = None,
     cert: Cert = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rvtop.cli.options import (
+    Ascii,
     EngineArgs,
     KeyFile,
     MaxRate,
@@ -15,6 +16,7 @@ from rvtop.cli.options import (
     Models,
     Out,
     RayAddress,
+    Theme,
     Ui,
     Yes,
     backend_arguments,
@@ -86,6 +88,8 @@ def run(
     max_rate: MaxRate = None,
     out: Out = None,
     ui: Ui = "plain",
+    theme: Theme = None,
+    ascii: Ascii = False,
     api_key_file: KeyFile = None,
     ca: Ca = None,
     cert: Cert = None,
