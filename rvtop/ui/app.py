@@ -16,6 +16,7 @@ from textual.worker import Worker
 from rvtop.contract.command import Command
 from rvtop.contract.handle import Choice, Connect, ConnectFailed, Offer, SessionHandle
 from rvtop.errors import UserError
+from rvtop.ui.glyphs import AsciiGlyphs
 from rvtop.ui.keys import ACTIONS, Action, with_keymap
 from rvtop.ui.look import Look
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
@@ -77,6 +78,9 @@ class RvtopApp(App[int]):
         self.rich_styles = self.look.styles
         theme = self.rich_styles.textual_theme()
         super().__init__(ansi_color=True if theme.ansi else None)
+        self.ascii = self.look.ascii
+        if self.ascii:
+            self._filters.append(AsciiGlyphs())
         self._theme_file = ThemeFile(self.rich_styles.palette.name, os.environ)
         self.last_used: list[str] = []
         self.clock = clock

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rvtop.settings.load import Settings
+from rvtop.ui.glyphs import wants_ascii
 from rvtop.ui.keys import check_keymap
 from rvtop.ui.theme import Styles
 from rvtop.ui.themes import styles_for
@@ -13,19 +14,22 @@ from rvtop.ui.themes import styles_for
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """``motion`` False: drawn once a second. ``mouse`` False: the terminal keeps it."""
+    """``motion`` False: drawn once a second. ``mouse`` False: the terminal keeps it.
+    ``ascii``: glyphs beyond ASCII are replaced."""
 
     styles: Styles
     keymap: Mapping[str, Sequence[str]] = field(default_factory=dict)
     motion: bool = True
     mouse: bool = True
+    ascii: bool = False
 
 
 def look_of(settings: Settings, environ: Mapping[str, str]) -> Look:
     """The look that ``settings`` ask for, on the terminal of this process. Raises UserError."""
     check_keymap(settings.keymap)
     styles = styles_for(settings.theme, environ, colours=colours_of(environ))
-    return Look(styles, settings.keymap, settings.motion, settings.mouse)
+    ascii = wants_ascii(settings.ascii, environ, probe=True)
+    return Look(styles, settings.keymap, settings.motion, settings.mouse, ascii)
 
 
 def colours_of(environ: Mapping[str, str]) -> int:

@@ -15,6 +15,11 @@ class ScreenShell(Shell, Protocol):
     """A Shell that also says how to draw and what the keys are."""
 
     @property
+    def ascii(self) -> bool:
+        """Whether only ASCII is drawn; panels need not care where a glyph can stand for a glyph."""
+        ...
+
+    @property
     def actions(self) -> tuple[Action, ...]:
         """What can be done, each with the keys that the user gave it."""
         ...

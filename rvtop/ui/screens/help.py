@@ -56,12 +56,13 @@ def figure_lines(topic: str, chosen: int, s: Snapshot | None, styles: Styles, wi
     """The panel's figures with what they say now; of the one that is ``chosen`` also meaning and source."""
     panel, lines = PANELS[topic], []
     lines += [Line(part, styles.quiet) for part in textwrap.wrap(panel.about, max(1, width))]
+    column = min(max((len(figure.name) for figure in panel.figures), default=0) + 4, width // 2)
     for number, figure in enumerate(panel.figures):
         here = number == chosen
         line = Line("▸ " if here else "  ", styles.command)
         line.put(figure.name, styles.command if here else styles.base)
         if value := value_now(topic, figure.name, s):
-            line.to(min(NAMES, width // 2)).put("  ").put(value, styles.strong if here else styles.quiet)
+            line.to(column).put(value, styles.strong if here else styles.quiet)
         lines.append(line)
         if here:
             for text, style in ((figure.what, styles.base), (f"from {figure.source}", styles.quiet)):
@@ -161,7 +162,7 @@ class PanelHelpScreen(Dialog[str]):
     def compose(self) -> ComposeResult:
         with Vertical(id="box") as box:
             box.border_title = f"help · {PANELS[self._panel.TOPIC].title}"
-            box.border_subtitle = "↑↓ figures   tab next panel   ? all keys   esc"
+            box.border_subtitle = "↑↓ figures  tab next panel  ? all keys  esc"
             yield HelpText(self._lines)
 
     def _lines(self, width: int) -> list[Line]:

@@ -115,7 +115,8 @@ class LoadPanel(Panel):
         styles, load = self.rich_styles, s.load
         value, unit = self._commanded(s)
         target = value.replace(" ", "")
-        digits = ("", target, "") if target[-1].isalpha() else large(f"{target:>5}")
+        plain = target[-1].isalpha() or shell_of(self).ascii
+        digits = ("", target, "") if plain else large(f"{target:>5}")
         labels = [self._label(s), Line(unit, styles.quiet), Line()]
         if load.max_rate is not None:
             labels[2] = Line(f"max {rate(load.max_rate)}", styles.quiet)

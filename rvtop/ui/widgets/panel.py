@@ -180,11 +180,13 @@ class Panel(Widget, can_focus=True):
         flat, edge = self.flat, self.edge
         made = Line(flat * 2, edge)
         if left.width:
-            made.put(" ").join(left.cut(max(0, width - 6))).put(" ")
+            made.put(" ").join(left.cut(max(0, width - 4))).put(" ")
         between = Line(" " + flat * 2 + " ", edge) if right.width and more.width else Line()
         if made.width + more.width + between.width + right.width + 4 <= width:
             right = Line().join(more).join(between).join(right)
-        spare = width - made.width - right.width - 4
-        if right.width and spare >= 0:
-            made.put(flat * spare, edge).put(" ").join(right).put(" ")
+        for tail in (2, 0):  # cells of the rule behind what is at the right
+            spare = width - made.width - right.width - 2 - tail
+            if right.width and spare >= 0:
+                made.put(flat * spare, edge).put(" ").join(right).put(" ")
+                break
         return made.put(flat * (width - made.width), edge).cut(width)
