@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
+from rvtop.cli.options import with_settings
 from rvtop.contract.handle import Choice, ConnectFailed, Offer
 from rvtop.session.client import RemoteSession
 from rvtop.session.request import Outcome, SessionRequest, attach_request, start_request
@@ -62,7 +63,7 @@ def offers() -> list[Offer]:
 
 async def _connect(choice: Choice) -> RemoteSession:
     if choice.topology is not None:
-        return await RemoteSession().start(start_request(choice.topology))
+        return await RemoteSession().start(with_settings(start_request(choice.topology)))
     assert choice.url is not None
     try:
         info = await probe(choice.url)
@@ -70,7 +71,8 @@ async def _connect(choice: Choice) -> RemoteSession:
     except TargetError as error:
         raise ConnectFailed(str(error)) from error
     remember_target(os.environ, shown(info.url))
-    return await RemoteSession().start(attach_request(info.url, models, (), None, None))
+    request = with_settings(attach_request(info.url, models, (), None, None))
+    return await RemoteSession().start(request)
 
 
 def _outcome(session: RemoteSession, code: int) -> Outcome:

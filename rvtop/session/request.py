@@ -59,6 +59,7 @@ class SessionRequest:
     max_rate: float | None = None
     transport: Transport = field(default_factory=Transport)
     body: Mapping[str, Any] = field(default_factory=dict)
+    slo: Mapping[str, float] = field(default_factory=dict)  # ttft_ms, tpot_ms where the scenario has no slo
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,15 @@ def watch_scenario() -> Scenario:
             "workload": smoke.workload.model_copy(update={"max_tokens": 64}),
         }
     )
+
+
+def with_slo(scenario: Scenario, slo: Mapping[str, float]) -> Scenario:
+    """The scenario, with ``slo`` (``ttft_ms``, ``tpot_ms``) where it names none of its own."""
+    if scenario.slo is not None or not slo:
+        return scenario
+    from rvtop.scenario.schema import Slo
+
+    return scenario.model_copy(update={"slo": Slo(**slo)})
 
 
 def default_out(name: str) -> Path:

@@ -223,3 +223,23 @@ def test_the_flag_is_an_option_of_each_command_that_draws() -> None:
         text = CliRunner().invoke(app, [*command, "--help"]).output
         assert "--theme" in text
         assert "--ascii" in text
+
+
+def test_the_slo_of_the_settings_is_for_scenarios_without_one() -> None:
+    from rvtop.scenario.load import scenario_from
+    from rvtop.session.request import with_slo
+
+    phases = [{"name": "hold", "rate": 1, "duration": "1s"}]
+    bare = scenario_from(
+        {
+            "name": "s",
+            "phases": phases,
+            "workload": {"kind": "synthetic", "prompt_tokens": 5, "output_tokens": 5},
+        },
+        "flags",
+    )
+    ours = with_slo(bare, {"ttft_ms": 200.0})
+    assert ours.slo is not None
+    assert (ours.slo.ttft_ms, ours.slo.tpot_ms) == (200.0, None)
+    assert with_slo(bare, {}) is bare
+    assert with_slo(ours, {"ttft_ms": 9.0}) is ours
