@@ -15,16 +15,19 @@ from typing import Annotated, NoReturn
 import typer
 
 import rvtop
+from rvtop.cli.config import config_app
 from rvtop.cli.ctl import ctl, is_socket, watch
 from rvtop.cli.deployments import down, logs, ps, up
 from rvtop.cli.groups import index_app, scenario_app
 from rvtop.cli.options import (
+    Ascii,
     Control,
     KeyFile,
     MaxRate,
     MetricsUrls,
     Models,
     Out,
+    Theme,
     Ui,
     Yes,
     check_topology,
@@ -67,6 +70,7 @@ app = typer.Typer(
 )
 app.add_typer(scenario_app, name="scenario")
 app.add_typer(index_app, name="index")
+app.add_typer(config_app, name="config")
 
 #: What Typer raises for a wrong option. It carries a click of its own, so it is reached through Typer.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -77,6 +81,8 @@ def root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     yes: Yes = False,
+    theme: Theme = None,
+    ascii: Ascii = False,
 ) -> None:
     """Without a command: the dashboard, to start a topology or attach to a server."""
     if version:
@@ -100,6 +106,8 @@ def demo(
     topology: Annotated[str, typer.Option(help="Topology to show.")] = "baseline",
     model: Models = None,
     control: Control = None,
+    theme: Theme = None,
+    ascii: Ascii = False,
 ) -> None:
     """Runs with no set-up: small local model, sample corpus, RAG questions, real load."""
     check_limits()
@@ -128,6 +136,8 @@ def attach(
     out: Out = None,
     control: Control = None,
     ui: Ui = "dashboard",
+    theme: Theme = None,
+    ascii: Ascii = False,
     api_key_file: KeyFile = None,
     ca: Ca = None,
     cert: Cert = None,

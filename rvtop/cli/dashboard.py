@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
+from rvtop.cli.options import with_settings
 from rvtop.contract.handle import Choice, ConnectFailed, Offer
 from rvtop.session.client import RemoteSession
 from rvtop.session.control_client import WatchedSession
 from rvtop.session.request import Outcome, SessionRequest, attach_request, start_request
-from rvtop.target.probe import TargetError, choose_models, probe
+from rvtop.settings.load import load
+from rvtop.settings.recent import recent_targets, remember_target
+from rvtop.target.probe import TargetError, choose_models, probe, shown
 from rvtop.target.topologies import TOPOLOGIES, missing
 from rvtop.ui.app import run_app_async
+from rvtop.ui.look import Look, look_of
+
+
+def look_now() -> Look:
+    """How the screen is to look, by settings and environment. Raises UserError before anything starts."""
+    return look_of(load(os.environ), os.environ)
 
 
 def show(request: SessionRequest, *, yes: bool) -> Outcome:
     """The dashboard on one session; returns how the session ended."""
 
+    look = look_now()
+
     async def main() -> Outcome:
         session = await RemoteSession().start(request)
-        code = await run_app_async(session, yes=yes)
+        if request.url is not None:
+            remember_target(os.environ, shown(request.url))
+        code = await run_app_async(session, yes=yes, look=look)
         return _outcome(session, code)
 
     return asyncio.run(main())
@@ -37,6 +51,8 @@ def show_watched(socket: Path) -> int:
 def pick(*, yes: bool) -> Outcome:
     """The picker, then the dashboard on what was chosen; returns how the last session ended."""
     chosen: list[RemoteSession] = []
+    look = look_now()
+    last = next(iter(recent_targets(os.environ)), "")
 
     async def connect(choice: Choice) -> RemoteSession:
         session = await _connect(choice)
@@ -44,7 +60,7 @@ def pick(*, yes: bool) -> Outcome:
         return session
 
     async def main() -> Outcome:
-        code = await run_app_async(connect=connect, offers=offers(), yes=yes)
+        code = await run_app_async(connect=connect, offers=offers(), url=last, yes=yes, look=look)
         return _outcome(chosen[-1], code) if chosen else Outcome(code)
 
     return asyncio.run(main())
@@ -58,14 +74,16 @@ def offers() -> list[Offer]:
 
 async def _connect(choice: Choice) -> RemoteSession:
     if choice.topology is not None:
-        return await RemoteSession().start(start_request(choice.topology))
+        return await RemoteSession().start(with_settings(start_request(choice.topology)))
     assert choice.url is not None
     try:
         info = await probe(choice.url)
         models = choose_models(info, ())
     except TargetError as error:
         raise ConnectFailed(str(error)) from error
-    return await RemoteSession().start(attach_request(info.url, models, (), None, None))
+    remember_target(os.environ, shown(info.url))
+    request = with_settings(attach_request(info.url, models, (), None, None))
+    return await RemoteSession().start(request)
 
 
 def _outcome(session: RemoteSession, code: int) -> Outcome:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
     from rvtop.net.transport import Transport
     from rvtop.scenario.schema import Scenario
     from rvtop.session.request import Outcome, SessionRequest
+
+
+def _set(variable: str) -> Callable[[Any], Any]:
+    """A flag that stands above its environment variable goes there: whatever starts later sees it."""
+
+    def set_variable(value: Any) -> Any:
+        if value:
+            os.environ[variable] = "on" if value is True else str(value)
+        return value
+
+    return set_variable
+
 
 Models = Annotated[
     list[str] | None,
@@ -36,6 +49,13 @@ Control = Annotated[
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask before the first load on a server not ours.")]
 Ui = Annotated[str, typer.Option("--ui", help="dashboard, plain or none.")]
+Theme = Annotated[
+    str | None,
+    typer.Option(
+        "--theme", help="auto, dark, light, contrast, safe, or a file of yours.", callback=_set("RVTOP_THEME")
+    ),
+]
+Ascii = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII alone.", callback=_set("RVTOP_ASCII"))]
 RayAddress = Annotated[str | None, typer.Option("--ray-address", help="Ray cluster: auto or HOST:PORT.")]
 EngineArgs = Annotated[
     list[str] | None, typer.Option("--engine-arg", help="vLLM engine argument k=v; repeat.")
@@ -158,10 +178,20 @@ def probe_target(url: str, models: tuple[str, ...], transport: Transport | None 
     return info.url
 
 
+def with_settings(request: SessionRequest) -> SessionRequest:
+    """The request with what the user's settings say of every session. Raises UserError."""
+    from dataclasses import replace
+
+    from rvtop.settings.load import load
+
+    return replace(request, slo=load(os.environ).slo)
+
+
 def go(request: SessionRequest, ui: str, *, yes: bool) -> int:
     """Runs a session under the chosen reader and returns its exit code."""
     from rvtop.plain import result_lines, run_plain, warnings_of
 
+    request = with_settings(request)
     why = no_screen() if ui == "dashboard" else ""
     if why.startswith("TERM"):  # in a pipe plain lines are what was meant
         say_error(f"plain lines instead of the dashboard: {why}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rvtop.cli.options import (
+    Ascii,
     Control,
     EngineArgs,
     KeyFile,
@@ -17,6 +18,7 @@ from rvtop.cli.options import (
     Models,
     Out,
     RayAddress,
+    Theme,
     Ui,
     Yes,
     backend_arguments,
@@ -89,6 +91,8 @@ def run(
     out: Out = None,
     control: Control = None,
     ui: Ui = "plain",
+    theme: Theme = None,
+    ascii: Ascii = False,
     api_key_file: KeyFile = None,
     ca: Ca = None,
     cert: Cert = None,

@@ -60,6 +60,7 @@ class SessionRequest:
     transport: Transport = field(default_factory=Transport)
     body: Mapping[str, Any] = field(default_factory=dict)
     control: Path | None = None  # a Unix socket by which others watch and command the session
+    slo: Mapping[str, float] = field(default_factory=dict)  # ttft_ms, tpot_ms where the scenario has no slo
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,15 @@ def watch_scenario() -> Scenario:
             "workload": smoke.workload.model_copy(update={"max_tokens": 64}),
         }
     )
+
+
+def with_slo(scenario: Scenario, slo: Mapping[str, float]) -> Scenario:
+    """The scenario, with ``slo`` (``ttft_ms``, ``tpot_ms``) where it names none of its own."""
+    if scenario.slo is not None or not slo:
+        return scenario
+    from rvtop.scenario.schema import Slo
+
+    return scenario.model_copy(update={"slo": Slo(**slo)})
 
 
 def default_out(name: str) -> Path:

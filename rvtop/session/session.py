@@ -25,7 +25,7 @@ from rvtop.session.events import EventFeed
 from rvtop.session.load_run import LoadRun, Parts
 from rvtop.session.load_target import LoadTarget
 from rvtop.session.recorder import Recorder
-from rvtop.session.request import Outcome, SessionRequest, watch_scenario
+from rvtop.session.request import Outcome, SessionRequest, watch_scenario, with_slo
 from rvtop.session.server_figures import ServerFigures
 from rvtop.session.setup import (
     check_capacity,
@@ -54,7 +54,7 @@ class Session:
         self._request = request
         self._seen = seen
         self._apart = apart
-        self._scenario = request.scenario or watch_scenario()
+        self._scenario = with_slo(request.scenario or watch_scenario(), request.slo)
         self._began_ns = perf_counter_ns()
         self._state = "starting"
         self._message = ""

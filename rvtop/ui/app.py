@@ -15,18 +15,26 @@ from textual.worker import Worker
 
 from rvtop.contract.command import Command
 from rvtop.contract.handle import Choice, Connect, ConnectFailed, Offer, SessionHandle
-from rvtop.ui.keys import LIVE
-from rvtop.ui.screens.help import HelpScreen
+from rvtop.errors import UserError
+from rvtop.ui.glyphs import AsciiGlyphs
+from rvtop.ui.keys import ACTIONS, Action, with_keymap
+from rvtop.ui.look import Look
+from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
 from rvtop.ui.screens.live import LiveScreen
+from rvtop.ui.screens.palette import PaletteScreen
 from rvtop.ui.screens.picker import PickerScreen
 from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.screens.stopping import StoppingScreen
 from rvtop.ui.screens.table import SCREENS, ScreenEntry, screen_keys
 from rvtop.ui.shell import ScreenShell
-from rvtop.ui.theme import Styles, choose
+from rvtop.ui.theme import Styles
+from rvtop.ui.themes import ThemeFile, next_theme, styles_for
+from rvtop.ui.widgets.panel import Panel
 
 #: Seconds between two polls of the session: 10 frames a second at most.
 POLL_S = 0.1
+#: The same where the settings say ``motion: off``.
+STILL_POLL_S = 1.0
 INTERRUPTED = 130
 #: Exit codes by the session's last state; any other state is 0.
 EXIT_CODES = {"lost": 3, "failed": 4, "crashed": 5}
@@ -45,7 +53,8 @@ class RvtopApp(App[int]):
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+c", "interrupt", show=False, priority=True),
-        Binding("ctrl+q", "quit", show=False, priority=True),
+        Binding("ctrl+q", "nothing", show=False, priority=True),  # flow control of terminals; q leaves
+        Binding("ctrl+z", "why_not_stop", show=False, priority=True),
     ]
     # Read once here, and not at each of the screens when it is first shown.
     CSS_PATH: ClassVar = ["screens/live.tcss", "screens/picker.tcss", "screens/dialog.tcss"]
@@ -60,12 +69,20 @@ class RvtopApp(App[int]):
         yes: bool = False,
         clock: Callable[[], float] = time.monotonic,
         styles: Styles | None = None,
+        look: Look | None = None,
         screens: Sequence[ScreenEntry] = SCREENS,
     ) -> None:
         if handle is None and connect is None:
             raise ValueError("the screen needs a session, or a function that connects to one")
-        super().__init__()
-        self.rich_styles = styles or choose(os.environ)
+        self.look = look or Look(styles=styles or styles_for("auto", os.environ))
+        self.rich_styles = self.look.styles
+        theme = self.rich_styles.textual_theme()
+        super().__init__(ansi_color=True if theme.ansi else None)
+        self.ascii = self.look.ascii
+        if self.ascii:
+            self._filters.append(AsciiGlyphs())
+        self._theme_file = ThemeFile(self.rich_styles.palette.name, os.environ)
+        self.last_used: list[str] = []
         self.clock = clock
         self.handle = handle
         self.exit_code = 0
@@ -78,11 +95,11 @@ class RvtopApp(App[int]):
         self._connecting: Worker[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._left_now = False
-        theme = self.rich_styles.textual_theme()
+        self.actions = with_keymap(self.look.keymap, (*ACTIONS, *self._screen_keys))
         self.register_theme(theme)
         self.theme = theme.name
         for key in self._screen_keys:
-            self.bind(key.keys, key.action, description=key.about, show=False)
+            self.bind(",".join(key.keys), key.action, description=key.about, show=False)
 
     def _first(self) -> SessionScreen:
         return self._entries[0].screen(self)
@@ -106,7 +123,8 @@ class RvtopApp(App[int]):
 
     async def on_mount(self) -> None:
         await self.push_screen(self._first() if self.handle is not None else self._picker())
-        self.set_interval(POLL_S, self.poll)
+        self.set_interval(POLL_S if self.look.motion else STILL_POLL_S, self.poll)
+        self.set_interval(1.0, self._reload_theme)
 
     # -- the session -------------------------------------------------------------------------
 
@@ -116,7 +134,7 @@ class RvtopApp(App[int]):
         if self.handle is None or screen is None or not screen.ready:
             return
         snapshot = self.handle.snapshot()
-        if snapshot is None or (screen.snapshot is not None and snapshot.seq == screen.snapshot.seq):
+        if snapshot is None or (screen.newest is not None and snapshot.seq == screen.newest.seq):
             screen.tick()
             return
         with self.batch_update():
@@ -131,8 +149,80 @@ class RvtopApp(App[int]):
     # -- screens -----------------------------------------------------------------------------
 
     def show_help(self, topic: str | None) -> None:
-        """Opens the help, the panel of ``topic`` first."""
-        self.push_screen(HelpScreen(topic, (*LIVE, *self._screen_keys)))
+        """Opens the help of the panel of ``topic`` beside it, or without one all keys."""
+        screen = self.session_screen
+        panels = screen.query(Panel) if screen is not None and topic else ()
+        panel = next((one for one in panels if topic == one.TOPIC and one.region.area), None)
+        if screen is None or panel is None:
+            self.push_screen(HelpScreen(self.actions))
+            return
+
+        def then(what: str | None) -> None:
+            if what == "all":
+                self.show_help(None)
+            elif what == "next":
+                screen.focus_next(Panel)
+                screen.action_help()
+
+        self.push_screen(PanelHelpScreen(panel), then)
+
+    def show_palette(self, places: str) -> None:
+        """Opens the palette; what is chosen there is done on the screen below it."""
+        screen = self.session_screen
+        if screen is None:
+            return
+        offered = [one for one in self.actions if one.where in places and one.name != "palette"]
+
+        def chosen(action: Action | None) -> None:
+            if action is not None:
+                self.last_used[:] = [action.name, *(name for name in self.last_used if name != action.name)]
+                self.run_worker(screen.run_action(action.action))
+
+        self.push_screen(PaletteScreen(offered, self.last_used), chosen)
+
+    # -- the look ------------------------------------------------------------------------------
+
+    def action_next_theme(self) -> None:
+        """The theme after this one."""
+        name = next_theme(self.rich_styles, os.environ)
+        if name is None:
+            self._say(f"{self.rich_styles.palette.name}: this terminal has one theme")
+        else:
+            self._use_theme(name)
+
+    def _reload_theme(self) -> None:
+        if self._theme_file.changed():
+            self._use_theme(self.rich_styles.palette.name)
+
+    def _use_theme(self, name: str) -> None:
+        try:
+            styles = styles_for(name, os.environ)
+        except UserError as error:
+            self._say(str(error))
+            return
+        self.rich_styles = styles
+        self._theme_file = ThemeFile(name, os.environ)
+        theme = styles.textual_theme()
+        self.register_theme(theme)
+        if self.theme == theme.name:
+            self.refresh_css(animate=False)
+        self.theme = theme.name
+        for screen in self.screen_stack:
+            if isinstance(screen, SessionScreen):
+                screen.restyle()
+            screen.refresh(layout=False)
+        self._say(f"theme {name}")
+
+    def _say(self, text: str) -> None:
+        if (screen := self.session_screen) is not None:
+            screen.notify_briefly(text)
+
+    def action_nothing(self) -> None:
+        """Does nothing, on purpose."""
+
+    def action_why_not_stop(self) -> None:
+        """Ctrl-Z."""
+        self._say("ctrl+z would stop the load's clocks; use another window, or space to pause")
 
     async def action_show_screen(self, name: str) -> None:
         """Shows a screen of the table; does nothing while a dialog or the picker is open."""
@@ -218,7 +308,7 @@ class RvtopApp(App[int]):
             return
         self.give_up()
         screen = self.session_screen
-        snapshot = screen.snapshot if screen is not None else None
+        snapshot = screen.newest if screen is not None else None
         self.exit_code = code or (EXIT_CODES.get(snapshot.state, 0) if snapshot else 0)
         if self.handle is None:
             self.exit(self.exit_code)
@@ -242,12 +332,13 @@ async def run_app_async(
     offers: Sequence[Offer] = (),
     url: str = "",
     yes: bool = False,
+    look: Look | None = None,
 ) -> int:
     """Runs the screen until it is left, and returns the process's exit code.
 
     The session is closed however the screen ends: by a key, a signal or an exception.
     """
-    app = RvtopApp(handle, connect, offers=offers, url=url, yes=yes)
+    app = RvtopApp(handle, connect, offers=offers, url=url, yes=yes, look=look)
     loop = asyncio.get_running_loop()
     # Through the app's own queue: only from there can it show a dialog.
     loop.add_signal_handler(signal.SIGTERM, app.call_later, app.leave, INTERRUPTED)
@@ -255,7 +346,7 @@ async def run_app_async(
     # So the process ends at once, and the session, at the other end of a pipe, sees that.
     before = signal.signal(signal.SIGHUP, lambda *_: os._exit(INTERRUPTED))
     try:
-        await app.run_async()
+        await app.run_async(mouse=app.look.mouse)
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
         signal.signal(signal.SIGHUP, before)

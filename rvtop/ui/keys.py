@@ -1,46 +1,219 @@
-"""The one table of keys: bindings, footer, hints and help are all made from it."""
+"""The one table of what can be done, each with its name and keys: bindings, footer, hints, palette, help and
+the ``keymap`` of the settings are all made from it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from textual.binding import Binding, BindingType
+from rvtop.errors import UserError
+
+if TYPE_CHECKING:
+    from textual.binding import BindingType
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """A thing to press on the live screen."""
+class Action:
+    """A thing to do. ``name`` stands in the palette and in ``keymap``; ``keys`` are Textual's names."""
 
-    keys: str  # Textual's names, comma separated
-    action: str
-    show: str  # as people write it, in help
+    name: str
+    action: str  # Textual's action
+    keys: tuple[str, ...]
     about: str  # one line, in help
-    short: str = ""  # as the footer writes the key; empty: not in the footer
-    label: str = ""  # what the footer says beside it
+    where: str = "A"  # A everywhere, * wherever a load runs, L live
+    foot: int = 0  # the place in the footer; 0: not in it
+    label: str = ""  # what the footer says beside the key
+    pair: str = ""  # the action whose key stands beside this one's in the footer
+    fixed: bool = False  # its keys can't be given away
+
+    @property
+    def show(self) -> str:
+        """All its keys, as people write them."""
+        return "  ".join(shown_key(key) for key in self.keys)
 
 
-LIVE: tuple[Key, ...] = (
-    Key("up,plus", "nudge(1)", "↑  or +", "one request a second more", "↑↓", "±1"),
-    Key("down,minus", "nudge(-1)", "↓  or -", "one request a second less"),
-    Key("shift+up,pageup,right_square_bracket", "nudge(10)", "⇧↑  PgUp  ]", "ten more", "⇧↑↓", "±10"),
-    Key("shift+down,pagedown,left_square_bracket", "nudge(-10)", "⇧↓  PgDn  [", "ten less"),
-    Key("g", "go", "g", "type a rate", "g", "set rate"),
-    Key(
-        "space", "pause", "space", "stop sending, or send again; what is in flight goes on", "space", "pause"
+ACTIONS: tuple[Action, ...] = (
+    Action(
+        "rate: one more",
+        "nudge(1)",
+        ("up", "plus"),
+        "one request a second more",
+        "*",
+        1,
+        "±1",
+        "rate: one less",
     ),
-    Key("n", "next_phase", "n", "end this phase and begin the next one of the scenario", "n", "next phase"),
-    Key("tab", "app.focus_next", "tab  ⇧tab", "move to the next panel, or the one before", "tab", "panel"),
-    Key("z", "zoom", "z", "give the panel in focus the whole screen, and back", "z", "zoom"),
-    Key("escape", "back", "esc", "leave the zoom, then the panel"),
-    Key("question_mark", "help", "?", "what the figures mean; the panel in focus first", "?", "help"),
-    Key("q", "quit", "q", "end the load and what rvtop started, write the results, leave", "q", "quit"),
-    Key("enter", "again", "enter", "when a session is over: choose another one"),
+    Action("rate: one less", "nudge(-1)", ("down", "minus"), "one request a second less", "*"),
+    Action(
+        "rate: 10 % more",
+        "percent(10)",
+        ("shift+up", "right_square_bracket", "pageup"),
+        "10 % more; from 0 it begins at 1",
+        *("*", 2, "±10 %", "rate: 10 % less"),
+    ),
+    Action(
+        "rate: 10 % less",
+        "percent(-10)",
+        ("shift+down", "left_square_bracket", "pagedown"),
+        "10 % less",
+        "*",
+    ),
+    Action("rate: twice", "times(2)", ("right_curly_bracket",), "twice the rate", "*"),
+    Action("rate: half", "times(0.5)", ("left_curly_bracket",), "half the rate", "*"),
+    Action("rate: set", "go", ("g",), "type a rate: 48, +10%, x2", "*", 3, "set rate"),
+    Action(
+        "load: pause, go on",
+        "pause",
+        ("space",),
+        "stop sending, or send again; what is in flight goes on",
+        *("*", 4, "pause"),
+    ),
+    Action(
+        "phase: next",
+        "next_phase",
+        ("n",),
+        "end this phase, begin the scenario's next",
+        "L",
+        12,
+        "next phase",
+    ),
+    Action("panel: next", "app.focus_next", ("tab",), "move to the next panel"),
+    Action("panel: one before", "app.focus_previous", ("shift+tab",), "move to the panel before"),
+    Action("panel: zoom", "zoom", ("z",), "give the panel in focus the whole screen, and back", "L"),
+    Action(
+        "view: freeze, follow",
+        "freeze",
+        ("f",),
+        "hold the picture, and follow again; the load goes on",
+        *("L", 9, "freeze"),
+    ),
+    Action(
+        "window: shorter", "window(-1)", ("w",), "charts show less time", "L", 10, "window", "window: longer"
+    ),
+    Action("window: longer", "window(1)", ("W",), "charts show more time", "L"),
+    Action(
+        "picture: SVG",
+        "picture",
+        ("S",),
+        "write the screen as SVG into the run's pictures/ or the folder here",
+    ),
+    Action("copy: the panel's figures", "copy", ("y",), "copy the panel in focus, or the screen, as text"),
+    Action("theme: next", "app.next_theme", ("T",), "dark, light, contrast, safe and your own"),
+    Action("palette", "palette", ("colon", "ctrl+p"), "every action by its name", "A", 13, "all"),
+    Action("help", "help", ("question_mark", "f1"), "what the panel shows; again: all keys", "A", 14, "help"),
+    Action("back one step", "back", ("escape",), "leave the zoom, then the panel"),
+    Action("session: choose another", "again", ("enter",), "when a session is over: choose another one", "L"),
+    Action(
+        "leave", "quit", ("q",), "end the load and what rvtop started, write the results", "A", 15, "quit"
+    ),
+    Action(
+        "leave at once",
+        "app.interrupt",
+        ("ctrl+c",),
+        "leave with exit code 130; twice: without waiting",
+        fixed=True,
+    ),
 )
 
-#: The rate keys as the load panel's frame hints at them.
-RATE_HINT = "↑↓ ±1   ⇧↑↓ ±10   g set rate   space pause"
+_CHARACTERS = {
+    **{"plus": "+", "minus": "-", "colon": ":", "question_mark": "?", "space": "space", "escape": "esc"},
+    **{"left_square_bracket": "[", "right_square_bracket": "]", "full_stop": ".", "comma": ","},
+    **{"left_curly_bracket": "{", "right_curly_bracket": "}", "slash": "/", "apostrophe": "'"},
+    **{"up": "↑", "down": "↓", "left": "←", "right": "→", "pageup": "PgUp", "pagedown": "PgDn", "f1": "F1"},
+    **{"semicolon": ";", "equals_sign": "=", "underscore": "_", "exclamation_mark": "!", "number_sign": "#"},
+    **{
+        "less_than_sign": "<",
+        "greater_than_sign": ">",
+        "asterisk": "*",
+        "at": "@",
+        "tilde": "~",
+        "backslash": "\\",
+    },
+}
+_NAMES = {shown: key for key, shown in _CHARACTERS.items()}
+#: Further keys that may be given to an action; single letters and digits need no entry.
+_PLAIN = {"enter", "tab", "home", "end", "insert", "delete", "backspace", *_CHARACTERS}
 
 
-def bindings(keys: tuple[Key, ...] = LIVE) -> list[BindingType]:
-    """Textual bindings of the table."""
-    return [Binding(key.keys, key.action, key.about, show=False) for key in keys]
+def shown_key(key: str) -> str:
+    """A key as people write it: ``shift+up`` as ``⇧↑``."""
+    if key.startswith("shift+"):
+        return "⇧" + shown_key(key.removeprefix("shift+"))
+    return _CHARACTERS.get(key, key)
+
+
+def names() -> tuple[str, ...]:
+    """The names that a keymap may hold."""
+    return tuple(action.name for action in ACTIONS if not action.fixed)
+
+
+def key_named(text: str) -> str:
+    """Textual's name of the key that a keymap calls ``text``. Raises ValueError with the hint to show."""
+    held, _, key = text.rpartition("+") if len(text) > 1 and not text.endswith("+") else ("", "", text)
+    key = _NAMES.get(key, key)
+    known = key in _PLAIN or (len(key) == 1 and key.isascii() and key.isalnum())
+    if held not in ("", "shift", "ctrl") or not (known or key == "f1"):
+        raise ValueError(f"{text}: no such key; write for example z, W, ], shift+up, ctrl+p, home")
+    if held == "ctrl" and (len(key) != 1 or key in "cqszab"):
+        raise ValueError(f"{text}: this key can't be had: it is the terminal's, or rvtop's own")
+    return f"{held}+{key}" if held else key
+
+
+def with_keymap(
+    keymap: Mapping[str, Sequence[str]], actions: Iterable[Action] = ACTIONS
+) -> tuple[Action, ...]:
+    """The table with a user's keys. Raises UserError for names, keys and clashes that can't be."""
+    known = names()
+    for name in keymap:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else "rvtop's ? lists them"
+            raise UserError(f"keymap: {name}: no such action; {hint}")
+    made = []
+    taken: dict[str, str] = {}
+    for action in actions:
+        if action.name in keymap:
+            try:
+                action = replace(action, keys=tuple(key_named(key) for key in keymap[action.name]))
+            except ValueError as error:
+                raise UserError(f"keymap: {action.name}: {error}") from None
+        for key in action.keys:
+            if taken.setdefault(key, action.name) != action.name:
+                raise UserError(
+                    f"keymap: {shown_key(key)} would be the key of {taken[key]} and of {action.name}; "
+                    "give one of them another"
+                )
+        made.append(action)
+    return tuple(made)
+
+
+def check_keymap(keymap: Mapping[str, Sequence[str]]) -> None:
+    """Raises UserError for a keymap that can't be."""
+    with_keymap(keymap)
+
+
+def footer_key(action: Action, actions: Sequence[Action]) -> str:
+    """The key as the footer writes it, with that of its pair: ``↑↓``, ``⇧↑↓``, ``w W``; or empty."""
+    if not action.keys:
+        return ""
+    first = shown_key(action.keys[0])
+    other = next((one for one in actions if one.name == action.pair), None)
+    if other is None or not other.keys:
+        return first
+    second = shown_key(other.keys[0])
+    if first.startswith("⇧") and second.startswith("⇧"):
+        second = second[1:]
+    return first + second if first[-1] in "↑←" else f"{first} {second}"
+
+
+def bindings(actions: Iterable[Action], places: str) -> list[BindingType]:
+    """Textual bindings of those actions that hold in ``places``."""
+    from textual.binding import Binding
+
+    return [
+        Binding(",".join(action.keys), action.action, action.about, show=False)
+        for action in actions
+        if action.where in places and action.keys and not action.fixed
+    ]

@@ -52,6 +52,14 @@ class PendingRate:
         """What the target would be after a press of ``delta``."""
         return self.clamp((self.shown or 0.0) + delta)
 
+    def percent(self, percent: float) -> float:
+        """What the target would be after a change by ``percent``, to three digits; from 0 it begins at 1."""
+        now = self.shown or 0.0
+        if now == 0:
+            return self.clamp(1.0 if percent > 0 else 0.0)
+        changed = now * (1 + percent / 100)
+        return self.clamp(float(f"{changed:.3g}"))
+
     def ask(self, rps: float) -> None:
         """Remembers that ``rps`` was sent to the session."""
         self.pending = self._in_force = rps

@@ -7,11 +7,31 @@ from typing import Protocol, cast
 from textual.message_pump import MessagePump
 
 from rvtop.contract.shell import Shell
+from rvtop.ui.keys import Action
 from rvtop.ui.theme import Styles
 
 
 class ScreenShell(Shell, Protocol):
-    """A Shell that also says how to draw."""
+    """A Shell that also says how to draw and what the keys are."""
+
+    @property
+    def ascii(self) -> bool:
+        """Whether only ASCII is drawn; panels need not care where a glyph can stand for a glyph."""
+        ...
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """What can be done, each with the keys that the user gave it."""
+        ...
+
+    def show_palette(self, places: str) -> None:
+        """Opens the palette with the actions that hold in ``places``."""
+        ...
+
+    @property
+    def last_used(self) -> list[str]:
+        """Names of actions chosen in the palette, the last one first."""
+        ...
 
     @property
     def rich_styles(self) -> Styles:

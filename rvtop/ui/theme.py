@@ -3,11 +3,11 @@
 Client figures are warm (amber), server figures cool (blue), the commanded rate white and bold,
 trouble red, attention yellow, stale grey. Text or a glyph always says the same as the colour.
 Every colour lies in the 256-colour cube, so that a terminal without true colour shows the same.
+``themes.py`` chooses one, and reads those of the user.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from rich.style import Style
@@ -16,7 +16,7 @@ from textual.theme import Theme
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """One set of colours, ``#rrggbb``."""
+    """One set of colours, ``#rrggbb`` or Textual's names of a terminal's 16 (``ansi_bright_blue``)."""
 
     name: str
     dark: bool
@@ -31,47 +31,60 @@ class Palette:
     server: str
     server_shade: str
     command: str
+    ghost: str  # an earlier run, drawn behind the live one
     trouble: str
     attention: str
     stale: str
 
 
-DARK = Palette(
-    name="rvtop-dark",
-    dark=True,
-    background="#121212",
-    raised="#262626",
-    frame="#444444",
-    text="#d0d0d0",
-    quiet="#8a8a8a",
-    faint="#585858",
-    client="#ffaf00",
-    client_shade="#875f00",
-    server="#5fafd7",
-    server_shade="#005f87",
-    command="#ffffff",
-    trouble="#ff5f5f",
-    attention="#ffff87",
-    stale="#767676",
+def _palette(name: str, dark: bool, colours: str) -> Palette:
+    """A palette of ``#`` colours, in the order of the fields."""
+    return Palette(name, dark, *(f"#{colour}" for colour in colours.split()))
+
+
+#: The colours a palette has, in the order of the tables below.
+ROLES = tuple(field.name for field in fields(Palette)[2:])
+
+DARK = _palette(
+    "dark",
+    True,
+    "121212 262626 444444 d0d0d0 8a8a8a 585858 ffaf00 875f00 "
+    "5fafd7 005f87 ffffff bcbcbc ff5f5f ffff87 808080",
 )
-LIGHT = Palette(
-    name="rvtop-light",
-    dark=False,
-    background="#eeeeee",
-    raised="#dadada",
-    frame="#b2b2b2",
-    text="#303030",
-    quiet="#626262",
-    faint="#a8a8a8",
-    client="#af5f00",
-    client_shade="#ffd787",
-    server="#005f87",
-    server_shade="#afd7ff",
-    command="#000000",
-    trouble="#af0000",
-    attention="#5f5f00",
-    stale="#808080",
+LIGHT = _palette(
+    "light",
+    False,
+    "eeeeee dadada b2b2b2 303030 5f5f5f 9e9e9e 875f00 ffd787 "
+    "005f87 afd7ff 000000 4e4e4e af0000 5f5f00 6c6c6c",
 )
+CONTRAST = _palette(
+    "contrast",
+    True,
+    "000000 303030 9e9e9e ffffff d0d0d0 9e9e9e ffaf00 af8700 "
+    "5fd7ff 0087af ffffff e4e4e4 ff8787 ffff5f bcbcbc",
+)
+SAFE = _palette(
+    "safe",
+    True,
+    "121212 262626 444444 d0d0d0 8a8a8a 585858 ffaf00 875f00 "
+    "5f87ff 005faf ffffff bcbcbc ff5f5f ffffaf 808080",
+)
+_BRIGHT = "ansi_bright_"
+#: For terminals of 16 colours: whatever they are set to.
+ANSI = Palette(
+    "16 colours",
+    True,
+    *("ansi_default", f"{_BRIGHT}black", f"{_BRIGHT}black", "ansi_white", "ansi_white", f"{_BRIGHT}black"),
+    *(f"{_BRIGHT}yellow", "ansi_yellow", f"{_BRIGHT}cyan", "ansi_cyan", f"{_BRIGHT}white", "ansi_white"),
+    *(f"{_BRIGHT}red", f"{_BRIGHT}yellow", f"{_BRIGHT}black"),
+)
+#: For NO_COLOR: the terminal's own two colours; ``MonoStyles`` says with attributes what colours say.
+MONO = Palette("no colour", True, *["ansi_default"] * len(ROLES))
+
+
+def rich_colour(colour: str) -> str:
+    """Rich's name of a palette's colour."""
+    return colour.removeprefix("ansi_")
 
 
 class Styles:
@@ -79,35 +92,49 @@ class Styles:
 
     def __init__(self, palette: Palette) -> None:
         self.palette = palette
-        on = palette.background
-        self.base = Style(color=palette.text, bgcolor=on)
-        self.strong = Style(color=palette.text, bgcolor=on, bold=True)
-        self.quiet = Style(color=palette.quiet, bgcolor=on)
-        self.faint = Style(color=palette.faint, bgcolor=on)
-        self.frame = Style(color=palette.frame, bgcolor=on)
-        self.frame_focus = Style(color=palette.command, bgcolor=on)
-        self.client = Style(color=palette.client, bgcolor=on)
-        self.client_bold = Style(color=palette.client, bgcolor=on, bold=True)
-        self.client_shade = Style(color=palette.client_shade, bgcolor=on)
-        self.client_on_shade = Style(color=palette.client, bgcolor=palette.client_shade)
-        self.server = Style(color=palette.server, bgcolor=on)
-        self.server_bold = Style(color=palette.server, bgcolor=on, bold=True)
-        self.server_shade = Style(color=palette.server_shade, bgcolor=on)
-        self.server_on_client = Style(color=palette.server_shade, bgcolor=palette.client)
-        self.command = Style(color=palette.command, bgcolor=on, bold=True)
-        self.command_on_client = Style(color=palette.command, bgcolor=palette.client, bold=True)
-        self.trouble = Style(color=palette.trouble, bgcolor=on, bold=True)
-        self.attention = Style(color=palette.attention, bgcolor=on)
-        self.stale = Style(color=palette.stale, bgcolor=on)
-        self.key = Style(color=palette.command, bgcolor=palette.raised, bold=True)
-        self.cursor = Style(color=palette.command, bgcolor=palette.raised, bold=True)
-        self.cursor_quiet = Style(color=palette.text, bgcolor=palette.raised)
+
+        def style(role: str, behind: str = "background", *, bold: bool = False) -> Style:
+            colours = (rich_colour(getattr(palette, one)) for one in (role, behind))
+            return self.attributes(role, behind) + Style(
+                color=next(colours), bgcolor=next(colours), bold=bold
+            )
+
+        self.base = style("text")
+        self.strong = style("text", bold=True)
+        self.quiet = style("quiet")
+        self.faint = style("faint")
+        self.frame = style("frame")
+        self.frame_focus = style("command", bold=self.bold_focus)
+        self.client = style("client")
+        self.client_bold = style("client", bold=True)
+        self.client_shade = style("client_shade")
+        self.client_on_shade = style("client", "client_shade")
+        self.server = style("server")
+        self.server_bold = style("server", bold=True)
+        self.server_shade = style("server_shade")
+        self.server_on_client = style("server_shade", "client")
+        self.command = style("command", bold=True)
+        self.command_on_client = style("command", "client", bold=True)
+        self.ghost = style("ghost")
+        self.trouble = style("trouble", bold=True)
+        self.attention = style("attention")
+        self.stale = style("stale")
+        self.key = style("command", "raised", bold=True)
+        self.cursor = style("command", "raised", bold=True)
+        self.cursor_quiet = style("text", "raised")
+
+    #: Whether the rule of the panel in focus needs more than its colour (it is heavier in any case).
+    bold_focus = False
+
+    def attributes(self, role: str, behind: str) -> Style:
+        """What a role has besides its colours."""
+        return Style.null()
 
     def textual_theme(self) -> Theme:
         """The same colours for Textual's own widgets (the dialogs' inputs)."""
         p = self.palette
         return Theme(
-            name=p.name,
+            name=f"rvtop-{p.name}",
             primary=p.server,
             secondary=p.client,
             accent=p.command,
@@ -119,15 +146,30 @@ class Styles:
             surface=p.background,
             panel=p.raised,
             dark=p.dark,
-            variables={f"rv-{f.name.replace('_', '-')}": str(getattr(p, f.name)) for f in fields(p)[2:]},
+            ansi=p.background.startswith("ansi"),
+            variables={f"rv-{role.replace('_', '-')}": str(getattr(p, role)) for role in ROLES},
         )
 
 
-def choose(environ: Mapping[str, str]) -> Styles:
-    """The styles for a terminal: RVTOP_THEME=dark|light, else what COLORFGBG says, else dark."""
-    wanted = environ.get("RVTOP_THEME", "").lower()
-    if wanted in ("dark", "light"):
-        return Styles(LIGHT if wanted == "light" else DARK)
-    # "foreground;background" as rxvt, Konsole and others set it: 7 and 15 are the light backgrounds.
-    behind = environ.get("COLORFGBG", "").rpartition(";")[2]
-    return Styles(LIGHT if behind in ("7", "15") else DARK)
+class MonoStyles(Styles):
+    """Without any colour: the client is plain, the server underlined, a command bold, and so on."""
+
+    bold_focus = True
+    _BY_ROLE = {  # noqa: RUF012  (never changed)
+        "server": Style(underline=True),
+        "ghost": Style(dim=True),
+        "stale": Style(dim=True),
+        "client_shade": Style(dim=True),
+        "server_shade": Style(dim=True),
+        "trouble": Style(reverse=True),
+        "attention": Style(bold=True, underline=True),
+    }
+
+    def __init__(self) -> None:
+        super().__init__(MONO)
+        self.attention = self.attention + Style(bold=True)
+
+    def attributes(self, role: str, behind: str) -> Style:
+        if behind == "raised":
+            return Style(reverse=True)
+        return self._BY_ROLE.get(role, Style.null())

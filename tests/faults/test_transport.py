@@ -24,7 +24,7 @@ from rvtop.net.transport import Transport, TransportError
 from rvtop.target.probe import TargetError, answers, base_url, probe
 from rvtop.telemetry.discover import sources_for
 from rvtop.telemetry.prometheus import PrometheusSource
-from tests.faults.sessions import ask, unlimited
+from tests.faults.sessions import ask, content, unlimited
 from tests.mock.faulty import FaultyServer
 
 trustme = pytest.importorskip("trustme")
@@ -391,7 +391,7 @@ def test_a_whole_run_by_certificate_with_headers_and_fields(papers: Papers, tmp_
     assert flags["body"]["max_tokens"] == 5
     for file in run.rglob("*"):
         if file.is_file():
-            text = file.read_text()
+            text = content(file).decode()
             assert "hidden" not in text, file
             assert "shown-to-ps" not in text, file
     assert "hidden" not in ended.stdout

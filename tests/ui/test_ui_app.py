@@ -19,7 +19,7 @@ from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.app import INTERRUPTED, RvtopApp
 from rvtop.ui.help_text import PANELS
 from rvtop.ui.screens.confirm import ConfirmScreen
-from rvtop.ui.screens.help import HelpScreen
+from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.picker import Offers, PickerScreen
 from rvtop.ui.screens.rate import RateScreen
@@ -80,13 +80,13 @@ def handle() -> made.FakeHandle:
 async def test_presses_add_up_before_the_session_follows(handle: made.FakeHandle) -> None:
     app = RvtopApp(handle)
     async with opened(app) as pilot:
-        await pilot.press("up", "up", "+", "down", "shift+up", "pageup", "]")
-        wanted = [6.0, 7.0, 8.0, 7.0, 17.0, 27.0, 37.0]
+        await pilot.press("up", "up", "+", "down", "shift+up", "pageup", "]", "}")
+        wanted = [6.0, 7.0, 8.0, 7.0, 7.7, 8.47, 9.32, 18.64]
         assert handle.sent == [SetRate(rps) for rps in wanted]
         assert app.live is not None
-        assert app.live.query_one(LoadPanel).target == 37.0
-        await pilot.press("shift+down", "[", "pagedown", "-")
-        assert handle.sent[-1] == SetRate(6.0)
+        assert app.live.query_one(LoadPanel).target == 18.64
+        await pilot.press("shift+down", "[", "pagedown", "{", "-")
+        assert [command.rps for command in handle.sent[8:]] == [16.8, 15.1, 13.6, 6.8, 5.8]  # type: ignore[union-attr]
 
 
 async def test_the_rate_stops_at_nought_and_at_the_maximum(handle: made.FakeHandle) -> None:
@@ -94,11 +94,11 @@ async def test_the_rate_stops_at_nought_and_at_the_maximum(handle: made.FakeHand
     handle.now = replace(handle.now, load=replace(handle.now.load, max_rate=12.0))
     app = RvtopApp(handle)
     async with opened(app) as pilot:
-        await pilot.press("pageup", "pageup")
-        assert handle.sent == [SetRate(12.0)]
+        await pilot.press("}", "}", "}")
+        assert handle.sent == [SetRate(10.0), SetRate(12.0)]
         assert "maximum" in text_of(app, Footer)
-        await pilot.press("pagedown", "pagedown", "pagedown", "down")
-        assert handle.sent == [SetRate(12.0), SetRate(2.0), SetRate(0.0)]
+        await pilot.press("{", "{", "{", "down", "down", "down")
+        assert [command.rps for command in handle.sent[2:]] == [6.0, 3.0, 1.5, 0.5, 0.0]  # type: ignore[union-attr]
         assert "0 already" in text_of(app, Footer)
 
 
@@ -111,7 +111,7 @@ async def test_a_notice_gives_the_keys_back(handle: made.FakeHandle) -> None:
         assert "one phase" in text_of(app, Footer)
         now[0] += 60.0
         app.poll()
-        assert "set rate" in text_of(app, Footer)
+        assert "q quit" in text_of(app, Footer)
 
 
 async def test_pause_resume_and_next_phase(handle: made.FakeHandle) -> None:
@@ -121,7 +121,7 @@ async def test_pause_resume_and_next_phase(handle: made.FakeHandle) -> None:
         paused = replace(made.live(), state="paused", load=replace(made.live().load, target_rps=0.0))
         await show(app, pilot, handle, paused)
         assert "PAUSED" in text_of(app, LoadPanel)
-        assert "send again" in text_of(app, Footer)
+        assert "send again" in text_of(app, LoadPanel)
         await pilot.press("space", "n")
         last = replace(made.live(), phase=replace(made.live().phase, index=3))  # type: ignore[type-var]
         await show(app, pilot, handle, last)
@@ -156,9 +156,9 @@ async def test_the_first_load_on_a_server_of_others_is_asked_once() -> None:
         await pilot.press("n")
         assert handle.sent == []
         await pilot.press("pageup", "y")
-        assert handle.sent == [SetRate(10.0)]
+        assert handle.sent == [SetRate(1.0)]
         await pilot.press("up", "down")
-        assert handle.sent == [SetRate(10.0), SetRate(11.0), SetRate(10.0)]
+        assert handle.sent == [SetRate(1.0), SetRate(2.0), SetRate(1.0)]
         assert isinstance(app.screen, LiveScreen)
 
 
@@ -284,11 +284,41 @@ async def test_help_begins_with_the_panel_in_focus(handle: made.FakeHandle) -> N
     app = RvtopApp(handle)
     async with opened(app, 120, 60) as pilot:
         await pilot.press("?")
-        assert screen_text(app).index("keys") < screen_text(app).index("arrival rate in force")
-        await pilot.press("escape", "tab", "tab", "?")
         assert isinstance(app.screen, HelpScreen)
-        assert screen_text(app).index("time to first token") < screen_text(app).index("keys")
+        assert "rate: one more: one request a second more" in screen_text(app)
+        await pilot.press("escape", "tab", "tab", "?")
+        assert isinstance(app.screen, PanelHelpScreen)
+        panel, box = app.screen._panel, app.screen.query_one("#box")
+        await pilot.pause()
+        assert isinstance(panel, TtftPanel)
+        assert not panel.region.overlaps(box.region), "the help stands beside what it explains"
+        await pilot.press("down", "down")
+        shown = screen_text(app)
+        assert "p50 38.0  p90 64.8  p99 100 ms" in shown
+        assert "from rvtop's own load client" in shown
+        await pilot.press("tab")
+        await until(pilot, lambda: isinstance(app.screen, PanelHelpScreen) and app.screen._panel is not panel)
+        assert "help · latency" in screen_text(app)
+        await pilot.press("?")
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen))
         await pilot.press("q")
+        assert isinstance(app.screen, LiveScreen)
+
+
+async def test_on_a_narrow_screen_the_help_stands_under_or_over_its_panel(handle: made.FakeHandle) -> None:
+    app = RvtopApp(handle)
+    async with opened(app, 80, 44) as pilot:
+        await pilot.press("tab", "tab", "tab", "?")
+        await pilot.pause()
+        assert isinstance(app.screen, PanelHelpScreen)
+        box = app.screen.query_one("#box").region
+        assert not app.screen._panel.region.overlaps(box)
+        for size in ((40, 12), (20, 6), (5, 2), (120, 40)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+            box = app.screen.query_one("#box").region
+            assert box.right <= max(size[0], 4)
+        await pilot.press("escape")
         assert isinstance(app.screen, LiveScreen)
 
 
@@ -330,9 +360,12 @@ async def test_clicks_press_keys_and_choose_panels(handle: made.FakeHandle) -> N
     async with opened(app) as pilot:
         await pilot.click(TtftPanel)
         assert isinstance(app.focused, TtftPanel)
-        at = text_of(app, Footer).index("space")
-        await pilot.click(Footer, offset=(at + 1, 0))
+        at = text_of(app, LoadPanel).index("space")
+        await pilot.click(LoadPanel, offset=(at + 1, 0))
         assert handle.sent == [Pause()]
+        at = text_of(app, Footer).index("? help")
+        await pilot.click(Footer, offset=(at + 1, 0))
+        await until(pilot, lambda: isinstance(app.screen, PanelHelpScreen | HelpScreen))
 
 
 SIZES = [(60, 16), *((w, h) for w in (80, 100, 160) for h in (24, 32, 44)), (99, 31)]

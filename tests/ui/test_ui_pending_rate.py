@@ -7,7 +7,7 @@ import pytest
 
 from rvtop.contract.handle import clean_url
 from rvtop.contract.snapshot import Snapshot
-from rvtop.ui.keys import LIVE, RATE_HINT, bindings
+from rvtop.ui.keys import ACTIONS, bindings
 from rvtop.ui.pending_rate import HOLD_S, PendingRate
 from rvtop.ui.screens.rate import parse_rate
 
@@ -127,9 +127,11 @@ def test_urls_that_are_refused_in_one_line(text: str, why: str) -> None:
 
 
 def test_the_table_of_keys_is_sound() -> None:
-    pressed = [name for key in LIVE for name in key.keys.split(",")]
+    pressed = [key for action in ACTIONS for key in action.keys]
     assert len(pressed) == len(set(pressed))
-    assert len(bindings()) == len(LIVE)
-    for key in LIVE:
-        if key.label and "rate" in key.label:
-            assert f"{key.short} {key.label}" in RATE_HINT
+    assert len({action.name for action in ACTIONS}) == len(ACTIONS)
+    assert len(bindings(ACTIONS, "A*L")) == len(ACTIONS) - sum(action.fixed for action in ACTIONS)
+    assert all(action.about and action.where in "A*L" for action in ACTIONS)
+    feet = [action.foot for action in ACTIONS if action.foot]
+    assert len(feet) == len(set(feet))
+    assert all(action.label for action in ACTIONS if action.foot)

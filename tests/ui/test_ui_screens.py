@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.app import RvtopApp
-from rvtop.ui.keys import LIVE
+from rvtop.ui.keys import ACTIONS
 from rvtop.ui.screens.help import HelpScreen
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.picker import PickerScreen
@@ -119,7 +119,7 @@ async def test_from_any_screen_of_a_session_that_is_over_one_comes_back_to_the_p
 
 
 def test_the_table_is_sound() -> None:
-    taken = {name for key in LIVE for name in key.keys.split(",")}
+    taken = {name for key in ACTIONS for name in key.keys}
     assert isinstance(SCREENS[0].screen, type)
     for entries in (SCREENS, THREE):
         assert len({entry.name for entry in entries}) == len(entries)
@@ -127,7 +127,7 @@ def test_the_table_is_sound() -> None:
         assert not taken & {entry.key for entry in entries}
         assert all(entry.title for entry in entries)
     assert screen_keys(SCREENS[:1]) == (), "one screen alone needs no key"
-    assert [key.keys for key in screen_keys(TWO)] == ["1", "2"]
+    assert [key.keys for key in screen_keys(TWO)] == [("1",), ("2",)]
 
 
 def test_the_contract_needs_no_toolkit() -> None:

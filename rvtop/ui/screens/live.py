@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 
 from rvtop.contract.command import NextPhase, Pause, Resume, SetRate
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.format import rate
-from rvtop.ui.keys import bindings
 from rvtop.ui.pending_rate import PendingRate
 from rvtop.ui.screens.confirm import ConfirmScreen
 from rvtop.ui.screens.rate import RateScreen
@@ -29,19 +27,16 @@ from rvtop.ui.widgets.kvqueue import KvQueuePanel
 from rvtop.ui.widgets.latency import LatencyPanel
 from rvtop.ui.widgets.load import LoadPanel
 from rvtop.ui.widgets.nodes import NodesPanel
-from rvtop.ui.widgets.panel import Panel
+from rvtop.ui.widgets.panel import WINDOWS_S, Panel
 from rvtop.ui.widgets.steps import StepsPanel
 from rvtop.ui.widgets.tokens import TokensPanel
 from rvtop.ui.widgets.ttft import TtftPanel
-
-#: Seconds that a notice stays in the footer.
-NOTICE_S = 3.0
 
 
 class LiveScreen(SessionScreen):
     """Draws each new snapshot, and turns keys into commands."""
 
-    BINDINGS: ClassVar[list[BindingType]] = bindings()
+    PLACES: ClassVar[str] = "A*L"
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012  (Textual's declaration is not a ClassVar)
         (0, "-narrow"),
         (100, "-normal"),
@@ -61,7 +56,12 @@ class LiveScreen(SessionScreen):
         self.pending_rate = PendingRate(shell.clock)
         self._may_load = shell.may_load
         self._can_choose_again = shell.can_choose_again
-        self._notice_until = 0.0
+        self._newest: Snapshot | None = None
+        self._frozen = False
+
+    @property
+    def newest(self) -> Snapshot | None:
+        return self._newest
 
     def compose(self) -> ComposeResult:
         yield Header()
@@ -87,31 +87,40 @@ class LiveScreen(SessionScreen):
 
     def show(self, s: Snapshot) -> None:
         """Draws ``s`` in every panel. The caller holds the batch."""
+        self._newest = s
         self.pending_rate.observe(s)
+        if self._frozen and s.state in OVER:
+            self._frozen = False
+        if self._frozen and self.snapshot is not None:
+            return
         self.query_one(LoadPanel).target = self.pending_rate.shown
         starting = s.state == "starting" or (s.state in ("failed", "crashed") and not s.series.t_s)
         self.set_class(starting, "starting")
         self.set_class(s.state in OVER, "over")
         self.set_class(bool(s.nodes or s.deployments), "cluster")
+        self.query_one(Footer).frozen = self._frozen
+        first = self.snapshot is None
         super().show(s)
+        if first:  # there is no layout yet
+            self.call_after_refresh(self._share_keys)
+
+    def _share_keys(self) -> None:
+        """The footer leaves out the keys that the load's rule shows."""
+        footer = next((p for p in self._panels if isinstance(p, Footer)), None)
+        load = next((p for p in self._panels if isinstance(p, LoadPanel)), None)
+        if footer is None or load is None:
+            return
+        above = load.display and bool(load.region.area) and load.shows_keys
+        if footer.load_keys_above != above:
+            footer.load_keys_above = above
+            footer.repaint()
 
     def tick(self) -> None:
         """Removes a notice that has run out and a rate that the session has not taken."""
-        if self._notice_until and self.shell.clock() >= self._notice_until:
-            self._notice_until = 0.0
-            self._footer("")
+        super().tick()
+        self._share_keys()
         if self.pending_rate.expire():
             self._show_target()
-
-    def notify_briefly(self, text: str) -> None:
-        """Shows one line in place of the keys for NOTICE_S."""
-        self._notice_until = self.shell.clock() + NOTICE_S
-        self._footer(text)
-
-    def _footer(self, notice: str) -> None:
-        footer = self.query_one(Footer)
-        footer.notice = notice
-        footer.repaint()
 
     def _show_target(self) -> None:
         panel = self.query_one(LoadPanel)
@@ -122,7 +131,7 @@ class LiveScreen(SessionScreen):
 
     def _steerable(self) -> Snapshot | None:
         """The snapshot if there is a load to steer, else None, with the reason in the footer."""
-        s = self.snapshot
+        s = self._newest
         if s is None or s.state == "starting":
             self.notify_briefly("still starting: there is nothing to load yet")
             return None
@@ -145,16 +154,26 @@ class LiveScreen(SessionScreen):
         self.pending_rate.ask(rps)
         self._show_target()
 
-    def action_nudge(self, delta: float) -> None:
+    def _change(self, rps: float, up: bool) -> None:
+        """Asks for ``rps``, or says why it is no change."""
         s = self._steerable()
         if s is None:
             return
-        rps = self.pending_rate.after(delta)
-        if rps == self.pending_rate.shown:
-            limit = "the rate is 0 already" if delta < 0 else f"{rate(rps)} is the maximum (--max-rate)"
-            self.notify_briefly(limit)
-            return
-        self._set_rate(s, rps)
+        if rps != self.pending_rate.shown:
+            self._set_rate(s, rps)
+        elif up and rps:
+            self.notify_briefly(f"{rate(rps)} is the maximum (--max-rate)")
+        else:
+            self.notify_briefly("the rate is 0 already" if not up else "the rate is 0; ↑ begins")
+
+    def action_nudge(self, delta: float) -> None:
+        self._change(self.pending_rate.after(delta), delta > 0)
+
+    def action_percent(self, percent: float) -> None:
+        self._change(self.pending_rate.percent(percent), percent > 0)
+
+    def action_times(self, times: float) -> None:
+        self._change(self.pending_rate.clamp((self.pending_rate.shown or 0.0) * times), times > 1)
 
     def action_go(self) -> None:
         s = self._steerable()
@@ -189,6 +208,30 @@ class LiveScreen(SessionScreen):
         else:
             self.shell.send(NextPhase())
 
+    def action_freeze(self) -> None:
+        s = self._newest
+        if s is None or s.state in OVER:
+            self.notify_briefly("nothing moves here any more")
+            return
+        self._frozen = not self._frozen
+        footer = self.query_one(Footer)
+        footer.frozen = self._frozen
+        footer.repaint()
+        if not self._frozen:
+            with self.app.batch_update():
+                self.show(s)
+
+    def action_window(self, step: int) -> None:
+        panels = list(self.query(Panel))
+        place = WINDOWS_S.index(panels[0].window_s) + step
+        if not 0 <= place < len(WINDOWS_S):
+            most = "longest" if step > 0 else "shortest"
+            self.notify_briefly(f"{panels[0].window_s // 60} min is the {most} window")
+            return
+        for panel in panels:
+            panel.window_s = WINDOWS_S[place]
+            panel.repaint()
+
     def action_zoom(self) -> None:
         if self.has_class("zoom"):
             self._unzoom()
@@ -215,5 +258,5 @@ class LiveScreen(SessionScreen):
             self.set_focus(None)
 
     def action_again(self) -> None:
-        if self.snapshot is not None and self.snapshot.state in OVER and self._can_choose_again:
+        if self._newest is not None and self._newest.state in OVER and self._can_choose_again:
             self.shell.choose_again()

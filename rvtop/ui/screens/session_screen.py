@@ -1,35 +1,48 @@
-"""What every screen that shows a session has in common: new snapshots, help and quitting."""
+"""What every screen that shows a session has in common: snapshots, notices, what can be done anywhere."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingsMap
 from textual.screen import Screen
 
 from rvtop.contract.snapshot import Snapshot
+from rvtop.ui.keep import copied_text, save_picture
+from rvtop.ui.keys import bindings
 from rvtop.ui.shell import ScreenShell
+from rvtop.ui.widgets.footer import Footer
 from rvtop.ui.widgets.panel import Panel
+
+#: Seconds that a notice stays in the footer.
+NOTICE_S = 3.0
 
 
 class SessionScreen(Screen[None]):
     """A screen of the table in ``screens/table.py``.
 
     The application feeds the one on top: ``show`` gets each new snapshot, ``tick`` comes with every poll.
+    ``PLACES`` says which actions of ``keys.ACTIONS`` hold here.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("question_mark", "help", show=False),
-        Binding("q", "quit", show=False),
-    ]
+    PLACES: ClassVar[str] = "A"
     AUTO_FOCUS = ""
 
     def __init__(self, shell: ScreenShell) -> None:
         super().__init__()
+        self._bindings = BindingsMap.merge(
+            [self._bindings, BindingsMap(bindings(shell.actions, self.PLACES))]
+        )
         self.shell = shell
         self.ready = False  # its widgets are mounted
         self.snapshot: Snapshot | None = None  # the one that is drawn
         self._panels: list[Panel] = []
+        self._notice_until = 0.0
+
+    @property
+    def newest(self) -> Snapshot | None:
+        """The snapshot that came last; another than ``snapshot`` where the picture is held."""
+        return self.snapshot
 
     def on_mount(self) -> None:
         self._panels = list(self.query(Panel))
@@ -46,12 +59,65 @@ class SessionScreen(Screen[None]):
         for panel in self._panels:
             panel.show(s)
 
+    def restyle(self) -> None:
+        """Draws all again, in the shell's styles of now."""
+        for panel in self._panels:
+            panel.forget()
+            panel.repaint()
+
     def tick(self) -> None:
         """Updates what depends on the time alone."""
+        if self._notice_until and self.shell.clock() >= self._notice_until:
+            self._notice_until = 0.0
+            self._footer("")
+
+    def notify_briefly(self, text: str) -> None:
+        """Shows one line in place of the keys for NOTICE_S."""
+        self._notice_until = self.shell.clock() + NOTICE_S
+        self._footer(text)
+
+    def _footer(self, notice: str) -> None:
+        for footer in self.query(Footer):
+            footer.notice = notice
+            footer.repaint()
+
+    # -- what can be done anywhere -------------------------------------------------------------
+
+    @property
+    def panel_in_focus(self) -> Panel | None:
+        return self.focused if isinstance(self.focused, Panel) else None
 
     def action_help(self) -> None:
-        focused = self.focused
-        self.shell.show_help(focused.TOPIC if isinstance(focused, Panel) else None)
+        panel = self.panel_in_focus
+        self.shell.show_help(panel.TOPIC if panel is not None else None)
+
+    def action_palette(self) -> None:
+        self.shell.show_palette(self.PLACES)
+
+    def action_picture(self) -> None:
+        out = self.newest.out_dir if self.newest is not None else None
+        try:
+            path = save_picture(self.app.export_screenshot(title="rvtop"), out)
+        except OSError as error:
+            self.notify_briefly(f"no picture: {error.filename}: {error.strerror}")
+        else:
+            self.notify_briefly(f"picture: {path}")
+
+    def action_copy(self) -> None:
+        panel = self.panel_in_focus
+        panels = [panel] if panel is not None else [one for one in self._panels if one.region.area]
+        text = "\n".join(line for one in panels for line in one.plain_text())
+        self.app.copy_to_clipboard(text)
+        what = "the panel's text" if panel is not None else "the screen's text"
+        try:
+            path = copied_text(text)
+        except OSError as error:
+            self.notify_briefly(f"copied {what} to the clipboard; {error.filename}: {error.strerror}")
+        else:
+            self.notify_briefly(f"copied {what} to the clipboard and to {path}")
+
+    def action_back(self) -> None:
+        self.set_focus(None)
 
     async def action_quit(self) -> None:
         await self.app.run_action("quit")

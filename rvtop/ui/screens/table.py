@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rvtop.ui.keys import Key
+from rvtop.ui.keys import Action
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.session_screen import SessionScreen
 
@@ -29,10 +29,11 @@ SCREENS: tuple[ScreenEntry, ...] = (
 )
 
 
-def screen_keys(screens: Sequence[ScreenEntry]) -> tuple[Key, ...]:
+def screen_keys(screens: Sequence[ScreenEntry]) -> tuple[Action, ...]:
     """The keys that show a screen; none for a single screen, which is always on top."""
     if len(screens) < 2:
         return ()
     return tuple(
-        Key(entry.key, f"app.show_screen('{entry.name}')", entry.key, entry.title) for entry in screens
+        Action(f"screen: {entry.name}", f"app.show_screen('{entry.name}')", (entry.key,), entry.title)
+        for entry in screens
     )

@@ -7,13 +7,14 @@ from textual import events
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.draw import Line
 from rvtop.ui.format import clip
-from rvtop.ui.keys import LIVE, Key
+from rvtop.ui.keys import Action, footer_key
+from rvtop.ui.shell import shell_of
+from rvtop.ui.widgets.hints import GAP, LOAD_PLACES, Hints, hints
 from rvtop.ui.widgets.panel import Panel
 
 OVER = ("done", "lost", "failed", "crashed")
-#: Where not all keys fit, the order in which they are left out (the help lists them all); q always stays.
-_DROPPED = ("app.focus_next", "next_phase", "zoom", "nudge(10)", "pause", "go", "nudge(1)", "again", "help")
-_LOAD_KEYS = ("nudge(1)", "nudge(10)", "go", "pause", "next_phase")
+#: What stays to the end where not all keys fit.
+_LAST = ("help", "quit")
 
 
 class Footer(Panel, can_focus=False):
@@ -25,51 +26,57 @@ class Footer(Panel, can_focus=False):
         super().__init__()
         self.can_choose_again = can_choose_again
         self.notice = ""
-        self._spans: list[tuple[int, int, str]] = []
+        self.frozen = False
+        self.load_keys_above = False  # the load's rule shows its keys
+        self._hints = Hints(Line(), ())
 
-    def keys(self, s: Snapshot) -> list[tuple[Key, str]]:
+    def keys(self, s: Snapshot) -> list[tuple[Action, str]]:
         """The keys that do something now, with what each would do."""
-        shown: list[tuple[Key, str]] = []
-        for key in LIVE:
-            label = key.label
-            if key.action in _LOAD_KEYS and (s.state in OVER or s.state == "starting"):
+        shown: list[tuple[Action, str]] = []
+        table = sorted((a for a in shell_of(self).actions if a.foot and a.keys), key=lambda a: a.foot)
+        for action in table:
+            label = action.label
+            steers = action.foot in LOAD_PLACES or action.action == "next_phase"
+            if steers and (s.state in OVER or s.state == "starting"):
                 continue
-            if key.action in ("zoom", "app.focus_next") and not s.series.t_s:
+            if action.foot in LOAD_PLACES and self.load_keys_above:
                 continue
-            if key.action == "next_phase" and (s.phase is None or s.phase.index + 1 >= s.phase.count):
+            if action.action in ("freeze", "window(-1)") and (not s.series.t_s or s.state in OVER):
                 continue
-            if key.action == "again":
-                if s.state in OVER and self.can_choose_again:
-                    shown.insert(0, (key, "choose another"))
+            if action.action == "next_phase" and (s.phase is None or s.phase.index + 1 >= s.phase.count):
                 continue
-            if not key.short:
-                continue
-            if key.action == "pause" and s.state == "paused":
+            if action.action == "freeze" and self.frozen:
+                label = "follow again"
+            if action.action == "pause" and s.state == "paused":
                 label = "send again"
-            if key.action == "quit" and s.state in OVER:
+            if action.action == "quit" and s.state in OVER:
                 label = "leave"
-            shown.append((key, label))
+            shown.append((action, label))
+        again = next(a for a in shell_of(self).actions if a.action == "again")
+        if s.state in OVER and self.can_choose_again and again.keys:
+            shown.insert(0, (again, "choose another"))
         return shown
 
     def one_line(self, s: Snapshot, width: int) -> Line:
-        self._spans = []
+        styles, actions = self.rich_styles, shell_of(self).actions
         if self.notice:
+            self._hints = Hints(Line(), ())
             notice = clip(self.notice, max(0, width - 4))
-            return Line(" ! ", self.rich_styles.attention).put(notice, self.rich_styles.attention)
+            return Line(" ! ", styles.attention).put(notice, styles.attention)
         shown = self.keys(s)
-        for dropped in _DROPPED:
-            if sum(len(k.short or k.show) + len(label) + 4 for k, label in shown) <= width:
-                break
-            shown = [(k, label) for k, label in shown if k.action != dropped]
-        line = Line(" ")
-        for key, label in shown:
-            line.put("   " if line.width > 1 else "")
-            begin = line.width
-            line.put(key.short or key.show, self.rich_styles.command).put(f" {label}", self.rich_styles.quiet)
-            self._spans.append((begin, line.width, key.action))
+        lead = Line(" FROZEN ", styles.attention).put(GAP) if self.frozen else Line(" ")
+
+        def size() -> int:
+            keys = sum(len(footer_key(action, actions)) + 1 + len(label) for action, label in shown)
+            return lead.width + keys + len(GAP) * (len(shown) - 1)
+
+        while size() > width and len(shown) > 1:
+            least = [one for one in shown if one[0].action not in _LAST] or [shown[0]]
+            shown.remove(max(least, key=lambda one: one[0].foot))
+        self._hints = hints(styles, shown, actions)
+        line = lead.join(self._hints.line)
         return line
 
     async def on_click(self, event: events.Click) -> None:
-        for begin, end, action in self._spans:
-            if begin <= event.x < end and not action.startswith("nudge"):
-                await self.screen.run_action(action)
+        lead = len(" FROZEN ") + len(GAP) if self.frozen else 1
+        await self._hints.click(self, event.x - lead)

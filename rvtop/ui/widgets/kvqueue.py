@@ -26,13 +26,15 @@ class KvQueuePanel(Panel):
         self._waiting = StickyMax(least=4.0)
 
     def observe(self, s: Snapshot) -> None:
-        self._waiting.follow(max((v for v in s.series.waiting[-240:] if v is not None), default=0.0))
+        self._waiting.follow(
+            max((v for v in s.series.waiting[-2 * self.window_s :] if v is not None), default=0.0)
+        )
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles = self.rich_styles
         left = Line("KV cache, queue", styles.server_bold)
         if s.series.t_s and width >= 50:
-            left.put(" · 2 min", styles.quiet)
+            left.put(f" · {self.window_s // 60} min", styles.quiet)
         waiting = newest(s.series.waiting)
         right = Line("KV", styles.quiet).put(f"{percent(newest(s.series.kv_usage)):>6}", styles.server)
         right.put("  wait", styles.quiet).put(
@@ -42,16 +44,17 @@ class KvQueuePanel(Panel):
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         newest = (s.series.t_s[-1:], s.series.kv_usage[-1:], s.series.waiting[-1:])
-        return self.once((newest, width, height, self._waiting.value), lambda: self._both(s, width, height))
+        key = (newest, width, height, self._waiting.value, self.window_s)
+        return self.once(key, lambda: self._both(s, width, height))
 
     def _both(self, s: Snapshot, width: int, height: int) -> list[Line]:
         columns = width - GUTTER
-        kv = history(s.series.t_s, s.series.kv_usage, columns)
+        kv = history(s.series.t_s, s.series.kv_usage, columns, self.window_s)
         if height < 4:
             return self._chart(kv, 1.0, height, "100 %")
         # The queue gets the smaller part: whether there is one matters more than how long it is.
         low = max(2, height * 2 // 5) if height >= 6 else 1
-        waiting = history(s.series.t_s, s.series.waiting, columns)
+        waiting = history(s.series.t_s, s.series.waiting, columns, self.window_s)
         lines = self._chart(kv, 1.0, height - low - (height >= 8), "KV 100%")
         if height >= 8:
             lines.append(Line())

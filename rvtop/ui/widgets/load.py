@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from textual import events
+
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.axis import StickyMax, history
 from rvtop.ui.draw import Cells, Line, area, eighths, fitting, large, over
 from rvtop.ui.format import clip, count, rate
-from rvtop.ui.keys import RATE_HINT
+from rvtop.ui.shell import shell_of
+from rvtop.ui.widgets.hints import Hints, load_hints
 from rvtop.ui.widgets.panel import Panel
 
 COUNTS, SPARK = 84, 96  # where the errors' counts and the spark line begin in the tall form
@@ -22,6 +25,7 @@ class LoadPanel(Panel):
         super().__init__(id=id)
         self.target: float | None = None  # PendingRate.shown: the rate asked for, until the snapshot shows it
         self._scale = StickyMax(least=1.0)
+        self._hints = Hints(Line(), ())
 
     def observe(self, s: Snapshot) -> None:
         recent = (*s.series.target_rps[-120:], *s.series.completed_rps[-120:])
@@ -37,7 +41,21 @@ class LoadPanel(Panel):
 
     def footing(self, s: Snapshot, width: int) -> Line:
         over = s.state in ("done", "lost", "failed", "crashed", "starting")
-        return Line() if over or width < 60 else Line(RATE_HINT, self.rich_styles.quiet)
+        if over or width < 60:
+            self._hints = Hints(Line(), ())
+        else:
+            self._hints = load_hints(self.rich_styles, shell_of(self).actions, s.state == "paused")
+        return self._hints.line
+
+    @property
+    def shows_keys(self) -> bool:
+        """Whether the rule says how to steer the load, so that the footer need not."""
+        return self.size.height >= 2 and self._hints.line.width > 0
+
+    async def on_click(self, event: events.Click) -> None:
+        if event.y == 0 and self.shows_keys:
+            begin = self.plain_text()[0].find(self._hints.line.text)
+            await self._hints.click(self, event.x - begin if begin >= 0 else -1)
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         return Line(" ").join(self._short(s, width - 2))
@@ -97,7 +115,8 @@ class LoadPanel(Panel):
         styles, load = self.rich_styles, s.load
         value, unit = self._commanded(s)
         target = value.replace(" ", "")
-        digits = ("", target, "") if target[-1].isalpha() else large(f"{target:>5}")
+        plain = target[-1].isalpha() or shell_of(self).ascii
+        digits = ("", target, "") if plain else large(f"{target:>5}")
         labels = [self._label(s), Line(unit, styles.quiet), Line()]
         if load.max_rate is not None:
             labels[2] = Line(f"max {rate(load.max_rate)}", styles.quiet)

@@ -16,6 +16,8 @@ from rvtop.ui.shell import shell_of
 from rvtop.ui.theme import Styles
 
 T = TypeVar("T")
+#: The windows that charts over time can show, seconds; a session keeps ten minutes.
+WINDOWS_S = (60, 120, 300, 600)
 MARGINS = 2  # blank cells left and right of a panel's body, together
 
 
@@ -31,6 +33,7 @@ class Panel(Widget, can_focus=True):
     Panel { width: 1fr; height: 1fr; background: $rv-background; }
     """
     ALLOW_SELECT = False
+    window_s = WINDOWS_S[1]  # how much time the panel's charts show, seconds
     TOPIC: ClassVar[str] = ""  # the panel's key in help_text.PANELS
 
     def __init__(self, *, id: str | None = None) -> None:
@@ -123,6 +126,14 @@ class Panel(Widget, can_focus=True):
         if changed:
             self.refresh(*(Region(0, y, size.width, 1) for y in changed))
 
+    def forget(self) -> None:
+        """Drops what is kept of the last picture, so that the next one is drawn anew."""
+        self._painted_for, self._kept = Size(0, 0), None
+
+    def plain_text(self) -> list[str]:
+        """The picture as lines of text, without the blanks at their ends."""
+        return [line.text.rstrip() for line in self._lines(*self.size)]
+
     def watch_has_focus(self, _has_focus: bool) -> None:
         super().watch_has_focus(_has_focus)
         self.repaint()
@@ -175,11 +186,13 @@ class Panel(Widget, can_focus=True):
         flat, edge = self.flat, self.edge
         made = Line(flat * 2, edge)
         if left.width:
-            made.put(" ").join(left.cut(max(0, width - 6))).put(" ")
+            made.put(" ").join(left.cut(max(0, width - 4))).put(" ")
         between = Line(" " + flat * 2 + " ", edge) if right.width and more.width else Line()
         if made.width + more.width + between.width + right.width + 4 <= width:
             right = Line().join(more).join(between).join(right)
-        spare = width - made.width - right.width - 4
-        if right.width and spare >= 0:
-            made.put(flat * spare, edge).put(" ").join(right).put(" ")
+        for tail in (2, 0):  # cells of the rule behind what is at the right
+            spare = width - made.width - right.width - 2 - tail
+            if right.width and spare >= 0:
+                made.put(flat * spare, edge).put(" ").join(right).put(" ")
+                break
         return made.put(flat * (width - made.width), edge).cut(width)

@@ -23,7 +23,8 @@ class TokensPanel(Panel):
         self._scale = StickyMax(least=10.0)
 
     def observe(self, s: Snapshot) -> None:
-        points = (*s.series.tokens_per_s[-240:], *s.series.server_tokens_per_s[-240:])
+        most = 2 * self.window_s
+        points = (*s.series.tokens_per_s[-most:], *s.series.server_tokens_per_s[-most:])
         self._scale.follow(max((v for v in points if v is not None), default=0.0))
 
     def _now(self, s: Snapshot, width: int) -> Line:
@@ -43,18 +44,19 @@ class TokensPanel(Panel):
         styles = self.rich_styles
         left = Line("tokens/s", styles.client_bold)
         if s.series.t_s and width >= 70:
-            left.put(" · 2 min", styles.quiet)
+            left.put(f" · {self.window_s // 60} min", styles.quiet)
         return left, self._now(s, width - left.width - 3)
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         series = s.series
         newest = (series.t_s[-1:], series.tokens_per_s[-1:], series.server_tokens_per_s[-1:])
-        return self.once((newest, width, height, self._scale.value), lambda: self._chart(s, width, height))
+        key = (newest, width, height, self._scale.value, self.window_s)
+        return self.once(key, lambda: self._chart(s, width, height))
 
     def _chart(self, s: Snapshot, width: int, height: int) -> list[Line]:
         styles, columns = self.rich_styles, width - GUTTER
-        ours = history(s.series.t_s, s.series.tokens_per_s, columns)
-        theirs = history(s.series.t_s, s.series.server_tokens_per_s, columns)
+        ours = history(s.series.t_s, s.series.tokens_per_s, columns, self.window_s)
+        theirs = history(s.series.t_s, s.series.server_tokens_per_s, columns, self.window_s)
         top = self._scale.value
         heights, levels = eighths(ours, top, height), eighths(theirs, top, height)
         alone = not any(heights)  # no load of ours: the server's own figure is the area

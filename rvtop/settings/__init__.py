@@ -1,0 +1,1 @@
+"""The user's settings: where they lie, what they may hold, and which of several wins."""
