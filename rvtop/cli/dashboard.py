@@ -6,11 +6,10 @@ import asyncio
 import os
 from pathlib import Path
 
-from rvtop.cli.options import with_settings
 from rvtop.contract.handle import Choice, ConnectFailed, Offer
 from rvtop.session.client import RemoteSession
 from rvtop.session.control_client import WatchedSession
-from rvtop.session.request import Outcome, SessionRequest, attach_request, start_request
+from rvtop.session.request import Outcome, SessionRequest, attach_request, start_request, with_settings
 from rvtop.settings.load import load
 from rvtop.settings.recent import recent_targets, remember_target
 from rvtop.target.probe import TargetError, choose_models, probe, shown

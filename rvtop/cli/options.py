@@ -178,18 +178,10 @@ def probe_target(url: str, models: tuple[str, ...], transport: Transport | None 
     return info.url
 
 
-def with_settings(request: SessionRequest) -> SessionRequest:
-    """The request with what the user's settings say of every session. Raises UserError."""
-    from dataclasses import replace
-
-    from rvtop.settings.load import load
-
-    return replace(request, slo=load(os.environ).slo)
-
-
 def go(request: SessionRequest, ui: str, *, yes: bool) -> int:
     """Runs a session under the chosen reader and returns its exit code."""
     from rvtop.plain import result_lines, run_plain, warnings_of
+    from rvtop.session.request import with_settings
 
     request = with_settings(request)
     why = no_screen() if ui == "dashboard" else ""
