@@ -8,11 +8,17 @@ from typing import Any
 from rvtop.contract.codec import Codec, CodecError
 from rvtop.contract.command import COMMANDS, CommandError
 from rvtop.contract.snapshot import Event, Series, Snapshot
-from rvtop.contract.stream import Point
+from rvtop.contract.stream import Point, RequestList
 from rvtop.text import printable
 
 #: What goes up, by the name in ``type``.
-VIEWS: dict[str, type[Any]] = {"snapshot": Snapshot, "series": Series, "point": Point, "event": Event}
+VIEWS: dict[str, type[Any]] = {
+    "snapshot": Snapshot,
+    "series": Series,
+    "point": Point,
+    "event": Event,
+    "requests": RequestList,
+}
 
 #: Of what is written down or shown to others: texts are safe to print, secrets have no place in it.
 CODEC = Codec({**VIEWS, **COMMANDS})

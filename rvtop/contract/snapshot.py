@@ -2,7 +2,7 @@
 
 Every figure is a plain number or ``None``; ``None`` is drawn as ``--`` and never as 0. Durations are
 milliseconds, memory is bytes, rates are per second, shares are 0..1 unless a field says otherwise.
-Nothing here knows of requests, sockets or Textual.
+Nothing here knows of sockets or Textual.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rvtop.contract.requests import NO_REQUESTS, Requests
 from rvtop.stats.distribution import EMPTY, Distribution
 
 #: Session states, in the order they are passed through.
@@ -260,3 +261,4 @@ class Snapshot:
     message: str = ""  # why it failed or ended, one line
     figures: Mapping[str, float] = field(default_factory=dict)  # of all engines together, as Engine.figures
     target_down_s: float | None = None  # since the target last answered, while it does not answer
+    requests: Requests = NO_REQUESTS  # the slowest and the failed

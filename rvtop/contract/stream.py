@@ -1,7 +1,7 @@
 """A run of snapshots as messages for one reader: history and events go once, not with each snapshot.
 
-The charts' history is a ``Series`` as a whole at first and then a ``Point`` a second; events come one by one;
-a ``Snapshot`` without either ends each group.
+The charts' history is a ``Series`` as a whole at first and then a ``Point`` a second; events come one by one,
+and of the listed requests only the new ones; a ``Snapshot`` without any of these ends each group.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from rvtop.contract.requests import LISTED, NO_REQUESTS, RequestRow, Requests, Typical
 from rvtop.contract.snapshot import Event, Series, Snapshot
 
 #: Points that a Series has at most, one a second.
@@ -27,14 +28,27 @@ class Point:
     values: Mapping[str, float | None] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class RequestList:
+    """The listed requests by id, with the rows of those that are ``new`` in it."""
+
+    new: tuple[RequestRow, ...] = ()
+    slowest: tuple[int, ...] = ()
+    errors: tuple[int, ...] = ()
+    typical: tuple[Typical, ...] = ()
+    count: int = 0
+    told: int = 0
+
+
 class SnapshotWriter:
     """The messages that one reader, which has had all those before, needs for each snapshot."""
 
     def __init__(self) -> None:
         self._series = Series()
         self._event: Event | None = None  # the newest that was told
+        self._requests = NO_REQUESTS
 
-    def messages(self, snapshot: Snapshot) -> Iterator[Series | Point | Event | Snapshot]:
+    def messages(self, snapshot: Snapshot) -> Iterator[Series | Point | Event | RequestList | Snapshot]:
         """The messages for ``snapshot``, which come before those for a later one."""
         series, before = snapshot.series, self._series
         if series is not before:
@@ -43,7 +57,11 @@ class SnapshotWriter:
         for event in events_after(snapshot.events, self._event):
             self._event = event
             yield event
-        yield replace(snapshot, series=Series(), events=())
+        requests = snapshot.requests
+        if requests is not self._requests:
+            yield _changed(self._requests, requests)
+            self._requests = requests
+        yield replace(snapshot, series=Series(), events=(), requests=NO_REQUESTS)
 
 
 class SnapshotReader:
@@ -52,17 +70,20 @@ class SnapshotReader:
     def __init__(self) -> None:
         self._series = Series()
         self._events: tuple[Event, ...] = ()
+        self._requests = NO_REQUESTS
 
     def take(self, message: Any) -> Snapshot | None:
         """The snapshot that ``message`` completes, if it does."""
         if isinstance(message, Snapshot):
-            return replace(message, series=self._series, events=self._events)
+            return replace(message, series=self._series, events=self._events, requests=self._requests)
         if isinstance(message, Point):
             self._series = _appended(self._series, message)
         elif isinstance(message, Series):
             self._series = _sound(message)
         elif isinstance(message, Event):
             self._events = (*self._events, message)[-EVENTS:]
+        elif isinstance(message, RequestList):
+            self._requests = _listed(self._requests, message)
         return None
 
 
@@ -103,3 +124,30 @@ def _sound(series: Series) -> Series:
         column = getattr(series, name)[:most]
         columns[name] = (*column, *(None,) * (most - len(column)))[-SERIES_POINTS:]
     return Series(**columns)
+
+
+def _rows(requests: Requests) -> dict[int, RequestRow]:
+    return {row.id: row for row in (*requests.slowest, *requests.errors)}
+
+
+def _changed(before: Requests, now: Requests) -> RequestList:
+    known = _rows(before)
+    return RequestList(
+        new=tuple(row for row in _rows(now).values() if row.id not in known),
+        slowest=tuple(row.id for row in now.slowest),
+        errors=tuple(row.id for row in now.errors),
+        typical=now.typical,
+        count=now.count,
+        told=now.told,
+    )
+
+
+def _listed(before: Requests, message: RequestList) -> Requests:
+    """The lists after ``message``; a row that was lost on the way is left out."""
+    rows = _rows(before) | {row.id: row for row in message.new}
+
+    def known(ids: Sequence[int]) -> tuple[RequestRow, ...]:
+        return tuple(rows[id] for id in ids[:LISTED] if id in rows)
+
+    typical = message.typical[:LISTED]
+    return Requests(known(message.slowest), known(message.errors), typical, message.count, message.told)

@@ -5,6 +5,7 @@ It begins when the workers stand by and is over when the plan is, or when the se
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,7 @@ from rvtop.session.player import LEAD_NS, Player
 from rvtop.session.rate_control import Done, RateControl
 from rvtop.session.recorder import Recorder
 from rvtop.session.request import SessionRequest
+from rvtop.session.request_log import RequestLog
 from rvtop.session.server_figures import ServerFigures
 from rvtop.session.setup import fields_of
 from rvtop.session.view import SeriesLog, timeline_row
@@ -82,6 +84,7 @@ class LoadRun:
         self.t0_ns = t0_ns
         self.live = LiveState(t0_ns)
         self.series = SeriesLog()
+        self.request_log = RequestLog(t0_ns, time.time() - (perf_counter_ns() - t0_ns) / 1e9)
         self.searcher: Searcher | None = None
         if search and self._request.search is not None:
             workers, say = str(self._request.workers), partial(self._feed.say, kind="search")
@@ -91,6 +94,7 @@ class LoadRun:
         self.fleet: WorkerFleet | None = None
         self.observers: list[Callable[[Second], None]] = [
             self._record_second,
+            lambda second: self.request_log.end_second(second.now_ns),
             self._size_fleet,
             lambda second: self._target.check(self.live, second.now_ns),
             self._judge_step,
@@ -225,6 +229,7 @@ class LoadRun:
     def on_delta(self, delta: Delta) -> None:
         """Takes in what one worker did since its last delta."""
         self._recorder.write(lambda log: log.requests(delta.lines))
+        self.request_log.add(delta.lines, delta.t_ns)
         fold(self.live, delta)
         # What a kill -9 would take with it: the requests that have no line yet.
         held = {"in_flight": self.live.in_flight, "by_model": self.in_flight_by_model()}

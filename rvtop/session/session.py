@@ -128,6 +128,7 @@ class Session:
             out_dir=str(request.out),
             message=self._message,
             target_down_s=self._target.down_s if watched else None,
+            requests=load.request_log.requests,
         )
 
     def _shown_state(self, now_ns: int) -> str:

@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
+from rvtop.contract.requests import Requests
 from rvtop.contract.snapshot import (
     Event,
     Latency,
@@ -149,6 +150,7 @@ class View:
         out_dir: str,
         message: str,
         target_down_s: float | None,
+        requests: Requests,
     ) -> Snapshot:
         """The picture."""
         return Snapshot(
@@ -175,6 +177,7 @@ class View:
             out_dir=out_dir,
             message=message,
             target_down_s=target_down_s,
+            requests=requests,
         )
 
     def _target(self) -> Target:

@@ -1,0 +1,189 @@
+"""The requests worth a look while a run goes on: the slowest of the last minute and the last that failed.
+
+It reads the lines that go into ``requests.jsonl`` anyway. A request costs O(log n), and what is held is
+bounded.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import orjson
+
+from rvtop.contract.requests import LISTED, RequestRow, Requests, TtftParts, Typical, split_ttft
+
+_SECOND_NS = 1_000_000_000
+WINDOW_S = 60
+TYPICAL_S = 10
+#: Requests of a second that stand for all of it in the typical parts.
+_SAMPLE = 128
+#: Below so many a p99 is the slowest one by another name.
+_LEAST_FOR_P99 = 20
+#: The server's parts, as ``usage.rvtop`` names them.
+_TOLD = ("queue_ms", "retrieve_ms", "prefill_ms")
+#: A server's timing beyond this is noise, ms.
+_LONGEST_MS = 1e9
+
+Parts = tuple[float, TtftParts]  # a TTFT, ms, and its parts
+
+
+@dataclass(slots=True)
+class _Second:
+    index: int
+    slowest: list[tuple[int, int, RequestRow]] = field(default_factory=list)  # a heap: (TTFT ns, n, row)
+    sample: list[Parts] = field(default_factory=list)
+    count: int = 0
+    told: int = 0
+
+
+class RequestLog:
+    """``t0_ns`` is the run's start (perf_counter), ``t0_unix_s`` the same moment by the wall clock. ``add``
+    lines as they come, ``end_second`` once a second, then read ``requests``."""
+
+    def __init__(self, t0_ns: int, t0_unix_s: float) -> None:
+        self._t0_ns = t0_ns
+        self._t0_unix_s = t0_unix_s
+        self._seconds: deque[_Second] = deque(maxlen=WINDOW_S + 1)
+        self._errors: deque[RequestRow] = deque(maxlen=LISTED)
+        self._random = Random(0)
+        self._n = 0  # breaks ties in the heaps
+        self.requests = Requests()
+
+    def add(self, lines: bytes, now_ns: int) -> None:
+        """Takes in the lines of requests that ended by ``now_ns``."""
+        if not lines:
+            return
+        second = self._second((now_ns - self._t0_ns) // _SECOND_NS)
+        for line in lines.splitlines():
+            row = orjson.loads(line)
+            if row["error"] is not None:
+                self._errors.append(self._row(row))
+            elif row["first_token_ns"] is not None:
+                self._add_ok(second, row)
+
+    def end_second(self, now_ns: int) -> None:
+        """Makes ``requests`` anew; it stays the same object while nothing has changed."""
+        index = (now_ns - self._t0_ns) // _SECOND_NS
+        listed = [entry for s in self._seconds if s.index > index - WINDOW_S for entry in s.slowest]
+        recent = [s for s in self._seconds if s.index > index - TYPICAL_S]
+        made = Requests(
+            slowest=tuple(row for _, _, row in heapq.nlargest(LISTED, listed)),
+            errors=tuple(reversed(self._errors)),
+            typical=typical([parts for s in recent for parts in s.sample]),
+            count=sum(s.count for s in recent),
+            told=sum(s.told for s in recent),
+        )
+        if made != self.requests:
+            self.requests = made
+
+    def _second(self, index: int) -> _Second:
+        if not self._seconds or self._seconds[-1].index < index:
+            self._seconds.append(_Second(index))
+        return self._seconds[-1]
+
+    def _add_ok(self, second: _Second, row: dict[str, Any]) -> None:
+        ttft_ns = row["first_token_ns"] - row["intended_ns"]
+        second.count += 1
+        second.told += tells(row["server"])
+        self._n += 1
+        heap = second.slowest
+        if len(heap) < LISTED:
+            heapq.heappush(heap, (ttft_ns, self._n, self._row(row)))
+        elif ttft_ns > heap[0][0]:
+            heapq.heapreplace(heap, (ttft_ns, self._n, self._row(row)))
+        # Each request of the second has the same chance to stand for it.
+        place = self._random.randrange(second.count)
+        if len(second.sample) < _SAMPLE:
+            second.sample.append((ttft_ns / 1e6, parts_of(row)))
+        elif place < _SAMPLE:
+            second.sample[place] = (ttft_ns / 1e6, parts_of(row))
+
+    def _row(self, row: dict[str, Any]) -> RequestRow:
+        intended, first, last = row["intended_ns"], row["first_token_ns"], row["last_token_ns"]
+        return RequestRow(
+            id=row["id"],
+            unix_s=self._t0_unix_s + intended / 1e9,
+            phase=row["phase"],
+            model=row["model"],
+            prompt=row["prompt"],
+            turn=row.get("turn"),
+            engine=row["engine"],
+            prompt_tokens=row["prompt_tokens"],
+            cached_tokens=row["cached_tokens"],
+            output_tokens=row["output_tokens"],
+            ttft_ms=None if first is None else (first - intended) / 1e6,
+            e2e_ms=None if last is None else (last - intended) / 1e6,
+            parts=None if first is None else parts_of(row),
+            finish=row["finish"],
+            error=row["error"],
+            error_text=row["error_text"] or "",
+        )
+
+
+def tells(server: dict[str, Any] | None) -> bool:
+    """Whether a server's timings hold a part of the TTFT."""
+    return server is not None and any(server.get(name) is not None for name in _TOLD)
+
+
+def parts_of(row: dict[str, Any]) -> TtftParts:
+    """The parts of the TTFT of a request that has one, from its line."""
+    intended, told = row["intended_ns"], row["server"] or {}
+    sent = row["sent_ns"]
+    return split_ttft(
+        (row["first_token_ns"] - intended) / 1e6,
+        max(0.0, (sent - intended) / 1e6) if sent is not None else 0.0,
+        queue=_timing(told.get("queue_ms")),
+        retrieve=_timing(told.get("retrieve_ms")),
+        prefill=_timing(told.get("prefill_ms")),
+    )
+
+
+def _timing(value: Any) -> float | None:
+    sound = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LONGEST_MS
+    return float(value) if sound else None
+
+
+def typical(sample: Sequence[Parts]) -> tuple[Typical, ...]:
+    """The mean of all, and the means of the requests around p50 and p99; nothing of nothing."""
+    if not sample:
+        return ()
+    ranked = sorted(sample, key=lambda each: each[0])
+    made = [_mean("mean", ranked), _mean("p50", _around(ranked, 0.5))]
+    if len(ranked) >= _LEAST_FOR_P99:
+        made.append(_mean("p99", _around(ranked, 0.99)))
+    return tuple(made)
+
+
+def _around(ranked: Sequence[Parts], rank: float) -> Sequence[Parts]:
+    """One in fifty of them, those around a rank (0..1)."""
+    size = max(1, len(ranked) // 50)
+    begin = round(rank * (len(ranked) - 1)) - size // 2
+    begin = min(max(0, begin), len(ranked) - size)
+    return ranked[begin : begin + size]
+
+
+def _mean(name: str, some: Sequence[Parts]) -> Typical:
+    """Of some that the server told parts of, only these: the others' queue is in their ``network``."""
+    told = [each for each in some if each[1].told] or some
+
+    def mean(values: list[float]) -> float:
+        return sum(values) / len(values)
+
+    def part(name: str) -> float | None:
+        values = [getattr(parts, name) for _, parts in told]
+        known = [value for value in values if value is not None]
+        return sum(known) / len(told) if known else None
+
+    parts = TtftParts(
+        late=mean([parts.late for _, parts in told]),
+        network=mean([parts.network for _, parts in told]),
+        queue=part("queue"),
+        retrieve=part("retrieve"),
+        prefill=part("prefill"),
+    )
+    return Typical(name, mean([ttft for ttft, _ in told]), parts)
