@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rvtop.cli.config import with_settings
 from rvtop.errors import UserError
 from rvtop.system.stdio import forgive_lost_output, say, say_error
 
@@ -170,15 +171,6 @@ def probe_target(url: str, models: tuple[str, ...], transport: Transport | None 
     info = asyncio.run(probe(url, transport))
     choose_models(info, models)
     return info.url
-
-
-def with_settings(request: SessionRequest) -> SessionRequest:
-    """The request with what the user's settings say of every session. Raises UserError."""
-    from dataclasses import replace
-
-    from rvtop.settings.load import load
-
-    return replace(request, slo=load(os.environ).slo)
 
 
 def go(request: SessionRequest, ui: str, *, yes: bool) -> int:

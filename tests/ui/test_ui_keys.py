@@ -17,7 +17,7 @@ from rvtop.errors import UserError
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.figure_values import VALUES, value_now
 from rvtop.ui.help_text import PANELS
-from rvtop.ui.keys import ACTIONS, check_keymap, footer_key, key_named, names, shown_key, with_keymap
+from rvtop.ui.keys import ACTIONS, footer_key, key_named, names, shown_key, with_keymap
 from rvtop.ui.look import Look
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
 from rvtop.ui.screens.palette import Choices, PaletteScreen, matching
@@ -274,7 +274,7 @@ async def test_a_users_keys_take_the_place_of_ours() -> None:
 )
 def test_keymaps_that_can_not_be_are_one_line(keymap: dict[str, tuple[str, ...]], why: str) -> None:
     with pytest.raises(UserError, match=why) as refused:
-        check_keymap(keymap)
+        with_keymap(keymap)
     assert str(refused.value).startswith("keymap: ")
 
 
@@ -311,8 +311,8 @@ def page() -> str:
     lines = [
         "# Keys",
         "",
-        "Every action has a name, which the palette (`:`) lists and the settings' `keymap` takes. This page is",
-        "made from the table in `rvtop/ui/keys.py`; a test compares them.",
+        "Every action has a name, which the palette (`:`) lists and the settings' `keymap` takes. This page",
+        "is made from the table in `rvtop/ui/keys.py`; a test compares them.",
         "",
         "| key | name in palette and keymap | where | does |",
         "|---|---|---|---|",
