@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,19 +13,23 @@ from rvtop.system.stdio import say, say_error
 from rvtop.text import printable
 
 if TYPE_CHECKING:
+    from rvtop.session.request import SessionRequest
     from rvtop.settings.load import Settings
 
 config_app = typer.Typer(help="The settings file: init, print, path, validate.", rich_markup_mode=None)
 
 
 def settings_now() -> Settings:
-    """The settings in force, keymap and theme checked. Raises UserError with the first fault."""
+    """The settings in force, the keymap checked too. Raises SettingsError with every fault."""
     from rvtop.settings.load import load
-    from rvtop.ui.keys import check_keymap, names
+    from rvtop.ui.keys import keymap_faults
 
-    found = load(os.environ, actions=names())
-    check_keymap(found.keymap)
-    return found
+    return load(os.environ, keymap_faults=keymap_faults)
+
+
+def with_settings(request: SessionRequest) -> SessionRequest:
+    """The request with what the user's settings say of every session. Raises UserError."""
+    return replace(request, slo=settings_now().slo)
 
 
 @config_app.command("path")

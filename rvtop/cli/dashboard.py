@@ -6,11 +6,11 @@ import asyncio
 import os
 from pathlib import Path
 
+from rvtop.cli.config import settings_now, with_settings
 from rvtop.contract.handle import Choice, ConnectFailed, Offer
 from rvtop.session.client import RemoteSession
 from rvtop.session.control_client import WatchedSession
-from rvtop.session.request import Outcome, SessionRequest, attach_request, start_request, with_settings
-from rvtop.settings.load import load
+from rvtop.session.request import Outcome, SessionRequest, attach_request, start_request
 from rvtop.settings.recent import recent_targets, remember_target
 from rvtop.target.probe import TargetError, choose_models, probe, shown
 from rvtop.target.topologies import TOPOLOGIES, missing
@@ -20,7 +20,7 @@ from rvtop.ui.look import Look, look_of
 
 def look_now() -> Look:
     """How the screen is to look, by settings and environment. Raises UserError before anything starts."""
-    return look_of(load(os.environ), os.environ)
+    return look_of(settings_now(), os.environ)
 
 
 def show(request: SessionRequest, *, yes: bool) -> Outcome:

@@ -181,7 +181,6 @@ def probe_target(url: str, models: tuple[str, ...], transport: Transport | None 
 def go(request: SessionRequest, ui: str, *, yes: bool) -> int:
     """Runs a session under the chosen reader and returns its exit code."""
     from rvtop.plain import result_lines, run_plain, warnings_of
-    from rvtop.session.request import with_settings
 
     request = with_settings(request)
     why = no_screen() if ui == "dashboard" else ""

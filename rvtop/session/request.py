@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,13 +70,6 @@ class Outcome:
     exit_code: int
     message: str = ""
     summary: dict[str, Any] | None = None
-
-
-def with_settings(request: SessionRequest) -> SessionRequest:
-    """The request with what the user's settings say of every session. Raises UserError."""
-    from rvtop.settings.load import load
-
-    return replace(request, slo=load(os.environ).slo)
 
 
 class RequestError(UserError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from rvtop.settings.paths import config_file
 if TYPE_CHECKING:
     from rvtop.system.yaml_lines import Nodes
 
+KeymapFaults = Callable[[Mapping[str, Sequence[str]]], Sequence[tuple[str, str]]]
 _GROUPS = {one.name.rpartition(".")[0] for one in FIELDS} - {""}
 _BY_NAME = {one.name: one for one in FIELDS}
 
@@ -48,18 +49,18 @@ def load(
     environ: Mapping[str, str],
     flags: Mapping[str, Any] | None = None,
     *,
-    actions: Sequence[str] | None = None,
+    keymap_faults: KeymapFaults | None = None,
 ) -> Settings:
     """The settings in force. ``flags``: what the command line names, by setting; None is "not named".
 
-    ``actions`` are the names a keymap may hold; without them its names are not checked. Raises SettingsError
+    ``keymap_faults`` says what is wrong with a keymap: an action's name in it, and why. Raises SettingsError
     with every fault of file and environment.
     """
     path = config_file(environ)
     faults: list[str] = []
     found: dict[str, Any] = {one.name: one.default for one in FIELDS}
     source = dict.fromkeys(found, "default")
-    for name, value in _of_file(path, actions, faults).items():
+    for name, value in _of_file(path, keymap_faults, faults).items():
         found[name], source[name] = value, str(path)
     for name, variable in ENVIRONMENT.items():
         if text := environ.get(variable, ""):
@@ -79,7 +80,7 @@ def load(
     return Settings(**plain, keymap=found["keymap"] or {}, slo=slo, source=source)
 
 
-def _of_file(path: Path, actions: Sequence[str] | None, faults: list[str]) -> dict[str, Any]:
+def _of_file(path: Path, check: KeymapFaults | None, faults: list[str]) -> dict[str, Any]:
     """The sound settings of the file; what is wrong goes to ``faults``. No or an empty file is sound."""
     if not path.exists():
         return {}
@@ -93,14 +94,17 @@ def _of_file(path: Path, actions: Sequence[str] | None, faults: list[str]) -> di
     except FileError as error:
         faults.append(str(error))
         return {}
-    return _checked(data, nodes, str(path), actions, faults)
+    return _checked(data, nodes, str(path), check, faults)
 
 
 def _checked(
-    data: Mapping[str, Any], nodes: Nodes, shown: str, actions: Sequence[str] | None, faults: list[str]
+    data: Mapping[str, Any], nodes: Nodes, shown: str, check: KeymapFaults | None, faults: list[str]
 ) -> dict[str, Any]:
+    told: list[tuple[int, str]] = []
+
     def fault(keys: tuple[str, ...], message: str) -> None:
-        faults.append(f"{shown}:{nodes.line(keys)}: {'.'.join(keys)}: {message}")
+        line = nodes.line(keys) or 0
+        told.append((line, f"{shown}:{line}: {'.'.join(keys)}: {message}"))
 
     def unknown(keys: tuple[str, ...], known: Sequence[str]) -> None:
         close = difflib.get_close_matches(keys[-1], known, n=1)
@@ -113,7 +117,7 @@ def _checked(
         if key not in known:
             unknown((key,), known)
         elif key == "keymap":
-            found[key] = _keymap(value, actions, fault, unknown)
+            found[key] = _keymap(value, check, fault)
         elif key not in _GROUPS:
             if why := wrong(_BY_NAME[key], value):
                 fault((key,), why)
@@ -130,12 +134,11 @@ def _checked(
                     fault((key, part), why)
                 elif one is not None:
                     found[f"{key}.{part}"] = one
+    faults.extend(text for _, text in sorted(told, key=lambda one: one[0]))
     return found
 
 
-def _keymap(
-    value: Any, actions: Sequence[str] | None, fault: Any, unknown: Any
-) -> dict[str, tuple[str, ...]]:
+def _keymap(value: Any, check: KeymapFaults | None, fault: Any) -> dict[str, tuple[str, ...]]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -144,15 +147,10 @@ def _keymap(
     made: dict[str, tuple[str, ...]] = {}
     for name, keys in value.items():
         read = key_list(keys)
-        if actions is not None and name not in actions:
-            unknown(("keymap", name), actions)
-        elif read is None:
+        if read is None:
             fault(("keymap", name), f"must be a key or a list of keys, got {keys}")
         else:
             made[name] = read
-    taken: dict[str, str] = {}
-    for name, keys in made.items():
-        for key in keys:
-            if taken.setdefault(key, name) != name:
-                fault(("keymap", name), f"{key} is also the key of {taken[key]}")
+    for name, why in check(made) if check is not None else ():
+        fault(("keymap", name), why)
     return made

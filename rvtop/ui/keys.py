@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from textual.binding import BindingType
 
 
+Faults = list[tuple[str, str]]
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """A thing to do. ``name`` stands in the palette and in ``keymap``; ``keys`` are Textual's names."""
@@ -161,37 +164,48 @@ def key_named(text: str) -> str:
     return f"{held}+{key}" if held else key
 
 
-def with_keymap(
-    keymap: Mapping[str, Sequence[str]], actions: Iterable[Action] = ACTIONS
-) -> tuple[Action, ...]:
-    """The table with a user's keys. Raises UserError for names, keys and clashes that can't be."""
+def _given(keymap: Mapping[str, Sequence[str]], actions: Iterable[Action]) -> tuple[list[Action], Faults]:
+    """The table with a user's keys, and what is wrong with them: the action's name in the keymap, and why."""
+    faults: Faults = []
     known = names()
     for name in keymap:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]}?" if close else "rvtop's ? lists them"
-            raise UserError(f"keymap: {name}: no such action; {hint}")
-    made = []
+            faults.append((name, f"no such action; {hint}"))
+    made: list[Action] = []
     taken: dict[str, str] = {}
     for action in actions:
-        if action.name in keymap:
-            try:
-                action = replace(action, keys=tuple(key_named(key) for key in keymap[action.name]))
-            except ValueError as error:
-                raise UserError(f"keymap: {action.name}: {error}") from None
+        if action.name in keymap and not action.fixed:
+            keys = []
+            for text in keymap[action.name]:
+                try:
+                    keys.append(key_named(text))
+                except ValueError as error:
+                    faults.append((action.name, str(error)))
+            action = replace(action, keys=tuple(keys))
         for key in action.keys:
-            if taken.setdefault(key, action.name) != action.name:
-                raise UserError(
-                    f"keymap: {shown_key(key)} would be the key of {taken[key]} and of {action.name}; "
-                    "give one of them another"
-                )
+            other = taken.setdefault(key, action.name)
+            if other != action.name:
+                why = f"{shown_key(key)} would be the key of {other} and of {action.name}; give one another"
+                faults.append((action.name if action.name in keymap else other, why))
         made.append(action)
+    return made, faults
+
+
+def keymap_faults(keymap: Mapping[str, Sequence[str]]) -> Faults:
+    """All that is wrong with a keymap: the action's name in it, and why."""
+    return _given(keymap, ACTIONS)[1]
+
+
+def with_keymap(
+    keymap: Mapping[str, Sequence[str]], actions: Iterable[Action] = ACTIONS
+) -> tuple[Action, ...]:
+    """The table with a user's keys. Raises UserError for names, keys and clashes that can't be."""
+    made, faults = _given(keymap, actions)
+    for name, why in faults:
+        raise UserError(f"keymap: {name}: {why}")
     return tuple(made)
-
-
-def check_keymap(keymap: Mapping[str, Sequence[str]]) -> None:
-    """Raises UserError for a keymap that can't be."""
-    with_keymap(keymap)
 
 
 def footer_key(action: Action, actions: Sequence[Action]) -> str:

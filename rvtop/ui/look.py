@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from rvtop.settings.load import Settings
 from rvtop.ui.glyphs import wants_ascii
-from rvtop.ui.keys import check_keymap
 from rvtop.ui.theme import Styles
 from rvtop.ui.themes import styles_for
 
@@ -26,7 +25,6 @@ class Look:
 
 def look_of(settings: Settings, environ: Mapping[str, str]) -> Look:
     """The look that ``settings`` ask for, on the terminal of this process. Raises UserError."""
-    check_keymap(settings.keymap)
     styles = styles_for(settings.theme, environ, colours=colours_of(environ))
     ascii = wants_ascii(settings.ascii, environ, probe=True)
     return Look(styles, settings.keymap, settings.motion, settings.mouse, ascii)

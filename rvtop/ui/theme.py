@@ -147,7 +147,11 @@ class Styles:
             panel=p.raised,
             dark=p.dark,
             ansi=p.background.startswith("ansi"),
-            variables={f"rv-{role.replace('_', '-')}": str(getattr(p, role)) for role in ROLES},
+            variables={
+                "ansi-background": p.background,  # Textual's own style sheets ask for it with ``ansi``
+                "ansi-foreground": p.text,
+                **{f"rv-{role.replace('_', '-')}": str(getattr(p, role)) for role in ROLES},
+            },
         )
 
 

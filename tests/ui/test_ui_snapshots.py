@@ -11,7 +11,8 @@ from textual.pilot import Pilot
 from rvtop.contract.handle import Choice, ConnectFailed, Offer, SessionHandle
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.app import RvtopApp
-from rvtop.ui.theme import LIGHT, Styles
+from rvtop.ui.look import Look
+from rvtop.ui.theme import CONTRAST, DARK, LIGHT, SAFE, Palette, Styles
 
 Compare = Callable[..., bool]
 
@@ -49,14 +50,21 @@ def test_small_pictures(snap_compare: Compare, name: str) -> None:
     assert snap_compare(screen(getattr(made, name)()), terminal_size=(80, 24), run_before=drawn)
 
 
-def test_light(snap_compare: Compare) -> None:
-    assert snap_compare(screen(made.live(), Styles(LIGHT)), terminal_size=(100, 32), run_before=drawn)
+@pytest.mark.parametrize("palette", [LIGHT, CONTRAST, SAFE], ids=lambda palette: palette.name)
+def test_themes(snap_compare: Compare, palette: Palette) -> None:
+    assert snap_compare(screen(made.live(), Styles(palette)), terminal_size=(100, 32), run_before=drawn)
+
+
+def test_ascii(snap_compare: Compare) -> None:
+    look = Look(Styles(DARK), ascii=True)
+    app = RvtopApp(made.FakeHandle(made.live()), clock=lambda: 0.0, look=look)
+    assert snap_compare(app, terminal_size=(120, 40), run_before=drawn)
 
 
 @pytest.mark.parametrize(
     "keys",
-    [["tab", "tab", "?"], ["g", "x", "enter"], ["z"], ["tab", "tab"]],
-    ids=["help", "rate", "zoom", "focus"],
+    [["tab", "tab", "?"], ["?"], [":", "r", "a"], ["g", "x", "enter"], ["z"], ["tab", "tab"]],
+    ids=["help", "all-keys", "palette", "rate", "zoom", "focus"],
 )
 def test_after_keys(snap_compare: Compare, keys: list[str]) -> None:
     async def press(pilot: Pilot[int]) -> None:

@@ -18,6 +18,7 @@ from rvtop.settings import recent
 from rvtop.settings.fields import FIELDS, commented, json_schema
 from rvtop.settings.load import Settings, SettingsError, load
 from rvtop.settings.paths import cache_folder, config_file, state_folder, themes_folder
+from rvtop.ui.keys import keymap_faults
 
 
 def environ(tmp_path: Path, text: str | None = None, **more: str) -> dict[str, str]:
@@ -72,7 +73,7 @@ def test_every_fault_is_told_with_its_line_and_key(tmp_path: Path) -> None:
     )
     env = environ(tmp_path, text, RVTOP_MOUSE="perhaps")
     with pytest.raises(SettingsError) as refused:
-        load(env, actions=("panel: zoom", "help", "palette"))
+        load(env, keymap_faults=keymap_faults)
     file = env["RVTOP_CONFIG"]
     assert refused.value.faults == (
         f"{file}:1: them: unknown; did you mean theme?",
@@ -80,9 +81,9 @@ def test_every_fault_is_told_with_its_line_and_key(tmp_path: Path) -> None:
         f"{file}:4: slo.ttft_ms: must be a number > 0 (ms), got -3",
         f"{file}:5: slo.tpot: unknown; did you mean tpot_ms?",
         f"{file}:6: price_per_kwh: must be a number > 0 (per kWh), got nan",
-        f"{file}:8: keymap.panel: zom: unknown; did you mean panel: zoom?",
+        f"{file}:8: keymap.panel: zom: no such action; did you mean panel: zoom?",
         f"{file}:9: keymap.panel: zoom: must be a key or a list of keys, got 7",
-        f"{file}:11: keymap.palette: h is also the key of help",
+        f"{file}:10: keymap.help: h would be the key of palette and of help; give one another",
         "RVTOP_MOUSE: must be on or off, got perhaps",
     )
     assert str(refused.value) == f"{refused.value.faults[0]} (8 more: rvtop config validate)"
@@ -194,8 +195,8 @@ def test_config_writes_a_file_once_and_shows_what_is_in_force(home: Path) -> Non
             "motion: 3\nmouse: 4\n",
             [":1: motion: must be on or off, got 3", ":2: mouse: must be on or off, got 4"],
         ),
-        ('keymap: {"panel: zoom": q}\n', ["q would be the key of panel: zoom and of leave"]),
-        ("keymap: {help: ctrl+c}\n", ["ctrl+c: this key can't be had"]),
+        ('keymap: {"panel: zoom": q}\n', [":1: keymap.panel: zoom: q would be the key of"]),
+        ("keymap: {help: ctrl+c}\n", [":1: keymap.help: ctrl+c: this key can't be had"]),
         ("theme: solarised\n", ["theme solarised: there is none; known: auto, dark, light, contrast, safe"]),
     ],
 )

@@ -1,0 +1,329 @@
+"""Everything that can be done: by its key, by the palette, by a user's own key; and its page."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from pathlib import Path
+
+import made
+import pytest
+from test_ui_app import opened, screen_text, text_of, until
+from textual.widgets import Input
+
+from rvtop.contract.command import NextPhase, Pause, SetRate
+from rvtop.contract.snapshot import Snapshot
+from rvtop.errors import UserError
+from rvtop.ui.app import RvtopApp
+from rvtop.ui.figure_values import VALUES, value_now
+from rvtop.ui.help_text import PANELS
+from rvtop.ui.keys import ACTIONS, footer_key, key_named, names, shown_key, with_keymap
+from rvtop.ui.look import Look
+from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
+from rvtop.ui.screens.palette import Choices, PaletteScreen, matching
+from rvtop.ui.screens.rate import RateScreen, parse_rate
+from rvtop.ui.screens.stopping import StoppingScreen
+from rvtop.ui.theme import DARK, Styles
+from rvtop.ui.widgets.footer import Footer
+from rvtop.ui.widgets.tokens import TokensPanel
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def steady() -> Snapshot:
+    return replace(made.live(), load=replace(made.live().load, target_rps=5.0))
+
+
+def state(app: RvtopApp, handle: made.FakeHandle) -> tuple[object, ...]:
+    """All that an action can change."""
+    screen = app.screen
+    live = app.live
+    assert live is not None
+    return (
+        tuple(handle.sent),
+        type(screen),
+        type(live.focused),
+        live.has_class("zoom"),
+        live._frozen,
+        live.query_one(TokensPanel).window_s,
+        live.query_one(Footer).notice,
+        app.rich_styles.palette.name,
+        app.clipboard,
+    )
+
+
+#: What is pressed first where an action needs it to do anything.
+BEFORE = {"window: shorter": ["W"], "panel: one before": ["tab"], "back one step": ["z"]}
+ON_LIVE = [action for action in ACTIONS if action.name != "session: choose another"]
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Pictures and copies go to places of this test's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("way", ["key", "second key", "palette"])
+async def test_each_action_does_something(way: str) -> None:
+    for action in ON_LIVE:
+        if (way == "second key" and len(action.keys) < 2) or (way == "palette" and action.name == "palette"):
+            continue
+        handle = made.FakeHandle(steady())
+        app = RvtopApp(handle, look=Look(Styles(DARK)), clock=lambda: 0.0)
+        async with opened(app) as pilot:
+            await pilot.press(*BEFORE.get(action.name, []))
+            assert app.live is not None
+            app.live.notify_briefly("")
+            before = state(app, handle)
+            if way == "palette":
+                await pilot.press("ctrl+p")
+                await until(pilot, lambda app=app: isinstance(app.screen, PaletteScreen))
+                app.screen.query_one(Input).value = action.name
+                await pilot.pause()
+                await pilot.press("enter")
+            else:
+                await pilot.press(action.keys[1 if way == "second key" else 0])
+            await until(
+                pilot,
+                lambda app=app, handle=handle, before=before: app._exit or state(app, handle) != before,
+            )
+            assert not isinstance(app.screen, PaletteScreen) or action.name == "palette"
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [
+        ("rate: one more", SetRate(6.0)),
+        ("rate: one less", SetRate(4.0)),
+        ("rate: 10 % more", SetRate(5.5)),
+        ("rate: 10 % less", SetRate(4.5)),
+        ("rate: twice", SetRate(10.0)),
+        ("rate: half", SetRate(2.5)),
+        ("load: pause, go on", Pause()),
+        ("phase: next", NextPhase()),
+    ],
+)
+async def test_what_steers_the_load_sends_its_command(name: str, sent: object) -> None:
+    handle = made.FakeHandle(steady())
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await pilot.press(next(action.keys[0] for action in ACTIONS if action.name == name))
+        assert handle.sent == [sent]
+
+
+async def test_the_palette_narrows_completes_and_remembers() -> None:
+    handle = made.FakeHandle(steady())
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await pilot.press("colon", *"half")
+        assert isinstance(app.screen, PaletteScreen)
+        assert [action.name for action in app.screen.query_one(Choices).actions] == ["rate: half"]
+        await pilot.press("tab")
+        assert app.screen.query_one(Input).value == "rate: half"
+        await pilot.press("enter")
+        await until(pilot, lambda: handle.sent == [SetRate(2.5)])
+        await pilot.press("colon")
+        await until(pilot, lambda: isinstance(app.screen, PaletteScreen))
+        choices = app.screen.query_one(Choices)
+        assert choices.actions[0].name == "rate: half", "the last one used comes first"
+        await pilot.press("down", "down", "up")
+        assert choices.cursor == 1
+        await pilot.press(*"no such thing", "enter")
+        assert "no action has all of these words" in screen_text(app)
+        assert isinstance(app.screen, PaletteScreen)
+        app.screen.query_one(Input).value = "rate: twice"
+        await pilot.pause()
+        await pilot.click(Choices, offset=(5, 0))
+        await until(pilot, lambda: handle.sent == [SetRate(2.5), SetRate(5.0)])
+        await pilot.press("colon", "escape")
+        assert app.screen is app.live
+
+
+def test_all_words_must_be_in_the_name() -> None:
+    assert [action.name for action in matching("RATE more", ACTIONS, ())] == [
+        "rate: one more",
+        "rate: 10 % more",
+    ]
+    assert matching("", ACTIONS, ("help",))[0].name == "help"
+
+
+async def test_ctrl_q_does_nothing_and_ctrl_z_says_why_not() -> None:
+    handle = made.FakeHandle(steady())
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await pilot.press("ctrl+q")
+        assert app.screen is app.live
+        await pilot.press("ctrl+z")
+        assert "would stop the load's clocks" in text_of(app, Footer)
+        assert not any(isinstance(screen, StoppingScreen) for screen in app.screen_stack)
+
+
+async def test_a_frozen_picture_stands_and_the_load_goes_on() -> None:
+    handle = made.FakeHandle(steady())
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await pilot.press("f")
+        handle.now = replace(steady(), seq=7, load=replace(steady().load, target_rps=8.0, ok=987654))
+        app.poll()
+        await pilot.pause()
+        assert "FROZEN" in text_of(app, Footer)
+        assert "987 654" not in screen_text(app)
+        await pilot.press("up")
+        assert handle.sent == [SetRate(9.0)], "from the rate in force, not from the one in the picture"
+        await pilot.press("f")
+        await pilot.pause()
+        assert "987 654" in screen_text(app)
+        assert "FROZEN" not in screen_text(app)
+        await pilot.press("f")
+        handle.now = replace(made.done(), seq=9)
+        app.poll()
+        await pilot.pause()
+        assert "done" in screen_text(app), "the end is never held back"
+
+
+async def test_the_window_of_the_charts_has_ends() -> None:
+    app = RvtopApp(made.FakeHandle(steady()))
+    async with opened(app, 160, 44) as pilot:
+        assert "2 min" in text_of(app, TokensPanel)
+        await pilot.press("W", "W", "W")
+        assert "10 min" in text_of(app, TokensPanel)
+        assert "10 min is the longest window" in text_of(app, Footer)
+        await pilot.press("w", "w", "w", "w")
+        assert "1 min" in text_of(app, TokensPanel)
+        assert "1 min is the shortest window" in text_of(app, Footer)
+
+
+async def test_a_picture_goes_into_the_run_folder_or_here(folders: Path) -> None:
+    for out_dir, folder in ((str(folders / "run"), folders / "run" / "pictures"), (None, folders)):
+        app = RvtopApp(made.FakeHandle(replace(steady(), out_dir=out_dir)))
+        async with opened(app, 160, 40) as pilot:
+            await pilot.press("S", "S")
+            await pilot.pause()
+            files = sorted(folder.glob("rvtop-*.svg"))
+            assert len(files) == 2
+            assert all("TTFT" in file.read_text("utf-8") for file in files)
+            assert "picture: " in text_of(app, Footer)
+    blocked = folders / "blocked"
+    blocked.write_text("")
+    app = RvtopApp(made.FakeHandle(replace(steady(), out_dir=str(blocked))))
+    async with opened(app) as pilot:
+        await pilot.press("S")
+        assert "no picture: " in text_of(app, Footer)
+
+
+async def test_copying_goes_to_the_terminal_and_into_a_file(folders: Path) -> None:
+    app = RvtopApp(made.FakeHandle(steady()))
+    async with opened(app) as pilot:
+        written: list[str] = []
+        assert app._driver is not None
+        app._driver.write = written.append  # type: ignore[method-assign]
+        await pilot.press("tab", "tab", "tab", "y")
+        text = (folders / "cache" / "rvtop" / "copied.txt").read_text("utf-8")
+        assert text.startswith("━━ latency, ms")
+        assert "E2E" in text
+        assert "offered" not in text
+        osc = next(part for part in written if part.startswith("\x1b]52;c;"))
+        assert base64.b64decode(osc[7:-1]).decode() + "\n" == text
+        await pilot.press("escape", "y")
+        assert "offered" in (folders / "cache" / "rvtop" / "copied.txt").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("typed", "rps"),
+    [("+10%", 5.5), ("-50 %", 2.5), ("x2", 10.0), ("× 0,5", 2.5), ("*3", 15.0), ("+0%", 5.0)],
+)
+def test_a_change_can_be_typed(typed: str, rps: float) -> None:
+    assert parse_rate(typed, None, 5.0) == rps
+
+
+def test_a_change_beyond_the_maximum_is_refused() -> None:
+    with pytest.raises(ValueError, match="over the maximum"):
+        parse_rate("x20", 80.0, 5.0)
+    with pytest.raises(ValueError, match="0 or more"):
+        parse_rate("-200%", 80.0, 5.0)
+
+
+# -- a user's keys -----------------------------------------------------------------------------------
+
+
+async def test_a_users_keys_take_the_place_of_ours() -> None:
+    handle = made.FakeHandle(steady())
+    keymap = {"rate: twice": ("u",), "rate: set": (), "help": ("h", "?"), "leave": ("ctrl+x",)}
+    app = RvtopApp(handle, look=Look(Styles(DARK), keymap))
+    async with opened(app) as pilot:
+        assert "h help" in text_of(app, Footer)
+        await pilot.press("u", "}", "g", "q")
+        assert handle.sent == [SetRate(10.0)]
+        assert not isinstance(app.screen, RateScreen)
+        await pilot.press("h")
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen | PanelHelpScreen))
+
+
+@pytest.mark.parametrize(
+    ("keymap", "why"),
+    [
+        ({"rate: twise": ("u",)}, "did you mean rate: twice"),
+        ({"leave at once": ("u",)}, "no such action"),
+        ({"help": ("hyper+x",)}, "no such key"),
+        ({"help": ("word",)}, "no such key"),
+        ({"help": ("ctrl+s",)}, "can't be had"),
+        ({"help": ("z",)}, "z would be the key of panel: zoom and of help"),
+    ],
+)
+def test_keymaps_that_can_not_be_are_one_line(keymap: dict[str, tuple[str, ...]], why: str) -> None:
+    with pytest.raises(UserError, match=why) as refused:
+        with_keymap(keymap)
+    assert str(refused.value).startswith("keymap: ")
+
+
+def test_keys_are_read_as_people_write_them() -> None:
+    read = {
+        text: key_named(text)
+        for text in ("z", "W", "+", "]", "shift+up", "PgUp", "ctrl+f", "space", ":", "f1")
+    }
+    assert read["+"] == "plus"
+    assert read["]"] == "right_square_bracket"
+    assert read["PgUp"] == "pageup"
+    assert [shown_key(read[text]) for text in ("+", "]", "shift+up", ":")] == ["+", "]", "⇧↑", ":"]
+    swapped = with_keymap({"panel: zoom": ("f",), "view: freeze, follow": ("z",)})
+    assert footer_key(next(a for a in swapped if a.name == "view: freeze, follow"), swapped) == "z"
+
+
+def test_the_footer_writes_pairs_together() -> None:
+    shown = [footer_key(a, ACTIONS) for a in sorted(ACTIONS, key=lambda a: a.foot) if a.foot]
+    assert shown == ["↑↓", "⇧↑↓", "g", "space", "f", "w W", "n", ":", "?", "q"]
+
+
+def test_every_value_of_the_help_is_of_a_figure_in_it() -> None:
+    known = {(topic, figure.name) for topic, panel in PANELS.items() for figure in panel.figures}
+    assert set(VALUES) <= known
+    empty = Snapshot(0, 0.0, made.START, "running", "live", made.live().target)
+    for topic, name in VALUES:
+        for snapshot in (made.live(), made.watching(), made.stale(), empty, None):
+            assert value_now(topic, name, snapshot)
+
+
+def page() -> str:
+    """docs/keys.md as the table makes it."""
+    where = {"A": "everywhere", "*": "where a load runs", "L": "live"}
+    lines = [
+        "# Keys",
+        "",
+        "Every action has a name, which the palette (`:`) lists and the settings' `keymap` takes. This page",
+        "is made from the table in `rvtop/ui/keys.py`; a test compares them.",
+        "",
+        "| key | name in palette and keymap | where | does |",
+        "|---|---|---|---|",
+    ]
+    for action in ACTIONS:
+        keys = " ".join(f"`{shown_key(key)}`" for key in action.keys)
+        lines.append(f"| {keys} | {action.name} | {where[action.where]} | {action.about} |")
+    lines += ["", "`ctrl+q` does nothing, `ctrl+z` only says why not: it would stop the load's clocks.", ""]
+    return "\n".join(lines)
+
+
+def test_the_page_of_keys_is_that_of_the_table() -> None:
+    assert (DOCS / "keys.md").read_text("utf-8") == page()
+    assert len(names()) == len(ACTIONS) - 1
