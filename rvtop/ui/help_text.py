@@ -40,6 +40,16 @@ def ray_figures(of: str) -> tuple[Figure, ...]:
 
 
 PANELS: dict[str, PanelHelp] = {
+    "map": PanelHelp(
+        "map",
+        "Requests where they are: outside of the engines, in an engine's queue, in its batch.",
+        (
+            Figure("outside", "in flight here and told by no engine: network, front end, router", CLIENT),
+            Figure("■ ·", "a taken and a free place of a batch; untold: of the largest seen", SERVER),
+            Figure("●", "requests that wait: 1, 10, 100 … each, the same all over the map", SERVER),
+            Figure("━▶", "tokens a second out of the engine; as long as its share of all", SERVER),
+        ),
+    ),
     "requests": PanelHelp(
         "requests",
         "The 50 slowest requests of the last minute by TTFT, and the last 50 that failed. The parts of a "

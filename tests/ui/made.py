@@ -448,3 +448,15 @@ def listing(told: bool = True) -> Snapshot:
 def listing_estimate() -> Snapshot:
     """The same on a server whose answers tell no parts."""
     return listing(told=False)
+
+
+def mapped(t: float = 92.0, n: int = 4) -> Snapshot:
+    """Engines that tell their places and tokens, one of them gone, a queue before another."""
+    told = [replace(e, max_seqs=64.0, most_running=64.0) for e in engines(t, n)]
+    made = [
+        replace(e, node=f"n{1 + i // 4}:{i % 4}", tokens_per_s=3000.0 - 40 * i) for i, e in enumerate(told)
+    ]
+    made[2] = replace(made[2], stale_s=6.0)
+    made[1] = replace(made[1], waiting=23.0, running=64.0)
+    s = live(t)
+    return replace(s, engines=tuple(made), load=replace(s.load, in_flight=150))

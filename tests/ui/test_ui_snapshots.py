@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import made
 import pytest
@@ -123,3 +124,20 @@ def test_other_requests(snap_compare: Compare, name: str) -> None:
         await pilot.pause()
 
     assert snap_compare(screen(snapshot), terminal_size=(100, 30), run_before=press)
+
+
+async def on_map(pilot: Pilot[int]) -> None:
+    await drawn(pilot)
+    await pilot.press("2", "j")
+    await pilot.pause()
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_map(snap_compare: Compare, size: tuple[int, int]) -> None:
+    assert snap_compare(screen(made.mapped()), terminal_size=size, run_before=on_map)
+
+
+@pytest.mark.parametrize("engines", [0, 64])
+def test_other_maps(snap_compare: Compare, engines: int) -> None:
+    snapshot = made.mapped(n=64) if engines else replace(made.live(), engines=())
+    assert snap_compare(screen(snapshot), terminal_size=(100, 30), run_before=on_map)
