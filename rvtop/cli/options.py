@@ -180,6 +180,7 @@ def probe_target(url: str, models: tuple[str, ...], transport: Transport | None 
 
 def go(request: SessionRequest, ui: str, *, yes: bool) -> int:
     """Runs a session under the chosen reader and returns its exit code."""
+    from rvtop.cli.config import with_settings
     from rvtop.plain import result_lines, run_plain, warnings_of
 
     request = with_settings(request)

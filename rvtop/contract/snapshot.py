@@ -136,6 +136,9 @@ class Engine:
     prefix_hit_rate: float | None = None  # 0..1, since we began to watch
     stale_s: float | None = None  # seconds since the source last answered; None: it is fresh
     figures: Mapping[str, float] = field(default_factory=dict)
+    max_seqs: float | None = None  # places in its batch, where the server tells
+    most_running: float | None = None  # the largest batch since we began to watch
+    tokens_per_s: float | None = None  # growth of its own generation counter
 
 
 #: A GPU that is busy for a smaller share of a second than this is idle.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Protocol
 
 from rvtop.contract.requests import Requests
 from rvtop.contract.snapshot import (
+    Engine,
     Event,
     Latency,
     Load,
@@ -40,6 +42,8 @@ class _Info(Protocol):
     def topology(self) -> str | None: ...
     @property
     def engine(self) -> str | None: ...
+    @property
+    def places(self) -> Mapping[str, int]: ...
 
 
 def _ms(ns: float) -> float | None:
@@ -164,7 +168,7 @@ class View:
             load=self._load(now_ns),
             latency=self._latency(now_ns),
             tokens=self._tokens(now_ns, series),
-            engines=self.server.engines,
+            engines=self._engines(),
             figures=self.server.figures,
             gpus=self.server.gpus,
             nodes=self.server.nodes,
@@ -179,6 +183,12 @@ class View:
             target_down_s=target_down_s,
             requests=requests,
         )
+
+    def _engines(self) -> tuple[Engine, ...]:
+        places = self.target.places if self.target else {}
+        if not places:
+            return self.server.engines
+        return tuple(replace(e, max_seqs=places.get(e.name)) for e in self.server.engines)
 
     def _target(self) -> Target:
         info = self.target

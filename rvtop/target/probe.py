@@ -8,8 +8,8 @@ import http.client
 import json
 import os
 import ssl
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -22,6 +22,8 @@ from rvtop.text import NAME_LIMIT, printable, told
 KEY_ENV = "RVTOP_API_KEY"
 
 _PROBE_TIMEOUT_S = 5.0
+_MOST_ENGINES = 1000
+_MOST_PLACES = 1 << 20
 #: Ends of a URL that name a page of the API rather than where it is.
 _PAGES = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1", "/metrics", "/health", "/docs")
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
@@ -49,6 +51,7 @@ class TargetInfo:
     topology: str | None  # one of ours, if the server says so
     engine: str | None  # owned_by of its first model: "vllm", …
     on_ray: bool = False  # one of ours that says which Ray cluster it runs on
+    places: Mapping[str, int] = field(default_factory=dict)  # in each engine's batch, where it is told
 
 
 def base_url(url: str) -> str:
@@ -116,18 +119,31 @@ async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
             f"(GET /v1/models gave HTTP {status} and no list of models)"
         )
     topology, on_ray = None, False
+    places: dict[str, int] = {}
     with contextlib.suppress(TargetError, ValueError, AttributeError, RecursionError):
         status, body = await asyncio.to_thread(_get, f"{base}/rvtop/topology", transport)
         facts = json.loads(body) if status == 200 else {}
         named, on_ray = facts.get("topology"), bool(facts.get("ray"))
         topology = printable(named, NAME_LIMIT) if isinstance(named, str) else None
+        places = _places(facts.get("engines"))
     return TargetInfo(
         url=base,
         models=tuple(row["id"] for row in models),
         topology=topology,
         engine=next((told(row["owned_by"], NAME_LIMIT) for row in models if row.get("owned_by")), None),
         on_ray=on_ray,
+        places=places,
     )
+
+
+def _places(rows: Any) -> dict[str, int]:
+    """How many requests each engine computes on at once, from the rows of ``/rvtop/topology``."""
+    found = {}
+    for row in rows[:_MOST_ENGINES] if isinstance(rows, list) else ():
+        name, places = (row.get("engine"), row.get("concurrency")) if isinstance(row, dict) else (None, None)
+        if isinstance(name, str) and type(places) is int and 0 < places <= _MOST_PLACES:
+            found[printable(name, NAME_LIMIT)] = places
+    return found
 
 
 def choose_models(info: TargetInfo, wanted: Sequence[str]) -> tuple[str, ...]:

@@ -64,6 +64,8 @@ class _Engine:
     t_ns: int
     counters: EngineCounters
     line: Engine | None = None  # as it was shown last; a new sample takes it away
+    most_running: float | None = None
+    tokens_per_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -210,11 +212,17 @@ class ServerState:
             key = (sample.source, engine.engine, engine.model)
             held = self._engines.get(key)
             if held is None:
-                self._engines[key] = _Engine(engine, sample.t_ns, EngineCounters(engine))
+                most = engine.gauges.get("running")
+                self._engines[key] = _Engine(engine, sample.t_ns, EngineCounters(engine), None, most)
                 continue
+            passed_s = _age_s(held.t_ns, sample.t_ns)
+            held.most_running = max(
+                (n for n in (held.most_running, engine.gauges.get("running")) if n is not None), default=None
+            )
             held.sample, held.t_ns, held.line = engine, sample.t_ns, None
             more, growths = held.counters.update(engine)
             if "generation_tokens" in more:
+                held.tokens_per_s = more["generation_tokens"] / passed_s if passed_s > 0 else None
                 tokens = (tokens or 0.0) + more["generation_tokens"]
             for name, grown in growths.items():
                 events.setdefault(name, []).append(grown)
@@ -284,7 +292,10 @@ class ServerState:
             if state.line is None or (state.line.name, state.line.stale_s) != (name, stale_s):
                 told = shown({**state.sample.gauges, **state.counters.grown})
                 known = {key: told.pop(key, None) for key in _FIELDS}
-                state.line = Engine(name, state.sample.node, model, **known, figures=told, stale_s=stale_s)
+                own = {"most_running": state.most_running, "tokens_per_s": state.tokens_per_s}
+                state.line = Engine(
+                    name, state.sample.node, model, **known, **own, figures=told, stale_s=stale_s
+                )
             lines.append(state.line)
         return tuple(lines)
 

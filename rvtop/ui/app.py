@@ -171,7 +171,7 @@ class RvtopApp(App[int]):
         screen = self.session_screen
         if screen is None:
             return
-        offered = [one for one in self.actions if one.where in places and one.name != "palette"]
+        offered = [one for one in self.actions if one.holds(places) and one.name != "palette"]
 
         def chosen(action: Action | None) -> None:
             if action is not None:

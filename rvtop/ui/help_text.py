@@ -40,6 +40,29 @@ def ray_figures(of: str) -> tuple[Figure, ...]:
 
 
 PANELS: dict[str, PanelHelp] = {
+    "map": PanelHelp(
+        "map",
+        "Requests where they are: outside of the engines, in an engine's queue, in its batch.",
+        (
+            Figure("outside", "in flight here and told by no engine: network, front end, router", CLIENT),
+            Figure("■ ·", "a taken and a free place of a batch; untold: of the largest seen", SERVER),
+            Figure("●", "requests that wait: 1, 10, 100 … each, the same all over the map", SERVER),
+            Figure("━▶", "tokens a second out of the engine; as long as its share of all", SERVER),
+        ),
+    ),
+    "requests": PanelHelp(
+        "requests",
+        "The 50 slowest requests of the last minute by TTFT, and the last 50 that failed. The parts of a "
+        "TTFT sum to it.",
+        (
+            Figure("late", "sent after its intended time", CLIENT),
+            Figure("network", "what is left: network, front end or router, and what nobody tells", CLIENT),
+            Figure("queue", "waited in front of an engine and in it", "usage.rvtop of the answer"),
+            Figure("search", "documents looked up for the prompt", "usage.rvtop of the answer"),
+            Figure("prefill", "from the start of its computation to its first token", "usage.rvtop"),
+            Figure("mean ~", "ESTIMATE, where answers tell nothing", "means of the server's histograms"),
+        ),
+    ),
     "load": PanelHelp(
         "load",
         "What you command, and what came of it. Open loop: requests are sent when they are due, "

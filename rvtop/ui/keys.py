@@ -25,11 +25,15 @@ class Action:
     action: str  # Textual's action
     keys: tuple[str, ...]
     about: str  # one line, in help
-    where: str = "A"  # A everywhere, * wherever a load runs, L live
+    where: str = "A"  # A everywhere, * wherever a load runs, L live, M map, Q requests; one or more
     foot: int = 0  # the place in the footer; 0: not in it
     label: str = ""  # what the footer says beside the key
     pair: str = ""  # the action whose key stands beside this one's in the footer
     fixed: bool = False  # its keys can't be given away
+
+    def holds(self, places: str) -> bool:
+        """Whether it can be done on a screen of these places."""
+        return any(place in places for place in self.where)
 
     @property
     def show(self) -> str:
@@ -107,6 +111,12 @@ ACTIONS: tuple[Action, ...] = (
     Action("palette", "palette", ("colon", "ctrl+p"), "every action by its name", "A", 13, "all"),
     Action("help", "help", ("question_mark", "f1"), "what the panel shows; again: all keys", "A", 14, "help"),
     Action("back one step", "back", ("escape",), "leave the zoom, then the panel"),
+    Action("list: next", "cursor(1)", ("j",), "the row below (↓)", "MQ", 5, "choose", "list: before"),
+    Action("list: before", "cursor(-1)", ("k",), "the row above (↑)", "MQ"),
+    Action("requests: filter", "filter", ("slash",), "list only what holds a text", "Q", 6, "filter"),
+    Action("requests: order", "order", ("o",), "by TTFT, by E2E, the newest first", "Q", 7, "order"),
+    Action("requests: errors only", "errors", ("e",), "list only what failed", "Q", 8, "errors only"),
+    Action("requests: prompt", "prompt", ("v",), "show the prompt of the chosen request", "Q", 11, "text"),
     Action("session: choose another", "again", ("enter",), "when a session is over: choose another one", "L"),
     Action(
         "leave", "quit", ("q",), "end the load and what rvtop started, write the results", "A", 15, "quit"
@@ -229,5 +239,5 @@ def bindings(actions: Iterable[Action], places: str) -> list[BindingType]:
     return [
         Binding(",".join(action.keys), action.action, action.about, show=False)
         for action in actions
-        if action.where in places and action.keys and not action.fixed
+        if action.holds(places) and action.keys and not action.fixed
     ]

@@ -8,6 +8,7 @@ from statistics import NormalDist
 
 from rvtop.contract.command import Command
 from rvtop.contract.figures import combined
+from rvtop.contract.requests import RequestRow, Requests, Typical, split_ttft
 from rvtop.contract.snapshot import (
     Dist,
     Engine,
@@ -400,3 +401,62 @@ def closed() -> Snapshot:
         load=replace(s.load, target_rps=None, in_flight=32, goodput_rps=41.5),
         slo_ttft_ms=60.0,
     )
+
+
+def requests(told: bool = True) -> Requests:
+    """What a session lists: slow ones that queued, errors, and typical parts that sum to their TTFT."""
+    slowest = []
+    for i in range(50):
+        ttft = 301.0 * 0.965**i
+        late, queue = 0.2, (ttft * 0.55 if told else None)
+        prefill = 18.0 if told else None
+        slowest.append(
+            RequestRow(
+                id=9812 + 3 * i,
+                unix_s=START + 60 + i * 0.6,
+                phase="climb",
+                model=("q3b", "q15b")[i % 2],
+                prompt=i,
+                engine=f"e{i % 4}" if told else None,
+                prompt_tokens=612 + i,
+                cached_tokens=400 * (i % 3 > 0),
+                output_tokens=256,
+                ttft_ms=ttft,
+                e2e_ms=ttft + 939.0 - 3 * i,
+                parts=split_ttft(ttft, late, queue=queue, prefill=prefill),
+                finish=("stop", "length")[i % 2],
+            )
+        )
+    full = "admission queue is full, retry after 1 s"
+    errors = tuple(
+        RequestRow(9990 - i, START + 91 - i, "climb", "q3b", i, error="http_503", error_text=full)
+        for i in range(4)
+    )
+    means = (("mean", 71.0), ("p50", 65.1), ("p99", 158.0))
+    typical = tuple(
+        Typical(name, ms, split_ttft(ms, 0.2, queue=ms / 5 if told else None, prefill=17.0 if told else None))
+        for name, ms in means
+    )
+    return Requests(tuple(slowest), errors, typical, 481, 481 if told else 0)
+
+
+def listing(told: bool = True) -> Snapshot:
+    """Under load, with requests to list."""
+    return replace(live(), requests=requests(told))
+
+
+def listing_estimate() -> Snapshot:
+    """The same on a server whose answers tell no parts."""
+    return listing(told=False)
+
+
+def mapped(t: float = 92.0, n: int = 4) -> Snapshot:
+    """Engines that tell their places and tokens, one of them gone, a queue before another."""
+    told = [replace(e, max_seqs=64.0, most_running=64.0) for e in engines(t, n)]
+    made = [
+        replace(e, node=f"n{1 + i // 4}:{i % 4}", tokens_per_s=3000.0 - 40 * i) for i, e in enumerate(told)
+    ]
+    made[2] = replace(made[2], stale_s=6.0)
+    made[1] = replace(made[1], waiting=23.0, running=64.0)
+    s = live(t)
+    return replace(s, engines=tuple(made), load=replace(s.load, in_flight=150))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import made
 import pytest
@@ -100,3 +101,43 @@ def test_picker(snap_compare: Compare, keys: list[str]) -> None:
     )
     app = RvtopApp(None, connect, offers=offers, url="http://127.0.0.1:8000")
     assert snap_compare(app, terminal_size=(80, 24), run_before=press)
+
+
+async def on_requests(pilot: Pilot[int]) -> None:
+    await drawn(pilot)
+    await pilot.press("3")
+    await pilot.pause()
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_requests(snap_compare: Compare, size: tuple[int, int]) -> None:
+    assert snap_compare(screen(made.listing()), terminal_size=size, run_before=on_requests)
+
+
+@pytest.mark.parametrize("name", ["estimate", "errors", "empty"])
+def test_other_requests(snap_compare: Compare, name: str) -> None:
+    snapshot = {"estimate": made.listing_estimate(), "errors": made.listing(), "empty": made.live()}[name]
+
+    async def press(pilot: Pilot[int]) -> None:
+        await on_requests(pilot)
+        await pilot.press(*(["e"] if name == "errors" else []))
+        await pilot.pause()
+
+    assert snap_compare(screen(snapshot), terminal_size=(100, 30), run_before=press)
+
+
+async def on_map(pilot: Pilot[int]) -> None:
+    await drawn(pilot)
+    await pilot.press("2", "j")
+    await pilot.pause()
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_map(snap_compare: Compare, size: tuple[int, int]) -> None:
+    assert snap_compare(screen(made.mapped()), terminal_size=size, run_before=on_map)
+
+
+@pytest.mark.parametrize("engines", [0, 64])
+def test_other_maps(snap_compare: Compare, engines: int) -> None:
+    snapshot = made.mapped(n=64) if engines else replace(made.live(), engines=())
+    assert snap_compare(screen(snapshot), terminal_size=(100, 30), run_before=on_map)

@@ -64,3 +64,19 @@ async def test_idle_gpus_and_figures_with_a_label_come_through(tmp_path: Path) -
     server = outcome.summary["server"]
     assert server["waiting_by_reason_max"] == {"capacity": 3, "deferred": 0}
     assert [gpu["idle_share"] for gpu in server["gpus"]] == [0.0, 1.0]
+
+
+async def test_requests_of_a_run_are_listed_with_their_parts(tmp_path: Path) -> None:
+    loop = {"name": "loop", "concurrency": 2, "duration": "60s"}
+    with any_mock(ttft_ms=30, step_ms=5, tokens=4) as mock:
+        watched = Watched(request(mock.url, tmp_path / "run", loop))
+        seen = await watched.until(lambda s: len(s.requests.slowest) > 3, "requests that are listed")
+        watched.send(Stop())
+        await watched.end()
+    lines = {row["id"]: row for row in watched.rows("requests.jsonl")}
+    for row in seen.requests.slowest:
+        line = lines[row.id]
+        assert row.ttft_ms == (line["first_token_ns"] - line["intended_ns"]) / 1e6
+        assert row.parts is not None
+        assert abs(row.parts.total - row.ttft_ms) <= 1.0
+    assert seen.requests.count >= len(seen.requests.slowest)

@@ -322,3 +322,12 @@ def test_quantiles_are_ordered(counts: list[int]) -> None:
         assert hist.p50 == hist.p99 or not any(counts)
     elif hist.p50 is not None and hist.p90 is not None and hist.p99 is not None:
         assert hist.p50 <= hist.p90 <= hist.p99
+
+
+def test_each_engine_has_its_largest_batch_and_its_own_tokens_per_second() -> None:
+    state = ServerState(["metrics"])
+    for t, running, made in ((0.0, 3.0, 100.0), (2.0, 9.0, 300.0), (4.0, 1.0, 400.0)):
+        state.apply(at(t, engine("0", {"generation_tokens": made}, running=running), engine("1")))
+    first, second = state.view(4 * S).engines
+    assert (first.running, first.most_running, first.tokens_per_s) == (1.0, 9.0, 50.0)
+    assert (second.most_running, second.tokens_per_s, second.max_seqs) == (None, None, None)

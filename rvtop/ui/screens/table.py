@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from rvtop.ui.keys import Action
 from rvtop.ui.screens.live import LiveScreen
+from rvtop.ui.screens.map import MapScreen
+from rvtop.ui.screens.requests import RequestsScreen
 from rvtop.ui.screens.session_screen import SessionScreen
 
 
@@ -26,6 +28,8 @@ class ScreenEntry:
 #: The first one is shown at the start and stays below the others, so that it keeps its state.
 SCREENS: tuple[ScreenEntry, ...] = (
     ScreenEntry("live", "1", "the live screen: load and latencies", LiveScreen),
+    ScreenEntry("map", "2", "map: where requests wait, and the places of the batches", MapScreen),
+    ScreenEntry("requests", "3", "requests: the slowest and the failed, where the TTFT went", RequestsScreen),
 )
 
 

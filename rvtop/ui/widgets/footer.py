@@ -33,7 +33,9 @@ class Footer(Panel, can_focus=False):
     def keys(self, s: Snapshot) -> list[tuple[Action, str]]:
         """The keys that do something now, with what each would do."""
         shown: list[tuple[Action, str]] = []
-        table = sorted((a for a in shell_of(self).actions if a.foot and a.keys), key=lambda a: a.foot)
+        table = sorted(
+            (a for a in shell_of(self).actions if a.foot and a.keys and a.holds("A*L")), key=lambda a: a.foot
+        )
         for action in table:
             label = action.label
             steers = action.foot in LOAD_PLACES or action.action == "next_phase"

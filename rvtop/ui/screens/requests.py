@@ -1,0 +1,128 @@
+"""Requests: where each one's TTFT went, the slowest first, and those that failed."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+
+from rvtop.contract.snapshot import Snapshot
+from rvtop.ui.keep import copied_text
+from rvtop.ui.prompts_file import prompt_row, prompt_text
+from rvtop.ui.request_lines import ORDERS, curl
+from rvtop.ui.screens.filter import FilterScreen
+from rvtop.ui.screens.session_screen import SessionScreen
+from rvtop.ui.shell import ScreenShell
+from rvtop.ui.widgets.header import Header
+from rvtop.ui.widgets.place_footer import PlaceFooter
+from rvtop.ui.widgets.requests import ListState, PartsPanel, RequestDetail, RequestList
+
+
+class RequestsScreen(SessionScreen):
+    PLACES: ClassVar[str] = "AQ"
+    BINDINGS: ClassVar[list[BindingType]] = [  # in a list the arrows are the cursor
+        Binding("up", "cursor(-1)", show=False),
+        Binding("down", "cursor(1)", show=False),
+        Binding("home", "cursor(-1000)", show=False),
+        Binding("end", "cursor(1000)", show=False),
+    ]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-high")]  # noqa: RUF012  (Textual's own declaration)
+    CSS = """
+    RequestsScreen { layout: vertical; }
+    RequestsScreen.-low PartsPanel, RequestsScreen.-low RequestDetail { display: none; }
+    """
+
+    def __init__(self, shell: ScreenShell) -> None:
+        super().__init__(shell)
+        self.state = ListState()
+
+    def compose(self) -> ComposeResult:
+        yield Header()
+        yield PartsPanel()
+        yield RequestList(self.state)
+        yield RequestDetail(self.state)
+        yield PlaceFooter(self.PLACES)
+
+    def _redraw(self) -> None:
+        for panel in self._panels:
+            panel.repaint()
+
+    def _listed(self) -> Snapshot | None:
+        """The snapshot if something is listed, else None, with a notice."""
+        s = self.snapshot
+        if s is None or self.state.row(s) is None:
+            self.notify_briefly("no request is listed")
+            return None
+        return s
+
+    # -- keys --------------------------------------------------------------------------------
+
+    def action_cursor(self, step: int) -> None:
+        if self.snapshot is not None:
+            self.state.move(self.snapshot, step)
+            self._redraw()
+
+    def action_order(self) -> None:
+        self.state.order = ORDERS[(ORDERS.index(self.state.order) + 1) % len(ORDERS)]
+        self._redraw()
+
+    def action_errors(self) -> None:
+        self.state.errors_only = not self.state.errors_only
+        self._redraw()
+
+    def action_filter(self) -> None:
+        def typed(text: str | None) -> None:
+            if text is not None:
+                self.state.filter = text
+                self._redraw()
+
+        self.app.push_screen(FilterScreen(self.state.filter), typed)
+
+    def action_prompt(self) -> None:
+        s = self._listed()
+        found = self.state.row(s) if s is not None else None
+        if s is None or found is None:
+            return
+        if self.state.text:
+            self.state.text = ""
+        else:
+            try:
+                self.state.text = prompt_text(prompt_row(s.out_dir, found[1].prompt))
+            except ValueError as error:
+                self.notify_briefly(str(error))
+                return
+            self.state.chosen = found[1].id  # the text stays with its request
+        self._redraw()
+
+    def action_copy(self) -> None:
+        """Copies the chosen request as a command."""
+        s = self._listed()
+        found = self.state.row(s) if s is not None else None
+        if s is None or found is None:
+            return
+        try:
+            text = curl(s.target.url, found[1], prompt_row(s.out_dir, found[1].prompt))
+        except ValueError as error:
+            self.notify_briefly(f"not copied: {error}")
+            return
+        self.app.copy_to_clipboard(text)
+        try:
+            path = copied_text(text)
+        except OSError as error:
+            self.notify_briefly(f"copied as curl to the clipboard; {error.filename}: {error.strerror}")
+        else:
+            self.notify_briefly(f"copied request {found[1].id} as curl to the clipboard and to {path}")
+
+    def action_back(self) -> None:
+        """Closes the prompt, then the filter, then the list of errors."""
+        state = self.state
+        if state.text:
+            state.text = ""
+        elif state.filter:
+            state.filter = ""
+        elif state.errors_only:
+            state.errors_only = False
+        else:
+            super().action_back()
+        self._redraw()

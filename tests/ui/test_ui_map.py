@@ -1,0 +1,113 @@
+"""The map: dots and places equal the snapshot, in every size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import made
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_ui_app import opened, screen_text
+
+from rvtop.contract.snapshot import Engine, Snapshot
+from rvtop.ui.app import RvtopApp
+from rvtop.ui.map_lines import NO_ENGINES, batches, dots, flow, map_lines, outside, places_bar, unit
+from rvtop.ui.screens.map import MapScreen
+from rvtop.ui.theme import DARK, Styles
+
+STYLES = Styles(DARK)
+figure = st.none() | st.floats(0, 1e6)
+engine = st.builds(
+    Engine,
+    name=st.text("abc0", min_size=1, max_size=9),
+    node=st.none() | st.sampled_from(["n1", "n1:0", "n2:1", "a-long-name-of-a-node:3"]),
+    running=figure,
+    waiting=figure,
+    kv_usage=st.none() | st.floats(0, 1),
+    max_seqs=figure,
+    most_running=figure,
+    tokens_per_s=figure,
+    stale_s=st.none() | st.floats(3, 60),
+)
+
+
+@given(st.lists(engine, max_size=70), st.integers(20, 220), st.integers(1, 60), st.integers(0, 80))
+def test_every_map_fits_every_size(engines: list[Engine], width: int, height: int, chosen: int) -> None:
+    s = replace(made.live(), engines=tuple(engines))
+    lines = map_lines(s, STYLES, width, height, chosen)
+    assert len(lines) <= height
+    assert all(line.width <= width for line in lines)
+
+
+@given(figure, figure, st.integers(3, 120))
+def test_places_fill_in_proportion(running: float | None, places: float | None, width: int) -> None:
+    bar = places_bar(STYLES, running, places, width)
+    assert bar.width <= width
+    full, known = bar.text.count("■"), running is not None and bool(places)
+    assert bool(full) == bool(known and running and round(places or 0)), "above 0 shows at least one"
+
+
+def test_one_place_a_cell_where_they_fit() -> None:
+    assert places_bar(STYLES, 16.0, 20.0, 40).text == "▕■■■■■■■■■■■■■■■■····▏"
+    assert places_bar(STYLES, 16.0, 256.0, 22).text == "▕■··················…▏"
+    assert places_bar(STYLES, None, 256.0, 22).text == "▕--▏"
+
+
+@given(st.floats(0, 1e8), st.integers(1, 60))
+def test_the_unit_is_a_power_of_ten_that_fits(most: float, room: int) -> None:
+    each = unit(most, room)
+    assert len(str(each).rstrip("0")) == 1
+    assert len(dots(most, each, room)) <= room
+    assert each == 1 or most > each / 10 * room, "no larger than it must be"
+    assert dots(0.0, each, room) == dots(None, each, room) == ""
+
+
+def test_arrows_are_as_long_as_their_share() -> None:
+    assert (flow(1.0), flow(0.25), flow(0.0), flow(None)) == ("━━━━━━━━▶", "━━▶", "━▶", "┄▶")
+
+
+def test_outside_is_what_no_engine_tells_of() -> None:
+    s = made.mapped()
+    held = sum((e.running or 0) + (e.waiting or 0) for e in s.engines if e.stale_s is None)
+    assert outside(s) == 150 - held
+    assert outside(replace(s, load=replace(s.load, in_flight=1))) == 0.0
+    assert outside(replace(s, engines=())) is None
+
+
+def test_many_engines_are_rows_of_their_machines() -> None:
+    rows = batches(made.mapped(n=64).engines)
+    assert len(rows) == 16
+    first = next(row for row in rows if row.name.startswith("n1 "))
+    assert first.name == "n1 ×4 ✗ 1 gone"
+    assert first.places == 3 * 64
+    assert len(batches(made.mapped(n=12).engines)) == 12
+
+
+async def test_the_cursor_chooses_an_engine() -> None:
+    app = RvtopApp(made.FakeHandle(made.mapped()))
+    async with opened(app) as pilot:
+        await pilot.press("2")
+        await pilot.pause()
+        assert isinstance(app.screen, MapScreen)
+        text = screen_text(app)
+        assert "✗ gone 6 s" in text
+        assert "64/64" in text
+        assert "▸ e0" in text
+        await pilot.press("j", "j", "j", "k", "k")
+        assert "▸ e1" in screen_text(app)
+        assert "running 64   waiting 23   places 64" in screen_text(app)
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "said"),
+    [(replace(made.live(), engines=()), NO_ENGINES), (replace(made.mapped(), gpus=()), "▸ e0")],
+    ids=["no engines", "no gpus"],
+)
+async def test_what_is_missing_does_not_matter(snapshot: Snapshot, said: str) -> None:
+    app = RvtopApp(made.FakeHandle(snapshot))
+    async with opened(app, 80, 24) as pilot:
+        await pilot.press("2")
+        await pilot.press("j")
+        await pilot.press("k")
+        assert said in screen_text(app)

@@ -1,0 +1,211 @@
+"""The requests screen: the bars of parts, the list, its keys, and the command it copies."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import made
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_ui_app import opened, screen_text
+from textual.widgets import Input
+
+from rvtop.contract.requests import RequestRow, TtftParts, split_ttft
+from rvtop.contract.snapshot import Snapshot
+from rvtop.ui.app import RvtopApp
+from rvtop.ui.request_lines import (
+    curl,
+    detail_texts,
+    head_line,
+    matching,
+    ordered,
+    parts_bar,
+    row_line,
+    window,
+)
+from rvtop.ui.screens.requests import RequestsScreen
+from rvtop.ui.theme import DARK, Styles
+from rvtop.ui.widgets.requests import NONE_YET, ListState, estimated
+
+STYLES = Styles(DARK)
+ms = st.floats(0, 1e5)
+
+
+@given(
+    st.integers(1, 200),
+    ms,
+    ms,
+    st.none() | ms,
+    st.none() | ms,
+    st.none() | ms,
+    st.just(0.0) | st.floats(1e-3, 2e5),
+)
+def test_a_bar_is_as_long_as_its_ttft(
+    width: int,
+    late: float,
+    rest: float,
+    queue: float | None,
+    retrieve: float | None,
+    prefill: float | None,
+    scale: float,
+) -> None:
+    parts = split_ttft(late + rest, late, queue=queue, retrieve=retrieve, prefill=prefill)
+    line = parts_bar(STYLES, parts, scale, width)
+    assert line.width <= width
+    if scale > 0:
+        assert line.width == min(width, round(parts.total / scale * width))
+
+
+def test_each_part_begins_with_its_letter() -> None:
+    line = parts_bar(STYLES, TtftParts(10.0, 20.0, 30.0, None, 40.0), 100.0, 20)
+    assert line.text == "l·n▒▒▒q▓▓▓▓▓p███████"
+    assert parts_bar(STYLES, TtftParts(0.1, 20.0, None, None, None), 20.0, 4).text == "n▒▒▒"
+
+
+@given(st.integers(1, 220), st.integers(0, 53), st.booleans(), st.floats(0, 1e6))
+def test_rows_fit_every_width(width: int, place: int, chosen: bool, scale: float) -> None:
+    requests = made.requests()
+    row = [*requests.slowest, *requests.errors][place]
+    line = row_line(STYLES, row, width, scale, chosen=chosen)
+    assert line.width <= width
+    assert head_line(STYLES, width, scale).width <= width
+    assert "\n" not in line.text
+
+
+@given(st.integers(1, 200), st.integers(0, 199), st.integers(1, 60))
+def test_the_chosen_row_is_always_in_the_window(total: int, chosen: int, height: int) -> None:
+    chosen = min(chosen, total - 1)
+    begin = window(total, chosen, height)
+    assert 0 <= begin <= chosen < begin + height
+    assert begin + height <= total or begin == 0
+
+
+def test_order_and_filter() -> None:
+    rows = made.requests().slowest
+    assert ordered(rows[::-1], "TTFT") == list(rows)
+    assert ordered(rows, "newest")[0] is rows[-1]
+    assert [row.e2e_ms for row in ordered(rows, "E2E")] == sorted((r.e2e_ms or 0 for r in rows), reverse=True)
+    assert {row.model for row in matching(rows, "Q15B")} == {"q15b"}
+    assert [row.id for row in matching(rows, "9815")] == [9815]
+    assert len(matching(made.requests().errors, "queue is FULL")) == 4
+
+
+def test_the_details_sum_to_the_ttft_and_what_nobody_tells_is_missing() -> None:
+    row = made.requests().slowest[0]
+    assert row.parts is not None
+    assert row.parts.total == pytest.approx(row.ttft_ms, abs=1.0)
+    texts = {name: (value, about) for name, value, about in detail_texts(row)}
+    assert texts["decode"][0] == "939"
+    assert "search" not in texts
+    untold = {name: value for name, value, _ in detail_texts(made.requests(told=False).slowest[0])}
+    assert untold["queue"] == untold["prefill"] == "--"
+    assert detail_texts(made.requests().errors[0]) == []
+
+
+def test_the_estimate_is_of_the_mean_and_only_where_it_fits() -> None:
+    s = made.listing_estimate()
+    mean = s.requests.typical[0]
+    guess = estimated(s, mean)
+    assert guess is not None
+    assert guess.parts.total == pytest.approx(mean.ttft_ms)
+    assert (guess.parts.queue, guess.parts.prefill) == (12.4, 23.1)
+    assert estimated(s, replace(mean, ttft_ms=20.0)) is None, "the server's requests are not these"
+    assert estimated(replace(s, figures={}), mean) is None
+
+
+def a_row(**more: object) -> RequestRow:
+    return replace(made.requests().slowest[0], **more)  # type: ignore[arg-type]
+
+
+def test_a_request_as_curl_runs_and_holds_no_key() -> None:
+    prompt = {"messages": [{"role": "user", "content": "it's; `rm` $HOME \x1b[31m“”"}], "max_tokens": 7}
+    line = curl("http://127.0.0.1:8000/", a_row(), prompt)
+    words = shlex.split(line)
+    assert words[:3] == ["curl", "-N", "http://127.0.0.1:8000/v1/chat/completions"]
+    assert json.loads(words[-1]) == {"model": "q3b", **prompt, "stream": True}
+    assert "$RVTOP_API_KEY" in line
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(shlex.split(curl("http://h", a_row(), {"prompt": [1, 2]}))[-1])["max_tokens"] == 256
+    with pytest.raises(ValueError, match="turn 2"):
+        curl("http://h", a_row(turn=1), prompt)
+
+
+async def test_the_keys_of_the_list(tmp_path: Path) -> None:
+    rows = [
+        json.dumps({"id": f"p{i}", "messages": [{"role": "user", "content": f"why {i}?"}]}) for i in range(60)
+    ]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(rows) + "\n")
+    app = RvtopApp(made.FakeHandle(replace(made.listing(), out_dir=str(tmp_path))))
+    async with opened(app) as pilot:
+        await pilot.press("3")
+        await pilot.pause()
+        screen = app.screen
+        assert isinstance(screen, RequestsScreen)
+        assert "481 of 481 tell" in screen_text(app)
+        assert "request 1 of 54" in screen_text(app)
+        assert "why" not in screen_text(app), "no prompt unless it is asked for"
+        await pilot.press("j", "down", "k", "j")
+        assert "request 3 of 54" in screen_text(app)
+        await pilot.press("v")
+        assert "user: why 2?" in screen_text(app)
+        await pilot.press("j")
+        assert "why" not in screen_text(app)
+        await pilot.press("y")
+        assert "as curl" in screen_text(app)
+        assert json.loads(shlex.split(app.clipboard)[-1])["messages"][0]["content"] == "why 3?"
+        await pilot.press("o")
+        assert "by E2E" in screen_text(app)
+        await pilot.press("o", "home")
+        assert "newest first" in screen_text(app)
+        await pilot.press("end")
+        assert "request 54 of 54" in screen_text(app)
+        await pilot.press("e")
+        await pilot.pause()
+        assert "4 listed" in screen_text(app)
+        assert "http_503 “admission queue is full" in screen_text(app)
+        await pilot.press("escape", "slash")
+        await pilot.pause()
+        app.screen.query_one(Input).value = "q15b"
+        await pilot.press("enter")
+        await pilot.pause()
+        assert "/ q15b" in screen_text(app)
+        assert "25 listed" in screen_text(app)
+        await pilot.press("escape")
+        assert "54 listed" in screen_text(app)
+
+
+async def test_without_prompts_the_reason_stands_in_the_footer() -> None:
+    app = RvtopApp(made.FakeHandle(replace(made.listing(), out_dir=None)))
+    async with opened(app) as pilot:
+        await pilot.press("3")
+        await pilot.press("v")
+        assert "keeps no prompts.jsonl" in screen_text(app)
+        await pilot.press("y")
+        assert "not copied" in screen_text(app)
+
+
+async def test_nothing_listed_is_said_in_words() -> None:
+    app = RvtopApp(made.FakeHandle(made.live()))
+    async with opened(app, 80, 24) as pilot:
+        await pilot.press("3")
+        await pilot.pause()
+        assert NONE_YET in screen_text(app)
+        await pilot.press("y", "j", "v")
+        assert "no request is listed" in screen_text(app)
+
+
+def test_the_chosen_one_stays_chosen_while_others_come() -> None:
+    state, s = ListState(chosen=9818), made.listing()
+    assert state.row(s) == (2, s.requests.slowest[2])
+    slower = replace(s.requests.slowest[0], id=1, ttft_ms=999.0)
+    s = replace(s, requests=replace(s.requests, slowest=(slower, *s.requests.slowest)))
+    found = state.row(s)
+    assert found is not None
+    assert found[0] == 3
+    gone: Snapshot = replace(s, requests=replace(s.requests, slowest=(slower,)))
+    assert state.row(gone) == (0, slower)
