@@ -37,6 +37,7 @@ from rvtop.cli.options import (
     terminal,
 )
 from rvtop.cli.run import run
+from rvtop.cli.showdown import compare, showdown
 from rvtop.cli.transport import (
     Body,
     Ca,
@@ -96,6 +97,9 @@ def demo(
     ui: Ui = "dashboard",
     topology: Annotated[str, typer.Option(help="Topology to show.")] = "baseline",
     model: Models = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="All topologies in turn, as plain lines, and their comparison.")
+    ] = False,
 ) -> None:
     """Runs with no set-up: small local model, sample corpus, RAG questions, real load."""
     check_limits()
@@ -104,6 +108,8 @@ def demo(
 
     check_ui(ui)
     check_topology(topology)
+    if every:
+        raise typer.Exit(compare("demo", out=out, models=model or (), quiet=ui == "none"))
     dashboard = ui == "dashboard" and terminal()
     backend = topology_options(topology, models=model or (), port=0, arguments=())
     check_backend(backend)
@@ -156,6 +162,7 @@ def attach(
 
 
 app.command()(run)
+app.command()(showdown)
 
 
 @app.command()

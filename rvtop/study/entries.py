@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rvtop.errors import UserError
@@ -30,19 +30,27 @@ class Turn:
     folder: str
 
 
-def entries(topologies: Sequence[str], vllm: frozenset[str] = frozenset({"rvc"})) -> tuple[Entry, ...]:
-    """The entries of ``topologies``; those on vLLM stand twice, without and with prefix caching, because
-    questions that repeat would else flatter them. Raises UserError for a name that stands twice."""
+def entries(
+    topologies: Sequence[str],
+    vllm: frozenset[str] = frozenset({"rvc"}),
+    further: Mapping[str, tuple[str, ...]] | None = None,
+) -> tuple[Entry, ...]:
+    """The entries of ``topologies``; ``further`` are more arguments of a topology.
+
+    Those on vLLM stand twice, without and with prefix caching, because questions that repeat would else
+    flatter them. Raises UserError for a name that stands twice.
+    """
     found: list[Entry] = []
     for name in topologies:
+        more = (further or {}).get(name, ())
         if topologies.count(name) > 1:
             raise UserError(f"--topologies: {name} stands twice; name each once")
         if name in vllm:
             for suffix, on in (("-noprefix", "false"), ("", "true")):
                 caching = ("--engine-arg", f"enable_prefix_caching={on}")
-                found.append(Entry(name + suffix, name, (*_NO_LIMIT, *caching)))
+                found.append(Entry(name + suffix, name, (*_NO_LIMIT, *caching, *more)))
         else:
-            found.append(Entry(name, name, (*_NO_LIMIT, *_ONE_AT_A_TIME)))
+            found.append(Entry(name, name, (*_NO_LIMIT, *_ONE_AT_A_TIME, *more)))
     return tuple(found)
 
 

@@ -27,7 +27,6 @@ def run_turns(
     say: Say,
     *,
     models: Sequence[str] = (),
-    arguments: Sequence[str] = (),
     reference: str,
 ) -> tuple[list[Result], int]:
     """Runs each turn as a session of its own: ``request`` on the turn's topology, in a folder under its
@@ -37,8 +36,7 @@ def run_turns(
     digest: str | None = None
     for number, turn in enumerate(turns, 1):
         say(f"showdown: {turn.folder} ({number} of {len(turns)})")
-        given = (*turn.entry.arguments, *arguments)
-        backend = topology_options(turn.entry.topology, models=models, port=0, arguments=given)
+        backend = topology_options(turn.entry.topology, models=models, port=0, arguments=turn.entry.arguments)
         try:
             outcome = run(replace(request, out=request.out / turn.folder, backend=backend))
         except UserError as error:  # what keeps this topology from starting need not keep the next
