@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from rvtop.cli.options import Models, Out, RayAddress, check_topology, say
+from rvtop.cli.options import Models, Out, RayAddress, check_topology
 from rvtop.errors import UserError, check_limits
-from rvtop.system.stdio import say_error
+from rvtop.system.stdio import say, say_error
 
 
 def showdown(

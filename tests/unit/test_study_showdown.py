@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rvtop.cli.showdown import compare
 from rvtop.errors import UserError
 from rvtop.session.request import Outcome, SessionRequest, find
 from rvtop.study.entries import entries, turns
@@ -118,3 +119,18 @@ def test_repeats_show_mean_and_range(tmp_path: Path) -> None:
     assert row["kpm"]["ttft_ms"] == 20.0
     assert row["range"]["ttft_ms"] == [10.0, 30.0]
     assert "10..30" in "\n".join(table(found["rows"], "rac"))
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"names": ["nope"]}, "--topology nope: unknown"),
+        ({"names": ["rac"], "reference": "rvc"}, "--reference rvc: not in this showdown; it has: rac"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_starts(
+    tmp_path: Path, options: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(UserError, match=text):
+        compare("smoke", out=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
