@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rvtop.cli.options import Models, Out, RayAddress, check_topology
+from rvtop.cli.options import Models, Out, RayAddress
 from rvtop.errors import UserError, check_limits
 from rvtop.system.stdio import say, say_error
 
@@ -71,7 +71,8 @@ def compare(
     from rvtop.target.topologies import TOPOLOGIES
 
     for name in names or ():
-        check_topology(name)
+        if name not in TOPOLOGIES:
+            raise UserError(f"--topologies: {name!r} is unknown; known are: {', '.join(TOPOLOGIES)}")
     on_vllm = frozenset(name for name, topology in TOPOLOGIES.items() if "vllm" in topology.extras)
     on_ray = frozenset(name for name, topology in TOPOLOGIES.items() if "ray" in topology.extras)
     arguments = dict.fromkeys(on_ray, ("--ray-address", ray_address)) if ray_address is not None else {}

@@ -124,7 +124,7 @@ def test_repeats_show_mean_and_range(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"names": ["nope"]}, "--topology nope: unknown"),
+        ({"names": ["nope"]}, "--topologies: 'nope' is unknown"),
         ({"names": ["rac"], "reference": "rvc"}, "--reference rvc: not in this showdown; it has: rac"),
     ],
 )
