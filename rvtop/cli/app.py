@@ -43,6 +43,7 @@ from rvtop.cli.options import (
     terminal,
 )
 from rvtop.cli.run import run
+from rvtop.cli.showdown import compare, showdown
 from rvtop.cli.transport import (
     Body,
     Ca,
@@ -108,6 +109,9 @@ def demo(
     control: Control = None,
     theme: Theme = None,
     ascii: Ascii = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="All topologies in turn, as plain lines, and their comparison.")
+    ] = False,
 ) -> None:
     """Runs with no set-up: small local model, sample corpus, RAG questions, real load."""
     check_limits()
@@ -116,6 +120,8 @@ def demo(
 
     check_ui(ui)
     check_topology(topology)
+    if every:
+        raise typer.Exit(compare("demo", out=out, models=model or (), quiet=ui == "none"))
     dashboard = ui == "dashboard" and terminal()
     backend = topology_options(topology, models=model or (), port=0, arguments=())
     check_backend(backend)
@@ -180,6 +186,7 @@ def attach(
 
 app.command()(run)
 app.command()(ctl)
+app.command()(showdown)
 
 
 @app.command()

@@ -1,0 +1,1 @@
+"""Several sessions that are compared: each is an ordinary run with a folder of its own."""

@@ -1,0 +1,136 @@
+"""A showdown with fake sessions: order, failure, interruption, censoring, table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rvtop.cli.showdown import compare
+from rvtop.errors import UserError
+from rvtop.session.request import Outcome, SessionRequest, find
+from rvtop.study.entries import entries, turns
+from rvtop.study.rows import table
+from rvtop.study.showdown import run_turns
+
+
+def done(ttft: float, completed: float = 100.0, digest: str = "d") -> Outcome:
+    kpm = {"ttft_ms": ttft, "latency_avg_ms": 10.0, "latency_total_s": 1.0, "tps": 5.0}
+    return Outcome(0, "", {"kpm": {**kpm, "completed_pct": completed}, "prompts_digest": digest})
+
+
+def showdown(
+    folder: Path, answers: dict[str, Callable[[], Outcome]], repeat: int = 1
+) -> tuple[int, dict[str, Any], list[SessionRequest]]:
+    asked: list[SessionRequest] = []
+
+    def run(request: SessionRequest) -> Outcome:
+        asked.append(request)
+        return answers[request.out.name.rstrip("-0123456789")]()
+
+    request = SessionRequest(scenario=find("smoke"), out=folder)
+    _, code = run_turns(
+        request, turns(entries(tuple(answers)), repeat), run, lambda text: None, reference="rac"
+    )
+    return code, json.loads((folder / "showdown.json").read_text()), asked
+
+
+def fails(error: BaseException) -> Outcome:
+    raise error
+
+
+def test_rvc_stands_twice_and_knobs_are_equal() -> None:
+    baseline, without, cached = entries(("baseline", "rvc"))
+    assert [baseline.name, without.name, cached.name] == ["baseline", "rvc-noprefix", "rvc"]
+    assert baseline.arguments == ("--max-queue", "unlimited", "--engine-concurrency", "1")
+    assert "--engine-concurrency" not in cached.arguments
+    assert "enable_prefix_caching=false" in without.arguments
+    assert "enable_prefix_caching=true" in cached.arguments
+    with pytest.raises(UserError, match="rac stands twice"):
+        entries(("rac", "rac"))
+
+
+def test_every_second_repeat_is_in_the_other_order() -> None:
+    order = [turn.folder for turn in turns(entries(("baseline", "rac")), 3)]
+    assert order == ["baseline-1", "rac-1", "rac-2", "baseline-2", "baseline-3", "rac-3"]
+
+
+def test_changes_are_against_the_reference_and_a_failure_does_not_end_the_rest(tmp_path: Path) -> None:
+    code, found, asked = showdown(
+        tmp_path,
+        {
+            "rac": lambda: done(200),
+            "rsc": lambda: fails(UserError("ray is not installed")),
+            "baseline": lambda: done(50),
+        },
+    )
+    rac, rsc, baseline = found["rows"]
+    assert code == 0
+    assert [request.out.name for request in asked] == ["rac", "rsc", "baseline"]
+    assert baseline["change_pct"]["ttft_ms"] == -75.0
+    assert rac["change_pct"] == {}
+    assert rsc["reasons"] == ["ray is not installed"]
+    assert rsc["kpm"]["ttft_ms"] is None
+    text = "\n".join(table(found["rows"], "rac"))
+    assert "-75.0 %" in text
+    assert "ray is not installed" in text
+    assert "--" in text
+
+
+def test_a_mean_over_survivors_is_censored(tmp_path: Path) -> None:
+    _, found, _ = showdown(tmp_path, {"rac": lambda: done(200), "baseline": lambda: done(50, completed=98.9)})
+    assert found["rows"][1]["censored"] is True
+    assert found["rows"][1]["change_pct"] == {}
+    assert "CENSORED" in "\n".join(table(found["rows"], "rac"))
+    _, found, _ = showdown(tmp_path, {"rac": lambda: done(200), "baseline": lambda: done(50, completed=99)})
+    assert found["rows"][1]["censored"] is False
+
+
+def test_an_interruption_keeps_what_is_done(tmp_path: Path) -> None:
+    code, found, asked = showdown(
+        tmp_path,
+        {"rac": lambda: done(200), "rsc": lambda: Outcome(130), "baseline": lambda: done(1)},
+    )
+    assert code == 130
+    assert len(asked) == 2
+    assert [row["repeats"] for row in found["rows"]] == [1, 0]
+
+
+def test_other_prompts_do_not_count(tmp_path: Path) -> None:
+    code, found, _ = showdown(tmp_path, {"rac": lambda: done(200), "rsc": lambda: done(9, digest="other")})
+    assert code == 5
+    assert found["rows"][1]["repeats"] == 0
+    assert "digests differ" in found["rows"][1]["reasons"][0]
+
+
+def test_nothing_started_is_4_and_a_missed_threshold_is_1(tmp_path: Path) -> None:
+    assert showdown(tmp_path, {"rac": lambda: Outcome(4, "no GPU")})[0] == 4
+    missed = Outcome(1, "missed", done(3).summary)
+    assert showdown(tmp_path, {"rac": lambda: missed, "rsc": lambda: Outcome(4, "no GPU")})[0] == 1
+
+
+def test_repeats_show_mean_and_range(tmp_path: Path) -> None:
+    values = iter((10.0, 30.0))
+    _, found, _ = showdown(tmp_path, {"rac": lambda: done(next(values))}, repeat=2)
+    (row,) = found["rows"]
+    assert row["kpm"]["ttft_ms"] == 20.0
+    assert row["range"]["ttft_ms"] == [10.0, 30.0]
+    assert "10..30" in "\n".join(table(found["rows"], "rac"))
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"names": ["nope"]}, "--topologies: 'nope' is unknown"),
+        ({"names": ["rac"], "reference": "rvc"}, "--reference rvc: not in this showdown; it has: rac"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_starts(
+    tmp_path: Path, options: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(UserError, match=text):
+        compare("smoke", out=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
