@@ -121,6 +121,11 @@ def demo(
     check_ui(ui)
     check_topology(topology)
     if every:
+        if topology != "baseline" or control is not None:
+            option = "--control" if control is not None else f"--topology {topology}"
+            raise UserError(
+                f"demo --all runs every topology in turn, each in its own session: without {option}"
+            )
         raise typer.Exit(compare("demo", out=out, models=model or (), quiet=ui == "none"))
     dashboard = ui == "dashboard" and terminal()
     backend = topology_options(topology, models=model or (), port=0, arguments=())

@@ -78,14 +78,29 @@ ACTIONS: tuple[Action, ...] = (
         *("*", 4, "pause"),
     ),
     Action(
+        "load: undo the last command",
+        "undo",
+        ("u",),
+        "take back the last command that changed the load: its rate, a pause",
+        "*",
+    ),
+    Action(
+        "mark: with a note",
+        "mark",
+        ("m",),
+        "note that something happened now: an event, and a line of the command log",
+        *("L", 9, "mark"),
+    ),
+    Action(
         "phase: next",
         "next_phase",
         ("n",),
         "end this phase, begin the scenario's next",
         "L",
-        12,
+        13,
         "next phase",
     ),
+    Action("phase: begin anew here", "phase_again", ("N",), "end this phase and begin it once more", "L"),
     Action("panel: next", "app.focus_next", ("tab",), "move to the next panel"),
     Action("panel: one before", "app.focus_previous", ("shift+tab",), "move to the panel before"),
     Action("panel: zoom", "zoom", ("z",), "give the panel in focus the whole screen, and back", "L"),
@@ -94,10 +109,10 @@ ACTIONS: tuple[Action, ...] = (
         "freeze",
         ("f",),
         "hold the picture, and follow again; the load goes on",
-        *("L", 9, "freeze"),
+        *("L", 10, "freeze"),
     ),
     Action(
-        "window: shorter", "window(-1)", ("w",), "charts show less time", "L", 10, "window", "window: longer"
+        "window: shorter", "window(-1)", ("w",), "charts show less time", "L", 11, "window", "window: longer"
     ),
     Action("window: longer", "window(1)", ("W",), "charts show more time", "L"),
     Action(
@@ -108,18 +123,18 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("copy: the panel's figures", "copy", ("y",), "copy the panel in focus, or the screen, as text"),
     Action("theme: next", "app.next_theme", ("T",), "dark, light, contrast, safe and your own"),
-    Action("palette", "palette", ("colon", "ctrl+p"), "every action by its name", "A", 13, "all"),
-    Action("help", "help", ("question_mark", "f1"), "what the panel shows; again: all keys", "A", 14, "help"),
+    Action("palette", "palette", ("colon", "ctrl+p"), "every action by its name", "A", 14, "all"),
+    Action("help", "help", ("question_mark", "f1"), "what the panel shows; again: all keys", "A", 15, "help"),
     Action("back one step", "back", ("escape",), "leave the zoom, then the panel"),
     Action("list: next", "cursor(1)", ("j",), "the row below (↓)", "MQ", 5, "choose", "list: before"),
     Action("list: before", "cursor(-1)", ("k",), "the row above (↑)", "MQ"),
     Action("requests: filter", "filter", ("slash",), "list only what holds a text", "Q", 6, "filter"),
     Action("requests: order", "order", ("o",), "by TTFT, by E2E, the newest first", "Q", 7, "order"),
     Action("requests: errors only", "errors", ("e",), "list only what failed", "Q", 8, "errors only"),
-    Action("requests: prompt", "prompt", ("v",), "show the prompt of the chosen request", "Q", 11, "text"),
+    Action("requests: prompt", "prompt", ("v",), "show the prompt of the chosen request", "Q", 12, "text"),
     Action("session: choose another", "again", ("enter",), "when a session is over: choose another one", "L"),
     Action(
-        "leave", "quit", ("q",), "end the load and what rvtop started, write the results", "A", 15, "quit"
+        "leave", "quit", ("q",), "end the load and what rvtop started, write the results", "A", 16, "quit"
     ),
     Action(
         "leave at once",

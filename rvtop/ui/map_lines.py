@@ -116,7 +116,7 @@ def places_bar(styles: Styles, running: float | None, places: float | None, widt
         return Line("▕", styles.faint).put("--"[: max(0, width - 2)], styles.stale).put("▏", styles.faint)
     room = width - 2
     size = min(room, round(places))
-    full = min(size, round(running / places * size))
+    full = round(min(1.0, running / places) * size)
     if running > 0 and size:
         full = max(1, full)
     free = "·" * (size - full)

@@ -11,7 +11,7 @@ import pytest
 from test_ui_app import opened, screen_text, text_of, until
 from textual.widgets import Input
 
-from rvtop.contract.command import NextPhase, Pause, SetRate
+from rvtop.contract.command import Mark, NextPhase, Pause, SetRate, Undo
 from rvtop.contract.snapshot import Snapshot
 from rvtop.errors import UserError
 from rvtop.ui.app import RvtopApp
@@ -20,6 +20,7 @@ from rvtop.ui.help_text import PANELS
 from rvtop.ui.keys import ACTIONS, footer_key, key_named, names, shown_key, with_keymap
 from rvtop.ui.look import Look
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
+from rvtop.ui.screens.mark import BARE, MarkScreen
 from rvtop.ui.screens.palette import Choices, PaletteScreen, matching
 from rvtop.ui.screens.rate import RateScreen, parse_rate
 from rvtop.ui.screens.stopping import StoppingScreen
@@ -103,6 +104,8 @@ async def test_each_action_does_something(way: str) -> None:
         ("rate: half", SetRate(2.5)),
         ("load: pause, go on", Pause()),
         ("phase: next", NextPhase()),
+        ("phase: begin anew here", NextPhase("again")),
+        ("load: undo the last command", Undo()),
     ],
 )
 async def test_what_steers_the_load_sends_its_command(name: str, sent: object) -> None:
@@ -111,6 +114,17 @@ async def test_what_steers_the_load_sends_its_command(name: str, sent: object) -
     async with opened(app) as pilot:
         await pilot.press(next(action.keys[0] for action in ACTIONS if action.name == name))
         assert handle.sent == [sent]
+
+
+async def test_a_mark_has_a_note_or_none_and_can_be_left() -> None:
+    handle = made.FakeHandle(steady())
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await pilot.press("m", *"warm", "enter")
+        await pilot.press("m", "enter")
+        await pilot.press("m", *"no", "escape")
+        assert not isinstance(app.screen, MarkScreen)
+        assert handle.sent == [Mark("warm"), Mark(BARE)]
 
 
 async def test_the_palette_narrows_completes_and_remembers() -> None:
@@ -250,11 +264,11 @@ def test_a_change_beyond_the_maximum_is_refused() -> None:
 
 async def test_a_users_keys_take_the_place_of_ours() -> None:
     handle = made.FakeHandle(steady())
-    keymap = {"rate: twice": ("u",), "rate: set": (), "help": ("h", "?"), "leave": ("ctrl+x",)}
+    keymap = {"rate: twice": ("b",), "rate: set": (), "help": ("h", "?"), "leave": ("ctrl+x",)}
     app = RvtopApp(handle, look=Look(Styles(DARK), keymap))
     async with opened(app) as pilot:
         assert "h help" in text_of(app, Footer)
-        await pilot.press("u", "}", "g", "q")
+        await pilot.press("b", "}", "g", "q")
         assert handle.sent == [SetRate(10.0)]
         assert not isinstance(app.screen, RateScreen)
         await pilot.press("h")
@@ -294,7 +308,7 @@ def test_keys_are_read_as_people_write_them() -> None:
 def test_the_footer_writes_pairs_together() -> None:
     feet = [a for a in ACTIONS if a.foot and a.holds("A*L")]
     shown = [footer_key(a, ACTIONS) for a in sorted(feet, key=lambda a: a.foot)]
-    assert shown == ["↑↓", "⇧↑↓", "g", "space", "f", "w W", "n", ":", "?", "q"]
+    assert shown == ["↑↓", "⇧↑↓", "g", "space", "m", "f", "w W", "n", ":", "?", "q"]
 
 
 def test_every_value_of_the_help_is_of_a_figure_in_it() -> None:

@@ -134,6 +134,7 @@ REFUSED: dict[str, tuple[str, int, str]] = {
     "option without value": ("run smoke --target", 2, "--target"),
     "no terminal": ("", 2, "the dashboard needs a terminal"),
     "unknown topology": ("run smoke --topology nope", 2, "--topology nope: unknown; known are: baseline"),
+    "demo of all, and of one": ("demo --all --topology rac", 2, "demo --all runs every topology in turn"),
     "demo of an unknown topology": ("demo --topology nope", 2, "--topology nope: unknown"),
     "target and topology": ("run smoke --target {one} --topology baseline", 2, "either --target"),
     "neither target nor topology": ("run smoke", 2, "either --target URL or --topology NAME"),

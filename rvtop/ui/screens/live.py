@@ -7,11 +7,12 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
-from rvtop.contract.command import NextPhase, Pause, Resume, SetRate
+from rvtop.contract.command import Mark, NextPhase, Pause, Resume, SetRate, Undo
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.format import rate
 from rvtop.ui.pending_rate import PendingRate
 from rvtop.ui.screens.confirm import ConfirmScreen
+from rvtop.ui.screens.mark import MarkScreen
 from rvtop.ui.screens.rate import RateScreen
 from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.shell import ScreenShell
@@ -207,6 +208,24 @@ class LiveScreen(SessionScreen):
             self.notify_briefly("this is the last phase; q ends the run")
         else:
             self.shell.send(NextPhase())
+
+    def action_phase_again(self) -> None:
+        if self._steerable() is not None:
+            self.shell.send(NextPhase("again"))
+
+    def action_undo(self) -> None:
+        if self._steerable() is not None:
+            self.shell.send(Undo())
+
+    def action_mark(self) -> None:
+        if self._steerable() is None:
+            return
+
+        def typed(note: str | None) -> None:
+            if note is not None:
+                self.shell.send(Mark(note))
+
+        self.app.push_screen(MarkScreen(), typed)
 
     def action_freeze(self) -> None:
         s = self._newest
