@@ -11,6 +11,7 @@ from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.keep import copied_text, save_picture
 from rvtop.ui.keys import bindings
 from rvtop.ui.shell import ScreenShell
+from rvtop.ui.svg import picture_of, still
 from rvtop.ui.widgets.footer import Footer
 from rvtop.ui.widgets.panel import Panel
 
@@ -97,7 +98,7 @@ class SessionScreen(Screen[None]):
     def action_picture(self) -> None:
         out = self.newest.out_dir if self.newest is not None else None
         try:
-            path = save_picture(self.app.export_screenshot(title="rvtop"), out)
+            path = save_picture(still(picture_of(self.app)), out)
         except OSError as error:
             self.notify_briefly(f"no picture: {error.filename}: {error.strerror}")
         else:
