@@ -37,8 +37,10 @@ lint: $(READY)  ## ruff (lint, format) and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Three processes for two cores: many tests wait for processes, ports and clocks. Groups are taken in the order
+# of tests/conftest.py, the longest first.
 test: lint  ## sets up everything and passes the tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -q -n 3 --dist loadgroup --no-loadscope-reorder
 
 # The tests of the C in rvtop/load/native under AddressSanitizer and UBSan, where the compiler has them.
 asan: $(READY)  ## the native read path under AddressSanitizer and UBSan

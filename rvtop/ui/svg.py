@@ -163,7 +163,7 @@ def _row(row: Row, background: str) -> str:
 def _run(run: Run, x: int) -> str:
     look = f' fill="{run.fg}"' + (' opacity=".6"' if run.dim else "")
     out: list[str] = []
-    solid: list[str] = []  # rectangles of full colour, as one path
+    solid: list[tuple[float, ...]] = []  # rectangles of full colour, as one path
     words, begun = "", x
 
     def end_word() -> None:
@@ -181,11 +181,15 @@ def _run(run: Run, x: int) -> str:
         if glyph in _RECTANGLES or glyph in _SHADES:
             end_word()
             left, top, width, height = _RECTANGLES.get(glyph, (0, 0, 1, 1))
-            shape = _rectangle(x + left, top, width, height)
             if glyph in _SHADES:
+                shape = _rectangle(x, 0, 1, 1)
                 out.append(f'<path d="{shape}"{look} fill-opacity="{_SHADES[glyph]}"/>')
+            elif (
+                width == 1 and solid and solid[-1][0] + solid[-1][2] == x and solid[-1][1::2] == (top, height)
+            ):
+                solid[-1] = (solid[-1][0], top, solid[-1][2] + 1, height)
             else:
-                solid.append(shape)
+                solid.append((x + left, top, width, height))
         elif words or glyph != " ":
             if not words:
                 begun = x
@@ -195,7 +199,7 @@ def _run(run: Run, x: int) -> str:
         x += cell_len(glyph)
     end_word()
     if solid:
-        out.append(f'<path d="{"".join(solid)}"{look}/>')
+        out.append(f'<path d="{"".join(_rectangle(*one) for one in solid)}"{look}/>')
     return "".join(out)
 
 

@@ -46,8 +46,8 @@ def test_any_text_is_a_sound_document_and_stays_in_its_cells(text: str) -> None:
 
 
 def test_blocks_are_shapes_that_touch() -> None:
-    (path,) = ElementTree.fromstring(still(picture("██"))).iter(f"{NS}path")
-    assert path.attrib["d"] == "M0 0h8v17h-8zM8 0h8v17h-8z"
+    (path,) = ElementTree.fromstring(still(picture("██▄"))).iter(f"{NS}path")
+    assert path.attrib["d"] == "M0 0h16v17h-16zM16 8.5h8v8.5h-8z"
 
 
 def test_a_film_holds_equal_rows_once_and_shows_each_frame_for_its_time() -> None:
