@@ -9,7 +9,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help setup demo test lint asan bench soak lock clean
+.PHONY: help setup demo test lint asan bench soak pictures lock clean
 
 help:  ## what can be made
 	@awk -F '  ## ' '/^[a-z]+:.*  ## / {split($$1, name, ":"); printf "make %-6s  %s\n", name[1], $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ soak: $(READY)  ## clusters started and killed, attempts to break a run, a milli
 	$(BIN)/python -m pytest -q -m slow --timeout 600
 	$(BIN)/python -m tests.faults.attempts
 	$(BIN)/python -m tests.bench.soak
+
+pictures: $(READY)  ## docs/screens, recorded from real sessions (two minutes)
+	$(BIN)/python docs/screens/make.py
 
 # Writes .ci/requirements-cpu.txt afresh from pyproject.toml.
 lock: $(READY)  ## .ci/requirements-cpu.txt afresh

@@ -1,5 +1,6 @@
-"""Records docs/screens from real sessions: a film of the dashboard while vLLM on Ray serves, and a still of each
-screen. ``make pictures`` runs it (about two minutes)."""
+"""Records docs/screens from real sessions: a film of the dashboard while vLLM on Ray serves, and stills.
+
+``make pictures`` runs it (about two minutes)."""
 
 from __future__ import annotations
 
