@@ -181,7 +181,7 @@ class RateMemory:
         self.version += 1
 
     def seen(self) -> list[tuple[float, Fared, bool]]:
-        """All that is remembered as (rate, how the SLO fared, whether with this target), other targets first."""
+        """All that is remembered: (rate, how the SLO fared, with this target or not), this target's last."""
         others = [held for target, held in self._by_target.items() if target != self.target]
         own = self._by_target.get(self.target, {})
         found = [(rate, fared, False) for held in others for rate, fared in held.values()]
