@@ -59,6 +59,7 @@ class Load:
     goodput_rps: float | None = None  # requests a second that meet the SLO, last 10 s; None without one
     client_limited: str | None = None  # why the client distorts the figures; None: it does not
     max_rate: float | None = None
+    due: int = 0  # arrivals that the plan has had so far, sent or not
 
 
 @dataclass(frozen=True, slots=True)

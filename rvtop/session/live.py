@@ -92,6 +92,11 @@ class LiveState:
         return sum(delta.sent for delta in self.latest.values())
 
     @property
+    def due(self) -> int:
+        """Arrivals that the plan has had so far."""
+        return sum(delta.intended for delta in self.latest.values())
+
+    @property
     def chunk_ratio(self) -> float | None:
         """Output tokens by the server's usage, per chunk that carried some; None before any usage came."""
         return self.counted_tokens / self.counted_chunks if self.counted_chunks else None
@@ -201,8 +206,7 @@ def fold(state: LiveState, delta: Delta) -> LiveState:
     seen.append((delta.t_ns, delta.cpu_s))
     while len(seen) > 1 and delta.t_ns - seen[1][0] >= SECOND_NS:  # so what is left spans a second
         seen.popleft()
-    intended = sum(d.intended for d in state.latest.values())
-    state.history.append(Totals(delta.t_ns, intended, state.sent, state.ok))
+    state.history.append(Totals(delta.t_ns, state.due, state.sent, state.ok))
     while state.history and delta.t_ns - state.history[0].t_ns > 2 * _RATE_WINDOW_NS:
         state.history.popleft()
     return state

@@ -236,6 +236,7 @@ class View:
                 lag, ttft, live.errors, loop_lag, live.worker_cpu(now_ns), self.workers
             ),
             max_rate=self.max_rate,
+            due=live.due,
         )
 
     def _latency(self, now_ns: int) -> Latency:

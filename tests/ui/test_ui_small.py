@@ -48,7 +48,7 @@ def test_parts_of_the_highest_rank_are_left_out_first() -> None:
             (55, 20),
             ["● running", "48.0 rps", "served", "errors   12", "ITL", "E2E", "q quit"],
         ),
-        ((120, 12), ["● running", "TARGET", "TTFT", "ITL", "KV cache", "GPU mem", "q quit"]),
+        ((120, 12), ["● running", "TARGET", "TTFT", "ITL", "KV", "GPU mem", "q quit"]),
     ],
     ids=lambda value: f"{value[0]}x{value[1]}" if isinstance(value, tuple) else "",
 )
@@ -107,7 +107,7 @@ async def test_panels_of_a_cluster_are_drawn_where_there_is_one() -> None:
     app = RvtopApp(handle)
     async with opened(app) as pilot:
         panels = [app.screen.query_one(kind) for kind in (DeploymentsPanel, NodesPanel)]
-        assert [panel.size.height for panel in panels] == [0, 0]
+        assert [panel.region.height for panel in panels] == [0, 0]
         handle.now = replace(made.cluster(), seq=10**6)
         app.poll()
         await pilot.pause()
@@ -129,7 +129,7 @@ async def test_panels_of_a_cluster_are_drawn_where_there_is_one() -> None:
         app.poll()
         await pilot.pause()
         await pilot.pause()
-        assert [panel.size.height for panel in panels] == [0, 0]
+        assert [panel.region.height for panel in panels] == [0, 0]
 
 
 @pytest.mark.parametrize("words", [3, 900])

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
+from textual.widget import Widget
 
 from rvtop.contract.command import Mark, NextPhase, Pause, Resume, SetRate, Undo
 from rvtop.contract.snapshot import Snapshot
+from rvtop.ui.folding import Folding
 from rvtop.ui.format import rate
 from rvtop.ui.pending_rate import PendingRate
 from rvtop.ui.screens.confirm import ConfirmScreen
@@ -16,11 +17,11 @@ from rvtop.ui.screens.mark import MarkScreen
 from rvtop.ui.screens.rate import RateScreen
 from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.shell import ScreenShell
-from rvtop.ui.widgets.banner import Banner
+from rvtop.ui.widgets.banner import OVER, Banner
 from rvtop.ui.widgets.deployments import DeploymentsPanel
 from rvtop.ui.widgets.engines import EnginesPanel
 from rvtop.ui.widgets.events import EventsPanel
-from rvtop.ui.widgets.footer import OVER, Footer
+from rvtop.ui.widgets.footer import Footer
 from rvtop.ui.widgets.gpu import GpuPanel
 from rvtop.ui.widgets.header import Header
 from rvtop.ui.widgets.inflight import InFlightPanel
@@ -29,6 +30,7 @@ from rvtop.ui.widgets.latency import LatencyPanel
 from rvtop.ui.widgets.load import LoadPanel
 from rvtop.ui.widgets.nodes import NodesPanel
 from rvtop.ui.widgets.panel import WINDOWS_S, Panel
+from rvtop.ui.widgets.places import Places
 from rvtop.ui.widgets.steps import StepsPanel
 from rvtop.ui.widgets.tokens import TokensPanel
 from rvtop.ui.widgets.ttft import TtftPanel
@@ -38,19 +40,6 @@ class LiveScreen(SessionScreen):
     """Draws each new snapshot, and turns keys into commands."""
 
     PLACES: ClassVar[str] = "A*L"
-    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012  (Textual's declaration is not a ClassVar)
-        (0, "-narrow"),
-        (100, "-normal"),
-        (160, "-wide"),
-    ]
-    VERTICAL_BREAKPOINTS = [  # noqa: RUF012
-        (0, "-line"),
-        (4, "-least"),
-        (13, "-tiny"),
-        (24, "-short"),
-        (32, "-medium"),
-        (44, "-tall"),
-    ]
 
     def __init__(self, shell: ScreenShell) -> None:
         super().__init__(shell)
@@ -59,30 +48,37 @@ class LiveScreen(SessionScreen):
         self._can_choose_again = shell.can_choose_again
         self._newest: Snapshot | None = None
         self._frozen = False
+        self._folding = Folding()
 
     @property
     def newest(self) -> Snapshot | None:
         return self._newest
 
     def compose(self) -> ComposeResult:
-        yield Header()
-        yield LoadPanel()
-        yield Banner(can_choose_again=self._can_choose_again)
-        yield StepsPanel()
-        with Horizontal(id="body"):
-            with Vertical(id="left"):
-                yield TtftPanel()
-                yield LatencyPanel()
-                yield TokensPanel()
-                yield InFlightPanel()
-            with Vertical(id="right"):
-                yield EnginesPanel()
-                yield GpuPanel()
-                yield DeploymentsPanel()
-                yield NodesPanel()
-                yield KvQueuePanel()
-        yield EventsPanel()
-        yield Footer(can_choose_again=self._can_choose_again)
+        """The order is that of the panels from above to below, and of ``tab``."""
+        again = self._can_choose_again
+        yield Places(
+            Header(),
+            LoadPanel(),
+            Banner(can_choose_again=again),
+            StepsPanel(),
+            TtftPanel(),
+            LatencyPanel(),
+            TokensPanel(),
+            EnginesPanel(),
+            GpuPanel(),
+            DeploymentsPanel(),
+            NodesPanel(),
+            KvQueuePanel(),
+            InFlightPanel(),
+            EventsPanel(),
+            Footer(can_choose_again=again),
+        )
+
+    @property
+    def focus_chain(self) -> list[Widget]:
+        """The panels in their own order; Textual's is row by row across the columns."""
+        return [panel for panel in self._panels if panel.focusable]
 
     # -- drawing -----------------------------------------------------------------------------
 
@@ -95,15 +91,19 @@ class LiveScreen(SessionScreen):
         if self._frozen and self.snapshot is not None:
             return
         self.query_one(LoadPanel).target = self.pending_rate.shown
-        starting = s.state == "starting" or (s.state in ("failed", "crashed") and not s.series.t_s)
-        self.set_class(starting, "starting")
-        self.set_class(s.state in OVER, "over")
-        self.set_class(bool(s.nodes or s.deployments), "cluster")
         self.query_one(Footer).frozen = self._frozen
         first = self.snapshot is None
+        self._fold(s)
         super().show(s)
         if first:  # there is no layout yet
             self.call_after_refresh(self._share_keys)
+
+    def _fold(self, s: Snapshot) -> None:
+        """Folds what has nothing to say, and finds all panels' places."""
+        wanting = [panel for panel in self._panels if panel.wants(s)]
+        quiet = {panel.name_in_layout: panel.quiet(s) for panel in wanting if panel.CHART}
+        hold = self.has_class("zoom") or self.panel_in_focus is not None
+        self.query_one(Places).show(s, self._folding.observe(s.t_s, quiet, hold=hold))
 
     def _share_keys(self) -> None:
         """The footer leaves out the keys that the load's rule shows."""
@@ -257,18 +257,13 @@ class LiveScreen(SessionScreen):
             return
         focused = self.focused
         panel = focused if isinstance(focused, Panel) else self.query_one(TtftPanel)
-        panel.add_class("zoomed")
-        for around in panel.ancestors:
-            if around is self:
-                break
-            around.add_class("holds-zoom")
         self.add_class("zoom")
+        self.query_one(Places).zoom(panel.name_in_layout)
         panel.focus()
 
     def _unzoom(self) -> None:
         self.remove_class("zoom")
-        self.query(".zoomed").remove_class("zoomed")
-        self.query(".holds-zoom").remove_class("holds-zoom")
+        self.query_one(Places).zoom(None)
 
     def action_back(self) -> None:
         if self.has_class("zoom"):

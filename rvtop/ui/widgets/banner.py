@@ -12,6 +12,8 @@ from rvtop.ui.format import clip, count, sig3
 from rvtop.ui.widgets.panel import MARGINS, Panel
 
 MESSAGE_ROWS = 6
+#: The states of a session that has ended.
+OVER = ("done", "lost", "failed", "crashed")
 TITLES = {
     "done": "■ done",
     "lost": "✗ the target was lost",
@@ -21,9 +23,8 @@ TITLES = {
 
 
 class Banner(Panel, can_focus=False):
-    DEFAULT_CSS = """
-    Banner { height: auto; display: none; }
-    """
+    NAME = "banner"
+    PLACE = "top"
 
     def __init__(self, *, can_choose_again: bool = False) -> None:
         super().__init__()
@@ -34,8 +35,12 @@ class Banner(Panel, can_focus=False):
         bad = self.snapshot is not None and self.snapshot.state in ("lost", "failed", "crashed")
         return self.rich_styles.trouble if bad else self.rich_styles.frame_focus
 
-    def wanted(self, s: Snapshot) -> int:
-        return len(self._content(s, self.app.size.width - MARGINS))
+    def wants(self, s: Snapshot) -> bool:
+        return s.state in OVER
+
+    def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
+        best = 1 + len(self._content(s, width - MARGINS))
+        return min(4, best), best
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         style = self.rich_styles.strong if s.state == "done" else self.rich_styles.trouble

@@ -34,17 +34,15 @@ def labels(deployments: Sequence[ServeDeployment], room: int) -> list[str]:
 
 
 class DeploymentsPanel(Panel):
-    DEFAULT_CSS = """
-    DeploymentsPanel { height: auto; max-height: 20%; min-height: 2; display: none; }
-    DeploymentsPanel.told { display: block; }
-    """
     TOPIC = "deployments"
+    PLACE = "right"
+    GOOD = 5
 
-    def has_data(self, s: Snapshot) -> bool:
+    def wants(self, s: Snapshot) -> bool:
         return bool(s.deployments)
 
-    def wanted(self, s: Snapshot) -> int:
-        return max(1, len(s.deployments))
+    def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
+        return 1 + min(3, len(s.deployments)), 1 + len(s.deployments)
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles = self.rich_styles

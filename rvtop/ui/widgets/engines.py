@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from textual.geometry import Size
-
 from rvtop.contract.figures import SHOWN, Figure, texts
 from rvtop.contract.snapshot import Engine, Snapshot
 from rvtop.ui.draw import Line, bar, fitting
 from rvtop.ui.format import FORMATS, age, clip, fixed, percent, size_of, tight
 from rvtop.ui.theme import Styles
-from rvtop.ui.widgets.panel import Panel
+from rvtop.ui.widgets.panel import MARGINS, Panel
 
 T = TypeVar("T")
 #: Columns of an engine's row beside the KV cache, the most important first, and what stands below all rows.
@@ -22,7 +20,6 @@ FOOT = tuple(figure for figure in SHOWN if figure.foot)
 FULL = 0.95  # a KV cache so full is about to preempt
 FIXED = 29  # cells of a row beside the name and the bar
 LEAST_BAR = 6
-SIDES = 4  # cells of the panel beside its lines
 LEAST_BAR_WITH_CELLS = 12  # cells of the bar that columns after it must leave
 LEAST_WITH_FIGURES = 4  # lines of the panel from which on one is for the figures of all engines
 
@@ -63,21 +60,14 @@ def kv_bar(styles: Styles, share: float | None, width: int) -> Line:
 
 
 class EnginesPanel(Panel):
-    DEFAULT_CSS = """
-    EnginesPanel { height: auto; max-height: 40%; min-height: 2; }
-    """
     TOPIC = "engines"
+    PLACE = "right"
+    GOOD = 7
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self._width = 0  # of the panel, as the layout means it to be
-
-    def wanted(self, s: Snapshot) -> int:
-        return max(1, len(s.engines)) + len(self._together(s, self._width - SIDES))
-
-    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        self._width = width  # which the panel may not have yet
-        return super().get_content_height(container, viewport, width)
+    def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
+        return 1 + min(3, max(1, len(s.engines))), 1 + max(1, len(s.engines)) + len(
+            self._together(s, width - MARGINS)
+        )
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles = self.rich_styles

@@ -9,10 +9,12 @@ from rvtop.ui.widgets.panel import Panel
 
 
 class EventsPanel(Panel):
-    DEFAULT_CSS = """
-    EventsPanel { height: 2; }
-    """
     TOPIC = "events"
+    PLACE = "bottom"
+
+    def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
+        height = self.app.size.height
+        return 2, 7 if height >= 60 else 4 if height >= 44 else 2
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         return Line("events", self.rich_styles.strong), Line()

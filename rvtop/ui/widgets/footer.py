@@ -9,10 +9,10 @@ from rvtop.ui.draw import Line
 from rvtop.ui.format import clip
 from rvtop.ui.keys import Action, footer_key
 from rvtop.ui.shell import shell_of
+from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.hints import GAP, LOAD_PLACES, Hints, hints
 from rvtop.ui.widgets.panel import Panel
 
-OVER = ("done", "lost", "failed", "crashed")
 #: What stays to the end where not all keys fit.
 _LAST = ("help", "quit")
 
@@ -21,6 +21,8 @@ class Footer(Panel, can_focus=False):
     DEFAULT_CSS = """
     Footer { height: 1; }
     """
+    NAME = "footer"
+    PLACE = "bottom"
 
     def __init__(self, *, can_choose_again: bool = False) -> None:
         super().__init__()

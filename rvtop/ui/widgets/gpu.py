@@ -47,13 +47,15 @@ def idle_known(s: Snapshot) -> bool:
 
 
 class GpuPanel(Panel):
-    DEFAULT_CSS = """
-    GpuPanel { height: auto; max-height: 35%; min-height: 2; }
-    """
     TOPIC = "gpu"
+    PLACE = "right"
+    GOOD = 5
 
-    def wanted(self, s: Snapshot) -> int:
-        return max(1, len(s.gpus))
+    def wants(self, s: Snapshot) -> bool:
+        return bool(s.gpus)
+
+    def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
+        return 1 + min(3, len(s.gpus)), 1 + len(s.gpus)
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles = self.rich_styles

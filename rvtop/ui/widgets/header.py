@@ -28,6 +28,8 @@ class Header(Panel, can_focus=False):
     DEFAULT_CSS = """
     Header { height: 1; }
     """
+    NAME = "header"
+    PLACE = "top"
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         if width < LEAST_WIDTH:

@@ -11,8 +11,15 @@ from rvtop.ui.widgets.tokens import GUTTER, gutter
 
 
 class InFlightPanel(Panel):
-    DEFAULT_CSS = "InFlightPanel { height: 1fr; min-height: 4; display: none; }"
     TOPIC = "inflight"
+    PLACE = "right"
+    GOOD, CHART = 5, True
+
+    def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
+        return 4, 9
+
+    def quiet(self, s: Snapshot) -> bool:
+        return not (s.load.in_flight or s.figures.get("running") or s.figures.get("waiting"))
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         batch, waiting = s.figures.get("running"), s.figures.get("waiting")

@@ -9,6 +9,9 @@ from rvtop.ui.format import brief, count, percent
 from rvtop.ui.widgets.panel import Panel
 from rvtop.ui.widgets.tokens import GUTTER, gutter
 
+#: A cache that is less full than this, 0..1, says nothing.
+LEAST_KV = 0.05
+
 
 def newest(values: tuple[float | None, ...]) -> float | None:
     """The last point, which may be a gap."""
@@ -16,10 +19,18 @@ def newest(values: tuple[float | None, ...]) -> float | None:
 
 
 class KvQueuePanel(Panel):
-    DEFAULT_CSS = """
-    KvQueuePanel { height: 1fr; min-height: 3; }
-    """
     TOPIC = "kvqueue"
+    PLACE = "right"
+    GOOD, CHART = 5, True
+
+    def wants(self, s: Snapshot) -> bool:
+        return bool(s.engines)
+
+    def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
+        return 4, 9
+
+    def quiet(self, s: Snapshot) -> bool:
+        return (newest(s.series.kv_usage) or 0.0) < LEAST_KV and not newest(s.series.waiting)
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)

@@ -14,13 +14,10 @@ LEAST_NAME = 3  # cells: a column's name is left out where it would be cut short
 
 
 class LatencyPanel(Panel):
-    DEFAULT_CSS = """
-    LatencyPanel { height: auto; }
-    """
     TOPIC = "latency"
 
-    def wanted(self, s: Snapshot) -> int:
-        return 3 + len(self._server_rows(s))
+    def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
+        return 2, 4
 
     def _client_rows(self, s: Snapshot) -> list[tuple[str, Dist]]:
         gap = "ICL" if s.latency.itl_is_chunks else "ITL"

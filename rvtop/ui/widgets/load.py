@@ -8,7 +8,9 @@ from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.axis import StickyMax, history
 from rvtop.ui.draw import Cells, Line, area, eighths, fitting, large, over
 from rvtop.ui.format import clip, count, rate
+from rvtop.ui.layout import TWO_COLUMNS
 from rvtop.ui.shell import shell_of
+from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.hints import Hints, load_hints
 from rvtop.ui.widgets.panel import Panel
 
@@ -16,10 +18,15 @@ COUNTS, SPARK = 84, 96  # where the errors' counts and the spark line begin in t
 
 
 class LoadPanel(Panel):
-    DEFAULT_CSS = """
-    LoadPanel { height: 4; }
-    """
     TOPIC = "load"
+    PLACE = "top"
+    GOOD = 4
+
+    def wants(self, s: Snapshot) -> bool:
+        return s.state not in OVER
+
+    def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
+        return (2, 7) if width >= TWO_COLUMNS else (1, 1)
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)

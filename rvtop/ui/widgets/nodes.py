@@ -19,17 +19,15 @@ def badness(node: Node) -> tuple[float, ...]:
 
 
 class NodesPanel(Panel):
-    DEFAULT_CSS = """
-    NodesPanel { height: auto; max-height: 15%; min-height: 2; display: none; }
-    NodesPanel.told { display: block; }
-    """
     TOPIC = "nodes"
+    PLACE = "right"
+    GOOD = 5
 
-    def has_data(self, s: Snapshot) -> bool:
+    def wants(self, s: Snapshot) -> bool:
         return len(s.nodes) > 1 or (bool(s.nodes) and not s.gpus)
 
-    def wanted(self, s: Snapshot) -> int:
-        return max(1, len(s.nodes))
+    def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
+        return 1 + min(3, len(s.nodes)), 1 + len(s.nodes)
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles = self.rich_styles

@@ -35,6 +35,10 @@ class Panel(Widget, can_focus=True):
     ALLOW_SELECT = False
     window_s = WINDOWS_S[1]  # how much time the panel's charts show, seconds
     TOPIC: ClassVar[str] = ""  # the panel's key in help_text.PANELS
+    NAME: ClassVar[str] = ""  # as layout.FOLDS has it, where that is not the topic
+    PLACE: ClassVar[str] = "left"  # one of layout.PLACES
+    GOOD: ClassVar[int] = 1000  # rows that it gets before another panel is folded for it, if it wants them
+    CHART: ClassVar[bool] = False  # takes rows that no panel asks for
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -42,7 +46,7 @@ class Panel(Widget, can_focus=True):
         self._painted: list[tuple[Run, ...]] = []
         self._strips: list[Strip | None] = []
         self._painted_for = Size(0, 0)
-        self._wanted: int | None = None
+        self._placed = True
         self._kept: tuple[tuple[object, ...], object] | None = None
 
     # -- what a panel implements ---------------------------------------------------------------
@@ -63,14 +67,17 @@ class Panel(Widget, can_focus=True):
         """All that fits into one row."""
         raise NotImplementedError
 
-    def wanted(self, s: Snapshot) -> int:
-        """How many content rows the panel would like, where the layout asks (``height: auto``)."""
-        return 1
-
-    def has_data(self, s: Snapshot) -> bool:
-        """Whether there is anything to draw. The class ``told`` follows it, for panels whose CSS hides them
-        without."""
+    def wants(self, s: Snapshot) -> bool:
+        """Whether there is anything to draw; without, the live screen has no such panel."""
         return True
+
+    def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
+        """The least and the best number of rows, the rule among them, where the panel is not one line."""
+        return 1, 1
+
+    def quiet(self, s: Snapshot) -> bool:
+        """Whether it has nothing to say: after a while the live screen folds it to its one line."""
+        return False
 
     def once(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
         """``make()``, kept as long as ``key`` stays the same: a chart of one point a second need not be
@@ -83,6 +90,25 @@ class Panel(Widget, can_focus=True):
         """Takes in a new snapshot before it is drawn, once (scales that follow the data)."""
 
     # -- what the screen calls ---------------------------------------------------------------
+
+    @property
+    def name_in_layout(self) -> str:
+        """What the layout knows the panel by."""
+        return self.NAME or self.TOPIC
+
+    @property
+    def placed(self) -> bool:
+        """Whether the screen has room for it; without, nothing is computed."""
+        return self._placed
+
+    @placed.setter
+    def placed(self, placed: bool) -> None:
+        if placed and not self._placed and self.snapshot is not None:
+            self.observe(self.snapshot)
+        self._placed = placed
+
+    def allow_focus(self) -> bool:
+        return super().allow_focus() and self._placed
 
     @property
     def rich_styles(self) -> Styles:
@@ -102,18 +128,14 @@ class Panel(Widget, can_focus=True):
     def show(self, s: Snapshot) -> None:
         """Draws ``s``."""
         self.snapshot = s
-        self.observe(s)
-        self.set_class(self.has_data(s), "told")
-        wanted = self.wanted(s)
-        if wanted != self._wanted:
-            self._wanted = wanted
-            self.refresh(layout=self.styles.is_auto_height)
-        self.repaint()
+        if self._placed:
+            self.observe(s)
+            self.repaint()
 
     def repaint(self) -> None:
         """Draws again, and hands Textual the rows that differ."""
         size = self.size
-        if not self.is_mounted or not size.area:
+        if not self.is_mounted or not self._placed or not size.area:
             return
         before, same_size = self._painted, self._painted_for == size
         self._paint(size)
@@ -139,9 +161,6 @@ class Panel(Widget, can_focus=True):
         self.repaint()
 
     # -- Textual -----------------------------------------------------------------------------
-
-    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        return (self.wanted(self.snapshot) if self.snapshot is not None else 1) + 1
 
     def render_line(self, y: int) -> Strip:
         size = self.size

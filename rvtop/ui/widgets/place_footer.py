@@ -5,7 +5,8 @@ from __future__ import annotations
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.keys import Action
 from rvtop.ui.shell import shell_of
-from rvtop.ui.widgets.footer import OVER, Footer
+from rvtop.ui.widgets.banner import OVER
+from rvtop.ui.widgets.footer import Footer
 
 
 class PlaceFooter(Footer):

@@ -8,10 +8,16 @@ from rvtop.ui.format import clip, fixed, short_span
 from rvtop.ui.widgets.panel import Panel
 
 
+def is_starting(s: Snapshot) -> bool:
+    """Whether there is only a backend that starts, or one that did not come up."""
+    return s.state == "starting" or (s.state in ("failed", "crashed") and not s.series.t_s)
+
+
 class StepsPanel(Panel, can_focus=False):
-    DEFAULT_CSS = """
-    StepsPanel { height: auto; display: none; }
-    """
+    NAME = "steps"
+
+    def wants(self, s: Snapshot) -> bool:
+        return is_starting(s)
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         what = s.target.topology or s.target.url
@@ -38,8 +44,8 @@ class StepsPanel(Panel, can_focus=False):
         last = max(height, begun)
         return rows[last - height : last]
 
-    def wanted(self, s: Snapshot) -> int:
-        return max(1, len(s.steps)) + 2
+    def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
+        return 2, max(1, len(s.steps)) + 3
 
     def _row(self, step: StartStep, size: int, width: int) -> Line:
         styles = self.rich_styles

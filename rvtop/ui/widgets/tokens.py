@@ -13,10 +13,14 @@ GUTTER = 10  # the vertical axis and its labels
 
 
 class TokensPanel(Panel):
-    DEFAULT_CSS = """
-    TokensPanel { height: 2fr; min-height: 3; }
-    """
     TOPIC = "tokens"
+    GOOD, CHART = 5, True
+
+    def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
+        return 4, 9
+
+    def quiet(self, s: Snapshot) -> bool:
+        return not (s.tokens.per_s or s.tokens.server_per_s)
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)

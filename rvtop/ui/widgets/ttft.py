@@ -26,10 +26,11 @@ def extent(h: Distribution) -> tuple[float, float]:
 
 
 class TtftPanel(Panel):
-    DEFAULT_CSS = """
-    TtftPanel { height: 3fr; min-height: 5; }
-    """
     TOPIC = "ttft"
+    GOOD, CHART = 9, True
+
+    def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
+        return 5, 16
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
