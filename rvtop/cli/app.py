@@ -212,6 +212,18 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> Non
         say_error(f"warning: {error}; these figures are not saved")
 
 
+@app.command()
+def replay(
+    folder: Annotated[Path, typer.Argument(help="A run folder.")], theme: Theme = None, ascii: Ascii = False
+) -> None:
+    """Plays a stored run through the same screens, at any instant and speed; needs no server."""
+    if not terminal():
+        raise UserError("a replay needs a terminal; rvtop report RUN prints the run's figures")
+    from rvtop.cli.dashboard import show_replay
+
+    raise typer.Exit(show_replay(folder))
+
+
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(up)
 for _command in (ps, logs, down):
     app.command()(_command)

@@ -8,13 +8,15 @@ from pathlib import Path
 
 from rvtop.cli.config import settings_now, with_settings
 from rvtop.contract.handle import Choice, ConnectFailed, Offer
+from rvtop.results.recording import read_recording
 from rvtop.session.client import RemoteSession
 from rvtop.session.control_client import WatchedSession
+from rvtop.session.replay import ReplaySession
 from rvtop.session.request import Outcome, SessionRequest, attach_request, start_request
 from rvtop.settings.recent import recent_targets, remember_target
 from rvtop.target.probe import TargetError, choose_models, probe, shown
 from rvtop.target.topologies import TOPOLOGIES, missing
-from rvtop.ui.app import run_app_async
+from rvtop.ui.app import INTERRUPTED, run_app_async
 from rvtop.ui.look import Look, look_of
 
 
@@ -45,6 +47,14 @@ def show_watched(socket: Path) -> int:
         return await run_app_async(await WatchedSession(socket).start(), yes=True)
 
     return asyncio.run(main())
+
+
+def show_replay(folder: Path) -> int:
+    """The dashboard on a stored run; returns the exit code. Raises UserError."""
+    look, recording = look_now(), read_recording(folder)
+    replay = ReplaySession(recording, str(folder))
+    code = asyncio.run(run_app_async(replay=replay, look=look))
+    return code if code == INTERRUPTED else 0  # how the run itself ended is told, not repeated
 
 
 def pick(*, yes: bool) -> Outcome:

@@ -85,6 +85,18 @@ class Recording:
         return max(0, bisect_right(self.t_s, t_s) - 1)
 
     @property
+    def phases(self) -> tuple[tuple[float, str], ...]:
+        """When each phase was first seen, seconds since the run's start, and its name."""
+        found: list[tuple[float, str]] = []
+        before: object = None
+        for second in self._seconds:
+            phase = second.snapshot.phase
+            if phase is not None and (phase.name, phase.index) != before:
+                found.append((second.snapshot.t_s, phase.name))
+                before = (phase.name, phase.index)
+        return tuple(found)
+
+    @property
     def events(self) -> tuple[Event, ...]:
         """All events of the run."""
         return tuple(self._events)
@@ -104,7 +116,9 @@ def read_recording(folder: Path) -> Recording:
             recording.add(snapshot)
     except FileNotFoundError:
         what = "no such folder" if not folder.is_dir() else f"holds no {SCREEN}"
-        raise UserError(f"{folder}: {what}: give the folder of a run, as rvtop run leaves one in runs/") from None
+        raise UserError(
+            f"{folder}: {what}: give the folder of a run, as rvtop run leaves one in runs/"
+        ) from None
     except OSError as error:
         raise UserError(f"{path}: can't be read: {error.strerror or error}") from None
     if not len(recording):

@@ -15,6 +15,7 @@ from textual.worker import Worker
 
 from rvtop.contract.command import Command
 from rvtop.contract.handle import Choice, Connect, ConnectFailed, Offer, SessionHandle
+from rvtop.contract.replay import Replay
 from rvtop.errors import UserError
 from rvtop.ui.glyphs import AsciiGlyphs
 from rvtop.ui.keys import ACTIONS, Action, with_keymap
@@ -25,7 +26,7 @@ from rvtop.ui.screens.palette import PaletteScreen
 from rvtop.ui.screens.picker import PickerScreen
 from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.screens.stopping import StoppingScreen
-from rvtop.ui.screens.table import SCREENS, ScreenEntry, screen_keys
+from rvtop.ui.screens.table import REPLAY_SCREENS, SCREENS, ScreenEntry, screen_keys
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.theme import Styles
 from rvtop.ui.themes import ThemeFile, next_theme, styles_for
@@ -45,7 +46,8 @@ class RvtopApp(App[int]):
 
     ``connect`` makes the picker's choice into a session; it raises ConnectFailed (or OSError) with one
     line when it cannot. ``yes`` skips the question before the first load on a server that is not ours.
-    ``screens`` are those that show a session, the first one at the start. ``exit_code`` holds what the
+    ``replay`` is a stored run to show in place of a session. ``screens`` are those that show it, the first
+    one at the start. ``exit_code`` holds what the
     process should end with once the app has run. Raises ValueError without a session and without ``connect``.
     """
 
@@ -70,8 +72,10 @@ class RvtopApp(App[int]):
         clock: Callable[[], float] = time.monotonic,
         styles: Styles | None = None,
         look: Look | None = None,
-        screens: Sequence[ScreenEntry] = SCREENS,
+        screens: Sequence[ScreenEntry] | None = None,
+        replay: Replay | None = None,
     ) -> None:
+        handle = handle or replay
         if handle is None and connect is None:
             raise ValueError("the screen needs a session, or a function that connects to one")
         self.look = look or Look(styles=styles or styles_for("auto", os.environ))
@@ -90,7 +94,8 @@ class RvtopApp(App[int]):
         self._offers, self._url = offers, url
         self.may_load = yes
         self.can_choose_again = connect is not None
-        self._entries = tuple(screens)
+        self.replay = replay
+        self._entries = tuple(screens or (SCREENS if replay is None else REPLAY_SCREENS))
         self._screen_keys = screen_keys(self._entries)
         self._connecting: Worker[None] | None = None
         self._ending: asyncio.Task[None] | None = None
@@ -333,12 +338,13 @@ async def run_app_async(
     url: str = "",
     yes: bool = False,
     look: Look | None = None,
+    replay: Replay | None = None,
 ) -> int:
     """Runs the screen until it is left, and returns the process's exit code.
 
     The session is closed however the screen ends: by a key, a signal or an exception.
     """
-    app = RvtopApp(handle, connect, offers=offers, url=url, yes=yes, look=look)
+    app = RvtopApp(handle, connect, offers=offers, url=url, yes=yes, look=look, replay=replay)
     loop = asyncio.get_running_loop()
     # Through the app's own queue: only from there can it show a dialog.
     loop.add_signal_handler(signal.SIGTERM, app.call_later, app.leave, INTERRUPTED)

@@ -25,7 +25,7 @@ class Action:
     action: str  # Textual's action
     keys: tuple[str, ...]
     about: str  # one line, in help
-    where: str = "A"  # A everywhere, * wherever a load runs, L live, M map, Q requests; one or more
+    where: str = "A"  # A everywhere, * where a load runs, L live, M map, Q requests, P replay; one or more
     foot: int = 0  # the place in the footer; 0: not in it
     label: str = ""  # what the footer says beside the key
     pair: str = ""  # the action whose key stands beside this one's in the footer
@@ -103,7 +103,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("phase: begin anew here", "phase_again", ("N",), "end this phase and begin it once more", "L"),
     Action("panel: next", "app.focus_next", ("tab",), "move to the next panel"),
     Action("panel: one before", "app.focus_previous", ("shift+tab",), "move to the panel before"),
-    Action("panel: zoom", "zoom", ("z",), "give the panel in focus the whole screen, and back", "L"),
+    Action("panel: zoom", "zoom", ("z",), "give the panel in focus the whole screen, and back", "LP"),
     Action(
         "view: freeze, follow",
         "freeze",
@@ -112,9 +112,9 @@ ACTIONS: tuple[Action, ...] = (
         *("L", 10, "freeze"),
     ),
     Action(
-        "window: shorter", "window(-1)", ("w",), "charts show less time", "L", 11, "window", "window: longer"
+        "window: shorter", "window(-1)", ("w",), "charts show less time", "LP", 11, "window", "window: longer"
     ),
-    Action("window: longer", "window(1)", ("W",), "charts show more time", "L"),
+    Action("window: longer", "window(1)", ("W",), "charts show more time", "LP"),
     Action(
         "picture: SVG",
         "picture",
@@ -132,6 +132,51 @@ ACTIONS: tuple[Action, ...] = (
     Action("requests: order", "order", ("o",), "by TTFT, by E2E, the newest first", "Q", 7, "order"),
     Action("requests: errors only", "errors", ("e",), "list only what failed", "Q", 8, "errors only"),
     Action("requests: prompt", "prompt", ("v",), "show the prompt of the chosen request", "Q", 12, "text"),
+    Action("replay: play, pause", "play", ("space",), "go on, or hold this instant", "P", 1, "play"),
+    Action("replay: 1 s back", "move(-1)", ("left",), "the second before", "P", 2, "1 s", "replay: 1 s on"),
+    Action("replay: 1 s on", "move(1)", ("right",), "the second after", "P"),
+    Action(
+        "replay: 10 s back",
+        "move(-10)",
+        ("shift+left", "pageup"),
+        "ten seconds before",
+        *("P", 3, "10 s", "replay: 10 s on"),
+    ),
+    Action("replay: 10 s on", "move(10)", ("shift+right", "pagedown"), "ten seconds after", "P"),
+    Action(
+        "replay: one picture back",
+        "frame(-1)",
+        ("comma",),
+        "the picture before, and hold it",
+        *("P", 4, "one picture", "replay: one picture on"),
+    ),
+    Action("replay: one picture on", "frame(1)", ("full_stop",), "the picture after, and hold it", "P"),
+    Action(
+        "replay: slower",
+        "speed(-1)",
+        ("left_square_bracket",),
+        "half the speed",
+        *("P", 5, "speed", "replay: faster"),
+    ),
+    Action("replay: faster", "speed(1)", ("right_square_bracket",), "twice the speed", "P"),
+    Action(
+        "replay: next mark",
+        "next_mark",
+        ("apostrophe",),
+        "to the next mark, warning or error",
+        "P",
+        6,
+        "mark",
+    ),
+    Action(
+        "replay: next phase",
+        "phase(1)",
+        ("n",),
+        "to where the next phase begins",
+        *("P", 7, "phase", "replay: phase before"),
+    ),
+    Action("replay: phase before", "phase(-1)", ("N",), "to where the phase before begins", "P"),
+    Action("replay: go to a time", "instant", ("g",), "type a time: 90 or 1:30", "P", 8, "time"),
     Action("session: choose another", "again", ("enter",), "when a session is over: choose another one", "L"),
     Action(
         "leave", "quit", ("q",), "end the load and what rvtop started, write the results", "A", 16, "quit"
@@ -144,6 +189,9 @@ ACTIONS: tuple[Action, ...] = (
         fixed=True,
     ),
 )
+
+#: What each screen holds, at most: a key has one meaning on each of them.
+_ON_SCREENS = ("A*LMQ", "AP")
 
 _CHARACTERS = {
     **{"plus": "+", "minus": "-", "colon": ":", "question_mark": "?", "space": "space", "escape": "esc"},
@@ -199,7 +247,7 @@ def _given(keymap: Mapping[str, Sequence[str]], actions: Iterable[Action]) -> tu
             hint = f"did you mean {close[0]}?" if close else "rvtop's ? lists them"
             faults.append((name, f"no such action; {hint}"))
     made: list[Action] = []
-    taken: dict[str, str] = {}
+    taken: dict[tuple[str, str], str] = {}  # what a key does, by screen and key
     for action in actions:
         if action.name in keymap and not action.fixed:
             keys = []
@@ -209,9 +257,11 @@ def _given(keymap: Mapping[str, Sequence[str]], actions: Iterable[Action]) -> tu
                 except ValueError as error:
                     faults.append((action.name, str(error)))
             action = replace(action, keys=tuple(keys))
+        screens = [places for places in _ON_SCREENS if action.holds(places)]
         for key in action.keys:
-            other = taken.setdefault(key, action.name)
-            if other != action.name:
+            others = [taken.setdefault((screen, key), action.name) for screen in screens]
+            other = next((name for name in others if name != action.name), None)
+            if other is not None:
                 why = f"{shown_key(key)} would be the key of {other} and of {action.name}; give one another"
                 faults.append((action.name if action.name in keymap else other, why))
         made.append(action)

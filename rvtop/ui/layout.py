@@ -29,6 +29,7 @@ FOLDS: tuple[tuple[str, str | int], ...] = (
     *(("gpu_use", LEAST), ("inflight", LEAST), ("latency_time", LEAST), ("tokens", LEAST)),
     *(("deployments", LINE), ("gpu_use", LINE), ("gpu", LINE), ("inflight", LINE), ("engines", LINE)),
     *(("latency_time", LINE), ("tokens", LINE), ("events", LINE), ("load", LEAST), ("plan", GONE)),
+    *(("recording", LEAST), ("recording", LINE)),
     *(("ttft", 8), ("ttft", 7), ("ttft", 6), ("ttft", LEAST), ("load", LINE)),
     *(("events", GONE), ("latency", 4), ("latency", 3), ("latency", 2)),
     *(("slowest", GONE), ("parts", GONE), ("gpu_use", GONE), ("latency_time", GONE), ("kvqueue", GONE)),

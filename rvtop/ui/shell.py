@@ -6,6 +6,7 @@ from typing import Protocol, cast
 
 from textual.message_pump import MessagePump
 
+from rvtop.contract.replay import Replay
 from rvtop.contract.shell import Shell
 from rvtop.ui.keys import Action
 from rvtop.ui.theme import Styles
@@ -31,6 +32,11 @@ class ScreenShell(Shell, Protocol):
     @property
     def last_used(self) -> list[str]:
         """Names of actions chosen in the palette, the last one first."""
+        ...
+
+    @property
+    def replay(self) -> Replay | None:
+        """The stored run that is shown in place of a session, if one is."""
         ...
 
     @property

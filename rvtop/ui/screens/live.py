@@ -55,9 +55,12 @@ class LiveScreen(SessionScreen):
         return self._newest
 
     def compose(self) -> ComposeResult:
-        """The order is that of the panels from above to below, and of ``tab``."""
+        yield Places(*self.panels())
+
+    def panels(self) -> list[Panel]:
+        """Its panels, in their order from above to below, which is that of ``tab``."""
         again = self._can_choose_again
-        yield Places(
+        return [
             Header(),
             LoadPanel(),
             Banner(can_choose_again=again),
@@ -72,8 +75,8 @@ class LiveScreen(SessionScreen):
             KvQueuePanel(),
             InFlightPanel(),
             EventsPanel(),
-            Footer(can_choose_again=again),
-        )
+            Footer(self.PLACES, can_choose_again=again),
+        ]
 
     @property
     def focus_chain(self) -> list[Widget]:

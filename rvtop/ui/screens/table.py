@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from rvtop.ui.keys import Action
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.map import MapScreen
+from rvtop.ui.screens.replay import ReplayScreen
 from rvtop.ui.screens.requests import RequestsScreen
 from rvtop.ui.screens.session_screen import SessionScreen
 
@@ -30,6 +31,12 @@ SCREENS: tuple[ScreenEntry, ...] = (
     ScreenEntry("live", "1", "the live screen: load and latencies", LiveScreen),
     ScreenEntry("map", "2", "map: where requests wait, and the places of the batches", MapScreen),
     ScreenEntry("requests", "3", "requests: the slowest and the failed, where the TTFT went", RequestsScreen),
+)
+
+#: The same of a stored run.
+REPLAY_SCREENS: tuple[ScreenEntry, ...] = (
+    ScreenEntry("live", "1", "the live screen as it stood", ReplayScreen),
+    *SCREENS[1:],
 )
 
 

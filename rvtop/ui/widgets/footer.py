@@ -24,8 +24,9 @@ class Footer(Panel, can_focus=False):
     NAME = "footer"
     PLACE = "bottom"
 
-    def __init__(self, *, can_choose_again: bool = False) -> None:
+    def __init__(self, places: str, *, can_choose_again: bool = False) -> None:
         super().__init__()
+        self.places = places
         self.can_choose_again = can_choose_again
         self.notice = ""
         self.frozen = False
@@ -36,14 +37,16 @@ class Footer(Panel, can_focus=False):
         """The keys that do something now, with what each would do."""
         shown: list[tuple[Action, str]] = []
         table = sorted(
-            (a for a in shell_of(self).actions if a.foot and a.keys and a.holds("A*L")), key=lambda a: a.foot
+            (a for a in shell_of(self).actions if a.foot and a.keys and a.holds(self.places)),
+            key=lambda a: a.foot,
         )
         for action in table:
             label = action.label
-            steers = action.foot in LOAD_PLACES or action.action == "next_phase"
+            of_load = action.where == "*" and action.foot in LOAD_PLACES
+            steers = of_load or action.action == "next_phase"
             if steers and (s.state in OVER or s.state == "starting"):
                 continue
-            if action.foot in LOAD_PLACES and self.load_keys_above:
+            if of_load and self.load_keys_above:
                 continue
             if action.action in ("freeze", "window(-1)") and (not s.series.t_s or s.state in OVER):
                 continue

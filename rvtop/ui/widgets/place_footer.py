@@ -14,12 +14,8 @@ class PlaceFooter(Footer):
     PlaceFooter { height: 1; }
     """
 
-    def __init__(self, places: str) -> None:
-        super().__init__()
-        self._places = places
-
     def keys(self, s: Snapshot) -> list[tuple[Action, str]]:
-        table = [a for a in shell_of(self).actions if a.foot and a.keys and a.holds(self._places)]
+        table = [a for a in shell_of(self).actions if a.foot and a.keys and a.holds(self.places)]
         leave = "leave" if s.state in OVER else "quit"
         own = [a for a in table if a.where not in ("A", "*")]
         others = sorted((a for a in table if a.where in ("A", "*")), key=lambda a: a.foot)
