@@ -57,7 +57,7 @@ class Conn:
         """The connection may be used for the next request."""
 
     def retire(self) -> None:
-        """No further request is sent on the connection; idle, now or later, it is among :meth:`Poller.stale`."""
+        """No further request is sent on the connection; idle, now or later, :meth:`Poller.stale` gives it."""
 
     def expect_tokens(self, before: bytes, after: bytes, last_ns: int, /) -> None:
         """From here to the next call of ``on_read``, or the answer's end, HTTP chunks that are ``before +
