@@ -27,20 +27,8 @@ NEVER = 1 << 62
 _FAR_S = 1e9  # an arrival decades ahead comes never; beyond this, nanoseconds would overflow
 
 
-EventKind = Literal[
-    "phase",
-    "rate",
-    "pause",
-    "resume",
-    "end",
-    "cut",
-    "workers",
-    "stop",
-    "cancel",
-    "target",
-    "workload",
-    "slo",
-]
+PlanKind = Literal["phase", "rate", "pause", "resume", "end", "cut", "workers", "stop"]
+SendKind = Literal["cancel", "target", "workload", "slo"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +98,7 @@ class PlanEvent:
     """
 
     at_ns: int
-    kind: EventKind
+    kind: PlanKind | SendKind
     value: float = 0.0
     lengths: Lengths | None = None
     slo_ns: Mapping[str, int] | None = None
