@@ -6,8 +6,9 @@ and ``turns`` (of a conversation) what follows the first answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,13 @@ class Prompts:
         models: Sequence[str],
         body: Mapping[str, Any],
         extra: Mapping[str, Any] | None = None,
+        *,
+        data: bytes | None = None,
+        whole: bool = True,
     ) -> None:
-        """Reads the file. ``extra`` wins over ``body`` and over what a prompt says; None there takes a field
-        out. Raises PromptError."""
+        """Reads the file, or ``data``, which is what it holds; unless ``whole``, nothing is read before
+        :meth:`read`. ``extra`` wins over ``body`` and over what a prompt says; None there takes a field out.
+        Raises PromptError."""
         self._extra = dict(extra or {})
         if "max_completion_tokens" in self._extra:  # servers refuse the old and the new name together
             self._extra.setdefault("max_tokens", None)
@@ -65,13 +70,10 @@ class Prompts:
         self._own: list[bytes] = []  # the lengths of each
         self._least: dict[int, int] = {}  # min_tokens of the prompts that have one
         self._max_tokens: int | None = None
-        times: list[float] = []
-        for number, row in _rows(path):
-            self._add(path, number, row, body, times)
-        if not self._parts:
-            raise PromptError(f"{path}: holds no prompt")
-        self.at_s: npt.NDArray[np.float64] | None = np.array(times) if times else None
-        self.most_turns = 1 + max((len(turns) for turns in self.turns.values()), default=0)
+        self._times: list[float] = []
+        self.at_s: npt.NDArray[np.float64] | None = None
+        self.most_turns = 1
+        self._unread: Iterator[None] = self._read(path, data, body)
         self._heads: list[bytes] = []
         self.add_models(models)
         self._body = body
@@ -81,6 +83,23 @@ class Prompts:
         common["stream"] = True
         common["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
         self._tail = b"," + orjson.dumps(common)[1:]
+        if whole:
+            self.read()
+
+    def read(self, rows: int | None = None) -> bool:
+        """Reads so many prompts more, None: all. Returns whether all are there. Raises PromptError."""
+        count = sum(1 for _ in islice(self._unread, rows))
+        return rows is None or count < rows
+
+    def _read(self, path: Path, data: bytes | None, body: Mapping[str, Any]) -> Iterator[None]:
+        """Takes in a prompt at each step; those of a trace and of conversations count when all are there."""
+        for number, row in _rows(path, data):
+            self._add(path, number, row, body)
+            yield
+        if not self._parts:
+            raise PromptError(f"{path}: holds no prompt")
+        self.at_s = np.array(self._times) if self._times else None
+        self.most_turns = 1 + max((len(turns) for turns in self.turns.values()), default=0)
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -122,9 +141,9 @@ class Prompts:
         own = {"max_tokens": most} if least is None else {"max_tokens": most, "min_tokens": min(least, most)}
         return _fields({key: value for key, value in own.items() if key not in self._extra})
 
-    def _add(
-        self, path: Path, number: int, row: dict[str, Any], body: Mapping[str, Any], times: list[float]
-    ) -> None:
+    def _add(self, path: Path, number: int, row: dict[str, Any], body: Mapping[str, Any]) -> None:
+        times = self._times
+
         def fault(text: str) -> PromptError:
             return PromptError(f"{path}:{number}: {text}")
 
@@ -169,10 +188,10 @@ def _turn(data: Mapping[str, Any]) -> Turn:
     return Turn(tuple(data["messages"]), own, float(data.get("delay_s", 0.0)))
 
 
-def _rows(path: Path) -> Any:
+def _rows(path: Path, data: bytes | None) -> Iterator[tuple[int, Any]]:
     """(line number, row) of every line that is not blank."""
     try:
-        lines = path.read_bytes().splitlines()
+        lines = (path.read_bytes() if data is None else data).splitlines()
     except OSError as error:
         raise PromptError(f"{path}: {error.strerror}") from error
     for number, text in enumerate(lines, 1):

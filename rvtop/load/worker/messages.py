@@ -47,7 +47,8 @@ class AddPhase:
 @dataclass(frozen=True)
 class AddTarget:
     """One target more, behind those that are known; a ``target`` entry of the log may send to it. ``models``
-    are those to send to, in turn."""
+    are those to send to, in turn. Its certificates are those of the first target, which a worker on another
+    node has under other paths."""
 
     address: Address
     models: tuple[str, ...]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 
 from rvtop.load.plan.followups import REST_NS, Cancels, Slots, Talk
@@ -56,7 +56,7 @@ class Sender:
         self._spec = spec
         self._prompts = prompts
         self._prompt_sets = [prompts]
-        self._targets = [(target, range(len(spec.models)))]
+        self._targets: list[tuple[Endpoint, Sequence[int]]] = [(target, range(len(spec.models)))]
         self._number = 0  # of the target in force …
         self._target, self._models = self._targets[0]  # … which serves these of the models
         self._pool = pool
@@ -95,12 +95,12 @@ class Sender:
         """One phase more, behind the others."""
         self._course.add_phase(phase)
 
-    def add_target(self, target: Endpoint, models: range) -> None:
-        """One target more, behind the others: ``models`` are those to send to, of all that are known."""
+    def add_target(self, target: Endpoint, models: Sequence[int]) -> None:
+        """One target more, behind the others: ``models`` are the numbers of those to send to."""
         self._targets.append((target, models))
 
     def add_prompts(self, prompts: Prompts) -> None:
-        """One set of prompts more, behind the others."""
+        """One set of prompts more, behind the others; it may be read later."""
         self._prompt_sets.append(prompts)
 
     def _arm(self, now_ns: int) -> None:
@@ -176,6 +176,7 @@ class Sender:
         elif entry.kind == "workload":
             lengths = entry.lengths or Lengths()
             self._prompts = self._prompt_sets[lengths.prompts]
+            self._prompts.read()  # what of them is not read yet
             self._prompts.limit_output(lengths.max_tokens)
         else:
             self.schedule.apply(entry)
