@@ -12,7 +12,7 @@ from rvtop.load.wire.completion import Fresh
 from rvtop.load.wire.record import Record, lines
 from rvtop.load.worker.messages import Delta, Int64s, WorkerSpec
 from rvtop.stats.histogram import Histogram
-from rvtop.stats.slo import meets
+from rvtop.stats.slo import good
 from rvtop.text import printable_names
 
 _TICK_NS = 100_000_000
@@ -77,7 +77,9 @@ class Reporter:
         self._ended: list[Record] = []
         self._written: list[bytes] = []  # lines of the first of them, _PART each
         self.loop_lags: list[int] = []  # of ticks, ns
-        self._slos = [(0, spec.slo_ns)]  # (since when, limits), in that order
+        self._slos: list[tuple[int, Mapping[str, int]]] = [
+            (0, spec.slo_ns)
+        ]  # (since when, limits), in that order
         self.prompt_sets = 1  # that were read
 
     def add_models(self, models: Sequence[str]) -> None:
@@ -165,18 +167,11 @@ class Reporter:
         self._emit(delta)
 
     def _good(self, ok: list[Record], ttft: Int64s, e2e: Int64s, tokens: Int64s) -> int:
-        """How many of ``ok`` meet the SLO that was in force at their intended time."""
-        if len(self._slos) == 1:
-            limits = self._slos[0][1]
-            return int(meets(ttft, e2e, tokens, limits).sum()) if limits else 0
-        intended = _array([r.intended_ns for r in ok])
-        number = np.searchsorted([since for since, _ in self._slos], intended, side="right") - 1
-        good = 0
-        for each in np.unique(number):
-            limits, those = self._slos[each][1], number == each
-            if limits:
-                good += int(meets(ttft[those], e2e[those], tokens[those], limits).sum())
-        return good
+        """How many of ``ok`` are good."""
+        slos = self._slos
+        if len(slos) == 1 and not slos[0][1]:
+            return 0
+        return int(good(slos, _array([r.intended_ns for r in ok]), ttft, e2e, tokens).sum())
 
 
 def _array(values: Sequence[int] | array[int]) -> Int64s:
