@@ -51,12 +51,12 @@ async def test_each_request_goes_once_and_to_the_target_of_its_time(
         monkeypatch.setenv(PURE_ENV, "1")
     elif not native():
         pytest.skip("without the extension in C")
-    first, second = mocks
-    watched = Watched(request(first.url, tmp_path / "run", PHASE, workers=Workers(2)))
+    first, second = (mock.url for mock in mocks)
+    watched = Watched(request(first, tmp_path / "run", PHASE, workers=Workers(2)))
     draw, follow = Random(5), watched.session.commands.follow
     await watched.until(lambda s: s.load.ok, "the load")
     follow(SetRate(400.0), "control")
-    for url in (second.url, first.url, second.url):
+    for url in (second, first, second):
         await asyncio.sleep(draw.uniform(0.3, 0.6))
         text = (await done(follow(Retarget(url), "control"))).text
         assert text.startswith(f"requests go to {url}")
@@ -75,9 +75,9 @@ async def test_each_request_goes_once_and_to_the_target_of_its_time(
     assert [row["id"] for row in requests] == list(range(len(requests)))
     switches = rows(watched, "target")
     assert [(row["index"], row["url"]) for row in switches] == [
-        (1, second.url),
-        (2, first.url),
-        (3, second.url),
+        (1, second),
+        (2, first),
+        (3, second),
     ]
     assert switches[0]["models"] == ["b", "c"]
     phases, rates = rows(watched, "phase"), rows(watched, "rate")
