@@ -55,9 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with tempfile.TemporaryDirectory() as folder:
             waits, firsts = asyncio.run(switches(rate, Path(folder) / "run"))
         print(
-            f"retarget at {rate:g} rps, {len(firsts)} switches, TTFT {_TTFT_MS} ms: command to effective time "
-            f"{statistics.median(waits):.0f} ms (most {max(waits):.0f}), effective time to first send "
-            f"{statistics.median(firsts):.1f} ms (most {max(firsts):.1f})"
+            f"retarget at {rate:g} rps, {len(firsts)} switches, TTFT {_TTFT_MS} ms: "
+            f"command to effective time {statistics.median(waits):.0f} ms (most {max(waits):.0f}), "
+            f"effective time to first send {statistics.median(firsts):.1f} ms (most {max(firsts):.1f})"
         )
 
 
