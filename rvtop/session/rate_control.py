@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,11 +25,13 @@ class Say(Protocol):
 @dataclass(frozen=True)
 class Done:
     """A command was followed: what it did, in a few words. ``at_ns`` (perf_counter) is when it takes effect,
-    None: at once. ``inverse`` takes it back, where it can be."""
+    None: at once. ``inverse`` takes it back, where it can be. ``later``: it takes its time, and this is what
+    will have come of it; raises CommandError for what failed on the way."""
 
     text: str
     at_ns: int | None = None
     inverse: Command | None = None
+    later: asyncio.Future[Done] | None = None
 
 
 class RateControl:
@@ -75,6 +78,11 @@ class RateControl:
         if self._rate is not None or phase is None:
             return self._rate or 0.0
         return phase.line().rate(max(0, now_ns - self._course.start_ns) / 1e9)
+
+    @property
+    def hand_rate(self) -> float | None:
+        """The rate that was set by hand in the phase that runs; None: the planned one is in force."""
+        return self._rate
 
     def add_phase(self, phase: PhasePlan) -> None:
         """One phase more, behind those that are known."""

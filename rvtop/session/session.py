@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import replace
 from time import perf_counter_ns
 
-from rvtop.contract.command import Command, CommandError
+from rvtop.contract.command import Cancel, Command, CommandError, Retarget, SetSlo, SetWorkload
 from rvtop.contract.snapshot import Snapshot, StartStep
 from rvtop.errors import UserError
 from rvtop.load.fleet.fleet import WorkerFleet
@@ -22,10 +22,12 @@ from rvtop.session.commands import Commands
 from rvtop.session.control import ControlSocket
 from rvtop.session.ending import Ending
 from rvtop.session.events import EventFeed
+from rvtop.session.load_commands import LoadCommands
 from rvtop.session.load_run import LoadRun, Parts
 from rvtop.session.load_target import LoadTarget
 from rvtop.session.recorder import Recorder
 from rvtop.session.request import Outcome, SessionRequest, watch_scenario, with_slo
+from rvtop.session.retarget import Retargeting
 from rvtop.session.server_figures import ServerFigures
 from rvtop.session.setup import (
     check_capacity,
@@ -68,9 +70,19 @@ class Session:
         self._load = self._new_load((), self._began_ns, search=False)  # until the real one is known
         self._control: ControlSocket | None = None
         self.commands = Commands(lambda: self._load, self._feed, self._recorder, self._ending)
+        self._load_commands = LoadCommands(self._parts(), self._scenario, lambda: self._load)
+        self.commands.handlers |= {
+            Cancel: self._load_commands.cancel,
+            SetSlo: self._load_commands.set_slo,
+            SetWorkload: self._load_commands.set_workload,
+            Retarget: Retargeting(self._parts(), lambda: self._load).follow,
+        }
 
     def _new_load(self, phases: tuple[PhasePlan, ...], t0_ns: int, *, search: bool) -> LoadRun:
-        parts = Parts(
+        return LoadRun(self._parts(), phases, t0_ns, search=search)
+
+    def _parts(self) -> Parts:
+        return Parts(
             self._request,
             self._wakeup,
             self._feed,
@@ -79,7 +91,6 @@ class Session:
             self._target,
             self._figures,
         )
-        return LoadRun(parts, phases, t0_ns, search=search)
 
     # -- from outside ------------------------------------------------------------------------
 
@@ -106,15 +117,15 @@ class Session:
             state=self._shown_state(now),
             target=self._target.info,
             url=self._target.url,
-            topology=request.backend.topology if request.backend else None,
-            owned=request.backend is not None,
+            topology=self._target.topology,
+            owned=self._target.owned,
             models=self._target.models,
             player=load.player,
             live=load.live,
             server=self._figures.view(now),
             target_rps=load.rate_control.target_rps(now),
             max_rate=request.max_rate,
-            slo=self._scenario.slo,
+            slo=self._load_commands.slo,
             workers=str(request.workers),
         )
         watched = not self._ending.state and self._state in ("running", "draining")
@@ -204,6 +215,7 @@ class Session:
             if self._load.fleet is not None:
                 stack.push_async_callback(self._load.fleet.stop)
             stack.push_async_callback(self._target.stop_watching)
+            stack.push_async_callback(self.commands.close)
             if self._control is not None:
                 stack.push_async_callback(self._control.close)
 
@@ -254,10 +266,11 @@ class Session:
             ignored = "ignores the scenario's phases and thresholds"
             self._feed.say(f"--find-max sends the workload of {scenario.name} and {ignored}", kind="search")
         self._load = load = self._new_load(spec.phases, t0_ns, search=True)
+        load.spec = spec
         load.observers.append(lambda second: self._record_screen())
         around = surroundings(request, scenario, info, models, prepared, t0_ns)
         self._recorder.open(runlog.RunLog(request.out, scenario.to_yaml(), around), t0_ns)
-        sources = sources_of(request, info)
+        sources = sources_of(request.metrics_urls, info, request.transport)
         self._target.expect_answers(names_of_target(sources, info.url))
         guarded = self._ending.guarded
         self._figures.start(sources, guarded)

@@ -13,11 +13,12 @@ from rvtop.errors import UserError
 from rvtop.load.fleet.workers import Workers
 from rvtop.load.plan.prompts import Prompts
 from rvtop.load.plan.schedule import PhasePlan, PlanEvent, mean_rate
-from rvtop.load.wire.endpoint import address_of
+from rvtop.load.wire.endpoint import Address, address_of
 from rvtop.load.worker.capacity import capacity
 from rvtop.load.worker.messages import WorkerSpec
+from rvtop.net.transport import Transport
 from rvtop.results.environment import environment
-from rvtop.scenario.schema import Scenario
+from rvtop.scenario.schema import Scenario, Slo
 from rvtop.session.player import plan
 from rvtop.session.request import SessionRequest
 from rvtop.target.probe import KEY_ENV, TargetInfo
@@ -25,6 +26,8 @@ from rvtop.telemetry.discover import sources_for
 from rvtop.telemetry.sample import TelemetrySource
 from rvtop.text import printable_names
 from rvtop.workload.prepare import Prepared
+
+_SLO = ("ttft", "tpot", "e2e")
 
 
 def check_max_rate(scenario: Scenario, limit: float | None) -> None:
@@ -72,16 +75,21 @@ def check_capacity(scenario: Scenario, request: SessionRequest) -> int | None:
     return found.most
 
 
-def sources_of(request: SessionRequest, info: TargetInfo) -> list[TelemetrySource]:
+def sources_of(metrics_urls: Sequence[str], info: TargetInfo, transport: Transport) -> list[TelemetrySource]:
     """Where the server's own figures come from."""
     return sources_for(
         info.url,
-        request.metrics_urls,
+        metrics_urls,
         os.environ.get(KEY_ENV),
         topology=info.topology,
         on_ray=info.on_ray,
-        transport=request.transport,
+        transport=transport,
     )
+
+
+def address_at(url: str, path: str, transport: Transport) -> Address:
+    """Where load workers send to; the key's value stays in the environment."""
+    return address_of(url, path, KEY_ENV if os.environ.get(KEY_ENV) else None, transport)
 
 
 def fields_of(entry: PlanEvent, t0_ns: int, phases: Sequence[PhasePlan]) -> dict[str, Any]:
@@ -91,7 +99,20 @@ def fields_of(entry: PlanEvent, t0_ns: int, phases: Sequence[PhasePlan]) -> dict
         fields["value"] = entry.value
     elif entry.kind == "phase":
         fields |= {"index": int(entry.value), **asdict(phases[int(entry.value)])}
+    elif entry.kind == "target":
+        fields["index"] = int(entry.value)
+    elif entry.kind == "workload" and entry.lengths is not None:
+        fields |= asdict(entry.lengths)
+    elif entry.kind == "slo":
+        limits = entry.slo_ns or {}
+        fields |= {f"{name}_ms": limits[name] / 1e6 if name in limits else None for name in _SLO}
     return fields
+
+
+def slo_ns(slo: Slo | None) -> dict[str, int]:
+    """The limits of an SLO as load workers count by them, ns by figure."""
+    limits = {} if slo is None else slo.model_dump(exclude_none=True)
+    return {name.removesuffix("_ms"): round(limit * 1e6) for name, limit in limits.items()}
 
 
 def worker_spec(
@@ -112,14 +133,12 @@ def worker_spec(
     if request.live:
         rate = phases[-1].rate_to if phases else 0.0
         phases += (PhasePlan("live", rate, rate, drain_s=5.0, arrivals="poisson"),)
-    key_env = KEY_ENV if os.environ.get(KEY_ENV) else None
-    slo = {} if scenario.slo is None else scenario.slo.model_dump(exclude_none=True)
     return WorkerSpec(
         index=0,
         count=request.workers.count,
         t0_ns=t0_ns,
         seed=scenario.seed,
-        address=address_of(info.url, prompts.path, key_env, request.transport),
+        address=address_at(info.url, prompts.path, request.transport),
         prompts=str(prepared.prompts.resolve()),
         models=models,
         body=prepared.body,
@@ -128,7 +147,7 @@ def worker_spec(
         extra=request.body,
         tell_ticks=tell_ticks,
         most_in_flight=most_in_flight,
-        slo_ns={name.removesuffix("_ms"): round(limit * 1e6) for name, limit in slo.items()},
+        slo_ns=slo_ns(scenario.slo),
     )
 
 
