@@ -22,21 +22,22 @@ class ReplayScreen(LiveScreen):
         if shell.replay is None:
             raise ValueError("there is no stored run to show")
         self.replay: Replay = shell.replay
+        self._handle = RecordingPanel(self.replay)
 
     def panels(self) -> list[Panel]:
         """Live's, and the handle between events and keys."""
         made = super().panels()
-        return [*made[:-1], RecordingPanel(self.replay), made[-1]]
+        return [*made[:-1], self._handle, made[-1]]
 
     def tick(self) -> None:
         """Moves the handle's cursor."""
         super().tick()
-        self.query_one(RecordingPanel).repaint()
+        self._handle.repaint()
 
     def _go(self, t_s: float) -> None:
         self.replay.seek(t_s)
         self.shell.poll()
-        self.query_one(RecordingPanel).repaint()
+        self._handle.repaint()
 
     def action_play(self) -> None:
         self.replay.toggle()
@@ -52,7 +53,7 @@ class ReplayScreen(LiveScreen):
     def action_speed(self, steps: int) -> None:
         if not self.replay.change_speed(steps):
             self.notify_briefly(f"{self.replay.speed:g} times is the {'fastest' if steps > 0 else 'slowest'}")
-        self.query_one(RecordingPanel).repaint()
+        self._handle.repaint()
 
     def action_next_mark(self) -> None:
         here = self.replay.position_s
