@@ -27,6 +27,7 @@ from rvtop.cli.options import (
     MetricsUrls,
     Models,
     Out,
+    Readonly,
     Theme,
     Ui,
     Yes,
@@ -103,6 +104,7 @@ def root(
 @app.command()
 def demo(
     out: Out = None,
+    readonly: Readonly = False,
     ui: Ui = "dashboard",
     topology: Annotated[str, typer.Option(help="Topology to show.")] = "baseline",
     model: Models = None,
@@ -131,7 +133,7 @@ def demo(
     backend = topology_options(topology, models=model or (), port=0, arguments=())
     check_backend(backend)
     request = shipped_request("demo", out, backend=backend, live=dashboard)
-    raise typer.Exit(go(replace(request, control=control), ui, yes=True))
+    raise typer.Exit(go(replace(request, control=control), ui, yes=True, readonly=readonly))
 
 
 @app.command()
@@ -146,6 +148,7 @@ def attach(
     yes: Yes = False,
     out: Out = None,
     control: Control = None,
+    readonly: Readonly = False,
     ui: Ui = "dashboard",
     theme: Theme = None,
     ascii: Ascii = False,
@@ -166,8 +169,8 @@ def attach(
     if is_socket(url):
         loads = {"--model": model, "--metrics-url": metrics_url, "--max-rate": max_rate, "--out": out}
         for option in [name for name, value in {**loads, "--control": control}.items() if value is not None]:
-            raise UserError(f"{option} goes with a URL: {url} is a session's socket, which is only watched")
-        raise typer.Exit(watch(Path(url), dashboard=ui == "dashboard" and terminal()))
+            raise UserError(f"{option} goes with a URL: {url} is a session's socket, and it has its own")
+        raise typer.Exit(watch(Path(url), dashboard=ui == "dashboard" and terminal(), readonly=readonly))
     from rvtop.session.request import attach_request
 
     positive("--max-rate", max_rate)
@@ -186,7 +189,7 @@ def attach(
     pages, fields = metrics_urls(metrics_url), body_from(body)
     info_url = probe_target(url, tuple(model or ()), transport)
     request = attach_request(info_url, tuple(model or ()), pages, max_rate, out, transport, fields)
-    raise typer.Exit(go(replace(request, control=control), ui, yes=yes))
+    raise typer.Exit(go(replace(request, control=control), ui, yes=yes, readonly=readonly))
 
 
 app.command()(run)

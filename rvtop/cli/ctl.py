@@ -61,14 +61,14 @@ def is_socket(path: str) -> bool:
     return "://" not in path and Path(path).is_socket()
 
 
-def watch(socket: Path, *, dashboard: bool) -> int:
+def watch(socket: Path, *, dashboard: bool, readonly: bool = False) -> int:
     """Shows a session of another terminal until it ends; returns the exit code. Raises UserError."""
     from rvtop.session.control_client import ControlClient
 
     if dashboard:
         from rvtop.cli.dashboard import show_watched
 
-        return show_watched(socket)
+        return show_watched(socket, readonly=readonly)
     with ControlClient(socket) as client:
         _watch(client, as_json=False)
     return 0

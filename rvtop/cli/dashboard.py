@@ -23,7 +23,7 @@ def look_now() -> Look:
     return look_of(settings_now(), os.environ)
 
 
-def show(request: SessionRequest, *, yes: bool) -> Outcome:
+def show(request: SessionRequest, *, yes: bool, readonly: bool = False) -> Outcome:
     """The dashboard on one session; returns how the session ended."""
 
     look = look_now()
@@ -32,17 +32,19 @@ def show(request: SessionRequest, *, yes: bool) -> Outcome:
         session = await RemoteSession().start(request)
         if request.url is not None:
             remember_target(os.environ, shown(request.url))
-        code = await run_app_async(session, yes=yes, look=look)
+        code = await run_app_async(session, yes=yes, look=look, readonly=readonly)
         return _outcome(session, code)
 
     return asyncio.run(main())
 
 
-def show_watched(socket: Path) -> int:
+def show_watched(socket: Path, *, readonly: bool = False) -> int:
     """The dashboard on a session of another terminal, which outlives it; returns the exit code."""
+    look = look_now()
 
     async def main() -> int:
-        return await run_app_async(await WatchedSession(socket).start(), yes=True)
+        session = await WatchedSession(socket, readonly=readonly).start()
+        return await run_app_async(session, yes=True, look=look, readonly=readonly)
 
     return asyncio.run(main())
 

@@ -48,6 +48,9 @@ Control = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask before the first load on a server not ours.")]
+Readonly = Annotated[
+    bool, typer.Option("--readonly", help="The dashboard only watches: no key steers the session.")
+]
 Ui = Annotated[str, typer.Option("--ui", help="dashboard, plain or none.")]
 Theme = Annotated[
     str | None,
@@ -178,7 +181,7 @@ def probe_target(url: str, models: tuple[str, ...], transport: Transport | None 
     return info.url
 
 
-def go(request: SessionRequest, ui: str, *, yes: bool) -> int:
+def go(request: SessionRequest, ui: str, *, yes: bool, readonly: bool = False) -> int:
     """Runs a session under the chosen reader and returns its exit code."""
     from rvtop.cli.config import with_settings
     from rvtop.plain import result_lines, run_plain, warnings_of
@@ -190,7 +193,7 @@ def go(request: SessionRequest, ui: str, *, yes: bool) -> int:
     if ui == "dashboard" and not why:
         from rvtop.cli.dashboard import show
 
-        outcome = show(request, yes=yes)
+        outcome = show(request, yes=yes, readonly=readonly)
     else:
         outcome = run_plain(request, quiet=ui == "none")
     if outcome.summary is not None and ui != "none":

@@ -18,6 +18,7 @@ from rvtop.cli.options import (
     Models,
     Out,
     RayAddress,
+    Readonly,
     Theme,
     Ui,
     Yes,
@@ -90,6 +91,7 @@ def run(
     max_rate: MaxRate = None,
     out: Out = None,
     control: Control = None,
+    readonly: Readonly = False,
     ui: Ui = "plain",
     theme: Theme = None,
     ascii: Ascii = False,
@@ -175,7 +177,7 @@ def run(
     if target is not None:
         models = request.models or (request.scenario.models if request.scenario else ())
         probe_target(target, models, transport)
-    raise typer.Exit(go(replace(request, control=control), ui, yes=yes))
+    raise typer.Exit(go(replace(request, control=control), ui, yes=yes, readonly=readonly))
 
 
 def search_from(

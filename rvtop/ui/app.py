@@ -17,7 +17,7 @@ from rvtop.contract.command import Command
 from rvtop.contract.handle import Choice, Connect, ConnectFailed, Offer, SessionHandle
 from rvtop.errors import UserError
 from rvtop.ui.glyphs import AsciiGlyphs
-from rvtop.ui.keys import ACTIONS, Action, with_keymap
+from rvtop.ui.keys import ACTIONS, Action, read_only, with_keymap
 from rvtop.ui.look import Look
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
 from rvtop.ui.screens.live import LiveScreen
@@ -45,8 +45,9 @@ class RvtopApp(App[int]):
 
     ``connect`` makes the picker's choice into a session; it raises ConnectFailed (or OSError) with one
     line when it cannot. ``yes`` skips the question before the first load on a server that is not ours.
-    ``screens`` are those that show a session, the first one at the start. ``exit_code`` holds what the
-    process should end with once the app has run. Raises ValueError without a session and without ``connect``.
+    ``screens`` are those that show a session, the first one at the start. ``readonly``: nothing is sent to
+    the session. ``exit_code`` holds what the process should end with once the app has run. Raises ValueError
+    without a session and without ``connect``.
     """
 
     TITLE = "rvtop"
@@ -71,6 +72,7 @@ class RvtopApp(App[int]):
         styles: Styles | None = None,
         look: Look | None = None,
         screens: Sequence[ScreenEntry] = SCREENS,
+        readonly: bool = False,
     ) -> None:
         if handle is None and connect is None:
             raise ValueError("the screen needs a session, or a function that connects to one")
@@ -95,7 +97,9 @@ class RvtopApp(App[int]):
         self._connecting: Worker[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._left_now = False
-        self.actions = with_keymap(self.look.keymap, (*ACTIONS, *self._screen_keys))
+        self.readonly = readonly
+        actions = with_keymap(self.look.keymap, (*ACTIONS, *self._screen_keys))
+        self.actions = read_only(actions) if readonly else actions
         self.register_theme(theme)
         self.theme = theme.name
         for key in self._screen_keys:
@@ -143,7 +147,9 @@ class RvtopApp(App[int]):
 
     def send(self, command: Command) -> None:
         """Hands a command to the session."""
-        if self.handle is not None and self._ending is None:
+        if self.readonly:
+            self.action_read_only()
+        elif self.handle is not None and self._ending is None:
             self.handle.send(command)
 
     # -- screens -----------------------------------------------------------------------------
@@ -219,6 +225,10 @@ class RvtopApp(App[int]):
 
     def action_nothing(self) -> None:
         """Does nothing, on purpose."""
+
+    def action_read_only(self) -> None:
+        """What steers, on a screen that only watches."""
+        self._say("read-only: this screen only watches")
 
     def action_why_not_stop(self) -> None:
         """Ctrl-Z."""
@@ -333,12 +343,13 @@ async def run_app_async(
     url: str = "",
     yes: bool = False,
     look: Look | None = None,
+    readonly: bool = False,
 ) -> int:
     """Runs the screen until it is left, and returns the process's exit code.
 
     The session is closed however the screen ends: by a key, a signal or an exception.
     """
-    app = RvtopApp(handle, connect, offers=offers, url=url, yes=yes, look=look)
+    app = RvtopApp(handle, connect, offers=offers, url=url, yes=yes, look=look, readonly=readonly)
     loop = asyncio.get_running_loop()
     # Through the app's own queue: only from there can it show a dialog.
     loop.add_signal_handler(signal.SIGTERM, app.call_later, app.leave, INTERRUPTED)

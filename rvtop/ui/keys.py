@@ -30,6 +30,12 @@ class Action:
     label: str = ""  # what the footer says beside the key
     pair: str = ""  # the action whose key stands beside this one's in the footer
     fixed: bool = False  # its keys can't be given away
+    steering: bool = False  # steers the session, also where it does not hold wherever a load runs
+
+    @property
+    def steers(self) -> bool:
+        """Whether it changes the load, the target, the SLO or what is recorded."""
+        return self.steering or "*" in self.where
 
     def holds(self, places: str) -> bool:
         """Whether it can be done on a screen of these places."""
@@ -90,6 +96,7 @@ ACTIONS: tuple[Action, ...] = (
         ("m",),
         "note that something happened now: an event, and a line of the command log",
         *("L", 9, "mark"),
+        steering=True,
     ),
     Action(
         "phase: next",
@@ -99,8 +106,16 @@ ACTIONS: tuple[Action, ...] = (
         "L",
         13,
         "next phase",
+        steering=True,
     ),
-    Action("phase: begin anew here", "phase_again", ("N",), "end this phase and begin it once more", "L"),
+    Action(
+        "phase: begin anew here",
+        "phase_again",
+        ("N",),
+        "end this phase and begin it once more",
+        "L",
+        steering=True,
+    ),
     Action("panel: next", "app.focus_next", ("tab",), "move to the next panel"),
     Action("panel: one before", "app.focus_previous", ("shift+tab",), "move to the panel before"),
     Action("panel: zoom", "zoom", ("z",), "give the panel in focus the whole screen, and back", "L"),
@@ -231,6 +246,13 @@ def with_keymap(
     for name, why in faults:
         raise UserError(f"keymap: {name}: {why}")
     return tuple(made)
+
+
+def read_only(actions: Iterable[Action]) -> tuple[Action, ...]:
+    """The table of a screen that only watches: what steers says so, and is not in the footer."""
+    return tuple(
+        replace(action, action="app.read_only", foot=0) if action.steers else action for action in actions
+    )
 
 
 def footer_key(action: Action, actions: Sequence[Action]) -> str:

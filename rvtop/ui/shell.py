@@ -20,6 +20,11 @@ class ScreenShell(Shell, Protocol):
         ...
 
     @property
+    def readonly(self) -> bool:
+        """Whether this screen only watches: nothing is sent to the session."""
+        ...
+
+    @property
     def actions(self) -> tuple[Action, ...]:
         """What can be done, each with the keys that the user gave it."""
         ...
