@@ -23,8 +23,8 @@ def look_now() -> Look:
     return look_of(settings_now(), os.environ)
 
 
-def show(request: SessionRequest, *, yes: bool, readonly: bool = False) -> Outcome:
-    """The dashboard on one session; returns how the session ended."""
+def show(request: SessionRequest, *, yes: bool, readonly: bool = False, web_url: str = "") -> Outcome:
+    """The dashboard on one session; returns how the session ended. ``web_url``: where browsers see it."""
 
     look = look_now()
 
@@ -32,19 +32,19 @@ def show(request: SessionRequest, *, yes: bool, readonly: bool = False) -> Outco
         session = await RemoteSession().start(request)
         if request.url is not None:
             remember_target(os.environ, shown(request.url))
-        code = await run_app_async(session, yes=yes, look=look, readonly=readonly)
+        code = await run_app_async(session, yes=yes, look=look, readonly=readonly, web_url=web_url)
         return _outcome(session, code)
 
     return asyncio.run(main())
 
 
-def show_watched(socket: Path, *, readonly: bool = False) -> int:
+def show_watched(socket: Path, *, readonly: bool = False, web_url: str = "") -> int:
     """The dashboard on a session of another terminal, which outlives it; returns the exit code."""
     look = look_now()
 
     async def main() -> int:
         session = await WatchedSession(socket, readonly=readonly).start()
-        return await run_app_async(session, yes=True, look=look, readonly=readonly)
+        return await run_app_async(session, yes=True, look=look, readonly=readonly, web_url=web_url)
 
     return asyncio.run(main())
 

@@ -17,7 +17,7 @@ from rvtop.contract.command import Command
 from rvtop.contract.handle import Choice, Connect, ConnectFailed, Offer, SessionHandle
 from rvtop.errors import UserError
 from rvtop.ui.glyphs import AsciiGlyphs
-from rvtop.ui.keys import ACTIONS, Action, read_only, with_keymap
+from rvtop.ui.keys import ACTIONS, WEB_VIEW, Action, read_only, with_keymap
 from rvtop.ui.look import Look
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
 from rvtop.ui.screens.live import LiveScreen
@@ -46,8 +46,8 @@ class RvtopApp(App[int]):
     ``connect`` makes the picker's choice into a session; it raises ConnectFailed (or OSError) with one
     line when it cannot. ``yes`` skips the question before the first load on a server that is not ours.
     ``screens`` are those that show a session, the first one at the start. ``readonly``: nothing is sent to
-    the session. ``exit_code`` holds what the process should end with once the app has run. Raises ValueError
-    without a session and without ``connect``.
+    the session; ``web_url``: where browsers see it, token included. ``exit_code`` holds what the process
+    should end with once the app has run. Raises ValueError without a session and without ``connect``.
     """
 
     TITLE = "rvtop"
@@ -73,6 +73,7 @@ class RvtopApp(App[int]):
         look: Look | None = None,
         screens: Sequence[ScreenEntry] = SCREENS,
         readonly: bool = False,
+        web_url: str = "",
     ) -> None:
         if handle is None and connect is None:
             raise ValueError("the screen needs a session, or a function that connects to one")
@@ -98,7 +99,9 @@ class RvtopApp(App[int]):
         self._ending: asyncio.Task[None] | None = None
         self._left_now = False
         self.readonly = readonly
+        self._web_url = web_url
         actions = with_keymap(self.look.keymap, (*ACTIONS, *self._screen_keys))
+        actions = tuple(one for one in actions if web_url or one.action != WEB_VIEW)
         self.actions = read_only(actions) if readonly else actions
         self.register_theme(theme)
         self.theme = theme.name
@@ -129,6 +132,8 @@ class RvtopApp(App[int]):
         await self.push_screen(self._first() if self.handle is not None else self._picker())
         self.set_interval(POLL_S if self.look.motion else STILL_POLL_S, self.poll)
         self.set_interval(1.0, self._reload_theme)
+        if self._web_url:  # without its token: the screen may be shown around
+            self._say(f"web view: {self._web_url.partition('?')[0]}; its whole address: palette, web view")
 
     # -- the session -------------------------------------------------------------------------
 
@@ -229,6 +234,11 @@ class RvtopApp(App[int]):
     def action_read_only(self) -> None:
         """What steers, on a screen that only watches."""
         self._say("read-only: this screen only watches")
+
+    def action_copy_web_address(self) -> None:
+        """The web view's address with its token; to the clipboard alone, and no file."""
+        self.copy_to_clipboard(self._web_url)
+        self._say("copied the web view's address; who has it sees this session")
 
     def action_why_not_stop(self) -> None:
         """Ctrl-Z."""
@@ -344,12 +354,15 @@ async def run_app_async(
     yes: bool = False,
     look: Look | None = None,
     readonly: bool = False,
+    web_url: str = "",
 ) -> int:
     """Runs the screen until it is left, and returns the process's exit code.
 
     The session is closed however the screen ends: by a key, a signal or an exception.
     """
-    app = RvtopApp(handle, connect, offers=offers, url=url, yes=yes, look=look, readonly=readonly)
+    app = RvtopApp(
+        handle, connect, offers=offers, url=url, yes=yes, look=look, readonly=readonly, web_url=web_url
+    )
     loop = asyncio.get_running_loop()
     # Through the app's own queue: only from there can it show a dialog.
     loop.add_signal_handler(signal.SIGTERM, app.call_later, app.leave, INTERRUPTED)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 Faults = list[tuple[str, str]]
+#: The action that is there with --serve alone.
+WEB_VIEW = "app.copy_web_address"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,7 @@ ACTIONS: tuple[Action, ...] = (
         "write the screen as SVG into the run's pictures/ or the folder here",
     ),
     Action("copy: the panel's figures", "copy", ("y",), "copy the panel in focus, or the screen, as text"),
+    Action("web view: copy its address", WEB_VIEW, (), "with its token, for another browser (--serve)"),
     Action("theme: next", "app.next_theme", ("T",), "dark, light, contrast, safe and your own"),
     Action("palette", "palette", ("colon", "ctrl+p"), "every action by its name", "A", 14, "all"),
     Action("help", "help", ("question_mark", "f1"), "what the panel shows; again: all keys", "A", 15, "help"),
