@@ -59,7 +59,8 @@ class WebView:
         app = web.Application(middlewares=[self._guard])
         app.on_response_prepare.append(_add_headers)
         app.router.add_get("/", self._page)
-        app.router.add_get("/page.css", self._style)
+        app.router.add_get("/page.css", self._asset)
+        app.router.add_get("/page.js", self._asset)
         app.router.add_get("/ws", self._websocket)
         app.router.add_get("/download/{key}", self._download)
         app.router.add_static("/static", _STATIC)
@@ -110,8 +111,8 @@ class WebView:
         websocket = f"{'wss' if tls else 'ws'}://{request.host}/ws"
         return web.Response(text=_PAGE.substitute(websocket=escape(websocket)), content_type="text/html")
 
-    async def _style(self, request: web.Request) -> web.StreamResponse:
-        return web.FileResponse(_HERE / "page.css")
+    async def _asset(self, request: web.Request) -> web.StreamResponse:
+        return web.FileResponse(_HERE / request.path.removeprefix("/"))
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         if not self._gate.is_origin(request.headers):
