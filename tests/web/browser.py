@@ -59,6 +59,12 @@ class Tab:
             while not await self.value(script):
                 await asyncio.sleep(0.1)
 
+    async def until_drawn(self, text: str) -> None:
+        """Waits until ``text`` came in one piece."""
+        async with asyncio.timeout(LIMIT_S):
+            while text.encode() not in self.frames:
+                await asyncio.sleep(0.05)
+
     async def picture(self, path: Path) -> None:
         answer = await self.call("Page.captureScreenshot")
         path.write_bytes(base64.b64decode(answer["data"]))
