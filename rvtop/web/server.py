@@ -165,7 +165,7 @@ class WebView:
 
     @property
     def _full(self) -> str:
-        return f"{self._most} viewers are the most; load this page again when one has left"
+        return f"{self._most} of {self._most} viewers are here; load this page again when one has left"
 
 
 async def _pass_on(socket: web.WebSocketResponse, viewer: Viewer) -> None:

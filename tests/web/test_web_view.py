@@ -1,7 +1,9 @@
-"""The web view of a real session: who gets in, what a viewer sees and may do, and that it all ends."""
+"""The web view of a real session: who gets in, what a viewer sees and may do, and that it all ends; in a real
+browser too, where there is one."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -16,9 +18,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from rvtop.web.gate import Gate
+from rvtop.web.server import WebView
 from tests.mock.fast import any_mock
 from tests.mock.process import MockProcess
 from tests.unit.processes import alive, wait_for
+from tests.web.browser import PROGRAM, tab
 from tests.web.sessions import LIMIT_S, Served, client, served, view
 
 PATHS = ("/", "/ws", "/page.css", "/static/js/textual.js", "/download/x", "/nothing", "/static/")
@@ -131,20 +136,81 @@ def seconds(text: str) -> set[str]:
     return set(re.findall(r"\b0\d:\d\d\b", text))
 
 
-def test_the_token_is_in_no_argument_variable_or_file(shared: Served) -> None:
+async def test_the_token_is_in_no_argument_variable_or_file(
+    shared: Served, browser: aiohttp.ClientSession
+) -> None:
     secret = shared.token.encode()
-    pids = [shared.process.pid, *shared.below("")]
-    assert len(pids) >= 3
-    for pid in pids:
+    viewing = await view(browser, shared.base)
+    await viewing.until(lambda: "READ-ONLY" in viewing.text, "the first picture")
+    assert len(shared.below(VIEWER)) == 1
+    for pid in (shared.process.pid, *shared.below("")):
         for name in ("cmdline", "environ"):
             with suppress(OSError):
                 assert secret not in Path(f"/proc/{pid}/{name}").read_bytes()
+    await viewing.close()
     folder = socket_of(shared).parent
     assert (folder.stat().st_mode & 0o777) == 0o700
     files = [path for place in (folder, shared.out) for path in place.rglob("*") if path.is_file()]
     assert files
     for path in files:
         assert secret not in path.read_bytes(), path
+
+
+async def test_one_viewer_too_many_gets_a_page_that_says_so(shared: Served) -> None:
+    gate = Gate("127.0.0.1")
+    web = WebView(gate, socket_of(shared), most=1)
+    base = f"http://127.0.0.1:{await web.open('127.0.0.1', 0)}"
+    try:
+        async with client() as session:
+            await (await session.get(f"{base}/?token={gate.token}")).release()
+            viewing = await view(session, base)
+            await viewing.until(lambda: "READ-ONLY" in viewing.text, "the first picture")
+            async with session.get(base) as answer:
+                assert answer.status == 503
+                assert (
+                    await answer.text() == "1 of 1 viewers are here; load this page again when one has left\n"
+                )
+            with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+                await view(session, base)
+            assert caught.value.status == 503
+            await viewing.close()
+            async with asyncio.timeout(LIMIT_S):
+                while (await session.get(base)).status != 200:
+                    await asyncio.sleep(0.05)
+    finally:
+        await web.close()
+
+
+async def test_a_viewer_that_finds_no_session_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("rvtop.web.server._PATIENCE_S", 0.1)
+    gate = Gate("127.0.0.1")
+    web = WebView(gate, tmp_path / "none")
+    base = f"http://127.0.0.1:{await web.open('127.0.0.1', 0)}"
+    try:
+        async with client() as session:
+            await (await session.get(f"{base}/?token={gate.token}")).release()
+            viewing = await view(session, base)
+            await viewing.until(lambda: viewing.socket.closed, "the end")
+            assert "the dashboard could not be drawn: rvtop: " in viewing.text
+            await viewing.close()
+    finally:
+        await web.close()
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="needs chromium")
+async def test_a_browser_draws_the_session_and_its_keys_arrive_there(shared: Served, tmp_path: Path) -> None:
+    async with tab() as page:
+        await page.open(shared.url)
+        await page.until("document.body && document.body.classList.contains('-first-byte')")
+        await page.until_drawn("READ-ONLY")
+        assert await page.value("location.href") == f"{shared.base}/"
+        await page.call("Input.insertText", text="g")
+        await page.until_drawn("read-only: this screen only watches")
+        await page.picture(tmp_path / "page.png")
+        assert [line for line in page.log if "Content Security Policy" in line or "Failed" in line] == []
+    assert (tmp_path / "page.png").stat().st_size > 10_000  # an empty one has half of it
 
 
 def socket_of(running: Served) -> Path:
