@@ -9,7 +9,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 export PYTHONUNBUFFERED = 1
 
-.PHONY: help setup demo test lint asan bench soak lock clean
+.PHONY: help setup demo test lint asan bench soak pictures lock clean
 
 help:  ## what can be made
 	@awk -F '  ## ' '/^[a-z]+:.*  ## / {split($$1, name, ":"); printf "make %-6s  %s\n", name[1], $$2}' $(MAKEFILE_LIST)
@@ -37,8 +37,10 @@ lint: $(READY)  ## ruff (lint, format) and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Three processes for two cores: many tests wait for processes, ports and clocks. Groups are taken in the order
+# of tests/conftest.py, the longest first.
 test: lint  ## sets up everything and passes the tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -q -n 3 --dist loadgroup --no-loadscope-reorder
 
 # The tests of the C in rvtop/load/native under AddressSanitizer and UBSan, where the compiler has them.
 asan: $(READY)  ## the native read path under AddressSanitizer and UBSan
@@ -55,6 +57,9 @@ soak: $(READY)  ## clusters started and killed, attempts to break a run, a milli
 	$(BIN)/python -m pytest -q -m slow --timeout 600
 	$(BIN)/python -m tests.faults.attempts
 	$(BIN)/python -m tests.bench.soak
+
+pictures: $(READY)  ## docs/screens, recorded from real sessions (two minutes)
+	$(BIN)/python docs/screens/make.py
 
 # Writes .ci/requirements-cpu.txt afresh from pyproject.toml.
 lock: $(READY)  ## .ci/requirements-cpu.txt afresh

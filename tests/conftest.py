@@ -26,6 +26,23 @@ SLOW = frozenset(
     }
 )
 
+#: Files that take longest, longest first: they begin first, so that no process waits for another's last one.
+LONG = (
+    "test_conformance_answers.py",
+    "test_conformance_load.py",
+    "test_parity.py",
+    "test_session_ends.py",
+    "test_baseline_process.py",
+    "test_load_client.py",
+    "test_control.py",
+    "test_ui_resize.py",
+    "test_ui_keys.py",
+    "test_cli_refusals.py",
+    "test_models_load.py",
+    "test_load_faults.py",
+    "test_ui_app.py",
+)
+
 # How long an example takes says how busy the machine is, and decides no test.
 settings.register_profile("rvtop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rvtop")
@@ -51,6 +68,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.name in SLOW:
             item.add_marker(pytest.mark.slow)
         item.add_marker(pytest.mark.xdist_group(_group(item)))
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 def _group(item: pytest.Item) -> str:

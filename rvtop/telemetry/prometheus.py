@@ -155,6 +155,32 @@ def origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
 
 
+class _ByScheme(httpx.AsyncBaseTransport):
+    """Plain connections, and TLS once it is asked for: reading the system's certificates takes 0.3 s, which
+    a page without TLS never needs, unless it is redirected to one."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._made: dict[bool, httpx.AsyncHTTPTransport] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        secure = request.url.scheme == "https"
+        if secure not in self._made:
+            self._made[secure] = self._make(secure)
+        return await self._made[secure].handle_async_request(request)
+
+    async def aclose(self) -> None:
+        for transport in self._made.values():
+            await transport.aclose()
+
+    def _make(self, secure: bool) -> httpx.AsyncHTTPTransport:
+        own = self._transport
+        tls: ssl.SSLContext | bool = secure
+        if secure and (own.ca_file or own.cert_file or own.insecure):
+            tls = own.ssl_context()
+        return httpx.AsyncHTTPTransport(verify=tls, uds=own.unix_socket)
+
+
 class PageFetcher:
     """Fetches one metrics page over a connection that it keeps.
 
@@ -211,16 +237,12 @@ class PageFetcher:
         return page.decode("utf-8", errors="replace")
 
     def _make_client(self) -> httpx.AsyncClient:
-        transport = self._transport
-        tls: ssl.SSLContext | bool = True
-        if transport.ca_file or transport.cert_file or transport.insecure:
-            tls = transport.ssl_context()
         return httpx.AsyncClient(
             headers=[
                 (name.encode("ascii"), value.encode("latin-1")) for name, value in self._headers.items()
             ],
             timeout=self._timeout_s,
-            transport=httpx.AsyncHTTPTransport(verify=tls, uds=transport.unix_socket),
+            transport=_ByScheme(self._transport),
             follow_redirects=True,  # some servers answer /metrics with 307 to /metrics/
             max_redirects=2,
             trust_env=False,  # a proxy for the internet is none for a cluster's own pages

@@ -69,7 +69,7 @@ async def test_a_node_is_lost_and_another_one_comes(
         theirs,
         tmp_path / "run",
         seconds=4,
-        tokens=2000,
+        tokens=1000,
         busy=lambda rows: all(row.get("in_flight", 0) >= 2 for row in rows.values()),
     )
     assert loss.engine == engines[lost["id"]]["engine"]

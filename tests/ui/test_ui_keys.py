@@ -9,6 +9,7 @@ from pathlib import Path
 import made
 import pytest
 from test_ui_app import opened, screen_text, text_of, until
+from textual.pilot import Pilot
 from textual.widgets import Input
 
 from rvtop.contract.command import Mark, NextPhase, Pause, SetRate, Undo
@@ -17,7 +18,7 @@ from rvtop.errors import UserError
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.figure_values import VALUES, value_now
 from rvtop.ui.help_text import PANELS
-from rvtop.ui.keys import ACTIONS, footer_key, key_named, names, shown_key, with_keymap
+from rvtop.ui.keys import ACTIONS, Action, footer_key, key_named, names, shown_key, with_keymap
 from rvtop.ui.look import Look
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
 from rvtop.ui.screens.mark import BARE, MarkScreen
@@ -68,30 +69,38 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("way", ["key", "second key", "palette"])
 async def test_each_action_does_something(way: str) -> None:
-    for action in ON_LIVE:
-        least = {"key": 1, "second key": 2, "palette": 0}[way]
-        if len(action.keys) < least or (way == "palette" and action.name == "palette"):
-            continue
+    least = {"key": 1, "second key": 2, "palette": 0}[way]
+    left = [
+        action
+        for action in ON_LIVE
+        if len(action.keys) >= least and not (way == "palette" and action.name == "palette")
+    ]
+    while left:  # one app for as long as it goes on: some actions end it
         handle = made.FakeHandle(steady())
         app = RvtopApp(handle, look=Look(Styles(DARK)), clock=lambda: 0.0, web_url="http://a/?token=b")
         async with opened(app) as pilot:
-            await pilot.press(*BEFORE.get(action.name, []))
-            assert app.live is not None
-            app.live.notify_briefly("")
-            before = state(app, handle)
-            if way == "palette":
-                await pilot.press("ctrl+p")
-                await until(pilot, lambda app=app: isinstance(app.screen, PaletteScreen))
-                app.screen.query_one(Input).value = action.name
-                await pilot.pause()
-                await pilot.press("enter")
-            else:
-                await pilot.press(action.keys[1 if way == "second key" else 0])
-            await until(
-                pilot,
-                lambda app=app, handle=handle, before=before: app._exit or state(app, handle) != before,
-            )
-            assert not isinstance(app.screen, PaletteScreen) or action.name == "palette"
+            while left and not app._exit:
+                await done(pilot, app, handle, left.pop(0), way)
+
+
+async def done(pilot: Pilot[int], app: RvtopApp, handle: made.FakeHandle, action: Action, way: str) -> None:
+    """Does ``action`` and sees that something came of it; brings the app back to Live, if it still runs."""
+    await pilot.press(*BEFORE.get(action.name, []))
+    assert app.live is not None
+    app.live.notify_briefly("")
+    before = state(app, handle)
+    if way == "palette":
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: isinstance(app.screen, PaletteScreen))
+        app.screen.query_one(Input).value = action.name
+        await pilot.pause()
+        await pilot.press("enter")
+    else:
+        await pilot.press(action.keys[1 if way == "second key" else 0])
+    await until(pilot, lambda: app._exit or state(app, handle) != before)
+    assert not isinstance(app.screen, PaletteScreen) or action.name == "palette"
+    while not app._exit and (app.screen is not app.live or app.live.has_class("zoom") or app.live.focused):
+        await pilot.press("escape")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.keep import copied_text, save_picture
 from rvtop.ui.keys import bindings
 from rvtop.ui.shell import ScreenShell
+from rvtop.ui.svg import picture_of, still
 from rvtop.ui.widgets.footer import Footer
 from rvtop.ui.widgets.panel import Panel
 
@@ -97,7 +98,7 @@ class SessionScreen(Screen[None]):
         self.shell.show_palette(self.PLACES)
 
     def action_picture(self) -> None:
-        svg = self.app.export_screenshot(title="rvtop")
+        svg = still(picture_of(self.app))
         if self.app.is_web:  # the disk here is not the viewer's
             name = time.strftime("rvtop-%Y%m%d-%H%M%S.svg")
             self.app.deliver_text(io.StringIO(svg), save_filename=name, mime_type="image/svg+xml")
