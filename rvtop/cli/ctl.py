@@ -70,8 +70,9 @@ def watch(socket: Path, *, dashboard: bool, readonly: bool = False, web: WebOpti
     with serving(web, socket) as view:
         if dashboard:
             from rvtop.cli.dashboard import show_watched
+            from rvtop.ui.sharing import Sharing
 
-            return show_watched(socket, readonly=readonly, web_url=view.url if view else "")
+            return show_watched(socket, Sharing(readonly, joined=True, web_url=view.url if view else ""))
         with ControlClient(socket) as client:
             _watch(client, as_json=False)
     return 0

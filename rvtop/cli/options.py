@@ -203,8 +203,9 @@ def go(
             request = replace(request, control=view.socket)
         if ui == "dashboard" and not why:
             from rvtop.cli.dashboard import show
+            from rvtop.ui.sharing import Sharing
 
-            outcome = show(request, yes=yes, readonly=readonly, web_url=view.url if view else "")
+            outcome = show(request, yes=yes, sharing=Sharing(readonly, web_url=view.url if view else ""))
         else:
             outcome = run_plain(request, quiet=ui == "none")
     if outcome.summary is not None and ui != "none":

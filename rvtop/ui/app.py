@@ -17,7 +17,7 @@ from rvtop.contract.command import Command
 from rvtop.contract.handle import Choice, Connect, ConnectFailed, Offer, SessionHandle
 from rvtop.errors import UserError
 from rvtop.ui.glyphs import AsciiGlyphs
-from rvtop.ui.keys import ACTIONS, WEB_VIEW, Action, read_only, with_keymap
+from rvtop.ui.keys import ACTIONS, Action, with_keymap
 from rvtop.ui.look import Look
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
 from rvtop.ui.screens.live import LiveScreen
@@ -26,6 +26,7 @@ from rvtop.ui.screens.picker import PickerScreen
 from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.screens.stopping import StoppingScreen
 from rvtop.ui.screens.table import SCREENS, ScreenEntry, screen_keys
+from rvtop.ui.sharing import ALONE, Sharing
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.theme import Styles
 from rvtop.ui.themes import ThemeFile, next_theme, styles_for
@@ -45,9 +46,8 @@ class RvtopApp(App[int]):
 
     ``connect`` makes the picker's choice into a session; it raises ConnectFailed (or OSError) with one
     line when it cannot. ``yes`` skips the question before the first load on a server that is not ours.
-    ``screens`` are those that show a session, the first one at the start. ``readonly``: nothing is sent to
-    the session; ``web_url``: where browsers see it, token included. ``exit_code`` holds what the process
-    should end with once the app has run. Raises ValueError without a session and without ``connect``.
+    ``screens`` are those that show a session, the first one at the start. ``exit_code`` holds what the
+    process should end with once the app has run. Raises ValueError without a session and without ``connect``.
     """
 
     TITLE = "rvtop"
@@ -72,8 +72,7 @@ class RvtopApp(App[int]):
         styles: Styles | None = None,
         look: Look | None = None,
         screens: Sequence[ScreenEntry] = SCREENS,
-        readonly: bool = False,
-        web_url: str = "",
+        sharing: Sharing = ALONE,
     ) -> None:
         if handle is None and connect is None:
             raise ValueError("the screen needs a session, or a function that connects to one")
@@ -98,11 +97,8 @@ class RvtopApp(App[int]):
         self._connecting: Worker[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._left_now = False
-        self.readonly = readonly
-        self._web_url = web_url
-        actions = with_keymap(self.look.keymap, (*ACTIONS, *self._screen_keys))
-        actions = tuple(one for one in actions if web_url or one.action != WEB_VIEW)
-        self.actions = read_only(actions) if readonly else actions
+        self.sharing = sharing
+        self.actions = sharing.actions(with_keymap(self.look.keymap, (*ACTIONS, *self._screen_keys)))
         self.register_theme(theme)
         self.theme = theme.name
         for key in self._screen_keys:
@@ -132,8 +128,8 @@ class RvtopApp(App[int]):
         await self.push_screen(self._first() if self.handle is not None else self._picker())
         self.set_interval(POLL_S if self.look.motion else STILL_POLL_S, self.poll)
         self.set_interval(1.0, self._reload_theme)
-        if self._web_url:  # without its token: the screen may be shown around
-            self._say(f"web view: {self._web_url.partition('?')[0]}; its whole address: palette, web view")
+        if self.sharing.web_url:
+            self._say(f"web view: {self.sharing.web_place}; its whole address: palette, web view")
 
     # -- the session -------------------------------------------------------------------------
 
@@ -152,7 +148,7 @@ class RvtopApp(App[int]):
 
     def send(self, command: Command) -> None:
         """Hands a command to the session."""
-        if self.readonly:
+        if self.sharing.readonly:
             self.action_read_only()
         elif self.handle is not None and self._ending is None:
             self.handle.send(command)
@@ -237,7 +233,7 @@ class RvtopApp(App[int]):
 
     def action_copy_web_address(self) -> None:
         """The web view's address with its token; to the clipboard alone, and no file."""
-        self.copy_to_clipboard(self._web_url)
+        self.copy_to_clipboard(self.sharing.web_url)
         self._say("copied the web view's address; who has it sees this session")
 
     def action_why_not_stop(self) -> None:
@@ -330,7 +326,7 @@ class RvtopApp(App[int]):
         screen = self.session_screen
         snapshot = screen.newest if screen is not None else None
         self.exit_code = code or (EXIT_CODES.get(snapshot.state, 0) if snapshot else 0)
-        if self.handle is None:
+        if self.handle is None or self.sharing.joined:  # which is closed at once
             self.exit(self.exit_code)
             return
         self.push_screen(StoppingScreen(snapshot.out_dir if snapshot else None))
@@ -353,16 +349,13 @@ async def run_app_async(
     url: str = "",
     yes: bool = False,
     look: Look | None = None,
-    readonly: bool = False,
-    web_url: str = "",
+    sharing: Sharing = ALONE,
 ) -> int:
     """Runs the screen until it is left, and returns the process's exit code.
 
     The session is closed however the screen ends: by a key, a signal or an exception.
     """
-    app = RvtopApp(
-        handle, connect, offers=offers, url=url, yes=yes, look=look, readonly=readonly, web_url=web_url
-    )
+    app = RvtopApp(handle, connect, offers=offers, url=url, yes=yes, look=look, sharing=sharing)
     loop = asyncio.get_running_loop()
     # Through the app's own queue: only from there can it show a dialog.
     loop.add_signal_handler(signal.SIGTERM, app.call_later, app.leave, INTERRUPTED)

@@ -251,13 +251,6 @@ def with_keymap(
     return tuple(made)
 
 
-def read_only(actions: Iterable[Action]) -> tuple[Action, ...]:
-    """The table of a screen that only watches: what steers says so, and is not in the footer."""
-    return tuple(
-        replace(action, action="app.read_only", foot=0) if action.steers else action for action in actions
-    )
-
-
 def footer_key(action: Action, actions: Sequence[Action]) -> str:
     """The key as the footer writes it, with that of its pair: ``↑↓``, ``⇧↑↓``, ``w W``; or empty."""
     if not action.keys:

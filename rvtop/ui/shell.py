@@ -8,6 +8,7 @@ from textual.message_pump import MessagePump
 
 from rvtop.contract.shell import Shell
 from rvtop.ui.keys import Action
+from rvtop.ui.sharing import Sharing
 from rvtop.ui.theme import Styles
 
 
@@ -20,8 +21,8 @@ class ScreenShell(Shell, Protocol):
         ...
 
     @property
-    def readonly(self) -> bool:
-        """Whether this screen only watches: nothing is sent to the session."""
+    def sharing(self) -> Sharing:
+        """What this screen may do, and who else sees the session."""
         ...
 
     @property

@@ -25,6 +25,7 @@ from rvtop.ui.screens.mark import BARE, MarkScreen
 from rvtop.ui.screens.palette import Choices, PaletteScreen, matching
 from rvtop.ui.screens.rate import RateScreen, parse_rate
 from rvtop.ui.screens.stopping import StoppingScreen
+from rvtop.ui.sharing import Sharing
 from rvtop.ui.theme import DARK, Styles
 from rvtop.ui.widgets.footer import Footer
 from rvtop.ui.widgets.tokens import TokensPanel
@@ -77,7 +78,9 @@ async def test_each_action_does_something(way: str) -> None:
     ]
     while left:  # one app for as long as it goes on: some actions end it
         handle = made.FakeHandle(steady())
-        app = RvtopApp(handle, look=Look(Styles(DARK)), clock=lambda: 0.0, web_url="http://a/?token=b")
+        app = RvtopApp(
+            handle, look=Look(Styles(DARK)), clock=lambda: 0.0, sharing=Sharing(web_url="http://a/?token=b")
+        )
         async with opened(app) as pilot:
             while left and not app._exit:
                 await done(pilot, app, handle, left.pop(0), way)

@@ -9,15 +9,18 @@ from test_ui_app import opened
 from rvtop.contract.command import SetRate
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.keys import ACTIONS
+from rvtop.ui.screens.stopping import StoppingScreen
+from rvtop.ui.sharing import Sharing
 from rvtop.ui.widgets.footer import Footer
 from rvtop.ui.widgets.header import Header
+from rvtop.ui.widgets.place_footer import PlaceFooter
 
 NOTICE = "read-only: this screen only watches"
 
 
 def watching() -> tuple[RvtopApp, made.FakeHandle]:
     handle = made.FakeHandle(made.live())
-    return RvtopApp(handle, yes=True, readonly=True), handle
+    return RvtopApp(handle, yes=True, sharing=Sharing(readonly=True)), handle
 
 
 def row(app: RvtopApp, kind: type[Header] | type[Footer]) -> str:
@@ -52,3 +55,17 @@ async def test_the_header_says_it_and_the_footer_has_no_keys_of_the_load(width: 
         keys = row(app, Footer)
         assert "freeze" in keys
         assert not [word for word in ("pause", "rate", "next phase", "mark") if word in keys]
+
+
+async def test_a_screen_that_joined_is_left_at_once_and_says_so() -> None:
+    handle = made.FakeHandle(made.live())
+    app = RvtopApp(handle, yes=True, sharing=Sharing(joined=True))
+    async with opened(app) as pilot:
+        assert "q leave" in row(app, Footer)
+        await pilot.press("3")
+        assert "q leave" in "\n".join(app.screen.query_one(PlaceFooter).plain_text())
+        await pilot.press("q")
+        await pilot.pause()
+        assert app._exit
+        assert not any(isinstance(screen, StoppingScreen) for screen in app.screen_stack)
+    assert app.exit_code == 0

@@ -15,6 +15,7 @@ import rvtop.cli.app
 from rvtop.cli.serve import asked_for, serving
 from rvtop.errors import UserError
 from rvtop.ui.app import RvtopApp
+from rvtop.ui.sharing import Sharing
 from rvtop.ui.widgets.footer import Footer
 from rvtop.web import client
 from rvtop.web.client import WebAddress, WebOptions, address, web_options
@@ -105,7 +106,7 @@ def test_a_browser_s_size_is_one_that_can_be_drawn(asked: tuple[Any, Any], drawn
 
 
 async def test_the_screen_says_where_the_web_view_is_and_copies_its_address() -> None:
-    app = RvtopApp(made.FakeHandle(made.live()), yes=True, web_url=URL)
+    app = RvtopApp(made.FakeHandle(made.live()), yes=True, sharing=Sharing(web_url=URL))
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
         said = "\n".join(app.screen.query_one(Footer).plain_text())

@@ -91,7 +91,7 @@ class Header(Panel, can_focus=False):
                 phase.put(clock(s.phase.duration_s), styles.quiet)
 
         state = self._state(s, width if detail else 24)
-        readonly = shell_of(self).readonly
+        readonly = shell_of(self).sharing.readonly
         if readonly:
             state.put("  ◇ READ-ONLY", styles.attention)
         client = Line()
