@@ -43,8 +43,15 @@ class Served:
 @contextmanager
 def served(target: str, out: Path, *more: str) -> Iterator[Served]:
     """A run at 5 requests a second until somebody ends it."""
-    command = [sys.executable, "-P", "-m", "rvtop.cli", "run", "--target", target, "--rate", "5"]
-    command += ["--duration", "10m", "--out", str(out), "--ui", "none", "--serve", *more]
+    run = ("run", "--target", target, "--rate", "5", "--duration", "10m", "--out", str(out), "--ui", "none")
+    with serving(out, *run, "--serve", *more) as running:
+        yield running
+
+
+@contextmanager
+def serving(out: Path, *words: str) -> Iterator[Served]:
+    """``rvtop`` with these words, killed at the end."""
+    command = [sys.executable, "-P", "-m", "rvtop.cli", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with process:
         try:
@@ -59,17 +66,21 @@ def client() -> aiohttp.ClientSession:
 
 
 class Viewing:
-    """A websocket as the page opens it; ``drawn`` is all that came to draw."""
+    """A websocket as the page opens it; ``drawn`` is all that came to draw, ``told`` what
+    else the page was told."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.socket = socket
         self.drawn = b""
+        self.told: list[list[object]] = []
         self.reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
         async for message in self.socket:
             if message.type == aiohttp.WSMsgType.BINARY:
                 self.drawn += message.data
+            elif message.type == aiohttp.WSMsgType.TEXT:
+                self.told.append(message.json())
 
     @property
     def text(self) -> str:

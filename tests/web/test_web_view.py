@@ -24,7 +24,7 @@ from tests.mock.fast import any_mock
 from tests.mock.process import MockProcess
 from tests.unit.processes import alive, wait_for
 from tests.web.browser import PROGRAM, tab
-from tests.web.sessions import LIMIT_S, Served, client, served, view
+from tests.web.sessions import LIMIT_S, Served, client, served, serving, view
 
 PATHS = ("/", "/ws", "/page.css", "/static/js/textual.js", "/download/x", "/nothing", "/static/")
 VIEWER, SERVER = "rvtop.cli attach", "rvtop.web"
@@ -129,6 +129,40 @@ async def test_viewers_see_the_same_session_and_steer_nothing(
     await one.close()
     rows = (shared.out / "commands.jsonl").read_text()
     assert "control" not in rows
+
+
+async def test_a_picture_is_a_download_and_leaves_no_file_here(
+    shared: Served, browser: aiohttp.ClientSession
+) -> None:
+    viewing = await view(browser, shared.base)
+    await viewing.until(lambda: "READ-ONLY" in viewing.text, "the first picture")
+    await viewing.socket.send_json(["stdin", "S"])
+    await viewing.until(lambda: viewing.told, "the download")
+    kind, key = viewing.told[0]
+    assert kind == "deliver_file_start"
+    async with browser.get(f"{shared.base}/download/{key}") as answer:
+        assert answer.status == 200
+        assert re.fullmatch(
+            r'attachment; filename="rvtop-[\d-]+\.svg"', answer.headers["Content-Disposition"]
+        )
+        assert (await answer.text()).lstrip().startswith("<svg")
+    await viewing.close()
+    assert not (shared.out / "pictures").exists()
+
+
+async def test_a_session_that_runs_already_is_served_by_its_socket_and_outlives_that(shared: Served) -> None:
+    words = ("attach", str(socket_of(shared)), "--ui", "plain", "--serve")
+    with serving(shared.out, *words) as second:
+        async with client() as session:
+            await (await session.get(second.url)).release()
+            viewing = await view(session, second.base)
+            await viewing.until(lambda: "READ-ONLY" in viewing.text, "the first picture")
+            second.process.send_signal(signal.SIGINT)
+            await viewing.until(lambda: viewing.socket.closed, "the end of the view")
+            await viewing.close()
+        assert second.process.wait(LIMIT_S) == 130
+    assert shared.process.poll() is None
+    assert socket_of(shared).is_socket()
 
 
 def seconds(text: str) -> set[str]:
