@@ -22,7 +22,8 @@ from rvtop.web.gate import Gate
 from rvtop.web.server import WebView
 from tests.mock.fast import any_mock
 from tests.mock.process import MockProcess
-from tests.unit.processes import alive, wait_for
+from tests.ui.test_ui_terminal import Terminal
+from tests.unit.processes import alive, children, wait_for
 from tests.web.browser import PROGRAM, tab
 from tests.web.sessions import LIMIT_S, Served, client, served, serving, view
 
@@ -163,6 +164,25 @@ async def test_a_session_that_runs_already_is_served_by_its_socket_and_outlives_
         assert second.process.wait(LIMIT_S) == 130
     assert shared.process.poll() is None
     assert socket_of(shared).is_socket()
+
+
+def test_the_dashboard_in_a_terminal_says_where_it_is_and_ends_it(shared: Served) -> None:
+    words = ("attach", str(socket_of(shared)), "--serve", "--readonly")
+    terminal = Terminal(*words, command=(sys.executable, "-P", "-m", "rvtop.cli"))
+    try:
+        terminal.read(b"its whole address: palette, web view")
+        terminal.read(b"READ-ONLY")
+        said = re.search(rb"rvtop: web view: http://127\.0\.0\.1:(\d+)/\?token=(\S+)", terminal.seen)
+        assert said
+        assert terminal.seen.count(said[2]) == 1  # not on the screen
+        web = children(terminal.process.pid)
+        assert len(web) == 1
+        os.write(terminal.fd, b"q")
+        assert terminal.end() == 0
+        wait_for(lambda: not any(map(alive, web)), "the end of the web view")
+    finally:
+        terminal.close()
+    assert shared.process.poll() is None
 
 
 def seconds(text: str) -> set[str]:
