@@ -27,6 +27,7 @@ from rvtop.cli.options import (
     MetricsUrls,
     Models,
     Out,
+    Readonly,
     Theme,
     Ui,
     Yes,
@@ -43,6 +44,7 @@ from rvtop.cli.options import (
     terminal,
 )
 from rvtop.cli.run import run
+from rvtop.cli.serve import Serve, ServeControl, ServeOn, asked_for
 from rvtop.cli.showdown import compare, showdown
 from rvtop.cli.transport import (
     Body,
@@ -103,6 +105,10 @@ def root(
 @app.command()
 def demo(
     out: Out = None,
+    readonly: Readonly = False,
+    serve: Serve = False,
+    serve_on: ServeOn = None,
+    serve_control: ServeControl = False,
     ui: Ui = "dashboard",
     topology: Annotated[str, typer.Option(help="Topology to show.")] = "baseline",
     model: Models = None,
@@ -119,6 +125,7 @@ def demo(
     from rvtop.target.preflight import check_backend
 
     check_ui(ui)
+    web = asked_for(serve, serve_on, serve_control)
     check_topology(topology)
     if every:
         if topology != "baseline" or control is not None:
@@ -126,12 +133,14 @@ def demo(
             raise UserError(
                 f"demo --all runs every topology in turn, each in its own session: without {option}"
             )
+        if web is not None:
+            raise UserError("demo --all has no web view: run without --serve")
         raise typer.Exit(compare("demo", out=out, models=model or (), quiet=ui == "none"))
     dashboard = ui == "dashboard" and terminal()
     backend = topology_options(topology, models=model or (), port=0, arguments=())
     check_backend(backend)
     request = shipped_request("demo", out, backend=backend, live=dashboard)
-    raise typer.Exit(go(replace(request, control=control), ui, yes=True))
+    raise typer.Exit(go(replace(request, control=control), ui, yes=True, readonly=readonly, web=web))
 
 
 @app.command()
@@ -146,6 +155,10 @@ def attach(
     yes: Yes = False,
     out: Out = None,
     control: Control = None,
+    readonly: Readonly = False,
+    serve: Serve = False,
+    serve_on: ServeOn = None,
+    serve_control: ServeControl = False,
     ui: Ui = "dashboard",
     theme: Theme = None,
     ascii: Ascii = False,
@@ -163,11 +176,14 @@ def attach(
     """Watches a server that is up; the rate starts at 0 and is yours to turn."""
     check_limits()
     check_ui(ui)
+    web = asked_for(serve, serve_on, serve_control)
     if is_socket(url):
         loads = {"--model": model, "--metrics-url": metrics_url, "--max-rate": max_rate, "--out": out}
         for option in [name for name, value in {**loads, "--control": control}.items() if value is not None]:
-            raise UserError(f"{option} goes with a URL: {url} is a session's socket, which is only watched")
-        raise typer.Exit(watch(Path(url), dashboard=ui == "dashboard" and terminal()))
+            raise UserError(f"{option} goes with a URL: {url} is a session's socket, and it has its own")
+        raise typer.Exit(
+            watch(Path(url), dashboard=ui == "dashboard" and terminal(), readonly=readonly, web=web)
+        )
     from rvtop.session.request import attach_request
 
     positive("--max-rate", max_rate)
@@ -186,7 +202,7 @@ def attach(
     pages, fields = metrics_urls(metrics_url), body_from(body)
     info_url = probe_target(url, tuple(model or ()), transport)
     request = attach_request(info_url, tuple(model or ()), pages, max_rate, out, transport, fields)
-    raise typer.Exit(go(replace(request, control=control), ui, yes=yes))
+    raise typer.Exit(go(replace(request, control=control), ui, yes=yes, readonly=readonly, web=web))
 
 
 app.command()(run)

@@ -12,6 +12,7 @@ from rvtop.system.stdio import say
 
 if TYPE_CHECKING:
     from rvtop.session.control_client import ControlClient
+    from rvtop.web.client import WebOptions
 
 
 def ctl(
@@ -61,16 +62,19 @@ def is_socket(path: str) -> bool:
     return "://" not in path and Path(path).is_socket()
 
 
-def watch(socket: Path, *, dashboard: bool) -> int:
+def watch(socket: Path, *, dashboard: bool, readonly: bool = False, web: WebOptions | None = None) -> int:
     """Shows a session of another terminal until it ends; returns the exit code. Raises UserError."""
+    from rvtop.cli.serve import serving
     from rvtop.session.control_client import ControlClient
 
-    if dashboard:
-        from rvtop.cli.dashboard import show_watched
+    with serving(web, socket) as view:
+        if dashboard:
+            from rvtop.cli.dashboard import show_watched
+            from rvtop.ui.sharing import Sharing
 
-        return show_watched(socket)
-    with ControlClient(socket) as client:
-        _watch(client, as_json=False)
+            return show_watched(socket, Sharing(readonly, joined=True, web_url=view.url if view else ""))
+        with ControlClient(socket) as client:
+            _watch(client, as_json=False)
     return 0
 
 

@@ -18,6 +18,7 @@ from rvtop.target.probe import TargetError, choose_models, probe, shown
 from rvtop.target.topologies import TOPOLOGIES, missing
 from rvtop.ui.app import INTERRUPTED, run_app_async
 from rvtop.ui.look import Look, look_of
+from rvtop.ui.sharing import Sharing
 
 
 def look_now() -> Look:
@@ -25,7 +26,7 @@ def look_now() -> Look:
     return look_of(settings_now(), os.environ)
 
 
-def show(request: SessionRequest, *, yes: bool) -> Outcome:
+def show(request: SessionRequest, *, yes: bool, sharing: Sharing) -> Outcome:
     """The dashboard on one session; returns how the session ended."""
 
     look = look_now()
@@ -34,17 +35,19 @@ def show(request: SessionRequest, *, yes: bool) -> Outcome:
         session = await RemoteSession().start(request)
         if request.url is not None:
             remember_target(os.environ, shown(request.url))
-        code = await run_app_async(session, yes=yes, look=look)
+        code = await run_app_async(session, yes=yes, look=look, sharing=sharing)
         return _outcome(session, code)
 
     return asyncio.run(main())
 
 
-def show_watched(socket: Path) -> int:
+def show_watched(socket: Path, sharing: Sharing) -> int:
     """The dashboard on a session of another terminal, which outlives it; returns the exit code."""
+    look = look_now()
 
     async def main() -> int:
-        return await run_app_async(await WatchedSession(socket).start(), yes=True)
+        session = await WatchedSession(socket, readonly=sharing.readonly).start()
+        return await run_app_async(session, yes=True, look=look, sharing=sharing)
 
     return asyncio.run(main())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +13,13 @@ import typer
 
 from rvtop.errors import UserError
 from rvtop.system.stdio import forgive_lost_output, say, say_error
+from rvtop.web import DRIVER
 
 if TYPE_CHECKING:
     from rvtop.net.transport import Transport
     from rvtop.scenario.schema import Scenario
     from rvtop.session.request import Outcome, SessionRequest
+    from rvtop.web.client import WebOptions
 
 
 def _set(variable: str) -> Callable[[Any], Any]:
@@ -48,6 +51,9 @@ Control = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask before the first load on a server not ours.")]
+Readonly = Annotated[
+    bool, typer.Option("--readonly", help="The dashboard only watches: no key steers the session.")
+]
 Ui = Annotated[str, typer.Option("--ui", help="dashboard, plain or none.")]
 Theme = Annotated[
     str | None,
@@ -73,6 +79,8 @@ def backend_arguments(ray_address: str | None, engine_args: list[str] | None) ->
 
 def no_screen() -> str:
     """Why no dashboard can be drawn, in a few words; empty where one can."""
+    if os.environ.get("TEXTUAL_DRIVER") == DRIVER:  # a viewer of --serve: a browser is its terminal
+        return ""
     # Textual draws on stderr, so that one counts too.
     if not (sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()):
         return "no terminal"
@@ -178,21 +186,28 @@ def probe_target(url: str, models: tuple[str, ...], transport: Transport | None 
     return info.url
 
 
-def go(request: SessionRequest, ui: str, *, yes: bool) -> int:
-    """Runs a session under the chosen reader and returns its exit code."""
+def go(
+    request: SessionRequest, ui: str, *, yes: bool, readonly: bool = False, web: WebOptions | None = None
+) -> int:
+    """Runs a session under the chosen reader, and with ``web`` in browsers too; returns its exit code."""
     from rvtop.cli.config import with_settings
+    from rvtop.cli.serve import serving
     from rvtop.plain import result_lines, run_plain, warnings_of
 
     request = with_settings(request)
     why = no_screen() if ui == "dashboard" else ""
     if why.startswith("TERM"):  # in a pipe plain lines are what was meant
         say_error(f"plain lines instead of the dashboard: {why}")
-    if ui == "dashboard" and not why:
-        from rvtop.cli.dashboard import show
+    with serving(web, request.control) as view:
+        if view is not None:
+            request = replace(request, control=view.socket)
+        if ui == "dashboard" and not why:
+            from rvtop.cli.dashboard import show
+            from rvtop.ui.sharing import Sharing
 
-        outcome = show(request, yes=yes)
-    else:
-        outcome = run_plain(request, quiet=ui == "none")
+            outcome = show(request, yes=yes, sharing=Sharing(readonly, web_url=view.url if view else ""))
+        else:
+            outcome = run_plain(request, quiet=ui == "none")
     if outcome.summary is not None and ui != "none":
         for line in result_lines(outcome.summary, str(request.out)):
             say(line)

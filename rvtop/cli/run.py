@@ -18,6 +18,7 @@ from rvtop.cli.options import (
     Models,
     Out,
     RayAddress,
+    Readonly,
     Theme,
     Ui,
     Yes,
@@ -31,6 +32,7 @@ from rvtop.cli.options import (
     probe_target,
     seconds,
 )
+from rvtop.cli.serve import Serve, ServeControl, ServeOn, asked_for
 from rvtop.cli.transport import (
     Body,
     Ca,
@@ -90,6 +92,10 @@ def run(
     max_rate: MaxRate = None,
     out: Out = None,
     control: Control = None,
+    readonly: Readonly = False,
+    serve: Serve = False,
+    serve_on: ServeOn = None,
+    serve_control: ServeControl = False,
     ui: Ui = "plain",
     theme: Theme = None,
     ascii: Ascii = False,
@@ -113,6 +119,7 @@ def run(
     from rvtop.target.preflight import check_backend
 
     check_ui(ui)
+    web = asked_for(serve, serve_on, serve_control)
     if (target is None) == (topology is None):
         raise UserError("give either --target URL or --topology NAME")
     if topology is not None:
@@ -175,7 +182,7 @@ def run(
     if target is not None:
         models = request.models or (request.scenario.models if request.scenario else ())
         probe_target(target, models, transport)
-    raise typer.Exit(go(replace(request, control=control), ui, yes=yes))
+    raise typer.Exit(go(replace(request, control=control), ui, yes=yes, readonly=readonly, web=web))
 
 
 def search_from(

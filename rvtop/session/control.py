@@ -27,7 +27,7 @@ from rvtop.text import printable
 
 PROTOCOL = 1
 #: Questions, which change nothing.
-QUESTIONS = ("snapshot", "watch")
+QUESTIONS = ("snapshot", "watch", "readonly")
 
 _CLIENTS = 32
 _LONGEST = 64 << 10  # bytes of a line
@@ -62,6 +62,7 @@ class ControlSocket:
         self._server: asyncio.Server | None = None
         self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._watching: dict[asyncio.StreamWriter, SnapshotWriter] = {}
+        self._readonly: set[asyncio.StreamWriter] = set()  # clients that gave up commanding
         self._telling: asyncio.Task[None] | None = None
         self._line = b""  # the newest snapshot that was asked for …
         self._next_picture_ns = 0  # … which stands for it until then
@@ -117,6 +118,7 @@ class ControlSocket:
         finally:
             del self._clients[client]
             self._watching.pop(writer, None)
+            self._readonly.discard(writer)
             with contextlib.suppress(OSError):
                 writer.close()
 
@@ -153,9 +155,14 @@ class ControlSocket:
         if name == "watch":
             self._watching.setdefault(writer, SnapshotWriter())
             return {"ok": "watching"}
+        if name == "readonly":
+            self._readonly.add(writer)
+            return {"ok": "read-only from now on"}
         if name not in COMMANDS:
             known = ", ".join((*self._commands.names, *QUESTIONS))
             raise CommandError(f"unknown command {printable(name, 40)}; known here: {known}")
+        if writer in self._readonly:
+            raise CommandError(f"{name}: this connection is read-only")
         done = self._commands.follow(command_of(name, fields), "control")
         while done.later is not None:
             await asyncio.wait([done.later])

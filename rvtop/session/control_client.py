@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from rvtop.contract.codec import CodecError, UnknownType
-from rvtop.contract.command import Command
+from rvtop.contract.command import NAMES, Command
 from rvtop.contract.messages import CODEC
 from rvtop.contract.snapshot import Event, Snapshot
 from rvtop.contract.stream import EVENTS, SnapshotReader
@@ -157,11 +157,13 @@ def connect(path: Path) -> socket.socket:
 
 
 class WatchedSession:
-    """A session of another terminal, for the screen: a ``rvtop.contract.handle.SessionHandle`` that only
-    watches."""
+    """A session of another terminal, for the screen: a ``rvtop.contract.handle.SessionHandle``. With
+    ``readonly`` the session itself refuses whatever this connection would command."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, readonly: bool = False) -> None:
         self._path = path
+        self._readonly = readonly
+        self._writer: asyncio.StreamWriter | None = None
         self._stream = SnapshotReader()
         self._snapshot: Snapshot | None = None
         self._notes: tuple[Event, ...] = ()  # our own, for this screen
@@ -170,7 +172,10 @@ class WatchedSession:
     async def start(self) -> WatchedSession:
         """Connects. Raises UserError."""
         reader, writer = await asyncio.open_unix_connection(sock=connect(self._path))
+        if self._readonly:
+            writer.write(b'{"cmd":"readonly"}\n')
         writer.write(b'{"cmd":"watch"}\n')
+        self._writer = writer
         self._reading = asyncio.create_task(self._read(reader, writer))
         return self
 
@@ -179,8 +184,9 @@ class WatchedSession:
         return self._snapshot
 
     def send(self, command: Command) -> None:
-        """Commands go by ``rvtop ctl``: an event on this screen says so."""
-        self._note(f"this screen only watches; command it by: rvtop ctl {self._path} COMMAND")
+        """Hands a command over; what the session refuses is an event on this screen."""
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(orjson.dumps({"cmd": NAMES[type(command)], **asdict(command)}) + b"\n")
 
     async def close(self) -> None:
         """Watches no more; the session goes on."""
@@ -206,7 +212,7 @@ class WatchedSession:
                 for line in lines.feed(data):
                     with contextlib.suppress(UnknownType):
                         self._take(line)
-        except (CodecError, LineTooLong, OSError) as error:
+        except (CodecError, LineTooLong, OSError, orjson.JSONDecodeError) as error:
             problem = f"what comes from {self._path} can't be read: {printable(str(error))}"
         finally:
             writer.close()
@@ -215,7 +221,9 @@ class WatchedSession:
             self._show(replace(last, state="lost", message=problem))
 
     def _take(self, line: bytes) -> None:
-        if line.startswith(b'{"type"'):  # else an answer
+        if line.startswith(b'{"error"'):
+            self._note(told(orjson.loads(line).get("error")))
+        elif line.startswith(b'{"type"'):  # else an answer
             snapshot = self._stream.take(CODEC.decode(line))
             if snapshot is not None:
                 self._show(snapshot)

@@ -27,6 +27,7 @@ from rvtop.ui.screens.picker import PickerScreen
 from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.screens.stopping import StoppingScreen
 from rvtop.ui.screens.table import REPLAY_SCREENS, SCREENS, ScreenEntry, screen_keys
+from rvtop.ui.sharing import ALONE, Sharing
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.theme import Styles
 from rvtop.ui.themes import ThemeFile, next_theme, styles_for
@@ -74,6 +75,7 @@ class RvtopApp(App[int]):
         look: Look | None = None,
         screens: Sequence[ScreenEntry] | None = None,
         replay: Replay | None = None,
+        sharing: Sharing = ALONE,
     ) -> None:
         handle = handle or replay
         if handle is None and connect is None:
@@ -100,7 +102,8 @@ class RvtopApp(App[int]):
         self._connecting: Worker[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._left_now = False
-        self.actions = with_keymap(self.look.keymap, (*ACTIONS, *self._screen_keys))
+        self.sharing = sharing
+        self.actions = sharing.actions(with_keymap(self.look.keymap, (*ACTIONS, *self._screen_keys)))
         self.register_theme(theme)
         self.theme = theme.name
         for key in self._screen_keys:
@@ -130,6 +133,8 @@ class RvtopApp(App[int]):
         await self.push_screen(self._first() if self.handle is not None else self._picker())
         self.set_interval(POLL_S if self.look.motion else STILL_POLL_S, self.poll)
         self.set_interval(1.0, self._reload_theme)
+        if self.sharing.web_url:
+            self._say(f"web view: {self.sharing.web_place}; its whole address: palette, web view")
 
     # -- the session -------------------------------------------------------------------------
 
@@ -148,7 +153,9 @@ class RvtopApp(App[int]):
 
     def send(self, command: Command) -> None:
         """Hands a command to the session."""
-        if self.handle is not None and self._ending is None:
+        if self.sharing.readonly:
+            self.action_read_only()
+        elif self.handle is not None and self._ending is None:
             self.handle.send(command)
 
     # -- screens -----------------------------------------------------------------------------
@@ -224,6 +231,15 @@ class RvtopApp(App[int]):
 
     def action_nothing(self) -> None:
         """Does nothing, on purpose."""
+
+    def action_read_only(self) -> None:
+        """What steers, on a screen that only watches."""
+        self._say("read-only: this screen only watches")
+
+    def action_copy_web_address(self) -> None:
+        """The web view's address with its token; to the clipboard alone, and no file."""
+        self.copy_to_clipboard(self.sharing.web_url)
+        self._say("copied the web view's address; who has it sees this session")
 
     def action_why_not_stop(self) -> None:
         """Ctrl-Z."""
@@ -315,7 +331,7 @@ class RvtopApp(App[int]):
         screen = self.session_screen
         snapshot = screen.newest if screen is not None else None
         self.exit_code = code or (EXIT_CODES.get(snapshot.state, 0) if snapshot else 0)
-        if self.handle is None:
+        if self.handle is None or self.sharing.joined:  # which is closed at once
             self.exit(self.exit_code)
             return
         self.push_screen(StoppingScreen(snapshot.out_dir if snapshot else None))
@@ -339,12 +355,15 @@ async def run_app_async(
     yes: bool = False,
     look: Look | None = None,
     replay: Replay | None = None,
+    sharing: Sharing = ALONE,
 ) -> int:
     """Runs the screen until it is left, and returns the process's exit code.
 
     The session is closed however the screen ends: by a key, a signal or an exception.
     """
-    app = RvtopApp(handle, connect, offers=offers, url=url, yes=yes, look=look, replay=replay)
+    app = RvtopApp(
+        handle, connect, offers=offers, url=url, yes=yes, look=look, replay=replay, sharing=sharing
+    )
     loop = asyncio.get_running_loop()
     # Through the app's own queue: only from there can it show a dialog.
     loop.add_signal_handler(signal.SIGTERM, app.call_later, app.leave, INTERRUPTED)

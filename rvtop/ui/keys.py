@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 Faults = list[tuple[str, str]]
+#: The action that is there with --serve alone.
+WEB_VIEW = "app.copy_web_address"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,12 @@ class Action:
     label: str = ""  # what the footer says beside the key
     pair: str = ""  # the action whose key stands beside this one's in the footer
     fixed: bool = False  # its keys can't be given away
+    steering: bool = False  # steers the session, also where it does not hold wherever a load runs
+
+    @property
+    def steers(self) -> bool:
+        """Whether it changes the load, the target, the SLO or what is recorded."""
+        return self.steering or "*" in self.where
 
     def holds(self, places: str) -> bool:
         """Whether it can be done on a screen of these places."""
@@ -90,6 +98,7 @@ ACTIONS: tuple[Action, ...] = (
         ("m",),
         "note that something happened now: an event, and a line of the command log",
         *("L", 9, "mark"),
+        steering=True,
     ),
     Action(
         "phase: next",
@@ -99,8 +108,16 @@ ACTIONS: tuple[Action, ...] = (
         "L",
         13,
         "next phase",
+        steering=True,
     ),
-    Action("phase: begin anew here", "phase_again", ("N",), "end this phase and begin it once more", "L"),
+    Action(
+        "phase: begin anew here",
+        "phase_again",
+        ("N",),
+        "end this phase and begin it once more",
+        "L",
+        steering=True,
+    ),
     Action("panel: next", "app.focus_next", ("tab",), "move to the next panel"),
     Action("panel: one before", "app.focus_previous", ("shift+tab",), "move to the panel before"),
     Action("panel: zoom", "zoom", ("z",), "give the panel in focus the whole screen, and back", "LP"),
@@ -122,6 +139,7 @@ ACTIONS: tuple[Action, ...] = (
         "write the screen as SVG into the run's pictures/ or the folder here",
     ),
     Action("copy: the panel's figures", "copy", ("y",), "copy the panel in focus, or the screen, as text"),
+    Action("web view: copy its address", WEB_VIEW, (), "with its token, for another browser (--serve)"),
     Action("theme: next", "app.next_theme", ("T",), "dark, light, contrast, safe and your own"),
     Action("palette", "palette", ("colon", "ctrl+p"), "every action by its name", "A", 14, "all"),
     Action("help", "help", ("question_mark", "f1"), "what the panel shows; again: all keys", "A", 15, "help"),

@@ -9,6 +9,7 @@ from textual.message_pump import MessagePump
 from rvtop.contract.replay import Replay
 from rvtop.contract.shell import Shell
 from rvtop.ui.keys import Action
+from rvtop.ui.sharing import Sharing
 from rvtop.ui.theme import Styles
 
 
@@ -18,6 +19,11 @@ class ScreenShell(Shell, Protocol):
     @property
     def ascii(self) -> bool:
         """Whether only ASCII is drawn; panels need not care where a glyph can stand for a glyph."""
+        ...
+
+    @property
+    def sharing(self) -> Sharing:
+        """What this screen may do, and who else sees the session."""
         ...
 
     @property

@@ -20,14 +20,14 @@ SCREEN = Path(__file__).parent / "driven_screen.py"
 
 
 class Terminal:
-    """``driven_screen.py`` on a pseudo-terminal of 120 x 40."""
+    """A process, by default ``driven_screen.py``, on a pseudo-terminal of 120 x 40."""
 
-    def __init__(self, *args: str) -> None:
+    def __init__(self, *args: str, command: tuple[str, ...] = (sys.executable, str(SCREEN))) -> None:
         self.fd, child = pty.openpty()
         fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
         environ = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
         self.process = subprocess.Popen(
-            [sys.executable, str(SCREEN), *args],
+            [*command, *args],
             stdin=child, stdout=child, stderr=child, env=environ, start_new_session=True,
         )  # fmt: skip
         os.close(child)

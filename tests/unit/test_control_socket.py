@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from rvtop.contract.command import Command, CommandError, Mark, Pause, SetRate, Stop
+from rvtop.contract.command import Command, CommandError, Mark, SetRate, Stop
 from rvtop.contract.messages import CODEC
 from rvtop.contract.snapshot import Snapshot
 from rvtop.contract.stream import SnapshotReader
@@ -126,7 +126,7 @@ async def test_a_client_is_greeted_and_its_commands_are_answered_in_order(served
     client = await served.client()
     assert client.hello["protocol"] == 1
     assert client.hello["session"] == "demo"
-    assert client.hello["commands"] == ["rate", "mark", "stop", "snapshot", "watch"]
+    assert client.hello["commands"] == ["rate", "mark", "stop", "snapshot", "watch", "readonly"]
     client.writer.write(b'{"cmd":"rate","rps":1,"id":7}\n{"cmd":"rate","rps":2,"id":"b"}\n\n')
     answers = [await client.line(), await client.line()]
     assert [answer["id"] for answer in answers] == [7, "b"]
@@ -144,7 +144,10 @@ async def test_a_client_is_greeted_and_its_commands_are_answered_in_order(served
         (b'{"cmd":"rate","rps":NaN}', "not JSON"),
         (b"[1]", "no command"),
         (b'{"cmd":5}', "no command"),
-        (b'{"cmd":"fly\\u001b"}', "unknown command fly\\x1b; known here: rate, mark, stop, snapshot, watch"),
+        (
+            b'{"cmd":"fly\\u001b"}',
+            "unknown command fly\\x1b; known here: rate, mark, stop, snapshot, watch, readonly",
+        ),
         (b'{"cmd":"rate"}', "rate: no rps"),
         (b'{"cmd":"rate","rps":"20"}', "rate.rps: must be a number, not a text"),
         (b'{"cmd":"rate","rps":20,"rsp":1}', "rate: unknown rsp; it takes rps"),
@@ -259,24 +262,41 @@ async def test_who_watches_sees_history_once_and_the_last_picture(served: Served
     await client.close()
 
 
-async def test_a_screen_that_watches_commands_nothing_and_tells_the_end(
-    served: Served,
-) -> None:
+async def test_a_screen_that_joins_commands_and_tells_what_is_refused_and_the_end(served: Served) -> None:
     handle = await WatchedSession(served.path).start()
     async with asyncio.timeout(LIMIT_S):
         while (first := handle.snapshot()) is None:
             await asyncio.sleep(0.01)
         assert first.series == PICTURE.series
-        handle.send(Pause())
-        while (now := handle.snapshot()) is None or now.seq < first.seq + 3:
+        handle.send(SetRate(20.0))
+        handle.send(Mark("x"))
+        while not (notes := notes_of(handle)):
             await asyncio.sleep(0.01)
-        notes = [event.text for event in now.events if event.kind == "command"]
-        assert notes == [f"this screen only watches; command it by: rvtop ctl {served.path} COMMAND"]
-        assert served.commands.followed == []
+        assert notes == [r"not available in this session: mark\x1b[2J"]
+        assert served.commands.followed == [(SetRate(20.0), "control")]
         await served.control.close()
         while (now := handle.snapshot()) is None or now.state != "lost":
             await asyncio.sleep(0.01)
     assert now.message == "the session has gone"
+    await handle.close()
+
+
+def notes_of(handle: WatchedSession) -> list[str]:
+    now = handle.snapshot()
+    return [] if now is None else [event.text for event in now.events if event.kind == "command"]
+
+
+async def test_a_connection_that_said_it_is_read_only_is_refused_each_command(served: Served) -> None:
+    handle = await WatchedSession(served.path, readonly=True).start()
+    async with asyncio.timeout(LIMIT_S):
+        while handle.snapshot() is None:
+            await asyncio.sleep(0.01)
+        handle.send(SetRate(20.0))
+        while not (notes := notes_of(handle)):
+            await asyncio.sleep(0.01)
+    assert notes == ["rate: this connection is read-only"]
+    assert served.commands.followed == []
+    await served.works()  # another connection commands as ever
     await handle.close()
 
 

@@ -33,7 +33,7 @@ BARE = (
 )
 #: The dashboard's own process, up to its first frame, and what it would wait for.
 SCREEN = ("rvtop.cli.app", "rvtop.cli.dashboard", "rvtop.ui.app")
-SLOW = {"numpy", "httpx", "pydantic", "yaml"}
+SLOW = {"numpy", "httpx", "pydantic", "yaml", "aiohttp", "textual_serve"}
 
 
 def brought_in(*modules: str) -> set[str]:

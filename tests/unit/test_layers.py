@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 RVTOP = (
     *("text", "errors", "system", "settings", "stats", "contract", "ipc", "net", "load", "scenario"),
     *("workload", "target", "telemetry", "results", "lifecycle", "doctor", "deploy", "session", "study"),
-    *("plain", "ui", "mcp", "cli"),
+    *("plain", "ui", "web", "mcp", "cli"),
 )
 BACKENDS = (
     *("text", "errors", "settings", "process", "corpus", "models", "rag", "engines", "api", "router"),

@@ -8,7 +8,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from rvtop.contract.snapshot import Snapshot
-from rvtop.ui.keep import copied_text
 from rvtop.ui.prompts_file import prompt_row, prompt_text
 from rvtop.ui.request_lines import ORDERS, curl
 from rvtop.ui.screens.filter import FilterScreen
@@ -106,13 +105,7 @@ class RequestsScreen(SessionScreen):
         except ValueError as error:
             self.notify_briefly(f"not copied: {error}")
             return
-        self.app.copy_to_clipboard(text)
-        try:
-            path = copied_text(text)
-        except OSError as error:
-            self.notify_briefly(f"copied as curl to the clipboard; {error.filename}: {error.strerror}")
-        else:
-            self.notify_briefly(f"copied request {found[1].id} as curl to the clipboard and to {path}")
+        self.copy(text, f"request {found[1].id} as curl")
 
     def action_back(self) -> None:
         """Closes the prompt, then the filter, then the list of errors."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import time
 from typing import ClassVar
 
 from textual.binding import BindingsMap
@@ -96,9 +98,14 @@ class SessionScreen(Screen[None]):
         self.shell.show_palette(self.PLACES)
 
     def action_picture(self) -> None:
+        svg = still(picture_of(self.app))
+        if self.app.is_web:  # the disk here is not the viewer's
+            name = time.strftime("rvtop-%Y%m%d-%H%M%S.svg")
+            self.app.deliver_text(io.StringIO(svg), save_filename=name, mime_type="image/svg+xml")
+            return
         out = self.newest.out_dir if self.newest is not None else None
         try:
-            path = save_picture(still(picture_of(self.app)), out)
+            path = save_picture(svg, out)
         except OSError as error:
             self.notify_briefly(f"no picture: {error.filename}: {error.strerror}")
         else:
@@ -108,8 +115,14 @@ class SessionScreen(Screen[None]):
         panel = self.panel_in_focus
         panels = [panel] if panel is not None else [one for one in self._panels if one.region.area]
         text = "\n".join(line for one in panels for line in one.plain_text())
+        self.copy(text, "the panel's text" if panel is not None else "the screen's text")
+
+    def copy(self, text: str, what: str) -> None:
+        """Copies ``text`` to the clipboard, and to a file for terminals without one."""
         self.app.copy_to_clipboard(text)
-        what = "the panel's text" if panel is not None else "the screen's text"
+        if self.app.is_web:  # the disk here is not the viewer's
+            self.notify_briefly(f"copied {what} to the clipboard")
+            return
         try:
             path = copied_text(text)
         except OSError as error:

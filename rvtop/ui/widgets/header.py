@@ -5,6 +5,7 @@ from __future__ import annotations
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.draw import Line, fitting, spread
 from rvtop.ui.format import MISSING, age, clip, clock, first_that_fits, rate, sig3
+from rvtop.ui.shell import shell_of
 from rvtop.ui.widgets.panel import Panel
 
 #: On a screen of fewer rows the header alone has to say what matters.
@@ -92,12 +93,15 @@ class Header(Panel, can_focus=False):
                 phase.put(clock(s.phase.duration_s), styles.quiet)
 
         state = self._state(s, width if detail else 24)
+        readonly = shell_of(self).sharing.readonly
+        if readonly:
+            state.put("  ◇ READ-ONLY", styles.attention)
         client = Line()
         if s.load.client_limited:
             client.put("CLIENT-LIMITED", styles.trouble)
             if detail >= 4:
                 client.put(" " + clip(s.load.client_limited, 40), styles.attention)
-        elif s.load.sent:
+        elif s.load.sent and (detail >= 2 or not readonly):
             client.put("client ok", styles.quiet)
             if detail >= 2:
                 lag = s.load.lag_p99_ms

@@ -16,7 +16,7 @@ class PlaceFooter(Footer):
 
     def keys(self, s: Snapshot) -> list[tuple[Action, str]]:
         table = [a for a in shell_of(self).actions if a.foot and a.keys and a.holds(self.places)]
-        leave = "leave" if s.state in OVER else "quit"
+        over = s.state in OVER
         own = [a for a in table if a.where not in ("A", "*")]
         others = sorted((a for a in table if a.where in ("A", "*")), key=lambda a: a.foot)
-        return [(a, leave if a.action == "quit" else a.label) for a in (*own, *others)]
+        return [(a, "leave" if over and a.action == "quit" else a.label) for a in (*own, *others)]
