@@ -229,12 +229,22 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class StartStep:
-    """One step of starting a backend. ``state``: wait | run | done | fail; ``elapsed_s`` so far or in all."""
+    """One step of starting a backend. ``state``: wait | run | done | fail; ``elapsed_s`` so far or in all.
+    ``expected_s``: how long it took in the last starts of this kind, None where none is known. ``log``: of a
+    step that failed, the last lines of the backend's log."""
 
     name: str
     state: str
     elapsed_s: float | None = None
     detail: str = ""
+    expected_s: float | None = None
+    log: tuple[str, ...] = ()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it runs for more than twice the time that it was expected to take."""
+        expected, so_far = self.expected_s, self.elapsed_s
+        return self.state == "run" and expected is not None and so_far is not None and so_far > 2 * expected
 
 
 @dataclass(frozen=True, slots=True)

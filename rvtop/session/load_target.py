@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter_ns
 
+from rvtop.contract.run_files import BACKEND_LOG
+from rvtop.lifecycle.start_times import StartTimes
 from rvtop.load.worker.messages import Delta
-from rvtop.session.ending import BACKEND_LOG, Ending
+from rvtop.session.ending import Ending
 from rvtop.session.events import EventFeed
 from rvtop.session.live import LiveState
 from rvtop.session.request import SessionRequest
 from rvtop.session.target_watch import ANSWER_S, LossWatch, TargetWatch
 from rvtop.target.backend import Backend
-from rvtop.target.probe import TargetInfo, answers, choose_models, probe
+from rvtop.target.probe import TargetError, TargetInfo, answers, choose_models, probe
+
+#: Lines of its log that are shown of a backend that did not start.
+_LOG_LINES = 5
+_START_FAILED = 4
 
 
 class LoadTarget:
@@ -52,11 +59,30 @@ class LoadTarget:
 
     async def start_backend(self, models: tuple[str, ...]) -> None:
         """Starts the backend of the request and probes it. Raises TargetError, Interrupted."""
-        assert self._request.backend is not None
-        self._backend = Backend(self._request.backend, self._request.out / BACKEND_LOG, self._feed.step)
-        url = await self._ending.unless_stopped(self._backend.start())
+        options = self._request.backend
+        assert options is not None
+        times, began_ns = StartTimes(options, os.environ), perf_counter_ns()
+        log = self._request.out / BACKEND_LOG
+        self._backend = Backend(options, log, times.watch(self._feed.step))
+        ticking = asyncio.create_task(self._tick())
+        try:
+            url = await self._ending.unless_stopped(self._backend.start())
+        except TargetError as error:
+            if error.exit_code == _START_FAILED:
+                self._feed.start_failed(self._backend.log_tail(_LOG_LINES).splitlines())
+            raise
+        finally:
+            ticking.cancel()
+            await asyncio.gather(ticking, return_exceptions=True)
+        times.keep((perf_counter_ns() - began_ns) / 1e9)
         await self.probe(url, models)
         self._backend_watch = asyncio.create_task(self._watch_backend(self._backend))
+
+    async def _tick(self) -> None:
+        """The seconds of the step that runs are shown, and nothing else may happen meanwhile."""
+        while True:
+            await asyncio.sleep(1.0)
+            self._feed.touch()
 
     async def _watch_backend(self, backend: Backend) -> None:
         code = await backend.wait()

@@ -116,6 +116,9 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("window: longer", "window(1)", ("W",), "charts show more time", "L"),
     Action(
+        "log: the backend's", "log", ("l",), "show the end of the log of a server that rvtop started", "L"
+    ),
+    Action(
         "picture: SVG",
         "picture",
         ("S",),

@@ -250,6 +250,22 @@ def watching(t: float = 64.0) -> Snapshot:
     )
 
 
+#: The end of the log of a backend that did not start.
+BACKEND_LINES = (
+    "INFO loading weights of q3b: file 2 of 3",
+    "INFO n1:0: 1.1 GiB free of 141 GiB",
+    "ERROR torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 6.2 GiB.",
+    "ERROR engine e0 ended with exit code 1",
+    "INFO placement group removed",
+)
+
+
+def late() -> Snapshot:
+    """A step of its start takes longer than it ever did."""
+    s = starting(60.0)
+    return replace(s, steps=(*s.steps[:2], replace(s.steps[2], elapsed_s=56.5), s.steps[3]))
+
+
 def starting(t: float = 12.3) -> Snapshot:
     """A backend on its way up."""
     return Snapshot(
@@ -262,8 +278,8 @@ def starting(t: float = 12.3) -> Snapshot:
         steps=(
             StartStep("Ray", "done", 3.1, "local cluster, 2 nodes"),
             StartStep("placement", "done", 0.42, "4 groups, PACK"),
-            StartStep("weights", "run", 8.8, "q3b: 2 of 3 files"),
-            StartStep("warm-up", "wait"),
+            StartStep("weights", "run", 8.8, "q3b: 2 of 3 files", 11.2),
+            StartStep("warm-up", "wait", expected_s=6.0),
         ),
     )
 
@@ -276,7 +292,11 @@ def failed(t: float = 31.0) -> Snapshot:
         state="failed",
         message="rvc did not start: CUDA out of memory while loading q3b on n1:0 (needs 6.2 GiB, "
         "1.1 GiB free). Lower VLLM_GPU_MEM_UTIL or choose a smaller model.",
-        steps=(*s.steps[:2], StartStep("weights", "fail", 27.1, "CUDA out of memory"), s.steps[3]),
+        steps=(
+            *s.steps[:2],
+            StartStep("weights", "fail", 27.1, "CUDA out of memory", 11.2, BACKEND_LINES),
+            s.steps[3],
+        ),
     )
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import made
 import pytest
@@ -30,6 +31,7 @@ from rvtop.ui.widgets.footer import Footer
 from rvtop.ui.widgets.header import Header
 from rvtop.ui.widgets.load import LoadPanel
 from rvtop.ui.widgets.panel import Panel
+from rvtop.ui.widgets.steps import StepsPanel
 from rvtop.ui.widgets.ttft import TtftPanel
 
 OFFERS = (
@@ -456,6 +458,40 @@ async def test_a_client_that_cannot_keep_up_says_so(handle: made.FakeHandle) -> 
         await pilot.resize_terminal(80, 24)
         await pilot.pause()
         assert "CLIENT-LIMITED" in text_of(app, Header)
+
+
+# -- a start ---------------------------------------------------------------------------------------
+
+
+async def test_a_step_says_how_long_it_takes_and_that_it_takes_too_long(handle: made.FakeHandle) -> None:
+    app = RvtopApp(handle)
+    async with opened(app, 80, 24) as pilot:
+        await show(app, pilot, handle, made.starting())
+        assert "00:08 of ~00:11" in text_of(app, StepsPanel)
+        assert "~00:06" in text_of(app, StepsPanel)
+        await show(app, pilot, handle, made.late())
+        assert "longer than ever, l shows its log" in text_of(app, StepsPanel)
+        await show(app, pilot, handle, made.failed())
+        assert all(line in text_of(app, StepsPanel) for line in made.BACKEND_LINES[:2])
+        assert "longer than ever" not in text_of(app, StepsPanel)
+
+
+async def test_the_log_of_a_server_of_ours_is_shown_as_it_grows(
+    handle: made.FakeHandle, tmp_path: Path
+) -> None:
+    app = RvtopApp(handle)
+    async with opened(app, 80, 24) as pilot:
+        await show(app, pilot, handle, replace(made.starting(), out_dir=str(tmp_path)))
+        await pilot.press("l")
+        await until(pilot, lambda: "nothing is in it yet" in screen_text(app))
+        (tmp_path / "backend.log").write_text("loading weights\n\x1b[2Jready\n")
+        await until(pilot, lambda: "loading weights" in screen_text(app))
+        assert "\x1b[2J" not in screen_text(app)
+        await pilot.press("escape", "l", "l")
+        assert isinstance(app.screen, LiveScreen)
+        await show(app, pilot, handle, made.watching())
+        await pilot.press("l")
+        assert "rvtop did not start this server" in screen_text(app)
 
 
 # -- the picker ------------------------------------------------------------------------------------

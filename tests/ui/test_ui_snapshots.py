@@ -46,7 +46,7 @@ def test_other_pictures(snap_compare: Compare, name: str) -> None:
     assert snap_compare(screen(getattr(made, name)()), terminal_size=(120, 40), run_before=drawn)
 
 
-@pytest.mark.parametrize("name", ["starting", "failed", "lost"])
+@pytest.mark.parametrize("name", ["starting", "late", "failed", "lost"])
 def test_small_pictures(snap_compare: Compare, name: str) -> None:
     assert snap_compare(screen(getattr(made, name)()), terminal_size=(80, 24), run_before=drawn)
 
