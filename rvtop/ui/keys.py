@@ -135,6 +135,13 @@ ACTIONS: tuple[Action, ...] = (
     Action("requests: order", "order", ("o",), "by TTFT, by E2E, the newest first", "Q", 7, "order"),
     Action("requests: errors only", "errors", ("e",), "list only what failed", "Q", 8, "errors only"),
     Action("requests: prompt", "prompt", ("v",), "show the prompt of the chosen request", "Q", 12, "text"),
+    Action(
+        "screen: start",
+        "app.show_start",
+        ("0",),
+        "what is up and what can be started; choosing there ends this session's load",
+        "LMQ",
+    ),
     Action("session: choose another", "again", ("enter",), "when a session is over: choose another one", "L"),
     Action(
         "leave", "quit", ("q",), "end the load and what rvtop started, write the results", "A", 16, "quit"
