@@ -44,7 +44,7 @@ def ctl(
         if command == "snapshot":
             _snapshot(client, as_json=as_json)
         else:
-            line, answer = client.answer()
+            line, answer = client.answer(command)
             at = f" (at {answer['at_s']:.2f} s)" if isinstance(answer.get("at_s"), int | float) else ""
             say(line if as_json else f"{answer['ok']}{at}")
 

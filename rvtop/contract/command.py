@@ -75,7 +75,8 @@ class Retarget:
 
 @dataclass(frozen=True, slots=True)
 class SetWorkload:
-    """Change the lengths (tokens) of the requests from now on; None: as they are."""
+    """Change the lengths (tokens) of the requests from now on; None: as they are, 0: as the workload has
+    them."""
 
     max_tokens: int | None = None
     prompt_tokens: int | None = None

@@ -18,7 +18,7 @@ from rvtop.results.server import server_summary
 from rvtop.results.table import NONE, Bools, Requests
 from rvtop.stats.histogram import QUANTILES, Histogram
 from rvtop.stats.limits import client_limited
-from rvtop.stats.slo import meets
+from rvtop.stats.slo import good
 
 Dist = dict[str, float | int | None]
 Floats = npt.NDArray[np.float64]
@@ -26,11 +26,12 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What all parts of a run share: ``slo`` limits in ms by name, ``workers`` as ``--workers`` has it."""
+    """What all parts of a run share: ``slos``, limits in ms by figure with since when each held (ns from the
+    run's start, in that order); ``workers`` as ``--workers`` has it."""
 
     table: Requests
     timeline: Sequence[Mapping[str, Any]]
-    slo: Mapping[str, float | None]
+    slos: Sequence[tuple[int, Mapping[str, float]]]
     workers: str
 
 
@@ -218,10 +219,11 @@ def _tokens(part: Part) -> dict[str, Any]:
 
 def _goodput(part: Part) -> float | None:
     """Ok requests a second that meet every limit of the SLO; None without one."""
-    limits = {key.removesuffix("_ms"): value for key, value in part.run.slo.items() if value is not None}
-    if not limits:
+    slos = part.run.slos
+    if not any(limits for _, limits in slos):
         return None
-    return _over(int(meets(part.ttft, part.e2e, part.tokens, limits).sum()), part.elapsed_s)
+    intended = part.run.table.intended[part.good]
+    return _over(int(good(slos, intended, part.ttft, part.e2e, part.tokens).sum()), part.elapsed_s)
 
 
 def dist(values: Floats) -> Dist:

@@ -45,6 +45,8 @@ def check_command(row: dict[str, Any]) -> None:
         case "phase":
             _text(row, "name")
             _numbers(row, ("duration_s", "burst", "warmup"), absent=False)
+        case "slo":
+            _numbers(row, ("ttft_ms", "tpot_ms", "e2e_ms"))
         case "worker_lost":
             _counts(row)
         case "step":

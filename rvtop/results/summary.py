@@ -51,7 +51,8 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
     table = read(folder / run_files.REQUESTS, notes)
     commands = read_lines(folder / run_files.COMMANDS, notes, check_command)
     timeline = read_lines(folder / run_files.TIMELINE, notes, check_second)
-    models: list[str] = list(table.models) if environment["models"] is None else environment["models"]
+    models: list[str] = list(environment["models"] or ())
+    models += [name for name in table.models if name not in models]  # of a further target
     beat = heartbeat(folder / run_files.HEARTBEAT)
     end = end or end_of_log(commands, timeline, beat, models)
     windows = _windows(commands, table, timeline, beat)
@@ -60,7 +61,7 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
     notes += _outside(table, windows)
     measured = [w for w in windows if not w.warmup]
     workers = str((environment["flags"] or {}).get("workers", 1))
-    run = RunFacts(table, timeline, environment["slo"] or {}, workers)
+    run = RunFacts(table, timeline, _slos(environment["slo"] or {}, commands), workers)
 
     def part(mask: Bools, spans: list[_Window], models: Collection[str]) -> dict[str, Any]:
         lost, cut = (
@@ -175,6 +176,17 @@ def _windows(
                 lost.update(e["by_model"])
         out.append(_Window(entry["name"], start, max(start, min(ends)), bool(entry["warmup"]), lost))
     return out
+
+
+def _slos(first: Mapping[str, Any], commands: list[dict[str, Any]]) -> list[tuple[int, Mapping[str, float]]]:
+    """The limits of each SLO of the run, with since when it held."""
+
+    def limits(row: Mapping[str, Any]) -> dict[str, float]:
+        known = {figure: row.get(f"{figure}_ms") for figure in ("ttft", "tpot", "e2e")}
+        return {figure: limit for figure, limit in known.items() if limit is not None}
+
+    changes = [(int(row["at_ns"]), limits(row)) for row in commands if row["cmd"] == "slo"]
+    return [(0, limits(first)), *changes]
 
 
 def _search(commands: list[dict[str, Any]]) -> dict[str, Any] | None:

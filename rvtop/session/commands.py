@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rvtop.contract.command import (
@@ -32,6 +34,8 @@ _MOST = 20
 #: What these change lasts until the phase ends, so that there is nothing to take back behind it.
 _OF_A_PHASE = (SetRate, Pause, Resume)
 
+_Change = tuple[int, Command, Command]  # in which phase, what, and what takes it back
+
 #: Follows a command of ``by``, and says what came of it. Raises CommandError.
 Handler = Callable[[Any, str], Done]
 
@@ -48,7 +52,8 @@ class Commands:
         self._feed = feed
         self._recorder = recorder
         self._ending = ending
-        self._changes: deque[tuple[int, Command, Command]] = deque(maxlen=_MOST)
+        self._under_way: set[asyncio.Future[Done]] = set()
+        self._changes: deque[_Change] = deque(maxlen=_MOST)
         self.handlers: dict[type, Handler] = {
             SetRate: self._to_load,
             Pause: self._to_load,
@@ -70,9 +75,36 @@ class Commands:
         if handler is None:
             raise CommandError(f"not available in this session: {NAMES[type(command)]}")
         done = handler(command, by)
-        if done.inverse is not None:
-            self._changes.append((self._load().player.index, command, done.inverse))
+        self._done(command, done)
         return done
+
+    async def close(self) -> None:
+        """Ends what takes its time still."""
+        under_way = list(self._under_way)
+        for later in under_way:
+            later.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+    def _done(self, command: Command, done: Done) -> None:
+        """Notes what takes a command back, now or when it is done."""
+        if done.later is not None:
+            self._under_way.add(done.later)
+            done.later.add_done_callback(partial(self._done_later, command))
+        elif done.inverse is not None:
+            self._changes.append((self._load().player.index, command, done.inverse))
+
+    def _done_later(self, command: Command, later: asyncio.Future[Done]) -> None:
+        """A command that took its time is done or failed: its sender may look elsewhere by now."""
+        self._under_way.discard(later)
+        if later.cancelled():
+            return
+        error = later.exception()
+        if error is None:
+            self._done(command, later.result())
+        elif isinstance(error, CommandError):
+            self._feed.say(str(error), "warn", "command")
+        elif isinstance(error, Exception):
+            self._ending.fail("client_failed", str(self._ending.crashed(error)))
 
     def _to_load(self, command: Command, by: str) -> Done:
         return self._load().command(command, by)
@@ -93,12 +125,26 @@ class Commands:
                 break
         else:
             raise CommandError("nothing to undo: no command has changed the load of this phase")
-        name = NAMES[type(command)]
+        change = (index, command, inverse)
         try:
             done = self.handlers[type(inverse)](inverse, by)
         except CommandError:
-            self._changes.append((index, command, inverse))
+            self._changes.append(change)
             raise
+        if done.later is not None:
+            later = asyncio.ensure_future(self._undo_later(change, done.later, by))
+            return Done(f"undoing {NAMES[type(command)]}: {done.text}", later=later)
+        return self._undone(change, done, by)
+
+    async def _undo_later(self, change: _Change, later: asyncio.Future[Done], by: str) -> Done:
+        try:
+            return self._undone(change, await later, by)
+        except CommandError:
+            self._changes.append(change)
+            raise
+
+    def _undone(self, change: _Change, done: Done, by: str) -> Done:
+        name = NAMES[type(change[1])]
         self._recorder.note({"cmd": "undo", "of": name, "by": by})
         return Done(f"undone: {name}: {done.text}", done.at_ns)
 

@@ -106,7 +106,7 @@ class ControlSocket:
                 return
             self._write(writer, self._hello())
             async for line in _lines(reader):
-                self._write(writer, self._answer(line, writer))
+                self._write(writer, await self._answer(line, writer))
                 await asyncio.sleep(_REST_S)
         except LineTooLong as error:
             self._write(writer, {"error": str(error)})
@@ -128,7 +128,7 @@ class ControlSocket:
             "commands": [*self._commands.names, *QUESTIONS],
         }
 
-    def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> dict[str, Any] | bytes:
+    async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> dict[str, Any] | bytes:
         """What to say to a line."""
         try:
             asked = orjson.loads(line)
@@ -138,12 +138,14 @@ class ControlSocket:
             return {"error": 'no command; one is a line such as {"cmd": "rate", "rps": 20}'}
         number = {"id": asked["id"]} if isinstance(asked.get("id"), int | str) else {}
         try:
-            found = self._follow(asked.pop("cmd"), {k: v for k, v in asked.items() if k != "id"}, writer)
+            found = await self._follow(
+                asked.pop("cmd"), {k: v for k, v in asked.items() if k != "id"}, writer
+            )
         except CommandError as error:
             return {"error": str(error), **number}
         return found if isinstance(found, bytes) else {**found, **number}
 
-    def _follow(
+    async def _follow(
         self, name: str, fields: dict[str, Any], writer: asyncio.StreamWriter
     ) -> dict[str, Any] | bytes:
         if name == "snapshot":
@@ -155,6 +157,11 @@ class ControlSocket:
             known = ", ".join((*self._commands.names, *QUESTIONS))
             raise CommandError(f"unknown command {printable(name, 40)}; known here: {known}")
         done = self._commands.follow(command_of(name, fields), "control")
+        while done.later is not None:
+            await asyncio.wait([done.later])
+            if done.later.cancelled():
+                raise CommandError("the run is ending")
+            done = done.later.result()
         at_ns = perf_counter_ns() if done.at_ns is None else done.at_ns
         return {"ok": done.text, "at_s": round((at_ns - self._began_ns) / 1e9, 3)}
 

@@ -26,6 +26,9 @@ from rvtop.text import printable, told
 
 _LONGEST = 64 << 20
 _PATIENCE_S = 10.0
+#: These ask a server or make prompts first.
+_SLOW = ("retarget", "workload", "undo")
+_SLOW_S = 180.0
 _OVER = ("done", "lost", "failed", "crashed")
 
 
@@ -35,6 +38,7 @@ class ControlClient:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._patience_s = _PATIENCE_S
         self._splitter = LineSplitter(_LONGEST)
         self._lines: list[bytes] = []
         self._socket = connect(path)
@@ -61,8 +65,10 @@ class ControlClient:
         except orjson.JSONEncodeError:
             raise UserError(f"ctl {command}: is not UTF-8") from None
 
-    def answer(self) -> tuple[str, dict[str, Any]]:
-        """The answer to a command, as its line and what it says; ``ok`` is safe to print."""
+    def answer(self, command: str = "") -> tuple[str, dict[str, Any]]:
+        """The answer to ``command``, as its line and what it says; ``ok`` is safe to print."""
+        self._patience_s = _SLOW_S if command in _SLOW else _PATIENCE_S
+        self._socket.settimeout(self._patience_s)
         line = self._answer_line()
         answer = self._object(line)
         return printable(line.decode("utf-8", "replace")), {**answer, "ok": told(answer.get("ok"))}
@@ -111,7 +117,7 @@ class ControlClient:
                 data = self._socket.recv(1 << 16)
                 self._lines = self._splitter.feed(data)
             except TimeoutError:
-                raise self._gone(f"no answer within {_PATIENCE_S:g} s") from None
+                raise self._gone(f"no answer within {self._patience_s:g} s") from None
             except (OSError, LineTooLong) as error:
                 raise self._gone(str(error)) from None
             if not data:

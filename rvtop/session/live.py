@@ -10,6 +10,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import numpy as np
 
@@ -84,8 +85,10 @@ class LiveState:
 
     def in_flight_by_model(self, models: Sequence[str]) -> dict[str, int]:
         """The same by the names of ``models``, in the order that the workers know them by."""
-        held = [sum(each) for each in zip(*(d.in_flight_by_model for d in self.latest.values()), strict=True)]
-        return dict(zip(models, held or [0] * len(models), strict=True))
+        # One that was not told of a further target's models yet has none of them.
+        told = (d.in_flight_by_model for d in self.latest.values())
+        held = [sum(each) for each in zip_longest([0] * len(models), *told, fillvalue=0)]
+        return dict(zip(models, held, strict=True))
 
     @property
     def sent(self) -> int:

@@ -6,7 +6,7 @@ It begins when the workers stand by and is over when the plan is, or when the se
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter_ns
@@ -16,7 +16,7 @@ from rvtop.contract.command import Command, CommandError, NextPhase
 from rvtop.load.fleet.fleet import WorkerFleet
 from rvtop.load.fleet.local import PoolError
 from rvtop.load.plan.schedule import PhasePlan, PlanEvent
-from rvtop.load.worker.messages import AddPhase, Delta
+from rvtop.load.worker.messages import AddPhase, Delta, Message
 from rvtop.results.environment import write_clocks
 from rvtop.session.ending import Ending
 from rvtop.session.events import EventFeed
@@ -90,7 +90,7 @@ class LoadRun:
             workers, say = str(self._request.workers), partial(self._feed.say, kind="search")
             self.searcher = Searcher(self._request.search, self._recorder.note, say, workers)
         self.player = Player(phases, self._next_step if self.searcher is not None else None)
-        self.rate_control = RateControl(phases, self._request.max_rate, self._issue, self._feed.say)
+        self.rate_control = RateControl(phases, self._request.max_rate, self.issue, self._feed.say)
         self.fleet: WorkerFleet | None = None
         self.observers: list[Callable[[Second], None]] = [
             self._record_second,
@@ -104,10 +104,7 @@ class LoadRun:
 
     def command(self, command: Command, by: str) -> Done:
         """Follows a command of ``by``. Raises CommandError for one that makes no sense now."""
-        if self.player.state != "sending":
-            raise CommandError(_NOT_NOW[self.player.state])
-        if not self.going:
-            raise CommandError("the run is ending")
+        self.check_now()
         now = perf_counter_ns()
         if isinstance(command, NextPhase):
             done = self._end_phase(command, now, by)
@@ -115,6 +112,26 @@ class LoadRun:
             done = self.rate_control.follow(command, self.player.phase, now, by)
         self._wakeup.set()
         return done
+
+    def check_now(self, *, draining: bool = False) -> None:
+        """Raises CommandError where nothing can be commanded. ``draining``: the drain of a phase is no
+        hindrance."""
+        state = self.player.state
+        if state != "sending" and not (draining and state in ("draining", "cutting")):
+            raise CommandError(_NOT_NOW[state])
+        if not self.going:
+            raise CommandError("the run is ending")
+
+    def hand_out(self, message: Message) -> None:
+        """Hands what entries of the plan may name to the workers."""
+        assert self.fleet is not None
+        self.fleet.send(message)
+
+    def hold_prompts(self, sets: int) -> bool:
+        """Whether each worker has read so many sets of prompts."""
+        assert self.fleet is not None
+        deltas = [self.live.latest.get(i) for i in range(self.fleet.count) if i not in self.fleet.lost]
+        return all(delta is not None and delta.prompt_sets >= sets for delta in deltas)
 
     def _end_phase(self, command: NextPhase, now_ns: int, by: str) -> Done:
         phase = self.player.phase
@@ -126,7 +143,7 @@ class LoadRun:
             self._add_phase(self.player.repeat())
         entry = self.player.end_phase(now_ns)
         assert entry is not None
-        self._issue(entry, by)
+        self.issue(entry, by)
         return Done(f"phase {phase.name} ends" + (", and begins again" if again else ""), entry.at_ns)
 
     def _add_phase(self, phase: PhasePlan) -> None:
@@ -160,7 +177,7 @@ class LoadRun:
         lead = LEAD_NS if self.player.state == "sending" else 0
         cancelled = self.live.errors["cancelled"]
         by = self._ending.stopped_by or "scenario"
-        self._issue(PlanEvent(perf_counter_ns() + lead, "stop"), by)
+        self.issue(PlanEvent(perf_counter_ns() + lead, "stop"), by)
         await self.fleet.drain()
         self._ending.in_flight += self.live.errors["cancelled"] - cancelled + self.live.in_flight
         if clocks := self.fleet.clocks:  # measured again since the start: how they drifted is known now
@@ -188,18 +205,21 @@ class LoadRun:
                 self._feed.say(f"phase {self.player.phases[int(due.value)].name} begins", kind="phase")
             elif due.kind == "cut":
                 self._feed.say(f"{self.live.in_flight} requests cut at the end of the drain", "warn", "phase")
-            self._issue(due)
+            self.issue(due)
         if (now - self.t0_ns) // SECOND_NS != self._last_second:
             self._end_second(now)
         self._feed.touch()
 
-    def _issue(self, entry: PlanEvent | None, by: str = "scenario") -> None:
-        """Sends an entry of the plan to the workers, and notes it in the command log, with who wanted it."""
+    def issue(
+        self, entry: PlanEvent | None, by: str = "scenario", more: Mapping[str, Any] | None = None
+    ) -> None:
+        """Sends an entry of the plan to the workers, and notes it in the command log, with who wanted it and
+        ``more``."""
         if entry is None or self.fleet is None:
             return
         self.fleet.send(entry)
         self.rate_control.note(entry)
-        fields = {**fields_of(entry, self.t0_ns, self.player.phases), "by": by}
+        fields = {**fields_of(entry, self.t0_ns, self.player.phases), **(more or {}), "by": by}
         self._recorder.write(lambda log: log.command(fields))
         self._feed.touch()
 
@@ -221,7 +241,7 @@ class LoadRun:
             self._feed.say(str(error), "warn", "worker")
             return
         if count is not None:
-            self._issue(PlanEvent(now_ns + LEAD_NS, "workers", count), "autoscale")
+            self.issue(PlanEvent(now_ns + LEAD_NS, "workers", count), "autoscale")
             self._feed.say(f"load worker {count - 1} joins: {self.fleet.why}", kind="worker")
 
     # -- what the workers report -------------------------------------------------------------
@@ -244,7 +264,7 @@ class LoadRun:
         """A worker died; what it held is lost, and the run is not sound any more."""
         last = self.live.latest.get(index)
         in_flight = last.in_flight if last else 0
-        by_model = dict(zip(self._models, last.in_flight_by_model, strict=True)) if last else {}
+        by_model = dict(zip(self._models, last.in_flight_by_model, strict=False)) if last else {}
         self.live.lose(index)
         text = f"load worker {index} died ({why}); {in_flight} requests in flight lost"
         self._feed.say(text, "error", "worker")
@@ -291,4 +311,4 @@ class LoadRun:
         if self.searcher.refused(self.live):
             self._refused = True
         elif self.searcher.hopeless(self.live):
-            self._issue(self.player.end_phase(second.now_ns), "find_max")
+            self.issue(self.player.end_phase(second.now_ns), "find_max")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,11 +25,13 @@ class Say(Protocol):
 @dataclass(frozen=True)
 class Done:
     """A command was followed: what it did, in a few words. ``at_ns`` (perf_counter) is when it takes effect,
-    None: at once. ``inverse`` takes it back, where it can be."""
+    None: at once. ``inverse`` takes it back, where it can be. ``later``: it takes its time, and this is what
+    will have come of it; raises CommandError for what failed on the way."""
 
     text: str
     at_ns: int | None = None
     inverse: Command | None = None
+    later: asyncio.Future[Done] | None = None
 
 
 class RateControl:

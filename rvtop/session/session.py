@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import replace
 from time import perf_counter_ns
 
-from rvtop.contract.command import Command, CommandError
+from rvtop.contract.command import Cancel, Command, CommandError, SetSlo, SetWorkload
 from rvtop.contract.snapshot import Snapshot, StartStep
 from rvtop.errors import UserError
 from rvtop.load.fleet.fleet import WorkerFleet
@@ -22,6 +22,7 @@ from rvtop.session.commands import Commands
 from rvtop.session.control import ControlSocket
 from rvtop.session.ending import Ending
 from rvtop.session.events import EventFeed
+from rvtop.session.load_commands import LoadCommands
 from rvtop.session.load_run import LoadRun, Parts
 from rvtop.session.load_target import LoadTarget
 from rvtop.session.recorder import Recorder
@@ -68,9 +69,18 @@ class Session:
         self._load = self._new_load((), self._began_ns, search=False)  # until the real one is known
         self._control: ControlSocket | None = None
         self.commands = Commands(lambda: self._load, self._feed, self._recorder, self._ending)
+        self._load_commands = LoadCommands(self._parts(), self._scenario, lambda: self._load)
+        self.commands.handlers |= {
+            Cancel: self._load_commands.cancel,
+            SetSlo: self._load_commands.set_slo,
+            SetWorkload: self._load_commands.set_workload,
+        }
 
     def _new_load(self, phases: tuple[PhasePlan, ...], t0_ns: int, *, search: bool) -> LoadRun:
-        parts = Parts(
+        return LoadRun(self._parts(), phases, t0_ns, search=search)
+
+    def _parts(self) -> Parts:
+        return Parts(
             self._request,
             self._wakeup,
             self._feed,
@@ -79,7 +89,6 @@ class Session:
             self._target,
             self._figures,
         )
-        return LoadRun(parts, phases, t0_ns, search=search)
 
     # -- from outside ------------------------------------------------------------------------
 
@@ -114,7 +123,7 @@ class Session:
             server=self._figures.view(now),
             target_rps=load.rate_control.target_rps(now),
             max_rate=request.max_rate,
-            slo=self._scenario.slo,
+            slo=self._load_commands.slo,
             workers=str(request.workers),
         )
         watched = not self._ending.state and self._state in ("running", "draining")
@@ -204,6 +213,7 @@ class Session:
             if self._load.fleet is not None:
                 stack.push_async_callback(self._load.fleet.stop)
             stack.push_async_callback(self._target.stop_watching)
+            stack.push_async_callback(self.commands.close)
             if self._control is not None:
                 stack.push_async_callback(self._control.close)
 

@@ -17,7 +17,7 @@ from rvtop.load.wire.endpoint import address_of
 from rvtop.load.worker.capacity import capacity
 from rvtop.load.worker.messages import WorkerSpec
 from rvtop.results.environment import environment
-from rvtop.scenario.schema import Scenario
+from rvtop.scenario.schema import Scenario, Slo
 from rvtop.session.player import plan
 from rvtop.session.request import SessionRequest
 from rvtop.target.probe import KEY_ENV, TargetInfo
@@ -25,6 +25,8 @@ from rvtop.telemetry.discover import sources_for
 from rvtop.telemetry.sample import TelemetrySource
 from rvtop.text import printable_names
 from rvtop.workload.prepare import Prepared
+
+_SLO = ("ttft", "tpot", "e2e")
 
 
 def check_max_rate(scenario: Scenario, limit: float | None) -> None:
@@ -91,7 +93,20 @@ def fields_of(entry: PlanEvent, t0_ns: int, phases: Sequence[PhasePlan]) -> dict
         fields["value"] = entry.value
     elif entry.kind == "phase":
         fields |= {"index": int(entry.value), **asdict(phases[int(entry.value)])}
+    elif entry.kind == "target":
+        fields["index"] = int(entry.value)
+    elif entry.kind == "workload" and entry.lengths is not None:
+        fields |= asdict(entry.lengths)
+    elif entry.kind == "slo":
+        limits = entry.slo_ns or {}
+        fields |= {f"{name}_ms": limits[name] / 1e6 if name in limits else None for name in _SLO}
     return fields
+
+
+def slo_ns(slo: Slo | None) -> dict[str, int]:
+    """The limits of an SLO as load workers count by them, ns by figure."""
+    limits = {} if slo is None else slo.model_dump(exclude_none=True)
+    return {name.removesuffix("_ms"): round(limit * 1e6) for name, limit in limits.items()}
 
 
 def worker_spec(
@@ -113,7 +128,6 @@ def worker_spec(
         rate = phases[-1].rate_to if phases else 0.0
         phases += (PhasePlan("live", rate, rate, drain_s=5.0, arrivals="poisson"),)
     key_env = KEY_ENV if os.environ.get(KEY_ENV) else None
-    slo = {} if scenario.slo is None else scenario.slo.model_dump(exclude_none=True)
     return WorkerSpec(
         index=0,
         count=request.workers.count,
@@ -128,7 +142,7 @@ def worker_spec(
         extra=request.body,
         tell_ticks=tell_ticks,
         most_in_flight=most_in_flight,
-        slo_ns={name.removesuffix("_ms"): round(limit * 1e6) for name, limit in slo.items()},
+        slo_ns=slo_ns(scenario.slo),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,4 +24,29 @@ def meets(
         met &= e2e <= limits["e2e"]
     if "tpot" in limits:
         met &= (tokens <= 1) | ((e2e - ttft) / np.maximum(tokens - 1, 1) <= limits["tpot"])
+    return met
+
+
+def good(
+    slos: Sequence[tuple[int, Mapping[str, float]]],
+    intended_ns: npt.NDArray[np.int64],
+    ttft: npt.NDArray[Any],
+    e2e: npt.NDArray[Any],
+    tokens: npt.NDArray[Any],
+) -> npt.NDArray[np.bool_]:
+    """Which of n requests that ended well meet the SLO that was in force at their intended time; none where
+    it had no limit.
+
+    ``slos`` are (since when, ns; limits), in that order: of several from one time on the last one counts. All
+    else is as in :func:`meets`.
+    """
+    if len(slos) == 1:
+        limits = slos[0][1]
+        return meets(ttft, e2e, tokens, limits) if limits else np.zeros(ttft.shape, dtype=bool)
+    number = np.searchsorted([since for since, _ in slos], intended_ns, side="right") - 1
+    met = np.zeros(ttft.shape, dtype=bool)
+    for each in np.unique(number):
+        limits, those = slos[each][1], number == each
+        if limits:
+            met[those] = meets(ttft[those], e2e[those], tokens[those], limits)
     return met

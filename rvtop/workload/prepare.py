@@ -25,7 +25,7 @@ from rvtop.text import printable
 from rvtop.workload import files, replay, sharegpt, synthetic
 from rvtop.workload.rows import Stopped, WorkloadError, encode, save, user_row
 
-__all__ = ["Prepared", "WorkloadError", "prepare"]
+__all__ = ["Prepared", "WorkloadError", "prepare", "write_prompts"]
 
 _TELL_S = 0.5
 _LOOK_EVERY = 256
@@ -62,7 +62,15 @@ async def prepare(
         if not ours:
             raise WorkloadError("workload.where: server needs one of rvtop's own backends; use where: client")
         body["rag"] = {"top_k": workload.top_k}
-    return Prepared(path, body, await _in_thread(_Making(workload, path, seed, on_step)))
+    return Prepared(path, body, await write_prompts(workload, path, seed, on_step))
+
+
+async def write_prompts(
+    workload: Workload, path: Path, seed: int, on_step: Callable[[StartStep], None]
+) -> str:
+    """Writes the prompts of a workload that retrieves nothing to ``path`` and returns their digest. Raises
+    WorkloadError."""
+    return await _in_thread(_Making(workload, path, seed, on_step))
 
 
 class _Making:

@@ -11,7 +11,6 @@ import pytest
 
 from rvtop.contract.command import (
     COMMANDS,
-    Cancel,
     Command,
     CommandError,
     Mark,
@@ -21,8 +20,6 @@ from rvtop.contract.command import (
     Resume,
     Retarget,
     SetRate,
-    SetSlo,
-    SetWorkload,
     Stop,
     Undo,
 )
@@ -34,7 +31,7 @@ from tests.mock.fast import any_mock
 from tests.mock.process import MockProcess
 
 S = 1_000_000_000
-LATER = (Retarget("http://b"), SetWorkload(64), Record("a.yaml"), Cancel(), SetSlo(200.0))
+LATER = (Retarget("http://b"), Record("a.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +49,7 @@ async def test_commands_are_followed_taken_back_and_written_down(mock: MockProce
     watched = Watched(request(mock.url, tmp_path / "run", phase))
     await watched.until(lambda s: s.load.ok, "the load")
     follow = watched.session.commands.follow
-    later = {"slo", "cancel", "retarget", "workload", "record"}
+    later = {"retarget", "record"}
     assert set(watched.session.commands.names) == set(COMMANDS) - later
     for command in LATER:
         with pytest.raises(CommandError, match=r"^not available in this session: \w+$"):

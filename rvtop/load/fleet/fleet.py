@@ -12,7 +12,7 @@ from rvtop.load.fleet.ray.clock import NodeClock
 from rvtop.load.fleet.ray.pool import RayPool
 from rvtop.load.fleet.workers import Workers, cores
 from rvtop.load.plan.schedule import PlanEvent
-from rvtop.load.worker.messages import AddPhase, Delta, WorkerSpec
+from rvtop.load.worker.messages import Delta, Message, WorkerSpec
 
 
 class WorkerFleet:
@@ -64,8 +64,8 @@ class WorkerFleet:
         """The clocks of the other nodes that carry workers."""
         return self._pool.clocks if isinstance(self._pool, RayPool) else []
 
-    def send(self, message: PlanEvent | AddPhase) -> None:
-        """Hands one entry of the command log, or one more phase, to every worker."""
+    def send(self, message: Message) -> None:
+        """Hands a message to every worker, those to come included."""
         if isinstance(message, PlanEvent) and message.kind == "workers":
             self.count = int(message.value)
         self._pool.send(message)

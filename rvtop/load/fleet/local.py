@@ -12,8 +12,7 @@ from rvtop.ipc import child
 from rvtop.ipc.exit_reason import exit_reason, last_line
 from rvtop.ipc.frames import Unpacker, pack
 from rvtop.load.fleet.workers import WORKER_ENV
-from rvtop.load.plan.schedule import PlanEvent
-from rvtop.load.worker.messages import AddPhase, Delta, Failed, Ready, WorkerSpec
+from rvtop.load.worker.messages import Delta, Failed, Message, Ready, WorkerSpec
 
 _START_LIMIT_S = 30.0
 _STOP_LIMIT_S = 5.0
@@ -89,8 +88,8 @@ class WorkerPool:
         self._write(index, replace(self._spec, index=index))
         return index
 
-    def send(self, message: PlanEvent | AddPhase) -> None:
-        """Hands one entry of the command log, or one more phase, to every worker."""
+    def send(self, message: Message) -> None:
+        """Hands a message to every worker, those to come included."""
         self._history.append(message)
         for index in range(len(self._processes)):
             if index not in self.lost and self._ready[index].done():

@@ -56,6 +56,9 @@ class Conn:
     def rest(self) -> None:
         """The connection may be used for the next request."""
 
+    def retire(self) -> None:
+        """No further request is sent on the connection; idle, now or later, :meth:`Poller.stale` gives it."""
+
     def expect_tokens(self, before: bytes, after: bytes, last_ns: int, /) -> None:
         """From here to the next call of ``on_read``, or the answer's end, HTTP chunks that are ``before +
         text + after`` are counted as tokens; the token before them came at ``last_ns``. The last byte that
@@ -145,7 +148,7 @@ class Poller:
         if no connection is idle."""
 
     def stale(self, now_ns: int, /) -> list[Any]:
-        """The owners of connections that are idle for too long."""
+        """The owners of connections that are idle and retired, or idle for too long."""
 
     def close(self) -> None:
         """Makes no call any more, and drops what waits; to be called once no socket is read. What would make

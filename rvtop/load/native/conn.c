@@ -55,6 +55,18 @@ static PyObject *conn_rest(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *conn_retire(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    Conn *self = (Conn *)object;
+    self->retired = 1;
+    if (self->idle) {
+        set_busy(self);
+        set_idle(self);
+    }
+    Py_RETURN_NONE;
+}
+
 static PyObject *conn_expect_tokens(PyObject *object, PyObject *args)
 {
     Conn *self = (Conn *)object;
@@ -92,6 +104,7 @@ static PyMethodDef conn_methods[] = {
     {"send", conn_send, METH_VARARGS, NULL},
     {"finish", conn_finish, METH_NOARGS, NULL},
     {"rest", conn_rest, METH_NOARGS, NULL},
+    {"retire", conn_retire, METH_NOARGS, NULL},
     {"expect_tokens", conn_expect_tokens, METH_VARARGS, NULL},
     {"take_gaps", conn_take_gaps, METH_NOARGS, NULL},
     {"release", conn_release, METH_NOARGS, NULL},

@@ -113,6 +113,7 @@ struct Conn {
     size_t before, after, room;
     PyObject *owner, *on_read, *on_lost, *on_rest;
     PyObject *record;   /* of the request that is in flight; NULL: none is */
+    int retired;        /* whether no further request may be sent on it */
     int idle;           /* whether it is one of the poller's idle ones … */
     int64_t idle_since;
     Conn *newer, *older; /* … and its neighbours there */

@@ -224,9 +224,12 @@ static PyObject *poller_stale(PyObject *object, PyObject *argument)
     if (parse_ns(argument, &at_ns))
         return NULL;
     PyObject *found = PyList_New(0);
-    for (Conn *s = self->oldest; found && s && at_ns - s->idle_since > self->idle_limit_ns; s = s->newer)
+    for (Conn *s = self->oldest; found && s; s = s->newer) {
+        if (!s->retired && at_ns - s->idle_since <= self->idle_limit_ns)
+            break;
         if (PyList_Append(found, s->owner))
             Py_CLEAR(found);
+    }
     return found;
 }
 

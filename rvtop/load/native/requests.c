@@ -32,11 +32,18 @@ void set_idle(Conn *self)
         return;
     self->idle = 1;
     self->idle_since = now_ns();
+    poller->idle++;
+    if (self->retired) { /* among the oldest, so that poller_stale finds it and take_idle does not */
+        self->older = NULL;
+        self->newer = poller->oldest;
+        *(poller->oldest ? &poller->oldest->older : &poller->newest) = self;
+        poller->oldest = self;
+        return;
+    }
     self->newer = NULL;
     self->older = poller->newest;
     *(poller->newest ? &poller->newest->newer : &poller->oldest) = self;
     poller->newest = self;
-    poller->idle++;
 }
 
 void set_busy(Conn *self)
@@ -54,7 +61,7 @@ void set_busy(Conn *self)
 Conn *take_idle(Poller *self, int64_t at_ns)
 {
     Conn *conn = self->newest;
-    if (!conn || at_ns - conn->idle_since > self->idle_limit_ns)
+    if (!conn || conn->retired || at_ns - conn->idle_since > self->idle_limit_ns)
         return NULL;
     set_busy(conn);
     return conn;

@@ -6,8 +6,9 @@ and ``turns`` (of a conversation) what follows the first answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ class Turn:
 
 
 class Prompts:
-    """Request bodies for (prompt, model), joined from three parts that were serialised once.
+    """Request bodies for (prompt, model), joined from four parts that were serialised once.
 
     ``at_s``: the times of a trace, shape (n,), None when the prompts are none. ``turns``: the follow-ups
     of each prompt that has some; ``most_turns``: the requests of the longest conversation.
@@ -52,9 +53,13 @@ class Prompts:
         models: Sequence[str],
         body: Mapping[str, Any],
         extra: Mapping[str, Any] | None = None,
+        *,
+        data: bytes | None = None,
+        whole: bool = True,
     ) -> None:
-        """Reads the file. ``extra`` wins over ``body`` and over what a prompt says; None there takes a field
-        out. Raises PromptError."""
+        """Reads the file, or ``data``, which is what it holds; unless ``whole``, nothing is read before
+        :meth:`read`. ``extra`` wins over ``body`` and over what a prompt says; None there takes a field out.
+        Raises PromptError."""
         self._extra = dict(extra or {})
         if "max_completion_tokens" in self._extra:  # servers refuse the old and the new name together
             self._extra.setdefault("max_tokens", None)
@@ -62,14 +67,15 @@ class Prompts:
         self.turns: dict[int, tuple[Turn, ...]] = {}
         self._first: dict[int, list[dict[str, Any]]] = {}  # first messages of the conversations
         self._parts: list[bytes] = []
-        times: list[float] = []
-        for number, row in _rows(path):
-            self._add(path, number, row, body, times)
-        if not self._parts:
-            raise PromptError(f"{path}: holds no prompt")
-        self.at_s: npt.NDArray[np.float64] | None = np.array(times) if times else None
-        self.most_turns = 1 + max((len(turns) for turns in self.turns.values()), default=0)
-        self._heads = [b'{"model":' + orjson.dumps(model) + b"," for model in models]
+        self._own: list[bytes] = []  # the lengths of each
+        self._least: dict[int, int] = {}  # min_tokens of the prompts that have one
+        self._max_tokens: int | None = None
+        self._times: list[float] = []
+        self.at_s: npt.NDArray[np.float64] | None = None
+        self.most_turns = 1
+        self._unread: Iterator[None] = self._read(path, data, body)
+        self._heads: list[bytes] = []
+        self.add_models(models)
         self._body = body
         common = {key: value for key, value in body.items() if key not in _OWN}
         common = {key: value for key, value in (common | self._extra).items() if value is not None}
@@ -77,6 +83,23 @@ class Prompts:
         common["stream"] = True
         common["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
         self._tail = b"," + orjson.dumps(common)[1:]
+        if whole:
+            self.read()
+
+    def read(self, rows: int | None = None) -> bool:
+        """Reads so many prompts more, None: all. Returns whether all are there. Raises PromptError."""
+        count = sum(1 for _ in islice(self._unread, rows))
+        return rows is None or count < rows
+
+    def _read(self, path: Path, data: bytes | None, body: Mapping[str, Any]) -> Iterator[None]:
+        """Takes in a prompt at each step; those of a trace and of conversations count when all are there."""
+        for number, row in _rows(path, data):
+            self._add(path, number, row, body)
+            yield
+        if not self._parts:
+            raise PromptError(f"{path}: holds no prompt")
+        self.at_s = np.array(self._times) if self._times else None
+        self.most_turns = 1 + max((len(turns) for turns in self.turns.values()), default=0)
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -86,9 +109,19 @@ class Prompts:
         """The HTTP path that these prompts are for."""
         return "/v1/chat/completions" if self.kind == "messages" else "/v1/completions"
 
+    def add_models(self, models: Sequence[str]) -> None:
+        """Further models, numbered behind those that are known."""
+        self._heads += [b'{"model":' + orjson.dumps(model) + b"," for model in models]
+
+    def limit_output(self, max_tokens: int | None) -> None:
+        """Answers have at most ``max_tokens`` from now on, whatever the prompts say; None: as they say. What
+        the user's own fields say stays."""
+        self._max_tokens = max_tokens
+
     def body(self, prompt: int, model: int) -> bytes:
         """The body of one request."""
-        return self._heads[model] + self._parts[prompt] + self._tail
+        own = self._own[prompt] if self._max_tokens is None else self._limited(self._least.get(prompt))
+        return self._heads[model] + self._parts[prompt] + own + self._tail
 
     def first_messages(self, prompt: int) -> list[dict[str, Any]]:
         """What a conversation begins with."""
@@ -96,12 +129,21 @@ class Prompts:
 
     def turn_body(self, messages: Sequence[Mapping[str, Any]], turn: Turn, model: int) -> bytes:
         """The body of a follow-up, whose whole history is ``messages``."""
-        part = orjson.dumps({"messages": list(messages), **_own(turn.own, self._body, self._extra)})[1:-1]
-        return self._heads[model] + part + self._tail
+        own = _own(turn.own, self._body, self._extra)
+        lengths = _fields(own) if self._max_tokens is None else self._limited(own.get("min_tokens"))
+        part = orjson.dumps({"messages": list(messages)})[1:-1]
+        return self._heads[model] + part + lengths + self._tail
 
-    def _add(
-        self, path: Path, number: int, row: dict[str, Any], body: Mapping[str, Any], times: list[float]
-    ) -> None:
+    def _limited(self, least: int | None) -> bytes:
+        """The lengths of a request whose own ``min_tokens`` is ``least``, by :meth:`limit_output`."""
+        most = self._max_tokens
+        assert most is not None
+        own = {"max_tokens": most} if least is None else {"max_tokens": most, "min_tokens": min(least, most)}
+        return _fields({key: value for key, value in own.items() if key not in self._extra})
+
+    def _add(self, path: Path, number: int, row: dict[str, Any], body: Mapping[str, Any]) -> None:
+        times = self._times
+
         def fault(text: str) -> PromptError:
             return PromptError(f"{path}:{number}: {text}")
 
@@ -123,7 +165,11 @@ class Prompts:
         if row.get("turns"):
             self.turns[len(self._parts)] = tuple(map(_turn, row["turns"]))
             self._first[len(self._parts)] = row["messages"]
-        self._parts.append(orjson.dumps({here: row[here], **_own(row, body, self._extra)})[1:-1])
+        own = _own(row, body, self._extra)
+        if "min_tokens" in own:
+            self._least[len(self._parts)] = own["min_tokens"]
+        self._parts.append(orjson.dumps({here: row[here]})[1:-1])
+        self._own.append(_fields(own))
 
 
 def _own(row: Mapping[str, Any], body: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,15 +178,20 @@ def _own(row: Mapping[str, Any], body: Mapping[str, Any], extra: Mapping[str, An
     return {key: value for key, value in found.items() if value is not None}
 
 
+def _fields(values: Mapping[str, Any]) -> bytes:
+    """Further fields of a JSON object."""
+    return b"," + orjson.dumps(values)[1:-1] if values else b""
+
+
 def _turn(data: Mapping[str, Any]) -> Turn:
     own = {key: data[key] for key in _OWN if key in data}
     return Turn(tuple(data["messages"]), own, float(data.get("delay_s", 0.0)))
 
 
-def _rows(path: Path) -> Any:
+def _rows(path: Path, data: bytes | None) -> Iterator[tuple[int, Any]]:
     """(line number, row) of every line that is not blank."""
     try:
-        lines = path.read_bytes().splitlines()
+        lines = (path.read_bytes() if data is None else data).splitlines()
     except OSError as error:
         raise PromptError(f"{path}: {error.strerror}") from error
     for number, text in enumerate(lines, 1):

@@ -7,6 +7,7 @@ commands and the questions; it never looks at a clock.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +25,10 @@ _KEPT = 4096
 _CLOSED_SPAN = 10**10
 NEVER = 1 << 62
 _FAR_S = 1e9  # an arrival decades ahead comes never; beyond this, nanoseconds would overflow
+
+
+PlanKind = Literal["phase", "rate", "pause", "resume", "end", "cut", "workers", "stop"]
+SendKind = Literal["cancel", "target", "workload", "slo"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +76,32 @@ class PhasePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Lengths:
+    """What requests are made of: set ``prompts`` of the prompts (the first is 0), and answers of at most
+    ``max_tokens``; None: each prompt's own."""
+
+    prompts: int = 0
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PlanEvent:
     """One line of the command log. ``at_ns`` is when it takes effect, on ``perf_counter_ns``.
 
     ``phase`` begins phase ``value``; ``rate`` sets the rate to ``value``; ``end`` stops the phase's
     arrivals; ``cut`` cancels what is in flight; ``workers`` shares what follows out to ``value`` workers;
-    ``stop`` ends the worker.
+    ``stop`` ends the worker; ``cancel`` cancels what is in flight, and the load goes on.
+
+    These hold for the requests intended at their time or later: ``target`` sends to target ``value`` (the
+    first is 0); a ``phase`` entry of the same time follows it, so that no phase has two targets. ``workload``
+    sends by ``lengths``. ``slo`` judges by ``slo_ns`` (ttft, tpot, e2e).
     """
 
     at_ns: int
-    kind: Literal["phase", "rate", "pause", "resume", "end", "cut", "workers", "stop"]
+    kind: PlanKind | SendKind
     value: float = 0.0
+    lengths: Lengths | None = None
+    slo_ns: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,11 +46,11 @@ class IdleConnections:
         return None
 
     def stale(self, now_ns: int) -> list[Connection]:
-        """Takes out those that are idle for too long."""
+        """Takes out those that are retired (see ``ConnectionPool.retarget``) or idle for too long."""
         out: list[Connection] = []
         while self._idle:
             connection = next(iter(self._idle))
-            if now_ns - connection.idle_since <= IDLE_LIMIT_NS:
+            if not connection.retired and now_ns - connection.idle_since <= IDLE_LIMIT_NS:
                 break
             del self._idle[connection]
             out.append(connection)
@@ -144,6 +144,9 @@ class AsyncioWire:
     def stale(self, now_ns: int) -> Sequence[Connection]:
         """See Wire."""
         return self._idle.stale(now_ns)
+
+    def use_tls(self, tls: bool) -> None:
+        """Asyncio does both alike."""
 
     def close(self) -> None:
         """See Wire."""

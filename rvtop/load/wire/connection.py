@@ -59,6 +59,7 @@ class Connection(asyncio.Protocol):
         "idle_since",
         "read_ns",
         "record",
+        "retired",
         "transport",
     )
 
@@ -66,6 +67,7 @@ class Connection(asyncio.Protocol):
         self._owner = owner
         self.transport: asyncio.Transport | None = None
         self.record: Record | None = None
+        self.retired = False  # its target is not the pool's any more: it ends with its request
         self.idle_since = 0
         self.read_ns = 0  # last bytes of the response, of those that C did not count
         self._status = 0
@@ -79,6 +81,14 @@ class Connection(asyncio.Protocol):
         self._native = self._owner.adopt(self)
         if self._native is not None:
             self._owner.needs_loop(self, False)
+            if self.retired:
+                self._native.conn.retire()
+
+    def retire(self) -> None:
+        """No further request is sent here; idle, now or later, it is one of the wire's stale ones."""
+        self.retired = True
+        if self._native is not None:
+            self._native.conn.retire()
 
     # -- sending -----------------------------------------------------------------------------
 
@@ -361,7 +371,7 @@ class Connection(asyncio.Protocol):
         native = self._native
         if native is not None:
             native.conn.finish()
-        if not (reuse and self._idle):
+        if self.retired or not (reuse and self._idle):
             self.drop()
         elif native is not None:
             self._owner.needs_loop(self, False)

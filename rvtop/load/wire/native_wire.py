@@ -134,6 +134,10 @@ class NativeWire:
         """See Wire."""
         return [*self.poller.stale(now_ns), *self._idle.stale(now_ns)]
 
+    def use_tls(self, tls: bool) -> None:
+        """See Wire."""
+        self._tls = tls
+
     def close(self) -> None:
         """See Wire."""
         self._idle.clear()

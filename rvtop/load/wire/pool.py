@@ -29,7 +29,8 @@ OnRecord = Callable[[Record], None]
 
 
 class ConnectionPool:
-    """Keep-alive connections to one target. Opens as many as the load needs; an open loop has no limit.
+    """Keep-alive connections to one target at a time. Opens as many as the load needs; an open loop has no
+    limit.
 
     Requests are sent at once by :meth:`submit`, or at their time by ``wire.schedule``.
     """
@@ -64,6 +65,18 @@ class ConnectionPool:
         )
         self.turn = self.wire.turn
 
+    def retarget(self, target: Endpoint) -> None:
+        """Sends to ``target`` from now on, on new connections. Requests in flight end where they are; their
+        connections are closed with them, idle ones at once."""
+        self.wire.send_due()  # what was scheduled and has come due belongs to the target before
+        self.register_sent()
+        self._target = target
+        self.wire.use_tls(target.tls)
+        for connection in self._open:
+            connection.retire()
+        for idle in self.wire.stale(perf_counter_ns()):
+            idle.drop()
+
     # -- requests in flight ------------------------------------------------------------------
 
     def register_sent(self) -> None:
@@ -95,9 +108,10 @@ class ConnectionPool:
             self.busy[record] = connection
         else:
             self._loop_work.add(record)
-            self._connecting[record] = self._loop.create_task(self._connect(record, request))
+            connecting = self._connect(record, request, self._target)
+            self._connecting[record] = self._loop.create_task(connecting)
 
-    async def _connect(self, record: Record, request: bytes) -> None:
+    async def _connect(self, record: Record, request: bytes, target: Endpoint) -> None:
         if len(self._open) + self._opening >= self.most:
             self._stop_connecting(record)
             record.fail(
@@ -108,7 +122,7 @@ class ConnectionPool:
         else:
             self._opening += 1
             try:
-                connection = await self._target.open(lambda: Connection(self))
+                connection = await target.open(lambda: Connection(self))
             except asyncio.CancelledError:
                 return  # cancel() has ended the record
             except OSError as error:
@@ -122,6 +136,7 @@ class ConnectionPool:
             self._on_done(record)
             return
         self.busy[record] = connection
+        connection.retired = target is not self._target
         connection.join()
         connection.send(record, request)
 
@@ -152,12 +167,17 @@ class ConnectionPool:
             del self.busy[record]
             self._on_done(record)
 
-    def cancel_all(self, kind: str, text: str) -> None:
-        """Ends every request that is in flight with error ``kind``."""
+    def cancel_in_flight(self, kind: str, text: str) -> None:
+        """Ends every request that is in flight with error ``kind``; what is scheduled will be sent."""
         self.reap()
-        self.wire.unschedule(0)
         for record in list(self.busy):
             self.cancel(record, kind, text)
+
+    def cancel_all(self, kind: str, text: str) -> None:
+        """Ends every request that is in flight with error ``kind``, and drops what is scheduled."""
+        self.reap()
+        self.wire.unschedule(0)
+        self.cancel_in_flight(kind, text)
 
     def sweep(self, now_ns: int, connect_ns: int, ttft_ns: int | None, stall_ns: int | None) -> None:
         """Ends what has waited too long: called a few times a second, so no request needs a timer."""

@@ -68,6 +68,7 @@ class Record:
         "sent_ns",
         "seq",
         "server",
+        "target",
         "turn",
     )
 
@@ -91,6 +92,7 @@ class Record:
         self.server: dict[str, Any] | None = None  # usage.rvtop, if any
         self.error: str | None = None
         self.error_text = ""
+        self.target = 0  # number of the target that it was made for
         self.turn: int | None = None  # of a conversation, from 0
         self.body: list[bytes] | None = None  # the body as it came, where a next turn needs it
 
@@ -118,7 +120,9 @@ def lines(
         def since(ns: int) -> int | None:
             return ns - t0_ns if ns else None
 
-        turn = {} if record.turn is None else {"turn": record.turn}
+        more = {} if record.turn is None else {"turn": record.turn}
+        if record.target:
+            more["target"] = record.target
         out.append(
             orjson.dumps(
                 {
@@ -128,7 +132,7 @@ def lines(
                     "worker": worker,
                     "engine": record.engine,
                     "prompt": record.prompt,
-                    **turn,
+                    **more,
                     "intended_ns": record.intended_ns - t0_ns,
                     "sent_ns": since(record.sent_ns),
                     "headers_ns": since(record.headers_ns),

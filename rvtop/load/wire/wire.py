@@ -97,7 +97,10 @@ class Wire(Protocol):
         """A connection is closed."""
 
     def stale(self, now_ns: int) -> Sequence[Connection]:
-        """Connections that are idle for too long, to be closed by the caller."""
+        """Connections that are idle and retired, or idle for too long, to be closed by the caller."""
+
+    def use_tls(self, tls: bool) -> None:
+        """Whether the connections made from now on are encrypted."""
 
     def close(self) -> None:
         """Calls nothing any more. All connections are closed by now."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rvtop.load.plan.schedule import PhasePlan
+from rvtop.load.plan.schedule import PhasePlan, PlanEvent
 from rvtop.load.wire.endpoint import Address
 from rvtop.load.wire.timeouts import Timeouts
 from rvtop.stats.histogram import Histogram
@@ -42,6 +42,30 @@ class AddPhase:
     """One phase more, behind those that are known; an entry of the log may begin it."""
 
     phase: PhasePlan
+
+
+@dataclass(frozen=True)
+class AddTarget:
+    """One target more, behind those that are known; a ``target`` entry of the log may send to it. ``models``
+    are those to send to, in turn. Its certificates are those of the first target, which a worker on another
+    node has under other paths."""
+
+    address: Address
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AddPrompts:
+    """One set of prompts more, behind those that are known; a ``workload`` entry may send them, once the
+    worker's deltas say that it holds them. ``data``: what the file at ``path`` holds, for a worker that can't
+    read it."""
+
+    path: str
+    data: bytes | None = None
+
+
+#: What a session hands to each of its workers, in this order, while they run.
+Message = PlanEvent | AddPhase | AddTarget | AddPrompts
 
 
 @dataclass(frozen=True)
@@ -92,4 +116,5 @@ class Delta:
     cpu_s: float  # since the worker's start
     tpot_ns: Int64s = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # of ok requests, n > 1
     good: int = 0  # of ``ok``, the ones that meet the SLO
+    prompt_sets: int = 1  # sets of prompts that it holds
     over: bool = False  # the phase has no arrival left here, and nothing is in flight

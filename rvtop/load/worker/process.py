@@ -15,9 +15,10 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import uvloop
 
@@ -28,7 +29,7 @@ from rvtop.load.plan.arrivals import Kind
 from rvtop.load.plan.prompts import Prompts
 from rvtop.load.plan.schedule import PhasePlan, PlanEvent, Schedule
 from rvtop.load.wire.endpoint import Endpoint
-from rvtop.load.worker.messages import AddPhase, Failed, Ready, WorkerSpec
+from rvtop.load.worker.messages import AddPhase, AddPrompts, AddTarget, Failed, Ready, WorkerSpec
 from rvtop.load.worker.worker import Worker
 from rvtop.system.startup import collect_seldom
 
@@ -96,14 +97,16 @@ async def _serve() -> None:
     writer, _ = await loop.connect_write_pipe(asyncio.Protocol, frames)
     specs: list[WorkerSpec] = []
     worker: Worker | None = None
+    tasks: set[asyncio.Task[None]] = set()
 
     def take(message: object) -> None:
         if isinstance(message, WorkerSpec):
             specs.append(message)
-        elif isinstance(message, AddPhase) and worker is not None:
-            worker.add_phase(message.phase)
-        elif isinstance(message, PlanEvent) and worker is not None:
-            worker.command(message)
+        elif worker is not None:
+            work = _hand_on(message, worker, specs[0])
+            if work is not None:
+                tasks.add(task := loop.create_task(work))
+                task.add_done_callback(tasks.discard)
 
     inbox = _Inbox(take)
     try:
@@ -114,12 +117,42 @@ async def _serve() -> None:
         if worker is not None:
             await inbox.ended.wait()
     finally:
+        for task in tasks:
+            task.cancel()
         if worker is not None:
             worker.close()
         inbox.end()
         writer.close()
         while not writer.is_closing() or writer.get_write_buffer_size():
             await asyncio.sleep(0.005)
+
+
+def _hand_on(message: object, worker: Worker, spec: WorkerSpec) -> Coroutine[Any, Any, None] | None:
+    """Hands a message of the session to the worker; returns what is to be done for it meanwhile."""
+    if isinstance(message, PlanEvent):
+        worker.command(message)
+    elif isinstance(message, AddPhase):
+        worker.add_phase(message.phase)
+    elif isinstance(message, AddTarget):
+        first = spec.address
+        ca, cert, key = first.ca_file, first.cert_file, first.key_file
+        target = Endpoint(replace(message.address, ca_file=ca, cert_file=cert, key_file=key))
+        worker.add_target(target, message.models)
+        return _resolve(target)
+    elif isinstance(message, AddPrompts):
+        worker.add_prompts(message.path, message.data)
+        return _read_prompts(worker)
+    return None
+
+
+async def _resolve(target: Endpoint) -> None:
+    with contextlib.suppress(OSError):  # the requests that go there will say so
+        await target.resolve()
+
+
+async def _read_prompts(worker: Worker) -> None:
+    while not worker.read_prompts():
+        await asyncio.sleep(0)
 
 
 async def _start(spec: WorkerSpec, writer: asyncio.WriteTransport, inbox: _Inbox) -> Worker | None:

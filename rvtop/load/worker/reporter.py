@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import process_time
 
 import numpy as np
@@ -12,7 +12,7 @@ from rvtop.load.wire.completion import Fresh
 from rvtop.load.wire.record import Record, lines
 from rvtop.load.worker.messages import Delta, Int64s, WorkerSpec
 from rvtop.stats.histogram import Histogram
-from rvtop.stats.slo import meets
+from rvtop.stats.slo import good
 from rvtop.text import printable_names
 
 _TICK_NS = 100_000_000
@@ -77,6 +77,19 @@ class Reporter:
         self._ended: list[Record] = []
         self._written: list[bytes] = []  # lines of the first of them, _PART each
         self.loop_lags: list[int] = []  # of ticks, ns
+        self._slos: list[tuple[int, Mapping[str, int]]] = [
+            (0, spec.slo_ns)
+        ]  # (since when, limits), in that order
+        self.prompt_sets = 1  # that were read
+
+    def add_models(self, models: Sequence[str]) -> None:
+        """Further models, numbered behind those that are known."""
+        self._shown_models += printable_names(models)
+        self._held += [0] * len(models)
+
+    def judge_by(self, slo_ns: Mapping[str, int], from_ns: int) -> None:
+        """Requests intended at ``from_ns`` or later are good by these limits."""
+        self._slos.append((from_ns, slo_ns))
 
     def add_phase(self, name: str) -> None:
         """One phase more, behind the others."""
@@ -139,7 +152,7 @@ class Reporter:
             gaps=Histogram.of(fresh.gaps_ns),
             chunks=len(fresh.gaps_ns) + len(fresh.ttft_ns),
             ok=len(ok),
-            good=int(meets(ttft, e2e, tokens, spec.slo_ns).sum()) if spec.slo_ns else 0,
+            good=self._good(ok, ttft, e2e, tokens),
             counted_tokens=sum(r.output_tokens or 0 for r in counted),
             counted_chunks=sum(r.chunks for r in counted),
             tokens=int(tokens.sum()),
@@ -148,9 +161,17 @@ class Reporter:
             loop_lag_ns=_array(loop_lags),
             cpu_s=process_time(),
             tpot_ns=(e2e - ttft)[several] // (tokens[several] - 1),
+            prompt_sets=self.prompt_sets,
             over=over,
         )
         self._emit(delta)
+
+    def _good(self, ok: list[Record], ttft: Int64s, e2e: Int64s, tokens: Int64s) -> int:
+        """How many of ``ok`` are good."""
+        slos = self._slos
+        if len(slos) == 1 and not slos[0][1]:
+            return 0
+        return int(good(slos, _array([r.intended_ns for r in ok]), ttft, e2e, tokens).sum())
 
 
 def _array(values: Sequence[int] | array[int]) -> Int64s:

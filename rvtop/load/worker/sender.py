@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import heapq
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 
 from rvtop.load.plan.followups import REST_NS, Cancels, Slots, Talk
 from rvtop.load.plan.prompts import Prompts, Turn
-from rvtop.load.plan.schedule import NEVER, Due, PhasePlan, PlanEvent, Schedule
+from rvtop.load.plan.schedule import NEVER, Due, Lengths, PhasePlan, PlanEvent, Schedule
 from rvtop.load.wire.endpoint import Endpoint
 from rvtop.load.wire.pool import ConnectionPool
 from rvtop.load.wire.record import Record
@@ -55,7 +55,10 @@ class Sender:
     ) -> None:
         self._spec = spec
         self._prompts = prompts
-        self._target = target
+        self._prompt_sets = [prompts]
+        self._targets: list[tuple[Endpoint, Sequence[int]]] = [(target, range(len(spec.models)))]
+        self._number = 0  # of the target in force …
+        self._target, self._models = self._targets[0]  # … which serves these of the models
         self._pool = pool
         self._wire = pool.wire
         self._on_dropped = on_dropped
@@ -91,6 +94,14 @@ class Sender:
     def add_phase(self, phase: PhasePlan) -> None:
         """One phase more, behind the others."""
         self._course.add_phase(phase)
+
+    def add_target(self, target: Endpoint, models: Sequence[int]) -> None:
+        """One target more, behind the others: ``models`` are the numbers of those to send to."""
+        self._targets.append((target, models))
+
+    def add_prompts(self, prompts: Prompts) -> None:
+        """One set of prompts more, behind the others; it may be read later."""
+        self._prompt_sets.append(prompts)
 
     def _arm(self, now_ns: int) -> None:
         at = min(
@@ -154,10 +165,19 @@ class Sender:
     def _follow(self, entry: PlanEvent) -> None:
         if entry.kind == "cut":
             self._pool.cancel_all("unfinished", "cut by the end of the drain")
+        elif entry.kind == "cancel":
+            self._pool.cancel_in_flight("cancelled", "all in flight were cancelled by a command")
         elif entry.kind == "stop":
             self.stopped = True
             self._pool.cancel_all("cancelled", "the run was stopped")
             self._on_stop()
+        elif entry.kind == "target":
+            self._retarget(int(entry.value))
+        elif entry.kind == "workload":
+            lengths = entry.lengths or Lengths()
+            self._prompts = self._prompt_sets[lengths.prompts]
+            self._prompts.read()  # what of them is not read yet
+            self._prompts.limit_output(lengths.max_tokens)
         else:
             self.schedule.apply(entry)
             self._limit_connections()
@@ -170,6 +190,13 @@ class Sender:
                 self.slots.resize(self.schedule.share(plan.concurrency), entry.at_ns)
             elif entry.kind == "resume":
                 self.slots.wait_until(entry.at_ns)
+
+    def _retarget(self, number: int) -> None:
+        """Sends to another target from here on; conversations with the one before are not continued."""
+        self._number = number
+        self._target, self._models = self._targets[number]
+        self._turns.clear()
+        self._pool.retarget(self._target)
 
     def _begin_phase(self, plan: PhasePlan, at_ns: int) -> None:
         self._drained = False
@@ -215,12 +242,13 @@ class Sender:
             self._send_one(due, ahead=True)
 
     def _send_one(self, due: Due, *, ahead: bool = False) -> None:
-        models, prompts = len(self._spec.models), self._prompts
+        models, prompts = len(self._models), self._prompts
         number = due.arrival if self._course.plan.concurrency else due.seq
-        model = number % models
+        model = self._models[number % models]
         # Each model gets the same prompts, but a trace is one course of prompts in time.
         prompt = (number // models if prompts.at_s is None else due.arrival) % len(prompts)
         record = Record(due.seq * prompts.most_turns, due.phase, model, prompt, due.intended_ns)
+        record.target = self._number
         turns = prompts.turns.get(prompt)
         if prompts.most_turns > 1:
             record.turn = 0
@@ -240,6 +268,7 @@ class Sender:
     def _send_turn(self, at_ns: int, talk: Talk, turn: Turn) -> None:
         record = Record(talk.number + talk.turn, talk.phase, talk.model, talk.prompt, at_ns)
         record.turn = talk.turn
+        record.target = self._number
         self.talks[record] = talk
         if talk.turn < len(talk.turns) and not talk.turns[talk.turn].recorded:
             record.body = []
@@ -271,7 +300,7 @@ class Sender:
         if record.phase != self._course.phase:
             return
         turn = None
-        if talk is not None and record.error is None:
+        if talk is not None and record.error is None and record.target == self._number:
             turn = talk.next(answer_text(record.body or ()))
             record.body = None
         if talk is not None and turn is not None:

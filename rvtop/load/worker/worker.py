@@ -5,7 +5,8 @@ It runs alone in its process (``python -m rvtop.load.worker``; see ``process.py`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from time import perf_counter_ns
 
 from rvtop.load.plan.prompts import Prompts
@@ -16,6 +17,9 @@ from rvtop.load.wire.record import Record
 from rvtop.load.worker.messages import WorkerSpec
 from rvtop.load.worker.reporter import Emit, Reporter, Ticks
 from rvtop.load.worker.sender import Sender
+
+#: Prompts read at once while the load runs, so that none of it waits for long.
+_READ = 8
 
 
 class Worker:
@@ -42,6 +46,8 @@ class Worker:
         self._on_stop = on_stop
         self._clock = clock
         self._reporter = Reporter(spec, emit)
+        self._models = list(spec.models)
+        self._prompt_sets = [prompts]
         self._pool = ConnectionPool(target, self._ended, self._reporter.note_sent, alone)
         self._sender = Sender(
             spec,
@@ -61,12 +67,39 @@ class Worker:
 
     def command(self, entry: PlanEvent) -> None:
         """Takes one entry of the command log; it takes effect at its time. Entries come in that order."""
-        self._sender.command(entry)
+        if entry.kind == "slo":
+            self._reporter.judge_by(entry.slo_ns or {}, entry.at_ns)
+        else:
+            self._sender.command(entry)
 
     def add_phase(self, phase: PhasePlan) -> None:
         """One phase more, behind the others."""
         self._sender.add_phase(phase)
         self._reporter.add_phase(phase.name)
+
+    def add_target(self, target: Endpoint, models: Sequence[str]) -> None:
+        """One target more, behind the others, and the models to send to there."""
+        new = [model for model in models if model not in self._models]
+        self._models += new
+        self._reporter.add_models(new)
+        for prompts in self._prompt_sets:
+            prompts.add_models(new)
+        self._sender.add_target(target, [self._models.index(model) for model in models])
+
+    def add_prompts(self, path: str, data: bytes | None) -> None:
+        """One set of prompts more, behind the others; :meth:`read_prompts` reads it."""
+        spec = self._spec
+        prompts = Prompts(Path(path), self._models, spec.body, spec.extra, data=data, whole=False)
+        self._prompt_sets.append(prompts)
+        self._sender.add_prompts(prompts)
+
+    def read_prompts(self) -> bool:
+        """Reads some of the prompts that were added, for about a millisecond; returns whether all are
+        there."""
+        number = self._reporter.prompt_sets
+        if number < len(self._prompt_sets) and self._prompt_sets[number].read(_READ):
+            self._reporter.prompt_sets += 1
+        return self._reporter.prompt_sets == len(self._prompt_sets)
 
     def watch(self, fd: int, on_command: Callable[[], None]) -> bool:
         """Has ``on_command`` called when there are commands to be read from ``fd``, before what was
