@@ -248,6 +248,18 @@ class StartStep:
 
 
 @dataclass(frozen=True, slots=True)
+class Switch:
+    """The load is on its way to another server, or the start of that one failed and the load ``waits``.
+    ``what`` is what happens now, in a word or two; ``steps`` of a Snapshot are those of this start."""
+
+    to: str
+    what: str
+    since_s: float
+    paused: bool = False  # nothing is sent until it is over
+    waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The whole picture. Immutable; two equal ``seq`` are the same picture."""
 
@@ -275,3 +287,6 @@ class Snapshot:
     figures: Mapping[str, float] = field(default_factory=dict)  # of all engines together, as Engine.figures
     target_down_s: float | None = None  # since the target last answered, while it does not answer
     requests: Requests = NO_REQUESTS  # the slowest and the failed
+    switch: Switch | None = None  # to another server, while it is under way or waits
+    standby: tuple[Target, ...] = ()  # further servers of ours that are up
+    backend_log: str = ""  # the log of the server of ours that starts, or of the one that is loaded

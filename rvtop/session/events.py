@@ -39,6 +39,11 @@ class EventFeed:
         self._steps[step.name] = (step, perf_counter_ns())
         self.touch()
 
+    def begin_steps(self) -> None:
+        """Another server starts: the steps of the one before are shown no more."""
+        self._steps.clear()
+        self.touch()
+
     def start_failed(self, log: Sequence[str]) -> None:
         """The start of a backend has failed, and these are the last lines of its log: they go to the step
         that failed, or that ran where none says so."""
