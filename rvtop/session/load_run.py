@@ -16,7 +16,7 @@ from rvtop.contract.command import Command, CommandError, NextPhase
 from rvtop.load.fleet.fleet import WorkerFleet
 from rvtop.load.fleet.local import PoolError
 from rvtop.load.plan.schedule import PhasePlan, PlanEvent
-from rvtop.load.worker.messages import AddPhase, Delta, Message
+from rvtop.load.worker.messages import AddPhase, AddTarget, Delta, Message, WorkerSpec
 from rvtop.results.environment import write_clocks
 from rvtop.session.ending import Ending
 from rvtop.session.events import EventFeed
@@ -92,6 +92,8 @@ class LoadRun:
         self.player = Player(phases, self._next_step if self.searcher is not None else None)
         self.rate_control = RateControl(phases, self._request.max_rate, self.issue, self._feed.say)
         self.fleet: WorkerFleet | None = None
+        self.spec: WorkerSpec | None = None  # of its workers
+        self._targets = 1
         self.observers: list[Callable[[Second], None]] = [
             self._record_second,
             lambda second: self.request_log.end_second(second.now_ns),
@@ -126,6 +128,27 @@ class LoadRun:
         """Hands what entries of the plan may name to the workers."""
         assert self.fleet is not None
         self.fleet.send(message)
+
+    def go_over(self, target: AddTarget, url: str, by: str) -> int:
+        """Sends the load to a further target; the phase that runs begins anew there, at the rate that is in
+        force, paused if it is paused. Returns when that takes effect."""
+        names = printable_names(target.models)
+        self._models += tuple(name for name in names if name not in self._models)
+        self.hand_out(target)
+        number, self._targets = self._targets, self._targets + 1
+        now = perf_counter_ns()
+        rate, paused = self.rate_control.hand_rate, self.rate_control.paused
+        self._add_phase(self.player.repeat("target"))
+        phase = self.player.begin_next(now)
+        self.issue(PlanEvent(phase.at_ns, "target", number), by, {"url": url, "models": list(names)})
+        self.issue(phase, by)
+        if rate is not None:
+            self.issue(PlanEvent(phase.at_ns, "rate", rate), by)
+        if paused:
+            self.rate_control.paused = True
+            self.issue(PlanEvent(phase.at_ns, "pause"), by)
+        self._wakeup.set()
+        return phase.at_ns
 
     def hold_prompts(self, sets: int) -> bool:
         """Whether each worker has read so many sets of prompts."""

@@ -11,6 +11,7 @@ from time import perf_counter_ns
 from rvtop.contract.run_files import BACKEND_LOG
 from rvtop.lifecycle.start_times import StartTimes
 from rvtop.load.worker.messages import Delta
+from rvtop.net.transport import Transport
 from rvtop.session.ending import Ending
 from rvtop.session.events import EventFeed
 from rvtop.session.live import LiveState
@@ -40,6 +41,8 @@ class LoadTarget:
         self._pages: frozenset[str] = frozenset()
         self._silence: TargetWatch | None = None
         self._loss: LossWatch | None = None
+        self._moved = False  # to a server that is not the request's
+        self._transport = request.transport
         self.info: TargetInfo | None = None
         self.models: tuple[str, ...] = ()
 
@@ -48,7 +51,19 @@ class LoadTarget:
     @property
     def url(self) -> str:
         """Where it is; "" while a backend of ours has no address yet."""
+        if self._moved and self.info is not None:
+            return self.info.url
         return self._backend.url if self._backend is not None else (self._request.url or "")
+
+    @property
+    def owned(self) -> bool:
+        """Whether we started it."""
+        return self._request.backend is not None and not self._moved
+
+    @property
+    def topology(self) -> str | None:
+        """Which topology we started; None where it is not ours."""
+        return self._request.backend.topology if self._request.backend is not None and self.owned else None
 
     async def probe(self, url: str, models: tuple[str, ...]) -> None:
         """Learns what the server at ``url`` is; ``models`` are those asked for. Raises TargetError."""
@@ -86,7 +101,7 @@ class LoadTarget:
 
     async def _watch_backend(self, backend: Backend) -> None:
         code = await backend.wait()
-        if self._ending.stop is None and self._is_running():
+        if self._ending.stop is None and self._is_running() and not self._moved:
             text = f"the backend ended with exit code {code}: {backend.log_tail(1)}"
             self._ending.fail("target_lost", text.rstrip(": "))
 
@@ -102,6 +117,18 @@ class LoadTarget:
         assert self._silence is not None
         self._silence.start()
         self._loss = LossWatch(perf_counter_ns(), self._answers, self._lost)
+
+    def go_over(
+        self, info: TargetInfo, models: tuple[str, ...], transport: Transport, pages: frozenset[str]
+    ) -> None:
+        """The load goes to another server now, which was probed; ``pages`` as in :meth:`expect_answers`. A
+        backend of ours runs on, and may be come back to."""
+        self.info, self.models, self._transport, self._pages = info, models, transport, pages
+        self._moved = self._backend is None or info.url != self._backend.url
+        if self._silence is not None:
+            self._silence.begin_anew()
+        if self._loss is not None:
+            self._loss.begin_anew(perf_counter_ns())
 
     def on_delta(self, delta: Delta) -> None:
         """A worker's delta may show that it answered: be it with a refusal."""
@@ -126,11 +153,11 @@ class LoadTarget:
 
     async def _answers(self) -> bool:
         assert self.info is not None
-        return await answers(self.info.url, self._request.transport)
+        return await answers(self.info.url, self._transport)
 
     async def _responds(self) -> bool:
         assert self.info is not None
-        return await answers(self.info.url, self._request.transport, ANSWER_S)
+        return await answers(self.info.url, self._transport, ANSWER_S)
 
     def _lost(self) -> None:
         assert self.info is not None

@@ -144,17 +144,24 @@ class Player:
         self.end_ns = min(self.end_ns, now_ns + LEAD_NS)
         return PlanEvent(self.end_ns, "end")
 
-    def repeat(self) -> PhasePlan:
+    def repeat(self, why: Literal["again", "target"] = "again") -> PhasePlan:
         """After the phase that runs comes a copy of it, under a name of its own; returns the copy."""
         phase = self.phases[self.index]
-        stem, number = phase.name.partition("#again-")[0], 2
+        stem, number = phase.name.partition(f"#{why}-")[0], 2
         names = {known.name for known in self.phases}
-        while f"{stem}#again-{number}" in names:
+        while f"{stem}#{why}-{number}" in names:
             number += 1
-        copy = replace(phase, name=f"{stem}#again-{number}")
+        copy = replace(phase, name=f"{stem}#{why}-{number}")
         self._order.insert(self._at + 1, len(self.phases))
         self.phases.append(copy)
         return copy
+
+    def begin_next(self, now_ns: int) -> PlanEvent:
+        """Begins the phase that comes next while this one sends, without waiting for what is in flight. There
+        must be one."""
+        entry = self._begin(now_ns)
+        assert entry is not None
+        return entry
 
     def _ends_itself(self) -> bool:
         phase = self.phase

@@ -79,6 +79,11 @@ class RateControl:
             return self._rate or 0.0
         return phase.line().rate(max(0, now_ns - self._course.start_ns) / 1e9)
 
+    @property
+    def hand_rate(self) -> float | None:
+        """The rate that was set by hand in the phase that runs; None: the planned one is in force."""
+        return self._rate
+
     def add_phase(self, phase: PhasePlan) -> None:
         """One phase more, behind those that are known."""
         self._course.add_phase(phase)

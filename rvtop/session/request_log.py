@@ -1,12 +1,13 @@
 """The requests worth a look while a run goes on: the slowest of the last minute and the last that failed.
 
-It reads the lines that go into ``requests.jsonl`` anyway. A request costs O(log n), and what is held is
-bounded.
+It reads the lines that go into ``requests.jsonl`` anyway: of each only what decides whether it is kept, and
+of those that are, at the end of their second, all. What is held is bounded.
 """
 
 from __future__ import annotations
 
 import heapq
+import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,14 +30,24 @@ _TOLD = ("queue_ms", "retrieve_ms", "prefill_ms")
 #: A server's timing beyond this is noise, ms.
 _LONGEST_MS = 1e9
 
+#: The intended time and the first token's, by the order in which the keys are written.
+_NUMBER = rb" ?(-?\d+|null), ?"
+_TIMES = re.compile(
+    rb'"intended_ns":' + _NUMBER + rb'"sent_ns":[^,]+, ?"headers_ns":[^,]+, ?"first_token_ns":' + _NUMBER
+)
+_NO_ERROR = re.compile(rb'"error": ?null')
+
 Parts = tuple[float, TtftParts]  # a TTFT, ms, and its parts
 
 
 @dataclass(slots=True)
 class _Second:
     index: int
-    slowest: list[tuple[int, int, RequestRow]] = field(default_factory=list)  # a heap: (TTFT ns, n, row)
-    sample: list[Parts] = field(default_factory=list)
+    slowest: list[tuple[int, int, bytes]] = field(default_factory=list)  # a heap: (TTFT ns, n, line)
+    sample: list[tuple[int, bytes]] = field(default_factory=list)  # (TTFT ns, line)
+    rows: list[tuple[int, int, RequestRow]] = field(default_factory=list)  # of ``slowest`` …
+    parts: list[Parts] = field(default_factory=list)  # … and of ``sample``, when it was looked at
+    counted: int = 0  # ``count`` at that time
     count: int = 0
     told: int = 0
 
@@ -60,21 +71,24 @@ class RequestLog:
             return
         second = self._second((now_ns - self._t0_ns) // _SECOND_NS)
         for line in lines.splitlines():
-            row = orjson.loads(line)
-            if row["error"] is not None:
-                self._errors.append(self._row(row))
-            elif row["first_token_ns"] is not None:
-                self._add_ok(second, row)
+            if failed(line):
+                self._errors.append(self._row(orjson.loads(line)))
+                continue
+            times = _TIMES.search(line)
+            if times is not None and times[2] != b"null":
+                self._add_ok(second, line, int(times[2]) - int(times[1]), times.end())
 
     def end_second(self, now_ns: int) -> None:
         """Makes ``requests`` anew; it stays the same object while nothing has changed."""
         index = (now_ns - self._t0_ns) // _SECOND_NS
-        listed = [entry for s in self._seconds if s.index > index - WINDOW_S for entry in s.slowest]
+        for second in self._seconds:
+            self._look(second)
+        listed = [entry for s in self._seconds if s.index > index - WINDOW_S for entry in s.rows]
         recent = [s for s in self._seconds if s.index > index - TYPICAL_S]
         made = Requests(
             slowest=tuple(row for _, _, row in heapq.nlargest(LISTED, listed)),
             errors=tuple(reversed(self._errors)),
-            typical=typical([parts for s in recent for parts in s.sample]),
+            typical=typical([parts for s in recent for parts in s.parts]),
             count=sum(s.count for s in recent),
             told=sum(s.told for s in recent),
         )
@@ -86,22 +100,30 @@ class RequestLog:
             self._seconds.append(_Second(index))
         return self._seconds[-1]
 
-    def _add_ok(self, second: _Second, row: dict[str, Any]) -> None:
-        ttft_ns = row["first_token_ns"] - row["intended_ns"]
+    def _add_ok(self, second: _Second, line: bytes, ttft_ns: int, behind: int) -> None:
+        """``behind``: where the times end in the line."""
         second.count += 1
-        second.told += tells(row["server"])
+        second.told += tells(_server(line, behind))
         self._n += 1
         heap = second.slowest
         if len(heap) < LISTED:
-            heapq.heappush(heap, (ttft_ns, self._n, self._row(row)))
+            heapq.heappush(heap, (ttft_ns, self._n, line))
         elif ttft_ns > heap[0][0]:
-            heapq.heapreplace(heap, (ttft_ns, self._n, self._row(row)))
+            heapq.heapreplace(heap, (ttft_ns, self._n, line))
         # Each request of the second has the same chance to stand for it.
-        place = self._random.randrange(second.count)
         if len(second.sample) < _SAMPLE:
-            second.sample.append((ttft_ns / 1e6, parts_of(row)))
-        elif place < _SAMPLE:
-            second.sample[place] = (ttft_ns / 1e6, parts_of(row))
+            second.sample.append((ttft_ns, line))
+            return
+        place = int(self._random.random() * second.count)
+        if place < _SAMPLE:
+            second.sample[place] = (ttft_ns, line)
+
+    def _look(self, second: _Second) -> None:
+        """Reads the lines that were kept of a second, if there are new ones."""
+        if second.counted != second.count:
+            second.counted = second.count
+            second.rows = [(ttft, n, self._row(orjson.loads(line))) for ttft, n, line in second.slowest]
+            second.parts = [(ttft / 1e6, parts_of(orjson.loads(line))) for ttft, line in second.sample]
 
     def _row(self, row: dict[str, Any]) -> RequestRow:
         intended, first, last = row["intended_ns"], row["first_token_ns"], row["last_token_ns"]
@@ -123,6 +145,19 @@ class RequestLog:
             error=row["error"],
             error_text=row["error_text"] or "",
         )
+
+
+def failed(line: bytes) -> bool:
+    """Whether a line is of a request that failed."""
+    return not _NO_ERROR.match(line, line.rfind(b'"error":'))
+
+
+def _server(line: bytes, behind: int) -> dict[str, Any] | None:
+    """What a server told of a request, in the line's part behind its times. A text in it that looks like a
+    key has its quotes escaped; a server's own keys stand between ours."""
+    begin = line.find(b'"server":', behind) + len(b'"server":')
+    told: dict[str, Any] | None = orjson.loads(line[begin : line.rfind(b'"finish":')].rstrip(b", "))
+    return told
 
 
 def tells(server: dict[str, Any] | None) -> bool:

@@ -20,13 +20,14 @@ class ServerFigures:
         self._feed = feed
         self._on_answer = on_answer
         self._state = ServerState()
+        self._totals: dict[str, float] = {}  # of the servers before
         self._poller: Poller | None = None
         self._noted: set[tuple[str, str]] = set()  # what sources left out, each said once
 
     def start(self, sources: Sequence[TelemetrySource], guard: Callable[[OnSample], OnSample]) -> None:
         """Begins to poll, in the running loop. ``guard`` wraps what takes the samples in."""
-        self._state = ServerState(source.name for source in sources)
-        loop, take = asyncio.get_running_loop(), guard(self.take)
+        state = self._state = ServerState((source.name for source in sources), self._totals)
+        loop, take = asyncio.get_running_loop(), guard(lambda sample: self.take(sample, state))
 
         def hand_over(sample: Sample) -> None:  # from the poller's thread
             loop.call_soon_threadsafe(take, sample)
@@ -34,9 +35,18 @@ class ServerFigures:
         self._poller = Poller(sources, hand_over)
         self._poller.start()
 
-    def take(self, sample: Sample) -> None:
-        """Folds one sample in."""
-        note = self._state.apply(sample)
+    async def move(self, sources: Sequence[TelemetrySource], guard: Callable[[OnSample], OnSample]) -> None:
+        """Polls another server from now on. Totals go on from those of the server before."""
+        poller, self._totals = self._poller, self._state.totals()
+        self.start(sources, guard)
+        if poller is not None:
+            await asyncio.to_thread(poller.stop)
+
+    def take(self, sample: Sample, state: ServerState) -> None:
+        """Folds one sample in; one of a server that was left comes too late."""
+        if state is not self._state:
+            return
+        note = state.apply(sample)
         if note and (sample.source, note) not in self._noted:  # it comes with every poll
             self._noted.add((sample.source, note))
             self._feed.say(f"{sample.source}: {note}", "warn", "source")

@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import replace
 from time import perf_counter_ns
 
-from rvtop.contract.command import Cancel, Command, CommandError, SetSlo, SetWorkload
+from rvtop.contract.command import Cancel, Command, CommandError, Retarget, SetSlo, SetWorkload
 from rvtop.contract.snapshot import Snapshot, StartStep
 from rvtop.errors import UserError
 from rvtop.load.fleet.fleet import WorkerFleet
@@ -27,6 +27,7 @@ from rvtop.session.load_run import LoadRun, Parts
 from rvtop.session.load_target import LoadTarget
 from rvtop.session.recorder import Recorder
 from rvtop.session.request import Outcome, SessionRequest, watch_scenario, with_slo
+from rvtop.session.retarget import Retargeting
 from rvtop.session.server_figures import ServerFigures
 from rvtop.session.setup import (
     check_capacity,
@@ -74,6 +75,7 @@ class Session:
             Cancel: self._load_commands.cancel,
             SetSlo: self._load_commands.set_slo,
             SetWorkload: self._load_commands.set_workload,
+            Retarget: Retargeting(self._parts(), lambda: self._load).follow,
         }
 
     def _new_load(self, phases: tuple[PhasePlan, ...], t0_ns: int, *, search: bool) -> LoadRun:
@@ -115,8 +117,8 @@ class Session:
             state=self._shown_state(now),
             target=self._target.info,
             url=self._target.url,
-            topology=request.backend.topology if request.backend else None,
-            owned=request.backend is not None,
+            topology=self._target.topology,
+            owned=self._target.owned,
             models=self._target.models,
             player=load.player,
             live=load.live,
@@ -264,10 +266,11 @@ class Session:
             ignored = "ignores the scenario's phases and thresholds"
             self._feed.say(f"--find-max sends the workload of {scenario.name} and {ignored}", kind="search")
         self._load = load = self._new_load(spec.phases, t0_ns, search=True)
+        load.spec = spec
         load.observers.append(lambda second: self._record_screen())
         around = surroundings(request, scenario, info, models, prepared, t0_ns)
         self._recorder.open(runlog.RunLog(request.out, scenario.to_yaml(), around), t0_ns)
-        sources = sources_of(request, info)
+        sources = sources_of(request.metrics_urls, info, request.transport)
         self._target.expect_answers(names_of_target(sources, info.url))
         guarded = self._ending.guarded
         self._figures.start(sources, guarded)

@@ -13,9 +13,10 @@ from rvtop.errors import UserError
 from rvtop.load.fleet.workers import Workers
 from rvtop.load.plan.prompts import Prompts
 from rvtop.load.plan.schedule import PhasePlan, PlanEvent, mean_rate
-from rvtop.load.wire.endpoint import address_of
+from rvtop.load.wire.endpoint import Address, address_of
 from rvtop.load.worker.capacity import capacity
 from rvtop.load.worker.messages import WorkerSpec
+from rvtop.net.transport import Transport
 from rvtop.results.environment import environment
 from rvtop.scenario.schema import Scenario, Slo
 from rvtop.session.player import plan
@@ -74,16 +75,21 @@ def check_capacity(scenario: Scenario, request: SessionRequest) -> int | None:
     return found.most
 
 
-def sources_of(request: SessionRequest, info: TargetInfo) -> list[TelemetrySource]:
+def sources_of(metrics_urls: Sequence[str], info: TargetInfo, transport: Transport) -> list[TelemetrySource]:
     """Where the server's own figures come from."""
     return sources_for(
         info.url,
-        request.metrics_urls,
+        metrics_urls,
         os.environ.get(KEY_ENV),
         topology=info.topology,
         on_ray=info.on_ray,
-        transport=request.transport,
+        transport=transport,
     )
+
+
+def address_at(url: str, path: str, transport: Transport) -> Address:
+    """Where load workers send to; the key's value stays in the environment."""
+    return address_of(url, path, KEY_ENV if os.environ.get(KEY_ENV) else None, transport)
 
 
 def fields_of(entry: PlanEvent, t0_ns: int, phases: Sequence[PhasePlan]) -> dict[str, Any]:
@@ -127,13 +133,12 @@ def worker_spec(
     if request.live:
         rate = phases[-1].rate_to if phases else 0.0
         phases += (PhasePlan("live", rate, rate, drain_s=5.0, arrivals="poisson"),)
-    key_env = KEY_ENV if os.environ.get(KEY_ENV) else None
     return WorkerSpec(
         index=0,
         count=request.workers.count,
         t0_ns=t0_ns,
         seed=scenario.seed,
-        address=address_of(info.url, prompts.path, key_env, request.transport),
+        address=address_at(info.url, prompts.path, request.transport),
         prompts=str(prepared.prompts.resolve()),
         models=models,
         body=prepared.body,

@@ -54,6 +54,11 @@ class TargetWatch:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    def begin_anew(self) -> None:
+        """It is another server from now on, which has answered just now."""
+        self._down = False
+        self._answered_ns = self._clock_ns()
+
     def answered(self) -> None:
         """The target has answered something just now."""
         silent_s = self._silent_s
@@ -98,6 +103,10 @@ class LossWatch:
         self._lost = lost
         self._last_ok = (0, now_ns)  # (ok requests, since when)
         self._asking: asyncio.Task[None] | None = None
+
+    def begin_anew(self, now_ns: int) -> None:
+        """It is another server from now on."""
+        self._last_ok = (self._last_ok[0], now_ns)
 
     def check(self, live: LiveState, now_ns: int) -> None:
         """Once a second."""

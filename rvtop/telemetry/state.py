@@ -100,10 +100,12 @@ class ServerState:
     thread-safe: apply and read in one thread.
     """
 
-    def __init__(self, source_names: Iterable[str] = ()) -> None:
+    def __init__(
+        self, source_names: Iterable[str] = (), totals_before: Mapping[str, float] | None = None
+    ) -> None:
         self._sources: dict[str, _Source] = {name: _Source() for name in source_names}
         self._engines: dict[_EngineId, _Engine] = {}
-        self._gone: dict[str, float] = {}  # what engines that are no longer there had counted
+        self._gone = dict(totals_before or {})  # what engines that are no longer there had counted
         self._gpus: dict[tuple[str, int], _Gpu] = {}
         self._nodes: dict[str, tuple[NodeSample, int]] = {}  # with when it was seen
         self._deployments: dict[str, _Deployment] = {}
@@ -239,7 +241,8 @@ class ServerState:
     def _fresh_engines(self, now_ns: int) -> list[_Engine]:
         return [engine for engine in self._engines.values() if _age_s(engine.t_ns, now_ns) <= STALE_S]
 
-    def _totals(self) -> dict[str, float]:
+    def totals(self) -> dict[str, float]:
+        """The growth of each counter; see ``ServerView``."""
         totals = dict(self._gone)
         for engine in self._engines.values():
             for name, grown in engine.counters.grown.items():
@@ -252,7 +255,7 @@ class ServerState:
         """The server as it stands at ``now_ns`` (same clock as the samples)."""
         fresh = self._fresh_engines(now_ns)
         gauges = [engine.sample.gauges for engine in fresh]
-        totals = self._totals()
+        totals = self.totals()
         kv = _each(gauges, "kv_usage")
         kinds = {engine.sample.kind for engine in self._engines.values()} - {None}
         return ServerView(

@@ -13,13 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from rvtop.contract.command import Retarget, SetWorkload, Stop
 from rvtop.load.fleet.local import PoolError
+from rvtop.load.fleet.workers import Workers
 from rvtop.load.plan.schedule import PhasePlan
 from rvtop.load.wire.endpoint import Address
 from tests.backends import processes
 from tests.backends.processes import Process
 from tests.backends.ray_load import Load, workers_in
 from tests.backends.someones_cluster import SomeonesCluster, started
+from tests.faults.sessions import Watched, request
 from tests.mock.fast import any_mock
 from tests.mock.faulty import FaultyServer, refusing_port
 from tests.unit.processes import wait_for
@@ -150,6 +153,35 @@ def test_a_session_that_ends_leaves_nothing(theirs: SomeonesCluster, tmp_path: P
     assert all(abs(node["clock_offset_ns"]) <= node["clock_error_ns"] for node in nodes)
     if how == signal.SIGINT:
         assert json.loads((out / "summary.json").read_text())["requests"]["ok"] > 20
+
+
+async def test_targets_and_prompts_reach_workers_on_nodes(theirs: SomeonesCluster, tmp_path: Path) -> None:
+    phase = {"name": "a", "rate": 50, "duration": "10m"}
+    where = {"workers": Workers(2, ray=True), "ray_address": theirs.address}
+    with any_mock(ttft_ms=10, step_ms=2) as first, any_mock(ttft_ms=10, step_ms=2) as second:
+        watched = Watched(request(first.url, tmp_path / "run", phase, **where))
+        await watched.until(lambda s: s.load.ok, "the load", 120)
+        for command in (SetWorkload(3, 300), Retarget(second.url)):
+            answer = watched.session.commands.follow(command, "control")
+            assert answer.later is not None
+            await answer.later
+        ok = watched.now.load.ok
+        await watched.until(lambda s: s.load.ok > ok + 50, "the load there")
+        watched.send(Stop())
+        outcome = await watched.end()
+        assert outcome.exit_code == 0, outcome.message
+        seen = second.stop().id
+    (switch,) = (row for row in watched.rows("commands.jsonl") if row["cmd"] == "target")
+    requests = watched.rows()
+    assert {row["id"] for row in requests} == set(range(len(requests)))
+    there = [row for row in requests if row["intended_ns"] >= switch["at_ns"]]
+    assert {row.get("target") for row in there} == {1}
+    assert {row.get("target") for row in requests if row not in there} == {None}
+    there = [row for row in there if row["error"] is None]
+    assert len(there) > 40
+    assert {row["worker"] for row in there} == {0, 1}
+    assert all(row["prompt_tokens"] > 100 and row["output_tokens"] == 3 for row in there)
+    assert {f"rvtop-{row['id']}" for row in there} <= set(seen)
 
 
 async def test_the_key_reaches_the_workers_and_nobody_else(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.bench import dashboard, peers, rates, ray_workers, router, startup, topologies, truth
+from tests.bench import dashboard, peers, rates, ray_workers, retarget, router, startup, topologies, truth
 
 
 def main() -> None:
@@ -14,6 +14,7 @@ def main() -> None:
     peers.main([])
     topologies.main([])
     router.main([])
+    retarget.main([])
     ray_workers.main([])
 
 

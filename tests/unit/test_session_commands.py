@@ -18,7 +18,6 @@ from rvtop.contract.command import (
     Pause,
     Record,
     Resume,
-    Retarget,
     SetRate,
     Stop,
     Undo,
@@ -31,7 +30,7 @@ from tests.mock.fast import any_mock
 from tests.mock.process import MockProcess
 
 S = 1_000_000_000
-LATER = (Retarget("http://b"), Record("a.yaml"))
+LATER = (Record("a.yaml"),)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +48,7 @@ async def test_commands_are_followed_taken_back_and_written_down(mock: MockProce
     watched = Watched(request(mock.url, tmp_path / "run", phase))
     await watched.until(lambda s: s.load.ok, "the load")
     follow = watched.session.commands.follow
-    later = {"retarget", "record"}
+    later = {"record"}
     assert set(watched.session.commands.names) == set(COMMANDS) - later
     for command in LATER:
         with pytest.raises(CommandError, match=r"^not available in this session: \w+$"):

@@ -180,3 +180,20 @@ def test_a_row_that_was_lost_is_left_out() -> None:
     picture = reader.take(made.live())
     assert picture is not None
     assert picture.requests == Requests(count=2)
+
+
+def test_texts_and_keys_of_others_are_not_taken_for_ours() -> None:
+    """Names, error texts and what a server tells may look like any part of a line."""
+    odd = '"error":"x","first_token_ns":5,"server":null,"finish":'
+    server = {"error": 1, "finish": "f", "server": {"finish": 2}, "first_token_ns": 9, "queue_ms": 7.0}
+    log = RequestLog(T0, 1000.0)
+    log.add(line(1, 30.0, model=odd, phase=odd, server=server, finish=odd), T0)
+    log.add(line(2, 40.0, model=odd, engine=odd), T0)
+    log.add(line(3, None, model=odd, error_text=odd + '"error": null', server=server), T0)
+    log.end_second(T0)
+    made = log.requests
+    assert [(row.id, row.ttft_ms) for row in made.slowest] == [(2, 40.0), (1, 30.0)]
+    assert [row.id for row in made.errors] == [3]
+    assert (made.count, made.told) == (2, 1)
+    assert made.slowest[1].parts is not None
+    assert made.slowest[1].parts.queue == 7.0
