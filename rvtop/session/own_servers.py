@@ -57,9 +57,9 @@ class OwnServers:
         return [server for server in self._servers if server.url and not server.leaving]
 
     @property
-    def newest(self) -> OwnServer | None:
-        """The one that was started last, also before it is ready."""
-        return self._servers[-1] if self._servers else None
+    def starting(self) -> OwnServer | None:
+        """The one that starts now."""
+        return next((server for server in self._servers if not server.url), None)
 
     def at(self, url: str) -> OwnServer | None:
         """The one at ``url``."""
