@@ -34,7 +34,8 @@ def show(request: SessionRequest, *, yes: bool) -> Outcome:
         session = await RemoteSession().start(request)
         if request.url is not None:
             remember_target(os.environ, shown(request.url))
-        code = await run_app_async(session, yes=yes, look=look)
+        facts = first_facts()
+        code = await run_app_async(session, facts=facts, look_around=look_around, yes=yes, look=look)
         return _outcome(session, code)
 
     return asyncio.run(main())
@@ -44,7 +45,8 @@ def show_watched(socket: Path) -> int:
     """The dashboard on a session of another terminal, which outlives it; returns the exit code."""
 
     async def main() -> int:
-        return await run_app_async(await WatchedSession(socket).start(), yes=True)
+        session = await WatchedSession(socket).start()
+        return await run_app_async(session, facts=first_facts(), look_around=look_around, yes=True)
 
     return asyncio.run(main())
 

@@ -131,13 +131,16 @@ class Switching:
         if command.url:
             return await self._over(command.url, command.models, command.url, by)
         name = command.topology
-        options = BackendOptions(name, models=command.models, arguments=command.arguments)
+        before = self._target.own
+        models = command.models or (tuple(before.options.models) if before is not None else ())
+        options = BackendOptions(name, models=models, arguments=command.arguments)
         up = self._servers.like(options)
         if up is not None and up is not self._target.own:
             return await self._over(up.url, (), name, by)
         self._say_what(name, "checks")
         await asyncio.to_thread(self._check, options)
-        before = self._target.own
+        if self._target.away:
+            before = None
         instead = before is not None and await self._makes_room(command)
         if instead or command.pause:
             await self._hold(name, by)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import App
 from textual.binding import Binding, BindingType
 
-from rvtop.contract.command import Command
+from rvtop.contract.command import Command, Retarget
 from rvtop.contract.handle import Choice, Connect, SessionHandle
 from rvtop.contract.start import LookAround, StartFacts
 from rvtop.errors import UserError
@@ -254,6 +254,23 @@ class RvtopApp(App[int]):
             self._say("this session was asked for on the command line; q leaves, rvtop alone lists all")
         elif isinstance(self.screen, SessionScreen):
             await self.choosing.show()
+
+    def action_switch(self) -> None:
+        """Asks for another server for the load that runs."""
+        screen = self.session_screen
+        s = screen.newest if screen is not None else None
+        if s is None or not isinstance(self.screen, SessionScreen):
+            return
+        if s.state not in ("running", "watching", "paused", "draining"):
+            self._say("there is no load to take to another server")
+        elif s.switch is not None and not s.switch.waits:
+            self._say(f"the load is on its way to {s.switch.to} already")
+        else:
+            self.push_screen(self.choosing.switch_screen(s), self._switch_to)
+
+    def _switch_to(self, command: Retarget | None) -> None:
+        if command is not None:
+            self.send(command)
 
     # -- leaving -----------------------------------------------------------------------------
 

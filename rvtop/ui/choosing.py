@@ -9,10 +9,12 @@ from textual.app import App
 from textual.worker import Worker
 
 from rvtop.contract.handle import Choice, Connect, ConnectFailed, SessionHandle
+from rvtop.contract.snapshot import Snapshot
 from rvtop.contract.start import LookAround, StartFacts
 from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.screens.start import StartScreen
 from rvtop.ui.screens.stopping import StoppingScreen
+from rvtop.ui.screens.switch import SwitchScreen
 from rvtop.ui.shell import ScreenShell
 
 
@@ -60,6 +62,10 @@ class Choosing:
     def new_screen(self, *, over_session: bool = False) -> StartScreen:
         """A Start screen."""
         return StartScreen(self._shell, self._facts, self._look_around, self._url, over_session=over_session)
+
+    def switch_screen(self, snapshot: Snapshot) -> SwitchScreen:
+        """What asks for another server for the load of ``snapshot``."""
+        return SwitchScreen(snapshot, self._facts, self._look_around)
 
     def choose(self, choice: Choice) -> None:
         """Begins the session that was chosen."""

@@ -136,6 +136,15 @@ ACTIONS: tuple[Action, ...] = (
     Action("requests: errors only", "errors", ("e",), "list only what failed", "Q", 8, "errors only"),
     Action("requests: prompt", "prompt", ("v",), "show the prompt of the chosen request", "Q", 12, "text"),
     Action(
+        "topology: switch",
+        "app.switch",
+        ("t",),
+        "another server for this load: one that is up, or a topology that is started for it",
+        "LMQ",
+        8,
+        "topology",
+    ),
+    Action(
         "screen: start",
         "app.show_start",
         ("0",),

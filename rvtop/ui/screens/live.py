@@ -232,10 +232,10 @@ class LiveScreen(SessionScreen):
 
     def action_log(self) -> None:
         s = self._newest
-        if s is None or not s.target.owned or s.out_dir is None:
+        if s is None or not (s.target.owned or s.backend_log) or s.out_dir is None:
             self.notify_briefly("no log: rvtop did not start this server")
         else:
-            self.app.push_screen(LogScreen(Path(s.out_dir) / BACKEND_LOG))
+            self.app.push_screen(LogScreen(Path(s.out_dir) / (s.backend_log or BACKEND_LOG)))
 
     def action_freeze(self) -> None:
         s = self._newest

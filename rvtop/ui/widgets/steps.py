@@ -11,7 +11,7 @@ from rvtop.ui.widgets.panel import Panel
 LATE = "longer than ever, l shows its log"
 
 
-def _took(step: StartStep) -> str:
+def took_text(step: StartStep) -> str:
     """``00:07 of ~00:11`` while it runs, ``~00:06`` before, ``00:02`` after."""
     expected = "" if step.expected_s is None else f"~{clock(step.expected_s)}"
     if step.state == "wait" or step.elapsed_s is None:
@@ -42,7 +42,7 @@ class StepsPanel(Panel, can_focus=False):
                 Line(f"  waiting for {s.target.topology or s.target.url}", self.rich_styles.quiet),
             ]
         size = min(max(len(step.name) for step in s.steps), 24)
-        took = max(8, *(len(_took(step)) for step in s.steps))
+        took = max(8, *(len(took_text(step)) for step in s.steps))
         rows = [
             row for step in s.steps for row in (self._row(step, size, took, width), *self._log(step, width))
         ]
@@ -65,7 +65,7 @@ class StepsPanel(Panel, can_focus=False):
         }.get(step.state, ("·", styles.faint))
         line = Line("  ").put(glyph, style).put("  ")
         line.put(fixed(step.name, size), styles.stale if step.state == "wait" else style)
-        line.put(f"{_took(step):>{took}}", styles.base if step.state == "run" else styles.quiet)
+        line.put(f"{took_text(step):>{took}}", styles.base if step.state == "run" else styles.quiet)
         said = LATE if step.is_late else step.detail
         style = styles.trouble if step.state == "fail" else styles.attention if step.is_late else styles.quiet
         return line.put("  ").put(clip(said, max(1, width - line.width)), style)
