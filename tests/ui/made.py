@@ -24,6 +24,7 @@ from rvtop.contract.snapshot import (
     Snapshot,
     SourceStatus,
     StartStep,
+    Switch,
     Target,
     Tokens,
 )
@@ -547,3 +548,17 @@ def start_with_nothing() -> StartFacts:
         replace(one, why=why, fix="pip install 'rvtop[hf]'", last_start_s=None) for one in s.offers
     )
     return replace(s, offers=offers)
+
+
+def switching(**more: object) -> Snapshot:
+    """Live, on its way from a topology of ours to one that starts."""
+    s = live()
+    steps = (
+        StartStep("Ray", "done", 2.0, expected_s=2.0),
+        StartStep("placement", "done", 1.0, expected_s=1.0),
+        StartStep("weights", "run", 7.0, expected_s=11.0),
+        StartStep("warm-up", "wait", expected_s=6.0),
+    )
+    target = replace(s.target, url="http://127.0.0.1:4", topology="rsc", owned=True)
+    switch = Switch("rac", "starts", 12.0, paused=True)
+    return replace(s, target=target, steps=steps, switch=switch, state="paused", **more)

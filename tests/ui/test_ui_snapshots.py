@@ -120,6 +120,22 @@ def test_other_starts(snap_compare: Compare, name: str, keys: list[str]) -> None
     assert snap_compare(start(getattr(made, name)()), terminal_size=(100, 30), run_before=press)
 
 
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("what", ["dialog", "steps"])
+def test_switch(snap_compare: Compare, size: tuple[int, int], what: str) -> None:
+    async def press(pilot: Pilot[int]) -> None:
+        await drawn(pilot)
+        if what == "dialog":
+            await pilot.press("t", "down", "down")
+        await pilot.pause(0.1)
+
+    s = made.switching()
+    s = replace(s, switch=None, state="running") if what == "dialog" else s
+    facts = replace(made.start_facts(), gpus=())
+    app = RvtopApp(made.FakeHandle(s), facts=facts, clock=lambda: 0.0)
+    assert snap_compare(app, terminal_size=size, run_before=press)
+
+
 async def on_requests(pilot: Pilot[int]) -> None:
     await drawn(pilot)
     await pilot.press("3")

@@ -124,11 +124,11 @@ class SwitchScreen(Dialog[Retarget | None]):
         self.query_one("#meanwhile", Static).update(
             f"{meanwhile} while one starts beside; figures begin anew at the switch"
         )
-        self.query_one("#wrong", Static).update("")
         self.query_one(_Choices).refresh(layout=True)
 
     def action_move(self, step: int) -> None:
         self.cursor = max(0, min(len(self.choices) - 1, self.cursor + step))
+        self.query_one("#wrong", Static).update("")
         self._say()
 
     def action_pause(self) -> None:
