@@ -84,12 +84,14 @@ def choice_line(choice: SwitchChoice, here: bool, said: str, styles: Styles, wid
     return line.cut(width).put(" " * max(0, width - line.width), styles.cursor_quiet if here else None)
 
 
-def switch_text(switch: Switch) -> str:
-    """``PAUSED for the switch 00:12``, or what is done meanwhile."""
+def switch_texts(switch: Switch) -> tuple[str, ...]:
+    """``PAUSED for the switch 00:12``, or what is done meanwhile; the longest first."""
+    took = clock(switch.since_s)
     if switch.waits:
-        return "PAUSED, t chooses a server"
-    said = "PAUSED for the switch" if switch.paused else f"switching to {switch.to}"
-    return f"{said} {clock(switch.since_s)}"
+        return ("PAUSED, t chooses a server", "PAUSED, t chooses")
+    if switch.paused:
+        return (f"PAUSED for the switch {took}", f"PAUSED {took}")
+    return (f"switching to {switch.to} {took}", f"to {switch.to} {took}")
 
 
 def switch_line(s: Snapshot, styles: Styles, width: int) -> Line:

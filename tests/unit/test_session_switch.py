@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,8 @@ async def test_instead_of_the_one_before_the_load_pauses_and_goes_on_there(
         "what was in flight was waited for"
     )
     assert {row["phase"] for row in rows} == {"a", "a#target-2"}
+    (target,) = json.loads((watched.out / "environment.json").read_text())["targets"]
+    assert (target["url"], target["topology"], target["arguments"]) == (s.target.url, "rac", [])
     log = commands(watched)
     assert log[:2] == ["phase", "pause"]
     assert log[-1] == "resume"
