@@ -316,3 +316,17 @@ def test_room_is_a_gpu_that_nobody_uses(
     found = None if used is None else Gpus("1", (13, 0), ("H200",) * 2, (141.0,) * 2, used)
     monkeypatch.setattr(switch, "probe_gpus", lambda: (found, ""))
     assert switch.free_gpus() == free
+
+
+@pytest.mark.parametrize("place", ["beside", "instead"])
+async def test_a_stop_ends_a_start_that_is_under_way(world: World, tmp_path: Path, place: Any) -> None:
+    watched = started(tmp_path / "run")
+    await watched.until(lambda s: s.load.ok > 5, "the load")
+    world.go.clear()
+    watched.session.commands.follow(Retarget(topology="rac", place=place), "control")
+    await watched.until(lambda s: s.switch and s.switch.what == "starts", "the start")
+    rows = await ended(watched)
+    assert {row.get("target", 0) for row in rows} == {0}
+    assert sorted(world.done[2:]) == ["end baseline", "start rac"]
+    assert not any("did not start" in event.text for event in watched.now.events)
+    assert [one for one in watched.now.standby if one.topology == "rac"] == []
