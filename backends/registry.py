@@ -2,7 +2,7 @@
 
 A topology is one module with ``async def start(options, steps) -> Running``. To add one: write that file and
 add its entry to ``topologies.json``. That is a data file because rvtop reads it too: rvtop never imports this
-package, and a process that prints the list would cost its picker a tenth of a second.
+package, and a process that prints the list would cost its Start screen a tenth of a second.
 """
 
 from __future__ import annotations

@@ -86,20 +86,32 @@ def root(
     yes: Yes = False,
     theme: Theme = None,
     ascii: Ascii = False,
+    topology: Annotated[str | None, typer.Option(help="Begin with this one; it ends with rvtop.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="name=path of what it serves; repeat.")] = None,
 ) -> None:
     """Without a command: the dashboard, to start a topology or attach to a server."""
     if version:
         say(f"rvtop {rvtop.__version__}")
         raise typer.Exit
-    if context.invoked_subcommand is None:
-        if why := no_screen():
-            raise UserError(
-                f"the dashboard needs a terminal ({why}); use: rvtop run, rvtop attach, rvtop demo"
-            )
-        check_limits()
-        from rvtop.cli.dashboard import pick
+    if context.invoked_subcommand is not None:
+        for option in [name for name, value in (("--topology", topology), ("--model", model)) if value]:
+            command = context.invoked_subcommand
+            raise UserError(f"{option} stands behind the command: rvtop {command} … {option} …")
+        return
+    if model and topology is None:
+        raise UserError(
+            "--model goes with --topology NAME here, or behind a command: rvtop attach URL --model"
+        )
+    if topology is not None:
+        check_topology(topology)
+    if why := no_screen():
+        raise UserError(f"the dashboard needs a terminal ({why}); use: rvtop run, rvtop attach, rvtop demo")
+    check_limits()
+    from rvtop.cli.dashboard import pick
+    from rvtop.contract.handle import Choice
 
-        raise typer.Exit(code_of(pick(yes=yes)))
+    first = None if topology is None else Choice(topology=topology, models=tuple(model or ()))
+    raise typer.Exit(code_of(pick(yes=yes, first=first)))
 
 
 @app.command()

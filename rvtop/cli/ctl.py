@@ -118,7 +118,7 @@ def _value(text: str, annotation: str) -> Any:
 
     if annotation.startswith("tuple"):
         return [part for part in text.split(",") if part]
-    if annotation in ("float", "int", "float | None", "int | None"):
+    if annotation in ("float", "int", "float | None", "int | None", "bool"):
         try:
             return orjson.loads(text)
         except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""Joins the screen to sessions: opens one for a request, or lets the picker choose."""
+"""Joins the screen to sessions: opens one for a request, or lets the Start screen choose."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import os
 from pathlib import Path
 
 from rvtop.cli.config import settings_now, with_settings
-from rvtop.contract.handle import Choice, ConnectFailed, Offer
+from rvtop.cli.start_facts import first_facts, look_around
+from rvtop.contract.handle import Choice, ConnectFailed
+from rvtop.errors import UserError
 from rvtop.results.recording import read_recording
 from rvtop.session.client import RemoteSession
 from rvtop.session.control_client import WatchedSession
 from rvtop.session.replay import ReplaySession
 from rvtop.session.request import Outcome, SessionRequest, attach_request, start_request
 from rvtop.settings.recent import recent_targets, remember_target
-from rvtop.target.probe import TargetError, choose_models, probe, shown
-from rvtop.target.topologies import TOPOLOGIES, missing
+from rvtop.target.preflight import check_backend
+from rvtop.target.probe import choose_models, probe, shown
 from rvtop.ui.app import INTERRUPTED, run_app_async
 from rvtop.ui.look import Look, look_of
 from rvtop.ui.sharing import Sharing
@@ -35,7 +37,9 @@ def show(request: SessionRequest, *, yes: bool, sharing: Sharing) -> Outcome:
         session = await RemoteSession().start(request)
         if request.url is not None:
             remember_target(os.environ, shown(request.url))
-        code = await run_app_async(session, yes=yes, look=look, sharing=sharing)
+        code = await run_app_async(
+            session, facts=first_facts(), look_around=look_around, yes=yes, look=look, sharing=sharing
+        )
         return _outcome(session, code)
 
     return asyncio.run(main())
@@ -47,7 +51,9 @@ def show_watched(socket: Path, sharing: Sharing) -> int:
 
     async def main() -> int:
         session = await WatchedSession(socket, readonly=sharing.readonly).start()
-        return await run_app_async(session, yes=True, look=look, sharing=sharing)
+        return await run_app_async(
+            session, facts=first_facts(), look_around=look_around, yes=True, look=look, sharing=sharing
+        )
 
     return asyncio.run(main())
 
@@ -60,8 +66,9 @@ def show_replay(folder: Path) -> int:
     return code if code == INTERRUPTED else 0  # how the run itself ended is told, not repeated
 
 
-def pick(*, yes: bool) -> Outcome:
-    """The picker, then the dashboard on what was chosen; returns how the last session ended."""
+def pick(*, yes: bool, first: Choice | None = None) -> Outcome:
+    """The Start screen, then the dashboard on what was chosen there (``first``: on that at once); returns how
+    the last session ended. Raises UserError where ``first`` can't be."""
     chosen: list[RemoteSession] = []
     look = look_now()
     last = next(iter(recent_targets(os.environ)), "")
@@ -72,29 +79,39 @@ def pick(*, yes: bool) -> Outcome:
         return session
 
     async def main() -> Outcome:
-        code = await run_app_async(connect=connect, offers=offers(), url=last, yes=yes, look=look)
+        try:
+            handle = None if first is None else await connect(first)
+        except ConnectFailed as error:
+            raise UserError(str(error)) from error
+        code = await run_app_async(
+            handle, connect, facts=first_facts(), look_around=look_around, url=last, yes=yes, look=look
+        )
         return _outcome(chosen[-1], code) if chosen else Outcome(code)
 
     return asyncio.run(main())
 
 
-def offers() -> list[Offer]:
-    """The topologies, and of those that can't be started here why."""
-    found = {name: missing(name) for name in TOPOLOGIES}
-    return [Offer(name, TOPOLOGIES[name].about, not why, why) for name, why in found.items()]
+def request_of(choice: Choice, url: str = "") -> SessionRequest:
+    """The session that a choice means; ``url``: where its server was reached. Raises UserError."""
+    if choice.topology is not None:
+        return with_settings(start_request(choice.topology, models=choice.models))
+    return with_settings(attach_request(url or choice.url or "", choice.models, (), None, None))
 
 
 async def _connect(choice: Choice) -> RemoteSession:
-    if choice.topology is not None:
-        return await RemoteSession().start(with_settings(start_request(choice.topology)))
-    assert choice.url is not None
+    """Raises ConnectFailed where it can be seen beforehand that it would not do."""
     try:
-        info = await probe(choice.url)
-        models = choose_models(info, ())
-    except TargetError as error:
+        if choice.topology is not None:
+            request = request_of(choice)
+            assert request.backend is not None
+            await asyncio.to_thread(check_backend, request.backend)
+        else:
+            info = await probe(choice.url or "")
+            choose_models(info, choice.models)
+            request = request_of(choice, info.url)
+            remember_target(os.environ, shown(info.url))
+    except UserError as error:
         raise ConnectFailed(str(error)) from error
-    remember_target(os.environ, shown(info.url))
-    request = with_settings(attach_request(info.url, models, (), None, None))
     return await RemoteSession().start(request)
 
 

@@ -67,10 +67,23 @@ class Undo:
 
 @dataclass(frozen=True, slots=True)
 class Retarget:
-    """Send to another server from now on; ``models``: those to send to, none: those it serves."""
+    """Send to another server from now on: to the one at ``url``, or to ``topology``, which is started unless
+    this session has it up already.
 
-    url: str
+    ``models``: those to send to, none: those it serves; of a topology those to serve, ``name=source``,
+    none: those that the server of now was started with.
+    ``arguments`` are the topology's own options. ``place``: beside the server of now, instead of it (ours
+    only), or auto: beside where a GPU is free or the server of now is not ours. ``keep``: a server of now
+    that is ours stays up where there is room. ``pause``: nothing is sent while the topology starts.
+    """
+
+    url: str = ""
     models: tuple[str, ...] = ()
+    topology: str = ""
+    arguments: tuple[str, ...] = ()
+    place: Literal["auto", "beside", "instead"] = "auto"
+    keep: bool = True
+    pause: bool = False
 
 
 @dataclass(frozen=True, slots=True)

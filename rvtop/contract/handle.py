@@ -28,21 +28,13 @@ class SessionHandle(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """A topology that the picker lists. An unavailable one is dimmed and says ``why``."""
-
-    name: str
-    about: str  # one line
-    available: bool = True
-    why: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Choice:
-    """What the picker returns: exactly one of a topology to start and a URL to attach to."""
+    """What the Start screen returns: exactly one of a topology to start and a URL to attach to. ``models``:
+    ``name=source`` of a topology, names of a server; none: those that it serves by default."""
 
     topology: str | None = None
     url: str | None = None
+    models: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

@@ -13,6 +13,7 @@ SCREEN = "screen.jsonl.gz"
 SUMMARY = "summary.json"
 SESSION_LOG = "session.log"
 HEARTBEAT = "heartbeat.json"
+BACKEND_LOG = "backend.log"
 
 #: What a run writes besides the log of a backend; a folder that has one of these is not ours to fill.
 FILES = (

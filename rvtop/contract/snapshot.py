@@ -230,12 +230,34 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class StartStep:
-    """One step of starting a backend. ``state``: wait | run | done | fail; ``elapsed_s`` so far or in all."""
+    """One step of starting a backend. ``state``: wait | run | done | fail; ``elapsed_s`` so far or in all.
+    ``expected_s``: how long it took in the last starts of this kind, None where none is known. ``log``: of a
+    step that failed, the last lines of the backend's log."""
 
     name: str
     state: str
     elapsed_s: float | None = None
     detail: str = ""
+    expected_s: float | None = None
+    log: tuple[str, ...] = ()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it runs for more than twice the time that it was expected to take."""
+        expected, so_far = self.expected_s, self.elapsed_s
+        return self.state == "run" and expected is not None and so_far is not None and so_far > 2 * expected
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """The load is on its way to another server, or the start of that one failed and the load ``waits``.
+    ``what`` is what happens now, in a word or two; ``steps`` of a Snapshot are those of this start."""
+
+    to: str
+    what: str
+    since_s: float
+    paused: bool = False  # nothing is sent until it is over
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,3 +288,6 @@ class Snapshot:
     figures: Mapping[str, float] = field(default_factory=dict)  # of all engines together, as Engine.figures
     target_down_s: float | None = None  # since the target last answered, while it does not answer
     requests: Requests = NO_REQUESTS  # the slowest and the failed
+    switch: Switch | None = None  # to another server, while it is under way or waits
+    standby: tuple[Target, ...] = ()  # further servers of ours that are up
+    backend_log: str = ""  # the log of the server of ours that starts, or of the one that is loaded

@@ -20,6 +20,7 @@ class Gpus:
     cuda: tuple[int, int]
     names: tuple[str, ...]
     memory: tuple[float, ...]  # bytes
+    used: tuple[float, ...] = ()  # bytes of it
 
 
 def checks() -> list[Check]:
@@ -43,11 +44,13 @@ def probe() -> tuple[Gpus | None, str]:
     try:
         cuda = pynvml.nvmlSystemGetCudaDriverVersion_v2()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        memory = [pynvml.nvmlDeviceGetMemoryInfo(handle) for handle in handles]
         return Gpus(
             driver=pynvml.nvmlSystemGetDriverVersion(),
             cuda=(cuda // 1000, cuda % 1000 // 10),
             names=tuple(pynvml.nvmlDeviceGetName(handle) for handle in handles),
-            memory=tuple(float(pynvml.nvmlDeviceGetMemoryInfo(handle).total) for handle in handles),
+            memory=tuple(float(each.total) for each in memory),
+            used=tuple(float(each.used) for each in memory),
         ), ""
     except pynvml.NVMLError as error:
         return None, str(error)

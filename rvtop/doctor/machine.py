@@ -10,13 +10,13 @@ from pathlib import Path
 
 from rvtop.doctor.check import Check, fail, gib, ok, warn
 from rvtop.load.native.loader import native
+from rvtop.target.models import EXPERIMENT_MODELS, shared_dir
 
 #: The experiment's index and models, below `shared_dir()`.
 SHARED_PATHS = (
     "faiss_index",
     "models/ko-sroberta-multitask",
-    "models/qwen25_3b",
-    "models/qwen25_1_5b_instruct",
+    *(f"models/{folder}" for folder in EXPERIMENT_MODELS.values()),
 )
 _FILES_LEAST, _FILES_GOOD = 1024, 8192
 _SHM_GOOD = 512 * 2**20  # our local Ray takes 128 MiB; NCCL and vLLM's workers some more
@@ -37,11 +37,6 @@ def checks() -> list[Check]:
         load_client(native()),
         haproxy(),
     ]
-
-
-def shared_dir() -> Path:
-    """Where backends look for the experiment's models and index: ``$RVTOP_SHARED``, or ``/mnt/shared``."""
-    return Path(os.environ.get("RVTOP_SHARED") or "/mnt/shared").expanduser()
 
 
 def shared(base: Path) -> Check:

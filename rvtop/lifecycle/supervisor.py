@@ -29,6 +29,7 @@ from rvtop.ipc import stdio
 from rvtop.lifecycle import state
 from rvtop.lifecycle.health import Health, health
 from rvtop.lifecycle.processes import MARK_ENV, Process, end_members, process
+from rvtop.lifecycle.start_times import StartTimes
 from rvtop.lifecycle.state import Deployment
 from rvtop.target.backend import Backend, BackendOptions
 from rvtop.target.probe import TargetError
@@ -161,12 +162,14 @@ class Supervisor:
         spec = self._spec
         options = BackendOptions(spec.topology, spec.host, port, spec.models, spec.arguments)
         _turn_over(self._folder / state.LOG_FILE)
-        self._backend = self._make(options, self._folder / state.LOG_FILE, self._step)
+        times, began = StartTimes(options, os.environ), time.monotonic()
+        self._backend = self._make(options, self._folder / state.LOG_FILE, times.watch(self._step))
         try:
             await self._unless_stopped(self._backend.start())
         except BaseException:
             await self._clear()
             raise
+        times.keep(time.monotonic() - began)
         self._group = process(self._backend.pid or 0)
         self._set(
             state="ready",

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,20 @@ def write_clocks(folder: Path, clocks: Sequence[NodeClock]) -> None:
     except (OSError, ValueError) as error:
         raise runlog.RunFolderError(f"{path}: can't be read: {error}") from error
     runlog.write_json(path, {**data, "nodes": _nodes(clocks)})
+
+
+def note_target(folder: Path, target: Mapping[str, Any]) -> None:
+    """Adds a server that the load went over to, to ``targets`` in the ``environment.json`` of a run.
+
+    Raises RunFolderError.
+    """
+    path = folder / run_files.ENVIRONMENT
+    try:
+        data = orjson.loads(path.read_bytes())
+        targets = [*data.get("targets", ()), dict(target)]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise runlog.RunFolderError(f"{path}: can't be read: {error}") from error
+    runlog.write_json(path, {**data, "targets": targets})
 
 
 def _nodes(clocks: Sequence[NodeClock]) -> list[dict[str, Any]]:

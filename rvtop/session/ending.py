@@ -22,8 +22,6 @@ from rvtop.session.recorder import Recorder
 from rvtop.session.request import Outcome
 from rvtop.target.probe import TargetError
 
-BACKEND_LOG = "backend.log"
-
 _STATES = {"target_lost": "lost", "client_failed": "crashed"}
 
 Result = TypeVar("Result")
@@ -142,9 +140,9 @@ class Ending:
         self.state = "failed"
         code, text = error.exit_code, str(error)
         if self._made is not None:
-            log = self._folder / {4: BACKEND_LOG, 5: run_files.SESSION_LOG}.get(code, "")
+            log = self._folder / {4: run_files.BACKEND_LOG, 5: run_files.SESSION_LOG}.get(code, "")
             keep = log.is_file() and log.stat().st_size > 0
-            runlog.discard(self._folder, self._made, BACKEND_LOG, keep=log.name if keep else "")
+            runlog.discard(self._folder, self._made, run_files.BACKEND_LOG, keep=log.name if keep else "")
             text += f" (its log: {log})" if keep and str(log) not in text else ""
         return Outcome(code, text)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from time import perf_counter_ns
 
 from rvtop.contract.snapshot import Event, StartStep
@@ -22,7 +23,7 @@ class EventFeed:
         self._began_ns = perf_counter_ns()
         self.seq = 0
         self._events: list[Event] = []
-        self._steps: dict[str, StartStep] = {}
+        self._steps: dict[str, tuple[StartStep, int]] = {}  # each with when it was told
 
     def say(self, text: str, level: str = "info", kind: str = "note") -> None:
         """Adds an event; ``level`` is info, warn or error, ``kind`` one of those that ``Event`` names."""
@@ -35,8 +36,21 @@ class EventFeed:
 
     def step(self, step: StartStep) -> None:
         """Sets the state of a step of the start, by its name."""
-        self._steps[step.name] = step
+        self._steps[step.name] = (step, perf_counter_ns())
         self.touch()
+
+    def begin_steps(self) -> None:
+        """Another server starts: the steps of the one before are shown no more."""
+        self._steps.clear()
+        self.touch()
+
+    def start_failed(self, log: Sequence[str]) -> None:
+        """The start of a backend has failed, and these are the last lines of its log: they go to the step
+        that failed, or that ran where none says so."""
+        steps = self.steps
+        failed = [one for one in steps if one.state == "fail"] or [one for one in steps if one.state == "run"]
+        step = failed[-1] if failed else StartStep("start", "fail")
+        self.step(replace(step, state="fail", log=tuple(log)))
 
     def touch(self) -> None:
         """Something else that a snapshot shows has changed."""
@@ -49,5 +63,12 @@ class EventFeed:
 
     @property
     def steps(self) -> tuple[StartStep, ...]:
-        """In the order in which they began."""
-        return tuple(self._steps.values())
+        """In the order in which they began; of one that runs, the seconds until now."""
+        now_ns = perf_counter_ns()
+        return tuple(_until_now(step, now_ns - told_ns) for step, told_ns in self._steps.values())
+
+
+def _until_now(step: StartStep, ago_ns: int) -> StartStep:
+    if step.state != "run" or step.elapsed_s is None:
+        return step
+    return replace(step, elapsed_s=step.elapsed_s + ago_ns / 1e9)

@@ -12,7 +12,7 @@ from functools import partial
 from time import perf_counter_ns
 from typing import Any
 
-from rvtop.contract.command import Command, CommandError, NextPhase
+from rvtop.contract.command import Command, CommandError, NextPhase, Pause, Resume
 from rvtop.load.fleet.fleet import WorkerFleet
 from rvtop.load.fleet.local import PoolError
 from rvtop.load.plan.schedule import PhasePlan, PlanEvent
@@ -94,6 +94,8 @@ class LoadRun:
         self.fleet: WorkerFleet | None = None
         self.spec: WorkerSpec | None = None  # of its workers
         self._targets = 1
+        self._held = ""  # why nothing may be sent before `go_on`
+        self._paused_by_hand = False
         self.observers: list[Callable[[Second], None]] = [
             self._record_second,
             lambda second: self.request_log.end_second(second.now_ns),
@@ -107,6 +109,8 @@ class LoadRun:
     def command(self, command: Command, by: str) -> Done:
         """Follows a command of ``by``. Raises CommandError for one that makes no sense now."""
         self.check_now()
+        if self._held and isinstance(command, Resume | NextPhase):
+            raise CommandError(self._held)
         now = perf_counter_ns()
         if isinstance(command, NextPhase):
             done = self._end_phase(command, now, by)
@@ -128,6 +132,23 @@ class LoadRun:
         """Hands what entries of the plan may name to the workers."""
         assert self.fleet is not None
         self.fleet.send(message)
+
+    def hold(self, why: str, by: str) -> None:
+        """Pauses the load; the plan's clock stands still until `go_on` after `go_over`. ``why`` answers
+        whoever wants it to go on before. Raises CommandError where there is no phase that sends."""
+        self.check_now()
+        self._held, self._paused_by_hand = why, self.rate_control.paused
+        self.player.hold()
+        if not self.rate_control.paused:
+            self.rate_control.follow(Pause(), self.player.phase, perf_counter_ns(), by)
+            self._wakeup.set()
+
+    def go_on(self, by: str) -> None:
+        """The load that was held goes on, unless it was paused before."""
+        self._held = ""
+        if not self._paused_by_hand and self.rate_control.paused:
+            self.rate_control.follow(Resume(), self.player.phase, perf_counter_ns(), by)
+            self._wakeup.set()
 
     def go_over(self, target: AddTarget, url: str, by: str) -> int:
         """Sends the load to a further target; the phase that runs begins anew there, at the rate that is in

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter_ns
 
+from rvtop.contract.snapshot import Target
 from rvtop.load.worker.messages import Delta
 from rvtop.net.transport import Transport
-from rvtop.session.ending import BACKEND_LOG, Ending
+from rvtop.session.ending import Ending
 from rvtop.session.events import EventFeed
 from rvtop.session.live import LiveState
+from rvtop.session.own_servers import OwnServer, OwnServers
 from rvtop.session.request import SessionRequest
 from rvtop.session.target_watch import ANSWER_S, LossWatch, TargetWatch
-from rvtop.target.backend import Backend
 from rvtop.target.probe import TargetInfo, answers, choose_models, probe
 
 
 class LoadTarget:
     """``info`` is None until the target was probed; ``models`` are those to send to, as the server names
-    them. ``is_running`` says whether the load goes on still, so that the target is missed."""
+    them. ``is_running`` says whether the load goes on still, so that the target is missed. ``servers`` are
+    those that we started; ``away``: the one of now was ended on purpose, and its silence says nothing."""
 
     def __init__(
         self, request: SessionRequest, feed: EventFeed, ending: Ending, is_running: Callable[[], bool]
@@ -29,12 +30,12 @@ class LoadTarget:
         self._feed = feed
         self._ending = ending
         self._is_running = is_running
-        self._backend: Backend | None = None
-        self._backend_watch: asyncio.Task[None] | None = None
+        self.servers = OwnServers(request.out, feed, ending, self._ended)
+        self._own: OwnServer | None = None  # of these the one that is loaded
+        self.away = False
         self._pages: frozenset[str] = frozenset()
         self._silence: TargetWatch | None = None
         self._loss: LossWatch | None = None
-        self._moved = False  # to a server that is not the request's
         self._transport = request.transport
         self.info: TargetInfo | None = None
         self.models: tuple[str, ...] = ()
@@ -44,40 +45,63 @@ class LoadTarget:
     @property
     def url(self) -> str:
         """Where it is; "" while a backend of ours has no address yet."""
-        if self._moved and self.info is not None:
-            return self.info.url
-        return self._backend.url if self._backend is not None else (self._request.url or "")
+        return self.info.url if self.info is not None else (self._request.url or "")
 
     @property
     def owned(self) -> bool:
-        """Whether we started it."""
-        return self._request.backend is not None and not self._moved
+        """Whether we started it, or do so now."""
+        return self._own is not None or (self.info is None and self._request.backend is not None)
 
     @property
     def topology(self) -> str | None:
         """Which topology we started; None where it is not ours."""
-        return self._request.backend.topology if self._request.backend is not None and self.owned else None
+        own, asked = self._own, self._request.backend
+        if own is not None:
+            return own.options.topology
+        return asked.topology if asked is not None and self.info is None else None
+
+    @property
+    def standby(self) -> tuple[Target, ...]:
+        """Further servers of ours that are up."""
+        own = self._own
+        return tuple(
+            Target(server.url, server.options.topology, server.backend.models, owned=True)
+            for server in self.servers.up
+            if server is not own
+        )
+
+    @property
+    def log_name(self) -> str:
+        """The log of the server of ours that starts, or else of the one that is loaded."""
+        own, newest = self._own, self.servers.log
+        if newest is None or (own is not None and self.servers.starting is None and not self.away):
+            return own.log.name if own is not None else ""
+        return newest.name
 
     async def probe(self, url: str, models: tuple[str, ...]) -> None:
         """Learns what the server at ``url`` is; ``models`` are those asked for. Raises TargetError."""
         self.info = await probe(url, self._request.transport)
         # A backend of ours serves what was asked for: all of it is meant, in the order of the command line.
-        ours = self._backend.models if self._backend is not None else ()
+        self._own = self.servers.at(url)
+        ours = self._own.backend.models if self._own is not None else ()
         self.models = choose_models(self.info, models or ours)
 
     async def start_backend(self, models: tuple[str, ...]) -> None:
         """Starts the backend of the request and probes it. Raises TargetError, Interrupted."""
-        assert self._request.backend is not None
-        self._backend = Backend(self._request.backend, self._request.out / BACKEND_LOG, self._feed.step)
-        url = await self._ending.unless_stopped(self._backend.start())
-        await self.probe(url, models)
-        self._backend_watch = asyncio.create_task(self._watch_backend(self._backend))
+        options = self._request.backend
+        assert options is not None
+        server = await self.servers.start(options)
+        await self.probe(server.url, models)
 
-    async def _watch_backend(self, backend: Backend) -> None:
-        code = await backend.wait()
-        if self._ending.stop is None and self._is_running() and not self._moved:
-            text = f"the backend ended with exit code {code}: {backend.log_tail(1)}"
-            self._ending.fail("target_lost", text.rstrip(": "))
+    def _ended(self, server: OwnServer, code: int) -> None:
+        """A server of ours ended by itself."""
+        if self._ending.stop is not None or not self._is_running():
+            return
+        text = f"the backend ended with exit code {code}: {server.backend.log_tail(1)}".rstrip(": ")
+        if self.info is None or self.info.url == server.url:
+            self._ending.fail("target_lost", text)
+        else:
+            self._feed.say(f"{server.options.topology} at {server.url}: {text}", "warn", "target")
 
     # -- while it runs -----------------------------------------------------------------------
 
@@ -98,7 +122,7 @@ class LoadTarget:
         """The load goes to another server now, which was probed; ``pages`` as in :meth:`expect_answers`. A
         backend of ours runs on, and may be come back to."""
         self.info, self.models, self._transport, self._pages = info, models, transport, pages
-        self._moved = self._backend is None or info.url != self._backend.url
+        self._own, self.away = self.servers.at(info.url), False
         if self._silence is not None:
             self._silence.begin_anew()
         if self._loss is not None:
@@ -117,13 +141,13 @@ class LoadTarget:
 
     def check(self, live: LiveState, now_ns: int) -> None:
         """Once a second, with what the load has seen of it."""
-        if self._loss is not None:
+        if self._loss is not None and not self.away:
             self._loss.check(live, now_ns)
 
     @property
     def down_s(self) -> float | None:
         """Seconds since it last answered, while it does not; else None."""
-        return None if self._silence is None else self._silence.down_s
+        return None if self._silence is None or self.away else self._silence.down_s
 
     async def _answers(self) -> bool:
         assert self.info is not None
@@ -148,16 +172,8 @@ class LoadTarget:
             await self._silence.close()
         if self._loss is not None:
             await self._loss.close()
-        if self._backend_watch is not None:
-            self._backend_watch.cancel()
-            await asyncio.gather(self._backend_watch, return_exceptions=True)
 
-    async def stop_backend(self) -> None:
-        """Ends the backend, if we started one."""
-        if self._backend is not None:
-            await self._backend.stop()
-
-    def kill(self) -> None:
-        """Ends the backend by force, for a user who does not want to wait."""
-        if self._backend is not None:
-            self._backend.kill()
+    @property
+    def own(self) -> OwnServer | None:
+        """The server that is loaded, if we started it."""
+        return self._own

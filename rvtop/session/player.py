@@ -99,6 +99,7 @@ class Player:
         self.start_ns = 0
         self.end_ns = 0
         self._deadline_ns = NEVER
+        self._held = False
 
     @property
     def phase(self) -> PhasePlan | None:
@@ -112,6 +113,8 @@ class Player:
         """
         if self.state == "idle":
             return self._begin(now_ns)
+        if self._held:
+            return None
         if self.state == "sending" and now_ns >= self.end_ns:
             self.state = "draining"
             drain = self.phases[self.index].drain_s
@@ -136,6 +139,10 @@ class Player:
         if self.state == "sending":
             return self.end_ns
         return self._deadline_ns
+
+    def hold(self) -> None:
+        """The phase that sends does not end by itself, until another one is begun."""
+        self._held, self.end_ns = True, NEVER
 
     def end_phase(self, now_ns: int) -> PlanEvent | None:
         """Ends the arrivals of the phase that runs; it drains as usual."""
@@ -169,7 +176,7 @@ class Player:
 
     def _begin(self, now_ns: int) -> PlanEvent | None:
         self._at += 1
-        self._deadline_ns = NEVER
+        self._deadline_ns, self._held = NEVER, False
         further = self._more() if self._more is not None and self._at == len(self._order) else None
         if further is not None:
             self._order.append(len(self.phases))

@@ -1,4 +1,4 @@
-"""What a session is asked to do, and how the command line and the picker come to ask it."""
+"""What a session is asked to do, and how the command line and the Start screen come to ask it."""
 
 from __future__ import annotations
 
@@ -163,9 +163,9 @@ def attach_request(
     )
 
 
-def start_request(topology: str, out: Path | None = None) -> SessionRequest:
-    """A hand-driven session on a topology that it starts."""
-    backend = topology_options(topology, models=(), port=0, arguments=())
+def start_request(topology: str, out: Path | None = None, models: Sequence[str] = ()) -> SessionRequest:
+    """A hand-driven session on a topology that it starts; ``models`` as ``name=source``."""
+    backend = topology_options(topology, models=models, port=0, arguments=())
     return SessionRequest(
         scenario=None,
         out=out or default_out(topology),

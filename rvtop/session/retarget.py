@@ -13,6 +13,7 @@ from rvtop.errors import UserError
 from rvtop.load.plan.prompts import Prompts
 from rvtop.load.wire.endpoint import Endpoint
 from rvtop.load.worker.messages import AddTarget, WorkerSpec
+from rvtop.results.environment import note_target
 from rvtop.session.load_run import LoadRun, Parts
 from rvtop.session.rate_control import Done
 from rvtop.session.setup import address_at, sources_of
@@ -98,6 +99,16 @@ class Retargeting:
         metrics = self._parts.request.metrics_urls if url == self._parts.request.url else ()
         sources = sources_of(metrics, info, transport)
         target.go_over(info, names, transport, names_of_target(sources, info.url))
+        own = target.own
+        told = {
+            "at_ns": at_ns - load.t0_ns,
+            "url": info.url,
+            "models": list(names),
+            "topology": info.topology,
+        }
+        if own is not None:  # how it was started
+            told |= {"topology": own.options.topology, "arguments": list(own.options.arguments)}
+        self._parts.recorder.write(lambda log: note_target(log.folder, told))
         await self._parts.figures.move(sources, self._parts.ending.guarded)
         text = f"requests go to {info.url} ({', '.join(printable_names(names))})"
         self._parts.feed.say(text, kind="target")

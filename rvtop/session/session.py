@@ -37,6 +37,7 @@ from rvtop.session.setup import (
     surroundings,
     worker_spec,
 )
+from rvtop.session.switch import Switching
 from rvtop.session.view import View
 from rvtop.session.wakeup import Wakeup
 from rvtop.telemetry.discover import names_of_target
@@ -71,11 +72,13 @@ class Session:
         self._control: ControlSocket | None = None
         self.commands = Commands(lambda: self._load, self._feed, self._recorder, self._ending)
         self._load_commands = LoadCommands(self._parts(), self._scenario, lambda: self._load)
+        retargeting = Retargeting(self._parts(), lambda: self._load)
+        self._switching = Switching(self._target, self._feed, retargeting, lambda: self._load)
         self.commands.handlers |= {
             Cancel: self._load_commands.cancel,
             SetSlo: self._load_commands.set_slo,
             SetWorkload: self._load_commands.set_workload,
-            Retarget: Retargeting(self._parts(), lambda: self._load).follow,
+            Retarget: self._switching.follow,
         }
 
     def _new_load(self, phases: tuple[PhasePlan, ...], t0_ns: int, *, search: bool) -> LoadRun:
@@ -106,7 +109,7 @@ class Session:
         the same."""
         if self._load.fleet is not None:
             self._load.fleet.kill()
-        self._target.kill()
+        self._target.servers.kill()
 
     def snapshot(self) -> Snapshot:
         """The picture now."""
@@ -129,7 +132,7 @@ class Session:
             workers=str(request.workers),
         )
         watched = not self._ending.state and self._state in ("running", "draining")
-        return view.snapshot(
+        picture = view.snapshot(
             now_ns=now,
             began_ns=self._began_ns,
             seq=self._feed.seq,
@@ -140,6 +143,12 @@ class Session:
             message=self._message,
             target_down_s=self._target.down_s if watched else None,
             requests=load.request_log.requests,
+        )
+        return replace(
+            picture,
+            switch=self._switching.shown(now),
+            standby=self._target.standby,
+            backend_log=self._target.log_name,
         )
 
     def _shown_state(self, now_ns: int) -> str:
@@ -210,7 +219,7 @@ class Session:
     async def _close(self) -> None:
         async with contextlib.AsyncExitStack() as stack:  # whatever one of them meets, the others are ended
             stack.callback(self._recorder.close)
-            stack.push_async_callback(self._target.stop_backend)
+            stack.push_async_callback(self._target.servers.stop)
             stack.push_async_callback(self._figures.stop)
             if self._load.fleet is not None:
                 stack.push_async_callback(self._load.fleet.stop)

@@ -14,10 +14,15 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """``about`` is one line for the picker; ``extras`` of rvtop bring what it needs."""
+    """``about`` is one line; ``extras`` of rvtop bring what it needs. The others are columns of the Start
+    screen: what makes tokens, where that runs, how a request gets there, what it adds to the one before."""
 
     about: str
     extras: tuple[str, ...]
+    engine: str = ""
+    where: str = ""
+    route: str = ""
+    adds: str = ""
 
 
 def _read() -> dict[str, Topology]:
@@ -27,7 +32,13 @@ def _read() -> dict[str, Topology]:
     if not folders:
         return {}
     described = json.loads(Path(folders[0], "topologies.json").read_text("utf-8"))
-    return {name: Topology(entry["about"], tuple(entry["extras"])) for name, entry in described.items()}
+    columns = ("engine", "where", "route", "adds")
+    return {
+        name: Topology(
+            entry["about"], tuple(entry["extras"]), **{column: entry.get(column, "") for column in columns}
+        )
+        for name, entry in described.items()
+    }
 
 
 TOPOLOGIES = _read()

@@ -11,20 +11,21 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
-from textual.worker import Worker
 
-from rvtop.contract.command import Command
-from rvtop.contract.handle import Choice, Connect, ConnectFailed, Offer, SessionHandle
+from rvtop.contract.command import Command, Retarget
+from rvtop.contract.handle import Choice, Connect, SessionHandle
 from rvtop.contract.replay import Replay
+from rvtop.contract.start import LookAround, StartFacts
 from rvtop.errors import UserError
+from rvtop.ui.choosing import Choosing
 from rvtop.ui.glyphs import AsciiGlyphs
 from rvtop.ui.keys import ACTIONS, Action, with_keymap
 from rvtop.ui.look import Look
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.palette import PaletteScreen
-from rvtop.ui.screens.picker import PickerScreen
 from rvtop.ui.screens.session_screen import SessionScreen
+from rvtop.ui.screens.start import StartScreen
 from rvtop.ui.screens.stopping import StoppingScreen
 from rvtop.ui.screens.table import REPLAY_SCREENS, SCREENS, ScreenEntry, screen_keys
 from rvtop.ui.sharing import ALONE, Sharing
@@ -40,15 +41,16 @@ STILL_POLL_S = 1.0
 INTERRUPTED = 130
 #: Exit codes by the session's last state; any other state is 0.
 EXIT_CODES = {"lost": 3, "failed": 4, "crashed": 5}
+_NO_FACTS = StartFacts()
 
 
 class RvtopApp(App[int]):
-    """Shows ``handle``'s session, or the picker when there is none yet.
+    """Shows ``handle``'s session, or the Start screen when there is none yet.
 
-    ``connect`` makes the picker's choice into a session; it raises ConnectFailed (or OSError) with one
-    line when it cannot. ``yes`` skips the question before the first load on a server that is not ours.
-    ``replay`` is a stored run to show in place of a session. ``screens`` are those that show it, the first
-    one at the start. ``exit_code`` holds what the
+    ``connect`` makes what is chosen there into a session; it raises ConnectFailed (or OSError) with one
+    line when it cannot. ``facts`` are known at once, ``look_around`` finds all of them. ``yes`` skips the
+    question before the first load on a server that is not ours. ``replay`` is a stored run to show in place
+    of a session. ``screens`` are those that show it, the first one at the start. ``exit_code`` holds what the
     process should end with once the app has run. Raises ValueError without a session and without ``connect``.
     """
 
@@ -60,14 +62,15 @@ class RvtopApp(App[int]):
         Binding("ctrl+z", "why_not_stop", show=False, priority=True),
     ]
     # Read once here, and not at each of the screens when it is first shown.
-    CSS_PATH: ClassVar = ["screens/live.tcss", "screens/picker.tcss", "screens/dialog.tcss"]
+    CSS_PATH: ClassVar = ["screens/live.tcss", "screens/start.tcss", "screens/dialog.tcss"]
 
     def __init__(
         self,
         handle: SessionHandle | None = None,
         connect: Connect | None = None,
         *,
-        offers: Sequence[Offer] = (),
+        facts: StartFacts = _NO_FACTS,
+        look_around: LookAround | None = None,
         url: str = "",
         yes: bool = False,
         clock: Callable[[], float] = time.monotonic,
@@ -92,14 +95,12 @@ class RvtopApp(App[int]):
         self.clock = clock
         self.handle = handle
         self.exit_code = 0
-        self._connect = connect
-        self._offers, self._url = offers, url
+        self.choosing = Choosing(self, self, connect, facts, look_around or (lambda: facts), url)
         self.may_load = yes
         self.can_choose_again = connect is not None
         self.replay = replay
         self._entries = tuple(screens or (SCREENS if replay is None else REPLAY_SCREENS))
         self._screen_keys = screen_keys(self._entries)
-        self._connecting: Worker[None] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._left_now = False
         self.sharing = sharing
@@ -109,11 +110,9 @@ class RvtopApp(App[int]):
         for key in self._screen_keys:
             self.bind(",".join(key.keys), key.action, description=key.about, show=False)
 
-    def _first(self) -> SessionScreen:
+    def first_screen(self) -> SessionScreen:
+        """A new screen of the session, the one that is shown first."""
         return self._entries[0].screen(self)
-
-    def _picker(self) -> PickerScreen:
-        return PickerScreen(self._offers, self._url)
 
     @property
     def session_screen(self) -> SessionScreen | None:
@@ -125,12 +124,9 @@ class RvtopApp(App[int]):
         """The live screen, also while a dialog covers it."""
         return next((s for s in self.screen_stack if isinstance(s, LiveScreen)), None)
 
-    @property
-    def picker(self) -> PickerScreen | None:
-        return next((s for s in self.screen_stack if isinstance(s, PickerScreen)), None)
-
     async def on_mount(self) -> None:
-        await self.push_screen(self._first() if self.handle is not None else self._picker())
+        screen = self.first_screen() if self.handle is not None else self.choosing.new_screen()
+        await self.push_screen(screen)
         self.set_interval(POLL_S if self.look.motion else STILL_POLL_S, self.poll)
         self.set_interval(1.0, self._reload_theme)
         if self.sharing.web_url:
@@ -180,9 +176,7 @@ class RvtopApp(App[int]):
 
     def show_palette(self, places: str) -> None:
         """Opens the palette; what is chosen there is done on the screen below it."""
-        screen = self.session_screen
-        if screen is None:
-            return
+        screen = self.screen
         offered = [one for one in self.actions if one.holds(places) and one.name != "palette"]
 
         def chosen(action: Action | None) -> None:
@@ -220,13 +214,14 @@ class RvtopApp(App[int]):
             self.refresh_css(animate=False)
         self.theme = theme.name
         for screen in self.screen_stack:
-            if isinstance(screen, SessionScreen):
+            if isinstance(screen, SessionScreen | StartScreen):
                 screen.restyle()
             screen.refresh(layout=False)
         self._say(f"theme {name}")
 
     def _say(self, text: str) -> None:
-        if (screen := self.session_screen) is not None:
+        screen = self.choosing.screen or self.session_screen
+        if screen is not None:
             screen.notify_briefly(text)
 
     def action_nothing(self) -> None:
@@ -246,7 +241,7 @@ class RvtopApp(App[int]):
         self._say("ctrl+z would stop the load's clocks; use another window, or space to pause")
 
     async def action_show_screen(self, name: str) -> None:
-        """Shows a screen of the table; does nothing while a dialog or the picker is open."""
+        """Shows a screen of the table; does nothing while a dialog or the Start screen is open."""
         entry = next(entry for entry in self._entries if entry.name == name)
         if not isinstance(self.screen, SessionScreen) or isinstance(self.screen, entry.screen):
             return
@@ -259,42 +254,43 @@ class RvtopApp(App[int]):
         if isinstance(self.screen, SessionScreen) and not isinstance(self.screen, self._entries[0].screen):
             await self.pop_screen()
 
-    # -- picking -----------------------------------------------------------------------------
+    # -- choosing ----------------------------------------------------------------------------
 
     def choose(self, choice: Choice) -> None:
-        """Begins the session that was picked."""
-        picker = self.picker
-        if picker is not None and self._connect is not None:
-            picker.connecting(choice)
-            self._connecting = self.run_worker(self._begin(self._connect, choice), exclusive=True)
-
-    async def _begin(self, connect: Connect, choice: Choice) -> None:
-        try:
-            handle = await connect(choice)
-        except (ConnectFailed, OSError) as error:
-            if self.picker is not None:
-                self.picker.failed(str(error) or type(error).__name__)
-            return
-        self.handle = handle
-        await self.switch_screen(self._first())
+        """Begins the session that was chosen."""
+        self.choosing.choose(choice)
 
     def give_up(self) -> None:
         """Stops connecting."""
-        if self._connecting is not None:
-            self._connecting.cancel()
-            self._connecting = None
+        self.choosing.give_up()
 
     def choose_again(self) -> None:
-        """From a session that is over back to the picker."""
-        self.run_worker(self._again(), exclusive=True)
+        """From a session that is over back to the Start screen."""
+        self.choosing.again()
 
-    async def _again(self) -> None:
-        await self.push_screen(StoppingScreen(None))
-        await self.close_handle()
-        self._ending = None
-        await self.pop_screen()
-        await self._back_to_first()
-        await self.switch_screen(self._picker())
+    async def action_show_start(self) -> None:
+        """Lists what else there is; the session goes on until another one is chosen."""
+        if not self.choosing.possible:
+            self._say("this session was asked for on the command line; q leaves, rvtop alone lists all")
+        elif isinstance(self.screen, SessionScreen):
+            await self.choosing.show()
+
+    def action_switch(self) -> None:
+        """Asks for another server for the load that runs."""
+        screen = self.session_screen
+        s = screen.newest if screen is not None else None
+        if s is None or not isinstance(self.screen, SessionScreen):
+            return
+        if s.state not in ("running", "watching", "paused", "draining"):
+            self._say("there is no load to take to another server")
+        elif s.switch is not None and not s.switch.waits:
+            self._say(f"the load is on its way to {s.switch.to} already")
+        else:
+            self.push_screen(self.choosing.switch_screen(s), self._switch_to)
+
+    def _switch_to(self, command: Retarget | None) -> None:
+        if command is not None:
+            self.send(command)
 
     # -- leaving -----------------------------------------------------------------------------
 
@@ -309,7 +305,7 @@ class RvtopApp(App[int]):
             self._ending = asyncio.create_task(handle.close())
         # Shielded: leaving without waiting must not cancel the session's clean-up.
         await asyncio.shield(self._ending)
-        self.handle = None
+        self.handle = self._ending = None
 
     async def action_quit(self) -> None:
         self.leave(0)
@@ -350,7 +346,8 @@ async def run_app_async(
     handle: SessionHandle | None = None,
     connect: Connect | None = None,
     *,
-    offers: Sequence[Offer] = (),
+    facts: StartFacts = _NO_FACTS,
+    look_around: LookAround | None = None,
     url: str = "",
     yes: bool = False,
     look: Look | None = None,
@@ -362,7 +359,15 @@ async def run_app_async(
     The session is closed however the screen ends: by a key, a signal or an exception.
     """
     app = RvtopApp(
-        handle, connect, offers=offers, url=url, yes=yes, look=look, replay=replay, sharing=sharing
+        handle,
+        connect,
+        facts=facts,
+        look_around=look_around,
+        url=url,
+        yes=yes,
+        look=look,
+        replay=replay,
+        sharing=sharing,
     )
     loop = asyncio.get_running_loop()
     # Through the app's own queue: only from there can it show a dialog.
@@ -379,13 +384,6 @@ async def run_app_async(
     return app.exit_code or app.return_code or 0
 
 
-def run_app(
-    handle: SessionHandle | None = None,
-    connect: Connect | None = None,
-    *,
-    offers: Sequence[Offer] = (),
-    url: str = "",
-    yes: bool = False,
-) -> int:
+def run_app(handle: SessionHandle) -> int:
     """``run_app_async`` in an event loop of its own."""
-    return asyncio.run(run_app_async(handle, connect, offers=offers, url=url, yes=yes))
+    return asyncio.run(run_app_async(handle))

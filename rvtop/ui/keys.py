@@ -133,6 +133,9 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("window: longer", "window(1)", ("W",), "charts show more time", "LP"),
     Action(
+        "log: the backend's", "log", ("l",), "show the end of the log of a server that rvtop started", "L"
+    ),
+    Action(
         "picture: SVG",
         "picture",
         ("S",),
@@ -195,6 +198,23 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("replay: phase before", "phase(-1)", ("N",), "to where the phase before begins", "P"),
     Action("replay: go to a time", "instant", ("g",), "type a time: 90 or 1:30", "P", 8, "time"),
+    Action(
+        "topology: switch",
+        "app.switch",
+        ("t",),
+        "another server for this load: one that is up, or a topology that is started for it",
+        "LMQ",
+        8,
+        "topology",
+        steering=True,
+    ),
+    Action(
+        "screen: start",
+        "app.show_start",
+        ("0",),
+        "what is up and what can be started; choosing there ends this session's load",
+        "LMQ",
+    ),
     Action("session: choose another", "again", ("enter",), "when a session is over: choose another one", "L"),
     Action(
         "leave", "quit", ("q",), "end the load and what rvtop started, write the results", "A", 16, "quit"

@@ -24,9 +24,11 @@ from rvtop.contract.snapshot import (
     Snapshot,
     SourceStatus,
     StartStep,
+    Switch,
     Target,
     Tokens,
 )
+from rvtop.contract.start import GpuRow, Machine, ModelRow, Offer, RecentRow, StartFacts, UpRow
 from rvtop.stats.histogram import Histogram
 
 START = 1_760_000_000.0  # Unix time of the made-up session's start
@@ -250,6 +252,22 @@ def watching(t: float = 64.0) -> Snapshot:
     )
 
 
+#: The end of the log of a backend that did not start.
+BACKEND_LINES = (
+    "INFO loading weights of q3b: file 2 of 3",
+    "INFO n1:0: 1.1 GiB free of 141 GiB",
+    "ERROR torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 6.2 GiB.",
+    "ERROR engine e0 ended with exit code 1",
+    "INFO placement group removed",
+)
+
+
+def late() -> Snapshot:
+    """A step of its start takes longer than it ever did."""
+    s = starting(60.0)
+    return replace(s, steps=(*s.steps[:2], replace(s.steps[2], elapsed_s=56.5), s.steps[3]))
+
+
 def starting(t: float = 12.3) -> Snapshot:
     """A backend on its way up."""
     return Snapshot(
@@ -262,8 +280,8 @@ def starting(t: float = 12.3) -> Snapshot:
         steps=(
             StartStep("Ray", "done", 3.1, "local cluster, 2 nodes"),
             StartStep("placement", "done", 0.42, "4 groups, PACK"),
-            StartStep("weights", "run", 8.8, "q3b: 2 of 3 files"),
-            StartStep("warm-up", "wait"),
+            StartStep("weights", "run", 8.8, "q3b: 2 of 3 files", 11.2),
+            StartStep("warm-up", "wait", expected_s=6.0),
         ),
     )
 
@@ -276,7 +294,11 @@ def failed(t: float = 31.0) -> Snapshot:
         state="failed",
         message="rvc did not start: CUDA out of memory while loading q3b on n1:0 (needs 6.2 GiB, "
         "1.1 GiB free). Lower VLLM_GPU_MEM_UTIL or choose a smaller model.",
-        steps=(*s.steps[:2], StartStep("weights", "fail", 27.1, "CUDA out of memory"), s.steps[3]),
+        steps=(
+            *s.steps[:2],
+            StartStep("weights", "fail", 27.1, "CUDA out of memory", 11.2, BACKEND_LINES),
+            s.steps[3],
+        ),
     )
 
 
@@ -460,3 +482,83 @@ def mapped(t: float = 92.0, n: int = 4) -> Snapshot:
     made[1] = replace(made[1], waiting=23.0, running=64.0)
     s = live(t)
     return replace(s, engines=tuple(made), load=replace(s.load, in_flight=150))
+
+
+# -- the Start screen --------------------------------------------------------------------------
+
+
+def nothing_known() -> StartFacts:
+    """What is known before anything was looked for."""
+    return replace(start_facts(), up=(), models=(), gpus=(), recent=(), machine=Machine(), complete=False)
+
+
+def start_facts() -> StartFacts:
+    """A head node with four GPUs, one of them free, and one server up."""
+    gpu = "NVIDIA H200"
+    return StartFacts(
+        offers=(
+            Offer("baseline", "one process", "HF generate", "one process", "a call", "--", last_start_s=9.2),
+            Offer(
+                *("rac", "Ray actors", "HF generate", "actor per GPU", "front → least loaded", "Ray"),
+                last_start_s=21.4,
+            ),
+            Offer(
+                *("rsc", "Ray Serve", "HF generate", "Serve replicas", "Serve proxy → router", "Ray Serve"),
+                last_start_s=24.0,
+            ),
+            Offer(
+                *("rvc", "vLLM", "vLLM", "actor per GPU", "HAProxy → engine's port", "Ray + batching"),
+                why="vllm is not installed",
+                fix="pip install 'rvtop[vllm]'",
+            ),
+        ),
+        up=(
+            UpRow("rvc", "http://127.0.0.1:8000", "rvc", ("q3b", "q15b"), "ready", 8040.0),
+            UpRow("second", "", "rac", (), "starting", 12.0, why="weights: run"),
+        ),
+        models=(
+            ModelRow("q3b", "/mnt/shared/models/qwen25_3b", "qwen25_3b", 5.9 * GIB, by_default=True),
+            ModelRow("q15b", "/mnt/shared/models/qwen25_1_5b", "qwen25_1_5b", 2.9 * GIB, by_default=True),
+            ModelRow("tiny", "tiny", "built here"),
+        ),
+        gpus=tuple(GpuRow(i, gpu, used * GIB, 141 * GIB) for i, used in enumerate((98.0, 97.0, 0.5, 71.0))),
+        recent=(
+            RecentRow(url="http://gpu-b:8000"),
+            RecentRow(folder="runs/ramp-48-20251126-140101", about="rvc", age_s=7300.0),
+        ),
+        machine=Machine("n1", 64, 0.04, (("Ray", "2.60.0"), ("vLLM", "0.29.0")), "Ray up at 10.0.0.1:6379"),
+        complete=True,
+    )
+
+
+def start_without_gpu() -> StartFacts:
+    """A laptop: no GPU, no Ray cluster, no server."""
+    s = start_facts()
+    models = (replace(s.models[2], by_default=True),)
+    return replace(
+        s, up=(), gpus=(), models=models, recent=(), machine=Machine("laptop", 8, 0.31, (), "no Ray cluster")
+    )
+
+
+def start_with_nothing() -> StartFacts:
+    """Nothing is installed and nothing is up."""
+    s = start_without_gpu()
+    why = "torch, transformers are not installed"
+    offers = tuple(
+        replace(one, why=why, fix="pip install 'rvtop[hf]'", last_start_s=None) for one in s.offers
+    )
+    return replace(s, offers=offers)
+
+
+def switching(**more: object) -> Snapshot:
+    """Live, on its way from a topology of ours to one that starts."""
+    s = live()
+    steps = (
+        StartStep("Ray", "done", 2.0, expected_s=2.0),
+        StartStep("placement", "done", 1.0, expected_s=1.0),
+        StartStep("weights", "run", 7.0, expected_s=11.0),
+        StartStep("warm-up", "wait", expected_s=6.0),
+    )
+    target = replace(s.target, url="http://127.0.0.1:4", topology="rsc", owned=True)
+    switch = Switch("rac", "starts", 12.0, paused=True)
+    return replace(s, target=target, steps=steps, switch=switch, state="paused", **more)

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import made
 import pytest
@@ -14,15 +15,15 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from rvtop.contract.command import NextPhase, Pause, Resume, SetRate
-from rvtop.contract.handle import Choice, ConnectFailed, Offer, SessionHandle
+from rvtop.contract.handle import Choice, SessionHandle
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.app import INTERRUPTED, RvtopApp
 from rvtop.ui.help_text import PANELS
 from rvtop.ui.screens.confirm import ConfirmScreen
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
 from rvtop.ui.screens.live import LiveScreen
-from rvtop.ui.screens.picker import Offers, PickerScreen
 from rvtop.ui.screens.rate import RateScreen
+from rvtop.ui.screens.start import StartScreen
 from rvtop.ui.screens.stopping import StoppingScreen
 from rvtop.ui.screens.table import SCREENS
 from rvtop.ui.widgets.engines import EnginesPanel
@@ -30,12 +31,8 @@ from rvtop.ui.widgets.footer import Footer
 from rvtop.ui.widgets.header import Header
 from rvtop.ui.widgets.load import LoadPanel
 from rvtop.ui.widgets.panel import Panel
+from rvtop.ui.widgets.steps import StepsPanel
 from rvtop.ui.widgets.ttft import TtftPanel
-
-OFFERS = (
-    Offer("baseline", "Hugging Face generate, a thread per request"),
-    Offer("rvc", "vLLM engines in Ray actors", available=False, why="vllm is not installed"),
-)
 
 
 async def show(app: RvtopApp, pilot: Pilot[int], handle: made.FakeHandle, snapshot: Snapshot) -> None:
@@ -50,7 +47,10 @@ async def opened(app: RvtopApp, width: int = 120, height: int = 40) -> AsyncIter
     """The app running at a size, its first picture drawn."""
     async with app.run_test(size=(width, height)) as pilot:
         await until(
-            pilot, lambda: app.picker is not None or (app.live is not None and app.live.snapshot is not None)
+            pilot,
+            lambda: (
+                app.choosing.screen is not None or (app.live is not None and app.live.snapshot is not None)
+            ),
         )
         await pilot.pause()
         yield pilot
@@ -458,90 +458,38 @@ async def test_a_client_that_cannot_keep_up_says_so(handle: made.FakeHandle) -> 
         assert "CLIENT-LIMITED" in text_of(app, Header)
 
 
-# -- the picker ------------------------------------------------------------------------------------
+# -- a start ---------------------------------------------------------------------------------------
 
 
-async def test_the_picker_starts_a_topology(handle: made.FakeHandle) -> None:
-    chosen: list[Choice] = []
-
-    async def connect(choice: Choice) -> SessionHandle:
-        chosen.append(choice)
-        return handle
-
-    app = RvtopApp(None, connect, offers=OFFERS)
+async def test_a_step_says_how_long_it_takes_and_that_it_takes_too_long(handle: made.FakeHandle) -> None:
+    app = RvtopApp(handle)
     async with opened(app, 80, 24) as pilot:
-        assert "rvc        vllm is not installed" in screen_text(app)  # in place of what it is
-        await pilot.press("down", "enter")
-        assert chosen == []
-        assert "rvc cannot be started here: vllm is not installed" in screen_text(app)
-        await pilot.press("up", "enter")
-        await until(pilot, lambda: isinstance(app.screen, LiveScreen) and app.screen.snapshot is not None)
-        assert chosen == [Choice(topology="baseline")]
-        await pilot.press("up", "q")
-        await until(pilot, lambda: app._exit)
-    assert handle.sent == [SetRate(6.0)]
-    assert handle.closed == 1
+        await show(app, pilot, handle, made.starting())
+        assert "00:08 of ~00:11" in text_of(app, StepsPanel)
+        assert "~00:06" in text_of(app, StepsPanel)
+        await show(app, pilot, handle, made.late())
+        assert "longer than ever, l shows its log" in text_of(app, StepsPanel)
+        await show(app, pilot, handle, made.failed())
+        assert all(line in text_of(app, StepsPanel) for line in made.BACKEND_LINES[:2])
+        assert "longer than ever" not in text_of(app, StepsPanel)
 
 
-async def test_the_picker_attaches_to_a_url_and_says_why_it_cannot(handle: made.FakeHandle) -> None:
-    chosen: list[Choice] = []
-
-    async def connect(choice: Choice) -> SessionHandle:
-        chosen.append(choice)
-        if len(chosen) == 1:
-            raise ConnectFailed("http://nowhere:1: connection refused; is the server up?")
-        return handle
-
-    app = RvtopApp(None, connect, offers=OFFERS)
+async def test_the_log_of_a_server_of_ours_is_shown_as_it_grows(
+    handle: made.FakeHandle, tmp_path: Path
+) -> None:
+    app = RvtopApp(handle)
     async with opened(app, 80, 24) as pilot:
-        await pilot.press("tab", *"ftp://x", "enter")
-        assert chosen == []
-        assert "only http:// and https://" in screen_text(app)
-        app.screen.query_one(Input).value = "nowhere:1"
-        await pilot.press("enter")
-        await until(pilot, lambda: "connection refused" in screen_text(app))
-        await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, LiveScreen))
-    assert chosen == [Choice(url="http://nowhere:1")] * 2
-
-
-async def test_connecting_can_be_given_up() -> None:
-    given_up = asyncio.Event()
-
-    async def connect(choice: Choice) -> SessionHandle:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            given_up.set()
-        raise AssertionError("unreachable")
-
-    app = RvtopApp(None, connect, offers=OFFERS, url="http://slow:1")
-    async with opened(app, 80, 24) as pilot:
-        await pilot.press("down", "down", "enter")
-        await until(pilot, lambda: "connecting to http://slow:1" in screen_text(app))
-        await pilot.press("escape")
-        await until(pilot, given_up.is_set)
-        await pilot.press("escape")
-        assert isinstance(app.focused, Offers)
-        await pilot.press("q")
-        await until(pilot, lambda: app._exit)
-    assert app.exit_code == 0
-
-
-async def test_a_click_chooses_and_a_double_click_starts(handle: made.FakeHandle) -> None:
-    chosen: list[Choice] = []
-
-    async def connect(choice: Choice) -> SessionHandle:
-        chosen.append(choice)
-        return handle
-
-    app = RvtopApp(None, connect, offers=OFFERS)
-    async with opened(app, 80, 24) as pilot:
-        await pilot.click(Offers, offset=(5, 1))
-        assert app.screen.query_one(Offers).cursor == 1
-        assert chosen == []
-        await pilot.click(Offers, offset=(5, 0), times=2)
-        await until(pilot, lambda: chosen == [Choice(topology="baseline")])
+        await show(app, pilot, handle, replace(made.starting(), out_dir=str(tmp_path)))
+        await pilot.press("l")
+        await until(pilot, lambda: "nothing is in it yet" in screen_text(app))
+        (tmp_path / "backend.log").write_text("loading weights\n\x1b[2Jready\n")
+        await until(pilot, lambda: "loading weights" in screen_text(app))
+        assert "\x1b[2J" not in screen_text(app)
+        await pilot.press("escape", "l", "l")
+        assert isinstance(app.screen, LiveScreen)
+        await show(app, pilot, handle, made.watching())
+        await pilot.press("l")
+        assert "rvtop did not start this server" in screen_text(app)
 
 
 async def test_after_a_failed_start_another_one_can_be_chosen() -> None:
@@ -551,13 +499,13 @@ async def test_after_a_failed_start_another_one_can_be_chosen() -> None:
     async def connect(choice: Choice) -> SessionHandle:
         return handles.pop(0)
 
-    app = RvtopApp(None, connect, offers=OFFERS)
+    app = RvtopApp(None, connect, facts=made.start_without_gpu())
     async with opened(app, 100, 30) as pilot:
         await pilot.press("enter")
         await until(pilot, lambda: "CUDA out of memory" in screen_text(app))
         assert "enter to choose another" in screen_text(app)
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, PickerScreen))
+        await until(pilot, lambda: isinstance(app.screen, StartScreen))
         assert failed.closed == 1
         await pilot.press("enter")
         await until(pilot, lambda: "48.0" in screen_text(app) or "TARGET" in screen_text(app))

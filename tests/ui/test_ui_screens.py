@@ -16,8 +16,8 @@ from rvtop.ui.app import RvtopApp
 from rvtop.ui.keys import ACTIONS
 from rvtop.ui.screens.help import HelpScreen
 from rvtop.ui.screens.live import LiveScreen
-from rvtop.ui.screens.picker import PickerScreen
 from rvtop.ui.screens.session_screen import SessionScreen
+from rvtop.ui.screens.start import StartScreen
 from rvtop.ui.screens.table import SCREENS, ScreenEntry, screen_keys
 
 
@@ -100,7 +100,7 @@ async def test_the_help_lists_the_screens_of_the_table_and_covers_them() -> None
         assert app.session_screen.snapshot.load.sent == 7777, "the screen below a dialog goes on"
 
 
-async def test_from_any_screen_of_a_session_that_is_over_one_comes_back_to_the_picker() -> None:
+async def test_from_any_screen_of_a_session_that_is_over_one_comes_back_to_the_start_screen() -> None:
     async def connect(choice: object) -> made.FakeHandle:
         raise AssertionError("nothing is chosen here")
 
@@ -111,11 +111,11 @@ async def test_from_any_screen_of_a_session_that_is_over_one_comes_back_to_the_p
         app.choose_again()
         for _ in range(100):
             await pilot.pause(0.02)
-            if isinstance(app.screen, PickerScreen):
+            if isinstance(app.screen, StartScreen):
                 break
-        assert [type(s) for s in app.screen_stack[1:]] == [PickerScreen]
+        assert [type(s) for s in app.screen_stack[1:]] == [StartScreen]
         await pilot.press("escape", "2")
-        assert isinstance(app.screen, PickerScreen), "without a session there is no screen of it"
+        assert isinstance(app.screen, StartScreen), "without a session there is no screen of it"
 
 
 def test_the_table_is_sound() -> None:

@@ -9,8 +9,9 @@ import made
 import pytest
 from textual.pilot import Pilot
 
-from rvtop.contract.handle import Choice, ConnectFailed, Offer, SessionHandle
+from rvtop.contract.handle import Choice, ConnectFailed, SessionHandle
 from rvtop.contract.snapshot import Snapshot
+from rvtop.contract.start import StartFacts
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.look import Look
 from rvtop.ui.theme import CONTRAST, DARK, LIGHT, SAFE, Palette, Styles
@@ -25,7 +26,7 @@ def screen(snapshot: Snapshot, styles: Styles | None = None) -> RvtopApp:
 async def drawn(pilot: Pilot[int]) -> None:
     """Waits for the first picture."""
     for _ in range(200):
-        if pilot.app.picker or (pilot.app.live and pilot.app.live.snapshot):  # type: ignore[attr-defined]
+        if pilot.app.choosing.screen or (pilot.app.live and pilot.app.live.snapshot):  # type: ignore[attr-defined]
             break
         await pilot.pause(0.02)
     await pilot.pause()
@@ -46,7 +47,7 @@ def test_other_pictures(snap_compare: Compare, name: str) -> None:
     assert snap_compare(screen(getattr(made, name)()), terminal_size=(120, 40), run_before=drawn)
 
 
-@pytest.mark.parametrize("name", ["starting", "failed", "lost"])
+@pytest.mark.parametrize("name", ["starting", "late", "failed", "lost"])
 def test_small_pictures(snap_compare: Compare, name: str) -> None:
     assert snap_compare(screen(getattr(made, name)()), terminal_size=(80, 24), run_before=drawn)
 
@@ -85,22 +86,54 @@ def test_first_load(snap_compare: Compare) -> None:
     assert snap_compare(screen(made.watching()), terminal_size=(120, 40), run_before=press)
 
 
-@pytest.mark.parametrize("keys", [[], ["down", "down", "enter"]], ids=["topologies", "refused"])
-def test_picker(snap_compare: Compare, keys: list[str]) -> None:
+def start(facts: StartFacts, first: StartFacts | None = None) -> RvtopApp:
     async def connect(choice: Choice) -> SessionHandle:
-        raise ConnectFailed(f"{choice.url}: connection refused; is the server up?")
+        raise ConnectFailed(f"{choice.label}: connection refused; is the server up?")
 
+    app = RvtopApp(None, connect, facts=first or facts, look_around=lambda: facts, clock=lambda: 0.0)
+    return app
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_start(snap_compare: Compare, size: tuple[int, int]) -> None:
+    assert snap_compare(start(made.start_facts()), terminal_size=size, run_before=drawn)
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("nothing_known", []),
+        ("start_without_gpu", []),
+        ("start_with_nothing", ["escape", "enter"]),
+        ("start_facts", ["enter"]),
+        ("start_facts", ["down", "down", "down", "down", "down", "enter"]),
+        ("start_facts", ["u", *"http://gpu-b:9"]),
+    ],
+    ids=["first", "no-gpu", "nothing", "failed", "fix", "url"],
+)
+def test_other_starts(snap_compare: Compare, name: str, keys: list[str]) -> None:
     async def press(pilot: Pilot[int]) -> None:
         await drawn(pilot)
         await pilot.press(*keys)
         await pilot.pause(0.1)
 
-    offers = (
-        Offer("baseline", "Hugging Face generate, a thread per request"),
-        Offer("rac", "Hugging Face engines as Ray actors", available=False, why="ray is not installed"),
-    )
-    app = RvtopApp(None, connect, offers=offers, url="http://127.0.0.1:8000")
-    assert snap_compare(app, terminal_size=(80, 24), run_before=press)
+    assert snap_compare(start(getattr(made, name)()), terminal_size=(100, 30), run_before=press)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("what", ["dialog", "steps"])
+def test_switch(snap_compare: Compare, size: tuple[int, int], what: str) -> None:
+    async def press(pilot: Pilot[int]) -> None:
+        await drawn(pilot)
+        if what == "dialog":
+            await pilot.press("t", "down", "down")
+        await pilot.pause(0.1)
+
+    s = made.switching()
+    s = replace(s, switch=None, state="running") if what == "dialog" else s
+    facts = replace(made.start_facts(), gpus=())
+    app = RvtopApp(made.FakeHandle(s), facts=facts, clock=lambda: 0.0)
+    assert snap_compare(app, terminal_size=size, run_before=press)
 
 
 async def on_requests(pilot: Pilot[int]) -> None:

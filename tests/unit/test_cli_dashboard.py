@@ -1,4 +1,4 @@
-"""``rvtop`` alone: the picker, and what it leaves on stderr and as exit code when its session has ended."""
+"""``rvtop`` alone: the Start screen, and what its session leaves on stderr and as exit code when it ends."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def left(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
             assert choice is GONE
             return next(sessions)
 
-        async def screen(*, connect: Callable[[Choice], Any], **_: object) -> int:
+        async def screen(handle: object, connect: Callable[[Choice], Any], **_: object) -> int:
+            assert handle is None
             for _outcome in outcomes:
                 await connect(GONE)
             return code
@@ -60,7 +61,7 @@ ALL_FAILED = Outcome(1, "all 44 requests failed: http_500 44", {"end": {"kind": 
     ("outcomes", "code", "wanted"),
     [
         pytest.param([], 0, (0, "", ""), id="nothing chosen"),
-        pytest.param([], 130, (130, "", ""), id="Ctrl-C in the picker"),
+        pytest.param([], 130, (130, "", ""), id="Ctrl-C on the Start screen"),
         pytest.param([Outcome(0)], 0, (0, "", ""), id="a run that went well"),
         pytest.param([Outcome(0)], 130, (130, "", ""), id="Ctrl-C in a run"),
         pytest.param([ALL_FAILED], 0, (1, "", f"rvtop: {ALL_FAILED.message}\n"), id="all requests failed"),

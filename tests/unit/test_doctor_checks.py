@@ -182,11 +182,11 @@ def test_a_driver_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         "nvmlDeviceGetCount": lambda: 1,
         "nvmlDeviceGetHandleByIndex": lambda index: index,
         "nvmlDeviceGetName": lambda handle: "NVIDIA A100",
-        "nvmlDeviceGetMemoryInfo": lambda handle: types.SimpleNamespace(total=80 * 2**30),
+        "nvmlDeviceGetMemoryInfo": lambda handle: types.SimpleNamespace(total=80 * 2**30, used=2**30),
     }
     for name, answer in answers.items():
         monkeypatch.setattr(pynvml, name, answer)
-    assert gpus.probe() == (Gpus("535.1", (12, 2), ("NVIDIA A100",), (80 * 2.0**30,)), "")
+    assert gpus.probe() == (Gpus("535.1", (12, 2), ("NVIDIA A100",), (80 * 2.0**30,), (2.0**30,)), "")
 
 
 # -- ports -------------------------------------------------------------------------------------

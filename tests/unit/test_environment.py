@@ -13,6 +13,7 @@ from backends.models import cache_dir, shared_dir
 from backends.models.load import default_embedder, default_models
 from rvtop.doctor import machine
 from rvtop.lifecycle import state
+from rvtop.target import models as target_models
 from rvtop.telemetry.ray_local import discovery_file, ray_folder
 from tests.environment import ROOT, clean, surroundings, unchanged
 from tests.faults.surroundings import environment as of_a_user
@@ -52,7 +53,7 @@ def test_this_process_and_its_children_have_it() -> None:
 def test_the_product_finds_nothing_of_this_machine() -> None:
     assert discovery_file() is None
     assert not shared_dir().exists()
-    assert not machine.shared_dir().exists()
+    assert not target_models.shared_dir().exists()
     assert default_models() == {"tiny": "tiny"}
     assert default_embedder() == "tiny"
     assert state.running() == []
@@ -106,8 +107,8 @@ def test_the_experiment_s_layout_is_taken_where_it_is(
         "q15b": str(models / "qwen25_1_5b_instruct"),
     }
     assert default_embedder() == str(models / "ko-sroberta-multitask")
-    assert machine.shared(machine.shared_dir()).text == f"{tmp_path} has the index and all 3 models"
-    for at in (shared_dir, machine.shared_dir):
+    assert machine.shared(target_models.shared_dir()).text == f"{tmp_path} has the index and all 3 models"
+    for at in (shared_dir, target_models.shared_dir):
         monkeypatch.setenv("RVTOP_SHARED", "")
         assert at() == Path("/mnt/shared")
         monkeypatch.setenv("RVTOP_SHARED", "~/elsewhere")

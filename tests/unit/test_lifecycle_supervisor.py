@@ -13,6 +13,7 @@ import pytest
 from rvtop.contract.snapshot import StartStep
 from rvtop.lifecycle import state, supervisor
 from rvtop.lifecycle.health import Health
+from rvtop.lifecycle.start_times import StartTimes
 from rvtop.lifecycle.supervisor import Policy, Spec, Supervisor
 from rvtop.target.backend import BackendOptions
 from rvtop.target.probe import TargetError
@@ -134,6 +135,16 @@ async def test_it_is_ready_and_stops_gently(watch: Callable[..., Watched]) -> No
     assert await it.task == 0
     assert it.backend.calls == ["terminate", "stop"]
     assert state.entry("d") is None
+
+
+async def test_it_keeps_how_long_the_start_took(watch: Callable[..., Watched]) -> None:
+    options = BackendOptions("rac", models=("tiny=tiny",), arguments=("--threads", "1"))
+    assert StartTimes(options, os.environ).expected_s is None
+    watched = watch()
+    await watched.until(lambda: bool(watched.told) and watched.told[-1]["event"] == "ready")
+    assert StartTimes(options, os.environ).expected_s is not None
+    watched.supervisor.stop()
+    await watched.task
 
 
 async def test_a_dead_backend_comes_back_at_its_port(watch: Callable[..., Watched]) -> None:

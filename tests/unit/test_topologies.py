@@ -1,4 +1,4 @@
-"""What the picker offers: the topologies, and of those that can't start here the reason."""
+"""What the Start screen offers: the topologies, and of those that can't start here the reason."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.machinery import ModuleSpec
 import pytest
 
 from backends.registry import REGISTRY
-from rvtop.cli import dashboard
+from rvtop.cli import start_facts
 from rvtop.target.topologies import TOPOLOGIES, missing
 
 
@@ -53,12 +53,15 @@ def test_what_is_missing_is_named_with_its_extra(there: tuple[str, ...], name: s
     assert missing(name, only(*there)) == says  # type: ignore[arg-type]
 
 
-def test_the_picker_gets_the_reasons_and_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_start_screen_gets_the_reasons_and_imports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = set(sys.modules)
-    offers = {offer.name: offer for offer in dashboard.offers()}
+    offers = {offer.name: offer for offer in start_facts.first_facts().offers}
     assert list(offers) == list(TOPOLOGIES)
     assert not {"ray", "torch", "vllm", "transformers"} & (set(sys.modules) - loaded)
-    monkeypatch.setattr(dashboard, "missing", lambda name: "ray is not installed" if name == "rac" else "")
-    offers = {offer.name: offer for offer in dashboard.offers()}
-    assert (offers["rac"].available, offers["rac"].why) == (False, "ray is not installed")
+    why = "ray is not installed: pip install 'rvtop[ray]'"
+    monkeypatch.setattr(start_facts, "missing", lambda name: why if name == "rac" else "")
+    offers = {offer.name: offer for offer in start_facts.first_facts().offers}
+    assert not offers["rac"].available
+    assert (offers["rac"].why, offers["rac"].fix) == ("ray is not installed", "pip install 'rvtop[ray]'")
     assert (offers["baseline"].available, offers["baseline"].why) == (True, "")
+    assert all(offer.engine and offer.where and offer.route and offer.adds for offer in offers.values())

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.widget import Widget
 
 from rvtop.contract.command import Mark, NextPhase, Pause, Resume, SetRate, Undo
+from rvtop.contract.run_files import BACKEND_LOG
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.folding import Folding
 from rvtop.ui.format import rate
 from rvtop.ui.pending_rate import PendingRate
 from rvtop.ui.screens.confirm import ConfirmScreen
+from rvtop.ui.screens.log import LogScreen
 from rvtop.ui.screens.mark import MarkScreen
 from rvtop.ui.screens.rate import RateScreen
 from rvtop.ui.screens.session_screen import SessionScreen
@@ -229,6 +232,13 @@ class LiveScreen(SessionScreen):
                 self.shell.send(Mark(note))
 
         self.app.push_screen(MarkScreen(), typed)
+
+    def action_log(self) -> None:
+        s = self._newest
+        if s is None or not (s.target.owned or s.backend_log) or s.out_dir is None:
+            self.notify_briefly("no log: rvtop did not start this server")
+        else:
+            self.app.push_screen(LogScreen(Path(s.out_dir) / (s.backend_log or BACKEND_LOG)))
 
     def action_freeze(self) -> None:
         s = self._newest

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rvtop.contract.snapshot import Event, Snapshot
 from rvtop.ui.draw import Line
 from rvtop.ui.format import clip, wall
+from rvtop.ui.switch_lines import switch_line
 from rvtop.ui.widgets.panel import Panel
 
 
@@ -30,6 +33,9 @@ class EventsPanel(Panel):
         return line.put(clip(event.text, max(1, width - line.width)), style)
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
+        if s.switch is not None and height:
+            more = self.rows(replace(s, switch=None), width, height - 1)
+            return [switch_line(s, self.rich_styles, width), *more]
         newest = list(reversed(s.events))
         if height == 1:
             return [self._strip(newest, width)]
@@ -46,4 +52,6 @@ class EventsPanel(Panel):
         return line
 
     def one_line(self, s: Snapshot, width: int) -> Line:
+        if s.switch is not None:
+            return Line(" ").join(switch_line(s, self.rich_styles, width - 2))
         return Line(" ").join(self._strip(list(reversed(s.events)), width - 2))

@@ -6,6 +6,7 @@ from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.draw import Line, fitting, spread
 from rvtop.ui.format import MISSING, age, clip, clock, first_that_fits, rate, sig3
 from rvtop.ui.shell import shell_of
+from rvtop.ui.switch_lines import switch_texts
 from rvtop.ui.widgets.panel import Panel
 
 #: On a screen of fewer rows the header alone has to say what matters.
@@ -63,6 +64,11 @@ class Header(Panel, can_focus=False):
             silent = age(s.target_down_s)
             texts = [f"● {text} {silent}" for text in ("server not answering", "not answering", "no answer")]
             return Line(first_that_fits((*texts, "● no answer", "●"), width), self.rich_styles.trouble)
+        if s.switch is not None:
+            style = "trouble" if s.switch.waits else "attention"
+            glyph = "‖" if s.switch.paused else "◌"
+            texts = [f"{glyph} {text}" for text in switch_texts(s.switch)]
+            return Line(first_that_fits((*texts, glyph), width), getattr(self.rich_styles, style))
         glyph, name, style = STATES.get(s.state, ("?", s.state, "base"))
         return Line(first_that_fits((f"{glyph} {name}", glyph), width), getattr(self.rich_styles, style))
 

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from rvtop.contract.snapshot import Snapshot, StartStep
 from rvtop.ui.draw import Line
-from rvtop.ui.format import clip, fixed, short_span
+from rvtop.ui.format import clip, clock, fixed, short_span
 from rvtop.ui.widgets.panel import Panel
+
+#: What is said of a step that runs for more than twice its time.
+LATE = "longer than ever, l shows its log"
+
+
+def took_text(step: StartStep) -> str:
+    """``00:07 of ~00:11`` while it runs, ``~00:06`` before, ``00:02`` after."""
+    expected = "" if step.expected_s is None else f"~{clock(step.expected_s)}"
+    if step.state == "wait" or step.elapsed_s is None:
+        return expected
+    so_far = clock(step.elapsed_s)
+    return f"{so_far} of {expected}" if expected and step.state == "run" else so_far
 
 
 def is_starting(s: Snapshot) -> bool:
@@ -36,18 +48,21 @@ class StepsPanel(Panel, can_focus=False):
                 Line(f"  waiting for {s.target.topology or s.target.url}", self.rich_styles.quiet),
             ]
         size = min(max(len(step.name) for step in s.steps), 24)
-        rows = [self._row(step, size, width) for step in s.steps]
+        took = max(8, *(len(took_text(step)) for step in s.steps))
+        rows = [
+            row for step in s.steps for row in (self._row(step, size, took, width), *self._log(step, width))
+        ]
         if height > len(rows):
             return [Line(), *rows]
         # Where not all fit: up to the one that runs.
-        begun = sum(step.state != "wait" for step in s.steps)
+        begun = sum(1 + len(step.log) for step in s.steps if step.state != "wait")
         last = max(height, begun)
         return rows[last - height : last]
 
     def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
-        return 2, max(1, len(s.steps)) + 3
+        return 2, max(1, sum(1 + len(step.log) for step in s.steps)) + 3
 
-    def _row(self, step: StartStep, size: int, width: int) -> Line:
+    def _row(self, step: StartStep, size: int, took: int, width: int) -> Line:
         styles = self.rich_styles
         glyph, style = {
             "done": ("✓", styles.server),
@@ -56,17 +71,20 @@ class StepsPanel(Panel, can_focus=False):
         }.get(step.state, ("·", styles.faint))
         line = Line("  ").put(glyph, style).put("  ")
         line.put(fixed(step.name, size), styles.stale if step.state == "wait" else style)
-        took = "" if step.elapsed_s is None else short_span(step.elapsed_s)
-        line.put(f"{took:>8}", styles.base if step.state == "run" else styles.quiet)
-        return line.put("  ").put(
-            clip(step.detail, max(1, width - line.width)),
-            styles.trouble if step.state == "fail" else styles.quiet,
-        )
+        line.put(f"{took_text(step):>{took}}", styles.base if step.state == "run" else styles.quiet)
+        said = LATE if step.is_late else step.detail
+        style = styles.trouble if step.state == "fail" else styles.attention if step.is_late else styles.quiet
+        return line.put("  ").put(clip(said, max(1, width - line.width)), style)
+
+    def _log(self, step: StartStep, width: int) -> list[Line]:
+        """The last lines of the log, below a step that failed."""
+        quiet = self.rich_styles.quiet
+        return [Line("     │ ", quiet).put(clip(text, max(1, width - 7)), quiet) for text in step.log]
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         running = next((step for step in reversed(s.steps) if step.state in ("run", "fail")), None)
         return (
-            self._row(running, len(running.name), width)
+            self._row(running, len(running.name), 8, width)
             if running
             else Line(" waiting", self.rich_styles.quiet)
         )

@@ -1,0 +1,134 @@
+"""What the application does when a session is chosen: it connects, and the session of before ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from textual.app import App
+from textual.worker import Worker
+
+from rvtop.contract.handle import Choice, Connect, ConnectFailed, SessionHandle
+from rvtop.contract.snapshot import Snapshot
+from rvtop.contract.start import LookAround, StartFacts
+from rvtop.ui.screens.session_screen import SessionScreen
+from rvtop.ui.screens.start import StartScreen
+from rvtop.ui.screens.stopping import StoppingScreen
+from rvtop.ui.screens.switch import SwitchScreen
+from rvtop.ui.shell import ScreenShell
+
+
+class ChoosingShell(ScreenShell, Protocol):
+    """What :class:`Choosing` asks of the application."""
+
+    handle: SessionHandle | None
+
+    async def close_handle(self) -> None:
+        """Ends the session, once; waits until it has ended."""
+        ...
+
+    def first_screen(self) -> SessionScreen:
+        """A new screen of the session, the one that is shown first."""
+        ...
+
+
+class Choosing:
+    """The Start screen of ``app``, and what is chosen there. Without ``connect`` nothing can be chosen."""
+
+    def __init__(
+        self,
+        app: App[int],
+        shell: ChoosingShell,
+        connect: Connect | None,
+        facts: StartFacts,
+        look_around: LookAround,
+        url: str,
+    ) -> None:
+        self._app, self._shell = app, shell
+        self._connect = connect
+        self._facts, self._look_around, self._url = facts, look_around, url
+        self._connecting: Worker[None] | None = None
+
+    @property
+    def possible(self) -> bool:
+        """Whether another session can be chosen."""
+        return self._connect is not None
+
+    @property
+    def screen(self) -> StartScreen | None:
+        """The Start screen, also while another one covers it."""
+        return next((s for s in self._app.screen_stack if isinstance(s, StartScreen)), None)
+
+    def new_screen(self, *, over_session: bool = False) -> StartScreen:
+        """A Start screen."""
+        return StartScreen(self._shell, self._facts, self._look_around, self._url, over_session=over_session)
+
+    def switch_screen(self, snapshot: Snapshot) -> SwitchScreen:
+        """What asks for another server for the load of ``snapshot``."""
+        return SwitchScreen(snapshot, self._facts, self._look_around)
+
+    def choose(self, choice: Choice) -> None:
+        """Begins the session that was chosen."""
+        screen = self.screen
+        if screen is not None and self._connect is not None:
+            screen.connecting(choice)
+            self._connecting = self._app.run_worker(self._begin(self._connect, choice), exclusive=True)
+
+    def give_up(self) -> None:
+        """Stops connecting."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+
+    async def _begin(self, connect: Connect, choice: Choice) -> None:
+        if choice.topology is not None:
+            await self._end_session()  # what starts needs its GPUs and cores
+        try:
+            handle = await connect(choice)
+        except (ConnectFailed, OSError) as error:
+            if (screen := self.screen) is not None:
+                screen.failed(str(error) or type(error).__name__, over_session=self._shell.handle is not None)
+            return
+        try:
+            await self._end_session()
+        except asyncio.CancelledError:  # rvtop is left meanwhile: this one is to be closed too
+            self._shell.handle = handle
+            raise
+        self._shell.handle = handle
+        with self._app.batch_update():
+            await self._remove_old_screens()
+            await self._app.switch_screen(self._shell.first_screen())
+
+    async def _end_session(self) -> None:
+        """Ends the session below the Start screen, if there is one."""
+        if self._shell.handle is None:
+            return
+        await self._app.push_screen(StoppingScreen(None))
+        await self._shell.close_handle()
+        await self._app.pop_screen()
+
+    async def _remove_old_screens(self) -> None:
+        """Of the screens of a session that has ended one is left, on top, to be replaced; or else Start."""
+        if any(isinstance(screen, SessionScreen) for screen in self._app.screen_stack):
+            await self._app.pop_screen()
+            await self._leave_one_session_screen()
+
+    async def _leave_one_session_screen(self) -> None:
+        while sum(isinstance(screen, SessionScreen) for screen in self._app.screen_stack) > 1:
+            await self._app.pop_screen()
+
+    # -- from a session to the Start screen ------------------------------------------------------
+
+    async def show(self) -> None:
+        """Lays the Start screen above the session, which goes on."""
+        await self._app.push_screen(self.new_screen(over_session=True))
+
+    def again(self) -> None:
+        """From a session that is over back to the Start screen."""
+        self._app.run_worker(self._again(), exclusive=True)
+
+    async def _again(self) -> None:
+        await self._end_session()
+        with self._app.batch_update():
+            await self._leave_one_session_screen()
+            await self._app.switch_screen(self.new_screen())
