@@ -43,7 +43,7 @@ from rvtop.cli.options import (
     terminal,
 )
 from rvtop.cli.run import run
-from rvtop.cli.showdown import compare, showdown
+from rvtop.cli.showdown import SameForAll, compare, showdown
 from rvtop.cli.transport import (
     Body,
     Ca,
@@ -110,7 +110,7 @@ def demo(
     theme: Theme = None,
     ascii: Ascii = False,
     every: Annotated[
-        bool, typer.Option("--all", help="All topologies in turn, as plain lines, and their comparison.")
+        bool, typer.Option("--all", help="All topologies in turn, and their comparison.")
     ] = False,
 ) -> None:
     """Runs with no set-up: small local model, sample corpus, RAG questions, real load."""
@@ -126,7 +126,7 @@ def demo(
             raise UserError(
                 f"demo --all runs every topology in turn, each in its own session: without {option}"
             )
-        raise typer.Exit(compare("demo", out=out, models=model or (), quiet=ui == "none"))
+        raise typer.Exit(compare("demo", out=out, same=SameForAll(model or ()), ui=ui))
     dashboard = ui == "dashboard" and terminal()
     backend = topology_options(topology, models=model or (), port=0, arguments=())
     check_backend(backend)

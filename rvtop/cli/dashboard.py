@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from rvtop.cli.config import settings_now, with_settings
@@ -12,10 +13,13 @@ from rvtop.session.client import RemoteSession
 from rvtop.session.control_client import WatchedSession
 from rvtop.session.request import Outcome, SessionRequest, attach_request, start_request
 from rvtop.settings.recent import recent_targets, remember_target
+from rvtop.study.live import LiveShowdown
+from rvtop.study.showdown import INTERRUPTED, ShowdownRun
 from rvtop.target.probe import TargetError, choose_models, probe, shown
 from rvtop.target.topologies import TOPOLOGIES, missing
 from rvtop.ui.app import run_app_async
 from rvtop.ui.look import Look, look_of
+from rvtop.ui.screens.table import SHOWDOWN_SCREENS
 
 
 def look_now() -> Look:
@@ -43,6 +47,24 @@ def show_watched(socket: Path) -> int:
 
     async def main() -> int:
         return await run_app_async(await WatchedSession(socket).start(), yes=True)
+
+    return asyncio.run(main())
+
+
+def show_showdown(run: ShowdownRun, check: Callable[[SessionRequest], None]) -> int:
+    """The dashboard on a showdown, from its first topology to where it is left; returns the exit code.
+    Raises UserError where its results could not be written."""
+    look = look_now()
+
+    async def opened(request: SessionRequest) -> RemoteSession:
+        return await RemoteSession().start(with_settings(request))
+
+    async def main() -> int:
+        showdown = LiveShowdown(run, opened, check).start()
+        code = await run_app_async(showdown, yes=True, look=look, screens=SHOWDOWN_SCREENS, showdown=showdown)
+        if showdown.error is not None:
+            raise showdown.error
+        return code if code == INTERRUPTED else run.exit_code
 
     return asyncio.run(main())
 

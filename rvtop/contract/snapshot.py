@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rvtop.contract.requests import NO_REQUESTS, Requests
+from rvtop.contract.showdown import Showdown
 from rvtop.stats.distribution import EMPTY, Distribution
 
 #: Session states, in the order they are passed through.
@@ -275,3 +276,4 @@ class Snapshot:
     figures: Mapping[str, float] = field(default_factory=dict)  # of all engines together, as Engine.figures
     target_down_s: float | None = None  # since the target last answered, while it does not answer
     requests: Requests = NO_REQUESTS  # the slowest and the failed
+    showdown: Showdown | None = None  # where this session is one of several that are compared

@@ -40,6 +40,7 @@ class LoadTarget:
         self._pages: frozenset[str] = frozenset()
         self._silence: TargetWatch | None = None
         self._loss: LossWatch | None = None
+        self.start_s: float | None = None  # how long a backend of ours took to be ready
         self.info: TargetInfo | None = None
         self.models: tuple[str, ...] = ()
 
@@ -74,7 +75,8 @@ class LoadTarget:
         finally:
             ticking.cancel()
             await asyncio.gather(ticking, return_exceptions=True)
-        times.keep((perf_counter_ns() - began_ns) / 1e9)
+        self.start_s = (perf_counter_ns() - began_ns) / 1e9
+        times.keep(self.start_s)
         await self.probe(url, models)
         self._backend_watch = asyncio.create_task(self._watch_backend(self._backend))
 

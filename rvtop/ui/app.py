@@ -26,7 +26,7 @@ from rvtop.ui.screens.picker import PickerScreen
 from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.screens.stopping import StoppingScreen
 from rvtop.ui.screens.table import SCREENS, ScreenEntry, screen_keys
-from rvtop.ui.shell import ScreenShell
+from rvtop.ui.shell import ScreenShell, ShowdownControls
 from rvtop.ui.theme import Styles
 from rvtop.ui.themes import ThemeFile, next_theme, styles_for
 from rvtop.ui.widgets.panel import Panel
@@ -71,6 +71,7 @@ class RvtopApp(App[int]):
         styles: Styles | None = None,
         look: Look | None = None,
         screens: Sequence[ScreenEntry] = SCREENS,
+        showdown: ShowdownControls | None = None,
     ) -> None:
         if handle is None and connect is None:
             raise ValueError("the screen needs a session, or a function that connects to one")
@@ -83,6 +84,7 @@ class RvtopApp(App[int]):
             self._filters.append(AsciiGlyphs())
         self._theme_file = ThemeFile(self.rich_styles.palette.name, os.environ)
         self.last_used: list[str] = []
+        self.showdown = showdown
         self.clock = clock
         self.handle = handle
         self.exit_code = 0
@@ -333,12 +335,16 @@ async def run_app_async(
     url: str = "",
     yes: bool = False,
     look: Look | None = None,
+    screens: Sequence[ScreenEntry] = SCREENS,
+    showdown: ShowdownControls | None = None,
 ) -> int:
     """Runs the screen until it is left, and returns the process's exit code.
 
     The session is closed however the screen ends: by a key, a signal or an exception.
     """
-    app = RvtopApp(handle, connect, offers=offers, url=url, yes=yes, look=look)
+    app = RvtopApp(
+        handle, connect, offers=offers, url=url, yes=yes, look=look, screens=screens, showdown=showdown
+    )
     loop = asyncio.get_running_loop()
     # Through the app's own queue: only from there can it show a dialog.
     loop.add_signal_handler(signal.SIGTERM, app.call_later, app.leave, INTERRUPTED)

@@ -25,7 +25,9 @@ class Action:
     action: str  # Textual's action
     keys: tuple[str, ...]
     about: str  # one line, in help
-    where: str = "A"  # A everywhere, * wherever a load runs, L live, M map, Q requests; one or more
+    where: str = (
+        "A"  # A everywhere, * wherever a load runs, L live, M map, Q requests, W showdown; one or more
+    )
     foot: int = 0  # the place in the footer; 0: not in it
     label: str = ""  # what the footer says beside the key
     pair: str = ""  # the action whose key stands beside this one's in the footer
@@ -95,8 +97,8 @@ ACTIONS: tuple[Action, ...] = (
         "phase: next",
         "next_phase",
         ("n",),
-        "end this phase, begin the scenario's next",
-        "L",
+        "end this phase, begin the scenario's next; in a showdown: skip the topology that runs",
+        "LW",
         13,
         "next phase",
     ),
@@ -135,6 +137,15 @@ ACTIONS: tuple[Action, ...] = (
     Action("requests: order", "order", ("o",), "by TTFT, by E2E, the newest first", "Q", 7, "order"),
     Action("requests: errors only", "errors", ("e",), "list only what failed", "Q", 8, "errors only"),
     Action("requests: prompt", "prompt", ("v",), "show the prompt of the chosen request", "Q", 12, "text"),
+    Action(
+        "reference: choose",
+        "reference",
+        ("c",),
+        "tell changes against the next topology",
+        "W",
+        6,
+        "reference",
+    ),
     Action("session: choose another", "again", ("enter",), "when a session is over: choose another one", "L"),
     Action(
         "leave", "quit", ("q",), "end the load and what rvtop started, write the results", "A", 16, "quit"

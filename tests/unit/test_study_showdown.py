@@ -14,7 +14,7 @@ from rvtop.errors import UserError
 from rvtop.session.request import Outcome, SessionRequest, find
 from rvtop.study.entries import entries, turns
 from rvtop.study.rows import table
-from rvtop.study.showdown import run_turns
+from rvtop.study.showdown import Plan, ShowdownRun, run_turns
 
 
 def done(ttft: float, completed: float = 100.0, digest: str = "d") -> Outcome:
@@ -32,10 +32,13 @@ def showdown(
         return answers[request.out.name.rstrip("-0123456789")]()
 
     request = SessionRequest(scenario=find("smoke"), out=folder)
-    _, code = run_turns(
-        request, turns(entries(tuple(answers)), repeat), run, lambda text: None, reference="rac"
-    )
+    plan = Plan(entries(tuple(answers)), repeat, "rac")
+    code = run_turns(ShowdownRun(request, plan, {"XDG_STATE_HOME": str(folder / "state")}), run, nothing)
     return code, json.loads((folder / "showdown.json").read_text()), asked
+
+
+def nothing(text: str) -> None:
+    """Says nothing."""
 
 
 def fails(error: BaseException) -> Outcome:
