@@ -75,7 +75,7 @@ def table(found: Sequence[Mapping[str, Any]], reference: str, differing: Sequenc
             changes = (row["change_pct"][key] for key in COMPARED)
             lines.append(f"{'':<{_NAME}}" + "".join(_percent(change) for change in changes))
         lines += [f"  {printable(reason)}" for reason in row["reasons"]]
-    return lines + [f"not the same for all: {printable(line)}" for line in differing]
+    return lines + [f"differs: {printable(line)}" for line in differing]
 
 
 def _row(name: str, results: Sequence[Result]) -> dict[str, Any]:

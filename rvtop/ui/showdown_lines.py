@@ -15,7 +15,8 @@ from rvtop.ui.format import MISSING, clip, clock, fixed, sig3
 from rvtop.ui.theme import Styles
 
 #: Lines that a row takes at most, and the widest histogram, cells.
-MOST_LINES, MOST_CHART = 4, 100
+MOST_LINES, MOST_CHART = 8, 100
+_GAP_FROM = 4  # from this many lines on the last one keeps the rows apart
 LEAST_CHART = 20
 _MOST_NAME = 18
 #: From this ratio on a change is told as a multiple.
@@ -41,7 +42,7 @@ COLUMNS = (
     Column("ttft_ms", HEADS["ttft_ms"], 10, 0),
     Column("latency_avg_ms", HEADS["latency_avg_ms"], 16, 3),
     Column("latency_total_s", HEADS["latency_total_s"], 17, 4),
-    Column("tps", HEADS["tps"], 9, 1),
+    Column("tps", HEADS["tps"], 10, 1),
     Column("completed_pct", "completed", 11, 2, " %"),
 )
 
@@ -122,11 +123,13 @@ def _heads(s: Snapshot, styles: Styles, axis: LogAxis, places: Places) -> Line:
     line = Line(fixed("TTFT" if places.chart else "", places.name), styles.quiet)
     if places.chart:
         cells = Cells(places.chart, 1)
+        mark = "┊SLO" if s.slo_ttft_ms is not None else ""
+        slo = axis.column(s.slo_ttft_ms or 0.0, places.chart)
+        slo, mark = (slo, mark) if slo + len(mark) <= places.chart else (slo - 3, mark and "SLO┊")
         for at, label in axis.ticks(places.chart):
-            cells.write(at, 0, label, styles.quiet)
-        if s.slo_ttft_ms is not None:
-            x = axis.column(s.slo_ttft_ms, places.chart)
-            cells.write(x if x + 4 <= places.chart else x - 3, 0, "┊SLO", styles.attention)
+            if not mark or at + len(label) < slo or at > slo + len(mark):
+                cells.write(at, 0, label, styles.quiet)
+        cells.write(slo, 0, mark, styles.attention)
         line.join(cells.lines()[0])
     for column in places.columns:
         line.put(f"{column.head:>{column.width}}", styles.quiet)
@@ -147,7 +150,8 @@ class _Row:
     nearest: bool  # it is run next
 
     def lines(self, count: int) -> list[Line]:
-        charts = self._chart(count)
+        charts = self._chart(count if count < _GAP_FROM else count - 1)
+        charts += [Line()] * (count - len(charts))
         return [self._line(number, count, charts[number]) for number in range(count)]
 
     def _line(self, number: int, count: int, chart: Line) -> Line:
@@ -177,9 +181,9 @@ class _Row:
     @property
     def _speaks(self) -> bool:
         """Whether the second line is text alone."""
-        return self.score.state == "failed" or (
-            self.score.state in ("wait", "skipped") and not self.score.repeats
-        )
+        if self.score.state == "failed":
+            return True
+        return not self.score.repeats and not ttft_now(self.s, self.score).count
 
     def _said(self) -> str:
         """What the second line says of the row's state."""
@@ -212,6 +216,7 @@ class _Row:
 
     def _chart(self, rows: int) -> list[Line]:
         width = self.places.chart
+        measured = ttft_now(self.s, self.score)
         if not width:
             return [Line() for _ in range(rows)]
         cells, styles = Cells(width, rows), self.styles
@@ -219,7 +224,9 @@ class _Row:
             x = self.axis.column(self.s.slo_ttft_ms, width)
             for y in range(rows):
                 cells.set(x, y, "┊", styles.faint)
-        own = shares(client_columns(ttft_now(self.s, self.score), self.axis, width))
+        if not measured.count:
+            return cells.lines()
+        own = shares(client_columns(measured, self.axis, width))
         other = self.reference
         found = ttft_now(self.s, other) if other is not None and other is not self.score else EMPTY
         ghost = shares(client_columns(found, self.axis, width))
@@ -318,7 +325,7 @@ def change_text(change_pct: float | None) -> str:
     ratio = 1 + change_pct / 100
     if ratio >= _TIMES:
         return f"× {sig3(ratio)}"
-    return f"{change_pct:+.1f} %".replace("-", "−")
+    return (f"{change_pct:+.1f} %" if ratio < 2 else f"{change_pct:+.0f} %").replace("-", "−")
 
 
 def step_text(step: StartStep) -> str:

@@ -523,7 +523,8 @@ SHOWDOWN_NOTES = (
 
 
 def showdown(moment: str) -> Snapshot:
-    """A showdown: ``first`` topology starting, ``third`` running, all ``done``, one ``failed``, ``censored``."""
+    """A showdown: the ``first`` topology starts, the ``third`` runs, all are ``done``, one has ``failed``, or
+    is ``censored``."""
     incomplete = replace(score("baseline", ttft_ms=3100, sigma=0.5))
     figures = {**incomplete.figures, "completed_pct": 61.0 if moment == "censored" else 100.0}
     baseline = replace(incomplete, figures=figures)
@@ -546,7 +547,7 @@ def showdown(moment: str) -> Snapshot:
     reference = "rac" if moment in ("censored", "failed", "done") else "baseline"
     over = moment in ("done", "failed", "censored")
     show = Showdown(
-        "showdown",
+        "paper-rounds",
         compared(scores, reference),
         reference,
         turn=turn,
@@ -562,4 +563,6 @@ def showdown(moment: str) -> Snapshot:
         s = starting()
     elif over:
         s = replace(s, state="done")
-    return replace(s, slo_ttft_ms=200.0, showdown=show)
+    topology = {"first": "baseline", "third": "rsc"}.get(moment, "rvc")
+    target = replace(s.target, topology=topology)
+    return replace(s, slo_ttft_ms=200.0, target=target, showdown=show)

@@ -138,7 +138,14 @@ def test_columns_give_way_in_their_order(found: list[Score], width: int) -> None
 
 @pytest.mark.parametrize(
     ("change", "text"),
-    [(6.24, "+6.2 %"), (-99.66, "−99.7 %"), (5300.0, "× 54.0"), (None, "--"), (0.0, "+0.0 %")],
+    [
+        (6.24, "+6.2 %"),
+        (-99.66, "−99.7 %"),
+        (5300.0, "× 54.0"),
+        (591.3, "+591 %"),
+        (None, "--"),
+        (0.0, "+0.0 %"),
+    ],
 )
 def test_a_change_is_percent_or_a_multiple(change: float | None, text: str) -> None:
     assert change_text(change) == text
@@ -202,7 +209,7 @@ async def test_q_ends_it() -> None:
     app = screen(made.showdown("third"))
     handle = app.handle
     async with opened(app, 120, 40) as pilot:
-        assert "end, keep what is done" in screen_text(app)
+        assert "end, keep results" in screen_text(app)
         await pilot.press("q")
         for _ in range(500):
             if handle.closed:  # type: ignore[union-attr]

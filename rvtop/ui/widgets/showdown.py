@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.axis import LogAxis
 from rvtop.ui.draw import Line, fitting
@@ -9,13 +11,10 @@ from rvtop.ui.format import MISSING, clock, count, percent, sig3
 from rvtop.ui.keys import Action
 from rvtop.ui.shell import shell_of
 from rvtop.ui.showdown_lines import showdown_lines, span, step_text
-from rvtop.ui.widgets.panel import Panel
+from rvtop.ui.widgets.panel import MARGINS, Panel
 from rvtop.ui.widgets.place_footer import PlaceFooter
 
-CENSORED_NOTE = (
-    "CENSORED: completion differs by over a point. Means over those that were answered are not compared: "
-    "who drops most would look best"
-)
+CENSORED_NOTE = "CENSORED: completion differs by over a point, so means are not compared"
 
 
 class ShowdownPanel(Panel):
@@ -42,7 +41,7 @@ class ShowdownPanel(Panel):
             left.put(" · same work for all", styles.quiet)
         right = Line()
         if show.turns is None:
-            right.put(f"repeat {show.repeat} of no end", styles.base)
+            right.put(f"repeat {show.repeat}, without end", styles.base)
         else:
             right.put(f"{min(show.turn, show.turns)} of {show.turns}", styles.base)
         right.put(f"   {clock(show.elapsed_s)}", styles.strong)
@@ -62,7 +61,7 @@ class NowPanel(Panel):
     """The topology that runs, and what is to be known of the table."""
 
     DEFAULT_CSS = """
-    NowPanel { height: auto; max-height: 6; }
+    NowPanel { height: auto; max-height: 8; }
     """
     TOPIC = "showdown"
 
@@ -80,19 +79,20 @@ class NowPanel(Panel):
         styles, lines = self.rich_styles, []
         if self._is_running(s):
             lines.append(self._starting(s, width) if s.state == "starting" else self._figures(s, width))
-        lines += [Line(text, styles.quiet).cut(width) for text in self._notes(s)]
+        lines += [Line(text, styles.quiet) for text in self._notes(s, width)]
         return lines[:height]
 
-    def _notes(self, s: Snapshot) -> list[str]:
+    def _notes(self, s: Snapshot, width: int) -> list[str]:
         show = s.showdown
         if show is None:
             return []
         notes = [CENSORED_NOTE] if any(one.censored for one in show.scores) else []
-        notes += [f"not the same for all: {note}" for note in show.notes]
-        return notes + ([f"results: {show.folder}"] if show.over else [])
+        notes += [f"differs: {note}" for note in show.notes]
+        notes += [f"results: {show.folder}"] if show.over else []
+        return [part for note in notes for part in textwrap.wrap(note, max(8, width), subsequent_indent="  ")]
 
     def wanted(self, s: Snapshot) -> int:
-        return max(1, self._is_running(s) + len(self._notes(s)))
+        return max(1, self._is_running(s) + len(self._notes(s, self.app.size.width - MARGINS)))
 
     def _starting(self, s: Snapshot, width: int) -> Line:
         """The steps of the start; where not all fit, the last ones."""
@@ -137,11 +137,11 @@ class ShowdownFooter(PlaceFooter):
 
     def keys(self, s: Snapshot) -> list[tuple[Action, str]]:
         over = s.showdown is None or s.showdown.over
-        live = [(a, "its live screen") for a in shell_of(self).actions if a.name == "screen: live" and a.keys]
+        live = [(a, "live screen") for a in shell_of(self).actions if a.name == "screen: live" and a.keys]
         labels = {
-            "next_phase": "skip this one",
-            "reference": "other reference",
-            "quit": "leave" if over else "end, keep what is done",
+            "next_phase": "skip",
+            "reference": "reference",
+            "quit": "leave" if over else "end, keep results",
         }
         shown = [(a, labels.get(a.action, label)) for a, label in super().keys(s)]
         own = [(a, label) for a, label in shown if a.where not in ("A", "*")]
