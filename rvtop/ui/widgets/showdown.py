@@ -89,7 +89,11 @@ class NowPanel(Panel):
         notes = [CENSORED_NOTE] if any(one.censored for one in show.scores) else []
         notes += [f"differs: {note}" for note in show.notes]
         notes += [f"results: {show.folder}"] if show.over else []
-        return [part for note in notes for part in textwrap.wrap(note, max(8, width), subsequent_indent="  ")]
+        return [
+            part
+            for note in notes
+            for part in textwrap.wrap(note, max(8, width), subsequent_indent="  ", break_on_hyphens=False)
+        ]
 
     def wanted(self, s: Snapshot) -> int:
         return max(1, self._is_running(s) + len(self._notes(s, self.app.size.width - MARGINS)))
