@@ -96,7 +96,7 @@ def compare(
     from rvtop.study.rows import table
     from rvtop.study.showdown import SHOWDOWN, run_turns
 
-    run = _prepared(scenario, names, out, reference, repeat, same or SameForAll())
+    run = prepared(scenario, names, out, reference, repeat, same or SameForAll())
     why = no_screen() if ui == "dashboard" and not as_json else ""
     if why.startswith("TERM"):  # in a pipe plain lines are what was meant
         say_error(f"plain lines instead of the dashboard: {why}")
@@ -138,7 +138,7 @@ def _nothing(text: str) -> None:
     """Says nothing."""
 
 
-def _prepared(
+def prepared(
     scenario: str,
     names: Sequence[str] | None,
     out: Path | None,
