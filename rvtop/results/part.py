@@ -137,7 +137,8 @@ def figures(part: Part) -> dict[str, Any]:
 def ttft_histogram(table: Requests, mask: Bools) -> dict[str, Any]:
     """The TTFT of those that were answered, as the fields of a ``Distribution`` (nanoseconds)."""
     good = mask & table.ok & (table.first != NONE)
-    return asdict(Histogram.of(table.first[good] - table.intended[good]).distribution())
+    found = Histogram.of(table.first[good] - table.intended[good]).distribution()
+    return {**asdict(found), "buckets": [list(bucket) for bucket in found.buckets]}
 
 
 def _requests(part: Part) -> dict[str, Any]:

@@ -158,7 +158,9 @@ def test_every_key_and_its_figure(folder: Path) -> None:
     assert (s["models"], s["started_at"]) == (["a", "b"], "2026-01-01T00:00:00Z")
     assert s["prompts_digest"] == "0" * 64
     told = s["ttft_histogram"]
-    ttft = Distribution(tuple(told["buckets"]), told["sum_ns"], told["min_ns"], told["max_ns"])
+    ttft = Distribution(
+        tuple((at, n) for at, n in told["buckets"]), told["sum_ns"], told["min_ns"], told["max_ns"]
+    )
     assert ttft.count == s["ttft_ms"]["count"]
     assert ttft.mean_ns == pytest.approx(1e6 * s["ttft_ms"]["mean"])
     assert (ttft.min_ns, ttft.max_ns) == pytest.approx((1e6 * s["ttft_ms"]["min"], 1e6 * s["ttft_ms"]["max"]))
