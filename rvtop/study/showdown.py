@@ -63,6 +63,7 @@ class ShowdownRun:
         self._clock = clock
         self._began = clock()
         self._over_s: float | None = None
+        self._ended_s = 0.0  # when the last session ended
         self._turn: Turn | None = None
         self._number = 0
         self._digest: str | None = None
@@ -97,7 +98,7 @@ class ShowdownRun:
     def end(self, turn: Turn, outcome: Outcome, reason: str = "") -> Result:
         """``turn`` has ended; a ``reason`` says why it does not count though nothing failed. Raises
         UserError when ``showdown.json`` can't be written."""
-        self._turn = None
+        self._turn, self._ended_s = None, self.elapsed_s
         result = self._result(turn, outcome, reason)
         if self._digest is None and result.summary is not None:
             self._digest = result.summary.get("prompts_digest")
@@ -193,11 +194,11 @@ class ShowdownRun:
         return StartTimes(self._backend(entry), self._environ).expected_s
 
     def _left_s(self) -> float | None:
-        """Those that have ended took so long; the others take as long, as a mean."""
+        """The sessions to come take as long as those that have ended, as a mean."""
         done = self._number - (self._turn is not None)
         if self.total is None or not done or self._over_s is not None:
             return None
-        return max(0.0, self.elapsed_s / done * self.total - self.elapsed_s)
+        return max(0.0, self._ended_s / done * self.total - self.elapsed_s)
 
     def _score(self, entry: Entry, row: Mapping[str, Any] | None) -> Score:
         now = self._turn is not None and self._turn.entry.name == entry.name
