@@ -45,7 +45,7 @@ from rvtop.cli.options import (
 )
 from rvtop.cli.run import run
 from rvtop.cli.serve import Serve, ServeControl, ServeOn, asked_for
-from rvtop.cli.showdown import compare, showdown
+from rvtop.cli.showdown import SameForAll, compare, showdown
 from rvtop.cli.transport import (
     Body,
     Ca,
@@ -128,7 +128,7 @@ def demo(
     theme: Theme = None,
     ascii: Ascii = False,
     every: Annotated[
-        bool, typer.Option("--all", help="All topologies in turn, as plain lines, and their comparison.")
+        bool, typer.Option("--all", help="All topologies in turn, and their comparison.")
     ] = False,
 ) -> None:
     """Runs with no set-up: small local model, sample corpus, RAG questions, real load."""
@@ -147,7 +147,7 @@ def demo(
             )
         if web is not None:
             raise UserError("demo --all has no web view: run without --serve")
-        raise typer.Exit(compare("demo", out=out, models=model or (), quiet=ui == "none"))
+        raise typer.Exit(compare("demo", out=out, same=SameForAll(model or ()), ui=ui))
     dashboard = ui == "dashboard" and terminal()
     backend = topology_options(topology, models=model or (), port=0, arguments=())
     check_backend(backend)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from rvtop.cli.config import settings_now, with_settings
@@ -16,10 +17,13 @@ from rvtop.session.control_client import WatchedSession
 from rvtop.session.replay import ReplaySession
 from rvtop.session.request import Outcome, SessionRequest, attach_request, start_request
 from rvtop.settings.recent import recent_targets, remember_target
+from rvtop.study.live import LiveShowdown
+from rvtop.study.showdown import ShowdownRun
 from rvtop.target.preflight import check_backend
 from rvtop.target.probe import choose_models, probe, shown
 from rvtop.ui.app import INTERRUPTED, run_app_async
 from rvtop.ui.look import Look, look_of
+from rvtop.ui.screens.table import SHOWDOWN_SCREENS
 from rvtop.ui.sharing import Sharing
 
 
@@ -64,6 +68,24 @@ def show_replay(folder: Path) -> int:
     replay = ReplaySession(recording, str(folder))
     code = asyncio.run(run_app_async(replay=replay, look=look))
     return code if code == INTERRUPTED else 0  # how the run itself ended is told, not repeated
+
+
+def show_showdown(run: ShowdownRun, check: Callable[[SessionRequest], None]) -> int:
+    """The dashboard on a showdown, from its first topology to where it is left; returns the exit code.
+    Raises UserError where its results could not be written."""
+    look = look_now()
+
+    async def opened(request: SessionRequest) -> RemoteSession:
+        return await RemoteSession().start(with_settings(request))
+
+    async def main() -> int:
+        showdown = LiveShowdown(run, opened, check).start()
+        code = await run_app_async(showdown, yes=True, look=look, screens=SHOWDOWN_SCREENS, showdown=showdown)
+        if showdown.error is not None:
+            raise showdown.error
+        return code if code == INTERRUPTED else run.exit_code
+
+    return asyncio.run(main())
 
 
 def pick(*, yes: bool, first: Choice | None = None) -> Outcome:

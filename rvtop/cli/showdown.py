@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rvtop.cli.options import Models, Out, RayAddress
+from rvtop.cli.options import Ascii, Models, Out, RayAddress, Theme, Ui, check_ui, no_screen
 from rvtop.errors import UserError, check_limits
 from rvtop.system.stdio import say, say_error
+
+if TYPE_CHECKING:
+    from rvtop.session.request import Outcome, SessionRequest
+    from rvtop.study.showdown import ShowdownRun
+
+
+@dataclass(frozen=True)
+class SameForAll:
+    """The options of a showdown that every topology is started with."""
+
+    models: Sequence[str] = ()
+    ray_address: str | None = None
+    threads: int | None = None
+    dtype: str | None = None
+    max_model_len: int | None = None
+    num_replicas: int | None = None
 
 
 def showdown(
@@ -19,30 +36,44 @@ def showdown(
         str | None, typer.Option(help="Which, in this order: baseline,rac,rsc,rvc; default all.")
     ] = None,
     repeat: Annotated[int, typer.Option(help="Times that each runs; every second time in reverse.")] = 1,
+    loop: Annotated[bool, typer.Option("--loop", help="Begin again until it is ended.")] = False,
     reference: Annotated[
-        str | None, typer.Option(help="What changes are told against; default rac, or else the first.")
+        str | None, typer.Option(help="What changes are told against; default the first.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads of each engine; default its part of the cores less one.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Of the weights; default bfloat16 on a GPU, else float32.")
+    ] = None,
+    max_model_len: Annotated[
+        int | None, typer.Option(help="Context in tokens; default the model's own.")
+    ] = None,
+    num_replicas: Annotated[
+        int | None, typer.Option(help="Engines per model on Ray; default one a GPU.")
     ] = None,
     model: Models = None,
     ray_address: RayAddress = None,
     out: Out = None,
-    ui: Annotated[str, typer.Option("--ui", help="plain or none.")] = "plain",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+    ui: Ui = "dashboard",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON alone.")] = False,
+    theme: Theme = None,
+    ascii: Ascii = False,
 ) -> None:
     """Runs topologies one after another with the same requests, and compares them."""
-    if ui not in ("plain", "none"):
-        raise UserError(f"--ui {ui}: must be plain or none")
+    check_ui(ui)
     if repeat < 1:
         raise UserError(f"--repeat {repeat}: must be 1 or more")
-    names = topologies.split(",") if topologies is not None else None
+    if loop and repeat != 1:
+        raise UserError(f"--loop runs without end: without --repeat {repeat}")
     code = compare(
         scenario,
-        names,
+        topologies.split(",") if topologies is not None else None,
         out=out,
         reference=reference,
-        repeat=repeat,
-        models=model or (),
-        ray_address=ray_address,
-        quiet=ui == "none",
+        repeat=None if loop else repeat,
+        same=SameForAll(model or (), ray_address, threads, dtype, max_model_len, num_replicas),
+        ui=ui,
         as_json=as_json,
     )
     raise typer.Exit(code)
@@ -54,57 +85,120 @@ def compare(
     *,
     out: Path | None,
     reference: str | None = None,
-    repeat: int = 1,
-    models: Sequence[str] = (),
-    ray_address: str | None = None,
-    quiet: bool = False,
+    repeat: int | None = 1,
+    same: SameForAll | None = None,
+    ui: str = "plain",
     as_json: bool = False,
 ) -> int:
-    """Runs the showdown and prints its table; returns the exit code. Raises UserError."""
+    """Runs the showdown and prints its table; returns the exit code. ``repeat`` None: without end. Raises
+    UserError."""
     check_limits()
-    from rvtop.plain import run_plain
-    from rvtop.session.request import Outcome, SessionRequest, default_out, find
-    from rvtop.study.entries import entries, turns
-    from rvtop.study.rows import rows, table
+    from rvtop.study.rows import table
     from rvtop.study.showdown import SHOWDOWN, run_turns
-    from rvtop.target.preflight import check_backend
-    from rvtop.target.topologies import TOPOLOGIES
 
-    for name in names or ():
-        if name not in TOPOLOGIES:
-            raise UserError(f"--topologies: {name!r} is unknown; known are: {', '.join(TOPOLOGIES)}")
-    on_vllm = frozenset(name for name, topology in TOPOLOGIES.items() if "vllm" in topology.extras)
-    on_ray = frozenset(name for name, topology in TOPOLOGIES.items() if "ray" in topology.extras)
-    arguments = dict.fromkeys(on_ray, ("--ray-address", ray_address)) if ray_address is not None else {}
-    chosen = entries(tuple(names or TOPOLOGIES), on_vllm, arguments)
-    known = [entry.name for entry in chosen]
-    if reference is None:
-        reference = "rac" if "rac" in known else known[0]
-    elif reference not in known:
-        raise UserError(f"--reference {reference}: not in this showdown; it has: {', '.join(known)}")
-    silent = quiet or as_json
+    run = prepared(scenario, names, out, reference, repeat, same or SameForAll())
+    why = no_screen() if ui == "dashboard" and not as_json else ""
+    if why.startswith("TERM"):  # in a pipe plain lines are what was meant
+        say_error(f"plain lines instead of the dashboard: {why}")
+    if ui == "dashboard" and not why and not as_json:
+        from rvtop.cli.dashboard import show_showdown
 
-    def run(request: SessionRequest) -> Outcome:
-        assert request.backend is not None
-        check_backend(request.backend, request.scenario)
-        return run_plain(request, quiet=silent)
-
-    request = SessionRequest(scenario=find(scenario), out=out or default_out("showdown"))
-    results, code = run_turns(
-        request,
-        turns(chosen, repeat),
-        run,
-        (lambda text: None) if silent else say,
-        models=models,
-        reference=reference,
-    )
-    path = request.out / SHOWDOWN
+        code = show_showdown(run, check)
+    else:
+        silent = ui == "none" or as_json
+        code = run_turns(run, lambda request: _plain(request, quiet=silent), _nothing if silent else say)
+    path = run.request.out / SHOWDOWN
     if as_json:
         say(path.read_text("utf-8").rstrip())
-    elif not quiet:
-        for line in (*table(rows(results, reference), reference), f"results: {path}"):
+    elif ui != "none" and run.results:
+        for line in (*table(run.rows, run.reference, run.notes), f"results: {path}"):
             say(line)
-    for result in results:
+    for result in run.results:
         if result.reason:
             say_error(f"{result.folder}: {result.reason}")
     return code
+
+
+def check(request: SessionRequest) -> None:
+    """Raises UserError for a topology of a showdown that can't start."""
+    from rvtop.target.preflight import check_backend
+
+    assert request.backend is not None
+    check_backend(request.backend, request.scenario)
+
+
+def _plain(request: SessionRequest, *, quiet: bool) -> Outcome:
+    from rvtop.plain import run_plain
+
+    check(request)
+    return run_plain(request, quiet=quiet)
+
+
+def _nothing(text: str) -> None:
+    """Says nothing."""
+
+
+def prepared(
+    scenario: str,
+    names: Sequence[str] | None,
+    out: Path | None,
+    reference: str | None,
+    repeat: int | None,
+    same: SameForAll,
+) -> ShowdownRun:
+    """The showdown that was asked for; nothing has started yet. Raises UserError."""
+    from rvtop.session.request import SessionRequest, default_out, find
+    from rvtop.study.entries import entries
+    from rvtop.study.knobs import equal_lengths
+    from rvtop.study.showdown import Plan, ShowdownRun
+    from rvtop.target.topologies import TOPOLOGIES
+
+    chosen = tuple(names or TOPOLOGIES)
+    for name in chosen:
+        if name not in TOPOLOGIES:
+            raise UserError(f"--topologies: {name!r} is unknown; known are: {', '.join(TOPOLOGIES)}")
+    on_vllm = frozenset(name for name, topology in TOPOLOGIES.items() if "vllm" in topology.extras)
+    known = [entry.name for entry in entries(chosen, on_vllm)]
+    if reference is None:
+        reference = known[0]
+    elif reference not in known:
+        raise UserError(f"--reference {reference}: not in this showdown; it has: {', '.join(known)}")
+    asked = equal_lengths(find(scenario))
+    listed = entries(chosen, on_vllm, _arguments(chosen, same))
+    request = SessionRequest(scenario=asked, out=out or default_out("showdown"))
+    return ShowdownRun(request, Plan(listed, repeat, reference, tuple(same.models)))
+
+
+def _arguments(chosen: Sequence[str], same: SameForAll) -> dict[str, tuple[str, ...]]:
+    """The options of ``python -m backends`` that are the same for all, as far as a topology knows them."""
+    from rvtop.doctor.gpus import probe
+    from rvtop.load.fleet.workers import cores
+    from rvtop.study.knobs import knobs_for
+    from rvtop.target.topologies import TOPOLOGIES
+
+    knobs = knobs_for(
+        cores=cores(),
+        models=_served(chosen[0], same.models),
+        gpu=probe()[0] is not None,
+        threads=same.threads,
+        dtype=same.dtype,
+        max_model_len=same.max_model_len,
+        num_replicas=same.num_replicas,
+    )
+    made = {}
+    for name in chosen:
+        on_ray = "ray" in TOPOLOGIES[name].extras
+        address = ("--ray-address", same.ray_address) if on_ray and same.ray_address is not None else ()
+        made[name] = (*address, *knobs.arguments(on_ray=on_ray))
+    return made
+
+
+def _served(topology: str, models: Sequence[str]) -> int:
+    """How many models a topology serves; where it can't be asked, its own turn says why."""
+    from rvtop.session.request import topology_options
+    from rvtop.target.preflight import check_backend
+
+    try:
+        return len(check_backend(topology_options(topology, models=models, port=0, arguments=())))
+    except UserError:
+        return len(models)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rvtop.contract.requests import NO_REQUESTS, Requests
+from rvtop.contract.showdown import Showdown
 from rvtop.stats.distribution import EMPTY, Distribution
 
 #: Session states, in the order they are passed through.
@@ -291,3 +292,4 @@ class Snapshot:
     switch: Switch | None = None  # to another server, while it is under way or waits
     standby: tuple[Target, ...] = ()  # further servers of ours that are up
     backend_log: str = ""  # the log of the server of ours that starts, or of the one that is loaded
+    showdown: Showdown | None = None  # where this session is one of several that are compared

@@ -6,7 +6,7 @@ Times are milliseconds unless a name says otherwise; what was never measured is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -133,6 +133,13 @@ def figures(part: Part) -> dict[str, Any]:
         "goodput_rps": _goodput(part),
         "server": server_summary(part.run.timeline, part.spans),
     }
+
+
+def ttft_histogram(table: Requests, mask: Bools) -> dict[str, Any]:
+    """The TTFT of those that were answered, as the fields of a ``Distribution`` (nanoseconds)."""
+    good = mask & table.ok & (table.first != NONE)
+    found = Histogram.of(table.first[good] - table.intended[good]).distribution()
+    return {**asdict(found), "buckets": [list(bucket) for bucket in found.buckets]}
 
 
 def _requests(part: Part) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from rvtop.contract import run_files
 from rvtop.results import runlog
 from rvtop.results.ending import End, end_of_log, heartbeat, weighed
 from rvtop.results.lines import LONGEST, open_file, read_lines
-from rvtop.results.part import Part, RunFacts, figures
+from rvtop.results.part import Part, RunFacts, figures, ttft_histogram
 from rvtop.results.rows import check_command, check_second, known_environment
 from rvtop.results.table import Bools, Requests, read
 from rvtop.text import printable_json
@@ -84,6 +84,7 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
         "duration_s": max([w.end_s for w in windows] + _ends(table), default=0.0),
         "end": end.for_summary(),
         **whole,
+        "ttft_histogram": ttft_histogram(table, in_measured),
         "prompts_digest": environment["prompts_digest"],
         "unread": notes,
         "find_max": _search(commands),

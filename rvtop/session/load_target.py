@@ -37,6 +37,7 @@ class LoadTarget:
         self._silence: TargetWatch | None = None
         self._loss: LossWatch | None = None
         self._transport = request.transport
+        self.start_s: float | None = None  # how long a backend of ours took to be ready
         self.info: TargetInfo | None = None
         self.models: tuple[str, ...] = ()
 
@@ -90,7 +91,9 @@ class LoadTarget:
         """Starts the backend of the request and probes it. Raises TargetError, Interrupted."""
         options = self._request.backend
         assert options is not None
+        began_ns = perf_counter_ns()
         server = await self.servers.start(options)
+        self.start_s = (perf_counter_ns() - began_ns) / 1e9
         await self.probe(server.url, models)
 
     def _ended(self, server: OwnServer, code: int) -> None:

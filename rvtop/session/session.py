@@ -277,7 +277,7 @@ class Session:
         self._load = load = self._new_load(spec.phases, t0_ns, search=True)
         load.spec = spec
         load.observers.append(lambda second: self._record_screen())
-        around = surroundings(request, scenario, info, models, prepared, t0_ns)
+        around = surroundings(request, scenario, info, models, prepared, t0_ns, self._target.start_s)
         self._recorder.open(runlog.RunLog(request.out, scenario.to_yaml(), around), t0_ns)
         sources = sources_of(request.metrics_urls, info, request.transport)
         self._target.expect_answers(names_of_target(sources, info.url))

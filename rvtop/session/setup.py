@@ -158,8 +158,9 @@ def surroundings(
     models: Sequence[str],
     prepared: Prepared,
     t0_ns: int,
+    start_s: float | None = None,
 ) -> dict[str, Any]:
-    """The content of ``environment.json``."""
+    """The content of ``environment.json``; ``start_s``: how long a backend of ours took to be ready."""
     slo = scenario.slo
     return environment(
         t0_ns,
@@ -167,6 +168,8 @@ def surroundings(
         topology=info.topology,
         target=info.url,
         target_engine=info.engine,
+        target_engines=[dict(engine) for engine in info.knobs],
+        start_s=start_s,
         models=list(printable_names(models)),
         prompts_digest=prepared.digest,
         slo={} if slo is None else slo.model_dump(),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from rvtop.errors import UserError
 
@@ -54,11 +55,9 @@ def entries(
     return tuple(found)
 
 
-def turns(of: Sequence[Entry], repeat: int) -> tuple[Turn, ...]:
+def turns(of: Sequence[Entry], repeat: int | None) -> Iterator[Turn]:
     """All sessions in their order, which is reversed in every second repeat: a machine that warms up or
-    slows down favours none."""
-    return tuple(
-        Turn(entry, number, entry.name if repeat == 1 else f"{entry.name}-{number}")
-        for number in range(1, repeat + 1)
-        for entry in (of if number % 2 else tuple(reversed(of)))
-    )
+    slows down favours none. ``repeat`` None: without end."""
+    for number in count(1) if repeat is None else range(1, repeat + 1):
+        for entry in of if number % 2 else tuple(reversed(of)):
+            yield Turn(entry, number, entry.name if repeat == 1 else f"{entry.name}-{number}")

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
+from rvtop.contract.showdown import COMPARED, HEADS
+from rvtop.stats.distribution import EMPTY, Distribution
 from rvtop.text import printable
 
-#: The figures of a row, and the heads of their columns.
-HEADS = {
-    "ttft_ms": "TTFT ms",
-    "latency_avg_ms": "Latency_avg ms",
-    "latency_total_s": "Latency_total s",
-    "tps": "TPS",
-    "completed_pct": "completed %",
-}
-COMPARED = ("ttft_ms", "latency_avg_ms", "latency_total_s", "tps")
 #: Points of completion between which means are still of the same requests.
 _SAME_COMPLETION = 1.0
 _WIDTH = 16
@@ -26,13 +19,25 @@ _NAME = 14
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How one session ended. ``reason`` says why its figures do not count; empty when they do."""
+    """How one session ended. ``reason`` says why its figures do not count; empty when they do. ``start_s``:
+    seconds until its topology was ready. ``knobs`` are what its engines said of themselves."""
 
     name: str
     folder: str
     exit_code: int
     reason: str = ""
     summary: Mapping[str, Any] | None = None
+    start_s: float | None = None
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ttft(self) -> Distribution:
+        """The TTFT of all that was measured; empty where it does not count."""
+        told = self.summary.get("ttft_histogram") if self.summary is not None and not self.reason else None
+        if told is None:
+            return EMPTY
+        buckets = tuple((index, count) for index, count in told["buckets"])
+        return Distribution(buckets, told["sum_ns"], told["min_ns"], told["max_ns"])
 
 
 def rows(results: Sequence[Result], reference: str) -> list[dict[str, Any]]:
@@ -52,11 +57,14 @@ def rows(results: Sequence[Result], reference: str) -> list[dict[str, Any]]:
     return found
 
 
-def table(found: Sequence[Mapping[str, Any]], reference: str) -> list[str]:
-    """The rows as lines; the second line of a row is its change against the reference, or its failure."""
-    lines = [" " * _NAME + "".join(f"{head:>{_WIDTH}}" for head in HEADS.values())]
+def table(found: Sequence[Mapping[str, Any]], reference: str, differing: Sequence[str] = ()) -> list[str]:
+    """The rows as lines; the second line of a row is its change against the reference, or its failure.
+    ``differing`` says which knobs are not the same for all."""
+    heads = (*HEADS.values(), "start s")
+    lines = [" " * _NAME + "".join(f"{head:>{_WIDTH}}" for head in heads)]
     for row in found:
-        lines.append(f"{row['name']:<{_NAME}}" + "".join(_cell(row["kpm"].get(key)) for key in HEADS))
+        cells = [*(_cell(row["kpm"].get(key)) for key in HEADS), _cell(row["start_s"])]
+        lines.append(f"{row['name']:<{_NAME}}" + "".join(cells))
         if row["repeats"] > 1:
             lines.append(f"{'  min..max':<{_NAME}}" + "".join(_range(row["range"].get(key)) for key in HEADS))
         if row["name"] == reference:
@@ -67,17 +75,19 @@ def table(found: Sequence[Mapping[str, Any]], reference: str) -> list[str]:
             changes = (row["change_pct"][key] for key in COMPARED)
             lines.append(f"{'':<{_NAME}}" + "".join(_percent(change) for change in changes))
         lines += [f"  {printable(reason)}" for reason in row["reasons"]]
-    return lines
+    return lines + [f"differs: {printable(line)}" for line in differing]
 
 
 def _row(name: str, results: Sequence[Result]) -> dict[str, Any]:
     mine = [result for result in results if result.name == name]
     kpms = [r.summary["kpm"] for r in mine if r.summary is not None and not r.reason]
+    starts = [result.start_s for result in mine if result.start_s is not None]
     values = {key: [kpm[key] for kpm in kpms if kpm.get(key) is not None] for key in HEADS}
     return {
         "name": name,
         "folders": [result.folder for result in mine],
         "repeats": len(kpms),
+        "start_s": fmean(starts) if starts else None,
         "kpm": {key: fmean(of) if of else None for key, of in values.items()},
         "range": {key: [min(of), max(of)] if of else None for key, of in values.items()},
         "reasons": [result.reason for result in mine if result.reason],

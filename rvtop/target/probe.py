@@ -24,6 +24,8 @@ KEY_ENV = "RVTOP_API_KEY"
 _PROBE_TIMEOUT_S = 5.0
 _MOST_ENGINES = 1000
 _MOST_PLACES = 1 << 20
+#: What is kept of what an engine of ours says of itself: settings that decide how fast it can be.
+ENGINE_KNOBS = ("kind", "model", "dtype", "threads", "concurrency", "max_model_len")
 #: Ends of a URL that name a page of the API rather than where it is.
 _PAGES = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1", "/metrics", "/health", "/docs")
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
@@ -52,6 +54,7 @@ class TargetInfo:
     engine: str | None  # owned_by of its first model: "vllm", …
     on_ray: bool = False  # one of ours that says which Ray cluster it runs on
     places: Mapping[str, int] = field(default_factory=dict)  # in each engine's batch, where it is told
+    knobs: tuple[Mapping[str, str | int], ...] = ()  # of each engine (ENGINE_KNOBS), of one of ours
 
 
 def base_url(url: str) -> str:
@@ -120,12 +123,13 @@ async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
         )
     topology, on_ray = None, False
     places: dict[str, int] = {}
+    knobs: tuple[Mapping[str, str | int], ...] = ()
     with contextlib.suppress(TargetError, ValueError, AttributeError, RecursionError):
         status, body = await asyncio.to_thread(_get, f"{base}/rvtop/topology", transport)
         facts = json.loads(body) if status == 200 else {}
         named, on_ray = facts.get("topology"), bool(facts.get("ray"))
         topology = printable(named, NAME_LIMIT) if isinstance(named, str) else None
-        places = _places(facts.get("engines"))
+        places, knobs = _places(facts.get("engines")), _knobs(facts.get("engines"))
     return TargetInfo(
         url=base,
         models=tuple(row["id"] for row in models),
@@ -133,6 +137,7 @@ async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
         engine=next((told(row["owned_by"], NAME_LIMIT) for row in models if row.get("owned_by")), None),
         on_ray=on_ray,
         places=places,
+        knobs=knobs,
     )
 
 
@@ -144,6 +149,23 @@ def _places(rows: Any) -> dict[str, int]:
         if isinstance(name, str) and type(places) is int and 0 < places <= _MOST_PLACES:
             found[printable(name, NAME_LIMIT)] = places
     return found
+
+
+def _knobs(rows: Any) -> tuple[Mapping[str, str | int], ...]:
+    """The settings of each engine, from the same rows; ``devices`` is how many it has (0: the CPU)."""
+    found = []
+    for row in rows[:_MOST_ENGINES] if isinstance(rows, list) else ():
+        if isinstance(row, dict):
+            told_of = {key: row[key] for key in ENGINE_KNOBS if type(row.get(key)) in (str, int)}
+            made = {
+                key: printable(value, NAME_LIMIT) if isinstance(value, str) else value
+                for key, value in told_of.items()
+            }
+            devices = row.get("devices")
+            if isinstance(devices, list):
+                made["devices"] = sum(device != "cpu" for device in devices)
+            found.append(made)
+    return tuple(found)
 
 
 def choose_models(info: TargetInfo, wanted: Sequence[str]) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from rvtop.ui.screens.start import StartScreen
 from rvtop.ui.screens.stopping import StoppingScreen
 from rvtop.ui.screens.table import REPLAY_SCREENS, SCREENS, ScreenEntry, screen_keys
 from rvtop.ui.sharing import ALONE, Sharing
-from rvtop.ui.shell import ScreenShell
+from rvtop.ui.shell import ScreenShell, ShowdownControls
 from rvtop.ui.theme import Styles
 from rvtop.ui.themes import ThemeFile, next_theme, styles_for
 from rvtop.ui.widgets.panel import Panel
@@ -79,6 +79,7 @@ class RvtopApp(App[int]):
         screens: Sequence[ScreenEntry] | None = None,
         replay: Replay | None = None,
         sharing: Sharing = ALONE,
+        showdown: ShowdownControls | None = None,
     ) -> None:
         handle = handle or replay
         if handle is None and connect is None:
@@ -92,6 +93,7 @@ class RvtopApp(App[int]):
             self._filters.append(AsciiGlyphs())
         self._theme_file = ThemeFile(self.rich_styles.palette.name, os.environ)
         self.last_used: list[str] = []
+        self.showdown = showdown
         self.clock = clock
         self.handle = handle
         self.exit_code = 0
@@ -353,6 +355,8 @@ async def run_app_async(
     look: Look | None = None,
     replay: Replay | None = None,
     sharing: Sharing = ALONE,
+    screens: Sequence[ScreenEntry] | None = None,
+    showdown: ShowdownControls | None = None,
 ) -> int:
     """Runs the screen until it is left, and returns the process's exit code.
 
@@ -366,8 +370,10 @@ async def run_app_async(
         url=url,
         yes=yes,
         look=look,
+        screens=screens,
         replay=replay,
         sharing=sharing,
+        showdown=showdown,
     )
     loop = asyncio.get_running_loop()
     # Through the app's own queue: only from there can it show a dialog.

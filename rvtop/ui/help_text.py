@@ -40,6 +40,23 @@ def ray_figures(of: str) -> tuple[Figure, ...]:
 
 
 PANELS: dict[str, PanelHelp] = {
+    "showdown": PanelHelp(
+        "showdown",
+        "Topologies one after another with the same requests and the same lengths of answers, a row each. "
+        "Compare by reading down; below each figure stands its change against the reference.",
+        (
+            Figure("█ ╌", "TTFT of all that was measured, and the reference's, on one log axis", CLIENT),
+            Figure(
+                "TTFT ms", "mean time from when a request was meant to be sent to its first token", CLIENT
+            ),
+            Figure("Latency_avg ms", "mean time to the last token", CLIENT),
+            Figure("Latency_total s", "from the first request to the last token of all", CLIENT),
+            Figure("TPS", "output tokens of all requests by Latency_total", CLIENT),
+            Figure("completed", "requests that were answered whole, of those planned", CLIENT),
+            Figure("CENSORED", "completion differs by over a point, so means are not compared", CLIENT),
+            Figure("start", "seconds until the topology was ready", "the start of the backend"),
+        ),
+    ),
     "map": PanelHelp(
         "map",
         "Requests where they are: outside of the engines, in an engine's queue, in its batch.",

@@ -27,7 +27,7 @@ class Action:
     action: str  # Textual's action
     keys: tuple[str, ...]
     about: str  # one line, in help
-    where: str = "A"  # A everywhere, * where a load runs, L live, M map, Q requests, P replay; one or more
+    where: str = "A"  # A everywhere, * where a load runs, L live, M map, Q requests, P replay, W showdown
     foot: int = 0  # the place in the footer; 0: not in it
     label: str = ""  # what the footer says beside the key
     pair: str = ""  # the action whose key stands beside this one's in the footer
@@ -104,8 +104,8 @@ ACTIONS: tuple[Action, ...] = (
         "phase: next",
         "next_phase",
         ("n",),
-        "end this phase, begin the scenario's next",
-        "L",
+        "end this phase, begin the scenario's next; in a showdown: skip the topology that runs",
+        "LW",
         13,
         "next phase",
         steering=True,
@@ -214,6 +214,16 @@ ACTIONS: tuple[Action, ...] = (
         ("0",),
         "what is up and what can be started; choosing there ends this session's load",
         "LMQ",
+        steering=True,
+    ),
+    Action(
+        "reference: choose",
+        "reference",
+        ("c",),
+        "tell changes against the next topology",
+        "W",
+        6,
+        "reference",
     ),
     Action("session: choose another", "again", ("enter",), "when a session is over: choose another one", "L"),
     Action(

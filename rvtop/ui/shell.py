@@ -13,6 +13,18 @@ from rvtop.ui.sharing import Sharing
 from rvtop.ui.theme import Styles
 
 
+class ShowdownControls(Protocol):
+    """What can be done to a showdown."""
+
+    def skip(self) -> bool:
+        """Ends the topology that runs and goes on with the next; False where none runs."""
+        ...
+
+    def next_reference(self) -> str:
+        """Makes the next row with figures the reference; its name, or "" where no other has any."""
+        ...
+
+
 class ScreenShell(Shell, Protocol):
     """A Shell that also says how to draw and what the keys are."""
 
@@ -43,6 +55,11 @@ class ScreenShell(Shell, Protocol):
     @property
     def replay(self) -> Replay | None:
         """The stored run that is shown in place of a session, if one is."""
+        ...
+
+    @property
+    def showdown(self) -> ShowdownControls | None:
+        """The showdown that the session is part of."""
         ...
 
     @property

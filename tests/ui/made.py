@@ -9,6 +9,7 @@ from statistics import NormalDist
 from rvtop.contract.command import Command
 from rvtop.contract.figures import combined
 from rvtop.contract.requests import RequestRow, Requests, Typical, split_ttft
+from rvtop.contract.showdown import COMPARED, Score, Showdown
 from rvtop.contract.snapshot import (
     Dist,
     Engine,
@@ -562,3 +563,88 @@ def switching(**more: object) -> Snapshot:
     target = replace(s.target, url="http://127.0.0.1:4", topology="rsc", owned=True)
     switch = Switch("rac", "starts", 12.0, paused=True)
     return replace(s, target=target, steps=steps, switch=switch, state="paused", **more)
+
+
+def score(name: str, state: str = "done", ttft_ms: float = 0.0, sigma: float = 0.4, **more: object) -> Score:
+    """A row of a showdown; ``ttft_ms`` is the median of its TTFT, 0: nothing was measured."""
+    if not ttft_ms:
+        return Score(name, state, **more)  # type: ignore[arg-type]
+    measured = Histogram.of(lognormal_ns(ttft_ms, sigma, 400)).distribution()
+    mean = measured.mean_ns / 1e6
+    figures = {
+        "ttft_ms": mean,
+        "latency_avg_ms": mean * 1.6 + 840.0,
+        "latency_total_s": mean / 420 + 0.9,
+        "tps": 2.4e6 / (mean + 310.0),
+        "completed_pct": 100.0,
+    }
+    given = {"repeats": 1, "start_s": 9.4 + ttft_ms % 37, "figures": figures, "ttft": measured, **more}
+    return Score(name, state, **given)  # type: ignore[arg-type]
+
+
+def compared(scores: list[Score], reference: str) -> tuple[Score, ...]:
+    """The rows with their changes against ``reference``."""
+    base = next(one for one in scores if one.name == reference)
+    told = []
+    for one in scores:
+        if one is base or not one.repeats or not base.repeats:
+            told.append(one)
+        elif abs((one.figures["completed_pct"] or 0) - (base.figures["completed_pct"] or 0)) > 1:
+            told.append(replace(one, censored=True))
+        else:
+            pairs = {key: (one.figures[key] or 0, base.figures[key] or 1) for key in COMPARED}
+            change = {key: 100 * (mine / theirs - 1) for key, (mine, theirs) in pairs.items()}
+            told.append(replace(one, change_pct=change))
+    return tuple(told)
+
+
+SHOWDOWN_NOTES = (
+    "requests at once per engine: 1 (baseline, rac, rsc), 256 (rvc-noprefix, rvc)",
+    "prefix caching: off (baseline, rac, rsc, rvc-noprefix), on (rvc)",
+)
+
+
+def showdown(moment: str) -> Snapshot:
+    """A showdown: the ``first`` topology starts, the ``third`` runs, all are ``done``, one has ``failed``, or
+    is ``censored``."""
+    incomplete = replace(score("baseline", ttft_ms=3100, sigma=0.5))
+    figures = {**incomplete.figures, "completed_pct": 61.0 if moment == "censored" else 100.0}
+    baseline = replace(incomplete, figures=figures)
+    rac = score("rac", ttft_ms=2100)
+    rsc = score("rsc", ttft_ms=2230)
+    vllm = [score("rvc-noprefix", ttft_ms=61, sigma=0.3), score("rvc", ttft_ms=38, sigma=0.25)]
+    waits = [Score(name, "wait", expected_start_s=48.0) for name in ("rvc-noprefix", "rvc")]
+    if moment == "first":
+        waiting = [
+            Score(name, "wait", expected_start_s=took) for name, took in (("rac", 24.0), ("rsc", None))
+        ]
+        scores, turn = [Score("baseline", "run", expected_start_s=9.0), *waiting, *waits], 1
+    elif moment == "third":
+        scores, turn = [baseline, rac, Score("rsc", "run"), *waits], 3
+    elif moment == "failed":
+        why = "rsc did not start: Serve's proxy on port 8000 is in use; end what uses it, or give --port"
+        scores, turn = [baseline, rac, Score("rsc", "failed", reason=why), *vllm], 5
+    else:
+        scores, turn = [baseline, rac, rsc, *vllm], 5
+    reference = "rac" if moment in ("censored", "failed", "done") else "baseline"
+    over = moment in ("done", "failed", "censored")
+    show = Showdown(
+        "paper-rounds",
+        compared(scores, reference),
+        reference,
+        turn=turn,
+        turns=5,
+        elapsed_s=130.0 * turn - 100,
+        left_s=None if over or turn == 1 else 130.0 * (5 - turn) + 70,
+        notes=() if turn == 1 else SHOWDOWN_NOTES,
+        over=over,
+        folder="runs/showdown-20251009-085320" if over else "",
+    )
+    s = live(92.0)
+    if moment == "first":
+        s = starting()
+    elif over:
+        s = replace(s, state="done")
+    topology = {"first": "baseline", "third": "rsc"}.get(moment, "rvc")
+    target = replace(s.target, topology=topology)
+    return replace(s, slo_ttft_ms=200.0, target=target, showdown=show)

@@ -25,7 +25,7 @@ from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.rate import RateScreen
 from rvtop.ui.screens.start import StartScreen
 from rvtop.ui.screens.stopping import StoppingScreen
-from rvtop.ui.screens.table import SCREENS
+from rvtop.ui.screens.table import SCREENS, SHOWDOWN_SCREENS
 from rvtop.ui.widgets.engines import EnginesPanel
 from rvtop.ui.widgets.footer import Footer
 from rvtop.ui.widgets.header import Header
@@ -324,10 +324,11 @@ async def test_on_a_narrow_screen_the_help_stands_under_or_over_its_panel(handle
 
 
 async def test_every_panel_has_its_help(handle: made.FakeHandle) -> None:
-    app = RvtopApp(handle)
+    screens = (*SCREENS, SHOWDOWN_SCREENS[0])
+    app = RvtopApp(handle, screens=screens)
     topics: set[str | None] = set()
     async with opened(app) as pilot:
-        for entry in SCREENS:
+        for entry in screens:
             await pilot.press(entry.key)
             await until(pilot, lambda entry=entry: isinstance(app.screen, entry.screen))  # type: ignore[misc]
             topics |= {panel.TOPIC for panel in app.screen.query(Panel) if panel.can_focus}

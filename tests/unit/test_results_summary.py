@@ -10,6 +10,7 @@ import pytest
 
 from rvtop.errors import UserError
 from rvtop.results import summary
+from rvtop.stats.distribution import Distribution
 from rvtop.stats.histogram import bucket_of
 from tests.unit.run_folder import command, jsonl, make, phase, request, second
 
@@ -36,6 +37,7 @@ TOP = [
     "tokens",
     "goodput_rps",
     "server",
+    "ttft_histogram",
     "prompts_digest",
     "unread",
     "find_max",
@@ -155,6 +157,13 @@ def test_every_key_and_its_figure(folder: Path) -> None:
     )
     assert (s["models"], s["started_at"]) == (["a", "b"], "2026-01-01T00:00:00Z")
     assert s["prompts_digest"] == "0" * 64
+    told = s["ttft_histogram"]
+    ttft = Distribution(
+        tuple((at, n) for at, n in told["buckets"]), told["sum_ns"], told["min_ns"], told["max_ns"]
+    )
+    assert ttft.count == s["ttft_ms"]["count"]
+    assert ttft.mean_ns == pytest.approx(1e6 * s["ttft_ms"]["mean"])
+    assert (ttft.min_ns, ttft.max_ns) == pytest.approx((1e6 * s["ttft_ms"]["min"], 1e6 * s["ttft_ms"]["max"]))
     assert s["duration_s"] == close(14.0)  # the failed request's last byte
     assert s["requests"] == {
         "planned": 8,

@@ -203,6 +203,7 @@ async def session_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Eve
     target = LoadTarget(request, feed, FakeEnding(), lambda: True)  # type: ignore[arg-type]
     try:
         await target.start_backend(())
+        assert target.start_s is not None, "for environment.json"
     except TargetError:
         assert feed.steps[-1].log == tuple(f"line {i}" for i in range(4, 9))
         raise

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from rvtop.cli.showdown import compare
+from rvtop.cli.showdown import SameForAll, compare, prepared
 from rvtop.errors import UserError
 from rvtop.session.request import Outcome, SessionRequest, find
 from rvtop.study.entries import entries, turns
 from rvtop.study.rows import table
-from rvtop.study.showdown import run_turns
+from rvtop.study.showdown import Plan, ShowdownRun, run_turns
 
 
 def done(ttft: float, completed: float = 100.0, digest: str = "d") -> Outcome:
@@ -23,7 +23,7 @@ def done(ttft: float, completed: float = 100.0, digest: str = "d") -> Outcome:
 
 
 def showdown(
-    folder: Path, answers: dict[str, Callable[[], Outcome]], repeat: int = 1
+    folder: Path, answers: dict[str, Callable[[], Outcome]], repeat: int | None = 1
 ) -> tuple[int, dict[str, Any], list[SessionRequest]]:
     asked: list[SessionRequest] = []
 
@@ -32,10 +32,13 @@ def showdown(
         return answers[request.out.name.rstrip("-0123456789")]()
 
     request = SessionRequest(scenario=find("smoke"), out=folder)
-    _, code = run_turns(
-        request, turns(entries(tuple(answers)), repeat), run, lambda text: None, reference="rac"
-    )
+    plan = Plan(entries(tuple(answers)), repeat, "rac")
+    code = run_turns(ShowdownRun(request, plan, {"XDG_STATE_HOME": str(folder / "state")}), run, nothing)
     return code, json.loads((folder / "showdown.json").read_text()), asked
+
+
+def nothing(text: str) -> None:
+    """Says nothing."""
 
 
 def fails(error: BaseException) -> Outcome:
@@ -134,3 +137,71 @@ def test_what_cannot_be_compared_is_refused_before_anything_starts(
     with pytest.raises(UserError, match=text):
         compare("smoke", out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_all_are_started_with_the_same_knobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rvtop.target.preflight.check_backend", lambda options, scenario=None: ("a", "b"))
+    monkeypatch.setattr("rvtop.load.fleet.workers.cores", lambda: 8)
+    same = SameForAll(dtype="float32", num_replicas=2, ray_address="auto")
+    run = prepared("paper-rounds", ["baseline", "rac", "rvc"], tmp_path, None, 2, same)
+    assert run.reference == "baseline", "the first, unless told otherwise"
+    assert run.request.scenario is not None
+    assert run.request.scenario.workload.ignore_eos
+    on_ray = {"--ray-address": "auto", "--num-replicas": "2"}
+    for turn in run.turns():
+        backend = run.begin(turn).backend
+        assert backend is not None
+        given = dict(zip(backend.arguments[::2], backend.arguments[1::2], strict=True))
+        assert (given["--threads"], given["--dtype"], given["--max-queue"]) == ("1", "float32", "unlimited")
+        assert (given.items() >= on_ray.items()) == (backend.topology != "baseline")
+        run.end(turn, done(1))
+    assert run.total == 8
+
+
+def test_the_time_left_is_that_of_those_that_have_ended(tmp_path: Path) -> None:
+    now = [100.0]
+    request = SessionRequest(scenario=find("smoke"), out=tmp_path)
+    plan = Plan(entries(("rac", "rsc", "baseline")), 1, "rac")
+    run = ShowdownRun(request, plan, {"XDG_STATE_HOME": str(tmp_path)}, clock=lambda: now[0])
+    first, second, third = run.turns()
+    run.begin(first)
+    now[0] += 40
+    assert run.picture().left_s is None, "nothing has ended yet"
+    run.end(first, done(1))
+    assert run.picture().left_s == 80.0
+    run.begin(second)
+    now[0] += 10
+    picture = run.picture()
+    assert (picture.turn, picture.turns, picture.elapsed_s, picture.left_s) == (2, 3, 50.0, 70.0)
+    run.end(second, done(1))
+    run.begin(third)
+    run.end(third, done(1))
+    run.finish()
+    now[0] += 1000
+    assert (run.picture().over, run.picture().elapsed_s, run.picture().left_s) == (True, 50.0, None)
+
+
+def test_without_end_it_goes_on_until_it_is_interrupted(tmp_path: Path) -> None:
+    left = iter([done(200)] * 5)
+
+    def next_one() -> Outcome:
+        return next(left, Outcome(130))
+
+    code, found, asked = showdown(tmp_path, {"rac": next_one, "rsc": next_one}, repeat=None)
+    assert code == 130
+    assert [request.out.name for request in asked] == ["rac-1", "rsc-1", "rsc-2", "rac-2", "rac-3", "rsc-3"]
+    assert [row["repeats"] for row in found["rows"]] == [3, 2]
+
+
+def test_a_row_says_how_long_its_topology_took_to_start(tmp_path: Path) -> None:
+    for name, start_s in (("rac-1", 10.0), ("rac-2", 20.0)):
+        (tmp_path / name).mkdir()
+        told = {"target_engines": [{"threads": 2}], "start_s": start_s}
+        (tmp_path / name / "environment.json").write_text(json.dumps(told))
+    _, found, _ = showdown(tmp_path, {"rac": lambda: done(200)}, repeat=2)
+    assert found["rows"][0]["start_s"] == 15.0
+    assert found["knobs"]["rac"]["threads"] == 2
+    head, first, *_ = table(found["rows"], "rac", ["dtype: x (rac)"])
+    assert head.endswith("start s")
+    assert first.endswith(" 15")
+    assert table(found["rows"], "rac", ["dtype: x (rac)"])[-1] == "differs: dtype: x (rac)"

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from rvtop.target.probe import _places
+from rvtop.target.probe import _knobs, _places
+from rvtop.text import printable
 
 
 def test_places_are_what_each_engine_computes_on_at_once() -> None:
@@ -23,3 +24,20 @@ def test_places_are_what_each_engine_computes_on_at_once() -> None:
 )
 def test_what_is_no_count_of_places_is_left_out(rows: Any) -> None:
     assert _places(rows) == {}
+
+
+def test_knobs_are_what_each_engine_says_of_itself() -> None:
+    told = {"kind": "hf", "model": "a\x1b[31m", "dtype": "float32", "threads": 3, "max_model_len": 2048}
+    (found,) = _knobs([{**told, "concurrency": 1, "devices": ["cpu"], "pid": 7, "state": "ready"}])
+    assert found == {**told, "model": printable(str(told["model"])), "concurrency": 1, "devices": 0}
+    (found,) = _knobs([{"dtype": "bfloat16", "threads": None, "devices": ["cuda:0", "cuda:1"]}])
+    assert found == {"dtype": "bfloat16", "devices": 2}
+
+
+@pytest.mark.parametrize("rows", [None, 7, {}, "engines", [None], [[]]])
+def test_what_is_no_list_of_engines_has_no_knobs(rows: Any) -> None:
+    assert _knobs(rows) == ()
+
+
+def test_a_knob_of_another_type_is_left_out() -> None:
+    assert _knobs([{"threads": [1], "dtype": {"a": 1}, "concurrency": 2.5, "devices": 3}]) == ({},)

@@ -14,6 +14,7 @@ from rvtop.ui.screens.map import MapScreen
 from rvtop.ui.screens.replay import ReplayScreen
 from rvtop.ui.screens.requests import RequestsScreen
 from rvtop.ui.screens.session_screen import SessionScreen
+from rvtop.ui.screens.showdown import ShowdownScreen
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,11 @@ SCREENS: tuple[ScreenEntry, ...] = (
     ScreenEntry("live", "1", "the live screen: load and latencies", LiveScreen),
     ScreenEntry("map", "2", "map: where requests wait, and the places of the batches", MapScreen),
     ScreenEntry("requests", "3", "requests: the slowest and the failed, where the TTFT went", RequestsScreen),
+)
+#: Those of a showdown; the others show the topology that runs.
+SHOWDOWN_SCREENS: tuple[ScreenEntry, ...] = (
+    ScreenEntry("showdown", "5", "showdown: the topologies side by side", ShowdownScreen),
+    *SCREENS,
 )
 
 #: The same of a stored run.
