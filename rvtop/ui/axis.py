@@ -10,7 +10,7 @@ from rvtop.ui.format import tick
 _STEPS = (1.0, 2.0, 5.0)
 
 
-def _nice(value: float, *, up: bool) -> float:
+def nice(value: float, *, up: bool) -> float:
     """The nearest 1, 2 or 5 times a power of ten that is not below (``up``) or not above ``value``."""
     decade = 10.0 ** math.floor(math.log10(value))
     ladder = [step * decade for step in (*_STEPS, 10.0)]
@@ -41,14 +41,14 @@ class LogAxis:
         low, high = max(low, 1e-3), max(high, low, 1e-3)
         if not self._fitted or self._is_loose(low, high, t_s):
             # More room on the slow side: that is where load will push them.
-            self.low = _nice(low / 1.5, up=False)
-            self.high = max(_nice(high * 3, up=True), self.low * 100)
+            self.low = nice(low / 1.5, up=False)
+            self.high = max(nice(high * 3, up=True), self.low * 100)
             self._loose_since = None
         if low < self.low:
-            self.low = _nice(low, up=False)
+            self.low = nice(low, up=False)
         if high > self.high:
             # One step of head room, or a growing queue would move the axis with every request.
-            self.high = _nice(high * 1.6, up=True)
+            self.high = nice(high * 1.6, up=True)
         moved = self._used and (self.low, self.high) != before
         self._fitted = self._used = True
         return moved
@@ -86,7 +86,7 @@ class LogAxis:
         value = self.low
         while value <= self.high * (1 + 1e-9):
             values.append(value)
-            value = _nice(value * 1.5, up=True)
+            value = nice(value * 1.5, up=True)
         taken: list[tuple[int, int, str]] = []
         for step in (1.0, 5.0, 2.0):
             for value in values:

@@ -18,13 +18,17 @@ def _rps(value: float | None) -> str:
     return f"{rate(value)} rps" if value is not None else MISSING
 
 
+def _known(values: list[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
 def _total(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
+    known = _known(values)
     return sum(known) if known else None
 
 
 def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
+    known = _known(values)
     return sum(known) / len(known) if known else None
 
 
@@ -63,6 +67,13 @@ VALUES: dict[tuple[str, str], Value] = {
     ("latency", "ITL"): lambda s: MISSING if s.latency.itl_is_chunks else _three("itl")(s),
     ("latency", "ICL"): lambda s: _three("itl")(s) if s.latency.itl_is_chunks else MISSING,
     ("latency", "E2E"): _three("e2e"),
+    ("latency_time", "█ p50"): lambda s: _ms(s.latency.ttft.p50),
+    ("latency_time", "▒ p99"): lambda s: _ms(s.latency.ttft.p99),
+    ("latency_time", "┈ SLO"): lambda s: _ms(s.slo_ttft_ms),
+    ("gpu_use", "█ least"): lambda s: percent(min(_known([g.util for g in s.gpus]), default=None)),
+    ("gpu_use", "▒ most"): lambda s: percent(max(_known([g.util for g in s.gpus]), default=None)),
+    ("inflight", "█ batch"): lambda s: count(s.figures.get("running")),
+    ("inflight", "▓ wait"): lambda s: count(s.figures.get("waiting")),
     ("tokens", "█ client"): lambda s: f"{sig3(s.tokens.per_s)} tokens/s",
     ("tokens", "─ SERVER"): lambda s: f"{sig3(s.tokens.server_per_s)} tokens/s",
     ("tokens", "max"): lambda s: f"{sig3(s.tokens.max_per_s)} tokens/s",

@@ -111,6 +111,24 @@ PANELS: dict[str, PanelHelp] = {
             Figure("~", "an estimate, interpolated between the server's bucket edges", SERVER),
         ),
     ),
+    "latency_time": PanelHelp(
+        "TTFT over time",
+        "What users saw, second by second, on a log axis. Charts beside each other show the same seconds in "
+        "the same columns: ╎ a phase or the server, ◆ a mark, ▼ requests preempted.",
+        (
+            Figure("█ p50", "half of the requests of the 10 s before waited less", CLIENT),
+            Figure("▒ p99", "99 of 100 waited less", CLIENT),
+            Figure("┈ SLO", "the TTFT that the scenario asks for", "slo.ttft_ms of the scenario"),
+        ),
+    ),
+    "gpu_use": PanelHelp(
+        "GPU use over time",
+        "From the GPU that is used least to the one that is used most; without GPUs, the machines' cores.",
+        (
+            Figure("█ least", "use of the least used, of the last second", "NVML, DCGM or Ray"),
+            Figure("▒ most", "use of the most used one", "NVML, DCGM or Ray"),
+        ),
+    ),
     "tokens": PanelHelp(
         "output tokens a second",
         "What the clients received, over time.",
@@ -118,7 +136,10 @@ PANELS: dict[str, PanelHelp] = {
             Figure("█ client", "output tokens received in the last second", CLIENT),
             Figure("~", "chunks scaled by the running usage-to-chunk ratio, until usage is known", CLIENT),
             Figure(
-                "─ SERVER", "growth of the server's generation counter, its other clients included", SERVER
+                "─ SERVER",
+                "growth of the server's generation counter, its other clients included; drawn where it "
+                "differs by over 5 % for 5 s",
+                SERVER,
             ),
             Figure("max", "the highest second so far", CLIENT),
         ),
@@ -167,7 +188,11 @@ PANELS: dict[str, PanelHelp] = {
     "inflight": PanelHelp(
         "in flight",
         "Requests sent and not yet ended, over time: in the engines' batches, waiting there, or outside.",
-        (Figure("outside", "in flight at the client, less what the engines tell of", "rvtop"),),
+        (
+            Figure("█ batch", "requests that the engines work on", SERVER),
+            Figure("▓ wait", "requests that wait in the engines", SERVER),
+            Figure("░ outside", "in flight at the client, less what the engines tell of", "rvtop"),
+        ),
     ),
     "events": PanelHelp(
         "events",

@@ -46,7 +46,7 @@ def state(app: RvtopApp, handle: made.FakeHandle) -> tuple[object, ...]:
         type(live.focused),
         live.has_class("zoom"),
         live._frozen,
-        live.query_one(TokensPanel).window_s,
+        live.view.window_s,
         live.query_one(Footer).notice,
         app.rich_styles.palette.name,
         app.clipboard,

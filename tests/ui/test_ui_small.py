@@ -113,7 +113,7 @@ async def test_panels_of_a_cluster_are_drawn_where_there_is_one() -> None:
         await pilot.pause()
         await pilot.resize_terminal(200, 60)
         await pilot.pause()
-        assert "batch 66  wait 6  outside 0" in text_of(app, InFlightPanel)
+        assert "batch █  66  wait ▓   6  outside ░   0" in text_of(app, InFlightPanel)
         shown = text_of(app, DeploymentsPanel)
         assert "●●     2/2       45      0   56.1" in shown
         assert "●●●○     3/4       43      7     --" in shown

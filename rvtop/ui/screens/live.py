@@ -9,6 +9,7 @@ from textual.widget import Widget
 
 from rvtop.contract.command import Mark, NextPhase, Pause, Resume, SetRate, Undo
 from rvtop.contract.snapshot import Snapshot
+from rvtop.ui.chart_view import ChartView
 from rvtop.ui.folding import Folding
 from rvtop.ui.format import rate
 from rvtop.ui.pending_rate import PendingRate
@@ -23,15 +24,18 @@ from rvtop.ui.widgets.engines import EnginesPanel
 from rvtop.ui.widgets.events import EventsPanel
 from rvtop.ui.widgets.footer import Footer
 from rvtop.ui.widgets.gpu import GpuPanel
+from rvtop.ui.widgets.gpu_use import GpuUsePanel
 from rvtop.ui.widgets.header import Header
 from rvtop.ui.widgets.inflight import InFlightPanel
 from rvtop.ui.widgets.kvqueue import KvQueuePanel
 from rvtop.ui.widgets.latency import LatencyPanel
+from rvtop.ui.widgets.latency_time import LatencyTimePanel
 from rvtop.ui.widgets.load import LoadPanel
 from rvtop.ui.widgets.nodes import NodesPanel
-from rvtop.ui.widgets.panel import WINDOWS_S, Panel
+from rvtop.ui.widgets.panel import Panel
 from rvtop.ui.widgets.places import Places
 from rvtop.ui.widgets.steps import StepsPanel
+from rvtop.ui.widgets.time_chart import TimeChart
 from rvtop.ui.widgets.tokens import TokensPanel
 from rvtop.ui.widgets.ttft import TtftPanel
 
@@ -49,6 +53,8 @@ class LiveScreen(SessionScreen):
         self._newest: Snapshot | None = None
         self._frozen = False
         self._folding = Folding()
+        self.view = ChartView()
+        self._charts: list[TimeChart] = []
 
     @property
     def newest(self) -> Snapshot | None:
@@ -64,16 +70,24 @@ class LiveScreen(SessionScreen):
             StepsPanel(),
             TtftPanel(),
             LatencyPanel(),
+            LatencyTimePanel(),
             TokensPanel(),
             EnginesPanel(),
             GpuPanel(),
             DeploymentsPanel(),
             NodesPanel(),
-            KvQueuePanel(),
             InFlightPanel(),
+            GpuUsePanel(),
+            KvQueuePanel(),
             EventsPanel(),
             Footer(can_choose_again=again),
         )
+
+    def on_mount(self) -> None:
+        self._charts = list(self.query(TimeChart))
+        for chart in self._charts:
+            chart.view = self.view
+        super().on_mount()
 
     @property
     def focus_chain(self) -> list[Widget]:
@@ -241,15 +255,12 @@ class LiveScreen(SessionScreen):
                 self.show(s)
 
     def action_window(self, step: int) -> None:
-        panels = list(self.query(Panel))
-        place = WINDOWS_S.index(panels[0].window_s) + step
-        if not 0 <= place < len(WINDOWS_S):
+        if not self.view.step(self.snapshot, step):
             most = "longest" if step > 0 else "shortest"
-            self.notify_briefly(f"{panels[0].window_s // 60} min is the {most} window")
+            self.notify_briefly(f"{(self.view.window_s or 0) // 60} min is the {most} window")
             return
-        for panel in panels:
-            panel.window_s = WINDOWS_S[place]
-            panel.repaint()
+        for chart in self._charts:
+            chart.redraw()
 
     def action_zoom(self) -> None:
         if self.has_class("zoom"):

@@ -16,8 +16,6 @@ from rvtop.ui.shell import shell_of
 from rvtop.ui.theme import Styles
 
 T = TypeVar("T")
-#: The windows that charts over time can show, seconds; a session keeps ten minutes.
-WINDOWS_S = (60, 120, 300, 600)
 MARGINS = 2  # blank cells left and right of a panel's body, together
 
 
@@ -33,7 +31,6 @@ class Panel(Widget, can_focus=True):
     Panel { width: 1fr; height: 1fr; background: $rv-background; }
     """
     ALLOW_SELECT = False
-    window_s = WINDOWS_S[1]  # how much time the panel's charts show, seconds
     TOPIC: ClassVar[str] = ""  # the panel's key in help_text.PANELS
     NAME: ClassVar[str] = ""  # as layout.FOLDS has it, where that is not the topic
     PLACE: ClassVar[str] = "left"  # one of layout.PLACES

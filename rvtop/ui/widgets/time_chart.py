@@ -1,0 +1,135 @@
+"""A chart over time. All of them share window, columns, marks and cursor, so that a column is one instant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from rich.style import Style
+
+from rvtop.contract.snapshot import Snapshot
+from rvtop.ui.bands import Values
+from rvtop.ui.chart_view import ChartView
+from rvtop.ui.draw import Cells, Line, area, eighths
+from rvtop.ui.format import clip
+from rvtop.ui.span import PREEMPTED, Span, signs
+from rvtop.ui.theme import Styles
+from rvtop.ui.widgets.panel import Panel
+
+GUTTER = 5  # the vertical axis and its labels
+SPARK, LEAST_SPARK = 52, 8  # cells of the small chart in a panel's one line
+
+
+@dataclass(slots=True)
+class Picture:
+    """A chart's cells, and the labels of its rows."""
+
+    cells: Cells
+    labels: Mapping[int, str] = field(default_factory=dict)
+
+
+class TimeChart(Panel):
+    """``picture`` draws the columns; what happened when, and the cursor, are put over it here."""
+
+    GOOD, CHART = 5, True
+    NAMES_MARKS = False  # whether marks have their text beside them
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.view = ChartView()
+
+    def picture(self, s: Snapshot, span: Span, rows: int) -> Picture:
+        """The chart without what all charts have."""
+        raise NotImplementedError
+
+    def depends(self) -> tuple[object, ...]:
+        """What the picture depends on besides series, events and size."""
+        return ()
+
+    def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
+        return 4, 9
+
+    def redraw(self) -> None:
+        """Draws again what the view has changed: scales follow the window."""
+        if self.snapshot is not None:
+            self.show(self.snapshot)
+
+    def window_label(self, s: Snapshot) -> Line:
+        """`` · 2 min``"""
+        return Line(f" · {self.view.window(s) // 60} min", self.rich_styles.quiet)
+
+    def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
+        window = self.view.window(s)
+        key = (s.series, s.events[-1:], width, height, window, self.view.cursor_s, *self.depends())
+        return self.once(key, lambda: self._drawn(s, width, height, window))
+
+    def _drawn(self, s: Snapshot, width: int, height: int, window: int) -> list[Line]:
+        span = Span.of(s.series.t_s, width - GUTTER, window)
+        if span.columns < 1 or height < 1:
+            return []
+        picture = self.picture(s, span, height)
+        self._put_signs(picture.cells, s, span)
+        if self.view.cursor_s is not None:
+            put_cursor(picture.cells, span.column(self.view.cursor_s), self.rich_styles)
+        return framed(picture, self.rich_styles)
+
+    def _put_signs(self, cells: Cells, s: Snapshot, span: Span) -> None:
+        styles = self.rich_styles
+        found = signs(s.events, s.series, span)
+        for x, (sign, _) in found.items():
+            if sign == PREEMPTED:
+                cells.set(x, 0, sign, styles.attention)
+                continue
+            for y in range(1, cells.height):
+                if cells.chars[y][x] in " ┈╌":
+                    cells.set(x, y, "╎", styles.quiet)
+            cells.set(x, 0, sign, styles.command if sign == "◆" else styles.quiet)
+        if self.NAMES_MARKS:
+            for x, (_, text) in found.items():
+                end = min((other for other in found if other > x), default=cells.width)
+                put_text(cells, x + 1, end, text, styles.quiet)
+
+    def spark(self, s: Snapshot, values: Values, top: float, room: int, style: Style) -> Line:
+        """The window as one row of columns, where there is room for it."""
+        columns = min(SPARK, room)
+        if columns < LEAST_SPARK:
+            return Line()
+        span = Span.of(s.series.t_s, columns, self.view.window(s))
+        return Line("  ").join(area(eighths(span.means(s.series.t_s, values), top, 1), 1, style)[0])
+
+
+def put_text(cells: Cells, begin: int, end: int, text: str, style: Style) -> None:
+    """Writes ``text`` into the first row's blank cells from ``begin`` on, cut to what is blank before
+    ``end``; nothing where that is next to nothing."""
+    room = 0
+    while begin + room < end - 1 and cells.chars[0][begin + room] in " ┈":
+        room += 1
+    if room >= min(4, len(text)):
+        cells.write(begin, 0, clip(text, room), style)
+
+
+def put_cursor(cells: Cells, x: int | None, styles: Styles) -> None:
+    """The cursor through all rows of its column."""
+    if x is not None:
+        for y in range(cells.height):
+            cells.set(x, y, "┃", styles.command)
+
+
+def framed(picture: Picture, styles: Styles) -> list[Line]:
+    """The rows behind the vertical axis with their labels, of at most ``GUTTER`` - 1 cells."""
+    made = []
+    for y, line in enumerate(picture.cells.lines()):
+        label = picture.labels.get(y, "")
+        axis = Line(f"{label:>{GUTTER - 1}}"[: GUTTER - 1], styles.quiet)
+        made.append(axis.put("┤" if label else "│", styles.faint).join(line))
+    return made
+
+
+def ends(rows: int, high: str, low: str) -> dict[int, str]:
+    """The labels of a chart's first and last row; in one row alone the upper one."""
+    return {rows - 1: low, 0: high}
+
+
+def highest(*values: Values) -> float:
+    """The largest of what is known; 0 of nothing."""
+    return max((v for each in values for v in each if v is not None), default=0.0)
