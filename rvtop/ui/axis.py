@@ -28,6 +28,9 @@ class LogAxis:
     """
 
     LOOSE_S = 20.0
+    LEAST = math.sqrt(10.0)  # the ends are at least half a decade apart
+    NARROW = 10.0  # such a part is never made narrower
+    HEAD = 2.0  # room above the slowest
 
     def __init__(self, low: float = 10.0, high: float = 2000.0) -> None:
         self.low, self.high = low, high
@@ -42,7 +45,7 @@ class LogAxis:
         if not self._fitted or self._is_loose(low, high, t_s):
             # More room on the slow side: that is where load will push them.
             self.low = nice(low / 1.5, up=False)
-            self.high = max(nice(high * 3, up=True), self.low * 100)
+            self.high = max(nice(high * self.HEAD, up=True), nice(self.low * self.LEAST, up=True))
             self._loose_since = None
         if low < self.low:
             self.low = nice(low, up=False)
@@ -54,8 +57,8 @@ class LogAxis:
         return moved
 
     def _is_loose(self, low: float, high: float, t_s: float) -> bool:
-        used = math.log(high * 3 / (low / 1.5)) / math.log(self.high / self.low)
-        if used > 0.5 or self.high / self.low <= 100 * (1 + 1e-9):
+        used = math.log(high * self.HEAD / (low / 1.5)) / math.log(self.high / self.low)
+        if used > 0.5 or self.high / self.low <= self.NARROW * (1 + 1e-9):
             self._loose_since = None
         elif self._loose_since is None:
             self._loose_since = t_s

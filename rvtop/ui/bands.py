@@ -28,11 +28,18 @@ def log_eighths(values: Values, low: float, high: float, rows: int) -> list[int]
 
 
 def bands(
-    front: Sequence[int], behind: Sequence[int], rows: int, *, style: Style, tail: Style | None = None
+    front: Sequence[int],
+    behind: Sequence[int],
+    rows: int,
+    *,
+    style: Style,
+    on_tail: Style | None = None,
+    low: Style | None = None,
 ) -> Cells:
     """Two heights in eighths a column: ``front`` solid, what ``behind`` rises above it in whole cells ``▒``.
 
-    A tail lower than half a cell above its front is not drawn.
+    ``on_tail`` is for where the front ends in a cell that the tail fills. A tail of less than half a cell is
+    not drawn, except in the last row, with ``low``.
     """
     cells = Cells(len(front), rows)
     for x, (near, far) in enumerate(zip(front, behind, strict=True)):
@@ -42,9 +49,11 @@ def bands(
             if solid >= 8:
                 cells.set(x, y, "█", style)
             elif solid > 0:
-                cells.set(x, y, UP[solid], style)
+                cells.set(x, y, UP[solid], on_tail if on_tail and far - floor >= 5 else style)
             elif far - floor >= 4:
-                cells.set(x, y, "▒", tail or style)
+                cells.set(x, y, "▒", style)
+            elif floor == 0 < far and low is not None:
+                cells.set(x, y, UP[far], low)
     return cells
 
 

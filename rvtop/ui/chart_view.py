@@ -1,10 +1,11 @@
-"""What all charts over time show alike: the window, the second under the cursor."""
+"""What all charts of a screen show alike: the window, the second under the cursor, the ghost."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from rvtop.contract.snapshot import Snapshot
+from rvtop.ui.ghost import Ghost
 from rvtop.ui.span import WINDOWS_S, window_of
 
 
@@ -15,6 +16,7 @@ class ChartView:
 
     window_s: int | None = None
     cursor_s: float | None = None
+    ghost: Ghost | None = None
 
     def window(self, s: Snapshot) -> int:
         """How much time the charts show, seconds."""

@@ -60,7 +60,7 @@ VALUES: dict[tuple[str, str], Value] = {
     ("load", "dropped"): lambda s: count(s.load.dropped),
     ("load", "client lag"): lambda s: _ms(s.load.lag_p99_ms),
     ("ttft", "█ last 10 s"): lambda s: f"{count(s.latency.ttft_recent.count)} requests",
-    ("ttft", "█ phase"): lambda s: f"{count(s.latency.ttft_phase.count)} requests",
+    ("ttft", "▒ phase"): lambda s: f"{count(s.latency.ttft_phase.count)} requests",
     ("ttft", "p50 p90 p99"): _three("ttft"),
     ("ttft", "SLO"): lambda s: _ms(s.slo_ttft_ms),
     ("latency", "TTFT"): _three("ttft"),

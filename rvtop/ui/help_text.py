@@ -84,8 +84,13 @@ PANELS: dict[str, PanelHelp] = {
         "From a request's intended time to the first chunk with text or a token, so a queue counts, "
         "also one in the client. Log axis; a column's height is its share of the requests.",
         (
-            Figure("█ last 10 s", "requests whose first token came in the last 10 s", CLIENT),
-            Figure("█ phase", "all requests of this phase, in the darker shade", CLIENT),
+            Figure(
+                "█ last 10 s",
+                "those with a first token in the last 10 s; under 60, a dot each",
+                CLIENT,
+            ),
+            Figure("▒ phase", "all requests of this phase", CLIENT),
+            Figure("╌ ghost", "the last 10 s of what was before, in the same scale", CLIENT),
             Figure("p50 p90 p99", "not exceeded by 50, 90, 99 % of the last 10 s; within 1 %", CLIENT),
             Figure("SLO", "the TTFT that the scenario asks for", "slo.ttft_ms of the scenario"),
             Figure(
@@ -109,6 +114,15 @@ PANELS: dict[str, PanelHelp] = {
             Figure("p50 p90 p99", "of the last 10 s", CLIENT),
             Figure("phase p99", "of all requests of this phase", CLIENT),
             Figure("~", "an estimate, interpolated between the server's bucket edges", SERVER),
+        ),
+    ),
+    "change": PanelHelp(
+        "since the ghost",
+        "How the figures of the last 10 s differ from those of the ghost: what B kept, or what the target "
+        "before last did under load.",
+        (
+            Figure("done", "of the requests that ended in the last 10 s, those answered in full", CLIENT),
+            Figure("CENSORED", "one side failed over a point more: latencies of what is left", CLIENT),
         ),
     ),
     "latency_time": PanelHelp(

@@ -91,6 +91,8 @@ ACTIONS: tuple[Action, ...] = (
         "note that something happened now: an event, and a line of the command log",
         *("L", 9, "mark"),
     ),
+    Action("ghost: show, hide", "ghost", ("b",), "what was before, behind what is", "L", 8, "ghost"),
+    Action("ghost: keep now", "keep_ghost", ("B",), "compare what comes with what is now", "L"),
     Action(
         "phase: next",
         "next_phase",

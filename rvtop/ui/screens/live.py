@@ -12,6 +12,7 @@ from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.chart_view import ChartView
 from rvtop.ui.folding import Folding
 from rvtop.ui.format import rate
+from rvtop.ui.ghost import GhostKeeper
 from rvtop.ui.pending_rate import PendingRate
 from rvtop.ui.screens.confirm import ConfirmScreen
 from rvtop.ui.screens.mark import MarkScreen
@@ -19,6 +20,7 @@ from rvtop.ui.screens.rate import RateScreen
 from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.banner import OVER, Banner
+from rvtop.ui.widgets.change import ChangePanel
 from rvtop.ui.widgets.deployments import DeploymentsPanel
 from rvtop.ui.widgets.engines import EnginesPanel
 from rvtop.ui.widgets.events import EventsPanel
@@ -54,7 +56,7 @@ class LiveScreen(SessionScreen):
         self._frozen = False
         self._folding = Folding()
         self.view = ChartView()
-        self._charts: list[TimeChart] = []
+        self._ghosts = GhostKeeper()
 
     @property
     def newest(self) -> Snapshot | None:
@@ -70,6 +72,7 @@ class LiveScreen(SessionScreen):
             StepsPanel(),
             TtftPanel(),
             LatencyPanel(),
+            ChangePanel(),
             LatencyTimePanel(),
             TokensPanel(),
             EnginesPanel(),
@@ -84,9 +87,8 @@ class LiveScreen(SessionScreen):
         )
 
     def on_mount(self) -> None:
-        self._charts = list(self.query(TimeChart))
-        for chart in self._charts:
-            chart.view = self.view
+        for panel in self.query(Panel):
+            panel.view = self.view
         super().on_mount()
 
     @property
@@ -100,12 +102,14 @@ class LiveScreen(SessionScreen):
         """Draws ``s`` in every panel. The caller holds the batch."""
         self._newest = s
         self.pending_rate.observe(s)
+        self._ghosts.observe(s)
         if self._frozen and s.state in OVER:
             self._frozen = False
         if self._frozen and self.snapshot is not None:
             return
         self.query_one(LoadPanel).target = self.pending_rate.shown
         self.query_one(Footer).frozen = self._frozen
+        self.view.ghost = self._ghosts.shown
         first = self.snapshot is None
         self._fold(s)
         super().show(s)
@@ -259,8 +263,30 @@ class LiveScreen(SessionScreen):
             most = "longest" if step > 0 else "shortest"
             self.notify_briefly(f"{(self.view.window_s or 0) // 60} min is the {most} window")
             return
-        for chart in self._charts:
+        for chart in self.query(TimeChart):
             chart.redraw()
+
+    def action_ghost(self) -> None:
+        if self._ghosts.ghost is None:
+            self.notify_briefly("no ghost yet; B keeps what is now as one, a switch what was before")
+            return
+        self._ghosts.hidden = not self._ghosts.hidden
+        self._show_again()
+
+    def action_keep_ghost(self) -> None:
+        if self.snapshot is None or not self._ghosts.keep(self.snapshot):
+            self.notify_briefly("nothing to keep: no first token in the last 10 s")
+            return
+        self.notify_briefly("what is now stays as the ghost; b hides it")
+        self._show_again()
+
+    def _show_again(self) -> None:
+        """Draws the same snapshot with what the view has now."""
+        self.view.ghost = self._ghosts.shown
+        if self.snapshot is not None:
+            with self.app.batch_update():
+                self._fold(self.snapshot)
+                super().show(self.snapshot)
 
     def action_zoom(self) -> None:
         if self.has_class("zoom"):

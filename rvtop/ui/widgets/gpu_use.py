@@ -50,11 +50,13 @@ class GpuUsePanel(TimeChart):
         least, most = (
             eighths(span.means(s.series.t_s, getattr(s.series, name)), 1.0, rows) for name in self._names(s)
         )
-        return Picture(bands(least, most, rows, style=self.rich_styles.server), ends(rows, "100", "0"))
+        styles = self.rich_styles
+        cells = bands(least, most, rows, style=styles.server, on_tail=styles.server_on_shade)
+        return Picture(cells, ends(rows, "100", "0"))
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         styles = self.rich_styles
         left, right = self.heading(s, 0)
         line = fitting([(1, Line(f" {left.text} ", styles.quiet)), (0, right)], width)
         values = getattr(s.series, self._names(s)[1])
-        return line.join(self.spark(s, values, 1.0, width - line.width - 3, styles.server))
+        return self.with_spark(line, s, values, 1.0, width, styles.server)

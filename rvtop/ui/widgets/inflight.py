@@ -74,5 +74,4 @@ class InFlightPanel(TimeChart):
         styles = self.rich_styles
         right = self.heading(s, 0)[1]
         line = fitting([(1, Line(" in flight ", styles.quiet)), (0, right)], width)
-        room = width - line.width - 3
-        return line.join(self.spark(s, s.series.in_flight, self._scale.value, room, styles.client))
+        return self.with_spark(line, s, s.series.in_flight, self._scale.value, width, styles.client)

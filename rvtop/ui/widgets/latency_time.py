@@ -48,9 +48,11 @@ class LatencyTimePanel(TimeChart):
         styles, series = self.rich_styles, s.series
         p50 = span.means(series.t_s, series.ttft_p50_ms)
         p99 = span.means(series.t_s, series.ttft_p99_ms)
-        low, high = log_ends(p50, p99, s.slo_ttft_ms)
+        ghost = self.view.ghost
+        before = [] if ghost is None else [ghost.level("ttft_p50_ms"), ghost.level("ttft_p99_ms")]
+        low, high = log_ends([*p50, *before], p99, s.slo_ttft_ms)
         front, behind = log_eighths(p50, low, high, rows), log_eighths(p99, low, high, rows)
-        cells = bands(front, behind, rows, style=styles.client)
+        cells = bands(front, behind, rows, style=styles.client, on_tail=styles.client_on_shade)
         labels = ends(rows, short_ms(high), short_ms(low))
         if s.slo_ttft_ms is not None and low < s.slo_ttft_ms <= high:
             y = rows - max(1, -(-log_eighths([s.slo_ttft_ms], low, high, rows)[0] // 8))
@@ -58,6 +60,8 @@ class LatencyTimePanel(TimeChart):
                 if cells.chars[y][x] == " ":
                     cells.set(x, y, "┈", styles.attention)
             labels[y] = "SLO"
+        for figure in ("ttft_p50_ms", "ttft_p99_ms"):
+            self.put_ghost(cells, s, span, figure, lambda values: log_eighths(values, low, high, rows))
         return Picture(cells, labels)
 
     def one_line(self, s: Snapshot, width: int) -> Line:
@@ -65,7 +69,7 @@ class LatencyTimePanel(TimeChart):
         right = self.heading(s, 0)[1]
         line = fitting([(1, Line(" TTFT ", styles.quiet)), (0, right)], width)
         values = s.series.ttft_p50_ms
-        return line.join(self.spark(s, values, highest(values), width - line.width - 3, styles.client))
+        return self.with_spark(line, s, values, highest(values), width, styles.client)
 
 
 def short_ms(ms: float) -> str:

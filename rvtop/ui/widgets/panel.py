@@ -11,6 +11,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from rvtop.contract.snapshot import Snapshot
+from rvtop.ui.chart_view import ChartView
 from rvtop.ui.draw import Line, Run
 from rvtop.ui.shell import shell_of
 from rvtop.ui.theme import Styles
@@ -40,6 +41,7 @@ class Panel(Widget, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.snapshot: Snapshot | None = None
+        self.view = ChartView()  # the screen's, where it has one
         self._painted: list[tuple[Run, ...]] = []
         self._strips: list[Strip | None] = []
         self._painted_for = Size(0, 0)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from rich.style import Style
 
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.bands import Values
-from rvtop.ui.chart_view import ChartView
+from rvtop.ui.dashes import put_dash
 from rvtop.ui.draw import Cells, Line, area, eighths
 from rvtop.ui.format import clip
 from rvtop.ui.span import PREEMPTED, Span, signs
@@ -17,7 +17,7 @@ from rvtop.ui.theme import Styles
 from rvtop.ui.widgets.panel import Panel
 
 GUTTER = 5  # the vertical axis and its labels
-SPARK, LEAST_SPARK = 52, 8  # cells of the small chart in a panel's one line
+SPARK, SPARK_SHARE = 52, 0.3  # cells of the small chart in a panel's one line, at most, and of the line
 
 
 @dataclass(slots=True)
@@ -33,10 +33,6 @@ class TimeChart(Panel):
 
     GOOD, CHART = 5, True
     NAMES_MARKS = False  # whether marks have their text beside them
-
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
-        self.view = ChartView()
 
     def picture(self, s: Snapshot, span: Span, rows: int) -> Picture:
         """The chart without what all charts have."""
@@ -60,7 +56,9 @@ class TimeChart(Panel):
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         window = self.view.window(s)
-        key = (s.series, s.events[-1:], width, height, window, self.view.cursor_s, *self.depends())
+        view = self.view
+        shown = (s.series, s.events[-1:], width, height, window, view.cursor_s, view.ghost)
+        key = (*shown, *self.depends())
         return self.once(key, lambda: self._drawn(s, width, height, window))
 
     def _drawn(self, s: Snapshot, width: int, height: int, window: int) -> list[Line]:
@@ -89,13 +87,27 @@ class TimeChart(Panel):
                 end = min((other for other in found if other > x), default=cells.width)
                 put_text(cells, x + 1, end, text, styles.quiet)
 
-    def spark(self, s: Snapshot, values: Values, top: float, room: int, style: Style) -> Line:
-        """The window as one row of columns, where there is room for it."""
-        columns = min(SPARK, room)
-        if columns < LEAST_SPARK:
-            return Line()
+    def with_spark(
+        self, line: Line, s: Snapshot, values: Values, top: float, width: int, style: Style
+    ) -> Line:
+        """A panel's one line with the window as a row of columns at its end, if there is room for it; charts
+        below each other have the same columns."""
+        columns = min(SPARK, int(width * SPARK_SHARE))
+        begin = width - 1 - columns
+        if columns < 8 or line.width > begin - 2:
+            return line
         span = Span.of(s.series.t_s, columns, self.view.window(s))
-        return Line("  ").join(area(eighths(span.means(s.series.t_s, values), top, 1), 1, style)[0])
+        return line.to(begin).join(area(eighths(span.means(s.series.t_s, values), top, 1), 1, style)[0])
+
+    def put_ghost(
+        self, cells: Cells, s: Snapshot, span: Span, figure: str, heights: Callable[[Values], list[int]]
+    ) -> None:
+        """The ghost's ``figure`` as dashes; ``heights`` puts it on the chart's own scale."""
+        if self.view.ghost is not None:
+            levels = heights(self.view.ghost.values(s, span, figure))
+            for x, level in enumerate(levels):
+                if level:
+                    put_dash(cells, x, cells.height - 1 - (level - 1) // 8, self.rich_styles)
 
 
 def put_text(cells: Cells, begin: int, end: int, text: str, style: Style) -> None:

@@ -27,7 +27,9 @@ class TokensPanel(TimeChart):
 
     def observe(self, s: Snapshot) -> None:
         most = self.view.window(s)
-        self._scale.follow(highest(s.series.tokens_per_s[-most:], s.series.server_tokens_per_s[-most:]))
+        before = [self.view.ghost.level("tokens_per_s")] if self.view.ghost is not None else []
+        ours, theirs = s.series.tokens_per_s[-most:], s.series.server_tokens_per_s[-most:]
+        self._scale.follow(highest(ours, theirs, before))
 
     def _now(self, s: Snapshot, width: int) -> Line:
         styles, tokens = self.rich_styles, s.tokens
@@ -61,11 +63,11 @@ class TokensPanel(TimeChart):
         if not alone:
             theirs = span.means(series.t_s, differing(series.tokens_per_s, series.server_tokens_per_s))
             over(cells, heights, eighths(theirs, top, rows), styles.server, styles.server_on_client)
+        self.put_ghost(cells, s, span, "tokens_per_s", lambda values: eighths(values, top, rows))
         return Picture(cells, ends(rows, brief(top), "0"))
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         styles = self.rich_styles
         line = Line(" tokens/s ", styles.quiet)
         line.join(self._now(s, width - line.width))
-        room = width - line.width - 3
-        return line.join(self.spark(s, s.series.tokens_per_s, self._scale.value, room, styles.client))
+        return self.with_spark(line, s, s.series.tokens_per_s, self._scale.value, width, styles.client)
