@@ -12,11 +12,12 @@ from rvtop.ui.span import WINDOWS_S, window_of
 @dataclass(slots=True)
 class ChartView:
     """One for all charts of a screen. ``window_s`` None: it grows with the run. ``cursor_s``: the second that
-    a frozen screen shows, if it is not the last one."""
+    a frozen screen shows, if it is not the last one. ``by_rate``: against the rate instead of time."""
 
     window_s: int | None = None
     cursor_s: float | None = None
     ghost: Ghost | None = None
+    by_rate: bool = False
 
     def window(self, s: Snapshot) -> int:
         """How much time the charts show, seconds."""

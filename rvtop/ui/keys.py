@@ -117,6 +117,12 @@ ACTIONS: tuple[Action, ...] = (
         "window: shorter", "window(-1)", ("w",), "charts show less time", "L", 11, "window", "window: longer"
     ),
     Action("window: longer", "window(1)", ("W",), "charts show more time", "L"),
+    Action("instant: before", "instant(-1)", ("left",), "freeze, and show the second before", "L"),
+    Action("instant: after", "instant(1)", ("right",), "show the second after", "L"),
+    Action("instant: 10 s before", "instant(-10)", ("shift+left",), "freeze, and go back 10 s", "L"),
+    Action("instant: 10 s after", "instant(10)", ("shift+right",), "go 10 s on", "L"),
+    Action("instant: next mark", "next_mark", ("apostrophe",), "freeze, and go to the next mark, phase", "L"),
+    Action("charts: time, rate", "by_rate", ("x",), "draw the charts against the rate, and back", "L"),
     Action(
         "picture: SVG",
         "picture",

@@ -264,11 +264,11 @@ def test_a_change_beyond_the_maximum_is_refused() -> None:
 
 async def test_a_users_keys_take_the_place_of_ours() -> None:
     handle = made.FakeHandle(steady())
-    keymap = {"rate: twice": ("b",), "rate: set": (), "help": ("h", "?"), "leave": ("ctrl+x",)}
+    keymap = {"rate: twice": ("i",), "rate: set": (), "help": ("h", "?"), "leave": ("ctrl+x",)}
     app = RvtopApp(handle, look=Look(Styles(DARK), keymap))
     async with opened(app) as pilot:
         assert "h help" in text_of(app, Footer)
-        await pilot.press("b", "}", "g", "q")
+        await pilot.press("i", "}", "g", "q")
         assert handle.sent == [SetRate(10.0)]
         assert not isinstance(app.screen, RateScreen)
         await pilot.press("h")
@@ -308,7 +308,7 @@ def test_keys_are_read_as_people_write_them() -> None:
 def test_the_footer_writes_pairs_together() -> None:
     feet = [a for a in ACTIONS if a.foot and a.holds("A*L")]
     shown = [footer_key(a, ACTIONS) for a in sorted(feet, key=lambda a: a.foot)]
-    assert shown == ["↑↓", "⇧↑↓", "g", "space", "m", "f", "w W", "n", ":", "?", "q"]
+    assert shown == ["↑↓", "⇧↑↓", "g", "space", "b", "m", "f", "w W", "n", ":", "?", "q"]
 
 
 def test_every_value_of_the_help_is_of_a_figure_in_it() -> None:

@@ -5,19 +5,15 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.widget import Widget
 
 from rvtop.contract.command import Mark, NextPhase, Pause, Resume, SetRate, Undo
 from rvtop.contract.snapshot import Snapshot
-from rvtop.ui.chart_view import ChartView
-from rvtop.ui.folding import Folding
 from rvtop.ui.format import rate
-from rvtop.ui.ghost import GhostKeeper
 from rvtop.ui.pending_rate import PendingRate
+from rvtop.ui.screens.chart_screen import ChartScreen
 from rvtop.ui.screens.confirm import ConfirmScreen
 from rvtop.ui.screens.mark import MarkScreen
 from rvtop.ui.screens.rate import RateScreen
-from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.banner import OVER, Banner
 from rvtop.ui.widgets.change import ChangePanel
@@ -34,15 +30,13 @@ from rvtop.ui.widgets.latency import LatencyPanel
 from rvtop.ui.widgets.latency_time import LatencyTimePanel
 from rvtop.ui.widgets.load import LoadPanel
 from rvtop.ui.widgets.nodes import NodesPanel
-from rvtop.ui.widgets.panel import Panel
 from rvtop.ui.widgets.places import Places
 from rvtop.ui.widgets.steps import StepsPanel
-from rvtop.ui.widgets.time_chart import TimeChart
 from rvtop.ui.widgets.tokens import TokensPanel
 from rvtop.ui.widgets.ttft import TtftPanel
 
 
-class LiveScreen(SessionScreen):
+class LiveScreen(ChartScreen):
     """Draws each new snapshot, and turns keys into commands."""
 
     PLACES: ClassVar[str] = "A*L"
@@ -52,15 +46,6 @@ class LiveScreen(SessionScreen):
         self.pending_rate = PendingRate(shell.clock)
         self._may_load = shell.may_load
         self._can_choose_again = shell.can_choose_again
-        self._newest: Snapshot | None = None
-        self._frozen = False
-        self._folding = Folding()
-        self.view = ChartView()
-        self._ghosts = GhostKeeper()
-
-    @property
-    def newest(self) -> Snapshot | None:
-        return self._newest
 
     def compose(self) -> ComposeResult:
         """The order is that of the panels from above to below, and of ``tab``."""
@@ -86,42 +71,20 @@ class LiveScreen(SessionScreen):
             Footer(can_choose_again=again),
         )
 
-    def on_mount(self) -> None:
-        for panel in self.query(Panel):
-            panel.view = self.view
-        super().on_mount()
-
-    @property
-    def focus_chain(self) -> list[Widget]:
-        """The panels in their own order; Textual's is row by row across the columns."""
-        return [panel for panel in self._panels if panel.focusable]
-
     # -- drawing -----------------------------------------------------------------------------
 
     def show(self, s: Snapshot) -> None:
         """Draws ``s`` in every panel. The caller holds the batch."""
-        self._newest = s
         self.pending_rate.observe(s)
-        self._ghosts.observe(s)
-        if self._frozen and s.state in OVER:
-            self._frozen = False
-        if self._frozen and self.snapshot is not None:
-            return
         self.query_one(LoadPanel).target = self.pending_rate.shown
-        self.query_one(Footer).frozen = self._frozen
-        self.view.ghost = self._ghosts.shown
         first = self.snapshot is None
-        self._fold(s)
         super().show(s)
         if first:  # there is no layout yet
             self.call_after_refresh(self._share_keys)
 
-    def _fold(self, s: Snapshot) -> None:
-        """Folds what has nothing to say, and finds all panels' places."""
-        wanting = [panel for panel in self._panels if panel.wants(s)]
-        quiet = {panel.name_in_layout: panel.quiet(s) for panel in wanting if panel.CHART}
-        hold = self.has_class("zoom") or self.panel_in_focus is not None
-        self.query_one(Places).show(s, self._folding.observe(s.t_s, quiet, hold=hold))
+    def show_past(self, s: Snapshot) -> None:
+        self.query_one(LoadPanel).target = s.load.target_rps
+        super().show_past(s)
 
     def _share_keys(self) -> None:
         """The footer leaves out the keys that the load's rule shows."""
@@ -244,69 +207,6 @@ class LiveScreen(SessionScreen):
                 self.shell.send(Mark(note))
 
         self.app.push_screen(MarkScreen(), typed)
-
-    def action_freeze(self) -> None:
-        s = self._newest
-        if s is None or s.state in OVER:
-            self.notify_briefly("nothing moves here any more")
-            return
-        self._frozen = not self._frozen
-        footer = self.query_one(Footer)
-        footer.frozen = self._frozen
-        footer.repaint()
-        if not self._frozen:
-            with self.app.batch_update():
-                self.show(s)
-
-    def action_window(self, step: int) -> None:
-        if not self.view.step(self.snapshot, step):
-            most = "longest" if step > 0 else "shortest"
-            self.notify_briefly(f"{(self.view.window_s or 0) // 60} min is the {most} window")
-            return
-        for chart in self.query(TimeChart):
-            chart.redraw()
-
-    def action_ghost(self) -> None:
-        if self._ghosts.ghost is None:
-            self.notify_briefly("no ghost yet; B keeps what is now as one, a switch what was before")
-            return
-        self._ghosts.hidden = not self._ghosts.hidden
-        self._show_again()
-
-    def action_keep_ghost(self) -> None:
-        if self.snapshot is None or not self._ghosts.keep(self.snapshot):
-            self.notify_briefly("nothing to keep: no first token in the last 10 s")
-            return
-        self.notify_briefly("what is now stays as the ghost; b hides it")
-        self._show_again()
-
-    def _show_again(self) -> None:
-        """Draws the same snapshot with what the view has now."""
-        self.view.ghost = self._ghosts.shown
-        if self.snapshot is not None:
-            with self.app.batch_update():
-                self._fold(self.snapshot)
-                super().show(self.snapshot)
-
-    def action_zoom(self) -> None:
-        if self.has_class("zoom"):
-            self._unzoom()
-            return
-        focused = self.focused
-        panel = focused if isinstance(focused, Panel) else self.query_one(TtftPanel)
-        self.add_class("zoom")
-        self.query_one(Places).zoom(panel.name_in_layout)
-        panel.focus()
-
-    def _unzoom(self) -> None:
-        self.remove_class("zoom")
-        self.query_one(Places).zoom(None)
-
-    def action_back(self) -> None:
-        if self.has_class("zoom"):
-            self._unzoom()
-        else:
-            self.set_focus(None)
 
     def action_again(self) -> None:
         if self._newest is not None and self._newest.state in OVER and self._can_choose_again:

@@ -6,6 +6,7 @@ from rvtop.contract.snapshot import IDLE_UTIL, Snapshot
 from rvtop.ui.bands import bands
 from rvtop.ui.draw import Line, eighths, fitting
 from rvtop.ui.format import MISSING
+from rvtop.ui.rate_span import RateSpan
 from rvtop.ui.span import Span, now_of
 from rvtop.ui.widgets.time_chart import Picture, TimeChart, ends
 
@@ -46,7 +47,7 @@ class GpuUsePanel(TimeChart):
         least, most = (now_of(s, name) for name in self._names(s))
         return left, Line(between(least, most), styles.server)
 
-    def picture(self, s: Snapshot, span: Span, rows: int) -> Picture:
+    def picture(self, s: Snapshot, span: Span | RateSpan, rows: int) -> Picture:
         least, most = (
             eighths(span.means(s.series.t_s, getattr(s.series, name)), 1.0, rows) for name in self._names(s)
         )

@@ -9,6 +9,7 @@ from rvtop.ui.axis import StickyMax
 from rvtop.ui.bands import Values, stack
 from rvtop.ui.draw import Line, fitting
 from rvtop.ui.format import brief, count
+from rvtop.ui.rate_span import RateSpan
 from rvtop.ui.span import Span
 from rvtop.ui.widgets.time_chart import Picture, TimeChart, ends, highest
 
@@ -57,7 +58,7 @@ class InFlightPanel(TimeChart):
         right.put("  outside ", styles.quiet).put("░", styles.client)
         return left, right.put(f"{count(outside(sent, batch, waiting)):>4}", styles.client)
 
-    def picture(self, s: Snapshot, span: Span, rows: int) -> Picture:
+    def picture(self, s: Snapshot, span: Span | RateSpan, rows: int) -> Picture:
         styles, series = self.rich_styles, s.series
         ours = span.means(series.t_s, series.in_flight)
         batch = span.means(series.t_s, series.running)

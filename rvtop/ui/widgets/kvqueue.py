@@ -7,6 +7,7 @@ from rvtop.ui.axis import StickyMax
 from rvtop.ui.bands import Values
 from rvtop.ui.draw import Cells, Line, area, eighths
 from rvtop.ui.format import brief, count, percent
+from rvtop.ui.rate_span import RateSpan
 from rvtop.ui.span import Span, now_of
 from rvtop.ui.widgets.time_chart import Picture, TimeChart, highest
 
@@ -46,7 +47,7 @@ class KvQueuePanel(TimeChart):
     def depends(self) -> tuple[object, ...]:
         return (self._waiting.value,)
 
-    def picture(self, s: Snapshot, span: Span, rows: int) -> Picture:
+    def picture(self, s: Snapshot, span: Span | RateSpan, rows: int) -> Picture:
         # The queue gets the smaller part: whether there is one matters more than how long it is.
         low = 0 if rows < 4 else 1 if rows < 6 else max(2, rows * 2 // 5)
         high = rows - low - (rows >= 8)

@@ -7,6 +7,7 @@ from rvtop.ui.axis import nice
 from rvtop.ui.bands import Values, bands, log_eighths
 from rvtop.ui.draw import Line, fitting
 from rvtop.ui.format import sig3
+from rvtop.ui.rate_span import RateSpan
 from rvtop.ui.span import Span
 from rvtop.ui.widgets.time_chart import Picture, TimeChart, ends, highest
 
@@ -44,7 +45,7 @@ class LatencyTimePanel(TimeChart):
         right.put("  p99 ", styles.quiet).put("▒", styles.client).put(f"{sig3(d.p99):>6}", styles.client)
         return left, right.put(" ms", styles.quiet)
 
-    def picture(self, s: Snapshot, span: Span, rows: int) -> Picture:
+    def picture(self, s: Snapshot, span: Span | RateSpan, rows: int) -> Picture:
         styles, series = self.rich_styles, s.series
         p50 = span.means(series.t_s, series.ttft_p50_ms)
         p99 = span.means(series.t_s, series.ttft_p99_ms)

@@ -131,6 +131,12 @@ class Panel(Widget, can_focus=True):
             self.observe(s)
             self.repaint()
 
+    def show_past(self, s: Snapshot) -> None:
+        """Draws an earlier ``s`` on the scales of now."""
+        self.snapshot = s
+        if self._placed:
+            self.repaint()
+
     def repaint(self) -> None:
         """Draws again, and hands Textual the rows that differ."""
         size = self.size

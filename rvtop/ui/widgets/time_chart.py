@@ -12,6 +12,7 @@ from rvtop.ui.bands import Values
 from rvtop.ui.dashes import put_dash
 from rvtop.ui.draw import Cells, Line, area, eighths
 from rvtop.ui.format import clip
+from rvtop.ui.rate_span import RateSpan
 from rvtop.ui.span import PREEMPTED, Span, signs
 from rvtop.ui.theme import Styles
 from rvtop.ui.widgets.panel import Panel
@@ -34,8 +35,8 @@ class TimeChart(Panel):
     GOOD, CHART = 5, True
     NAMES_MARKS = False  # whether marks have their text beside them
 
-    def picture(self, s: Snapshot, span: Span, rows: int) -> Picture:
-        """The chart without what all charts have."""
+    def picture(self, s: Snapshot, span: Span | RateSpan, rows: int) -> Picture:
+        """The chart without what all charts have. ``span`` says what stands in which column."""
         raise NotImplementedError
 
     def depends(self) -> tuple[object, ...]:
@@ -51,25 +52,35 @@ class TimeChart(Panel):
             self.show(self.snapshot)
 
     def window_label(self, s: Snapshot) -> Line:
-        """`` · 2 min``"""
+        """`` · 2 min``, or what stands there instead of time."""
+        if self.view.by_rate:
+            return Line(" · by rate", self.rich_styles.quiet)
         return Line(f" · {self.view.window(s) // 60} min", self.rich_styles.quiet)
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         window = self.view.window(s)
         view = self.view
-        shown = (s.series, s.events[-1:], width, height, window, view.cursor_s, view.ghost)
+        shown = (s.series, s.events[-1:], width, height, window, view.cursor_s, view.ghost, view.by_rate)
         key = (*shown, *self.depends())
         return self.once(key, lambda: self._drawn(s, width, height, window))
 
     def _drawn(self, s: Snapshot, width: int, height: int, window: int) -> list[Line]:
-        span = Span.of(s.series.t_s, width - GUTTER, window)
-        if span.columns < 1 or height < 1:
+        columns = width - GUTTER
+        if columns < 1 or height < 1:
             return []
+        rates = RateSpan.of(s.series, columns) if self.view.by_rate and height > 1 else None
+        if rates is not None:
+            picture = self.picture(s, rates, height - 1)
+            return [*framed(picture, self.rich_styles), self._rates(rates)]
+        span = Span.of(s.series.t_s, columns, window)
         picture = self.picture(s, span, height)
         self._put_signs(picture.cells, s, span)
         if self.view.cursor_s is not None:
             put_cursor(picture.cells, span.column(self.view.cursor_s), self.rich_styles)
         return framed(picture, self.rich_styles)
+
+    def _rates(self, rates: RateSpan) -> Line:
+        return Line(" " * GUTTER).put(rates.labels(), self.rich_styles.quiet)
 
     def _put_signs(self, cells: Cells, s: Snapshot, span: Span) -> None:
         styles = self.rich_styles
@@ -100,10 +111,15 @@ class TimeChart(Panel):
         return line.to(begin).join(area(eighths(span.means(s.series.t_s, values), top, 1), 1, style)[0])
 
     def put_ghost(
-        self, cells: Cells, s: Snapshot, span: Span, figure: str, heights: Callable[[Values], list[int]]
+        self,
+        cells: Cells,
+        s: Snapshot,
+        span: Span | RateSpan,
+        figure: str,
+        heights: Callable[[Values], list[int]],
     ) -> None:
         """The ghost's ``figure`` as dashes; ``heights`` puts it on the chart's own scale."""
-        if self.view.ghost is not None:
+        if self.view.ghost is not None and isinstance(span, Span):
             levels = heights(self.view.ghost.values(s, span, figure))
             for x, level in enumerate(levels):
                 if level:

@@ -7,6 +7,7 @@ from rvtop.ui.axis import StickyMax
 from rvtop.ui.bands import differing
 from rvtop.ui.draw import Cells, Line, area, eighths, fitting, over
 from rvtop.ui.format import brief, sig3
+from rvtop.ui.rate_span import RateSpan
 from rvtop.ui.span import Span
 from rvtop.ui.widgets.time_chart import Picture, TimeChart, ends, highest
 
@@ -50,7 +51,7 @@ class TokensPanel(TimeChart):
             left.join(self.window_label(s))
         return left, self._now(s, width - left.width - 3)
 
-    def picture(self, s: Snapshot, span: Span, rows: int) -> Picture:
+    def picture(self, s: Snapshot, span: Span | RateSpan, rows: int) -> Picture:
         styles, series, top = self.rich_styles, s.series, self._scale.value
         heights = eighths(span.means(series.t_s, series.tokens_per_s), top, rows)
         alone = not any(heights)  # no load of ours: the server's own figure is the area
