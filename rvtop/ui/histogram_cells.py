@@ -29,6 +29,12 @@ def dot_columns(found: Distribution, axis: LogAxis, width: int) -> list[int]:
     return made
 
 
+def _columns(found: Distribution, axis: LogAxis, width: int) -> Sequence[float]:
+    """Events a column; few of them in whole ones, so that they stand where their dots stood."""
+    few = 0 < found.count < DOTS_BELOW
+    return dot_columns(found, axis, width) if few else client_columns(found, axis, width)
+
+
 @dataclass(frozen=True, slots=True)
 class Layers:
     """Shares of requests a column. ``dots``: the requests of ``front`` a column, where they are few."""
@@ -53,7 +59,7 @@ class Layers:
         dots = dot_columns(recent, axis, width) if 0 < recent.count < DOTS_BELOW else None
         return cls(
             shares(client_columns(recent, axis, width)),
-            shares(client_columns(phase, axis, width)),
+            shares(_columns(phase, axis, width)),
             [] if ghost is None else shares(client_columns(ghost, axis, width)),
             dots if dots is not None and max(dots, default=0) <= rows else None,
             recent.count,

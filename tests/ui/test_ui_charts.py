@@ -120,9 +120,18 @@ def test_ghost(snap_compare: Compare, size: tuple[int, int], ascii: bool) -> Non
     assert snap_compare(app_of(slower(), ascii=ascii), terminal_size=size, run_before=after_a_switch)
 
 
-@pytest.mark.parametrize("keys", [("shift+left",) * 3, ("x",)], ids=["frozen", "by-rate"])
-def test_charts_after_keys(snap_compare: Compare, keys: tuple[str, ...]) -> None:
-    assert snap_compare(app_of(made.live(180.0)), terminal_size=(120, 44), run_before=pressing(*keys))
+def test_charts_against_the_rate(snap_compare: Compare) -> None:
+    assert snap_compare(app_of(made.live(180.0)), terminal_size=(120, 44), run_before=pressing("x"))
+
+
+def test_frozen(snap_compare: Compare) -> None:
+    async def back(pilot: Pilot[int]) -> None:
+        await drawn(pilot)
+        for t in (177.0, 178.0, 179.0, 180.0):
+            await show(pilot.app, pilot, pilot.app.handle, eventful(t))  # type: ignore[attr-defined, arg-type]
+        await pressing("left", "left", "left")(pilot)
+
+    assert snap_compare(app_of(eventful(176.0)), terminal_size=(100, 50), run_before=back)
 
 
 # -- time cursor ------------------------------------------------------------------------------

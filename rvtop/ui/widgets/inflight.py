@@ -13,6 +13,9 @@ from rvtop.ui.rate_span import RateSpan
 from rvtop.ui.span import Span
 from rvtop.ui.widgets.time_chart import Picture, TimeChart, ends, highest
 
+#: From so many cells on the heading names what its glyphs mean.
+NAMES_FROM = 50
+
 
 def outside(in_flight: float | None, batch: float | None, waiting: float | None) -> float | None:
     """What is in flight but in no engine: on its way, or held by what stands in front of them. The two sides
@@ -52,11 +55,17 @@ class InFlightPanel(TimeChart):
         sent = float(s.load.in_flight) if s.load.sent or batch is None else None
         if batch is None and waiting is None:
             return left, Line(f"{count(sent)}", styles.client)
-        right = Line("batch ", styles.quiet).put("█", styles.server).put(f"{count(batch):>4}", styles.server)
+        names = width >= NAMES_FROM or not width
         style = styles.attention if waiting else styles.server
-        right.put("  wait ", styles.quiet).put("▓", style).put(f"{count(waiting):>4}", style)
-        right.put("  outside ", styles.quiet).put("░", styles.client)
-        return left, right.put(f"{count(outside(sent, batch, waiting)):>4}", styles.client)
+        parts = (("batch", "█", batch, styles.server), ("wait", "▓", waiting, style))
+        right = Line()
+        for name, glyph, value, shown in (
+            *parts,
+            ("outside", "░", outside(sent, batch, waiting), styles.client),
+        ):
+            right.put("  " if right.width else "").put(f"{name} " if names else "", styles.quiet)
+            right.put(glyph, shown).put(f"{count(value):>4}", shown)
+        return left, right
 
     def picture(self, s: Snapshot, span: Span | RateSpan, rows: int) -> Picture:
         styles, series = self.rich_styles, s.series

@@ -55,14 +55,14 @@ class LatencyTimePanel(TimeChart):
         front, behind = log_eighths(p50, low, high, rows), log_eighths(p99, low, high, rows)
         cells = bands(front, behind, rows, style=styles.client, on_tail=styles.client_on_shade)
         labels = ends(rows, short_ms(high), short_ms(low))
+        for figure in ("ttft_p50_ms", "ttft_p99_ms"):
+            self.put_ghost(cells, s, span, figure, lambda values: log_eighths(values, low, high, rows))
         if s.slo_ttft_ms is not None and low < s.slo_ttft_ms <= high:
             y = rows - max(1, -(-log_eighths([s.slo_ttft_ms], low, high, rows)[0] // 8))
             for x in range(span.columns):
-                if cells.chars[y][x] == " ":
+                if cells.chars[y][x] == " " or cells.styles[y][x] is styles.ghost:
                     cells.set(x, y, "┈", styles.attention)
             labels[y] = "SLO"
-        for figure in ("ttft_p50_ms", "ttft_p99_ms"):
-            self.put_ghost(cells, s, span, figure, lambda values: log_eighths(values, low, high, rows))
         return Picture(cells, labels)
 
     def one_line(self, s: Snapshot, width: int) -> Line:

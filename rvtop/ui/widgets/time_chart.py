@@ -90,7 +90,7 @@ class TimeChart(Panel):
                 cells.set(x, 0, sign, styles.attention)
                 continue
             for y in range(1, cells.height):
-                if cells.chars[y][x] in " ┈╌":
+                if cells.chars[y][x] in " ┈╌" and cells.styles[y][x] is not styles.ghost_on_client:
                     cells.set(x, y, "╎", styles.quiet)
             cells.set(x, 0, sign, styles.command if sign == "◆" else styles.quiet)
         if self.NAMES_MARKS:
