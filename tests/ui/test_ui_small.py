@@ -48,7 +48,7 @@ def test_parts_of_the_highest_rank_are_left_out_first() -> None:
             (55, 20),
             ["● running", "48.0 rps", "served", "errors   12", "ITL", "E2E", "q quit"],
         ),
-        ((120, 12), ["● running", "TARGET", "TTFT", "ITL", "KV", "GPU mem", "q quit"]),
+        ((120, 12), ["● running", "48.0 rps", "TTFT", "ITL", "KV", "GPU mem", "q quit"]),
     ],
     ids=lambda value: f"{value[0]}x{value[1]}" if isinstance(value, tuple) else "",
 )

@@ -90,7 +90,8 @@ class LiveScreen(SessionScreen):
             self._frozen = False
         if self._frozen and self.snapshot is not None:
             return
-        self.query_one(LoadPanel).target = self.pending_rate.shown
+        load = self.query_one(LoadPanel)
+        load.target, load.taken = self.pending_rate.shown, self.pending_rate.pending is None
         self.query_one(Footer).frozen = self._frozen
         first = self.snapshot is None
         self._fold(s)
@@ -125,7 +126,7 @@ class LiveScreen(SessionScreen):
 
     def _show_target(self) -> None:
         panel = self.query_one(LoadPanel)
-        panel.target = self.pending_rate.shown
+        panel.target, panel.taken = self.pending_rate.shown, self.pending_rate.pending is None
         panel.repaint()
 
     # -- keys --------------------------------------------------------------------------------
@@ -176,7 +177,8 @@ class LiveScreen(SessionScreen):
     def action_times(self, times: float) -> None:
         self._change(self.pending_rate.clamp((self.pending_rate.shown or 0.0) * times), times > 1)
 
-    def action_go(self) -> None:
+    def action_go(self, begin: str = "") -> None:
+        """Opens the box for a rate, with ``begin`` in it."""
         s = self._steerable()
         if s is None:
             return
@@ -185,7 +187,7 @@ class LiveScreen(SessionScreen):
             if rps is not None:
                 self._set_rate(s, rps)
 
-        self.app.push_screen(RateScreen(self.pending_rate.shown, s.load.max_rate), typed)
+        self.app.push_screen(RateScreen(self.pending_rate.shown, s.load.max_rate, begin), typed)
 
     def action_pause(self) -> None:
         s = self._steerable()
