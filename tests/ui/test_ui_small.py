@@ -64,11 +64,11 @@ async def test_a_server_that_does_not_answer_is_said_wherever_there_is_room() ->
     silent = replace(silent, engines=tuple(replace(e, stale_s=4.3) for e in silent.engines))
     app = RvtopApp(made.FakeHandle(silent))
     async with opened(app) as pilot:
-        assert "● server not answering 4 s" in text_of(app, Header)
+        assert "✗ NOT ANSWERING 4 s" in text_of(app, Header)
         assert "running" not in text_of(app, Header)
         assert "STALE 4 s" in text_of(app, TtftPanel)
         assert "STALE 4 s" in text_of(app, EnginesPanel)
-        for width, words in ((40, "not answering 4 s"), (13, "no answer"), (3, "●")):
+        for width, words in ((40, "✗ NOT ANSWERING 4 s"), (13, "✗ no answer"), (3, "✗")):
             await pilot.resize_terminal(width, 10)
             await pilot.pause()
             assert words in text_of(app, Header)

@@ -29,6 +29,7 @@ from rvtop.ui.widgets.kvqueue import KvQueuePanel
 from rvtop.ui.widgets.latency import LatencyPanel
 from rvtop.ui.widgets.load import LoadPanel
 from rvtop.ui.widgets.nodes import NodesPanel
+from rvtop.ui.widgets.notice import NoticePanel
 from rvtop.ui.widgets.panel import WINDOWS_S, Panel
 from rvtop.ui.widgets.places import Places
 from rvtop.ui.widgets.steps import StepsPanel
@@ -60,6 +61,7 @@ class LiveScreen(SessionScreen):
         yield Places(
             Header(),
             LoadPanel(),
+            NoticePanel(),
             Banner(can_choose_again=again),
             StepsPanel(),
             TtftPanel(),
