@@ -19,6 +19,7 @@ from rvtop.errors import UserError
 from rvtop.ui.glyphs import AsciiGlyphs
 from rvtop.ui.keys import ACTIONS, Action, with_keymap
 from rvtop.ui.look import Look
+from rvtop.ui.rate_memory import Rates
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.palette import PaletteScreen
@@ -83,6 +84,7 @@ class RvtopApp(App[int]):
             self._filters.append(AsciiGlyphs())
         self._theme_file = ThemeFile(self.rich_styles.palette.name, os.environ)
         self.last_used: list[str] = []
+        self.rates = Rates()
         self.clock = clock
         self.handle = handle
         self.exit_code = 0
@@ -137,6 +139,7 @@ class RvtopApp(App[int]):
         if snapshot is None or (screen.newest is not None and snapshot.seq == screen.newest.seq):
             screen.tick()
             return
+        self.rates.observe(snapshot)
         with self.batch_update():
             screen.show(snapshot)
             screen.tick()
@@ -254,7 +257,7 @@ class RvtopApp(App[int]):
             if self.picker is not None:
                 self.picker.failed(str(error) or type(error).__name__)
             return
-        self.handle = handle
+        self.handle, self.rates = handle, Rates()
         await self.switch_screen(self._first())
 
     def give_up(self) -> None:

@@ -50,10 +50,9 @@ def _last(name: str) -> Callable[[Snapshot], float | None]:
 
 #: By the panel's topic and the figure's name; a figure without an entry is explained without a value.
 VALUES: dict[tuple[str, str], Value] = {
-    ("load", "TARGET"): lambda s: _rps(s.load.target_rps),
-    ("load", "offered"): lambda s: _rps(s.load.offered_rps),
-    ("load", "sent"): lambda s: _rps(s.load.sent_rps),
-    ("load", "served"): lambda s: _rps(s.load.completed_rps),
+    ("load", "rps"): lambda s: _rps(s.load.target_rps),
+    ("load", "goodput"): lambda s: _rps(s.load.goodput_rps),
+    ("load", "waiting"): lambda s: count(s.figures.get("waiting")),
     ("load", "in flight"): lambda s: count(s.load.in_flight),
     ("load", "ok"): lambda s: count(s.load.ok),
     ("load", "errors"): lambda s: count(sum(n for _, n in s.load.errors)),

@@ -68,11 +68,19 @@ PANELS: dict[str, PanelHelp] = {
         "What you command, and what came of it. Open loop: requests are sent when they are due, "
         "however slow the server is.",
         (
-            Figure("TARGET", "arrival rate in force, requests a second", "your keys or the scenario"),
-            Figure("offered", "requests that were due a second, mean of 2 s", "the plan of arrivals"),
-            Figure("sent", "requests written to a connection a second, mean of 2 s", CLIENT),
-            Figure("served", "requests answered in full a second, mean of 2 s", CLIENT),
+            Figure("rps", "arrival rate in force, requests a second", "your keys or the scenario"),
+            Figure(
+                "dial",
+                "how the SLO fared when the rate last stood there for 10 s or 100 requests: held by 99 %, "
+                "missed, or both; grey: with another target. A click opens g with that rate",
+                CLIENT,
+            ),
+            Figure("due", "requests that were due a second, since the last change, 1 to 10 s", "the plan"),
+            Figure("served", "requests answered in full a second, over the same time", CLIENT),
+            Figure("noise", "what arrivals at random vary by over that time: square root of n / t", CLIENT),
             Figure("in flight", "sent and not yet ended", CLIENT),
+            Figure("goodput", "requests a second that meet the SLO, mean of 10 s", CLIENT),
+            Figure("waiting", "in the queues of all engines", SERVER),
             Figure("ok", "answered in full since the start", CLIENT),
             Figure("errors", "failed since the start, by class; never part of a latency", CLIENT),
             Figure("dropped", "due but never sent, since max_in_flight was reached", CLIENT),

@@ -8,6 +8,7 @@ from textual.message_pump import MessagePump
 
 from rvtop.contract.shell import Shell
 from rvtop.ui.keys import Action
+from rvtop.ui.rate_memory import Rates
 from rvtop.ui.theme import Styles
 
 
@@ -31,6 +32,11 @@ class ScreenShell(Shell, Protocol):
     @property
     def last_used(self) -> list[str]:
         """Names of actions chosen in the palette, the last one first."""
+        ...
+
+    @property
+    def rates(self) -> Rates:
+        """What is remembered of the session's rates, whichever screen is on top."""
         ...
 
     @property

@@ -30,6 +30,7 @@ from rvtop.ui.widgets.latency import LatencyPanel
 from rvtop.ui.widgets.latency_time import LatencyTimePanel
 from rvtop.ui.widgets.load import LoadPanel
 from rvtop.ui.widgets.nodes import NodesPanel
+from rvtop.ui.widgets.notice import NoticePanel
 from rvtop.ui.widgets.places import Places
 from rvtop.ui.widgets.steps import StepsPanel
 from rvtop.ui.widgets.tokens import TokensPanel
@@ -53,6 +54,7 @@ class LiveScreen(ChartScreen):
         yield Places(
             Header(),
             LoadPanel(),
+            NoticePanel(),
             Banner(can_choose_again=again),
             StepsPanel(),
             TtftPanel(),
@@ -76,14 +78,16 @@ class LiveScreen(ChartScreen):
     def show(self, s: Snapshot) -> None:
         """Draws ``s`` in every panel. The caller holds the batch."""
         self.pending_rate.observe(s)
-        self.query_one(LoadPanel).target = self.pending_rate.shown
+        load = self.query_one(LoadPanel)
+        load.target, load.taken = self.pending_rate.shown, self.pending_rate.pending is None
         first = self.snapshot is None
         super().show(s)
         if first:  # there is no layout yet
             self.call_after_refresh(self._share_keys)
 
     def show_past(self, s: Snapshot) -> None:
-        self.query_one(LoadPanel).target = s.load.target_rps
+        load = self.query_one(LoadPanel)
+        load.target, load.taken = s.load.target_rps, True
         super().show_past(s)
 
     def _share_keys(self) -> None:
@@ -106,7 +110,7 @@ class LiveScreen(ChartScreen):
 
     def _show_target(self) -> None:
         panel = self.query_one(LoadPanel)
-        panel.target = self.pending_rate.shown
+        panel.target, panel.taken = self.pending_rate.shown, self.pending_rate.pending is None
         panel.repaint()
 
     # -- keys --------------------------------------------------------------------------------
@@ -157,7 +161,8 @@ class LiveScreen(ChartScreen):
     def action_times(self, times: float) -> None:
         self._change(self.pending_rate.clamp((self.pending_rate.shown or 0.0) * times), times > 1)
 
-    def action_go(self) -> None:
+    def action_go(self, begin: str = "") -> None:
+        """Opens the box for a rate, with ``begin`` in it."""
         s = self._steerable()
         if s is None:
             return
@@ -166,7 +171,7 @@ class LiveScreen(ChartScreen):
             if rps is not None:
                 self._set_rate(s, rps)
 
-        self.app.push_screen(RateScreen(self.pending_rate.shown, s.load.max_rate), typed)
+        self.app.push_screen(RateScreen(self.pending_rate.shown, s.load.max_rate, begin), typed)
 
     def action_pause(self) -> None:
         s = self._steerable()
