@@ -114,7 +114,7 @@ class LogAxis:
 class StickyMax:
     """The upper end of a linear scale: grows at once, shrinks only when less than 40 % of it is used."""
 
-    _LADDER = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+    _LADDER = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
     def __init__(self, least: float = 1.0) -> None:
         self._least = least
