@@ -111,14 +111,13 @@ PANELS: dict[str, PanelHelp] = {
     ),
     "latency": PanelHelp(
         "latency, ms",
-        "Successful requests only. A row marked SERVER is what the server says of itself: "
+        "Successful requests only. What stands under SERVER is what the server says of itself: "
         "its clock starts when the request has arrived there.",
         (
             Figure("TTFT", "intended time to first token", CLIENT),
             Figure("ITL", "gap between two tokens of one request", CLIENT),
             Figure("ICL", "gap between two chunks, where chunks are not tokens (more than 2 % off)", CLIENT),
             Figure("E2E", "intended time to the last token", CLIENT),
-            Figure("now", "mean of the last second", CLIENT),
             Figure("p50 p90 p99", "of the last 10 s", CLIENT),
             Figure("phase p99", "of all requests of this phase", CLIENT),
             Figure("~", "an estimate, interpolated between the server's bucket edges", SERVER),

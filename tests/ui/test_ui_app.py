@@ -434,7 +434,7 @@ async def test_missing_figures_are_dashes_and_stale_ones_say_so() -> None:
         assert "STALE 6 s" in shown
         assert "STALE 31 s" in shown
         row = next(line for line in shown.splitlines() if "ICL" in line)
-        assert row.count("--") == 5
+        assert row.count("--") == 4
         assert re.search("due +--", shown)
 
 

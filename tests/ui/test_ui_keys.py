@@ -235,7 +235,7 @@ async def test_copying_goes_to_the_terminal_and_into_a_file(folders: Path) -> No
         app._driver.write = written.append  # type: ignore[method-assign]
         await pilot.press("tab", "tab", "tab", "y")
         text = (folders / "cache" / "rvtop" / "copied.txt").read_text("utf-8")
-        assert text.startswith("━━ latency, ms")
+        assert text.startswith("━━ ms")
         assert "E2E" in text
         assert "noise" not in text
         osc = next(part for part in written if part.startswith("\x1b]52;c;"))
