@@ -47,6 +47,7 @@ def state(app: RvtopApp, handle: made.FakeHandle) -> tuple[object, ...]:
         live.has_class("zoom"),
         live._frozen,
         live.view.window_s,
+        live.view.by_rate,
         live.query_one(Footer).notice,
         app.rich_styles.palette.name,
         app.clipboard,

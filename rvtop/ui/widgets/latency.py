@@ -95,8 +95,8 @@ class LatencyPanel(Panel):
             line.to(stop - len(text)).put(text, style if text != MISSING else self.rich_styles.stale)
 
     def one_line(self, s: Snapshot, width: int) -> Line:
-        styles, parts = self.rich_styles, [(3, Line(" p50/p99 ms  ", self.rich_styles.quiet))]
-        ranks = (2, 0, 1)  # TTFT has a panel of its own
+        styles, parts = self.rich_styles, [(1, Line(" p50/p99 ms  ", self.rich_styles.quiet))]
+        ranks = (0, 3, 2)
         for (name, d, _), rank in zip(self._client_rows(s), ranks, strict=True):
             line = Line(name, styles.quiet).put(f"{sig3(d.p50):>6}", styles.client)
             line.put("/", styles.faint).put(f"{sig3(d.p99):<6}", styles.client).put(" ")
