@@ -42,18 +42,20 @@ def bands(
     not drawn, except in the last row, with ``low``.
     """
     cells = Cells(len(front), rows)
-    for x, (near, far) in enumerate(zip(front, behind, strict=True)):
-        for y in range(rows):
-            floor = (rows - 1 - y) * 8
-            solid = near - floor
+    filled = [(x, near, far) for x, (near, far) in enumerate(zip(front, behind, strict=True)) if near or far]
+    for y in range(rows):
+        floor = (rows - 1 - y) * 8
+        chars, styles = cells.chars[y], cells.styles[y]
+        for x, near, far in filled:
+            solid, shade = near - floor, far - floor
             if solid >= 8:
-                cells.set(x, y, "█", style)
+                chars[x], styles[x] = "█", style
             elif solid > 0:
-                cells.set(x, y, UP[solid], on_tail if on_tail and far - floor >= 5 else style)
-            elif far - floor >= 4:
-                cells.set(x, y, "▒", style)
+                chars[x], styles[x] = UP[solid], on_tail if on_tail and shade >= 5 else style
+            elif shade >= 4:
+                chars[x], styles[x] = "▒", style
             elif floor == 0 < far and low is not None:
-                cells.set(x, y, UP[far], low)
+                chars[x], styles[x] = UP[far], low
     return cells
 
 

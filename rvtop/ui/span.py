@@ -73,7 +73,7 @@ class Span:
 
     def column(self, t_s: float) -> int | None:
         """The first column that shows ``t_s``; None where it is not in the window."""
-        place = math.floor(t_s / self.length_s + 1e-9) - self.first
+        place = math.floor(t_s / self.length_s) - self.first
         if not 0 <= place < self.bins or not self.columns:
             return None
         return min(self.columns - 1, -(-place * self.columns // self.bins))

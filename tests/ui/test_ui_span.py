@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.style import Style
@@ -31,7 +29,7 @@ def test_every_second_of_the_window_has_its_column_and_no_other(
     t_s = end_s + back_s
     x = span.column(t_s)
     begin = span.first * span.length_s
-    assert (x is not None) == (begin <= math.floor(t_s + 1e-9) < (span.last + 1) * span.length_s)
+    assert (x is not None) == (begin <= t_s < (span.last + 1) * span.length_s)
     if x is not None:
         assert 0 <= x < columns
         assert span.begin_s(x) <= t_s + 1e-6 < span.begin_s(x) + span.length_s + 1e-6
