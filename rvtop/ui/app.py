@@ -20,6 +20,7 @@ from rvtop.ui.glyphs import AsciiGlyphs
 from rvtop.ui.keys import ACTIONS, Action, with_keymap
 from rvtop.ui.look import Look
 from rvtop.ui.rate_memory import Rates
+from rvtop.ui.screens.events import EventsScreen
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.palette import PaletteScreen
@@ -169,6 +170,10 @@ class RvtopApp(App[int]):
 
         self.push_screen(PanelHelpScreen(panel), then)
 
+    def show_events(self) -> None:
+        """Opens the list of all events above the screen that is there."""
+        self.push_screen(EventsScreen(self))
+
     def show_palette(self, places: str) -> None:
         """Opens the palette; what is chosen there is done on the screen below it."""
         screen = self.session_screen
@@ -237,8 +242,8 @@ class RvtopApp(App[int]):
             await self.push_screen(entry.screen(self))
 
     async def _back_to_first(self) -> None:
-        """Removes the session screen above the first one, if there is one."""
-        if isinstance(self.screen, SessionScreen) and not isinstance(self.screen, self._entries[0].screen):
+        """Removes the session screens above the first one."""
+        while isinstance(self.screen, SessionScreen) and not isinstance(self.screen, self._entries[0].screen):
             await self.pop_screen()
 
     # -- picking -----------------------------------------------------------------------------
