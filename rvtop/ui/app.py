@@ -22,6 +22,7 @@ from rvtop.ui.look import Look
 from rvtop.ui.rate_memory import Rates
 from rvtop.ui.screens.events import EventsScreen
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
+from rvtop.ui.screens.leave import LeaveScreen, why_ask
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.palette import PaletteScreen
 from rvtop.ui.screens.picker import PickerScreen
@@ -299,7 +300,19 @@ class RvtopApp(App[int]):
         self.handle = None
 
     async def action_quit(self) -> None:
-        self.leave(0)
+        """Leaves; a scenario that has not ended is asked about first."""
+        screen = self.session_screen
+        s = screen.newest if screen is not None else None
+        why = why_ask(s)
+        if s is None or not why:
+            self.leave(0)
+            return
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.leave(0)
+
+        self.push_screen(LeaveScreen(why, (s.target.topology or "") if s.target.owned else ""), answered)
 
     def action_interrupt(self) -> None:
         """Ctrl-C: leaves; pressed again, without waiting for the session to end."""
