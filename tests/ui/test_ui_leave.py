@@ -70,3 +70,18 @@ async def test_a_load_by_hand_is_left_at_once() -> None:
         await pilot.press("q")
         await until(pilot, lambda: app._exit)
     assert handle.closed == 1
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_the_end_says_what_to_do_next_as_a_command(size: tuple[int, int]) -> None:
+    s = replace(made.done(), out_dir="runs/my run")
+    app = RvtopApp(made.FakeHandle(s))
+    async with opened(app, *size):
+        shown = screen_text(app)
+        assert "rvtop report 'runs/my run'" in shown
+        assert "m mark" not in shown
+        assert "q leave" in shown
+    unsent = replace(made.failed(), out_dir=None)
+    app = RvtopApp(made.FakeHandle(unsent))
+    async with opened(app, *size):
+        assert "rvtop report" not in screen_text(app)
