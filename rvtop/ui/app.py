@@ -20,7 +20,9 @@ from rvtop.ui.glyphs import AsciiGlyphs
 from rvtop.ui.keys import ACTIONS, Action, with_keymap
 from rvtop.ui.look import Look
 from rvtop.ui.rate_memory import Rates
+from rvtop.ui.screens.events import EventsScreen
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
+from rvtop.ui.screens.leave import LeaveScreen, why_ask
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.palette import PaletteScreen
 from rvtop.ui.screens.picker import PickerScreen
@@ -169,6 +171,10 @@ class RvtopApp(App[int]):
 
         self.push_screen(PanelHelpScreen(panel), then)
 
+    def show_events(self) -> None:
+        """Opens the list of all events above the screen that is there."""
+        self.push_screen(EventsScreen(self))
+
     def show_palette(self, places: str) -> None:
         """Opens the palette; what is chosen there is done on the screen below it."""
         screen = self.session_screen
@@ -237,8 +243,8 @@ class RvtopApp(App[int]):
             await self.push_screen(entry.screen(self))
 
     async def _back_to_first(self) -> None:
-        """Removes the session screen above the first one, if there is one."""
-        if isinstance(self.screen, SessionScreen) and not isinstance(self.screen, self._entries[0].screen):
+        """Removes the session screens above the first one."""
+        while isinstance(self.screen, SessionScreen) and not isinstance(self.screen, self._entries[0].screen):
             await self.pop_screen()
 
     # -- picking -----------------------------------------------------------------------------
@@ -294,7 +300,19 @@ class RvtopApp(App[int]):
         self.handle = None
 
     async def action_quit(self) -> None:
-        self.leave(0)
+        """Leaves; a scenario that has not ended is asked about first."""
+        screen = self.session_screen
+        s = screen.newest if screen is not None else None
+        why = why_ask(s)
+        if s is None or not why:
+            self.leave(0)
+            return
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.leave(0)
+
+        self.push_screen(LeaveScreen(why, (s.target.topology or "") if s.target.owned else ""), answered)
 
     def action_interrupt(self) -> None:
         """Ctrl-C: leaves; pressed again, without waiting for the session to end."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from textual.binding import BindingType
 
 
+#: What holds on each kind of screen: live, map, requests, events.
+SCREEN_PLACES = ("A*L", "AM", "AQ", "AE")
 Faults = list[tuple[str, str]]
 
 
@@ -25,7 +27,7 @@ class Action:
     action: str  # Textual's action
     keys: tuple[str, ...]
     about: str  # one line, in help
-    where: str = "A"  # A everywhere, * wherever a load runs, L live, M map, Q requests; one or more
+    where: str = "A"  # A everywhere, * wherever a load runs, L live, M map, Q requests, E events; one or more
     foot: int = 0  # the place in the footer; 0: not in it
     label: str = ""  # what the footer says beside the key
     pair: str = ""  # the action whose key stands beside this one's in the footer
@@ -34,6 +36,10 @@ class Action:
     def holds(self, places: str) -> bool:
         """Whether it can be done on a screen of these places."""
         return any(place in places for place in self.where)
+
+    def meets(self, other: Action) -> bool:
+        """Whether there is a screen on which both can be done, so that they can't share a key."""
+        return any(self.holds(places) and other.holds(places) for places in SCREEN_PLACES)
 
     @property
     def show(self) -> str:
@@ -134,9 +140,10 @@ ACTIONS: tuple[Action, ...] = (
     Action("palette", "palette", ("colon", "ctrl+p"), "every action by its name", "A", 14, "all"),
     Action("help", "help", ("question_mark", "f1"), "what the panel shows; again: all keys", "A", 15, "help"),
     Action("back one step", "back", ("escape",), "leave the zoom, then the panel"),
-    Action("list: next", "cursor(1)", ("j",), "the row below (↓)", "MQ", 5, "choose", "list: before"),
-    Action("list: before", "cursor(-1)", ("k",), "the row above (↑)", "MQ"),
-    Action("requests: filter", "filter", ("slash",), "list only what holds a text", "Q", 6, "filter"),
+    Action("list: next", "cursor(1)", ("j",), "the row below (↓)", "MQE", 5, "choose", "list: before"),
+    Action("list: before", "cursor(-1)", ("k",), "the row above (↑)", "MQE"),
+    Action("filter", "filter", ("slash",), "list only what holds a text", "QE", 6, "filter"),
+    Action("events: all", "events", ("e",), "every event, with a filter; again: back", "LME"),
     Action("requests: order", "order", ("o",), "by TTFT, by E2E, the newest first", "Q", 7, "order"),
     Action("requests: errors only", "errors", ("e",), "list only what failed", "Q", 8, "errors only"),
     Action("requests: prompt", "prompt", ("v",), "show the prompt of the chosen request", "Q", 12, "text"),
@@ -207,7 +214,7 @@ def _given(keymap: Mapping[str, Sequence[str]], actions: Iterable[Action]) -> tu
             hint = f"did you mean {close[0]}?" if close else "rvtop's ? lists them"
             faults.append((name, f"no such action; {hint}"))
     made: list[Action] = []
-    taken: dict[str, str] = {}
+    taken: dict[str, list[Action]] = {}
     for action in actions:
         if action.name in keymap and not action.fixed:
             keys = []
@@ -218,10 +225,12 @@ def _given(keymap: Mapping[str, Sequence[str]], actions: Iterable[Action]) -> tu
                     faults.append((action.name, str(error)))
             action = replace(action, keys=tuple(keys))
         for key in action.keys:
-            other = taken.setdefault(key, action.name)
-            if other != action.name:
-                why = f"{shown_key(key)} would be the key of {other} and of {action.name}; give one another"
-                faults.append((action.name if action.name in keymap else other, why))
+            for other in taken.setdefault(key, []):
+                if other.name != action.name and other.meets(action):
+                    names_ = f"{other.name} and of {action.name}"
+                    why = f"{shown_key(key)} would be the key of {names_}; give one another"
+                    faults.append((action.name if action.name in keymap else other.name, why))
+            taken[key].append(action)
         made.append(action)
     return made, faults
 

@@ -29,6 +29,10 @@ class ScreenShell(Shell, Protocol):
         """Opens the palette with the actions that hold in ``places``."""
         ...
 
+    def show_events(self) -> None:
+        """Opens the list of all events."""
+        ...
+
     @property
     def last_used(self) -> list[str]:
         """Names of actions chosen in the palette, the last one first."""

@@ -242,7 +242,7 @@ async def test_quit_shows_that_it_is_stopping_and_closes_the_session_once() -> N
     handle = Slow(made.live())
     app = RvtopApp(handle)
     async with opened(app) as pilot:
-        await pilot.press("q")
+        await pilot.press("q", "y")
         assert isinstance(app.screen, StoppingScreen)
         assert "stopping" in screen_text(app)
         assert "runs/2025-10-09-rvc-ramp-48" in screen_text(app)
@@ -477,7 +477,7 @@ async def test_the_picker_starts_a_topology(handle: made.FakeHandle) -> None:
         await pilot.press("up", "enter")
         await until(pilot, lambda: isinstance(app.screen, LiveScreen) and app.screen.snapshot is not None)
         assert chosen == [Choice(topology="baseline")]
-        await pilot.press("up", "q")
+        await pilot.press("up", "q", "y")
         await until(pilot, lambda: app._exit)
     assert handle.sent == [SetRate(6.0)]
     assert handle.closed == 1

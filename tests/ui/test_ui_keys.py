@@ -323,7 +323,14 @@ def test_every_value_of_the_help_is_of_a_figure_in_it() -> None:
 
 def page() -> str:
     """docs/keys.md as the table makes it."""
-    where = {"A": "everywhere", "*": "where a load runs", "L": "live", "M": "map", "Q": "requests"}
+    where = {
+        "A": "everywhere",
+        "*": "where a load runs",
+        "L": "live",
+        "M": "map",
+        "Q": "requests",
+        "E": "events",
+    }
     lines = [
         "# Keys",
         "",

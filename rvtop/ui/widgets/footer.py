@@ -41,7 +41,7 @@ class Footer(Panel, can_focus=False):
         )
         for action in table:
             label = action.label
-            steers = action.foot in LOAD_PLACES or action.action == "next_phase"
+            steers = action.foot in LOAD_PLACES or action.action in ("next_phase", "mark")
             if steers and (s.state in OVER or s.state == "starting"):
                 continue
             if action.foot in LOAD_PLACES and self.load_keys_above:
