@@ -215,6 +215,11 @@ class Series:
     running: tuple[float | None, ...] = ()  # sum over engines
     waiting: tuple[float | None, ...] = ()  # sum over engines
     gpu_memory: tuple[float | None, ...] = ()  # used share over all GPUs, 0..1
+    gpu_util_min: tuple[float | None, ...] = ()  # of the GPU that is used least, 0..1
+    gpu_util_max: tuple[float | None, ...] = ()  # of the one that is used most
+    node_cpu_min: tuple[float | None, ...] = ()  # of the machines, likewise
+    node_cpu_max: tuple[float | None, ...] = ()
+    preemptions: tuple[float | None, ...] = ()  # sum over engines since we began to watch
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Protocol
 
@@ -69,6 +69,12 @@ def limited_since(live: LiveState, now_ns: int, since_ns: int, workers: str) -> 
     return client_limited(lag, ttft, live.phase_errors, loop_lag, cpu, workers)
 
 
+def _ends(name: str, values: Iterable[float | None]) -> dict[str, float | None]:
+    """The least and the most of what is known, as ``name_min`` and ``name_max``."""
+    known = [value for value in values if value is not None]
+    return {f"{name}_min": min(known, default=None), f"{name}_max": max(known, default=None)}
+
+
 def timeline_row(
     t_s: float, now_ns: int, live: LiveState, server: ServerView, target_rps: float | None
 ) -> dict[str, Any]:
@@ -97,6 +103,9 @@ def timeline_row(
         "running": server.running,
         "waiting": server.waiting,
         "gpu_memory": server.gpu_memory,
+        **_ends("gpu_util", [gpu.util for gpu in server.gpus if gpu.stale_s is None]),
+        **_ends("node_cpu", [node.cpu for node in server.nodes if node.stale_s is None]),
+        "preemptions": server.totals.get("preemptions"),
         "loop_lag_ms": last.loop_lag_ns / 1e6 if last else None,
         "workers": len(live.cpu_s),
         "worker_cpu_s": sum(live.cpu_s.values()),

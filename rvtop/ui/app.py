@@ -21,7 +21,10 @@ from rvtop.ui.choosing import Choosing
 from rvtop.ui.glyphs import AsciiGlyphs
 from rvtop.ui.keys import ACTIONS, Action, with_keymap
 from rvtop.ui.look import Look
+from rvtop.ui.rate_memory import Rates
+from rvtop.ui.screens.events import EventsScreen
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
+from rvtop.ui.screens.leave import LeaveScreen, why_ask
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.palette import PaletteScreen
 from rvtop.ui.screens.session_screen import SessionScreen
@@ -94,6 +97,7 @@ class RvtopApp(App[int]):
         self._theme_file = ThemeFile(self.rich_styles.palette.name, os.environ)
         self.last_used: list[str] = []
         self.showdown = showdown
+        self.rates = Rates()
         self.clock = clock
         self.handle = handle
         self.exit_code = 0
@@ -113,7 +117,8 @@ class RvtopApp(App[int]):
             self.bind(",".join(key.keys), key.action, description=key.about, show=False)
 
     def first_screen(self) -> SessionScreen:
-        """A new screen of the session, the one that is shown first."""
+        """A new screen of the session, the one that is shown first; nothing is remembered of one before."""
+        self.rates = Rates()
         return self._entries[0].screen(self)
 
     @property
@@ -145,6 +150,7 @@ class RvtopApp(App[int]):
         if snapshot is None or (screen.newest is not None and snapshot.seq == screen.newest.seq):
             screen.tick()
             return
+        self.rates.observe(snapshot)
         with self.batch_update():
             screen.show(snapshot)
             screen.tick()
@@ -175,6 +181,10 @@ class RvtopApp(App[int]):
                 screen.action_help()
 
         self.push_screen(PanelHelpScreen(panel), then)
+
+    def show_events(self) -> None:
+        """Opens the list of all events above the screen that is there."""
+        self.push_screen(EventsScreen(self))
 
     def show_palette(self, places: str) -> None:
         """Opens the palette; what is chosen there is done on the screen below it."""
@@ -252,8 +262,8 @@ class RvtopApp(App[int]):
             await self.push_screen(entry.screen(self))
 
     async def _back_to_first(self) -> None:
-        """Removes the session screen above the first one, if there is one."""
-        if isinstance(self.screen, SessionScreen) and not isinstance(self.screen, self._entries[0].screen):
+        """Removes the session screens above the first one."""
+        while isinstance(self.screen, SessionScreen) and not isinstance(self.screen, self._entries[0].screen):
             await self.pop_screen()
 
     # -- choosing ----------------------------------------------------------------------------
@@ -310,7 +320,19 @@ class RvtopApp(App[int]):
         self.handle = self._ending = None
 
     async def action_quit(self) -> None:
-        self.leave(0)
+        """Leaves; a scenario that has not ended is asked about first."""
+        screen = self.session_screen
+        s = screen.newest if screen is not None else None
+        why = why_ask(s)
+        if s is None or not why:
+            self.leave(0)
+            return
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.leave(0)
+
+        self.push_screen(LeaveScreen(why, (s.target.topology or "") if s.target.owned else ""), answered)
 
     def action_interrupt(self) -> None:
         """Ctrl-C: leaves; pressed again, without waiting for the session to end."""

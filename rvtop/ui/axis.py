@@ -10,7 +10,7 @@ from rvtop.ui.format import tick
 _STEPS = (1.0, 2.0, 5.0)
 
 
-def _nice(value: float, *, up: bool) -> float:
+def nice(value: float, *, up: bool) -> float:
     """The nearest 1, 2 or 5 times a power of ten that is not below (``up``) or not above ``value``."""
     decade = 10.0 ** math.floor(math.log10(value))
     ladder = [step * decade for step in (*_STEPS, 10.0)]
@@ -28,6 +28,9 @@ class LogAxis:
     """
 
     LOOSE_S = 20.0
+    LEAST = math.sqrt(10.0)  # the ends are at least half a decade apart
+    NARROW = 10.0  # such a part is never made narrower
+    HEAD = 2.0  # room above the slowest
 
     def __init__(self, low: float = 10.0, high: float = 2000.0) -> None:
         self.low, self.high = low, high
@@ -41,21 +44,21 @@ class LogAxis:
         low, high = max(low, 1e-3), max(high, low, 1e-3)
         if not self._fitted or self._is_loose(low, high, t_s):
             # More room on the slow side: that is where load will push them.
-            self.low = _nice(low / 1.5, up=False)
-            self.high = max(_nice(high * 3, up=True), self.low * 100)
+            self.low = nice(low / 1.5, up=False)
+            self.high = max(nice(high * self.HEAD, up=True), nice(self.low * self.LEAST, up=True))
             self._loose_since = None
         if low < self.low:
-            self.low = _nice(low, up=False)
+            self.low = nice(low, up=False)
         if high > self.high:
             # One step of head room, or a growing queue would move the axis with every request.
-            self.high = _nice(high * 1.6, up=True)
+            self.high = nice(high * 1.6, up=True)
         moved = self._used and (self.low, self.high) != before
         self._fitted = self._used = True
         return moved
 
     def _is_loose(self, low: float, high: float, t_s: float) -> bool:
-        used = math.log(high * 3 / (low / 1.5)) / math.log(self.high / self.low)
-        if used > 0.5 or self.high / self.low <= 100 * (1 + 1e-9):
+        used = math.log(high * self.HEAD / (low / 1.5)) / math.log(self.high / self.low)
+        if used > 0.5 or self.high / self.low <= self.NARROW * (1 + 1e-9):
             self._loose_since = None
         elif self._loose_since is None:
             self._loose_since = t_s
@@ -86,7 +89,7 @@ class LogAxis:
         value = self.low
         while value <= self.high * (1 + 1e-9):
             values.append(value)
-            value = _nice(value * 1.5, up=True)
+            value = nice(value * 1.5, up=True)
         taken: list[tuple[int, int, str]] = []
         for step in (1.0, 5.0, 2.0):
             for value in values:
@@ -111,7 +114,7 @@ class LogAxis:
 class StickyMax:
     """The upper end of a linear scale: grows at once, shrinks only when less than 40 % of it is used."""
 
-    _LADDER = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+    _LADDER = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
     def __init__(self, least: float = 1.0) -> None:
         self._least = least

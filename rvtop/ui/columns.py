@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rich.style import Style
-
 from rvtop.contract.snapshot import ServerHist
 from rvtop.stats.distribution import Distribution
 from rvtop.ui.axis import LogAxis
-from rvtop.ui.draw import UP, Cells
 
 
 def client_columns(found: Distribution, axis: LogAxis, width: int) -> list[float]:
@@ -55,27 +52,3 @@ def shares(columns: Sequence[float]) -> list[float]:
     """Columns as shares of their sum, so that 10 s and a whole phase compare in shape."""
     total = sum(columns)
     return [value / total for value in columns] if total > 0 else list(columns)
-
-
-def layered_columns(
-    front: Sequence[int], behind: Sequence[int], rows: int, *, style: Style, shade: Style, on_shade: Style
-) -> Cells:
-    """Two layers of columns (heights in eighths) in one grid: ``front`` solid, ``behind`` darker.
-
-    A cell has one character and two colours: where both layers end inside it, the front one keeps
-    its exact height and the one behind is rounded to the cell.
-    """
-    cells = Cells(len(front), rows)
-    pairs = [(x, a, b) for x, (a, b) in enumerate(zip(front, behind, strict=True)) if a or b]
-    for y in range(rows):
-        floor = (rows - 1 - y) * 8
-        chars, styles = cells.chars[y], cells.styles[y]
-        for x, a, b in pairs:
-            near, far = a - floor, b - floor
-            if near >= 8:
-                chars[x], styles[x] = "█", style
-            elif near > 0:
-                chars[x], styles[x] = UP[near], on_shade if far > near and far >= 5 else style
-            elif far > 0:
-                chars[x], styles[x] = UP[far] if far < 8 else "█", shade
-    return cells

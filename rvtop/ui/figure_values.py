@@ -18,13 +18,17 @@ def _rps(value: float | None) -> str:
     return f"{rate(value)} rps" if value is not None else MISSING
 
 
+def _known(values: list[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
 def _total(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
+    known = _known(values)
     return sum(known) if known else None
 
 
 def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
+    known = _known(values)
     return sum(known) / len(known) if known else None
 
 
@@ -46,23 +50,29 @@ def _last(name: str) -> Callable[[Snapshot], float | None]:
 
 #: By the panel's topic and the figure's name; a figure without an entry is explained without a value.
 VALUES: dict[tuple[str, str], Value] = {
-    ("load", "TARGET"): lambda s: _rps(s.load.target_rps),
-    ("load", "offered"): lambda s: _rps(s.load.offered_rps),
-    ("load", "sent"): lambda s: _rps(s.load.sent_rps),
-    ("load", "served"): lambda s: _rps(s.load.completed_rps),
+    ("load", "rps"): lambda s: _rps(s.load.target_rps),
+    ("load", "goodput"): lambda s: _rps(s.load.goodput_rps),
+    ("load", "waiting"): lambda s: count(s.figures.get("waiting")),
     ("load", "in flight"): lambda s: count(s.load.in_flight),
     ("load", "ok"): lambda s: count(s.load.ok),
     ("load", "errors"): lambda s: count(sum(n for _, n in s.load.errors)),
     ("load", "dropped"): lambda s: count(s.load.dropped),
     ("load", "client lag"): lambda s: _ms(s.load.lag_p99_ms),
     ("ttft", "█ last 10 s"): lambda s: f"{count(s.latency.ttft_recent.count)} requests",
-    ("ttft", "█ phase"): lambda s: f"{count(s.latency.ttft_phase.count)} requests",
+    ("ttft", "▒ phase"): lambda s: f"{count(s.latency.ttft_phase.count)} requests",
     ("ttft", "p50 p90 p99"): _three("ttft"),
     ("ttft", "SLO"): lambda s: _ms(s.slo_ttft_ms),
     ("latency", "TTFT"): _three("ttft"),
     ("latency", "ITL"): lambda s: MISSING if s.latency.itl_is_chunks else _three("itl")(s),
     ("latency", "ICL"): lambda s: _three("itl")(s) if s.latency.itl_is_chunks else MISSING,
     ("latency", "E2E"): _three("e2e"),
+    ("latency_time", "█ p50"): lambda s: _ms(s.latency.ttft.p50),
+    ("latency_time", "▒ p99"): lambda s: _ms(s.latency.ttft.p99),
+    ("latency_time", "┈ SLO"): lambda s: _ms(s.slo_ttft_ms),
+    ("gpu_use", "█ least"): lambda s: percent(min(_known([g.util for g in s.gpus]), default=None)),
+    ("gpu_use", "▒ most"): lambda s: percent(max(_known([g.util for g in s.gpus]), default=None)),
+    ("inflight", "█ batch"): lambda s: count(s.figures.get("running")),
+    ("inflight", "▓ wait"): lambda s: count(s.figures.get("waiting")),
     ("tokens", "█ client"): lambda s: f"{sig3(s.tokens.per_s)} tokens/s",
     ("tokens", "─ SERVER"): lambda s: f"{sig3(s.tokens.server_per_s)} tokens/s",
     ("tokens", "max"): lambda s: f"{sig3(s.tokens.max_per_s)} tokens/s",

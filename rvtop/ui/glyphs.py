@@ -26,7 +26,7 @@ _PAIRS = (
     ("■▣·", "#%."),  # bars, tracks
     ("▒░▓", ":.%"),  # the longer past, what is planned
     ("╌╎┊┈", "~'!!"),  # a ghost, a limit
-    ("●◐○◌◎✗✓‖▽", "o+o-Ox*=v"),  # states
+    ("●◐○◌◎✗✓‖▽", "@+o-Ox*=v"),  # states
     ("┄─━│┃", "--=||"),  # rules, axes
     ("╭╮╰╯┌┐└┘├┤┬┴┼┏┓┗┛", "+" * 17),
     ("◆◇▾▼▲▸▹▶◂", "*ovV^>>><"),  # events, marks

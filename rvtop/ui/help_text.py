@@ -85,11 +85,19 @@ PANELS: dict[str, PanelHelp] = {
         "What you command, and what came of it. Open loop: requests are sent when they are due, "
         "however slow the server is.",
         (
-            Figure("TARGET", "arrival rate in force, requests a second", "your keys or the scenario"),
-            Figure("offered", "requests that were due a second, mean of 2 s", "the plan of arrivals"),
-            Figure("sent", "requests written to a connection a second, mean of 2 s", CLIENT),
-            Figure("served", "requests answered in full a second, mean of 2 s", CLIENT),
+            Figure("rps", "arrival rate in force, requests a second", "your keys or the scenario"),
+            Figure(
+                "dial",
+                "how the SLO fared when the rate last stood there for 10 s or 100 requests: held by 99 %, "
+                "missed, or both; grey: with another target. A click opens g with that rate",
+                CLIENT,
+            ),
+            Figure("due", "requests that were due a second, since the last change, 1 to 10 s", "the plan"),
+            Figure("served", "requests answered in full a second, over the same time", CLIENT),
+            Figure("noise", "what arrivals at random vary by over that time: square root of n / t", CLIENT),
             Figure("in flight", "sent and not yet ended", CLIENT),
+            Figure("goodput", "requests a second that meet the SLO, mean of 10 s", CLIENT),
+            Figure("waiting", "in the queues of all engines", SERVER),
             Figure("ok", "answered in full since the start", CLIENT),
             Figure("errors", "failed since the start, by class; never part of a latency", CLIENT),
             Figure("dropped", "due but never sent, since max_in_flight was reached", CLIENT),
@@ -101,8 +109,13 @@ PANELS: dict[str, PanelHelp] = {
         "From a request's intended time to the first chunk with text or a token, so a queue counts, "
         "also one in the client. Log axis; a column's height is its share of the requests.",
         (
-            Figure("█ last 10 s", "requests whose first token came in the last 10 s", CLIENT),
-            Figure("█ phase", "all requests of this phase, in the darker shade", CLIENT),
+            Figure(
+                "█ last 10 s",
+                "those with a first token in the last 10 s; under 60, a dot each",
+                CLIENT,
+            ),
+            Figure("▒ phase", "all requests of this phase", CLIENT),
+            Figure("╌ ghost", "the last 10 s of what was before, in the same scale", CLIENT),
             Figure("p50 p90 p99", "not exceeded by 50, 90, 99 % of the last 10 s; within 1 %", CLIENT),
             Figure("SLO", "the TTFT that the scenario asks for", "slo.ttft_ms of the scenario"),
             Figure(
@@ -115,17 +128,43 @@ PANELS: dict[str, PanelHelp] = {
     ),
     "latency": PanelHelp(
         "latency, ms",
-        "Successful requests only. A row marked SERVER is what the server says of itself: "
+        "Successful requests only. What stands under SERVER is what the server says of itself: "
         "its clock starts when the request has arrived there.",
         (
             Figure("TTFT", "intended time to first token", CLIENT),
             Figure("ITL", "gap between two tokens of one request", CLIENT),
             Figure("ICL", "gap between two chunks, where chunks are not tokens (more than 2 % off)", CLIENT),
             Figure("E2E", "intended time to the last token", CLIENT),
-            Figure("now", "mean of the last second", CLIENT),
             Figure("p50 p90 p99", "of the last 10 s", CLIENT),
             Figure("phase p99", "of all requests of this phase", CLIENT),
             Figure("~", "an estimate, interpolated between the server's bucket edges", SERVER),
+        ),
+    ),
+    "change": PanelHelp(
+        "since the ghost",
+        "How the figures of the last 10 s differ from those of the ghost: what B kept, or what the target "
+        "before last did under load.",
+        (
+            Figure("done", "of the requests that ended in the last 10 s, those answered in full", CLIENT),
+            Figure("CENSORED", "one side failed over a point more: latencies of what is left", CLIENT),
+        ),
+    ),
+    "latency_time": PanelHelp(
+        "TTFT over time",
+        "What users saw, second by second, on a log axis. Charts beside each other show the same seconds in "
+        "the same columns: ╎ a phase or the server, ◆ a mark, ▼ requests preempted.",
+        (
+            Figure("█ p50", "half of the requests of the 10 s before waited less", CLIENT),
+            Figure("▒ p99", "99 of 100 waited less", CLIENT),
+            Figure("┈ SLO", "the TTFT that the scenario asks for", "slo.ttft_ms of the scenario"),
+        ),
+    ),
+    "gpu_use": PanelHelp(
+        "GPU use over time",
+        "From the GPU that is used least to the one that is used most; without GPUs, the machines' cores.",
+        (
+            Figure("█ least", "use of the least used, of the last second", "NVML, DCGM or Ray"),
+            Figure("▒ most", "use of the most used one", "NVML, DCGM or Ray"),
         ),
     ),
     "tokens": PanelHelp(
@@ -135,7 +174,10 @@ PANELS: dict[str, PanelHelp] = {
             Figure("█ client", "output tokens received in the last second", CLIENT),
             Figure("~", "chunks scaled by the running usage-to-chunk ratio, until usage is known", CLIENT),
             Figure(
-                "─ SERVER", "growth of the server's generation counter, its other clients included", SERVER
+                "─ SERVER",
+                "growth of the server's generation counter, its other clients included; drawn where it "
+                "differs by over 5 % for 5 s",
+                SERVER,
             ),
             Figure("max", "the highest second so far", CLIENT),
         ),
@@ -184,7 +226,11 @@ PANELS: dict[str, PanelHelp] = {
     "inflight": PanelHelp(
         "in flight",
         "Requests sent and not yet ended, over time: in the engines' batches, waiting there, or outside.",
-        (Figure("outside", "in flight at the client, less what the engines tell of", "rvtop"),),
+        (
+            Figure("█ batch", "requests that the engines work on", SERVER),
+            Figure("▓ wait", "requests that wait in the engines", SERVER),
+            Figure("░ outside", "in flight at the client, less what the engines tell of", "rvtop"),
+        ),
     ),
     "events": PanelHelp(
         "events",

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from textual.binding import BindingType
 
 
+#: What holds on each kind of screen: live, map, requests, events, a showdown's, a stored run's.
+SCREEN_PLACES = ("A*L", "AM", "AQ", "AE", "AW", "AP")
 Faults = list[tuple[str, str]]
 #: The action that is there with --serve alone.
 WEB_VIEW = "app.copy_web_address"
@@ -27,7 +29,7 @@ class Action:
     action: str  # Textual's action
     keys: tuple[str, ...]
     about: str  # one line, in help
-    where: str = "A"  # A everywhere, * where a load runs, L live, M map, Q requests, P replay, W showdown
+    where: str = "A"  # where it holds: A everywhere, * where a load runs, or letters of SCREEN_PLACES
     foot: int = 0  # the place in the footer; 0: not in it
     label: str = ""  # what the footer says beside the key
     pair: str = ""  # the action whose key stands beside this one's in the footer
@@ -42,6 +44,10 @@ class Action:
     def holds(self, places: str) -> bool:
         """Whether it can be done on a screen of these places."""
         return any(place in places for place in self.where)
+
+    def meets(self, other: Action) -> bool:
+        """Whether there is a screen on which both can be done, so that they can't share a key."""
+        return any(self.holds(places) and other.holds(places) for places in SCREEN_PLACES)
 
     @property
     def show(self) -> str:
@@ -100,6 +106,8 @@ ACTIONS: tuple[Action, ...] = (
         *("L", 9, "mark"),
         steering=True,
     ),
+    Action("ghost: show, hide", "ghost", ("b",), "what was before, behind what is", "LP", 8, "ghost"),
+    Action("ghost: keep now", "keep_ghost", ("B",), "compare what comes with what is now", "LP"),
     Action(
         "phase: next",
         "next_phase",
@@ -135,6 +143,12 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "log: the backend's", "log", ("l",), "show the end of the log of a server that rvtop started", "L"
     ),
+    Action("instant: before", "instant(-1)", ("left",), "freeze, and show the second before", "L"),
+    Action("instant: after", "instant(1)", ("right",), "show the second after", "L"),
+    Action("instant: 10 s before", "instant(-10)", ("shift+left",), "freeze, and go back 10 s", "L"),
+    Action("instant: 10 s after", "instant(10)", ("shift+right",), "go 10 s on", "L"),
+    Action("instant: next mark", "next_mark", ("apostrophe",), "freeze, and go to the next mark, phase", "L"),
+    Action("charts: time, rate", "by_rate", ("x",), "draw the charts against the rate, and back", "LP"),
     Action(
         "picture: SVG",
         "picture",
@@ -147,9 +161,10 @@ ACTIONS: tuple[Action, ...] = (
     Action("palette", "palette", ("colon", "ctrl+p"), "every action by its name", "A", 14, "all"),
     Action("help", "help", ("question_mark", "f1"), "what the panel shows; again: all keys", "A", 15, "help"),
     Action("back one step", "back", ("escape",), "leave the zoom, then the panel"),
-    Action("list: next", "cursor(1)", ("j",), "the row below (↓)", "MQ", 5, "choose", "list: before"),
-    Action("list: before", "cursor(-1)", ("k",), "the row above (↑)", "MQ"),
-    Action("requests: filter", "filter", ("slash",), "list only what holds a text", "Q", 6, "filter"),
+    Action("list: next", "cursor(1)", ("j",), "the row below (↓)", "MQE", 5, "choose", "list: before"),
+    Action("list: before", "cursor(-1)", ("k",), "the row above (↑)", "MQE"),
+    Action("filter", "filter", ("slash",), "list only what holds a text", "QE", 6, "filter"),
+    Action("events: all", "events", ("e",), "every event, with a filter; again: back", "LME"),
     Action("requests: order", "order", ("o",), "by TTFT, by E2E, the newest first", "Q", 7, "order"),
     Action("requests: errors only", "errors", ("e",), "list only what failed", "Q", 8, "errors only"),
     Action("requests: prompt", "prompt", ("v",), "show the prompt of the chosen request", "Q", 12, "text"),
@@ -197,7 +212,7 @@ ACTIONS: tuple[Action, ...] = (
         *("P", 7, "phase", "replay: phase before"),
     ),
     Action("replay: phase before", "phase(-1)", ("N",), "to where the phase before begins", "P"),
-    Action("replay: go to a time", "instant", ("g",), "type a time: 90 or 1:30", "P", 8, "time"),
+    Action("replay: go to a time", "go_to_time", ("g",), "type a time: 90 or 1:30", "P", 8, "time"),
     Action(
         "topology: switch",
         "app.switch",
@@ -237,9 +252,6 @@ ACTIONS: tuple[Action, ...] = (
         fixed=True,
     ),
 )
-
-#: What each screen holds, at most: a key has one meaning on each of them.
-_ON_SCREENS = ("A*LMQ", "AP")
 
 _CHARACTERS = {
     **{"plus": "+", "minus": "-", "colon": ":", "question_mark": "?", "space": "space", "escape": "esc"},
@@ -295,7 +307,7 @@ def _given(keymap: Mapping[str, Sequence[str]], actions: Iterable[Action]) -> tu
             hint = f"did you mean {close[0]}?" if close else "rvtop's ? lists them"
             faults.append((name, f"no such action; {hint}"))
     made: list[Action] = []
-    taken: dict[tuple[str, str], str] = {}  # what a key does, by screen and key
+    taken: dict[str, list[Action]] = {}
     for action in actions:
         if action.name in keymap and not action.fixed:
             keys = []
@@ -305,13 +317,13 @@ def _given(keymap: Mapping[str, Sequence[str]], actions: Iterable[Action]) -> tu
                 except ValueError as error:
                     faults.append((action.name, str(error)))
             action = replace(action, keys=tuple(keys))
-        screens = [places for places in _ON_SCREENS if action.holds(places)]
         for key in action.keys:
-            others = [taken.setdefault((screen, key), action.name) for screen in screens]
-            other = next((name for name in others if name != action.name), None)
-            if other is not None:
-                why = f"{shown_key(key)} would be the key of {other} and of {action.name}; give one another"
-                faults.append((action.name if action.name in keymap else other, why))
+            for other in taken.setdefault(key, []):
+                if other.name != action.name and other.meets(action):
+                    names_ = f"{other.name} and of {action.name}"
+                    why = f"{shown_key(key)} would be the key of {names_}; give one another"
+                    faults.append((action.name if action.name in keymap else other.name, why))
+            taken[key].append(action)
         made.append(action)
     return made, faults
 

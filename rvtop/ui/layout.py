@@ -28,11 +28,11 @@ FOLDS: tuple[tuple[str, str | int], ...] = (
     *(("deployments", LEAST), ("gpu", LEAST), ("engines", LEAST), ("plan", LINE)),
     *(("gpu_use", LEAST), ("inflight", LEAST), ("latency_time", LEAST), ("tokens", LEAST)),
     *(("deployments", LINE), ("gpu_use", LINE), ("gpu", LINE), ("inflight", LINE), ("engines", LINE)),
-    *(("latency_time", LINE), ("tokens", LINE), ("events", LINE), ("load", LEAST), ("plan", GONE)),
-    *(("recording", LEAST), ("recording", LINE)),
+    *(("latency_time", LINE), ("tokens", LINE), ("latency_time", GONE), ("gpu_use", GONE)),
+    *(("events", LINE), ("load", LEAST), ("plan", GONE), ("recording", LEAST), ("recording", LINE)),
     *(("ttft", 8), ("ttft", 7), ("ttft", 6), ("ttft", LEAST), ("load", LINE)),
     *(("events", GONE), ("latency", 4), ("latency", 3), ("latency", 2)),
-    *(("slowest", GONE), ("parts", GONE), ("gpu_use", GONE), ("latency_time", GONE), ("kvqueue", GONE)),
+    *(("slowest", GONE), ("parts", GONE), ("kvqueue", GONE)),
     *(("latency", LINE), ("nodes", GONE), ("deployments", GONE), ("inflight", GONE)),
     *(
         ("ttft", LINE),
@@ -121,7 +121,7 @@ def arrange(asks: Sequence[Ask], width: int, height: int, zoomed: str | None = N
     if width < 1 or height < 1:
         return []
     if zoomed is not None and any(ask.name == zoomed for ask in asks):
-        around = ("header", "footer") if height >= LEAST_ROWS else ()
+        around = {"header", "footer"} - {zoomed} if height >= LEAST_ROWS else ()
         asks = [Ask(zoomed, "left", 1, 1, height, chart=True), *(ask for ask in asks if ask.name in around)]
     widths = column_widths(width, any(ask.place == "third" for ask in asks))
     last = len(widths) - 1

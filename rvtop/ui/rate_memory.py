@@ -196,6 +196,18 @@ def _bucket(rate: float) -> int:
     return round(math.log(rate) / math.log(RATIO))
 
 
+class Rates:
+    """Both, as one session's screens share them."""
+
+    def __init__(self) -> None:
+        self.recent, self.memory = RecentRates(), RateMemory()
+
+    def observe(self, s: Snapshot) -> None:
+        """Takes in a snapshot."""
+        self.recent.observe(s)
+        self.memory.observe(s)
+
+
 class RateScale:
     """A log scale of rates over ``width`` columns: from 1 to the session's maximum, else to four times the
     highest rate that was tried, at least 10."""

@@ -9,6 +9,7 @@ from textual.message_pump import MessagePump
 from rvtop.contract.replay import Replay
 from rvtop.contract.shell import Shell
 from rvtop.ui.keys import Action
+from rvtop.ui.rate_memory import Rates
 from rvtop.ui.sharing import Sharing
 from rvtop.ui.theme import Styles
 
@@ -47,6 +48,10 @@ class ScreenShell(Shell, Protocol):
         """Opens the palette with the actions that hold in ``places``."""
         ...
 
+    def show_events(self) -> None:
+        """Opens the list of all events."""
+        ...
+
     @property
     def last_used(self) -> list[str]:
         """Names of actions chosen in the palette, the last one first."""
@@ -60,6 +65,11 @@ class ScreenShell(Shell, Protocol):
     @property
     def showdown(self) -> ShowdownControls | None:
         """The showdown that the session is part of."""
+        ...
+
+    @property
+    def rates(self) -> Rates:
+        """What is remembered of the session's rates, whichever screen is on top."""
         ...
 
     @property

@@ -90,6 +90,9 @@ def series(t: float) -> Series:
         running=tuple(round(k * 60.0) * 1.0 for k in kv),
         waiting=tuple(float(max(0, round(90 * (k - 0.6)))) for k in kv),
         gpu_memory=tuple(0.69 for _ in ts),
+        gpu_util_min=tuple(min(1.0, 0.1 + 0.015 * d) for d in done),
+        gpu_util_max=tuple(min(1.0, 0.2 + 0.016 * d) for d in done),
+        preemptions=tuple(0.0 for _ in ts),
     )
 
 

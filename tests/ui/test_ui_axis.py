@@ -10,7 +10,8 @@ from rvtop.contract.snapshot import ServerHist
 from rvtop.stats.distribution import Distribution
 from rvtop.stats.histogram import Histogram
 from rvtop.ui.axis import LogAxis, StickyMax, bins, history
-from rvtop.ui.columns import client_columns, layered_columns, server_columns, shares
+from rvtop.ui.bands import bands
+from rvtop.ui.columns import client_columns, server_columns, shares
 from rvtop.ui.draw import Cells, Line, area, bar, eighths, large, over, spread
 from rvtop.ui.theme import DARK, Styles
 
@@ -155,22 +156,18 @@ def test_heights_bars_and_areas() -> None:
 
 
 def test_two_layers_of_a_hill() -> None:
-    cells = layered_columns(
+    cells = bands(
         [0, 4, 16, 2],
-        [5, 16, 8, 16],
+        [5, 16, 8, 3],
         2,
         style=STYLES.client,
-        shade=STYLES.client_shade,
-        on_shade=STYLES.client_on_shade,
+        on_tail=STYLES.client_on_shade,
+        low=STYLES.client_shade,
     )
-    assert ["".join(row) for row in cells.chars] == [" ███", "▅▄█▂"]
-    assert cells.styles[0] == [None, STYLES.client_shade, STYLES.client, STYLES.client_shade]
-    assert cells.styles[1] == [
-        STYLES.client_shade,
-        STYLES.client_on_shade,
-        STYLES.client,
-        STYLES.client_on_shade,
-    ]
+    assert ["".join(row) for row in cells.chars] == [" ▒█ ", "▒▄█▂"]
+    assert cells.styles[1] == [STYLES.client, STYLES.client_on_shade, STYLES.client, STYLES.client]
+    lonely = bands([0], [3], 2, style=STYLES.client, low=STYLES.client_shade)
+    assert (lonely.chars, lonely.styles[1]) == ([[" "], ["▃"]], [STYLES.client_shade])
 
 
 def test_a_line_over_an_area_shows_where_the_two_differ() -> None:

@@ -48,7 +48,8 @@ def state(app: RvtopApp, handle: made.FakeHandle) -> tuple[object, ...]:
         type(live.focused),
         live.has_class("zoom"),
         live._frozen,
-        live.query_one(TokensPanel).window_s,
+        live.view.window_s,
+        live.view.by_rate,
         live.query_one(Footer).notice,
         app.rich_styles.palette.name,
         app.clipboard,
@@ -248,13 +249,13 @@ async def test_copying_goes_to_the_terminal_and_into_a_file(folders: Path) -> No
         app._driver.write = written.append  # type: ignore[method-assign]
         await pilot.press("tab", "tab", "tab", "y")
         text = (folders / "cache" / "rvtop" / "copied.txt").read_text("utf-8")
-        assert text.startswith("━━ latency, ms")
+        assert text.startswith("━━ ms")
         assert "E2E" in text
-        assert "offered" not in text
+        assert "noise" not in text
         osc = next(part for part in written if part.startswith("\x1b]52;c;"))
         assert base64.b64decode(osc[7:-1]).decode() + "\n" == text
         await pilot.press("escape", "y")
-        assert "offered" in (folders / "cache" / "rvtop" / "copied.txt").read_text("utf-8")
+        assert "noise" in (folders / "cache" / "rvtop" / "copied.txt").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -277,11 +278,11 @@ def test_a_change_beyond_the_maximum_is_refused() -> None:
 
 async def test_a_users_keys_take_the_place_of_ours() -> None:
     handle = made.FakeHandle(steady())
-    keymap = {"rate: twice": ("b",), "rate: set": (), "help": ("h", "?"), "leave": ("ctrl+x",)}
+    keymap = {"rate: twice": ("i",), "rate: set": (), "help": ("h", "?"), "leave": ("ctrl+x",)}
     app = RvtopApp(handle, look=Look(Styles(DARK), keymap))
     async with opened(app) as pilot:
         assert "h help" in text_of(app, Footer)
-        await pilot.press("b", "}", "g", "q")
+        await pilot.press("i", "}", "g", "q")
         assert handle.sent == [SetRate(10.0)]
         assert not isinstance(app.screen, RateScreen)
         await pilot.press("h")
@@ -321,7 +322,7 @@ def test_keys_are_read_as_people_write_them() -> None:
 def test_the_footer_writes_pairs_together() -> None:
     feet = [a for a in ACTIONS if a.foot and a.holds("A*L")]
     shown = [footer_key(a, ACTIONS) for a in sorted(feet, key=lambda a: a.foot)]
-    assert shown == ["↑↓", "⇧↑↓", "g", "space", "m", "f", "w W", "n", ":", "?", "q"]
+    assert shown == ["↑↓", "⇧↑↓", "g", "space", "b", "m", "f", "w W", "n", ":", "?", "q"]
 
 
 def test_every_value_of_the_help_is_of_a_figure_in_it() -> None:
@@ -342,6 +343,8 @@ def page() -> str:
         "M": "map",
         "Q": "requests",
         "W": "showdown",
+        "E": "events",
+        "P": "replay",
     }
     lines = [
         "# Keys",

@@ -77,7 +77,7 @@ async def test_between_two_screens_above_the_first_one_replaces_the_other() -> N
         await pilot.press("3")
         await pilot.pause()
         assert [type(s) for s in app.screen_stack[1:]] == [LiveScreen, Seconds]
-        await pilot.press("q")
+        await pilot.press("q", "y")
         await pilot.pause()
     assert app.exit_code == 0
 

@@ -48,7 +48,7 @@ def test_parts_of_the_highest_rank_are_left_out_first() -> None:
             (55, 20),
             ["● running", "48.0 rps", "served", "errors   12", "ITL", "E2E", "q quit"],
         ),
-        ((120, 12), ["● running", "TARGET", "TTFT", "ITL", "KV", "GPU mem", "q quit"]),
+        ((120, 12), ["● running", "48.0 rps", "TTFT", "ITL", "KV", "GPU mem", "q quit"]),
     ],
     ids=lambda value: f"{value[0]}x{value[1]}" if isinstance(value, tuple) else "",
 )
@@ -64,11 +64,11 @@ async def test_a_server_that_does_not_answer_is_said_wherever_there_is_room() ->
     silent = replace(silent, engines=tuple(replace(e, stale_s=4.3) for e in silent.engines))
     app = RvtopApp(made.FakeHandle(silent))
     async with opened(app) as pilot:
-        assert "● server not answering 4 s" in text_of(app, Header)
+        assert "✗ NOT ANSWERING 4 s" in text_of(app, Header)
         assert "running" not in text_of(app, Header)
         assert "STALE 4 s" in text_of(app, TtftPanel)
         assert "STALE 4 s" in text_of(app, EnginesPanel)
-        for width, words in ((40, "not answering 4 s"), (13, "no answer"), (3, "●")):
+        for width, words in ((40, "✗ NOT ANSWERING 4 s"), (13, "✗ no answer"), (3, "✗")):
             await pilot.resize_terminal(width, 10)
             await pilot.pause()
             assert words in text_of(app, Header)
@@ -113,7 +113,7 @@ async def test_panels_of_a_cluster_are_drawn_where_there_is_one() -> None:
         await pilot.pause()
         await pilot.resize_terminal(200, 60)
         await pilot.pause()
-        assert "batch 66  wait 6  outside 0" in text_of(app, InFlightPanel)
+        assert "batch █  66  wait ▓   6  outside ░   0" in text_of(app, InFlightPanel)
         shown = text_of(app, DeploymentsPanel)
         assert "●●     2/2       45      0   56.1" in shown
         assert "●●●○     3/4       43      7     --" in shown

@@ -68,6 +68,8 @@ def test_however_it_is_left_the_session_is_closed(tmp_path: Path, how: str, code
         terminal.read(b"served")
         if how == "q":
             os.write(terminal.fd, b"q")
+            terminal.read(b"leaves")  # a scenario has not ended
+            os.write(terminal.fd, b"y")
         elif how == "ctrl-c":
             os.write(terminal.fd, b"\x03")
         elif how == "SIGTERM":

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rvtop.contract.snapshot import Gpu, Node
 from rvtop.load.worker.messages import Delta
 from rvtop.session.live import SECOND_NS, WINDOW_S, LiveState, dist, fold, merged
 from rvtop.session.view import SeriesLog, limited_since, timeline_row
 from rvtop.stats.histogram import Histogram
 from rvtop.stats.limits import client_limited
-from rvtop.telemetry.state import ServerState
+from rvtop.telemetry.state import ServerState, ServerView
 
 T0 = 7_000_000_000_000
 MS = 1_000_000
@@ -170,6 +171,26 @@ def test_the_series_holds_ten_minutes() -> None:
         log.add(timeline_row(float(second), at(second), state, view, 5.0))
     assert len(log.series.t_s) == len(log.series.ttft_p99_ms) == 600
     assert (log.series.t_s[0], log.series.t_s[-1]) == (50.0, 649.0)
+
+
+def test_a_row_tells_how_evenly_gpus_and_machines_are_used_and_what_was_preempted() -> None:
+    idle = Gpu("n1", 0, "H200", util=0.11)
+    busy = Gpu("n1", 1, "H200", util=0.97)
+    stale = Gpu("n2", 0, "H200", util=0.01, stale_s=9.0)
+    view = ServerView(
+        gpus=(idle, busy, stale, Gpu("n2", 1, "H200")),
+        nodes=(Node("n1", cpu=0.4), Node("n2", cpu=0.2), Node("n3", cpu=0.0, stale_s=9.0)),
+        totals={"preemptions": 14.0},
+    )
+    row = timeline_row(1.0, at(1), LiveState(T0), view, 5.0)
+    log = SeriesLog()
+    log.add(row)
+    assert (row["gpu_util_min"], row["gpu_util_max"]) == (0.11, 0.97)
+    assert (log.series.node_cpu_min, log.series.node_cpu_max) == ((0.2,), (0.4,))
+    assert log.series.preemptions == (14.0,)
+    nothing = timeline_row(1.0, at(1), LiveState(T0), ServerView(), 5.0)
+    for name in ("gpu_util_min", "gpu_util_max", "node_cpu_min", "node_cpu_max", "preemptions"):
+        assert nothing[name] is None
 
 
 @pytest.mark.parametrize(

@@ -18,15 +18,15 @@ class FilterScreen(Dialog[str | None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", show=False)]
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, hint: str) -> None:
         super().__init__()
-        self._text = text
+        self._text, self._hint = text, hint
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box") as box:
             box.border_title = "filter"
             box.border_subtitle = "enter filters   empty: all   esc"
-            yield Input(self._text, placeholder="id, model, engine, phase, finish or error", max_length=60)
+            yield Input(self._text, placeholder=self._hint, max_length=60)
 
     def on_mount(self) -> None:
         self.query_one(Input).focus()

@@ -6,40 +6,42 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.widget import Widget
 
 from rvtop.contract.command import Mark, NextPhase, Pause, Resume, SetRate, Undo
 from rvtop.contract.run_files import BACKEND_LOG
 from rvtop.contract.snapshot import Snapshot
-from rvtop.ui.folding import Folding
 from rvtop.ui.format import rate
 from rvtop.ui.pending_rate import PendingRate
+from rvtop.ui.screens.chart_screen import ChartScreen
 from rvtop.ui.screens.confirm import ConfirmScreen
 from rvtop.ui.screens.log import LogScreen
 from rvtop.ui.screens.mark import MarkScreen
 from rvtop.ui.screens.rate import RateScreen
-from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.banner import OVER, Banner
+from rvtop.ui.widgets.change import ChangePanel
 from rvtop.ui.widgets.deployments import DeploymentsPanel
 from rvtop.ui.widgets.engines import EnginesPanel
 from rvtop.ui.widgets.events import EventsPanel
 from rvtop.ui.widgets.footer import Footer
 from rvtop.ui.widgets.gpu import GpuPanel
+from rvtop.ui.widgets.gpu_use import GpuUsePanel
 from rvtop.ui.widgets.header import Header
 from rvtop.ui.widgets.inflight import InFlightPanel
 from rvtop.ui.widgets.kvqueue import KvQueuePanel
 from rvtop.ui.widgets.latency import LatencyPanel
+from rvtop.ui.widgets.latency_time import LatencyTimePanel
 from rvtop.ui.widgets.load import LoadPanel
 from rvtop.ui.widgets.nodes import NodesPanel
-from rvtop.ui.widgets.panel import WINDOWS_S, Panel
+from rvtop.ui.widgets.notice import NoticePanel
+from rvtop.ui.widgets.panel import Panel
 from rvtop.ui.widgets.places import Places
 from rvtop.ui.widgets.steps import StepsPanel
 from rvtop.ui.widgets.tokens import TokensPanel
 from rvtop.ui.widgets.ttft import TtftPanel
 
 
-class LiveScreen(SessionScreen):
+class LiveScreen(ChartScreen):
     """Draws each new snapshot, and turns keys into commands."""
 
     PLACES: ClassVar[str] = "A*L"
@@ -49,13 +51,6 @@ class LiveScreen(SessionScreen):
         self.pending_rate = PendingRate(shell.clock)
         self._may_load = shell.may_load
         self._can_choose_again = shell.can_choose_again
-        self._newest: Snapshot | None = None
-        self._frozen = False
-        self._folding = Folding()
-
-    @property
-    def newest(self) -> Snapshot | None:
-        return self._newest
 
     def compose(self) -> ComposeResult:
         yield Places(*self.panels())
@@ -66,50 +61,41 @@ class LiveScreen(SessionScreen):
         return [
             Header(),
             LoadPanel(),
+            NoticePanel(),
             Banner(can_choose_again=again),
             StepsPanel(),
             TtftPanel(),
             LatencyPanel(),
+            ChangePanel(),
+            LatencyTimePanel(),
             TokensPanel(),
             EnginesPanel(),
             GpuPanel(),
             DeploymentsPanel(),
             NodesPanel(),
-            KvQueuePanel(),
             InFlightPanel(),
+            GpuUsePanel(),
+            KvQueuePanel(),
             EventsPanel(),
             Footer(self.PLACES, can_choose_again=again),
         ]
-
-    @property
-    def focus_chain(self) -> list[Widget]:
-        """The panels in their own order; Textual's is row by row across the columns."""
-        return [panel for panel in self._panels if panel.focusable]
 
     # -- drawing -----------------------------------------------------------------------------
 
     def show(self, s: Snapshot) -> None:
         """Draws ``s`` in every panel. The caller holds the batch."""
-        self._newest = s
         self.pending_rate.observe(s)
-        if self._frozen and s.state in OVER:
-            self._frozen = False
-        if self._frozen and self.snapshot is not None:
-            return
-        self.query_one(LoadPanel).target = self.pending_rate.shown
-        self.query_one(Footer).frozen = self._frozen
+        load = self.query_one(LoadPanel)
+        load.target, load.taken = self.pending_rate.shown, self.pending_rate.pending is None
         first = self.snapshot is None
-        self._fold(s)
         super().show(s)
         if first:  # there is no layout yet
             self.call_after_refresh(self._share_keys)
 
-    def _fold(self, s: Snapshot) -> None:
-        """Folds what has nothing to say, and finds all panels' places."""
-        wanting = [panel for panel in self._panels if panel.wants(s)]
-        quiet = {panel.name_in_layout: panel.quiet(s) for panel in wanting if panel.CHART}
-        hold = self.has_class("zoom") or self.panel_in_focus is not None
-        self.query_one(Places).show(s, self._folding.observe(s.t_s, quiet, hold=hold))
+    def show_past(self, s: Snapshot) -> None:
+        load = self.query_one(LoadPanel)
+        load.target, load.taken = s.load.target_rps, True
+        super().show_past(s)
 
     def _share_keys(self) -> None:
         """The footer leaves out the keys that the load's rule shows."""
@@ -131,7 +117,7 @@ class LiveScreen(SessionScreen):
 
     def _show_target(self) -> None:
         panel = self.query_one(LoadPanel)
-        panel.target = self.pending_rate.shown
+        panel.target, panel.taken = self.pending_rate.shown, self.pending_rate.pending is None
         panel.repaint()
 
     # -- keys --------------------------------------------------------------------------------
@@ -182,7 +168,8 @@ class LiveScreen(SessionScreen):
     def action_times(self, times: float) -> None:
         self._change(self.pending_rate.clamp((self.pending_rate.shown or 0.0) * times), times > 1)
 
-    def action_go(self) -> None:
+    def action_go(self, begin: str = "") -> None:
+        """Opens the box for a rate, with ``begin`` in it."""
         s = self._steerable()
         if s is None:
             return
@@ -191,7 +178,7 @@ class LiveScreen(SessionScreen):
             if rps is not None:
                 self._set_rate(s, rps)
 
-        self.app.push_screen(RateScreen(self.pending_rate.shown, s.load.max_rate), typed)
+        self.app.push_screen(RateScreen(self.pending_rate.shown, s.load.max_rate, begin), typed)
 
     def action_pause(self) -> None:
         s = self._steerable()
@@ -239,50 +226,6 @@ class LiveScreen(SessionScreen):
             self.notify_briefly("no log: rvtop did not start this server")
         else:
             self.app.push_screen(LogScreen(Path(s.out_dir) / (s.backend_log or BACKEND_LOG)))
-
-    def action_freeze(self) -> None:
-        s = self._newest
-        if s is None or s.state in OVER:
-            self.notify_briefly("nothing moves here any more")
-            return
-        self._frozen = not self._frozen
-        footer = self.query_one(Footer)
-        footer.frozen = self._frozen
-        footer.repaint()
-        if not self._frozen:
-            with self.app.batch_update():
-                self.show(s)
-
-    def action_window(self, step: int) -> None:
-        panels = list(self.query(Panel))
-        place = WINDOWS_S.index(panels[0].window_s) + step
-        if not 0 <= place < len(WINDOWS_S):
-            most = "longest" if step > 0 else "shortest"
-            self.notify_briefly(f"{panels[0].window_s // 60} min is the {most} window")
-            return
-        for panel in panels:
-            panel.window_s = WINDOWS_S[place]
-            panel.repaint()
-
-    def action_zoom(self) -> None:
-        if self.has_class("zoom"):
-            self._unzoom()
-            return
-        focused = self.focused
-        panel = focused if isinstance(focused, Panel) else self.query_one(TtftPanel)
-        self.add_class("zoom")
-        self.query_one(Places).zoom(panel.name_in_layout)
-        panel.focus()
-
-    def _unzoom(self) -> None:
-        self.remove_class("zoom")
-        self.query_one(Places).zoom(None)
-
-    def action_back(self) -> None:
-        if self.has_class("zoom"):
-            self._unzoom()
-        else:
-            self.set_focus(None)
 
     def action_again(self) -> None:
         if self._newest is not None and self._newest.state in OVER and self._can_choose_again:

@@ -51,8 +51,9 @@ class RateScreen(Dialog[float | None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", show=False)]
 
-    def __init__(self, now: float | None, most: float | None) -> None:
+    def __init__(self, now: float | None, most: float | None, begin: str = "") -> None:
         super().__init__()
+        self._begin = begin  # what stands in the box already
         self._now, self._most = now, most
 
     def compose(self) -> ComposeResult:
@@ -63,7 +64,7 @@ class RateScreen(Dialog[float | None]):
             if self._most is not None:
                 hint += f", at most {rate(self._most)}"
             yield Static(hint, classes="quiet", markup=False)
-            box_input = Input(placeholder="12.5   +10%   x2", max_length=24)
+            box_input = Input(self._begin, placeholder="12.5   +10%   x2", max_length=24)
             box_input.cursor_blink = False
             yield box_input
             yield Static("", classes="wrong", id="wrong", markup=False)

@@ -72,7 +72,7 @@ class ReplayScreen(LiveScreen):
         else:
             self.notify_briefly("this is the last phase" if step > 0 else "this is the first phase")
 
-    def action_instant(self) -> None:
+    def action_go_to_time(self) -> None:
         def typed(t_s: float | None) -> None:
             if t_s is not None:
                 self._go(t_s)

@@ -76,7 +76,8 @@ class RequestsScreen(SessionScreen):
                 self.state.filter = text
                 self._redraw()
 
-        self.app.push_screen(FilterScreen(self.state.filter), typed)
+        hint = "id, model, engine, phase, finish or error"
+        self.app.push_screen(FilterScreen(self.state.filter, hint), typed)
 
     def action_prompt(self) -> None:
         s = self._listed()

@@ -94,6 +94,9 @@ class SessionScreen(Screen[None]):
         panel = self.panel_in_focus
         self.shell.show_help(panel.TOPIC if panel is not None else None)
 
+    def action_events(self) -> None:
+        self.shell.show_events()
+
     def action_palette(self) -> None:
         self.shell.show_palette(self.PLACES)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 
 from rich.style import Style
@@ -58,6 +59,11 @@ class Banner(Panel, can_focus=False):
         if s.out_dir and (s.load.sent or s.state == "done"):
             path = Line(clip(s.out_dir, width - 10 if width >= 30 else width), styles.base)
             lines.append(fitting(((1, Line("results   ", styles.quiet)), (0, path)), width))
+            if s.load.sent:
+                command = f"rvtop report {shlex.quote(s.out_dir)}"
+                what = Line("   prints all its figures", styles.quiet)
+                next_ = Line(clip(command, width - 10 if width >= 30 else width), styles.base)
+                lines.append(fitting(((1, Line("next      ", styles.quiet)), (0, next_), (2, what)), width))
         parts = [
             (2, Line("press     ", styles.quiet)),
             (0, Line("q", styles.command).put(" to leave", styles.base)),

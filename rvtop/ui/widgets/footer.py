@@ -6,7 +6,7 @@ from textual import events
 
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.draw import Line
-from rvtop.ui.format import clip
+from rvtop.ui.format import clip, wall
 from rvtop.ui.keys import Action, footer_key
 from rvtop.ui.shell import shell_of
 from rvtop.ui.widgets.banner import OVER
@@ -32,6 +32,7 @@ class Footer(Panel, can_focus=False):
         self.frozen = False
         self.load_keys_above = False  # the load's rule shows its keys
         self._hints = Hints(Line(), ())
+        self._lead = 1  # cells before the keys
 
     def keys(self, s: Snapshot) -> list[tuple[Action, str]]:
         """The keys that do something now, with what each would do."""
@@ -43,7 +44,7 @@ class Footer(Panel, can_focus=False):
         for action in table:
             label = action.label
             of_load = action.where == "*" and action.foot in LOAD_PLACES
-            steers = of_load or action.action == "next_phase"
+            steers = of_load or action.action in ("next_phase", "mark")
             if steers and (s.state in OVER or s.state == "starting"):
                 continue
             if of_load and self.load_keys_above:
@@ -71,7 +72,9 @@ class Footer(Panel, can_focus=False):
             notice = clip(self.notice, max(0, width - 4))
             return Line(" ! ", styles.attention).put(notice, styles.attention)
         shown = self.keys(s)
-        lead = Line(" FROZEN ", styles.attention).put(GAP) if self.frozen else Line(" ")
+        frozen = Line(f" ‖ FROZEN {wall(s.unix_s)} ", styles.attention).put(GAP)
+        lead = frozen if self.frozen else Line(" ")
+        self._lead = lead.width
 
         def size() -> int:
             keys = sum(len(footer_key(action, actions)) + 1 + len(label) for action, label in shown)
@@ -85,5 +88,4 @@ class Footer(Panel, can_focus=False):
         return line
 
     async def on_click(self, event: events.Click) -> None:
-        lead = len(" FROZEN ") + len(GAP) if self.frozen else 1
-        await self._hints.click(self, event.x - lead)
+        await self._hints.click(self, event.x - self._lead)

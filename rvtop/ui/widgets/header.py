@@ -62,8 +62,8 @@ class Header(Panel, can_focus=False):
         """The session's state in at most ``width`` cells, or how long the server has not answered."""
         if s.target_down_s is not None:
             silent = age(s.target_down_s)
-            texts = [f"● {text} {silent}" for text in ("server not answering", "not answering", "no answer")]
-            return Line(first_that_fits((*texts, "● no answer", "●"), width), self.rich_styles.trouble)
+            texts = [f"✗ {text} {silent}" for text in ("NOT ANSWERING", "no answer")]
+            return Line(first_that_fits((*texts, "✗ no answer", "✗"), width), self.rich_styles.trouble)
         if s.switch is not None:
             style = "trouble" if s.switch.waits else "attention"
             glyph = "‖" if s.switch.paused else "◌"

@@ -3,77 +3,67 @@
 from __future__ import annotations
 
 from rvtop.contract.snapshot import Snapshot
-from rvtop.ui.axis import StickyMax, history
-from rvtop.ui.draw import Line, area, eighths
+from rvtop.ui.axis import StickyMax
+from rvtop.ui.bands import Values
+from rvtop.ui.draw import Cells, Line, area, eighths
 from rvtop.ui.format import brief, count, percent
-from rvtop.ui.widgets.panel import Panel
-from rvtop.ui.widgets.tokens import GUTTER, gutter
+from rvtop.ui.rate_span import RateSpan
+from rvtop.ui.span import Span, now_of
+from rvtop.ui.widgets.time_chart import Picture, TimeChart, highest
 
 #: A cache that is less full than this, 0..1, says nothing.
 LEAST_KV = 0.05
 
 
-def newest(values: tuple[float | None, ...]) -> float | None:
-    """The last point, which may be a gap."""
-    return values[-1] if values else None
-
-
-class KvQueuePanel(Panel):
+class KvQueuePanel(TimeChart):
     TOPIC = "kvqueue"
     PLACE = "right"
-    GOOD, CHART = 5, True
 
     def wants(self, s: Snapshot) -> bool:
         return bool(s.engines)
 
-    def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
-        return 4, 9
-
     def quiet(self, s: Snapshot) -> bool:
-        return (newest(s.series.kv_usage) or 0.0) < LEAST_KV and not newest(s.series.waiting)
+        return (now_of(s, "kv_usage") or 0.0) < LEAST_KV and not now_of(s, "waiting")
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._waiting = StickyMax(least=4.0)
 
     def observe(self, s: Snapshot) -> None:
-        self._waiting.follow(
-            max((v for v in s.series.waiting[-2 * self.window_s :] if v is not None), default=0.0)
-        )
+        self._waiting.follow(highest(s.series.waiting[-self.view.window(s) :]))
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles = self.rich_styles
         left = Line("KV cache, queue", styles.server_bold)
-        if s.series.t_s and width >= 50:
-            left.put(f" · {self.window_s // 60} min", styles.quiet)
-        waiting = newest(s.series.waiting)
-        right = Line("KV", styles.quiet).put(f"{percent(newest(s.series.kv_usage)):>6}", styles.server)
+        if width >= 50:
+            left.join(self.window_label(s))
+        waiting = now_of(s, "waiting")
+        right = Line("KV", styles.quiet).put(f"{percent(now_of(s, 'kv_usage')):>6}", styles.server)
         right.put("  wait", styles.quiet).put(
             f"{count(waiting):>5}", styles.attention if waiting else styles.server
         )
         return left, right
 
-    def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
-        newest = (s.series.t_s[-1:], s.series.kv_usage[-1:], s.series.waiting[-1:])
-        key = (newest, width, height, self._waiting.value, self.window_s)
-        return self.once(key, lambda: self._both(s, width, height))
+    def depends(self) -> tuple[object, ...]:
+        return (self._waiting.value,)
 
-    def _both(self, s: Snapshot, width: int, height: int) -> list[Line]:
-        columns = width - GUTTER
-        kv = history(s.series.t_s, s.series.kv_usage, columns, self.window_s)
-        if height < 4:
-            return self._chart(kv, 1.0, height, "100 %")
+    def picture(self, s: Snapshot, span: Span | RateSpan, rows: int) -> Picture:
         # The queue gets the smaller part: whether there is one matters more than how long it is.
-        low = max(2, height * 2 // 5) if height >= 6 else 1
-        waiting = history(s.series.t_s, s.series.waiting, columns, self.window_s)
-        lines = self._chart(kv, 1.0, height - low - (height >= 8), "KV 100%")
-        if height >= 8:
-            lines.append(Line())
-        return lines + self._chart(waiting, self._waiting.value, low, f"wait {brief(self._waiting.value)}")
+        low = 0 if rows < 4 else 1 if rows < 6 else max(2, rows * 2 // 5)
+        high = rows - low - (rows >= 8)
+        cells = Cells(span.columns, rows)
+        self._put(cells, 0, high, span.means(s.series.t_s, s.series.kv_usage), 1.0)
+        labels = {high - 1: "KV", 0: "100%"}
+        if low:
+            top = self._waiting.value
+            self._put(cells, rows - low, low, span.means(s.series.t_s, s.series.waiting), top)
+            labels |= {rows - low: brief(top), rows - 1: "wait"}
+        return Picture(cells, labels)
 
-    def _chart(self, values: list[float | None], top: float, rows: int, label: str) -> list[Line]:
-        lines = area(eighths(values, top, rows), rows, self.rich_styles.server)
-        return gutter(lines, self.rich_styles, label, "0" if rows > 1 else label)
+    def _put(self, cells: Cells, y: int, rows: int, values: Values, top: float) -> None:
+        style = self.rich_styles.server
+        for row, line in enumerate(area(eighths(values, top, rows), rows, style)):
+            cells.write(0, y + row, line.text, style)
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         return Line(" ").join(self.heading(s, width)[1])

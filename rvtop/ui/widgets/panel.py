@@ -11,13 +11,12 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from rvtop.contract.snapshot import Snapshot
+from rvtop.ui.chart_view import ChartView
 from rvtop.ui.draw import Line, Run
 from rvtop.ui.shell import shell_of
 from rvtop.ui.theme import Styles
 
 T = TypeVar("T")
-#: The windows that charts over time can show, seconds; a session keeps ten minutes.
-WINDOWS_S = (60, 120, 300, 600)
 MARGINS = 2  # blank cells left and right of a panel's body, together
 
 
@@ -33,7 +32,6 @@ class Panel(Widget, can_focus=True):
     Panel { width: 1fr; height: 1fr; background: $rv-background; }
     """
     ALLOW_SELECT = False
-    window_s = WINDOWS_S[1]  # how much time the panel's charts show, seconds
     TOPIC: ClassVar[str] = ""  # the panel's key in help_text.PANELS
     NAME: ClassVar[str] = ""  # as layout.FOLDS has it, where that is not the topic
     PLACE: ClassVar[str] = "left"  # one of layout.PLACES
@@ -43,6 +41,7 @@ class Panel(Widget, can_focus=True):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.snapshot: Snapshot | None = None
+        self.view = ChartView()  # the screen's, where it has one
         self._painted: list[tuple[Run, ...]] = []
         self._strips: list[Strip | None] = []
         self._painted_for = Size(0, 0)
@@ -130,6 +129,12 @@ class Panel(Widget, can_focus=True):
         self.snapshot = s
         if self._placed:
             self.observe(s)
+            self.repaint()
+
+    def show_past(self, s: Snapshot) -> None:
+        """Draws an earlier ``s`` on the scales of now."""
+        self.snapshot = s
+        if self._placed:
             self.repaint()
 
     def repaint(self) -> None:

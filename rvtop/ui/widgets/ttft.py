@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from rich.style import Style
 
 from rvtop.contract.snapshot import ServerHist, Snapshot
 from rvtop.stats.distribution import Distribution
 from rvtop.ui.axis import LogAxis, StickyMax
-from rvtop.ui.columns import client_columns, layered_columns, server_bounds, server_columns, shares
+from rvtop.ui.bands import bands
+from rvtop.ui.columns import client_columns, server_bounds, server_columns, shares
 from rvtop.ui.draw import Cells, Line, eighths, fitting
 from rvtop.ui.format import age, count, sig3, tick
+from rvtop.ui.histogram_cells import DOT, DOTS_BELOW, Layers
 from rvtop.ui.widgets.panel import Panel
 
 #: Seconds after the axis moved in which the title says so.
 SAY_MOVED_S = 3.0
+#: From so many rows below its rule on (zoomed) the panel says its percentiles in figures.
+PERCENTILES_FROM = 24
 
 
 def extent(h: Distribution) -> tuple[float, float]:
@@ -53,7 +55,8 @@ class TtftPanel(Panel):
         if phase != self._phase:
             self._phase = phase
             self.axis.refit()
-        spans = [extent(h) for h in (s.latency.ttft_recent, s.latency.ttft_phase) if h.count]
+        shown = (s.latency.ttft_recent, s.latency.ttft_phase, self._ghost())
+        spans = [extent(h) for h in shown if h is not None and h.count]
         server = self.server(s)
         if server is not None:
             spans = [(low, high) for low, high, _ in server_bounds(server)]
@@ -75,8 +78,11 @@ class TtftPanel(Panel):
                 left.put("  estimate from its buckets", styles.quiet)
             n = server.count
         else:
-            left = Line("TTFT", styles.client_bold).put(" · last 10 s ", styles.quiet).put("█", styles.client)
-            left.put("  phase ", styles.quiet).put("█", styles.client_shade)
+            left = Line("TTFT", styles.client_bold).put(" · last 10 s ", styles.quiet)
+            left.put(DOT if 0 < s.latency.ttft_recent.count < DOTS_BELOW else "█", styles.client)
+            left.put("  phase ", styles.quiet).put("▒", styles.client)
+            if self.view.ghost is not None:
+                left.put(f"  {self.view.ghost.name(s)} ", styles.quiet).put("╌", styles.ghost)
             n = float(s.latency.ttft_recent.count)
         since = s.t_s - self._moved_at
         if s.target_down_s is not None:
@@ -94,79 +100,57 @@ class TtftPanel(Panel):
         server = self.server(s)
         if server is None and not (s.latency.ttft_recent.count or s.latency.ttft_phase.count):
             return self._empty(s, width, height)
-        below = 3 if height >= 9 else 2  # a rule with marks where there is room, labels, percentiles
-        plot = max(1, height - below)
+        figures = height >= PERCENTILES_FROM  # else they stand in the table below
+        plot = max(1, height - 2 - figures)
+        styles, told = self.rich_styles, server or s.latency.ttft
         if server is not None:
-            styles = self.rich_styles
-            front = self._heights(shares(server_columns(server, self.axis, width)), [], plot)[0]
-            cells = layered_columns(
-                front,
-                [0] * width,
-                plot,
-                style=styles.server,
-                shade=styles.server_shade,
-                on_shade=styles.server,
-            )
-            marks = [(f"p{q}", getattr(server, f"p{q}")) for q in (50, 90, 99)]
+            columns = shares(server_columns(server, self.axis, width))
+            top = self._top(max(columns, default=0.0), width)
+            cells = bands(eighths(columns, top, plot), [0] * width, plot, style=styles.server)
             prefix, bold = "~", styles.server_bold
         else:
-            cells = self._client(s, width, plot)
-            marks = [(f"p{q}", getattr(s.latency.ttft, f"p{q}")) for q in (50, 90, 99)]
-            prefix, bold = "", self.rich_styles.client_bold
-        self._rulers(cells, [v for _, v in marks], s.slo_ttft_ms)
-        lines = cells.lines()
-        if below == 3:
-            lines.append(self._rule(width, [v for _, v in marks], bold))
-        lines.append(self._labels(width))
-        lines.append(self._percentiles(width, marks, prefix, bold))
+            recent, phase = s.latency.ttft_recent, s.latency.ttft_phase
+            layers = Layers.of(recent, phase, self._ghost(), self.axis, width, plot)
+            cells = layers.cells(self._top(layers.highest, width), plot, styles)
+            self._beyond(cells, s)
+            prefix, bold = "", styles.client_bold
+        marks = [(f"p{q}", getattr(told, f"p{q}")) for q in (50, 90, 99)]
+        self._limit(cells, s.slo_ttft_ms)
+        lines = [*cells.lines(), self._rule(width, [ms for _, ms in marks], bold), self._labels(width)]
+        if figures:
+            lines.append(self._percentiles(width, marks, prefix, bold))
         return lines
 
-    def _client(self, s: Snapshot, width: int, rows: int) -> Cells:
-        styles = self.rich_styles
-        recent = shares(client_columns(s.latency.ttft_recent, self.axis, width))
-        phase = shares(client_columns(s.latency.ttft_phase, self.axis, width))
-        front, behind = self._heights(recent, phase, rows)
-        cells = layered_columns(
-            front,
-            behind,
-            rows,
-            style=styles.client,
-            shade=styles.client_shade,
-            on_shade=styles.client_on_shade,
-        )
+    def _ghost(self) -> Distribution | None:
+        ghost = self.view.ghost
+        return ghost.snapshot.latency.ttft_recent if ghost is not None else None
+
+    def _top(self, highest: float, width: int) -> float:
+        # As a density, so that the same distribution keeps its height when the panel grows wider.
+        wide = max(1, width)
+        return self._peak.follow(wide * highest) / wide
+
+    def _beyond(self, cells: Cells, s: Snapshot) -> None:
+        """How many are slower than the axis reaches."""
         h = s.latency.ttft_recent
         beyond = h.count and round(sum(client_columns(h, LogAxis(self.axis.high, self.axis.high * 1e4), 1)))
-        if beyond and rows >= 3:
+        if beyond and cells.height >= 3:
             text = f"{beyond} slower ▸"
-            cells.write(width - len(text), 1, text, styles.quiet)
-        return cells
+            cells.write(cells.width - len(text), 1, text, self.rich_styles.quiet)
 
-    def _heights(self, a: Sequence[float], b: Sequence[float], rows: int) -> tuple[list[int], list[int]]:
-        # As a density, so that the same distribution keeps its height when the panel grows wider.
-        wide = max(1, len(a))
-        top = self._peak.follow(wide * max((*a, *b), default=0.0)) / wide
-        return eighths(a, top, rows), eighths(b, top, rows)
-
-    def _rulers(self, cells: Cells, marks: list[float | None], slo: float | None) -> None:
-        """Upright lines at the percentiles and the SLO, where no column is drawn."""
-        styles = self.rich_styles
-        for ms in marks:
-            if ms is None:
-                continue
-            x = self.axis.column(ms, cells.width)
-            for y in range(cells.height):
-                if 0 <= x < cells.width and cells.chars[y][x] == " ":
-                    cells.set(x, y, "┊", styles.faint)
+    def _limit(self, cells: Cells, slo: float | None) -> None:
+        """The SLO, where no column is drawn; at the axis' end where it lies beyond it."""
         if slo is None:
             return
+        styles = self.rich_styles
         x, label = self.axis.column(slo, cells.width), f"SLO {sig3(slo)}"
         if x < 0 or x >= cells.width:
             text = f"◂ {label}" if x < 0 else f"{label} ▸"
             cells.write(0 if x < 0 else cells.width - len(text), 0, text, styles.attention)
             return
         for y in range(cells.height):
-            if cells.chars[y][x] in " ┊":
-                cells.set(x, y, "╎", styles.attention)
+            if cells.chars[y][x] == " ":
+                cells.set(x, y, "┊", styles.attention)
         fits_right = x + 2 + len(label) <= cells.width
         cells.write(x + 2 if fits_right else x - 1 - len(label), 0, label, styles.attention)
 

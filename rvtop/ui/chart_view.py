@@ -1,0 +1,34 @@
+"""What all charts of a screen show alike: the window, the second under the cursor, the ghost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rvtop.contract.snapshot import Snapshot
+from rvtop.ui.ghost import Ghost
+from rvtop.ui.span import WINDOWS_S, window_of
+
+
+@dataclass(slots=True)
+class ChartView:
+    """One for all charts of a screen. ``window_s`` None: it grows with the run. ``cursor_s``: the second that
+    a frozen screen shows, if it is not the last one. ``by_rate``: against the rate instead of time."""
+
+    window_s: int | None = None
+    cursor_s: float | None = None
+    ghost: Ghost | None = None
+    by_rate: bool = False
+
+    def window(self, s: Snapshot) -> int:
+        """How much time the charts show, seconds."""
+        return self.window_s or window_of(s.series.t_s[-1] if s.series.t_s else s.t_s)
+
+    def step(self, s: Snapshot | None, by: int) -> bool:
+        """Makes the window longer or shorter by a step; False where it is the longest or shortest one."""
+        now = self.window_s or (self.window(s) if s is not None else WINDOWS_S[0])
+        place = WINDOWS_S.index(now) + by
+        if not 0 <= place < len(WINDOWS_S):
+            self.window_s = now
+            return False
+        self.window_s = WINDOWS_S[place]
+        return True

@@ -1,0 +1,78 @@
+"""TTFT over time: its median and its tail, with the limit that was asked for."""
+
+from __future__ import annotations
+
+from rvtop.contract.snapshot import Snapshot
+from rvtop.ui.axis import nice
+from rvtop.ui.bands import Values, bands, log_eighths
+from rvtop.ui.draw import Line, fitting
+from rvtop.ui.format import sig3
+from rvtop.ui.rate_span import RateSpan
+from rvtop.ui.span import Span
+from rvtop.ui.widgets.time_chart import Picture, TimeChart, ends, highest
+
+#: The SLO widens the axis up to so many times the slowest, or down to that part of the fastest.
+SLO_NEAR = 5.0
+
+
+def log_ends(p50: Values, p99: Values, slo: float | None) -> tuple[float, float]:
+    """The ends of the log axis, ms: 1, 2 or 5 times a power of ten, at least a factor of five apart."""
+    known = [v for values in (p50, p99) for v in values if v]
+    low, high = min(known, default=10.0), max(known, default=100.0)
+    if slo is not None and low / SLO_NEAR <= slo <= high * SLO_NEAR:
+        low, high = min(low, slo), max(high, slo)
+    low = nice(max(low, 1e-3) / 1.5, up=False)  # so that the fastest has some height
+    return low, nice(max(high, 5 * low), up=True)
+
+
+class LatencyTimePanel(TimeChart):
+    TOPIC = "latency_time"
+    PLACE = "left"
+    NAMES_MARKS = True
+
+    def wants(self, s: Snapshot) -> bool:
+        return s.load.sent > 0
+
+    def quiet(self, s: Snapshot) -> bool:
+        return not s.latency.ttft.count
+
+    def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
+        styles, d = self.rich_styles, s.latency.ttft
+        left = Line("TTFT", styles.client_bold)
+        if width >= 50:
+            left.join(self.window_label(s))
+        right = Line("p50 ", styles.quiet).put("█", styles.client).put(f"{sig3(d.p50):>6}", styles.client)
+        right.put("  p99 ", styles.quiet).put("▒", styles.client).put(f"{sig3(d.p99):>6}", styles.client)
+        return left, right.put(" ms", styles.quiet)
+
+    def picture(self, s: Snapshot, span: Span | RateSpan, rows: int) -> Picture:
+        styles, series = self.rich_styles, s.series
+        p50 = span.means(series.t_s, series.ttft_p50_ms)
+        p99 = span.means(series.t_s, series.ttft_p99_ms)
+        ghost = self.view.ghost
+        before = [] if ghost is None else [ghost.level("ttft_p50_ms"), ghost.level("ttft_p99_ms")]
+        low, high = log_ends([*p50, *before], p99, s.slo_ttft_ms)
+        front, behind = log_eighths(p50, low, high, rows), log_eighths(p99, low, high, rows)
+        cells = bands(front, behind, rows, style=styles.client, on_tail=styles.client_on_shade)
+        labels = ends(rows, short_ms(high), short_ms(low))
+        for figure in ("ttft_p50_ms", "ttft_p99_ms"):
+            self.put_ghost(cells, s, span, figure, lambda values: log_eighths(values, low, high, rows))
+        if s.slo_ttft_ms is not None and low < s.slo_ttft_ms <= high:
+            y = rows - max(1, -(-log_eighths([s.slo_ttft_ms], low, high, rows)[0] // 8))
+            for x in range(span.columns):
+                if cells.chars[y][x] == " " or cells.styles[y][x] is styles.ghost:
+                    cells.set(x, y, "┈", styles.attention)
+            labels[y] = "SLO"
+        return Picture(cells, labels)
+
+    def one_line(self, s: Snapshot, width: int) -> Line:
+        styles = self.rich_styles
+        right = self.heading(s, 0)[1]
+        line = fitting([(1, Line(" TTFT ", styles.quiet)), (0, right)], width)
+        values = s.series.ttft_p50_ms
+        return self.with_spark(line, s, values, highest(values), width, styles.client)
+
+
+def short_ms(ms: float) -> str:
+    """A round latency in at most four cells: ``50``, ``500``, ``2 s``, ``0.5``."""
+    return f"{ms / 1000:g} s" if ms >= 1000 else f"{ms:g}"

@@ -1,0 +1,56 @@
+"""The row for what spoils all figures: one message, the worst first, with what to do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import made
+import pytest
+from test_ui_app import opened, screen_text, text_of
+
+from rvtop.contract.snapshot import Snapshot
+from rvtop.ui.app import RvtopApp
+from rvtop.ui.widgets.notice import NoticePanel
+
+
+def silent(s: Snapshot, seconds: float | None, refused: int, seq: int) -> Snapshot:
+    errors = (("http_429", 9), ("refused", refused)) if refused else (("http_429", 9),)
+    return replace(s, seq=seq, target_down_s=seconds, load=replace(s.load, errors=errors))
+
+
+async def test_a_silent_server_is_said_with_the_classes_since_then_and_before_a_limited_client() -> None:
+    s = made.live()
+    limited = replace(s, load=replace(s.load, client_limited="a load worker uses 97 % of a core"))
+    handle = made.FakeHandle(silent(limited, None, 0, 1))
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        notice = text_of(app, NoticePanel)
+        assert notice.startswith(" ✗ CLIENT-LIMITED ")
+        assert "97 % of a core" in notice
+        handle.now = silent(limited, 4.2, 52, 2)
+        app.poll()
+        await pilot.pause()
+        notice = text_of(app, NoticePanel)
+        assert notice.startswith(" ✗ NOT ANSWERING 4 s ")
+        assert "52 refused" in notice
+        assert "http_429" not in notice
+        assert "space pauses it" in notice
+        assert "CLIENT-LIMITED" not in notice
+        handle.now = silent(s, None, 52, 3)
+        app.poll()
+        await pilot.pause()
+        await pilot.pause()
+        assert not app.screen.query_one(NoticePanel).region.area
+
+
+@pytest.mark.parametrize("size", [(40, 12), (80, 24), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_the_row_is_there_at_every_size_and_ends_with_the_session(size: tuple[int, int]) -> None:
+    handle = made.FakeHandle(silent(made.live(), 4.2, 52, 1))
+    app = RvtopApp(handle)
+    async with opened(app, *size) as pilot:
+        assert screen_text(app).count("NOT ANSWERING 4 s") == 2  # in the header too
+        handle.now = replace(made.lost(), seq=2)
+        app.poll()
+        await pilot.pause()
+        await pilot.pause()
+        assert "NOT ANSWERING" not in screen_text(app)
