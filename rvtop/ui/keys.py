@@ -219,7 +219,7 @@ ACTIONS: tuple[Action, ...] = (
         ("t",),
         "another server for this load: one that is up, or a topology that is started for it",
         "LMQ",
-        8,
+        7,
         "topology",
         steering=True,
     ),

@@ -322,7 +322,7 @@ def test_keys_are_read_as_people_write_them() -> None:
 def test_the_footer_writes_pairs_together() -> None:
     feet = [a for a in ACTIONS if a.foot and a.holds("A*L")]
     shown = [footer_key(a, ACTIONS) for a in sorted(feet, key=lambda a: a.foot)]
-    assert shown == ["↑↓", "⇧↑↓", "g", "space", "b", "m", "f", "w W", "n", ":", "?", "q"]
+    assert shown == ["↑↓", "⇧↑↓", "g", "space", "t", "b", "m", "f", "w W", "n", ":", "?", "q"]
 
 
 def test_every_value_of_the_help_is_of_a_figure_in_it() -> None:

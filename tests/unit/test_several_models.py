@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-import rvtop.session.load_target
+import rvtop.session.own_servers
 from rvtop.errors import UserError
 from rvtop.scenario.load import scenario_from
 from rvtop.session.request import SessionRequest
@@ -57,7 +57,7 @@ def session(out: Path, *phases: dict[str, Any], models: list[str] | None = None)
 @pytest.fixture
 def started(mock: MockProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Started, "url", mock.url)
-    monkeypatch.setattr(rvtop.session.load_target, "Backend", Started)
+    monkeypatch.setattr(rvtop.session.own_servers, "Backend", Started)
 
 
 @pytest.mark.usefixtures("started")

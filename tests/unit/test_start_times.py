@@ -13,7 +13,7 @@ import pytest
 from rvtop.contract.snapshot import StartStep
 from rvtop.contract.steps import step_line
 from rvtop.lifecycle.start_times import StartTimes
-from rvtop.session import events, load_target
+from rvtop.session import events, load_target, own_servers
 from rvtop.session.events import EventFeed
 from rvtop.session.load_target import LoadTarget
 from rvtop.session.request import SessionRequest
@@ -177,6 +177,9 @@ class FakeBackend:
     async def wait(self) -> int:
         return await asyncio.get_running_loop().create_future()
 
+    async def stop(self) -> None:
+        pass
+
     def log_tail(self, lines: int = 5) -> str:
         return "\n".join(f"line {i}" for i in range(9 - lines, 9))
 
@@ -196,7 +199,7 @@ async def session_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Eve
     async def probed(url: str, transport: object) -> TargetInfo:
         return TargetInfo(url, ("tiny",), "rac", "hf")
 
-    monkeypatch.setattr(load_target, "Backend", FakeBackend)
+    monkeypatch.setattr(own_servers, "Backend", FakeBackend)
     monkeypatch.setattr(load_target, "probe", probed)
     feed = EventFeed()
     request = SessionRequest(scenario=None, out=tmp_path / "run", backend=RAC)
@@ -209,6 +212,7 @@ async def session_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Eve
         raise
     finally:
         await target.stop_watching()
+        await target.servers.stop()
     return feed
 
 
