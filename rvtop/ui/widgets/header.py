@@ -94,9 +94,7 @@ class Header(Panel, can_focus=False):
         state = self._state(s, width if detail else 24)
         client = Line()
         if s.load.client_limited:
-            client.put("CLIENT-LIMITED", styles.trouble)
-            if detail >= 4:
-                client.put(" " + clip(s.load.client_limited, 40), styles.attention)
+            client.put("CLIENT-LIMITED", styles.trouble)  # why: in the row for notices
         elif s.load.sent:
             client.put("client ok", styles.quiet)
             if detail >= 2:
