@@ -14,6 +14,7 @@ from rvtop.contract.snapshot import Snapshot
 from rvtop.contract.start import StartFacts
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.look import Look
+from rvtop.ui.rate_memory import Fared
 from rvtop.ui.theme import CONTRAST, DARK, LIGHT, SAFE, Palette, Styles
 
 Compare = Callable[..., bool]
@@ -50,6 +51,27 @@ def test_other_pictures(snap_compare: Compare, name: str) -> None:
 @pytest.mark.parametrize("name", ["starting", "late", "failed", "lost"])
 def test_small_pictures(snap_compare: Compare, name: str) -> None:
     assert snap_compare(screen(getattr(made, name)()), terminal_size=(80, 24), run_before=drawn)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("what", ["limited", "silent"])
+def test_notices_and_a_dial_that_remembers(snap_compare: Compare, what: str, size: tuple[int, int]) -> None:
+    s = made.live()
+    reason = "a load worker uses 97 % of a core: add workers (--workers auto) or free this machine's cores"
+    if what == "limited":
+        s = replace(s, load=replace(s.load, client_limited=reason))
+    else:
+        s = replace(s, target_down_s=4.2, load=replace(s.load, errors=(("refused", 52), ("truncated", 9))))
+    app = screen(s)
+    memory = app.rates.memory
+    for target, rates in (("another", range(1, 60)), (f"rvc {s.target.url}", range(1, 40))):
+        memory.target = target
+        for rate in rates:
+            memory._remember(rate, Fared.HELD)
+    memory._remember(44.0, Fared.BOTH)
+    memory._remember(60.0, Fared.MISSED)
+    memory.highest = 60.0
+    assert snap_compare(app, terminal_size=size, run_before=drawn)
 
 
 @pytest.mark.parametrize("palette", [LIGHT, CONTRAST, SAFE], ids=lambda palette: palette.name)

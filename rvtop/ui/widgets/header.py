@@ -104,9 +104,7 @@ class Header(Panel, can_focus=False):
             state.put("  ◇ READ-ONLY", styles.attention)
         client = Line()
         if s.load.client_limited:
-            client.put("CLIENT-LIMITED", styles.trouble)
-            if detail >= 4:
-                client.put(" " + clip(s.load.client_limited, 40), styles.attention)
+            client.put("CLIENT-LIMITED", styles.trouble)  # why: in the row for notices
         elif s.load.sent and (detail >= 2 or not readonly):
             client.put("client ok", styles.quiet)
             if detail >= 2:
