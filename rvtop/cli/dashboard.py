@@ -21,8 +21,9 @@ from rvtop.study.live import LiveShowdown
 from rvtop.study.showdown import ShowdownRun
 from rvtop.target.preflight import check_backend
 from rvtop.target.probe import choose_models, probe, shown
-from rvtop.ui.app import INTERRUPTED, run_app_async
+from rvtop.ui.app import INTERRUPTED
 from rvtop.ui.look import Look, look_of
+from rvtop.ui.run import run_app_async
 from rvtop.ui.screens.table import SHOWDOWN_SCREENS
 from rvtop.ui.sharing import Sharing
 

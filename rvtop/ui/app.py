@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
@@ -320,10 +319,11 @@ class RvtopApp(App[int]):
         self.handle = self._ending = None
 
     async def action_quit(self) -> None:
-        """Leaves; a scenario that has not ended is asked about first."""
+        """Leaves; asks first about a scenario that has not ended and would end with this screen."""
         screen = self.session_screen
         s = screen.newest if screen is not None else None
-        why = why_ask(s)
+        ends = self.handle is not None and not self.sharing.joined and not (self.replay or self.showdown)
+        why = why_ask(s) if ends else ""
         if s is None or not why:
             self.leave(0)
             return
@@ -364,54 +364,3 @@ class RvtopApp(App[int]):
 
 if TYPE_CHECKING:
     _APP_IS_A_SHELL: type[ScreenShell] = RvtopApp  # mypy checks the protocol here
-
-
-async def run_app_async(
-    handle: SessionHandle | None = None,
-    connect: Connect | None = None,
-    *,
-    facts: StartFacts = _NO_FACTS,
-    look_around: LookAround | None = None,
-    url: str = "",
-    yes: bool = False,
-    look: Look | None = None,
-    replay: Replay | None = None,
-    sharing: Sharing = ALONE,
-    screens: Sequence[ScreenEntry] | None = None,
-    showdown: ShowdownControls | None = None,
-) -> int:
-    """Runs the screen until it is left, and returns the process's exit code.
-
-    The session is closed however the screen ends: by a key, a signal or an exception.
-    """
-    app = RvtopApp(
-        handle,
-        connect,
-        facts=facts,
-        look_around=look_around,
-        url=url,
-        yes=yes,
-        look=look,
-        screens=screens,
-        replay=replay,
-        sharing=sharing,
-        showdown=showdown,
-    )
-    loop = asyncio.get_running_loop()
-    # Through the app's own queue: only from there can it show a dialog.
-    loop.add_signal_handler(signal.SIGTERM, app.call_later, app.leave, INTERRUPTED)
-    # A terminal that is gone can't be drawn on: Textual would wait for ever for room in its output queue.
-    # So the process ends at once, and the session, at the other end of a pipe, sees that.
-    before = signal.signal(signal.SIGHUP, lambda *_: os._exit(INTERRUPTED))
-    try:
-        await app.run_async(mouse=app.look.mouse)
-    finally:
-        loop.remove_signal_handler(signal.SIGTERM)
-        signal.signal(signal.SIGHUP, before)
-        await app.close_handle()
-    return app.exit_code or app.return_code or 0
-
-
-def run_app(handle: SessionHandle) -> int:
-    """``run_app_async`` in an event loop of its own."""
-    return asyncio.run(run_app_async(handle))

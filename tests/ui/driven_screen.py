@@ -10,7 +10,7 @@ from pathlib import Path
 import made
 
 from rvtop.contract.snapshot import Snapshot
-from rvtop.ui.app import run_app
+from rvtop.ui.run import run_app
 
 
 class Moving(made.FakeHandle):

@@ -105,6 +105,8 @@ async def done(pilot: Pilot[int], app: RvtopApp, handle: made.FakeHandle, action
     assert not isinstance(app.screen, PaletteScreen) or action.name == "palette"
     while not app._exit and (app.screen is not app.live or app.live.has_class("zoom") or app.live.focused):
         await pilot.press("escape")
+    if not app._exit and app.live._frozen:
+        await pilot.press("f")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from rvtop.contract.handle import clean_url
 from rvtop.contract.snapshot import Snapshot
-from rvtop.ui.keys import ACTIONS, bindings
+from rvtop.ui.keys import ACTIONS, SCREEN_PLACES, bindings
 from rvtop.ui.pending_rate import HOLD_S, PendingRate
 from rvtop.ui.screens.rate import parse_rate
 
@@ -127,11 +127,14 @@ def test_urls_that_are_refused_in_one_line(text: str, why: str) -> None:
 
 
 def test_the_table_of_keys_is_sound() -> None:
-    pressed = [key for action in ACTIONS for key in action.keys]
-    assert len(pressed) == len(set(pressed))
     assert len({action.name for action in ACTIONS}) == len(ACTIONS)
-    assert len(bindings(ACTIONS, "A*LMQ")) == len(ACTIONS) - sum(action.fixed for action in ACTIONS)
-    assert all(action.about and action.where and set(action.where) <= set("A*LMQ") for action in ACTIONS)
-    feet = [action.foot for action in ACTIONS if action.foot]
-    assert len(feet) == len(set(feet))
+    every = "".join(SCREEN_PLACES)
+    assert len(bindings(ACTIONS, every)) == sum(bool(a.keys) and not a.fixed for a in ACTIONS)
+    assert all(action.about and action.where and set(action.where) <= set(every) for action in ACTIONS)
+    for places in SCREEN_PLACES:  # a key has one meaning on each screen, and each in the footer its own place
+        here = [action for action in ACTIONS if action.holds(places)]
+        pressed = [key for action in here for key in action.keys]
+        assert len(pressed) == len(set(pressed)), places
+        feet = [action.foot for action in here if action.foot]
+        assert len(feet) == len(set(feet)), places
     assert all(action.label for action in ACTIONS if action.foot)

@@ -252,7 +252,7 @@ async def test_a_topology_is_started(handle: made.FakeHandle) -> None:
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, LiveScreen) and app.screen.snapshot is not None)
         assert connect.chosen == [Choice(topology="baseline")]
-        await pilot.press("up", "q")
+        await pilot.press("up", "q", "y")
         await until(pilot, lambda: app._exit)
     assert handle.sent == [SetRate(6.0)]
     assert handle.closed == 1

@@ -44,7 +44,9 @@ def hints(styles: Styles, shown: Iterable[tuple[Action, str]], actions: Sequence
 
 def load_hints(styles: Styles, actions: Sequence[Action], paused: bool) -> Hints:
     """The keys that steer the load."""
-    shown = [action for action in actions if action.foot in LOAD_PLACES and action.keys]
+    shown = [
+        action for action in actions if action.where == "*" and action.foot in LOAD_PLACES and action.keys
+    ]
     shown.sort(key=lambda action: action.foot)
     labels = ["send again" if action.action == "pause" and paused else action.label for action in shown]
     return hints(styles, zip(shown, labels, strict=True), actions)
