@@ -58,7 +58,7 @@ soak: $(READY)  ## clusters started and killed, attempts to break a run, a milli
 	$(BIN)/python -m tests.faults.attempts
 	$(BIN)/python -m tests.bench.soak
 
-pictures: $(READY)  ## docs/screens, recorded from real sessions (two minutes)
+pictures: $(READY)  ## docs/screens, recorded from real sessions (five minutes)
 	$(BIN)/python docs/screens/make.py
 
 # Writes .ci/requirements-cpu.txt afresh from pyproject.toml.

@@ -1,6 +1,6 @@
 """Records docs/screens from real sessions: a film of the dashboard while vLLM on Ray serves, and stills.
 
-``make pictures`` runs it (about two minutes)."""
+``make pictures`` runs it (about five minutes)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,18 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
+from rvtop.cli.showdown import SameForAll, check, prepared
+from rvtop.cli.start_facts import first_facts, look_around
+from rvtop.contract.handle import Choice, ConnectFailed, SessionHandle
+from rvtop.contract.snapshot import Snapshot
+from rvtop.results.recording import read_recording
 from rvtop.session.client import RemoteSession
-from rvtop.session.request import shipped_request, topology_options
+from rvtop.session.replay import ReplaySession
+from rvtop.session.request import SessionRequest, shipped_request, topology_options
+from rvtop.study.live import LiveShowdown
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.look import Look
+from rvtop.ui.screens.table import SHOWDOWN_SCREENS
 from rvtop.ui.svg import Picture, film, picture_of, still
 from rvtop.ui.theme import DARK, Styles
 
@@ -75,26 +83,25 @@ async def until(true: Callable[[], bool], limit_s: float = 180.0) -> None:
 
 
 async def steer(pilot: Pilot[int], camera: Camera, app: RvtopApp) -> None:
-    """The session of the film: load, a higher rate, what the servers do, the slowest requests."""
+    """The session of the film: load, a higher rate before the ghost of the lower one, what the servers do,
+    the slowest requests."""
 
-    def sent() -> int:
-        live = app.session_screen
-        return 0 if live is None or live.newest is None else live.newest.load.sent
+    def snapshot() -> Snapshot | None:
+        screen = app.session_screen
+        return None if screen is None else screen.newest
 
     async def press(*keys: str, then_s: float = 2.0) -> None:
         await pilot.press(*keys)
         await asyncio.sleep(then_s)
 
-    await until(
-        lambda: app.live is not None and app.live.newest is not None and app.live.newest.state == "starting"
-    )
-    await asyncio.sleep(2)
+    await until(lambda: (s := snapshot()) is not None and s.state == "starting")
+    await asyncio.sleep(3)
     camera.still("start-steps")
-    await until(lambda: sent() > 20)
+    await until(lambda: (s := snapshot()) is not None and s.load.sent > 10)
     async with camera.recording():
         await asyncio.sleep(4)
-        await press("up", "up", "up", then_s=6)
-        await press("right_curly_bracket", then_s=8)
+        await press("up", "up", then_s=8)
+        await press("B", "right_curly_bracket", then_s=10)
         camera.still("live")
         await press("2", then_s=4)
         camera.still("map")
@@ -102,7 +109,9 @@ async def steer(pilot: Pilot[int], camera: Camera, app: RvtopApp) -> None:
         camera.still("requests")
         await press("1", then_s=3)
     camera.film("rvtop")
-    await press("tab", "question_mark", then_s=0.5)
+    await press("t", then_s=2)
+    camera.still("switch")
+    await press("escape", "tab", "question_mark", then_s=0.5)
     camera.still("help")
     await press("escape", "escape", "colon", "r", "a", then_s=0.5)
     camera.still("palette")
@@ -111,18 +120,66 @@ async def steer(pilot: Pilot[int], camera: Camera, app: RvtopApp) -> None:
     await press("escape", then_s=0.2)
 
 
+async def nothing(choice: Choice) -> SessionHandle:
+    """Nothing is chosen on the Start screen here."""
+    raise ConnectFailed(f"{choice.label} was not asked for")
+
+
+async def start_screen(look: Look) -> None:
+    """What rvtop shows on this machine without a session."""
+    app = RvtopApp(connect=nothing, facts=first_facts(), look_around=look_around, look=look)
+    async with app.run_test(size=SIZE):
+        await asyncio.sleep(5)
+        Camera(app).still("start")
+
+
+async def session(run: Path, look: Look) -> None:
+    """vLLM on Ray under load, driven by keys."""
+    backend = topology_options("rvc", models=(), port=0, arguments=())
+    held = await RemoteSession().start(shipped_request("chat", run, backend=backend, live=True))
+    app = RvtopApp(held, yes=True, look=look, facts=first_facts(), look_around=look_around)
+    try:
+        async with app.run_test(size=SIZE) as pilot:
+            await steer(pilot, Camera(app), app)
+    finally:
+        await held.close()
+
+
+async def replay(run: Path, look: Look) -> None:
+    """The same session once more, from its folder."""
+    app = RvtopApp(replay=ReplaySession(read_recording(run), "runs/chat"), look=look)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.press("shift+right", "shift+right", "shift+right", "space")
+        await asyncio.sleep(0.5)
+        Camera(app).still("replay")
+
+
+async def showdown(folder: Path, look: Look) -> None:
+    """Two topologies on the same work."""
+    run = prepared("smoke", ("baseline", "rac"), folder, None, 1, SameForAll())
+
+    async def opened(request: SessionRequest) -> RemoteSession:
+        return await RemoteSession().start(request)
+
+    live = LiveShowdown(run, opened, check).start()
+    app = RvtopApp(live, yes=True, look=look, screens=SHOWDOWN_SCREENS, showdown=live)
+    try:
+        async with app.run_test(size=SIZE):
+            await until(lambda: run.picture().over, 400)
+            await asyncio.sleep(1)
+            Camera(app).still("showdown")
+    finally:
+        await live.close()
+
+
 async def main() -> None:
     """Records all."""
+    look = Look(Styles(DARK))
     with tempfile.TemporaryDirectory() as folder:
-        backend = topology_options("rvc", models=(), port=0, arguments=())
-        request = shipped_request("chat", Path(folder) / "run", backend=backend, live=True)
-        session = await RemoteSession().start(request)
-        app = RvtopApp(session, yes=True, look=Look(Styles(DARK)))
-        try:
-            async with app.run_test(size=SIZE) as pilot:
-                await steer(pilot, Camera(app), app)
-        finally:
-            await session.close()
+        await start_screen(look)
+        await session(Path(folder) / "run", look)
+        await replay(Path(folder) / "run", look)
+        await showdown(Path(folder) / "showdown", look)
 
 
 if __name__ == "__main__":
