@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,12 @@ import httpx
 import openai
 import pytest
 
+from backends.models import build_once
 from backends.registry import REGISTRY
+from tests.backends import parity
 from tests.backends.backend_process import BackendProcess
 from tests.backends.conformance import MAX_QUEUE
-from tests.backends.parity import Sequence, generated
+from tests.backends.parity import PROMPTS, Sequence, generated
 
 
 @pytest.fixture(scope="session")
@@ -95,10 +99,22 @@ def reference(tiny_model: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
-def parity_wanted(reference: Any) -> list[Sequence]:
-    """What Transformers answers to the prompts of the parity tests. (An answer of one repeated token, or the
-    same to everything, would prove nothing.)"""
-    sequences = generated(*reference)
+def parity_wanted(reference: Any, tiny_model: Path) -> list[Sequence]:
+    """What Transformers answers to the prompts of the parity tests, made once for all processes and kept. (An
+    answer of one repeated token, or the same to everything, would prove nothing.)"""
+    import torch
+    import transformers
+
+    def build(folder: Path) -> None:
+        made = [(each.prompt, each.answer) for each in generated(*reference)]
+        (folder / "sequences.json").write_text(json.dumps(made))
+
+    code = b"".join(path.read_bytes() for path in (PROMPTS, Path(parity.__file__)))
+    recipe = (
+        f"{tiny_model.name}-{torch.__version__}-{transformers.__version__}-{sha256(code).hexdigest()[:12]}"
+    )
+    stored = json.loads((build_once("parity", recipe, build) / "sequences.json").read_text())
+    sequences = [Sequence(tuple(prompt), tuple(answer)) for prompt, answer in stored]
     assert all(len(set(sequence.answer)) >= len(sequence.answer) // 4 for sequence in sequences)
     assert len({sequence.answer for sequence in sequences}) >= len(sequences) // 2
     return sequences

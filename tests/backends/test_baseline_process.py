@@ -157,6 +157,7 @@ def test_a_taken_port_is_one_line_and_nothing_loads(launch: Launch, tiny_model: 
     assert event["kind"] == "usage"
     assert str(port) in event["message"]
     assert "--port" in event["message"]
+    backend.wait_for("end")  # its events are read by a thread
     assert [event["event"] for event in backend.events] == ["error", "end"]
 
 

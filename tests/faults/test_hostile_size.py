@@ -211,7 +211,7 @@ async def test_a_session_says_once_what_a_page_left_out(tmp_path: Path) -> None:
     )
     for poll in range(3):
         made = PageReader().read(page(range(MOST + 1)))
-        session._figures.take(replace(made.sample("metrics"), t_ns=poll * SECOND))
+        session._figures.take(replace(made.sample("metrics"), t_ns=poll * SECOND), session._figures._state)
     (event,) = session.snapshot().events
     assert event.text == f"metrics: more than {MOST} engines; the rest is left out"
     assert event.level == "warn"

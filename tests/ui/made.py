@@ -92,6 +92,8 @@ def series(t: float) -> Series:
         gpu_memory=tuple(0.69 for _ in ts),
         gpu_util_min=tuple(min(1.0, 0.1 + 0.015 * d) for d in done),
         gpu_util_max=tuple(min(1.0, 0.2 + 0.016 * d) for d in done),
+        node_cpu_min=tuple(None for _ in ts),
+        node_cpu_max=tuple(None for _ in ts),
         preemptions=tuple(0.0 for _ in ts),
     )
 

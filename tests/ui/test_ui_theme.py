@@ -164,7 +164,7 @@ async def test_t_goes_through_all_themes_and_back(themes: Path) -> None:
             await pilot.press("T")
             seen.append(app.rich_styles.palette.name)
             assert app.theme == f"rvtop-{seen[-1]}"
-            assert f"theme {seen[-1]}" in screen_text(app)
+            await until(pilot, lambda: f"theme {app.rich_styles.palette.name}" in screen_text(app))
             row = app.screen._compositor.render_strips()[1]
             behind = {s.style.bgcolor.name for s in row if s.style and s.style.bgcolor}
             assert behind == {app.rich_styles.palette.background}
