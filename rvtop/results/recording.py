@@ -58,7 +58,7 @@ class Recording:
         self._grow(snapshot.series)
         known = self._events[-1] if self._events else None
         new = len(snapshot.events)
-        while new and snapshot.events[new - 1] is not known:
+        while new and snapshot.events[new - 1] != known:
             new -= 1
         self._events.extend(snapshot.events[new:])
         bare = replace(snapshot, series=Series(), events=())

@@ -143,8 +143,8 @@ class RvtopApp(App[int]):
     def poll(self) -> None:
         """Feeds the newest snapshot to the session screen on top, unless it shows that one already."""
         screen = self.session_screen
-        if self.handle is None or screen is None or not screen.ready:
-            return
+        if not self.is_running or self.handle is None or screen is None or not screen.ready:
+            return  # while the app closes, its screens lose their panels before they go themselves
         snapshot = self.handle.snapshot()
         if snapshot is None or (screen.newest is not None and snapshot.seq == screen.newest.seq):
             screen.tick()

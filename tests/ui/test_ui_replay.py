@@ -8,7 +8,7 @@ import made
 import pytest
 from test_ui_app import opened, screen_text, text_of, until
 
-from rvtop.contract.snapshot import Event, Series, Snapshot
+from rvtop.contract.snapshot import Event, Snapshot
 from rvtop.results.recording import Recording
 from rvtop.session.replay import ReplaySession
 from rvtop.ui.app import RvtopApp
@@ -17,6 +17,7 @@ from rvtop.ui.screens.instant import parse_instant
 from rvtop.ui.screens.replay import ReplayScreen
 from rvtop.ui.theme import DARK, Styles
 from rvtop.ui.widgets.footer import Footer
+from rvtop.ui.widgets.load import LoadPanel
 from rvtop.ui.widgets.recording import NAMES, RecordingPanel
 
 
@@ -35,13 +36,7 @@ def at(t: int) -> Snapshot:
     assert of.phase is not None
     phase = replace(of.phase, name="climb" if t < 60 else "hold", index=0 if t < 60 else 1)
     mark = (Event(1e9, "cache on", kind="mark", t_s=40.0),) if t >= 40 else ()
-    series = Series(
-        *(
-            tuple(float(x) if name == "t_s" else x % 50 + 1.0 for x in range(t + 1))
-            for name in Series.__slots__
-        )
-    )
-    return replace(of, seq=t, t_s=float(t), phase=phase, events=mark, series=series)
+    return replace(of, seq=t, t_s=float(t), phase=phase, events=mark, series=made.series(float(t)))
 
 
 @pytest.fixture
@@ -100,6 +95,11 @@ async def test_nothing_there_steers_a_load(replay: ReplaySession) -> None:
         assert not [a.name for a in app.actions if a.holds("AP") and a.where == "*"]
         await pilot.press("up", "plus", "m", "u", "space")
         assert isinstance(app.screen, ReplayScreen)
+        assert "±10 %" not in text_of(app, LoadPanel)
+        await pilot.click(LoadPanel, offset=(60, 2))  # the dial
+        await until(pilot, lambda: "no load to steer" in text_of(app, Footer))
+        app.live.notify_briefly("")  # type: ignore[union-attr]
+        await pilot.pause()
         keys = text_of(app, Footer)
         assert "play" in keys
         assert "pause" not in keys

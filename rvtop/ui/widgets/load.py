@@ -67,7 +67,8 @@ class LoadPanel(Panel):
         return Line("load", styles.strong), right
 
     def footing(self, s: Snapshot, width: int) -> Line:
-        if s.state in (*OVER, "starting") or width < 60:
+        nothing_to_steer = s.state in (*OVER, "starting") or shell_of(self).replay is not None
+        if nothing_to_steer or width < 60:
             self._hints = Hints(Line(), ())
         else:
             self._hints = load_hints(self.rich_styles, shell_of(self).actions, s.state == "paused")
