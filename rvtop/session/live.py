@@ -83,6 +83,10 @@ class LiveState:
         """Requests sent and not ended."""
         return sum(delta.in_flight for delta in self.latest.values())
 
+    def in_flight_at(self, target: int) -> int:
+        """The same of one target, by its number."""
+        return sum(delta.in_flight_at.get(target, 0) for delta in self.latest.values())
+
     def in_flight_by_model(self, models: Sequence[str]) -> dict[str, int]:
         """The same by the names of ``models``, in the order that the workers know them by."""
         # One that was not told of a further target's models yet has none of them.
@@ -176,6 +180,7 @@ class LiveState:
             self.errors["worker_lost"] += delta.in_flight
             delta.in_flight = 0
             delta.in_flight_by_model = tuple(0 for _ in delta.in_flight_by_model)
+            delta.in_flight_at = {}
 
 
 def fold(state: LiveState, delta: Delta) -> LiveState:

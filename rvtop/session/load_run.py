@@ -150,6 +150,11 @@ class LoadRun:
             self.rate_control.follow(Resume(), self.player.phase, perf_counter_ns(), by)
             self._wakeup.set()
 
+    @property
+    def target_number(self) -> int:
+        """The number of the target that new requests go to, or will at once."""
+        return self._targets - 1
+
     def go_over(self, target: AddTarget, url: str, by: str) -> int:
         """Sends the load to a further target; the phase that runs begins anew there, at the rate that is in
         force, paused if it is paused. Returns when that takes effect."""

@@ -25,6 +25,8 @@ from rvtop.target.topologies import TOPOLOGIES
 #: A server of ours that makes room gets so long for what is in flight.
 DRAIN_S = 30.0
 _LOOK_S = 0.05
+#: Within this the workers have told of what a command changed, seconds.
+_SEEN_S = 0.5
 #: A driver holds some memory of a GPU that nobody uses.
 _IN_USE = 0.05
 
@@ -152,6 +154,7 @@ class Switching:
         except UserError as error:
             await self._back(name, by)
             raise CommandError(f"retarget: {error}") from None
+        left = self._load().target_number
         try:
             done = await self._over(server.url, (), name, by)
         except UserError:
@@ -161,6 +164,8 @@ class Switching:
         if before is None or instead:
             return done if not instead else replace(done, inverse=None)  # there is nothing to go back to
         if not command.keep:
+            self._say_what(name, f"drains {before.options.topology}")
+            await self._drained(lambda: self._load().live.in_flight_at(left))
             await self._servers.end(before)
             return replace(done, inverse=None)
         return done
@@ -185,14 +190,18 @@ class Switching:
     async def _end(self, server: OwnServer, name: str) -> None:
         """Lets what is in flight end, and ends the server."""
         self._say_what(name, f"drains {server.options.topology}")
-        load, until_ns = self._load(), perf_counter_ns() + round(DRAIN_S * 1e9)
-        await asyncio.sleep(2 * _LOOK_S)  # the pause takes effect
-        while load.live.in_flight and perf_counter_ns() < until_ns:
-            await asyncio.sleep(_LOOK_S)
+        await self._drained(lambda: self._load().live.in_flight)
         self._say_what(name, f"ends {server.options.topology}")
         self._target.away = True
         await self._servers.end(server)
         self._feed.say(f"{server.options.topology} at {server.url} has ended, to make room", kind="target")
+
+    async def _drained(self, in_flight: Callable[[], int]) -> None:
+        """Waits for what is in flight somewhere, DRAIN_S at most."""
+        until_ns = perf_counter_ns() + round(DRAIN_S * 1e9)
+        await asyncio.sleep(_SEEN_S)  # a pause or a change takes effect, and the workers tell of it
+        while in_flight() and perf_counter_ns() < until_ns:
+            await asyncio.sleep(_LOOK_S)
 
     async def _over(self, url: str, models: tuple[str, ...], name: str, by: str) -> Done:
         """To a server that is up; a load that was held goes on there."""

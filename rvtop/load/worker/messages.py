@@ -117,4 +117,5 @@ class Delta:
     tpot_ns: Int64s = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # of ok requests, n > 1
     good: int = 0  # of ``ok``, the ones that meet the SLO
     prompt_sets: int = 1  # sets of prompts that it holds
+    in_flight_at: dict[int, int] = field(default_factory=dict)  # requests in flight by number of their target
     over: bool = False  # the phase has no arrival left here, and nothing is in flight

@@ -73,6 +73,7 @@ class Reporter:
         self._shown_models = printable_names(spec.models)  # requests carry the ids as the server named them
         self.intended = self.sent = self.finished = 0
         self._held = [0] * len(spec.models)  # in flight, by model
+        self._at: dict[int, int] = {}  # the same by target
         self._lags: list[int] = []
         self._ended: list[Record] = []
         self._written: list[bytes] = []  # lines of the first of them, _PART each
@@ -100,6 +101,7 @@ class Reporter:
         self.intended += 1
         self.sent += 1
         self._held[record.model] += 1
+        self._at[record.target] = self._at.get(record.target, 0) + 1
         self._lags.append(record.sent_ns - record.intended_ns)
 
     def note_ended(self, record: Record) -> None:
@@ -107,6 +109,7 @@ class Reporter:
         self.finished += 1
         if record.sent_ns:
             self._held[record.model] -= 1
+            self._at[record.target] -= 1
         self._ended.append(record)
         if len(self._ended) >= (len(self._written) + 1) * _PART:
             self._write_part()
@@ -146,6 +149,7 @@ class Reporter:
             done=self.finished,
             in_flight=in_flight,
             in_flight_by_model=tuple(self._held),
+            in_flight_at=dict(self._at),
             lag_ns=_array(lags),
             ttft_ns=_array(fresh.ttft_ns),
             e2e_ns=e2e,
