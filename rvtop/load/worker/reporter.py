@@ -109,7 +109,7 @@ class Reporter:
         self.finished += 1
         if record.sent_ns:
             self._held[record.model] -= 1
-            self._at[record.target] -= 1
+            self._at[record.target] = self._at.get(record.target, 0) - 1
         self._ended.append(record)
         if len(self._ended) >= (len(self._written) + 1) * _PART:
             self._write_part()
