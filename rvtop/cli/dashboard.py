@@ -6,19 +6,16 @@ import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rvtop.cli.config import settings_now, with_settings
 from rvtop.cli.start_facts import first_facts, look_around
 from rvtop.contract.handle import Choice, ConnectFailed
 from rvtop.errors import UserError
-from rvtop.results.recording import read_recording
 from rvtop.session.client import RemoteSession
 from rvtop.session.control_client import WatchedSession
-from rvtop.session.replay import ReplaySession
 from rvtop.session.request import Outcome, SessionRequest, attach_request, start_request
 from rvtop.settings.recent import recent_targets, remember_target
-from rvtop.study.live import LiveShowdown
-from rvtop.study.showdown import ShowdownRun
 from rvtop.target.preflight import check_backend
 from rvtop.target.probe import choose_models, probe, shown
 from rvtop.ui.app import INTERRUPTED
@@ -26,6 +23,9 @@ from rvtop.ui.look import Look, look_of
 from rvtop.ui.run import run_app_async
 from rvtop.ui.screens.table import SHOWDOWN_SCREENS
 from rvtop.ui.sharing import Sharing
+
+if TYPE_CHECKING:
+    from rvtop.study.showdown import ShowdownRun
 
 
 def look_now() -> Look:
@@ -65,6 +65,9 @@ def show_watched(socket: Path, sharing: Sharing) -> int:
 
 def show_replay(folder: Path) -> int:
     """The dashboard on a stored run; returns the exit code. Raises UserError."""
+    from rvtop.results.recording import read_recording
+    from rvtop.session.replay import ReplaySession
+
     look, recording = look_now(), read_recording(folder)
     replay = ReplaySession(recording, str(folder))
     code = asyncio.run(run_app_async(replay=replay, look=look))
@@ -74,6 +77,8 @@ def show_replay(folder: Path) -> int:
 def show_showdown(run: ShowdownRun, check: Callable[[SessionRequest], None]) -> int:
     """The dashboard on a showdown, from its first topology to where it is left; returns the exit code.
     Raises UserError where its results could not be written."""
+    from rvtop.study.live import LiveShowdown
+
     look = look_now()
 
     async def opened(request: SessionRequest) -> RemoteSession:

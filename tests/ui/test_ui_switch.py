@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import made
 import pytest
+from test_ui_start import until
 from textual.pilot import Pilot
 from textual.widgets import Static
 
@@ -39,14 +40,6 @@ async def opened(snapshot: Snapshot, facts: StartFacts, width: int = 120) -> Asy
     async with app.run_test(size=(width, 40)) as pilot:
         await until(pilot, lambda: app.live is not None and app.live.snapshot is not None)
         yield pilot
-
-
-async def until(pilot: Pilot[int], true: Callable[[], bool]) -> None:
-    for _ in range(500):
-        if true():
-            return
-        await pilot.pause(0.02)
-    raise AssertionError("the screen never came to what was waited for")
 
 
 def text(pilot: Pilot[int]) -> str:

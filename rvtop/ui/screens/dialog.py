@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
 
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
 from textual.screen import ModalScreen
+from textual.widgets import Input, Static
 
 T = TypeVar("T")
 
@@ -14,3 +21,56 @@ class Dialog(ModalScreen[T], Generic[T]):
 
     HORIZONTAL_BREAKPOINTS = [(0, "-small"), (50, "-wide")]  # noqa: RUF012  (as Textual declares it)
     VERTICAL_BREAKPOINTS = [(0, "-least"), (5, "-low"), (14, "-high")]  # noqa: RUF012
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a box asks for. ``longest``: characters that can be typed; ``begin``: what stands there before."""
+
+    title: str
+    subtitle: str
+    hint: str
+    placeholder: str
+    longest: int
+    begin: str = ""
+
+
+class TypedDialog(Dialog[T | None]):
+    """A line to type; returns what ``parse`` makes of it, or None when it was left or nothing was typed.
+    ``parse`` raises ValueError with the line to show in the box."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", show=False)]
+
+    def __init__(self, asked: Asked, parse: Callable[[str], T]) -> None:
+        super().__init__()
+        self._asked, self._parse = asked, parse
+
+    def compose(self) -> ComposeResult:
+        asked = self._asked
+        with Vertical(id="box") as box:
+            box.border_title, box.border_subtitle = asked.title, asked.subtitle
+            yield Static(asked.hint, classes="quiet", markup=False)
+            line = Input(asked.begin, placeholder=asked.placeholder, max_length=asked.longest)
+            line.cursor_blink = False
+            yield line
+            yield Static("", classes="wrong", id="wrong", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(Input).focus()
+
+    @on(Input.Changed)
+    def clear_fault(self) -> None:
+        self.query_one("#wrong", Static).update("")
+
+    @on(Input.Submitted)
+    def take(self, event: Input.Submitted) -> None:
+        if not event.value.strip():
+            self.dismiss(None)
+            return
+        try:
+            self.dismiss(self._parse(event.value))
+        except ValueError as error:
+            self.query_one("#wrong", Static).update(f"✗ {error}")
+
+    def action_leave(self) -> None:
+        self.dismiss(None)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 
 from rvtop.ui.format import wall
 from rvtop.ui.keep import copied_text
 from rvtop.ui.screens.filter import FilterScreen
-from rvtop.ui.screens.session_screen import SessionScreen
+from rvtop.ui.screens.session_screen import LIST_KEYS, SessionScreen
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.event_list import EventChoice, EventList
 from rvtop.ui.widgets.header import Header
@@ -19,12 +19,7 @@ from rvtop.ui.widgets.place_footer import PlaceFooter
 
 class EventsScreen(SessionScreen):
     PLACES: ClassVar[str] = "AE"
-    BINDINGS: ClassVar[list[BindingType]] = [  # in a list the arrows are the cursor
-        Binding("up", "cursor(-1)", show=False),
-        Binding("down", "cursor(1)", show=False),
-        Binding("home", "cursor(-1000)", show=False),
-        Binding("end", "cursor(1000)", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = LIST_KEYS
     CSS = "EventsScreen { layout: vertical; }"
 
     def __init__(self, shell: ScreenShell) -> None:

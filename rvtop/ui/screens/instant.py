@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar
-
-from textual import on
-from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Vertical
-from textual.widgets import Input, Static
 
 from rvtop.ui.format import clip, clock
-from rvtop.ui.screens.dialog import Dialog
+from rvtop.ui.screens.dialog import Asked, TypedDialog
 
 _INSTANT = re.compile(r"(?:(?:(?P<h>\d{1,4}):)?(?P<m>\d{1,4}):)?(?P<s>\d{1,6}(?:\.\d+)?)\s*s?")
 
@@ -31,41 +24,10 @@ def parse_instant(text: str, length_s: float) -> float:
     return seconds
 
 
-class InstantScreen(Dialog[float | None]):
-    """Returns the typed instant in seconds, or None when it was left."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", show=False)]
+class InstantScreen(TypedDialog[float]):
+    """Returns the typed instant in seconds."""
 
     def __init__(self, length_s: float) -> None:
-        super().__init__()
-        self._length_s = length_s
-
-    def compose(self) -> ComposeResult:
-        with Vertical(id="box") as box:
-            box.border_title = "go to"
-            box.border_subtitle = "enter goes there   esc leaves it"
-            yield Static(f"minutes:seconds, up to {clock(self._length_s)}", classes="quiet", markup=False)
-            box_input = Input(placeholder="1:30", max_length=16)
-            box_input.cursor_blink = False
-            yield box_input
-            yield Static("", classes="wrong", id="wrong", markup=False)
-
-    def on_mount(self) -> None:
-        self.query_one(Input).focus()
-
-    @on(Input.Changed)
-    def clear_fault(self) -> None:
-        self.query_one("#wrong", Static).update("")
-
-    @on(Input.Submitted)
-    def take(self, event: Input.Submitted) -> None:
-        if not event.value.strip():
-            self.dismiss(None)
-            return
-        try:
-            self.dismiss(parse_instant(event.value, self._length_s))
-        except ValueError as error:
-            self.query_one("#wrong", Static).update(f"✗ {error}")
-
-    def action_leave(self) -> None:
-        self.dismiss(None)
+        hint = f"minutes:seconds, up to {clock(length_s)}"
+        asked = Asked("go to", "enter goes there   esc leaves it", hint, "1:30", 16)
+        super().__init__(asked, lambda text: parse_instant(text, length_s))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.prompts_file import prompt_row, prompt_text
 from rvtop.ui.request_lines import ORDERS, curl
 from rvtop.ui.screens.filter import FilterScreen
-from rvtop.ui.screens.session_screen import SessionScreen
+from rvtop.ui.screens.session_screen import LIST_KEYS, SessionScreen
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.header import Header
 from rvtop.ui.widgets.place_footer import PlaceFooter
@@ -20,12 +20,7 @@ from rvtop.ui.widgets.requests import ListState, PartsPanel, RequestDetail, Requ
 
 class RequestsScreen(SessionScreen):
     PLACES: ClassVar[str] = "AQ"
-    BINDINGS: ClassVar[list[BindingType]] = [  # in a list the arrows are the cursor
-        Binding("up", "cursor(-1)", show=False),
-        Binding("down", "cursor(1)", show=False),
-        Binding("home", "cursor(-1000)", show=False),
-        Binding("end", "cursor(1000)", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = LIST_KEYS
     VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-high")]  # noqa: RUF012  (Textual's own declaration)
     CSS = """
     RequestsScreen { layout: vertical; }

@@ -31,6 +31,8 @@ class RecordingPanel(Panel):
     def __init__(self, replay: Replay) -> None:
         super().__init__()
         self._replay = replay
+        times = replay.series.t_s
+        self._first_s = times[0] if times else 0.0
         self._kept_heights: dict[tuple[str, int], list[int]] = {}  # the run's own never change
 
     def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
@@ -52,10 +54,8 @@ class RecordingPanel(Panel):
 
     def column(self, t_s: float, columns: int) -> int:
         """The cell of an instant of the run, of ``columns``."""
-        first = self._replay.series.t_s[0] if self._replay.series.t_s else 0.0
-        first = min(first, t_s)
-        whole = max(1e-9, self._replay.length_s - first)
-        return min(columns - 1, max(0, int((t_s - first) / whole * columns)))
+        whole = max(1e-9, self._replay.length_s - self._first_s)
+        return min(columns - 1, max(0, int((t_s - self._first_s) / whole * columns)))
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         columns = max(1, width - NAMES)
@@ -121,8 +121,8 @@ class RecordingPanel(Panel):
         columns = max(1, self.size.width - MARGINS - NAMES)
         x = event.x - MARGINS // 2 - NAMES
         if 0 <= x < columns:
-            first = self._replay.series.t_s[0] if self._replay.series.t_s else 0.0
-            self._replay.seek(first + (x + 0.5) / columns * (self._replay.length_s - first))
+            whole = self._replay.length_s - self._first_s
+            self._replay.seek(self._first_s + (x + 0.5) / columns * whole)
 
 
 def signed(found: Iterable[Event]) -> list[Event]:
