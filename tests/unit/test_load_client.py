@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import resource
+import socket
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from time import perf_counter_ns
@@ -100,6 +101,8 @@ async def served(
         server = await stack.enter_async_context(
             await asyncio.start_server(one, "127.0.0.1", 0, limit=1 << 22)
         )
+        # A fixed size, which connections inherit: what grows by itself takes 8 MiB at once, now and then.
+        server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
         client = Client(Endpoint(Address(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")))
         stack.callback(client.pool.close)
         return client
