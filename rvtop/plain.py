@@ -18,6 +18,7 @@ from rvtop.session.live import RATIO_TOLERANCE
 from rvtop.session.request import Outcome, SessionRequest
 from rvtop.session.session import Session
 from rvtop.system.stdio import LineWriter
+from rvtop.text import digits
 
 _LINE_S = 5.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -142,19 +143,19 @@ def figures_line(s: Snapshot) -> str:
     load, ttft = s.load, s.latency.ttft
     parts = [
         f"  {_clock(s.t_s)}  {s.phase.name if s.phase else s.state:<8}",
-        f"target {_num(load.target_rps)} rps  done {_num(load.completed_rps)}",
+        f"target {digits(load.target_rps)} rps  done {digits(load.completed_rps)}",
         f"in flight {load.in_flight}  ok {load.ok}  errors {sum(n for _, n in load.errors)}",
     ]
     server = s.latency.server_ttft
     if load.sent or server is None:
-        parts.append(f"TTFT p50 {_num(ttft.p50)} p99 {_num(ttft.p99)} ms")
-        parts.append(f"~{_num(s.tokens.per_s)} tok/s")
+        parts.append(f"TTFT p50 {digits(ttft.p50)} p99 {digits(ttft.p99)} ms")
+        parts.append(f"~{digits(s.tokens.per_s)} tok/s")
     else:
-        parts.append(f"SERVER TTFT p50 {_num(server.p50)} p99 {_num(server.p99)} ms (estimates)")
-        parts.append(f"{_num(s.tokens.server_per_s)} tok/s")
+        parts.append(f"SERVER TTFT p50 {digits(server.p50)} p99 {digits(server.p99)} ms (estimates)")
+        parts.append(f"{digits(s.tokens.server_per_s)} tok/s")
     parts += _figures(s.figures if s.target_down_s is None else {})
     if load.goodput_rps is not None:
-        parts.append(f"good {_num(load.goodput_rps)} rps")
+        parts.append(f"good {digits(load.goodput_rps)} rps")
     if s.target_down_s is not None:
         parts.append(f"SERVER NOT ANSWERING {s.target_down_s:.0f} s")
     if load.client_limited:
@@ -174,30 +175,20 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60:02d}:{int(seconds) % 60:02d}"
 
 
-def _num(value: float | None) -> str:
-    """Three significant digits, or ``--``."""
-    if value is None:
-        return "--"
-    if value == 0:
-        return "0"
-    text = f"{value:.3g}"
-    return f"{value:.0f}" if "e" in text else text
-
-
 def _percent(share: float | None) -> str:
-    return f"{_num(None if share is None else 100 * share)} %"
+    return f"{digits(None if share is None else 100 * share)} %"
 
 
 def _ms(value: float | None) -> str:
-    return f"{_num(value)} ms"
+    return f"{digits(value)} ms"
 
 
 def _mib(value: float | None) -> str:
-    return f"{_num(None if value is None else value / (1 << 20))} MiB"
+    return f"{digits(None if value is None else value / (1 << 20))} MiB"
 
 
 #: How figures of ``contract.figures`` are written, by their format.
-_FORMATS = {"count": _num, "percent": _percent, "split": _percent, "bytes": _mib, "ms": _ms}
+_FORMATS = {"count": digits, "percent": _percent, "split": _percent, "bytes": _mib, "ms": _ms}
 
 
 def kpm_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
@@ -210,10 +201,10 @@ def kpm_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
         lines.append(
             (
                 name,
-                _num(kpm["ttft_ms"]),
-                _num(kpm["latency_avg_ms"]),
-                _num(kpm["latency_total_s"]),
-                _num(kpm["tps"]),
+                digits(kpm["ttft_ms"]),
+                digits(kpm["latency_avg_ms"]),
+                digits(kpm["latency_total_s"]),
+                digits(kpm["tps"]),
                 "--" if done is None else f"{done:.1f} %",
             )
         )
@@ -244,7 +235,7 @@ def _search_lines(search: Mapping[str, Any] | None) -> list[str]:
     for step in sorted(search["curve"], key=lambda step: (step["rps"], step["confirms"])):
         verdict = ("holds" if step["held"] else "misses") + (" (confirmation)" if step["confirms"] else "")
         verdict += " (client-limited)" if step["limited_by"] else ""
-        rows.append((_num(step["rps"]), *(_num(step["figures"].get(name)) for name in names), verdict))
+        rows.append((digits(step["rps"]), *(digits(step["figures"].get(name)) for name in names), verdict))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["", "find-max"]
     lines += ["  " + "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
@@ -253,7 +244,7 @@ def _search_lines(search: Mapping[str, Any] | None) -> list[str]:
     if limited:
         least = min(limited, key=lambda step: step["rps"])
         lines.append(
-            f"the server may hold more: CLIENT-LIMITED at {_num(least['rps'])} rps: {least['limited_by']}"
+            f"the server may hold more: CLIENT-LIMITED at {digits(least['rps'])} rps: {least['limited_by']}"
         )
     return lines
 
@@ -269,16 +260,16 @@ def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
         kpm_table({summary["topology"] or "target": summary}),
         "",
         f"requests {requests['planned']} planned, {requests['ok']} ok, errors: {errors}",
-        f"TTFT p50 {_num(ttft['p50'])} p90 {_num(ttft['p90'])} p99 {_num(ttft['p99'])} ms "
-        f"(from the actual send: p50 {_num(service['p50'])} p99 {_num(service['p99'])})",
-        f"{_gaps_name(summary)} p50 {_num(itl['p50'])} p99 {_num(itl['p99'])} ms   "
-        f"late sends p99 {_num(summary['schedule_lag_ms']['p99'])} ms",
-        f"tokens: {_num(summary['tokens']['input'])} in, {_num(summary['tokens']['output'])} out"
+        f"TTFT p50 {digits(ttft['p50'])} p90 {digits(ttft['p90'])} p99 {digits(ttft['p99'])} ms "
+        f"(from the actual send: p50 {digits(service['p50'])} p99 {digits(service['p99'])})",
+        f"{_gaps_name(summary)} p50 {digits(itl['p50'])} p99 {digits(itl['p99'])} ms   "
+        f"late sends p99 {digits(summary['schedule_lag_ms']['p99'])} ms",
+        f"tokens: {digits(summary['tokens']['input'])} in, {digits(summary['tokens']['output'])} out"
         + (" (counted chunks: the server gave no usage)" if chunked else ""),
     ]
     lines += _search_lines(summary.get("find_max"))
     if goodput is not None:
-        lines.append(f"goodput {_num(goodput)} rps within the SLO")
+        lines.append(f"goodput {digits(goodput)} rps within the SLO")
     lines += summary["unread"]
     lines.append(f"run folder: {folder}")
     return lines

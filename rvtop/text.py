@@ -69,6 +69,16 @@ def told(value: Any, limit: int | None = None) -> str:
         return f"({type(value).__name__})"
 
 
+def digits(value: float | None) -> str:
+    """Three significant digits, or ``--``."""
+    if value is None:
+        return "--"
+    if value == 0:
+        return "0"
+    text = f"{value:.3g}"
+    return f"{value:.0f}" if "e" in text else text
+
+
 def printable_json(value: Any) -> Any:
     """The JSON value with all its text ``printable``, the keys too."""
     if isinstance(value, str):

@@ -223,7 +223,12 @@ app.command()(showdown)
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write it as a page that needs no other file.")
+    ] = None,
+) -> None:
     """Sums a run folder up again, also one of a run that was killed, and prints its figures."""
     from rvtop.plain import result_lines, warnings_of
     from rvtop.results import runlog, summary
@@ -238,6 +243,11 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder.")]) -> Non
         runlog.write_json(folder / run_files.SUMMARY, result)
     except runlog.RunFolderError as error:  # its figures have been shown, which is what was asked for
         say_error(f"warning: {error}; these figures are not saved")
+    if html is not None:
+        from rvtop.results.html.page import write_page
+
+        write_page(folder, html)
+        say(f"report: {html}")
 
 
 @app.command()

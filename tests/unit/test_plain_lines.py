@@ -24,10 +24,11 @@ from rvtop.contract.snapshot import (
     Target,
     Tokens,
 )
-from rvtop.plain import Interrupts, Narrator, _num, figures_line, kpm_table, result_lines, warnings_of
+from rvtop.plain import Interrupts, Narrator, figures_line, kpm_table, result_lines, warnings_of
 from rvtop.results import summary
 from rvtop.session.request import Outcome, SessionRequest
 from rvtop.session.session import Session
+from rvtop.text import digits
 from tests.unit.run_folder import make, phase, request
 
 TARGET = Target("http://127.0.0.1:1", None, ("m",))
@@ -102,7 +103,7 @@ def test_before_any_load_the_server_s_own_figures_are_shown_as_its_own() -> None
     ],
 )
 def test_three_digits_are_enough(value: float | None, text: str) -> None:
-    assert _num(value) == text
+    assert digits(value) == text
 
 
 def told(*snapshots: Snapshot) -> list[str]:

@@ -1,0 +1,227 @@
+"""A run as one HTML file that needs nothing else: no network, no other file."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from rvtop.contract import run_files
+from rvtop.errors import UserError
+from rvtop.results import summary
+from rvtop.results.html.series import distributions, over_time
+from rvtop.results.html.tables import (
+    definitions,
+    environment_table,
+    errors_table,
+    figure,
+    parts_table,
+    server_table,
+    slowest_table,
+    text,
+)
+from rvtop.results.lines import LONGEST, open_file, read_lines
+from rvtop.results.rows import check_command, check_second
+from rvtop.results.table import read
+from rvtop.text import digits, printable, printable_json
+
+#: A long run's marks and events of which the first ones stand on the charts.
+_MOST_EVENTS = 200
+#: In one word how a run ended that did not end well.
+_ENDS = {
+    "all_failed": "EVERY REQUEST FAILED",
+    "interrupted": "INTERRUPTED",
+    "target_lost": "TARGET LOST",
+    "client_failed": "CLIENT FAILED",
+    "cut_off": "CUT OFF",
+}
+
+
+def write_page(folder: Path, path: Path) -> None:
+    """Writes the report of a run as a whole or not at all. Raises what ``run_page`` does, and UserError when
+    it can't be written."""
+    document = run_page(folder)
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(document, "utf-8")
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise UserError(f"--html {path}: can't be written: {error.strerror}; give another file") from error
+
+
+def run_page(folder: Path) -> str:
+    """The report of the run in ``folder``. Raises what ``summary.summarise`` does."""
+    notes: list[str] = []
+    result: dict[str, Any] = printable_json(summary.summarise(folder))  # a folder may be somebody else's
+    requests = read(folder / run_files.REQUESTS, notes)
+    timeline = read_lines(folder / run_files.TIMELINE, notes, check_second)
+    environment = _json(folder / run_files.ENVIRONMENT)
+    slo = environment.get("slo") if isinstance(environment.get("slo"), Mapping) else {}
+    limits = {k: v for k, v in (slo or {}).items() if isinstance(v, int | float) and v > 0}
+    phases = result["phases"]
+    measured = [p["name"] for p in phases if not p["warmup"]]
+    mask = np.isin(
+        requests.phase, [i for i, name in enumerate(requests.phases) if printable(name) in measured]
+    )
+    drawn = {
+        "duration_s": result["duration_s"],
+        "phases": _phases(folder),
+        "events": _events(folder),
+        "charts": [asdict(c) for c in distributions(requests, mask, limits)]
+        + [asdict(c) for c in over_time(timeline, requests, limits)],
+    }
+    models = parts_table(result["by_model"].items(), "model") if len(result["models"]) > 1 else ""
+    sections = [
+        _headline(result, environment),
+        _figures(result, limits),
+        '<section id="charts" aria-label="Charts"><noscript>The charts need scripts; the tables below do not.'
+        "</noscript></section>",
+        _section("Phases", parts_table([(_phase_name(p), p) for p in phases], "phase")),
+        _section("Models", models),
+        _section("Server", server_table(result["server"])),
+        _section("Slowest requests", slowest_table(folder)),
+        _section("Errors", errors_table(requests)),
+        _section("What the figures mean", definitions()),
+        _section("Scenario", f'<pre tabindex="0">{escape(_scenario(folder))}</pre>'),
+        _section("Environment", environment_table(environment)),
+    ]
+    return page(f"{result['name'] or folder.name} · rvtop", "".join(sections), drawn)
+
+
+def page(title: str, body: str, drawn: Mapping[str, Any]) -> str:
+    """The document around ``body`` (HTML); ``drawn`` is what the script draws into ``#charts``."""
+    scripts = [_asset("uPlot.js"), _asset("report.js")]
+    allowed = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
+    # "<" would end the element that holds the data.
+    data = orjson.dumps(printable_json(drawn)).decode().replace("<", "\\u003c")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta http-equiv="Content-Security-Policy" '
+        f"content=\"default-src 'none'; style-src 'unsafe-inline'; script-src {allowed}\">"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{escape(printable(title))}</title>"
+        f"<style>{_asset('uPlot.css')}{_asset('report.css')}</style></head>"
+        f"<body><main>{body}</main>"
+        f'<script type="application/json" id="data">{data}</script>'
+        + "".join(f"<script>{script}</script>" for script in scripts)
+        + "</body></html>\n"
+    )
+
+
+def _asset(name: str) -> str:
+    return files("rvtop.results.html").joinpath("assets", name).read_text("utf-8")
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{body}</section>" if body else ""
+
+
+def _headline(result: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+    """What ran where, and first of all what makes its figures doubtful."""
+    where = result["topology"] or result["target"]
+    facts = [where, ", ".join(result["models"]), result["started_at"], _duration(result["duration_s"])]
+    facts.append(f"rvtop {environment['rvtop']}" if isinstance(environment.get("rvtop"), str) else None)
+    chips = []
+    if result["end"]["kind"] in _ENDS:
+        chips.append((f"✗ {_ENDS[result['end']['kind']]}", result["end"]["text"]))
+    if result["client_limited"]:
+        chips.append(("! CLIENT-LIMITED", result["client"]["limited_by"]))
+    chips += [(found.get("kind"), found.get("text")) for found in result.get("findings") or ()]
+    chips += [("! UNREAD", note) for note in result["unread"]]
+    return (
+        f"<header><h1>{text(result['name'])}</h1>"
+        f'<p class="facts">{" · ".join(text(fact) for fact in facts if fact)}</p>'
+        + "".join(f'<p class="chip"><strong>{text(kind)}</strong> {text(what)}</p>' for kind, what in chips)
+        + "</header>"
+    )
+
+
+def _figures(result: Mapping[str, Any], limits: Mapping[str, float]) -> str:
+    """The figures that are asked for first."""
+    requests = result["requests"]
+    errors = ", ".join(f"{kind} {count}" for kind, count in requests["errors"].items())
+    slo = "within the SLO" if limits else "no SLO is given"
+    tiles: Sequence[tuple[str, str, str]] = (
+        ("TTFT p50", f"{_n(result, 'ttft_ms.p50')} ms", f"mean {_n(result, 'ttft_ms.mean')}"),
+        ("TTFT p99", f"{_n(result, 'ttft_ms.p99')} ms", _limit(limits.get("ttft_ms"), "SLO")),
+        ("ITL p50", f"{_n(result, 'itl_ms.p50')} ms", f"p99 {_n(result, 'itl_ms.p99')}"),
+        ("E2E mean", f"{_n(result, 'e2e_ms.mean')} ms", f"p99 {_n(result, 'e2e_ms.p99')}"),
+        ("tokens/s", _n(result, "kpm.tps"), f"{digits(result['tokens']['output'])} tokens out"),
+        ("goodput", f"{_n(result, 'goodput_rps')} rps", f"{slo}; asked {_n(result, 'rate.requested_rps')}"),
+        ("completed", f"{_n(result, 'kpm.completed_pct')} %", f"{requests['ok']} of {requests['planned']}"),
+        ("errors", str(sum(requests["errors"].values())), errors or "none"),
+    )
+    return (
+        '<section aria-label="Figures of all that was measured" class="tiles">'
+        + "".join(
+            f'<div class="tile"><p>{text(name)}</p><p class="big">{text(value)}</p><p>{text(more)}</p></div>'
+            for name, value, more in tiles
+        )
+        + "</section>"
+    )
+
+
+def _n(result: Mapping[str, Any], path: str) -> str:
+    return digits(figure(result, path))
+
+
+def _limit(value: float | None, name: str) -> str:
+    return "" if value is None else f"{name} {digits(value)}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
+
+
+def _phase_name(phase: Mapping[str, Any]) -> str:
+    return f"{phase['name']} (warm-up)" if phase["warmup"] else str(phase["name"])
+
+
+def _phases(folder: Path) -> list[dict[str, Any]]:
+    """When each phase began, and its name."""
+    begun = [
+        row for row in read_lines(folder / run_files.COMMANDS, [], check_command) if row["cmd"] == "phase"
+    ]
+    return [{"t": row["at_ns"] / 1e9, "name": row["name"]} for row in begun]
+
+
+def _events(folder: Path) -> list[dict[str, Any]]:
+    """Marks, warnings and errors, as the event strip showed them."""
+    rows = read_lines(folder / run_files.EVENTS, [])
+    told = [row for row in rows if row.get("kind") != "phase" and isinstance(row.get("t_s"), int | float)]
+    return [
+        {"t": row["t_s"], "text": str(row.get("text", "")), "level": str(row.get("level", ""))}
+        for row in told[:_MOST_EVENTS]
+    ]
+
+
+def _scenario(folder: Path) -> str:
+    try:
+        with open_file(folder / run_files.SCENARIO) as file:
+            lines = file.read(LONGEST).decode("utf-8", "replace").splitlines()
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    return "\n".join(printable(line) for line in lines)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A JSON object that ``summarise`` has read before."""
+    with open_file(path) as file:
+        data: dict[str, Any] = printable_json(orjson.loads(file.read(LONGEST)))
+    return data
