@@ -18,6 +18,7 @@ import rvtop
 from rvtop.cli.config import config_app
 from rvtop.cli.ctl import ctl, is_socket, watch
 from rvtop.cli.deployments import down, logs, ps, up
+from rvtop.cli.export import export
 from rvtop.cli.groups import index_app, scenario_app
 from rvtop.cli.options import (
     Ascii,
@@ -220,6 +221,7 @@ def attach(
 app.command()(run)
 app.command()(ctl)
 app.command()(showdown)
+app.command()(export)
 
 
 @app.command()

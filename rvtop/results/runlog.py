@@ -24,6 +24,7 @@ from rvtop.contract.snapshot import Snapshot
 from rvtop.results.append import AppendFiles
 from rvtop.results.append import RunFolderError as RunFolderError
 from rvtop.results.screen_log import ScreenCompressor
+from rvtop.system.files import written_whole
 
 
 def create(folder: Path) -> list[Path]:
@@ -62,13 +63,10 @@ def discard(folder: Path, made: list[Path], *also: str, keep: str = "") -> None:
 
 def write_json(path: Path, data: Any) -> None:
     """Writes a JSON file as a whole or not at all. Raises RunFolderError."""
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-        part.replace(path)
+        with written_whole(path) as part:
+            part.write_bytes(orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
         raise RunFolderError(f"{path}: can't be written: {error.strerror}") from error
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rvtop.errors import UserError
+from rvtop.system.files import written_whole
 
 
 class WorkloadError(UserError):
@@ -45,19 +45,16 @@ def save(path: Path, lines: Iterable[bytes], source: str, heed: Callable[[int], 
     WorkloadError when there is no line (``source`` is what holds none) or the file can't be written.
     """
     digest = hashlib.sha256()
-    part = path.with_name(path.name + ".part")
     done = 0
     try:
-        with part.open("wb") as file:
-            for done, line in enumerate(lines, 1):
-                file.write(line)
-                digest.update(line)
-                heed(done)
-        if not done:
-            raise WorkloadError(f"{source}: holds no prompt")
-        os.replace(part, path)
+        with written_whole(path) as part:
+            with part.open("wb") as file:
+                for done, line in enumerate(lines, 1):
+                    file.write(line)
+                    digest.update(line)
+                    heed(done)
+            if not done:
+                raise WorkloadError(f"{source}: holds no prompt")
     except OSError as error:
         raise WorkloadError(f"{path}: can't be written: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
     return digest.hexdigest()

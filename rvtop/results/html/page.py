@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -32,6 +31,7 @@ from rvtop.results.html.tables import (
 from rvtop.results.lines import LONGEST, open_file, read_lines
 from rvtop.results.rows import check_command, check_second
 from rvtop.results.table import read
+from rvtop.system.files import written_whole
 from rvtop.text import digits, printable, printable_json
 
 #: A long run's marks and events of which the first ones stand on the charts.
@@ -50,13 +50,10 @@ def write_page(folder: Path, path: Path) -> None:
     """Writes the report of a run as a whole or not at all. Raises what ``run_page`` does, and UserError when
     it can't be written."""
     document = run_page(folder)
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_text(document, "utf-8")
-        part.replace(path)
+        with written_whole(path) as part:
+            part.write_text(document, "utf-8")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
         raise UserError(f"--html {path}: can't be written: {error.strerror}; give another file") from error
 
 

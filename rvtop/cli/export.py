@@ -1,0 +1,81 @@
+"""``rvtop export``: a run in the formats of other tools."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rvtop.errors import UserError
+from rvtop.system.files import written_whole
+from rvtop.system.stdio import say, say_error
+
+
+class Format(StrEnum):
+    """What ``--format`` takes."""
+
+    VLLM_BENCH = "vllm-bench"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    format: Annotated[
+        Format,
+        typer.Option(
+            help="vllm-bench: the JSON of vllm bench serve --save-result; csv, parquet: a row a request."
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write there; without it, to standard output.")
+    ] = None,
+) -> None:
+    """Writes a run in the format of another tool."""
+    from rvtop.results import export as formats
+    from rvtop.results.lines import Unread
+
+    unread = Unread(folder / "requests.jsonl")
+    if format is Format.PARQUET:
+        if out is None:
+            raise UserError("export --format parquet: is no text; give --out FILE")
+        with _whole(out) as part:
+            formats.write_parquet(formats.request_rows(folder, unread), part)
+    elif format is Format.CSV:
+        _write(formats.csv_text(formats.request_rows(folder, unread)), out)
+    else:
+        import orjson
+
+        data = orjson.dumps(
+            formats.vllm_bench(folder), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+        )
+        _write(iter([data.decode()]), out)
+    if unread.count:
+        say_error(f"warning: {unread}")
+    if out is not None:
+        say(f"export: {out}")
+
+
+def _write(texts: Iterator[str], out: Path | None) -> None:
+    if out is None:
+        for text in texts:
+            sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    with _whole(out) as part, part.open("w", encoding="utf-8", newline="") as file:
+        file.writelines(texts)
+
+
+@contextlib.contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """``written_whole``, which raises UserError."""
+    try:
+        with written_whole(out) as part:
+            yield part
+    except OSError as error:
+        raise UserError(f"--out {out}: can't be written: {error.strerror}; give another file") from error
