@@ -46,6 +46,7 @@ from rvtop.cli.options import (
 )
 from rvtop.cli.run import run
 from rvtop.cli.serve import Serve, ServeControl, ServeOn, asked_for
+from rvtop.cli.share import share
 from rvtop.cli.showdown import SameForAll, compare, showdown
 from rvtop.cli.transport import (
     Body,
@@ -222,6 +223,7 @@ app.command()(run)
 app.command()(ctl)
 app.command()(showdown)
 app.command()(export)
+app.command()(share)
 
 
 @app.command()

@@ -20,6 +20,8 @@ CELL_W, CELL_H = 8, 17
 _BASELINE = 13
 _PAD = 10
 _FONT = "'DejaVu Sans Mono',Menlo,Consolas,'Liberation Mono',monospace"
+#: The style sheet of the text in a picture.
+LOOKS = f"text{{font:13px {_FONT};white-space:pre}}.b{{font-weight:bold}}.u{{text-decoration:underline}}"
 _COLUMNS = "▁▂▃▄▅▆▇█"
 _SHADES = {"░": 0.25, "▒": 0.5, "▓": 0.75}
 #: What is drawn as one rectangle: x, y, width and height in parts of the cell.
@@ -85,7 +87,7 @@ def still(picture: Picture, title: str = "rvtop") -> str:
     rows = (
         f'<g transform="translate({_PAD},{_PAD + y * CELL_H})">{drawn}</g>'
         for y, row in enumerate(picture.rows)
-        if (drawn := _row(row, picture.background))
+        if (drawn := row_of(row, picture.background))
     )
     return _document(picture, title, "", rows)
 
@@ -101,7 +103,7 @@ def film(frames: Sequence[tuple[Picture, float]], title: str = "rvtop") -> str:
     for number, (picture, seconds) in enumerate(frames):
         uses = []
         for y, row in enumerate(picture.rows):
-            drawn = _row(row, picture.background)
+            drawn = row_of(row, picture.background)
             if drawn:
                 name = ids.setdefault(drawn, f"r{len(ids)}")
                 uses.append(f'<use href="#{name}" x="{_PAD}" y="{_PAD + y * CELL_H}"/>')
@@ -122,10 +124,9 @@ def film(frames: Sequence[tuple[Picture, float]], title: str = "rvtop") -> str:
 
 def _document(picture: Picture, title: str, css: str, parts: Iterable[str]) -> str:
     width, height = picture.width * CELL_W + 2 * _PAD, len(picture.rows) * CELL_H + 2 * _PAD
-    looks = f"text{{font:13px {_FONT};white-space:pre}}.b{{font-weight:bold}}.u{{text-decoration:underline}}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}"'
-        f' height="{height}"><title>{escape(title)}</title><style>{looks}{css}</style>'
+        f' height="{height}"><title>{escape(title)}</title><style>{LOOKS}{css}</style>'
         f'<rect width="100%" height="100%" rx="6" fill="{picture.background}"/>{"".join(parts)}</svg>\n'
     )
 
@@ -147,7 +148,7 @@ def _css(style: Style, name: str, default: str) -> str:
     return str(color.get_truecolor(SVG_EXPORT_THEME, foreground=name == "color").hex)
 
 
-def _row(row: Row, background: str) -> str:
+def row_of(row: Row, background: str) -> str:
     """A row's shapes and texts, its left upper corner at 0, 0; empty if nothing is in it."""
     out, x = [], 0
     for run in row:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ import orjson
 from rvtop.contract import run_files
 from rvtop.errors import UserError
 from rvtop.results import summary
+from rvtop.results.html.document import document
 from rvtop.results.html.series import distributions, over_time
 from rvtop.results.html.tables import (
     definitions,
@@ -93,36 +91,7 @@ def run_page(folder: Path) -> str:
         _section("Scenario", f'<pre tabindex="0">{escape(_scenario(folder))}</pre>'),
         _section("Environment", environment_table(environment)),
     ]
-    return page(f"{result['name'] or folder.name} · rvtop", "".join(sections), drawn)
-
-
-def page(title: str, body: str, drawn: Mapping[str, Any]) -> str:
-    """The document around ``body`` (HTML); ``drawn`` is what the script draws into ``#charts``."""
-    scripts = [_asset("uPlot.js"), _asset("report.js")]
-    allowed = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
-    # "<" would end the element that holds the data.
-    data = orjson.dumps(printable_json(drawn)).decode().replace("<", "\\u003c")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta http-equiv="Content-Security-Policy" '
-        f"content=\"default-src 'none'; style-src 'unsafe-inline'; script-src {allowed}\">"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(printable(title))}</title>"
-        f"<style>{_asset('uPlot.css')}{_asset('report.css')}</style></head>"
-        f"<body><main>{body}</main>"
-        f'<script type="application/json" id="data">{data}</script>'
-        + "".join(f"<script>{script}</script>" for script in scripts)
-        + "</body></html>\n"
-    )
-
-
-def _asset(name: str) -> str:
-    return files("rvtop.results.html").joinpath("assets", name).read_text("utf-8")
-
-
-def _digest(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return document(f"{result['name'] or folder.name} · rvtop", "".join(sections), drawn, "report")
 
 
 def _section(title: str, body: str) -> str:
