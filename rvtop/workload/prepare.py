@@ -176,7 +176,7 @@ async def _expand(workload: RagWorkload, path: Path, on_step: Callable[[StartSte
                 on_step(StartStep("prompts", "run", monotonic() - began, detail))
         code = await process.wait()
     except asyncio.CancelledError:
-        process.kill()
+        child.kill(process)
         await process.wait()
         raise
     if code:
