@@ -502,7 +502,7 @@ async def test_after_a_failed_start_another_one_can_be_chosen() -> None:
     async def connect(choice: Choice) -> SessionHandle:
         return handles.pop(0)
 
-    app = RvtopApp(None, connect, facts=made.start_without_gpu())
+    app = RvtopApp(None, connect, facts=lambda: made.start_without_gpu())
     async with opened(app, 100, 30) as pilot:
         await pilot.press("enter")
         await until(pilot, lambda: "CUDA out of memory" in screen_text(app))

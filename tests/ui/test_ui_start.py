@@ -64,7 +64,7 @@ def handle() -> made.FakeHandle:
 
 
 def started(connect: Connecting, facts: StartFacts | None = None, url: str = "") -> RvtopApp:
-    return RvtopApp(None, connect, facts=facts or made.start_facts(), url=url)
+    return RvtopApp(None, connect, facts=lambda: facts or made.start_facts(), url=url)
 
 
 def text(app: RvtopApp) -> str:
@@ -131,7 +131,7 @@ async def test_before_anything_is_found_a_topology_can_be_chosen(handle: made.Fa
         return made.start_facts()
 
     connect = Connecting(handle)
-    app = RvtopApp(None, connect, facts=made.nothing_known(), look_around=look_around)
+    app = RvtopApp(None, connect, facts=lambda: made.nothing_known(), look_around=look_around)
     try:
         async with opened(app) as pilot:
             assert "looking for models, GPUs and servers" in text(app)
@@ -150,7 +150,7 @@ async def test_before_anything_is_found_a_topology_can_be_chosen(handle: made.Fa
 
 async def test_what_comes_up_later_is_listed() -> None:
     facts = [made.start_without_gpu(), made.start_facts()]
-    app = RvtopApp(None, Connecting(), facts=facts[0], look_around=lambda: facts[0])
+    app = RvtopApp(None, Connecting(), facts=lambda: facts[0], look_around=lambda: facts[0])
     async with opened(app) as pilot:
         await pilot.pause()
         assert "up now" not in text(app)
@@ -296,7 +296,7 @@ async def test_connecting_can_be_given_up() -> None:
             given_up.set()
         raise AssertionError("unreachable")
 
-    app = RvtopApp(None, connect, facts=made.start_facts(), url="http://slow:1")
+    app = RvtopApp(None, connect, facts=lambda: made.start_facts(), url="http://slow:1")
     async with opened(app, 80, 24) as pilot:
         await pilot.press("u", "enter")
         await until(pilot, lambda: "connecting to http://slow:1" in said(app, "message"))
@@ -347,7 +347,7 @@ async def test_help_theme_and_palette_are_there_too() -> None:
 
 
 async def test_nought_lists_what_there_is_while_the_load_goes_on(handle: made.FakeHandle) -> None:
-    app = RvtopApp(handle, Connecting(), facts=made.start_facts())
+    app = RvtopApp(handle, Connecting(), facts=lambda: made.start_facts())
     async with opened(app) as pilot:
         await pilot.press("2", "0")
         await until(pilot, lambda: isinstance(app.screen, StartScreen))
@@ -363,7 +363,7 @@ async def test_nought_lists_what_there_is_while_the_load_goes_on(handle: made.Fa
 async def test_choosing_there_ends_the_load_of_before(handle: made.FakeHandle, keys: list[str]) -> None:
     after = made.FakeHandle(made.watching())
     connect = Connecting(after)
-    app = RvtopApp(handle, connect, facts=made.start_facts())
+    app = RvtopApp(handle, connect, facts=lambda: made.start_facts())
     async with opened(app) as pilot:
         await pilot.press(*keys, "0")
         await until(pilot, lambda: isinstance(app.screen, StartScreen))
@@ -379,7 +379,7 @@ async def test_choosing_there_ends_the_load_of_before(handle: made.FakeHandle, k
 
 async def test_the_load_of_before_goes_on_where_a_url_does_not_answer(handle: made.FakeHandle) -> None:
     connect = Connecting(ConnectFailed("http://127.0.0.1:8000: refused"))
-    app = RvtopApp(handle, connect, facts=made.start_facts())
+    app = RvtopApp(handle, connect, facts=lambda: made.start_facts())
     async with opened(app) as pilot:
         await pilot.press("0")
         await until(pilot, lambda: isinstance(app.screen, StartScreen))
@@ -399,7 +399,7 @@ async def test_the_load_of_before_ends_before_a_topology_starts(handle: made.Fak
         closed.append(handle.closed)
         raise ConnectFailed("no room")
 
-    app = RvtopApp(handle, connect, facts=made.start_facts())
+    app = RvtopApp(handle, connect, facts=lambda: made.start_facts())
     async with opened(app) as pilot:
         await pilot.press("0")
         await until(pilot, lambda: isinstance(app.screen, StartScreen))
