@@ -7,7 +7,7 @@ from pathlib import Path
 
 import made
 import pytest
-from test_ui_app import opened, screen_text, text_of
+from driven import opened, screen_text, text_of
 
 from rvtop.contract.snapshot import Event, Snapshot
 from rvtop.ui.app import RvtopApp

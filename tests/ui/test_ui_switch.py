@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import made
 import pytest
-from test_ui_start import until
+from driven import opened as app_opened
+from driven import screen_text, until
 from textual.pilot import Pilot
 from textual.widgets import Static
 
@@ -37,13 +38,12 @@ def without_gpu() -> StartFacts:
 @asynccontextmanager
 async def opened(snapshot: Snapshot, facts: StartFacts, width: int = 120) -> AsyncIterator[Pilot[int]]:
     app = RvtopApp(made.FakeHandle(snapshot), facts=lambda: facts)
-    async with app.run_test(size=(width, 40)) as pilot:
-        await until(pilot, lambda: app.live is not None and app.live.snapshot is not None)
+    async with app_opened(app, width) as pilot:
         yield pilot
 
 
 def text(pilot: Pilot[int]) -> str:
-    return "\n".join(strip.text for strip in pilot.app.screen._compositor.render_strips())
+    return screen_text(pilot.app)
 
 
 def sent(pilot: Pilot[int]) -> list[object]:
