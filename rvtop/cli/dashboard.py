@@ -142,7 +142,7 @@ def request_of(choice: Choice, url: str = "") -> SessionRequest:
 
 
 async def _connect(choice: Choice) -> RemoteSession:
-    """Raises ConnectFailed where it can be seen beforehand that it would not do."""
+    """Starts the session that was chosen. Raises ConnectFailed where a check finds that it can't run."""
     try:
         if choice.topology is not None:
             request = request_of(choice)

@@ -82,7 +82,7 @@ class TimeoutOptions:
     stall_timeout: Annotated[str, typer.Option(help="Time without a byte in a stream.")] = "60s"
 
     def timeouts(self) -> Timeouts:
-        """They in seconds. Raises UserError."""
+        """The same in seconds. Raises UserError."""
         from rvtop.load.wire.timeouts import Timeouts
 
         return Timeouts(

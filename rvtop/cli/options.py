@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def _set(variable: str) -> Callable[[Any], Any]:
-    """A flag that stands above its environment variable goes there: whatever starts later sees it."""
+    """A flag sets its environment variable, so that every process started later sees it."""
 
     def set_variable(value: Any) -> Any:
         if value:
@@ -119,7 +119,7 @@ class EngineOptions:
     ] = None
 
     def arguments(self) -> list[str]:
-        """They as arguments of ``python -m backends``."""
+        """The same, as arguments of ``python -m backends``."""
         ray = ["--ray-address", self.ray_address] if self.ray_address is not None else []
         return ray + [part for text in self.engine_arg or () for part in ("--engine-arg", text)]
 
@@ -150,13 +150,13 @@ def scenario_named(name: str) -> Scenario:
 
 
 def check_ui(ui: str) -> None:
-    """Raises UserError for what ``--ui`` does not know."""
+    """Raises UserError for an unknown value of ``--ui``."""
     if ui not in ("dashboard", "plain", "none"):
         raise UserError(f"--ui {ui}: must be dashboard, plain or none")
 
 
 def check_topology(name: str) -> None:
-    """Raises UserError for a topology that there is none of."""
+    """Raises UserError for an unknown topology."""
     from rvtop.target.topologies import TOPOLOGIES
 
     if name not in TOPOLOGIES:
@@ -182,7 +182,7 @@ def seconds(name: str, text: str) -> float:
 
 
 def probe_target(url: str, models: tuple[str, ...], transport: Transport | None = None) -> str:
-    """Finds out before anything opens whether the target will do; returns its base URL."""
+    """Checks the target before anything opens; returns its base URL. Raises UserError."""
     import asyncio
 
     from rvtop.target.probe import choose_models, probe
@@ -193,7 +193,7 @@ def probe_target(url: str, models: tuple[str, ...], transport: Transport | None 
 
 
 def go(request: SessionRequest, ui: str, options: SessionOptions, *, yes: bool) -> int:
-    """Runs a session under the chosen reader, and with ``--serve`` in browsers too; returns its exit code.
+    """Runs a session with the chosen screen, and with ``--serve`` in browsers too; returns its exit code.
     Raises UserError."""
     from rvtop.cli.config import with_settings
     from rvtop.cli.serve import serving

@@ -108,7 +108,7 @@ class WorkerPool:
         return self.count
 
     async def stop(self) -> None:
-        """Ends the workers, by force if need be; what they still had to say is read."""
+        """Ends the workers, by force if need be; what they report until then is read."""
         self._stopping = True
         for future in self._ready:
             future.cancel()  # those that are not waited for any more

@@ -34,8 +34,8 @@ class LoadActor:
         self._last_message_s = 0.0
 
     def hello(self) -> dict[str, Any]:
-        """Who is here: ``missing`` names the packages that a worker needs and this node lacks; two processes
-        with the same ``network`` reach each other on the loopback address."""
+        """Describes this node: ``missing`` names the packages that a worker needs and this node lacks; two
+        processes with the same ``network`` reach each other on the loopback address."""
         missing = [name for name in NEEDS if importlib.util.find_spec(name) is None]
         return {"missing": missing, "network": network(), "pid": os.getpid()}
 

@@ -92,7 +92,7 @@ class RayPool:
             child.write(self._bridge, pack(message))
 
     async def stop(self) -> None:
-        """Ends the workers, by force if need be; what they still had to say is read."""
+        """Ends the workers, by force if need be; what they report until then is read."""
         self._stopping = True
         if self._bridge is None or self._reader is None:
             return
