@@ -127,7 +127,7 @@ async def nothing(choice: Choice) -> SessionHandle:
 
 async def start_screen(look: Look) -> None:
     """What rvtop shows on this machine without a session."""
-    app = RvtopApp(connect=nothing, facts=first_facts(), look_around=look_around, look=look)
+    app = RvtopApp(connect=nothing, facts=first_facts, look_around=look_around, look=look)
     async with app.run_test(size=SIZE):
         await asyncio.sleep(5)
         Camera(app).still("start")
@@ -137,7 +137,7 @@ async def session(run: Path, look: Look) -> None:
     """vLLM on Ray under load, driven by keys."""
     backend = topology_options("rvc", models=(), port=0, arguments=())
     held = await RemoteSession().start(shipped_request("chat", run, backend=backend, live=True))
-    app = RvtopApp(held, yes=True, look=look, facts=first_facts(), look_around=look_around)
+    app = RvtopApp(held, yes=True, look=look, facts=first_facts, look_around=look_around)
     try:
         async with app.run_test(size=SIZE) as pilot:
             await steer(pilot, Camera(app), app)

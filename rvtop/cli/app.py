@@ -8,7 +8,6 @@ Imports stay inside the commands, so that ``--help`` and a wrong option answer a
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -20,16 +19,12 @@ from rvtop.cli.ctl import ctl, is_socket, watch
 from rvtop.cli.deployments import down, logs, ps, up
 from rvtop.cli.export import export
 from rvtop.cli.groups import index_app, scenario_app
+from rvtop.cli.option_groups import grouped
 from rvtop.cli.options import (
-    Ascii,
-    Control,
-    KeyFile,
+    LookOptions,
     MaxRate,
-    MetricsUrls,
     Models,
-    Out,
-    Readonly,
-    Theme,
+    SessionOptions,
     Ui,
     Yes,
     check_topology,
@@ -37,30 +32,15 @@ from rvtop.cli.options import (
     code_of,
     fail,
     go,
-    load_key,
-    metrics_urls,
     no_screen,
     positive,
     probe_target,
     terminal,
 )
 from rvtop.cli.run import run
-from rvtop.cli.serve import Serve, ServeControl, ServeOn, asked_for
 from rvtop.cli.share import share
 from rvtop.cli.showdown import SameForAll, compare, showdown
-from rvtop.cli.transport import (
-    Body,
-    Ca,
-    Cert,
-    HeaderFile,
-    Headers,
-    Insecure,
-    Key,
-    KeyHeader,
-    UnixSocket,
-    body_from,
-    transport_from,
-)
+from rvtop.cli.transport import TargetOptions, body_from, load_key, metrics_urls, transport_from
 from rvtop.contract import run_files
 from rvtop.errors import UserError, check_limits, unexpected
 from rvtop.ipc.leave import leave
@@ -82,12 +62,13 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 @app.callback(invoke_without_command=True)
+@grouped
 def root(
+    *,
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     yes: Yes = False,
-    theme: Theme = None,
-    ascii: Ascii = False,
+    look: LookOptions,
     topology: Annotated[str | None, typer.Option(help="Begin with this one; it ends with rvtop.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="name=path of what it serves; repeat.")] = None,
 ) -> None:
@@ -117,18 +98,14 @@ def root(
 
 
 @app.command()
+@grouped
 def demo(
-    out: Out = None,
-    readonly: Readonly = False,
-    serve: Serve = False,
-    serve_on: ServeOn = None,
-    serve_control: ServeControl = False,
+    *,
+    session: SessionOptions,
     ui: Ui = "dashboard",
     topology: Annotated[str, typer.Option(help="Topology to show.")] = "baseline",
     model: Models = None,
-    control: Control = None,
-    theme: Theme = None,
-    ascii: Ascii = False,
+    look: LookOptions,
     every: Annotated[
         bool, typer.Option("--all", help="All topologies in turn, and their comparison.")
     ] = False,
@@ -139,84 +116,64 @@ def demo(
     from rvtop.target.preflight import check_backend
 
     check_ui(ui)
-    web = asked_for(serve, serve_on, serve_control)
+    session.check()
     check_topology(topology)
     if every:
-        if topology != "baseline" or control is not None:
-            option = "--control" if control is not None else f"--topology {topology}"
+        if topology != "baseline" or session.control is not None:
+            option = "--control" if session.control is not None else f"--topology {topology}"
             raise UserError(
                 f"demo --all runs every topology in turn, each in its own session: without {option}"
             )
-        if web is not None:
+        if session.web() is not None:
             raise UserError("demo --all has no web view: run without --serve")
-        raise typer.Exit(compare("demo", out=out, same=SameForAll(model or ()), ui=ui))
+        raise typer.Exit(compare("demo", out=session.out, same=SameForAll(model), ui=ui))
     dashboard = ui == "dashboard" and terminal()
     backend = topology_options(topology, models=model or (), port=0, arguments=())
     check_backend(backend)
-    request = shipped_request("demo", out, backend=backend, live=dashboard)
-    raise typer.Exit(go(replace(request, control=control), ui, yes=True, readonly=readonly, web=web))
+    request = shipped_request("demo", session.out, backend=backend, live=dashboard)
+    raise typer.Exit(go(request, ui, session, yes=True))
 
 
 @app.command()
+@grouped
 def attach(
+    *,
     url: Annotated[
         str,
         typer.Argument(help="Any OpenAI-compatible server, as http://host:8000; or a session's --control."),
     ],
     model: Models = None,
-    metrics_url: MetricsUrls = None,
     max_rate: MaxRate = None,
     yes: Yes = False,
-    out: Out = None,
-    control: Control = None,
-    readonly: Readonly = False,
-    serve: Serve = False,
-    serve_on: ServeOn = None,
-    serve_control: ServeControl = False,
+    session: SessionOptions,
     ui: Ui = "dashboard",
-    theme: Theme = None,
-    ascii: Ascii = False,
-    api_key_file: KeyFile = None,
-    ca: Ca = None,
-    cert: Cert = None,
-    key: Key = None,
-    insecure: Insecure = False,
-    unix_socket: UnixSocket = None,
-    header: Headers = None,
-    header_file: HeaderFile = None,
-    api_key_header: KeyHeader = "Authorization",
-    body: Body = None,
+    look: LookOptions,
+    reach: TargetOptions,
 ) -> None:
     """Watches a server that is up; the rate starts at 0 and is yours to turn."""
     check_limits()
     check_ui(ui)
-    web = asked_for(serve, serve_on, serve_control)
+    session.check()
     if is_socket(url):
-        loads = {"--model": model, "--metrics-url": metrics_url, "--max-rate": max_rate, "--out": out}
-        for option in [name for name, value in {**loads, "--control": control}.items() if value is not None]:
+        theirs = {
+            "--model": model,
+            "--metrics-url": reach.metrics_url,
+            "--max-rate": max_rate,
+            "--out": session.out,
+            "--control": session.control,
+        }
+        for option in [name for name, value in theirs.items() if value is not None]:
             raise UserError(f"{option} goes with a URL: {url} is a session's socket, and it has its own")
-        raise typer.Exit(
-            watch(Path(url), dashboard=ui == "dashboard" and terminal(), readonly=readonly, web=web)
-        )
+        raise typer.Exit(watch(Path(url), session, dashboard=ui == "dashboard" and terminal()))
     from rvtop.session.request import attach_request
 
     positive("--max-rate", max_rate)
-    load_key(api_key_file)
-    transport = transport_from(
-        url,
-        ca=ca,
-        cert=cert,
-        key=key,
-        insecure=insecure,
-        unix_socket=unix_socket,
-        headers=header,
-        header_file=header_file,
-        key_header=api_key_header,
-    )
-    pages, fields = metrics_urls(metrics_url), body_from(body)
+    load_key(reach.api_key_file)
+    transport = transport_from(url, reach)
+    pages, fields = metrics_urls(reach.metrics_url), body_from(reach.body)
     info_url = probe_target(url, tuple(model or ()), transport)
-    request = attach_request(info_url, tuple(model or ()), pages, max_rate, out, transport, fields)
-    raise typer.Exit(go(replace(request, control=control), ui, yes=yes, readonly=readonly, web=web))
+    request = attach_request(info_url, tuple(model or ()), pages, max_rate, session.out, transport, fields)
+    raise typer.Exit(go(request, ui, session, yes=yes))
 
 
 app.command()(run)
@@ -255,9 +212,8 @@ def report(
 
 
 @app.command()
-def replay(
-    folder: Annotated[Path, typer.Argument(help="A run folder.")], theme: Theme = None, ascii: Ascii = False
-) -> None:
+@grouped
+def replay(folder: Annotated[Path, typer.Argument(help="A run folder.")], look: LookOptions) -> None:
     """Plays a stored run through the same screens, at any instant and speed; needs no server."""
     if not terminal():
         raise UserError("a replay needs a terminal; rvtop report RUN prints the run's figures")

@@ -11,8 +11,8 @@ from rvtop.errors import UserError
 from rvtop.system.stdio import say
 
 if TYPE_CHECKING:
+    from rvtop.cli.options import SessionOptions
     from rvtop.session.control_client import ControlClient
-    from rvtop.web.client import WebOptions
 
 
 def ctl(
@@ -62,17 +62,18 @@ def is_socket(path: str) -> bool:
     return "://" not in path and Path(path).is_socket()
 
 
-def watch(socket: Path, *, dashboard: bool, readonly: bool = False, web: WebOptions | None = None) -> int:
+def watch(socket: Path, options: SessionOptions, *, dashboard: bool) -> int:
     """Shows a session of another terminal until it ends; returns the exit code. Raises UserError."""
     from rvtop.cli.serve import serving
     from rvtop.session.control_client import ControlClient
 
-    with serving(web, socket) as view:
+    with serving(options.web(), socket) as view:
         if dashboard:
             from rvtop.cli.dashboard import show_watched
             from rvtop.ui.sharing import Sharing
 
-            return show_watched(socket, Sharing(readonly, joined=True, web_url=view.url if view else ""))
+            url = view.url if view else ""
+            return show_watched(socket, Sharing(options.readonly, joined=True, web_url=url))
         with ControlClient(socket) as client:
             _watch(client, as_json=False)
     return 0

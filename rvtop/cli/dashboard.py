@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rvtop.cli.config import settings_now, with_settings
-from rvtop.cli.start_facts import first_facts, look_around
 from rvtop.contract.handle import Choice, ConnectFailed
+from rvtop.contract.start import StartFacts
 from rvtop.errors import UserError
 from rvtop.session.client import RemoteSession
 from rvtop.session.control_client import WatchedSession
@@ -18,7 +18,7 @@ from rvtop.session.request import Outcome, SessionRequest, attach_request, start
 from rvtop.settings.recent import recent_targets, remember_target
 from rvtop.target.preflight import check_backend
 from rvtop.target.probe import choose_models, probe, shown
-from rvtop.ui.app import INTERRUPTED
+from rvtop.ui.app import INTERRUPTED, RvtopApp
 from rvtop.ui.look import Look, look_of
 from rvtop.ui.run import run_app_async
 from rvtop.ui.screens.table import SHOWDOWN_SCREENS
@@ -42,10 +42,10 @@ def show(request: SessionRequest, *, yes: bool, sharing: Sharing) -> Outcome:
         session = await RemoteSession().start(request)
         if request.url is not None:
             remember_target(os.environ, shown(request.url))
-        code = await run_app_async(
-            session, facts=first_facts(), look_around=look_around, yes=yes, look=look, sharing=sharing
+        app = RvtopApp(
+            session, facts=_first_facts, look_around=_look_around, yes=yes, look=look, sharing=sharing
         )
-        return _outcome(session, code)
+        return _outcome(session, await run_app_async(app))
 
     return asyncio.run(main())
 
@@ -56,9 +56,10 @@ def show_watched(socket: Path, sharing: Sharing) -> int:
 
     async def main() -> int:
         session = await WatchedSession(socket, readonly=sharing.readonly).start()
-        return await run_app_async(
-            session, facts=first_facts(), look_around=look_around, yes=True, look=look, sharing=sharing
+        app = RvtopApp(
+            session, facts=_first_facts, look_around=_look_around, yes=True, look=look, sharing=sharing
         )
+        return await run_app_async(app)
 
     return asyncio.run(main())
 
@@ -70,7 +71,7 @@ def show_replay(folder: Path) -> int:
 
     look, recording = look_now(), read_recording(folder)
     replay = ReplaySession(recording, str(folder))
-    code = asyncio.run(run_app_async(replay=replay, look=look))
+    code = asyncio.run(run_app_async(RvtopApp(replay=replay, look=look)))
     return code if code == INTERRUPTED else 0  # how the run itself ended is told, not repeated
 
 
@@ -86,7 +87,8 @@ def show_showdown(run: ShowdownRun, check: Callable[[SessionRequest], None]) -> 
 
     async def main() -> int:
         showdown = LiveShowdown(run, opened, check).start()
-        code = await run_app_async(showdown, yes=True, look=look, screens=SHOWDOWN_SCREENS, showdown=showdown)
+        app = RvtopApp(showdown, yes=True, look=look, screens=SHOWDOWN_SCREENS, showdown=showdown)
+        code = await run_app_async(app)
         if showdown.error is not None:
             raise showdown.error
         return code if code == INTERRUPTED else run.exit_code
@@ -111,12 +113,25 @@ def pick(*, yes: bool, first: Choice | None = None) -> Outcome:
             handle = None if first is None else await connect(first)
         except ConnectFailed as error:
             raise UserError(str(error)) from error
-        code = await run_app_async(
-            handle, connect, facts=first_facts(), look_around=look_around, url=last, yes=yes, look=look
+        app = RvtopApp(
+            handle, connect, facts=_first_facts, look_around=_look_around, url=last, yes=yes, look=look
         )
+        code = await run_app_async(app)
         return _outcome(chosen[-1], code) if chosen else Outcome(code)
 
     return asyncio.run(main())
+
+
+def _first_facts() -> StartFacts:
+    from rvtop.cli.start_facts import first_facts  # not before the first frame of a session
+
+    return first_facts()
+
+
+def _look_around() -> StartFacts:
+    from rvtop.cli.start_facts import look_around
+
+    return look_around()
 
 
 def request_of(choice: Choice, url: str = "") -> SessionRequest:
@@ -127,7 +142,7 @@ def request_of(choice: Choice, url: str = "") -> SessionRequest:
 
 
 async def _connect(choice: Choice) -> RemoteSession:
-    """Raises ConnectFailed where it can be seen beforehand that it would not do."""
+    """Starts the session that was chosen. Raises ConnectFailed where a check finds that it can't run."""
     try:
         if choice.topology is not None:
             request = request_of(choice)

@@ -8,19 +8,21 @@ from typing import Annotated
 
 import typer
 
-from rvtop.cli.options import EngineArgs, RayAddress, backend_arguments, seconds
+from rvtop.cli.option_groups import grouped
+from rvtop.cli.options import EngineOptions, seconds
 from rvtop.system.stdio import say
 
 
+@grouped
 def up(
+    *,
     context: typer.Context,
     topology: Annotated[str, typer.Argument(help="Topology to start: baseline, rac, rsc, rvc.")],
     name: Annotated[str | None, typer.Option(help="Name of the deployment; default the topology's.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 0,
     model: Annotated[list[str] | None, typer.Option(help="name=path; repeat for several.")] = None,
-    ray_address: RayAddress = None,
-    engine_arg: EngineArgs = None,
+    engine: EngineOptions,
 ) -> None:
     """Starts a topology that stays up; further options go to python -P -m backends as they are."""
     from rvtop.lifecycle.up import up as bring_up
@@ -31,7 +33,7 @@ def up(
         host=host,
         port=port,
         models=tuple(model or ()),
-        arguments=(*backend_arguments(ray_address, engine_arg), *context.args),
+        arguments=(*engine.arguments(), *context.args),
         out=say,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def _set(variable: str) -> Callable[[Any], Any]:
-    """A flag that stands above its environment variable goes there: whatever starts later sees it."""
+    """A flag sets its environment variable, so that every process started later sees it."""
 
     def set_variable(value: Any) -> Any:
         if value:
@@ -37,44 +37,91 @@ Models = Annotated[
     list[str] | None,
     typer.Option("--model", help="Model to send to (repeat for several); with --topology: name=path."),
 ]
-MetricsUrls = Annotated[
-    list[str] | None, typer.Option("--metrics-url", help="Prometheus page of the server, if not /metrics.")
-]
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/NAME-TIME.")]
+RayAddress = Annotated[str | None, typer.Option("--ray-address", help="Ray cluster: auto or HOST:PORT.")]
 MaxRate = Annotated[
     float | None, typer.Option("--max-rate", help="Never send more requests a second than this.")
 ]
-Control = Annotated[
-    Path | None,
-    typer.Option(
-        "--control", help="Unix socket by which rvtop ctl and others watch and command the session."
-    ),
-]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask before the first load on a server not ours.")]
-Readonly = Annotated[
-    bool, typer.Option("--readonly", help="The dashboard only watches: no key steers the session.")
-]
 Ui = Annotated[str, typer.Option("--ui", help="dashboard, plain or none.")]
-Theme = Annotated[
-    str | None,
-    typer.Option(
-        "--theme", help="auto, dark, light, contrast, safe, or a file of yours.", callback=_set("RVTOP_THEME")
-    ),
-]
-Ascii = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII alone.", callback=_set("RVTOP_ASCII"))]
-RayAddress = Annotated[str | None, typer.Option("--ray-address", help="Ray cluster: auto or HOST:PORT.")]
-EngineArgs = Annotated[
-    list[str] | None, typer.Option("--engine-arg", help="vLLM engine argument k=v; repeat.")
-]
-KeyFile = Annotated[
-    Path | None, typer.Option("--api-key-file", help="File with the target's API key (or set RVTOP_API_KEY).")
-]
 
 
-def backend_arguments(ray_address: str | None, engine_args: list[str] | None) -> list[str]:
+@dataclass(frozen=True)
+class LookOptions:
+    """How the screen is drawn. Their values go into the environment, where every child finds them."""
+
+    theme: Annotated[
+        str | None,
+        typer.Option(
+            "--theme",
+            help="auto, dark, light, contrast, safe, or a file of yours.",
+            callback=_set("RVTOP_THEME"),
+        ),
+    ] = None
+    ascii: Annotated[
+        bool, typer.Option("--ascii", help="Draw with ASCII alone.", callback=_set("RVTOP_ASCII"))
+    ] = False
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """Where a session writes, and who else sees and steers it: of every command that runs one."""
+
+    out: Out = None
+    control: Annotated[
+        Path | None,
+        typer.Option(
+            "--control", help="Unix socket by which rvtop ctl and others watch and command the session."
+        ),
+    ] = None
+    readonly: Annotated[
+        bool, typer.Option("--readonly", help="The dashboard only watches: no key steers the session.")
+    ] = False
+    serve: Annotated[
+        bool,
+        typer.Option(
+            "--serve",
+            help="Show the session in browsers too, which only watch; prints an address with a token.",
+        ),
+    ] = False
+    serve_on: Annotated[
+        str | None,
+        typer.Option(
+            "--serve-on",
+            metavar="HOST:PORT",
+            help="Where --serve listens; default 127.0.0.1 and a free port. Plain HTTP.",
+        ),
+    ] = None
+    serve_control: Annotated[
+        bool, typer.Option("--serve-control", help="With --serve: browsers may steer the session.")
+    ] = False
+
+    def check(self) -> None:
+        """Raises UserError for what can't be served, before anything starts."""
+        self.web()
+
+    def web(self) -> WebOptions | None:
+        """What the three options of ``--serve`` say; None: no web view. Raises UserError."""
+        if not (self.serve or self.serve_on is not None or self.serve_control):
+            return None
+        from rvtop.web.client import web_options
+
+        return web_options(self.serve_on, control=self.serve_control)
+
+
+@dataclass(frozen=True)
+class EngineOptions:
     """The options of ``python -m backends`` that have one of their own here."""
-    ray = ["--ray-address", ray_address] if ray_address is not None else []
-    return ray + [part for text in engine_args or () for part in ("--engine-arg", text)]
+
+    ray_address: RayAddress = None
+    engine_arg: Annotated[
+        list[str] | None, typer.Option("--engine-arg", help="vLLM engine argument k=v; repeat.")
+    ] = None
+
+    def arguments(self) -> list[str]:
+        """The same, as arguments of ``python -m backends``."""
+        ray = ["--ray-address", self.ray_address] if self.ray_address is not None else []
+        return ray + [part for text in self.engine_arg or () for part in ("--engine-arg", text)]
 
 
 def no_screen() -> str:
@@ -103,13 +150,13 @@ def scenario_named(name: str) -> Scenario:
 
 
 def check_ui(ui: str) -> None:
-    """Raises UserError for what ``--ui`` does not know."""
+    """Raises UserError for an unknown value of ``--ui``."""
     if ui not in ("dashboard", "plain", "none"):
         raise UserError(f"--ui {ui}: must be dashboard, plain or none")
 
 
 def check_topology(name: str) -> None:
-    """Raises UserError for a topology that there is none of."""
+    """Raises UserError for an unknown topology."""
     from rvtop.target.topologies import TOPOLOGIES
 
     if name not in TOPOLOGIES:
@@ -134,49 +181,8 @@ def seconds(name: str, text: str) -> float:
     return value
 
 
-def load_key(file: Path | None) -> None:
-    """A key from a file goes where a key from the environment is: into our own environment."""
-    if file is None:
-        return
-    from rvtop.system.files import read_regular
-    from rvtop.target.probe import KEY_ENV
-
-    try:
-        key = read_regular(file).decode("utf-8").strip()
-    except UnicodeDecodeError as error:
-        raise UserError(f"--api-key-file {file}: can't be read: it is not UTF-8") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"--api-key-file {file}: can't be read: {reason}") from error
-    if not key:
-        raise UserError(
-            f"--api-key-file {file}: holds no key; write the key into it, or leave the option out"
-        )
-    os.environ[KEY_ENV] = key
-
-
-def metrics_urls(given: list[str] | None) -> tuple[str, ...]:
-    """The pages of ``--metrics-url``. Raises UserError for what is none, and where one holds a password:
-    they are written down."""
-    from urllib.parse import urlsplit
-
-    from rvtop.target.probe import shown
-
-    for url in given or ():
-        try:
-            sound = urlsplit(url).scheme in ("http", "https") and bool(urlsplit(url).hostname)
-            urlsplit(url).port  # noqa: B018 - reading it is the check
-        except ValueError:
-            sound = False
-        if not sound:
-            raise UserError(f"--metrics-url {shown(url)}: must look like http://host:8000/metrics")
-        if shown(url) != url:
-            raise UserError(f"--metrics-url {shown(url)}: leave out the user name and password before the @")
-    return tuple(given or ())
-
-
 def probe_target(url: str, models: tuple[str, ...], transport: Transport | None = None) -> str:
-    """Finds out before anything opens whether the target will do; returns its base URL."""
+    """Checks the target before anything opens; returns its base URL. Raises UserError."""
     import asyncio
 
     from rvtop.target.probe import choose_models, probe
@@ -186,26 +192,27 @@ def probe_target(url: str, models: tuple[str, ...], transport: Transport | None 
     return info.url
 
 
-def go(
-    request: SessionRequest, ui: str, *, yes: bool, readonly: bool = False, web: WebOptions | None = None
-) -> int:
-    """Runs a session under the chosen reader, and with ``web`` in browsers too; returns its exit code."""
+def go(request: SessionRequest, ui: str, options: SessionOptions, *, yes: bool) -> int:
+    """Runs a session with the chosen screen, and with ``--serve`` in browsers too; returns its exit code.
+    Raises UserError."""
     from rvtop.cli.config import with_settings
     from rvtop.cli.serve import serving
     from rvtop.plain import result_lines, run_plain, warnings_of
 
-    request = with_settings(request)
+    request = replace(with_settings(request), control=options.control)
     why = no_screen() if ui == "dashboard" else ""
     if why.startswith("TERM"):  # in a pipe plain lines are what was meant
         say_error(f"plain lines instead of the dashboard: {why}")
-    with serving(web, request.control) as view:
+    with serving(options.web(), options.control) as view:
         if view is not None:
             request = replace(request, control=view.socket)
         if ui == "dashboard" and not why:
             from rvtop.cli.dashboard import show
             from rvtop.ui.sharing import Sharing
 
-            outcome = show(request, yes=yes, sharing=Sharing(readonly, web_url=view.url if view else ""))
+            outcome = show(
+                request, yes=yes, sharing=Sharing(options.readonly, web_url=view.url if view else "")
+            )
         else:
             outcome = run_plain(request, quiet=ui == "none")
     if outcome.summary is not None and ui != "none":

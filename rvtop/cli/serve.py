@@ -5,41 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from rvtop.system.stdio import say_error
 
 if TYPE_CHECKING:
     from rvtop.web.client import WebAddress, WebOptions
-
-Serve = Annotated[
-    bool,
-    typer.Option(
-        "--serve", help="Show the session in browsers too, which only watch; prints an address with a token."
-    ),
-]
-ServeOn = Annotated[
-    str | None,
-    typer.Option(
-        "--serve-on",
-        metavar="HOST:PORT",
-        help="Where --serve listens; default 127.0.0.1 and a free port. Plain HTTP.",
-    ),
-]
-ServeControl = Annotated[
-    bool, typer.Option("--serve-control", help="With --serve: browsers may steer the session.")
-]
-
-
-def asked_for(serve: bool, on: str | None, control: bool) -> WebOptions | None:
-    """What the three options say; None: no web view. Raises UserError."""
-    if not (serve or on is not None or control):
-        return None
-    from rvtop.web.client import web_options
-
-    return web_options(on, control=control)
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rvtop.cli.options import Ascii, Models, Out, RayAddress, Theme, Ui, check_ui, no_screen
+from rvtop.cli.option_groups import grouped
+from rvtop.cli.options import LookOptions, Models, Out, RayAddress, Ui, check_ui, no_screen
 from rvtop.errors import UserError, check_limits
 from rvtop.system.stdio import say, say_error
 
@@ -22,15 +23,30 @@ if TYPE_CHECKING:
 class SameForAll:
     """The options of a showdown that every topology is started with."""
 
-    models: Sequence[str] = ()
-    ray_address: str | None = None
-    threads: int | None = None
-    dtype: str | None = None
-    max_model_len: int | None = None
-    num_replicas: int | None = None
+    model: Models = None
+    ray_address: RayAddress = None
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads of each engine; default its part of the cores less one.")
+    ] = None
+    dtype: Annotated[
+        str | None, typer.Option(help="Of the weights; default bfloat16 on a GPU, else float32.")
+    ] = None
+    max_model_len: Annotated[int | None, typer.Option(help="Context in tokens; default the model's own.")] = (
+        None
+    )
+    num_replicas: Annotated[int | None, typer.Option(help="Engines per model on Ray; default one a GPU.")] = (
+        None
+    )
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """What is served, as ``name=path``."""
+        return tuple(self.model or ())
 
 
+@grouped
 def showdown(
+    *,
     scenario: Annotated[str, typer.Argument(help="Scenario file, or the name of a shipped one.")],
     topologies: Annotated[
         str | None, typer.Option(help="Which, in this order: baseline,rac,rsc,rvc; default all.")
@@ -40,25 +56,11 @@ def showdown(
     reference: Annotated[
         str | None, typer.Option(help="What changes are told against; default the first.")
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads of each engine; default its part of the cores less one.")
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="Of the weights; default bfloat16 on a GPU, else float32.")
-    ] = None,
-    max_model_len: Annotated[
-        int | None, typer.Option(help="Context in tokens; default the model's own.")
-    ] = None,
-    num_replicas: Annotated[
-        int | None, typer.Option(help="Engines per model on Ray; default one a GPU.")
-    ] = None,
-    model: Models = None,
-    ray_address: RayAddress = None,
+    same: SameForAll,
     out: Out = None,
     ui: Ui = "dashboard",
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON alone.")] = False,
-    theme: Theme = None,
-    ascii: Ascii = False,
+    look: LookOptions,
 ) -> None:
     """Runs topologies one after another with the same requests, and compares them."""
     check_ui(ui)
@@ -72,7 +74,7 @@ def showdown(
         out=out,
         reference=reference,
         repeat=None if loop else repeat,
-        same=SameForAll(model or (), ray_address, threads, dtype, max_model_len, num_replicas),
+        same=same,
         ui=ui,
         as_json=as_json,
     )
@@ -166,7 +168,7 @@ def prepared(
     asked = equal_lengths(find(scenario))
     listed = entries(chosen, on_vllm, _arguments(chosen, same))
     request = SessionRequest(scenario=asked, out=out or default_out("showdown"))
-    return ShowdownRun(request, Plan(listed, repeat, reference, tuple(same.models)))
+    return ShowdownRun(request, Plan(listed, repeat, reference, same.models))
 
 
 def _arguments(chosen: Sequence[str], same: SameForAll) -> dict[str, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Looks around on this machine for what the Start screen lists; of others it asks a Ray cluster's head."""
+"""Looks on this machine for what the Start screen lists; elsewhere it asks only a Ray cluster's head."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,23 +14,6 @@ from rvtop.errors import UserError
 
 if TYPE_CHECKING:
     from rvtop.net.transport import Transport
-
-Ca = Annotated[Path | None, typer.Option("--ca", help="PEM file of the authority to trust (https).")]
-Cert = Annotated[Path | None, typer.Option("--cert", help="PEM file of our own certificate (mTLS).")]
-Key = Annotated[Path | None, typer.Option("--key", help="PEM file of that certificate's key.")]
-Insecure = Annotated[bool, typer.Option("--insecure", help="Don't check the target's certificate.")]
-UnixSocket = Annotated[Path | None, typer.Option("--unix-socket", help="Connect to this socket instead.")]
-Headers = Annotated[list[str] | None, typer.Option("--header", help="Further header 'Name: value'; repeat.")]
-HeaderFile = Annotated[
-    Path | None, typer.Option("--header-file", help="File of such lines, for secret ones; never stored.")
-]
-KeyHeader = Annotated[
-    str, typer.Option("--api-key-header", help="Header of the API key, as api-key; default a bearer token.")
-]
-Body = Annotated[
-    list[str] | None,
-    typer.Option("--body", help="Field k=v of every request; v: JSON or text, null: leave it out."),
-]
 
 _SECRET = {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"}
 _SECRET_ENDS = ("-key", "-token", "-secret", "-password")
@@ -58,18 +42,49 @@ _OUR_FIELDS = {
 }
 
 
-def transport_from(
-    url: str | None,
-    *,
-    ca: Path | None,
-    cert: Path | None,
-    key: Path | None,
-    insecure: bool,
-    unix_socket: Path | None,
-    headers: Sequence[str] | None,
-    header_file: Path | None,
-    key_header: str,
-) -> Transport:
+@dataclass(frozen=True)
+class TargetOptions:
+    """How a server that is up is reached, and what every request to it carries."""
+
+    metrics_url: Annotated[
+        list[str] | None,
+        typer.Option("--metrics-url", help="Prometheus page of the server, if not /metrics."),
+    ] = None
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option("--api-key-file", help="File with the target's API key (or set RVTOP_API_KEY)."),
+    ] = None
+    ca: Annotated[Path | None, typer.Option("--ca", help="PEM file of the authority to trust (https).")] = (
+        None
+    )
+    cert: Annotated[Path | None, typer.Option("--cert", help="PEM file of our own certificate (mTLS).")] = (
+        None
+    )
+    key: Annotated[Path | None, typer.Option("--key", help="PEM file of that certificate's key.")] = None
+    insecure: Annotated[bool, typer.Option("--insecure", help="Don't check the target's certificate.")] = (
+        False
+    )
+    unix_socket: Annotated[
+        Path | None, typer.Option("--unix-socket", help="Connect to this socket instead.")
+    ] = None
+    header: Annotated[
+        list[str] | None, typer.Option("--header", help="Further header 'Name: value'; repeat.")
+    ] = None
+    header_file: Annotated[
+        Path | None,
+        typer.Option("--header-file", help="File of such lines, for secret ones; never stored."),
+    ] = None
+    api_key_header: Annotated[
+        str,
+        typer.Option("--api-key-header", help="Header of the API key, as api-key; default a bearer token."),
+    ] = "Authorization"
+    body: Annotated[
+        list[str] | None,
+        typer.Option("--body", help="Field k=v of every request; v: JSON or text, null: leave it out."),
+    ] = None
+
+
+def transport_from(url: str | None, options: TargetOptions) -> Transport:
     """How to reach the target at ``url`` (None: a topology of ours, for which only the defaults will do).
 
     Reads the files of TLS too, so that a bad one is reported before anything starts. Raises UserError; no
@@ -78,16 +93,17 @@ def transport_from(
     from rvtop.net.transport import AUTHORIZATION, Transport
     from rvtop.target.probe import KEY_ENV
 
+    ca, cert, key, insecure = options.ca, options.cert, options.key, options.insecure
     tls = {"--ca": ca, "--cert": cert, "--key": key, "--insecure": insecure}
     given = [name for name, value in tls.items() if value]
     transport = Transport(
-        headers=_headers(headers or (), header_file),
-        key_header=key_header or AUTHORIZATION,
+        headers=_headers(options.header or (), options.header_file),
+        key_header=options.api_key_header or AUTHORIZATION,
         ca_file=_text(ca),
         cert_file=_text(cert),
         key_file=_text(key),
         insecure=insecure,
-        unix_socket=_text(unix_socket),
+        unix_socket=_text(options.unix_socket),
     )
     if url is None:
         if transport != Transport():
@@ -138,6 +154,47 @@ def body_from(fields: Iterable[str] | None) -> dict[str, Any]:
         except orjson.JSONDecodeError:
             found[name] = text
     return found
+
+
+def load_key(file: Path | None) -> None:
+    """A key from a file goes where a key from the environment is: into our own environment."""
+    if file is None:
+        return
+    from rvtop.system.files import read_regular
+    from rvtop.target.probe import KEY_ENV
+
+    try:
+        key = read_regular(file).decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise UserError(f"--api-key-file {file}: can't be read: it is not UTF-8") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--api-key-file {file}: can't be read: {reason}") from error
+    if not key:
+        raise UserError(
+            f"--api-key-file {file}: holds no key; write the key into it, or leave the option out"
+        )
+    os.environ[KEY_ENV] = key
+
+
+def metrics_urls(given: list[str] | None) -> tuple[str, ...]:
+    """The pages of ``--metrics-url``. Raises UserError for what is none, and where one holds a password:
+    they are written down."""
+    from urllib.parse import urlsplit
+
+    from rvtop.target.probe import shown
+
+    for url in given or ():
+        try:
+            sound = urlsplit(url).scheme in ("http", "https") and bool(urlsplit(url).hostname)
+            urlsplit(url).port  # noqa: B018 - reading it is the check
+        except ValueError:
+            sound = False
+        if not sound:
+            raise UserError(f"--metrics-url {shown(url)}: must look like http://host:8000/metrics")
+        if shown(url) != url:
+            raise UserError(f"--metrics-url {shown(url)}: leave out the user name and password before the @")
+    return tuple(given or ())
 
 
 # -- headers -----------------------------------------------------------------------------------

@@ -61,6 +61,11 @@ class Figure:
     alarm: bool = False
     summary: str = ""
 
+    @property
+    def scale(self) -> float:
+        """What a value on the page is multiplied by where it is shown: seconds become milliseconds."""
+        return 1000.0 if self.unit == "s" else 1.0
+
 
 _NOT_OK = {"finished_reason": frozenset({"abort", "error"})}
 

@@ -124,7 +124,9 @@ class StartFacts:
     complete: bool = False
 
 
-#: Looks for it; may take seconds, so it is called in a thread.
+#: What is known at once; asked for as the Start screen or the switch is shown.
+FirstFacts = Callable[[], StartFacts]
+#: Looks for all of it; may take seconds, so it is called in a thread.
 LookAround = Callable[[], StartFacts]
 
 

@@ -57,7 +57,7 @@ def open_log(path: Path, mode: int = 0o644) -> Iterator[int]:
 
 
 def write(process: asyncio.subprocess.Process, data: bytes) -> None:
-    """Hands ``data`` to the child's stdin; after its end was closed it goes nowhere."""
+    """Hands ``data`` to the child's stdin; once that is closed, it is dropped."""
     if process.stdin is not None and not process.stdin.is_closing():
         process.stdin.write(data)
 

@@ -20,7 +20,7 @@ def server_summary(
     Figures of engines have their names and meaning in ``contract.figures``. What no sample ever had is None.
     Gauges that add up are the most of all engines at one moment; other gauges and shares of gauges have
     ``mean`` over time and ``max`` of one engine; counters are their growth inside the spans, histograms
-    their mean there (ms). A figure with a label is {value: figure}.
+    their mean there (of seconds, in ms). A figure with a label is {value: figure}.
     """
     rows = [row for row in timeline if any(start <= row["t_s"] <= end + _SLACK_S for start, end in spans)]
     figures = {f.summary: _figure(f, rows, lambda name: _growth(timeline, spans, name)) for f in SHOWN}
@@ -42,8 +42,8 @@ def _figure(
     if figure.kind == "counter":
         return growth(figure.key)
     if figure.kind == "histogram":
-        total_s, count = growth(f"{figure.key}.sum"), growth(f"{figure.key}.count")
-        return 1000.0 * total_s / count if total_s is not None and count else None
+        total, count = growth(f"{figure.key}.sum"), growth(f"{figure.key}.count")
+        return figure.scale * total / count if total is not None and count else None
     if figure.parts and BY_KEY[figure.parts[0]].kind == "counter":
         return share_of(figure, *(growth(part) for part in figure.parts))
     if figure.kind == "gauge" and figure.combine == "sum":

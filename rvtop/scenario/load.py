@@ -1,4 +1,4 @@
-"""Reads scenario files. Whatever is wrong becomes one line: file, line, key, how to mend it."""
+"""Reads scenario files. Every fault becomes one line: file, line, key, how to fix it."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _build(data: dict[str, Any], nodes: Nodes, shown: str) -> Scenario:
         return Scenario.model_validate(data)
     except ValidationError as problem:
         errors = problem.errors(include_url=False)
-        # A list whose items are wrong is also reported as too short: the item is what to mend.
+        # A list whose items are wrong is also reported as too short: the item is what to fix.
         inner = [one for one in errors if not any(_holds(one["loc"], other["loc"]) for other in errors)]
         found = [_explain(error, data, nodes) for error in inner]
     # The first in the file is the one a reader looks for first.

@@ -74,7 +74,7 @@ class RemoteSession:
             try:
                 await asyncio.wait_for(self._process.wait(), _CLOSE_LIMIT_S)
             except TimeoutError:
-                self._process.kill()
+                child.kill(self._process)
         if self._reader is not None:
             await self._reader
 
@@ -92,7 +92,7 @@ class RemoteSession:
                     self._take(UP.decode(line))
             except (CodecError, LineTooLong) as error:  # what comes behind it can't be trusted either
                 problem = f"it sent what is no message: {error}"
-                self._process.kill()
+                child.kill(self._process)
                 break
         code = await self._process.wait()
         if self.outcome is None:

@@ -85,7 +85,7 @@ class RateControl:
         return self._rate
 
     def add_phase(self, phase: PhasePlan) -> None:
-        """One phase more, behind those that are known."""
+        """Appends a phase."""
         self._course.add_phase(phase)
 
     def note(self, entry: PlanEvent) -> None:

@@ -22,18 +22,6 @@ if TYPE_CHECKING:  # pydantic is slow to import, and the first frame doesn't nee
 #: Characters of a scenario's name in the name of its run folder: at most four bytes each, and the time.
 _MOST_NAME = 50
 
-#: The option that each key of a scenario made of flags comes from.
-_OPTION_OF = {
-    "seed": "--seed",
-    "phases[0].rate": "--rate",
-    "phases[0].duration": "--duration",
-    "phases[0].arrivals": "--arrivals",
-    "phases[0].burstiness": "--burstiness",
-    "workload.prompt_tokens": "--prompt-tokens",
-    "workload.output_tokens": "--output-tokens",
-    "workload.max_tokens": "--output-tokens",
-}
-
 
 @dataclass(frozen=True)
 class SessionRequest:
@@ -70,10 +58,6 @@ class Outcome:
     exit_code: int
     message: str = ""
     summary: dict[str, Any] | None = None
-
-
-class RequestError(UserError):
-    """Options that make no session."""
 
 
 def find(name: str) -> Scenario:
@@ -115,7 +99,7 @@ def default_out(name: str) -> Path:
         path = Path("runs") / (stem if number == 0 else f"{stem}-{number}")
         if not path.exists():
             return path
-    raise RequestError("runs/: a thousand runs in one second; give --out")
+    raise UserError("runs/: a thousand runs in one second; give --out")
 
 
 def _folder_name(name: str) -> str:
@@ -173,83 +157,3 @@ def start_request(topology: str, out: Path | None = None, models: Sequence[str] 
         live=True,
         workers=Workers(auto=True),
     )
-
-
-def run_request(
-    name: str | None,
-    out: Path | None,
-    *,
-    rate: float | None,
-    duration: str,
-    prompt_tokens: int | None,
-    output_tokens: int,
-    arrivals: str,
-    burstiness: float | None,
-    seed: int | None,
-    url: str | None,
-    backend: BackendOptions | None,
-    models: tuple[str, ...],
-    workers: Workers,
-    timeouts: Timeouts,
-    metrics_urls: tuple[str, ...],
-    max_rate: float | None,
-    transport: Transport | None = None,
-    body: Mapping[str, Any] | None = None,
-    ray_address: str | None = None,
-    search: SearchOptions | None = None,
-) -> SessionRequest:
-    """``rvtop run``: a scenario by name, or one made of the flags. Raises RequestError, ScenarioError."""
-    if search is not None and rate is None:
-        rate = search.start_rps
-    elif (name is None) == (rate is None):
-        raise RequestError("give either a scenario (rvtop run smoke …) or --rate R")
-    if name is not None:
-        scenario = find(name)
-        if seed is not None:
-            scenario = scenario.model_copy(update={"seed": seed})
-    else:
-        scenario = _steady(rate, duration, prompt_tokens, output_tokens, arrivals, burstiness, seed)
-    return SessionRequest(
-        scenario=scenario,
-        out=out or default_out(scenario.name),
-        url=url,
-        backend=backend,
-        models=models,
-        workers=workers,
-        ray_address=ray_address,
-        search=search,
-        timeouts=timeouts,
-        metrics_urls=metrics_urls,
-        max_rate=max_rate,
-        transport=transport or Transport(),
-        body=body or {},
-    )
-
-
-def _steady(
-    rate: float | None,
-    duration: str,
-    prompt_tokens: int | None,
-    output_tokens: int,
-    arrivals: str,
-    burstiness: float | None,
-    seed: int | None,
-) -> Scenario:
-    """A scenario of one phase, made of flags."""
-    from rvtop.scenario.load import ScenarioError, scenario_from
-
-    phase: dict[str, Any] = {"name": "steady", "rate": rate, "duration": duration, "arrivals": arrivals}
-    if burstiness is not None:
-        phase["burstiness"] = burstiness
-    workload: dict[str, Any] = {"ignore_eos": True}
-    if prompt_tokens is not None:
-        workload |= {"kind": "synthetic", "prompt_tokens": prompt_tokens, "output_tokens": output_tokens}
-    else:
-        shipped = find("smoke").workload
-        workload |= {"kind": "prompts", "file": str(shipped.file), "max_tokens": output_tokens}  # type: ignore[union-attr]
-    data = {"name": "steady", "seed": seed or 0, "workload": workload, "phases": [phase]}
-    try:
-        return scenario_from(data, "--rate")
-    except ScenarioError as error:
-        option = _OPTION_OF.get(error.key)
-        raise (RequestError(f"{option}: {error.message}") if option else error) from None

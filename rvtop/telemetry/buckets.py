@@ -69,14 +69,15 @@ def quantile(le: Sequence[float], counts: Sequence[float], q: float) -> float | 
     return None
 
 
-def server_hist(events: Growth) -> ServerHist:
-    """The events as the screen reads them: milliseconds, estimates None where nothing happened."""
+def server_hist(events: Growth, scale: float = 1000.0) -> ServerHist:
+    """The events as the screen reads them: values on the page times ``scale`` (of seconds: milliseconds),
+    estimates None where nothing happened."""
 
     def at(q: float) -> float | None:
-        seconds = quantile(events.le, events.counts, q)
-        return None if seconds is None else 1000.0 * seconds
+        value = quantile(events.le, events.counts, q)
+        return None if value is None else scale * value
 
     count = sum(events.counts)
-    mean = 1000.0 * events.sum / count if count > 0 and math.isfinite(events.sum) else None
-    le_ms = tuple(1000.0 * edge for edge in events.le)
+    mean = scale * events.sum / count if count > 0 and math.isfinite(events.sum) else None
+    le_ms = tuple(scale * edge for edge in events.le)
     return ServerHist(le_ms, events.counts, mean, at(0.5), at(0.9), at(0.99))

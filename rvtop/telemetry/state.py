@@ -303,14 +303,14 @@ class ServerState:
         return tuple(lines)
 
     def _hist(self, name: str, now_ns: int) -> ServerHist | None:
-        """The last ten seconds of one latency; None when no source has it."""
+        """The last ten seconds of one histogram; None when no source has it."""
         recent = merged(
             events for source in self._sources.values() for events in source.recent.of(name, now_ns)
         )
-        return None if recent is None else server_hist(recent)
+        return None if recent is None else server_hist(recent, BY_KEY[name].scale)
 
     def _means(self, now_ns: int) -> dict[str, float]:
-        """Means of the last ten seconds, ms, of the histograms that are shown as one figure."""
+        """Means of the last ten seconds of the histograms that are shown as one figure; of seconds, in ms."""
         hists = {name: self._hist(name, now_ns) for name in _MEANS}
         return {name: hist.mean for name, hist in hists.items() if hist is not None and hist.mean is not None}
 

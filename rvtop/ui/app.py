@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 from rvtop.contract.command import Command, Retarget
 from rvtop.contract.handle import Choice, Connect, SessionHandle
 from rvtop.contract.replay import Replay
-from rvtop.contract.start import LookAround, StartFacts
+from rvtop.contract.start import FirstFacts, LookAround, StartFacts
 from rvtop.errors import UserError
 from rvtop.ui.choosing import Choosing
 from rvtop.ui.glyphs import AsciiGlyphs
@@ -43,17 +43,17 @@ STILL_POLL_S = 1.0
 INTERRUPTED = 130
 #: Exit codes by the session's last state; any other state is 0.
 EXIT_CODES = {"lost": 3, "failed": 4, "crashed": 5}
-_NO_FACTS = StartFacts()
 
 
 class RvtopApp(App[int]):
     """Shows ``handle``'s session, or the Start screen when there is none yet.
 
     ``connect`` makes what is chosen there into a session; it raises ConnectFailed (or OSError) with one
-    line when it cannot. ``facts`` are known at once, ``look_around`` finds all of them. ``yes`` skips the
-    question before the first load on a server that is not ours. ``replay`` is a stored run to show in place
-    of a session. ``screens`` are those that show it, the first one at the start. ``exit_code`` holds what the
-    process should end with once the app has run. Raises ValueError without a session and without ``connect``.
+    line when it cannot. ``facts`` tells what is known at once, ``look_around`` finds all of it. ``yes``
+    skips the question before the first load on a server that is not ours. ``replay`` is a stored run to
+    show in place of a session. ``screens`` are those that show it, the first one at the start.
+    ``exit_code`` holds what the process should end with once the app has run. Raises ValueError without a
+    session and without ``connect``.
     """
 
     TITLE = "rvtop"
@@ -71,7 +71,7 @@ class RvtopApp(App[int]):
         handle: SessionHandle | None = None,
         connect: Connect | None = None,
         *,
-        facts: StartFacts = _NO_FACTS,
+        facts: FirstFacts = StartFacts,
         look_around: LookAround | None = None,
         url: str = "",
         yes: bool = False,
@@ -100,7 +100,7 @@ class RvtopApp(App[int]):
         self.clock = clock
         self.handle = handle
         self.exit_code = 0
-        self.choosing = Choosing(self, self, connect, facts, look_around or (lambda: facts), url)
+        self.choosing = Choosing(self, self, connect, facts, look_around or facts, url)
         self.may_load = yes
         self.can_choose_again = connect is not None
         self.replay = replay

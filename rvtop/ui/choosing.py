@@ -10,7 +10,7 @@ from textual.worker import Worker
 
 from rvtop.contract.handle import Choice, Connect, ConnectFailed, SessionHandle
 from rvtop.contract.snapshot import Snapshot
-from rvtop.contract.start import LookAround, StartFacts
+from rvtop.contract.start import FirstFacts, LookAround
 from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.screens.start import StartScreen
 from rvtop.ui.screens.stopping import StoppingScreen
@@ -40,7 +40,7 @@ class Choosing:
         app: App[int],
         shell: ChoosingShell,
         connect: Connect | None,
-        facts: StartFacts,
+        facts: FirstFacts,
         look_around: LookAround,
         url: str,
     ) -> None:
@@ -61,11 +61,13 @@ class Choosing:
 
     def new_screen(self, *, over_session: bool = False) -> StartScreen:
         """A Start screen."""
-        return StartScreen(self._shell, self._facts, self._look_around, self._url, over_session=over_session)
+        return StartScreen(
+            self._shell, self._facts(), self._look_around, self._url, over_session=over_session
+        )
 
     def switch_screen(self, snapshot: Snapshot) -> SwitchScreen:
         """What asks for another server for the load of ``snapshot``."""
-        return SwitchScreen(snapshot, self._facts, self._look_around)
+        return SwitchScreen(snapshot, self._facts(), self._look_around)
 
     def choose(self, choice: Choice) -> None:
         """Begins the session that was chosen."""

@@ -88,7 +88,7 @@ class _Making:
     def run(self) -> str:
         """Writes the file and returns its digest."""
         lines, source, detail = self._lines()
-        digest = save(self._path, lines, source, self._heed)
+        digest = save(self._path, lines, source, self._on_progress)
         if detail or self._told > self._began:  # what was told to run is told to be done
             self._tell("done", detail)
         return digest
@@ -98,7 +98,7 @@ class _Making:
         workload, seed = self._workload, self._seed
         if isinstance(workload, TraceWorkload):
             self._reading = "reading the trace, line"
-            made = replay.load(workload, self._heed)
+            made = replay.load(workload, self._on_progress)
             self._reading = f"{len(made.picked):,} prompts to write, at"
             return map(encode, made.rows(seed)), workload.file, made.told()
         if isinstance(workload, SyntheticWorkload):
@@ -117,7 +117,7 @@ class _Making:
         asked = enumerate(_questions(workload.questions), 1)
         return (encode(user_row(f"q{i:02d}", text)) for i, text in asked), workload.questions, ""
 
-    def _heed(self, count: int) -> None:
+    def _on_progress(self, count: int) -> None:
         """Looks up from the work now and then: to stop, or to tell how far it is."""
         if count % _LOOK_EVERY:
             return
@@ -176,7 +176,7 @@ async def _expand(workload: RagWorkload, path: Path, on_step: Callable[[StartSte
                 on_step(StartStep("prompts", "run", monotonic() - began, detail))
         code = await process.wait()
     except asyncio.CancelledError:
-        process.kill()
+        child.kill(process)
         await process.wait()
         raise
     if code:

@@ -73,11 +73,11 @@ class Replay:
         return words
 
 
-def load(workload: TraceWorkload, heed: Callable[[int], None]) -> Replay:
+def load(workload: TraceWorkload, on_progress: Callable[[int], None]) -> Replay:
     """Reads the workload's trace. Raises WorkloadError (damage, nothing left, too much)."""
     path = Path(workload.file)
     kind = detect(path, workload.format)
-    trace = traces.read(path, kind, workload.block_tokens, heed)
+    trace = traces.read(path, kind, workload.block_tokens, on_progress)
     picked = trace.pick(workload.start_s or 0.0, workload.limit)
     if not len(picked):
         after = f" from {human_duration(workload.start_s)} on" if workload.start_s and len(trace) else ""

@@ -38,11 +38,11 @@ def encode(row: Mapping[str, Any]) -> bytes:
     return json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
-def save(path: Path, lines: Iterable[bytes], source: str, heed: Callable[[int], None]) -> str:
+def save(path: Path, lines: Iterable[bytes], source: str, on_progress: Callable[[int], None]) -> str:
     """Writes ``lines`` (each ends with a newline) and returns their sha256.
 
-    ``heed`` is told the number of lines so far; what it or ``lines`` raises leaves no file. Raises
-    WorkloadError when there is no line (``source`` is what holds none) or the file can't be written.
+    ``on_progress`` is called with the number of lines so far; what it or ``lines`` raises leaves no file.
+    Raises WorkloadError when there is no line (``source`` is what holds none) or the file can't be written.
     """
     digest = hashlib.sha256()
     done = 0
@@ -52,7 +52,7 @@ def save(path: Path, lines: Iterable[bytes], source: str, heed: Callable[[int], 
                 for done, line in enumerate(lines, 1):
                     file.write(line)
                     digest.update(line)
-                    heed(done)
+                    on_progress(done)
             if not done:
                 raise WorkloadError(f"{source}: holds no prompt")
     except OSError as error:

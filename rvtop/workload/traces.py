@@ -24,7 +24,7 @@ from rvtop.scenario.trace_format import COLUMNS, column_names
 from rvtop.workload.rows import WorkloadError
 
 #: How often whoever waits is told how far the reading is.
-HEED_LINES = 1024
+PROGRESS_LINES = 1024
 _MOST_TOKENS = 10_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -73,21 +73,21 @@ class Trace:
         return order[begin : None if limit is None else begin + limit]
 
 
-def read(path: Path, kind: str, block_tokens: int, heed: Callable[[int], None]) -> Trace:
-    """The whole trace of ``kind`` (see ``trace_format.detect``). ``heed`` is told the number of each
-    ``HEED_LINES``-th line; what it raises goes through. Raises WorkloadError with file and line."""
+def read(path: Path, kind: str, block_tokens: int, on_progress: Callable[[int], None]) -> Trace:
+    """The whole trace of ``kind`` (see ``trace_format.detect``). ``on_progress`` is called with the number of
+    each ``PROGRESS_LINES``-th line; what it raises goes through. Raises WorkloadError with file and line."""
     trace = Trace()
     try:
         if kind == "mooncake":
-            _read_mooncake(path, trace, block_tokens, heed)
+            _read_mooncake(path, trace, block_tokens, on_progress)
         else:
-            _read_csv(path, kind, trace, heed)
+            _read_csv(path, kind, trace, on_progress)
     except (OSError, UnicodeDecodeError) as error:
         raise WorkloadError(f"{path}: can't be read: {error}") from error
     return trace
 
 
-def _read_csv(path: Path, kind: str, trace: Trace, heed: Callable[[int], None]) -> None:
+def _read_csv(path: Path, kind: str, trace: Trace, on_progress: Callable[[int], None]) -> None:
     when = _azure_us if kind == "azure" else _seconds_us
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.reader(file)
@@ -96,8 +96,8 @@ def _read_csv(path: Path, kind: str, trace: Trace, heed: Callable[[int], None]) 
         at, prompt, output = (header.index(column) for column in columns)
         rows = _csv_rows(path, lines)
         for number, cells in rows:
-            if not number % HEED_LINES:
-                heed(number)
+            if not number % PROGRESS_LINES:
+                on_progress(number)
             if len(cells) != len(header):
                 raise WorkloadError(
                     f"{path}:{number}: has {len(cells)} columns where the first line has {len(header)}"
@@ -164,12 +164,12 @@ def _azure_us(text: str) -> int:
     return (value - _EPOCH) // _MICROSECOND
 
 
-def _read_mooncake(path: Path, trace: Trace, block_tokens: int, heed: Callable[[int], None]) -> None:
+def _read_mooncake(path: Path, trace: Trace, block_tokens: int, on_progress: Callable[[int], None]) -> None:
     numbers: dict[object, int] = {}
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            if not number % HEED_LINES:
-                heed(number)
+            if not number % PROGRESS_LINES:
+                on_progress(number)
             if not line.strip():
                 continue
             try:

@@ -34,7 +34,7 @@ async def test_baseline_and_rac_get_the_same_work_with_the_same_knobs(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     scenario = tmp_path / "short.yaml"
     scenario.write_text(SCENARIO)
-    same = SameForAll(models=(f"tiny={tiny_model}",), threads=1)
+    same = SameForAll(model=[f"tiny={tiny_model}"], threads=1)
     run = prepared(str(scenario), ["baseline", "rac"], tmp_path / "out", None, 1, same)
 
     async def opened(request: SessionRequest) -> RemoteSession:

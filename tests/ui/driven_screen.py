@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from dataclasses import replace
@@ -10,7 +11,8 @@ from pathlib import Path
 import made
 
 from rvtop.contract.snapshot import Snapshot
-from rvtop.ui.run import run_app
+from rvtop.ui.app import RvtopApp
+from rvtop.ui.run import run_app_async
 
 
 class Moving(made.FakeHandle):
@@ -33,4 +35,5 @@ class Moving(made.FakeHandle):
 
 
 if __name__ == "__main__":
-    sys.exit(run_app(Moving(Path(sys.argv[1]), broken=sys.argv[2:] == ["broken"])))
+    handle = Moving(Path(sys.argv[1]), broken=sys.argv[2:] == ["broken"])
+    sys.exit(asyncio.run(run_app_async(RvtopApp(handle))))

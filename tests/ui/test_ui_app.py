@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import made
 import pytest
-from textual.pilot import Pilot
+from driven import opened, screen_text, show, text_of, until
 from textual.widgets import Input, Static
 
 from rvtop.contract.command import NextPhase, Pause, Resume, SetRate
 from rvtop.contract.handle import Choice, SessionHandle
-from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.app import INTERRUPTED, RvtopApp
 from rvtop.ui.help_text import PANELS
 from rvtop.ui.screens.confirm import ConfirmScreen
@@ -34,44 +31,6 @@ from rvtop.ui.widgets.notice import NoticePanel
 from rvtop.ui.widgets.panel import Panel
 from rvtop.ui.widgets.steps import StepsPanel
 from rvtop.ui.widgets.ttft import TtftPanel
-
-
-async def show(app: RvtopApp, pilot: Pilot[int], handle: made.FakeHandle, snapshot: Snapshot) -> None:
-    """Hands the app a newer snapshot and waits until it is drawn."""
-    handle.now = replace(snapshot, seq=(handle.now.seq if handle.now else 0) + 1)
-    app.poll()
-    await pilot.pause()
-
-
-@asynccontextmanager
-async def opened(app: RvtopApp, width: int = 120, height: int = 40) -> AsyncIterator[Pilot[int]]:
-    """The app running at a size, its first picture drawn."""
-    async with app.run_test(size=(width, height)) as pilot:
-        await until(
-            pilot,
-            lambda: (
-                app.choosing.screen is not None or (app.live is not None and app.live.snapshot is not None)
-            ),
-        )
-        await pilot.pause()
-        yield pilot
-
-
-async def until(pilot: Pilot[int], true: Callable[[], bool]) -> None:
-    for _ in range(200):
-        if true():
-            return
-        await pilot.pause(0.02)
-    raise AssertionError("the screen never came to what was waited for")
-
-
-def text_of(app: RvtopApp, kind: type[Panel]) -> str:
-    panel = app.screen.query_one(kind)
-    return "\n".join(panel.render_line(y).text for y in range(panel.size.height))
-
-
-def screen_text(app: RvtopApp) -> str:
-    return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
 
 
 @pytest.fixture
@@ -387,6 +346,7 @@ async def test_every_picture_fits_every_size(picture: str) -> None:
     async with opened(app) as pilot:
         for width, height in SIZES:
             await pilot.resize_terminal(width, height)
+            await until(pilot, lambda size=(width, height): tuple(app.screen.size) == size)
             await pilot.pause()
             cells = 0
             for panel in app.screen.query(Panel):
@@ -502,7 +462,7 @@ async def test_after_a_failed_start_another_one_can_be_chosen() -> None:
     async def connect(choice: Choice) -> SessionHandle:
         return handles.pop(0)
 
-    app = RvtopApp(None, connect, facts=made.start_without_gpu())
+    app = RvtopApp(None, connect, facts=lambda: made.start_without_gpu())
     async with opened(app, 100, 30) as pilot:
         await pilot.press("enter")
         await until(pilot, lambda: "CUDA out of memory" in screen_text(app))

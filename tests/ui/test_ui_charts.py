@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import made
 import pytest
-from test_ui_app import opened, screen_text, show, text_of
+from driven import opened, screen_text, show, text_of
 from test_ui_snapshots import Compare, drawn
 from textual.pilot import Pilot
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import made
 import pytest
-from test_ui_app import opened, screen_text, text_of, until
+from driven import opened, screen_text, text_of, until
 
 from rvtop.contract.command import SetRate
 from rvtop.contract.snapshot import Snapshot

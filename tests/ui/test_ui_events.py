@@ -7,7 +7,7 @@ from pathlib import Path
 
 import made
 import pytest
-from test_ui_app import opened, screen_text, text_of
+from driven import opened, screen_text, text_of
 
 from rvtop.contract.snapshot import Event, Snapshot
 from rvtop.ui.app import RvtopApp
@@ -70,6 +70,18 @@ async def test_the_cursor_stays_with_its_event_while_others_come_and_y_copies_it
         await pilot.press("home", "j", "y")
         assert LONG in (tmp_path / "rvtop" / "copied.txt").read_text("utf-8")
         assert "copied the event" in text_of(app, Footer)
+
+
+async def test_in_a_browser_an_event_is_copied_without_a_file_on_the_server_s_disk(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(RvtopApp, "is_web", True)
+    app = RvtopApp(made.FakeHandle(busy()))
+    async with opened(app, 80, 24) as pilot:
+        await pilot.press("e", "y")
+        assert "copied the event to the clipboard" in text_of(app, Footer)
+    assert not list(tmp_path.rglob("copied.txt"))
 
 
 async def test_without_events_and_with_a_filter_that_none_holds_the_list_says_so() -> None:

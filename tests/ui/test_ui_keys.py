@@ -8,7 +8,7 @@ from pathlib import Path
 
 import made
 import pytest
-from test_ui_app import opened, screen_text, text_of, until
+from driven import opened, screen_text, text_of, until
 from textual.pilot import Pilot
 from textual.widgets import Input
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import made
 import pytest
-from test_ui_app import opened, text_of
+from driven import opened, text_of
 
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.widgets.latency import LatencyPanel

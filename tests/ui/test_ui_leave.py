@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import made
 import pytest
-from test_ui_app import opened, screen_text, until
+from driven import opened, screen_text, until
 
 from rvtop.contract.snapshot import Phase, Snapshot
 from rvtop.ui.app import RvtopApp

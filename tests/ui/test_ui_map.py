@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import made
 import pytest
+from driven import opened, screen_text
 from hypothesis import given
 from hypothesis import strategies as st
-from test_ui_app import opened, screen_text
 
 from rvtop.contract.snapshot import Engine, Snapshot
 from rvtop.ui.app import RvtopApp

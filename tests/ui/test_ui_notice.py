@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import made
 import pytest
-from test_ui_app import opened, screen_text, text_of
+from driven import opened, screen_text, text_of
 
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.app import RvtopApp

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import made
 import pytest
-from test_ui_app import opened
+from driven import opened
 
 from rvtop.contract.command import SetRate
 from rvtop.ui.app import RvtopApp

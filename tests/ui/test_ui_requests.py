@@ -9,9 +9,9 @@ from pathlib import Path
 
 import made
 import pytest
+from driven import opened, screen_text
 from hypothesis import given
 from hypothesis import strategies as st
-from test_ui_app import opened, screen_text
 from textual.widgets import Input
 
 from rvtop.contract.requests import RequestRow, TtftParts, split_ttft

@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 
 import made
-from test_ui_app import opened, screen_text
+from driven import opened, screen_text
 from textual.app import ComposeResult
 from textual.widgets import Static
 

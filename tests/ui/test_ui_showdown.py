@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import made
 import pytest
+from driven import screen_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_ui_app import screen_text
 from textual.pilot import Pilot
 
 from rvtop.contract.showdown import COMPARED, HEADS, Score, Showdown

@@ -112,7 +112,7 @@ def start(facts: StartFacts, first: StartFacts | None = None) -> RvtopApp:
     async def connect(choice: Choice) -> SessionHandle:
         raise ConnectFailed(f"{choice.label}: connection refused; is the server up?")
 
-    app = RvtopApp(None, connect, facts=first or facts, look_around=lambda: facts, clock=lambda: 0.0)
+    app = RvtopApp(None, connect, facts=lambda: first or facts, look_around=lambda: facts, clock=lambda: 0.0)
     return app
 
 
@@ -154,7 +154,7 @@ def test_switch(snap_compare: Compare, size: tuple[int, int], what: str) -> None
     s = made.switching()
     s = replace(s, switch=None, state="running") if what == "dialog" else s
     facts = replace(made.start_facts(), gpus=())
-    app = RvtopApp(made.FakeHandle(s), facts=facts, clock=lambda: 0.0)
+    app = RvtopApp(made.FakeHandle(s), facts=lambda: facts, clock=lambda: 0.0)
     assert snap_compare(app, terminal_size=size, run_before=press)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import made
 import pytest
+from driven import opened, screen_text, until
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
@@ -42,33 +41,13 @@ class Connecting:
         return answer
 
 
-async def until(pilot: Pilot[int], true: Callable[[], bool]) -> None:
-    for _ in range(500):
-        if true():
-            return
-        await pilot.pause(0.02)
-    raise AssertionError("the screen never came to what was waited for")
-
-
-@asynccontextmanager
-async def opened(app: RvtopApp, width: int = 120, height: int = 40) -> AsyncIterator[Pilot[int]]:
-    async with app.run_test(size=(width, height)) as pilot:
-        await until(pilot, lambda: app.choosing.screen is not None or app.live is not None)
-        await pilot.pause()
-        yield pilot
-
-
 @pytest.fixture
 def handle() -> made.FakeHandle:
     return made.FakeHandle(replace(made.live(), load=replace(made.live().load, target_rps=5.0)))
 
 
 def started(connect: Connecting, facts: StartFacts | None = None, url: str = "") -> RvtopApp:
-    return RvtopApp(None, connect, facts=facts or made.start_facts(), url=url)
-
-
-def text(app: RvtopApp) -> str:
-    return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
+    return RvtopApp(None, connect, facts=lambda: facts or made.start_facts(), url=url)
 
 
 def said(app: RvtopApp, name: str) -> str:
@@ -92,7 +71,7 @@ async def test_all_that_is_known_is_listed() -> None:
     app = started(Connecting())
     async with opened(app) as pilot:
         await pilot.pause()
-        seen = text(app)
+        seen = screen_text(app)
         for part in (
             *("n1 · 4 GPUs, 1 free · Ray up at 10.0.0.1:6379 · Ray 2.60.0 · vLLM 0.29.0 · 3 models",),
             *("http://127.0.0.1:8000", "q3b,q15b", "ready, up 2:14:00", "✗ weights: run"),
@@ -131,14 +110,14 @@ async def test_before_anything_is_found_a_topology_can_be_chosen(handle: made.Fa
         return made.start_facts()
 
     connect = Connecting(handle)
-    app = RvtopApp(None, connect, facts=made.nothing_known(), look_around=look_around)
+    app = RvtopApp(None, connect, facts=lambda: made.nothing_known(), look_around=look_around)
     try:
         async with opened(app) as pilot:
-            assert "looking for models, GPUs and servers" in text(app)
+            assert "looking for models, GPUs and servers" in screen_text(app)
             await pilot.press("down")
             assert app.screen.query_one(StartList).item == made.start_facts().offers[1]
             go_on.set()
-            await until(pilot, lambda: "q3b,q15b" in text(app))
+            await until(pilot, lambda: "q3b,q15b" in screen_text(app))
             item = app.screen.query_one(StartList).item
             assert item == made.start_facts().offers[1], "the cursor stays at what it pointed to"
             await pilot.press("enter")
@@ -150,22 +129,22 @@ async def test_before_anything_is_found_a_topology_can_be_chosen(handle: made.Fa
 
 async def test_what_comes_up_later_is_listed() -> None:
     facts = [made.start_without_gpu(), made.start_facts()]
-    app = RvtopApp(None, Connecting(), facts=facts[0], look_around=lambda: facts[0])
+    app = RvtopApp(None, Connecting(), facts=lambda: facts[0], look_around=lambda: facts[0])
     async with opened(app) as pilot:
         await pilot.pause()
-        assert "up now" not in text(app)
+        assert "up now" not in screen_text(app)
         facts.pop(0)
         assert isinstance(app.screen, StartScreen)
         app.screen._look()
-        await until(pilot, lambda: "up now" in text(app))
+        await until(pilot, lambda: "up now" in screen_text(app))
 
 
 async def test_where_nothing_can_be_chosen_the_field_is_first_and_everything_says_why() -> None:
     app = started(Connecting(), made.start_with_nothing())
     async with opened(app) as pilot:
         assert isinstance(app.focused, Input)
-        assert "no server yet, and no runs in runs/" in text(app)
-        assert "no GPU: engines run on the CPU" in text(app)
+        assert "no server yet, and no runs in runs/" in screen_text(app)
+        assert "no GPU: engines run on the CPU" in screen_text(app)
         await pilot.press("escape", "enter")
         assert said(app, "message") == (
             "✗ baseline cannot be started here: torch, transformers are not installed; "
@@ -179,7 +158,7 @@ async def test_the_row_under_the_cursor_is_in_sight_on_a_low_screen() -> None:
         for item in items_of(made.start_facts()):
             await to(pilot, item.name)
             await pilot.pause()
-            marked = next(line for line in text(app).splitlines() if line.startswith(" ▸"))
+            marked = next(line for line in screen_text(app).splitlines() if line.startswith(" ▸"))
             assert item.name[:4] in marked
 
 
@@ -224,10 +203,10 @@ async def test_ticked_models_are_in_the_command_line_and_in_what_is_chosen(handl
         await pilot.press("space")
         await to(pilot, "rac")
         assert said(app, "command") == "= rvtop --topology rac --model tiny=tiny"
-        assert "00:21" not in text(app), "the last start was one with other models"
+        assert "00:21" not in screen_text(app), "the last start was one with other models"
         await to(pilot, "tiny")
         await pilot.press("space")
-        assert "[x] tiny" in text(app), "one model stays ticked"
+        assert "[x] tiny" in screen_text(app), "one model stays ticked"
         await to(pilot, "rac")
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, LiveScreen))
@@ -296,7 +275,7 @@ async def test_connecting_can_be_given_up() -> None:
             given_up.set()
         raise AssertionError("unreachable")
 
-    app = RvtopApp(None, connect, facts=made.start_facts(), url="http://slow:1")
+    app = RvtopApp(None, connect, facts=lambda: made.start_facts(), url="http://slow:1")
     async with opened(app, 80, 24) as pilot:
         await pilot.press("u", "enter")
         await until(pilot, lambda: "connecting to http://slow:1" in said(app, "message"))
@@ -347,7 +326,7 @@ async def test_help_theme_and_palette_are_there_too() -> None:
 
 
 async def test_nought_lists_what_there_is_while_the_load_goes_on(handle: made.FakeHandle) -> None:
-    app = RvtopApp(handle, Connecting(), facts=made.start_facts())
+    app = RvtopApp(handle, Connecting(), facts=lambda: made.start_facts())
     async with opened(app) as pilot:
         await pilot.press("2", "0")
         await until(pilot, lambda: isinstance(app.screen, StartScreen))
@@ -363,7 +342,7 @@ async def test_nought_lists_what_there_is_while_the_load_goes_on(handle: made.Fa
 async def test_choosing_there_ends_the_load_of_before(handle: made.FakeHandle, keys: list[str]) -> None:
     after = made.FakeHandle(made.watching())
     connect = Connecting(after)
-    app = RvtopApp(handle, connect, facts=made.start_facts())
+    app = RvtopApp(handle, connect, facts=lambda: made.start_facts())
     async with opened(app) as pilot:
         await pilot.press(*keys, "0")
         await until(pilot, lambda: isinstance(app.screen, StartScreen))
@@ -379,7 +358,7 @@ async def test_choosing_there_ends_the_load_of_before(handle: made.FakeHandle, k
 
 async def test_the_load_of_before_goes_on_where_a_url_does_not_answer(handle: made.FakeHandle) -> None:
     connect = Connecting(ConnectFailed("http://127.0.0.1:8000: refused"))
-    app = RvtopApp(handle, connect, facts=made.start_facts())
+    app = RvtopApp(handle, connect, facts=lambda: made.start_facts())
     async with opened(app) as pilot:
         await pilot.press("0")
         await until(pilot, lambda: isinstance(app.screen, StartScreen))
@@ -399,7 +378,7 @@ async def test_the_load_of_before_ends_before_a_topology_starts(handle: made.Fak
         closed.append(handle.closed)
         raise ConnectFailed("no room")
 
-    app = RvtopApp(handle, connect, facts=made.start_facts())
+    app = RvtopApp(handle, connect, facts=lambda: made.start_facts())
     async with opened(app) as pilot:
         await pilot.press("0")
         await until(pilot, lambda: isinstance(app.screen, StartScreen))
@@ -419,4 +398,4 @@ async def test_a_session_of_the_command_line_has_nothing_to_choose(handle: made.
         await pilot.press("0")
         await pilot.pause()
         assert isinstance(app.screen, LiveScreen)
-        assert "asked for on the command line" in text(app)
+        assert "asked for on the command line" in screen_text(app)

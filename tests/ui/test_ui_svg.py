@@ -7,10 +7,10 @@ from xml.etree import ElementTree
 
 import made
 import pytest
+from driven import opened, screen_text
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from test_ui_app import opened, screen_text
 
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.svg import CELL_W, Picture, Run, film, picture_of, still

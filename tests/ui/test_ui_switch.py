@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import made
 import pytest
-from test_ui_start import until
+from driven import opened as app_opened
+from driven import screen_text, until
 from textual.pilot import Pilot
 from textual.widgets import Static
 
@@ -36,14 +37,13 @@ def without_gpu() -> StartFacts:
 
 @asynccontextmanager
 async def opened(snapshot: Snapshot, facts: StartFacts, width: int = 120) -> AsyncIterator[Pilot[int]]:
-    app = RvtopApp(made.FakeHandle(snapshot), facts=facts)
-    async with app.run_test(size=(width, 40)) as pilot:
-        await until(pilot, lambda: app.live is not None and app.live.snapshot is not None)
+    app = RvtopApp(made.FakeHandle(snapshot), facts=lambda: facts)
+    async with app_opened(app, width) as pilot:
         yield pilot
 
 
 def text(pilot: Pilot[int]) -> str:
-    return "\n".join(strip.text for strip in pilot.app.screen._compositor.render_strips())
+    return screen_text(pilot.app)
 
 
 def sent(pilot: Pilot[int]) -> list[object]:
@@ -118,7 +118,7 @@ async def test_what_is_found_later_is_listed_and_the_cursor_stays() -> None:
         go_on.wait(60)
         return without_gpu()
 
-    app = RvtopApp(made.FakeHandle(ours()), facts=made.nothing_known(), look_around=look_around)
+    app = RvtopApp(made.FakeHandle(ours()), facts=lambda: made.nothing_known(), look_around=look_around)
     try:
         async with app.run_test(size=(120, 40)) as pilot:
             await until(pilot, lambda: app.live is not None and app.live.snapshot is not None)

@@ -10,7 +10,7 @@ from pathlib import Path
 import made
 import numpy as np
 import pytest
-from test_ui_app import opened, screen_text, until
+from driven import opened, screen_text, until
 
 from rvtop.errors import UserError
 from rvtop.ui.app import RvtopApp

@@ -10,7 +10,7 @@ import pytest
 
 import rvtop.cli.app
 from rvtop.cli import dashboard
-from rvtop.contract.handle import Choice
+from rvtop.contract.handle import Choice, Connect
 from rvtop.session.request import Outcome
 
 GONE = Choice(url="http://127.0.0.1:1")
@@ -38,13 +38,17 @@ def left(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
             assert choice is GONE
             return next(sessions)
 
-        async def screen(handle: object, connect: Callable[[Choice], Any], **_: object) -> int:
+        def app(handle: object, connect: Connect, **_: object) -> Connect:
             assert handle is None
+            return connect
+
+        async def screen(connect: Connect) -> int:
             for _outcome in outcomes:
                 await connect(GONE)
             return code
 
         monkeypatch.setattr(dashboard, "_connect", connect)
+        monkeypatch.setattr(dashboard, "RvtopApp", app)
         monkeypatch.setattr(dashboard, "run_app_async", screen)
         monkeypatch.setattr(rvtop.cli.app, "no_screen", lambda: "")
         monkeypatch.setattr(sys, "argv", ["rvtop"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import rvtop.cli.app
-from rvtop.cli.transport import body_from, transport_from
+from rvtop.cli.transport import TargetOptions, body_from, transport_from
 from rvtop.load.plan.prompts import Prompts
 from rvtop.net.transport import Transport
 from rvtop.session.request import SessionRequest
@@ -124,14 +124,12 @@ def test_what_the_options_become(tmp_path: Path) -> None:
     )
     way = transport_from(
         WEB,
-        ca=None,
-        cert=None,
-        key=None,
-        insecure=False,
-        unix_socket=Path("s.sock"),
-        headers=["X-A:1", "Host: h:2"],
-        header_file=file,
-        key_header="api-key",
+        TargetOptions(
+            unix_socket=Path("s.sock"),
+            header=["X-A:1", "Host: h:2"],
+            header_file=file,
+            api_key_header="api-key",
+        ),
     )
     wanted = {"X-A": "1", "Host": "h:2", "Authorization": f"Basic {HIDDEN}", "X-Name": "café"}
     assert dict(way.headers) == wanted

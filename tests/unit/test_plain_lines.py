@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from rvtop.cli.options import go
+from rvtop.cli.options import SessionOptions, go
 from rvtop.contract.command import Command, Stop
 from rvtop.contract.snapshot import (
     Dist,
@@ -202,7 +202,7 @@ def test_how_a_run_ended_and_a_limited_client_are_lines_on_stderr(
     measured |= {"client_limited": True, "client": {"limited_by": "sends are late"}}
     outcome = Outcome(5, "load worker 0 died (killed by SIGKILL); 2 requests in flight lost", measured)
     monkeypatch.setattr("rvtop.plain.run_plain", lambda request, quiet: outcome)
-    assert go(SessionRequest(None, tmp_path, url="http://x"), ui, yes=True) == 5
+    assert go(SessionRequest(None, tmp_path, url="http://x"), ui, SessionOptions(), yes=True) == 5
     out, err = capsys.readouterr()
     assert err.splitlines() == ["rvtop: CLIENT-LIMITED: sends are late", f"rvtop: {outcome.message}"]
     assert bool(out) == (ui == "plain")

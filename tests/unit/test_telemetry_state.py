@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from telemetry_pages import golden, many_engines
 
+from rvtop.contract.figures import BY_KEY, Figure
+from rvtop.results.server import server_summary
 from rvtop.telemetry.buckets import Growth, growth, merged, quantile, server_hist
 from rvtop.telemetry.prometheus import parse
 from rvtop.telemetry.sample import Buckets, EngineSample, GpuSample, Sample
@@ -230,6 +232,22 @@ def test_means_of_durations_cover_the_last_ten_seconds() -> None:
     view = state.view(2 * S)
     assert view.figures == {"queue_time": pytest.approx(100)}
     assert view.totals == {"queue_time.sum": pytest.approx(0.5), "queue_time.count": 5}
+
+
+def test_the_mean_of_what_is_no_duration_keeps_its_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Figure(
+        "step", "histogram", ("iteration_tokens_total",), "tokens", "…", heading="step", summary="s"
+    )
+    monkeypatch.setitem(BY_KEY, "step", step)  # type: ignore[arg-type]
+    for shown in ("contract.figures.SHOWN", "results.server.SHOWN"):
+        monkeypatch.setattr(f"rvtop.{shown}", (step,))
+    monkeypatch.setattr("rvtop.telemetry.state._MEANS", ("step",))
+    state = ServerState()
+    for t, (total, count) in enumerate([(50.0, 1), (900.0, 11)]):
+        state.apply(at(t, replace(engine(), hists={"step": Buckets((math.inf,), (count,), total, count)})))
+    assert state.view(1 * S).figures == {"step": pytest.approx(85.0)}
+    rows = [{"t_s": t, "totals": {"step.sum": 850.0 * t, "step.count": 10.0 * t}} for t in (0, 1)]
+    assert server_summary(rows, [(0.0, 1.0)])["s"] == pytest.approx(85.0)
 
 
 def test_a_gpu_is_idle_only_while_requests_are_in_flight() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import rvtop.cli.app
-from rvtop.cli.serve import asked_for, serving
+from rvtop.cli.options import SessionOptions
+from rvtop.cli.serve import serving
 from rvtop.errors import UserError
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.sharing import Sharing
@@ -48,10 +49,10 @@ def test_a_place_that_is_none_is_refused(place: str) -> None:
 
 
 def test_each_option_asks_for_the_web_view() -> None:
-    assert asked_for(False, None, False) is None
-    assert asked_for(True, None, False) == WebOptions()
-    assert asked_for(False, "[::1]:80", False) == WebOptions("::1", 80)
-    assert asked_for(False, None, True) == WebOptions(control=True)
+    assert SessionOptions().web() is None
+    assert SessionOptions(serve=True).web() == WebOptions()
+    assert SessionOptions(serve_on="[::1]:80").web() == WebOptions("::1", 80)
+    assert SessionOptions(serve_control=True).web() == WebOptions(control=True)
 
 
 def test_without_the_extra_it_is_said_how_to_get_it(

@@ -102,7 +102,7 @@ class WorkerFleet:
         await self._pool.drain()
 
     async def stop(self) -> None:
-        """Ends the workers, by force if need be; what they still had to say is read."""
+        """Ends the workers, by force if need be; what they report until then is read."""
         await self._settle()
         await self._pool.stop()
 

@@ -102,13 +102,13 @@ class WorkerPool:
         try:
             await asyncio.wait_for(asyncio.shield(self._ready[index]), _START_LIMIT_S)
         except TimeoutError:
-            self._processes[index].kill()
+            child.kill(self._processes[index])
             self.lost.add(index)
             raise PoolError(f"load worker {index} was not ready within {_START_LIMIT_S:g} s", 5) from None
         return self.count
 
     async def stop(self) -> None:
-        """Ends the workers, by force if need be; what they still had to say is read."""
+        """Ends the workers, by force if need be; what they report until then is read."""
         self._stopping = True
         for future in self._ready:
             future.cancel()  # those that are not waited for any more
@@ -150,7 +150,7 @@ class WorkerPool:
                     self._take(index, message)
         except Exception as error:  # noqa: BLE001  # no frame of ours: nothing that comes after it can be read
             broken = f"sent what can't be read: {type(error).__name__}: {error}"
-            process.kill()
+            child.kill(process)
         why = self._exit_reason(await process.wait(), before)
         why = broken or why
         if not self._ready[index].done():

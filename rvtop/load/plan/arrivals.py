@@ -75,7 +75,7 @@ class UnitArrivals:
         return self._known[start - self._first : stop - self._first]
 
     def forget(self, before: int) -> None:
-        """Lets go of the arrivals below ``before``: a run of days must not keep them all."""
+        """Drops the arrivals below ``before``: a run of days must not keep them all."""
         drop = min(before - self._first, self._known.size)
         if drop >= _BATCH:  # seldom enough to cost nothing
             self._known = self._known[drop:].copy()

@@ -1,5 +1,5 @@
 """What a worker sends because something ended: the next request of a closed loop, the next turn of a
-conversation, and the giving up of requests that the scenario wants cancelled. Pure: no clock, no I/O.
+conversation, and the cancelling of requests, where the scenario asks for it. Pure: no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Slots:
 
 
 class Cancels:
-    """Requests that the client will give up, soonest first."""
+    """Requests that the client will cancel, soonest first."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -101,7 +101,7 @@ class Cancels:
 
     @property
     def next_ns(self) -> int:
-        """When the next one is to be given up; NEVER if none is."""
+        """When the next one is to be cancelled; NEVER if none is."""
         return self._due[0][0] if self._due else NEVER
 
     def add(self, record: Record, share: float, after_ns: int) -> None:

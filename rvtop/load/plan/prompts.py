@@ -1,7 +1,7 @@
 """``prompts.jsonl`` as a worker reads it: each prompt ready to be joined into a request body.
 
-What a row holds, ``row.py`` says: ``at_s`` (of a trace) is when it was sent, seconds from the trace's start,
-and ``turns`` (of a conversation) what follows the first answer.
+``prompt_row.py`` says what a row holds: ``at_s`` (of a trace) is when it was sent, seconds from the trace's
+start, and ``turns`` (of a conversation) what follows the first answer.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Prompts:
         return "/v1/chat/completions" if self.kind == "messages" else "/v1/completions"
 
     def add_models(self, models: Sequence[str]) -> None:
-        """Further models, numbered behind those that are known."""
+        """Adds models, numbered after those that are known."""
         self._heads += [b'{"model":' + orjson.dumps(model) + b"," for model in models]
 
     def limit_output(self, max_tokens: int | None) -> None:

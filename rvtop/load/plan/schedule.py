@@ -128,7 +128,7 @@ class Course:
         self.paused = False
 
     def add_phase(self, phase: PhasePlan) -> None:
-        """One phase more, behind those that are known."""
+        """Appends a phase."""
         self._phases.append(phase)
 
     @property

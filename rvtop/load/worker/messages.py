@@ -39,16 +39,16 @@ class WorkerSpec:
 
 @dataclass(frozen=True)
 class AddPhase:
-    """One phase more, behind those that are known; an entry of the log may begin it."""
+    """One more phase, numbered after those that are known; an entry of the log may begin it."""
 
     phase: PhasePlan
 
 
 @dataclass(frozen=True)
 class AddTarget:
-    """One target more, behind those that are known; a ``target`` entry of the log may send to it. ``models``
-    are those to send to, in turn. Its certificates are those of the first target, which a worker on another
-    node has under other paths."""
+    """One more target, numbered after those that are known; a ``target`` entry of the log may send to it.
+    ``models`` are those to send to, in turn. Its certificates are those of the first target, which a worker
+    on another node has under other paths."""
 
     address: Address
     models: tuple[str, ...]
@@ -56,9 +56,9 @@ class AddTarget:
 
 @dataclass(frozen=True)
 class AddPrompts:
-    """One set of prompts more, behind those that are known; a ``workload`` entry may send them, once the
-    worker's deltas say that it holds them. ``data``: what the file at ``path`` holds, for a worker that can't
-    read it."""
+    """One more set of prompts, numbered after those that are known; a ``workload`` entry may send them, once
+    the worker's deltas say that it holds them. ``data``: what the file at ``path`` holds, for a worker that
+    can't read it."""
 
     path: str
     data: bytes | None = None

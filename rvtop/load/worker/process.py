@@ -23,6 +23,7 @@ from typing import Any, get_args
 import uvloop
 
 from rvtop.errors import UserError
+from rvtop.ipc import stdio
 from rvtop.ipc.frames import Unpacker, pack
 from rvtop.ipc.leave import leave
 from rvtop.load.plan.arrivals import Kind
@@ -91,10 +92,7 @@ class _Inbox:
 
 async def _serve() -> None:
     loop = asyncio.get_running_loop()
-    # The frames own the real stdout; whatever a library prints goes to stderr instead.
-    frames = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)
-    writer, _ = await loop.connect_write_pipe(asyncio.Protocol, frames)
+    writer = await stdio.frames_out()
     specs: list[WorkerSpec] = []
     worker: Worker | None = None
     tasks: set[asyncio.Task[None]] = set()
@@ -122,9 +120,7 @@ async def _serve() -> None:
         if worker is not None:
             worker.close()
         inbox.end()
-        writer.close()
-        while not writer.is_closing() or writer.get_write_buffer_size():
-            await asyncio.sleep(0.005)
+        await stdio.close(writer)
 
 
 def _hand_on(message: object, worker: Worker, spec: WorkerSpec) -> Coroutine[Any, Any, None] | None:

@@ -84,7 +84,7 @@ class Reporter:
         self.prompt_sets = 1  # that were read
 
     def add_models(self, models: Sequence[str]) -> None:
-        """Further models, numbered behind those that are known."""
+        """Adds models, numbered after those that are known."""
         self._shown_models += printable_names(models)
         self._held += [0] * len(models)
 
@@ -93,7 +93,7 @@ class Reporter:
         self._slos.append((from_ns, slo_ns))
 
     def add_phase(self, name: str) -> None:
-        """One phase more, behind the others."""
+        """Appends a phase."""
         self._names.append(name)
 
     def note_sent(self, record: Record) -> None:

@@ -92,15 +92,15 @@ class Sender:
         self._arm(now)
 
     def add_phase(self, phase: PhasePlan) -> None:
-        """One phase more, behind the others."""
+        """Appends a phase."""
         self._course.add_phase(phase)
 
     def add_target(self, target: Endpoint, models: Sequence[int]) -> None:
-        """One target more, behind the others: ``models`` are the numbers of those to send to."""
+        """Appends a target: ``models`` are the numbers of those to send to."""
         self._targets.append((target, models))
 
     def add_prompts(self, prompts: Prompts) -> None:
-        """One set of prompts more, behind the others; it may be read later."""
+        """Appends a set of prompts, which may be read later."""
         self._prompt_sets.append(prompts)
 
     def _arm(self, now_ns: int) -> None:

@@ -73,12 +73,12 @@ class Worker:
             self._sender.command(entry)
 
     def add_phase(self, phase: PhasePlan) -> None:
-        """One phase more, behind the others."""
+        """Appends a phase."""
         self._sender.add_phase(phase)
         self._reporter.add_phase(phase.name)
 
     def add_target(self, target: Endpoint, models: Sequence[str]) -> None:
-        """One target more, behind the others, and the models to send to there."""
+        """Appends a target, and the models to send to there."""
         new = [model for model in models if model not in self._models]
         self._models += new
         self._reporter.add_models(new)
@@ -87,7 +87,7 @@ class Worker:
         self._sender.add_target(target, [self._models.index(model) for model in models])
 
     def add_prompts(self, path: str, data: bytes | None) -> None:
-        """One set of prompts more, behind the others; :meth:`read_prompts` reads it."""
+        """Appends a set of prompts; :meth:`read_prompts` reads it."""
         spec = self._spec
         prompts = Prompts(Path(path), self._models, spec.body, spec.extra, data=data, whole=False)
         self._prompt_sets.append(prompts)

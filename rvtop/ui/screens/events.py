@@ -5,21 +5,19 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import BindingType
 
 from rvtop.ui.format import wall
-from rvtop.ui.keep import copied_text
-from rvtop.ui.screens.filter import FilterScreen
-from rvtop.ui.screens.session_screen import LIST_KEYS, SessionScreen
+from rvtop.ui.screens.list_screen import ListScreen
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.event_list import EventChoice, EventList
 from rvtop.ui.widgets.header import Header
 from rvtop.ui.widgets.place_footer import PlaceFooter
 
 
-class EventsScreen(SessionScreen):
+class EventsScreen(ListScreen):
     PLACES: ClassVar[str] = "AE"
-    BINDINGS: ClassVar[list[BindingType]] = LIST_KEYS
+    HINT = "text, kind or level: rate, mark, error"
+    state: EventChoice
     CSS = "EventsScreen { layout: vertical; }"
 
     def __init__(self, shell: ScreenShell) -> None:
@@ -31,23 +29,6 @@ class EventsScreen(SessionScreen):
         yield EventList(self.state)
         yield PlaceFooter(self.PLACES)
 
-    def _redraw(self) -> None:
-        for panel in self._panels:
-            panel.repaint()
-
-    def action_cursor(self, step: int) -> None:
-        if self.snapshot is not None:
-            self.state.move(self.snapshot, step)
-            self._redraw()
-
-    def action_filter(self) -> None:
-        def typed(text: str | None) -> None:
-            if text is not None:
-                self.state.filter = text
-                self._redraw()
-
-        self.app.push_screen(FilterScreen(self.state.filter, "text, kind or level: rate, mark, error"), typed)
-
     def action_copy(self) -> None:
         """Copies the chosen event, its text whole."""
         listed = self.state.listed(self.snapshot) if self.snapshot is not None else []
@@ -55,14 +36,7 @@ class EventsScreen(SessionScreen):
             self.notify_briefly("no event is listed")
             return
         event = listed[self.state.row(listed)]
-        text = f"{wall(event.unix_s)}  {event.text}"
-        self.app.copy_to_clipboard(text)
-        try:
-            path = copied_text(text)
-        except OSError as error:
-            self.notify_briefly(f"copied to the clipboard; {error.filename}: {error.strerror}")
-        else:
-            self.notify_briefly(f"copied the event to the clipboard and to {path}")
+        self.copy(f"{wall(event.unix_s)}  {event.text}", "the event")
 
     def action_events(self) -> None:
         self.app.pop_screen()
@@ -71,6 +45,6 @@ class EventsScreen(SessionScreen):
         """Closes the filter, then the list."""
         if self.state.filter:
             self.state.filter = ""
-            self._redraw()
+            self.redraw()
         else:
             self.app.pop_screen()

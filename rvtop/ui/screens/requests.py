@@ -5,22 +5,21 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import BindingType
 
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.prompts_file import prompt_row, prompt_text
 from rvtop.ui.request_lines import ORDERS, curl
-from rvtop.ui.screens.filter import FilterScreen
-from rvtop.ui.screens.session_screen import LIST_KEYS, SessionScreen
+from rvtop.ui.screens.list_screen import ListScreen
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.header import Header
 from rvtop.ui.widgets.place_footer import PlaceFooter
 from rvtop.ui.widgets.requests import ListState, PartsPanel, RequestDetail, RequestList
 
 
-class RequestsScreen(SessionScreen):
+class RequestsScreen(ListScreen):
     PLACES: ClassVar[str] = "AQ"
-    BINDINGS: ClassVar[list[BindingType]] = LIST_KEYS
+    HINT = "id, model, engine, phase, finish or error"
+    state: ListState
     VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-high")]  # noqa: RUF012  (Textual's own declaration)
     CSS = """
     RequestsScreen { layout: vertical; }
@@ -38,10 +37,6 @@ class RequestsScreen(SessionScreen):
         yield RequestDetail(self.state)
         yield PlaceFooter(self.PLACES)
 
-    def _redraw(self) -> None:
-        for panel in self._panels:
-            panel.repaint()
-
     def _listed(self) -> Snapshot | None:
         """The snapshot if something is listed, else None, with a notice."""
         s = self.snapshot
@@ -52,27 +47,13 @@ class RequestsScreen(SessionScreen):
 
     # -- keys --------------------------------------------------------------------------------
 
-    def action_cursor(self, step: int) -> None:
-        if self.snapshot is not None:
-            self.state.move(self.snapshot, step)
-            self._redraw()
-
     def action_order(self) -> None:
         self.state.order = ORDERS[(ORDERS.index(self.state.order) + 1) % len(ORDERS)]
-        self._redraw()
+        self.redraw()
 
     def action_errors(self) -> None:
         self.state.errors_only = not self.state.errors_only
-        self._redraw()
-
-    def action_filter(self) -> None:
-        def typed(text: str | None) -> None:
-            if text is not None:
-                self.state.filter = text
-                self._redraw()
-
-        hint = "id, model, engine, phase, finish or error"
-        self.app.push_screen(FilterScreen(self.state.filter, hint), typed)
+        self.redraw()
 
     def action_prompt(self) -> None:
         s = self._listed()
@@ -88,7 +69,7 @@ class RequestsScreen(SessionScreen):
                 self.notify_briefly(str(error))
                 return
             self.state.chosen = found[1].id  # the text stays with its request
-        self._redraw()
+        self.redraw()
 
     def action_copy(self) -> None:
         """Copies the chosen request as a command."""
@@ -114,4 +95,4 @@ class RequestsScreen(SessionScreen):
             state.errors_only = False
         else:
             super().action_back()
-        self._redraw()
+        self.redraw()

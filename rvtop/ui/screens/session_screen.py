@@ -6,7 +6,7 @@ import io
 import time
 from typing import ClassVar
 
-from textual.binding import Binding, BindingsMap, BindingType
+from textual.binding import BindingsMap
 from textual.screen import Screen
 
 from rvtop.contract.snapshot import Snapshot
@@ -19,13 +19,6 @@ from rvtop.ui.widgets.panel import Panel
 
 #: Seconds that a notice stays in the footer.
 NOTICE_S = 3.0
-#: In a list the arrows are the cursor.
-LIST_KEYS: list[BindingType] = [
-    Binding("up", "cursor(-1)", show=False),
-    Binding("down", "cursor(1)", show=False),
-    Binding("home", "cursor(-1000)", show=False),
-    Binding("end", "cursor(1000)", show=False),
-]
 
 
 class SessionScreen(Screen[None]):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingsMap, BindingType
 from textual.containers import Horizontal
@@ -31,6 +31,7 @@ from rvtop.contract.start import (
 from rvtop.ui.format import first_that_fits
 from rvtop.ui.keep import copied_text, save_picture
 from rvtop.ui.keys import bindings
+from rvtop.ui.looking import look
 from rvtop.ui.shell import ScreenShell, shell_of
 from rvtop.ui.start_lines import Item, head_line
 from rvtop.ui.widgets.start_list import StartList
@@ -121,17 +122,10 @@ class StartScreen(Screen[None]):
 
     def _look(self) -> None:
         if self.is_current and not self.busy:
-            self._look_once()
-
-    @work(thread=True, exclusive=True, group="look")
-    def _look_once(self) -> None:
-        facts = self._look_around()
-        self.app.call_from_thread(self.take, facts)
+            look(self, self._look_around, self.take)
 
     def take(self, facts: StartFacts) -> None:
         """Shows what was found."""
-        if not self.is_attached:
-            return
         self.list.take(facts)
         head = self.query_one(_Head)
         if head.facts != facts:

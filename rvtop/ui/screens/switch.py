@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -16,6 +15,7 @@ from rvtop.contract.command import Retarget
 from rvtop.contract.snapshot import Snapshot
 from rvtop.contract.start import LookAround, StartFacts
 from rvtop.ui.format import rate
+from rvtop.ui.looking import look
 from rvtop.ui.screens.dialog import Dialog
 from rvtop.ui.shell import shell_of
 from rvtop.ui.switch_lines import SwitchChoice, choice_line, choices_of, command_of, consequence, has_room
@@ -75,7 +75,7 @@ class SwitchScreen(Dialog[Retarget | None]):
 
     def on_mount(self) -> None:
         self._say()
-        self._look()
+        look(self, self._look_around, self.take)
 
     @property
     def keep(self) -> bool:
@@ -88,15 +88,8 @@ class SwitchScreen(Dialog[Retarget | None]):
         """What choosing it means."""
         return consequence(self.choices[number], self._snapshot, self._facts, keep=self.keep)
 
-    @work(thread=True, exclusive=True)
-    def _look(self) -> None:
-        facts = self._look_around()
-        self.app.call_from_thread(self.take, facts)
-
     def take(self, facts: StartFacts) -> None:
         """Shows what was found; the cursor stays at what it pointed to."""
-        if not self.is_attached:
-            return
         before = self.choices[self.cursor] if self.choices else None
         self._facts, self.choices = facts, choices_of(self._snapshot, facts)
         same = [

@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -35,8 +34,8 @@ class LoadActor:
         self._last_message_s = 0.0
 
     def hello(self) -> dict[str, Any]:
-        """Who is here: ``missing`` names the packages that a worker needs and this node lacks; two processes
-        with the same ``network`` reach each other on the loopback address."""
+        """Describes this node: ``missing`` names the packages that a worker needs and this node lacks; two
+        processes with the same ``network`` reach each other on the loopback address."""
         missing = [name for name in NEEDS if importlib.util.find_spec(name) is None]
         return {"missing": missing, "network": network(), "pid": os.getpid()}
 
@@ -51,6 +50,7 @@ class LoadActor:
         (by field of the address) hold what is in those paths, ``secrets`` goes into its environment."""
         from dataclasses import replace
 
+        from rvtop.ipc.child import module_command
         from rvtop.ipc.frames import Unpacker, pack
         from rvtop.load.fleet.workers import WORKER_ENV
 
@@ -63,7 +63,7 @@ class LoadActor:
         package = str(Path(__file__).parents[4])  # the folder that holds rvtop
         paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "rvtop.load.worker"],
+            module_command("rvtop.load.worker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,

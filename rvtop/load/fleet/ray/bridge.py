@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rvtop.errors import UserError
+from rvtop.ipc import stdio
 from rvtop.ipc.frames import Unpacker, pack
 from rvtop.load.fleet.ray.actor import LEASE_S, LoadActor, network
 from rvtop.load.fleet.ray.clock import Exchange, NodeClock, Offset, offset_of, to_node
@@ -244,10 +245,7 @@ def _end_by_force() -> None:
 
 async def _serve() -> None:
     loop = asyncio.get_running_loop()
-    # The frames own the real stdout; whatever a library prints goes to stderr instead.
-    frames = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)
-    writer, _ = await loop.connect_write_pipe(asyncio.Protocol, frames)
+    writer = await stdio.frames_out()
     inbox: asyncio.Queue[Any] = asyncio.Queue()
 
     def read() -> None:
@@ -278,9 +276,7 @@ async def _serve() -> None:
     finally:
         for task in (work, commands):
             task.cancel()
-        writer.close()
-        while writer.get_write_buffer_size():
-            await asyncio.sleep(0.005)
+        await stdio.close(writer)
         if "ray" in sys.modules:
             await asyncio.to_thread(bridge.close)
 

@@ -1,6 +1,6 @@
 """A Ray cluster as the bridge sees it: attaching as a guest, its nodes, and what it may refuse.
 
-Only the bridge's process imports this, and Ray with it: a session has no place for Ray's threads.
+Only the bridge's process imports this, and Ray with it: Ray's threads stay out of a session.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What passes between a session and its bridge to Ray (:mod:`rvtop.load.fleet.ray.bridge`).
 
-Down go one ``Begin`` and then whatever the workers shall get; up comes what follows it here.
+Down go one ``Begin`` and then messages for the workers; up comes what follows it here.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Ended:
-    """The worker is no more; ``why`` is one line."""
+    """The worker has ended; ``why`` is one line."""
 
     worker: int
     why: str

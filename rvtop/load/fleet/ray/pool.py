@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 import tempfile
 from collections.abc import Callable
 from typing import IO
 
+from rvtop.ipc import child
 from rvtop.ipc.exit_reason import last_line
 from rvtop.ipc.frames import Unpacker, pack
 from rvtop.load.fleet.local import PoolError, all_ready
@@ -71,17 +71,7 @@ class RayPool:
         self._ready = [loop.create_future() for _ in range(self._spec.count)]
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed in stop
         try:
-            self._bridge = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-m",
-                "rvtop.load.fleet.ray.bridge",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=self._stderr,
-                start_new_session=True,  # a Ctrl-C in our terminal is ours to handle
-                limit=_BUFFER,
-            )
+            self._bridge = await self._start_bridge()
             self._reader = asyncio.create_task(self._read(self._bridge))
             self.send(Begin(self._spec, self._address))
             await all_ready(self._ready, _START_LIMIT_S, "the load workers on Ray")
@@ -89,19 +79,24 @@ class RayPool:
             await self.stop()
             raise
 
+    async def _start_bridge(self) -> asyncio.subprocess.Process:
+        command = child.module_command("rvtop.load.fleet.ray.bridge")
+        try:
+            return await child.start(*command, stderr=self._stderr, limit=_BUFFER)
+        except OSError as error:
+            raise PoolError(f"the bridge to Ray can't be started: {error.strerror}", 5) from error
+
     def send(self, message: object) -> None:
         """Hands a message to every worker."""
-        stdin = self._bridge.stdin if self._bridge is not None else None
-        if stdin is not None and not stdin.is_closing():
-            stdin.write(pack(message))
+        if self._bridge is not None:
+            child.write(self._bridge, pack(message))
 
     async def stop(self) -> None:
-        """Ends the workers, by force if need be; what they still had to say is read."""
+        """Ends the workers, by force if need be; what they report until then is read."""
         self._stopping = True
         if self._bridge is None or self._reader is None:
             return
-        if self._bridge.stdin is not None:
-            self._bridge.stdin.close()
+        child.close_stdin(self._bridge)
         try:
             await asyncio.wait([self._reader], timeout=_STOP_LIMIT_S)
         finally:  # also when the waiting is cancelled
@@ -120,9 +115,8 @@ class RayPool:
 
     def kill(self) -> None:
         """Ends the workers by force: Ray ends a driver's actors with it."""
-        if self._bridge is not None and self._bridge.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._bridge.kill()
+        if self._bridge is not None:
+            child.kill(self._bridge)
 
     async def drain(self) -> None:
         """Waits until every worker has ended by itself, after ``stop`` went out; at most some seconds."""
@@ -140,13 +134,13 @@ class RayPool:
         code = await bridge.wait()
         for index in range(self._spec.count):
             self._lose(
-                index, self._refusal or f"the bridge to Ray ended with exit code {code}: {self._words()}"
+                index, self._refusal or f"the bridge to Ray ended with exit code {code}: {self._log_tail()}"
             )
 
     def _take(self, message: object) -> None:
         if isinstance(message, Output):
             for frame in self._unpackers[message.worker].feed(message.data):
-                self._hear(message.worker, frame)
+                self._take_frame(message.worker, frame)
         elif isinstance(message, Placed):
             self._homes[message.worker] = message.clock
             self._newest.setdefault(message.clock.node_id, message.clock)
@@ -157,7 +151,7 @@ class RayPool:
         elif isinstance(message, Refused):
             self._refusal = message.text
 
-    def _hear(self, index: int, frame: object) -> None:
+    def _take_frame(self, index: int, frame: object) -> None:
         if isinstance(frame, Delta):
             self._on_delta(from_node(frame, self._homes[index].offset_ns))
         elif self._ready[index].done():
@@ -177,6 +171,6 @@ class RayPool:
             self.lost.add(index)
             self._on_lost(index, why)
 
-    def _words(self) -> str:
-        """The last line that the bridge said."""
+    def _log_tail(self) -> str:
+        """The last line that the bridge wrote to stderr."""
         return "" if self._stderr is None else last_line(self._stderr.fileno())
