@@ -14,6 +14,11 @@ Run = tuple[str, Style | None]
 UP = " ▁▂▃▄▅▆▇█"  # columns grow upward in eighths
 
 
+def width_of(text: str) -> int:
+    """How many cells ``text`` takes."""
+    return len(text) if text.isascii() and text.isprintable() else cell_len(text)
+
+
 class Line:
     """One row of the screen while it is put together: runs of text, each with a style."""
 
@@ -29,7 +34,7 @@ class Line:
         """Adds ``text`` at the end."""
         if text:
             self.runs.append((text, style))
-            self.width += cell_len(text)
+            self.width += width_of(text)
         return self
 
     def to(self, column: int) -> Line:
@@ -42,10 +47,16 @@ class Line:
         self.width += other.width
         return self
 
+    def segments(self, width: int, base: Style) -> list[Segment]:
+        """The line as Rich takes it: exactly ``width`` cells, ``base`` where no style was given."""
+        made = [Segment(text, style or base) for text, style in self.cut(width).runs]
+        if self.width < width:
+            made.append(Segment(" " * (width - self.width), base))
+        return made
+
     def strip(self, width: int, base: Style) -> Strip:
-        """The line as Textual takes it: exactly ``width`` cells, ``base`` where no style was given."""
-        made = Strip([Segment(text, style or base) for text, style in self.runs], self.width)
-        return made if self.width == width else made.adjust_cell_length(width, base)
+        """The same as Textual takes it."""
+        return Strip(self.segments(width, base), width)
 
     def cut(self, width: int) -> Line:
         """The line if it fits into ``width`` cells, else as much of it as does."""
@@ -53,7 +64,7 @@ class Line:
             return self
         made = Line()
         for text, style in self.runs:
-            made.put(set_cell_size(text, min(cell_len(text), max(0, width - made.width))), style)
+            made.put(set_cell_size(text, min(width_of(text), max(0, width - made.width))), style)
         return made
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar, TypeVar, cast
 
+from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region, Size
 from textual.strip import Strip
@@ -12,7 +13,7 @@ from textual.widget import Widget
 
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.chart_view import ChartView
-from rvtop.ui.draw import Line, Run
+from rvtop.ui.draw import Line
 from rvtop.ui.shell import shell_of
 from rvtop.ui.theme import Styles
 
@@ -42,8 +43,9 @@ class Panel(Widget, can_focus=True):
         super().__init__(id=id)
         self.snapshot: Snapshot | None = None
         self.view = ChartView()  # the screen's, where it has one
-        self._painted: list[tuple[Run, ...]] = []
-        self._strips: list[Strip | None] = []
+        self._painted: list[Line] = []
+        self._strips: list[Strip] = []
+        self._stale: set[int] = set()  # rows that were drawn and not yet made into strips
         self._painted_for = Size(0, 0)
         self._placed = True
         self._kept: tuple[tuple[object, ...], object] | None = None
@@ -142,15 +144,11 @@ class Panel(Widget, can_focus=True):
         size = self.size
         if not self.is_mounted or not self._placed or not size.area:
             return
-        before, same_size = self._painted, self._painted_for == size
-        self._paint(size)
+        same_size = self._painted_for == size
+        changed = self._paint(size)
         if not same_size:
             self.refresh()
-            return
-        changed = [
-            y for y, strip in enumerate(self._strips) if strip is None or before[y] != self._painted[y]
-        ]
-        if changed:
+        elif changed:
             self.refresh(*(Region(0, y, size.width, 1) for y in changed))
 
     def forget(self) -> None:
@@ -167,35 +165,56 @@ class Panel(Widget, can_focus=True):
 
     # -- Textual -----------------------------------------------------------------------------
 
+    @property
+    def size(self) -> Size:
+        """All of it is content: a panel has no border, no padding and no scroll bar."""
+        return self.outer_size
+
     def render_line(self, y: int) -> Strip:
+        return self._rendered()[y] if 0 <= y < self.size.height else Strip.blank(self.size.width)
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Straight from the rows: what Textual puts around a widget's content, a panel does not have."""
+        strips = self._rendered()[crop.y : crop.bottom]
+        x1, x2 = crop.column_span
+        whole = (x1, x2) == (0, self.size.width)
+        return strips if whole else [strip.crop(x1, x2) for strip in strips]
+
+    def _rendered(self) -> list[Strip]:
+        """All rows as they go to the terminal; only those that changed are made."""
         size = self.size
         if self._painted_for != size:
             self._paint(size)
-        if y >= len(self._painted):
-            return Strip.blank(size.width, self.rich_styles.base)
-        strip = self._strips[y]
-        if strip is None:
-            line = Line()
-            line.runs = list(self._painted[y])
-            line.width = sum(Line(text).width for text, _ in line.runs)
-            strip = self._strips[y] = line.strip(size.width, self.rich_styles.base)
-        return strip
+        if self._stale:
+            background, filters = self.background_colors[1], self.get_line_filters()
+            behind, base = Style(bgcolor=background.rich_color), self.rich_styles.base
+            for y in self._stale:
+                segments = self._painted[y].segments(size.width, base)
+                segments = [Segment(text, behind + style) for text, style, _ in segments]
+                for line_filter in filters:
+                    segments = line_filter.apply(segments, background)
+                self._strips[y] = Strip(segments, size.width)
+            self._stale.clear()
+        return self._strips
 
-    def _paint(self, size: Size) -> None:
+    def _paint(self, size: Size) -> list[int]:
+        """Draws all rows; returns those that differ from what was drawn before."""
         width, height = size
-        lines = self._lines(width, height)
-        lines = lines[:height] + [Line()] * (height - len(lines))
-        painted = [tuple(line.runs) for line in lines]
+        lines = self._lines(width, height)[:height]
+        lines += [Line() for _ in range(height - len(lines))]
         if self._painted_for == size:
-            kept = zip(self._painted, painted, self._strips, strict=True)
-            self._strips = [strip if old == new else None for old, new, strip in kept]
+            changed = [y for y, old in enumerate(self._painted) if old.runs != lines[y].runs]
         else:
-            self._strips = [None] * height
-        self._painted, self._painted_for = painted, size
+            changed = list(range(height))
+            self._stale.clear()
+            self._strips = [Strip.blank(width)] * height
+        self._stale.update(changed)
+        self._painted, self._painted_for = lines, size
+        return changed
 
     def _lines(self, width: int, height: int) -> list[Line]:
         if height < 2:
-            return [self.one_line(self.snapshot, width)] if self.snapshot else []
+            return [Line().join(self.one_line(self.snapshot, width))] if self.snapshot else []
         if self.snapshot is None:
             return [self.rule(Line(), Line(), Line(), width)]
         inner = width - MARGINS
