@@ -14,11 +14,6 @@ Run = tuple[str, Style | None]
 UP = " ▁▂▃▄▅▆▇█"  # columns grow upward in eighths
 
 
-def width_of(text: str) -> int:
-    """How many cells ``text`` takes."""
-    return len(text) if text.isascii() and text.isprintable() else cell_len(text)
-
-
 class Line:
     """One row of the screen while it is put together: runs of text, each with a style."""
 
@@ -34,7 +29,7 @@ class Line:
         """Adds ``text`` at the end."""
         if text:
             self.runs.append((text, style))
-            self.width += width_of(text)
+            self.width += len(text) if text.isascii() and text.isprintable() else cell_len(text)
         return self
 
     def to(self, column: int) -> Line:
@@ -47,12 +42,16 @@ class Line:
         self.width += other.width
         return self
 
-    def segments(self, width: int, base: Style) -> list[Segment]:
-        """The line as Rich takes it: exactly ``width`` cells, ``base`` where no style was given."""
-        made = [Segment(text, style or base) for text, style in self.cut(width).runs]
+    def segments(self, width: int, base: Style, behind: Style | None = None) -> list[Segment]:
+        """The line as Rich takes it: exactly ``width`` cells, ``base`` where no style was given, and
+        ``behind`` what has no background."""
+        runs = self.cut(width).runs
         if self.width < width:
-            made.append(Segment(" " * (width - self.width), base))
-        return made
+            runs = [*runs, (" " * (width - self.width), base)]
+        if behind is None:
+            return [Segment(text, style or base) for text, style in runs]
+        styles = ((text, style or base) for text, style in runs)
+        return [Segment(text, style if style.bgcolor else behind + style) for text, style in styles]
 
     def strip(self, width: int, base: Style) -> Strip:
         """The same as Textual takes it."""
@@ -64,7 +63,7 @@ class Line:
             return self
         made = Line()
         for text, style in self.runs:
-            made.put(set_cell_size(text, min(width_of(text), max(0, width - made.width))), style)
+            made.put(set_cell_size(text, min(cell_len(text), max(0, width - made.width))), style)
         return made
 
     @property
@@ -160,12 +159,12 @@ class Cells:
         made = []
         for chars, styles in zip(self.chars, self.styles, strict=True):
             line = Line()
-            begin = 0
-            for x in range(1, self.width + 1):
-                if x == self.width or styles[x] is not styles[begin]:
-                    line.put("".join(chars[begin:x]), styles[begin])
-                    begin = x
-            made.append(line)
+            begin, current = 0, styles[0] if styles else None
+            for x, style in enumerate(styles):
+                if style is not current:
+                    line.put("".join(chars[begin:x]), current)
+                    begin, current = x, style
+            made.append(line.put("".join(chars[begin:]), current))
         return made
 
 

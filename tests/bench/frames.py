@@ -1,8 +1,8 @@
 """What the dashboard itself costs: ``python -m tests.bench.frames``.
 
-CPU seconds (user and system) of the dashboard's own process while it shows a load of about 100 000 token events
-a second at 10 frames a second, on each screen and in two sizes; and of all processes together while it shows a
-server to which nothing is sent.
+CPU seconds (user and system) of the dashboard's own process while it shows a load of about 100 000 token
+events a second at 10 frames a second, on each screen and in two sizes; and of all processes together while it
+shows a server to which nothing is sent.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ def idle(seconds: float, passes: int) -> list[float]:
 def _told(values: list[float], limit: float) -> str:
     middle = statistics.median(values)
     each = " ".join(f"{value:.1f}" for value in values)
-    return f"{middle:5.1f} % of a core (runs: {each}): {'within' if middle <= limit else 'MORE than'} {limit:g} %"
+    kept = "within" if middle <= limit else "MORE than"
+    return f"{middle:5.1f} % of a core (runs: {each}): {kept} {limit:g} %"
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -43,7 +43,7 @@ class Screen:
                 time.sleep(min(max(0.0, end - time.monotonic()), 0.05))
 
     def read_until(self, text: bytes, limit_s: float) -> float:
-        """Reads until ``text`` has been drawn; seconds since the start of the command. Raises TimeoutError."""
+        """Reads until ``text`` has been drawn; seconds since the command began. Raises TimeoutError."""
         self.keeps = True
         end = time.monotonic() + limit_s
         while text not in self.seen:

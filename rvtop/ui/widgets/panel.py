@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar, TypeVar, cast
 
-from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region, Size
 from textual.strip import Strip
@@ -48,7 +47,7 @@ class Panel(Widget, can_focus=True):
         self._stale: set[int] = set()  # rows that were drawn and not yet made into strips
         self._painted_for = Size(0, 0)
         self._placed = True
-        self._kept: tuple[tuple[object, ...], object] | None = None
+        self._kept: dict[str, tuple[tuple[object, ...], object]] = {}
 
     # -- what a panel implements ---------------------------------------------------------------
 
@@ -80,12 +79,13 @@ class Panel(Widget, can_focus=True):
         """Whether it has nothing to say: after a while the live screen folds it to its one line."""
         return False
 
-    def once(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
+    def once(self, key: tuple[object, ...], make: Callable[[], T], part: str = "") -> T:
         """``make()``, kept as long as ``key`` stays the same: a chart of one point a second need not be
-        made ten times for each."""
-        if self._kept is None or self._kept[0] != key:
-            self._kept = (key, make())
-        return cast("T", self._kept[1])
+        made ten times for each. ``part``: which of several things that the panel keeps."""
+        kept = self._kept.get(part)
+        if kept is None or kept[0] != key:
+            kept = self._kept[part] = (key, make())
+        return cast("T", kept[1])
 
     def observe(self, s: Snapshot) -> None:
         """Takes in a new snapshot before it is drawn, once (scales that follow the data)."""
@@ -153,7 +153,8 @@ class Panel(Widget, can_focus=True):
 
     def forget(self) -> None:
         """Drops what is kept of the last picture, so that the next one is drawn anew."""
-        self._painted_for, self._kept = Size(0, 0), None
+        self._painted_for = Size(0, 0)
+        self._kept.clear()
 
     def plain_text(self) -> list[str]:
         """The picture as lines of text, without the blanks at their ends."""
@@ -189,8 +190,7 @@ class Panel(Widget, can_focus=True):
             background, filters = self.background_colors[1], self.get_line_filters()
             behind, base = Style(bgcolor=background.rich_color), self.rich_styles.base
             for y in self._stale:
-                segments = self._painted[y].segments(size.width, base)
-                segments = [Segment(text, behind + style) for text, style, _ in segments]
+                segments = self._painted[y].segments(size.width, base, behind)
                 for line_filter in filters:
                     segments = line_filter.apply(segments, background)
                 self._strips[y] = Strip(segments, size.width)
