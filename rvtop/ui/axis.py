@@ -79,9 +79,9 @@ class LogAxis:
         """The cell that holds ``ms``: below 0 or ``width`` and more when it lies outside."""
         return math.floor(self.position(ms, width) + 1e-9)
 
-    def edges(self, width: int) -> tuple[float, ...]:
+    def edges(self, width: int) -> list[float]:
         """The ``width`` + 1 edges of the cells, in ms."""
-        return _edges(self.low, self.high, width)
+        return list(_edges(self.low, self.high, width))
 
     def ticks(self, width: int) -> list[tuple[int, str]]:
         """Columns and labels that fit without touching, rounder values first."""

@@ -37,7 +37,6 @@ class SessionScreen(Screen[None]):
 
     PLACES: ClassVar[str] = "A"
     AUTO_FOCUS = ""
-    BLANK = True  # its widgets draw all there is
 
     def __init__(self, shell: ScreenShell) -> None:
         super().__init__()

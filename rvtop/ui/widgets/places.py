@@ -64,8 +64,6 @@ class Places(Widget):
         self._shown: list[Place] = []
         self.zoomed: str | None = None
 
-    BLANK = True  # nothing is drawn between the panels
-
     @property
     def layout(self) -> Layout:
         return self._layout
