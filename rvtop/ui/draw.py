@@ -14,22 +14,24 @@ Run = tuple[str, Style | None]
 UP = " ▁▂▃▄▅▆▇█"  # columns grow upward in eighths
 
 
+def _cells(text: str) -> int:
+    return len(text) if text.isascii() and text.isprintable() else cell_len(text)
+
+
 class Line:
     """One row of the screen while it is put together: runs of text, each with a style."""
 
     __slots__ = ("runs", "width")
 
     def __init__(self, text: str = "", style: Style | None = None) -> None:
-        self.runs: list[Run] = []
-        self.width = 0
-        if text:
-            self.put(text, style)
+        self.runs: list[Run] = [(text, style)] if text else []
+        self.width = _cells(text) if text else 0
 
     def put(self, text: str, style: Style | None = None) -> Line:
         """Adds ``text`` at the end."""
         if text:
             self.runs.append((text, style))
-            self.width += len(text) if text.isascii() and text.isprintable() else cell_len(text)
+            self.width += _cells(text)
         return self
 
     def to(self, column: int) -> Line:
@@ -41,6 +43,12 @@ class Line:
         self.runs.extend(other.runs)
         self.width += other.width
         return self
+
+    def indented(self) -> Line:
+        """A line of the same behind one blank cell."""
+        made = Line()
+        made.runs, made.width = [(" ", None), *self.runs], self.width + 1
+        return made
 
     def segments(self, width: int, base: Style, behind: Style | None = None) -> list[Segment]:
         """The line as Rich takes it: exactly ``width`` cells, ``base`` where no style was given, and

@@ -221,7 +221,7 @@ class Panel(Widget, can_focus=True):
         left, right = self.heading(self.snapshot, inner)
         rule = self.rule(left, right, self.footing(self.snapshot, inner), width)
         content = self.rows(self.snapshot, inner, height - 1)
-        return [rule, *(Line(" ").join(line.cut(inner)) for line in content)]
+        return [rule, *(line.cut(inner).indented() for line in content)]
 
     def rule(self, left: Line, right: Line, more: Line, width: int) -> Line:
         """The panel's upper edge: faint, or heavy and bright when it has the focus. Where they do not fit,
