@@ -6,19 +6,19 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rvtop.contract.command import Stop
-from rvtop.contract.figures import SHOWN, texts
+from rvtop.contract.figures import RATIO_TOLERANCE, SHOWN, texts
 from rvtop.contract.snapshot import Event, Snapshot, StartStep
 from rvtop.contract.steps import step_line
 from rvtop.contract.stream import events_after
-from rvtop.session.find_max import found_line
-from rvtop.session.live import RATIO_TOLERANCE
 from rvtop.session.request import Outcome, SessionRequest
-from rvtop.session.session import Session
 from rvtop.system.stdio import LineWriter
 from rvtop.text import digits
+
+if TYPE_CHECKING:  # the dashboard's own process writes the result, and has no session in it
+    from rvtop.session.session import Session
 
 _LINE_S = 5.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -43,6 +43,8 @@ def run_plain(request: SessionRequest, *, quiet: bool = False) -> Outcome:
 
 
 async def _run(request: SessionRequest, out: Print | None) -> Outcome:
+    from rvtop.session.session import Session
+
     session = Session(request, seen=False)
     running = asyncio.create_task(session.run())
     interrupts = Interrupts(session, out or (lambda text: None))
@@ -236,6 +238,8 @@ def _search_lines(search: Mapping[str, Any] | None) -> list[str]:
         verdict = ("holds" if step["held"] else "misses") + (" (confirmation)" if step["confirms"] else "")
         verdict += " (client-limited)" if step["limited_by"] else ""
         rows.append((digits(step["rps"]), *(digits(step["figures"].get(name)) for name in names), verdict))
+    from rvtop.session.find_max import found_line
+
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["", "find-max"]
     lines += ["  " + "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]

@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import rvtop
+from rvtop.cli import light_typer
 from rvtop.cli.config import config_app
 from rvtop.cli.ctl import ctl, is_socket, watch
 from rvtop.cli.deployments import down, logs, ps, up
@@ -47,6 +48,7 @@ from rvtop.ipc.leave import leave
 from rvtop.system import stdio
 from rvtop.system.stdio import say, say_error
 
+light_typer.install()
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,

@@ -14,7 +14,6 @@ import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -337,15 +336,18 @@ def _distribution(value: Any) -> Distribution:
     if type(value) is not dict or type(value.get("buckets")) is not list:
         raise CodecError("must be a histogram: an object with buckets")
     try:
-        buckets = tuple((index, count) for index, count in value["buckets"])
+        buckets = tuple([(index, count) for index, count in value["buckets"]])
+        indices, counts = [index for index, _ in buckets], [count for _, count in buckets]
         numbers = [value.get(name, 0) for name in ("sum_ns", "min_ns", "max_ns")]
-        if not _WHOLE.issuperset(map(type, [*numbers, *(number for pair in buckets for number in pair)])):
+        if not _WHOLE.issuperset(map(type, (*numbers, *indices, *counts))):
             raise ValueError
-        if any(after[0] <= before[0] for before, after in pairwise(buckets)):
+        if indices != sorted(set(indices)):
             raise ValueError
-        if buckets and not (buckets[0][0] >= 0 and buckets[-1][0] < BUCKETS):
+        if buckets and not (indices[0] >= 0 and indices[-1] < BUCKETS):
             raise ValueError
-        if not all(0 < count <= _MOST for _, count in buckets) or not all(0 <= n <= _MOST for n in numbers):
+        if buckets and not (min(counts) > 0 and max(counts) <= _MOST):
+            raise ValueError
+        if not all(0 <= n <= _MOST for n in numbers):
             raise ValueError
     except (TypeError, ValueError):
         raise CodecError(

@@ -21,6 +21,10 @@ Format = Literal["count", "percent", "bytes", "ms", "split"]
 #: Between a figure's key and the value of its label: ``waiting_by_reason/capacity``.
 SPLIT = "/"
 
+#: Chunks count as tokens while their ratio to the server's usage is this close to 1: a server may put several
+#: tokens into a chunk, and its gaps are no ITL then.
+RATIO_TOLERANCE = 0.02
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Figure:

@@ -14,6 +14,7 @@ from itertools import zip_longest
 
 import numpy as np
 
+from rvtop.contract.figures import RATIO_TOLERANCE
 from rvtop.contract.snapshot import Dist
 from rvtop.load.worker.messages import Delta
 from rvtop.stats.histogram import Histogram
@@ -21,10 +22,6 @@ from rvtop.stats.histogram import Histogram
 SECOND_NS = 1_000_000_000
 WINDOW_S = 10
 _RATE_WINDOW_NS = 2 * SECOND_NS
-
-#: Chunks count as tokens while their ratio to the server's usage is this close to 1: a server may put several
-#: tokens into a chunk, and its gaps are no ITL then.
-RATIO_TOLERANCE = 0.02
 
 
 @dataclass

@@ -299,13 +299,15 @@ class LoadRun:
         """Takes in what one worker did since its last delta."""
         self._recorder.write(lambda log: log.requests(delta.lines))
         self.request_log.add(delta.lines, delta.t_ns)
+        before = self.live.latest.get(delta.worker)
         fold(self.live, delta)
         # What a kill -9 would take with it: the requests that have no line yet.
         held = {"in_flight": self.live.in_flight, "by_model": self.in_flight_by_model()}
         t_s = (delta.t_ns - self.t0_ns) / 1e9
         self._recorder.write(lambda log: log.heartbeat({"t_s": t_s, **held}))
         self._target.on_delta(delta)
-        self._feed.touch()
+        if delta.tells_more_than(before):
+            self._feed.touch()
         if delta.over or (self.fleet is not None and self.fleet.adding):
             self._wakeup.set()
 

@@ -61,8 +61,8 @@ async def _send_snapshots(
     """Sends what is new, ten times a second at most."""
     sent = -1
     while True:
-        snapshot = session.snapshot()
-        if snapshot.seq != sent and not writer.is_closing() and writer.get_write_buffer_size() < 1 << 20:
+        if session.seq != sent and not writer.is_closing() and writer.get_write_buffer_size() < 1 << 20:
+            snapshot = session.snapshot()
             sent = snapshot.seq
             _write(writer, snapshots, snapshot)
         await asyncio.sleep(_PERIOD_S)

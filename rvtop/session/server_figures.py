@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from rvtop.session.events import EventFeed
 from rvtop.telemetry.poller import Poller
@@ -22,6 +23,7 @@ class ServerFigures:
         self._state = ServerState()
         self._totals: dict[str, float] = {}  # of the servers before
         self._poller: Poller | None = None
+        self._newest: dict[str, Sample] = {}  # of each source
         self._noted: set[tuple[str, str]] = set()  # what sources left out, each said once
 
     def start(self, sources: Sequence[TelemetrySource], guard: Callable[[OnSample], OnSample]) -> None:
@@ -52,7 +54,11 @@ class ServerFigures:
             self._feed.say(f"{sample.source}: {note}", "warn", "source")
         if sample.error is None:
             self._on_answer(sample.source)
-        self._feed.touch()
+        before = self._newest.get(sample.source)
+        self._newest[sample.source] = sample
+        # What only ages is drawn once a second all the same.
+        if before is None or replace(before, t_ns=sample.t_ns) != sample:
+            self._feed.touch()
 
     def view(self, now_ns: int) -> ServerView:
         """The server as it stands at ``now_ns``."""

@@ -111,6 +111,11 @@ class Session:
             self._load.fleet.kill()
         self._target.servers.kill()
 
+    @property
+    def seq(self) -> int:
+        """The ``seq`` of the picture now; while it is the same there is nothing new to draw."""
+        return self._feed.seq
+
     def snapshot(self) -> Snapshot:
         """The picture now."""
         now = perf_counter_ns()

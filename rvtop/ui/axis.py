@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 from rvtop.ui.format import tick
 
@@ -80,35 +81,46 @@ class LogAxis:
 
     def edges(self, width: int) -> list[float]:
         """The ``width`` + 1 edges of the cells, in ms."""
-        ratio = self.high / self.low
-        return [self.low * ratio ** (i / width) for i in range(width + 1)]
+        return list(_edges(self.low, self.high, width))
 
     def ticks(self, width: int) -> list[tuple[int, str]]:
         """Columns and labels that fit without touching, rounder values first."""
-        values = []
-        value = self.low
-        while value <= self.high * (1 + 1e-9):
-            values.append(value)
-            value = nice(value * 1.5, up=True)
-        taken: list[tuple[int, int, str]] = []
-        for step in (1.0, 5.0, 2.0):
-            for value in values:
-                mantissa = value / 10.0 ** math.floor(math.log10(value) + 1e-9)
-                if abs(mantissa - step) > 1e-6:
-                    continue
-                label = tick(float(f"{value:.3g}")).removesuffix(" ms")
-                column = min(max(0, self.column(value, width)), width - len(label))
-                if column >= 0 and all(
-                    column >= end + 2 or column + len(label) + 2 <= begin for begin, end, _ in taken
-                ):
-                    taken.append((column, column + len(label), label))
-        ticks = [(begin, label) for begin, _, label in sorted(taken)]
-        for i, (begin, label) in enumerate(ticks):  # the unit once, at the first that has room for it
-            end = ticks[i + 1][0] - 2 if i + 1 < len(ticks) else width
-            if label.isdigit() and begin + len(label) + 3 <= end:
-                ticks[i] = (begin, label + " ms")
-                break
-        return ticks
+        return list(_ticks(self.low, self.high, width))
+
+
+@lru_cache(64)  # an axis stays for seconds, and is drawn ten times in each of them
+def _edges(low: float, high: float, width: int) -> tuple[float, ...]:
+    ratio = high / low
+    return tuple(low * ratio ** (i / width) for i in range(width + 1))
+
+
+@lru_cache(64)
+def _ticks(low: float, high: float, width: int) -> list[tuple[int, str]]:
+    axis = LogAxis(low, high)
+    values = []
+    value = low
+    while value <= high * (1 + 1e-9):
+        values.append(value)
+        value = nice(value * 1.5, up=True)
+    taken: list[tuple[int, int, str]] = []
+    for step in (1.0, 5.0, 2.0):
+        for value in values:
+            mantissa = value / 10.0 ** math.floor(math.log10(value) + 1e-9)
+            if abs(mantissa - step) > 1e-6:
+                continue
+            label = tick(float(f"{value:.3g}")).removesuffix(" ms")
+            column = min(max(0, axis.column(value, width)), width - len(label))
+            if column >= 0 and all(
+                column >= end + 2 or column + len(label) + 2 <= begin for begin, end, _ in taken
+            ):
+                taken.append((column, column + len(label), label))
+    ticks = [(begin, label) for begin, _, label in sorted(taken)]
+    for i, (begin, label) in enumerate(ticks):  # the unit once, at the first that has room for it
+        end = ticks[i + 1][0] - 2 if i + 1 < len(ticks) else width
+        if label.isdigit() and begin + len(label) + 3 <= end:
+            ticks[i] = (begin, label + " ms")
+            break
+    return ticks
 
 
 class StickyMax:

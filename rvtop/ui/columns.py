@@ -14,7 +14,7 @@ def client_columns(found: Distribution, axis: LogAxis, width: int) -> list[float
     """Events in each of ``width`` cells of ``axis``; their sum is the count of what lies on the axis."""
     if width <= 0 or found.count == 0:
         return [0.0] * max(0, width)
-    return found.rebin([edge_ms * 1e6 for edge_ms in axis.edges(width)])
+    return found.rebin(tuple([edge_ms * 1e6 for edge_ms in axis.edges(width)]))
 
 
 def server_bounds(server: ServerHist) -> list[tuple[float, float, float]]:

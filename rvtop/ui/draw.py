@@ -14,22 +14,24 @@ Run = tuple[str, Style | None]
 UP = " ▁▂▃▄▅▆▇█"  # columns grow upward in eighths
 
 
+def _cells(text: str) -> int:
+    return len(text) if text.isascii() and text.isprintable() else cell_len(text)
+
+
 class Line:
     """One row of the screen while it is put together: runs of text, each with a style."""
 
     __slots__ = ("runs", "width")
 
     def __init__(self, text: str = "", style: Style | None = None) -> None:
-        self.runs: list[Run] = []
-        self.width = 0
-        if text:
-            self.put(text, style)
+        self.runs: list[Run] = [(text, style)] if text else []
+        self.width = _cells(text) if text else 0
 
     def put(self, text: str, style: Style | None = None) -> Line:
         """Adds ``text`` at the end."""
         if text:
             self.runs.append((text, style))
-            self.width += cell_len(text)
+            self.width += _cells(text)
         return self
 
     def to(self, column: int) -> Line:
@@ -42,10 +44,26 @@ class Line:
         self.width += other.width
         return self
 
+    def indented(self) -> Line:
+        """A line of the same behind one blank cell."""
+        made = Line()
+        made.runs, made.width = [(" ", None), *self.runs], self.width + 1
+        return made
+
+    def segments(self, width: int, base: Style, behind: Style | None = None) -> list[Segment]:
+        """The line as Rich takes it: exactly ``width`` cells, ``base`` where no style was given, and
+        ``behind`` what has no background."""
+        runs = self.cut(width).runs
+        if self.width < width:
+            runs = [*runs, (" " * (width - self.width), base)]
+        if behind is None:
+            return [Segment(text, style or base) for text, style in runs]
+        styles = ((text, style or base) for text, style in runs)
+        return [Segment(text, style if style.bgcolor else behind + style) for text, style in styles]
+
     def strip(self, width: int, base: Style) -> Strip:
-        """The line as Textual takes it: exactly ``width`` cells, ``base`` where no style was given."""
-        made = Strip([Segment(text, style or base) for text, style in self.runs], self.width)
-        return made if self.width == width else made.adjust_cell_length(width, base)
+        """The same as Textual takes it."""
+        return Strip(self.segments(width, base), width)
 
     def cut(self, width: int) -> Line:
         """The line if it fits into ``width`` cells, else as much of it as does."""
@@ -149,12 +167,12 @@ class Cells:
         made = []
         for chars, styles in zip(self.chars, self.styles, strict=True):
             line = Line()
-            begin = 0
-            for x in range(1, self.width + 1):
-                if x == self.width or styles[x] is not styles[begin]:
-                    line.put("".join(chars[begin:x]), styles[begin])
-                    begin = x
-            made.append(line)
+            begin, current = 0, styles[0] if styles else None
+            for x, style in enumerate(styles):
+                if style is not current:
+                    line.put("".join(chars[begin:x]), current)
+                    begin, current = x, style
+            made.append(line.put("".join(chars[begin:]), current))
         return made
 
 

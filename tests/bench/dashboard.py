@@ -5,30 +5,24 @@ mock writes to all streams each 10 ms."""
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
-import os
-import pty
-import select
 import shutil
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from tests.bench.terminal import Screen
 from tests.mock.fast import FastMock
 
 _ROWS, _COLUMNS = 40, 120
 _LIMIT_MS = 1.0
 _TOKENS = 64
-_UPDATE_GAP_S = 0.03  # bytes that come closer together than this belong to one update of the screen
 
 
 @dataclass(frozen=True)
@@ -39,45 +33,6 @@ class Run:
     p99_error: float
     delivered_pct: float
     updates: float
-
-
-class Screen:
-    """A pseudo-terminal that is read as fast as it is drawn on."""
-
-    def __init__(self, command: list[str]) -> None:
-        self._fd, child = pty.openpty()
-        fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, _COLUMNS, 0, 0))
-        environ = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
-        self.process = subprocess.Popen(
-            command, stdin=child, stdout=child, stderr=child, env=environ, start_new_session=True
-        )
-        os.close(child)
-        self.updates: list[float] = []  # when each began
-
-    def read(self, seconds: float) -> None:
-        """Reads for so long."""
-        end = time.monotonic() + seconds
-        last = -1.0
-        while (left := end - time.monotonic()) > 0:
-            if select.select([self._fd], [], [], left)[0]:
-                try:
-                    os.read(self._fd, 1 << 16)
-                except OSError:  # Linux says so that the other side is closed
-                    time.sleep(min(left, 0.05))
-                    continue
-                now = time.monotonic()
-                if now - last > _UPDATE_GAP_S:
-                    self.updates.append(now)
-                last = now
-
-    def press(self, key: bytes) -> None:
-        os.write(self._fd, key)
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        os.close(self._fd)
 
 
 def measure(rate: float, seconds: int, drawn: bool) -> Run:

@@ -20,7 +20,7 @@ from rvtop.load.wire.native_wire import NativeWire
 from rvtop.load.wire.record import Record
 from rvtop.load.worker.messages import Delta, WorkerSpec
 from rvtop.load.worker.sender import POLL_NS
-from rvtop.load.worker.worker import Worker
+from rvtop.load.worker.worker import QUIET_TICKS, Worker
 from rvtop.session.player import LEAD_NS
 from tests.mock.faulty import FaultyServer
 
@@ -423,3 +423,21 @@ async def test_the_limit_of_connections_is_shared_by_the_workers(
     bench.enter("workers", 2)
     await bench.until(lambda: bench.worker._sender.schedule.count == 2)
     assert bench.worker._pool.most == 10  # what this process may open
+
+
+async def test_while_nothing_happens_a_delta_comes_once_a_second(
+    server: FaultyServer, prompts: Path, benches: list[Bench]
+) -> None:
+    bench = Bench(server, "good", prompts, PhasePlan("p", burst=3, drain_s=None))
+    benches.append(bench)
+    ticks = bench.worker._ticks
+    assert bench.spec.tell_ticks == 1
+    await bench.until(lambda: ticks.count >= 3 * QUIET_TICKS)
+    told = len(bench.deltas)
+    assert 1 <= told <= 4
+    assert sum(len(delta.loop_lag_ns) for delta in bench.deltas) >= told  # of all ticks, not of the last
+    assert not bench.deltas[-1].tells_more_than(bench.deltas[-2])
+    bench.enter("phase")
+    await bench.until(lambda: bench.deltas[-1].done == 3)
+    assert bench.deltas[-1].tells_more_than(bench.deltas[told - 1])
+    check_sums(bench)

@@ -119,3 +119,11 @@ class Delta:
     prompt_sets: int = 1  # sets of prompts that it holds
     in_flight_at: dict[int, int] = field(default_factory=dict)  # requests in flight by number of their target
     over: bool = False  # the phase has no arrival left here, and nothing is in flight
+
+    def tells_more_than(self, before: Delta | None) -> bool:
+        """Whether anything has happened to requests since the one ``before``."""
+        if before is None or self.in_flight or self.lines:
+            return True
+        now = (self.phase, self.intended, self.sent, self.done, self.prompt_sets, self.over)
+        then = (before.phase, before.intended, before.sent, before.done, before.prompt_sets, before.over)
+        return now != then or self.in_flight != before.in_flight

@@ -20,15 +20,17 @@ from rvtop.load.worker.sender import Sender
 
 #: Prompts read at once while the load runs, so that none of it waits for long.
 _READ = 8
+#: Ticks between two deltas that tell nothing new: a second.
+QUIET_TICKS = 10
 
 
 class Worker:
     """The share ``spec.index`` of ``spec.count`` of the load.
 
-    ``emit`` gets a Delta every ``spec.tell_ticks``; ``on_stop`` is called once the command to stop was
-    followed; ``poll_commands`` applies pending commands, and is called before each send. ``alone`` says
-    whether the loop has nothing to do but this worker, which may then keep it for a while. ``clock`` returns
-    nanoseconds of ``perf_counter_ns``.
+    ``emit`` gets a Delta every ``spec.tell_ticks``, every QUIET_TICKS while nothing is sent or comes;
+    ``on_stop`` is called once the command to stop was followed; ``poll_commands`` applies pending commands,
+    and is called before each send. ``alone`` says whether the loop has nothing to do but this worker, which
+    may then keep it for a while. ``clock`` returns nanoseconds of ``perf_counter_ns``.
     """
 
     def __init__(
@@ -63,6 +65,8 @@ class Worker:
         self._wire = self._pool.wire
         self._wire.call_when_due(self._sender.send, self._tick)
         self._ticks = Ticks(spec.t0_ns, spec.tell_ticks, clock())
+        self._told: tuple[int, ...] = ()  # the state that the last delta told
+        self._told_tick = 0
         self._wire.set_tick(self._ticks.next_ns)
 
     def command(self, entry: PlanEvent) -> None:
@@ -139,12 +143,24 @@ class Worker:
         if ticks.delta_due():
             now = self._clock()
             self._sender.send()  # so that nothing due by now is missing from the delta
-            if not self._sender.stopped:
+            if not self._sender.stopped and self._has_news(now):
                 self._report(now)
+
+    def _has_news(self, now_ns: int) -> bool:
+        """Whether a delta would tell what the one before did not, or that one is a second old."""
+        self._pool.reap()
+        old = self._ticks.count - self._told_tick >= QUIET_TICKS
+        return old or bool(self._pool.busy) or self._state(now_ns) != self._told
+
+    def _state(self, now_ns: int) -> tuple[int, ...]:
+        reporter, sender = self._reporter, self._sender
+        counts = (reporter.intended, reporter.sent, reporter.finished, reporter.prompt_sets)
+        return (*counts, len(self._pool.busy), sender.schedule.course.phase, sender.over(now_ns))
 
     def _report(self, now_ns: int) -> None:
         pool, sender = self._pool, self._sender
         pool.reap()
+        self._told, self._told_tick = self._state(now_ns), self._ticks.count
         over = sender.over(now_ns)
         self._reporter.report(now_ns, pool.take(), len(pool.busy), sender.schedule.course.phase, over=over)
 

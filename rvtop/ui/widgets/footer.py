@@ -66,15 +66,24 @@ class Footer(Panel, can_focus=False):
         return shown
 
     def one_line(self, s: Snapshot, width: int) -> Line:
-        styles, actions = self.rich_styles, shell_of(self).actions
+        styles = self.rich_styles
         if self.notice:
             self._hints = Hints(Line(), ())
             notice = clip(self.notice, max(0, width - 4))
             return Line(" ! ", styles.attention).put(notice, styles.attention)
+        phase = (s.phase.index, s.phase.count) if s.phase is not None else None
+        held = (self.frozen, wall(s.unix_s) if self.frozen else "")
+        key = (s.state, phase, bool(s.series.t_s), held, self.load_keys_above, width)
+        line, self._hints, self._lead = self.once(key, lambda: self._keys_line(s, width))
+        return line
+
+    def _keys_line(self, s: Snapshot, width: int) -> tuple[Line, Hints, int]:
+        """The line of keys, the keys in it, and how many cells stand before them."""
+        styles, actions = self.rich_styles, shell_of(self).actions
         shown = self.keys(s)
         frozen = Line(f" ‖ FROZEN {wall(s.unix_s)} ", styles.attention).put(GAP)
         lead = frozen if self.frozen else Line(" ")
-        self._lead = lead.width
+        before = lead.width
 
         def size() -> int:
             keys = sum(len(footer_key(action, actions)) + 1 + len(label) for action, label in shown)
@@ -83,9 +92,8 @@ class Footer(Panel, can_focus=False):
         while size() > width and len(shown) > 1:
             least = [one for one in shown if one[0].action not in _LAST] or [shown[0]]
             shown.remove(max(least, key=lambda one: one[0].foot))
-        self._hints = hints(styles, shown, actions)
-        line = lead.join(self._hints.line)
-        return line
+        found = hints(styles, shown, actions)
+        return lead.join(found.line), found, before
 
     async def on_click(self, event: events.Click) -> None:
         await self._hints.click(self, event.x - self._lead)

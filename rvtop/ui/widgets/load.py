@@ -71,7 +71,9 @@ class LoadPanel(Panel):
         if nothing_to_steer or width < 60:
             self._hints = Hints(Line(), ())
         else:
-            self._hints = load_hints(self.rich_styles, shell_of(self).actions, s.state == "paused")
+            paused = s.state == "paused"
+            actions = shell_of(self).actions
+            self._hints = self.once((paused,), lambda: load_hints(self.rich_styles, actions, paused), "keys")
         return self._hints.line
 
     @property
@@ -220,7 +222,10 @@ class LoadPanel(Panel):
             return [Line(), Line(first_that_fits(texts, room), self.rich_styles.quiet)]
         dial = self._dial(s, room)
         self._dial_at = (begin + 1, dial.scale)
-        return dial.rows(self.rich_styles)
+        memory, scale = dial.memory, dial.scale
+        remembered = (memory, memory.version, memory.target)
+        key = (remembered, scale.width, scale.top, dial.rate, dial.taken, dial.judged)
+        return self.once(key, lambda: dial.rows(self.rich_styles), "dial")
 
     def _spark_width(self, s: Snapshot, width: int) -> int:
         """Cells that are left for the last minute at the right of the figures; 0: too few."""

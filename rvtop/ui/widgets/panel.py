@@ -12,7 +12,7 @@ from textual.widget import Widget
 
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.chart_view import ChartView
-from rvtop.ui.draw import Line, Run
+from rvtop.ui.draw import Line
 from rvtop.ui.shell import shell_of
 from rvtop.ui.theme import Styles
 
@@ -42,11 +42,12 @@ class Panel(Widget, can_focus=True):
         super().__init__(id=id)
         self.snapshot: Snapshot | None = None
         self.view = ChartView()  # the screen's, where it has one
-        self._painted: list[tuple[Run, ...]] = []
-        self._strips: list[Strip | None] = []
+        self._painted: list[Line] = []
+        self._strips: list[Strip] = []
+        self._stale: set[int] = set()  # rows that were drawn and not yet made into strips
         self._painted_for = Size(0, 0)
         self._placed = True
-        self._kept: tuple[tuple[object, ...], object] | None = None
+        self._kept: dict[str, tuple[tuple[object, ...], object]] = {}
 
     # -- what a panel implements ---------------------------------------------------------------
 
@@ -78,12 +79,13 @@ class Panel(Widget, can_focus=True):
         """Whether it has nothing to say: after a while the live screen folds it to its one line."""
         return False
 
-    def once(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
+    def once(self, key: tuple[object, ...], make: Callable[[], T], part: str = "") -> T:
         """``make()``, kept as long as ``key`` stays the same: a chart of one point a second need not be
-        made ten times for each."""
-        if self._kept is None or self._kept[0] != key:
-            self._kept = (key, make())
-        return cast("T", self._kept[1])
+        made ten times for each. ``part``: which of several things that the panel keeps."""
+        kept = self._kept.get(part)
+        if kept is None or kept[0] != key:
+            kept = self._kept[part] = (key, make())
+        return cast("T", kept[1])
 
     def observe(self, s: Snapshot) -> None:
         """Takes in a new snapshot before it is drawn, once (scales that follow the data)."""
@@ -142,20 +144,17 @@ class Panel(Widget, can_focus=True):
         size = self.size
         if not self.is_mounted or not self._placed or not size.area:
             return
-        before, same_size = self._painted, self._painted_for == size
-        self._paint(size)
+        same_size = self._painted_for == size
+        changed = self._paint(size)
         if not same_size:
             self.refresh()
-            return
-        changed = [
-            y for y, strip in enumerate(self._strips) if strip is None or before[y] != self._painted[y]
-        ]
-        if changed:
+        elif changed:
             self.refresh(*(Region(0, y, size.width, 1) for y in changed))
 
     def forget(self) -> None:
         """Drops what is kept of the last picture, so that the next one is drawn anew."""
-        self._painted_for, self._kept = Size(0, 0), None
+        self._painted_for = Size(0, 0)
+        self._kept.clear()
 
     def plain_text(self) -> list[str]:
         """The picture as lines of text, without the blanks at their ends."""
@@ -167,42 +166,62 @@ class Panel(Widget, can_focus=True):
 
     # -- Textual -----------------------------------------------------------------------------
 
+    @property
+    def size(self) -> Size:
+        """All of it is content: a panel has no border, no padding and no scroll bar."""
+        return self.outer_size
+
     def render_line(self, y: int) -> Strip:
+        return self._rendered()[y] if 0 <= y < self.size.height else Strip.blank(self.size.width)
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Straight from the rows: what Textual puts around a widget's content, a panel does not have."""
+        strips = self._rendered()[crop.y : crop.bottom]
+        x1, x2 = crop.column_span
+        whole = (x1, x2) == (0, self.size.width)
+        return strips if whole else [strip.crop(x1, x2) for strip in strips]
+
+    def _rendered(self) -> list[Strip]:
+        """All rows as they go to the terminal; only those that changed are made."""
         size = self.size
         if self._painted_for != size:
             self._paint(size)
-        if y >= len(self._painted):
-            return Strip.blank(size.width, self.rich_styles.base)
-        strip = self._strips[y]
-        if strip is None:
-            line = Line()
-            line.runs = list(self._painted[y])
-            line.width = sum(Line(text).width for text, _ in line.runs)
-            strip = self._strips[y] = line.strip(size.width, self.rich_styles.base)
-        return strip
+        if self._stale:
+            background, filters = self.background_colors[1], self.get_line_filters()
+            behind, base = Style(bgcolor=background.rich_color), self.rich_styles.base
+            for y in self._stale:
+                segments = self._painted[y].segments(size.width, base, behind)
+                for line_filter in filters:
+                    segments = line_filter.apply(segments, background)
+                self._strips[y] = Strip(segments, size.width)
+            self._stale.clear()
+        return self._strips
 
-    def _paint(self, size: Size) -> None:
+    def _paint(self, size: Size) -> list[int]:
+        """Draws all rows; returns those that differ from what was drawn before."""
         width, height = size
-        lines = self._lines(width, height)
-        lines = lines[:height] + [Line()] * (height - len(lines))
-        painted = [tuple(line.runs) for line in lines]
+        lines = self._lines(width, height)[:height]
+        lines += [Line() for _ in range(height - len(lines))]
         if self._painted_for == size:
-            kept = zip(self._painted, painted, self._strips, strict=True)
-            self._strips = [strip if old == new else None for old, new, strip in kept]
+            changed = [y for y, old in enumerate(self._painted) if old.runs != lines[y].runs]
         else:
-            self._strips = [None] * height
-        self._painted, self._painted_for = painted, size
+            changed = list(range(height))
+            self._stale.clear()
+            self._strips = [Strip.blank(width)] * height
+        self._stale.update(changed)
+        self._painted, self._painted_for = lines, size
+        return changed
 
     def _lines(self, width: int, height: int) -> list[Line]:
         if height < 2:
-            return [self.one_line(self.snapshot, width)] if self.snapshot else []
+            return [Line().join(self.one_line(self.snapshot, width))] if self.snapshot else []
         if self.snapshot is None:
             return [self.rule(Line(), Line(), Line(), width)]
         inner = width - MARGINS
         left, right = self.heading(self.snapshot, inner)
         rule = self.rule(left, right, self.footing(self.snapshot, inner), width)
         content = self.rows(self.snapshot, inner, height - 1)
-        return [rule, *(Line(" ").join(line.cut(inner)) for line in content)]
+        return [rule, *(line.cut(inner).indented() for line in content)]
 
     def rule(self, left: Line, right: Line, more: Line, width: int) -> Line:
         """The panel's upper edge: faint, or heavy and bright when it has the focus. Where they do not fit,
