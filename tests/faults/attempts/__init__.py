@@ -24,6 +24,7 @@ AREAS = (
     "processes",
     "folders",
     "pages",
+    "sockets",
     "rays",
 )
 
