@@ -25,6 +25,7 @@ AREAS = (
     "folders",
     "pages",
     "sockets",
+    "replays",
     "rays",
 )
 
