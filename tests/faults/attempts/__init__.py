@@ -26,6 +26,7 @@ AREAS = (
     "pages",
     "sockets",
     "replays",
+    "dashboards",
     "rays",
 )
 

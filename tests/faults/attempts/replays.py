@@ -40,7 +40,7 @@ def refused(run: Path, says: str = "") -> None:
     """One line, exit 2."""
     terminal = Terminal("replay", run)
     done = terminal.end()
-    lines = done.out.strip().replace("\r", "").split("\n")
+    lines = [line for line in done.out.replace("\r", "\n").split("\n") if line.strip(" ●")]
     assert done.code == 2 and len(lines) == 1 and lines[0].startswith("rvtop: "), (done.code, done.out)
     assert says in done.out, done.out
 

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import termios
 import threading
@@ -25,7 +26,7 @@ class Terminal:
 
     def __init__(self, *words: object, env: Mapping[str, str] | None = None, **more: Any) -> None:
         self._fd, child = pty.openpty()
-        fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+        self._size(120, 40)
         given = {"TERM": "xterm-256color", "COLORTERM": "truecolor", **(env or {})}
         self.process = rvtop(*words, env=given, stdin=child, stdout=child, stderr=child, **more)
         os.close(child)
@@ -55,6 +56,14 @@ class Terminal:
 
     def keys(self, text: str) -> None:
         os.write(self._fd, text.encode())
+
+    def _size(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Another size, of which the process is told."""
+        self._size(columns, rows)
+        self.process.send_signal(signal.SIGWINCH)
 
     def until(self, word: str, limit_s: float = 60, since: int = 0) -> None:
         """Waits until ``word`` has been drawn, behind the first ``since`` characters."""
