@@ -27,6 +27,7 @@ AREAS = (
     "sockets",
     "replays",
     "dashboards",
+    "views",
     "rays",
 )
 
