@@ -17,7 +17,7 @@ from tests.faults.attempts.terminals import Terminal
 from tests.unit.processes import children
 
 _THEME = "base: dark\ntext: '#aabbcc'\n"
-_KEYS = "q quit"
+_KEYS = "? help"
 
 
 @contextlib.contextmanager
