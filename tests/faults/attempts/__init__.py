@@ -28,6 +28,7 @@ AREAS = (
     "replays",
     "dashboards",
     "views",
+    "showdowns",
     "rays",
 )
 
