@@ -16,6 +16,7 @@ from rvtop.session.client import RemoteSession
 from rvtop.session.control_client import WatchedSession
 from rvtop.session.request import Outcome, SessionRequest, attach_request, start_request
 from rvtop.settings.recent import recent_targets, remember_target
+from rvtop.system.stdio import say_error
 from rvtop.target.preflight import check_backend
 from rvtop.target.probe import choose_models, probe, shown
 from rvtop.ui.app import INTERRUPTED, RvtopApp
@@ -72,6 +73,8 @@ def show_replay(folder: Path) -> int:
     look, recording = look_now(), read_recording(folder)
     replay = ReplaySession(recording, str(folder))
     code = asyncio.run(run_app_async(RvtopApp(replay=replay, look=look)))
+    for note in replay.notes:  # the screen shows it for some seconds only
+        say_error(note)
     return code if code == INTERRUPTED else 0  # how the run itself ended is told, not repeated
 
 

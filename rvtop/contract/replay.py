@@ -18,6 +18,11 @@ class Replay(SessionHandle, Protocol):
         ...
 
     @property
+    def notes(self) -> Sequence[str]:
+        """What of the run could not be read, a line each."""
+        ...
+
+    @property
     def length_s(self) -> float:
         """When the last snapshot was taken."""
         ...

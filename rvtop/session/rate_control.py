@@ -63,10 +63,10 @@ class RateControl:
     def _set_rate(self, rps: float, phase: PhasePlan | None, now_ns: int, by: str) -> Done:
         if phase is not None and phase.concurrency:
             raise CommandError("a closed loop has no rate: as one request ends, the next one begins")
-        if math.isnan(rps):
-            raise CommandError("rate: must be a number of requests a second")
+        if math.isnan(rps) or rps < 0:  # not 0 for -1: a slip of the pen would stop the load
+            raise CommandError("rate: must be a number of requests a second, 0 or more")
         before, at_ns = self.target_rps(now_ns), now_ns + LEAD_NS
-        rate = min(max(0.0, rps), self._limit)
+        rate = min(rps, self._limit)
         inverse = SetRate(self._standing_rps(phase, now_ns))
         self._issue(PlanEvent(at_ns, "rate", rate), by)
         text = f"rate {before:.3g} → {rate:.3g} rps"

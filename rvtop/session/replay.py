@@ -23,6 +23,7 @@ class ReplaySession:
         self, recording: Recording, folder: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.folder = folder
+        self.notes: Sequence[str] = recording.notes
         self._recording = recording
         self._clock = clock
         self._from_s, self._since = recording.t_s[0], clock()  # where it stood, and when

@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from textual._xterm_parser import XTermParser
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.events import Key
 
 from rvtop.contract.command import Command, Retarget
 from rvtop.contract.handle import Choice, Connect, SessionHandle
@@ -135,8 +137,15 @@ class RvtopApp(App[int]):
         await self.push_screen(screen)
         self.set_interval(POLL_S if self.look.motion else STILL_POLL_S, self.poll)
         self.set_interval(1.0, self._reload_theme)
+        self._take_typed()
         if self.sharing.web_url:
             self._say(f"web view: {self.sharing.web_place}; its whole address: palette, web view")
+
+    def _take_typed(self) -> None:
+        """Does what was typed while the process started, as if it were typed now."""
+        for event in XTermParser().feed(self.look.typed):
+            if isinstance(event, Key):
+                self.post_message(event.set_sender(self))
 
     # -- the session -------------------------------------------------------------------------
 

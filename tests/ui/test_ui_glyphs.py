@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import threading
 
 import made
 import pytest
-from driven import opened, screen_text
+from driven import opened, screen_text, until
 
+from rvtop.contract.command import SetRate
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.glyphs import TO_ASCII, glyph_cells, wants_ascii
 from rvtop.ui.look import Look
+from rvtop.ui.screens.map import MapScreen
+from rvtop.ui.screens.palette import PaletteScreen
 from rvtop.ui.theme import DARK, Styles
 
 
@@ -33,6 +37,15 @@ async def test_large_digits_are_plain_ones() -> None:
     app = RvtopApp(made.FakeHandle(made.live()), look=Look(Styles(DARK), ascii=True))
     async with opened(app):
         assert " 48.0 " in screen_text(app)
+
+
+async def test_keys_from_before_the_screen_are_done() -> None:
+    handle = made.FakeHandle(made.live())
+    app = RvtopApp(handle, look=Look(Styles(DARK), typed="\x1b[A2:"))
+    async with opened(app) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, PaletteScreen))
+        assert isinstance(app.session_screen, MapScreen)
+        assert [type(command) for command in handle.sent] == [SetRate]
 
 
 def test_every_glyph_becomes_one_character() -> None:
@@ -59,10 +72,12 @@ def test_who_gets_ascii(
     assert wants_ascii(asked, {"TERM": term}) is ascii
 
 
-@pytest.mark.parametrize(("answer", "cells"), [(b"\x1b[7;2R", 1), (b"x\x1b[1;3R", 2)])
+@pytest.mark.parametrize(("answer", "cells"), [(b"\x1b[7;2R", 1), (b"x\x1b[1;3R\x1b[A", 2)])
 def test_a_terminal_is_asked_how_wide_it_draws(answer: bytes, cells: int) -> None:
+    """And what was typed before, or meanwhile, is kept."""
     ours, theirs = pty.openpty()
-    asked = bytearray()
+    asked, typed = bytearray(), bytearray()
+    os.write(ours, b"2")  # before anybody reads
 
     def terminal() -> None:
         while b"\x1b[6n" not in asked:
@@ -72,10 +87,11 @@ def test_a_terminal_is_asked_how_wide_it_draws(answer: bytes, cells: int) -> Non
     thread = threading.Thread(target=terminal)
     thread.start()
     try:
-        assert glyph_cells(theirs, theirs, timeout_s=60) == cells
+        assert glyph_cells(typed, theirs, theirs, timeout_s=60) == cells
         thread.join(60)
         assert "●".encode() in asked
         assert os.read(ours, 64) == b"\r\x1b[K"
+        assert typed == b"2" + re.sub(rb"\x1b\[\d;\dR", b"", answer)
     finally:
         os.close(ours)
         os.close(theirs)
@@ -84,13 +100,13 @@ def test_a_terminal_is_asked_how_wide_it_draws(answer: bytes, cells: int) -> Non
 def test_a_terminal_that_does_not_answer_is_not_waited_for() -> None:
     ours, theirs = pty.openpty()
     try:
-        assert glyph_cells(theirs, theirs, timeout_s=0.05) is None
+        assert glyph_cells(bytearray(), theirs, theirs, timeout_s=0.05) is None
     finally:
         os.close(ours)
         os.close(theirs)
     read, write = os.pipe()
     try:
-        assert glyph_cells(read, write) is None
+        assert glyph_cells(bytearray(), read, write) is None
     finally:
         os.close(read)
         os.close(write)

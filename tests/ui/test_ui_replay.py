@@ -137,3 +137,10 @@ def test_the_times_that_can_be_typed() -> None:
     ):
         with pytest.raises(ValueError, match=why):
             parse_instant(text, 120)
+
+
+async def test_what_could_not_be_read_is_said_first(replay: ReplaySession) -> None:
+    replay.notes = ["screen.jsonl.gz: 1 line of 40 can't be read (line 17: not JSON); left out"]
+    app = shown(replay)
+    async with opened(app) as pilot:
+        await until(pilot, lambda: "line 17: not JSON" in screen_text(app))

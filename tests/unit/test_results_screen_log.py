@@ -6,6 +6,7 @@ import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -15,6 +16,8 @@ from rvtop.results.screen_log import ScreenCompressor, read_screen
 from tests.ui import made
 
 TEN_MINUTES = 600
+#: How zlib ends what it flushes.
+SECOND_END = b"\x00\x00\xff\xff"
 EVENTS = [Event(made.START + s, f"rate {s % 48} → {(s + 9) % 48} rps") for s in range(0, TEN_MINUTES, 10)]
 
 
@@ -63,27 +66,49 @@ def test_each_second_can_be_read_at_once_and_a_cut_costs_no_more_than_its_second
         assert notes == []
 
 
-@pytest.mark.parametrize("at", [0.3, 0.6])
-def test_what_is_damaged_ends_the_log_and_is_told(tmp_path: Path, at: float) -> None:
+@pytest.mark.parametrize("ended", [True, False])
+def test_what_is_damaged_is_left_out_and_told(tmp_path: Path, ended: bool) -> None:
+    """Wherever the damage is, also in the log of a run that was killed, whose end no checksum stands at."""
     packed, path = ScreenCompressor(), tmp_path / "screen.jsonl.gz"
-    # With its end, which holds a checksum: what is spoilt may by chance unpack to something.
-    data = bytearray(b"".join(packed.add(second(t)) for t in range(20)) + packed.end())
-    spoilt = int(len(data) * at)
-    data[spoilt : spoilt + 40] = b"\xff" * 40
-    path.write_bytes(data)
+    written = [second(t) for t in range(8)]
+    data = b"".join(map(packed.add, written)) + (packed.end() if ended else b"")
+    draw = Random(7)
+    for number in range(60):
+        spoilt, at = bytearray(data), draw.randrange(10, len(data))
+        if number % 3:
+            spoilt[at] ^= 1 << draw.randrange(8)
+        else:
+            spoilt[at : at + 40] = b"\xff" * len(spoilt[at : at + 40])
+        path.write_bytes(spoilt)
+        notes: list[str] = []
+        got = list(read_screen(path, notes))
+        assert [s.seq for s in got] == sorted({s.seq for s in got})
+        for snapshot in got:
+            as_written = written[snapshot.seq]
+            assert replace(snapshot, series=as_written.series, events=as_written.events) == as_written
+            if not notes:
+                assert snapshot == as_written
+        if at < data.rindex(SECOND_END, 0, data.rindex(SECOND_END)):  # what is behind looks like a cut
+            assert len(notes) == 1, (number, at)
+            assert notes[0].startswith("screen.jsonl.gz: ")
+
+
+def test_a_log_without_checks_is_read(tmp_path: Path) -> None:
+    """As rvtop wrote them first."""
+    packed, path = ScreenCompressor(), tmp_path / "screen.jsonl.gz"
+    lines = gzip.decompress(b"".join(packed.add(second(t)) for t in range(3)) + packed.end()).splitlines()
+    path.write_bytes(gzip.compress(b"".join(line + b"\n" for line in lines if b'"check"' not in line)))
     notes: list[str] = []
-    got = [s.seq for s in read_screen(path, notes)]
-    assert got == sorted(got)
-    assert 1 <= len(got) < 20
-    assert len(notes) == 1
-    assert notes[0].startswith("screen.jsonl.gz: ")
+    assert list(read_screen(path, notes)) == [second(t) for t in range(3)]
+    assert notes == []
 
 
 def test_lines_that_are_no_messages_are_left_out_and_counted(tmp_path: Path) -> None:
     path = tmp_path / "screen.jsonl.gz"
     packed = ScreenCompressor()
     unzipped = gzip.decompress(packed.add(second(1)) + packed.end())
-    lines = [b"{", b'{"type":"weather"}', *unzipped.splitlines(), b'{"type":"snapshot"}']
+    told = [line for line in unzipped.splitlines() if b'"check"' not in line]
+    lines = [b"{", b'{"type":"weather"}', *told, b'{"type":"snapshot"}']
     path.write_bytes(gzip.compress(b"".join(line + b"\n" for line in lines)))
     notes: list[str] = []
     assert [s.seq for s in read_screen(path, notes)] == [1]

@@ -138,7 +138,7 @@ async def test_what_a_key_cannot_do_is_an_event(mock: MockProcess, tmp_path: Pat
     ]
     await watched.until(lambda s: s.load.ok, "the load")
     watched.send(SetRate(math.nan))
-    assert watched.now.events[-1].text == "rate: must be a number of requests a second"
+    assert watched.now.events[-1].text == "rate: must be a number of requests a second, 0 or more"
     watched.send(Stop())
     assert (await watched.end()).exit_code == 0
     texts = [event["text"] for event in watched.rows("events.jsonl")]
@@ -187,9 +187,9 @@ def test_more_than_max_rate_becomes_max_rate_and_says_so() -> None:
     control = Control(PhasePlan("a", 1.0, 1.0), most=64.0)
     done = control.follow(SetRate(math.inf), control.phase, 0, "control")
     assert done.text == "rate 1 → 64 rps (the most that is allowed)"
-    assert control.follow(SetRate(-5.0), control.phase, 0, "control").text == "rate 64 → 0 rps"
-    with pytest.raises(CommandError, match="must be a number"):
-        control.follow(SetRate(math.nan), control.phase, 0, "control")
+    for wrong in (math.nan, -5.0, -math.inf):
+        with pytest.raises(CommandError, match="must be a number of requests a second, 0 or more"):
+            control.follow(SetRate(wrong), control.phase, 0, "control")
 
 
 def test_a_phase_may_be_repeated_more_than_once() -> None:

@@ -30,6 +30,11 @@ class ReplayScreen(LiveScreen):
         made = super().panels()
         return [*made[:-1], self._handle, made[-1]]
 
+    def on_mount(self) -> None:
+        super().on_mount()
+        if self.replay.notes:
+            self.notify_briefly(self.replay.notes[0])
+
     def tick(self) -> None:
         """Moves the handle's cursor."""
         super().tick()

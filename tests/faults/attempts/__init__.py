@@ -24,6 +24,11 @@ AREAS = (
     "processes",
     "folders",
     "pages",
+    "sockets",
+    "replays",
+    "dashboards",
+    "views",
+    "showdowns",
     "rays",
 )
 
