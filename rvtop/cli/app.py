@@ -15,6 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import rvtop
+from rvtop.cli.compare import compare_runs
 from rvtop.cli.config import config_app
 from rvtop.cli.ctl import ctl, is_socket, watch
 from rvtop.cli.deployments import down, logs, ps, up
@@ -220,6 +221,7 @@ def attach(
 app.command()(run)
 app.command()(ctl)
 app.command()(showdown)
+app.command("compare")(compare_runs)
 
 
 @app.command()
