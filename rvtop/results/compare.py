@@ -13,6 +13,8 @@ CENSORED = "CENSORED"
 NO_INTERVAL = "one run each: no interval"
 COMPLETED = "completed_pct"
 ALL = "all that was measured"
+#: The entry of ``work`` that says of what time the figures are.
+SPAN = "figures of"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,10 @@ def _other_slo(row: Row) -> Row:
 
 
 def _differing(a: Side, b: Side) -> Iterator[str]:
+    spans = a.work.get(SPAN, ""), b.work.get(SPAN, "")
+    if spans[0] != spans[1]:  # nothing else can be the same
+        yield f"{SPAN} {_pair(*spans)}"
+        return
     for key in dict.fromkeys((*a.work, *b.work)):
         ours, theirs = a.work.get(key, ""), b.work.get(key, "")
         if ours != theirs:

@@ -14,7 +14,7 @@ import orjson
 
 from rvtop.contract import run_files
 from rvtop.errors import UserError
-from rvtop.results.compare import ALL, COMPLETED, FIGURES, Figures, Side
+from rvtop.results.compare import ALL, COMPLETED, FIGURES, SPAN, Figures, Side
 from rvtop.results.lines import LONGEST, Unread, json_lines, open_file
 from rvtop.stats.distribution import BUCKETS, EMPTY, Distribution
 from rvtop.text import NAME_LIMIT, printable, printable_json, told
@@ -180,6 +180,7 @@ def _row(folder: str, summary: Mapping[str, Any]) -> RunRow:
 def _work(
     folder: Path, summary: Mapping[str, Any], commands: list[dict[str, Any]]
 ) -> Iterator[tuple[str, str]]:
+    yield SPAN, "a whole run"
     digest = summary.get("prompts_digest")
     yield "prompts", digest[:12] if isinstance(digest, str) else ""
     blocks = _scenario(folder)

@@ -17,6 +17,7 @@ from rvtop.contract.replay import Replay
 from rvtop.contract.start import LookAround, StartFacts
 from rvtop.errors import UserError
 from rvtop.ui.choosing import Choosing
+from rvtop.ui.ghost import GhostKeeper
 from rvtop.ui.glyphs import AsciiGlyphs
 from rvtop.ui.keys import ACTIONS, Action, with_keymap
 from rvtop.ui.look import Look
@@ -32,6 +33,7 @@ from rvtop.ui.screens.stopping import StoppingScreen
 from rvtop.ui.screens.table import REPLAY_SCREENS, SCREENS, ScreenEntry, screen_keys
 from rvtop.ui.sharing import ALONE, Sharing
 from rvtop.ui.shell import ScreenShell, ShowdownControls
+from rvtop.ui.sides import Sides
 from rvtop.ui.theme import Styles
 from rvtop.ui.themes import ThemeFile, next_theme, styles_for
 from rvtop.ui.widgets.panel import Panel
@@ -96,7 +98,7 @@ class RvtopApp(App[int]):
         self._theme_file = ThemeFile(self.rich_styles.palette.name, os.environ)
         self.last_used: list[str] = []
         self.showdown = showdown
-        self.rates = Rates()
+        self.rates, self.ghosts, self.sides = Rates(), GhostKeeper(), Sides()
         self.clock = clock
         self.handle = handle
         self.exit_code = 0
@@ -117,7 +119,7 @@ class RvtopApp(App[int]):
 
     def first_screen(self) -> SessionScreen:
         """A new screen of the session, the one that is shown first; nothing is remembered of one before."""
-        self.rates = Rates()
+        self.rates, self.ghosts = Rates(), GhostKeeper()
         return self._entries[0].screen(self)
 
     @property
@@ -150,6 +152,7 @@ class RvtopApp(App[int]):
             screen.tick()
             return
         self.rates.observe(snapshot)
+        self.ghosts.observe(snapshot)
         with self.batch_update():
             screen.show(snapshot)
             screen.tick()

@@ -347,6 +347,7 @@ def page() -> str:
         "W": "showdown",
         "E": "events",
         "P": "replay",
+        "C": "compare",
     }
     lines = [
         "# Keys",
