@@ -105,7 +105,7 @@ def side_of(folder: Path, summary: Mapping[str, Any]) -> Side:
         work=dict(_work(folder, summary, commands)),
         setting=dict(_setting(summary, environment)),
         faults=tuple(_faults(summary, environment, commands)),
-        chunks=_inner(summary, "tokens").get("source") == "chunks",
+        chunks=inner(summary, "tokens").get("source") == "chunks",
         slo=_slo(environment),
     )
 
@@ -121,18 +121,18 @@ def figures_of(part: Mapping[str, Any]) -> Figures:
     for figure in FIGURES:
         block, _, value = figure.key.partition("_")
         if value in ("mean", "p50", "p90", "p99"):
-            made[figure.key] = _number(_inner(part, f"{block}_ms").get(value))
-    requests, kpm = _inner(part, "requests"), _inner(part, "kpm")
-    errors = [_number(n) for n in _inner(requests, "errors").values()]
+            made[figure.key] = number(inner(part, f"{block}_ms").get(value))
+    requests, kpm = inner(part, "requests"), inner(part, "kpm")
+    errors = [number(n) for n in inner(requests, "errors").values()]
     made["errors"] = sum(n for n in errors if n is not None) if "errors" in requests else None
-    made["tps"], made[COMPLETED] = _number(kpm.get("tps")), _number(kpm.get(COMPLETED))
-    made["goodput_rps"] = _number(part.get("goodput_rps"))
+    made["tps"], made[COMPLETED] = number(kpm.get("tps")), number(kpm.get(COMPLETED))
+    made["goodput_rps"] = number(part.get("goodput_rps"))
     return made
 
 
 def ttft_of(summary: Mapping[str, Any]) -> Distribution:
     """The TTFT of all that was measured; empty where the summary has none that can be drawn."""
-    told = _inner(summary, "ttft_histogram")
+    told = inner(summary, "ttft_histogram")
     try:
         buckets = tuple((int(index), int(n)) for index, n in told.get("buckets") or ())
         sums = [int(told[key]) for key in ("sum_ns", "min_ns", "max_ns")] if buckets else [0, 0, 0]
@@ -167,7 +167,7 @@ def _row(folder: str, summary: Mapping[str, Any]) -> RunRow:
         told(summary.get("name"), NAME_LIMIT),
         label_of(summary),
         told(summary.get("started_at"), NAME_LIMIT),
-        told(_inner(summary, "end").get("kind"), NAME_LIMIT),
+        told(inner(summary, "end").get("kind"), NAME_LIMIT),
         figures.get("ttft_p99"),
         figures.get("tps"),
         figures.get(COMPLETED),
@@ -193,7 +193,7 @@ def _work(
     loops = {row.get("name") for row in phases if row.get("concurrency")}
     for part in _listed(summary.get("phases")):
         if part.get("name") not in loops:
-            yield f"requests of {part.get('name')}", f"{_inner(part, 'requests').get('planned')}"
+            yield f"requests of {part.get('name')}", f"{inner(part, 'requests').get('planned')}"
 
 
 def _phase(row: Mapping[str, Any]) -> str:
@@ -230,13 +230,13 @@ def _scenario(folder: Path) -> dict[str, str]:
 def _faults(
     summary: Mapping[str, Any], environment: Mapping[str, Any], commands: list[dict[str, Any]]
 ) -> Iterator[str]:
-    early = _ENDED_EARLY.get(str(_inner(summary, "end").get("kind")))
+    early = _ENDED_EARLY.get(str(inner(summary, "end").get("kind")))
     if early:
         yield early
     hands = by_hand(commands)
     if hands:
         yield f"was driven by hand ({len(hands)} command{'' if len(hands) == 1 else 's'})"
-    if _inner(environment, "flags").get("find_max"):
+    if inner(environment, "flags").get("find_max"):
         yield "was a search for the highest rate"
 
 
@@ -251,29 +251,29 @@ def by_hand(commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _setting(summary: Mapping[str, Any], environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     models = summary.get("models")
     yield "models", ", ".join(told(name, NAME_LIMIT) for name in models) if isinstance(models, list) else ""
-    yield "load workers", told(_inner(environment, "flags").get("workers"), NAME_LIMIT)
-    backend = _inner(_inner(environment, "flags"), "backend").get("arguments")
+    yield "load workers", told(inner(environment, "flags").get("workers"), NAME_LIMIT)
+    backend = inner(inner(environment, "flags"), "backend").get("arguments")
     yield "arguments", printable(" ".join(map(str, backend)), _MOST_TEXT) if isinstance(backend, list) else ""
-    yield "fields", printable(orjson.dumps(_inner(_inner(environment, "flags"), "body")).decode(), _MOST_TEXT)
+    yield "fields", printable(orjson.dumps(inner(inner(environment, "flags"), "body")).decode(), _MOST_TEXT)
     yield "machine", f"{told(environment.get('cpu'), NAME_LIMIT)} × {environment.get('cpus_usable', '?')}"
     tokens = _per_answer(summary)
     yield "tokens an answer", "" if tokens is None else f"{tokens:.3g}"
     if summary.get("client_limited"):
         yield (
             "client",
-            printable(f"CLIENT-LIMITED: {_inner(summary, 'client').get('limited_by')}", _MOST_TEXT * 2),
+            printable(f"CLIENT-LIMITED: {inner(summary, 'client').get('limited_by')}", _MOST_TEXT * 2),
         )
 
 
 def _per_answer(summary: Mapping[str, Any]) -> float | None:
     output, ok = (
-        _number(_inner(summary, at).get(key)) for at, key in (("tokens", "output"), ("requests", "ok"))
+        number(inner(summary, at).get(key)) for at, key in (("tokens", "output"), ("requests", "ok"))
     )
     return output / ok if output is not None and ok else None
 
 
 def _slo(environment: Mapping[str, Any]) -> str:
-    limits = {key: _number(value) for key, value in _inner(environment, "slo").items()}
+    limits = {key: number(value) for key, value in inner(environment, "slo").items()}
     return ", ".join(
         f"{key.removesuffix('_ms')} {value:g} ms" for key, value in limits.items() if value is not None
     )
@@ -299,7 +299,8 @@ def _commands(folder: Path) -> Iterator[dict[str, Any]]:
         return
 
 
-def _inner(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def inner(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The object there, or an empty one."""
     found = data.get(key)
     return found if isinstance(found, dict) else {}
 
@@ -308,5 +309,6 @@ def _listed(value: Any) -> list[Mapping[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
+    """A number, or None for anything else."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -22,6 +22,7 @@ from rvtop.ui.glyphs import AsciiGlyphs
 from rvtop.ui.keys import ACTIONS, Action, with_keymap
 from rvtop.ui.look import Look
 from rvtop.ui.rate_memory import Rates
+from rvtop.ui.screens.end import EndScreen
 from rvtop.ui.screens.events import EventsScreen
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
 from rvtop.ui.screens.leave import LeaveScreen, why_ask
@@ -36,6 +37,7 @@ from rvtop.ui.shell import ScreenShell, ShowdownControls
 from rvtop.ui.sides import Sides
 from rvtop.ui.theme import Styles
 from rvtop.ui.themes import ThemeFile, next_theme, styles_for
+from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.panel import Panel
 
 #: Seconds between two polls of the session: 10 frames a second at most.
@@ -110,6 +112,7 @@ class RvtopApp(App[int]):
         self._screen_keys = screen_keys(self._entries)
         self._ending: asyncio.Task[None] | None = None
         self._left_now = False
+        self._ran = self._end_due = False  # the session was seen to run; its end card is to be shown
         self.sharing = sharing
         self.actions = sharing.actions(with_keymap(self.look.keymap, (*ACTIONS, *self._screen_keys)))
         self.register_theme(theme)
@@ -153,9 +156,16 @@ class RvtopApp(App[int]):
             return
         self.rates.observe(snapshot)
         self.ghosts.observe(snapshot)
+        over = snapshot.state in OVER
+        self._end_due |= over and self._ran
+        self._ran = not over
         with self.batch_update():
             screen.show(snapshot)
             screen.tick()
+        if self._end_due and isinstance(self.screen, SessionScreen):  # and no dialog that is being answered
+            self._end_due = False
+            if self.replay is None and self.showdown is None:
+                self.push_screen(EndScreen(self))
 
     def send(self, command: Command) -> None:
         """Hands a command to the session."""
@@ -262,6 +272,16 @@ class RvtopApp(App[int]):
         await self._back_to_first()
         if not isinstance(self.screen, entry.screen):
             await self.push_screen(entry.screen(self))
+
+    async def action_show_end(self) -> None:
+        """The end card of a session that is over."""
+        screen = self.session_screen
+        s = screen.newest if screen is not None else None
+        if s is None or s.state not in OVER:
+            self._say("the session has not ended")
+        elif isinstance(self.screen, SessionScreen) and not isinstance(self.screen, EndScreen):
+            await self._back_to_first()
+            await self.push_screen(EndScreen(self))
 
     async def _back_to_first(self) -> None:
         """Removes the session screens above the first one."""

@@ -146,7 +146,7 @@ async def test_the_keys_of_a_comparison(tmp_path: Path, monkeypatch: pytest.Monk
         await pilot.press("n")
         assert "phase hold" not in text_of(app, ComparePanel)
         await pilot.press("down", "j", "k", "y")
-        assert app.clipboard.startswith("TTFT p50 ms (all that was measured): A 16")
+        assert app.clipboard.startswith("TTFT p50 ms (all that was measured): A 15.9  B 28.2")
         assert app.clipboard.endswith("B higher")
         await pilot.press("Y")
         assert app.clipboard == ("rvtop compare runs/paper-rps-20251009-1350 runs/paper-rps-20251009-1401")
@@ -238,11 +238,9 @@ async def test_stored_runs_are_listed_and_read(tmp_path: Path, monkeypatch: pyte
         await until(pilot, lambda: isinstance(app.screen, ChooseSideScreen) and len(app.screen.choices) == 1)
         await pilot.press("b")
         await until(pilot, lambda: "B rac" in screen_text(app))
-        assert {
-            row.word for row in app.sides.comparison(made.live(), None).parts[ALL] if row.a is not None
-        } == {  # type: ignore[union-attr]
-            "same"
-        }
+        found = app.sides.comparison(made.live(), None)
+        assert found is not None
+        assert {row.word for row in found.parts[ALL] if row.a is not None} == {"same"}
 
 
 async def test_the_screen_draws_in_every_size() -> None:

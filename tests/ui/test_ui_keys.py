@@ -348,6 +348,7 @@ def page() -> str:
         "E": "events",
         "P": "replay",
         "C": "compare",
+        "Z": "end card",
     }
     lines = [
         "# Keys",
