@@ -11,7 +11,7 @@ from rvtop.contract.snapshot import Snapshot
 from rvtop.results.compare import CENSORED, Row
 from rvtop.results.end_facts import EndFacts
 from rvtop.ui.compare_lines import percent_text
-from rvtop.ui.draw import Line, fitting, large
+from rvtop.ui.draw import Line, large
 from rvtop.ui.format import MISSING, clip, clock, count, fixed, rate, sig3
 from rvtop.ui.theme import Styles
 
@@ -24,6 +24,8 @@ TITLES = {
 _HEAD = 10  # cells of the words at the left
 _BLOCK = 20
 _MESSAGE_ROWS = 4
+#: Which figures stay where not all have room, the first ones longest.
+_KEPT = ("ttft", "errors", "tokens", "e2e", "goodput")
 #: What a step does in the application; all else is a command to be copied.
 COMPARE, LOG, AGAIN = "compare", "log", "again"
 
@@ -95,7 +97,7 @@ def card_lines(
     if facts is not None and facts.unread:
         lines += _under("figures", [facts.unread], styles, width, styles.attention)
     elif facts is not None:
-        lines.append(_trust(facts, styles, width))
+        lines += _trust(facts, styles, width)
     if s.out_dir and (s.load.sent or s.state == "done"):
         lines += _under("results", [s.out_dir], styles, width, styles.base)
     return [*lines, *_steps(steps, cursor, styles, width)]
@@ -116,37 +118,32 @@ def _figures(s: Snapshot, facts: EndFacts | None, styles: Styles, width: int) ->
     text = sig3(p99)
     digits = large(text) if all(char in "0123456789. " for char in text) else ("", f"{text:^7}", "")
     rows = [Line(f" {digit}   ", styles.client_bold) for digit in digits]
-    for block in _blocks(s, facts):
-        if rows[0].width + _BLOCK > width:
-            break
-        for row, (cell, style) in zip(rows, block, strict=True):
+    room = max(0, (width - rows[0].width) // _BLOCK)
+    blocks = _blocks(s, facts)
+    for key in [key for key in blocks if key in _KEPT[:room]]:
+        for row, (cell, style) in zip(rows, blocks[key], strict=True):
             row.put(fixed(cell, _BLOCK - 1) + " ", getattr(styles, style))
     return [row.cut(width) for row in rows]
 
 
-def _blocks(s: Snapshot, facts: EndFacts | None) -> list[list[tuple[str, str]]]:
+def _blocks(s: Snapshot, facts: EndFacts | None) -> dict[str, list[tuple[str, str]]]:
+    """Three lines a figure, each with its style."""
     known = facts.figures if facts is not None else {}
-    asked = facts.asked_rps if facts is not None else None
     errors, completed = known.get("errors"), known.get("completed_pct")
-    return [
-        [("TTFT p99, ms", "quiet"), _slo(s, known.get("ttft_p99")), (_change(facts, "ttft_p99"), "quiet")],
-        [("tokens/s", "quiet"), (sig3(known.get("tps")), "client"), (_change(facts, "tps"), "quiet")],
-        [
-            ("E2E mean, ms", "quiet"),
-            (sig3(known.get("e2e_mean")), "client"),
-            (_change(facts, "e2e_mean"), "quiet"),
-        ],
-        [
-            ("errors", "quiet"),
-            (count(errors), "trouble" if errors else "client"),
-            (f"completed {MISSING if completed is None else f'{completed:.4g}'} %", "quiet"),
-        ],
-        [
-            ("goodput, rps", "quiet"),
-            (rate(known.get("goodput_rps")), "client"),
-            (f"of {rate(asked)} asked", "quiet"),
-        ],
-    ]
+    asked = f"of {rate(facts.asked_rps if facts is not None else None)} asked"
+    done = f"completed {MISSING if completed is None else f'{completed:.4g}'} %"
+
+    def of(head: str, text: str, below: str, style: str = "client") -> list[tuple[str, str]]:
+        return [(head, "quiet"), (text, style), (below, "quiet")]
+
+    held, style = _slo(s, known.get("ttft_p99"))
+    return {
+        "ttft": of("TTFT p99, ms", held, _change(facts, "ttft_p99"), style),
+        "tokens": of("tokens/s", sig3(known.get("tps")), _change(facts, "tps")),
+        "e2e": of("E2E mean, ms", sig3(known.get("e2e_mean")), _change(facts, "e2e_mean")),
+        "goodput": of("goodput, rps", rate(known.get("goodput_rps")), asked),
+        "errors": of("errors", count(errors), done, "trouble" if errors else "client"),
+    }
 
 
 def _slo(s: Snapshot, p99: float | None) -> tuple[str, str]:
@@ -172,17 +169,19 @@ def _change(facts: EndFacts | None, key: str) -> str:
     return f"{percent_text(row)} to {facts.other.label}"
 
 
-def _trust(facts: EndFacts, styles: Styles, width: int) -> Line:
-    """What the figures are worth, doubts first."""
-    parts: list[tuple[int, Line]] = [(0, Line(fixed("trust", _HEAD), styles.quiet))]
+def _trust(facts: EndFacts, styles: Styles, width: int) -> list[Line]:
+    """What the figures are worth, doubts first; nothing of it is left out."""
+    parts = [Line(f"! {text}", styles.attention) for text in facts.doubts]
     if facts.change is not None and any(note.startswith(CENSORED) for note in facts.change.notes):
-        parts.append((1, Line(f"! {CENSORED} against {facts.change.a.label}", styles.attention)))
-    parts += [(rank, Line(f"! {text}", styles.attention)) for rank, text in enumerate(facts.doubts, 2)]
-    parts += [(rank, Line(text, styles.base)) for rank, text in enumerate(facts.trust, 20)]
-    spaced = parts[:2]
-    for rank, line in parts[2:]:
-        spaced.append((rank, Line(" · ", styles.quiet).join(line)))
-    return fitting(spaced, width)
+        parts.insert(0, Line(f"! {CENSORED} against {facts.change.a.label}", styles.attention))
+    parts += [Line(text, styles.base) for text in facts.trust]
+    lines: list[Line] = []
+    for part in parts:
+        if lines and lines[-1].width + 3 + part.width <= width:
+            lines[-1].put(" · ", styles.quiet).join(part)
+        else:
+            lines.append(Line(fixed("" if lines else "trust", _HEAD), styles.quiet).join(part))
+    return [line.cut(width) for line in lines]
 
 
 def _steps(steps: Sequence[Step], cursor: int, styles: Styles, width: int) -> list[Line]:
