@@ -15,6 +15,7 @@ import typer
 
 import rvtop
 from rvtop.cli import light_typer
+from rvtop.cli.compare import compare_runs
 from rvtop.cli.config import config_app
 from rvtop.cli.ctl import ctl, is_socket, watch
 from rvtop.cli.deployments import down, logs, ps, up
@@ -183,6 +184,7 @@ app.command()(ctl)
 app.command()(showdown)
 app.command()(export)
 app.command()(share)
+app.command("compare")(compare_runs)
 
 
 @app.command()

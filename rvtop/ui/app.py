@@ -19,10 +19,12 @@ from rvtop.contract.replay import Replay
 from rvtop.contract.start import FirstFacts, LookAround, StartFacts
 from rvtop.errors import UserError
 from rvtop.ui.choosing import Choosing
+from rvtop.ui.ghost import GhostKeeper
 from rvtop.ui.glyphs import AsciiGlyphs
 from rvtop.ui.keys import ACTIONS, Action, with_keymap
 from rvtop.ui.look import Look
 from rvtop.ui.rate_memory import Rates
+from rvtop.ui.screens.end import EndScreen
 from rvtop.ui.screens.events import EventsScreen
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
 from rvtop.ui.screens.leave import LeaveScreen, why_ask
@@ -34,8 +36,10 @@ from rvtop.ui.screens.stopping import StoppingScreen
 from rvtop.ui.screens.table import REPLAY_SCREENS, SCREENS, ScreenEntry, screen_keys
 from rvtop.ui.sharing import ALONE, Sharing
 from rvtop.ui.shell import ScreenShell, ShowdownControls
+from rvtop.ui.sides import Sides
 from rvtop.ui.theme import Styles
 from rvtop.ui.themes import ThemeFile, next_theme, styles_for
+from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.panel import Panel
 
 #: Seconds between two polls of the session: 10 frames a second at most.
@@ -98,7 +102,7 @@ class RvtopApp(App[int]):
         self._theme_file = ThemeFile(self.rich_styles.palette.name, os.environ)
         self.last_used: list[str] = []
         self.showdown = showdown
-        self.rates = Rates()
+        self.rates, self.ghosts, self.sides = Rates(), GhostKeeper(), Sides()
         self.clock = clock
         self.handle = handle
         self.exit_code = 0
@@ -110,6 +114,7 @@ class RvtopApp(App[int]):
         self._screen_keys = screen_keys(self._entries)
         self._ending: asyncio.Task[None] | None = None
         self._left_now = False
+        self._ran = self._end_due = False  # the session was seen to run; its end card is to be shown
         self.sharing = sharing
         self.actions = sharing.actions(with_keymap(self.look.keymap, (*ACTIONS, *self._screen_keys)))
         self.register_theme(theme)
@@ -119,7 +124,7 @@ class RvtopApp(App[int]):
 
     def first_screen(self) -> SessionScreen:
         """A new screen of the session, the one that is shown first; nothing is remembered of one before."""
-        self.rates = Rates()
+        self.rates, self.ghosts = Rates(), GhostKeeper()
         return self._entries[0].screen(self)
 
     @property
@@ -159,9 +164,17 @@ class RvtopApp(App[int]):
             screen.tick()
             return
         self.rates.observe(snapshot)
+        self.ghosts.observe(snapshot)
+        over = snapshot.state in OVER
+        self._end_due |= over and self._ran
+        self._ran = not over
         with self.batch_update():
             screen.show(snapshot)
             screen.tick()
+        if self._end_due and isinstance(self.screen, SessionScreen):  # and no dialog that is being answered
+            self._end_due = False
+            if self.replay is None and self.showdown is None:
+                self.push_screen(EndScreen(self))
 
     def send(self, command: Command) -> None:
         """Hands a command to the session."""
@@ -268,6 +281,16 @@ class RvtopApp(App[int]):
         await self._back_to_first()
         if not isinstance(self.screen, entry.screen):
             await self.push_screen(entry.screen(self))
+
+    async def action_show_end(self) -> None:
+        """The end card of a session that is over."""
+        screen = self.session_screen
+        s = screen.newest if screen is not None else None
+        if s is None or s.state not in OVER:
+            self._say("the session has not ended")
+        elif isinstance(self.screen, SessionScreen) and not isinstance(self.screen, EndScreen):
+            await self._back_to_first()
+            await self.push_screen(EndScreen(self))
 
     async def _back_to_first(self) -> None:
         """Removes the session screens above the first one."""

@@ -57,6 +57,28 @@ PANELS: dict[str, PanelHelp] = {
             Figure("start", "seconds until the topology was ready", "the start of the backend"),
         ),
     ),
+    "end": PanelHelp(
+        "end",
+        "A session that has ended: the figures of its summary, all that was measured, without warm-up.",
+        (
+            Figure("TTFT p99", "in large digits, with whether it held the SLO", CLIENT),
+            Figure("to NAME", "change against the newest other run of the same work in runs/", CLIENT),
+            Figure("trust", "what bends the figures (!), and what is known to be sound", CLIENT),
+            Figure("next", "enter does it, or copies the command; y copies it", CLIENT),
+        ),
+    ),
+    "compare": PanelHelp(
+        "compare",
+        "Two sides: A is the reference. Stored runs are compared where their work was the same: prompts, "
+        "seed, phases, requests; no command by hand, no early end.",
+        (
+            Figure("B − A", "the difference, and as a share of A", CLIENT),
+            Figure("B lower", "which of the two has the lower figure; same: they read alike", CLIENT),
+            Figure("no interval", "one run each: what chance does to it is not known", CLIENT),
+            Figure("CENSORED", "completion differs by over a point, so means are not compared", CLIENT),
+            Figure("█ ╌", "TTFT of B, and of A over it; ▲ their p50", CLIENT),
+        ),
+    ),
     "map": PanelHelp(
         "map",
         "Requests where they are: outside of the engines, in an engine's queue, in its batch.",

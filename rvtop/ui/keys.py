@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 #: What holds on each kind of screen: live, map, requests, events, a showdown's, a stored run's.
-SCREEN_PLACES = ("A*L", "AM", "AQ", "AE", "AW", "AP")
+SCREEN_PLACES = ("A*L", "AM", "AQ", "AE", "AC", "AZ", "AW", "AP")
 Faults = list[tuple[str, str]]
 #: The action that is there with --serve alone.
 WEB_VIEW = "app.copy_web_address"
@@ -161,8 +161,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("palette", "palette", ("colon", "ctrl+p"), "every action by its name", "A", 14, "all"),
     Action("help", "help", ("question_mark", "f1"), "what the panel shows; again: all keys", "A", 15, "help"),
     Action("back one step", "back", ("escape",), "leave the zoom, then the panel"),
-    Action("list: next", "cursor(1)", ("j",), "the row below (↓)", "MQE", 5, "choose", "list: before"),
-    Action("list: before", "cursor(-1)", ("k",), "the row above (↑)", "MQE"),
+    Action("list: next", "cursor(1)", ("j",), "the row below (↓)", "MQECZ", 5, "choose", "list: before"),
+    Action("list: before", "cursor(-1)", ("k",), "the row above (↑)", "MQECZ"),
     Action("filter", "filter", ("slash",), "list only what holds a text", "QE", 6, "filter"),
     Action("events: all", "events", ("e",), "every event, with a filter; again: back", "LME"),
     Action("requests: order", "order", ("o",), "by TTFT, by E2E, the newest first", "Q", 9, "order"),
@@ -218,7 +218,7 @@ ACTIONS: tuple[Action, ...] = (
         "app.switch",
         ("t",),
         "another server for this load: one that is up, or a topology that is started for it",
-        "LMQ",
+        "LMQC",
         7,
         "topology",
         steering=True,
@@ -228,18 +228,32 @@ ACTIONS: tuple[Action, ...] = (
         "app.show_start",
         ("0",),
         "what is up and what can be started; choosing there ends this session's load",
-        "LMQ",
+        "LMQCZ",
         steering=True,
     ),
     Action(
         "reference: choose",
         "reference",
         ("c",),
-        "tell changes against the next topology",
-        "W",
+        "tell changes against the next topology; of two that are compared: swap them",
+        "WC",
         6,
         "reference",
     ),
+    Action("compare: choose A", "side('a')", ("a",), "list what can be the reference", "C", 2, "A"),
+    Action("compare: choose B", "side('b')", ("b",), "list what can be compared with it", "C", 3, "B"),
+    Action("stored runs", "runs", ("R",), "list the runs in runs/, to compare them", "C", 4, "stored runs"),
+    Action("compare: phase", "part", ("n",), "the next phase that both have, then all", "C", 8, "phase"),
+    Action(
+        "compare: all the same",
+        "force",
+        ("exclamation_mark",),
+        "compare two that did different work; again: refuse them",
+        "C",
+    ),
+    Action("copy: command line", "copy_command", ("Y",), "copy the command that does the same", "C"),
+    Action("screen: end", "app.show_end", ("E",), "how the session ended, and what to do next", "LMQC"),
+    Action("end: do it", "do", ("enter",), "do the step at the cursor, or copy its command", "Z", 1, "do it"),
     Action("session: choose another", "again", ("enter",), "when a session is over: choose another one", "L"),
     Action(
         "leave", "quit", ("q",), "end the load and what rvtop started, write the results", "A", 16, "quit"

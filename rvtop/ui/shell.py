@@ -8,9 +8,11 @@ from textual.message_pump import MessagePump
 
 from rvtop.contract.replay import Replay
 from rvtop.contract.shell import Shell
+from rvtop.ui.ghost import GhostKeeper
 from rvtop.ui.keys import Action
 from rvtop.ui.rate_memory import Rates
 from rvtop.ui.sharing import Sharing
+from rvtop.ui.sides import Sides
 from rvtop.ui.theme import Styles
 
 
@@ -70,6 +72,16 @@ class ScreenShell(Shell, Protocol):
     @property
     def rates(self) -> Rates:
         """What is remembered of the session's rates, whichever screen is on top."""
+        ...
+
+    @property
+    def ghosts(self) -> GhostKeeper:
+        """What the session was before, whichever screen is on top."""
+        ...
+
+    @property
+    def sides(self) -> Sides:
+        """What is compared."""
         ...
 
     @property

@@ -347,6 +347,8 @@ def page() -> str:
         "W": "showdown",
         "E": "events",
         "P": "replay",
+        "C": "compare",
+        "Z": "end card",
     }
     lines = [
         "# Keys",

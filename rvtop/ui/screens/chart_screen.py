@@ -7,7 +7,6 @@ from textual.widget import Widget
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.chart_view import ChartView
 from rvtop.ui.folding import Folding
-from rvtop.ui.ghost import GhostKeeper
 from rvtop.ui.past import Past, moved, next_mark
 from rvtop.ui.rate_span import RateSpan
 from rvtop.ui.screens.session_screen import SessionScreen
@@ -30,7 +29,7 @@ class ChartScreen(SessionScreen):
         self._frozen = False
         self._held: Snapshot | None = None  # what was drawn when the screen was frozen
         self._folding = Folding()
-        self._ghosts = GhostKeeper()
+        self._ghosts = shell.ghosts
         self._past = Past()
 
     @property
@@ -52,7 +51,6 @@ class ChartScreen(SessionScreen):
     def show(self, s: Snapshot) -> None:
         """Draws ``s`` in every panel, unless the picture stands. The caller holds the batch."""
         self._newest = s
-        self._ghosts.observe(s)
         self._past.observe(s)
         if self._frozen and s.state in OVER:
             self._frozen, self.view.cursor_s = False, None

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rvtop.ui.keys import Action
+from rvtop.ui.screens.compare import CompareScreen
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.map import MapScreen
 from rvtop.ui.screens.replay import ReplayScreen
@@ -32,6 +33,7 @@ SCREENS: tuple[ScreenEntry, ...] = (
     ScreenEntry("live", "1", "the live screen: load and latencies", LiveScreen),
     ScreenEntry("map", "2", "map: where requests wait, and the places of the batches", MapScreen),
     ScreenEntry("requests", "3", "requests: the slowest and the failed, where the TTFT went", RequestsScreen),
+    ScreenEntry("compare", "4", "compare: two runs side by side, or now against before", CompareScreen),
 )
 #: Those of a showdown; the others show the topology that runs.
 SHOWDOWN_SCREENS: tuple[ScreenEntry, ...] = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import textwrap
 
 from rich.style import Style
@@ -10,6 +9,7 @@ from rich.style import Style
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.draw import Line, fitting
 from rvtop.ui.format import clip, count, sig3
+from rvtop.ui.shell import shell_of
 from rvtop.ui.widgets.panel import MARGINS, Panel
 
 MESSAGE_ROWS = 6
@@ -59,15 +59,14 @@ class Banner(Panel, can_focus=False):
         if s.out_dir and (s.load.sent or s.state == "done"):
             path = Line(clip(s.out_dir, width - 10 if width >= 30 else width), styles.base)
             lines.append(fitting(((1, Line("results   ", styles.quiet)), (0, path)), width))
-            if s.load.sent:
-                command = f"rvtop report {shlex.quote(s.out_dir)}"
-                what = Line("   prints all its figures", styles.quiet)
-                next_ = Line(clip(command, width - 10 if width >= 30 else width), styles.base)
-                lines.append(fitting(((1, Line("next      ", styles.quiet)), (0, next_), (2, what)), width))
         parts = [
             (2, Line("press     ", styles.quiet)),
             (0, Line("q", styles.command).put(" to leave", styles.base)),
         ]
+        if shell_of(self).replay is None and shell_of(self).showdown is None:
+            parts.append(
+                (2, Line("   E", styles.command).put(" for its figures and what to do next", styles.base))
+            )
         if self.can_choose_again:
             parts.append((1, Line("   ").put("enter", styles.command).put(" to choose another", styles.base)))
         return [*lines, fitting(parts, width)]

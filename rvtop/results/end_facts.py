@@ -1,0 +1,89 @@
+"""What a run that has ended is judged by: its figures, their worth, and a run to compare it with.
+
+Read without NumPy: a screen shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rvtop.contract import run_files
+from rvtop.errors import UserError
+from rvtop.results.compare import Comparison, Figures, Side, compare
+from rvtop.results.stored import figures_of, inner, number, read_summary, side_of, stored_runs
+
+
+@dataclass(frozen=True, slots=True)
+class EndFacts:
+    """``figures`` by the keys of ``compare.FIGURES``. ``trust`` says what they can be trusted for, the worst
+    first; ``doubts`` of it are at its beginning. ``other`` is the newest run of the same scenario that did
+    the same work; ``change`` against it. ``unread``: why there are no figures."""
+
+    figures: Figures = field(default_factory=dict)
+    requests: float | None = None
+    duration_s: float | None = None
+    asked_rps: float | None = None
+    chunks: bool = False
+    doubts: tuple[str, ...] = ()
+    trust: tuple[str, ...] = ()
+    side: Side | None = None
+    other: Side | None = None
+    change: Comparison | None = None
+    has_scenario: bool = False
+    unread: str = ""
+
+
+def end_facts(folder: Path, runs: Path) -> EndFacts:
+    """Reads them; ``runs`` holds the runs that could be compared with. Of a run without a summary there is
+    only why."""
+    try:
+        summary = read_summary(folder)
+    except UserError as error:
+        return EndFacts(unread=str(error))
+    side = side_of(folder, summary)
+    found = _other(side, str(summary.get("name") or ""), runs)
+    return EndFacts(
+        figures=figures_of(summary),
+        requests=number(inner(summary, "requests").get("planned")),
+        duration_s=number(summary.get("duration_s")),
+        asked_rps=number(inner(summary, "rate").get("requested_rps")),
+        chunks=side.chunks,
+        doubts=(*_client_doubts(summary), *(f"{fault}: no baseline" for fault in side.faults)),
+        trust=tuple(_trust(summary)),
+        side=side,
+        other=found.a if found is not None else None,
+        change=found,
+        has_scenario=(folder / run_files.SCENARIO).is_file(),
+    )
+
+
+def _other(side: Side, name: str, runs: Path) -> Comparison | None:
+    """The newest other run of the scenario ``name`` that did the same work, as the reference."""
+    here = Path(side.where).resolve()
+    for row in stored_runs(runs):
+        if row.name != name or Path(row.folder).resolve() == here:
+            continue
+        try:
+            found = compare(side_of(Path(row.folder), read_summary(Path(row.folder))), side)
+        except UserError:
+            continue
+        if not found.refused:
+            return found
+    return None
+
+
+def _client_doubts(summary: Mapping[str, Any]) -> list[str]:
+    limited = inner(summary, "client").get("limited_by") if summary.get("client_limited") else None
+    return [f"CLIENT-LIMITED: {limited}"] if limited else []
+
+
+def _trust(summary: Mapping[str, Any]) -> list[str]:
+    lag = number(inner(summary, "schedule_lag_ms").get("p99"))
+    late = "" if lag is None else f" (lag p99 {lag:.3g} ms)"
+    told = [] if summary.get("client_limited") else [f"client ok{late}"]
+    unread = summary.get("unread")
+    told += [f"{len(unread)} files damaged"] if isinstance(unread, list) and unread else []
+    return [*told, "one run: no interval"]

@@ -1,0 +1,51 @@
+"""``--fail-if``: what a comparison must not show. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from rvtop.errors import UserError
+from rvtop.results.compare import ALL, BY_KEY, Comparison
+
+_EXPRESSION = re.compile(r"\s*([a-z0-9_]+)\s*([<>])\s*([+-]?\d+(?:\.\d+)?)\s*(%)?\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """Missed where B's figure, or with ``percent`` its change in % of A's, is beyond ``limit``."""
+
+    text: str
+    key: str
+    above: bool
+    limit: float
+    percent: bool
+
+    def missed(self, found: Comparison) -> str:
+        """Why it is missed, one line; empty where it is not. What can't be told is missed."""
+        row = next(row for row in found.parts[ALL] if row.figure.key == self.key)
+        value = row.percent if self.percent else row.b
+        what = f"--fail-if {self.text}: {found.b.where}: {row.figure.name}"
+        if self.percent and value is None:
+            why = row.word or "it is missing on one side"
+            if row.a == 0:
+                why = "it is 0 in the reference"
+            return f"{what}: its change can't be told: {why}"
+        if value is None:
+            return f"{what}: it is missing"
+        unit = "%" if self.percent else row.figure.unit
+        beyond = value > self.limit if self.above else value < self.limit
+        return f"{what} is {value:+.4g} {unit}".rstrip() if beyond else ""
+
+
+def parse_goal(text: str) -> Goal:
+    """``ttft_p99 > 5%`` (its change), ``errors > 0`` (B's own). Raises UserError."""
+    read = _EXPRESSION.fullmatch(text)
+    if read is None:
+        raise UserError(f"--fail-if {text!r}: write FIGURE > NUMBER or FIGURE < NUMBER, with % for a change")
+    key, sign, limit, percent = read.groups()
+    if key not in BY_KEY:
+        raise UserError(f"--fail-if {text!r}: no figure {key}; there are: {', '.join(BY_KEY)}")
+    if percent and BY_KEY[key].points:
+        raise UserError(f"--fail-if {text!r}: {key} is a percentage itself; write it without %")
+    return Goal(" ".join(text.split()), key, sign == ">", float(limit), bool(percent))
