@@ -1,38 +1,50 @@
 """Where each panel of the live screen stands, by what all of them ask for. Pure: numbers in, rectangles out.
 
-Rows that span the screen stand above and below up to three columns. Where there is too little room, panels
+Rows that span the screen stand above and below up to four columns. Where there is too little room, panels
 are folded in the order of FOLDS, from many rows to few, to one row, to none; what then fits after all is
-unfolded again. What is left over goes to tables first and then to charts.
+unfolded again. What is left over goes to tables first and then to charts. Charts over time end their columns,
+and those beside each other are equally high, so that they are read across.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 
-#: Below so many columns what stands at the right goes under the left; from so many on there may be a third.
-TWO_COLUMNS, THREE_COLUMNS = 100, 160
+#: Below so many columns what stands at the right goes under the left; from so many on there may be a third,
+#: and a fourth.
+TWO_COLUMNS, THREE_COLUMNS, FOUR_COLUMNS = 100, 160, 240
 GAP = 2  # blank cells between two columns
 #: A terminal of so many rows has room for the rows above at their best.
 TALL = 80
 #: Between the header, what commands and the keys: less than so many rows have none but the header's.
 LEAST_ROWS = 4
-PLACES = ("top", "left", "right", "third", "bottom")
+PLACES = ("top", "left", "right", "third", "fourth", "bottom")
 
 # Heights that a panel is folded to: those of its Ask, one row, none.
 GOOD, LEAST, LINE, GONE = "good", "least", "line", "gone"
 
 #: Which panel gives up what, the first one first.
 FOLDS: tuple[tuple[str, str | int], ...] = (
-    *(("slowest", LINE), ("parts", LINE), ("kvqueue", LINE), ("nodes", LINE)),
+    *(
+        ("served", LINE),
+        ("knee_inflight", LINE),
+        ("engine_charts", LINE),
+        ("slowest", LINE),
+        ("parts", LINE),
+        ("kvqueue", LINE),
+        ("nodes", LINE),
+    ),
     *(("deployments", LEAST), ("gpu", LEAST), ("engines", LEAST), ("plan", LINE)),
     *(("gpu_use", LEAST), ("inflight", LEAST), ("latency_time", LEAST), ("tokens", LEAST)),
+    *(("knee", LEAST), ("knee_tokens", LEAST), ("knee", LINE), ("knee_tokens", LINE)),
     *(("deployments", LINE), ("gpu_use", LINE), ("gpu", LINE), ("inflight", LINE), ("engines", LINE)),
     *(("latency_time", LINE), ("tokens", LINE), ("latency_time", GONE), ("gpu_use", GONE)),
     *(("events", LINE), ("load", LEAST), ("plan", GONE), ("recording", LEAST), ("recording", LINE)),
     *(("ttft", 8), ("ttft", 7), ("ttft", 6), ("ttft", LEAST), ("load", LINE)),
     *(("events", GONE), ("latency", 4), ("latency", 3), ("latency", 2)),
-    *(("slowest", GONE), ("parts", GONE), ("kvqueue", GONE)),
+    *(("engine_charts", GONE), ("slowest", GONE), ("parts", GONE), ("kvqueue", GONE)),
+    *(("served", GONE), ("knee_inflight", GONE), ("knee", GONE), ("knee_tokens", GONE)),
     *(("latency", LINE), ("nodes", GONE), ("deployments", GONE), ("inflight", GONE)),
     *(
         ("ttft", LINE),
@@ -51,7 +63,8 @@ _KNOWN = {name for name, _ in FOLDS}
 @dataclass(frozen=True, slots=True)
 class Ask:
     """What a panel asks for. Rows include its rule: ``least`` and ``best`` of them unfolded, ``good`` before
-    another panel is folded for it. A chart takes what no other wants. ``folded``: it has nothing to say."""
+    another panel is folded for it. A chart takes what no other wants; one over ``time`` is as high as the one
+    beside it. ``folded``: it has nothing to say."""
 
     name: str
     place: str
@@ -59,6 +72,7 @@ class Ask:
     good: int = 1
     best: int = 1
     chart: bool = False
+    time: bool = False
     folded: bool = False
 
 
@@ -88,7 +102,19 @@ class _Heights:
         return [ask for ask in self.asks if ask.place == place]
 
     def stack(self, column: int) -> list[Ask]:
-        return [ask for ask in self.asks if self.columns.get(ask.place) == column]
+        """A column's panels; its open charts over time last, so that they stand beside each other."""
+        held = [ask for ask in self.asks if self.columns.get(ask.place) == column]
+        if len(set(self.columns.values())) == 1:
+            return held
+        return sorted(held, key=self.in_a_row)
+
+    def open(self, ask: Ask) -> bool:
+        """Whether it may have more rows."""
+        return self.rows[ask.name] > 1 or ask.least <= 1 < ask.best
+
+    def in_a_row(self, ask: Ask) -> bool:
+        """Whether it is a chart over time that is open."""
+        return ask.time and self.rows[ask.name] > 1
 
     def sum(self, asks: Iterable[Ask]) -> int:
         return sum(self.rows[ask.name] for ask in asks)
@@ -100,13 +126,22 @@ class _Heights:
         return self.sum(self.of("top")) + body + self.sum(self.of("bottom"))
 
 
-def column_widths(width: int, third: bool) -> list[int]:
-    """The widths of the columns, the left one first; with ``third`` if there is something for a third."""
-    if width < TWO_COLUMNS:
-        return [width]
-    count = 3 if third and width >= THREE_COLUMNS else 2
-    each = (width - GAP * (count - 1)) // count
-    return [each] * count  # equal, so that charts beside each other show the same time in as many columns
+def column_count(width: int, places: Container[str]) -> int:
+    """How many columns panels of ``places`` have in ``width`` cells."""
+    if width < TWO_COLUMNS or not any(place in places for place in PLACES[2:5]):
+        return 1
+    return (
+        2
+        + (width >= THREE_COLUMNS and ("third" in places or "fourth" in places))
+        + (width >= FOUR_COLUMNS and "third" in places and "fourth" in places)
+    )
+
+
+def column_widths(width: int, places: Container[str]) -> list[int]:
+    """The widths of the columns for panels of ``places``, the left one first: equal, so that charts beside
+    each other show the same time in as many columns."""
+    count = column_count(width, places)
+    return [(width - GAP * (count - 1)) // count] * count
 
 
 def arrange(asks: Sequence[Ask], width: int, height: int, zoomed: str | None = None) -> list[Place]:
@@ -123,12 +158,9 @@ def arrange(asks: Sequence[Ask], width: int, height: int, zoomed: str | None = N
     if zoomed is not None and any(ask.name == zoomed for ask in asks):
         around = {"header", "footer"} - {zoomed} if height >= LEAST_ROWS else ()
         asks = [Ask(zoomed, "left", 1, 1, height, chart=True), *(ask for ask in asks if ask.name in around)]
-    widths = column_widths(width, any(ask.place == "third" for ask in asks))
+    widths = column_widths(width, {ask.place for ask in asks})
     last = len(widths) - 1
-    columns = {"left": 0, "right": min(1, last), "third": min(2, last)}
-    if not any(ask.place != "left" and ask.place in columns for ask in asks):
-        widths = [width]
-        columns = dict.fromkeys(columns, 0)
+    columns = {place: min(column, last) for column, place in enumerate(PLACES[1:5])}
     found = _Heights(tuple(asks), columns)
     _fold(found, height)
     if height >= TALL:
@@ -138,9 +170,7 @@ def arrange(asks: Sequence[Ask], width: int, height: int, zoomed: str | None = N
             if found.need > height:
                 found.rows[ask.name] = before
     body = height - found.sum(found.of("top")) - found.sum(found.of("bottom"))
-    charts: list[int] = []
-    for column in range(len(widths)):
-        charts = _grow(found, found.stack(column), body, charts)
+    _grow(found, [found.stack(column) for column in range(len(widths))], body)
     return _placed(found, widths, width, body)
 
 
@@ -149,7 +179,7 @@ def _fold(found: _Heights, height: int) -> None:
     by_name = {ask.name: ask for ask in found.asks}
     # Panels that the table does not know are folded with the least important ones.
     unknown = [name for name in by_name if name not in _KNOWN and name != "header"]
-    steps = [*((name, LINE) for name in unknown), *FOLDS[:4], *((name, GONE) for name in unknown), *FOLDS[4:]]
+    steps = [*((name, LINE) for name in unknown), *FOLDS[:7], *((name, GONE) for name in unknown), *FOLDS[7:]]
     done: list[tuple[str, int, int]] = []
     for name, to in steps:
         if found.need <= height:
@@ -174,39 +204,67 @@ def _rows_of(ask: Ask, to: str | int) -> int:
     return {GOOD: ask.good, LEAST: ask.least, LINE: 1, GONE: 0}[to]
 
 
-def _grow(found: _Heights, stack: list[Ask], height: int, like: Sequence[int]) -> list[int]:
-    """Gives a column's spare rows away: to tables, then to charts up to those beside them (``like``, the
-    lowest first) and to their best, and what is left to the first chart. Returns its charts' rows, the lowest
-    first."""
-    rows, spare = found.rows, height - found.sum(stack)
-    open_ = [ask for ask in stack if rows[ask.name] > 1 or ask.least <= 1 < ask.best]
-    charts = [ask for ask in open_ if ask.chart]
+def _grow(found: _Heights, stacks: list[list[Ask]], height: int) -> None:
+    """Gives each column's spare rows away: to tables up to their best, then to charts in proportion to
+    theirs, those beside each other together."""
+    rows = found.rows
+    spare = [height - found.sum(stack) for stack in stacks]
+    units = _units(found, stacks, spare)
 
-    def give(ask: Ask, up_to: int) -> None:
-        nonlocal spare
-        more = max(0, min(spare, up_to - rows[ask.name]))
-        rows[ask.name] += more
-        spare -= more
+    def room(unit: list[tuple[int, Ask]]) -> bool:
+        return all(spare[column] > 0 for column, _ in unit)
 
-    for ask in open_:
-        if not ask.chart:
-            give(ask, ask.best)
-    for ask, beside in zip(reversed(charts), like, strict=False):
-        give(ask, beside)
-    while spare > 0 and (hungry := [ask for ask in charts if rows[ask.name] < ask.best]):
-        neediest = min(hungry, key=lambda ask: rows[ask.name] / ask.best)
-        give(neediest, rows[neediest.name] + 1)
-    if charts:
-        give(charts[0], height)
-    return [rows[ask.name] for ask in reversed(charts)]
+    def give(unit: list[tuple[int, Ask]]) -> None:
+        for column, ask in unit:
+            rows[ask.name] += 1
+            spare[column] -= 1
+
+    for column, stack in enumerate(stacks):
+        for ask in stack:
+            if not ask.chart and found.open(ask):
+                more = max(0, min(spare[column], ask.best - rows[ask.name]))
+                rows[ask.name] += more
+                spare[column] -= more
+
+    def filled(unit: list[tuple[int, Ask]]) -> float:
+        return min(rows[ask.name] / ask.best for _, ask in unit)
+
+    while hungry := [unit for unit in units if room(unit)]:
+        give(min(hungry, key=filled))
+
+
+def _units(found: _Heights, stacks: list[list[Ask]], spare: list[int]) -> list[list[tuple[int, Ask]]]:
+    """The open charts that grow together, each with its column: rows of charts over time from the lowest one
+    up, made equally high, and each other chart alone."""
+    rows = found.rows
+    timed = [[ask for ask in reversed(stack) if found.in_a_row(ask)] for stack in stacks]
+    made: list[list[tuple[int, Ask]]] = []
+    for place in range(max(map(len, timed), default=0)):
+        unit = [(column, asks[place]) for column, asks in enumerate(timed) if len(asks) > place]
+        low = max(min(rows[ask.name] for _, ask in unit), max(ask.least for _, ask in unit))
+        for column, ask in unit:
+            if rows[ask.name] > low:
+                spare[column] += rows[ask.name] - low
+                rows[ask.name] = low
+        made.append(unit)
+    others = [
+        [(column, ask)]
+        for column, stack in enumerate(stacks)
+        for ask in stack
+        if ask.chart and found.open(ask) and not found.in_a_row(ask)
+    ]
+    return [*others, *made]
 
 
 def _placed(found: _Heights, widths: Sequence[int], width: int, body: int) -> list[Place]:
     places = []
 
-    def stack(asks: Iterable[Ask], x: int, y: int, across: int) -> int:
+    def stack(asks: list[Ask], x: int, y: int, across: int, end: int = 0) -> int:
+        charts = found.sum(ask for ask in asks if found.in_a_row(ask))
         for ask in asks:
             rows = found.rows[ask.name]
+            if charts and len(widths) > 1 and found.in_a_row(ask):
+                y, charts = max(y, end - charts), 0  # rows of charts end where the columns do
             if rows:
                 places.append(Place(ask.name, x, y, across, rows))
             y += rows
@@ -217,7 +275,7 @@ def _placed(found: _Heights, widths: Sequence[int], width: int, body: int) -> li
     for column, across in enumerate(widths):
         if column == len(widths) - 1:
             x = width - across  # what does not divide goes to the last gap
-        stack(found.stack(column), x, y, across)
+        stack(found.stack(column), x, y, across, y + body)
         x += across + GAP
     stack(found.of("bottom"), 0, y + body, width)
     return places

@@ -144,7 +144,7 @@ def test_below_100_columns_the_right_goes_under_the_left_and_columns_are_equally
             assert right.x >= left.width + GAP
             assert right.y == left.y
             assert right.x + right.width == width
-    assert column_widths(160, third=False) == [79, 79]
+    assert column_widths(160, {"left", "right"}) == [79, 79]
 
 
 def test_a_third_column_comes_only_with_something_for_it() -> None:
@@ -181,3 +181,28 @@ def test_zoom_leaves_the_first_and_the_last_row() -> None:
 def test_a_place_that_is_not_there_is_refused() -> None:
     with pytest.raises(ValueError, match="nodes: no such place: middle; one of top, left"):
         arrange((Ask("nodes", "middle"),), 80, 24)
+
+
+WIDE = (
+    *(HEADER, LOAD, TTFT, LATENCY, replace(TOKENS, time=True), ENGINES, GPU, replace(KV, time=True)),
+    *(replace(IN_FLIGHT, time=True), Ask("knee", "third", 4, 5, 9, chart=True, time=True)),
+    *(Ask("slowest", "fourth", 4, 20, 40), EVENTS, FOOTER),
+)
+
+
+@pytest.mark.parametrize(("width", "columns"), [(120, 2), (160, 3), (239, 3), (240, 4), (300, 4)])
+def test_charts_over_time_stand_in_rows_across_all_columns(width: int, columns: int) -> None:
+    asks = tuple(ask for ask in WIDE if columns > 2 or ask.place not in ("third", "fourth"))
+    for height in range(50, 101):
+        places = {p.name: p for p in arrange(asks, width, height)}
+        assert len({p.x for p in places.values()}) == columns
+        across = [places["tokens"], places["inflight"], *([places["knee"]] if columns > 2 else [])]
+        assert len({(p.y, p.height, p.width) for p in across}) == 1, (width, height)
+        assert across[0].width <= 120
+
+
+def test_a_chart_that_is_folded_stands_above_the_rows_of_charts() -> None:
+    folded = tuple(replace(ask, folded=ask.name == "inflight") for ask in WIDE)
+    places = {p.name: p for p in arrange(folded, 240, 50)}
+    assert places["inflight"].height == 1
+    assert (places["kvqueue"].y, places["kvqueue"].height) == (places["tokens"].y, places["tokens"].height)

@@ -38,6 +38,11 @@ def test_live(snap_compare: Compare, size: tuple[int, int]) -> None:
     assert snap_compare(screen(made.live()), terminal_size=size, run_before=drawn)
 
 
+@pytest.mark.parametrize("size", [(200, 60), (300, 100)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_live_with_columns_that_say_why(snap_compare: Compare, size: tuple[int, int]) -> None:
+    assert snap_compare(screen(made.listing()), terminal_size=size, run_before=drawn)
+
+
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
 def test_watching(snap_compare: Compare, size: tuple[int, int]) -> None:
     assert snap_compare(screen(made.watching()), terminal_size=size, run_before=drawn)

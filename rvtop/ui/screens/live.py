@@ -21,6 +21,7 @@ from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.banner import OVER, Banner
 from rvtop.ui.widgets.change import ChangePanel
 from rvtop.ui.widgets.deployments import DeploymentsPanel
+from rvtop.ui.widgets.engine_charts import EngineChartsPanel
 from rvtop.ui.widgets.engines import EnginesPanel
 from rvtop.ui.widgets.events import EventsPanel
 from rvtop.ui.widgets.footer import Footer
@@ -28,6 +29,7 @@ from rvtop.ui.widgets.gpu import GpuPanel
 from rvtop.ui.widgets.gpu_use import GpuUsePanel
 from rvtop.ui.widgets.header import Header
 from rvtop.ui.widgets.inflight import InFlightPanel
+from rvtop.ui.widgets.knee import KneeInFlightPanel, KneePanel, KneeTokensPanel
 from rvtop.ui.widgets.kvqueue import KvQueuePanel
 from rvtop.ui.widgets.latency import LatencyPanel
 from rvtop.ui.widgets.latency_time import LatencyTimePanel
@@ -36,6 +38,8 @@ from rvtop.ui.widgets.nodes import NodesPanel
 from rvtop.ui.widgets.notice import NoticePanel
 from rvtop.ui.widgets.panel import Panel
 from rvtop.ui.widgets.places import Places
+from rvtop.ui.widgets.served import ServedPanel
+from rvtop.ui.widgets.slowest import LivePartsPanel, SlowestPanel
 from rvtop.ui.widgets.steps import StepsPanel
 from rvtop.ui.widgets.tokens import TokensPanel
 from rvtop.ui.widgets.ttft import TtftPanel
@@ -67,15 +71,22 @@ class LiveScreen(ChartScreen):
             TtftPanel(),
             LatencyPanel(),
             ChangePanel(),
+            ServedPanel(),
             LatencyTimePanel(),
             TokensPanel(),
             EnginesPanel(),
+            EngineChartsPanel(),
             GpuPanel(),
             DeploymentsPanel(),
             NodesPanel(),
+            KvQueuePanel(),
             InFlightPanel(),
             GpuUsePanel(),
-            KvQueuePanel(),
+            LivePartsPanel(),
+            KneeInFlightPanel(),
+            KneePanel(),
+            KneeTokensPanel(),
+            SlowestPanel(),
             EventsPanel(),
             Footer(self.PLACES, can_choose_again=again),
         ]

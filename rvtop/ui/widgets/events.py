@@ -7,6 +7,7 @@ from dataclasses import replace
 from rvtop.contract.snapshot import Event, Snapshot
 from rvtop.ui.draw import Line
 from rvtop.ui.keys import shown_key
+from rvtop.ui.layout import FOUR_COLUMNS
 from rvtop.ui.shell import shell_of
 from rvtop.ui.switch_lines import switch_line
 from rvtop.ui.widgets.event_list import entry
@@ -16,9 +17,12 @@ from rvtop.ui.widgets.panel import Panel
 class EventsPanel(Panel):
     TOPIC = "events"
     PLACE = "bottom"
+    PLACE_WHERE_WIDE = "fourth"
 
     def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
         height = self.app.size.height
+        if self.app.size.width >= FOUR_COLUMNS:
+            return 2, max(7, height // 3)
         return 2, 7 if height >= 60 else 4 if height >= 44 else 3 if height >= 40 else 2
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:

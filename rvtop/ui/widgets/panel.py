@@ -35,6 +35,7 @@ class Panel(Widget, can_focus=True):
     TOPIC: ClassVar[str] = ""  # the panel's key in help_text.PANELS
     NAME: ClassVar[str] = ""  # as layout.FOLDS has it, where that is not the topic
     PLACE: ClassVar[str] = "left"  # one of layout.PLACES
+    PLACE_WHERE_WIDE: ClassVar[str] = ""  # the same where there are four columns, if it is another
     GOOD: ClassVar[int] = 1000  # rows that it gets before another panel is folded for it, if it wants them
     CHART: ClassVar[bool] = False  # takes rows that no panel asks for
 

@@ -9,9 +9,10 @@ from textual.layout import ArrangeResult, Layout, WidgetPlacement
 from textual.widget import Widget
 
 from rvtop.contract.snapshot import Snapshot
-from rvtop.ui.layout import THREE_COLUMNS, Ask, Place, arrange, column_widths
+from rvtop.ui.layout import FOUR_COLUMNS, PLACES, THREE_COLUMNS, Ask, Place, arrange, column_widths
 from rvtop.ui.widgets.panel import Panel
 from rvtop.ui.widgets.steps import is_starting
+from rvtop.ui.widgets.time_chart import TimeChart
 
 #: What stands while a backend starts.
 _WHILE_STARTING = ("header", "steps", "banner", "footer")
@@ -21,15 +22,21 @@ def asks(panels: Sequence[Panel], s: Snapshot, width: int, folded: frozenset[str
     """What the panels ask for to show ``s``, those that have something to show."""
     starting = is_starting(s)
     wanting = [p for p in panels if p.wants(s) and (not starting or p.name_in_layout in _WHILE_STARTING)]
-    third = width >= THREE_COLUMNS and any(p.PLACE == "third" for p in wanting)
-    column = column_widths(width, third)[0]
+    if width < THREE_COLUMNS:  # what says why has its own column, or its own screen
+        wanting = [p for p in wanting if p.PLACE != "third"]
+    columns = PLACES[1:5]
+
+    def place_of(panel: Panel) -> str:
+        return panel.PLACE_WHERE_WIDE or panel.PLACE if width >= FOUR_COLUMNS else panel.PLACE
+
+    column = column_widths(width, {place_of(panel) for panel in wanting})[0]
     made = []
     for panel in wanting:
-        across = column if panel.PLACE in ("left", "right", "third") else width
-        least, best = panel.heights(s, across)
+        place, time = place_of(panel), isinstance(panel, TimeChart)
+        least, best = panel.heights(s, column if place in columns else width)
         name = panel.name_in_layout
         good = min(best, max(least, panel.GOOD))
-        made.append(Ask(name, panel.PLACE, least, good, best, panel.CHART, name in folded))
+        made.append(Ask(name, place, least, good, best, panel.CHART, time, name in folded))
     return made
 
 

@@ -39,6 +39,10 @@ class TimeChart(Panel):
         """The chart without what all charts have. ``span`` says what stands in which column."""
         raise NotImplementedError
 
+    def by_rate(self) -> bool:
+        """Whether it is drawn against the rate instead of time."""
+        return self.view.by_rate
+
     def depends(self) -> tuple[object, ...]:
         """What the picture depends on besides series, events and size."""
         return ()
@@ -53,14 +57,14 @@ class TimeChart(Panel):
 
     def window_label(self, s: Snapshot) -> Line:
         """`` · 2 min``, or what stands there instead of time."""
-        if self.view.by_rate:
+        if self.by_rate():
             return Line(" · by rate", self.rich_styles.quiet)
         return Line(f" · {self.view.window(s) // 60} min", self.rich_styles.quiet)
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         window = self.view.window(s)
         view = self.view
-        shown = (s.series, s.events[-1:], width, height, window, view.cursor_s, view.ghost, view.by_rate)
+        shown = (s.series, s.events[-1:], width, height, window, view.cursor_s, view.ghost, self.by_rate())
         key = (*shown, *self.depends())
         return self.once(key, lambda: self._drawn(s, width, height, window))
 
@@ -68,7 +72,7 @@ class TimeChart(Panel):
         columns = width - GUTTER
         if columns < 1 or height < 1:
             return []
-        rates = RateSpan.of(s.series, columns) if self.view.by_rate and height > 1 else None
+        rates = RateSpan.of(s.series, columns) if self.by_rate() and height > 1 else None
         if rates is not None:
             picture = self.picture(s, rates, height - 1)
             return [*framed(picture, self.rich_styles), self._rates(rates)]
