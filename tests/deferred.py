@@ -9,10 +9,13 @@ from typing import Any
 class Deferred:
     """Stands for the module ``name``, and imports it when something of it is first used.
 
-    Raises ``ImportError`` then, where the module cannot be imported."""
+    Raises ``ImportError`` then, where the module cannot be imported. It has no names that begin with an
+    underscore: pytest asks for some of those when it collects."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("_"):
+            raise AttributeError(attribute)
         return getattr(importlib.import_module(self._name), attribute)
