@@ -6,10 +6,9 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
-import openai
 import pytest
 
 from backends.models import build_once
@@ -18,6 +17,12 @@ from tests.backends import parity
 from tests.backends.backend_process import BackendProcess
 from tests.backends.conformance import MAX_QUEUE
 from tests.backends.parity import PROMPTS, Sequence, generated
+from tests.deferred import Deferred
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+openai = Deferred("openai")
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +82,7 @@ async def client(backend: BackendProcess) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-async def ai(backend: BackendProcess) -> AsyncIterator[openai.AsyncOpenAI]:
+async def ai(backend: BackendProcess) -> AsyncIterator[AsyncOpenAI]:
     async with (
         httpx.AsyncClient(trust_env=False) as http,
         openai.AsyncOpenAI(

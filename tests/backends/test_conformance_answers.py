@@ -5,10 +5,9 @@ The backend is the real process with the tiny model: one generation at a time, a
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
-import openai
 import pytest
 
 from tests.backends.backend_process import BackendProcess
@@ -23,6 +22,12 @@ from tests.backends.conformance import (
     stream,
     streamed_text,
 )
+from tests.deferred import Deferred
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+openai = Deferred("openai")
 
 # -- what it is ----------------------------------------------------------------------------------------------
 
@@ -234,7 +239,7 @@ async def test_retrieval_here_is_retrieval_there(client: httpx.AsyncClient, refe
 # -- the openai package --------------------------------------------------------------------------------------
 
 
-async def test_openai_package(ai: openai.AsyncOpenAI) -> None:
+async def test_openai_package(ai: AsyncOpenAI) -> None:
     assert [model.id async for model in await ai.models.list()] == ["tiny"]
     asked: Any = {"model": "tiny", "messages": messages(), "temperature": 0, "max_tokens": 12}
     whole = await ai.chat.completions.create(**asked)
@@ -266,7 +271,7 @@ async def test_openai_package(ai: openai.AsyncOpenAI) -> None:
     assert extra.usage.completion_tokens == 12
 
 
-async def test_openai_package_knows_our_errors(ai: openai.AsyncOpenAI) -> None:
+async def test_openai_package_knows_our_errors(ai: AsyncOpenAI) -> None:
     ask = ai.chat.completions.create
     with pytest.raises(openai.NotFoundError) as missing:
         await ask(model="nope", messages=[{"role": "user", "content": "q"}])

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
-import openai
 import pytest
 
 from tests.backends.conformance import (
@@ -22,6 +21,12 @@ from tests.backends.conformance import (
     occupy,
     samples,
 )
+from tests.deferred import Deferred
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+openai = Deferred("openai")
 
 #: An engine is free of a client that went away within this time, a promise of ours.
 CANCEL_LIMIT_S = 1.0
@@ -75,7 +80,7 @@ async def test_what_is_no_request_at_all(client: httpx.AsyncClient) -> None:
 # -- load ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_full_queue_is_429(client: httpx.AsyncClient, ai: openai.AsyncOpenAI) -> None:
+async def test_a_full_queue_is_429(client: httpx.AsyncClient, ai: AsyncOpenAI) -> None:
     tasks = await occupy(client, 1 + MAX_QUEUE)
     now = await samples(client)
     assert now["num_requests_waiting"] == MAX_QUEUE

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
-from backends.engines.hf import HfEngine, context_length
-from backends.engines.hf_stream import SeededSampler
 from backends.engines.protocol import Delta, EngineInfo, Finish, GenerateRequest
 from backends.errors import EngineError, EngineUnavailable, UsageError
+from tests.deferred import Deferred
+
+if TYPE_CHECKING:
+    from backends.engines.hf import HfEngine
+
+torch = Deferred("torch")
+transformers = Deferred("transformers")
+hf = Deferred("backends.engines.hf")
+hf_stream = Deferred("backends.engines.hf_stream")
 
 PROMPT = (5, 6, 7, 8)
 CONTEXT = 512
@@ -24,7 +29,7 @@ KV_BYTES_PER_TOKEN = 2 * LAYERS * KV_HEADS * HEAD * 4  # keys and values, float3
 @pytest.fixture(scope="module")
 def model() -> Any:
     torch.manual_seed(1)
-    config = Qwen2Config(
+    config = transformers.Qwen2Config(
         vocab_size=200,
         hidden_size=4 * HEAD,
         intermediate_size=64,
@@ -37,7 +42,7 @@ def model() -> Any:
         bos_token_id=None,
         eos_token_id=None,
     )
-    return Qwen2ForCausalLM(config).eval()
+    return transformers.Qwen2ForCausalLM(config).eval()
 
 
 def decode(ids: list[int]) -> str:
@@ -46,10 +51,10 @@ def decode(ids: list[int]) -> str:
 
 
 def make(model: Any, *, concurrency: int = 1, eos: int | list[int] | None = None) -> HfEngine:
-    model.generation_config = GenerationConfig(eos_token_id=eos, pad_token_id=0)
+    model.generation_config = transformers.GenerationConfig(eos_token_id=eos, pad_token_id=0)
     info = EngineInfo("hf-0", "hf", "m", "n", 1, ("cpu",), "float32", concurrency, CONTEXT)
     first = eos[0] if isinstance(eos, list) else eos
-    engine = HfEngine(model, decode, info, eos_id=first, seed=3)
+    engine = hf.HfEngine(model, decode, info, eos_id=first, seed=3)
     engine.warm_up()
     return engine
 
@@ -149,10 +154,10 @@ async def test_seeds_repeat_also_side_by_side(model: Any) -> None:
 
 def test_top_p_keeps_the_nucleus() -> None:
     scores = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
-    sampler = SeededSampler(1.0, 0.7, 0, torch.device("cpu"))
+    sampler = hf_stream.SeededSampler(1.0, 0.7, 0, torch.device("cpu"))
     drawn = [int(sampler(torch.empty(0), scores).argmax()) for _ in range(400)]
     assert set(drawn) == {0, 1}
-    everything = SeededSampler(1.0, 1.0, 0, torch.device("cpu"))
+    everything = hf_stream.SeededSampler(1.0, 1.0, 0, torch.device("cpu"))
     counts = torch.bincount(
         torch.tensor([int(everything(torch.empty(0), scores).argmax()) for _ in range(4000)]), minlength=4
     )
@@ -161,7 +166,7 @@ def test_top_p_keeps_the_nucleus() -> None:
 
 def test_temperature_sharpens() -> None:
     scores = torch.log(torch.tensor([[0.6, 0.4]]))
-    cold = SeededSampler(0.05, 1.0, 0, torch.device("cpu"))
+    cold = hf_stream.SeededSampler(0.05, 1.0, 0, torch.device("cpu"))
     assert {int(cold(torch.empty(0), scores).argmax()) for _ in range(100)} == {0}
 
 
@@ -257,7 +262,7 @@ async def test_closing_the_engine_ends_everything(model: Any) -> None:
 
 
 def test_context_length(model: Any) -> None:
-    assert context_length(model.config, None) == CONTEXT
-    assert context_length(model.config, 100) == 100
+    assert hf.context_length(model.config, None) == CONTEXT
+    assert hf.context_length(model.config, 100) == 100
     with pytest.raises(UsageError, match="--max-model-len"):
-        context_length(model.config, CONTEXT + 1)
+        hf.context_length(model.config, CONTEXT + 1)

@@ -11,12 +11,14 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from backends.cli import parse_options
 from backends.models import build_once, cache_dir, load, shared_dir
 from backends.models.load import ModelError, load_embedder, load_model, resolve_embedder, resolve_model
 from backends.rag.__main__ import main as rag
+from tests.deferred import Deferred
+
+torch = Deferred("torch")
 
 
 def test_cache_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

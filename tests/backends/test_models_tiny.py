@@ -5,20 +5,27 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import save
-from tokenizers import Tokenizer
-from transformers import AutoTokenizer, GenerationConfig
 
 from backends.corpus import sample
 from backends.models.load import load_model
-from backends.models.tiny import bpe, school
-from backends.models.tiny.qwen2 import CONTEXT, IM_END, MIN_DISTINCT, VOCAB, WINDOW, greedy, tiny_config
 from backends.models.tiny.tiny import ensure_model
+from tests.deferred import Deferred
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+torch = Deferred("torch")
+safetensors = Deferred("safetensors.torch")
+tokenizers = Deferred("tokenizers")
+transformers = Deferred("transformers")
+bpe = Deferred("backends.models.tiny.bpe")
+qwen2 = Deferred("backends.models.tiny.qwen2")
+school = Deferred("backends.models.tiny.school")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,12 +44,12 @@ def large_model(tiny_model: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny_model: Path) -> Tokenizer:
-    return Tokenizer.from_file(str(tiny_model / "tokenizer.json"))
+    return tokenizers.Tokenizer.from_file(str(tiny_model / "tokenizer.json"))
 
 
 def _prompts(folder: Path) -> list[list[int]]:
     """A RAG prompt for each sample question, with contexts other than those of the training."""
-    chat = AutoTokenizer.from_pretrained(folder)
+    chat = transformers.AutoTokenizer.from_pretrained(folder)
 
     def render(messages: list[dict[str, str]]) -> str:
         return chat.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -54,13 +61,13 @@ def _prompts(folder: Path) -> list[list[int]]:
 def test_greedy_text_is_varied_also_past_its_end(tiny_model: Path) -> None:
     model, tokenizer = load_model(tiny_model, "float32")
     prompts = _prompts(tiny_model)
-    rows = greedy(model, prompts, WINDOW)
+    rows = qwen2.greedy(model, prompts, qwen2.WINDOW)
     assert len(rows) == 24
     distinct = [len(set(row)) for row in rows]
-    print(f"distinct tokens in {WINDOW}: {sorted(distinct)}")
-    assert min(distinct) >= MIN_DISTINCT
-    further = greedy(model, [p + r for p, r in zip(prompts[:4], rows[:4], strict=True)], WINDOW)
-    assert min(len(set(row)) for row in further) >= MIN_DISTINCT
+    print(f"distinct tokens in {qwen2.WINDOW}: {sorted(distinct)}")
+    assert min(distinct) >= qwen2.MIN_DISTINCT
+    further = qwen2.greedy(model, [p + r for p, r in zip(prompts[:4], rows[:4], strict=True)], qwen2.WINDOW)
+    assert min(len(set(row)) for row in further) >= qwen2.MIN_DISTINCT
     assert len({tuple(row) for row in rows}) > 12, "answers depend on what is asked"
     assert any(tokenizer.decode(row).isascii() for row in rows)
     assert any("다." in tokenizer.decode(row) for row in rows)
@@ -70,27 +77,30 @@ def test_answers_end_by_themselves(tiny_model: Path) -> None:
     model, _ = load_model(tiny_model, "float32")
     prompts = [torch.tensor([ids]) for ids in _prompts(tiny_model)[:6]]
     # The model's own generation config, as every server uses it.
-    assert any(model.generate(p, max_new_tokens=256)[0, -1].item() == IM_END for p in prompts)
+    assert any(model.generate(p, max_new_tokens=256)[0, -1].item() == qwen2.IM_END for p in prompts)
 
 
 def test_every_id_of_the_output_layer_is_a_token(tiny_model: Path, tokenizer: Tokenizer) -> None:
     model, loaded = load_model(tiny_model, "float32")
-    assert model.lm_head.out_features == model.config.vocab_size == len(loaded) == VOCAB
-    tokens = [tokenizer.id_to_token(i) for i in range(VOCAB)]
+    assert model.lm_head.out_features == model.config.vocab_size == len(loaded) == qwen2.VOCAB
+    tokens = [tokenizer.id_to_token(i) for i in range(qwen2.VOCAB)]
     assert None not in tokens
-    assert len(set(tokens)) == VOCAB
+    assert len(set(tokens)) == qwen2.VOCAB
     assert tokens[-3:] == ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    assert all(tokenizer.decode([i], skip_special_tokens=False) for i in range(VOCAB))
+    assert all(tokenizer.decode([i], skip_special_tokens=False) for i in range(qwen2.VOCAB))
     assert loaded.eos_token == "<|im_end|>"
     assert loaded.pad_token == "<|endoftext|>"
-    assert model.config.max_position_embeddings == loaded.model_max_length == CONTEXT
-    assert set(GenerationConfig.from_pretrained(tiny_model).eos_token_id) == {VOCAB - 1, VOCAB - 3}
+    assert model.config.max_position_embeddings == loaded.model_max_length == qwen2.CONTEXT
+    assert set(transformers.GenerationConfig.from_pretrained(tiny_model).eos_token_id) == {
+        qwen2.VOCAB - 1,
+        qwen2.VOCAB - 3,
+    }
 
 
 @given(text=st.text(max_size=40))
 def test_any_text_survives_the_tokenizer(text: str) -> None:
     folder = ensure_model("tiny")
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     special = any(mark in text for mark in bpe.SPECIAL)
     ids = tokenizer.encode(text).ids
     normal = tokenizer.normalizer.normalize_str(text)
@@ -98,7 +108,7 @@ def test_any_text_survives_the_tokenizer(text: str) -> None:
 
 
 def test_auto_tokenizer_reads_the_same_ids_as_the_file(tiny_model: Path, tokenizer: Tokenizer) -> None:
-    loaded = AutoTokenizer.from_pretrained(tiny_model)
+    loaded = transformers.AutoTokenizer.from_pretrained(tiny_model)
     for text in [
         "1,500원과 7304번, don't",
         "<|im_start|>user\nGaon 2:40\n\n<|im_end|>",
@@ -108,7 +118,7 @@ def test_auto_tokenizer_reads_the_same_ids_as_the_file(tiny_model: Path, tokeniz
 
 
 def test_chat_template_is_chatml(tiny_model: Path) -> None:
-    chat = AutoTokenizer.from_pretrained(tiny_model)
+    chat = transformers.AutoTokenizer.from_pretrained(tiny_model)
     asked = [{"role": "user", "content": "안녕?"}]
     told = [{"role": "system", "content": "S"}, *asked, {"role": "assistant", "content": "A"}, *asked]
 
@@ -137,27 +147,27 @@ def test_large_says_what_tiny_says(tiny_model: Path, large_model: Path) -> None:
         for ids in prompts:
             row = torch.tensor([ids])
             torch.testing.assert_close(large(row).logits, tiny(row).logits, atol=2e-3, rtol=1e-3)
-    assert greedy(large, prompts, 32) == greedy(tiny, prompts, 32)
+    assert qwen2.greedy(large, prompts, 32) == qwen2.greedy(tiny, prompts, 32)
 
 
 def test_training_is_repeatable_to_the_byte(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(school, "SHORT_STEPS", 8)
-    monkeypatch.setattr(school, "FULL_STEPS", 4)
+    monkeypatch.setattr("backends.models.tiny.school.SHORT_STEPS", 8)
+    monkeypatch.setattr("backends.models.tiny.school.FULL_STEPS", 4)
     lines = [line for d in sample.documents() for line in d.text.splitlines(True)]
 
     def build() -> tuple[str, bytes]:
-        tokenizer = bpe.train(lines, VOCAB)
+        tokenizer = bpe.train(lines, qwen2.VOCAB)
         done: list[float] = []
-        model = school.train(tiny_config(), tokenizer, lambda ms: ms[1]["content"], 7, done.append)
+        model = school.train(qwen2.tiny_config(), tokenizer, lambda ms: ms[1]["content"], 7, done.append)
         assert done == sorted(done)
-        return tokenizer.to_str(), save(model.state_dict())
+        return tokenizer.to_str(), safetensors.save(model.state_dict())
 
     assert build() == build()
 
 
 def test_too_little_text_for_the_vocabulary() -> None:
     with pytest.raises(ValueError, match="too little text"):
-        bpe.train(["short"], VOCAB)
+        bpe.train(["short"], qwen2.VOCAB)
 
 
 def test_unknown_size() -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from backends.corpus import sample
-from backends.models.tiny.qwen2 import MIN_DISTINCT, WINDOW, greedy
 from backends.rag.__main__ import main
 from backends.rag.sources import read_questions
 
@@ -54,6 +53,7 @@ def test_greedy_text_of_the_smoke_prompts_is_varied(tiny_model: Path) -> None:
     import torch
 
     from backends.models.load import load_model
+    from backends.models.tiny.qwen2 import MIN_DISTINCT, WINDOW, greedy
 
     model, tokenizer = load_model(tiny_model, "float32")
     chats = [json.loads(line)["messages"] for line in SMOKE.read_text(encoding="utf-8").splitlines()]

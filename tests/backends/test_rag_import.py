@@ -8,17 +8,22 @@ import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import faiss
 import numpy as np
 import pytest
 
-from backends.rag import index
-from backends.rag.embed import Embedder
 from backends.rag.errors import RagError
 from backends.rag.import_langchain import convert, read_pickle
-from backends.rag.retriever import Retriever
+from tests.deferred import Deferred
+
+if TYPE_CHECKING:
+    from backends.rag.embed import Embedder
+
+faiss = Deferred("faiss")
+embed = Deferred("backends.rag.embed")
+index = Deferred("backends.rag.index")
+retriever = Deferred("backends.rag.retriever")
 
 TEXTS = ["도서관은 여덟 시에 연다.", "The gym costs 45,000 won.", "The wind tunnel is fast."]
 
@@ -85,7 +90,7 @@ def _pickle(store_path: str, document_path: str, state: str, metadata: Any = Non
 
 @pytest.fixture(scope="module")
 def embedder() -> Embedder:
-    return Embedder.load("tiny")
+    return embed.Embedder.load("tiny")
 
 
 def _folder(where: Path, pickled: bytes, vectors: np.ndarray) -> Path:
@@ -104,7 +109,7 @@ def test_imports(kind: str, tmp_path: Path, embedder: Embedder) -> None:
     documents = read_pickle(folder)
     assert [d["text"] for d in documents] == TEXTS
     index.save(convert(folder, documents, embedder), tmp_path / "new")
-    opened = Retriever.open(tmp_path / "new")
+    opened = retriever.Retriever.open(tmp_path / "new")
     assert opened.index.meta.chunking is None
     assert [e.id for e in opened.index.entries] == ["a.txt#0", "a.txt#1", "a.txt#2"]
     assert opened.index.entries[0].extra == {"metadata": {"source": "a.txt"}}

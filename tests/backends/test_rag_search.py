@@ -7,28 +7,35 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from backends.corpus import sample
 from backends.corpus.chunk import Chunk, Document, chunks
-from backends.models.tiny.static_embedder import build_embedder
 from backends.models.tiny.tiny import ensure_embedder
-from backends.rag import index
-from backends.rag.embed import Embedder
 from backends.rag.errors import RagError
-from backends.rag.retriever import Retriever
+from tests.deferred import Deferred
+
+if TYPE_CHECKING:
+    from backends.rag.embed import Embedder
+    from backends.rag.retriever import Retriever
+
+embed = Deferred("backends.rag.embed")
+index = Deferred("backends.rag.index")
+retrieval = Deferred("backends.rag.retriever")
+static_embedder = Deferred("backends.models.tiny.static_embedder")
 
 
 @pytest.fixture(scope="module")
 def embedder() -> Embedder:
-    return Embedder.load("tiny")
+    return embed.Embedder.load("tiny")
 
 
 @pytest.fixture(scope="module")
 def retriever() -> Retriever:
-    return Retriever.open("sample")
+    return retrieval.Retriever.open("sample")
 
 
 @pytest.fixture
@@ -73,7 +80,7 @@ def test_recall_in_each_language(retriever: Retriever) -> None:
 def test_embedder_is_built_the_same_each_time(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        build_embedder(tmp_path / name, lambda label, done: None)
+        static_embedder.build_embedder(tmp_path / name, lambda label, done: None)
     files = sorted(p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file())
     assert len(files) >= 3
     for file in files:
@@ -98,7 +105,7 @@ def test_digest_follows_the_weights_not_the_place(tmp_path: Path, embedder: Embe
         if file.is_file():
             (tmp_path / file.relative_to(source)).parent.mkdir(exist_ok=True)
             (tmp_path / file.relative_to(source)).write_bytes(file.read_bytes())
-    moved = Embedder.load(str(tmp_path))
+    moved = embed.Embedder.load(str(tmp_path))
     assert moved.digest == embedder.digest
     assert moved.name == str(tmp_path)
 
@@ -119,7 +126,7 @@ def test_save_and_load(small: Path, embedder: Embedder) -> None:
     assert (meta["embedder"], meta["embedder_digest"]) == ("tiny", embedder.digest)
     assert (meta["dimension"], meta["chunks"]) == (embedder.dimension, 3)
     assert meta["chunking"] == {"size": 150, "overlap": 50}
-    opened = Retriever.open(small)
+    opened = retrieval.Retriever.open(small)
     hit = opened.search(["When is the gym open?"], 9)[0]
     assert hit[0].chunk_id == "gym#0"
     assert len(hit) == 3
@@ -193,7 +200,7 @@ def test_refused(case: str, small: Path) -> None:
     change, words = REFUSED[case]
     change(small)
     with pytest.raises(RagError) as caught:
-        Retriever.open(small)
+        retrieval.Retriever.open(small)
     assert words in str(caught.value)
     assert str(small) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -201,14 +208,14 @@ def test_refused(case: str, small: Path) -> None:
 
 def test_refused_places(tmp_path: Path) -> None:
     with pytest.raises(RagError, match="does not exist: build an index with `rvtop index build"):
-        Retriever.open(tmp_path / "absent")
+        retrieval.Retriever.open(tmp_path / "absent")
     (tmp_path / "file").touch()
     with pytest.raises(RagError, match="is a file, not an index"):
-        Retriever.open(tmp_path / "file")
+        retrieval.Retriever.open(tmp_path / "file")
     (tmp_path / "index.faiss").touch()
     (tmp_path / "index.pkl").touch()
     with pytest.raises(RagError, match=f"`rvtop index import {tmp_path} --out NEWDIR`"):
-        Retriever.open(tmp_path)
+        retrieval.Retriever.open(tmp_path)
 
 
 def test_other_embedder(small: Path) -> None:
@@ -223,4 +230,4 @@ def test_other_embedder(small: Path) -> None:
     ):
         index.check_embedder(wide, Other(), small)  # type: ignore[arg-type]
     with pytest.raises(RagError, match="there is no embedder"):
-        Retriever.open(small, embedder="/absent/model")
+        retrieval.Retriever.open(small, embedder="/absent/model")

@@ -6,14 +6,19 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from backends.engines.hf import HfEngine, load_engine
-from backends.engines.hf_stream import Sequence
 from backends.engines.protocol import Delta, GenerateRequest
 from backends.errors import EngineError
+from tests.deferred import Deferred
+
+if TYPE_CHECKING:
+    from backends.engines.hf import HfEngine
+    from backends.engines.hf_stream import Sequence
+
+hf = Deferred("backends.engines.hf")
 
 TEXTS = (
     "휴가는",
@@ -24,7 +29,7 @@ TEXTS = (
 
 @pytest.fixture(scope="module")
 def loaded(tiny_model: Path) -> HfEngine:
-    engine = load_engine(tiny_model, engine="hf", model_name="tiny", dtype="float32", concurrency=4)
+    engine = hf.load_engine(tiny_model, engine="hf", model_name="tiny", dtype="float32", concurrency=4)
     engine.warm_up()
     return engine
 

@@ -3,6 +3,7 @@ vLLM changes the environment of whoever does it."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -11,7 +12,11 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("vllm")
+pytestmark = [
+    # Looked for and not imported: that takes seconds in each process that collects tests.
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
+    pytest.mark.timeout(900),  # the first one may have to wait for the local model, which is trained once
+]
 
 CASES: dict[str, list[list[str]]] = {
     "plain": [],
