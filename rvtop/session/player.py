@@ -59,7 +59,8 @@ def _kind(phase: Phase, models: int, trace_rps: float) -> list[PhasePlan]:
     if phase.trace is not None:
         rate = trace_rps * phase.trace.speed
         changes, offset_s = phase.rate_changes, phase.offset_s
-        return [PhasePlan(phase.name, rate, rate, trace=True, changes=changes, offset_s=offset_s)]
+        made = PhasePlan(phase.name, rate, rate, trace=True, trace_speed=phase.trace.speed)
+        return [replace(made, changes=changes, offset_s=offset_s)]
     return [] if phase.rate is None else [phase.rate_plan()]
 
 

@@ -43,6 +43,7 @@ class PhasePlan:
     concurrency: int = 0
     limit: int | None = None
     trace: bool = False
+    trace_speed: float = 1.0
     cancel_share: float = 0.0  # of the requests, given up by the client …
     cancel_after_s: float = 0.0  # … so long after they were sent
     shape_s: float | None = None  # the time that the shape takes; None: the phase's
