@@ -37,6 +37,8 @@ def ctl(
     if command not in (*COMMANDS, *QUESTIONS):
         raise UserError(f"ctl {command}: unknown; known are: {', '.join((*COMMANDS, *QUESTIONS))}")
     fields = fields_from(command, words or [])
+    if command == "record" and fields.get("file"):  # the session may run in another folder
+        fields["file"] = str(Path(fields["file"]).expanduser().absolute())
     with ControlClient(socket) as client:
         if command == "watch":
             _watch(client, as_json=as_json)
@@ -119,6 +121,8 @@ def _value(text: str, annotation: str) -> Any:
 
     if annotation.startswith("tuple"):
         return [part for part in text.split(",") if part]
+    if annotation == "bool" and text in ("on", "off"):
+        return text == "on"
     if annotation in ("float", "int", "float | None", "int | None", "bool"):
         try:
             return orjson.loads(text)

@@ -97,9 +97,13 @@ class SetWorkload:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Write the commands so far, and those that come, to ``file`` as a scenario."""
+    """Begin (``on``) or end a recording: a scenario file that does again what scenario and hands do.
 
-    file: str
+    ``file``: where to, relative to the session's working folder; none: the run folder, or at the end the name
+    that was given at the beginning."""
+
+    on: bool = True
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -297,4 +297,6 @@ class Snapshot:
     switch: Switch | None = None  # to another server, while it is under way or waits
     standby: tuple[Target, ...] = ()  # further servers of ours that are up
     backend_log: str = ""  # the log of the server of ours that starts, or of the one that is loaded
+    recording_s: float | None = None  # how long a recording goes on; None: nothing is recorded
+    recording_unnamed: bool = False  # it was given no name
     showdown: Showdown | None = None  # where this session is one of several that are compared

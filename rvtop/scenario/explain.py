@@ -43,7 +43,9 @@ def _rows(scenario: Scenario, models: int) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     begins: float | None = 0.0
     for phase in scenario.phases:
-        lasts = human_duration(phase.duration_s) if phase.duration_s is not None else "until all end"
+        if phase.begins_s is not None:
+            begins = max(begins or 0.0, phase.begins_s)
+        lasts = human_duration(phase.lasts_s) if phase.lasts_s is not None else "until all end"
         requests = phase.expected_requests(models)
         about = "" if phase.exact else "~"
         rows.append(
@@ -57,7 +59,7 @@ def _rows(scenario: Scenario, models: int) -> list[tuple[str, ...]]:
             )
         )
         # Rounds end when they end, so what follows them has no known start.
-        begins = None if begins is None or phase.duration_s is None else begins + phase.duration_s
+        begins = None if begins is None or phase.lasts_s is None else begins + phase.lasts_s
     return rows
 
 
@@ -91,6 +93,10 @@ def _rate(rate: Rate) -> str:
 
 def _notes(phase: Phase, models: int) -> str:
     notes = []
+    if phase.offset_s:
+        notes.append(f"from {human_duration(phase.offset_s)} of its clock on")
+    if phase.changes:
+        notes.append(f"{len(phase.changes)} changes of the rate")
     if phase.warmup:
         notes.append("warm-up, not measured")
     if phase.max_in_flight is not None:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, Strict, model_validator
 
-from rvtop.load.plan.arrivals import RateLine
+from rvtop.load.plan.phase_plan import PhasePlan, RateChange
 from rvtop.scenario.part import Count, Flag, Name, Number, Part, Seconds, fail
 from rvtop.scenario.units import format_duration
 
@@ -21,17 +21,22 @@ DEFAULT_STEPS = 5
 Rps = Annotated[Number, Field(ge=0, le=MAX_RPS)]
 PhaseName = Annotated[Name, Field(max_length=60, pattern=r"^[^\s/#][^/#]*$")]
 
+_ANY = ("begins", "marks")
 #: What may stand in a phase of each kind, besides its name.
 _KINDS: Mapping[str, tuple[str, ...]] = {
-    "rounds": ("cancel", "warmup"),
-    "concurrency": ("duration", "requests", "drain", "cancel", "warmup"),
-    "trace": ("duration", "max_in_flight", "drain", "cancel", "warmup"),
-    "rate": ("duration", "arrivals", "burstiness", "max_in_flight", "drain", "cancel", "warmup"),
+    "rounds": ("cancel", "warmup", *_ANY),
+    "concurrency": ("duration", "requests", "drain", "cancel", "warmup", *_ANY),
+    "trace": ("duration", "max_in_flight", "drain", "cancel", "warmup", "changes", "offset", *_ANY),
+    "rate": (
+        *("duration", "arrivals", "burstiness", "max_in_flight", "drain", "cancel", "warmup"),
+        *("changes", "offset", "stream", *_ANY),
+    ),
 }
 
 
 class Rate(Part):
     """Requests per second from ``start`` to ``end`` along ``shape``; a constant rate has both equal.
+    ``over_s`` is the time that the shape takes, None: the phase's duration.
 
     ``step``: in ``steps`` holds of equal length. ``spike``: ``start``, but ``end`` for ``peak_for_s`` from
     ``peak_at_s`` on.
@@ -43,6 +48,7 @@ class Rate(Part):
     steps: Annotated[Count, Field(ge=2, le=10_000)] | None = None
     peak_at_s: Seconds | None = Field(default=None, alias="at")
     peak_for_s: Seconds | None = Field(default=None, alias="for")
+    over_s: Seconds | None = Field(default=None, alias="over")
 
     @model_validator(mode="before")
     @classmethod
@@ -64,6 +70,8 @@ class Rate(Part):
                 fail("is for shape: spike only", key)
             if value is None and self.shape == "spike":
                 fail("is missing (a spike is {from: A, to: B, shape: spike, at: 20s, for: 5s})", key)
+        if self.over_s == 0:
+            fail("must be longer than 0", "over")
         return self
 
     @property
@@ -80,17 +88,28 @@ class Rate(Part):
         """When a spike is over, seconds from the phase's start; 0 for any other shape."""
         return (self.peak_at_s or 0.0) + (self.peak_for_s or 0.0)
 
-    def line(self, duration_s: float) -> RateLine:
-        """The rate over a phase of ``duration_s``."""
-        return RateLine.shaped(
-            self.shape,
-            self.start,
-            self.end,
-            duration_s,
-            steps=self.holds,
-            peak_at=self.peak_at_s or 0.0,
-            peak_for=self.peak_for_s or 0.0,
-        )
+
+class Change(Part):
+    """From ``at_s`` of the phase's clock on the rate is ``rate``, or the one that is planned again
+    (``rate: plan``)."""
+
+    at_s: Seconds = Field(alias="at")
+    rate: Rps | Literal["plan"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rate(cls, data: object) -> object:
+        rate = data.get("rate", 0) if isinstance(data, Mapping) else 0
+        if rate != "plan" and (isinstance(rate, bool) or not isinstance(rate, int | float)):
+            fail("must be a number of requests per second, or plan", "rate")
+        return data
+
+
+class Mark(Part):
+    """Something that happened at ``at_s`` of the phase's clock. It is told, and changes nothing."""
+
+    at_s: Seconds = Field(alias="at")
+    note: Annotated[Name, Field(max_length=500)]
 
 
 class Rounds(Part):
@@ -122,7 +141,9 @@ class Phase(Part):
     ``duration_s`` or so many ``requests``; or ``trace``.
 
     ``burstiness`` is the shape of gamma arrivals (1 is Poisson, smaller is burstier), None otherwise.
-    ``drain_s`` None means: wait for every request (rounds).
+    ``drain_s`` None means: wait for every request (rounds). ``begins_s``: not before so long after the first
+    phase began. ``offset_s``: the phase's clock begins there, and what would come before is not sent.
+    ``stream`` numbers the random numbers of its arrivals, None: by its place among the phases.
     """
 
     name: PhaseName
@@ -138,6 +159,11 @@ class Phase(Part):
     max_in_flight: Count | None = None
     drain_s: Seconds | None = Field(default=None, alias="drain")
     cancel: Cancel | None = None
+    begins_s: Seconds | None = Field(default=None, alias="begins")
+    offset_s: Seconds = Field(default=0.0, alias="offset")
+    stream: Annotated[int, Strict(), Field(ge=0, lt=2**31)] | None = None
+    changes: tuple[Change, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -170,9 +196,53 @@ class Phase(Part):
             fail("gamma needs burstiness (1 is Poisson, smaller is burstier)", "arrivals")
         if self.arrivals != "gamma" and self.burstiness is not None:
             fail("is for arrivals: gamma only", "burstiness")
-        if self.rate is not None and self.rate.peak_end_s > (self.duration_s or 0.0):
+        if self.rate is not None and self.rate.peak_end_s > (self.rate.over_s or self.duration_s or 0.0):
             fail("the spike must end within the phase", ("rate", "for"))
+        if self.duration_s is not None and self.offset_s >= self.duration_s:
+            fail("must be less than the phase's duration", "offset")
+        for key, listed in (("changes", self.changes), ("marks", self.marks)):
+            times = [one.at_s for one in listed]
+            if times != sorted(times):
+                fail("must be in the order of time", key)
         return self
+
+    @property
+    def lasts_s(self) -> float | None:
+        """How long its arrivals take; None where only the run can tell."""
+        return None if self.duration_s is None else self.duration_s - self.offset_s
+
+    @property
+    def peak_rps(self) -> float:
+        """The highest rate that it asks for; 0 without one."""
+        changed = [one.rate for one in self.changes if one.rate != "plan"]
+        return max(
+            [*changed, *((self.rate.start, self.rate.end) if self.rate is not None else ())], default=0.0
+        )
+
+    def rate_plan(self) -> PhasePlan:
+        """The arrivals of a phase of kind rate, as the load workers need them."""
+        assert self.rate is not None
+        rate = self.rate
+        return PhasePlan(
+            name=self.name,
+            rate_from=rate.start,
+            rate_to=rate.end,
+            duration_s=self.duration_s,
+            arrivals=self.arrivals,
+            burstiness=self.burstiness or 1.0,
+            shape=rate.shape,
+            steps=rate.holds,
+            peak_at_s=rate.peak_at_s or 0.0,
+            peak_for_s=rate.peak_for_s or 0.0,
+            shape_s=rate.over_s,
+            changes=self.rate_changes,
+            offset_s=self.offset_s,
+            stream=self.stream,
+        )
+
+    @property
+    def rate_changes(self) -> tuple[RateChange, ...]:
+        return tuple(RateChange(one.at_s, None if one.rate == "plan" else one.rate) for one in self.changes)
 
     @property
     def exact(self) -> bool:
@@ -190,4 +260,5 @@ class Phase(Part):
             return float(self.requests)
         if self.rate is None or self.duration_s is None:
             return math.nan
-        return self.rate.line(self.duration_s).expected(self.duration_s)
+        line = self.rate_plan().line()
+        return line.expected(self.duration_s) - line.expected(self.offset_s)

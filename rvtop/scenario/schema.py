@@ -89,7 +89,7 @@ class Scenario(_Part):
     @property
     def duration_s(self) -> float:
         """Time of the rate phases together, without drains; rounds take as long as they take."""
-        return sum(phase.duration_s or 0.0 for phase in self.phases)
+        return sum(phase.lasts_s or 0.0 for phase in self.phases)
 
     @property
     def files(self) -> tuple[tuple[str, Path], ...]:

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from time import perf_counter_ns
 from typing import Any
 
 from rvtop.contract.command import (
@@ -16,6 +17,7 @@ from rvtop.contract.command import (
     Mark,
     NextPhase,
     Pause,
+    Record,
     Resume,
     SetRate,
     Stop,
@@ -24,6 +26,7 @@ from rvtop.contract.command import (
 from rvtop.session.ending import Ending
 from rvtop.session.events import EventFeed
 from rvtop.session.load_run import LoadRun
+from rvtop.session.played import Played
 from rvtop.session.rate_control import Done
 from rvtop.session.recorder import Recorder
 from rvtop.text import printable
@@ -33,6 +36,9 @@ _NOTE_LIMIT = 500
 _MOST = 20
 #: What these change lasts until the phase ends, so that there is nothing to take back behind it.
 _OF_A_PHASE = (SetRate, Pause, Resume)
+
+#: What these do is in the phases of a recording; all else becomes a mark in it.
+_PLAYED = (SetRate, Pause, Resume, NextPhase, Record, Stop)
 
 _Change = tuple[int, Command, Command]  # in which phase, what, and what takes it back
 
@@ -46,12 +52,18 @@ class Commands:
     log, with who wanted it, and gives the command that takes it back as ``Done.inverse``."""
 
     def __init__(
-        self, load: Callable[[], LoadRun], feed: EventFeed, recorder: Recorder, ending: Ending
+        self,
+        load: Callable[[], LoadRun],
+        feed: EventFeed,
+        recorder: Recorder,
+        ending: Ending,
+        played: Played,
     ) -> None:
         self._load = load
         self._feed = feed
         self._recorder = recorder
         self._ending = ending
+        self._played = played
         self._under_way: set[asyncio.Future[Done]] = set()
         self._changes: deque[_Change] = deque(maxlen=_MOST)
         self.handlers: dict[type, Handler] = {
@@ -90,7 +102,11 @@ class Commands:
         if done.later is not None:
             self._under_way.add(done.later)
             done.later.add_done_callback(partial(self._done_later, command))
-        elif done.inverse is not None:
+            return
+        if not isinstance(command, _PLAYED):
+            note = command.note if isinstance(command, Mark) else done.text
+            self._played.mark(done.at_ns or perf_counter_ns(), printable(note, _NOTE_LIMIT))
+        if done.inverse is not None:
             self._changes.append((self._load().player.index, command, done.inverse))
 
     def _done_later(self, command: Command, later: asyncio.Future[Done]) -> None:

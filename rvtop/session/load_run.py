@@ -23,6 +23,7 @@ from rvtop.session.events import EventFeed
 from rvtop.session.find_max import Searcher
 from rvtop.session.live import SECOND_NS, LiveState, fold
 from rvtop.session.load_target import LoadTarget
+from rvtop.session.played import Played
 from rvtop.session.player import LEAD_NS, Player
 from rvtop.session.rate_control import Done, RateControl
 from rvtop.session.recorder import Recorder
@@ -54,6 +55,7 @@ class Parts:
     recorder: Recorder
     target: LoadTarget
     figures: ServerFigures
+    played: Played
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class LoadRun:
         self._recorder = parts.recorder
         self._target = parts.target
         self._figures = parts.figures
+        self._played = parts.played
         self._models = printable_names(parts.target.models)
         self._last_second = 0
         self._refused = False  # a search on a server that refuses all
@@ -268,6 +271,7 @@ class LoadRun:
             return
         self.fleet.send(entry)
         self.rate_control.note(entry)
+        self._played.note(entry, self.player.phases)
         fields = {**fields_of(entry, self.t0_ns, self.player.phases), **(more or {}), "by": by}
         self._recorder.write(lambda log: log.command(fields))
         self._feed.touch()

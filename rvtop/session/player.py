@@ -16,6 +16,9 @@ from rvtop.scenario.schema import Phase, Rounds, Scenario
 #: A command takes effect this long after it is given, so that it reaches every worker before.
 LEAD_NS = 50_000_000
 
+#: A phase that begins at a given time is announced so much before its lead, for a loop that wakes late.
+_EARLY_NS = 20_000_000
+
 #: How long a cut may take to reach the workers and come back before the next phase begins all the same.
 _CUT_LIMIT_NS = 5_000_000_000
 
@@ -29,18 +32,20 @@ def plan(scenario: Scenario, models: int, trace_rps: float = 0.0) -> tuple[Phase
     """
     out: list[PhasePlan] = []
     for phase in scenario.phases:
-        cancel = phase.cancel
+        cancel, kind = phase.cancel, _kind(phase, models, trace_rps)
+        first = kind[0] if kind else None
         out += [
             replace(
                 made,
                 duration_s=phase.duration_s,
                 drain_s=phase.drain_s,
                 max_in_flight=phase.max_in_flight,
+                begins_s=phase.begins_s if made is first else None,
                 warmup=phase.warmup,
                 cancel_share=cancel.share if cancel is not None else 0.0,
                 cancel_after_s=cancel.after_s if cancel is not None else 0.0,
             )
-            for made in _kind(phase, models, trace_rps)
+            for made in kind
         ]
     return tuple(out)
 
@@ -53,22 +58,10 @@ def _kind(phase: Phase, models: int, trace_rps: float) -> list[PhasePlan]:
         return [PhasePlan(phase.name, concurrency=phase.concurrency, limit=phase.requests)]
     if phase.trace is not None:
         rate = trace_rps * phase.trace.speed
-        return [PhasePlan(phase.name, rate, rate, trace=True)]
-    if phase.rate is None:
-        return []
-    return [
-        PhasePlan(
-            name=phase.name,
-            rate_from=phase.rate.start,
-            rate_to=phase.rate.end,
-            arrivals=phase.arrivals,
-            burstiness=phase.burstiness or 1.0,
-            shape=phase.rate.shape,
-            steps=phase.rate.holds,
-            peak_at_s=phase.rate.peak_at_s or 0.0,
-            peak_for_s=phase.rate.peak_for_s or 0.0,
-        )
-    ]
+        changes, offset_s = phase.rate_changes, phase.offset_s
+        made = PhasePlan(phase.name, rate, rate, trace=True, trace_speed=phase.trace.speed)
+        return [replace(made, changes=changes, offset_s=offset_s)]
+    return [] if phase.rate is None else [phase.rate_plan()]
 
 
 def _rounds(name: str, rounds: Rounds, models: int) -> list[PhasePlan]:
@@ -100,6 +93,8 @@ class Player:
         self.end_ns = 0
         self._deadline_ns = NEVER
         self._held = False
+        self._origin_ns: int | None = None  # when the first phase began
+        self._waits_ns = NEVER  # for the time at which the next phase is to begin
 
     @property
     def phase(self) -> PhasePlan | None:
@@ -121,15 +116,33 @@ class Player:
             self._deadline_ns = NEVER if drain is None else self.end_ns + round(drain * 1e9)
         # A trace and a closed loop of so many requests end with their last one.
         if drained and (self.state in ("draining", "cutting") or self._ends_itself()):
-            return self._begin(now_ns)
+            return self._begin_in_time(now_ns)
         if now_ns >= self._deadline_ns:
             if self.state == "draining":
                 self.state = "cutting"
                 self._deadline_ns = now_ns + _CUT_LIMIT_NS
                 return PlanEvent(now_ns, "cut")
             if self.state == "cutting":
-                return self._begin(now_ns)
+                return self._begin_in_time(now_ns)
         return None
+
+    def _begin_in_time(self, now_ns: int) -> PlanEvent | None:
+        """Begins the next phase, unless it is to begin later."""
+        self._waits_ns = NEVER
+        wake_ns = self._not_before_ns - LEAD_NS - _EARLY_NS
+        if now_ns >= wake_ns:
+            return self._begin(now_ns)
+        self.state, self._waits_ns = "draining", wake_ns
+        return None
+
+    @property
+    def _not_before_ns(self) -> int:
+        """When the phase that comes next may begin; 0: at once."""
+        following = self._order[self._at + 1] if self._at + 1 < len(self._order) else None
+        begins_s = None if following is None else self.phases[following].begins_s
+        if begins_s is None or self._origin_ns is None:
+            return 0
+        return self._origin_ns + round(begins_s * 1e9)
 
     @property
     def next_ns(self) -> int:
@@ -138,7 +151,7 @@ class Player:
             return 0
         if self.state == "sending":
             return self.end_ns
-        return self._deadline_ns
+        return min(self._deadline_ns, self._waits_ns) if self._waits_ns < NEVER else self._deadline_ns
 
     def hold(self) -> None:
         """The phase that sends does not end by itself, until another one is begun."""
@@ -148,7 +161,7 @@ class Player:
         """Ends the arrivals of the phase that runs; it drains as usual."""
         if self.state != "sending":
             return None
-        self.end_ns = min(self.end_ns, now_ns + LEAD_NS)
+        self.end_ns = min(self.end_ns, max(now_ns + LEAD_NS, self.start_ns + 1))
         return PlanEvent(self.end_ns, "end")
 
     def repeat(self, why: Literal["again", "target"] = "again") -> PhasePlan:
@@ -158,7 +171,7 @@ class Player:
         names = {known.name for known in self.phases}
         while f"{stem}#{why}-{number}" in names:
             number += 1
-        copy = replace(phase, name=f"{stem}#{why}-{number}")
+        copy = replace(phase, name=f"{stem}#{why}-{number}", begins_s=None)
         self._order.insert(self._at + 1, len(self.phases))
         self.phases.append(copy)
         return copy
@@ -175,8 +188,9 @@ class Player:
         return self.state == "sending" and phase is not None and (phase.trace or phase.limit is not None)
 
     def _begin(self, now_ns: int) -> PlanEvent | None:
+        at_ns = max(now_ns + LEAD_NS, self._not_before_ns)
         self._at += 1
-        self._deadline_ns, self._held = NEVER, False
+        self._deadline_ns, self._waits_ns, self._held = NEVER, NEVER, False
         further = self._more() if self._more is not None and self._at == len(self._order) else None
         if further is not None:
             self._order.append(len(self.phases))
@@ -188,6 +202,7 @@ class Player:
         self.index = self._order[self._at]
         phase = self.phases[self.index]
         self.state = "sending"
-        self.start_ns = now_ns + LEAD_NS
+        self._origin_ns = at_ns if self._origin_ns is None else self._origin_ns
+        self.start_ns = at_ns - phase.offset_ns
         self.end_ns = end_ns(phase, self.start_ns)
-        return PlanEvent(self.start_ns, "phase", self.index)
+        return PlanEvent(at_ns, "phase", self.index)

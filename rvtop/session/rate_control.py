@@ -49,7 +49,7 @@ class RateControl:
 
     def follow(self, command: Command, phase: PhasePlan | None, now_ns: int, by: str) -> Done:
         """Changes the rate or pauses while ``phase`` sends. Raises CommandError for what makes no sense."""
-        at_ns = now_ns + LEAD_NS
+        at_ns = self._effective_ns(now_ns)
         if isinstance(command, SetRate):
             return self._set_rate(command.rps, phase, now_ns, by)
         pause = isinstance(command, Pause)
@@ -65,13 +65,17 @@ class RateControl:
             raise CommandError("a closed loop has no rate: as one request ends, the next one begins")
         if math.isnan(rps) or rps < 0:  # not 0 for -1: a slip of the pen would stop the load
             raise CommandError("rate: must be a number of requests a second, 0 or more")
-        before, at_ns = self.target_rps(now_ns), now_ns + LEAD_NS
+        before, at_ns = self.target_rps(now_ns), self._effective_ns(now_ns)
         rate = min(rps, self._limit)
         inverse = SetRate(self._standing_rps(phase, now_ns))
         self._issue(PlanEvent(at_ns, "rate", rate), by)
         text = f"rate {before:.3g} → {rate:.3g} rps"
         self._say(text, kind="rate")
         return Done(text + (" (the most that is allowed)" if rate < rps else ""), at_ns, inverse)
+
+    def _effective_ns(self, now_ns: int) -> int:
+        """When a command of now takes effect: in the order of the entries, some of which are ahead."""
+        return max(now_ns + LEAD_NS, self._pending[-1].at_ns if self._pending else 0)
 
     def _standing_rps(self, phase: PhasePlan | None, now_ns: int) -> float:
         """The rate that was asked for or planned, paused or not."""

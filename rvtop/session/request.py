@@ -48,6 +48,7 @@ class SessionRequest:
     transport: Transport = field(default_factory=Transport)
     body: Mapping[str, Any] = field(default_factory=dict)
     control: Path | None = None  # a Unix socket by which others watch and command the session
+    record: Path | None = None  # where a recording of all of it goes
     slo: Mapping[str, float] = field(default_factory=dict)  # ttft_ms, tpot_ms where the scenario has no slo
 
 

@@ -10,7 +10,7 @@ import contextlib
 from dataclasses import replace
 from time import perf_counter_ns
 
-from rvtop.contract.command import Cancel, Command, CommandError, Retarget, SetSlo, SetWorkload
+from rvtop.contract.command import Cancel, Command, CommandError, Record, Retarget, SetSlo, SetWorkload
 from rvtop.contract.snapshot import Snapshot, StartStep
 from rvtop.errors import UserError
 from rvtop.load.fleet.fleet import WorkerFleet
@@ -25,7 +25,9 @@ from rvtop.session.events import EventFeed
 from rvtop.session.load_commands import LoadCommands
 from rvtop.session.load_run import LoadRun, Parts
 from rvtop.session.load_target import LoadTarget
+from rvtop.session.played import Played
 from rvtop.session.recorder import Recorder
+from rvtop.session.recording import Recording
 from rvtop.session.request import Outcome, SessionRequest, watch_scenario, with_slo
 from rvtop.session.retarget import Retargeting
 from rvtop.session.server_figures import ServerFigures
@@ -68,17 +70,23 @@ class Session:
         running = ("starting", "running")
         self._target = LoadTarget(request, self._feed, self._ending, lambda: self._state in running)
         self._figures = ServerFigures(self._feed, self._target.on_page)
+        self._played = Played()
         self._load = self._new_load((), self._began_ns, search=False)  # until the real one is known
         self._control: ControlSocket | None = None
-        self.commands = Commands(lambda: self._load, self._feed, self._recorder, self._ending)
+        parts = (self._feed, self._recorder, self._ending, self._played)
+        self.commands = Commands(lambda: self._load, *parts)
         self._load_commands = LoadCommands(self._parts(), self._scenario, lambda: self._load)
         retargeting = Retargeting(self._parts(), lambda: self._load)
         self._switching = Switching(self._target, self._feed, retargeting, lambda: self._load)
+        self._recording = Recording(
+            self._played, self._scenario, self._named_models, self._feed, self._recorder, request.out
+        )
         self.commands.handlers |= {
             Cancel: self._load_commands.cancel,
             SetSlo: self._load_commands.set_slo,
             SetWorkload: self._load_commands.set_workload,
             Retarget: self._switching.follow,
+            Record: self._recording.follow,
         }
 
     def _new_load(self, phases: tuple[PhasePlan, ...], t0_ns: int, *, search: bool) -> LoadRun:
@@ -93,6 +101,7 @@ class Session:
             self._recorder,
             self._target,
             self._figures,
+            self._played,
         )
 
     # -- from outside ------------------------------------------------------------------------
@@ -154,7 +163,13 @@ class Session:
             switch=self._switching.shown(now),
             standby=self._target.standby,
             backend_log=self._target.log_name,
+            recording_s=self._recording.recording_s,
+            recording_unnamed=self._recording.unnamed,
         )
+
+    def _named_models(self) -> tuple[str, ...]:
+        """The models that a scenario of this session has to name."""
+        return self._request.models or self._scenario.models
 
     def _shown_state(self, now_ns: int) -> str:
         load = self._load
@@ -194,6 +209,7 @@ class Session:
             await self._load.play()
             self._state = "draining"
             await self._load.drain()
+            self._recording.close()
         except UserError as error:
             if self._state == "starting":
                 return self._never_began(error)
@@ -245,6 +261,8 @@ class Session:
         await self._open_control()
         self._ending.open_folder(adopt_stderr=self._apart)
         self._recorder.open_events(request.out)
+        if request.record is not None:
+            self._recording.begin(str(request.record), "command line", self._began_ns)
         models = request.models or scenario.models
         ours = request.backend is not None
         if not ours:
@@ -282,6 +300,7 @@ class Session:
         self._load = load = self._new_load(spec.phases, t0_ns, search=True)
         load.spec = spec
         load.observers.append(lambda second: self._record_screen())
+        load.observers.append(lambda second: self._recording.second(second.now_ns))
         around = surroundings(request, scenario, info, models, prepared, t0_ns, self._target.start_s)
         self._recorder.open(runlog.RunLog(request.out, scenario.to_yaml(), around), t0_ns)
         sources = sources_of(request.metrics_urls, info, request.transport)

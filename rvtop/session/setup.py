@@ -35,7 +35,7 @@ def check_max_rate(scenario: Scenario, limit: float | None) -> None:
     if limit is None:
         return
     for phase in scenario.phases:
-        peak = max(phase.rate.start, phase.rate.end) if phase.rate is not None else 0.0
+        peak = phase.peak_rps
         if peak > limit:
             raise UserError(f"--max-rate {limit:g}: phase {phase.name} asks for {peak:g} requests a second")
 
@@ -63,7 +63,7 @@ def check_capacity(scenario: Scenario, request: SessionRequest) -> int | None:
     if found is None or request.search is not None:  # a search ends where the client is the limit
         return None if found is None else found.most
     for phase in scenario.phases:
-        peak = max(phase.rate.start, phase.rate.end) if phase.rate is not None else 0.0
+        peak = phase.peak_rps
         at_once = max(phase.rounds.sizes) if phase.rounds is not None else phase.concurrency or 0
         if peak <= found.most and at_once <= found.most:
             continue
@@ -98,7 +98,8 @@ def fields_of(entry: PlanEvent, t0_ns: int, phases: Sequence[PhasePlan]) -> dict
     if entry.kind in ("rate", "workers"):
         fields["value"] = entry.value
     elif entry.kind == "phase":
-        fields |= {"index": int(entry.value), **asdict(phases[int(entry.value)])}
+        phase = phases[int(entry.value)]
+        fields |= {"index": int(entry.value), **asdict(phase), "duration_s": phase.lasts_s}
     elif entry.kind == "target":
         fields["index"] = int(entry.value)
     elif entry.kind == "workload" and entry.lengths is not None:

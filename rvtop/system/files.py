@@ -10,6 +10,13 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from rvtop.errors import UserError
+from rvtop.text import printable
+
+
+class FileFault(UserError):
+    """A file that can't be written."""
+
 
 def check_regular(path: Path | str) -> None:
     """Raises OSError, whose ``strerror`` says why, unless ``path`` leads to a regular file."""
@@ -18,6 +25,36 @@ def check_regular(path: Path | str) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "not a regular file (a pipe, socket or device)", str(path))
+
+
+def check_new(path: Path) -> None:
+    """Raises FileFault, one line with the mend, unless a file can be made at ``path``."""
+    shown = printable(str(path))
+    if path.exists() or path.is_symlink():
+        raise FileFault(f"{shown}: is there already; give another name")
+    if not path.parent.is_dir():
+        raise FileFault(
+            f"{shown}: can't be written: {printable(str(path.parent))} is no folder; make it first"
+        )
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise FileFault(f"{shown}: can't be written: its folder is not ours to write to; give another place")
+
+
+def partial_of(path: Path) -> Path:
+    """Where a file stands while it is not complete."""
+    return path.with_name(path.name + ".partial")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a file as a whole or not at all. Raises FileFault."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise FileFault(f"{printable(str(path))}: can't be written: {error.strerror}") from error
 
 
 def read_regular(path: Path | str) -> bytes:

@@ -80,7 +80,7 @@ def test_every_key(folder: Path) -> None:
     assert (warm.rate.constant, warm.rate.start, warm.duration_s, warm.warmup) == (True, 2, 10, True)
     assert (warm.arrivals, warm.drain_s, warm.max_in_flight) == ("constant", 30, None)
     assert climb.rate is not None
-    assert (climb.rate.start, climb.rate.end, climb.rate.line(60).rate(30), climb.arrivals) == (
+    assert (climb.rate.start, climb.rate.end, climb.rate_plan().line().rate(30), climb.arrivals) == (
         1,
         48,
         24.5,
@@ -194,7 +194,7 @@ def test_a_scenario_from_flags() -> None:
         ("rate: 1, ", "", "4: phases[0].rate: is missing (a phase needs rate and duration, rounds, concurrency or trace)"),
         ("rate: 1", "rate: {from: 1}", "4: phases[0].rate.to: is missing"),
         ("rate: 1", "rate: {from: 1, to: -2}", "4: phases[0].rate.to: must be ≥ 0, got -2"),
-        ("rate: 1", "rate: {from: 1, till: 2}", "4: phases[0].rate.till: unknown key; known here: at, for, from, shape, steps, to"),
+        ("rate: 1", "rate: {from: 1, till: 2}", "4: phases[0].rate.till: unknown key; known here: at, for, from, over, shape, steps, to"),
         ("rate: 1", "rate: {from: 1, to: 2, shape: round}", "4: phases[0].rate.shape: must be linear, exponential, step or spike, got round"),
         ("rate: 1", "rate: {from: 0, to: 2, shape: exponential}", "4: phases[0].rate.from: an exponential ramp needs rates > 0 at both ends"),
         ("rate: 1", "rate: {from: 1, to: 2, steps: 4}", "4: phases[0].rate.steps: is for shape: step only"),
@@ -202,7 +202,7 @@ def test_a_scenario_from_flags() -> None:
         ("rate: 1", "rate: {from: 1, to: 2, shape: spike, at: 1s, for: 1s}", "4: phases[0].rate.for: the spike must end within the phase"),
         ("rate: 1, duration: 1s", "concurrency: 4", "4: phases[0].concurrency: a closed loop needs either duration or requests"),
         ("rate: 1, duration: 1s", "concurrency: 4, duration: 1s, requests: 9", "4: phases[0].concurrency: a closed loop needs either duration or requests"),
-        ("rate: 1", "concurrency: 4, max_in_flight: 2", "4: phases[0].max_in_flight: has no place beside concurrency; there go: duration, requests, drain, cancel, warmup"),
+        ("rate: 1", "concurrency: 4, max_in_flight: 2", "4: phases[0].max_in_flight: has no place beside concurrency; there go: duration, requests, drain, cancel, warmup, begins, marks"),
         ("rate: 1, duration: 1s", "trace: {speed: 2}", "4: phases[0].trace: needs a workload of kind: trace"),
         ("duration: 1s", "duration: 1s, cancel: {share: 2, after: 1s}", "4: phases[0].cancel.share: must be ≤ 1, got 2"),
         ("duration: 1s", "duration: 1s, cancel: {share: 0.5}", "4: phases[0].cancel.after: is missing"),
@@ -221,7 +221,7 @@ def test_a_scenario_from_flags() -> None:
         ("1s}", "1s, arrivals: gama}", "4: phases[0].arrivals: must be constant, poisson or gamma, got gama"),
         ("1s}", "1s, arrivals: gamma}", "4: phases[0].arrivals: gamma needs burstiness (1 is Poisson, smaller is burstier)"),
         ("1s}", "1s, burstiness: 1}", "4: phases[0].burstiness: is for arrivals: gamma only"),
-        ("1s}", "1s, rounds: {sizes: [1]}}", "4: phases[0].rate: has no place beside rounds; there go: cancel, warmup"),
+        ("1s}", "1s, rounds: {sizes: [1]}}", "4: phases[0].rate: has no place beside rounds; there go: cancel, warmup, begins, marks"),
         ("rate: 1, duration: 1s", "rounds: {sizes: []}", "4: phases[0].rounds.sizes: must not be empty"),
         ("rate: 1, duration: 1s", "rounds: {sizes: [1, 0]}", "4: phases[0].rounds.sizes[1]: must be ≥ 1, got 0"),
         ("rate: 1, duration: 1s", "warmup: true", "4: phases[0]: needs rate and duration, rounds, concurrency or trace"),

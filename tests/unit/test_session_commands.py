@@ -16,7 +16,6 @@ from rvtop.contract.command import (
     Mark,
     NextPhase,
     Pause,
-    Record,
     Resume,
     SetRate,
     Stop,
@@ -30,7 +29,6 @@ from tests.mock.fast import any_mock
 from tests.mock.process import MockProcess
 
 S = 1_000_000_000
-LATER = (Record("a.yaml"),)
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +46,7 @@ async def test_commands_are_followed_taken_back_and_written_down(mock: MockProce
     watched = Watched(request(mock.url, tmp_path / "run", phase))
     await watched.until(lambda s: s.load.ok, "the load")
     follow = watched.session.commands.follow
-    later = {"record"}
-    assert set(watched.session.commands.names) == set(COMMANDS) - later
-    for command in LATER:
-        with pytest.raises(CommandError, match=r"^not available in this session: \w+$"):
-            follow(command, "control")
+    assert set(watched.session.commands.names) == set(COMMANDS)
     with pytest.raises(CommandError, match="nothing to undo"):
         follow(Undo(), "control")
     with pytest.raises(CommandError, match="needs a note"):

@@ -14,8 +14,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from rvtop.load.plan.arrivals import Floats, Kind, RateLine, Shape, UnitArrivals
+from rvtop.load.plan.arrivals import Floats, RateLine, UnitArrivals
 from rvtop.load.plan.limits import MAX_WORKERS
+from rvtop.load.plan.phase_plan import NEVER as NEVER
+from rvtop.load.plan.phase_plan import PhasePlan as PhasePlan
+from rvtop.load.plan.phase_plan import end_ns as end_ns
 
 _BATCH = 512
 #: Arrivals that can be taken back (see ``rewind``).
@@ -23,56 +26,11 @@ _KEPT = 4096
 #: Each worker numbers the requests of a closed loop for itself; the numbers of what follows begin at the next
 #: multiple of this.
 _CLOSED_SPAN = 10**10
-NEVER = 1 << 62
 _FAR_S = 1e9  # an arrival decades ahead comes never; beyond this, nanoseconds would overflow
 
 
 PlanKind = Literal["phase", "rate", "pause", "resume", "end", "cut", "workers", "stop"]
 SendKind = Literal["cancel", "target", "workload", "slo"]
-
-
-@dataclass(frozen=True, slots=True)
-class PhasePlan:
-    """One phase as the workers need it: arrivals at a rate; ``burst`` requests at once; or a closed loop of
-    ``concurrency`` requests, each followed by the next one as it ends.
-
-    ``trace``: arrivals are those of the workload's trace, whose mean rate (times its speed) is the rate.
-    ``limit`` ends a closed loop after so many requests.
-    """
-
-    name: str
-    rate_from: float = 0.0
-    rate_to: float = 0.0
-    duration_s: float | None = None  # None: until an "end" entry
-    arrivals: Kind = "constant"
-    burstiness: float = 1.0
-    burst: int = 0
-    max_in_flight: int | None = None
-    drain_s: float | None = 30.0  # None: wait for every request
-    warmup: bool = False
-    shape: Shape = "linear"
-    steps: int = 1
-    peak_at_s: float = 0.0
-    peak_for_s: float = 0.0
-    concurrency: int = 0
-    limit: int | None = None
-    trace: bool = False
-    cancel_share: float = 0.0  # of the requests, given up by the client …
-    cancel_after_s: float = 0.0  # … so long after they were sent
-
-    def line(self) -> RateLine:
-        """The planned rate over the phase's time."""
-        if self.duration_s is None or self.rate_from == self.rate_to:
-            return RateLine.constant(self.rate_from)
-        return RateLine.shaped(
-            self.shape,
-            self.rate_from,
-            self.rate_to,
-            self.duration_s,
-            steps=self.steps,
-            peak_at=self.peak_at_s,
-            peak_for=self.peak_for_s,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +79,7 @@ class Course:
         self._phases = list(phases)
         self.phase = -1
         self.end_ns = 0  # arrivals of the phase end here
-        self.start_ns = 0  # of the phase
+        self.start_ns = 0  # of the phase's clock
         self.line = RateLine()  # the rate over the phase's time, as it was changed
         self._planned = RateLine()
         self._rate: float | None = None  # set by hand: stands until the phase ends
@@ -164,8 +122,8 @@ class Course:
     def _begin(self, index: int, at_ns: int) -> None:
         plan = self._phases[index]
         self.phase = index
-        self.start_ns = at_ns
-        self.end_ns = end_ns(plan, at_ns)
+        self.start_ns = at_ns - plan.offset_ns
+        self.end_ns = end_ns(plan, self.start_ns)
         self._planned = plan.line()
         self.line = plan.line()
         self._rate = None
@@ -314,7 +272,7 @@ class Schedule:
             self._leave_phase(entry.at_ns)
         course.apply(entry)
         if entry.kind == "phase":
-            self._enter_phase()
+            self._enter_phase(entry.at_ns)
         if course.phase >= 0:
             self._cursor.refill(self._index, self.count, self._base)
 
@@ -326,11 +284,14 @@ class Schedule:
         elif course.phase >= 0:
             self._base += cursor.arrivals.until(cursor.number, min(course.end_ns, at_ns))
 
-    def _enter_phase(self) -> None:
+    def _enter_phase(self, at_ns: int) -> None:
         plan, trace = self.course.plan, self._trace
         recorded = trace * mean_rate(trace) if plan.trace and trace is not None else None
-        units = UnitArrivals(plan.arrivals, (self._seed, self.course.phase), plan.burstiness, recorded)
+        stream = self.course.phase if plan.stream is None else plan.stream
+        units = UnitArrivals(plan.arrivals, (self._seed, stream), plan.burstiness, recorded)
         self._cursor = Cursor(PhaseArrivals(self.course, units))
+        if plan.offset_ns:
+            self._cursor.number = self._cursor.arrivals.until(0, at_ns)
 
     def share(self, amount: int, most: int = MAX_WORKERS) -> int:
         """This worker's part of ``amount`` over all workers, or over the first ``most`` of them; the parts
@@ -379,13 +340,6 @@ class Schedule:
         entry that comes, not that of this worker's own first request behind it: all workers count alike."""
         self._cursor.rewind(to_ns)
         self._cursor.refill(self._index, self.count, self._base)
-
-
-def end_ns(phase: PhasePlan, start_ns: int) -> int:
-    """When the arrivals of ``phase``, begun at ``start_ns``, end by themselves; NEVER if they don't."""
-    if phase.burst:
-        return start_ns + 1
-    return NEVER if phase.duration_s is None else start_ns + round(phase.duration_s * 1e9)
 
 
 def mean_rate(trace: Floats) -> float:

@@ -16,7 +16,8 @@ from rvtop.ui.compare_lines import row_text, shown_rows
 from rvtop.ui.format import MISSING, wall
 from rvtop.ui.ghost import Ghost
 from rvtop.ui.screens.choose_side import ChooseSideScreen, SideChoice
-from rvtop.ui.screens.session_screen import LIST_KEYS, SessionScreen
+from rvtop.ui.screens.list_screen import LIST_KEYS
+from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.sides import GHOST, LIVE, folder_of, row_key
 from rvtop.ui.widgets.compare import LEAST_CHART, Compared, ComparePanel, OverlayPanel

@@ -14,8 +14,9 @@ from rvtop.contract.snapshot import Snapshot
 from rvtop.results.end_facts import EndFacts
 from rvtop.ui.end_lines import AGAIN, COMPARE, LOG, Step, steps_of
 from rvtop.ui.screens.choose_side import RUNS
+from rvtop.ui.screens.list_screen import LIST_KEYS
 from rvtop.ui.screens.log import LogScreen
-from rvtop.ui.screens.session_screen import LIST_KEYS, SessionScreen
+from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.sides import run_key
 from rvtop.ui.widgets.end import EndPanel, EndState

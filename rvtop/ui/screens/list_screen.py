@@ -10,6 +10,14 @@ from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.screens.filter import FilterScreen
 from rvtop.ui.screens.session_screen import SessionScreen
 
+#: The keys of a cursor in a list.
+LIST_KEYS: list[BindingType] = [
+    Binding("up", "cursor(-1)", show=False),
+    Binding("down", "cursor(1)", show=False),
+    Binding("home", "cursor(-1000)", show=False),
+    Binding("end", "cursor(1000)", show=False),
+]
+
 
 class ListChoice(Protocol):
     """What is listed, and where the cursor is."""
@@ -24,12 +32,7 @@ class ListChoice(Protocol):
 class ListScreen(SessionScreen):
     """A screen whose arrows are the cursor of ``state``. ``HINT`` says what the filter is looked for in."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "cursor(-1)", show=False),
-        Binding("down", "cursor(1)", show=False),
-        Binding("home", "cursor(-1000)", show=False),
-        Binding("end", "cursor(1000)", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = LIST_KEYS
     HINT: ClassVar[str]
     state: ListChoice
 
