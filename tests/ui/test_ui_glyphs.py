@@ -8,7 +8,7 @@ import threading
 
 import made
 import pytest
-from driven import opened, screen_text
+from test_ui_app import opened, screen_text
 
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.glyphs import TO_ASCII, glyph_cells, wants_ascii
