@@ -29,7 +29,7 @@ from backends.cluster.cluster import ResourceShare, allocate, open_cluster
 from backends.cluster.hf_actor import RayEngine, actor_options, engine_spec
 from backends.models.load import resolve_step
 from backends.process.events import Steps
-from backends.process.restart import restart_loop
+from backends.process.restart import end_restart_loops, restart_loop
 from backends.settings.options import ModelSpec, Options
 
 NAME = "rac"
@@ -53,9 +53,7 @@ class Rac:
     async def close(self, grace_s: float) -> None:
         """Ends everything. Running requests may go on for ``grace_s`` seconds first."""
         async with self._stack:
-            for task in self._restart_loops:
-                task.cancel()
-            await asyncio.gather(*self._restart_loops, return_exceptions=True)
+            await end_restart_loops(self._restart_loops)
             await self._server.close(grace_s)
 
 

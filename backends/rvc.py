@@ -27,7 +27,7 @@ from backends.cluster.vllm_fleet import PLACEMENT_LIMIT_S, Fleet, Replica
 from backends.errors import UsageError
 from backends.models.load import ModelError, resolve_step
 from backends.process.events import Steps
-from backends.process.restart import restart_loop
+from backends.process.restart import end_restart_loops, restart_loop
 from backends.router.router import Router
 from backends.settings import environment
 from backends.settings.options import ModelSpec, Options
@@ -65,9 +65,7 @@ class Rvc:
     async def close(self, grace_s: float) -> None:
         """Ends everything. Running requests may go on for ``grace_s`` seconds first."""
         async with self._stack:
-            for task in self._restart_loops:
-                task.cancel()
-            await asyncio.gather(*self._restart_loops, return_exceptions=True)
+            await end_restart_loops(self._restart_loops)
             self._router.stop_listening()
             if grace_s > 0:
                 await asyncio.gather(*(replica.drain(grace_s) for replica in self._fleet.replicas))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from backends.errors import StartFailure
@@ -76,3 +76,10 @@ def backoff() -> Iterator[float]:
     while True:
         yield delay
         delay = min(2 * delay, MAX_DELAY_S)
+
+
+async def end_restart_loops(loops: Sequence[asyncio.Task[None]]) -> None:
+    """Cancels the loops and waits until they have ended."""
+    for loop in loops:
+        loop.cancel()
+    await asyncio.gather(*loops, return_exceptions=True)

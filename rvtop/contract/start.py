@@ -64,6 +64,15 @@ class ModelRow:
     by_default: bool = False
 
 
+#: A driver holds some memory of a GPU that no process uses.
+_IN_USE = 0.05
+
+
+def gpu_is_free(used: float, total: float) -> bool:
+    """Whether no process uses a GPU that has so many of its ``total`` bytes in use."""
+    return used / total < _IN_USE
+
+
 @dataclass(frozen=True, slots=True)
 class GpuRow:
     """A GPU of this machine; memory in bytes."""
@@ -78,11 +87,7 @@ class GpuRow:
         """Whether nearly nothing of its memory is in use; None where that is not known."""
         if self.used is None or not self.total:
             return None
-        return self.used / self.total < _IN_USE
-
-
-#: A driver holds some memory of a GPU that nobody uses.
-_IN_USE = 0.05
+        return gpu_is_free(self.used, self.total)
 
 
 @dataclass(frozen=True, slots=True)

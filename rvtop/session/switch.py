@@ -11,6 +11,7 @@ from typing import Protocol
 
 from rvtop.contract.command import CommandError, Retarget
 from rvtop.contract.snapshot import Switch
+from rvtop.contract.start import gpu_is_free
 from rvtop.doctor.gpus import probe as probe_gpus
 from rvtop.errors import UserError
 from rvtop.session.events import EventFeed
@@ -27,8 +28,6 @@ DRAIN_S = 30.0
 _LOOK_S = 0.05
 #: Within this the workers have told of what a command changed, seconds.
 _SEEN_S = 0.5
-#: A driver holds some memory of a GPU that nobody uses.
-_IN_USE = 0.05
 
 
 class GoesTo(Protocol):
@@ -44,12 +43,12 @@ class GoesTo(Protocol):
 
 
 def free_gpus() -> int | None:
-    """How many GPUs of this machine nobody uses; None where there are none, or none that can be asked."""
+    """How many GPUs of this machine no process uses; None where there are none, or none that can be asked."""
     found, _ = probe_gpus()
     if found is None or not found.names:
         return None
     used = zip(found.used, found.memory, strict=False)
-    return sum(1 for used_bytes, of_bytes in used if of_bytes and used_bytes / of_bytes < _IN_USE)
+    return sum(1 for used_bytes, of_bytes in used if of_bytes and gpu_is_free(used_bytes, of_bytes))
 
 
 class Switching:

@@ -36,10 +36,9 @@ SCREEN = ("rvtop.cli.app", "rvtop.cli.dashboard", "rvtop.ui.app")
 SLOW = {"numpy", "httpx", "pydantic", "yaml", "aiohttp", "textual_serve"}
 
 
-def brought_in(*modules: str) -> set[str]:
-    """The top-level packages that importing ``modules`` brings into a fresh interpreter."""
-    code = f"import json, sys, {', '.join(modules)}; "
-    code += "print(json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
+def loaded(*modules: str) -> set[str]:
+    """The modules that importing ``modules`` brings into a fresh interpreter."""
+    code = f"import json, sys, {', '.join(modules)}; print(json.dumps(sorted(sys.modules)))"
     ended = subprocess.run(
         [sys.executable, "-P", "-c", code],
         capture_output=True,
@@ -51,10 +50,19 @@ def brought_in(*modules: str) -> set[str]:
     return set(json.loads(ended.stdout))
 
 
+def brought_in(*modules: str) -> set[str]:
+    """The top-level packages of those."""
+    return {module.partition(".")[0] for module in loaded(*modules)}
+
+
 @pytest.mark.parametrize(("modules", "kept_out"), [(LIGHT, HEAVY), (BARE, UI), (SCREEN, SLOW)])
 def test_modules_bring_in_nothing_that_they_must_not(modules: tuple[str, ...], kept_out: set[str]) -> None:
     found = brought_in(*modules) & kept_out  # all in one process, and only then one by one
     assert not found, {module: brought_in(module) & kept_out for module in modules}
+
+
+def test_a_session_s_screen_does_not_wait_for_what_the_start_screen_lists() -> None:
+    assert not {"rvtop.cli.start_facts", "rvtop.lifecycle", "rvtop.doctor"} & loaded(*SCREEN)
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
