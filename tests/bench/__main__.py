@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from tests.bench import dashboard, peers, rates, ray_workers, retarget, router, startup, topologies, truth
+from tests.bench import (
+    dashboard,
+    frames,
+    peers,
+    rates,
+    ray_workers,
+    retarget,
+    router,
+    startup,
+    topologies,
+    truth,
+)
 
 
 def main() -> None:
@@ -11,6 +22,7 @@ def main() -> None:
     truth.main([])
     rates.main([])
     dashboard.main([])
+    frames.main([])
     peers.main([])
     topologies.main([])
     router.main([])

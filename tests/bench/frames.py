@@ -8,7 +8,6 @@ shows a server to which nothing is sent.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import statistics
 import sys
@@ -16,9 +15,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from tests.bench.terminal import Screen
+from tests.bench.terminal import Screen, cpu_s
 from tests.bench.tree import descendants
 from tests.mock.fast import FastMock
 
@@ -28,17 +26,12 @@ _SCREENS = (("live", b"1"), ("map", b"2"), ("requests", b"3"))
 _TOKENS, _STEP_MS, _RATE = 500, 10, 200.0  # 200 requests a second of 500 tokens each
 _RAMP_S, _WARM_S = 8.0, 2.0
 _LIMIT_PCT, _IDLE_PCT = 15.0, 2.0
-
-
-def ticks_s(pid: int) -> float:
-    """CPU seconds so far of one process, without its children."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+_KEYS = 21
 
 
 def all_s(pid: int) -> float:
     """CPU seconds so far of a process and of all below it that live."""
-    return sum(ticks_s(one) for one in (pid, *descendants(pid)))
+    return sum(cpu_s(one) for one in (pid, *descendants(pid)))
 
 
 @contextmanager
@@ -66,11 +59,27 @@ def under_load(size: tuple[int, int], seconds: float, passes: int) -> dict[str, 
                 for name, key in _SCREENS:
                     screen.press(key)
                     screen.read(_WARM_S)
-                    before, began = ticks_s(screen.process.pid), time.monotonic()
+                    before, began = cpu_s(screen.process.pid), time.monotonic()
                     screen.read(seconds)
-                    took = ticks_s(screen.process.pid) - before
+                    took = cpu_s(screen.process.pid) - before
                     found[name].append(100 * took / (time.monotonic() - began))
     return found
+
+
+def key_to_screen_ms(times: int) -> list[float]:
+    """Milliseconds from the key that commands a rate until it is drawn, on a server that was idle before."""
+    found = []
+    with FastMock(tokens=8) as mock, dashboard(_SIZES[0], "attach", mock.url) as screen:
+        screen.read(_RAMP_S)
+        for _ in range(times):
+            drawn, began = len(screen.updates), time.monotonic()
+            screen.press(b"+")
+            while len(screen.updates) == drawn and time.monotonic() < began + _RAMP_S:
+                screen.read(0.002)
+            found.append(1000 * (screen.updates[-1] - began))
+            screen.press(b"-")
+            screen.read(_WARM_S)
+    return sorted(found)
 
 
 def idle(seconds: float, passes: int) -> list[float]:

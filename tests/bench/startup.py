@@ -1,62 +1,39 @@
-"""How long a person waits for the first frame, and a script for an answer."""
+"""How long a person waits for the first frame, a script for an answer, and what a short run costs."""
 
 from __future__ import annotations
 
-import os
-import pty
-import select
+import json
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from tests.bench.terminal import Screen, cpu_s
 from tests.mock.fast import any_mock
 
 _RUNS = 7
-_LIMIT_S = 20.0
+_LIMIT_S = 30.0
 _FRAME = "──".encode()  # a panel's rule
-_FIGURES = b"TARGET"
+_FIGURES = b"watching"  # the session has its server
 _RVTOP = str(Path(sys.executable).with_name("rvtop"))
 
 
-def first_frame_s(url: str) -> tuple[float, float]:
-    """Seconds from the start of ``rvtop attach`` until the screen is drawn, and until figures are on it."""
+def first_frame_s(url: str) -> tuple[float, float, float]:
+    """Of ``rvtop attach``: seconds until the screen is drawn, its own CPU seconds until then, and seconds
+    until the server's figures are on it."""
     folder = tempfile.mkdtemp()
-    command = [_RVTOP, "attach", url, "--yes", "--out", f"{folder}/run"]
-    began = time.perf_counter()
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ.update(TERM="xterm-256color", COLUMNS="120", LINES="40")
-        os.execv(_RVTOP, command)
+    screen = Screen([_RVTOP, "attach", url, "--yes", "--out", f"{folder}/run"])
     try:
-        seen = b""
-        drawn = 0.0
-        while _FIGURES not in seen:
-            if time.perf_counter() - began > _LIMIT_S:
-                raise TimeoutError(f"no figures within {_LIMIT_S:g} s")
-            if select.select([terminal], [], [], 0.05)[0]:
-                seen += os.read(terminal, 65536)
-            if not drawn and _FRAME in seen:
-                drawn = time.perf_counter() - began
-        took = time.perf_counter() - began
-        os.write(terminal, b"q")
-        _read_to_end(terminal)
-        return drawn, took
+        drawn = screen.read_until(_FRAME, _LIMIT_S)
+        cost = cpu_s(screen.process.pid)
+        return drawn, cost, screen.read_until(_FIGURES, _LIMIT_S)
     finally:
-        os.waitpid(pid, 0)
-        os.close(terminal)
+        screen.leave()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _read_to_end(terminal: int) -> None:
-    try:
-        while os.read(terminal, 65536):
-            pass
-    except OSError:
-        return  # Linux reports the end of a terminal so
 
 
 def command_s(*arguments: str) -> float:
@@ -66,19 +43,41 @@ def command_s(*arguments: str) -> float:
     return time.perf_counter() - began
 
 
+def short_run_cpu_s(url: str) -> float:
+    """CPU seconds of all processes of a run of one second."""
+    folder = Path(tempfile.mkdtemp())
+    run = [_RVTOP, "run", "--target", url, "--rate", "5", "--duration", "1s", "--ui", "none", "--yes"]
+    tree = [sys.executable, "-m", "tests.bench.tree", "--limit", "60", "--report", str(folder / "report")]
+    try:
+        subprocess.run(
+            [*tree, "--", *run, "--out", str(folder / "run")], check=True, stdout=subprocess.DEVNULL
+        )
+        report = json.loads((folder / "report").read_bytes())
+        if report["code"] != 0:
+            raise RuntimeError(f"a run of one second ended with {report['code']}")
+        return float(report["cpu_s"])
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def main() -> None:
     """Prints medians of several runs."""
     with any_mock() as mock:
         frames = [first_frame_s(mock.url) for _ in range(_RUNS)]
-    helps = [command_s("--help") for _ in range(_RUNS)]
-    print("start-up, seconds (median, min, max of", _RUNS, "runs)")
-    rows = (
-        ("attach to first frame", [drawn for drawn, _ in frames]),
-        ("attach to first figures", [figures for _, figures in frames]),
-        ("rvtop --help", helps),
+        runs = [short_run_cpu_s(mock.url) for _ in range(_RUNS)]
+    rows: tuple[tuple[str, Callable[[], list[float]]], ...] = (
+        ("attach to first frame", lambda: [drawn for drawn, _, _ in frames]),
+        ("  of that, its own CPU", lambda: [cost for _, cost, _ in frames]),
+        ("attach to first figures", lambda: [figures for _, _, figures in frames]),
+        ("a run of 1 s, CPU of all", lambda: runs),
+        ("rvtop --help", lambda: [command_s("--help") for _ in range(_RUNS)]),
     )
-    for name, values in rows:
-        print(f"  {name:<24} {statistics.median(values):.2f}  {min(values):.2f}  {max(values):.2f}")
+    print("start-up, seconds (median, min, max of", _RUNS, "runs)")
+    for name, taken in rows:
+        values = taken()
+        print(
+            f"  {name:<24} {statistics.median(values):.2f}  {min(values):.2f}  {max(values):.2f}", flush=True
+        )
 
 
 if __name__ == "__main__":
