@@ -10,8 +10,9 @@ import threading
 import made
 import pytest
 from driven import opened, screen_text, until
+from textual.widgets import Input
 
-from rvtop.contract.command import SetRate
+from rvtop.contract.command import Mark, Pause, SetRate
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.glyphs import TO_ASCII, glyph_cells, wants_ascii
 from rvtop.ui.look import Look
@@ -46,6 +47,25 @@ async def test_keys_from_before_the_screen_are_done() -> None:
         await until(pilot, lambda: isinstance(app.screen, PaletteScreen))
         assert isinstance(app.session_screen, MapScreen)
         assert [type(command) for command in handle.sent] == [SetRate]
+
+
+@pytest.mark.parametrize("typed", ["g20\r", "g2", "\x1b[Ag20\r", ":pau\r", "qn", "m20 rps\r"])
+async def test_keys_of_a_dialog_that_come_at_once_are_typed_into_it(typed: str) -> None:
+    """As tmux and a paste send them, and hands where the machine is slow."""
+    handle = made.FakeHandle(made.live())
+    app = RvtopApp(handle, look=Look(Styles(DARK), typed=typed))
+    async with opened(app) as pilot:
+        if typed.endswith("g20\r"):
+            await until(pilot, lambda: handle.sent[-1:] == [SetRate(20.0)])
+        elif typed.startswith(":"):
+            await until(pilot, lambda: handle.sent == [Pause()])
+        elif typed.startswith("m"):
+            await until(pilot, lambda: handle.sent == [Mark("20 rps")])
+        elif typed == "g2":
+            await until(pilot, lambda: [line.value for line in app.screen.query(Input)] == ["2"])
+        else:
+            await until(pilot, lambda: app.screen is app.live)
+            assert handle.sent == []
 
 
 def test_every_glyph_becomes_one_character() -> None:

@@ -10,6 +10,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.events import Key
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
@@ -21,6 +22,39 @@ class Dialog(ModalScreen[T], Generic[T]):
 
     HORIZONTAL_BREAKPOINTS = [(0, "-small"), (50, "-wide")]  # noqa: RUF012  (as Textual declares it)
     VERTICAL_BREAKPOINTS = [(0, "-least"), (5, "-low"), (14, "-high")]  # noqa: RUF012
+
+    _there = False
+    _early: tuple[Key, ...] = ()  # keys from before it was there
+
+    def on_mount(self) -> None:
+        line = self._line
+        if line is not None:
+            self.set_focus(line)
+        self._there, early, self._early = True, self._early, ()
+        for number, event in enumerate(early):
+            if not self._type(event):  # and what is behind it
+                for one in early[number:]:
+                    self.app.post_message(Key(one.key, one.character))
+                return
+
+    def take_key(self, event: Key) -> bool:
+        """A key that was on its way to the screen below when this opened, as when several are typed at once.
+        True: it is done with."""
+        if self._there:
+            return self._type(event)
+        self._early = (*self._early, event)
+        return True
+
+    @property
+    def _line(self) -> Input | None:
+        return next(iter(self.query(Input)), None)
+
+    def _type(self, event: Key) -> bool:
+        line = self._line
+        if line is None or not event.is_printable or event.character is None:
+            return False
+        line.insert_text_at_cursor(event.character)
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +88,6 @@ class TypedDialog(Dialog[T | None]):
             line.cursor_blink = False
             yield line
             yield Static("", classes="wrong", id="wrong", markup=False)
-
-    def on_mount(self) -> None:
-        self.query_one(Input).focus()
 
     @on(Input.Changed)
     def clear_fault(self) -> None:

@@ -28,9 +28,6 @@ class FilterScreen(Dialog[str | None]):
             box.border_subtitle = "enter filters   empty: all   esc"
             yield Input(self._text, placeholder=self._hint, max_length=60)
 
-    def on_mount(self) -> None:
-        self.query_one(Input).focus()
-
     @on(Input.Submitted)
     def _typed(self, event: Input.Submitted) -> None:
         self.dismiss(event.value.strip())

@@ -35,9 +35,6 @@ class MarkScreen(Dialog[str | None]):
             box_input.cursor_blink = False
             yield box_input
 
-    def on_mount(self) -> None:
-        self.query_one(Input).focus()
-
     @on(Input.Submitted)
     def take(self, event: Input.Submitted) -> None:
         self.dismiss(event.value.strip() or BARE)

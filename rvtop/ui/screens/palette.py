@@ -113,9 +113,6 @@ class PaletteScreen(Dialog[Action | None]):
             yield field
             yield Choices(matching("", self._actions, self._last_used))
 
-    def on_mount(self) -> None:
-        self.query_one(Input).focus()
-
     @on(Input.Changed)
     def narrow(self, event: Input.Changed) -> None:
         self.query_one(Choices).list(matching(event.value, self._actions, self._last_used))

@@ -25,8 +25,10 @@ def dashboard(*words: object, env: dict[str, str] | None = None) -> Iterator[tup
     """A scenario of 20 requests a second under the dashboard, its first picture drawn."""
     with mock() as server:
         run = folder() / "run"
-        load = ("--rate", 20, "--duration", "20m", "--output-tokens", 8, "--yes")
-        terminal = Terminal("run", *load, "--target", server.url, "--out", run, *words, env=env)
+        load = ("--rate", 20, "--duration", "20m", "--output-tokens", 8, "--ui", "dashboard")
+        terminal = Terminal(
+            "run", "--ui", "dashboard", *load, "--target", server.url, "--out", run, *words, env=env
+        )
         terminal.until(_KEYS)
         until(lambda: lines(run) >= 5, "five requests")
         yield terminal, run

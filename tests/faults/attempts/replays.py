@@ -207,8 +207,9 @@ def replay_long() -> None:
                 file.write(json.dumps(row).encode() + b"\n")
     terminal = Terminal("replay", run)
     terminal.until(_KEYS, 300)
+    since = len(terminal.text)
     terminal.keys("g")
-    time.sleep(0.5)
+    terminal.until("go to", since=since)
     terminal.keys("2:59:00\r")
     terminal.keys(",,..]]")
     peak = Path(f"/proc/{terminal.process.pid}/status").read_text().partition("VmHWM:")[2].split()[0]
