@@ -280,3 +280,12 @@ def test_bad_folders_are_one_line(words: tuple[str, ...], why: str) -> None:
     assert (code, out) == (2, "")
     assert why in error
     assert error.count("\n") == 1
+
+
+def test_a_client_that_bent_its_figures_is_told_of_each_side(tmp_path: Path) -> None:
+    folder = run(tmp_path / "a")
+    data = json.loads((folder / "summary.json").read_text())
+    data |= {"client_limited": True, "client": {"limited_by": "sends are late by 9 ms"}}
+    (folder / "summary.json").write_text(json.dumps(data))
+    doubt = "is CLIENT-LIMITED: sends are late by 9 ms"
+    assert compared(folder, folder).notes == (f"A {doubt}", f"B {doubt}")
