@@ -104,6 +104,17 @@ class Comparison:
         return tuple(self.parts)
 
 
+def short_names(a: Side, b: Side) -> tuple[str, str]:
+    """What they are called beside each other: what they ran on; where that is the same, their folders."""
+    if a.label != b.label:
+        return a.label, b.label
+    return _last(a.where), _last(b.where)
+
+
+def _last(where: str) -> str:
+    return where.rstrip("/").rpartition("/")[2] or where
+
+
 def compare(a: Side, b: Side) -> Comparison:
     """``b`` against the reference ``a``: all of it, and each phase that both have."""
     names = [name for name in a.parts if name in b.parts]
