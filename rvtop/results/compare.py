@@ -49,7 +49,8 @@ Figures = Mapping[str, float | None]
 class Side:
     """One of the two. ``where`` is its run folder, or what it is. ``parts`` are figures by phase, under ALL
     those of all phases. ``work`` must be the same on both sides, ``setting`` may differ and is told.
-    ``faults`` say why it is no clean baseline. ``chunks``: its gaps are between chunks, which are no tokens.
+    ``faults`` say why it is no clean baseline, ``doubts`` what bends its figures. ``chunks``: its gaps are
+    between chunks, which are no tokens.
     """
 
     label: str
@@ -59,6 +60,7 @@ class Side:
     work: Mapping[str, str] = field(default_factory=dict)
     setting: Mapping[str, str] = field(default_factory=dict)
     faults: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
     chunks: bool = False
     slo: str = ""
 
@@ -100,6 +102,17 @@ class Comparison:
     def names(self) -> tuple[str, ...]:
         """The parts, all of it first."""
         return tuple(self.parts)
+
+
+def short_names(a: Side, b: Side) -> tuple[str, str]:
+    """What they are called beside each other: what they ran on; where that is the same, their folders."""
+    if a.label != b.label:
+        return a.label, b.label
+    return _last(a.where), _last(b.where)
+
+
+def _last(where: str) -> str:
+    return where.rstrip("/").rpartition("/")[2] or where
 
 
 def compare(a: Side, b: Side) -> Comparison:
@@ -175,6 +188,8 @@ def _notes(a: Side, b: Side, parts: Mapping[str, tuple[Row, ...]]) -> Iterator[s
         else:
             why = "completion differs by over a point"
         yield f"{CENSORED}: {why}. Latencies of survivors are not compared: who drops most would look best"
+    for name, side in (("A", a), ("B", b)):
+        yield from (f"{name} is {doubt}" for doubt in side.doubts)
     if a.chunks != b.chunks:
         yield "ITL is not compared: chunks of one of the two are not tokens"
     if a.slo != b.slo:

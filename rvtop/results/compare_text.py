@@ -19,7 +19,7 @@ def text_lines(found: Comparison) -> list[str]:
     lines = [f"A  {found.a.label}  {found.a.where}  (reference)", f"B  {found.b.label}  {found.b.where}"]
     lines += [f"{found.refusal}; compared all the same"] if found.refused else []
     heads = ("A", "B", "B - A", "change")
-    lines += ["", f"{ALL:<{_NAME}}"[:_NAME] + "".join(f"{head:>{_CELL}}" for head in heads)]
+    lines += ["", " " * _NAME + "".join(f"{head:>{_CELL}}" for head in heads)]
     lines += [_line(row.figure.name, row) for row in found.parts[ALL]]
     for name in found.names[1:]:
         lines.append(f"phase {name}")

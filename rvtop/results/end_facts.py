@@ -51,7 +51,7 @@ def end_facts(folder: Path, runs: Path) -> EndFacts:
         duration_s=number(summary.get("duration_s")),
         asked_rps=number(inner(summary, "rate").get("requested_rps")),
         chunks=side.chunks,
-        doubts=(*_client_doubts(summary), *(f"{fault}: no baseline" for fault in side.faults)),
+        doubts=(*side.doubts, *(f"{fault}: no baseline" for fault in side.faults)),
         trust=tuple(_trust(summary)),
         side=side,
         other=found.a if found is not None else None,
@@ -73,11 +73,6 @@ def _other(side: Side, name: str, runs: Path) -> Comparison | None:
         if not found.refused:
             return found
     return None
-
-
-def _client_doubts(summary: Mapping[str, Any]) -> list[str]:
-    limited = inner(summary, "client").get("limited_by") if summary.get("client_limited") else None
-    return [f"CLIENT-LIMITED: {limited}"] if limited else []
 
 
 def _trust(summary: Mapping[str, Any]) -> list[str]:

@@ -105,6 +105,7 @@ def side_of(folder: Path, summary: Mapping[str, Any]) -> Side:
         work=dict(_work(folder, summary, commands)),
         setting=dict(_setting(summary, environment)),
         faults=tuple(_faults(summary, environment, commands)),
+        doubts=client_doubts(summary),
         chunks=inner(summary, "tokens").get("source") == "chunks",
         slo=_slo(environment),
     )
@@ -258,11 +259,12 @@ def _setting(summary: Mapping[str, Any], environment: Mapping[str, Any]) -> Iter
     yield "machine", f"{told(environment.get('cpu'), NAME_LIMIT)} × {environment.get('cpus_usable', '?')}"
     tokens = _per_answer(summary)
     yield "tokens an answer", "" if tokens is None else f"{tokens:.3g}"
-    if summary.get("client_limited"):
-        yield (
-            "client",
-            printable(f"CLIENT-LIMITED: {inner(summary, 'client').get('limited_by')}", _MOST_TEXT * 2),
-        )
+
+
+def client_doubts(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """Why the load workers bent the figures; empty where they did not."""
+    limited = inner(summary, "client").get("limited_by") if summary.get("client_limited") else None
+    return (f"CLIENT-LIMITED: {told(limited)}",) if limited else ()
 
 
 def _per_answer(summary: Mapping[str, Any]) -> float | None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rvtop.contract.snapshot import Snapshot
-from rvtop.results.compare import CENSORED, Row
+from rvtop.results.compare import CENSORED, Row, short_names
 from rvtop.results.end_facts import EndFacts
 from rvtop.ui.compare_lines import percent_text
 from rvtop.ui.draw import Line, large
@@ -57,7 +57,7 @@ def steps_of(s: Snapshot, facts: EndFacts | None, *, can_choose_again: bool) -> 
     if facts is not None and facts.other is not None and folder:
         other = facts.other
         command = f"rvtop compare {shlex.quote(other.where)} {folder}"
-        made.append(Step(f"compare with {clip(other.label, 24)}'s run", command, COMPARE))
+        made.append(Step(f"compare with {clip(_name(facts), 24)}", command, COMPARE))
     log = s.backend_log or "backend.log"
     if s.state == "failed" and s.target.owned and s.out_dir:
         made.append(Step("read the backend's log", f"less {shlex.quote(f'{s.out_dir}/{log}')}", LOG))
@@ -166,14 +166,19 @@ def _change(facts: EndFacts | None, key: str) -> str:
     )
     if row.word == CENSORED:
         return CENSORED
-    return f"{percent_text(row)} to {facts.other.label}"
+    return f"{percent_text(row)} to {_name(facts)}"
+
+
+def _name(facts: EndFacts) -> str:
+    """What the other run is called."""
+    return short_names(facts.change.a, facts.change.b)[0] if facts.change is not None else ""
 
 
 def _trust(facts: EndFacts, styles: Styles, width: int) -> list[Line]:
     """What the figures are worth, doubts first; nothing of it is left out."""
     parts = [Line(f"! {text}", styles.attention) for text in facts.doubts]
     if facts.change is not None and any(note.startswith(CENSORED) for note in facts.change.notes):
-        parts.insert(0, Line(f"! {CENSORED} against {facts.change.a.label}", styles.attention))
+        parts.insert(0, Line(f"! {CENSORED} against {_name(facts)}", styles.attention))
     parts += [Line(text, styles.base) for text in facts.trust]
     lines: list[Line] = []
     for part in parts:

@@ -118,14 +118,14 @@ def side_now(s: Snapshot, where: str) -> Side:
     }
     at_once = s.phase.concurrency if s.phase is not None else 0
     asked = f"{at_once} at once" if at_once else f"{rate(load.target_rps)} rps"
-    client = f"CLIENT-LIMITED: {load.client_limited}" if load.client_limited else ""
     return Side(
         s.target.topology or s.target.engine or s.target.url,
         where,
         {ALL: figures},
         latency.ttft_recent,
         {SPAN: "the last 10 s", "load": asked},
-        {"models": ", ".join(s.target.models), "client": client},
+        {"models": ", ".join(s.target.models)},
+        doubts=(f"CLIENT-LIMITED: {load.client_limited}",) if load.client_limited else (),
         chunks=latency.itl_is_chunks,
         slo="" if s.slo_ttft_ms is None else f"ttft {s.slo_ttft_ms:g} ms",
     )

@@ -17,6 +17,7 @@ from rvtop.contract.handle import Choice, SessionHandle
 from rvtop.ui.app import INTERRUPTED, RvtopApp
 from rvtop.ui.help_text import PANELS
 from rvtop.ui.screens.confirm import ConfirmScreen
+from rvtop.ui.screens.end import EndScreen
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.rate import RateScreen
@@ -292,6 +293,9 @@ async def test_every_panel_has_its_help(handle: made.FakeHandle) -> None:
             await pilot.press(entry.key)
             await until(pilot, lambda entry=entry: isinstance(app.screen, entry.screen))  # type: ignore[misc]
             topics |= {panel.TOPIC for panel in app.screen.query(Panel) if panel.can_focus}
+        await show(app, pilot, handle, made.done())
+        await until(pilot, lambda: isinstance(app.screen, EndScreen) and app.screen.ready)
+        topics |= {panel.TOPIC for panel in app.screen.query(Panel) if panel.can_focus}
     assert topics == set(PANELS)
     for panel in PANELS.values():
         assert panel.about
@@ -433,6 +437,9 @@ async def test_a_step_says_how_long_it_takes_and_that_it_takes_too_long(handle: 
         await show(app, pilot, handle, made.late())
         assert "longer than ever, l shows its log" in text_of(app, StepsPanel)
         await show(app, pilot, handle, made.failed())
+        await until(pilot, lambda: isinstance(app.screen, EndScreen))
+        await pilot.press("1")
+        await until(pilot, lambda: isinstance(app.screen, LiveScreen))
         assert all(line in text_of(app, StepsPanel) for line in made.BACKEND_LINES[:2])
         assert "longer than ever" not in text_of(app, StepsPanel)
 

@@ -76,12 +76,17 @@ async def test_a_load_by_hand_is_left_at_once() -> None:
 async def test_the_end_says_what_to_do_next_as_a_command(size: tuple[int, int]) -> None:
     s = replace(made.done(), out_dir="runs/my run")
     app = RvtopApp(made.FakeHandle(s))
-    async with opened(app, *size):
+    async with opened(app, *size) as pilot:
+        assert "E for its figures" in screen_text(app)
+        await pilot.press("E")
+        await until(pilot, lambda: "sum it up" in screen_text(app))  # there is no such folder here
         shown = screen_text(app)
         assert "rvtop report 'runs/my run'" in shown
         assert "m mark" not in shown
         assert "q leave" in shown
     unsent = replace(made.failed(), out_dir=None)
     app = RvtopApp(made.FakeHandle(unsent))
-    async with opened(app, *size):
+    async with opened(app, *size) as pilot:
+        await pilot.press("E")
+        await until(pilot, lambda: "check this machine" in screen_text(app))
         assert "rvtop report" not in screen_text(app)

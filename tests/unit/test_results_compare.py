@@ -13,7 +13,7 @@ import pytest
 
 from rvtop.errors import UserError
 from rvtop.results import summary
-from rvtop.results.compare import ALL, CENSORED, NO_INTERVAL, Comparison, Row, compare
+from rvtop.results.compare import ALL, CENSORED, NO_INTERVAL, Comparison, Row, compare, short_names
 from rvtop.results.compare_text import as_data, text_lines
 from rvtop.results.fail_if import parse_goal
 from rvtop.results.stored import read_summary, side_of, stored_runs
@@ -280,3 +280,19 @@ def test_bad_folders_are_one_line(words: tuple[str, ...], why: str) -> None:
     assert (code, out) == (2, "")
     assert why in error
     assert error.count("\n") == 1
+
+
+def test_a_client_that_bent_its_figures_is_told_of_each_side(tmp_path: Path) -> None:
+    folder = run(tmp_path / "a")
+    data = json.loads((folder / "summary.json").read_text())
+    data |= {"client_limited": True, "client": {"limited_by": "sends are late by 9 ms"}}
+    (folder / "summary.json").write_text(json.dumps(data))
+    doubt = "is CLIENT-LIMITED: sends are late by 9 ms"
+    assert compared(folder, folder).notes == (f"A {doubt}", f"B {doubt}")
+
+
+def test_two_runs_on_one_server_are_called_by_their_folders(tmp_path: Path) -> None:
+    a, b = run(tmp_path / "a"), run(tmp_path / "b", topology="rac")
+    assert short_names(compared(a, b).a, compared(a, b).b) == ("baseline", "rac")
+    b = run(tmp_path / "c")
+    assert short_names(compared(a, b).a, compared(a, b).b) == ("a", "c")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rvtop.contract.snapshot import Snapshot
-from rvtop.results.compare import ALL, NO_INTERVAL, SPAN, Comparison
+from rvtop.results.compare import ALL, NO_INTERVAL, SPAN, Comparison, short_names
 from rvtop.stats.distribution import EMPTY
 from rvtop.ui.axis import LogAxis
 from rvtop.ui.compare_lines import note_lines, refusal_lines, shown_rows, table_lines
@@ -56,10 +56,11 @@ class ComparePanel(Panel):
             right.put(span if span.startswith(("all", "a ", "the")) else f"phase {span}", styles.quiet)
             right.put(f"   {NO_INTERVAL}", styles.quiet)
         room = max(8, (width - left.width - right.width - 24) // 2)
-        for name, side, style in (("A", found.a, styles.ghost), ("B", found.b, styles.client_bold)):
-            left.put(f"   {name} ", styles.quiet).put(clip(side.label, room), style)
-            where = f" {side.where}" if len(side.label) + len(side.where) < room else ""
-            where += " (reference)" if name == "A" and width >= 100 else ""
+        names, styled = short_names(found.a, found.b), (styles.ghost, styles.client_bold)
+        for letter, name, side, style in zip("AB", names, (found.a, found.b), styled, strict=True):
+            left.put(f"   {letter} ", styles.quiet).put(clip(name, room), style)
+            where = f" {side.where}" if len(name) + len(side.where) < room and name == side.label else ""
+            where += " (reference)" if letter == "A" and width >= 100 else ""
             left.put(where, styles.quiet)
         return left, right
 
@@ -139,8 +140,9 @@ class OverlayPanel(Panel):
         if found is None or self._compared.refused:
             return left, Line()
         room = max(6, (width - 40) // 2)
-        left.put("  B ", styles.quiet).put("█ ", styles.client).put(clip(found.b.label, room), styles.base)
-        left.put("  A ", styles.quiet).put("╌ ", styles.ghost).put(clip(found.a.label, room), styles.base)
+        a, b = short_names(found.a, found.b)
+        left.put("  B ", styles.quiet).put("█ ", styles.client).put(clip(b, room), styles.base)
+        left.put("  A ", styles.quiet).put("╌ ", styles.ghost).put(clip(a, room), styles.base)
         whole = "of all phases" if self._compared.sides.part != ALL else ""
         return left, Line(whole, styles.quiet)
 

@@ -23,7 +23,7 @@ class EndState:
     cursor: int = 0
 
 
-class EndPanel(Panel, can_focus=False):
+class EndPanel(Panel):
     DEFAULT_CSS = """
     EndPanel { height: 1fr; min-height: 3; }
     """
