@@ -12,7 +12,7 @@ from rvtop.contract.snapshot import Engine, Snapshot
 from rvtop.ui.draw import Line
 from rvtop.ui.format import FORMATS, milliseconds, rate, sig3
 from rvtop.ui.map_lines import MOST_ENGINES, NO_ENGINES, batches, detail_lines, map_lines
-from rvtop.ui.screens.session_screen import SessionScreen
+from rvtop.ui.screens.steering import Steering
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.header import Header
 from rvtop.ui.widgets.panel import Panel
@@ -89,8 +89,8 @@ class EnginePanel(Panel):
         return Line(f" {engine.name}" if engine else "", self.rich_styles.quiet).cut(width)
 
 
-class MapScreen(SessionScreen):
-    PLACES: ClassVar[str] = "AM"
+class MapScreen(Steering):
+    PLACES: ClassVar[str] = "A*M"
     VERTICAL_BREAKPOINTS = [(0, "-low"), (18, "-high")]  # noqa: RUF012  (Textual's own declaration)
     CSS = """
     MapScreen { layout: vertical; }

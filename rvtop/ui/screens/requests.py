@@ -11,15 +11,16 @@ from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.prompts_file import prompt_row, prompt_text
 from rvtop.ui.request_lines import ORDERS, curl
 from rvtop.ui.screens.filter import FilterScreen
-from rvtop.ui.screens.session_screen import LIST_KEYS, SessionScreen
+from rvtop.ui.screens.session_screen import LIST_KEYS
+from rvtop.ui.screens.steering import Steering
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.header import Header
 from rvtop.ui.widgets.place_footer import PlaceFooter
 from rvtop.ui.widgets.requests import ListState, PartsPanel, RequestDetail, RequestList
 
 
-class RequestsScreen(SessionScreen):
-    PLACES: ClassVar[str] = "AQ"
+class RequestsScreen(Steering):
+    PLACES: ClassVar[str] = "A*Q"
     BINDINGS: ClassVar[list[BindingType]] = LIST_KEYS
     VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-high")]  # noqa: RUF012  (Textual's own declaration)
     CSS = """
