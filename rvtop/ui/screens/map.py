@@ -43,6 +43,12 @@ class MapPanel(Panel):
         super().__init__()
         self._chosen = chosen
 
+    async def on_mouse_scroll_up(self) -> None:
+        await self.run_action("screen.cursor(-1)")
+
+    async def on_mouse_scroll_down(self) -> None:
+        await self.run_action("screen.cursor(1)")
+
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles = self.rich_styles
         left = Line(s.target.topology or "this server", styles.server_bold)

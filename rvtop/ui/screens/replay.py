@@ -39,6 +39,9 @@ class ReplayScreen(LiveScreen):
         self.shell.poll()
         self._handle.repaint()
 
+    def action_go_to(self, t_s: float) -> None:
+        self._go(t_s)
+
     def action_play(self) -> None:
         self.replay.toggle()
         self.shell.poll()
