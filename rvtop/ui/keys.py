@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 #: What holds on each kind of screen: live, map, requests, events, a showdown's, a stored run's.
-SCREEN_PLACES = ("A*L", "AM", "AQ", "AE", "AC", "AZ", "AW", "AP")
+SCREEN_PLACES = ("A*L", "A*M", "A*Q", "AE", "AC", "AZ", "AW", "AP")
 Faults = list[tuple[str, str]]
 #: The action that is there with --serve alone.
 WEB_VIEW = "app.copy_web_address"
@@ -99,11 +99,29 @@ ACTIONS: tuple[Action, ...] = (
         "*",
     ),
     Action(
+        "load: cancel all in flight",
+        "cancel",
+        ("X",),
+        "end what is in flight, as cancelled (asks first); the load goes on",
+        "*",
+    ),
+    Action(
+        "workload: lengths",
+        "workload",
+        ("o",),
+        "other lengths of prompts and answers: in 512 out 128",
+        "LM",
+        steering=True,
+    ),
+    Action(
+        "SLO: set", "slo", ("L",), "count goodput by other limits: 200, ttft 200 e2e 5s", "LM", steering=True
+    ),
+    Action(
         "mark: with a note",
         "mark",
         ("m",),
         "note that something happened now: an event, and a line of the command log",
-        *("L", 9, "mark"),
+        *("LMQ", 9, "mark"),
         steering=True,
     ),
     Action("ghost: show, hide", "ghost", ("b",), "what was before, behind what is", "LP", 8, "ghost"),

@@ -12,7 +12,7 @@ from driven import opened, screen_text, text_of, until
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from rvtop.contract.command import Mark, NextPhase, Pause, SetRate, Undo
+from rvtop.contract.command import Cancel, Mark, NextPhase, Pause, SetRate, SetSlo, SetWorkload, Undo
 from rvtop.contract.snapshot import Snapshot
 from rvtop.errors import UserError
 from rvtop.ui.app import RvtopApp
@@ -20,11 +20,14 @@ from rvtop.ui.figure_values import VALUES, value_now
 from rvtop.ui.help_text import PANELS
 from rvtop.ui.keys import ACTIONS, Action, footer_key, key_named, names, shown_key, with_keymap
 from rvtop.ui.look import Look
+from rvtop.ui.screens.confirm import CancelScreen
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
 from rvtop.ui.screens.mark import BARE, MarkScreen
 from rvtop.ui.screens.palette import Choices, PaletteScreen, matching
 from rvtop.ui.screens.rate import RateScreen, parse_rate
+from rvtop.ui.screens.slo import parse_slo
 from rvtop.ui.screens.stopping import StoppingScreen
+from rvtop.ui.screens.workload import parse_workload
 from rvtop.ui.sharing import Sharing
 from rvtop.ui.theme import DARK, Styles
 from rvtop.ui.widgets.footer import Footer
@@ -107,6 +110,70 @@ async def done(pilot: Pilot[int], app: RvtopApp, handle: made.FakeHandle, action
         await pilot.press("escape")
     if not app._exit and app.live._frozen:
         await pilot.press("f")
+
+
+@pytest.mark.parametrize("screen", ["2", "3"])
+async def test_the_load_is_steered_from_map_and_requests_too(screen: str) -> None:
+    handle = made.FakeHandle(replace(made.mapped(), load=replace(made.live().load, target_rps=5.0)))
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await pilot.press(screen)
+        await until(pilot, lambda: app.screen is not app.live and app.session_screen.snapshot is not None)  # type: ignore[union-attr]
+        for key, sent in (("+", SetRate(6.0)), ("}", SetRate(12.0)), ("space", Pause()), ("u", Undo())):
+            await pilot.press({"+": "plus", "}": "right_curly_bracket"}.get(key, key))
+            assert handle.sent[-1] == sent
+        await pilot.press("g", *"7.5", "enter")
+        await until(pilot, lambda: handle.sent[-1] == SetRate(7.5))
+        count = len(handle.sent)
+        await pilot.press("up")
+        assert len(handle.sent) == count + (screen == "2"), "in a list the arrows are the cursor"
+
+
+async def test_cancelling_asks_first() -> None:
+    handle = made.FakeHandle(steady())
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await pilot.press("X")
+        await until(pilot, lambda: isinstance(app.screen, CancelScreen))
+        await pilot.press("enter", "escape")
+        assert handle.sent == []
+        await pilot.press("X", "y")
+        await until(pilot, lambda: handle.sent == [Cancel()])
+
+
+@pytest.mark.parametrize(
+    ("key", "typed", "sent"),
+    [
+        ("L", "200", SetSlo(200.0)),
+        ("L", "ttft 150ms e2e 5 s", SetSlo(150.0, None, 5000.0)),
+        ("L", "tpot=20", SetSlo(None, 20.0)),
+        ("L", "off", SetSlo()),
+        ("o", "in 512 out 128", SetWorkload(128, 512)),
+        ("o", "out 64", SetWorkload(64)),
+        ("o", "in off", SetWorkload(None, 0)),
+        ("o", "off", SetWorkload(0, 0)),
+    ],
+)
+async def test_slo_and_workload_are_typed_in_words(key: str, typed: str, sent: object) -> None:
+    handle = made.FakeHandle(steady())
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await pilot.press(key)
+        app.screen.query_one(Input).value = typed
+        await pilot.press("enter")
+        await until(pilot, lambda: handle.sent == [sent])
+
+
+@pytest.mark.parametrize("typed", ["fast", "ttft", "0", "ttft -5", "e2e nan", "200 300", "ttft 5 hours"])
+def test_what_is_no_slo_is_one_line(typed: str) -> None:
+    with pytest.raises(ValueError, match=r"^(not a (limit|number)|a limit is more than 0 ms)[^\n]*$"):
+        parse_slo(typed)
+
+
+@pytest.mark.parametrize("typed", ["512", "in", "in 0", "out -3", "in 1.5", "size 3", "out x"])
+def test_what_is_no_workload_is_one_line(typed: str) -> None:
+    with pytest.raises(ValueError, match=r"^(not a length|a length is a number)[^\n]*$"):
+        parse_workload(typed)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from textual.widget import Widget
 
 from rvtop.contract.snapshot import Snapshot
@@ -91,6 +93,18 @@ class ChartScreen(SessionScreen):
         if s is not None:
             held = (self._held if self._frozen else None) or s
             self._go_to(moved(held, self.view.cursor_s, by_s, self.view.window(held)))
+
+    def action_go_to(self, t_s: float) -> None:
+        """Freezes at the second of ``t_s``, where the charts show it."""
+        s = self.snapshot
+        if s is None:
+            return
+        held = (self._held if self._frozen else None) or s
+        shown = moved(held, float(math.floor(t_s)), 0, self.view.window(held))
+        if shown > t_s:
+            self.notify_briefly("that is before what the charts show; W shows more time")
+        else:
+            self._go_to(shown)
 
     def action_next_mark(self) -> None:
         s = self.snapshot

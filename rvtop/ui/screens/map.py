@@ -12,7 +12,7 @@ from rvtop.contract.snapshot import Engine, Snapshot
 from rvtop.ui.draw import Line
 from rvtop.ui.format import FORMATS, milliseconds, rate, sig3
 from rvtop.ui.map_lines import MOST_ENGINES, NO_ENGINES, batches, detail_lines, map_lines
-from rvtop.ui.screens.session_screen import SessionScreen
+from rvtop.ui.screens.steering import Steering
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.header import Header
 from rvtop.ui.widgets.panel import Panel
@@ -42,6 +42,12 @@ class MapPanel(Panel):
     def __init__(self, chosen: Chosen) -> None:
         super().__init__()
         self._chosen = chosen
+
+    async def on_mouse_scroll_up(self) -> None:
+        await self.run_action("screen.cursor(-1)")
+
+    async def on_mouse_scroll_down(self) -> None:
+        await self.run_action("screen.cursor(1)")
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles = self.rich_styles
@@ -89,8 +95,8 @@ class EnginePanel(Panel):
         return Line(f" {engine.name}" if engine else "", self.rich_styles.quiet).cut(width)
 
 
-class MapScreen(SessionScreen):
-    PLACES: ClassVar[str] = "AM"
+class MapScreen(Steering):
+    PLACES: ClassVar[str] = "A*M"
     VERTICAL_BREAKPOINTS = [(0, "-low"), (18, "-high")]  # noqa: RUF012  (Textual's own declaration)
     CSS = """
     MapScreen { layout: vertical; }

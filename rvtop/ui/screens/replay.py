@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rvtop.contract.replay import Replay
-from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.screens.instant import InstantScreen
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.shell import ScreenShell
@@ -40,14 +39,13 @@ class ReplayScreen(LiveScreen):
         super().tick()
         self._handle.repaint()
 
-    def _steerable(self) -> Snapshot | None:
-        self.notify_briefly("a stored run: there is no load to steer")
-        return None
-
     def _go(self, t_s: float) -> None:
         self.replay.seek(t_s)
         self.shell.poll()
         self._handle.repaint()
+
+    def action_go_to(self, t_s: float) -> None:
+        self._go(t_s)
 
     def action_play(self) -> None:
         self.replay.toggle()

@@ -10,14 +10,15 @@ from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.prompts_file import prompt_row, prompt_text
 from rvtop.ui.request_lines import ORDERS, curl
 from rvtop.ui.screens.list_screen import ListScreen
+from rvtop.ui.screens.steering import Steering
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.header import Header
 from rvtop.ui.widgets.place_footer import PlaceFooter
 from rvtop.ui.widgets.requests import ListState, PartsPanel, RequestDetail, RequestList
 
 
-class RequestsScreen(ListScreen):
-    PLACES: ClassVar[str] = "AQ"
+class RequestsScreen(ListScreen, Steering):
+    PLACES: ClassVar[str] = "A*Q"
     HINT = "id, model, engine, phase, finish or error"
     state: ListState
     VERTICAL_BREAKPOINTS = [(0, "-low"), (20, "-high")]  # noqa: RUF012  (Textual's own declaration)

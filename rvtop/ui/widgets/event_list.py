@@ -57,6 +57,12 @@ class EventList(Panel):
         super().__init__()
         self._state = state
 
+    async def on_mouse_scroll_up(self) -> None:
+        await self.run_action("screen.cursor(-1)")
+
+    async def on_mouse_scroll_down(self) -> None:
+        await self.run_action("screen.cursor(1)")
+
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles, state = self.rich_styles, self._state
         listed = len(state.listed(s))

@@ -1,4 +1,4 @@
-"""The bottom line of a screen on which no load is steered: the keys that hold there."""
+"""The bottom line of a screen without the load's strip: the keys that hold there."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ class PlaceFooter(Footer):
     """
 
     def keys(self, s: Snapshot) -> list[tuple[Action, str]]:
-        table = [a for a in shell_of(self).actions if a.foot and a.keys and a.holds(self.places)]
         over = s.state in OVER
+        steers = not over and s.state != "starting" and shell_of(self).replay is None
+        table = [
+            a
+            for a in shell_of(self).actions
+            if a.foot and a.keys and a.holds(self.places) and (steers or not a.steers)
+        ]
+        if "cursor(1)" in {a.action for a in table} and "Q" in self.places:  # ↑↓ are the cursor in a list
+            table = [a for a in table if not a.action.startswith(("nudge", "percent"))]
         own = [a for a in table if a.where not in ("A", "*")]
         others = sorted((a for a in table if a.where in ("A", "*")), key=lambda a: a.foot)
         return [(a, "leave" if over and a.action == "quit" else a.label) for a in (*own, *others)]

@@ -134,6 +134,12 @@ class RequestList(Panel):
     def observe(self, s: Snapshot) -> None:
         self._scale.follow(max((row.ttft_ms or 0.0 for row in s.requests.slowest), default=0.0))
 
+    async def on_mouse_scroll_up(self) -> None:
+        await self.run_action("screen.cursor(-1)")
+
+    async def on_mouse_scroll_down(self) -> None:
+        await self.run_action("screen.cursor(1)")
+
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles, state = self.rich_styles, self.state
         what = "errors, newest first" if state.errors_only else f"slowest first, by {state.order}"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from rich.style import Style
+from textual import events
 
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.bands import Values
@@ -15,7 +16,7 @@ from rvtop.ui.format import clip
 from rvtop.ui.rate_span import RateSpan
 from rvtop.ui.span import PREEMPTED, Span, signs
 from rvtop.ui.theme import Styles
-from rvtop.ui.widgets.panel import Panel
+from rvtop.ui.widgets.panel import MARGINS, Panel
 
 GUTTER = 5  # the vertical axis and its labels
 SPARK, SPARK_SHARE = 52, 0.3  # cells of the small chart in a panel's one line, at most, and of the line
@@ -54,6 +55,26 @@ class TimeChart(Panel):
         """Draws again what the view has changed: scales follow the window."""
         if self.snapshot is not None:
             self.show(self.snapshot)
+
+    def second_at(self, x: int) -> float | None:
+        """The second that cell ``x`` of the panel shows; None beside the chart, and against the rate."""
+        s, columns = self.snapshot, self.size.width - MARGINS - GUTTER
+        column = x - MARGINS // 2 - GUTTER
+        if s is None or not s.series.t_s or self.by_rate() or not 0 <= column < columns:
+            return None
+        return Span.of(s.series.t_s, columns, self.view.window(s)).begin_s(column)
+
+    async def on_click(self, event: events.Click) -> None:
+        """Freezes at that second; a click on the rule only chooses the panel."""
+        t_s = self.second_at(event.x)
+        if event.y >= 1 and t_s is not None:
+            await self.run_action(f"screen.go_to({t_s})")
+
+    async def on_mouse_scroll_up(self) -> None:
+        await self.run_action("screen.window(-1)")
+
+    async def on_mouse_scroll_down(self) -> None:
+        await self.run_action("screen.window(1)")
 
     def window_label(self, s: Snapshot) -> Line:
         """`` · 2 min``, or what stands there instead of time."""

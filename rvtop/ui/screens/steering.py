@@ -1,0 +1,184 @@
+"""The keys that steer the load, on every screen that shows a session under load."""
+
+from __future__ import annotations
+
+from rvtop.contract.command import Cancel, Mark, NextPhase, Pause, Resume, SetRate, SetSlo, SetWorkload, Undo
+from rvtop.contract.snapshot import Snapshot
+from rvtop.ui.format import count, rate
+from rvtop.ui.pending_rate import PendingRate
+from rvtop.ui.screens.confirm import CancelScreen, ConfirmScreen
+from rvtop.ui.screens.mark import MarkScreen
+from rvtop.ui.screens.rate import RateScreen
+from rvtop.ui.screens.session_screen import SessionScreen
+from rvtop.ui.screens.slo import SloScreen
+from rvtop.ui.screens.workload import WorkloadScreen
+from rvtop.ui.shell import ScreenShell
+from rvtop.ui.widgets.banner import OVER
+from rvtop.ui.widgets.load import LoadPanel
+
+
+class Steering(SessionScreen):
+    """Turns keys into commands."""
+
+    def __init__(self, shell: ScreenShell) -> None:
+        super().__init__(shell)
+        self.pending_rate = PendingRate(shell.clock)
+        self._may_load = shell.may_load
+
+    def show(self, s: Snapshot) -> None:
+        self.pending_rate.observe(s)
+        self.put_target()
+        super().show(s)
+
+    def tick(self) -> None:
+        """Removes a notice that has run out and a rate that the session has not taken."""
+        super().tick()
+        if self.pending_rate.expire():
+            self.show_target()
+
+    def put_target(self) -> None:
+        """Hands the rate asked for to the panel that draws it, if the screen has one."""
+        for panel in self.query(LoadPanel):
+            panel.target, panel.taken = self.pending_rate.shown, self.pending_rate.pending is None
+
+    def show_target(self) -> None:
+        """Draws the rate asked for."""
+        self.put_target()
+        for panel in self.query(LoadPanel):
+            panel.repaint()
+
+    def _steerable(self) -> Snapshot | None:
+        """The snapshot if there is a load to steer, else None, with the reason in the footer."""
+        s = self.newest
+        if self.shell.replay is not None:
+            self.notify_briefly("a stored run: there is no load to steer")
+            return None
+        if s is None or s.state == "starting":
+            self.notify_briefly("still starting: there is nothing to load yet")
+            return None
+        if s.state in OVER:
+            self.notify_briefly("the session is over; q leaves")
+            return None
+        return s
+
+    def _set_rate(self, s: Snapshot, rps: float) -> None:
+        if rps > 0 and not self._may_load and not s.target.owned and not s.load.sent:
+
+            def answered(yes: bool | None) -> None:
+                if yes:
+                    self._may_load = True
+                    self._set_rate(s, rps)
+
+            self.app.push_screen(ConfirmScreen(s.target.url, rps), answered)
+            return
+        self.shell.send(SetRate(rps))
+        self.pending_rate.ask(rps)
+        self.show_target()
+
+    def _change(self, rps: float, up: bool) -> None:
+        """Asks for ``rps``, or says why it is no change."""
+        s = self._steerable()
+        if s is None:
+            return
+        if rps != self.pending_rate.shown:
+            self._set_rate(s, rps)
+        elif up and rps:
+            self.notify_briefly(f"{rate(rps)} is the maximum (--max-rate)")
+        else:
+            self.notify_briefly("the rate is 0 already" if not up else "the rate is 0; ↑ begins")
+
+    def action_nudge(self, delta: float) -> None:
+        self._change(self.pending_rate.after(delta), delta > 0)
+
+    def action_percent(self, percent: float) -> None:
+        self._change(self.pending_rate.percent(percent), percent > 0)
+
+    def action_times(self, times: float) -> None:
+        self._change(self.pending_rate.clamp((self.pending_rate.shown or 0.0) * times), times > 1)
+
+    def action_go(self, begin: str = "") -> None:
+        """Opens the box for a rate, with ``begin`` in it."""
+        s = self._steerable()
+        if s is None:
+            return
+
+        def typed(rps: float | None) -> None:
+            if rps is not None:
+                self._set_rate(s, rps)
+
+        self.app.push_screen(RateScreen(self.pending_rate.shown, s.load.max_rate, begin), typed)
+
+    def action_pause(self) -> None:
+        s = self._steerable()
+        if s is None:
+            return
+        if s.state == "paused":
+            self.shell.send(Resume())
+        elif s.state == "running":
+            self.shell.send(Pause())
+        else:
+            self.notify_briefly("nothing is being sent; ↑ begins")
+
+    def action_next_phase(self) -> None:
+        s = self._steerable()
+        if s is None:
+            return
+        if s.phase is None or s.phase.count == 1:
+            self.notify_briefly("this session has one phase without end")
+        elif s.phase.index + 1 >= s.phase.count:
+            self.notify_briefly("this is the last phase; q ends the run")
+        else:
+            self.shell.send(NextPhase())
+
+    def action_phase_again(self) -> None:
+        if self._steerable() is not None:
+            self.shell.send(NextPhase("again"))
+
+    def action_undo(self) -> None:
+        if self._steerable() is not None:
+            self.shell.send(Undo())
+
+    def action_mark(self) -> None:
+        if self._steerable() is None:
+            return
+
+        def typed(note: str | None) -> None:
+            if note is not None:
+                self.shell.send(Mark(note))
+
+        self.app.push_screen(MarkScreen(), typed)
+
+    def action_cancel(self) -> None:
+        s = self._steerable()
+        if s is None:
+            return
+        if not s.load.in_flight:
+            self.notify_briefly("nothing is in flight")
+            return
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.shell.send(Cancel())
+
+        self.app.push_screen(CancelScreen(count(s.load.in_flight)), answered)
+
+    def action_slo(self) -> None:
+        s = self._steerable()
+        if s is None:
+            return
+
+        def typed(slo: SetSlo | None) -> None:
+            if slo is not None:
+                self.shell.send(slo)
+
+        self.app.push_screen(SloScreen(s.slo_ttft_ms), typed)
+
+    def action_workload(self) -> None:
+        if self._steerable() is None:
+            return
+
+        def typed(workload: SetWorkload | None) -> None:
+            if workload is not None:
+                self.shell.send(workload)
+
+        self.app.push_screen(WorkloadScreen(), typed)
