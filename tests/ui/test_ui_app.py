@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ import made
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
+from waiting import until
 
 from rvtop.contract.command import NextPhase, Pause, Resume, SetRate
 from rvtop.contract.handle import Choice, SessionHandle
@@ -55,14 +56,6 @@ async def opened(app: RvtopApp, width: int = 120, height: int = 40) -> AsyncIter
         )
         await pilot.pause()
         yield pilot
-
-
-async def until(pilot: Pilot[int], true: Callable[[], bool]) -> None:
-    for _ in range(200):
-        if true():
-            return
-        await pilot.pause(0.02)
-    raise AssertionError("the screen never came to what was waited for")
 
 
 def text_of(app: RvtopApp, kind: type[Panel]) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import made
 import pytest
-from test_ui_app import opened, screen_text, text_of, until
+from test_ui_app import opened, screen_text, text_of
 from textual.pilot import Pilot
 from textual.widgets import Input
+from waiting import until
 
 from rvtop.contract.command import Mark, NextPhase, Pause, SetRate, Undo
 from rvtop.contract.snapshot import Snapshot

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import made
 import pytest
-from test_ui_app import opened, screen_text, until
+from test_ui_app import opened, screen_text
+from waiting import until
 
 from rvtop.contract.snapshot import Phase, Snapshot
 from rvtop.ui.app import RvtopApp

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import made
 import pytest
-from test_ui_app import opened, screen_text, text_of, until
+from test_ui_app import opened, screen_text, text_of
+from waiting import until
 
 from rvtop.contract.snapshot import Event, Snapshot
 from rvtop.results.recording import Recording

@@ -10,6 +10,7 @@ import made
 from test_ui_app import opened, screen_text
 from textual.app import ComposeResult
 from textual.widgets import Static
+from waiting import until
 
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.app import RvtopApp
@@ -109,10 +110,7 @@ async def test_from_any_screen_of_a_session_that_is_over_one_comes_back_to_the_s
         await pilot.press("2")
         await pilot.pause()
         app.choose_again()
-        for _ in range(100):
-            await pilot.pause(0.02)
-            if isinstance(app.screen, StartScreen):
-                break
+        await until(pilot, lambda: isinstance(app.screen, StartScreen))
         assert [type(s) for s in app.screen_stack[1:]] == [StartScreen]
         await pilot.press("escape", "2")
         assert isinstance(app.screen, StartScreen), "without a session there is no screen of it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ import made
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
+from waiting import until
 
 from rvtop.contract.command import SetRate
 from rvtop.contract.handle import Choice, ConnectFailed, SessionHandle
@@ -40,14 +41,6 @@ class Connecting:
         if isinstance(answer, Exception):
             raise answer
         return answer
-
-
-async def until(pilot: Pilot[int], true: Callable[[], bool]) -> None:
-    for _ in range(500):
-        if true():
-            return
-        await pilot.pause(0.02)
-    raise AssertionError("the screen never came to what was waited for")
 
 
 @asynccontextmanager

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import made
 import pytest
-from test_ui_start import until
 from textual.pilot import Pilot
 from textual.widgets import Static
+from waiting import until
 
 from rvtop.contract.command import Retarget
 from rvtop.contract.snapshot import Snapshot, StartStep, Switch, Target

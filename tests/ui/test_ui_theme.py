@@ -10,7 +10,8 @@ from pathlib import Path
 import made
 import numpy as np
 import pytest
-from test_ui_app import opened, screen_text, until
+from test_ui_app import opened, screen_text
+from waiting import until
 
 from rvtop.errors import UserError
 from rvtop.ui.app import RvtopApp
