@@ -8,6 +8,8 @@ TORCH  := torch==2.13.0
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 export PYTHONUNBUFFERED = 1
+# Or each process of a test run compiles everything afresh.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test lint asan bench soak pictures lock clean
 

@@ -22,8 +22,10 @@ from rvtop.system.log_tail import last_lines
 from rvtop.target.backend import Backend, BackendOptions
 from rvtop.ui.app import RvtopApp
 from tests.faults.sessions import Watched, content, request
-from tests.mock.hostile import ACTS, MODEL, RAW, HostileServer, evil
+from tests.mock.hostile import ACTS, MODEL, RAW, WAYS, HostileServer, evil
 
+#: What the pages of the server name, as a snapshot has it.
+NAMES = ("MODEL", "TOPOLOGY", "ENGINE", "LABEL", "NODE", "GPU", "GPUHOST", "RAYNODE", "DEPLOYMENT")
 PHASE = {"name": "p", "rate": 20, "duration": "60s", "drain": "5s"}
 
 
@@ -61,10 +63,9 @@ async def screen(snapshot: Snapshot, width: int, height: int, *keys: str) -> str
     """What the dashboard draws of the picture."""
     app = RvtopApp(Held(snapshot))
     async with app.run_test(size=(width, height)) as pilot:
-        for _ in range(200):
-            if app.live is not None and app.live.snapshot is not None:
-                break
-            await pilot.pause(0.02)
+        async with asyncio.timeout(60):
+            while app.live is None or app.live.snapshot is None:
+                await pilot.pause(0.02)
         await pilot.press(*keys)
         await pilot.pause()
         return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
@@ -78,7 +79,10 @@ async def test_nothing_that_a_server_says_acts_on_lines_files_or_screen(
     watched = Watched(request(server.url, tmp_path / "run", PHASE))
 
     def all_is_told(s: Snapshot) -> bool:
-        return bool(s.engines and s.gpus and s.load.ok and len(s.load.errors) >= 4)
+        """Each page was read, and each way to answer came to its end: they are taken in turn, and end in any
+        order."""
+        ended = s.load.ok + sum(count for _, count in s.load.errors)
+        return ended >= 4 * len(WAYS) and all(f"{name}\\\\x1b[2J" in repr(s) for name in NAMES)
 
     told = await watched.until(all_is_told, "all was told")
     watched.send(Stop("quit"))
@@ -90,7 +94,7 @@ async def test_nothing_that_a_server_says_acts_on_lines_files_or_screen(
 
     # What it said is there, as text.
     shown = repr(told)
-    for name in ("MODEL", "TOPOLOGY", "ENGINE", "LABEL", "NODE", "GPU", "GPUHOST", "RAYNODE", "DEPLOYMENT"):
+    for name in NAMES:
         assert f"{name}\\\\x1b[2J" in shown, name
     assert "[bold red][link=x]" in told.target.models[0]
     rows = watched.rows()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,6 +14,9 @@ from textual.pilot import Pilot
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.widgets.panel import Panel
+
+#: Far beyond what anything here takes, on a busy machine too: a test that waits so long has failed.
+LIMIT_S = 60.0
 
 
 async def show(app: RvtopApp, pilot: Pilot[int], handle: made.FakeHandle, snapshot: Snapshot) -> None:
@@ -36,13 +40,13 @@ async def opened(app: RvtopApp, width: int = 120, height: int = 40) -> AsyncIter
         yield pilot
 
 
-async def until(pilot: Pilot[int], true: Callable[[], bool]) -> None:
-    """Waits until ``true()``; the limit is far beyond what it can take. Raises AssertionError."""
-    for _ in range(500):
-        if true():
-            return
+async def until(pilot: Pilot[int], true: Callable[[], object]) -> None:
+    """Waits until ``true`` holds. Raises AssertionError after a minute."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + LIMIT_S
+    while not true():
+        assert loop.time() < end, "the screen never came to what was waited for"
         await pilot.pause(0.02)
-    raise AssertionError("the screen never came to what was waited for")
 
 
 def text_of(app: App[int], kind: type[Panel]) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import made
 import pytest
+from driven import opened, screen_text, show, text_of, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_ui_app import opened, screen_text, show, text_of, until
 from textual.pilot import Pilot
 
 from rvtop.results.compare import ALL, COMPLETED, FIGURES, SPAN, Side, compare

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import made
 import pytest
-from test_ui_app import opened, show
+from driven import opened, show
 from textual.pilot import Pilot
 from textual.strip import Strip
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import made
 import pytest
-from test_ui_app import opened, screen_text, show, text_of, until
+from driven import opened, screen_text, show, text_of, until
 from test_ui_compare import side
 from textual.pilot import Pilot
 

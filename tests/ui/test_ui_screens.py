@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 
 import made
-from driven import opened, screen_text
+from driven import opened, screen_text, until
 from textual.app import ComposeResult
 from textual.widgets import Static
 
@@ -109,10 +109,7 @@ async def test_from_any_screen_of_a_session_that_is_over_one_comes_back_to_the_s
         await pilot.press("2")
         await pilot.pause()
         app.choose_again()
-        for _ in range(100):
-            await pilot.pause(0.02)
-            if isinstance(app.screen, StartScreen):
-                break
+        await until(pilot, lambda: isinstance(app.screen, StartScreen))
         assert [type(s) for s in app.screen_stack[1:]] == [StartScreen]
         await pilot.press("escape", "2")
         assert isinstance(app.screen, StartScreen), "without a session there is no screen of it"

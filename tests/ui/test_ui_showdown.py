@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import made
 import pytest
-from driven import screen_text
+from driven import screen_text, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from textual.pilot import Pilot
@@ -59,11 +59,8 @@ def screen(snapshot: Snapshot, controls: Controls | None = None, look: Look | No
 
 async def drawn(pilot: Pilot[int]) -> None:
     """Waits for the first picture."""
-    for _ in range(500):
-        top = pilot.app.screen
-        if isinstance(top, ShowdownScreen) and top.snapshot is not None:
-            break
-        await pilot.pause(0.02)
+    app = pilot.app
+    await until(pilot, lambda: isinstance(app.screen, ShowdownScreen) and app.screen.snapshot)
     await pilot.pause()
 
 
@@ -211,9 +208,6 @@ async def test_q_ends_it() -> None:
     async with opened(app, 120, 40) as pilot:
         assert "end, keep results" in screen_text(app)
         await pilot.press("q")
-        for _ in range(500):
-            if handle.closed:  # type: ignore[union-attr]
-                break
-            await pilot.pause(0.02)
+        await until(pilot, lambda: handle.closed)  # type: ignore[union-attr]
     assert handle.closed  # type: ignore[union-attr]
     assert app.exit_code == 0

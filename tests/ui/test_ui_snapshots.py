@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import made
 import pytest
+from driven import until
 from textual.pilot import Pilot
 
 from rvtop.contract.handle import Choice, ConnectFailed, SessionHandle
@@ -26,10 +27,9 @@ def screen(snapshot: Snapshot, styles: Styles | None = None) -> RvtopApp:
 
 async def drawn(pilot: Pilot[int]) -> None:
     """Waits for the first picture."""
-    for _ in range(200):
-        if pilot.app.choosing.screen or (pilot.app.live and pilot.app.live.snapshot):  # type: ignore[attr-defined]
-            break
-        await pilot.pause(0.02)
+    app = pilot.app
+    assert isinstance(app, RvtopApp)
+    await until(pilot, lambda: app.choosing.screen or (app.live and app.live.snapshot))
     await pilot.pause()
 
 

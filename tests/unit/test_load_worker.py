@@ -223,7 +223,7 @@ async def test_no_more_are_made_ready_than_can_be_taken_back(
     bench.worker._sender.schedule.apply(PlanEvent(perf_counter_ns() + 5 * MS, "phase", 0))
     bench.worker._sender._by_plan = True
     ready: list[int] = []
-    for _ in range(100):
+    while len(ready) < 100 and (len(ready) < 10 or ready[-1] > ready[-10]):
         bench.worker._sender._schedule_due(perf_counter_ns())
         ready.append(bench.worker._wire.scheduled)
     assert max(ready) == bench.worker._sender.schedule.most_ahead

@@ -71,7 +71,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any
         [sys.executable, "-c", SCRIPT, str(ensure_model("tiny")), json.dumps(CASES)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=800,
         env={**os.environ, "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_CPU_KVCACHE_SPACE": ""},
         cwd=tmp_path_factory.mktemp("vllm"),
     )
