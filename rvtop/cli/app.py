@@ -28,6 +28,7 @@ from rvtop.cli.options import (
     Models,
     Out,
     Readonly,
+    RecordTo,
     Theme,
     Ui,
     Yes,
@@ -125,6 +126,7 @@ def demo(
     topology: Annotated[str, typer.Option(help="Topology to show.")] = "baseline",
     model: Models = None,
     control: Control = None,
+    record: RecordTo = None,
     theme: Theme = None,
     ascii: Ascii = False,
     every: Annotated[
@@ -140,8 +142,9 @@ def demo(
     web = asked_for(serve, serve_on, serve_control)
     check_topology(topology)
     if every:
-        if topology != "baseline" or control is not None:
-            option = "--control" if control is not None else f"--topology {topology}"
+        alone = [name for name, value in (("--control", control), ("--record", record)) if value is not None]
+        if topology != "baseline" or alone:
+            option = alone[0] if alone else f"--topology {topology}"
             raise UserError(
                 f"demo --all runs every topology in turn, each in its own session: without {option}"
             )
@@ -152,7 +155,8 @@ def demo(
     backend = topology_options(topology, models=model or (), port=0, arguments=())
     check_backend(backend)
     request = shipped_request("demo", out, backend=backend, live=dashboard)
-    raise typer.Exit(go(replace(request, control=control), ui, yes=True, readonly=readonly, web=web))
+    request = replace(request, control=control, record=record)
+    raise typer.Exit(go(request, ui, yes=True, readonly=readonly, web=web))
 
 
 @app.command()
@@ -167,6 +171,7 @@ def attach(
     yes: Yes = False,
     out: Out = None,
     control: Control = None,
+    record: RecordTo = None,
     readonly: Readonly = False,
     serve: Serve = False,
     serve_on: ServeOn = None,
@@ -191,7 +196,8 @@ def attach(
     web = asked_for(serve, serve_on, serve_control)
     if is_socket(url):
         loads = {"--model": model, "--metrics-url": metrics_url, "--max-rate": max_rate, "--out": out}
-        for option in [name for name, value in {**loads, "--control": control}.items() if value is not None]:
+        loads |= {"--control": control, "--record": record}
+        for option in [name for name, value in loads.items() if value is not None]:
             raise UserError(f"{option} goes with a URL: {url} is a session's socket, and it has its own")
         raise typer.Exit(
             watch(Path(url), dashboard=ui == "dashboard" and terminal(), readonly=readonly, web=web)
@@ -214,7 +220,8 @@ def attach(
     pages, fields = metrics_urls(metrics_url), body_from(body)
     info_url = probe_target(url, tuple(model or ()), transport)
     request = attach_request(info_url, tuple(model or ()), pages, max_rate, out, transport, fields)
-    raise typer.Exit(go(replace(request, control=control), ui, yes=yes, readonly=readonly, web=web))
+    request = replace(request, control=control, record=record)
+    raise typer.Exit(go(request, ui, yes=yes, readonly=readonly, web=web))
 
 
 app.command()(run)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rvtop.errors import UserError
+from rvtop.system.files import FileFault, check_new, partial_of, yaml_path
 from rvtop.system.stdio import forgive_lost_output, say, say_error
 from rvtop.web import DRIVER
 
@@ -33,6 +34,19 @@ def _set(variable: str) -> Callable[[Any], Any]:
     return set_variable
 
 
+def _new_yaml(path: Path | None) -> Path | None:
+    """Where to write; refused before anything starts if that can't be."""
+    if path is None:
+        return None
+    found = yaml_path(path)
+    try:
+        check_new(found)
+        check_new(partial_of(found))  # of a session that was killed
+    except FileFault as error:
+        raise UserError(f"--record {error}") from None
+    return found
+
+
 Models = Annotated[
     list[str] | None,
     typer.Option("--model", help="Model to send to (repeat for several); with --topology: name=path."),
@@ -48,6 +62,14 @@ Control = Annotated[
     Path | None,
     typer.Option(
         "--control", help="Unix socket by which rvtop ctl and others watch and command the session."
+    ),
+]
+RecordTo = Annotated[
+    Path | None,
+    typer.Option(
+        "--record",
+        help="Scenario file to write, which does again what scenario and hands did.",
+        callback=_new_yaml,
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask before the first load on a server not ours.")]

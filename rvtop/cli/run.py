@@ -19,6 +19,7 @@ from rvtop.cli.options import (
     Out,
     RayAddress,
     Readonly,
+    RecordTo,
     Theme,
     Ui,
     Yes,
@@ -92,6 +93,7 @@ def run(
     max_rate: MaxRate = None,
     out: Out = None,
     control: Control = None,
+    record: RecordTo = None,
     readonly: Readonly = False,
     serve: Serve = False,
     serve_on: ServeOn = None,
@@ -182,7 +184,8 @@ def run(
     if target is not None:
         models = request.models or (request.scenario.models if request.scenario else ())
         probe_target(target, models, transport)
-    raise typer.Exit(go(replace(request, control=control), ui, yes=yes, readonly=readonly, web=web))
+    request = replace(request, control=control, record=record)
+    raise typer.Exit(go(request, ui, yes=yes, readonly=readonly, web=web))
 
 
 def search_from(

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 
-from rvtop.contract.command import Mark, NextPhase, Pause, Resume, SetRate, Undo
+from rvtop.contract.command import Mark, NextPhase, Pause, Record, Resume, SetRate, Undo
 from rvtop.contract.run_files import BACKEND_LOG
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.format import rate
@@ -219,6 +219,17 @@ class LiveScreen(ChartScreen):
                 self.shell.send(Mark(note))
 
         self.app.push_screen(MarkScreen(), typed)
+
+    def action_record(self) -> None:
+        s = self._steerable()
+        if s is None:
+            return
+        if s.recording_s is None:
+            self.shell.send(Record())
+        elif self.app.is_web or not s.recording_unnamed:  # a browser names no file on this disk
+            self.shell.send(Record(on=False))
+        else:
+            self.shell.name_recording(s.recording_s, lambda: None)
 
     def action_log(self) -> None:
         s = self._newest
