@@ -37,6 +37,7 @@ from rvtop.ui.widgets.notice import NoticePanel
 from rvtop.ui.widgets.panel import Panel
 from rvtop.ui.widgets.places import Places
 from rvtop.ui.widgets.steps import StepsPanel
+from rvtop.ui.widgets.timeline import TimelinePanel
 from rvtop.ui.widgets.tokens import TokensPanel
 from rvtop.ui.widgets.ttft import TtftPanel
 
@@ -76,6 +77,7 @@ class LiveScreen(ChartScreen):
             InFlightPanel(),
             GpuUsePanel(),
             KvQueuePanel(),
+            TimelinePanel(),
             EventsPanel(),
             Footer(self.PLACES, can_choose_again=again),
         ]

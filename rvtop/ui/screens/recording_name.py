@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from textual.widgets import Input
-
 from rvtop.system.files import FileFault, check_new, yaml_path
 from rvtop.ui.format import clock
 from rvtop.ui.screens.dialog import Asked, TypedDialog
@@ -23,6 +21,8 @@ class RecordingNameScreen(TypedDialog[str]):
     """Returns the file for a recording of ``recorded_s`` seconds, "" for one in the run folder, None where it
     is to go on."""
 
+    NOTHING = ""
+
     def __init__(self, recorded_s: float) -> None:
         asked = Asked(
             "end the recording",
@@ -32,9 +32,3 @@ class RecordingNameScreen(TypedDialog[str]):
             200,
         )
         super().__init__(asked, file_named)
-
-    def take(self, event: Input.Submitted) -> None:
-        if event.value.strip():
-            super().take(event)
-        else:
-            self.dismiss("")
