@@ -122,8 +122,10 @@ def demo(
     session.check()
     check_topology(topology)
     if every:
-        if topology != "baseline" or session.control is not None:
-            option = "--control" if session.control is not None else f"--topology {topology}"
+        alone = {"--control": session.control, "--record": session.record}
+        given = [name for name, value in alone.items() if value is not None]
+        if topology != "baseline" or given:
+            option = given[0] if given else f"--topology {topology}"
             raise UserError(
                 f"demo --all runs every topology in turn, each in its own session: without {option}"
             )
@@ -164,6 +166,7 @@ def attach(
             "--max-rate": max_rate,
             "--out": session.out,
             "--control": session.control,
+            "--record": session.record,
         }
         for option in [name for name, value in theirs.items() if value is not None]:
             raise UserError(f"{option} goes with a URL: {url} is a session's socket, and it has its own")

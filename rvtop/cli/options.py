@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rvtop.errors import UserError
+from rvtop.system.files import FileFault, check_new, partial_of, yaml_path
 from rvtop.system.stdio import forgive_lost_output, say, say_error
 from rvtop.web import DRIVER
 
@@ -31,6 +32,19 @@ def _set(variable: str) -> Callable[[Any], Any]:
         return value
 
     return set_variable
+
+
+def _new_yaml(path: Path | None) -> Path | None:
+    """Where to write; refused before anything starts if that can't be."""
+    if path is None:
+        return None
+    found = yaml_path(path)
+    try:
+        check_new(found)
+        check_new(partial_of(found))  # of a session that was killed
+    except FileFault as error:
+        raise UserError(f"--record {error}") from None
+    return found
 
 
 Models = Annotated[
@@ -72,6 +86,14 @@ class SessionOptions:
         Path | None,
         typer.Option(
             "--control", help="Unix socket by which rvtop ctl and others watch and command the session."
+        ),
+    ] = None
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            "--record",
+            help="Scenario file to write, which does again what scenario and hands did.",
+            callback=_new_yaml,
         ),
     ] = None
     readonly: Annotated[
@@ -199,7 +221,7 @@ def go(request: SessionRequest, ui: str, options: SessionOptions, *, yes: bool) 
     from rvtop.cli.serve import serving
     from rvtop.plain import result_lines, run_plain, warnings_of
 
-    request = replace(with_settings(request), control=options.control)
+    request = replace(with_settings(request), control=options.control, record=options.record)
     why = no_screen() if ui == "dashboard" else ""
     if why.startswith("TERM"):  # in a pipe plain lines are what was meant
         say_error(f"plain lines instead of the dashboard: {why}")

@@ -255,6 +255,29 @@ class StartStep:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedPhase:
+    """A phase of the plan: when it begins (seconds from the first one's beginning; as it was, or as it is to
+    be) and how long its arrivals take. Rates: at its beginning and the highest, None where it has none."""
+
+    name: str
+    begins_s: float
+    lasts_s: float
+    from_rps: float | None = None
+    most_rps: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The plan over time. ``rates``: the highest planned rate in each of so many equal parts of ``total_s``,
+    None where none is planned. ``t0_s`` is when the first phase began, as ``Series.t_s`` counts."""
+
+    total_s: float
+    t0_s: float
+    phases: tuple[PlannedPhase, ...] = ()
+    rates: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Switch:
     """The load is on its way to another server, or the start of that one failed and the load ``waits``.
     ``what`` is what happens now, in a word or two; ``steps`` of a Snapshot are those of this start."""
@@ -297,6 +320,8 @@ class Snapshot:
     switch: Switch | None = None  # to another server, while it is under way or waits
     standby: tuple[Target, ...] = ()  # further servers of ours that are up
     backend_log: str = ""  # the log of the server of ours that starts, or of the one that is loaded
+    plan: Plan | None = None  # of a scenario: what is to come
+    plan_s: float | None = None  # since its first phase began
     recording_s: float | None = None  # how long a recording goes on; None: nothing is recorded
     recording_unnamed: bool = False  # it was given no name
     showdown: Showdown | None = None  # where this session is one of several that are compared

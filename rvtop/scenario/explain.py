@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from rvtop.scenario.planned import chart
 from rvtop.scenario.schema import Phase, Rate, Scenario
 from rvtop.scenario.thresholds import LOWER
 from rvtop.scenario.units import human_duration
@@ -22,6 +23,10 @@ def explain(scenario: Scenario) -> str:
         "",
     ]
     lines += _table([_HEAD, *_rows(scenario, models)])
+    if drawn := chart([phase.timed_plan() for phase in scenario.phases], _CHART):
+        lines += ["", *(f"  {row}" for row in drawn)]
+    marks = [(phase.name, mark) for phase in scenario.phases for mark in phase.marks]
+    lines += [f"  mark     {name} at {human_duration(mark.at_s)}: {mark.note}" for name, mark in marks]
     lines += ["", f"  in all   {_total(scenario, models)}"]
     if scenario.slo is not None:
         limits = [f"{key} ≤ {value:g}" for key, value in scenario.slo.model_dump(exclude_none=True).items()]
@@ -36,6 +41,7 @@ def explain(scenario: Scenario) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+_CHART = 72  # columns
 _HEAD = ("phase", "begins", "lasts", "load", "requests", "notes")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field, Strict, model_validator
@@ -239,6 +240,11 @@ class Phase(Part):
             offset_s=self.offset_s,
             stream=self.stream,
         )
+
+    def timed_plan(self) -> PhasePlan:
+        """When the phase begins and how long it takes; of a phase of kind rate, its rate too."""
+        made = self.rate_plan() if self.rate is not None else PhasePlan(self.name, duration_s=self.duration_s)
+        return replace(made, begins_s=self.begins_s, concurrency=self.concurrency or 0)
 
     @property
     def rate_changes(self) -> tuple[RateChange, ...]:

@@ -72,6 +72,11 @@ class Played:
         self._parts: list[_Part] = []
         self.seq = 0  # grows with all that is noted
 
+    @property
+    def begun(self) -> list[tuple[PhasePlan, int]]:
+        """The phases in the order in which they were played, each with when it began."""
+        return [(part.plan, part.at_ns) for part in self._parts]
+
     def note(self, entry: PlanEvent, phases: Sequence[PhasePlan]) -> None:
         """Takes in an entry of the command log."""
         self.seq += 1

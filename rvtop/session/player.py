@@ -101,6 +101,11 @@ class Player:
         """The phase that runs or drains."""
         return self.phases[self.index] if 0 <= self.index < len(self.phases) else None
 
+    @property
+    def coming(self) -> list[PhasePlan]:
+        """The phases that have not begun."""
+        return [self.phases[number] for number in self._order[self._at + 1 :]]
+
     def step(self, now_ns: int, drained: bool) -> PlanEvent | None:
         """The next entry of the log, if it is time for one.
 

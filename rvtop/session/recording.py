@@ -18,11 +18,10 @@ from rvtop.session.events import EventFeed
 from rvtop.session.played import Played
 from rvtop.session.rate_control import Done
 from rvtop.session.recorder import Recorder
-from rvtop.system.files import check_new, partial_of, replace_text
+from rvtop.system.files import check_new, partial_of, replace_text, yaml_path
 from rvtop.text import printable
 
 NAME = "recording.yaml"  # in the run folder, of a recording that was given no name
-_SUFFIXES = (".yaml", ".yml")
 _STILL_NS = 5_000_000_000  # while no command comes, the file is written so often
 
 
@@ -60,7 +59,7 @@ class Recording:
         CommandError."""
         if self._file is not None:
             raise CommandError(f"record: it is being recorded already, to {self._shown}")
-        path = _path(file) if file else _unused(self._folder)
+        path = yaml_path(file) if file else _unused(self._folder)
         try:
             check_new(path)
             check_new(partial_of(path))  # of a session that was killed
@@ -113,7 +112,7 @@ class Recording:
     def _finish(self, file: str, by: str) -> Done:
         if self._file is None:
             raise CommandError("record: nothing is being recorded; record on begins")
-        partial, path = partial_of(self._file), _path(file) if file else self._file
+        partial, path = partial_of(self._file), yaml_path(file) if file else self._file
         text = self._text(path, perf_counter_ns())
         try:
             if text:
@@ -137,11 +136,6 @@ class Recording:
             return ""
         more = {"name": printable(path.stem) or "recording", "phases": phases}
         return self._scenario.model_copy(update={**more, "models": self._models()}).to_yaml()
-
-
-def _path(file: str) -> Path:
-    path = Path(file).expanduser().absolute()
-    return path if path.suffix in _SUFFIXES else path.with_name(path.name + _SUFFIXES[0])
 
 
 def _unused(folder: Path) -> Path:

@@ -40,6 +40,7 @@ from rvtop.session.setup import (
     worker_spec,
 )
 from rvtop.session.switch import Switching
+from rvtop.session.timeline import Timeline
 from rvtop.session.view import View
 from rvtop.session.wakeup import Wakeup
 from rvtop.telemetry.discover import names_of_target
@@ -71,6 +72,7 @@ class Session:
         self._target = LoadTarget(request, self._feed, self._ending, lambda: self._state in running)
         self._figures = ServerFigures(self._feed, self._target.on_page)
         self._played = Played()
+        self._timeline = Timeline(self._played)
         self._load = self._new_load((), self._began_ns, search=False)  # until the real one is known
         self._control: ControlSocket | None = None
         parts = (self._feed, self._recorder, self._ending, self._played)
@@ -158,11 +160,14 @@ class Session:
             target_down_s=self._target.down_s if watched else None,
             requests=load.request_log.requests,
         )
+        plan = self._timeline.plan(load.player, load.t0_ns)
         return replace(
             picture,
             switch=self._switching.shown(now),
             standby=self._target.standby,
             backend_log=self._target.log_name,
+            plan=plan,
+            plan_s=None if plan is None else (now - load.t0_ns) / 1e9 - plan.t0_s,
             recording_s=self._recording.recording_s,
             recording_unnamed=self._recording.unnamed,
         )

@@ -40,6 +40,12 @@ def check_new(path: Path) -> None:
         raise FileFault(f"{shown}: can't be written: its folder is not ours to write to; give another place")
 
 
+def yaml_path(text: str | Path) -> Path:
+    """Where a scenario file of this name is written: absolute, with a suffix."""
+    path = Path(text).expanduser().absolute()
+    return path if path.suffix in (".yaml", ".yml") else path.with_name(path.name + ".yaml")
+
+
 def partial_of(path: Path) -> Path:
     """Where a file stands while it is not complete."""
     return path.with_name(path.name + ".partial")

@@ -13,7 +13,7 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.events import Key
 
-from rvtop.contract.command import Command, Retarget
+from rvtop.contract.command import Command, Record, Retarget
 from rvtop.contract.handle import Choice, Connect, SessionHandle
 from rvtop.contract.replay import Replay
 from rvtop.contract.start import FirstFacts, LookAround, StartFacts
@@ -28,9 +28,10 @@ from rvtop.ui.screens.dialog import Dialog
 from rvtop.ui.screens.end import EndScreen
 from rvtop.ui.screens.events import EventsScreen
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
-from rvtop.ui.screens.leave import LeaveScreen, why_ask
+from rvtop.ui.screens.leave import Answer, LeaveScreen, why_ask
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.palette import PaletteScreen
+from rvtop.ui.screens.recording_name import RecordingNameScreen
 from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.screens.start import StartScreen
 from rvtop.ui.screens.stopping import StoppingScreen
@@ -341,6 +342,16 @@ class RvtopApp(App[int]):
         if command is not None:
             self.send(command)
 
+    def name_recording(self, recorded_s: float, then: Callable[[], None]) -> None:
+        """Asks for the file of the recording that goes on, ends it, and goes on with ``then``."""
+
+        def named(file: str | None) -> None:
+            if file is not None:
+                self.send(Record(on=False, file=file))
+                then()
+
+        self.push_screen(RecordingNameScreen(recorded_s), named)
+
     # -- leaving -----------------------------------------------------------------------------
 
     async def close_handle(self) -> None:
@@ -366,11 +377,15 @@ class RvtopApp(App[int]):
             self.leave(0)
             return
 
-        def answered(yes: bool | None) -> None:
-            if yes:
+        def answered(answer: Answer | None) -> None:
+            if answer == "save":
+                self.name_recording(s.recording_s or 0.0, lambda: self.leave(0))
+            elif answer == "leave":
                 self.leave(0)
 
-        self.push_screen(LeaveScreen(why, (s.target.topology or "") if s.target.owned else ""), answered)
+        ends_too = (s.target.topology or "") if s.target.owned else ""
+        unnamed = s.recording_unnamed and not self.is_web
+        self.push_screen(LeaveScreen(why, ends_too, unnamed=unnamed), answered)
 
     def action_interrupt(self) -> None:
         """Ctrl-C: leaves; pressed again, without waiting for the session to end."""

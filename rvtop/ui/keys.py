@@ -124,6 +124,13 @@ ACTIONS: tuple[Action, ...] = (
         *("LMQ", 9, "mark"),
         steering=True,
     ),
+    Action(
+        "record: begin, end",
+        "record",
+        ("r",),
+        "record scenario and hands as a scenario file, or end that and name the file",
+        "*",
+    ),
     Action("ghost: show, hide", "ghost", ("b",), "what was before, behind what is", "LP", 8, "ghost"),
     Action("ghost: keep now", "keep_ghost", ("B",), "compare what comes with what is now", "LP"),
     Action(

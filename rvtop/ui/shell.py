@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from textual.message_pump import MessagePump
@@ -52,6 +53,10 @@ class ScreenShell(Shell, Protocol):
 
     def show_events(self) -> None:
         """Opens the list of all events."""
+        ...
+
+    def name_recording(self, recorded_s: float, then: Callable[[], None]) -> None:
+        """Asks for the file of the recording that goes on, ends it, and goes on with ``then``."""
         ...
 
     @property

@@ -19,6 +19,8 @@ from rvtop.contract.snapshot import (
     Load,
     Node,
     Phase,
+    Plan,
+    PlannedPhase,
     Series,
     ServeDeployment,
     ServerHist,
@@ -653,3 +655,23 @@ def showdown(moment: str) -> Snapshot:
     topology = {"first": "baseline", "third": "rsc"}.get(moment, "rvc")
     target = replace(s.target, topology=topology)
     return replace(s, slo_ttft_ms=200.0, target=target, showdown=show)
+
+
+def planned(t: float = 92.0) -> Snapshot:
+    """``live`` in the second phase of a scenario of four."""
+    s = live(t)
+    total = 230.0
+    rates = [_planned_at(total * column / 240) for column in range(240)]
+    phases = (
+        PlannedPhase("warm", 0.0, 50.0, 2.0, 2.0),
+        PlannedPhase("climb", 50.0, 60.0, 2.0, 48.0),
+        PlannedPhase("hold", 110.0, 60.0, 48.0, 48.0),
+        PlannedPhase("spike", 170.0, 60.0, 8.0, 80.0),
+    )
+    return replace(s, plan=Plan(total, 0.0, phases, tuple(rates)), plan_s=t)
+
+
+def _planned_at(t: float) -> float:
+    if t < 110:
+        return 2.0 if t < 50 else 2.0 + 46 * (t - 50) / 60
+    return 48.0 if t < 170 else 80.0 if 190 <= t < 195 else 8.0

@@ -43,6 +43,12 @@ def test_live_with_columns_that_say_why(snap_compare: Compare, size: tuple[int, 
     assert snap_compare(screen(made.listing()), terminal_size=size, run_before=drawn)
 
 
+@pytest.mark.parametrize("size", [(80, 24), (120, 44)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_plan_and_recording(snap_compare: Compare, size: tuple[int, int]) -> None:
+    s = replace(made.planned(), recording_s=192.0)
+    assert snap_compare(screen(s), terminal_size=size, run_before=drawn)
+
+
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
 def test_watching(snap_compare: Compare, size: tuple[int, int]) -> None:
     assert snap_compare(screen(made.watching()), terminal_size=size, run_before=drawn)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -70,10 +70,11 @@ class Asked:
 
 
 class TypedDialog(Dialog[T | None]):
-    """A line to type; returns what ``parse`` makes of it, or None when it was left or nothing was typed.
-    ``parse`` raises ValueError with the line to show in the box."""
+    """A line to type; returns what ``parse`` makes of it, None when it was left, or ``NOTHING`` when
+    nothing was typed. ``parse`` raises ValueError with the line to show in the box."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", show=False)]
+    NOTHING: ClassVar[Any] = None
 
     def __init__(self, asked: Asked, parse: Callable[[str], T]) -> None:
         super().__init__()
@@ -96,7 +97,7 @@ class TypedDialog(Dialog[T | None]):
     @on(Input.Submitted)
     def take(self, event: Input.Submitted) -> None:
         if not event.value.strip():
-            self.dismiss(None)
+            self.dismiss(self.NOTHING)
             return
         try:
             self.dismiss(self._parse(event.value))

@@ -36,6 +36,7 @@ from rvtop.ui.widgets.places import Places
 from rvtop.ui.widgets.served import ServedPanel
 from rvtop.ui.widgets.slowest import LivePartsPanel, SlowestPanel
 from rvtop.ui.widgets.steps import StepsPanel
+from rvtop.ui.widgets.timeline import TimelinePanel
 from rvtop.ui.widgets.tokens import TokensPanel
 from rvtop.ui.widgets.ttft import TtftPanel
 
@@ -80,6 +81,7 @@ class LiveScreen(Steering, ChartScreen):
             KneePanel(),
             KneeTokensPanel(),
             SlowestPanel(),
+            TimelinePanel(),
             EventsPanel(),
             Footer(self.PLACES, can_choose_again=again),
         ]

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from rvtop.contract.command import Cancel, Mark, NextPhase, Pause, Resume, SetRate, SetSlo, SetWorkload, Undo
+from rvtop.contract.command import (
+    Cancel,
+    Mark,
+    NextPhase,
+    Pause,
+    Record,
+    Resume,
+    SetRate,
+    SetSlo,
+    SetWorkload,
+    Undo,
+)
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.format import count, rate
 from rvtop.ui.pending_rate import PendingRate
@@ -182,3 +193,14 @@ class Steering(SessionScreen):
                 self.shell.send(workload)
 
         self.app.push_screen(WorkloadScreen(), typed)
+
+    def action_record(self) -> None:
+        s = self._steerable()
+        if s is None:
+            return
+        if s.recording_s is None:
+            self.shell.send(Record())
+        elif self.app.is_web or not s.recording_unnamed:  # a browser names no file on this disk
+            self.shell.send(Record(on=False))
+        else:
+            self.shell.name_recording(s.recording_s, lambda: None)

@@ -99,6 +99,10 @@ class Header(Panel, can_focus=False):
                 phase.put(clock(s.phase.duration_s), styles.quiet)
 
         state = self._state(s, width if detail else 24)
+        if s.recording_s is not None:
+            state.put("  ● REC", styles.trouble)
+            if detail >= 3:
+                state.put(f" {clock(s.recording_s)}", styles.trouble)
         readonly = shell_of(self).sharing.readonly
         if readonly:
             state.put("  ◇ READ-ONLY", styles.attention)
