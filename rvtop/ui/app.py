@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual._xterm_parser import XTermParser
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.events import Key
 
@@ -17,7 +16,6 @@ from rvtop.contract.command import Command, Record, Retarget
 from rvtop.contract.handle import Choice, Connect, SessionHandle
 from rvtop.contract.replay import Replay
 from rvtop.contract.start import FirstFacts, LookAround, StartFacts
-from rvtop.errors import UserError
 from rvtop.ui.choosing import Choosing
 from rvtop.ui.ghost import GhostKeeper
 from rvtop.ui.glyphs import AsciiGlyphs
@@ -33,14 +31,14 @@ from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.palette import PaletteScreen
 from rvtop.ui.screens.recording_name import RecordingNameScreen
 from rvtop.ui.screens.session_screen import SessionScreen
-from rvtop.ui.screens.start import StartScreen
 from rvtop.ui.screens.stopping import StoppingScreen
 from rvtop.ui.screens.table import REPLAY_SCREENS, SCREENS, ScreenEntry, screen_keys
 from rvtop.ui.sharing import ALONE, Sharing
 from rvtop.ui.shell import ScreenShell, ShowdownControls
 from rvtop.ui.sides import Sides
 from rvtop.ui.theme import Styles
-from rvtop.ui.themes import ThemeFile, next_theme, styles_for
+from rvtop.ui.themed_app import ThemedApp
+from rvtop.ui.themes import styles_for
 from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.panel import Panel
 
@@ -53,7 +51,7 @@ INTERRUPTED = 130
 EXIT_CODES = {"lost": 3, "failed": 4, "crashed": 5}
 
 
-class RvtopApp(App[int]):
+class RvtopApp(ThemedApp):
     """Shows ``handle``'s session, or the Start screen when there is none yet.
 
     ``connect`` makes what is chosen there into a session; it raises ConnectFailed (or OSError) with one
@@ -95,13 +93,10 @@ class RvtopApp(App[int]):
         if handle is None and connect is None:
             raise ValueError("the screen needs a session, or a function that connects to one")
         self.look = look or Look(styles=styles or styles_for("auto", os.environ))
-        self.rich_styles = self.look.styles
-        theme = self.rich_styles.textual_theme()
-        super().__init__(ansi_color=True if theme.ansi else None)
+        super().__init__(self.look.styles)
         self.ascii = self.look.ascii
         if self.ascii:
             self._filters.append(AsciiGlyphs())
-        self._theme_file = ThemeFile(self.rich_styles.palette.name, os.environ)
         self.last_used: list[str] = []
         self.showdown = showdown
         self.rates, self.ghosts, self.sides = Rates(), GhostKeeper(), Sides()
@@ -119,8 +114,6 @@ class RvtopApp(App[int]):
         self._ran = self._end_due = False  # the session was seen to run; its end card is to be shown
         self.sharing = sharing
         self.actions = sharing.actions(with_keymap(self.look.keymap, (*ACTIONS, *self._screen_keys)))
-        self.register_theme(theme)
-        self.theme = theme.name
         for key in self._screen_keys:
             self.bind(",".join(key.keys), key.action, description=key.about, show=False)
 
@@ -143,10 +136,10 @@ class RvtopApp(App[int]):
         screen = self.first_screen() if self.handle is not None else self.choosing.new_screen()
         await self.push_screen(screen)
         self.set_interval(POLL_S if self.look.motion else STILL_POLL_S, self.poll)
-        self.set_interval(1.0, self._reload_theme)
+        self.set_interval(1.0, self.reload_theme)
         self._take_typed()
         if self.sharing.web_url:
-            self._say(f"web view: {self.sharing.web_place}; its whole address: palette, web view")
+            self.say(f"web view: {self.sharing.web_place}; its whole address: palette, web view")
 
     def _take_typed(self) -> None:
         """Does what was typed while the process started, as if it were typed now."""
@@ -226,40 +219,9 @@ class RvtopApp(App[int]):
 
         self.push_screen(PaletteScreen(offered, self.last_used), chosen)
 
-    # -- the look ------------------------------------------------------------------------------
+    # -- notices and keys that do nothing ---------------------------------------------------
 
-    def action_next_theme(self) -> None:
-        """The theme after this one."""
-        name = next_theme(self.rich_styles, os.environ)
-        if name is None:
-            self._say(f"{self.rich_styles.palette.name}: this terminal has one theme")
-        else:
-            self._use_theme(name)
-
-    def _reload_theme(self) -> None:
-        if self._theme_file.changed():
-            self._use_theme(self.rich_styles.palette.name)
-
-    def _use_theme(self, name: str) -> None:
-        try:
-            styles = styles_for(name, os.environ)
-        except UserError as error:
-            self._say(str(error))
-            return
-        self.rich_styles = styles
-        self._theme_file = ThemeFile(name, os.environ)
-        theme = styles.textual_theme()
-        self.register_theme(theme)
-        if self.theme == theme.name:
-            self.refresh_css(animate=False)
-        self.theme = theme.name
-        for screen in self.screen_stack:
-            if isinstance(screen, SessionScreen | StartScreen):
-                screen.restyle()
-            screen.refresh(layout=False)
-        self._say(f"theme {name}")
-
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
         screen = self.choosing.screen or self.session_screen
         if screen is not None:
             screen.notify_briefly(text)
@@ -269,16 +231,16 @@ class RvtopApp(App[int]):
 
     def action_read_only(self) -> None:
         """What steers, on a screen that only watches."""
-        self._say("read-only: this screen only watches")
+        self.say("read-only: this screen only watches")
 
     def action_copy_web_address(self) -> None:
         """The web view's address with its token; to the clipboard alone, and no file."""
         self.copy_to_clipboard(self.sharing.web_url)
-        self._say("copied the web view's address; who has it sees this session")
+        self.say("copied the web view's address; who has it sees this session")
 
     def action_why_not_stop(self) -> None:
         """Ctrl-Z."""
-        self._say("ctrl+z would stop the load's clocks; use another window, or space to pause")
+        self.say("ctrl+z would stop the load's clocks; use another window, or space to pause")
 
     async def action_show_screen(self, name: str) -> None:
         """Shows a screen of the table; does nothing while a dialog or the Start screen is open."""
@@ -294,7 +256,7 @@ class RvtopApp(App[int]):
         screen = self.session_screen
         s = screen.newest if screen is not None else None
         if s is None or s.state not in OVER:
-            self._say("the session has not ended")
+            self.say("the session has not ended")
         elif isinstance(self.screen, SessionScreen) and not isinstance(self.screen, EndScreen):
             await self._back_to_first()
             await self.push_screen(EndScreen(self))
@@ -321,7 +283,7 @@ class RvtopApp(App[int]):
     async def action_show_start(self) -> None:
         """Lists what else there is; the session goes on until another one is chosen."""
         if not self.choosing.possible:
-            self._say("this session was asked for on the command line; q leaves, rvtop alone lists all")
+            self.say("this session was asked for on the command line; q leaves, rvtop alone lists all")
         elif isinstance(self.screen, SessionScreen):
             await self.choosing.show()
 
@@ -332,9 +294,9 @@ class RvtopApp(App[int]):
         if s is None or not isinstance(self.screen, SessionScreen):
             return
         if s.state not in ("running", "watching", "paused", "draining"):
-            self._say("there is no load to take to another server")
+            self.say("there is no load to take to another server")
         elif s.switch is not None and not s.switch.waits:
-            self._say(f"the load is on its way to {s.switch.to} already")
+            self.say(f"the load is on its way to {s.switch.to} already")
         else:
             self.push_screen(self.choosing.switch_screen(s), self._switch_to)
 

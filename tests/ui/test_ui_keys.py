@@ -18,7 +18,8 @@ from rvtop.errors import UserError
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.figure_values import VALUES, value_now
 from rvtop.ui.help_text import PANELS
-from rvtop.ui.keys import ACTIONS, Action, footer_key, key_named, names, shown_key, with_keymap
+from rvtop.ui.key_names import key_named, shown_key
+from rvtop.ui.keys import ACTIONS, Action, footer_key, names, with_keymap
 from rvtop.ui.look import Look
 from rvtop.ui.screens.confirm import CancelScreen
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen

@@ -177,16 +177,16 @@ async def test_a_theme_file_that_changes_is_read_again(themes: Path) -> None:
     app = RvtopApp(made.FakeHandle(made.live()), look=Look(styles_for("sea", os.environ)))
     async with opened(app) as pilot:
         file.write_text('server: "#0000ff"\nclient: "#ffffaf"\n')
-        app._reload_theme()
+        app.reload_theme()
         await pilot.pause()
         assert app.rich_styles.palette.server == "#0000ff"
         file.write_text("server: blue, and more\n")
-        app._reload_theme()
+        app.reload_theme()
         await pilot.pause()
         assert "sea.yaml:1: serv" in screen_text(app)  # how much of it has room depends on the path
         assert app.rich_styles.palette.server == "#0000ff"
         file.unlink()
-        app._reload_theme()
+        app.reload_theme()
         assert app.is_running
 
 

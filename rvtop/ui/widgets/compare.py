@@ -12,7 +12,7 @@ from rvtop.ui.compare_lines import note_lines, refusal_lines, shown_rows, table_
 from rvtop.ui.draw import Line
 from rvtop.ui.format import clip, sig3
 from rvtop.ui.histogram_cells import Layers
-from rvtop.ui.keys import shown_key
+from rvtop.ui.key_names import shown_key
 from rvtop.ui.shell import shell_of
 from rvtop.ui.sides import Sides
 from rvtop.ui.widgets.panel import MARGINS, Panel

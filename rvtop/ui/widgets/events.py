@@ -8,7 +8,7 @@ from textual import events
 
 from rvtop.contract.snapshot import Event, Snapshot
 from rvtop.ui.draw import Line
-from rvtop.ui.keys import shown_key
+from rvtop.ui.key_names import shown_key
 from rvtop.ui.layout import FOUR_COLUMNS
 from rvtop.ui.shell import shell_of
 from rvtop.ui.switch_lines import switch_line
