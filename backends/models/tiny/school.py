@@ -62,7 +62,7 @@ def lessons() -> list[Lesson]:
 def train(
     config: Qwen2Config, tokenizer: Tokenizer, render: Render, seed: int, progress: Callable[[float], None]
 ) -> Qwen2ForCausalLM:
-    """A model of this shape that has gone through the lessons. ``progress`` is called with 0..1.
+    """A model of this shape that has gone through the lessons. ``progress`` hears 0..1.
 
     The answer is followed by another article, past the end token: with ``ignore_eos`` the model has
     something to go on with."""
