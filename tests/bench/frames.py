@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from tests.bench.terminal import Screen, cpu_s
 from tests.bench.tree import descendants
@@ -24,9 +25,18 @@ _FPS = 10
 _SIZES = ((120, 40), (200, 60))
 _SCREENS = (("live", b"1"), ("map", b"2"), ("requests", b"3"))
 _TOKENS, _STEP_MS, _RATE = 500, 10, 200.0  # 200 requests a second of 500 tokens each
-_RAMP_S, _WARM_S = 8.0, 2.0
+_RAMP_S, _WARM_S, _LIMIT_S = 8.0, 2.0, 60.0
 _LIMIT_PCT, _IDLE_PCT = 15.0, 2.0
 _KEYS = 21
+
+
+@dataclass(frozen=True)
+class Cost:
+    """CPU of one process: percent of a core, milliseconds for each update of the screen, updates a second."""
+
+    percent: float
+    frame_ms: float
+    updates: float
 
 
 def all_s(pid: int) -> float:
@@ -47,22 +57,24 @@ def dashboard(size: tuple[int, int], *arguments: str) -> Iterator[Screen]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def under_load(size: tuple[int, int], seconds: float, passes: int) -> dict[str, list[float]]:
-    """Percent of a core that the dashboard's process takes on each screen, once a pass."""
-    found: dict[str, list[float]] = {name: [] for name, _ in _SCREENS}
+def under_load(size: tuple[int, int], seconds: float, passes: int) -> dict[str, list[Cost]]:
+    """What the dashboard's process takes on each screen, once a pass."""
+    found: dict[str, list[Cost]] = {name: [] for name, _ in _SCREENS}
     with FastMock(ttft_ms=50, step_ms=_STEP_MS, tick_ms=_STEP_MS, tokens=_TOKENS) as mock:
         load = ["--rate", f"{_RATE:g}", "--duration", "600s", "--arrivals", "constant"]
         load += ["--output-tokens", str(_TOKENS), "--prompt-tokens", "50", "--ui", "dashboard"]
         with dashboard(size, "run", "--target", mock.url, *load) as screen:
+            screen.read_until(b"running", _LIMIT_S)
             screen.read(_RAMP_S)
             for _ in range(passes):
                 for name, key in _SCREENS:
                     screen.press(key)
                     screen.read(_WARM_S)
-                    before, began = cpu_s(screen.process.pid), time.monotonic()
+                    before, began, drawn = cpu_s(screen.process.pid), time.monotonic(), len(screen.updates)
                     screen.read(seconds)
-                    took = cpu_s(screen.process.pid) - before
-                    found[name].append(100 * took / (time.monotonic() - began))
+                    took, passed = cpu_s(screen.process.pid) - before, time.monotonic() - began
+                    frames = max(1, len(screen.updates) - drawn)
+                    found[name].append(Cost(100 * took / passed, 1000 * took / frames, frames / passed))
     return found
 
 
@@ -70,6 +82,7 @@ def key_to_screen_ms(times: int) -> list[float]:
     """Milliseconds from the key that commands a rate until it is drawn, on a server that was idle before."""
     found = []
     with FastMock(tokens=8) as mock, dashboard(_SIZES[0], "attach", mock.url) as screen:
+        screen.read_until(b"watching", _LIMIT_S)
         screen.read(_RAMP_S)
         for _ in range(times):
             drawn, began = len(screen.updates), time.monotonic()
@@ -86,6 +99,7 @@ def idle(seconds: float, passes: int) -> list[float]:
     """Percent of a core that all processes together take while nothing is sent, once a pass."""
     found = []
     with FastMock() as mock, dashboard(_SIZES[0], "attach", mock.url) as screen:
+        screen.read_until(b"watching", _LIMIT_S)
         screen.read(_RAMP_S)
         for _ in range(passes):
             before, began = all_s(screen.process.pid), time.monotonic()
@@ -112,13 +126,20 @@ def main(arguments: list[str] | None = None) -> None:
         flush=True,
     )
     for size in _SIZES:
-        for name, values in under_load(size, options.seconds, options.passes).items():
-            per_frame = 10 * statistics.median(values) / _FPS
+        for name, costs in under_load(size, options.seconds, options.passes).items():
+            frame_ms = statistics.median(cost.frame_ms for cost in costs)
+            updates = statistics.median(cost.updates for cost in costs)
             where = f"{name:<9} {size[0]:>3} x {size[1]}"
-            print(f"  {where}  {per_frame:4.1f} ms a frame, {_told(values, _LIMIT_PCT)}", flush=True)
+            told = _told([cost.percent for cost in costs], _LIMIT_PCT)
+            print(f"  {where}  {frame_ms:4.1f} ms a frame, {updates:.1f} frames/s, {told}", flush=True)
+    keys = key_to_screen_ms(_KEYS)
+    late = keys[int(0.95 * (len(keys) - 1))]
     print(
-        f"  idle server, all processes: {_told(idle(options.seconds, options.passes), _IDLE_PCT)}", flush=True
+        f"  key to screen: median {statistics.median(keys):.0f} ms, p95 {late:.0f} ms ({_KEYS} keys)",
+        flush=True,
     )
+    told = _told(idle(options.seconds, options.passes), _IDLE_PCT)
+    print(f"  idle server, all processes: {told}", flush=True)
 
 
 if __name__ == "__main__":
