@@ -160,7 +160,7 @@ class Session:
             target_down_s=self._target.down_s if watched else None,
             requests=load.request_log.requests,
         )
-        plan = self._timeline.plan(load.player, load.t0_ns)
+        plan = self._timeline.plan(load.player, load.t0_ns) if load.searcher is None else None
         return replace(
             picture,
             switch=self._switching.shown(now),

@@ -42,7 +42,7 @@ def _plan(begun: Sequence[tuple[PhasePlan, int]], coming: Sequence[PhasePlan], t
     total_s = max(span.ends_s for span in planned)
     if not total_s:
         return None
-    told = [_phase(span) for span in planned if span.lasts_s]
+    told = [_phase(span) for span in planned if span.lasts_s or _is_endless(span.phase)]
     rates = tuple(highest(planned, _COLUMNS))
     return Plan(total_s, (origin_ns - t0_ns) / 1e9, tuple(told), rates)
 
@@ -58,6 +58,10 @@ def _until_next(played: list[PhasePlan]) -> list[PhasePlan]:
             phase = replace(phase, duration_s=lasts_s + phase.offset_s, shape_s=shape_s)
         out.append(phase)
     return out
+
+
+def _is_endless(phase: PhasePlan) -> bool:
+    return phase.duration_s is None and not phase.burst
 
 
 def _phase(span: Span) -> PlannedPhase:

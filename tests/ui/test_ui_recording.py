@@ -22,7 +22,9 @@ RECORDING = replace(made.live(), recording_s=192.0, recording_unnamed=True)
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
 async def test_the_header_says_that_it_is_being_recorded(size: tuple[int, int]) -> None:
     async with opened(app := RvtopApp(made.FakeHandle(RECORDING)), *size):
-        assert "● REC" in screen_text(app).splitlines()[0]
+        header = screen_text(app).splitlines()[0]
+        assert "● REC" in header
+        assert "00:42" in header  # how far the phase is stays
     async with opened(app := RvtopApp(made.FakeHandle(made.live())), *size):
         assert "REC" not in screen_text(app).splitlines()[0]
 

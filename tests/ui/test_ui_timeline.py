@@ -8,7 +8,7 @@ import made
 import pytest
 from test_ui_app import opened, text_of
 
-from rvtop.contract.snapshot import Plan, PlannedPhase, Series
+from rvtop.contract.snapshot import Phase, Plan, PlannedPhase, Series
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.widgets.timeline import TimelinePanel, next_text, planned_columns, served_columns
 
@@ -51,6 +51,12 @@ def test_what_was_served_stands_where_it_was() -> None:
 
 async def test_a_session_without_a_plan_has_no_timeline() -> None:
     async with opened(app := RvtopApp(made.FakeHandle(made.live()))):
+        assert not app.screen.query_one(TimelinePanel).region.area
+
+
+async def test_it_goes_once_an_endless_phase_follows_the_plan() -> None:
+    s = replace(made.planned(), plan_s=240.0, phase=Phase("live", 4, 5, 10.0, None))
+    async with opened(app := RvtopApp(made.FakeHandle(s)), 120, 44):
         assert not app.screen.query_one(TimelinePanel).region.area
 
 

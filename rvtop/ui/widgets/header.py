@@ -109,7 +109,7 @@ class Header(Panel, can_focus=False):
         client = Line()
         if s.load.client_limited:
             client.put("CLIENT-LIMITED", styles.trouble)  # why: in the row for notices
-        elif s.load.sent and (detail >= 2 or not readonly):
+        elif s.load.sent and (detail >= 2 or not (readonly or s.recording_s is not None)):
             client.put("client ok", styles.quiet)
             if detail >= 2:
                 lag = s.load.lag_p99_ms

@@ -16,7 +16,10 @@ class TimelinePanel(Panel):
     PLACE = "bottom"
 
     def wants(self, s: Snapshot) -> bool:
-        return s.plan is not None and s.plan_s is not None
+        if s.plan is None or s.plan_s is None:
+            return False
+        endless = s.phase is not None and s.phase.duration_s is None
+        return not endless or s.plan_s <= s.plan.total_s
 
     def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
         return 3, 5 if self.app.size.height >= 60 else 4
