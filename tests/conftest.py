@@ -34,14 +34,27 @@ LONG = (
     "test_parity.py",
     "test_session_ends.py",
     "test_baseline_process.py",
+    "test_models_load.py",
     "test_load_client.py",
     "test_control.py",
     "test_ui_resize.py",
     "test_ui_keys.py",
     "test_cli_refusals.py",
-    "test_models_load.py",
     "test_load_faults.py",
     "test_ui_app.py",
+)
+
+#: Files whose tests run torch in their own process: all in one, so that it is imported once.
+TORCH = frozenset(
+    {
+        "test_hf_engine.py",
+        "test_models_load.py",
+        "test_models_tiny.py",
+        "test_rag_expand.py",
+        "test_rag_import.py",
+        "test_rag_search.py",
+        "test_rsc_batch.py",
+    }
 )
 
 # How long an example takes says how busy the machine is, and decides no test.
@@ -79,8 +92,10 @@ def pytest_collection_finish() -> None:
 
 
 def _group(item: pytest.Item) -> str:
-    """The tests that run in one process where several share the work: those of a file, and all that ask the
-    backend of one topology, which starts once."""
+    """The tests that run in one process where several share the work: those of a file, all that ask the
+    backend of one topology, which starts once, and all that need torch."""
     call = getattr(item, "callspec", None)
     topology = call.params.get("backend") if call is not None else None
-    return f"backend {topology}" if topology is not None else item.nodeid.partition("::")[0]
+    if topology is not None:
+        return f"backend {topology}"
+    return "torch" if item.path.name in TORCH else item.nodeid.partition("::")[0]

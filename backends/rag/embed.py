@@ -6,14 +6,17 @@ import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sentence_transformers import SentenceTransformer
 
 from backends.models import Progress
 from backends.models.load import ModelError, load_embedder, resolve_embedder
 from backends.rag.errors import RagError
+
+if TYPE_CHECKING:  # seconds, and not needed to refuse an index
+    from sentence_transformers import SentenceTransformer
 
 MICRO_BATCH = 32
 
