@@ -152,7 +152,7 @@ def prepared(
     from rvtop.session.request import SessionRequest, default_out, find
     from rvtop.study.entries import entries
     from rvtop.study.knobs import equal_lengths
-    from rvtop.study.showdown import Plan, ShowdownRun
+    from rvtop.study.showdown import SHOWDOWN, Plan, ShowdownRun
     from rvtop.target.topologies import TOPOLOGIES
 
     chosen = tuple(names or TOPOLOGIES)
@@ -165,6 +165,8 @@ def prepared(
         reference = known[0]
     elif reference not in known:
         raise UserError(f"--reference {reference}: not in this showdown; it has: {', '.join(known)}")
+    if out is not None and (out / SHOWDOWN).exists():
+        raise UserError(f"--out {out}: holds a showdown already; give another folder")
     asked = equal_lengths(find(scenario))
     listed = entries(chosen, on_vllm, _arguments(chosen, same))
     request = SessionRequest(scenario=asked, out=out or default_out("showdown"))

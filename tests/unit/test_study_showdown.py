@@ -14,7 +14,7 @@ from rvtop.errors import UserError
 from rvtop.session.request import Outcome, SessionRequest, find
 from rvtop.study.entries import entries, turns
 from rvtop.study.rows import table
-from rvtop.study.showdown import Plan, ShowdownRun, run_turns
+from rvtop.study.showdown import SHOWDOWN, Plan, ShowdownRun, run_turns
 
 
 def done(ttft: float, completed: float = 100.0, digest: str = "d") -> Outcome:
@@ -205,3 +205,10 @@ def test_a_row_says_how_long_its_topology_took_to_start(tmp_path: Path) -> None:
     assert head.endswith("start s")
     assert first.endswith(" 15")
     assert table(found["rows"], "rac", ["dtype: x (rac)"])[-1] == "differs: dtype: x (rac)"
+
+
+def test_a_folder_that_holds_a_showdown_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / SHOWDOWN).write_text("{}")
+    with pytest.raises(UserError, match="holds a showdown already; give another folder"):
+        prepared("smoke", ["baseline"], tmp_path, None, 1, SameForAll())
+    assert (tmp_path / SHOWDOWN).read_text() == "{}"

@@ -14,7 +14,7 @@ from tests.faults.attempts import attempt
 from tests.faults.attempts.cli import folder, lines, mock, until
 from tests.faults.attempts.replays import stored
 from tests.faults.attempts.terminals import Terminal
-from tests.unit.processes import children
+from tests.unit.processes import alive, children
 
 _THEME = "base: dark\ntext: '#aabbcc'\n"
 _KEYS = "? help"
@@ -43,7 +43,7 @@ def left(terminal: Terminal, run: Path, keys: str = "qy", code: int = 0) -> str:
     done = terminal.end(run)
     assert done.code == code, (done.code, done.err)
     assert (run / "summary.json").exists()
-    until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in below), "the end of its processes")
+    until(lambda: not any(alive(pid) for pid in below), "the end of its processes")
     return done.err
 
 
@@ -135,7 +135,7 @@ def dashboard_killed() -> None:
     with dashboard() as (terminal, run):
         below = children(terminal.process.pid)
         terminal.process.kill()
-        until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in below), "the end of its processes")
+        until(lambda: not any(alive(pid) for pid in below), "the end of its processes")
         assert (run / "summary.json").exists()
     with dashboard() as (terminal, run):
         (session,) = [pid for pid, line in children(terminal.process.pid).items() if "rvtop.session" in line]

@@ -211,6 +211,7 @@ def replay_long() -> None:
     terminal.keys("g")
     terminal.until("go to", since=since)
     terminal.keys("2:59:00\r")
+    time.sleep(5)  # what comes before the box has gone is typed into it
     terminal.keys(",,..]]")
     peak = Path(f"/proc/{terminal.process.pid}/status").read_text().partition("VmHWM:")[2].split()[0]
     assert int(peak) < 1_000_000, f"{peak} kB"

@@ -12,7 +12,7 @@ from typing import Any
 from tests.faults.attempts import attempt
 from tests.faults.attempts.cli import Done, ended, folder, lines, rvtop, scenario, until
 from tests.faults.attempts.sockets import ctl, goes_on, session
-from tests.unit.processes import children
+from tests.unit.processes import alive, children
 
 _SHORT = """\
 name: short
@@ -35,7 +35,7 @@ def over(process: Any, out: Path, code: int) -> Done:
     below = children(process.pid)
     done = ended(process, out, 120)
     assert done.code == code, (done.code, done.err)
-    until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in below), "the end of its processes")
+    until(lambda: not any(alive(pid) for pid in below), "the end of its processes")
     return done
 
 
@@ -74,7 +74,7 @@ def showdown_killed() -> None:
         below = children(process.pid)
         process.kill()
         process.wait()
-        until(lambda below=below: not any(os.path.exists(f"/proc/{pid}") for pid in below), "the end of all")
+        until(lambda below=below: not any(alive(pid) for pid in below), "the end of all")
     process, out = begun()
     until(lambda: lines(out / "baseline-1") >= 2, "the load", _LIMIT_S)
     for pid in backend_of(process):
@@ -138,7 +138,7 @@ def switch_interrupted() -> None:
             if how != "kill the server":
                 done = ended(switching, run)
                 assert done.code in (2, 3) and len(done.err.splitlines()) == 1, (done.code, done.err)
-            until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in below), "the end of all")  # noqa: B023
+            until(lambda: not any(alive(pid) for pid in below), "the end of all")  # noqa: B023
 
 
 @attempt("switches to what is not there: a topology, a model, an option; one line each, the load stays")

@@ -16,7 +16,7 @@ import aiohttp
 
 from tests.faults.attempts import attempt
 from tests.faults.attempts.cli import end_all, ended, folder, lines, mock, rvtop, until
-from tests.unit.processes import children
+from tests.unit.processes import alive, children
 from tests.web.sessions import Served, client, served, view
 
 _VIEWER = "attach"
@@ -37,7 +37,7 @@ def shown(*words: str) -> Iterator[Served]:
             said = running.process.stderr.read()
             assert running.process.wait(60) == 130, said
             assert "Traceback" not in said and running.token not in said, said
-            until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in below), "the end of all")
+            until(lambda: not any(alive(pid) for pid in below), "the end of all")
         assert not running_files(running)
     end_all()
 
