@@ -19,6 +19,8 @@ MOST_LINES, MOST_CHART = 8, 100
 _GAP_FROM = 4  # from this many lines on the last one keeps the rows apart
 LEAST_CHART = 20
 _MOST_NAME = 18
+#: From so many cells of width on the names' column holds ``start 00:38`` whole.
+_SAYS_FROM, _START = 100, 14
 #: From this ratio on a change is told as a multiple.
 _TIMES = 10.0
 _BAR = 14
@@ -61,7 +63,9 @@ class Places:
 def places_for(scores: Sequence[Score], width: int) -> Places:
     """The layout for rows of ``width`` cells: columns give way to the histogram, down to two; where it
     does not fit even then, it goes, and as many columns stay as have room."""
-    name = min(_MOST_NAME, max((len(score.name) for score in scores), default=0) + 3)
+    said = _MOST_NAME if any(score.repeats > 1 for score in scores) else _START
+    least = said if width >= _SAYS_FROM else 0
+    name = min(_MOST_NAME, max(least, max((len(score.name) for score in scores), default=0) + 3))
     bars = _BAR if width >= _BARS_FROM else 0
     columns = list(COLUMNS)
     room = width - name - 2 * bars

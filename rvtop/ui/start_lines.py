@@ -165,7 +165,7 @@ class StartLines:
         line.put(clip(since, max(1, width - line.width)), self._styles.trouble if bad else text)
 
     def _shown_columns(self) -> list[tuple[str, str, int]]:
-        room = self._width - 3 - 12 - _LEAST_HERE - _LAST_START
+        room = self._width - 3 - 12 - _LEAST_HERE - _LAST_START - 1
         shown = []
         for column in _COLUMNS:
             room -= column[2] + _GAP
@@ -176,7 +176,7 @@ class StartLines:
 
     def _here_width(self) -> int:
         columns = sum(size + _GAP for _, _, size in self._shown_columns())
-        return max(1, self._width - 3 - 12 - columns - _LAST_START)
+        return max(1, self._width - 3 - 12 - columns - _LAST_START - 1)  # none touches the edge
 
     def _heads(self) -> Line:
         line = Line(" " * 15)
@@ -190,15 +190,14 @@ class StartLines:
         line.put(fixed(row.name, 10), name).put("  ", text)
         for key, _, size in self._shown_columns():
             line.put(fixed(getattr(row, key), size), text).put(" " * _GAP, text)
-        size = self._here_width()
         said = f"✗ {row.why}" if row.why else f"! {row.note}" if row.note else "✓"
         mood = (
             self._styles.trouble if row.why else self._styles.attention if row.note else self._styles.server
         )
-        line.put(fixed(said, size - 1), text if here else mood).put(" ", text)
         as_usual = all((model.name in self._ticked) == model.by_default for model in self._facts.models)
         took = clock(row.last_start_s) if as_usual and row.last_start_s is not None else MISSING
-        line.put(f"{took:>{_LAST_START}}", text)
+        size = self._here_width() + _LAST_START - len(took)  # a time is shorter than its head
+        line.put(fixed(said, size - 1), text if here else mood).put(f" {took}", text)
 
     def _model(self, line: Line, row: ModelRow, here: bool, width: int) -> None:
         name, text = self._styles_of(here, self._styles.base)

@@ -211,3 +211,13 @@ async def test_q_ends_it() -> None:
         await until(pilot, lambda: handle.closed)  # type: ignore[union-attr]
     assert handle.closed  # type: ignore[union-attr]
     assert app.exit_code == 0
+
+
+def test_what_stands_below_a_short_name_is_not_cut() -> None:
+    scores = made.compared([made.score("rac", ttft_ms=900.0), made.score("rsc", ttft_ms=700.0)], "rac")
+    s = made.showdown("third")
+    assert s.showdown is not None
+    s = replace(s, slo_ttft_ms=None, showdown=replace(s.showdown, scores=scores, reference="rac"))
+    lines = [line.text for line in showdown_lines(s, STYLES, LogAxis(), 118, 20)]
+    assert any(line.startswith("  reference ") for line in lines)
+    assert any("  start 00:" in line and "…" not in line for line in lines)

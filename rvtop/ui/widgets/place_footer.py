@@ -8,6 +8,9 @@ from rvtop.ui.shell import shell_of
 from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.footer import Footer
 
+#: What does nothing where no load runs.
+_STEERING = ("nudge(1)", "percent(10)", "go", "pause", "mark")
+
 
 class PlaceFooter(Footer):
     DEFAULT_CSS = """
@@ -20,7 +23,7 @@ class PlaceFooter(Footer):
         table = [
             a
             for a in shell_of(self).actions
-            if a.foot and a.keys and a.holds(self.places) and (steers or not a.steers)
+            if a.foot and a.keys and a.holds(self.places) and (steers or a.action not in _STEERING)
         ]
         if "cursor(1)" in {a.action for a in table} and "Q" in self.places:  # ↑↓ are the cursor in a list
             table = [a for a in table if not a.action.startswith(("nudge", "percent"))]
