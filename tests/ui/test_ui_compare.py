@@ -237,7 +237,7 @@ async def test_stored_runs_are_listed_and_read(tmp_path: Path, monkeypatch: pyte
         await pilot.press("R")
         await until(pilot, lambda: isinstance(app.screen, ChooseSideScreen) and len(app.screen.choices) == 1)
         await pilot.press("b")
-        await until(pilot, lambda: "B rac" in screen_text(app))
+        await until(pilot, lambda: "B one" in screen_text(app))
         found = app.sides.comparison(made.live(), None)
         assert found is not None
         assert {row.word for row in found.parts[ALL] if row.a is not None} == {"same"}
