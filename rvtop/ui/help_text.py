@@ -254,6 +254,15 @@ PANELS: dict[str, PanelHelp] = {
             Figure("░ outside", "in flight at the client, less what the engines tell of", "rvtop"),
         ),
     ),
+    "plan": PanelHelp(
+        "the scenario's plan",
+        "The rate of the whole scenario over time, its phases, and what comes next.",
+        (
+            Figure("█ served", "requests answered in full a second, so far", CLIENT),
+            Figure("░ planned", "the rate that the scenario asks for; by hand it may be another", "the plan"),
+            Figure("┃", "now; a pause holds it", "the plan"),
+        ),
+    ),
     "events": PanelHelp(
         "events",
         "What happened, newest first: changes of rate, phases, sources gone stale, faults.",

@@ -191,7 +191,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("list: before", "cursor(-1)", ("k",), "the row above (↑)", "MQECZ"),
     Action("filter", "filter", ("slash",), "list only what holds a text", "QE", 6, "filter"),
     Action("events: all", "events", ("e",), "every event, with a filter; again: back", "LME"),
-    Action("requests: order", "order", ("o",), "by TTFT, by E2E, the newest first", "Q", 9, "order"),
+    Action("requests: order", "order", ("o",), "by TTFT, by E2E, the newest first", "Q", 8, "order"),
     Action("requests: errors only", "errors", ("e",), "list only what failed", "Q", 10, "errors only"),
     Action("requests: prompt", "prompt", ("v",), "show the prompt of the chosen request", "Q", 12, "text"),
     Action("replay: play, pause", "play", ("space",), "go on, or hold this instant", "P", 1, "play"),

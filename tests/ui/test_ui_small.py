@@ -83,7 +83,7 @@ async def test_fragmentation_is_a_column_where_engines_tell_it_and_idle_gpus_sho
     )
     handle = made.FakeHandle(replace(s, engines=engines, figures=figures))
     app = RvtopApp(handle)
-    async with opened(app, 200, 50) as pilot:
+    async with opened(app, 150, 50) as pilot:
         await pilot.pause()
         rows = text_of(app, EnginesPanel)
         assert "KV   310 MiB  pre   0  frag  0 %" in rows

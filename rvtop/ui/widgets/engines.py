@@ -21,6 +21,7 @@ FULL = 0.95  # a KV cache so full is about to preempt
 FIXED = 29  # cells of a row beside the name and the bar
 LEAST_BAR = 6
 LEAST_BAR_WITH_CELLS = 12  # cells of the bar that columns after it must leave
+SIZE_CELLS = 9  # of the memory that stands where there is no bar
 LEAST_WITH_FIGURES = 4  # lines of the panel from which on one is for the figures of all engines
 
 
@@ -133,10 +134,12 @@ class EnginesPanel(Panel):
         line.put("  KV ", styles.quiet)
         cells = [Line(" ").join(self._cell(column, value(engine, column))) for column in after]
         spare = width - line.width - 6
-        while cells and spare - sum(cell.width for cell in cells) < LEAST_BAR_WITH_CELLS:
+        held = engine.kv_usage is None and engine.kv_bytes is not None  # a size, and no bar
+        least = SIZE_CELLS - 6 if held else LEAST_BAR_WITH_CELLS
+        while cells and spare - sum(cell.width for cell in cells) < least:
             cells.pop()
         if engine.kv_usage is None and engine.kv_bytes is not None:
-            line.put(f"{size_of(engine.kv_bytes):>9}", styles.server)
+            line.put(f"{size_of(engine.kv_bytes):>{SIZE_CELLS}}", styles.server)
         else:
             line.join(kv_bar(styles, engine.kv_usage, max(3, spare - sum(cell.width for cell in cells))))
         for cell in cells:

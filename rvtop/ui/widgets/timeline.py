@@ -12,7 +12,7 @@ _CURSOR = "┃"
 
 
 class TimelinePanel(Panel):
-    NAME = "plan"
+    TOPIC = "plan"
     PLACE = "bottom"
 
     def wants(self, s: Snapshot) -> bool:
