@@ -161,7 +161,7 @@ async def test_the_greatest_rate_is_never_exceeded(mock: MockProcess, tmp_path: 
     watched.send(Stop())
     await watched.end()
     values = [entry["value"] for entry in watched.rows("commands.jsonl") if entry["cmd"] == "rate"]
-    assert values == [40.0, 40.0, 40.0, 0.0, 40.0]
+    assert values == [40.0, 40.0, 40.0, 40.0]
 
 
 async def test_a_limit_in_flight_that_cannot_be_shared_starts_nothing(

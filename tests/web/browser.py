@@ -99,6 +99,7 @@ async def tab() -> AsyncIterator[Tab]:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
+            env={**os.environ, "HOME": folder},  # or it leaves folders of its own in that of the tests
         )
         try:
             async with aiohttp.ClientSession() as client:
