@@ -224,3 +224,14 @@ def test_an_interrupt_before_a_start_ends_it_all(tmp_path: Path) -> None:
     run = prepared("smoke", ["baseline", "rac"], tmp_path, None, 1, SameForAll())
     assert run_turns(run, interrupted, lambda text: None) == 130
     assert asked == ["baseline"]
+
+
+def test_an_interrupt_while_models_are_counted_ends_it_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise UserError("interrupted before the load began", 130)
+
+    monkeypatch.setattr("rvtop.target.preflight.check_backend", interrupted)
+    with pytest.raises(UserError, match="interrupted"):
+        prepared("smoke", ["baseline"], tmp_path, None, 1, SameForAll())
