@@ -204,5 +204,7 @@ def _served(topology: str, models: Sequence[str]) -> int:
 
     try:
         return len(check_backend(topology_options(topology, models=models, port=0, arguments=())))
-    except UserError:
+    except UserError as error:
+        if error.exit_code == 130:  # ctrl+c
+            raise
         return len(models)

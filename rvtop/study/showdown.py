@@ -248,7 +248,7 @@ def run_turns(showdown: ShowdownRun, run: Run, say: Say) -> int:
         try:
             outcome = run(request)
         except UserError as error:  # what keeps this topology from starting need not keep the next
-            outcome = Outcome(4, str(error))
+            outcome = Outcome(INTERRUPTED if error.exit_code == INTERRUPTED else 4, str(error))
         except KeyboardInterrupt:
             outcome = Outcome(INTERRUPTED)
         say(_line(showdown.end(turn, outcome)))

@@ -212,3 +212,26 @@ def test_a_folder_that_holds_a_showdown_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds a showdown already; give another folder"):
         prepared("smoke", ["baseline"], tmp_path, None, 1, SameForAll())
     assert (tmp_path / SHOWDOWN).read_text() == "{}"
+
+
+def test_an_interrupt_before_a_start_ends_it_all(tmp_path: Path) -> None:
+    asked = []
+
+    def interrupted(request: SessionRequest) -> Outcome:
+        asked.append(request.out.name)
+        raise UserError("interrupted before the load began", 130)
+
+    run = prepared("smoke", ["baseline", "rac"], tmp_path, None, 1, SameForAll())
+    assert run_turns(run, interrupted, lambda text: None) == 130
+    assert asked == ["baseline"]
+
+
+def test_an_interrupt_while_models_are_counted_ends_it_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise UserError("interrupted before the load began", 130)
+
+    monkeypatch.setattr("rvtop.target.preflight.check_backend", interrupted)
+    with pytest.raises(UserError, match="interrupted"):
+        prepared("smoke", ["baseline"], tmp_path, None, 1, SameForAll())
