@@ -6,6 +6,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rvtop.contract.command import Stop
@@ -53,13 +54,13 @@ async def _run(request: SessionRequest, out: Print | None) -> Outcome:
         loop.add_signal_handler(name, interrupts.take)
     try:
         if out is None:
-            return await running
+            return replace(await running, interrupted=interrupts.came)
         narrator = Narrator(out)
         while not running.done():
             narrator.look(session.snapshot())
             await asyncio.wait([running], timeout=_POLL_S)
         narrator.look(session.snapshot(), last=True)
-        return running.result()
+        return replace(running.result(), interrupted=interrupts.came)
     finally:
         interrupts.hand_over(loop)
 
@@ -88,6 +89,11 @@ class Interrupts:
             self._hurried = True
             self._session.kill()
             self._out("stopping at once: what has not ended is killed; writing the results …")
+
+    @property
+    def came(self) -> bool:
+        """Whether there was a signal."""
+        return self._last is not None
 
     def _is_same(self) -> bool:
         return self._last is not None and self._clock() - self._last < _SAME_S

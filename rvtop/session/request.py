@@ -54,11 +54,13 @@ class SessionRequest:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a session ended: the exit code, one line if it is not 0, and the summary if there is one."""
+    """How a session ended: the exit code, one line if it is not 0, and the summary if there is one.
+    ``interrupted``: a signal came, whatever else the exit code tells."""
 
     exit_code: int
     message: str = ""
     summary: dict[str, Any] | None = None
+    interrupted: bool = False
 
 
 def find(name: str) -> Scenario:

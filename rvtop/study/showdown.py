@@ -241,7 +241,7 @@ class ShowdownRun:
 def run_turns(showdown: ShowdownRun, run: Run, say: Say) -> int:
     """Runs each turn of ``showdown`` as a session of its own; returns the exit code. Raises UserError when
     its folder can't be written."""
-    total = showdown.total
+    total, interrupted = showdown.total, False
     for number, turn in enumerate(showdown.turns(), 1):
         say(f"showdown: {turn.folder} ({number}{'' if total is None else f' of {total}'})")
         request = showdown.begin(turn)
@@ -252,10 +252,11 @@ def run_turns(showdown: ShowdownRun, run: Run, say: Say) -> int:
         except KeyboardInterrupt:
             outcome = Outcome(INTERRUPTED)
         say(_line(showdown.end(turn, outcome)))
-        if outcome.exit_code == INTERRUPTED:
+        interrupted = outcome.interrupted or outcome.exit_code == INTERRUPTED
+        if interrupted:
             break
     showdown.finish()
-    return showdown.exit_code
+    return INTERRUPTED if interrupted else showdown.exit_code
 
 
 def exit_code(codes: Collection[int]) -> int:

@@ -102,6 +102,13 @@ def test_an_interruption_keeps_what_is_done(tmp_path: Path) -> None:
     assert [row["repeats"] for row in found["rows"]] == [1, 0]
 
 
+def test_an_interruption_of_a_run_that_lost_its_server_ends_it_all_too(tmp_path: Path) -> None:
+    lost = Outcome(3, "the server is gone", interrupted=True)
+    code, _, asked = showdown(tmp_path, {"rac": lambda: lost, "rsc": lambda: done(9)})
+    assert code == 130
+    assert len(asked) == 1
+
+
 def test_other_prompts_do_not_count(tmp_path: Path) -> None:
     code, found, _ = showdown(tmp_path, {"rac": lambda: done(200), "rsc": lambda: done(9, digest="other")})
     assert code == 5

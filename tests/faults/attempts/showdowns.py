@@ -149,7 +149,6 @@ def switch_refused() -> None:
             ("topology=baseline", "models=a=/no/such/folder"),
             ("topology=baseline", "models=a=tiny", "arguments=--no-such-option"),
             ("topology=baseline", "place=nowhere"),
-            ("topology=baseline", "models="),
             ("url=http://127.0.0.1:1", "topology=baseline"),
             (),
         ):
