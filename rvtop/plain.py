@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # the dashboard's own process writes the result, and has no s
     from rvtop.session.session import Session
 
 _LINE_S = 5.0
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SAME_S = 1.0  # signals this close together count as one
 _POLL_S = 0.25  # taking a snapshot uses the cores that the load is measured on
 
@@ -50,8 +50,7 @@ async def _run(request: SessionRequest, out: Print | None) -> Outcome:
     running = asyncio.create_task(session.run())
     interrupts = Interrupts(session, out or (lambda text: None))
     loop = asyncio.get_running_loop()
-    for name in _SIGNALS:
-        loop.add_signal_handler(name, interrupts.take)
+    interrupts.listen(loop)
     try:
         if out is None:
             return replace(await running, interrupted=interrupts.came)
@@ -76,6 +75,13 @@ class Interrupts:
         self._clock = clock
         self._last: float | None = None  # when the last one that counted came
         self._hurried = False
+        self._before: dict[signal.Signals, Any] = {}  # what handled each signal before
+
+    def listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        """From now on ``loop`` hears the signals, until ``hand_over``."""
+        self._before = {name: signal.getsignal(name) for name in SIGNALS}
+        for name in SIGNALS:
+            loop.add_signal_handler(name, self.take)
 
     def take(self) -> None:
         """Handles one signal."""
@@ -99,20 +105,18 @@ class Interrupts:
         return self._last is not None and self._clock() - self._last < _SAME_S
 
     def hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Replaces the handlers of ``loop``, whose session has ended: a signal within a second of the
-        last one does not interrupt the last lines, any other raises KeyboardInterrupt."""
+        """Replaces the handlers of ``loop``, whose session has ended, by those before; after a signal by one
+        that ignores another within a second, which must not interrupt the last lines."""
 
         def late(*_: object) -> None:
             if not self._is_same():
                 raise KeyboardInterrupt
 
-        if self._last is None:
-            return
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        for name in _SIGNALS:
-            loop.remove_signal_handler(name)
-            signal.signal(name, late)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        for name in SIGNALS:
+            loop.remove_signal_handler(name)  # uvloop's stay when it closes, and then nobody hears them
+            signal.signal(name, self._before[name] if self._last is None else late)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 class Narrator:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import uvloop
 
 from rvtop.cli.options import SessionOptions, go
 from rvtop.contract.command import Command, Stop
@@ -24,7 +27,7 @@ from rvtop.contract.snapshot import (
     Target,
     Tokens,
 )
-from rvtop.plain import Interrupts, Narrator, figures_line, kpm_table, result_lines, warnings_of
+from rvtop.plain import SIGNALS, Interrupts, Narrator, figures_line, kpm_table, result_lines, warnings_of
 from rvtop.results import summary
 from rvtop.session.request import Outcome, SessionRequest
 from rvtop.session.session import Session
@@ -244,6 +247,20 @@ def test_interrupts_close_together_are_one_and_a_later_one_waits_no_more(
         interrupts.take()
     assert session.did == did
     assert len(lines) == len(did)
+
+
+def test_after_a_session_signals_are_heard_as_before() -> None:
+    """uvloop's handlers outlive its loop: between the sessions of a showdown nobody would hear Ctrl-C."""
+    before = [signal.getsignal(name) for name in SIGNALS]
+
+    async def session() -> None:
+        interrupts = Interrupts(cast(Session, FakeSession()), lambda line: None)
+        interrupts.listen(asyncio.get_running_loop())
+        assert [signal.getsignal(name) for name in SIGNALS] != before
+        interrupts.hand_over(asyncio.get_running_loop())
+
+    uvloop.run(session())
+    assert [signal.getsignal(name) for name in SIGNALS] == before
 
 
 def test_runs_stand_under_each_other(measured: dict[str, Any]) -> None:
