@@ -79,8 +79,10 @@ class Interrupts:
 
     def listen(self, loop: asyncio.AbstractEventLoop) -> None:
         """From now on ``loop`` hears the signals, until ``hand_over``."""
-        self._before = {name: signal.getsignal(name) for name in SIGNALS}
-        for name in SIGNALS:
+        handlers = {name: signal.getsignal(name) for name in SIGNALS}
+        # What nohup, or a shell's background job, ignores stays ignored.
+        self._before = {name: now for name, now in handlers.items() if now not in (signal.SIG_IGN, None)}
+        for name in self._before:
             loop.add_signal_handler(name, self.take)
 
     def take(self) -> None:
@@ -113,9 +115,9 @@ class Interrupts:
                 raise KeyboardInterrupt
 
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        for name in SIGNALS:
+        for name, before in self._before.items():
             loop.remove_signal_handler(name)  # uvloop's stay when it closes, and then nobody hears them
-            signal.signal(name, self._before[name] if self._last is None else late)
+            signal.signal(name, before if self._last is None else late)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 

@@ -21,7 +21,7 @@ from rvtop.cli.ctl import ctl, is_socket, watch
 from rvtop.cli.deployments import down, logs, ps, up
 from rvtop.cli.export import export
 from rvtop.cli.groups import index_app, scenario_app
-from rvtop.cli.option_groups import grouped
+from rvtop.cli.option_groups import given, grouped
 from rvtop.cli.options import (
     LookOptions,
     MaxRate,
@@ -80,7 +80,7 @@ def root(
         say(f"rvtop {rvtop.__version__}")
         raise typer.Exit
     if context.invoked_subcommand is not None:
-        for option in [name for name, value in (("--topology", topology), ("--model", model)) if value]:
+        for option in [name for name, value in _behind(topology, model, yes) if value]:
             command = context.invoked_subcommand
             raise UserError(f"{option} stands behind the command: rvtop {command} … {option} …")
         return
@@ -98,6 +98,11 @@ def root(
 
     first = None if topology is None else Choice(topology=topology, models=tuple(model or ()))
     raise typer.Exit(code_of(pick(yes=yes, first=first)))
+
+
+def _behind(topology: str | None, model: list[str] | None, yes: bool) -> list[tuple[str, object]]:
+    """Options of the dashboard that a command has too, and takes only behind its name."""
+    return [("--topology", topology), ("--model", model), ("--yes", yes)]
 
 
 @app.command()
@@ -123,9 +128,10 @@ def demo(
     check_topology(topology)
     if every:
         alone = {"--control": session.control, "--record": session.record}
-        given = [name for name, value in alone.items() if value is not None]
-        if topology != "baseline" or given:
-            option = given[0] if given else f"--topology {topology}"
+        refused = [name for name, value in alone.items() if value is not None]
+        refused += ["--readonly"] * session.readonly
+        if topology != "baseline" or refused:
+            option = refused[0] if refused else f"--topology {topology}"
             raise UserError(
                 f"demo --all runs every topology in turn, each in its own session: without {option}"
             )
@@ -162,13 +168,12 @@ def attach(
     if is_socket(url):
         theirs = {
             "--model": model,
-            "--metrics-url": reach.metrics_url,
             "--max-rate": max_rate,
             "--out": session.out,
             "--control": session.control,
             "--record": session.record,
         }
-        for option in [name for name, value in theirs.items() if value is not None]:
+        for option in (*given(reach), *(name for name, value in theirs.items() if value is not None)):
             raise UserError(f"{option} goes with a URL: {url} is a session's socket, and it has its own")
         raise typer.Exit(watch(Path(url), session, dashboard=ui == "dashboard" and terminal()))
     from rvtop.session.request import attach_request

@@ -51,9 +51,10 @@ def export(
     else:
         import orjson
 
-        data = orjson.dumps(
-            formats.vllm_bench(folder), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-        )
+        run = formats.vllm_bench(folder)
+        for note in run["rvtop"]["unread"]:
+            say_error(f"warning: {note}")
+        data = orjson.dumps(run, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         _write(iter([data.decode()]), out)
     if unread.count:
         say_error(f"warning: {unread}")

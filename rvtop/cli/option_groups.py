@@ -39,6 +39,15 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
+def given(group: Any) -> list[str]:
+    """The options of a group that are not as they are without being given."""
+    return [
+        "--" + field.name.replace("_", "-")
+        for field in fields(group)
+        if getattr(group, field.name) != field.default
+    ]
+
+
 def _options(group: type[Any]) -> list[inspect.Parameter]:
     hints = get_type_hints(group, include_extras=True)
     return [

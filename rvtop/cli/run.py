@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rvtop.cli.load_options import FindMaxOptions, SteadyOptions, TimeoutOptions
-from rvtop.cli.option_groups import grouped
+from rvtop.cli.option_groups import given, grouped
 from rvtop.cli.options import (
     EngineOptions,
     LookOptions,
@@ -121,4 +121,7 @@ def _scenario(name: str | None, steady: SteadyOptions, search: SearchOptions | N
     if name is None:
         return steady.scenario(rate)
     scenario = find(name)
+    for option in given(steady):
+        if option not in ("--rate", "--seed"):
+            raise UserError(f"{option} goes with --rate: scenario {scenario.name} says its own")
     return scenario if steady.seed is None else scenario.model_copy(update={"seed": steady.seed})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ def vllm_bench(folder: Path) -> dict[str, Any]:
     requests, tokens, kpm = told["requests"], told["tokens"], told["kpm"]
     duration = kpm["latency_total_s"]
     measured = np.isin(table.phase, [i for i, name in enumerate(table.phases) if name not in warm])
-    rates = [value for value in (only.get("rate_from"), only.get("rate_to")) if value]
+    rates = [value for value in (only.get("rate_from"), only.get("rate_to")) if value is not None]
+    by_hand = any(entry["cmd"] == "rate" for entry in commands)
     return {
         "date": re.sub(r"[-:Z]", "", str(told["started_at"] or "")).replace("T", "-"),
         "endpoint_type": "openai-chat",
@@ -58,7 +59,7 @@ def vllm_bench(folder: Path) -> dict[str, Any]:
         "model_id": ", ".join(told["models"]) or None,
         "tokenizer_id": None,
         "num_prompts": requests["planned"],
-        "request_rate": rates[0] if len(set(rates)) == 1 else told["rate"]["requested_rps"],
+        "request_rate": rates[0] if len(set(rates)) == 1 and not by_hand else told["rate"]["requested_rps"],
         "burstiness": only.get("burstiness"),
         "max_concurrency": only.get("concurrency") or only.get("max_in_flight"),
         "duration": duration,
@@ -70,11 +71,15 @@ def vllm_bench(folder: Path) -> dict[str, Any]:
         "request_goodput": told["goodput_rps"],
         "output_throughput": _over(tokens["output"], duration),
         "total_token_throughput": _over(_sum(tokens["input"], tokens["output"]), duration),
-        "max_output_tokens_per_s": _most_tokens(folder),
+        "max_output_tokens_per_s": _most_tokens(folder, warm),
         "max_concurrent_requests": _most_at_once(table, measured),
         "rtfx": 0.0,
         **_latencies(told, table, measured),
-        "rvtop": {"clock": "from the intended time", "client_limited": told["client_limited"]},
+        "rvtop": {
+            "clock": "from the intended time",
+            "client_limited": told["client_limited"],
+            "unread": told["unread"],
+        },
     }
 
 
@@ -115,9 +120,9 @@ def _std(values: Any, weights: Any) -> float | None:
     return float(np.sqrt(np.average((values - mean) ** 2, weights=weights)))
 
 
-def _most_tokens(folder: Path) -> float | None:
+def _most_tokens(folder: Path, warm: Collection[str]) -> float | None:
     rows = read_lines(folder / run_files.TIMELINE, [])
-    rates = [row.get("tokens_per_s") for row in rows]
+    rates = [row.get("tokens_per_s") for row in rows if row.get("phase") not in warm]
     return max((float(rate) for rate in rates if isinstance(rate, int | float)), default=None)
 
 

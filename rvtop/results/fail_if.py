@@ -28,6 +28,8 @@ class Goal:
         what = f"--fail-if {self.text}: {found.b.where}: {row.figure.name}"
         if self.percent and value is None:
             why = row.word or "it is missing on one side"
+            if row.a is not None and row.b is not None:
+                why = row.word or "the two are not comparable; the notes say why"
             if row.a == 0:
                 why = "it is 0 in the reference"
             return f"{what}: its change can't be told: {why}"

@@ -5,7 +5,7 @@ A folder may be somebody else's: whatever is not as a summary has it counts as n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ def side_of(folder: Path, summary: Mapping[str, Any]) -> Side:
         faults=tuple(_faults(summary, environment, commands)),
         doubts=client_doubts(summary),
         chunks=inner(summary, "tokens").get("source") == "chunks",
-        slo=_slo(environment),
+        slo=_slo(environment, commands),
     )
 
 
@@ -274,11 +274,20 @@ def _per_answer(summary: Mapping[str, Any]) -> float | None:
     return output / ok if output is not None and ok else None
 
 
-def _slo(environment: Mapping[str, Any]) -> str:
-    limits = {key: number(value) for key, value in inner(environment, "slo").items()}
-    return ", ".join(
-        f"{key.removesuffix('_ms')} {value:g} ms" for key, value in limits.items() if value is not None
-    )
+def _slo(environment: Mapping[str, Any], commands: Iterable[Mapping[str, Any]]) -> str:
+    """What goodput counted by: the limits at first, then each change of them with its second."""
+    parts = [_limits(inner(environment, "slo"))]
+    parts += [
+        f"from {(number(row.get('at_ns')) or 0.0) / 1e9:.1f} s: {_limits(row) or 'none'}"
+        for row in commands
+        if row.get("cmd") == "slo"
+    ]
+    return "; ".join(filter(None, parts))
+
+
+def _limits(row: Mapping[str, Any]) -> str:
+    limits = {name: number(row.get(f"{name}_ms")) for name in ("ttft", "tpot", "e2e")}
+    return ", ".join(f"{name} {value:g} ms" for name, value in limits.items() if value is not None)
 
 
 # -- reading ---------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from rvtop.session.request import Outcome, SessionRequest, topology_options
 from rvtop.study.entries import Entry, Turn, turns
 from rvtop.study.knobs import differences, knobs_of, notes
 from rvtop.study.rows import Result, rows
+from rvtop.system.files import written_whole
 from rvtop.target.backend import BackendOptions
 from rvtop.text import printable
 
@@ -181,7 +182,8 @@ class ShowdownRun:
         path = Path(self.request.out, SHOWDOWN)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+            with written_whole(path) as part:
+                part.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}; give --out a folder that can be written") from error
 

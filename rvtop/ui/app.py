@@ -21,6 +21,7 @@ from rvtop.ui.ghost import GhostKeeper
 from rvtop.ui.glyphs import AsciiGlyphs
 from rvtop.ui.keys import ACTIONS, Action, with_keymap
 from rvtop.ui.look import Look
+from rvtop.ui.pending_rate import PendingRate
 from rvtop.ui.rate_memory import Rates
 from rvtop.ui.screens.dialog import Dialog
 from rvtop.ui.screens.end import EndScreen
@@ -101,6 +102,7 @@ class RvtopApp(ThemedApp):
         self.showdown = showdown
         self.rates, self.ghosts, self.sides = Rates(), GhostKeeper(), Sides()
         self.clock = clock
+        self.pending_rate = PendingRate(clock)  # of all screens: another one goes on from it
         self.handle = handle
         self.exit_code = 0
         self.choosing = Choosing(self, self, connect, facts, look_around or facts, url)
@@ -120,6 +122,8 @@ class RvtopApp(ThemedApp):
     def first_screen(self) -> SessionScreen:
         """A new screen of the session, the one that is shown first; nothing is remembered of one before."""
         self.rates, self.ghosts = Rates(), GhostKeeper()
+        self.pending_rate = PendingRate(self.clock)
+        self._ran = self._end_due = False
         return self._entries[0].screen(self)
 
     @property
@@ -162,8 +166,10 @@ class RvtopApp(ThemedApp):
         snapshot = self.handle.snapshot()
         if snapshot is None or (screen.newest is not None and snapshot.seq == screen.newest.seq):
             screen.tick()
+            self._show_due_end()
             return
         self.rates.observe(snapshot)
+        self.pending_rate.observe(snapshot)
         self.ghosts.observe(snapshot)
         over = snapshot.state in OVER
         self._end_due |= over and self._ran
@@ -171,7 +177,11 @@ class RvtopApp(ThemedApp):
         with self.batch_update():
             screen.show(snapshot)
             screen.tick()
-        if self._end_due and isinstance(self.screen, SessionScreen):  # and no dialog that is being answered
+        self._show_due_end()
+
+    def _show_due_end(self) -> None:
+        """The end card of a session that has ended, once no dialog that is being answered stands above it."""
+        if self._end_due and isinstance(self.screen, SessionScreen):
             self._end_due = False
             if self.replay is None and self.showdown is None:
                 self.push_screen(EndScreen(self))

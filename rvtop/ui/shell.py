@@ -11,6 +11,7 @@ from rvtop.contract.replay import Replay
 from rvtop.contract.shell import Shell
 from rvtop.ui.ghost import GhostKeeper
 from rvtop.ui.keys import Action
+from rvtop.ui.pending_rate import PendingRate
 from rvtop.ui.rate_memory import Rates
 from rvtop.ui.sharing import Sharing
 from rvtop.ui.sides import Sides
@@ -35,6 +36,11 @@ class ScreenShell(Shell, Protocol):
     @property
     def ascii(self) -> bool:
         """Whether only ASCII is drawn; panels need not care where a glyph can stand for a glyph."""
+        ...
+
+    @property
+    def pending_rate(self) -> PendingRate:
+        """The rate that the keys have asked for."""
         ...
 
     @property

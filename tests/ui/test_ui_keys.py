@@ -8,7 +8,7 @@ from pathlib import Path
 
 import made
 import pytest
-from driven import opened, screen_text, text_of, until
+from driven import opened, screen_text, show, text_of, until
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -128,6 +128,21 @@ async def test_the_load_is_steered_from_map_and_requests_too(screen: str) -> Non
         count = len(handle.sent)
         await pilot.press("up")
         assert len(handle.sent) == count + (screen == "2"), "in a list the arrows are the cursor"
+
+
+async def test_another_screen_goes_on_from_the_rate_that_a_pause_holds() -> None:
+    running = replace(made.mapped(), load=replace(made.live().load, target_rps=50.0))
+    handle = made.FakeHandle(running)
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        paused = replace(running, state="paused", load=replace(running.load, target_rps=0.0))
+        await show(app, pilot, handle, paused)
+        await pilot.press("2")
+        await until(pilot, lambda: app.screen is not app.live and app.session_screen.snapshot is not None)  # type: ignore[union-attr]
+        await pilot.press("up")
+        assert handle.sent[-1] == SetRate(51.0)
+        await pilot.press("1", "up")
+        assert handle.sent[-1] == SetRate(52.0)
 
 
 async def test_cancelling_asks_first() -> None:

@@ -300,6 +300,16 @@ REFUSED: dict[str, tuple[str, int, str]] = {
     ),
     "no number of seconds": (f"{STEADY} --ttft-timeout nan --target {{one}}", 2, "--ttft-timeout nan"),
     "negative stall": (f"{STEADY} --stall-timeout -1 --target {{one}}", 2, "--stall-timeout -1"),
+    "a scenario has its own times": (
+        "run good.yaml --duration 5m --target {one} --out r",
+        2,
+        "--duration goes with --rate",
+    ),
+    "and its own lengths": (
+        "run good.yaml --output-tokens 5 --target {one} --out r",
+        2,
+        "--output-tokens goes with",
+    ),
     "no greatest rate": (f"{STEADY} --max-rate 0 --target {{one}}", 2, "--max-rate 0"),
     "rate above the greatest": (
         "run good.yaml --max-rate 5 --target {one} --out r",

@@ -263,6 +263,23 @@ def test_after_a_session_signals_are_heard_as_before() -> None:
     assert [signal.getsignal(name) for name in SIGNALS] == before
 
 
+def test_what_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run under nohup goes on when its terminal is closed."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    async def session() -> None:
+        interrupts = Interrupts(cast(Session, FakeSession()), lambda line: None)
+        interrupts.listen(asyncio.get_running_loop())
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        interrupts.hand_over(asyncio.get_running_loop())
+
+    try:
+        uvloop.run(session())
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_runs_stand_under_each_other(measured: dict[str, Any]) -> None:
     lines = kpm_table({"rac": measured, "rvc + prefix cache": measured}).split("\n")
     assert len({len(line) for line in lines}) == 1

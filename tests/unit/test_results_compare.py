@@ -131,7 +131,10 @@ def test_what_is_no_work_may_differ(tmp_path: Path) -> None:
     b = run(tmp_path / "b", commands=commands, scenario=scenario, slo={"ttft_ms": 5}, models=["c"])
     found = compared(run(tmp_path / "a"), b)
     assert found.refusal == ""
-    assert "goodput is not compared: SLO ttft 150 ms, tpot 20 ms → ttft 5 ms" in found.notes
+    assert (
+        "goodput is not compared: SLO ttft 150 ms, tpot 20 ms → ttft 5 ms; from 1.2 s: ttft 5 ms"
+        in found.notes
+    )
     assert row_of(found, "goodput_rps").word == ""
     assert "differs: models a, b → c, a" in found.notes
 

@@ -149,6 +149,14 @@ def test_a_run_without_a_good_request_has_a_page(tmp_path: Path) -> None:
     assert 'TTFT p50</p><p class="big">-- ms' in page
 
 
+def test_an_slo_that_changed_is_no_line(folder: Path) -> None:
+    with (folder / "commands.jsonl").open("a") as file:
+        file.write(json.dumps(command(4.0, "slo", ttft_ms=90.0, by="keyboard")) + "\n")
+    page = run_page(folder)
+    assert "within the SLO, which changed meanwhile" in page
+    assert {line["name"] for chart in drawn(page)["charts"] for line in chart["lines"]}.isdisjoint({"SLO"})
+
+
 def test_ten_minutes_stay_small(tmp_path: Path) -> None:
     rows = [request(n, "hold", 20 * n, lag=0, first=50, last=90) for n in range(30_000)]
     timeline = [second(float(t), in_flight=3, engines=[], gpus=gpus(16, 10.0)) for t in range(600)]

@@ -64,6 +64,9 @@ def run_page(folder: Path) -> str:
     environment = _json(folder / run_files.ENVIRONMENT)
     slo = environment.get("slo") if isinstance(environment.get("slo"), Mapping) else {}
     limits = {k: v for k, v in (slo or {}).items() if isinstance(v, int | float) and v > 0}
+    commands = read_lines(folder / run_files.COMMANDS, [], check_command)
+    changed = any(row["cmd"] == "slo" for row in commands)
+    limits = {} if changed else limits  # no line is drawn for what held for a part of the run
     phases = result["phases"]
     measured = [p["name"] for p in phases if not p["warmup"]]
     mask = np.isin(
@@ -79,7 +82,7 @@ def run_page(folder: Path) -> str:
     models = parts_table(result["by_model"].items(), "model") if len(result["models"]) > 1 else ""
     sections = [
         _headline(result, environment),
-        _figures(result, limits),
+        _figures(result, limits, changed),
         '<section id="charts" aria-label="Charts"><noscript>The charts need scripts; the tables below do not.'
         "</noscript></section>",
         _section("Phases", parts_table([(_phase_name(p), p) for p in phases], "phase")),
@@ -118,11 +121,12 @@ def _headline(result: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
     )
 
 
-def _figures(result: Mapping[str, Any], limits: Mapping[str, float]) -> str:
+def _figures(result: Mapping[str, Any], limits: Mapping[str, float], changed: bool) -> str:
     """The figures that are asked for first."""
     requests = result["requests"]
     errors = ", ".join(f"{kind} {count}" for kind, count in requests["errors"].items())
     slo = "within the SLO" if limits else "no SLO is given"
+    slo = "within the SLO, which changed meanwhile" if changed else slo
     tiles: Sequence[tuple[str, str, str]] = (
         ("TTFT p50", f"{_n(result, 'ttft_ms.p50')} ms", f"mean {_n(result, 'ttft_ms.mean')}"),
         ("TTFT p99", f"{_n(result, 'ttft_ms.p99')} ms", _limit(limits.get("ttft_ms"), "SLO")),

@@ -108,7 +108,7 @@ def slowest_table(folder: Path) -> str:
     slowest = heapq.nlargest(_SLOWEST, _good(path), key=lambda row: row[0])
     rows = (
         (
-            f"{row['intended_ns'] / 1e9:.2f} s", row["phase"], row["model"], row.get("engine"),
+            f"{row['intended_ns'] / 1e9:.2f} s", row.get("phase"), row.get("model"), row.get("engine"),
             ttft / 1e6, (row["sent_ns"] - row["intended_ns"]) / 1e6,
             _ms(row.get("headers_ns"), row["intended_ns"]), _ms(row.get("last_token_ns"), row["intended_ns"]),
             row.get("prompt_tokens"), row.get("output_tokens"),
@@ -130,8 +130,8 @@ def _good(path: Path) -> Iterable[tuple[int, int, Mapping[str, Any]]]:
         yield first - intended, place, row
 
 
-def _ms(at: int | None, since: int) -> float | None:
-    return None if at is None else (at - since) / 1e6
+def _ms(at: Any, since: int) -> float | None:
+    return (at - since) / 1e6 if isinstance(at, int) else None
 
 
 def errors_table(requests: Requests) -> str:

@@ -171,6 +171,9 @@ class CompareScreen(SessionScreen):
         found = self._found()
         if found is not None:
             rows = shown_rows(found, self.sides.part, 1000)
+            if not rows:
+                self.notify_briefly("neither of the two has a figure")
+                return
             self.copy(row_text(rows[min(self.sides.row, len(rows) - 1)], self.sides.part), "the row")
 
     def action_copy_command(self) -> None:

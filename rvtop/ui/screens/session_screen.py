@@ -52,6 +52,11 @@ class SessionScreen(Screen[None]):
         self.ready = True
         self.shell.poll()
 
+    def on_screen_resume(self) -> None:
+        """Shows now, and not with the next poll, what has changed while another screen was on top."""
+        if self.ready:
+            self.shell.poll()
+
     def on_resize(self) -> None:
         for panel in self._panels:  # one that keeps its size may have other text on a screen of another size
             panel.repaint()

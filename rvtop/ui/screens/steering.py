@@ -16,7 +16,6 @@ from rvtop.contract.command import (
 )
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.format import count, rate
-from rvtop.ui.pending_rate import PendingRate
 from rvtop.ui.screens.confirm import CancelScreen, ConfirmScreen
 from rvtop.ui.screens.mark import MarkScreen
 from rvtop.ui.screens.rate import RateScreen
@@ -33,11 +32,10 @@ class Steering(SessionScreen):
 
     def __init__(self, shell: ScreenShell) -> None:
         super().__init__(shell)
-        self.pending_rate = PendingRate(shell.clock)
+        self.pending_rate = shell.pending_rate
         self._may_load = shell.may_load
 
     def show(self, s: Snapshot) -> None:
-        self.pending_rate.observe(s)
         self.put_target()
         super().show(s)
 
@@ -61,6 +59,9 @@ class Steering(SessionScreen):
     def _steerable(self) -> Snapshot | None:
         """The snapshot if there is a load to steer, else None, with the reason in the footer."""
         s = self.newest
+        if self.shell.sharing.readonly:  # a wheel or a click on the dial asks too
+            self.notify_briefly("read-only: this screen only watches")
+            return None
         if self.shell.replay is not None:
             self.notify_briefly("a stored run: there is no load to steer")
             return None

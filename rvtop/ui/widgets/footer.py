@@ -73,7 +73,8 @@ class Footer(Panel, can_focus=False):
             return Line(" ! ", styles.attention).put(notice, styles.attention)
         phase = (s.phase.index, s.phase.count) if s.phase is not None else None
         held = (self.frozen, wall(s.unix_s) if self.frozen else "")
-        key = (s.state, phase, bool(s.series.t_s), held, self.load_keys_above, width)
+        compared = s.showdown is not None and s.showdown.over
+        key = (s.state, phase, compared, bool(s.series.t_s), held, self.load_keys_above, width)
         line, self._hints, self._lead = self.once(key, lambda: self._keys_line(s, width))
         return line
 
