@@ -18,6 +18,8 @@ def prompt_row(out_dir: str | None, number: int) -> dict[str, Any]:
     if out_dir is None:
         raise ValueError(f"this session keeps no {PROMPTS}")
     path = Path(out_dir) / PROMPTS
+    if any(path.parent.glob(f"{path.stem}-*{path.suffix}")):  # a request tells the row, not the file
+        raise ValueError("prompts of several lengths were sent: which one this request had is not known")
     try:
         with path.open("rb") as file:
             line = next(itertools.islice(file, number, None), b"")

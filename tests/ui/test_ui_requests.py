@@ -189,6 +189,16 @@ async def test_without_prompts_the_reason_stands_in_the_footer() -> None:
         assert "not copied" in screen_text(app)
 
 
+async def test_no_other_requests_prompt_is_shown_where_there_are_several_files(tmp_path: Path) -> None:
+    for name in ("prompts.jsonl", "prompts-2.jsonl"):
+        (tmp_path / name).write_text('{"prompt": "hello"}\n' * 20_000)
+    app = RvtopApp(made.FakeHandle(replace(made.listing(), out_dir=str(tmp_path))))
+    async with opened(app) as pilot:
+        await pilot.press("3", "v")
+        assert "prompts of several lengths were sent" in screen_text(app)
+        assert "hello" not in screen_text(app)
+
+
 async def test_nothing_listed_is_said_in_words() -> None:
     app = RvtopApp(made.FakeHandle(made.live()))
     async with opened(app, 80, 24) as pilot:
