@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rvtop.errors import UserError
+from rvtop.system.files import yaml_path
 from rvtop.system.stdio import say
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def ctl(
         raise UserError(f"ctl {command}: unknown; known are: {', '.join((*COMMANDS, *QUESTIONS))}")
     fields = fields_from(command, words or [])
     if command == "record" and fields.get("file"):  # the session may run in another folder
-        fields["file"] = str(Path(fields["file"]).expanduser().absolute())
+        fields["file"] = str(yaml_path(fields["file"]))
     with ControlClient(socket) as client:
         if command == "watch":
             _watch(client, as_json=as_json)

@@ -38,8 +38,8 @@ def _new_yaml(path: Path | None) -> Path | None:
     """Where to write; refused before anything starts if that can't be."""
     if path is None:
         return None
-    found = yaml_path(path)
     try:
+        found = yaml_path(path)
         check_new(found)
         check_new(partial_of(found))  # of a session that was killed
     except FileFault as error:

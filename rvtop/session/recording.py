@@ -59,8 +59,8 @@ class Recording:
         CommandError."""
         if self._file is not None:
             raise CommandError(f"record: it is being recorded already, to {self._shown}")
-        path = yaml_path(file) if file else _unused(self._folder)
         try:
+            path = yaml_path(file) if file else _unused(self._folder)
             check_new(path)
             check_new(partial_of(path))  # of a session that was killed
             replace_text(partial_of(path), "# A recording that has not ended.\n")
@@ -112,9 +112,10 @@ class Recording:
     def _finish(self, file: str, by: str) -> Done:
         if self._file is None:
             raise CommandError("record: nothing is being recorded; record on begins")
-        partial, path = partial_of(self._file), yaml_path(file) if file else self._file
-        text = self._text(path, perf_counter_ns())
+        partial = partial_of(self._file)
         try:
+            path = yaml_path(file) if file else self._file
+            text = self._text(path, perf_counter_ns())
             if text:
                 check_new(path)
                 replace_text(path, text)
@@ -141,6 +142,6 @@ class Recording:
 def _unused(folder: Path) -> Path:
     """A name in the run folder that no recording has."""
     path, number = folder / NAME, 2
-    while path.exists():
+    while path.exists() or partial_of(path).exists():
         path, number = folder / f"{path.stem.partition('-')[0]}-{number}.yaml", number + 1
     return path.absolute()

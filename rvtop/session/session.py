@@ -219,16 +219,19 @@ class Session:
             if self._state == "starting":
                 return self._never_began(error)
             self._ending.fail("client_failed", str(error))
+            self._recording.close()
         except Exception as error:  # noqa: BLE001  # a fault of ours: one line, and the traceback in the log
             crash, fleet = self._ending.crashed(error), self._load.fleet
             if self._state == "starting" or fleet is None:
                 return self._never_began(crash)
             self._ending.fail("client_failed", str(crash))
+            self._recording.close()
             await fleet.stop()
             self._ending.in_flight += self._load.live.in_flight
         return await self._ending.outcome(self._load.in_flight_by_model, self._recorder, self._missed)
 
     def _never_began(self, error: UserError) -> Outcome:
+        self._recording.close()  # nothing was sent: no file is left in the way of the next attempt
         self._recorder.close()  # of what is taken back nothing may be written anew
         return self._ending.never_began(error)
 

@@ -30,9 +30,13 @@ def check_regular(path: Path | str) -> None:
 def check_new(path: Path) -> None:
     """Raises FileFault, one line with the mend, unless a file can be made at ``path``."""
     shown = printable(str(path))
-    if path.exists() or path.is_symlink():
+    try:
+        there, beside = path.exists() or path.is_symlink(), path.parent.is_dir()
+    except OSError as error:  # a name that is too long, a folder that can't be searched
+        raise FileFault(f"{shown}: can't be written: {error.strerror}; give another name") from None
+    if there:
         raise FileFault(f"{shown}: is there already; give another name")
-    if not path.parent.is_dir():
+    if not beside:
         raise FileFault(
             f"{shown}: can't be written: {printable(str(path.parent))} is no folder; make it first"
         )
@@ -41,9 +45,13 @@ def check_new(path: Path) -> None:
 
 
 def yaml_path(text: str | Path) -> Path:
-    """Where a scenario file of this name is written: absolute, with a suffix."""
-    path = Path(text).expanduser().absolute()
-    return path if path.suffix in (".yaml", ".yml") else path.with_name(path.name + ".yaml")
+    """Where a scenario file of this name is written: absolute, with a suffix. Raises FileFault."""
+    try:
+        path = Path(text).expanduser().absolute()
+        return path if path.suffix in (".yaml", ".yml") else path.with_name(path.name + ".yaml")
+    except (RuntimeError, ValueError) as error:  # the home of nobody; no name
+        why = "no such user" if isinstance(error, RuntimeError) else "no name of a file"
+        raise FileFault(f"{printable(str(text))}: can't be written: {why}; give another name") from None
 
 
 def partial_of(path: Path) -> Path:

@@ -16,6 +16,7 @@ from rvtop.scenario.schema import Scenario
 from rvtop.session.played import Played
 from rvtop.session.player import Player, plan
 from rvtop.session.rate_control import RateControl
+from rvtop.ui.screens.recording_name import file_named
 from tests.faults.sessions import WORKLOAD, Watched, request
 from tests.mock.fast import any_mock
 from tests.mock.process import MockProcess
@@ -250,3 +251,40 @@ async def test_a_recording_that_can_not_be_written_is_told_before_anything_start
         outcome.message
         == f"record: {tmp_path}/no/all.yaml: can't be written: {tmp_path}/no is no folder; make it first"
     )
+
+
+async def test_a_start_that_fails_leaves_nothing_in_the_way_of_the_next(tmp_path: Path) -> None:
+    phase = {"name": "a", "rate": 20, "duration": "1s"}
+    for _ in range(2):
+        wanted = request("http://127.0.0.1:9", tmp_path / "run", phase, record=tmp_path / "all.yaml")
+        outcome = await Watched(wanted).end()
+        assert "127.0.0.1:9" in outcome.message
+        assert list(tmp_path.glob("all*")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("~nobody-of-this-name/x", "no such user; give another name"),
+        ("/", "no name of a file; give another name"),
+        ("x" * 300, "File name too long; give another name"),
+    ],
+)
+async def test_names_that_can_not_be_are_one_line(
+    mock: MockProcess, tmp_path: Path, name: str, why: str
+) -> None:
+    with pytest.raises(ValueError, match=f"{why}$"):
+        file_named(name)
+    phase = {"name": "a", "rate": 20, "duration": "10m"}
+    watched = Watched(request(mock.url, tmp_path / "run", phase))
+    await watched.until(lambda s: s.load.ok, "the load")
+    follow = watched.session.commands.follow
+    with pytest.raises(CommandError, match=f"{why}$"):
+        follow(Record(file=name), "control")
+    follow(Record(), "control")
+    await watched.until(lambda s: s.load.ok > 5, "more load")
+    with pytest.raises(CommandError, match=f"{why}$"):
+        follow(Record(on=False, file=name), "control")
+    follow(Record(on=False), "control")
+    watched.send(Stop())
+    assert (await watched.end()).exit_code == 0

@@ -9,8 +9,8 @@ from rvtop.ui.screens.dialog import Asked, TypedDialog
 
 def file_named(text: str) -> str:
     """The file that ``text`` names, absolute. Raises ValueError with the line to show."""
-    path = yaml_path(text.strip())
     try:
+        path = yaml_path(text.strip())
         check_new(path)
     except FileFault as error:
         raise ValueError(str(error)) from None
