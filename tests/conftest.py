@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -58,6 +59,11 @@ TORCH = frozenset(
 )
 
 # How long an example takes says how busy the machine is, and decides no test.
+# What a nohup or a background job ignores, whatever the tests start would ignore too.
+for _name, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_name) is signal.SIG_IGN:
+        signal.signal(_name, _handler)
+
 settings.register_profile("rvtop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rvtop")
 

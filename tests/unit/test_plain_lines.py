@@ -263,7 +263,7 @@ def test_after_a_session_signals_are_heard_as_before() -> None:
     assert [signal.getsignal(name) for name in SIGNALS] == before
 
 
-def test_what_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_ignored_stays_ignored() -> None:
     """A run under nohup goes on when its terminal is closed."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
