@@ -80,7 +80,8 @@ def root(
         say(f"rvtop {rvtop.__version__}")
         raise typer.Exit
     if context.invoked_subcommand is not None:
-        for option in [name for name, value in _behind(topology, model, yes) if value]:
+        ahead = {"--topology": topology, "--model": model, "--yes": yes}
+        for option in [name for name, value in ahead.items() if value]:
             command = context.invoked_subcommand
             raise UserError(f"{option} stands behind the command: rvtop {command} … {option} …")
         return
@@ -98,11 +99,6 @@ def root(
 
     first = None if topology is None else Choice(topology=topology, models=tuple(model or ()))
     raise typer.Exit(code_of(pick(yes=yes, first=first)))
-
-
-def _behind(topology: str | None, model: list[str] | None, yes: bool) -> list[tuple[str, object]]:
-    """Options of the dashboard that a command has too, and takes only behind its name."""
-    return [("--topology", topology), ("--model", model), ("--yes", yes)]
 
 
 @app.command()
@@ -217,9 +213,12 @@ def report(
     except runlog.RunFolderError as error:  # its figures have been shown, which is what was asked for
         say_error(f"warning: {error}; these figures are not saved")
     if html is not None:
-        from rvtop.results.html.page import write_page
+        from rvtop.results.html.page import run_page
+        from rvtop.system.files import written_for
 
-        write_page(folder, html)
+        page = run_page(folder, result)
+        with written_for("--html", html) as part:
+            part.write_text(page, "utf-8")
         say(f"report: {html}")
 
 

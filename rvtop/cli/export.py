@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -12,7 +11,7 @@ from typing import Annotated
 import typer
 
 from rvtop.errors import UserError
-from rvtop.system.files import written_whole
+from rvtop.system.files import written_for
 from rvtop.system.stdio import say, say_error
 
 
@@ -44,7 +43,7 @@ def export(
     if format is Format.PARQUET:
         if out is None:
             raise UserError("export --format parquet: is no text; give --out FILE")
-        with _whole(out) as part:
+        with written_for("--out", out) as part:
             formats.write_parquet(formats.request_rows(folder, unread), part)
     elif format is Format.CSV:
         _write(formats.csv_text(formats.request_rows(folder, unread)), out)
@@ -68,15 +67,5 @@ def _write(texts: Iterator[str], out: Path | None) -> None:
             sys.stdout.write(text)
         sys.stdout.flush()
         return
-    with _whole(out) as part, part.open("w", encoding="utf-8", newline="") as file:
+    with written_for("--out", out) as part, part.open("w", encoding="utf-8", newline="") as file:
         file.writelines(texts)
-
-
-@contextlib.contextmanager
-def _whole(out: Path) -> Iterator[Path]:
-    """``written_whole``, which raises UserError."""
-    try:
-        with written_whole(out) as part:
-            yield part
-    except OSError as error:
-        raise UserError(f"--out {out}: can't be written: {error.strerror}; give another file") from error

@@ -22,7 +22,7 @@ def share(
     columns, rows = _size(size)
     from rvtop.cli.dashboard import look_now
     from rvtop.results.recording import read_recording
-    from rvtop.system.files import written_whole
+    from rvtop.system.files import written_for
     from rvtop.ui.share import shared_page
 
     def progress(text: str) -> None:
@@ -30,13 +30,10 @@ def share(
 
     recording = read_recording(folder)
     name, told = folder.resolve().name, progress if sys.stderr.isatty() else _nothing
-    try:
-        with written_whole(out) as part:
-            part.touch()  # a path that can't be written is said before the work
-            page = asyncio.run(shared_page(recording, name, look_now(), (columns, rows), told))
-            part.write_text(page, "utf-8")
-    except OSError as error:
-        raise UserError(f"--out {out}: can't be written: {error.strerror}; give another file") from error
+    with written_for("--out", out) as part:
+        part.touch()  # a path that can't be written is said before the work
+        page = asyncio.run(shared_page(recording, name, look_now(), (columns, rows), told))
+        part.write_text(page, "utf-8")
     if told is progress:
         progress("")
         print("\r", end="", file=sys.stderr, flush=True)

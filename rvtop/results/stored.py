@@ -15,7 +15,7 @@ import orjson
 from rvtop.contract import run_files
 from rvtop.errors import UserError
 from rvtop.results.compare import ALL, COMPLETED, FIGURES, SPAN, Figures, Side
-from rvtop.results.lines import LONGEST, Unread, json_lines, open_file
+from rvtop.results.lines import LONGEST, open_file, read_lines
 from rvtop.stats.distribution import BUCKETS, EMPTY, Distribution
 from rvtop.text import NAME_LIMIT, printable, printable_json, told
 
@@ -91,8 +91,8 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 def side_of(folder: Path, summary: Mapping[str, Any]) -> Side:
     """A stored run as one side of a comparison."""
-    environment = _environment(folder)
-    commands = list(_commands(folder))
+    environment = environment_of(folder)
+    commands = read_lines(folder / run_files.COMMANDS, [])
     parts = {ALL: figures_of(summary)}
     for part in _listed(summary.get("phases")):
         if not part.get("warmup") and isinstance(part.get("name"), str):
@@ -293,21 +293,14 @@ def _limits(row: Mapping[str, Any]) -> str:
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def _environment(folder: Path) -> dict[str, Any]:
+def environment_of(folder: Path) -> dict[str, Any]:
+    """``environment.json``, its text printable; empty where it can't be read."""
     try:
         with open_file(folder / run_files.ENVIRONMENT) as file:
             data = orjson.loads(file.read(LONGEST))
     except (OSError, ValueError):
         return {}
     return printable_json(data) if isinstance(data, dict) else {}
-
-
-def _commands(folder: Path) -> Iterator[dict[str, Any]]:
-    path = folder / run_files.COMMANDS
-    try:
-        yield from json_lines(path, Unread(path))
-    except OSError:
-        return
 
 
 def inner(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:

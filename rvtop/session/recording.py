@@ -123,9 +123,10 @@ class Recording:
             raise CommandError(f"record: {error}") from None
         with contextlib.suppress(OSError):
             os.unlink(partial)
-        self._file = path
-        said = f"recorded: {self._shown}" if text else "recorded nothing: no phase sent in that time"
         self._file = None
+        said = "recorded nothing: no phase sent in that time"
+        if text:
+            said = f"recorded: {printable(str(path))}"
         self._recorder.note({"cmd": "record", "on": False, "file": str(path) if text else None, "by": by})
         self._feed.say(said, "info" if text else "warn", "record")
         return Done(said)

@@ -61,13 +61,10 @@ def partial_of(path: Path) -> Path:
 
 def replace_text(path: Path, text: str) -> None:
     """Writes a file as a whole or not at all. Raises FileFault."""
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        with written_whole(path) as part:
+            part.write_text(text, encoding="utf-8")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
         raise FileFault(f"{printable(str(path))}: can't be written: {error.strerror}") from error
 
 
@@ -88,3 +85,13 @@ def written_whole(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def written_for(option: str, path: Path) -> Iterator[Path]:
+    """``written_whole`` for the file that ``option`` names. Raises FileFault."""
+    try:
+        with written_whole(path) as part:
+            yield part
+    except OSError as error:
+        raise FileFault(f"{option} {path}: can't be written: {error.strerror}; give another file") from error

@@ -34,7 +34,7 @@ from rvtop.ui.screens.recording_name import RecordingNameScreen
 from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.screens.stopping import StoppingScreen
 from rvtop.ui.screens.table import REPLAY_SCREENS, SCREENS, ScreenEntry, screen_keys
-from rvtop.ui.sharing import ALONE, Sharing
+from rvtop.ui.sharing import ALONE, READ_ONLY, Sharing
 from rvtop.ui.shell import ScreenShell, ShowdownControls
 from rvtop.ui.sides import Sides
 from rvtop.ui.theme import Styles
@@ -241,7 +241,7 @@ class RvtopApp(ThemedApp):
 
     def action_read_only(self) -> None:
         """What steers, on a screen that only watches."""
-        self.say("read-only: this screen only watches")
+        self.say(READ_ONLY)
 
     def action_copy_web_address(self) -> None:
         """The web view's address with its token; to the clipboard alone, and no file."""

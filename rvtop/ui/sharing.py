@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 
 from rvtop.ui.keys import WEB_VIEW, Action
 
+#: The answer to whatever would steer the session from a screen that may not.
+READ_ONLY = "read-only: this screen only watches"
+
 
 @dataclass(frozen=True, slots=True)
 class Sharing:

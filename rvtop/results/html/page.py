@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
 from rvtop.contract import run_files
-from rvtop.errors import UserError
 from rvtop.results import summary
 from rvtop.results.html.document import document
 from rvtop.results.html.series import distributions, over_time
@@ -28,8 +26,8 @@ from rvtop.results.html.tables import (
 )
 from rvtop.results.lines import LONGEST, open_file, read_lines
 from rvtop.results.rows import check_command, check_second
+from rvtop.results.stored import environment_of
 from rvtop.results.table import read
-from rvtop.system.files import written_whole
 from rvtop.text import digits, printable, printable_json
 
 #: A long run's marks and events of which the first ones stand on the charts.
@@ -44,27 +42,19 @@ _ENDS = {
 }
 
 
-def write_page(folder: Path, path: Path) -> None:
-    """Writes the report of a run as a whole or not at all. Raises what ``run_page`` does, and UserError when
-    it can't be written."""
-    document = run_page(folder)
-    try:
-        with written_whole(path) as part:
-            part.write_text(document, "utf-8")
-    except OSError as error:
-        raise UserError(f"--html {path}: can't be written: {error.strerror}; give another file") from error
-
-
-def run_page(folder: Path) -> str:
-    """The report of the run in ``folder``. Raises what ``summary.summarise`` does."""
+def run_page(folder: Path, summed_up: Mapping[str, Any] | None = None) -> str:
+    """The report of the run in ``folder``. ``summed_up``: its summary, printable, where the caller has it.
+    Raises what ``summary.summarise`` does."""
     notes: list[str] = []
-    result: dict[str, Any] = printable_json(summary.summarise(folder))  # a folder may be somebody else's
+    # A folder may be somebody else's.
+    result = printable_json(summary.summarise(folder)) if summed_up is None else summed_up
     requests = read(folder / run_files.REQUESTS, notes)
     timeline = read_lines(folder / run_files.TIMELINE, notes, check_second)
-    environment = _json(folder / run_files.ENVIRONMENT)
+    environment = environment_of(folder)
     slo = environment.get("slo") if isinstance(environment.get("slo"), Mapping) else {}
     limits = {k: v for k, v in (slo or {}).items() if isinstance(v, int | float) and v > 0}
     commands = read_lines(folder / run_files.COMMANDS, [], check_command)
+    begun = [row for row in commands if row["cmd"] == "phase"]
     changed = any(row["cmd"] == "slo" for row in commands)
     limits = {} if changed else limits  # no line is drawn for what held for a part of the run
     phases = result["phases"]
@@ -74,7 +64,7 @@ def run_page(folder: Path) -> str:
     )
     drawn = {
         "duration_s": result["duration_s"],
-        "phases": _phases(folder),
+        "phases": [{"t": row["at_ns"] / 1e9, "name": row["name"]} for row in begun],
         "events": _events(folder),
         "charts": [asdict(c) for c in distributions(requests, mask, limits)]
         + [asdict(c) for c in over_time(timeline, requests, limits)],
@@ -163,14 +153,6 @@ def _phase_name(phase: Mapping[str, Any]) -> str:
     return f"{phase['name']} (warm-up)" if phase["warmup"] else str(phase["name"])
 
 
-def _phases(folder: Path) -> list[dict[str, Any]]:
-    """When each phase began, and its name."""
-    begun = [
-        row for row in read_lines(folder / run_files.COMMANDS, [], check_command) if row["cmd"] == "phase"
-    ]
-    return [{"t": row["at_ns"] / 1e9, "name": row["name"]} for row in begun]
-
-
 def _events(folder: Path) -> list[dict[str, Any]]:
     """Marks, warnings and errors, as the event strip showed them."""
     rows = read_lines(folder / run_files.EVENTS, [])
@@ -188,10 +170,3 @@ def _scenario(folder: Path) -> str:
     except OSError as error:
         return f"can't be read: {error.strerror}"
     return "\n".join(printable(line) for line in lines)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """A JSON object that ``summarise`` has read before."""
-    with open_file(path) as file:
-        data: dict[str, Any] = printable_json(orjson.loads(file.read(LONGEST)))
-    return data

@@ -22,6 +22,7 @@ from rvtop.ui.screens.rate import RateScreen
 from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.screens.slo import SloScreen
 from rvtop.ui.screens.workload import WorkloadScreen
+from rvtop.ui.sharing import READ_ONLY
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.load import LoadPanel
@@ -60,7 +61,7 @@ class Steering(SessionScreen):
         """The snapshot if there is a load to steer, else None, with the reason in the footer."""
         s = self.newest
         if self.shell.sharing.readonly:  # a wheel or a click on the dial asks too
-            self.notify_briefly("read-only: this screen only watches")
+            self.notify_briefly(READ_ONLY)
             return None
         if self.shell.replay is not None:
             self.notify_briefly("a stored run: there is no load to steer")

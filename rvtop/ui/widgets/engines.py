@@ -134,12 +134,12 @@ class EnginesPanel(Panel):
         line.put("  KV ", styles.quiet)
         cells = [Line(" ").join(self._cell(column, value(engine, column))) for column in after]
         spare = width - line.width - 6
-        held = engine.kv_usage is None and engine.kv_bytes is not None  # a size, and no bar
-        least = SIZE_CELLS - 6 if held else LEAST_BAR_WITH_CELLS
+        held = engine.kv_bytes if engine.kv_usage is None else None  # its size stands in place of a bar
+        least = LEAST_BAR_WITH_CELLS if held is None else SIZE_CELLS - 6
         while cells and spare - sum(cell.width for cell in cells) < least:
             cells.pop()
-        if engine.kv_usage is None and engine.kv_bytes is not None:
-            line.put(f"{size_of(engine.kv_bytes):>{SIZE_CELLS}}", styles.server)
+        if held is not None:
+            line.put(f"{size_of(held):>{SIZE_CELLS}}", styles.server)
         else:
             line.join(kv_bar(styles, engine.kv_usage, max(3, spare - sum(cell.width for cell in cells))))
         for cell in cells:
