@@ -16,7 +16,7 @@ from typing import NoReturn
 from backends import registry
 from backends.errors import UsageError
 from backends.models.load import ModelError, default_index, default_models, is_local, resolve_model
-from backends.settings import serve, vllm
+from backends.settings import serve, vllm, vllm_server
 from backends.settings.options import DTYPES, ModelSpec, Options
 
 KEY_ENV = "RVTOP_API_KEY"
@@ -46,9 +46,9 @@ def parse_options(argv: Sequence[str]) -> tuple[Options, bool, bool]:
     """
     args = _parser().parse_args(argv)
     taken = registry.entry(args.topology).flags
-    for name, refuse in (("vllm", vllm.refuse_flags), ("serve", serve.refuse_flags)):
-        if name not in taken:
-            refuse(args, args.topology)
+    for group in (vllm, vllm_server, serve):
+        if group.__name__.rpartition(".")[2] not in taken:
+            group.refuse_flags(args, args.topology)
     models = _models(args.model or [])
     api_key = _api_key(args.api_key_file)
     if not _loopback(args.host) and api_key is None:
@@ -73,6 +73,7 @@ def parse_options(argv: Sequence[str]) -> tuple[Options, bool, bool]:
         ray_address=args.ray_address or os.environ.get("RAY_ADDRESS") or None,
         num_replicas=args.num_replicas,
         vllm=vllm.from_args(args),
+        vllm_server=vllm_server.from_args(args),
         serve=serve.from_args(args),
     )
     return options, args.lease, args.check
@@ -105,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--num-replicas", type=_number(1), metavar="N", help="engines per model (Ray topologies)")
     serve.add_arguments(parser)
     vllm.add_arguments(parser)
+    vllm_server.add_arguments(parser)
     add("--lease", action="store_true", help="stdin is a lease: a line every 2 s, else this process stops")
     add("--check", action="store_true", help="say which models would be served, and end")
     add("--list", action=_List, nargs=0, help="print the topologies as JSON, and end")

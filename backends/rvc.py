@@ -14,16 +14,17 @@ import asyncio
 import dataclasses
 import math
 import secrets
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
 from backends.api.control import Control
 from backends.api.http_aiohttp import HttpServer
-from backends.cluster.calls import as_start_failure, within
-from backends.cluster.cluster import Node, ResourceShare, allocate, open_cluster
+from backends.cluster.calls import all_or_none, as_start_failure, within
+from backends.cluster.cluster import ResourceShare, open_cluster
 from backends.cluster.vllm_actor import EngineSpec
 from backends.cluster.vllm_fleet import PLACEMENT_LIMIT_S, Fleet, Replica
+from backends.cluster.vllm_shares import shares_of
 from backends.errors import UsageError
 from backends.models.load import ModelError, resolve_step
 from backends.process.events import Steps
@@ -106,7 +107,7 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Rvc:
     fleet = Fleet(replicas, router, token)
     stack.push_async_callback(fleet.close)
     stack.callback(router.stop_listening)
-    await _all(replica.start(steps) for replica in replicas)
+    await all_or_none(replica.start(steps) for replica in replicas)
     fleet.list_models()
     with steps.step("http", options.url):
         for replica in replicas:
@@ -120,35 +121,6 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Rvc:
         control.serve(fleet, Control(NAME, [fleet], facts, live=cluster.facts))
     restart_loops = [asyncio.create_task(restart_loop(replica, fleet)) for replica in replicas]
     return Rvc(router, fleet, restart_loops, stack.pop_all())
-
-
-def shares_of(options: Options, nodes: Sequence[Node]) -> list[ResourceShare]:
-    """What each engine gets. With tensor parallelism an engine takes several GPUs of one node. On the CPU one
-    of its cores is left to what feeds vLLM's threads, as vLLM does itself.
-
-    Raises UsageError, StartFailure."""
-    shares = _shares(options, nodes)
-    if options.threads is None:
-        shares = [dataclasses.replace(share, threads=max(1, share.threads - 1)) for share in shares]
-    return shares
-
-
-def _shares(options: Options, nodes: Sequence[Node]) -> list[ResourceShare]:
-    size = options.vllm.tensor_parallel
-    names = [spec.name for spec in options.models]
-    if size > 1 and any(node.gpus for node in nodes):
-        if not any(node.free_gpus >= size for node in nodes):
-            most = max(int(node.free_gpus) for node in nodes)
-            raise UsageError(
-                f"--tensor-parallel {size}: an engine's GPUs must be of one node, and {most} are free on the "
-                "best"
-            )
-        nodes = [dataclasses.replace(node, free_gpus=node.free_gpus // size) for node in nodes]
-        shares = allocate(names, nodes, replicas=options.num_replicas, threads=options.threads)
-        if any(share.num_gpus < 1 for share in shares):
-            raise UsageError(f"--tensor-parallel {size}: {len(shares)} engines need {size} GPUs each")
-        return [dataclasses.replace(share, num_gpus=share.num_gpus * size) for share in shares]
-    return allocate(names, nodes, replicas=options.num_replicas, threads=options.threads)
 
 
 async def _resolve(spec: ModelSpec, steps: Steps) -> None:
@@ -222,14 +194,3 @@ def _engine_spec(
         options=dataclasses.replace(options, listener=None, api_key=None),  # type: ignore[arg-type]
         environ=environment.carried(),
     )
-
-
-async def _all(starts: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Runs coroutines side by side; when one fails the others are cancelled before its error is raised."""
-    tasks = [asyncio.ensure_future(start) for start in starts]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

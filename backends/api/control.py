@@ -1,7 +1,4 @@
-"""The control endpoint on the head, over all engines: models, health, metrics, topology. Pure.
-
-x
-"""
+"""The control endpoint on the head, over all engines: models, health, metrics, topology. Pure."""
 
 from __future__ import annotations
 
@@ -19,6 +16,7 @@ from backends.api.metrics import merge_pages
 from backends.errors import unavailable
 
 JSON_TYPE = "application/json"
+CONTROL_PATHS = ("/health", "/v1/models", "/metrics", "/rvtop/topology")
 
 
 class Listed(Protocol):

@@ -13,7 +13,7 @@ import orjson
 from aiohttp import web
 from aiohttp.client_exceptions import ClientConnectionResetError
 
-from backends.api.control import Control
+from backends.api.control import CONTROL_PATHS, Control
 from backends.api.request import PATHS, Endpoint
 from backends.api.response import CONTENT_TYPE as SSE_TYPE
 from backends.api.service import Reply
@@ -21,7 +21,6 @@ from backends.errors import ApiError, internal, unauthorized, unavailable
 
 log = logging.getLogger("backends.http")
 
-CONTROL_PATHS = ("/health", "/metrics", "/v1/models", "/rvtop/topology")
 OPEN_PATHS = ("/health",)
 MAX_BODY_BYTES = 8 * 2**20
 # After the listener is closed, handlers that are still running get this long before they are cancelled.

@@ -11,11 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import socket
-import sys
-import threading
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,22 +23,23 @@ from backends.api.render import Renderer
 from backends.api.retrieval import open_retrieval
 from backends.api.service import ServedModel, Service
 from backends.engines.protocol import EngineInfo
+from backends.engines.vllm_environment import vllm_environment
 from backends.errors import StartFailure
 from backends.models.load import ModelError, resolve_model
 from backends.process.events import Steps
+from backends.process.log_tail import LogTail
 from backends.process.scratch_dir import OwnedTempDir
+from backends.router.haproxy_config import Address
 from backends.settings.options import Options
-from backends.settings.vllm import OUR_ENV, engine_argv
+from backends.settings.vllm import engine_argv
 from backends.text import make_logs_visible
 
 log = logging.getLogger("backends.cluster.vllm_actor")
 
-LOG_LINES = 200
 # The router keeps idle connections to us; were we to close one first, a request could be lost on it.
 KEEP_ALIVE_S = 7200.0
 # How long readers get to receive the error of a generation that was ended.
 ERROR_DELIVERY_S = 1.0
-_REASON = re.compile(r"\b[A-Z]\w*(?:Error|Exception)\b: \S")
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ class EngineSpec:
 class Served:
     """Where an engine answers, and what it serves."""
 
-    address: tuple[str, int]
+    address: Address
     info: EngineInfo
     path: str
 
@@ -80,10 +77,17 @@ class VllmActor:
     def __init__(self, spec: EngineSpec) -> None:
         os.setpgid(0, 0)
         self._folder = OwnedTempDir("rvtop-eng-", group=os.getpid())
-        _set_environment(spec, str(self._folder.path))
-        os.environ.update(self._folder.env)  # marks vLLM's processes for the reaper
+        environ = vllm_environment(
+            os.environ | dict(spec.environ),
+            spec.options.vllm,
+            folder=str(self._folder.path),
+            cpu_threads=None if spec.gpu_share else spec.threads,
+        )
+        for name in set(os.environ) - set(environ):
+            del os.environ[name]
+        os.environ.update(environ | self._folder.env)  # marks vLLM's processes for the reaper
         self._spec = spec
-        self._log = LogTail()
+        self._log = LogTail.of_this_process()
         make_logs_visible()
         self._engine: Any = None
         self._service: Service | None = None
@@ -198,63 +202,6 @@ class _VllmService(Service):
     async def metrics_page(self) -> str:
         engines = [engine for model in self.models.values() for engine in model.admission.engines]
         return "".join(engine.metrics_page() for engine in engines)  # type: ignore[attr-defined]
-
-
-class LogTail:
-    """Keeps the last lines that this process and its children print, and passes them on: why vLLM's engine
-    process did not start stands nowhere else."""
-
-    def __init__(self) -> None:
-        self._lines: deque[str] = deque(maxlen=LOG_LINES)
-        self._out = os.dup(2)
-        reader, writer = os.pipe()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for fd in (1, 2):
-            os.dup2(writer, fd)  # inheritable, unlike the two that it copies
-        os.close(writer)
-        threading.Thread(target=self._pump, args=(reader,), name="log-tail", daemon=True).start()
-
-    def lines(self) -> list[str]:
-        return list(self._lines)
-
-    def reason(self) -> str | None:
-        """The newest line that names an exception of vLLM's processes, without what loggers put before it."""
-        for line in reversed(self._lines):
-            if (match := _REASON.search(line)) and "initialization failed" not in line:
-                return f"vLLM: {line[match.start() :].strip()[:600]}"
-        return None
-
-    def _pump(self, reader: int) -> None:
-        with open(reader, "rb", buffering=0) as pipe:
-            rest = b""
-            while data := pipe.read(65536):
-                os.write(self._out, data)
-                *whole, rest = (rest + data).split(b"\n")
-                self._lines.extend(line.decode("utf-8", "replace") for line in whole)
-
-
-def _set_environment(spec: EngineSpec, folder: str) -> None:
-    """Before vLLM is imported: much of it is read then."""
-    os.environ.update(spec.environ)
-    for name in OUR_ENV:  # given as arguments; vLLM would warn of them
-        os.environ.pop(name, None)
-    os.environ["TMPDIR"] = os.environ["VLLM_RPC_BASE_PATH"] = folder
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if spec.gpu_share:
-        return
-    os.environ["OMP_NUM_THREADS"] = str(spec.threads)
-    if spec.options.vllm.eager is not False:
-        # Eager or not, the sampler compiles itself: ten seconds of the first sampled request.
-        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
-    # Left to itself vLLM pins every engine of a node to the same cores.
-    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-    if spec.options.vllm.tensor_parallel == 1:
-        # Compute in the engine process instead of in one more behind it: one import less to wait for, no hop
-        # per step, no idling in a spin. (vLLM forks that off to bind threads, which we do not.)
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 
 
 def _devices() -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import orjson
@@ -37,6 +37,7 @@ class Replica:
 
     def __init__(self, spec: EngineSpec, options: Mapping[str, Any], turn: asyncio.Semaphore) -> None:
         self.spec = spec
+        self.engine, self.model = spec.engine, spec.model
         self.status = "starting"
         self.restarts = 0
         self.served: Served | None = None
@@ -56,6 +57,7 @@ class Replica:
         """Where the engine itself answers; None while it does not."""
         if self.served is None or self.status != "ready":
             return None
+        assert not isinstance(self.served.address, str)
         host, port = self.served.address
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -146,10 +148,29 @@ class ModelCard:
     created: int = field(default_factory=lambda: int(time.time()))
 
 
+class Member(Protocol):
+    """An engine of a fleet."""
+
+    @property
+    def engine(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def restarts(self) -> int: ...
+    @property
+    def served(self) -> Served | None: ...
+    @property
+    def url(self) -> str | None: ...
+    async def drain(self, grace_s: float) -> None: ...
+    async def close(self) -> None: ...
+
+
 class Fleet:
     """All engines: what the control endpoint asks, and what tells the router of changes."""
 
-    def __init__(self, replicas: Sequence[Replica], router: Router, token: str) -> None:
+    def __init__(self, replicas: Sequence[Member], router: Router, token: str) -> None:
         self.replicas = list(replicas)
         self.models: dict[str, ModelCard] = {}
         self._router = router
@@ -159,13 +180,13 @@ class Fleet:
         )
         self._placing: set[asyncio.Task[None]] = set()
 
-    def named(self, engine: str) -> Replica:
-        return next(replica for replica in self.replicas if replica.spec.engine == engine)
+    def named(self, engine: str) -> Member:
+        return next(replica for replica in self.replicas if replica.engine == engine)
 
     def list_models(self) -> None:
         """Makes ``models`` from the engines, which know their context's length. In the order asked for."""
         for replica in self.replicas:
-            served, name = replica.served, replica.spec.model
+            served, name = replica.served, replica.model
             if served is not None and name not in self.models:
                 self.models[name] = ModelCard(name, served.path, served.info.max_model_len)
 
@@ -184,8 +205,8 @@ class Fleet:
     # -- what the control endpoint asks ----------------------------------------------------------------
 
     def ready(self) -> bool:
-        up = {replica.spec.model for replica in self.replicas if replica.status == "ready"}
-        return self._router.pid is not None and up >= {replica.spec.model for replica in self.replicas}
+        up = {replica.model for replica in self.replicas if replica.status == "ready"}
+        return self._router.pid is not None and up >= {replica.model for replica in self.replicas}
 
     def restarts(self) -> int:
         return sum(replica.restarts for replica in self.replicas)
@@ -202,7 +223,7 @@ class Fleet:
         if len(body) > MAX_ROUTED_BODY_BYTES:
             raise too_long()
         call = parse_call(endpoint, body)
-        if call.model is not None and call.model not in {replica.spec.model for replica in self.replicas}:
+        if call.model is not None and call.model not in {replica.model for replica in self.replicas}:
             raise unknown_model(call.model)
         raise unavailable("No engine of this model is ready.")
 
@@ -211,17 +232,17 @@ class Fleet:
         await asyncio.gather(*(replica.close() for replica in self.replicas))
         await self._http.close()
 
-    async def _row(self, replica: Replica) -> dict[str, Any]:
+    async def _row(self, replica: Member) -> dict[str, Any]:
         extra = {"restarts": replica.restarts, "url": replica.url}
         page = await self._get(replica, "/rvtop/topology")
         if page is not None:
             return dict(orjson.loads(page)["engines"][0]) | extra
         state = "unreachable" if replica.status == "ready" else replica.status
         if replica.served is None:
-            return {"engine": replica.spec.engine, "model": replica.spec.model, "state": state} | extra
-        return asdict(replica.info) | {"state": state, "running": 0, "waiting": 0} | extra
+            return {"engine": replica.engine, "model": replica.model, "state": state} | extra
+        return asdict(replica.served.info) | {"state": state, "running": 0, "waiting": 0} | extra
 
-    async def _get(self, replica: Replica, path: str) -> bytes | None:
+    async def _get(self, replica: Member, path: str) -> bytes | None:
         """An answer of the engine itself; None when there is none."""
         if (url := replica.url) is None:
             return None
@@ -229,5 +250,5 @@ class Fleet:
             async with self._http.get(url + path) as answer:
                 return await answer.read() if answer.status == 200 else None
         except (aiohttp.ClientError, TimeoutError) as error:
-            log.warning("%s does not answer %s: %r", replica.spec.engine, path, error)
+            log.warning("%s does not answer %s: %r", replica.engine, path, error)
             return None

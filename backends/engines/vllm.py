@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import socket
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -22,6 +21,7 @@ from prometheus_client.exposition import generate_latest
 
 from backends.engines.protocol import Delta, EngineInfo, EngineState, Finish, GenerateRequest, Timings
 from backends.engines.vllm_args import engine_config
+from backends.engines.vllm_page import relabelled
 from backends.errors import EngineError, EngineUnavailable, StartFailure
 
 log = logging.getLogger("backends.vllm")
@@ -29,9 +29,6 @@ log = logging.getLogger("backends.vllm")
 WARM_UP_TOKENS = 8
 HEALTH_PERIOD_S = 0.2
 CLOSE_LIMIT_S = 4.0
-
-_ENGINE_LABEL = re.compile(r'(?<=[{,])engine="(\d+)"')
-_HEADS = ("# HELP vllm:", "# TYPE vllm:", "vllm:")
 
 
 class VllmEngine:
@@ -121,16 +118,8 @@ class VllmEngine:
             await asyncio.sleep(HEALTH_PERIOD_S)
 
     def metrics_page(self) -> str:
-        """vLLM's own series, with ``engine`` telling this engine from others (vLLM counts from 0 in each
-        process): its name, and for the second of several data-parallel ranks ``name.1``."""
-        name = self._info.engine
-
-        def label(match: re.Match[str]) -> str:
-            return f'engine="{name}"' if match[1] == "0" else f'engine="{name}.{match[1]}"'
-
-        page = generate_latest(REGISTRY).decode()
-        lines = [line for line in page.splitlines() if line.startswith(_HEADS)]
-        return "\n".join(_ENGINE_LABEL.sub(label, line) for line in lines) + "\n"
+        """vLLM's own series, with this engine's name in them."""
+        return relabelled(generate_latest(REGISTRY).decode(), self._info.engine)
 
     async def stop(self) -> None:
         """Ends all generations; their readers get EngineUnavailable."""

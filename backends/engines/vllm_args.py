@@ -6,7 +6,7 @@ Imports vLLM, which takes seconds: only inside an engine's process.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -21,14 +21,16 @@ CPU_KV_BYTES = 2**30
 _CPU_KV_SETTINGS = {"kv-cache-memory-bytes", "gpu-memory-utilization", "num-gpu-blocks-override"}
 
 
-def engine_config(arguments: Iterable[tuple[str, str]], on_cpu: bool) -> Any:
-    """``AsyncEngineArgs`` and the ``VllmConfig`` that vLLM makes of them. Raises UsageError with vLLM's text
-    when it refuses an argument, StartFailure when the model cannot be read."""
+def engine_config(arguments: Iterable[tuple[str, str]], on_cpu: bool, parser: Any = None) -> Any:
+    """``AsyncEngineArgs`` and the ``VllmConfig`` that vLLM makes of them. ``parser`` knows the arguments; by
+    default those of an engine alone. Raises UsageError with vLLM's text when it refuses an argument,
+    StartFailure when the model cannot be read."""
     from vllm.engine.arg_utils import AsyncEngineArgs
 
     arguments = list(arguments)
-    parser = AsyncEngineArgs.add_cli_args(_parser())
-    parsed = parser.parse_args(_argv(parser, arguments))
+    if parser is None:
+        parser = parser_of(AsyncEngineArgs.add_cli_args)
+    parsed = parser.parse_args(argv_of(parser, arguments))
     with _reported(parsed.model):
         args = AsyncEngineArgs.from_cli_args(parsed)
         config = args.create_engine_config()
@@ -62,17 +64,18 @@ def _reported(model: str) -> Iterator[None]:
         raise UsageError(f"vLLM: {one_line(error)}") from error
 
 
-def _parser() -> Any:
+def parser_of(add_arguments: Callable[[Any], Any]) -> Any:
+    """vLLM's parser with the arguments that ``add_arguments`` gives it; it refuses by UsageError."""
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     class Parser(FlexibleArgumentParser):
         def error(self, message: str) -> NoReturn:
             raise UsageError(f"vLLM: {' '.join(message.split())}")
 
-    return Parser()
+    return add_arguments(Parser())
 
 
-def _argv(parser: Any, arguments: Iterable[tuple[str, str]]) -> list[str]:
+def argv_of(parser: Any, arguments: Iterable[tuple[str, str]]) -> list[str]:
     """``--name=value``; for switches ``--name`` or ``--no-name``."""
     argv = []
     for name, value in arguments:

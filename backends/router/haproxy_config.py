@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from backends.api.control import CONTROL_PATHS
 from backends.api.request import PATHS
 from backends.errors import ApiError, unauthorized, unavailable
 
@@ -42,24 +43,32 @@ _FOREIGN = {  # Ray Serve's own answers -> OpenAI's shape
 }
 
 
+# Where an engine answers: host and port, or the path of a Unix socket.
+Address = tuple[str, int] | str
+
+
 @dataclass(frozen=True)
 class Server:
-    """An engine's slot. ``address`` None: not there (yet)."""
+    """An engine's slot. ``address`` None: not there (yet). HAProxy can give a slot another port while it
+    runs, but no other Unix socket: an engine that is to answer at one has the same ``socket`` for ever."""
 
     name: str
-    address: tuple[str, int] | None = None
+    address: Address | None = None
+    socket: str | None = None
 
 
 @dataclass(frozen=True)
 class Pool:
     """The engines of one model. ``name`` is HAProxy's, ``model`` what requests say. ``prefix`` goes before
-    the path of what is forwarded; servers are up while ``health_path`` answers 200."""
+    the path of what is forwarded; servers are up while ``health_path`` answers 200. Engines are asked for
+    completions only, or, with ``all_paths``, for all but what the head answers."""
 
     name: str
     model: str
     servers: tuple[Server, ...]
     prefix: str = ""
     health_path: str = "/health"
+    all_paths: bool = False
 
 
 def config(
@@ -73,13 +82,16 @@ def config(
 ) -> str:
     """The configuration. Pools in the order of the models: a request that names none goes to the first, as
     everywhere."""
+    all_paths = pools[0].all_paths
+    for_engine = "!control_path" if all_paths else "METH_POST completion"
     frontend = [
         "frontend public",
         f"    bind fd@{listener_fd}",
         f"    acl completion path {' '.join(PATHS)}",
+        f"    acl control_path path {' '.join(CONTROL_PATHS)}",
         *_key_rules(api_key),
-        *(_body_rules() if len(pools) > 1 else ()),
-        "    use_backend control unless METH_POST completion",
+        *(_body_rules(for_engine) if len(pools) > 1 else ()),
+        f"    use_backend control unless {for_engine}",
         *(_model_rules(pools) if len(pools) > 1 else ()),
         f"    default_backend {'control' if len(pools) > 1 else pools[0].name}",
     ]
@@ -103,9 +115,12 @@ def place(pool: Pool, server: Server) -> list[str]:
     slot = f"{pool.name}/{server.name}"
     if server.address is None:
         return [f"set server {slot} state maint", f"shutdown sessions server {slot}"]
-    host, port = server.address
+    moved = []
+    if not isinstance(server.address, str):
+        host, port = server.address
+        moved = [f"set server {slot} addr {host} port {port}"]
     return [
-        f"set server {slot} addr {host} port {port}",
+        *moved,
         f"set server {slot} health up",
         f"set server {slot} state ready",
     ]
@@ -163,11 +178,11 @@ def _key_rules(api_key: str | None) -> list[str]:
     ]
 
 
-def _body_rules() -> list[str]:
+def _body_rules(for_engine: str) -> list[str]:
     """Reads the body's ``model`` into a variable. (With one model its engines judge it, and no body is held
     up here.) What is too long for that goes to the control endpoint, which reads it all before it refuses it:
     an answer in the middle of a body is lost to most clients."""
-    asked = "if METH_POST completion !too_long"
+    asked = f"if {for_engine} METH_POST !too_long"
     return [
         f"    acl too_long req.body_size gt {MAX_ROUTED_BODY_BYTES}",
         f"    http-request wait-for-body time 60s {asked}",
@@ -219,8 +234,13 @@ def _foreign_rules() -> list[str]:
 
 
 def _server(server: Server) -> str:
-    host, port = server.address or ("127.0.0.1", 1)
-    return f"    server {server.name} {host}:{port}" + ("" if server.address else " disabled")
+    if server.socket is not None:
+        where = f"unix@{server.socket}"
+    elif isinstance(server.address, tuple):
+        where = f"{server.address[0]}:{server.address[1]}"
+    else:
+        where = "127.0.0.1:1"
+    return f"    server {server.name} {where}" + ("" if server.address else " disabled")
 
 
 def _answer(error: ApiError) -> str:

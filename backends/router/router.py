@@ -19,7 +19,7 @@ from backends.errors import StartFailure
 from backends.process.restart import backoff
 from backends.process.scratch_dir import OwnedTempDir
 from backends.router import haproxy_config
-from backends.router.haproxy_config import Pool, Server
+from backends.router.haproxy_config import Address, Pool, Server
 
 log = logging.getLogger("backends.router.router")
 
@@ -34,7 +34,9 @@ class Router:
     """HAProxy in front of engines and the control endpoint.
 
     ``models`` are (model, names of its engines' slots). Slots are empty until :meth:`place` fills them; what
-    they hold survives the router's own death. ``prefixes`` (by model) go before the paths of requests.
+    they hold survives the router's own death. ``prefixes`` (by model) go before the paths of requests;
+    ``sockets`` (by slot) are Unix sockets of engines that answer there; with ``all_paths`` engines get all
+    but what the control endpoint answers.
     """
 
     def __init__(
@@ -45,7 +47,9 @@ class Router:
         token: str,
         api_key: str | None = None,
         prefixes: Mapping[str, str] | None = None,
+        sockets: Mapping[str, str] | None = None,
         health_path: str = "/health",
+        all_paths: bool = False,
     ) -> None:
         self._listener = listener
         self._token = token
@@ -54,9 +58,10 @@ class Router:
             Pool(
                 f"m{number}",
                 model,
-                tuple(Server(name) for name in slots),
+                tuple(Server(name, socket=(sockets or {}).get(name)) for name in slots),
                 prefix=(prefixes or {}).get(model, ""),
                 health_path=health_path,
+                all_paths=all_paths,
             )
             for number, (model, slots) in enumerate(models)
         ]
@@ -83,7 +88,7 @@ class Router:
         await asyncio.wait([self._restart_loop])
         return f"the router's restart loop ended: {self._restart_loop.exception()!r}"
 
-    async def place(self, slot: str, address: tuple[str, int] | None) -> None:
+    async def place(self, slot: str, address: Address | None) -> None:
         """Sends requests to an engine from now on, or, with None, no more: what runs there is cut."""
         for number, pool in enumerate(self._pools):
             for index, server in enumerate(pool.servers):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from backends.settings.serve import ServeOptions
 from backends.settings.vllm import VllmOptions
+from backends.settings.vllm_server import VllmServerOptions
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -44,6 +45,7 @@ class Options:
     ray_address: str | None = None
     num_replicas: int | None = None
     vllm: VllmOptions = field(default_factory=VllmOptions)
+    vllm_server: VllmServerOptions = field(default_factory=VllmServerOptions)
     serve: ServeOptions = field(default_factory=ServeOptions)
 
     @property

@@ -17,10 +17,22 @@ RVTOP = (
 )
 BACKENDS = (
     *("text", "errors", "settings", "process", "corpus", "models", "rag", "engines", "api", "router"),
-    *("cluster", "serve", "baseline", "rac", "rsc", "rvc", "registry", "cli", "__main__"),
+    *(
+        "cluster",
+        "serve",
+        "vllm_server",
+        "baseline",
+        "rac",
+        "rsc",
+        "rvc",
+        "vllm",
+        "registry",
+        "cli",
+        "__main__",
+    ),
 )
 #: The topologies stand side by side.
-PEERS = {"baseline", "rac", "rsc", "rvc"}
+PEERS = {"baseline", "rac", "rsc", "rvc", "vllm"}
 
 
 #: Words of our own that the field's have replaced (poller, command, completed, WorkerFleet, EnginePool, …).

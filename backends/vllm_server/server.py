@@ -1,0 +1,255 @@
+"""The head's view of vLLM servers: one :class:`VllmServer` per process of ``vllm serve``, and their fleet."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from backends.api.metrics import merge_pages
+from backends.cluster.vllm_actor import Served
+from backends.cluster.vllm_fleet import Fleet, Member
+from backends.engines.protocol import EngineInfo
+from backends.engines.vllm_page import relabelled, total
+from backends.errors import StartFailure, UsageError
+from backends.process.events import Steps
+from backends.process.log_tail import LogTail
+from backends.vllm_server.launch import Facts, Order
+
+log = logging.getLogger("backends.vllm")
+
+LAUNCHER = "backends.vllm_server.launch"
+POLL_S = 0.1
+ASK_LIMIT_S = 2.0
+WARM_UP_LIMIT_S = 300.0
+# How long vLLM gets to end by itself.
+CLOSE_LIMIT_S = 5.0
+# How long the last lines of a process that ended may take to get here.
+LOG_LIMIT_S = 5.0
+
+
+@dataclass(frozen=True)
+class ServerSpec:
+    """What a server's process needs. ``devices`` are the GPUs that it sees, as CUDA_VISIBLE_DEVICES names
+    them; none: the CPU. ``token`` is the bearer that it asks for."""
+
+    engine: str
+    model: str
+    path: str
+    order: Order
+    devices: tuple[str, ...]
+    threads: int | None
+    token: str
+
+    def __repr__(self) -> str:  # the token stays out of every log
+        return f"ServerSpec({self.engine}, {self.model}={self.path})"
+
+
+class VllmServer:
+    """One ``vllm serve``, which is started again when it ends. ``turn`` is held while it starts."""
+
+    def __init__(self, spec: ServerSpec, environ: Mapping[str, str], turn: asyncio.Semaphore) -> None:
+        self.spec = spec
+        self.engine, self.model = spec.engine, spec.model
+        self.status = "starting"
+        self.restarts = 0
+        self.served: Served | None = None
+        self._environ = environ
+        self._turn = turn
+        self._process: asyncio.subprocess.Process | None = None
+        self._log: LogTail | None = None
+        self._started = False
+        self._http = aiohttp.ClientSession(
+            "http://vllm",
+            connector=aiohttp.UnixConnector(spec.order.socket),
+            headers={"Authorization": f"Bearer {spec.token}"},
+            timeout=aiohttp.ClientTimeout(total=ASK_LIMIT_S),
+        )
+
+    @property
+    def info(self) -> EngineInfo:
+        assert self.served is not None, "not started"
+        return self.served.info
+
+    @property
+    def url(self) -> str | None:
+        """None: it answers at a socket that only the router and the head get to."""
+        return None
+
+    async def start(self, steps: Steps | None = None) -> None:
+        """Starts the process, and asks it for some tokens. Raises UsageError when vLLM refuses an argument,
+        StartFailure, with nothing left of it."""
+        steps = steps or Steps(lambda event, **fields: None)
+        async with self._turn:
+            await self._end()
+            try:
+                with steps.step("weights", self.engine):
+                    await self._launch()
+                    await self._until_it_answers()
+                with steps.step("warm-up", self.engine):
+                    await self._warm_up()
+            except BaseException:
+                await self._end()
+                raise
+        self.served = Served(self.spec.order.socket, self._info(), self.spec.path)
+        self.status = "ready"
+        self.restarts += self._started
+        self._started = True
+
+    async def died(self) -> str:
+        """Returns when the process has ended, with the reason in one line."""
+        assert self._process is not None
+        code = await self._process.wait()
+        self.status = "restarting"
+        return await self._why(code)
+
+    async def drain(self, grace_s: float) -> None:
+        """Waits until nothing runs any more, at most ``grace_s`` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                while (page := await self.get("/metrics")) is not None and any(in_flight(page.decode())):
+                    await asyncio.sleep(POLL_S)
+
+    async def close(self) -> None:
+        self.status = "stopped"
+        await self._end()
+        await self._http.close()
+
+    async def get(self, path: str) -> bytes | None:
+        """What the server answers; None when it does not, or not with 200."""
+        try:
+            async with self._http.get(path) as answer:
+                return await answer.read() if answer.status == 200 else None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            log.debug("%s does not answer %s: %r", self.engine, path, error)
+            return None
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    async def _launch(self) -> None:
+        spec = self.spec
+        for path in (spec.order.socket, spec.order.facts):
+            Path(path).unlink(missing_ok=True)
+        environ = {**self._environ, "VLLM_API_KEY": spec.token}
+        if spec.devices:
+            environ["CUDA_VISIBLE_DEVICES"] = ",".join(spec.devices)
+        reader, writer = os.pipe()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", LAUNCHER, json.dumps(asdict(spec.order))),
+                stdin=asyncio.subprocess.PIPE,  # at whose end it ends
+                stdout=writer,
+                stderr=writer,
+                env=environ,
+                start_new_session=True,  # Ctrl-C in our terminal is ours to handle
+            )
+        except BaseException:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+        self._log = LogTail(reader, 2)
+
+    async def _until_it_answers(self) -> None:
+        assert self._process is not None
+        while await self.get("/health") is None:
+            code = self._process.returncode
+            if code is not None:
+                why = await self._why(code)
+                if code == UsageError.exit_code:
+                    raise UsageError(why)
+                raise StartFailure(f"{self.engine}: {why}")
+            await asyncio.sleep(POLL_S)
+
+    async def _warm_up(self) -> None:
+        """A few tokens, greedy and sampled, so that no request pays for what is set up lazily."""
+        limit = aiohttp.ClientTimeout(total=WARM_UP_LIMIT_S)
+        for temperature in (0, 1):
+            body = {"model": self.model, "prompt": "warm-up", "max_tokens": 4, "temperature": temperature}
+            try:
+                async with self._http.post("/v1/completions", json=body, timeout=limit) as answer:
+                    status, text = answer.status, await answer.text()
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise StartFailure(f"{self.engine}: vLLM's server does not answer: {error!r}") from error
+            if status != 200:
+                raise StartFailure(f"{self.engine}: vLLM's server answered {status}: {text[:200]}")
+
+    async def _why(self, code: int) -> str:
+        """Why the process ended: its own last words."""
+        assert self._log is not None
+        await asyncio.to_thread(self._log.wait, LOG_LIMIT_S)
+        lines = [line.strip() for line in self._log.lines() if line.strip()]
+        if code in (UsageError.exit_code, StartFailure.exit_code) and lines:
+            return lines[-1]  # the launcher's
+        return self._log.reason() or f"vLLM's server ended with exit code {code}; see the log"
+
+    async def _end(self) -> None:
+        """Ends the process and all that it started."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_LIMIT_S):
+                    await process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+    def _info(self) -> EngineInfo:
+        facts = Facts(**json.loads(Path(self.spec.order.facts).read_text()))
+        assert self._process is not None
+        return EngineInfo(
+            engine=self.engine,
+            kind="vllm",
+            model=self.model,
+            node=socket.gethostname(),
+            pid=self._process.pid,
+            devices=tuple(f"cuda:{device}" for device in self.spec.devices) or ("cpu",),
+            dtype=facts.dtype,
+            concurrency=facts.concurrency,
+            max_model_len=facts.max_model_len,
+            threads=self.spec.threads,
+            own_queue=True,
+        )
+
+
+class ServerFleet(Fleet):
+    """The servers behind the control endpoint: of an engine they say no more than its page of metrics."""
+
+    async def metrics_page(self) -> str:
+        pages = await asyncio.gather(*(self._page(server) for server in self.replicas))
+        return merge_pages(page for page in pages if page)
+
+    async def _row(self, replica: Member) -> dict[str, Any]:
+        row: dict[str, Any] = {"restarts": replica.restarts, "url": replica.url}
+        if replica.served is None:
+            return {"engine": replica.engine, "model": replica.model, "state": replica.status} | row
+        page = await self._page(replica)
+        state = "unreachable" if replica.status == "ready" and not page else replica.status
+        running, waiting = in_flight(page)
+        return asdict(replica.served.info) | {"state": state, "running": running, "waiting": waiting} | row
+
+    async def _page(self, replica: Member) -> str:
+        """Its series with its name in them; empty while it does not answer."""
+        assert isinstance(replica, VllmServer)
+        page = await replica.get("/metrics")
+        return "" if page is None else relabelled(page.decode(), replica.engine)
+
+
+def in_flight(page: str) -> tuple[int, int]:
+    """Requests that run and that wait, of an engine's page."""
+    return int(total(page, "vllm:num_requests_running")), int(total(page, "vllm:num_requests_waiting"))
