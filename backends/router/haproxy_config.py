@@ -219,7 +219,7 @@ def _pool(pool: Pool) -> list[str]:
         "    default-server check inter 1s fastinter 250ms downinter 500ms fall 3 rise 1 "
         "observe layer4 error-limit 1 on-error mark-down",
         *([f"    http-request set-path {pool.prefix}%[path]"] if pool.prefix else []),
-        *_foreign_rules(),
+        *(() if pool.all_paths else _foreign_rules()),
         *(_server(server) for server in pool.servers),
     ]
 

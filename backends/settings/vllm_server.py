@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
 from backends.errors import UsageError
 
@@ -33,7 +35,18 @@ def from_args(args: argparse.Namespace) -> VllmServerOptions:
         raise UsageError(
             f"--api-server-count {count}: the Rust front end is one process; leave one of them out"
         )
+    if args.rust_frontend and not has_rust_frontend():
+        raise UsageError(
+            "--rust-frontend: the vLLM installed here comes without one (the file vllm/vllm-rs); leave it "
+            "out, or install a build that has it"
+        )
     return VllmServerOptions(count, bool(args.rust_frontend))
+
+
+def has_rust_frontend() -> bool:
+    """Whether vLLM's wheel has the front end. (Without vLLM itself the start says what to install.)"""
+    package = find_spec("vllm")
+    return package is None or package.origin is None or Path(package.origin).with_name("vllm-rs").exists()
 
 
 def refuse_flags(args: argparse.Namespace, topology: str) -> None:

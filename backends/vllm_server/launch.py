@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from backends.engines.vllm_args import argv_of, engine_config, parser_of
 from backends.engines.vllm_environment import vllm_environment
-from backends.errors import StartFailure, UsageError, missing_package
+from backends.errors import StartFailure, missing_package
 from backends.process.scratch_dir import OwnedTempDir
 from backends.settings.vllm import VllmOptions
 
@@ -75,11 +75,6 @@ def _prepare(order: Order) -> list[str]:
     """The words behind ``vllm serve``."""
     import vllm
 
-    if order.rust_frontend and not Path(vllm.__file__).with_name("vllm-rs").exists():
-        raise UsageError(
-            f"--rust-frontend: this vLLM ({vllm.__version__}) comes without one (the file vllm/vllm-rs); "
-            "leave it out, or install a build that has it"
-        )
     parser = parser_of(_add_serve_arguments())
     args, config = engine_config(order.arguments, on_cpu=order.cpu_threads is not None, parser=parser)
     facts = Facts(

@@ -139,11 +139,20 @@ class EngineOptions:
     engine_arg: Annotated[
         list[str] | None, typer.Option("--engine-arg", help="vLLM engine argument k=v; repeat.")
     ] = None
+    api_server_count: Annotated[
+        int | None,
+        typer.Option("--api-server-count", help="Topology vllm: HTTP processes in front of one engine."),
+    ] = None
+    rust_frontend: Annotated[
+        bool, typer.Option("--rust-frontend", help="Topology vllm: its front end in Rust instead.")
+    ] = False
 
     def arguments(self) -> list[str]:
         """The same, as arguments of ``python -m backends``."""
         ray = ["--ray-address", self.ray_address] if self.ray_address is not None else []
-        return ray + [part for text in self.engine_arg or () for part in ("--engine-arg", text)]
+        engine = [part for text in self.engine_arg or () for part in ("--engine-arg", text)]
+        servers = [] if self.api_server_count is None else ["--api-server-count", str(self.api_server_count)]
+        return ray + engine + servers + (["--rust-frontend"] if self.rust_frontend else [])
 
 
 def no_screen() -> str:

@@ -193,7 +193,8 @@ def _arguments(chosen: Sequence[str], same: SameForAll) -> dict[str, tuple[str, 
     for name in chosen:
         on_ray = "ray" in TOPOLOGIES[name].extras
         address = ("--ray-address", same.ray_address) if on_ray and same.ray_address is not None else ()
-        made[name] = (*address, *knobs.arguments(on_ray=on_ray))
+        several = on_ray or "vllm" in TOPOLOGIES[name].extras
+        made[name] = (*address, *knobs.arguments(several=several))
     return made
 
 

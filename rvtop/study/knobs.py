@@ -40,12 +40,13 @@ class Knobs:
     max_model_len: int | None = None
     num_replicas: int | None = None
 
-    def arguments(self, *, on_ray: bool) -> tuple[str, ...]:
-        """Options of ``python -m backends``. The number of engines is free only on Ray."""
+    def arguments(self, *, several: bool) -> tuple[str, ...]:
+        """Options of ``python -m backends``. ``several``: whether the topology can have
+        more than one engine of a model."""
         made = ["--threads", str(self.threads), "--dtype", self.dtype]
         if self.max_model_len is not None:
             made += ["--max-model-len", str(self.max_model_len)]
-        if self.num_replicas is not None and on_ray:
+        if self.num_replicas is not None and several:
             made += ["--num-replicas", str(self.num_replicas)]
         return tuple(made)
 

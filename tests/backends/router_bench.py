@@ -32,12 +32,16 @@ class Bench:
 
 
 async def bench_of(
-    models: list[tuple[str, list[str]]], api_key: str | None = None, place: bool = True
+    models: list[tuple[str, list[str]]],
+    api_key: str | None = None,
+    place: bool = True,
+    sockets: dict[str, str] | None = None,
+    all_paths: bool = False,
 ) -> AsyncIterator[Bench]:
     listener = bind("127.0.0.1", 0)
     names = [slot for _, slots in models for slot in slots]
     async with engines(*names) as made:
-        router = Router(listener, models, token=TOKEN, api_key=api_key)
+        router = Router(listener, models, token=TOKEN, api_key=api_key, sockets=sockets, all_paths=all_paths)
         control = await FakeEngine("control").serve(router.control)
         try:
             await router.start()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from backends.router.haproxy_config import MAX_ROUTED_BODY_BYTES, quote
+from tests.backends.fake_engine import FakeEngine
 from tests.backends.router_bench import CHAT, TEXT, TOKEN, Bench, bench_of
 
 ODD = 'org/o\'dd "$name" %x\\ #1'  # whatever a model may be called
@@ -162,3 +164,27 @@ def test_quoting() -> None:
     assert quote("it's") == "'it'\\''s'"
     with pytest.raises(ValueError, match="control character"):
         quote("a\nb")
+
+
+async def test_an_engine_at_a_unix_socket_gets_all_paths_but_the_heads(tmp_path: Path) -> None:
+    """As vLLM's own server stands behind the router: it comes, goes and comes back at the same socket."""
+    at = str(tmp_path / "engine.sock")
+    engine_socket = socket.socket(socket.AF_UNIX)
+    engine_socket.bind(at)
+    engine_socket.listen()
+    engine_socket.setblocking(False)
+    engine = await FakeEngine("e0").serve(engine_socket)
+    try:
+        async for bench in bench_of([("a", ["e0"])], place=False, sockets={"e0": at}, all_paths=True):
+            assert await bench.ask(model="a") == "503"
+            await bench.router.place("e0", at)
+            assert await bench.ask(model="a") == "e0"
+            answer = await bench.client.post("/tokenize", json={"model": "a", "prompt": "x"})
+            assert (answer.status_code, len(bench.control.requests)) == (404, 0)  # the engine's answer
+            assert (await bench.client.get("/v1/models")).json()["by"] == "control"
+            await bench.router.place("e0", None)
+            assert await bench.ask(model="a") == "503"
+            await bench.router.place("e0", at)
+            assert await bench.ask(model="a") == "e0"
+    finally:
+        await engine.close()

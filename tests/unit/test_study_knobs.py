@@ -39,8 +39,8 @@ def test_what_cannot_be_is_refused(given: dict[str, Any], text: str) -> None:
 def test_all_topologies_get_the_same_arguments() -> None:
     knobs = Knobs(3, "float32", 2048, 2)
     same = ("--threads", "3", "--dtype", "float32", "--max-model-len", "2048")
-    further = {"baseline": knobs.arguments(on_ray=False), "rac": knobs.arguments(on_ray=True)}
-    further["rvc"] = knobs.arguments(on_ray=True)
+    further = {"baseline": knobs.arguments(several=False), "rac": knobs.arguments(several=True)}
+    further["rvc"] = knobs.arguments(several=True)
     for entry in entries(("baseline", "rac", "rvc"), further=further):
         given = "\n".join(entry.arguments)
         assert "\n".join(same) in given

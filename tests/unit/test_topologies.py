@@ -45,6 +45,7 @@ def test_the_registry_can_be_listed_as_json() -> None:
         ),
         (("ray", "aiohttp"), "rvc", "vllm is not installed: pip install 'rvtop[vllm]'"),
         (("ray", "aiohttp", "vllm"), "rvc", ""),
+        (("aiohttp", "vllm"), "vllm", ""),
         ((), "baseline", "torch, transformers, aiohttp are not installed: pip install 'rvtop[hf]'"),
         ((), "rvc", "ray, aiohttp, vllm are not installed: pip install 'rvtop[ray,vllm]'"),
     ],

@@ -1,0 +1,33 @@
+"""What a server that is not ours does another way, as data: topology -> (part of a test's id, why). Such a
+test has to fail there: once it does not, its line here is wrong."""
+
+from __future__ import annotations
+
+_USAGE = "a whole answer's usage has two more fields (details, null) than a stream's"
+_TIMINGS = "`rvtop: {timings}` is a field of ours; vLLM ignores it"
+_RAG = "`rag` is a field of ours; vLLM ignores it"
+_PARAM = "the same status with another `param` (the field of vLLM's own check, or null)"
+_MORE = "vLLM can do it"
+
+VLLM = (
+    ("test_streamed_and_whole_answers_are_the_same", _USAGE),
+    ("test_stop_strings_end_the_text", _USAGE),
+    ("test_timings_on_request", _TIMINGS),
+    ("test_retrieval_here_is_retrieval_there", _RAG),
+    ("test_openai_package_knows_our_errors", _MORE),
+    ("maximum context length", _PARAM),
+    ("at least one message", _PARAM),
+    ("messages-required", _PARAM),
+    ("n must be 1", _MORE),
+    ("logprobs-not supported", _MORE),
+    ("rag.top_k", _RAG),
+    ("rag-/v1/chat/completions", _RAG),
+    ("out of vocabulary", _PARAM),
+    ("One prompt", _MORE),
+    ("test_what_is_no_request_at_all", "an error's type is `Bad Request`"),
+    ("test_a_full_queue_is_429", "its queue has no end"),
+)
+
+DIFFERENCES = {"vllm": VLLM}
+#: Topologies whose start takes as long as tens of other tests: `make soak` runs theirs.
+SLOW = frozenset({"vllm"})
