@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-_FOLDER = re.compile(rb"/tmp/rvtop-(?:eng|ray|rtr)-\w+")
+_FOLDER = re.compile(rb"/tmp/rvtop-(?:eng|ray|rtr|vls)-\w+")
 
 
 @dataclass(frozen=True)
