@@ -3,9 +3,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+import idle
 import pytest
 from textual.css.model import RuleSet
 from textual.css.stylesheet import Stylesheet
+
+idle.install()
 
 _parse_rules = Stylesheet._parse_rules
 _parsed: dict[tuple[object, ...], list[RuleSet]] = {}
