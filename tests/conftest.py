@@ -98,6 +98,12 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """pytest collects garbage five times at its end. Where torch was imported that takes longer than the five
+    seconds after which pytest-xdist interrupts its process; what is left ends with the process anyway."""
+    gc.freeze()
+
+
 def _group(item: pytest.Item) -> str:
     """The tests that run in one process where several share the work: those of a file, all that ask the
     backend of one topology, which starts once, and all that need torch."""

@@ -26,7 +26,7 @@ from tests.mock.hostile import ACTS, MODEL, RAW, WAYS, HostileServer, evil
 
 #: What the pages of the server name, as a snapshot has it.
 NAMES = ("MODEL", "TOPOLOGY", "ENGINE", "LABEL", "NODE", "GPU", "GPUHOST", "RAYNODE", "DEPLOYMENT")
-PHASE = {"name": "p", "rate": 20, "duration": "60s", "drain": "5s"}
+PHASE = {"name": "p", "rate": 20, "duration": "10m", "drain": "5s"}
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ async def test_nothing_that_a_server_says_acts_on_lines_files_or_screen(
         ended = s.load.ok + sum(count for _, count in s.load.errors)
         return ended >= 4 * len(WAYS) and all(f"{name}\\\\x1b[2J" in repr(s) for name in NAMES)
 
-    told = await watched.until(all_is_told, "all was told")
+    told = await watched.until(all_is_told, "all was told", limit_s=200.0)
     watched.send(Stop("quit"))
     for snapshot in watched.seen:
         narrator.look(snapshot)

@@ -22,7 +22,7 @@ from rvtop.target.probe import TargetInfo
 from tests.faults.sessions import Watched, ask, errors_of, request
 from tests.mock.faulty import FAULTS, OUTCOMES, FaultyServer, refusing_port
 
-TIMEOUTS = {"timeout_connect", "timeout_ttft", "stalled"}
+TIMEOUTS = ("timeout_connect", "timeout_ttft", "stalled")
 BY_PORT = {"refused", "blackhole", "close_on_accept"}
 
 
@@ -43,13 +43,17 @@ def test_the_table_names_classes_that_exist() -> None:
 async def test_a_fault_ends_in_its_class(server: FaultyServer, name: str, path: str) -> None:
     before = server.requests[name]
     # Short limits where one of them must strike, endless ones where none may.
-    limits = (0.3, 0.3, 0.3) if OUTCOMES[name] in TIMEOUTS else (50.0, 50.0, 50.0)
+    limits = [0.3 if OUTCOMES[name] == kind else 50.0 for kind in TIMEOUTS]
     target = Endpoint(
         Address(server.url(name).partition(f"/{name}")[0], path if name in BY_PORT else f"/{name}{path}")
     )
-    (record,) = await ask(target, limits)
+    (record,) = await ask(target, (limits[0], limits[1], limits[2]))
     assert (record.error or "ok") == OUTCOMES[name], record.error_text
-    assert name in BY_PORT or server.requests[name] == before + 1  # nothing is sent twice
+    if name not in BY_PORT:
+        async with asyncio.timeout(60):
+            while server.requests[name] == before:  # the server has not read it yet
+                await asyncio.sleep(0.01)
+        assert server.requests[name] == before + 1  # nothing is sent twice
     if record.error is None:
         assert record.first_ns >= record.sent_ns
         assert record.last_ns >= record.first_ns
@@ -88,7 +92,7 @@ async def test_a_connection_that_the_server_closed_in_between_costs_nothing(serv
     for number in range(3):
         record = Record(number, 0, 0, 0, 1)
         pool.submit(record, target.request(b'{"stream":true}', "x"))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(ended) == number or pool._open:  # until the server's FIN was seen
                 await asyncio.sleep(0.005)
     assert [record.error for record in ended] == [None] * 3
@@ -162,7 +166,7 @@ async def test_every_fault_at_once_in_one_run(
     url = server.url("good").partition("/good")[0]
     attach_to(monkeypatch, url, *(f"fault:{name}" for name in names))
     rounds = {"name": "all", "rounds": {"sizes": [1]}}  # a round of one is one to each model
-    limits = Timeouts(connect_s=50.0, ttft_s=5.0, stall_s=5.0)
+    limits = Timeouts(connect_s=50.0, ttft_s=12.0, stall_s=12.0)
     watched = Watched(request(url, tmp_path / "run", rounds, timeouts=limits, workers=Workers(2)))
     outcome = await watched.end()
     assert (outcome.exit_code, outcome.message) == (0, "")
@@ -186,6 +190,8 @@ async def test_refused_by_the_thousand(workers: int, tmp_path: Path, monkeypatch
     with refusing_port() as port:
         url = f"http://127.0.0.1:{port}"
         attach_to(monkeypatch, url, "m")
+        # However long it takes, it ends before the silence is long enough to give up.
+        monkeypatch.setattr(rvtop.session.target_watch, "_SILENT_S", 600.0)
         steady = {"name": "p", "rate": 2000, "duration": "1500ms"}
         watched = Watched(request(url, tmp_path / "run", steady, workers=Workers(workers)))
         outcome = await watched.end()
@@ -197,7 +203,6 @@ async def test_refused_by_the_thousand(workers: int, tmp_path: Path, monkeypatch
         "errors": {"refused": 3000},
         "dropped": 0,
     }
-    # It ended before the silence was long enough to give up.
     assert (outcome.exit_code, outcome.summary["end"]["kind"]) == (1, "all_failed")
     assert len(watched.rows()) == 3000
     assert errors_of(watched.now) == {"refused": 3000}
@@ -215,7 +220,7 @@ async def test_a_target_that_nobody_hears_of_any_more_ends_the_run(
     assert outcome.exit_code == 3
     assert outcome.message == f"{url}: the target is lost (nothing answers there any more)"
     assert outcome.summary is not None
-    assert outcome.summary["requests"]["errors"]["refused"] > 5
+    assert outcome.summary["requests"]["errors"]["refused"] >= 5
     assert watched.now.state == "lost"
 
 

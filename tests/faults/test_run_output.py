@@ -17,7 +17,7 @@ import pytest
 from tests.faults.sessions import unlimited
 from tests.mock.fast import any_mock
 from tests.mock.process import MockProcess
-from tests.unit.processes import children, wait_for
+from tests.unit.processes import alive, children, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +70,8 @@ def test_a_reader_that_stalls_does_not_hold_a_run_up(mock: MockProcess, tmp_path
     command = [*words(mock, tmp_path / "run")[:4], "run", str(tmp_path / "s.yaml"), "--target", mock.url]
     command += ["--out", str(tmp_path / "run")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pipesize=4096) as process:
-        wait_for((tmp_path / "run" / "summary.json").exists, "the results")
-        out, err = process.communicate(timeout=60)
+        wait_for((tmp_path / "run" / "summary.json").exists, "the results", 200.0)
+        out, err = process.communicate(timeout=120)
     assert (process.returncode, unlimited(err.decode())) == (0, "")
     assert len(out) > 4096
     assert b"p59" in out
@@ -99,7 +99,7 @@ def test_a_terminal_that_is_closed_ends_a_run_quietly_with_its_results(
         )
         below = children(process.pid)
         os.close(master)
-        assert process.wait(60) == 130
+        assert process.wait(120) == 130
     finally:
         process.kill()
         process.wait()
@@ -107,4 +107,4 @@ def test_a_terminal_that_is_closed_ends_a_run_quietly_with_its_results(
         unlimited((tmp_path / "stderr").read_text()) == f"rvtop: interrupted; what was measured is in {out}\n"
     )
     assert requests_of(out)["ok"] > 0
-    assert not set(below) & set(children())
+    wait_for(lambda: not any(map(alive, below)), "the end of all that it had started")

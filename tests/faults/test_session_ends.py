@@ -65,7 +65,7 @@ class Run:
     def end(self) -> tuple[int, str, str]:
         """(exit code, stdout, stderr) once it has ended; nothing of it may be left. Whether the client was
         limited is for this machine to say, and no matter here."""
-        out, err = self.process.communicate(timeout=90)
+        out, err = self.process.communicate(timeout=240)
         self.nothing_left()
         return self.process.returncode, out, unlimited(err)
 
@@ -219,7 +219,7 @@ def test_kill_9_leaves_no_worker_and_a_folder_that_sums_up(
     assert found["requests"]["errors"] == ({"unfinished": held} if held else {})
     # Not the 20 minutes that were planned.
     assert found["duration_s"] < 120
-    assert found["rate"]["requested_rps"] == pytest.approx(40, rel=0.5)
+    assert 10 < found["rate"]["requested_rps"] < 160
 
 
 def report(folder: Path) -> tuple[str, str]:
@@ -265,7 +265,7 @@ def test_a_lost_worker_is_an_event_and_the_run_goes_on(
     mock: MockProcess, tmp_path: Path, runs: list[Run]
 ) -> None:
     run = Run(
-        *(tmp_path / "run", "run", "--rate", "100", "--duration", "4s", "--output-tokens", "60"),
+        *(tmp_path / "run", "run", "--rate", "100", "--duration", "10s", "--output-tokens", "60"),
         *("--target", mock.url, "--workers", "2"),
     )
     runs.append(run)
@@ -291,7 +291,7 @@ def test_a_lost_worker_is_an_event_and_the_run_goes_on(
     # The other one went on to the end of the phase with its own share.
     survivor = {row["worker"] for row in rows if row["intended_ns"] > event["at_ns"]}
     assert len(survivor) == 1
-    assert max(row["intended_ns"] for row in rows) > rows[0]["intended_ns"] + 3_500_000_000
+    assert max(row["intended_ns"] for row in rows) > rows[0]["intended_ns"] + 9_500_000_000
 
 
 def test_a_lost_worker_counts_against_the_threshold(
@@ -300,7 +300,7 @@ def test_a_lost_worker_counts_against_the_threshold(
     scenario = tmp_path / "s.yaml"
     scenario.write_text(
         "name: s\nworkload: {kind: synthetic, prompt_tokens: 5, output_tokens: 200}\n"
-        "phases: [{name: p, rate: 100, duration: 3s}]\nthresholds: {error_rate: 0.001}\n"
+        "phases: [{name: p, rate: 100, duration: 10s}]\nthresholds: {error_rate: 0.001}\n"
     )
     runs.append(Run(tmp_path / "run", "run", str(scenario), "--target", mock.url, "--workers", "2"))
     wait_for(lambda: len(runs[-1].workers()) == 2 and lines(tmp_path / "run"), "the load")
@@ -351,7 +351,7 @@ def test_a_target_that_dies_ends_the_run_with_its_results(tmp_path: Path, runs: 
 async def held(mock: MockProcess, out: Path) -> tuple[RemoteSession, dict[int, str]]:
     """A session in its process, under load, and what runs for it."""
     session = await RemoteSession().start(request(mock.url, out, HAMMER, workers=Workers(2)))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while len(lines(out)) < 20:
             await asyncio.sleep(0.02)
     return session, {
@@ -368,7 +368,7 @@ async def gone(pids: dict[int, str]) -> None:
 async def test_closing_the_dashboard_ends_all_with_the_results(mock: MockProcess, tmp_path: Path) -> None:
     session, pids = await held(mock, tmp_path / "run")
     session.send(SetRate(80.0))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while (now := session.snapshot()) is None or now.load.target_rps != 80.0:
             await asyncio.sleep(0.02)
     await session.close()
@@ -392,7 +392,7 @@ async def test_a_session_whose_process_is_killed_says_so_and_leaves_nothing(
     (main,) = [pid for pid, what in pids.items() if what.endswith("-m rvtop.session")]
     os.kill(main, signal.SIGKILL)
     await gone(pids)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while session.outcome is None:
             await asyncio.sleep(0.02)
     log = tmp_path / "run" / "session.log"
@@ -447,7 +447,7 @@ async def test_stderr_of_the_session_s_process_goes_to_the_session_log(
     (main,) = [pid for pid, what in pids.items() if what.endswith("-m rvtop.session")]
     os.kill(main, signal.SIGABRT)  # as a fault in C would: its traceback goes to the log
     await gone(pids)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while session.outcome is None:
             await asyncio.sleep(0.02)
     assert session.outcome.message.startswith(f"the session crashed (killed by SIGABRT): see {log}: ")

@@ -144,7 +144,7 @@ def patient(context: ssl.SSLContext) -> Iterator[str]:
         thread.start()
         yield f"https://127.0.0.1:{listener.getsockname()[1]}"
         listener.shutdown(socket.SHUT_RDWR)
-        thread.join(30)
+        thread.join(120)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -323,15 +323,15 @@ def test_a_file_that_will_not_do_is_named(
 
 
 def run_rvtop(folder: Path, *words: str, key: str = "") -> subprocess.CompletedProcess[str]:
-    """``rvtop run`` as a process of its own: half a second of load into ``folder``/run."""
-    command = [sys.executable, "-P", "-m", "rvtop.cli", "run", "--rate", "20", "--duration", "500ms"]
+    """``rvtop run`` as a process of its own: two seconds of load into ``folder``/run."""
+    command = [sys.executable, "-P", "-m", "rvtop.cli", "run", "--rate", "5", "--duration", "2s"]
     command += ["--arrivals", "constant", "--output-tokens", "8", "--out", str(folder / "run"), *words]
     return subprocess.run(
         command,
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=240,
         env={**os.environ, "RVTOP_API_KEY": key},
     )
 

@@ -98,7 +98,7 @@ class FaultyServer:
     def __enter__(self) -> Self:
         self._thread.start()
         try:
-            asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(30)
+            asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(120)
             self._ports["refused"] = self._stack.enter_context(refusing_port(self.host))
             self._ports["blackhole"] = self._stack.enter_context(blackhole_port(self.host))
         except BaseException:
@@ -109,9 +109,9 @@ class FaultyServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(30)
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(120)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(30)
+        self._thread.join(120)
         self._loop.close()
         self._stack.close()
 

@@ -68,6 +68,10 @@ class Bench:
         self.conns[number].rest()
         return number
 
+    def shrink(self, number: int) -> None:
+        """The kernel takes a few hundred KiB at once from it at most, however it is set up."""
+        self._ours[number].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+
     def expect_tokens(self, number: int) -> None:
         self.conns[number].expect_tokens(BEFORE, AFTER, time.perf_counter_ns())
 
@@ -81,5 +85,5 @@ class Bench:
 
 def wait(poller: object) -> None:
     """Until the poller says that there is something to do."""
-    ready, _, _ = select.select([poller.fileno()], [], [], 30)  # type: ignore[attr-defined]
+    ready, _, _ = select.select([poller.fileno()], [], [], 120)  # type: ignore[attr-defined]
     assert ready

@@ -186,7 +186,7 @@ def lease_reason(lapse_s: float, close: bool) -> str:
     os.write(write, b"\n")
     if close:
         os.close(write)
-    assert ended.wait(30)
+    assert ended.wait(120)
     if not close:
         os.close(write)
     os.close(read)

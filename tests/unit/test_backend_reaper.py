@@ -74,7 +74,7 @@ def test_it_ends_what_carries_the_mark_and_no_reader_of_the_folder(start: Start)
     other = start(*SLEEP, env={**os.environ, "RVTOP_RAY_FOLDER": f"{folder.path}-of-another"})
     user = tail(start, log)
     folder.close()
-    assert marked.wait(30) == -signal.SIGKILL
+    assert marked.wait(120) == -signal.SIGKILL
     assert not folder.path.exists()
     assert (alive(other.pid), alive(user.pid)) == (True, True)
 

@@ -16,6 +16,7 @@ import pytest
 import rvtop.cli.app
 from rvtop.errors import TRACEBACK_ENV
 from rvtop.results import summary
+from tests.unit.processes import wait_for
 from tests.unit.run_folder import command, make, phase, request
 
 RVTOP = (sys.executable, "-P", "-m", "rvtop.cli")
@@ -113,7 +114,6 @@ def test_a_damaged_run_is_reported_with_what_was_left_out(
     assert err == ""
 
 
-@pytest.mark.timeout(60)
 def test_a_run_folder_that_is_none_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -251,4 +251,4 @@ def test_limits_that_no_run_fits_in_are_named_before_it(
         out, err = capfd.readouterr()
         assert (out, err.count("\n")) == ("", 1)
         assert says in err
-        assert not any(thread.is_alive() for thread in threads)
+        wait_for(lambda: not any(thread.is_alive() for thread in threads), "the end of its threads")

@@ -27,7 +27,7 @@ QUICK = Policy(
     health_s=0.01,
     grace_s=0.1,
 )
-LIMIT_S = 30.0
+LIMIT_S = 120.0
 
 
 class FakeBackend:
@@ -193,7 +193,7 @@ async def test_one_that_lived_long_starts_its_delays_anew(watch: Callable[..., W
 
 
 async def test_why_it_is_restarting_is_told(watch: Callable[..., Watched]) -> None:
-    it = watch(Policy(first_delay_s=LIMIT_S, health_s=0.01))
+    it = watch(Policy(first_delay_s=30.0, health_s=0.01))
     await it.up()
     it.backend.death.set_result(3)
     await it.until(lambda: "again in" in it.known().message)

@@ -141,6 +141,6 @@ def _page(body: bytes, encoding: str) -> bytes:
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1/models"
         try:
-            return get(url, Transport(), {}, 20.0)[1]
+            return get(url, Transport(), {}, 120.0)[1]
         finally:
-            thread.join(20)
+            thread.join(120)

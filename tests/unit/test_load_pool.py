@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 from pathlib import Path
 
@@ -37,7 +38,8 @@ async def silent(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[
 async def test_a_cancelled_start_leaves_no_process_and_says_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    starting = asyncio.create_task(pool(2, tmp_path / "none").start())
+    os.mkfifo(tmp_path / "prompts")  # nobody writes them, so that both wait for ever
+    starting = asyncio.create_task(pool(2, tmp_path / "prompts").start())
     await asyncio.to_thread(wait_for, lambda: len(workers()) == 2, "both workers")
     starting.cancel()
     await asyncio.gather(starting, return_exceptions=True)

@@ -127,7 +127,7 @@ def test_a_keeper_that_hears_nothing_ends_with_its_worker() -> None:
         assert "secret" not in line
         keeper.stdin.write("silence\n")
         keeper.stdin.flush()
-        assert keeper.wait(30) == 1
+        assert keeper.wait(120) == 1
         wait_for(lambda: not alive(worker), "the worker to follow")
     finally:
         keeper.kill()

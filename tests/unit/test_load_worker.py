@@ -167,14 +167,14 @@ async def test_after_a_stop_nothing_is_sent_any_more(
     server: FaultyServer, prompts: Path, benches: list[Bench]
 ) -> None:
     """Also not what came due while the loop was away: nobody would hear of it."""
-    bench = Bench(server, "never_answers", prompts, PhasePlan("p", 1000.0, 1000.0))
+    bench = Bench(server, "never_answers", prompts, PhasePlan("p", 200.0, 200.0))
     benches.append(bench)
     bench.enter("phase")
     await bench.until(lambda: bench.deltas and bench.deltas[-1].sent > 10)
     bench.enter("stop")
     until = perf_counter_ns() + 50 * MS
     while perf_counter_ns() < until:
-        pass  # the stop and fifty sends are due by now
+        pass  # the stop and ten sends are due by now
     await bench.until(lambda: bench.stopped)
     check_sums(bench)
     planned = bench.worker._reporter.intended
@@ -433,9 +433,9 @@ async def test_while_nothing_happens_a_delta_comes_once_a_second(
     benches.append(bench)
     ticks = bench.worker._ticks
     assert bench.spec.tell_ticks == 1
-    await bench.until(lambda: ticks.count >= 3 * QUIET_TICKS)
+    await bench.until(lambda: ticks.count >= 3 * QUIET_TICKS and len(bench.deltas) >= 2)
     told = len(bench.deltas)
-    assert 1 <= told <= 4
+    assert told <= 1 + ticks.count // QUIET_TICKS
     assert sum(len(delta.loop_lag_ns) for delta in bench.deltas) >= told  # of all ticks, not of the last
     assert not bench.deltas[-1].tells_more_than(bench.deltas[-2])
     bench.enter("phase")

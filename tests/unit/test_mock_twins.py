@@ -66,7 +66,7 @@ def ask(port: int, method: str, path: str, data: bytes, fields: str = "") -> byt
     head = f"{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(data)}\r\nconnection: close\r\n"
     head += f"{fields}\r\n"
     parts = []
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
+    with socket.create_connection(("127.0.0.1", port), timeout=120) as sock:
         sock.sendall(head.encode() + data)
         while part := sock.recv(1 << 16):
             parts.append(part)

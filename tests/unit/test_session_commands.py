@@ -92,7 +92,11 @@ async def test_commands_are_followed_taken_back_and_written_down(mock: MockProce
     assert first[-1]["note"] == "here\\x1b[2J"
     assert [row["by"] for row in rows(watched, "stop")] == ["keyboard"]
     events = watched.rows("events.jsonl")
-    assert [e["kind"] for e in events][:3] == ["phase", "rate", "pause"]
+    assert [e["kind"] for e in events if e["kind"] in ("phase", "rate", "pause")][:3] == [
+        "phase",
+        "rate",
+        "pause",
+    ]
     assert [e["text"] for e in events if e["kind"] == "mark"] == ["here\\x1b[2J"]
     assert [e["t_s"] for e in events] == sorted(e["t_s"] for e in events)
 

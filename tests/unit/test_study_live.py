@@ -71,7 +71,7 @@ class Stage:
         self.live = LiveShowdown(ShowdownRun(request, plan, state), open_session, check)
 
     async def until(self, true: Callable[[], bool]) -> None:
-        for _ in range(3000):
+        for _ in range(12_000):
             if true():
                 return
             await asyncio.sleep(0.01)

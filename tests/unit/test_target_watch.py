@@ -107,12 +107,12 @@ async def test_a_server_that_hangs_comes_back_and_is_killed(tmp_path: Path) -> N
         os.kill(mock.pid, signal.SIGSTOP)
         down = await watched.until(lambda s: s.target_down_s is not None, "the silence")
         assert down.state == "watching"
-        assert texts(down)[-1] == "server stopped answering"
+        assert "server stopped answering" in texts(down)
         assert "running --  waiting --  KV -- %  SERVER NOT ANSWERING" in figures_line(down)
         await watched.until(lambda s: all(e.stale_s is not None for e in s.engines), "stale figures")
         os.kill(mock.pid, signal.SIGCONT)
         await watched.until(lambda s: s.target_down_s is None, "its return")
-        assert "server answers again" in texts(watched.now)[-1]
+        assert any("server answers again" in text for text in texts(watched.now))
         watched.send(SetRate(20.0))
         await watched.until(lambda s: s.load.ok > 5 and s.engines[0].stale_s is None, "figures of a load")
         os.kill(mock.pid, signal.SIGKILL)

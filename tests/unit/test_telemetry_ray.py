@@ -322,7 +322,10 @@ async def test_pages_are_found_anew(head: str, monkeypatch: pytest.MonkeyPatch) 
     await source.close()
 
 
-async def test_between_two_looks_the_last_answer_is_told_again(head: str) -> None:
+async def test_between_two_looks_the_last_answer_is_told_again(
+    head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "_PERIOD_S", 3600.0)
     source = RaySource(from_topology(head, {}))
     first = await source.poll()
     Head.pages.clear()

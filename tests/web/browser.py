@@ -65,9 +65,10 @@ class Tab:
             while text.encode() not in self.frames:
                 await asyncio.sleep(0.05)
 
-    async def picture(self, path: Path) -> None:
+    async def picture(self, path: Path) -> int:
+        """Writes what is drawn as a PNG; returns its bytes."""
         answer = await self.call("Page.captureScreenshot")
-        path.write_bytes(base64.b64decode(answer["data"]))
+        return path.write_bytes(base64.b64decode(answer["data"]))
 
     async def close(self) -> None:
         self._reading.cancel()

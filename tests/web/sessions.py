@@ -43,7 +43,7 @@ class Served:
 @contextmanager
 def served(target: str, out: Path, *more: str) -> Iterator[Served]:
     """A run at 5 requests a second until somebody ends it."""
-    run = ("run", "--target", target, "--rate", "5", "--duration", "10m", "--out", str(out), "--ui", "none")
+    run = ("run", "--target", target, "--rate", "5", "--duration", "2h", "--out", str(out), "--ui", "none")
     with serving(out, *run, "--serve", *more) as running:
         yield running
 
