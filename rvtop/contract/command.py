@@ -89,10 +89,16 @@ class Retarget:
 @dataclass(frozen=True, slots=True)
 class SetWorkload:
     """Change the lengths (tokens) of the requests from now on; None: as they are, 0: as the workload has
-    them."""
+    them.
+
+    ``prefix_share`` (0..1) of the prompts begin with a shared text of ``prefix_tokens``. A length alone has
+    the workload's share; a share alone leaves the length as it is.
+    """
 
     max_tokens: int | None = None
     prompt_tokens: int | None = None
+    prefix_tokens: int | None = None
+    prefix_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,6 @@ from rvtop.ui.keys import ACTIONS, Action, with_keymap
 from rvtop.ui.look import Look
 from rvtop.ui.pending_rate import PendingRate
 from rvtop.ui.rate_memory import Rates
-from rvtop.ui.screens.dialog import Dialog
 from rvtop.ui.screens.end import EndScreen
 from rvtop.ui.screens.events import EventsScreen
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
@@ -150,11 +149,6 @@ class RvtopApp(ThemedApp):
         for event in XTermParser().feed(self.look.typed):
             if isinstance(event, Key):
                 self.post_message(event.set_sender(self))
-
-    def on_key(self, event: Key) -> None:
-        """One that no panel took: bindings are next, but for what is to be typed into a dialog."""
-        if isinstance(self.screen, Dialog) and self.screen.take_key(event):
-            event.prevent_default()
 
     # -- the session -------------------------------------------------------------------------
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from textual.app import App
+from textual.screen import Screen
 from textual.worker import Worker
 
 from rvtop.contract.handle import Choice, Connect, ConnectFailed, SessionHandle
@@ -98,26 +100,26 @@ class Choosing:
             raise
         self._shell.handle = handle
         with self._app.batch_update():
-            await self._remove_old_screens()
-            await self._app.switch_screen(self._shell.first_screen())
+            await self._replace_all(self._shell.first_screen)
 
     async def _end_session(self) -> None:
         """Ends the session below the Start screen, if there is one."""
         if self._shell.handle is None:
             return
-        await self._app.push_screen(StoppingScreen(None))
+        stopping = StoppingScreen(None)
+        await self._app.push_screen(stopping)
         await self._shell.close_handle()
-        await self._app.pop_screen()
-
-    async def _remove_old_screens(self) -> None:
-        """Of the screens of a session that has ended one is left, on top, to be replaced; or else Start."""
-        if any(isinstance(screen, SessionScreen) for screen in self._app.screen_stack):
+        while stopping in self._app.screen_stack:  # with what was opened above it meanwhile
             await self._app.pop_screen()
-            await self._leave_one_session_screen()
 
-    async def _leave_one_session_screen(self) -> None:
-        while sum(isinstance(screen, SessionScreen) for screen in self._app.screen_stack) > 1:
+    async def _replace_all(self, new: Callable[[], Screen[Any]]) -> None:
+        """Shows a ``new`` screen in place of those of a session that has ended, of Start, and of whatever
+        dialog was opened above them meanwhile."""
+        stack = self._app.screen_stack
+        lowest = next(n for n, screen in enumerate(stack) if isinstance(screen, SessionScreen | StartScreen))
+        for _ in stack[lowest + 1 :]:
             await self._app.pop_screen()
+        await self._app.switch_screen(new())
 
     # -- from a session to the Start screen ------------------------------------------------------
 
@@ -132,5 +134,4 @@ class Choosing:
     async def _again(self) -> None:
         await self._end_session()
         with self._app.batch_update():
-            await self._leave_one_session_screen()
-            await self._app.switch_screen(self.new_screen())
+            await self._replace_all(self.new_screen)

@@ -110,7 +110,7 @@ ACTIONS: tuple[Action, ...] = (
         "workload: lengths",
         "workload",
         ("o",),
-        "other lengths of prompts and answers: in 512 out 128",
+        "other lengths of prompts and answers, a shared prefix: in 512 out 128 prefix 1024 80%",
         "LM",
         steering=True,
     ),

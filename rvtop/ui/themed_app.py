@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 
-from textual.app import App
-
 from rvtop.errors import UserError
+from rvtop.ui.ordered_keys import OrderedKeysApp
 from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.screens.start import StartScreen
 from rvtop.ui.theme import Styles
 from rvtop.ui.themes import ThemeFile, next_theme, styles_for
 
 
-class ThemedApp(App[int]):
+class ThemedApp(OrderedKeysApp):
     """``rich_styles`` are the looks in force."""
 
     def __init__(self, styles: Styles) -> None:

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import made
 import pytest
-from driven import opened, screen_text, show, text_of
+from driven import opened, screen_text, show, text_of, until
 from test_ui_snapshots import Compare, drawn
 from textual.pilot import Pilot
 
-from rvtop.contract.snapshot import Dist, Event, Series, Snapshot
+from rvtop.contract.command import SetRate
+from rvtop.contract.snapshot import Dist, Event, Node, Series, Snapshot
 from rvtop.stats.histogram import Histogram
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.look import Look
@@ -182,6 +183,57 @@ async def test_the_cursor_stands_in_one_column_of_all_charts_and_figures_are_tho
         await pilot.pause()
         assert "9 999" in text_of(app, LoadPanel)
         assert "┃" not in text_of(app, TokensPanel)
+
+
+async def test_a_picture_that_stands_keeps_the_rate_of_its_second() -> None:
+    handle = made.FakeHandle()
+    app = RvtopApp(handle, clock=lambda: 0.0)
+    handle.now = at_rate(80.0, 5.0)
+    async with opened(app, 120, 60) as pilot:
+        for t, rps in ((81.0, 6.0), (82.0, 7.0), (83.0, 8.0), (84.0, 8.0)):
+            await show(app, pilot, handle, at_rate(t, rps))
+        load = app.screen.query_one(LoadPanel)
+
+        def stands(rps: float) -> bool:
+            load.repaint()  # as a resize or a new theme does
+            return load.target == rps and load.taken and f"▲ {rps:g}" in text_of(app, LoadPanel)
+
+        await until(pilot, lambda: stands(8.0))
+        means = load.means
+        await pilot.press("f", "up")
+        await until(pilot, lambda: handle.sent == [SetRate(9.0)])
+        assert "9.0 rps asked for; the picture stands" in text_of(app, Footer)
+        await show(app, pilot, handle, at_rate(90.0, 9.0))
+        assert stands(8.0)
+        assert load.means == means
+        await pilot.press("shift+left", "right", "right")
+        await until(pilot, lambda: app.live is not None and app.live.view.cursor_s == 76.0)
+        await pilot.press(*["right"] * 5)
+        await until(pilot, lambda: stands(6.0))
+        assert load.means is None, "that second's own figures"
+        await pilot.press("f")
+        await until(pilot, lambda: stands(9.0))
+
+
+def at_rate(t: float, rps: float) -> Snapshot:
+    s = made.live(t)
+    return replace(s, load=replace(s.load, target_rps=rps, due=int(100 * t)))
+
+
+async def test_another_slo_and_other_nodes_are_drawn_at_once() -> None:
+    s = made.live()
+    handle = made.FakeHandle(s)
+    app = RvtopApp(handle, clock=lambda: 0.0)
+    async with opened(app, 120, 60) as pilot:
+        assert "SLO" in text_of(app, LatencyTimePanel)
+        await show(app, pilot, handle, replace(s, slo_ttft_ms=None))
+        assert "SLO" not in text_of(app, LatencyTimePanel)
+        use = text_of(app, GpuUsePanel).splitlines()[1:]
+        node = Node("n1", cpu=0.1)
+        await show(app, pilot, handle, replace(s, gpus=(), nodes=(node,), slo_ttft_ms=None))
+        panel = app.screen.query_one(GpuUsePanel)
+        assert panel.wants(handle.now or s)
+        assert text_of(app, GpuUsePanel).splitlines()[1:] != use
 
 
 async def test_marks_stand_in_one_column_of_all_charts_and_the_cursor_goes_to_them() -> None:

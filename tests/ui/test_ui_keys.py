@@ -167,7 +167,12 @@ async def test_cancelling_asks_first() -> None:
         ("o", "in 512 out 128", SetWorkload(128, 512)),
         ("o", "out 64", SetWorkload(64)),
         ("o", "in off", SetWorkload(None, 0)),
-        ("o", "off", SetWorkload(0, 0)),
+        ("o", "off", SetWorkload(0, 0, 0)),
+        ("o", "in 64 prefix 1024 80%", SetWorkload(None, 64, 1024, 0.8)),
+        ("o", "prefix 1024 out 16", SetWorkload(16, None, 1024)),
+        ("o", "prefix 25 %", SetWorkload(prefix_share=0.25)),
+        ("o", "prefix none", SetWorkload(prefix_share=0.0)),
+        ("o", "prefix off", SetWorkload(prefix_tokens=0)),
     ],
 )
 async def test_slo_and_workload_are_typed_in_words(key: str, typed: str, sent: object) -> None:
@@ -186,9 +191,24 @@ def test_what_is_no_slo_is_one_line(typed: str) -> None:
         parse_slo(typed)
 
 
-@pytest.mark.parametrize("typed", ["512", "in", "in 0", "out -3", "in 1.5", "size 3", "out x"])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "512",
+        "in",
+        "in 0",
+        "out -3",
+        "in 1.5",
+        "size 3",
+        "out x",
+        "prefix",
+        "prefix x",
+        "prefix 120%",
+        "prefix nan%",
+    ],
+)
 def test_what_is_no_workload_is_one_line(typed: str) -> None:
-    with pytest.raises(ValueError, match=r"^(not a length|a length is a number)[^\n]*$"):
+    with pytest.raises(ValueError, match=r"^(not a length|a length is a number|a share is)[^\n]*$"):
         parse_workload(typed)
 
 

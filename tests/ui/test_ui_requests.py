@@ -9,7 +9,7 @@ from pathlib import Path
 
 import made
 import pytest
-from driven import opened, screen_text
+from driven import opened, screen_text, until
 from hypothesis import given
 from hypothesis import strategies as st
 from textual.widgets import Input
@@ -152,11 +152,11 @@ async def test_the_keys_of_the_list(tmp_path: Path) -> None:
         await pilot.press("j", "down", "k", "j")
         assert "request 3 of 54" in screen_text(app)
         await pilot.press("v")
-        assert "user: why 2?" in screen_text(app)
+        await until(pilot, lambda: "user: why 2?" in screen_text(app))
         await pilot.press("j")
         assert "why" not in screen_text(app)
         await pilot.press("y")
-        assert "as curl" in screen_text(app)
+        await until(pilot, lambda: "as curl" in screen_text(app))
         assert json.loads(shlex.split(app.clipboard)[-1])["messages"][0]["content"] == "why 3?"
         await pilot.press("o")
         assert "by E2E" in screen_text(app)
@@ -184,9 +184,9 @@ async def test_without_prompts_the_reason_stands_in_the_footer() -> None:
     async with opened(app) as pilot:
         await pilot.press("3")
         await pilot.press("v")
-        assert "keeps no prompts.jsonl" in screen_text(app)
+        await until(pilot, lambda: "keeps no prompts.jsonl" in screen_text(app))
         await pilot.press("y")
-        assert "not copied" in screen_text(app)
+        await until(pilot, lambda: "not copied" in screen_text(app))
 
 
 async def test_no_other_requests_prompt_is_shown_where_there_are_several_files(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ async def test_no_other_requests_prompt_is_shown_where_there_are_several_files(t
     app = RvtopApp(made.FakeHandle(replace(made.listing(), out_dir=str(tmp_path))))
     async with opened(app) as pilot:
         await pilot.press("3", "v")
-        assert "prompts of several lengths were sent" in screen_text(app)
+        await until(pilot, lambda: "prompts of several lengths were sent" in screen_text(app))
         assert "hello" not in screen_text(app)
 
 

@@ -169,3 +169,12 @@ async def test_gpus_that_tell_of_no_memory_at_all_show_dashes() -> None:
     app = RvtopApp(made.FakeHandle(replace(s, gpus=empty)))
     async with opened(app, 80, 24):
         assert "--" in text_of(app, GpuPanel)
+
+
+@pytest.mark.parametrize("width", [100, 120, 160, 200])
+async def test_a_single_engine_says_each_figure_once(width: int) -> None:
+    s = made.live()
+    engines = made.engines(s.t_s, 1)
+    app = RvtopApp(made.FakeHandle(replace(s, engines=engines, figures=made.together(engines))))
+    async with opened(app, width, 50):
+        assert text_of(app, EnginesPanel).count("pre ") == 1

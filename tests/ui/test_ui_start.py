@@ -17,6 +17,7 @@ from rvtop.contract.command import SetRate
 from rvtop.contract.handle import Choice, ConnectFailed, SessionHandle
 from rvtop.contract.start import StartFacts
 from rvtop.ui.app import RvtopApp
+from rvtop.ui.screens.dialog import Dialog
 from rvtop.ui.screens.help import HelpScreen
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.map import MapScreen
@@ -354,6 +355,45 @@ async def test_choosing_there_ends_the_load_of_before(handle: made.FakeHandle, k
         await pilot.press("q")
         await until(pilot, lambda: app._exit)
     assert after.closed == 1
+
+
+@pytest.mark.parametrize("over_session", [False, True])
+@pytest.mark.parametrize("key", ["question_mark", "colon"])
+async def test_a_dialog_that_is_open_when_it_connects_goes_with_the_start_screen(
+    handle: made.FakeHandle, over_session: bool, key: str
+) -> None:
+    after, connected = made.FakeHandle(made.watching()), asyncio.Event()
+
+    async def connect(choice: Choice) -> SessionHandle:
+        await connected.wait()
+        return after
+
+    app = RvtopApp(handle if over_session else None, connect, facts=lambda: made.start_facts())
+    async with opened(app) as pilot:
+        if over_session:
+            await pilot.press("2")
+            await pilot.press("0")
+        await until(pilot, lambda: isinstance(app.screen, StartScreen))
+        await pilot.press("enter")
+        await until(pilot, lambda: "connecting to" in said(app, "message"))
+        await pilot.press(key)
+        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        connected.set()
+        await until(pilot, lambda: app.handle is after and isinstance(app.screen, LiveScreen))
+        assert [type(screen) for screen in app.screen_stack[1:]] == [LiveScreen]
+        await until(pilot, lambda: app.live is not None and app.live.snapshot == after.now)
+        assert handle.closed == over_session
+
+
+async def test_what_is_over_gives_way_to_the_start_screen_with_a_dialog_above_it() -> None:
+    handle = made.FakeHandle(made.done())
+    app = RvtopApp(handle, Connecting(), facts=lambda: made.start_facts())
+    async with opened(app) as pilot:
+        await pilot.press("2", "question_mark")
+        await until(pilot, lambda: isinstance(app.screen, Dialog))
+        app.choose_again()
+        await until(pilot, lambda: isinstance(app.screen, StartScreen))
+        assert [type(screen) for screen in app.screen_stack[1:]] == [StartScreen]
 
 
 async def test_the_load_of_before_goes_on_where_a_url_does_not_answer(handle: made.FakeHandle) -> None:

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import made
 import pytest
-from test_ui_app import opened, text_of
+from driven import opened, text_of, until
 
-from rvtop.contract.snapshot import Phase, Plan, PlannedPhase, Series
+from rvtop.contract.snapshot import Event, Phase, Plan, PlannedPhase, Series, Snapshot
 from rvtop.ui.app import RvtopApp
-from rvtop.ui.widgets.timeline import TimelinePanel, next_text, planned_columns, served_columns
+from rvtop.ui.widgets.timeline import TimelinePanel, column_of, next_text, planned_columns, served_columns
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,44 @@ async def test_one_row_has_names_progress_and_what_comes() -> None:
     assert "│climb █" in line
     assert "│hold ·" in line
     assert line.rstrip().endswith("in 00:18")
+
+
+def marked(t: float, *at_s: float) -> Snapshot:
+    """``made.planned`` with marks."""
+    s = made.planned(t)
+    return replace(s, events=tuple(Event(s.unix_s, "here", kind="mark", t_s=at) for at in at_s))
+
+
+async def test_marks_stand_on_the_plan_where_they_were_set() -> None:
+    async with opened(app := RvtopApp(made.FakeHandle(marked(92.0, 46.0, 69.0, 500.0))), 120, 44):
+        panel = app.screen.query_one(TimelinePanel)
+        upper = panel.plain_text()[1]
+        inner = panel.size.width - 4
+        assert [x - 2 for x, char in enumerate(upper) if char == "◆"] == [
+            column_of(at, made.planned().plan, inner)  # type: ignore[arg-type]
+            for at in (46.0, 69.0)
+        ]
+
+
+async def test_the_plans_cursor_is_at_the_second_that_a_frozen_screen_shows() -> None:
+    s = made.planned()
+    assert s.plan is not None
+    plan = s.plan
+    async with opened(app := RvtopApp(made.FakeHandle(s)), 120, 44) as pilot:
+        panel = app.screen.query_one(TimelinePanel)
+        inner = panel.size.width - 4
+
+        def cursor() -> int:
+            return panel.plain_text()[1].index("┃") - 2
+
+        assert cursor() == column_of(92.0, plan, inner)
+        await pilot.press("shift+left", "shift+left", "shift+left", "shift+left", "shift+left")
+        await until(pilot, lambda: cursor() == column_of(42.0, plan, inner))
+        assert "in 00:08" in panel.plain_text()[0], "what comes next is told as of then"
+        await pilot.press("f")
+        await until(pilot, lambda: cursor() == column_of(92.0, plan, inner))
+        await pilot.click(TimelinePanel, offset=(2 + column_of(69.0, plan, inner), 2))
+        await until(pilot, lambda: cursor() == column_of(69.0, plan, inner))
+        await pilot.click(TimelinePanel, offset=(2 + inner - 1, 2))
+        await pilot.pause()
+        assert cursor() == column_of(69.0, plan, inner), "what is to come can't be shown"

@@ -80,6 +80,47 @@ async def test_lengths_change_at_their_time_and_back(mock: MockProcess, tmp_path
     assert seen == {0, 1, 2, 3, 4}
 
 
+async def test_a_shared_prefix_comes_and_goes(mock: MockProcess, tmp_path: Path) -> None:
+    """Each request is of the prompts that its command asked for: with the prefix its prompt is longer."""
+    watched = Watched(request(mock.url, tmp_path / "run", PHASE))
+    await watched.until(lambda s: s.load.ok, "the load")
+    with pytest.raises(
+        CommandError, match="prefix_share: needs prefix_tokens, the length of a shared prefix"
+    ):
+        watched.session.commands.follow(SetWorkload(prefix_share=0.5), "control")
+    assert await follow(watched, SetWorkload(prefix_tokens=400)) == (
+        "prompts as the workload has them, shared prefix of 400 tokens, answers as the workload has them"
+    )
+    assert await follow(watched, SetWorkload(prefix_share=0.5)) == (
+        "prompts as the workload has them, 50 % of them with a shared prefix of 400 tokens, "
+        "answers as the workload has them"
+    )
+    assert (await follow(watched, Undo())).startswith("undone: workload: ")
+    assert (await follow(watched, Undo())).startswith("undone: workload: ")
+    assert await follow(watched, SetWorkload(prefix_share=0.0)) == (
+        "prompts as the workload has them, no shared prefix, answers as the workload has them"
+    )
+    watched.send(Stop())
+    outcome = await watched.end()
+    assert outcome.exit_code == 0, outcome.message
+
+    commands = rows(watched, "workload")
+    assert [(row["prefix_tokens"], row["prefix_share"], row["prompts"]) for row in commands] == [
+        (400, None, 1),
+        (400, 0.5, 2),
+        (400, None, 1),
+        (None, None, 0),
+        (None, 0.0, 3),
+    ]
+    times = [row["at_ns"] for row in commands]
+    seen: dict[int, set[bool]] = {}
+    for row in watched.rows():
+        if row["error"] is None:
+            part = sum(row["intended_ns"] >= at for at in times)
+            seen.setdefault(part, set()).add(row["prompt_tokens"] > 200)
+    assert seen == {0: {False}, 1: {True}, 2: {True, False}, 3: {True}, 4: {False}, 5: {False}}
+
+
 async def test_what_lengths_cannot_be_is_one_line(mock: MockProcess, tmp_path: Path) -> None:
     workload = {"kind": "prompts", "file": str(tmp_path / "own.jsonl")}
     (tmp_path / "own.jsonl").write_text(
@@ -91,9 +132,14 @@ async def test_what_lengths_cannot_be_is_one_line(mock: MockProcess, tmp_path: P
         watched.session.commands.follow(SetWorkload(4), "control")
     await watched.until(lambda s: s.load.ok, "the load")
     for command, says in (
-        (SetWorkload(), "needs max_tokens or prompt_tokens"),
+        (SetWorkload(), "needs one of max_tokens, prompt_tokens, prefix_tokens, prefix_share"),
         (SetWorkload(-1), "max_tokens must be from 1 to 10000000, or 0 for what the workload has"),
-        (SetWorkload(None, 5), "can be changed for a synthetic workload only, this one's kind is prompts"),
+        (
+            SetWorkload(None, 5),
+            "prompt_tokens can be changed for a synthetic workload only, this one's kind is",
+        ),
+        (SetWorkload(prefix_share=0.0), "prefix_share can be changed for a synthetic workload only"),
+        (SetWorkload(prefix_share=1.1), "prefix_share must be from 0 to 1"),
         (SetWorkload(5), "max_completion_tokens is a field that was given for every request"),
     ):
         with pytest.raises(CommandError, match=says):

@@ -10,9 +10,10 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.events import Key
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
+
+from rvtop.ui.widgets.typed_line import TypedLine
 
 T = TypeVar("T")
 
@@ -23,38 +24,10 @@ class Dialog(ModalScreen[T], Generic[T]):
     HORIZONTAL_BREAKPOINTS = [(0, "-small"), (50, "-wide")]  # noqa: RUF012  (as Textual declares it)
     VERTICAL_BREAKPOINTS = [(0, "-least"), (5, "-low"), (14, "-high")]  # noqa: RUF012
 
-    _there = False
-    _early: tuple[Key, ...] = ()  # keys from before it was there
-
     def on_mount(self) -> None:
-        line = self._line
+        line = next(iter(self.query(Input)), None)
         if line is not None:
             self.set_focus(line)
-        self._there, early, self._early = True, self._early, ()
-        for number, event in enumerate(early):
-            if not self._type(event):  # and what is behind it
-                for one in early[number:]:
-                    self.app.post_message(Key(one.key, one.character))
-                return
-
-    def take_key(self, event: Key) -> bool:
-        """A key that was on its way to the screen below when this opened, as when several are typed at once.
-        True: it is done with."""
-        if self._there:
-            return self._type(event)
-        self._early = (*self._early, event)
-        return True
-
-    @property
-    def _line(self) -> Input | None:
-        return next(iter(self.query(Input)), None)
-
-    def _type(self, event: Key) -> bool:
-        line = self._line
-        if line is None or not event.is_printable or event.character is None:
-            return False
-        line.insert_text_at_cursor(event.character)
-        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,30 +52,33 @@ class TypedDialog(Dialog[T | None]):
     def __init__(self, asked: Asked, parse: Callable[[str], T]) -> None:
         super().__init__()
         self._asked, self._parse = asked, parse
+        self._wrong: str | None = None  # the text whose fault is shown
 
     def compose(self) -> ComposeResult:
         asked = self._asked
         with Vertical(id="box") as box:
             box.border_title, box.border_subtitle = asked.title, asked.subtitle
             yield Static(asked.hint, classes="quiet", markup=False)
-            line = Input(asked.begin, placeholder=asked.placeholder, max_length=asked.longest)
-            line.cursor_blink = False
-            yield line
+            yield TypedLine(self.take, asked.begin, hint=asked.placeholder, longest=asked.longest)
             yield Static("", classes="wrong", id="wrong", markup=False)
 
     @on(Input.Changed)
     def clear_fault(self) -> None:
-        self.query_one("#wrong", Static).update("")
+        if self.query_one(Input).value != self._wrong:  # what was typed before is told of after its fault
+            self.query_one("#wrong", Static).update("")
 
-    @on(Input.Submitted)
-    def take(self, event: Input.Submitted) -> None:
-        if not event.value.strip():
+    def take(self, text: str) -> None:
+        """Returns what ``text`` means, or shows what is wrong with it."""
+        if not text.strip():
             self.dismiss(self.NOTHING)
             return
         try:
-            self.dismiss(self._parse(event.value))
+            found = self._parse(text)
         except ValueError as error:
+            self._wrong = text
             self.query_one("#wrong", Static).update(f"✗ {error}")
+        else:
+            self.dismiss(found)
 
     def action_leave(self) -> None:
         self.dismiss(None)

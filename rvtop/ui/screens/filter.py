@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.widgets import Input
 
 from rvtop.ui.screens.dialog import Dialog
+from rvtop.ui.widgets.typed_line import TypedLine
 
 
 class FilterScreen(Dialog[str | None]):
@@ -26,11 +25,11 @@ class FilterScreen(Dialog[str | None]):
         with Vertical(id="box") as box:
             box.border_title = "filter"
             box.border_subtitle = "enter filters   empty: all   esc"
-            yield Input(self._text, placeholder=self._hint, max_length=60)
+            yield TypedLine(self.take, self._text, hint=self._hint, longest=60)
 
-    @on(Input.Submitted)
-    def _typed(self, event: Input.Submitted) -> None:
-        self.dismiss(event.value.strip())
+    def take(self, text: str) -> None:
+        """Returns the filter."""
+        self.dismiss(text.strip())
 
     def action_leave(self) -> None:
         self.dismiss(None)

@@ -9,6 +9,8 @@ from textual.app import ComposeResult
 
 from rvtop.contract.run_files import BACKEND_LOG
 from rvtop.contract.snapshot import Snapshot
+from rvtop.ui.format import rate
+from rvtop.ui.rate_memory import Means
 from rvtop.ui.screens.chart_screen import ChartScreen
 from rvtop.ui.screens.log import LogScreen
 from rvtop.ui.screens.steering import Steering
@@ -49,6 +51,7 @@ class LiveScreen(Steering, ChartScreen):
     def __init__(self, shell: ScreenShell) -> None:
         super().__init__(shell)
         self._can_choose_again = shell.can_choose_again
+        self._held_means: Means | None = None  # of the instant at which the picture was frozen
 
     def compose(self) -> ComposeResult:
         yield Places(*self.panels())
@@ -95,9 +98,24 @@ class LiveScreen(Steering, ChartScreen):
         if first:  # there is no layout yet
             self.call_after_refresh(self._share_keys)
 
+    def put_target(self) -> None:
+        """A picture that stands keeps the rate of its second."""
+        if not self._frozen:
+            super().put_target()
+
+    def _set_rate(self, s: Snapshot, rps: float) -> None:
+        super()._set_rate(s, rps)
+        if self._frozen and self.pending_rate.pending is not None:
+            self.notify_briefly(f"{rate(rps)} rps asked for; the picture stands, f follows again")
+
+    def _freeze(self, frozen: bool) -> None:
+        self._held_means = self.query_one(LoadPanel).means
+        super()._freeze(frozen)
+
     def show_past(self, s: Snapshot) -> None:
         load = self.query_one(LoadPanel)
         load.target, load.taken = s.load.target_rps, True
+        load.means = self._held_means if s is self._held else None
         super().show_past(s)
 
     def _share_keys(self) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from rvtop.ui.screens.dialog import Dialog
+from rvtop.ui.widgets.typed_line import TypedLine
 
 #: The note of a mark that was given none.
 BARE = "mark"
@@ -31,13 +31,11 @@ class MarkScreen(Dialog[str | None]):
                 classes="quiet",
                 markup=False,
             )
-            box_input = Input(placeholder="now with prefix cache", max_length=_LONGEST)
-            box_input.cursor_blink = False
-            yield box_input
+            yield TypedLine(self.take, hint="now with prefix cache", longest=_LONGEST)
 
-    @on(Input.Submitted)
-    def take(self, event: Input.Submitted) -> None:
-        self.dismiss(event.value.strip() or BARE)
+    def take(self, text: str) -> None:
+        """Returns the note."""
+        self.dismiss(text.strip() or BARE)
 
     def action_leave(self) -> None:
         self.dismiss(None)

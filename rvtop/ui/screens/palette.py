@@ -20,6 +20,7 @@ from rvtop.ui.format import clip
 from rvtop.ui.keys import Action
 from rvtop.ui.screens.dialog import Dialog
 from rvtop.ui.shell import shell_of
+from rvtop.ui.widgets.typed_line import TypedLine
 
 ROWS = 12
 
@@ -103,23 +104,30 @@ class PaletteScreen(Dialog[Action | None]):
     def __init__(self, actions: Sequence[Action], last_used: Sequence[str]) -> None:
         super().__init__()
         self._actions, self._last_used = tuple(actions), tuple(last_used)
+        self._listed = ""
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box") as box:
             box.border_title = "actions"
             box.border_subtitle = "↑↓ enter   tab completes   esc"
-            field = Input(placeholder="a part of its name", max_length=60)
-            field.cursor_blink = False
-            yield field
+            yield TypedLine(self.take, hint="a part of its name", longest=60)
             yield Choices(matching("", self._actions, self._last_used))
 
     @on(Input.Changed)
-    def narrow(self, event: Input.Changed) -> None:
-        self.query_one(Choices).list(matching(event.value, self._actions, self._last_used))
+    def narrow(self) -> None:
+        self._choices()
 
-    @on(Input.Submitted)
-    def take(self) -> None:
-        if (chosen := self.query_one(Choices).chosen) is not None:
+    def _choices(self) -> Choices:
+        """The list of what matches by now: the message of what was typed may come after the next key."""
+        choices, typed = self.query_one(Choices), self.query_one(Input).value
+        if typed != self._listed:
+            self._listed = typed
+            choices.list(matching(typed, self._actions, self._last_used))
+        return choices
+
+    def take(self, _typed: str) -> None:
+        """Returns the chosen action."""
+        if (chosen := self._choices().chosen) is not None:
             self.dismiss(chosen)
 
     @on(Choices.Chosen)
@@ -127,10 +135,10 @@ class PaletteScreen(Dialog[Action | None]):
         self.dismiss(event.action)
 
     def action_move(self, step: int) -> None:
-        self.query_one(Choices).move(step)
+        self._choices().move(step)
 
     def action_complete(self) -> None:
-        if (chosen := self.query_one(Choices).chosen) is not None:
+        if (chosen := self._choices().chosen) is not None:
             field = self.query_one(Input)
             field.value = chosen.name
             field.cursor_position = len(chosen.name)

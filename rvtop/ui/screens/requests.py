@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import asyncio
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 
+from rvtop.contract.requests import RequestRow
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.prompts_file import prompt_row, prompt_text
 from rvtop.ui.request_lines import ORDERS, curl
@@ -57,33 +60,44 @@ class RequestsScreen(ListScreen, Steering):
         self.redraw()
 
     def action_prompt(self) -> None:
-        s = self._listed()
-        found = self.state.row(s) if s is not None else None
-        if s is None or found is None:
-            return
         if self.state.text:
             self.state.text = ""
-        else:
-            try:
-                self.state.text = prompt_text(prompt_row(s.out_dir, found[1].prompt))
-            except ValueError as error:
-                self.notify_briefly(str(error))
-                return
-            self.state.chosen = found[1].id  # the text stays with its request
-        self.redraw()
+            self.redraw()
+            return
+
+        def show(_: Snapshot, request: RequestRow, row: dict[str, Any]) -> None:
+            self.state.text = prompt_text(row)
+            self.state.chosen = request.id  # the text stays with its request
+            self.redraw()
+
+        self._with_prompt(show, "")
 
     def action_copy(self) -> None:
         """Copies the chosen request as a command."""
+
+        def copy(s: Snapshot, request: RequestRow, row: dict[str, Any]) -> None:
+            self.copy(curl(s.target.url, request, row), f"request {request.id} as curl")
+
+        self._with_prompt(copy, "not copied: ")
+
+    def _with_prompt(self, then: Callable[[Snapshot, RequestRow, dict[str, Any]], None], fault: str) -> None:
+        """Reads the prompt of the chosen request, in a thread: the file may be long. Then calls ``then``, or
+        says why not, with ``fault`` before it."""
         s = self._listed()
         found = self.state.row(s) if s is not None else None
         if s is None or found is None:
             return
-        try:
-            text = curl(s.target.url, found[1], prompt_row(s.out_dir, found[1].prompt))
-        except ValueError as error:
-            self.notify_briefly(f"not copied: {error}")
-            return
-        self.copy(text, f"request {found[1].id} as curl")
+        request = found[1]
+
+        async def read() -> None:
+            try:
+                row = await asyncio.to_thread(prompt_row, s.out_dir, request.prompt)
+            except ValueError as error:
+                self.notify_briefly(f"{fault}{error}")
+            else:
+                then(s, request, row)
+
+        self.run_worker(read(), exclusive=True, group="prompt")
 
     def action_back(self) -> None:
         """Closes the prompt, then the filter, then the list of errors."""

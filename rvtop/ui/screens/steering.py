@@ -50,6 +50,7 @@ class Steering(SessionScreen):
         """Hands the rate asked for to the panel that draws it, if the screen has one."""
         for panel in self.query(LoadPanel):
             panel.target, panel.taken = self.pending_rate.shown, self.pending_rate.pending is None
+            panel.means = self.shell.rates.recent.means
 
     def show_target(self) -> None:
         """Draws the rate asked for."""

@@ -1,42 +1,82 @@
-"""A small box for the lengths of the requests."""
+"""A small box for the lengths of the requests, and for what of their prompts is shared."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from rvtop.contract.command import SetWorkload
 from rvtop.ui.format import clip
 from rvtop.ui.screens.dialog import Asked, TypedDialog
 
-_NAMES = {"in": "prompt_tokens", "prompt": "prompt_tokens", "out": "max_tokens", "answer": "max_tokens"}
-_HINT = "type for example in 512 out 128, out 64, or off"
+_NAMES = {
+    **{"in": "prompt_tokens", "prompt": "prompt_tokens", "out": "max_tokens", "answer": "max_tokens"},
+    "prefix": "prefix_tokens",
+}
+_HINT = "type for example in 512 out 128, prefix 1024 80%, or off"
 
 
 def parse_workload(text: str) -> SetWorkload:
-    """The lengths that ``text`` means, in tokens: ``in 512 out 128``, either alone, or ``off`` for those that
+    """What ``text`` means: ``in 512 out 128`` in tokens, ``prefix 1024 80%`` (that share of the prompts
+    begins with a shared text of so many tokens; either alone, or ``none``), any of them, and ``off`` for what
     the workload has.
 
     Raises ValueError with one line to show.
     """
-    words = text.lower().replace("=", " ").replace(",", " ").split()
+    words = text.lower().replace("=", " ").replace(",", " ").replace(" %", "%").split()
     if words == ["off"]:
-        return SetWorkload(0, 0)
-    found: dict[str, int] = {}
+        return SetWorkload(0, 0, 0)
+    found: dict[str, Any] = {}
     while words:
         name = words.pop(0)
         if name not in _NAMES or not words:
             raise ValueError(f"not a length: {clip(name, 12)}; {_HINT}")
-        value = words.pop(0)
-        if value == "off":
-            value = "0"
-        elif not value.isascii() or not value.isdigit() or not int(value):
-            raise ValueError(f"a length is a number of tokens from 1, not {clip(value, 12)}; {_HINT}")
-        found[_NAMES[name]] = int(value)
+        if name == "prefix":
+            found |= _prefix(words)
+        else:
+            found[_NAMES[name]] = _tokens(words.pop(0))
     return SetWorkload(**found)
+
+
+def _prefix(words: list[str]) -> dict[str, Any]:
+    """The length, the share or both that stand first in ``words``, which are taken from it."""
+    found: dict[str, Any] = {}
+    if words[0] == "none":
+        words.pop(0)
+        return {"prefix_share": 0.0}
+    if not words[0].endswith("%"):
+        found["prefix_tokens"] = _tokens(words.pop(0))
+    if words and words[0].endswith("%"):
+        found["prefix_share"] = _share(words.pop(0))
+    return found
+
+
+def _tokens(value: str) -> int:
+    if value == "off":
+        return 0
+    if not value.isascii() or not value.isdigit() or not int(value):
+        raise ValueError(f"a length is a number of tokens from 1, not {clip(value, 12)}; {_HINT}")
+    return int(value)
+
+
+def _share(value: str) -> float:
+    try:
+        percent = float(value.removesuffix("%"))
+    except ValueError:
+        percent = -1.0
+    if not 0 <= percent <= 100:
+        raise ValueError(f"a share is from 0% to 100%, not {clip(value, 12)}; {_HINT}")
+    return percent / 100
 
 
 class WorkloadScreen(TypedDialog[SetWorkload]):
     """Returns the lengths; those that are not named stay."""
 
     def __init__(self) -> None:
-        hint = "tokens of a prompt (in) and of an answer (out); off: as the workload has them"
-        asked = Asked("workload", "enter sends it   esc leaves it", hint, "in 512 out 128   out 64   off", 48)
-        super().__init__(asked, parse_workload)
+        hint = (
+            "tokens of a prompt (in) and of an answer (out); prefix: what so many of the prompts have in "
+            "common at their beginning; off: as the workload has them"
+        )
+        placeholder = "in 512 out 128   prefix 1024 80%   off"
+        super().__init__(
+            Asked("workload", "enter sends it   esc leaves it", hint, placeholder, 64), parse_workload
+        )

@@ -60,6 +60,16 @@ def kv_bar(styles: Styles, share: float | None, width: int) -> Line:
     )
 
 
+def _after(s: Snapshot) -> list[Figure]:
+    """The columns behind the KV cache; one that no engine tells of takes no room."""
+    return [column for column in AFTER_KV if any(value(e, column) is not None for e in s.engines)]
+
+
+def _held(engine: Engine) -> float | None:
+    """The cache's size, where its use is not told; it stands in place of the bar."""
+    return engine.kv_bytes if engine.kv_usage is None else None
+
+
 class EnginesPanel(Panel):
     TOPIC = "engines"
     PLACE = "right"
@@ -90,17 +100,16 @@ class EnginesPanel(Panel):
         shown, rest = choose(s.engines, height - len(below), badness)
         names = self._labels(s, shown, width - FIXED - LEAST_BAR)
         size = max((len(name) for name in names), default=0)
-        # A column that no engine tells of takes no room.
-        after = [column for column in AFTER_KV if any(value(e, column) is not None for e in s.engines)]
-        lines = [self._row(e, name, size, width, after) for e, name in zip(shown, names, strict=True)]
+        lines = [self._row(e, name, size, width, _after(s)) for e, name in zip(shown, names, strict=True)]
         if rest:
             lines.append(Line(f"{rest} more, all doing better", self.rich_styles.quiet))
         return lines + below
 
     def _together(self, s: Snapshot, width: int) -> list[Line]:
         """The figures of all engines together, side by side on as few lines as they fit into."""
-        styles, lines = self.rich_styles, [Line()]
-        for figure, parts in texts(FOOT, s.figures, FORMATS):
+        styles, lines, above = self.rich_styles, [Line()], self._in_rows(s, width)
+        below = [figure for figure in FOOT if figure.key not in above]
+        for figure, parts in texts(below, s.figures, FORMATS):
             alarm = figure.alarm and (figure.label or s.figures[figure.key])
             for place, text in enumerate(parts):
                 part = Line("" if place else f"{figure.heading} ", styles.quiet)
@@ -128,16 +137,10 @@ class EnginesPanel(Panel):
         if engine.stale_s is not None:
             line = Line(fixed(name, size), styles.stale)
             return line.put("  STALE ", styles.attention).put(age(engine.stale_s), styles.attention)
-        line = Line(fixed(name, size), styles.base).put(" ")
-        for column in BEFORE_KV:
-            line.join(self._cell(column, value(engine, column)))
-        line.put("  KV ", styles.quiet)
+        line, spare = self._begin(engine, name, size, width)
         cells = [Line(" ").join(self._cell(column, value(engine, column))) for column in after]
-        spare = width - line.width - 6
-        held = engine.kv_bytes if engine.kv_usage is None else None  # its size stands in place of a bar
-        least = LEAST_BAR_WITH_CELLS if held is None else SIZE_CELLS - 6
-        while cells and spare - sum(cell.width for cell in cells) < least:
-            cells.pop()
+        del cells[self._fitting(engine, after, spare) :]
+        held = _held(engine)
         if held is not None:
             line.put(f"{size_of(held):>{SIZE_CELLS}}", styles.server)
         else:
@@ -145,6 +148,31 @@ class EnginesPanel(Panel):
         for cell in cells:
             line.join(cell)
         return line
+
+    def _begin(self, engine: Engine, name: str, size: int, width: int) -> tuple[Line, int]:
+        """A row up to its KV cache, and the cells that are left for bar and columns."""
+        line = Line(fixed(name, size), self.rich_styles.base).put(" ")
+        for column in BEFORE_KV:
+            line.join(self._cell(column, value(engine, column)))
+        line.put("  KV ", self.rich_styles.quiet)
+        return line, width - line.width - 6
+
+    def _fitting(self, engine: Engine, after: Sequence[Figure], spare: int) -> int:
+        """How many columns leave room for the bar, or for the cache's size in its place."""
+        least = LEAST_BAR_WITH_CELLS if _held(engine) is None else SIZE_CELLS - 6
+        sizes = [1 + self._cell(column, value(engine, column)).width for column in after]
+        while sizes and spare - sum(sizes) < least:
+            sizes.pop()
+        return len(sizes)
+
+    def _in_rows(self, s: Snapshot, width: int) -> set[str]:
+        """The figures that need not stand below the only engine, whose row has them."""
+        if len(s.engines) != 1 or s.engines[0].stale_s is not None:
+            return set()
+        (engine,), after = s.engines, _after(s)
+        (name,) = self._labels(s, [engine], width - FIXED - LEAST_BAR)
+        _, spare = self._begin(engine, name, len(name), width)
+        return {column.key for column in after[: self._fitting(engine, after, spare)]}
 
     def _cell(self, column: Figure, value: float | None) -> Line:
         """`` run  12``: the heading, and the value in four or five cells."""

@@ -37,6 +37,9 @@ class GpuUsePanel(TimeChart):
     def _names(self, s: Snapshot) -> tuple[str, str]:
         return ("gpu_util_min", "gpu_util_max") if on_gpus(s) else ("node_cpu_min", "node_cpu_max")
 
+    def depends(self, s: Snapshot) -> tuple[object, ...]:
+        return self._names(s)
+
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles = self.rich_styles
         name = "GPU use" if on_gpus(s) else "CPU use"

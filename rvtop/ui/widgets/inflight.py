@@ -36,7 +36,7 @@ class InFlightPanel(TimeChart):
     def quiet(self, s: Snapshot) -> bool:
         return not (s.load.in_flight or s.figures.get("running") or s.figures.get("waiting"))
 
-    def depends(self) -> tuple[object, ...]:
+    def depends(self, s: Snapshot) -> tuple[object, ...]:
         return (self._scale.value,)
 
     def observe(self, s: Snapshot) -> None:

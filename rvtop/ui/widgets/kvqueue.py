@@ -44,7 +44,7 @@ class KvQueuePanel(TimeChart):
         )
         return left, right
 
-    def depends(self) -> tuple[object, ...]:
+    def depends(self, s: Snapshot) -> tuple[object, ...]:
         return (self._waiting.value,)
 
     def picture(self, s: Snapshot, span: Span | RateSpan, rows: int) -> Picture:

@@ -36,6 +36,9 @@ class LatencyTimePanel(TimeChart):
     def quiet(self, s: Snapshot) -> bool:
         return not s.latency.ttft.count
 
+    def depends(self, s: Snapshot) -> tuple[object, ...]:
+        return (s.slo_ttft_ms,)
+
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles, d = self.rich_styles, s.latency.ttft
         left = Line("TTFT", styles.client_bold)

@@ -11,7 +11,7 @@ from rvtop.ui.draw import Cells, Line, area, eighths, fitting, large, over
 from rvtop.ui.format import MISSING, clip, count, first_that_fits, rate, sig3
 from rvtop.ui.layout import TWO_COLUMNS
 from rvtop.ui.rate_dial import LEAST_WIDTH, RateDial
-from rvtop.ui.rate_memory import RateScale
+from rvtop.ui.rate_memory import Means, RateScale
 from rvtop.ui.shell import shell_of
 from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.hints import Hints, load_hints
@@ -46,6 +46,7 @@ class LoadPanel(Panel):
         super().__init__(id=id)
         self.target: float | None = None  # PendingRate.shown: the rate asked for, until the snapshot shows it
         self.taken = True  # the load has that rate
+        self.means: Means | None = None  # since the last command, where the screen has seen a second of it
         self._scale = StickyMax(least=1.0)
         self._hints = Hints(Line(), ())
         self._dial_at: tuple[int, RateScale] | None = None  # the dial's first column in the panel
@@ -163,8 +164,8 @@ class LoadPanel(Panel):
 
     def _means(self, s: Snapshot) -> tuple[str, str, str]:
         """What was due and served a second, and the noise of arrivals; before the screen has seen a second
-        of it the session's own means of 2 s."""
-        means = shell_of(self).rates.recent.means
+        of it, and of an earlier second, the session's own means of 2 s."""
+        means = self.means
         if means is None:
             return rate(s.load.offered_rps), rate(s.load.completed_rps), MISSING
         noise = MISSING if _concurrency(s) else f"±{sig3(means.noise)}"

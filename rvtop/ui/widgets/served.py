@@ -24,7 +24,7 @@ class ServedPanel(TimeChart):
     def wants(self, s: Snapshot) -> bool:
         return s.load.sent > 0 and self.app.size.height >= TALL
 
-    def depends(self) -> tuple[object, ...]:
+    def depends(self, s: Snapshot) -> tuple[object, ...]:
         return (self._scale.value,)
 
     def observe(self, s: Snapshot) -> None:

@@ -44,7 +44,7 @@ class TimeChart(Panel):
         """Whether it is drawn against the rate instead of time."""
         return self.view.by_rate
 
-    def depends(self) -> tuple[object, ...]:
+    def depends(self, s: Snapshot) -> tuple[object, ...]:
         """What the picture depends on besides series, events and size."""
         return ()
 
@@ -86,7 +86,7 @@ class TimeChart(Panel):
         window = self.view.window(s)
         view = self.view
         shown = (s.series, s.events[-1:], width, height, window, view.cursor_s, view.ghost, self.by_rate())
-        key = (*shown, *self.depends())
+        key = (*shown, *self.depends(s))
         return self.once(key, lambda: self._drawn(s, width, height, window))
 
     def _drawn(self, s: Snapshot, width: int, height: int, window: int) -> list[Line]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from textual import events
+
 from rvtop.contract.snapshot import Plan, PlannedPhase, Snapshot
-from rvtop.ui.draw import UP, Line
+from rvtop.ui.draw import UP, Cells, Line
 from rvtop.ui.format import clip, clock, rate
+from rvtop.ui.span import SIGNS
 from rvtop.ui.widgets.panel import MARGINS, Panel
 
 _PLANNED = "░"
 _CURSOR = "┃"
+_MARK = SIGNS["mark"]
 
 
 class TimelinePanel(Panel):
@@ -24,45 +30,64 @@ class TimelinePanel(Panel):
     def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
         return 3, 5 if self.app.size.height >= 60 else 4
 
+    def _at_cursor(self, s: Snapshot) -> Snapshot:
+        """``s`` with the plan at the second that a screen that stands shows."""
+        if self.view.cursor_s is None or s.plan is None:
+            return s
+        return replace(s, plan_s=self.view.cursor_s - s.plan.t0_s)
+
+    async def on_click(self, event: events.Click) -> None:
+        """Freezes at that second, where it has been; a click on the rule only chooses the panel."""
+        s, inner = self.snapshot, self.size.width - 2 * MARGINS
+        column = event.x - MARGINS
+        if s is None or s.plan is None or s.plan_s is None or not 0 <= column < inner:
+            return
+        at_s = (column + 0.5) / inner * s.plan.total_s
+        if event.y >= 1 and at_s <= s.plan_s:
+            await self.run_action(f"screen.go_to({s.plan.t0_s + at_s})")
+
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
-        styles = self.rich_styles
+        s, styles = self._at_cursor(s), self.rich_styles
         left = Line(clip(s.name, max(8, width // 4)), styles.strong).put(", rps · served ", styles.quiet)
         left.put("█", styles.client).put(" planned ", styles.quiet).put(_PLANNED, styles.quiet)
         return left, Line(next_text(s, max(0, width - left.width - 2)), styles.base)
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
+        s = self._at_cursor(s)
         plan, at_s = s.plan, s.plan_s
         if plan is None or at_s is None or height < 1:
             return []
         inner = width - MARGINS
         if height < 2 or inner < 1:
             return [self._names(s, plan, at_s, width)]
-        key = (plan, int(at_s), len(s.series.t_s), s.series.t_s[-1:], width, height, self.rich_styles)
-        return self.once(key, lambda: [*self._bars(s, inner, height - 1), self._names(s, plan, at_s, width)])
+        marks = marked_columns(s, plan, inner)
+        seen = (len(s.series.t_s), s.series.t_s[-1:], marks)
+        key = (plan, int(at_s), seen, width, height, self.rich_styles)
+        return self.once(
+            key, lambda: [*self._bars(s, marks, inner, height - 1), self._names(s, plan, at_s, width)]
+        )
 
-    def _bars(self, s: Snapshot, width: int, rows: int) -> list[Line]:
+    def _bars(self, s: Snapshot, marks: frozenset[int], width: int, rows: int) -> list[Line]:
         plan, at_s = s.plan, s.plan_s
         assert plan is not None and at_s is not None
         styles = self.rich_styles
         planned, seen = planned_columns(plan, width), served_columns(s, plan, width)
         most = max([value for value in (*planned, *seen) if value is not None], default=0.0) or 1.0
+        cells = Cells(width, rows)
+        for column in range(width):
+            for row in range(rows):
+                level = _level(seen[column], most, rows, row)
+                if level:
+                    cells.set(column, rows - 1 - row, UP[level], styles.client)
+                elif _level(planned[column], most, rows, row):
+                    cells.set(column, rows - 1 - row, _PLANNED, styles.quiet)
+        for column in marks:
+            cells.set(column, 0, _MARK, styles.command)
         cursor = column_of(at_s, plan, width)
-        lines = []
-        for row in reversed(range(rows)):
-            line = Line(" ")
-            for column in range(width):
-                char, style = " ", styles.base
-                past, future = seen[column], planned[column]
-                level = _level(past, most, rows, row)
-                if column == cursor:
-                    char, style = _CURSOR, styles.strong
-                elif level:
-                    char, style = UP[level], styles.client
-                elif _level(future, most, rows, row):
-                    char, style = _PLANNED, styles.quiet
-                line.put(char, style)
-            lines.append(line)
-        return lines
+        for row in range(rows):
+            if row or cursor not in marks:
+                cells.set(cursor, row, _CURSOR, styles.strong)
+        return [Line(" ").join(line) for line in cells.lines()]
 
     def _names(self, s: Snapshot, plan: Plan, at_s: float, width: int) -> Line:
         """The phases' names where they begin, and where the plan is now."""
@@ -83,6 +108,7 @@ class TimelinePanel(Panel):
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         """Names, how far the phase of now is, and what comes next at the end."""
+        s = self._at_cursor(s)
         plan, at_s = s.plan, s.plan_s
         if plan is None or at_s is None:
             return Line()
@@ -161,6 +187,12 @@ def served_columns(s: Snapshot, plan: Plan, width: int) -> list[float | None]:
         if means[column] is None and s.plan_s is not None and ends_s <= s.plan_s:
             means[column] = means[column - 1]
     return means
+
+
+def marked_columns(s: Snapshot, plan: Plan, width: int) -> frozenset[int]:
+    """The columns in which somebody set a mark."""
+    times = [event.t_s - plan.t0_s for event in s.events if event.kind == "mark" and event.t_s is not None]
+    return frozenset(column_of(at_s, plan, width) for at_s in times if 0 <= at_s <= plan.total_s)
 
 
 def _level(value: float | None, most: float, rows: int, row: int) -> int:

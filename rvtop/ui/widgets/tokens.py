@@ -23,7 +23,7 @@ class TokensPanel(TimeChart):
         super().__init__(id=id)
         self._scale = StickyMax(least=10.0)
 
-    def depends(self) -> tuple[object, ...]:
+    def depends(self, s: Snapshot) -> tuple[object, ...]:
         return (self._scale.value,)
 
     def observe(self, s: Snapshot) -> None:
