@@ -14,7 +14,7 @@ import orjson
 
 from rvtop.contract import run_files
 from rvtop.errors import UserError
-from rvtop.results.compare import ALL, COMPLETED, FIGURES, SPAN, Figures, Side
+from rvtop.results.compare import ALL, COMPLETED, FIGURES, SPAN, Blocks, Figures, Side
 from rvtop.results.lines import LONGEST, open_file, read_lines
 from rvtop.stats.distribution import BUCKETS, EMPTY, Distribution
 from rvtop.text import NAME_LIMIT, printable, printable_json, told
@@ -27,6 +27,8 @@ _LARGEST = 64 << 20
 _NO_LOAD = ("mark", "undo", "slo", "stop", "record")
 _HANDS = ("keyboard", "control")
 _MOST_TEXT = 60
+#: Nothing that a run measures comes near; sums and products of what lies below stay finite.
+_ENDLESS = 1e18
 #: Fields of a phase in the command log, with what they are where they say nothing.
 _PHASE = {
     "rate_to": None,
@@ -93,6 +95,7 @@ def side_of(folder: Path, summary: Mapping[str, Any]) -> Side:
     """A stored run as one side of a comparison."""
     environment = environment_of(folder)
     commands = read_lines(folder / run_files.COMMANDS, [])
+    blocks = blocks_of(summary)
     parts = {ALL: figures_of(summary)}
     for part in _listed(summary.get("phases")):
         if not part.get("warmup") and isinstance(part.get("name"), str):
@@ -108,6 +111,7 @@ def side_of(folder: Path, summary: Mapping[str, Any]) -> Side:
         doubts=client_doubts(summary),
         chunks=inner(summary, "tokens").get("source") == "chunks",
         slo=_slo(environment, commands),
+        blocks=blocks,
     )
 
 
@@ -129,6 +133,19 @@ def figures_of(part: Mapping[str, Any]) -> Figures:
     made["tps"], made[COMPLETED] = number(kpm.get("tps")), number(kpm.get(COMPLETED))
     made["goodput_rps"] = number(part.get("goodput_rps"))
     return made
+
+
+def blocks_of(summary: Mapping[str, Any]) -> dict[str, Blocks]:
+    """The figures of its stretches by part; empty where a summary of before has none."""
+    told = summary.get("blocks")
+    if not isinstance(told, dict):
+        return {}
+    phases = inner(told, "phases")
+    return {ALL: _values(inner(told, "whole"))} | {name: _values(inner(phases, name)) for name in phases}
+
+
+def _values(of: Mapping[str, Any]) -> Blocks:
+    return {key: tuple(map(number, values)) for key, values in of.items() if isinstance(values, list)}
 
 
 def ttft_of(summary: Mapping[str, Any]) -> Distribution:
@@ -315,4 +332,5 @@ def _listed(value: Any) -> list[Mapping[str, Any]]:
 
 def number(value: Any) -> float | None:
     """A number, or None for anything else."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _ENDLESS
+    return value if usable else None
