@@ -73,14 +73,13 @@ class Stretches:
         return np.bincount(stretch, minlength=BLOCKS)
 
     def _latencies(self, name: str, values: Floats) -> Values:
-        cut = [values[self.answered == k] for k in range(BLOCKS)]
-        made: Values = {
-            f"{name}_mean": [float(one.mean()) if one.size >= LEAST["mean"] else None for one in cut]
-        }
-        for key, q in _PERCENTILES.items():
-            made[f"{name}_{key}"] = [
-                float(np.percentile(one, q)) if one.size >= LEAST[key] else None for one in cut
-            ]
+        made: Values = {f"{name}_{key}": [] for key in LEAST}
+        for k in range(BLOCKS):
+            here = values[self.answered == k]
+            points = np.percentile(here, list(_PERCENTILES.values())).tolist() if here.size else [0.0] * 3
+            mean = float(here.mean()) if here.size else 0.0
+            for key, value in zip(LEAST, (mean, *points), strict=True):
+                made[f"{name}_{key}"].append(value if here.size >= LEAST[key] else None)
         return made
 
     def _itl(self) -> Values:

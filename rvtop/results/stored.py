@@ -26,7 +26,7 @@ _LARGEST = 64 << 20
 #: Commands that change no load, and who sends those that a scenario does not hold.
 _NO_LOAD = ("mark", "undo", "slo", "stop", "record")
 _HANDS = ("keyboard", "control")
-_MOST_TEXT = 60
+_MOST_TEXT = 300
 #: Nothing that a run measures comes near; sums and products of what lies below stay finite.
 _ENDLESS = 1e18
 #: Fields of a phase in the command log, with what they are where they say nothing.
@@ -267,6 +267,7 @@ def by_hand(commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _setting(summary: Mapping[str, Any], environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "scenario", told(summary.get("name"), NAME_LIMIT)
     models = summary.get("models")
     yield "models", ", ".join(told(name, NAME_LIMIT) for name in models) if isinstance(models, list) else ""
     yield "load workers", told(inner(environment, "flags").get("workers"), NAME_LIMIT)
@@ -274,8 +275,19 @@ def _setting(summary: Mapping[str, Any], environment: Mapping[str, Any]) -> Iter
     yield "arguments", printable(" ".join(map(str, backend)), _MOST_TEXT) if isinstance(backend, list) else ""
     yield "fields", printable(orjson.dumps(inner(inner(environment, "flags"), "body")).decode(), _MOST_TEXT)
     yield "machine", f"{told(environment.get('cpu'), NAME_LIMIT)} × {environment.get('cpus_usable', '?')}"
+    yield "GPUs", ", ".join(_gpus(summary))
+    for name in ("rvtop", "python", "client_reads"):
+        yield name.replace("_", " "), told(environment.get(name), NAME_LIMIT)
+    versions = inner(environment, "versions")
+    yield from ((told(name, NAME_LIMIT), told(versions[name], NAME_LIMIT)) for name in versions)
     tokens = _per_answer(summary)
     yield "tokens an answer", "" if tokens is None else f"{tokens:.3g}"
+
+
+def _gpus(summary: Mapping[str, Any]) -> list[str]:
+    """``2 × H200`` for each kind."""
+    names = [told(gpu.get("name"), NAME_LIMIT) for gpu in _listed(inner(summary, "server").get("gpus"))]
+    return [f"{names.count(name)} × {name}" for name in dict.fromkeys(names)]
 
 
 def client_doubts(summary: Mapping[str, Any]) -> tuple[str, ...]:

@@ -203,6 +203,21 @@ def test_what_is_no_work_may_differ(tmp_path: Path) -> None:
     assert "differs: models a, b → c, a" in found.notes
 
 
+def test_what_else_differs_is_told(tmp_path: Path) -> None:
+    flags = {"backend": {"arguments": ["--engine-arg", "x=" + "1" * 70, "--engine-arg", "max_num_seqs=64"]}}
+    a = run(tmp_path / "a", versions={"vllm": "0.29.0", "ray": "2.60.0"}, python="3.12.1", flags=flags)
+    more = {"backend": {"arguments": [*flags["backend"]["arguments"][:-1], "max_num_seqs=256"]}}
+    b = run(tmp_path / "b", versions={"vllm": "0.32.0", "ray": "2.60.0"}, python="3.12.1", flags=more)
+    notes = compared(a, b).notes
+    assert "differs: vllm 0.29.0 → 0.32.0" in notes
+    assert any(note.startswith("differs: arguments ") and "max_num_seqs=256" in note for note in notes)
+    assert not any(note.startswith(("differs: ray", "differs: python", "differs: GPUs")) for note in notes)
+    data = json.loads((b / "summary.json").read_text())
+    data["server"]["gpus"] = [{"name": "H200"}, {"name": "H200"}]
+    (b / "summary.json").write_text(json.dumps(data))
+    assert "differs: GPUs none → 2 × H200" in compared(a, b).notes
+
+
 def test_a_run_that_ended_early_is_no_baseline(tmp_path: Path) -> None:
     folder = run(tmp_path / "b")
     lines = (folder / "commands.jsonl").read_text().splitlines()
