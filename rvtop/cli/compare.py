@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,15 +12,20 @@ from rvtop.system.stdio import say, say_error
 
 if TYPE_CHECKING:
     from rvtop.results.compare import Comparison, Side
+    from rvtop.results.fail_if import Goal
 
 
 def compare_runs(
     runs: Annotated[list[Path], typer.Argument(help="Run folders: the reference, then others.")],
     fail_if: Annotated[
         list[str] | None,
-        typer.Option(help="Exit with 1 if so: 'ttft_p99 > 5%' (change), 'errors > 0' (B's own); repeat."),
+        typer.Option(
+            help="Exit with 1 if so: 'ttft_p99 > 5%' (a change that is significant; with ! at its end any), "
+            "'errors > 0' (B's own); repeat."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Compare runs of different work too.")] = False,
+    level: Annotated[float, typer.Option(help="Of the intervals, %.")] = 95.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON alone.")] = False,
 ) -> None:
     """Compares stored runs with the first of them; refuses those that did different work."""
@@ -33,20 +38,37 @@ def compare_runs(
     goals = [parse_goal(text) for text in fail_if or ()]
     if len(runs) < 2:
         raise UserError("compare needs two run folders or more: rvtop compare RUN RUN")
+    if not 50 <= level < 100:
+        raise UserError(f"--level {level:g}: give 50 or more and less than 100, as 95")
     sides = [_side(folder) for folder in runs]
-    found = [compare(sides[0], side) for side in sides[1:]]
+    found = [compare(sides[0], side, level) for side in sides[1:]]
     if not force:
         _refuse(found)
     if as_json:
-        data = {"reference": sides[0].where, "comparisons": [as_data(one) for one in found]}
+        data = {
+            "reference": sides[0].where,
+            "comparisons": [as_data(one) for one in found],
+            "fail_if": [_goal(goal, one) for one in found for goal in goals],
+        }
         say(json.dumps(data, indent=2, ensure_ascii=False))
     for number, one in enumerate(found if not as_json else ()):
         for line in ([""] if number else []) + text_lines(one):
             say(line)
     missed = [why for one in found for goal in goals if (why := goal.missed(one))]
-    for why in missed:
+    spared = [why for one in found for goal in goals if (why := goal.spared(one))]
+    for why in (*missed, *spared):
         say_error(why)
     raise typer.Exit(1 if missed else 0)
+
+
+def _goal(goal: Goal, found: Comparison) -> dict[str, Any]:
+    missed = goal.missed(found)
+    return {
+        "goal": goal.text,
+        "folder": found.b.where,
+        "missed": bool(missed),
+        "why": missed or goal.spared(found),
+    }
 
 
 def _refuse(found: list[Comparison]) -> None:
@@ -59,13 +81,16 @@ def _refuse(found: list[Comparison]) -> None:
 
 
 def _side(folder: Path) -> Side:
-    """A run; one without a summary (it was killed) is summed up, and nothing is written."""
+    """A run; one without a summary (it was killed), or with one of before stretches were told, is summed up,
+    and nothing is written."""
     from rvtop.contract import run_files
     from rvtop.results.stored import read_summary, side_of
     from rvtop.text import printable_json
 
-    if (folder / run_files.REQUESTS).is_file() and not (folder / run_files.SUMMARY).exists():
+    written = (folder / run_files.SUMMARY).exists() or not (folder / run_files.REQUESTS).is_file()
+    summary = read_summary(folder) if written else {}
+    if "blocks" not in summary and (folder / run_files.REQUESTS).is_file():
         from rvtop.results.summary import summarise  # NumPy: only where it is needed
 
-        return side_of(folder, printable_json(summarise(folder)))
-    return side_of(folder, read_summary(folder))
+        summary = printable_json(summarise(folder))
+    return side_of(folder, summary)

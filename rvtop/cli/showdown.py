@@ -96,7 +96,8 @@ def compare(
     UserError."""
     check_limits()
     from rvtop.study.rows import table
-    from rvtop.study.showdown import SHOWDOWN, run_turns
+    from rvtop.study.showdown import SHOWDOWN
+    from rvtop.study.turns import run_turns
 
     run = prepared(scenario, names, out, reference, repeat, same or SameForAll())
     why = no_screen() if ui == "dashboard" and not as_json else ""
@@ -108,7 +109,9 @@ def compare(
         code = show_showdown(run, check)
     else:
         silent = ui == "none" or as_json
-        code = run_turns(run, lambda request: _plain(request, quiet=silent), _nothing if silent else say)
+        code = run_turns(
+            run, lambda request: plain_session(request, quiet=silent), _nothing if silent else say
+        )
     path = run.request.out / SHOWDOWN
     if as_json:
         say(path.read_text("utf-8").rstrip())
@@ -129,7 +132,8 @@ def check(request: SessionRequest) -> None:
     check_backend(request.backend, request.scenario)
 
 
-def _plain(request: SessionRequest, *, quiet: bool) -> Outcome:
+def plain_session(request: SessionRequest, *, quiet: bool) -> Outcome:
+    """A session with plain lines, or none. Raises UserError where its topology can't start."""
     from rvtop.plain import run_plain
 
     check(request)

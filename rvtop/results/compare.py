@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from rvtop.stats.distribution import EMPTY, Distribution
+from rvtop.stats.intervals import BLOCKS, LEVEL, Interval, paired, welch
 
 #: Points of completion between which latencies are still those of the same requests.
 SAME_COMPLETION = 1.0
 CENSORED = "CENSORED"
-NO_INTERVAL = "one run each: no interval"
+SIGNIFICANT, NOT_SIGNIFICANT, TOO_FEW = "significant", "not significant", "too few data"
+NO_INTERVAL = "no interval"
+#: Percentiles of bucketed gaps are known to so much of themselves (``rvtop.stats.histogram``).
+_BUCKET = 0.01
 COMPLETED = "completed_pct"
 ALL = "all that was measured"
 #: The entry of ``work`` that says of what time the figures are.
@@ -43,6 +47,8 @@ FIGURES: tuple[Figure, ...] = (
 BY_KEY: Mapping[str, Figure] = {figure.key: figure for figure in FIGURES}
 
 Figures = Mapping[str, float | None]
+#: By figure its values in the stretches of a run, in their order (``rvtop.results.blocks``).
+Blocks = Mapping[str, Sequence[float | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,8 @@ class Side:
     """One of the two. ``where`` is its run folder, or what it is. ``parts`` are figures by phase, under ALL
     those of all phases. ``work`` must be the same on both sides, ``setting`` may differ and is told.
     ``faults`` say why it is no clean baseline, ``doubts`` what bends its figures. ``chunks``: its gaps are
-    between chunks, which are no tokens.
+    between chunks, which are no tokens. ``blocks`` are by part, as intervals need them; empty where the side
+    has none.
     """
 
     label: str
@@ -63,6 +70,7 @@ class Side:
     doubts: tuple[str, ...] = ()
     chunks: bool = False
     slo: str = ""
+    blocks: Mapping[str, Blocks] = field(default_factory=dict)
 
     @property
     def figures(self) -> Figures:
@@ -72,7 +80,8 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A figure of both. ``difference`` is B less A, ``percent`` that of A; ``word`` says which is lower."""
+    """A figure of both. ``difference`` is B less A, ``interval`` of it, ``percent`` that of A; ``word`` says
+    which is lower: where there is a ``verdict`` only of what is significant."""
 
     figure: Figure
     a: float | None
@@ -80,23 +89,32 @@ class Row:
     difference: float | None
     percent: float | None
     word: str
+    interval: Interval | None = None
+    verdict: str = ""  # SIGNIFICANT, NOT_SIGNIFICANT, TOO_FEW; "" where no interval can be
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """``refused`` says what differs of the work, empty where it is the same; ``notes`` what else is to be
-    known."""
+    known. ``level`` of the intervals is in %; ``paired``: stretch was held against stretch."""
 
     a: Side
     b: Side
     parts: Mapping[str, tuple[Row, ...]]
     refused: tuple[str, ...]
     notes: tuple[str, ...]
+    level: float = LEVEL
+    paired: bool = True
 
     @property
     def refusal(self) -> str:
         """One line, or empty."""
         return f"work differs: {'; '.join(self.refused)}" if self.refused else ""
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether any figure has one."""
+        return any(row.interval is not None for rows in self.parts.values() for row in rows)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -115,16 +133,26 @@ def _last(where: str) -> str:
     return where.rstrip("/").rpartition("/")[2] or where
 
 
-def compare(a: Side, b: Side) -> Comparison:
-    """``b`` against the reference ``a``: all of it, and each phase that both have."""
+def compare(a: Side, b: Side, level: float = LEVEL) -> Comparison:
+    """``b`` against the reference ``a``: all of it, and each phase that both have. ``level`` of the intervals
+    in %."""
     names = [name for name in a.parts if name in b.parts]
     parts = {name: rows(a.parts[name], b.parts[name]) for name in names}
+    refused = tuple(_differing(a, b))
+    if a.blocks and b.blocks:
+        parts = {
+            name: tuple(
+                _judged(row, a.blocks.get(name, {}), b.blocks.get(name, {}), level, pairs=not refused)
+                for row in of
+            )
+            for name, of in parts.items()
+        }
     chunks = a.chunks != b.chunks
     if chunks:
         parts = {name: tuple(map(_other_gaps, of)) for name, of in parts.items()}
     if a.slo != b.slo:
         parts = {name: tuple(map(_other_slo, of)) for name, of in parts.items()}
-    return Comparison(a, b, parts, tuple(_differing(a, b)), tuple(_notes(a, b, parts)))
+    return Comparison(a, b, parts, refused, tuple(_notes(a, b, parts)), level, not refused)
 
 
 def rows(a: Figures, b: Figures) -> tuple[Row, ...]:
@@ -150,6 +178,37 @@ def _row(figure: Figure, a: float | None, b: float | None, censored: bool) -> Ro
     percent = 100 * difference / a if a and not figure.points else None
     word = "same" if f"{a:.3g}" == f"{b:.3g}" else "B lower" if b < a else "B higher"
     return Row(figure, a, b, difference, percent, word)
+
+
+def interval_of(
+    key: str, a: Blocks, b: Blocks, level: float = LEVEL, *, pairs: bool = True
+) -> Interval | None:
+    """Of the difference of a figure; None where a stretch of one side has no value, being of too few
+    requests. ``pairs``: the same was sent at the same times in both."""
+    ours, theirs = (_whole(of.get(key, ())) for of in (a, b))
+    if not ours or len(ours) != len(theirs):
+        return None
+    return paired(ours, theirs, level) if pairs else welch(ours, theirs, level)
+
+
+def _whole(values: Sequence[float | None]) -> list[float]:
+    known = [value for value in values if value is not None]
+    return known if len(known) == len(values) >= BLOCKS else []
+
+
+def _judged(row: Row, a: Blocks, b: Blocks, level: float, *, pairs: bool) -> Row:
+    """With its interval, and whether the difference is significant."""
+    if row.difference is None or row.a is None or row.b is None:
+        return row
+    found = interval_of(row.figure.key, a, b, level, pairs=pairs)
+    if found is None:
+        return replace(row, word=TOO_FEW, verdict=TOO_FEW)
+    bucketed = row.figure.key.startswith("itl_p")
+    found = found.reaching(row.difference, _BUCKET * (abs(row.a) + abs(row.b)) if bucketed else 0.0)
+    if not found.excludes_zero:
+        return replace(row, word="same", interval=found, verdict=NOT_SIGNIFICANT)
+    word = "B lower" if found.high < 0 else "B higher"
+    return replace(row, word=word, interval=found, verdict=SIGNIFICANT)
 
 
 def _without(row: Row) -> Row:

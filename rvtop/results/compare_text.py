@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rvtop.results.compare import ALL, NO_INTERVAL, Comparison, Row, Side
+from rvtop.results.compare import ALL, NO_INTERVAL, SIGNIFICANT, Comparison, Row, Side
+from rvtop.stats.intervals import BLOCKS
 
 MISSING = "--"
-_NAME, _CELL = 16, 12
+_NAME, _CELL, _INTERVAL = 16, 12, 20
 #: What is told of each phase, beside the table of all.
 _OF_PHASES = ("ttft_mean", "ttft_p99", "tps")
 
@@ -19,12 +20,25 @@ def text_lines(found: Comparison) -> list[str]:
     lines = [f"A  {found.a.label}  {found.a.where}  (reference)", f"B  {found.b.label}  {found.b.where}"]
     lines += [f"{found.refusal}; compared all the same"] if found.refused else []
     heads = ("A", "B", "B - A", "change")
-    lines += ["", " " * _NAME + "".join(f"{head:>{_CELL}}" for head in heads)]
+    level = f"{found.level:g} % of B - A"
+    lines += ["", " " * _NAME + "".join(f"{head:>{_CELL}}" for head in heads) + f"{level:>{_INTERVAL}}"]
     lines += [_line(row.figure.name, row) for row in found.parts[ALL]]
     for name in found.names[1:]:
         lines.append(f"phase {name}")
         lines += [_line(row.figure.name, row) for row in found.parts[name] if row.figure.key in _OF_PHASES]
-    return [*lines, "", NO_INTERVAL, *found.notes]
+    return [*lines, "", *about_intervals(found), *found.notes]
+
+
+def about_intervals(found: Comparison) -> list[str]:
+    """Where they come from, and what they don't hold."""
+    if not found.a.blocks or not found.b.blocks:
+        old = [side.where for side in (found.a, found.b) if not side.blocks]
+        return [f"{NO_INTERVAL}: {', '.join(old)} has no stretches; rvtop report {old[0]} makes them"]
+    how = "the same requests at the same times, so stretch against stretch" if found.paired else "unpaired"
+    return [
+        f"{found.level:g} % intervals from {BLOCKS} stretches of each run ({how})",
+        "they hold what changes within a run; what differs from one start to the next only repeats show",
+    ]
 
 
 def _line(name: str, row: Row) -> str:
@@ -32,7 +46,24 @@ def _line(name: str, row: Row) -> str:
     left = f"  {name} {unit}".rstrip()
     cells = (row.a, row.b)
     made = f"{left:<{_NAME}}" + "".join(f"{number(value):>{_CELL}}" for value in cells)
-    return (made + f"{difference_text(row):>{_CELL}}{percent_text(row):>{_CELL}}  {row.word}").rstrip()
+    made += f"{difference_text(row):>{_CELL}}{percent_text(row):>{_CELL}}{interval_text(row):>{_INTERVAL}}"
+    return f"{made}  {verdict_text(row)}".rstrip()
+
+
+def verdict_text(row: Row) -> str:
+    """``B lower, significant``, ``not significant``, ``too few data``, or the row's word."""
+    return f"{row.word}, {row.verdict}" if row.verdict == SIGNIFICANT else row.verdict or row.word
+
+
+def interval_text(row: Row) -> str:
+    """``-14.1..-10.8``, or ``--``."""
+    found = row.interval
+    return MISSING if found is None else f"{_signed(found.low)}..{_signed(found.high)}"
+
+
+def _signed(value: float) -> str:
+    text = number(value)
+    return f"+{text}" if value > 0 else text
 
 
 def number(value: float | None) -> str:
@@ -46,8 +77,7 @@ def difference_text(row: Row) -> str:
     """``-12.4``, ``+3``, of percentages ``-2.9 pt``; ``--`` where it is no comparison."""
     if row.difference is None:
         return MISSING
-    sign = "+" if row.difference > 0 else ""
-    return f"{sign}{number(row.difference)}" + (" pt" if row.figure.points else "")
+    return _signed(row.difference) + (" pt" if row.figure.points else "")
 
 
 def percent_text(row: Row) -> str:
@@ -64,7 +94,8 @@ def as_data(found: Comparison) -> dict[str, Any]:
         "b": _side(found.b),
         "work_differs": list(found.refused),
         "notes": list(found.notes),
-        "interval": None,
+        "level_pct": found.level,
+        "paired": found.paired,
         "figures": _rows(found.parts[ALL]),
         "phases": [{"name": name, "figures": _rows(found.parts[name])} for name in found.names[1:]],
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 from rvtop.contract import run_files
 from rvtop.errors import UserError
-from rvtop.results.compare import Comparison, Figures, Side, compare
+from rvtop.results.compare import TOO_FEW, Comparison, Figures, Side, compare
 from rvtop.results.stored import figures_of, inner, number, read_summary, side_of, stored_runs
 
 
@@ -52,7 +52,7 @@ def end_facts(folder: Path, runs: Path) -> EndFacts:
         asked_rps=number(inner(summary, "rate").get("requested_rps")),
         chunks=side.chunks,
         doubts=(*side.doubts, *(f"{fault}: no baseline" for fault in side.faults)),
-        trust=tuple(_trust(summary)),
+        trust=tuple(_trust(summary, found)),
         side=side,
         other=found.a if found is not None else None,
         change=found,
@@ -75,10 +75,12 @@ def _other(side: Side, name: str, runs: Path) -> Comparison | None:
     return None
 
 
-def _trust(summary: Mapping[str, Any]) -> list[str]:
+def _trust(summary: Mapping[str, Any], found: Comparison | None) -> list[str]:
     lag = number(inner(summary, "schedule_lag_ms").get("p99"))
     late = "" if lag is None else f" (lag p99 {lag:.3g} ms)"
     told = [] if summary.get("client_limited") else [f"client ok{late}"]
     unread = summary.get("unread")
     told += [f"{len(unread)} files damaged"] if isinstance(unread, list) and unread else []
-    return [*told, "one run: no interval"]
+    if found is None or not found.has_intervals:
+        return [*told, "one run: no interval" if found is None else f"{TOO_FEW}: no interval"]
+    return [*told, f"changes: {found.level:g} % intervals"]

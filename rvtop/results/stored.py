@@ -14,7 +14,7 @@ import orjson
 
 from rvtop.contract import run_files
 from rvtop.errors import UserError
-from rvtop.results.compare import ALL, COMPLETED, FIGURES, SPAN, Figures, Side
+from rvtop.results.compare import ALL, COMPLETED, FIGURES, SPAN, Blocks, Figures, Side
 from rvtop.results.lines import LONGEST, open_file, read_lines
 from rvtop.stats.distribution import BUCKETS, EMPTY, Distribution
 from rvtop.text import NAME_LIMIT, printable, printable_json, told
@@ -26,7 +26,9 @@ _LARGEST = 64 << 20
 #: Commands that change no load, and who sends those that a scenario does not hold.
 _NO_LOAD = ("mark", "undo", "slo", "stop", "record")
 _HANDS = ("keyboard", "control")
-_MOST_TEXT = 60
+_MOST_TEXT = 300
+#: Nothing that a run measures comes near; sums and products of what lies below stay finite.
+_ENDLESS = 1e18
 #: Fields of a phase in the command log, with what they are where they say nothing.
 _PHASE = {
     "rate_to": None,
@@ -93,6 +95,7 @@ def side_of(folder: Path, summary: Mapping[str, Any]) -> Side:
     """A stored run as one side of a comparison."""
     environment = environment_of(folder)
     commands = read_lines(folder / run_files.COMMANDS, [])
+    blocks = blocks_of(summary)
     parts = {ALL: figures_of(summary)}
     for part in _listed(summary.get("phases")):
         if not part.get("warmup") and isinstance(part.get("name"), str):
@@ -108,6 +111,7 @@ def side_of(folder: Path, summary: Mapping[str, Any]) -> Side:
         doubts=client_doubts(summary),
         chunks=inner(summary, "tokens").get("source") == "chunks",
         slo=_slo(environment, commands),
+        blocks=blocks,
     )
 
 
@@ -129,6 +133,19 @@ def figures_of(part: Mapping[str, Any]) -> Figures:
     made["tps"], made[COMPLETED] = number(kpm.get("tps")), number(kpm.get(COMPLETED))
     made["goodput_rps"] = number(part.get("goodput_rps"))
     return made
+
+
+def blocks_of(summary: Mapping[str, Any]) -> dict[str, Blocks]:
+    """The figures of its stretches by part; empty where a summary of before has none."""
+    told = summary.get("blocks")
+    if not isinstance(told, dict):
+        return {}
+    phases = inner(told, "phases")
+    return {ALL: _values(inner(told, "whole"))} | {name: _values(inner(phases, name)) for name in phases}
+
+
+def _values(of: Mapping[str, Any]) -> Blocks:
+    return {key: tuple(map(number, values)) for key, values in of.items() if isinstance(values, list)}
 
 
 def ttft_of(summary: Mapping[str, Any]) -> Distribution:
@@ -250,6 +267,7 @@ def by_hand(commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _setting(summary: Mapping[str, Any], environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "scenario", told(summary.get("name"), NAME_LIMIT)
     models = summary.get("models")
     yield "models", ", ".join(told(name, NAME_LIMIT) for name in models) if isinstance(models, list) else ""
     yield "load workers", told(inner(environment, "flags").get("workers"), NAME_LIMIT)
@@ -257,8 +275,19 @@ def _setting(summary: Mapping[str, Any], environment: Mapping[str, Any]) -> Iter
     yield "arguments", printable(" ".join(map(str, backend)), _MOST_TEXT) if isinstance(backend, list) else ""
     yield "fields", printable(orjson.dumps(inner(inner(environment, "flags"), "body")).decode(), _MOST_TEXT)
     yield "machine", f"{told(environment.get('cpu'), NAME_LIMIT)} × {environment.get('cpus_usable', '?')}"
+    yield "GPUs", ", ".join(_gpus(summary))
+    for name in ("rvtop", "python", "client_reads"):
+        yield name.replace("_", " "), told(environment.get(name), NAME_LIMIT)
+    versions = inner(environment, "versions")
+    yield from ((told(name, NAME_LIMIT), told(versions[name], NAME_LIMIT)) for name in versions)
     tokens = _per_answer(summary)
     yield "tokens an answer", "" if tokens is None else f"{tokens:.3g}"
+
+
+def _gpus(summary: Mapping[str, Any]) -> list[str]:
+    """``2 × H200`` for each kind."""
+    names = [told(gpu.get("name"), NAME_LIMIT) for gpu in _listed(inner(summary, "server").get("gpus"))]
+    return [f"{names.count(name)} × {name}" for name in dict.fromkeys(names)]
 
 
 def client_doubts(summary: Mapping[str, Any]) -> tuple[str, ...]:
@@ -315,4 +344,5 @@ def _listed(value: Any) -> list[Mapping[str, Any]]:
 
 def number(value: Any) -> float | None:
     """A number, or None for anything else."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _ENDLESS
+    return value if usable else None

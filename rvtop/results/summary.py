@@ -18,6 +18,7 @@ import orjson
 
 from rvtop.contract import run_files
 from rvtop.results import runlog
+from rvtop.results.blocks import Blocks
 from rvtop.results.ending import End, end_of_log, heartbeat, weighed
 from rvtop.results.lines import LONGEST, open_file, read_lines
 from rvtop.results.part import Part, RunFacts, figures, ttft_histogram
@@ -63,16 +64,25 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
     workers = str((environment["flags"] or {}).get("workers", 1))
     run = RunFacts(table, timeline, _slos(environment["slo"] or {}, commands), workers)
 
-    def part(mask: Bools, spans: list[_Window], models: Collection[str]) -> dict[str, Any]:
+    def part(mask: Bools, spans: list[_Window], models: Collection[str]) -> Part:
         lost, cut = (
             sum(n for gone in each for model, n in gone.items() if model in models)
             for each in ([w.lost for w in spans], [w.cut for w in spans])
         )
         unended = {"worker_lost": lost, "unfinished": cut}
-        return figures(Part(run, mask, [(w.start_s, w.end_s) for w in spans], unended))
+        return Part(run, mask, [(w.start_s, w.end_s) for w in spans], unended)
 
     in_measured = _of_phases(table, {w.name for w in measured})
-    whole = part(in_measured, measured, models)
+    all_of_it = part(in_measured, measured, models)
+    whole = figures(all_of_it)
+    blocks = Blocks(all_of_it, [w.name for w in measured])
+
+    def phase(w: _Window) -> dict[str, Any]:
+        one = part(_of_phases(table, {w.name}), [w], models)
+        if not w.warmup:
+            blocks.add(w.name, one)
+        return {"name": w.name, "warmup": w.warmup, **figures(one)}
+
     end = weighed(end, whole["requests"]["ok"], whole["requests"]["errors"], table.error_texts)
     return {
         "schema": SCHEMA,
@@ -88,11 +98,11 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
         "prompts_digest": environment["prompts_digest"],
         "unread": notes,
         "find_max": _search(commands),
-        "phases": [
-            {"name": w.name, "warmup": w.warmup, **part(_of_phases(table, {w.name}), [w], models)}
-            for w in windows
-        ],
-        "by_model": {name: part(in_measured & _of_model(table, name), measured, [name]) for name in models},
+        "phases": [phase(w) for w in windows],
+        "by_model": {
+            name: figures(part(in_measured & _of_model(table, name), measured, [name])) for name in models
+        },
+        "blocks": blocks.figures(folder / run_files.REQUESTS),
     }
 
 

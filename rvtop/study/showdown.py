@@ -5,32 +5,29 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rvtop.contract.showdown import HEADS, Score, Showdown
+from rvtop.contract.showdown import Score, Showdown
 from rvtop.errors import UserError
 from rvtop.lifecycle.start_times import StartTimes
 from rvtop.session.request import Outcome, SessionRequest, topology_options
 from rvtop.study.entries import Entry, Turn, turns
-from rvtop.study.knobs import differences, knobs_of, notes
+from rvtop.study.knobs import differences, notes
 from rvtop.study.rows import Result, rows
+from rvtop.study.turns import exit_code, result_of
 from rvtop.system.files import written_whole
 from rvtop.target.backend import BackendOptions
 from rvtop.text import printable
 
 SHOWDOWN = "showdown.json"
-INTERRUPTED = 130
 #: Repeats of a topology that a showdown without end keeps in its table, the newest ones.
 KEPT_REPEATS = 10
 #: Why a session does not count that the user ended.
 SKIPPED = "skipped"
 ENDED = "ended before its end"
-
-Run = Callable[[SessionRequest], Outcome]
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +69,12 @@ class ShowdownRun:
         self._order = [] if plan.repeat is None else [turn.folder for turn in self.turns()]
         self._expected = {entry.name: self._expected_start(entry) for entry in plan.entries}
 
+    word = "showdown"
+
+    def folder(self, turn: Turn) -> str:
+        """The name of its run folder."""
+        return turn.folder
+
     def turns(self) -> Iterator[Turn]:
         """All sessions, in their order."""
         return turns(self.plan.entries, self.plan.repeat)
@@ -100,7 +103,8 @@ class ShowdownRun:
         """``turn`` has ended; a ``reason`` says why it does not count though nothing failed. Raises
         UserError when ``showdown.json`` can't be written."""
         self._turn, self._ended_s = None, self.elapsed_s
-        result = self._result(turn, outcome, reason)
+        folder = self.request.out / turn.folder
+        result = result_of(turn.entry.name, folder, turn.entry.arguments, outcome, self._digest, reason)
         if self._digest is None and result.summary is not None:
             self._digest = result.summary.get("prompts_digest")
         self._codes.add(result.exit_code)
@@ -223,55 +227,3 @@ class ShowdownRun:
             reason=printable(last.reason),
             ttft=next((one.ttft for one in reversed(own) if one.ttft.count), own[-1].ttft),
         )
-
-    def _result(self, turn: Turn, outcome: Outcome, reason: str) -> Result:
-        summary, code = outcome.summary, outcome.exit_code
-        knobs, start_s = knobs_of(self.request.out / turn.folder, turn.entry.arguments)
-        if reason:
-            code, summary = 0, None
-        elif code == INTERRUPTED:
-            reason = "interrupted"
-        elif summary is None:
-            reason = outcome.message or "no results"
-        elif code not in (0, 1):
-            reason = outcome.message or f"ended with exit code {code}"
-        elif self._digest is not None and summary.get("prompts_digest") != self._digest:
-            code, reason = 5, "its prompts are not those of the first topology: their digests differ"
-        return Result(turn.entry.name, turn.folder, code, reason, summary, start_s, knobs)
-
-
-def run_turns(showdown: ShowdownRun, run: Run, say: Say) -> int:
-    """Runs each turn of ``showdown`` as a session of its own; returns the exit code. Raises UserError when
-    its folder can't be written."""
-    total, interrupted = showdown.total, False
-    for number, turn in enumerate(showdown.turns(), 1):
-        say(f"showdown: {turn.folder} ({number}{'' if total is None else f' of {total}'})")
-        request = showdown.begin(turn)
-        try:
-            outcome = run(request)
-        except UserError as error:  # what keeps this topology from starting need not keep the next
-            outcome = Outcome(INTERRUPTED if error.exit_code == INTERRUPTED else 4, str(error))
-        except KeyboardInterrupt:
-            outcome = Outcome(INTERRUPTED)
-        say(_line(showdown.end(turn, outcome)))
-        interrupted = outcome.interrupted or outcome.exit_code == INTERRUPTED
-        if interrupted:
-            break
-    showdown.finish()
-    return INTERRUPTED if interrupted else showdown.exit_code
-
-
-def exit_code(codes: Collection[int]) -> int:
-    """130 interrupted, 5 a part of rvtop died, 4 no topology started, 3 a target was lost, 1 a threshold
-    was missed or all requests of one failed, else 0."""
-    if codes and all(code == 4 for code in codes):
-        return 4
-    return next((code for code in (INTERRUPTED, 5, 3, 1) if code in codes), 0)
-
-
-def _line(result: Result) -> str:
-    if result.reason or result.summary is None:
-        return f"showdown: {result.folder} does not count: {result.reason}"
-    kpm = result.summary["kpm"]
-    figures = (f"{head} {'--' if kpm.get(key) is None else f'{kpm[key]:.4g}'}" for key, head in HEADS.items())
-    return f"showdown: {result.folder}: {', '.join(figures)}"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rvtop.contract.snapshot import Snapshot
-from rvtop.results.compare import CENSORED, Row, short_names
+from rvtop.results.compare import CENSORED, NOT_SIGNIFICANT, Row, short_names
 from rvtop.results.end_facts import EndFacts
 from rvtop.ui.compare_lines import percent_text
 from rvtop.ui.draw import Line, large
@@ -166,6 +166,8 @@ def _change(facts: EndFacts | None, key: str) -> str:
     )
     if row.word == CENSORED:
         return CENSORED
+    if row.verdict == NOT_SIGNIFICANT:
+        return f"same as {_name(facts)}"
     return f"{percent_text(row)} to {_name(facts)}"
 
 

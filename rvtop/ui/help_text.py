@@ -63,6 +63,7 @@ PANELS: dict[str, PanelHelp] = {
         (
             Figure("TTFT p99", "in large digits, with whether it held the SLO", CLIENT),
             Figure("to NAME", "change against the newest other run of the same work in runs/", CLIENT),
+            Figure("same as NAME", "the change is not significant", CLIENT),
             Figure("trust", "what bends the figures (!), and what is known to be sound", CLIENT),
             Figure("next", "enter does it, or copies the command; y copies it", CLIENT),
         ),
@@ -73,8 +74,10 @@ PANELS: dict[str, PanelHelp] = {
         "seed, phases, requests; no command by hand, no early end.",
         (
             Figure("B − A", "the difference, and as a share of A", CLIENT),
-            Figure("B lower", "which of the two has the lower figure; same: they read alike", CLIENT),
-            Figure("no interval", "one run each: what chance does to it is not known", CLIENT),
+            Figure("├─●─┤", "the change and its 95 % interval, from ten stretches of each run", CLIENT),
+            Figure("B lower", "significant: the interval leaves out 0; same: it does not", CLIENT),
+            Figure("too few data", "a stretch has under ten requests, for a p99 under 100", CLIENT),
+            Figure("no interval", "what chance does is not known; B lower is how the figures read", CLIENT),
             Figure("CENSORED", "completion differs by over a point, so means are not compared", CLIENT),
             Figure("█ ╌", "TTFT of B, and of A over it; ▲ their p50", CLIENT),
         ),

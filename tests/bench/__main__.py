@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.bench import (
+    compare,
     dashboard,
     frames,
     peers,
@@ -28,6 +29,7 @@ def main() -> None:
     router.main([])
     retarget.main([])
     ray_workers.main([])
+    compare.main([])
 
 
 if __name__ == "__main__":

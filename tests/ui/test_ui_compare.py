@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import made
 import pytest
@@ -14,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from textual.pilot import Pilot
 
-from rvtop.results.compare import ALL, COMPLETED, FIGURES, SPAN, Side, compare
+from rvtop.results.compare import ALL, COMPLETED, FIGURES, SPAN, TOO_FEW, Side, compare
 from rvtop.stats.histogram import Histogram
 from rvtop.ui.app import RvtopApp
-from rvtop.ui.compare_lines import note_lines, refusal_lines, table_lines
+from rvtop.ui.compare_lines import interval_text, note_lines, refusal_lines, table_lines
 from rvtop.ui.look import Look
 from rvtop.ui.screens.choose_side import ChooseSideScreen
 from rvtop.ui.screens.compare import CompareScreen
@@ -49,8 +50,17 @@ def side(label: str, where: str, ttft_ms: float, completed: float = 100.0, **mor
     }
     parts = {ALL: figures, "hold": {**figures, "ttft_mean": ttft_ms * 2}}
     work = {SPAN: "a whole run", "prompts": "5d41402abc4b", "seed": "7", "phase hold": "rate 48, duration 60"}
-    given = {"work": work, **more}
+    given = {"work": work, "blocks": {name: stretches(label, of) for name, of in parts.items()}, **more}
     return Side(label, where, parts, found, **given)  # type: ignore[arg-type]
+
+
+def stretches(label: str, figures: dict[str, float | None]) -> dict[str, list[float | None]]:
+    """Ten values a figure, of which each has some noise of its own; too few gaps for the p99 of ITL."""
+    made: dict[str, list[float | None]] = {}
+    for key, value in figures.items():
+        noise = Random(label + key)
+        made[key] = [None if value is None else value * noise.gauss(1.0, 0.02) for _ in range(10)]
+    return {**made, "itl_p99": [None] * 10, COMPLETED: [figures[COMPLETED]] * 10}
 
 
 def app_at(moment: str, look: Look | None = None) -> RvtopApp:
@@ -113,6 +123,13 @@ figures = st.dictionaries(st.sampled_from([one.key for one in FIGURES]), st.none
 def test_every_comparison_fits_every_size(
     a: dict[str, float | None], b: dict[str, float | None], width: int, height: int, row: int
 ) -> None:
+    blocks = [{ALL: stretches(name, {COMPLETED: None, **of})} for name, of in (("a", a), ("b", b))]
+    paired = compare(
+        Side("a", "runs/a", {ALL: a}, blocks=blocks[0]), Side("b", "runs/b", {ALL: b}, blocks=blocks[1])
+    )
+    told = table_lines(paired, ALL, row, STYLES, width, height)
+    assert len(told) <= height
+    assert all(line.width <= width for line in told)
     found = compare(
         Side("a", "runs/a", {ALL: a}, work={"x": "1 " * 90}),
         Side("b", "runs/b", {ALL: b}, work={"x": "2 " * 90}, faults=("was driven by hand",), slo="ttft 5 ms"),
@@ -147,7 +164,7 @@ async def test_the_keys_of_a_comparison(tmp_path: Path, monkeypatch: pytest.Monk
         assert "phase hold" not in text_of(app, ComparePanel)
         await pilot.press("down", "j", "k", "y")
         assert app.clipboard.startswith("TTFT p50 ms (all that was measured): A 15.9  B 28.2")
-        assert app.clipboard.endswith("B higher")
+        assert app.clipboard.endswith(")  B higher")
         await pilot.press("Y")
         assert app.clipboard == ("rvtop compare runs/paper-rps-20251009-1350 runs/paper-rps-20251009-1401")
         await pilot.press("exclamation_mark")
@@ -155,6 +172,22 @@ async def test_the_keys_of_a_comparison(tmp_path: Path, monkeypatch: pytest.Monk
         await pilot.press("1", "4")
         await until(pilot, lambda: isinstance(app.screen, CompareScreen) and bool(app.screen.snapshot))
         assert "A rvc" in text_of(app, ComparePanel), "what was chosen outlives the screen"
+
+
+async def test_words_follow_the_intervals() -> None:
+    app = app_at("pair")
+    async with opened(app, 160, 50) as pilot:
+        await compared(pilot)
+        assert line_of(app, "TTFT mean").rstrip().endswith("B lower")
+        assert line_of(app, "ITL mean").rstrip().endswith("same")
+        assert line_of(app, "ITL p99").rstrip().endswith("too few data")
+        found = app.sides.comparison(made.live(), None)
+        assert found is not None
+        mean = found.parts[ALL][0]
+        assert mean.interval is not None
+        assert interval_text(mean) in line_of(app, "TTFT mean")
+        assert "●" in line_of(app, "TTFT mean")
+        assert "95 % intervals, paired" in text_of(app, ComparePanel)
 
 
 async def test_different_work_is_refused_until_told() -> None:
@@ -240,7 +273,7 @@ async def test_stored_runs_are_listed_and_read(tmp_path: Path, monkeypatch: pyte
         await until(pilot, lambda: "B one" in screen_text(app))
         found = app.sides.comparison(made.live(), None)
         assert found is not None
-        assert {row.word for row in found.parts[ALL] if row.a is not None} == {"same"}
+        assert {row.word for row in found.parts[ALL] if row.a is not None} == {TOO_FEW}
 
 
 async def test_the_screen_draws_in_every_size() -> None:

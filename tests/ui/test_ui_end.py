@@ -45,6 +45,8 @@ def facts(moment: str) -> EndFacts:
     if moment == "interrupted":
         doubts = ("was interrupted: no baseline", "was driven by hand (3 commands): no baseline")
     found = compare(before, of) if moment in ("ok", "censored") else None
+    if found is not None:
+        trust = (trust[0], "changes: 95 % intervals")
     return EndFacts(
         of.figures, 2731, 343.0, 48.0, False, doubts, trust, of, before if found else None, found, True
     )
@@ -225,7 +227,19 @@ def test_facts_of_a_run_and_the_other_of_the_same_work(tmp_path: Path) -> None:
     assert found.other is not None
     assert found.other.where == str(other)
     assert found.doubts == ()
-    assert found.trust[-1] == "one run: no interval"
+    assert found.trust[-1] == "too few data: no interval"
+    assert end_facts(other, runs / "none").trust[-1] == "one run: no interval"
+
+
+def test_a_change_on_the_card_is_one_that_is_significant(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    run(runs / "a", topology="rac", count=1000)
+    found = end_facts(run(runs / "b", 50, count=1000), runs)
+    assert found.trust[-1] == "changes: 95 % intervals"
+    lines = card_lines(made.done(), found, [], 0, STYLES, 160)
+    text = "\n".join("".join(text for text, _ in line.runs) for line in lines)
+    assert "−45.9 % to rac" in text
+    assert "same as rac" in text
 
 
 def test_a_run_by_hand_is_no_baseline(tmp_path: Path) -> None:

@@ -13,7 +13,17 @@ import pytest
 
 from rvtop.errors import UserError
 from rvtop.results import summary
-from rvtop.results.compare import ALL, CENSORED, NO_INTERVAL, Comparison, Row, compare, short_names
+from rvtop.results.compare import (
+    ALL,
+    CENSORED,
+    NOT_SIGNIFICANT,
+    SIGNIFICANT,
+    TOO_FEW,
+    Comparison,
+    Row,
+    compare,
+    short_names,
+)
 from rvtop.results.compare_text import as_data, text_lines
 from rvtop.results.fail_if import parse_goal
 from rvtop.results.stored import read_summary, side_of, stored_runs
@@ -31,16 +41,21 @@ def run(
     failed: int = 0,
     commands: list[dict[str, Any]] | None = None,
     scenario: str = SCENARIO,
+    count: int = 10,
+    noise_ms: float = 0.0,
     **environment: Any,
 ) -> Path:
-    """A run of ten requests, 1 ms between the TTFTs of two, of which ``failed`` were refused."""
+    """A run of ``count`` requests in a second, their TTFTs 0 to 9 ms above ``ttft_ms``, moved up and down by
+    ``noise_ms`` in turn from tenth to tenth; the first ``failed`` were refused."""
     rows = [request(0, "warm", 0, lag=0, first=5000, last=6000)]
-    for n in range(10):
+    for n in range(count):
+        at = 1000 + 1000 * n / count
         if n < failed:
-            rows.append(request(n + 1, "hold", 1000 + 100 * n, error="refused", error_text="no"))
+            rows.append(request(n + 1, "hold", at, error="refused", error_text="no"))
         else:
-            times = {"lag": 0, "first": ttft_ms + n, "last": 400}
-            rows.append(request(n + 1, "hold", 1000 + 100 * n, **times, tokens=4, itl_hist=[[GAP, 3]]))
+            off = noise_ms * (-1) ** (10 * n // count)
+            times = {"lag": 0, "first": ttft_ms + n % 10 + off, "last": 400}
+            rows.append(request(n + 1, "hold", at, **times, tokens=4, itl_hist=[[GAP, 3]]))
     log = [
         phase("warm", 0, 1, warmup=True, by="scenario"),
         phase("hold", 1, 1, by="scenario"),
@@ -66,26 +81,75 @@ def test_figures_stand_beside_each_other(tmp_path: Path) -> None:
     found = compared(run(tmp_path / "a", 100), run(tmp_path / "b", 50, topology="rac"))
     assert (found.a.label, found.b.label, found.refusal) == ("baseline", "rac", "")
     mean = row_of(found, "ttft_mean")
-    assert (mean.a, mean.b, mean.difference, mean.word) == (104.5, 54.5, -50.0, "B lower")
+    assert (mean.a, mean.b, mean.difference, mean.word) == (104.5, 54.5, -50.0, TOO_FEW)
     assert mean.percent == pytest.approx(-50 / 104.5 * 100)
     assert row_of(found, "ttft_p50").difference == pytest.approx(-50)
-    assert row_of(found, "e2e_mean").word == "same"
     # 40 tokens from the first intended time (1.0 s) to the last token (2.3 s)
     assert row_of(found, "tps").a == pytest.approx(40 / 1.3)
     assert (row_of(found, "errors").a, row_of(found, "completed_pct").b) == (0, 100.0)
-    assert (row_of(found, "itl_p50").word, row_of(found, "itl_mean").word) == ("same", "B higher")
+    assert {row.verdict for row in found.parts[ALL] if row.a is not None} == {TOO_FEW}
+    assert not found.has_intervals
     # Only what both measured; a warm-up is no part of it.
     assert found.names == (ALL, "hold")
     assert row_of(found, "ttft_mean", "hold") == mean
 
 
+def test_a_difference_is_significant_beyond_the_noise_of_stretches(tmp_path: Path) -> None:
+    a = run(tmp_path / "a", 100, count=1000)
+    found = compared(a, run(tmp_path / "b", 99, count=1000, noise_ms=0.5))
+    mean = row_of(found, "ttft_mean")
+    # Of ten stretches, in turn 0.5 and 1.5 ms less: half the interval is 2.262 × sqrt((0.25 × 10 / 9) / 10).
+    half = 2.2622 * (0.25 / 9) ** 0.5
+    assert mean.interval is not None
+    assert (mean.interval.low, mean.interval.high) == pytest.approx((-1 - half, -1 + half), abs=1e-4)
+    assert (mean.word, mean.verdict) == ("B lower", SIGNIFICANT)
+    assert row_of(found, "ttft_p99").verdict == SIGNIFICANT
+    assert (row_of(found, "e2e_mean").word, row_of(found, "e2e_mean").verdict) == ("same", NOT_SIGNIFICANT)
+    assert (row_of(found, "itl_p50").word, row_of(found, "itl_mean").word) == ("same", "B higher")
+    noisy = compared(a, run(tmp_path / "c", 99, count=1000, noise_ms=5))
+    row = row_of(noisy, "ttft_mean")
+    assert (row.word, row.verdict, row.difference) == ("same", NOT_SIGNIFICANT, pytest.approx(-1))
+    higher = compare(noisy.a, noisy.b, 50)
+    assert row_of(higher, "ttft_mean").interval.high < row.interval.high  # type: ignore[union-attr]
+
+
+def test_gaps_in_buckets_differ_only_beyond_a_bucket(tmp_path: Path) -> None:
+    a, b = run(tmp_path / "a", count=1000), run(tmp_path / "b", count=1000)
+    moved = (b / "requests.jsonl").read_text().replace(f"[[{GAP}, 3]]", f"[[{GAP + 1}, 3]]")
+    (b / "requests.jsonl").write_text(moved)
+    summary.write(b)
+    row = row_of(compared(a, b), "itl_p99")
+    assert row.percent == pytest.approx(2.0)
+    assert row.verdict == NOT_SIGNIFICANT
+
+
+def test_other_work_is_no_pair(tmp_path: Path) -> None:
+    a, b = run(tmp_path / "a", count=1000), run(tmp_path / "b", 99, count=1000, prompts_digest="1" * 64)
+    found = compared(a, b)
+    assert not found.paired
+    assert row_of(found, "ttft_mean").verdict == SIGNIFICANT
+    assert any("(unpaired)" in line for line in text_lines(found))
+
+
+def test_a_summary_of_before_has_no_interval(tmp_path: Path) -> None:
+    a, b = run(tmp_path / "a", count=1000), run(tmp_path / "b", 50, count=1000)
+    data = json.loads((b / "summary.json").read_text())
+    del data["blocks"]
+    (b / "summary.json").write_text(json.dumps(data))
+    found = compared(a, b)
+    row = row_of(found, "ttft_mean")
+    assert (row.word, row.verdict, row.interval) == ("B lower", "", None)
+    assert f"no interval: {b} has no stretches; rvtop report {b} makes them" in text_lines(found)
+    assert "B lower, significant" in rvtop_compare(a, b)[1], "the command sums it up again"
+
+
 def test_a_run_with_itself_is_the_same(tmp_path: Path) -> None:
-    folder = run(tmp_path / "a")
+    folder = run(tmp_path / "a", count=1000)
     found = compared(folder, folder)
     assert not found.refusal
     assert not found.notes
     assert {row.word for row in found.parts[ALL] if row.a is not None} == {"same"}
-    assert found.a.ttft.count == 10
+    assert found.a.ttft.count == 1000
 
 
 def test_what_lost_more_is_censored(tmp_path: Path) -> None:
@@ -95,8 +159,8 @@ def test_what_lost_more_is_censored(tmp_path: Path) -> None:
         assert (row.word, row.difference, row.percent) == (CENSORED, None, None)
         assert (row.a, row.b) != (None, None), "the figures themselves stay"
     errors, completed = row_of(found, "errors"), row_of(found, "completed_pct")
-    assert (errors.a, errors.b, errors.difference, errors.word) == (0, 2, 2, "B higher")
-    assert (completed.difference, completed.percent, completed.word) == (-20.0, None, "B lower")
+    assert (errors.a, errors.b, errors.difference, errors.word) == (0, 2, 2, TOO_FEW)
+    assert (completed.difference, completed.percent, completed.word) == (-20.0, None, TOO_FEW)
     assert found.notes[0].startswith("CENSORED: completion differs by over a point")
 
 
@@ -139,6 +203,21 @@ def test_what_is_no_work_may_differ(tmp_path: Path) -> None:
     assert "differs: models a, b → c, a" in found.notes
 
 
+def test_what_else_differs_is_told(tmp_path: Path) -> None:
+    flags = {"backend": {"arguments": ["--engine-arg", "x=" + "1" * 70, "--engine-arg", "max_num_seqs=64"]}}
+    a = run(tmp_path / "a", versions={"vllm": "0.29.0", "ray": "2.60.0"}, python="3.12.1", flags=flags)
+    more = {"backend": {"arguments": [*flags["backend"]["arguments"][:-1], "max_num_seqs=256"]}}
+    b = run(tmp_path / "b", versions={"vllm": "0.32.0", "ray": "2.60.0"}, python="3.12.1", flags=more)
+    notes = compared(a, b).notes
+    assert "differs: vllm 0.29.0 → 0.32.0" in notes
+    assert any(note.startswith("differs: arguments ") and "max_num_seqs=256" in note for note in notes)
+    assert not any(note.startswith(("differs: ray", "differs: python", "differs: GPUs")) for note in notes)
+    data = json.loads((b / "summary.json").read_text())
+    data["server"]["gpus"] = [{"name": "H200"}, {"name": "H200"}]
+    (b / "summary.json").write_text(json.dumps(data))
+    assert "differs: GPUs none → 2 × H200" in compared(a, b).notes
+
+
 def test_a_run_that_ended_early_is_no_baseline(tmp_path: Path) -> None:
     folder = run(tmp_path / "b")
     lines = (folder / "commands.jsonl").read_text().splitlines()
@@ -159,15 +238,18 @@ def test_gaps_between_chunks_are_not_compared_with_those_between_tokens(tmp_path
 
 
 def test_lines_and_json_say_the_same(tmp_path: Path) -> None:
-    found = compared(run(tmp_path / "a"), run(tmp_path / "b", 50))
+    found = compared(run(tmp_path / "a", count=1000), run(tmp_path / "b", 50, count=1000, noise_ms=1))
     lines = text_lines(found)
     line = next(line for line in lines if line.lstrip().startswith("TTFT mean"))
-    assert line.split() == ["TTFT", "mean", "ms", "104.5", "54.5", "-50", "-47.8", "%", "B", "lower"]
-    assert NO_INTERVAL in lines
+    assert line.split()[:8] == ["TTFT", "mean", "ms", "104.5", "54.5", "-50", "-47.8", "%"]
+    assert line.split()[8:] == ["-50.75..-49.25", "B", "lower,", "significant"]
+    assert any(line.startswith("95 % intervals from 10 stretches of each run") for line in lines)
     data = as_data(found)
     assert data["figures"]["ttft_mean"]["difference"] == -50.0
     assert data["phases"][0]["name"] == "hold"
-    assert data["interval"] is None
+    assert (data["level_pct"], data["paired"]) == (95.0, True)
+    told = data["figures"]["ttft_mean"]
+    assert (told["verdict"], round(told["interval"]["low"], 2)) == (SIGNIFICANT, -50.75)
 
 
 def test_missing_figures_are_dashes(tmp_path: Path) -> None:
@@ -175,7 +257,7 @@ def test_missing_figures_are_dashes(tmp_path: Path) -> None:
     row = row_of(found, "ttft_mean")
     assert (row.a, row.b, row.difference) == (None, None, None)
     line = next(line for line in text_lines(found) if "TTFT mean" in line)
-    assert line.split()[3:] == ["--", "--", "--", "--"]
+    assert line.split()[3:] == ["--", "--", "--", "--", "--"]
 
 
 @pytest.mark.parametrize(
@@ -183,15 +265,33 @@ def test_missing_figures_are_dashes(tmp_path: Path) -> None:
     [
         ("ttft_p99 > 5%", ""),
         ("ttft_p99 < -10 %", "TTFT p99 is -"),
+        ("ttft_p99_ms > +10%", ""),
         ("ttft_mean > 50", "TTFT mean is +54.5 ms"),
         ("errors > 0", ""),
         ("errors > 0%", "its change can't be told: it is 0 in the reference"),
     ],
 )
 def test_goals(tmp_path: Path, goal: str, missed: str) -> None:
-    found = compared(run(tmp_path / "a"), run(tmp_path / "b", 50))
+    found = compared(run(tmp_path / "a", count=1000), run(tmp_path / "b", 50, count=1000))
     said = parse_goal(goal).missed(found)
     assert (missed in said) if missed else said == ""
+
+
+def test_a_change_that_is_not_significant_counts_only_when_asked_for(tmp_path: Path) -> None:
+    noisy = run(tmp_path / "b", 125, count=1000, noise_ms=60)
+    found = compared(run(tmp_path / "a", count=1000), noisy)
+    assert row_of(found, "ttft_mean").verdict == NOT_SIGNIFICANT
+    goal = parse_goal("ttft_mean > +10%")
+    assert goal.missed(found) == ""
+    assert goal.spared(found).endswith(
+        "is +23.92 %: not significant, so it is not missed; with ! it would be"
+    )
+    always = parse_goal("ttft_mean > +10% !")
+    assert "is +23.92 %" in always.missed(found)
+    assert always.spared(found) == ""
+    few = compared(run(tmp_path / "c"), run(tmp_path / "d", 200))
+    assert "too few data, so it is not missed" in goal.spared(few)
+    assert "TTFT mean is" in parse_goal("ttft_mean > 50").missed(few), "its own figure is measured"
 
 
 def test_a_censored_change_is_a_missed_goal(tmp_path: Path) -> None:
@@ -199,7 +299,9 @@ def test_a_censored_change_is_a_missed_goal(tmp_path: Path) -> None:
     assert "can't be told: CENSORED" in parse_goal("ttft_p99 > 5%").missed(found)
 
 
-@pytest.mark.parametrize("text", ["", "ttft_p99", "ttft_p99 >= 5", "speed > 1", "completed_pct < 5%"])
+@pytest.mark.parametrize(
+    "text", ["", "ttft_p99", "ttft_p99 >= 5", "speed > 1", "completed_pct < 5%", "errors > 0!"]
+)
 def test_goals_that_can_not_be_are_one_line(text: str) -> None:
     with pytest.raises(UserError, match="--fail-if"):
         parse_goal(text)
@@ -246,10 +348,10 @@ def rvtop_compare(*words: str | Path) -> tuple[int, str, str]:
 
 
 def test_the_command_compares_refuses_and_judges(tmp_path: Path) -> None:
-    a, b = run(tmp_path / "a"), run(tmp_path / "b", 50)
+    a, b = run(tmp_path / "a", count=1000), run(tmp_path / "b", 50, count=1000)
     code, out, error = rvtop_compare(a, b)
     assert (code, error) == (0, "")
-    assert "B lower" in out
+    assert "B lower, significant" in out
     (b / "summary.json").unlink()  # as a run that was killed leaves it
     code, out, error = rvtop_compare(a, b, a, "--json")
     assert (code, error) == (0, "")
@@ -257,10 +359,15 @@ def test_the_command_compares_refuses_and_judges(tmp_path: Path) -> None:
     assert data["reference"] == str(a)
     assert [one["b"]["folder"] for one in data["comparisons"]] == [str(b), str(a)]
     assert not (b / "summary.json").exists()
-    code, out, error = rvtop_compare(a, b, "--fail-if", "ttft_p50 < -10%")
+    goals = ("--fail-if", "ttft_p50 < -10%", "--fail-if", "errors > 3")
+    code, out, error = rvtop_compare(a, b, "--json", *goals)
     assert code == 1
     assert error.startswith("rvtop: --fail-if ttft_p50 < -10%: ")
-    other = run(tmp_path / "other", prompts_digest="1" * 64)
+    assert [goal["missed"] for goal in json.loads(out)["fail_if"]] == [True, False]
+    assert rvtop_compare(a, b, "--level", "100")[2] == (
+        "rvtop: --level 100: give 50 or more and less than 100, as 95\n"
+    )
+    other = run(tmp_path / "other", count=1000, prompts_digest="1" * 64)
     code, out, error = rvtop_compare(a, other)
     assert (code, out) == (2, "")
     assert "work differs: prompts" in error

@@ -43,6 +43,7 @@ TOP = [
     "find_max",
     "phases",
     "by_model",
+    "blocks",
 ]
 PART = TOP[8:22]
 DIST = ["mean", "p50", "p90", "p95", "p99", "p999", "min", "max", "count"]

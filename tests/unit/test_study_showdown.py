@@ -14,7 +14,8 @@ from rvtop.errors import UserError
 from rvtop.session.request import Outcome, SessionRequest, find
 from rvtop.study.entries import entries, turns
 from rvtop.study.rows import table
-from rvtop.study.showdown import SHOWDOWN, Plan, ShowdownRun, run_turns
+from rvtop.study.showdown import SHOWDOWN, Plan, ShowdownRun
+from rvtop.study.turns import run_turns
 
 
 def done(ttft: float, completed: float = 100.0, digest: str = "d") -> Outcome:

@@ -54,7 +54,9 @@ class ComparePanel(Panel):
             part = self._compared.sides.part
             span = part if part != ALL else found.a.work.get(SPAN, ALL)
             right.put(span if span.startswith(("all", "a ", "the")) else f"phase {span}", styles.quiet)
-            right.put(f"   {NO_INTERVAL}", styles.quiet)
+            how = "paired" if found.paired else "unpaired"
+            told = f"{found.level:g} % intervals, {how}" if found.has_intervals else NO_INTERVAL
+            right.put(f"   {told}", styles.quiet)
         room = max(8, (width - left.width - right.width - 24) // 2)
         names, styled = short_names(found.a, found.b), (styles.ghost, styles.client_bold)
         for letter, name, side, style in zip("AB", names, (found.a, found.b), styled, strict=True):
