@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EXTRAS = {
     "hf": "baseline, rac and rsc",
     "ray": "rac, rsc and rvc",
-    "vllm": "rvc",
+    "vllm": "rvc and vllm",
     "rag": "RAG (rvtop index, rag workloads)",
 }
 #: Distributions that are vLLM; the CPU build has a name of its own.
