@@ -150,9 +150,13 @@ class EngineOptions:
     def arguments(self) -> list[str]:
         """The same, as arguments of ``python -m backends``."""
         ray = ["--ray-address", self.ray_address] if self.ray_address is not None else []
+        return ray + self.of_engines()
+
+    def of_engines(self) -> list[str]:
+        """Those of them that only a topology has a use for."""
         engine = [part for text in self.engine_arg or () for part in ("--engine-arg", text)]
         servers = [] if self.api_server_count is None else ["--api-server-count", str(self.api_server_count)]
-        return ray + engine + servers + (["--rust-frontend"] if self.rust_frontend else [])
+        return engine + servers + (["--rust-frontend"] if self.rust_frontend else [])
 
 
 def no_screen() -> str:

@@ -76,8 +76,10 @@ def run(
         arguments = (*engine.arguments(), *shlex.split(backend_options))
     except ValueError as error:  # a quotation mark that is never closed
         raise UserError(f"--backend-options: {error}") from None
-    if target is not None and (engine.engine_arg or backend_options):
-        raise UserError("--engine-arg and --backend-options go with --topology")
+    if target is not None and (
+        only := [*engine.of_engines(), *(["--backend-options"] if backend_options else [])]
+    ):
+        raise UserError(f"{only[0]} goes with --topology, not with --target")
     if target is not None and engine.ray_address is not None and not workers.startswith("ray:"):
         raise UserError("--ray-address goes with --topology or --workers ray:N")
     find_max.check()

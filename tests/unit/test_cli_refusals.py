@@ -208,6 +208,21 @@ REFUSED: dict[str, tuple[str, int, str]] = {
         2,
         "--engine-arg",
     ),
+    "API servers of a topology without them": (
+        "run smoke --topology rvc --api-server-count 2",
+        2,
+        "--api-server-count is for vLLM's own server: topology rvc does not run it (vllm does)",
+    ),
+    "no API server": (
+        "run smoke --topology vllm --api-server-count 0",
+        2,
+        "--api-server-count 0: must be at least 1",
+    ),
+    "a front end for a server that runs": (
+        "run smoke --target {one} --rust-frontend",
+        2,
+        "rvtop: --rust-frontend goes with --topology, not with --target",
+    ),
     "scenario with a model that is not given": (
         "run pair.yaml --topology rac --model a=tiny",
         2,
