@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -118,9 +119,31 @@ class SessionOptions:
         bool, typer.Option("--serve-control", help="With --serve: browsers may steer the session.")
     ] = False
 
+    metrics_port: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics-port",
+            metavar="[HOST:]PORT",
+            help="Where Prometheus scrapes what the client measures; default host 127.0.0.1.",
+        ),
+    ] = None
+
     def check(self) -> None:
         """Raises UserError for what can't be served, before anything starts."""
         self.web()
+        self.scraped()
+
+    def scraped(self) -> tuple[str, int] | None:
+        """Host and port of ``--metrics-port``. Raises UserError."""
+        if self.metrics_port is None:
+            return None
+        if find_spec("prometheus_client") is None:
+            raise UserError(
+                "--metrics-port: prometheus_client is not installed; pip install 'rvtop[metrics]'"
+            )
+        from rvtop.session.metrics_page import place
+
+        return place(self.metrics_port)
 
     def web(self) -> WebOptions | None:
         """What the three options of ``--serve`` say; None: no web view. Raises UserError."""
@@ -234,7 +257,9 @@ def go(request: SessionRequest, ui: str, options: SessionOptions, *, yes: bool) 
     from rvtop.cli.serve import serving
     from rvtop.plain import result_lines, run_plain, warnings_of
 
-    request = replace(with_settings(request), control=options.control, record=options.record)
+    request = replace(
+        with_settings(request), control=options.control, record=options.record, metrics_port=options.scraped()
+    )
     why = no_screen() if ui == "dashboard" else ""
     if why.startswith("TERM"):  # in a pipe plain lines are what was meant
         say_error(f"plain lines instead of the dashboard: {why}")

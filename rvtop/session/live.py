@@ -61,6 +61,7 @@ class LiveState:
     phase_gaps: Histogram = field(default_factory=Histogram)
     phase_e2e: Histogram = field(default_factory=Histogram)
     phase_tpot: Histogram = field(default_factory=Histogram)
+    before: dict[str, Histogram] = field(default_factory=dict)  # latencies of the phases that are over
     phase_ok: int = 0
     phase_errors: Counter[str] = field(default_factory=Counter)
     latest: dict[int, Delta] = field(default_factory=dict)  # newest delta of each worker
@@ -161,8 +162,18 @@ class LiveState:
                 shares.append((seen[-1][1] - seen[0][1]) / span * 1e9)
         return max(shares, default=None)
 
+    @property
+    def latencies(self) -> dict[str, Histogram]:
+        """TTFT, ITL (time between chunks) and E2E of all phases, by ``ttft``, ``itl``, ``e2e``."""
+        now = {"ttft": self.phase_ttft, "itl": self.phase_gaps, "e2e": self.phase_e2e}
+        return {
+            key: merged([self.before[key], here] if key in self.before else [here])
+            for key, here in now.items()
+        }
+
     def begin_phase(self) -> None:
         """A phase begins: its distributions start empty."""
+        self.before = self.latencies
         self.phase_ttft = Histogram()
         self.phase_gaps = Histogram()
         self.phase_e2e = Histogram()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from time import perf_counter_ns
+from typing import TYPE_CHECKING
 
 from rvtop.contract.command import Cancel, Command, CommandError, Record, Retarget, SetSlo, SetWorkload
 from rvtop.contract.snapshot import Snapshot, StartStep
@@ -46,6 +47,9 @@ from rvtop.session.wakeup import Wakeup
 from rvtop.telemetry.discover import names_of_target
 from rvtop.workload.prepare import Prepared, prepare
 
+if TYPE_CHECKING:  # only a session with --metrics-port needs it
+    from rvtop.session.metrics_page import Measured, MetricsPage
+
 #: Tenths of a second between the workers' deltas while nobody looks: fewer of them cost less.
 _UNSEEN_TICKS = 5
 
@@ -75,6 +79,7 @@ class Session:
         self._timeline = Timeline(self._played)
         self._load = self._new_load((), self._began_ns, search=False)  # until the real one is known
         self._control: ControlSocket | None = None
+        self._metrics_page: MetricsPage | None = None
         parts = (self._feed, self._recorder, self._ending, self._played)
         self.commands = Commands(lambda: self._load, *parts)
         self._load_commands = LoadCommands(self._parts(), self._scenario, lambda: self._load)
@@ -256,6 +261,8 @@ class Session:
             stack.push_async_callback(self.commands.close)
             if self._control is not None:
                 stack.push_async_callback(self._control.close)
+            if self._metrics_page is not None:
+                stack.push_async_callback(self._metrics_page.close)
 
     # -- the way to the first request --------------------------------------------------------
 
@@ -290,6 +297,17 @@ class Session:
             crashed = self._ending.crashed
             self._control = ControlSocket(path, name, self.commands, self.snapshot, crashed, self._began_ns)
             await self._control.open()
+        if self._request.metrics_port is not None:
+            from rvtop.session.metrics_page import MetricsPage
+
+            self._metrics_page = MetricsPage(self._request.metrics_port, self._measured)
+            self._feed.say(f"metrics of the client: {self._metrics_page.url}")
+
+    def _measured(self) -> Measured:
+        from rvtop.session.metrics_page import Measured
+
+        latencies = self._load.live.latencies
+        return Measured(self.snapshot(), {key: each.distribution() for key, each in latencies.items()})
 
     async def _start_load(self, prepared: Prepared, most_in_flight: int | None) -> None:
         request, scenario, info, models = (

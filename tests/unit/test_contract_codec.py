@@ -230,6 +230,7 @@ def test_a_request_comes_back_whole_and_its_secrets_are_not_in_it(name: str) -> 
         body={"a": [1, {"b": None}]},
         max_rate=3.0,
         live=True,
+        metrics_port=("127.0.0.1", 9400),
     )
     secrets, line, end = request_lines(request).split(b"\n")
     assert end == b""
