@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import signal
+import ssl
 from collections.abc import Iterator
+from functools import cache
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -58,11 +62,31 @@ TORCH = frozenset(
     }
 )
 
+#: Files whose tests parse our own sources: all in one process, so that each source is parsed once.
+SOURCES = frozenset({"test_import_rules.py", "test_layers.py"})
+
 # How long an example takes says how busy the machine is, and decides no test.
 # What a nohup or a background job ignores, whatever the tests start would ignore too.
 for _name, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_name) is signal.SIG_IGN:
         signal.signal(_name, _handler)
+
+_create_ssl_context = httpx.create_ssl_context
+
+
+@cache
+def _context(trust_env: bool, *_where: str | None) -> ssl.SSLContext:
+    return _create_ssl_context(trust_env=trust_env)
+
+
+def _shared_context(verify: object = True, cert: object = None, trust_env: bool = True) -> ssl.SSLContext:
+    """What an HTTP client of a test trusts: read once, which takes 50 ms each time."""
+    if verify is True and cert is None:
+        return _context(trust_env, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    return _create_ssl_context(verify, cert, trust_env)  # type: ignore[arg-type]
+
+
+httpx._transports.default.create_ssl_context = _shared_context
 
 settings.register_profile("rvtop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rvtop")
@@ -104,4 +128,7 @@ def _group(item: pytest.Item) -> str:
     topology = call.params.get("backend") if call is not None else None
     if topology is not None:
         return f"backend {topology}"
-    return "torch" if item.path.name in TORCH else item.nodeid.partition("::")[0]
+    for group, files in (("torch", TORCH), ("sources", SOURCES)):
+        if item.path.name in files:
+            return group
+    return item.nodeid.partition("::")[0]
