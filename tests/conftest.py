@@ -32,21 +32,27 @@ SLOW = frozenset(
     }
 )
 
-#: Files that take longest, longest first: they begin first, so that no process waits for another's last one.
+#: The groups that take longest, longest first: they begin first, so that no process waits for another's last.
 LONG = (
-    "test_conformance_answers.py",
-    "test_conformance_load.py",
-    "test_parity.py",
-    "test_session_ends.py",
-    "test_baseline_process.py",
-    "test_models_load.py",
-    "test_load_client.py",
-    "test_control.py",
-    "test_ui_resize.py",
-    "test_ui_keys.py",
-    "test_cli_refusals.py",
-    "test_load_faults.py",
-    "test_ui_app.py",
+    "backend rvc",
+    "backend rsc",
+    "backend rac",
+    "torch",
+    "backend baseline",
+    *(f"tests/faults/test_{name}.py" for name in ("session_ends", "control", "run_output")),
+    *(
+        "tests/web/test_web_view.py",
+        "tests/unit/test_vllm_args.py",
+        "tests/backends/test_baseline_process.py",
+    ),
+    *(f"tests/ui/test_ui_{name}.py" for name in ("keys", "resize", "snapshots", "app", "glyphs")),
+    "tests/property/test_load_native.py",
+    "tests/property/test_load_stream.py",
+    "tests/faults/test_load_faults.py",
+    *(f"tests/unit/test_{name}.py" for name in ("mock_servers", "load_worker", "results_screen_log")),
+    *(f"tests/unit/test_session_{name}.py" for name in ("kinds", "retarget", "switch")),
+    *(f"tests/unit/test_{name}.py" for name in ("settings", "load_pool", "cli_refusals", "cli_output")),
+    "sources",
 )
 
 #: Files whose tests run torch in their own process: all in one, so that it is imported once.
@@ -108,11 +114,12 @@ def environment() -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
+    groups = {item: _group(item) for item in items}
+    for item, group in groups.items():
         if item.path.name in SLOW:
             item.add_marker(pytest.mark.slow)
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: LONG.index(groups[item]) if groups[item] in LONG else len(LONG))
 
 
 def pytest_collection_finish() -> None:
@@ -123,11 +130,13 @@ def pytest_collection_finish() -> None:
 
 def _group(item: pytest.Item) -> str:
     """The tests that run in one process where several share the work: those of a file, all that ask the
-    backend of one topology, which starts once, and all that need torch."""
+    backend of one topology, which starts once, all that need torch, all that read our sources."""
     call = getattr(item, "callspec", None)
     topology = call.params.get("backend") if call is not None else None
     if topology is not None:
         return f"backend {topology}"
+    if "reference_model" in getattr(item, "fixturenames", ()):
+        return "torch"
     for group, files in (("torch", TORCH), ("sources", SOURCES)):
         if item.path.name in files:
             return group
