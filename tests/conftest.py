@@ -40,11 +40,8 @@ LONG = (
     "torch",
     "backend baseline",
     *(f"tests/faults/test_{name}.py" for name in ("session_ends", "control", "run_output")),
-    *(
-        "tests/web/test_web_view.py",
-        "tests/unit/test_vllm_args.py",
-        "tests/backends/test_baseline_process.py",
-    ),
+    "tests/web/test_web_view.py",
+    "tests/backends/test_baseline_process.py",
     *(f"tests/ui/test_ui_{name}.py" for name in ("keys", "resize", "snapshots", "app", "glyphs")),
     "tests/property/test_load_native.py",
     "tests/property/test_load_stream.py",
@@ -55,23 +52,25 @@ LONG = (
     "sources",
 )
 
-#: Files whose tests run torch in their own process: all in one, so that it is imported once.
-TORCH = frozenset(
-    {
+#: Files whose tests share work with those of other files: all of a group run in one process, in turn.
+TOGETHER = {
+    # Import torch, in the process of the tests.
+    "torch": {
         "test_hf_engine.py",
         "test_models_load.py",
         "test_models_tiny.py",
+        "test_parity.py",
         "test_rag_expand.py",
         "test_rag_import.py",
         "test_rag_search.py",
         "test_rsc_batch.py",
-    }
-)
+    },
+    # Parse our own sources.
+    "sources": {"test_import_rules.py", "test_layers.py"},
+    # Has vLLM look at the model's class, in a process of its own unless the backend had it do so before.
+    "backend rvc": {"test_vllm_args.py"},
+}
 
-#: Files whose tests parse our own sources: all in one process, so that each source is parsed once.
-SOURCES = frozenset({"test_import_rules.py", "test_layers.py"})
-
-# How long an example takes says how busy the machine is, and decides no test.
 # What a nohup or a background job ignores, whatever the tests start would ignore too.
 for _name, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_name) is signal.SIG_IGN:
@@ -94,6 +93,7 @@ def _shared_context(verify: object = True, cert: object = None, trust_env: bool 
 
 httpx._transports.default.create_ssl_context = _shared_context
 
+# How long an example takes says how busy the machine is, and decides no test.
 settings.register_profile("rvtop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rvtop")
 
@@ -129,15 +129,13 @@ def pytest_collection_finish() -> None:
 
 
 def _group(item: pytest.Item) -> str:
-    """The tests that run in one process where several share the work: those of a file, all that ask the
-    backend of one topology, which starts once, all that need torch, all that read our sources."""
+    """The tests that run in one process: those of a file, all that ask the backend of one topology, which
+    starts once, and those of ``TOGETHER``."""
     call = getattr(item, "callspec", None)
     topology = call.params.get("backend") if call is not None else None
     if topology is not None:
         return f"backend {topology}"
-    if "reference_model" in getattr(item, "fixturenames", ()):
-        return "torch"
-    for group, files in (("torch", TORCH), ("sources", SOURCES)):
+    for group, files in TOGETHER.items():
         if item.path.name in files:
             return group
     return item.nodeid.partition("::")[0]
