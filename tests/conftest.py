@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import signal
+import ssl
 from collections.abc import Iterator
+from functools import cache
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -29,42 +33,68 @@ SLOW = frozenset(
     }
 )
 
-#: Files that take longest, longest first: they begin first, so that no process waits for another's last one.
+#: The groups that take longest, longest first: they begin first, so that no process waits for another's last.
 LONG = (
-    "test_conformance_answers.py",
-    "test_conformance_load.py",
-    "test_parity.py",
-    "test_session_ends.py",
-    "test_baseline_process.py",
-    "test_models_load.py",
-    "test_load_client.py",
-    "test_control.py",
-    "test_ui_resize.py",
-    "test_ui_keys.py",
-    "test_cli_refusals.py",
-    "test_load_faults.py",
-    "test_ui_app.py",
+    "backend rvc",
+    "backend rsc",
+    "backend rac",
+    "torch",
+    "backend baseline",
+    *(f"tests/faults/test_{name}.py" for name in ("session_ends", "control", "run_output")),
+    "tests/web/test_web_view.py",
+    "tests/backends/test_baseline_process.py",
+    *(f"tests/ui/test_ui_{name}.py" for name in ("keys", "resize", "snapshots", "app", "glyphs")),
+    "tests/property/test_load_native.py",
+    "tests/property/test_load_stream.py",
+    "tests/faults/test_load_faults.py",
+    *(f"tests/unit/test_{name}.py" for name in ("mock_servers", "load_worker", "results_screen_log")),
+    *(f"tests/unit/test_session_{name}.py" for name in ("kinds", "retarget", "switch")),
+    *(f"tests/unit/test_{name}.py" for name in ("settings", "load_pool", "cli_refusals", "cli_output")),
+    "sources",
 )
 
-#: Files whose tests run torch in their own process: all in one, so that it is imported once.
-TORCH = frozenset(
-    {
+#: Files whose tests share work with those of other files: all of a group run in one process, in turn.
+TOGETHER = {
+    # Import torch, in the process of the tests.
+    "torch": {
         "test_hf_engine.py",
         "test_models_load.py",
         "test_models_tiny.py",
+        "test_parity.py",
         "test_rag_expand.py",
         "test_rag_import.py",
         "test_rag_search.py",
         "test_rsc_batch.py",
-    }
-)
+    },
+    # Parse our own sources.
+    "sources": {"test_import_rules.py", "test_layers.py"},
+    # Has vLLM look at the model's class, in a process of its own unless the backend had it do so before.
+    "backend rvc": {"test_vllm_args.py"},
+}
 
-# How long an example takes says how busy the machine is, and decides no test.
 # What a nohup or a background job ignores, whatever the tests start would ignore too.
 for _name, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_name) is signal.SIG_IGN:
         signal.signal(_name, _handler)
 
+_create_ssl_context = httpx.create_ssl_context
+
+
+@cache
+def _context(trust_env: bool, *_where: str | None) -> ssl.SSLContext:
+    return _create_ssl_context(trust_env=trust_env)
+
+
+def _shared_context(verify: object = True, cert: object = None, trust_env: bool = True) -> ssl.SSLContext:
+    """What an HTTP client of a test trusts: read once, which takes 50 ms each time."""
+    if verify is True and cert is None:
+        return _context(trust_env, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    return _create_ssl_context(verify, cert, trust_env)  # type: ignore[arg-type]
+
+
+httpx._transports.default.create_ssl_context = _shared_context
+
+# How long an example takes says how busy the machine is, and decides no test.
 settings.register_profile("rvtop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rvtop")
 
@@ -85,11 +115,12 @@ def environment() -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
+    groups = {item: _group(item) for item in items}
+    for item, group in groups.items():
         if item.path.name in SLOW:
             item.add_marker(pytest.mark.slow)
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: LONG.index(groups[item]) if groups[item] in LONG else len(LONG))
 
 
 def pytest_collection_finish() -> None:
@@ -105,10 +136,13 @@ def pytest_sessionfinish() -> None:
 
 
 def _group(item: pytest.Item) -> str:
-    """The tests that run in one process where several share the work: those of a file, all that ask the
-    backend of one topology, which starts once, and all that need torch."""
+    """The tests that run in one process: those of a file, all that ask the backend of one topology, which
+    starts once, and those of ``TOGETHER``."""
     call = getattr(item, "callspec", None)
     topology = call.params.get("backend") if call is not None else None
     if topology is not None:
         return f"backend {topology}"
-    return "torch" if item.path.name in TORCH else item.nodeid.partition("::")[0]
+    for group, files in TOGETHER.items():
+        if item.path.name in files:
+            return group
+    return item.nodeid.partition("::")[0]

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable, Iterator
-from hashlib import sha256
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
-from backends.models import build_once
 from backends.registry import REGISTRY
-from tests.backends import parity
 from tests.backends.backend_process import BackendProcess
 from tests.backends.conformance import MAX_QUEUE
 from tests.backends.differences import DIFFERENCES, SLOW
-from tests.backends.parity import PROMPTS, Sequence, generated
+from tests.backends.reference import Reference, load, made
 from tests.deferred import Deferred
 
 if TYPE_CHECKING:
@@ -107,33 +104,18 @@ async def ai(backend: BackendProcess) -> AsyncIterator[AsyncOpenAI]:
 
 
 @pytest.fixture(scope="session")
-def reference(tiny_model: Path) -> Any:
-    """The same model through Transformers alone: (model, tokenizer)."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32).eval()
-    model.generation_config.eos_token_id = None  # goes on past end tokens, as `ignore_eos` does
-    return model, AutoTokenizer.from_pretrained(tiny_model)
+def reference_model(tiny_model: Path) -> Callable[[], Any]:
+    """Gives the model through Transformers alone: (model, tokenizer). Read when first asked for."""
+    return cache(lambda: load(tiny_model))
 
 
 @pytest.fixture(scope="session")
-def parity_wanted(reference: Any, tiny_model: Path) -> list[Sequence]:
-    """What Transformers answers to the prompts of the parity tests, made once for all processes and kept. (An
-    answer of one repeated token, or the same to everything, would prove nothing.)"""
-    import torch
-    import transformers
-
-    def build(folder: Path) -> None:
-        made = [(each.prompt, each.answer) for each in generated(*reference)]
-        (folder / "sequences.json").write_text(json.dumps(made))
-
-    code = b"".join(path.read_bytes() for path in (PROMPTS, Path(parity.__file__)))
-    recipe = (
-        f"{tiny_model.name}-{torch.__version__}-{transformers.__version__}-{sha256(code).hexdigest()[:12]}"
-    )
-    stored = json.loads((build_once("parity", recipe, build) / "sequences.json").read_text())
-    sequences = [Sequence(tuple(prompt), tuple(answer)) for prompt, answer in stored]
+def reference(tiny_model: Path, reference_model: Callable[[], Any]) -> Reference:
+    """What Transformers alone says. (An answer of one repeated token, or the same to everything, would prove
+    nothing.)"""
+    found = made(tiny_model, reference_model)
+    sequences = found.parity
     assert all(len(set(sequence.answer)) >= len(sequence.answer) // 4 for sequence in sequences)
     assert len({sequence.answer for sequence in sequences}) >= len(sequences) // 2
-    return sequences
+    assert all(len(set(sequence.answer)) >= 16 for sequence in found.answers)
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,14 +67,15 @@ def generated(model: Any, tokenizer: Any) -> list[Sequence]:
     return sequences
 
 
-def differences(model: Any, wanted: list[Sequence], got: list[Sequence]) -> list[str]:
+def differences(
+    model: Callable[[], tuple[Any, Any]], wanted: list[Sequence], got: list[Sequence]
+) -> list[str]:
     """One line for each answer that is another: where, which tokens, and how far apart their logits are.
 
+    ``model`` gives (model, tokenizer), and is asked where an answer differs.
     Raises AssertionError for a difference that is no tie. What follows a tie has another past, and is not
     compared.
     """
-    import torch
-
     lines = []
     for number, (right, left) in enumerate(zip(wanted, got, strict=True)):
         assert left.prompt == right.prompt, f"prompt {number} was rendered otherwise"
@@ -81,9 +83,11 @@ def differences(model: Any, wanted: list[Sequence], got: list[Sequence]) -> list
         if left.answer == right.answer:
             continue
         at = next(i for i in range(TOKENS) if left.answer[i] != right.answer[i])
+        import torch
+
         past = torch.tensor([[*right.prompt, *right.answer[:at]]])
         with torch.no_grad():
-            logits = model(past).logits[0, -1]
+            logits = model()[0](past).logits[0, -1]
         gap = float(logits[right.answer[at]] - logits[left.answer[at]])
         line = f"prompt {number}, token {at}: {right.answer[at]} or {left.answer[at]}, logits {gap:.2e} apart"
         assert abs(gap) < TIE, f"no tie: {line}"

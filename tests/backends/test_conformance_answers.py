@@ -5,6 +5,7 @@ The backend is the real process with the tiny model: one generation at a time, a
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -22,12 +23,14 @@ from tests.backends.conformance import (
     stream,
     streamed_text,
 )
+from tests.backends.reference import ENCODED, TOKENS, TOP_K, Reference
 from tests.deferred import Deferred
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 openai = Deferred("openai")
+tokenizers = Deferred("tokenizers")
 
 # -- what it is ----------------------------------------------------------------------------------------------
 
@@ -91,12 +94,10 @@ async def test_usage_is_only_there_when_asked_for(client: httpx.AsyncClient) -> 
     assert not any(event.get("usage") for event in events)
 
 
-async def test_usage_counts_tokens(client: httpx.AsyncClient, reference: Any) -> None:
-    _, tokenizer = reference
+async def test_usage_counts_tokens(client: httpx.AsyncClient, reference: Reference) -> None:
     whole = await chat(client, max_tokens=7, ignore_eos=True, return_token_ids=True)
-    text = tokenizer.apply_chat_template(messages(), tokenize=False, add_generation_prompt=True)
-    prompt = tokenizer.encode(text, add_special_tokens=False)
-    assert whole["prompt_token_ids"] == prompt
+    prompt = reference.answers[0].prompt
+    assert whole["prompt_token_ids"] == list(prompt)
     assert whole["usage"]["prompt_tokens"] == len(prompt)
     assert whole["usage"]["completion_tokens"] == len(whole["choices"][0]["token_ids"]) == 7
     assert whole["usage"]["total_tokens"] == len(prompt) + 7
@@ -113,30 +114,19 @@ async def test_usage_counts_tokens(client: httpx.AsyncClient, reference: Any) ->
     assert counts[-1] == 7
 
 
-async def test_a_prompt_may_be_token_ids(client: httpx.AsyncClient, reference: Any) -> None:
-    _, tokenizer = reference
-    ids = tokenizer.encode("휴가는 며칠")
-    by_text = await post(client, TEXT, prompt="휴가는 며칠", temperature=0)
-    by_ids = await post(client, TEXT, prompt=ids, temperature=0)
+async def test_a_prompt_may_be_token_ids(client: httpx.AsyncClient, reference: Reference) -> None:
+    by_text = await post(client, TEXT, prompt=ENCODED, temperature=0)
+    by_ids = await post(client, TEXT, prompt=reference.encoded, temperature=0)
     assert by_text["choices"][0]["text"] == by_ids["choices"][0]["text"]
     assert by_ids["usage"] == by_text["usage"]
     assert by_ids["usage"]["completion_tokens"] <= 16  # the default of this endpoint
 
 
-async def test_greedy_is_what_transformers_generates(client: httpx.AsyncClient, reference: Any) -> None:
-    import torch
-
-    model, _ = reference
-    for question in QUESTIONS:
-        got = await chat(client, question, max_tokens=48, ignore_eos=True, return_token_ids=True)
-        prompt = torch.tensor([got["prompt_token_ids"]])
-        with torch.no_grad():
-            wanted = model.generate(
-                prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=48, do_sample=False
-            )
-        ids = got["choices"][0]["token_ids"]
-        assert ids == wanted[0, prompt.shape[1] :].tolist()
-        assert len(set(ids)) >= 16  # a text of one repeated token would prove nothing
+async def test_greedy_is_what_transformers_generates(client: httpx.AsyncClient, reference: Reference) -> None:
+    for question, wanted in zip(QUESTIONS, reference.answers, strict=True):
+        got = await chat(client, question, max_tokens=TOKENS, ignore_eos=True, return_token_ids=True)
+        assert got["prompt_token_ids"] == list(wanted.prompt)
+        assert got["choices"][0]["token_ids"] == list(wanted.answer)
 
 
 async def test_seeds_repeat(client: httpx.AsyncClient) -> None:
@@ -184,15 +174,15 @@ async def test_ignore_eos_gives_exactly_max_tokens(client: httpx.AsyncClient, to
         assert answer["choices"][0]["finish_reason"] == "length"
 
 
-async def test_half_characters_never_appear(client: httpx.AsyncClient, reference: Any) -> None:
+async def test_half_characters_never_appear(client: httpx.AsyncClient, tiny_model: Path) -> None:
     """Sampling at high temperature cuts characters all the time; what is shown is what decoding all shows."""
-    _, tokenizer = reference
+    tokenizer = tokenizers.Tokenizer.from_file(str(tiny_model / "tokenizer.json"))
     for seed in range(4):
         events = await chat_stream(
             client, temperature=2.0, seed=seed, max_tokens=64, ignore_eos=True, return_token_ids=True
         )
         ids = [token for event in events[1:-1] for token in event["choices"][0]["token_ids"]]
-        whole = tokenizer.backend_tokenizer.decode(ids, skip_special_tokens=True)
+        whole = tokenizer.decode(ids, skip_special_tokens=True)
         assert streamed_text(events) == whole.rstrip("\ufffd")
         assert len(ids) == 64
 
@@ -210,27 +200,19 @@ async def test_timings_on_request(client: httpx.AsyncClient) -> None:
     assert "rvtop" not in (await chat(client))["usage"]
 
 
-async def test_retrieval_here_is_retrieval_there(client: httpx.AsyncClient, reference: Any) -> None:
+async def test_retrieval_here_is_retrieval_there(client: httpx.AsyncClient, reference: Reference) -> None:
     """A request with ``rag`` is answered as if its client had looked up and put in the context itself."""
-    from backends.corpus.prompt import build_messages
-    from backends.rag.retriever import Retriever
-
-    _, tokenizer = reference
-    question = QUESTIONS[0]
-    (hits,) = Retriever.open("sample").search([question], 3)
-    built = build_messages(question, [hit.text for hit in hits])
-    text = tokenizer.apply_chat_template(built, tokenize=False, add_generation_prompt=True)
     asked = {"temperature": 0, "max_tokens": 16, "return_token_ids": True}
-    there = await post(client, CHAT, messages=built, **asked)
+    there = await post(client, CHAT, messages=reference.retrieved, **asked)
     here = await post(
         client,
         CHAT,
-        messages=[{"role": "user", "content": question}],
-        rag={"top_k": 3},
+        messages=[{"role": "user", "content": QUESTIONS[0]}],
+        rag={"top_k": TOP_K},
         rvtop={"timings": True},
         **asked,
     )
-    assert here["prompt_token_ids"] == tokenizer.encode(text, add_special_tokens=False)
+    assert here["prompt_token_ids"] == reference.retrieved_prompt
     assert here["usage"]["prompt_tokens"] > 50
     assert here["choices"] == there["choices"]
     assert here["usage"]["rvtop"]["retrieve_ms"] > 0

@@ -22,14 +22,14 @@ def _run(*args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, check=False)
 
 
-def test_smoke_prompts_are_what_expansion_makes(tmp_path: Path) -> None:
+def test_smoke_prompts_are_what_expansion_makes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "prompts.jsonl"
-    done = _run(
-        "expand", "--questions", "sample", "--index", "sample", "--top-k", "4", "--out", out, "--events"
-    )
-    assert done.returncode == 0, done.stderr
+    asked = ["expand", "--questions", "sample", "--index", "sample", "--top-k", "4", "--events"]
+    code = main([*asked, "--out", str(out)])  # in this process, which has loaded the embedder's packages
+    told = capfd.readouterr()
+    assert code == 0, told.err
     assert out.read_bytes() == SMOKE.read_bytes()
-    events = [json.loads(line) for line in done.stdout.splitlines()]
+    events = [json.loads(line) for line in told.out.splitlines()]
     assert {e["event"] for e in events} == {"step"}
     assert {e["name"] for e in events if e["state"] == "done"} == {"index", "expand"}
     assert all(set(e) == {"event", "name", "state", "elapsed_s", "detail"} for e in events)

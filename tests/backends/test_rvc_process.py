@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +18,8 @@ import pytest
 from tests.backends import processes
 from tests.backends.backend_process import BackendProcess
 from tests.backends.conformance import CHAT, chat, messages
-from tests.backends.parity import COUNT, Sequence, asked, differences
+from tests.backends.parity import COUNT, asked, differences
+from tests.backends.reference import Reference
 
 # An engine that was killed is loaded again: some 30 s here, more while others use the cores.
 BACK_LIMIT_S = 240.0
@@ -100,10 +101,10 @@ async def test_an_engines_own_port_wants_the_runs_bearer(client: httpx.AsyncClie
 
 
 async def test_parity_of_requests_that_share_batches(
-    client: httpx.AsyncClient, reference: Any, parity_wanted: list[Sequence]
+    client: httpx.AsyncClient, reference: Reference, reference_model: Callable[[], Any]
 ) -> None:
     got = await asked(client, at_once=COUNT)
-    ties = differences(reference[0], parity_wanted, got)
+    ties = differences(reference_model, reference.parity, got)
     print(f"rvc, batched: {COUNT - len(ties)} of {COUNT} answers identical", *ties, sep="\n  tie: ")
 
 

@@ -10,12 +10,13 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import rvtop.cli.app
 from rvtop.results.screen_log import read_screen
 from tests.faults.sessions import unlimited
 from tests.mock.fast import any_mock
@@ -54,7 +55,24 @@ def run(mock: MockProcess, out: Path, path: Path, *more: str) -> subprocess.Pope
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def ctl(path: Path, *words: str) -> tuple[int, str, str]:
+Ctl = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def ctl(path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Ctl:
+    """``rvtop ctl`` in this process, which is not the session's: exit code, stdout and stderr."""
+
+    def said(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rvtop", "ctl", str(path), *words])
+        code = rvtop.cli.app.command()
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return said
+
+
+def ctl_process(path: Path, *words: str) -> tuple[int, str, str]:
+    """The same as a process of its own."""
     ended = subprocess.run(
         [sys.executable, "-P", "-m", "rvtop.cli", "ctl", str(path), *words],
         capture_output=True,
@@ -89,30 +107,30 @@ def jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def test_rate_pause_mark_and_stop_from_another_process_are_told_by_the_run_folder(
-    started: subprocess.Popen[str], tmp_path: Path, path: Path
+    started: subprocess.Popen[str], tmp_path: Path, path: Path, ctl: Ctl
 ) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    code, out, err = ctl(path, "rate", "rps=40")
+    code, out, err = ctl_process(path, "rate", "rps=40")
     assert (code, err) == (0, "")
     assert "→ 40 rps (at " in out
     before = sent(path)
     wait_for(lambda: sent(path) > before + 40, "the new rate")
-    assert ctl(path, "mark", "cache", "cleared")[0] == 2
-    code, out, err = ctl(path, "mark", "cache cleared")
+    assert ctl("mark", "cache", "cleared")[0] == 2
+    code, out, err = ctl("mark", "cache cleared")
     assert (code, err) == (0, "")
     assert out.startswith("marked (at ")
-    code, out, err = ctl(path, "snapshot")
+    code, out, err = ctl("snapshot")
     assert (code, err) == (0, "")
     assert "rps" in out
-    code, out, _ = ctl(path, "snapshot", "--json")
+    code, out, _ = ctl("snapshot", "--json")
     assert code == 0
     assert json.loads(out)["load"]["target_rps"] == 40.0
-    assert ctl(path, "pause")[0] == 0
-    code, out, err = ctl(path, "pause")
+    assert ctl("pause")[0] == 0
+    code, out, err = ctl("pause")
     assert (code, out, err) == (2, "", "rvtop: paused already\n")
-    assert ctl(path, "undo")[0] == 0  # of the pause
-    assert ctl(path, "undo")[1].startswith("undone: rate: rate 40 → 10 rps")
-    assert ctl(path, "stop")[0] == 0
+    assert ctl("undo")[0] == 0  # of the pause
+    assert ctl("undo")[1].startswith("undone: rate: rate 40 → 10 rps")
+    assert ctl("stop")[0] == 0
     _, err = started.communicate(timeout=LIMIT_S)
     assert started.returncode == 0, err
     assert not path.exists()
@@ -146,7 +164,7 @@ def test_rate_pause_mark_and_stop_from_another_process_are_told_by_the_run_folde
 
 
 def test_a_killed_run_leaves_a_socket_that_the_next_one_replaces(
-    started: subprocess.Popen[str], mock: MockProcess, tmp_path: Path, path: Path
+    started: subprocess.Popen[str], mock: MockProcess, tmp_path: Path, path: Path, ctl: Ctl
 ) -> None:
     with run(mock, tmp_path / "second", path) as second:  # two can't listen at one place
         _, err = second.communicate(timeout=LIMIT_S)
@@ -158,7 +176,7 @@ def test_a_killed_run_leaves_a_socket_that_the_next_one_replaces(
     started.kill()
     started.wait(LIMIT_S)
     assert path.is_socket()
-    code, out, err = ctl(path, "rate", "5")
+    code, out, err = ctl("rate", "5")
     assert (code, out) == (3, "")
     assert err == f"rvtop: {path}: no session listens there; start one with rvtop run … --control {path}\n"
     assert list(read_screen(tmp_path / "run" / "screen.jsonl.gz", []))
@@ -171,7 +189,7 @@ def test_a_killed_run_leaves_a_socket_that_the_next_one_replaces(
 
 
 def test_watching_from_another_terminal_ends_with_the_session(
-    started: subprocess.Popen[str], path: Path
+    started: subprocess.Popen[str], path: Path, ctl: Ctl
 ) -> None:
     watch = [sys.executable, "-P", "-m", "rvtop.cli", "attach", str(path), "--ui", "plain"]
     refused = subprocess.run([*watch, "--max-rate", "5"], capture_output=True, text=True, check=False)
@@ -180,10 +198,10 @@ def test_watching_from_another_terminal_ends_with_the_session(
     with subprocess.Popen(watch, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
         assert watching.stdout is not None
         assert "phase" in watching.stdout.readline()  # what was said before it came
-        assert ctl(path, "mark", "seen there")[0] == 0
+        assert ctl("mark", "seen there")[0] == 0
         while "seen there" not in (line := watching.stdout.readline()):
             assert line, "the watcher ended"
-        assert ctl(path, "stop")[0] == 0
+        assert ctl("stop")[0] == 0
         started.communicate(timeout=LIMIT_S)
         _, err = watching.communicate(timeout=LIMIT_S)
     assert (watching.returncode, unlimited(err)) == (0, "")
@@ -199,8 +217,8 @@ def test_watching_from_another_terminal_ends_with_the_session(
         (["rate", "1"], 3, "no session listens there"),
     ],
 )
-def test_what_ctl_refuses_before_it_speaks(path: Path, words: list[str], code: int, what: str) -> None:
-    ended, out, err = ctl(path, *words)
+def test_what_ctl_refuses_before_it_speaks(ctl: Ctl, words: list[str], code: int, what: str) -> None:
+    ended, out, err = ctl(*words)
     assert (ended, out) == (code, "")
     assert what in err
     assert err.count("\n") == 1

@@ -209,7 +209,7 @@ def chunked(body: bytes, cuts: list[int], *, upper: bool = False) -> bytes:
     return HEAD + b"".join(piece(part, upper=upper) for part in parts if part) + b"0\r\n\r\n"
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(cut_bodies(), st.booleans(), st.lists(st.floats(0, 1), max_size=12), st.booleans())
 def test_any_chunking_and_splitting_of_any_stream_tells_what_the_reference_reads(
     case: tuple[bytes, list[int]], upper: bool, at: list[float], by_chunk: bool
@@ -379,7 +379,7 @@ def check_alike(answers: list[Answer]) -> None:
     assert told(answers) == told(answers, in_c=False)
 
 
-@settings(max_examples=1500, deadline=None, derandomize=True)
+@settings(max_examples=500, deadline=None, derandomize=True)
 @given(st.lists(odd_answers(), min_size=1, max_size=3), st.booleans())
 def test_what_was_learned_of_one_answer_changes_nothing_of_the_next(rest: list[Answer], dated: bool) -> None:
     first, last = answer(1, head=DATED if dated else HEAD), answer(2)

@@ -312,7 +312,7 @@ def cut_bodies(draw: st.DrawFn) -> tuple[bytes, list[int]]:
     return body, sorted(cuts - {0, len(body)})
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=200, deadline=None, derandomize=True)
 @given(cut_bodies())
 def test_any_splitting_of_any_stream_tells_what_the_reference_reads(case: tuple[bytes, list[int]]) -> None:
     body, cuts = case

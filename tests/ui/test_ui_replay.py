@@ -39,11 +39,17 @@ def at(t: int) -> Snapshot:
     return replace(of, seq=t, t_s=float(t), phase=phase, events=mark, series=made.series(float(t)))
 
 
-@pytest.fixture
-def replay() -> ReplaySession:
-    recording = Recording()
+@pytest.fixture(scope="module")
+def recording() -> Recording:
+    """Two minutes, which no session changes."""
+    kept = Recording()
     for t in range(121):
-        recording.add(at(t))
+        kept.add(at(t))
+    return kept
+
+
+@pytest.fixture
+def replay(recording: Recording) -> ReplaySession:
     return ReplaySession(recording, "runs/climb-1127", Still())
 
 

@@ -8,9 +8,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+
+from tests.unit.sources import nodes
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "ray", "vllm", "transformers", "faiss", "sentence_transformers", "backends"}
@@ -36,6 +39,7 @@ SCREEN = ("rvtop.cli.app", "rvtop.cli.dashboard", "rvtop.ui.app")
 SLOW = {"numpy", "httpx", "pydantic", "yaml", "aiohttp", "textual_serve"}
 
 
+@cache
 def loaded(*modules: str) -> set[str]:
     """The modules that importing ``modules`` brings into a fresh interpreter."""
     code = f"import json, sys, {', '.join(modules)}; print(json.dumps(sorted(sys.modules)))"
@@ -67,7 +71,7 @@ def test_a_session_s_screen_does_not_wait_for_what_the_start_screen_lists() -> N
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:
     """(line, module) of every import in a file, inside functions too; also by name through importlib."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tests.unit.sources import nodes
+
 ROOT = Path(__file__).parents[2]
 
 #: Lowest first: a package imports only itself and what stands before it.
@@ -64,7 +66,7 @@ def modules(top: str) -> dict[str, Path]:
 
 def imports(path: Path, known: Mapping[str, Path]) -> Iterator[tuple[int, str]]:
     """The modules of ``known`` that a file imports anywhere in it, each with its line."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
