@@ -58,13 +58,17 @@ TORCH = frozenset(
     }
 )
 
-# How long an example takes says how busy the machine is, and decides no test.
 # What a nohup or a background job ignores, whatever the tests start would ignore too.
 for _name, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_name) is signal.SIG_IGN:
         signal.signal(_name, _handler)
 
-settings.register_profile("rvtop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes says how busy the machine is, and decides no test. Each run has the same examples;
+# `pytest --hypothesis-profile explore` looks for others.
+settings.register_profile(
+    "rvtop", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("explore", settings.get_profile("rvtop"), derandomize=False)
 settings.load_profile("rvtop")
 
 
