@@ -94,8 +94,12 @@ def _shared_context(verify: object = True, cert: object = None, trust_env: bool 
 
 httpx._transports.default.create_ssl_context = _shared_context
 
-# How long an example takes says how busy the machine is, and decides no test.
-settings.register_profile("rvtop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes says how busy the machine is, and decides no test. Each run has the same examples;
+# `pytest --hypothesis-profile explore` looks for others.
+settings.register_profile(
+    "rvtop", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("explore", settings.get_profile("rvtop"), derandomize=False)
 settings.load_profile("rvtop")
 
 

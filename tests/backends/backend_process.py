@@ -13,8 +13,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-START_LIMIT_S = 180.0
-STOP_LIMIT_S = 30.0
+# Far beyond what either takes, on a busy machine too.
+START_LIMIT_S = 600.0
+STOP_LIMIT_S = 180.0
+#: Not a thread of ours: while torch is imported, and holds the interpreter, that could not renew a lease.
+RENEW = "while kill -0 $PPID 2>/dev/null && echo; do sleep 1 >/dev/null; done"
 
 
 class BackendProcess:
@@ -34,9 +37,17 @@ class BackendProcess:
                 env={**os.environ, "RVTOP_API_KEY": "", **(env or {})},
                 start_new_session=True,
             )
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        self._renewer: subprocess.Popen[bytes] | None = None
         if "--lease" in args:
-            threading.Thread(target=self._renew, daemon=True).start()
+            self._renewer = subprocess.Popen(
+                ["sh", "-c", RENEW],
+                stdin=subprocess.DEVNULL,
+                stdout=self.process.stdin,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
 
     @property
     def pid(self) -> int:
@@ -64,12 +75,17 @@ class BackendProcess:
 
     def end_lease(self) -> None:
         assert self.process.stdin is not None
+        if self._renewer is not None:
+            self._renewer.kill()
+            self._renewer.wait()
         with contextlib.suppress(OSError):
             self.process.stdin.close()
 
     def wait(self, limit_s: float = STOP_LIMIT_S) -> int:
-        """The exit code."""
-        return self.process.wait(limit_s)
+        """The exit code, once all that it said is in ``events``."""
+        code = self.process.wait(limit_s)
+        self._listener.join(limit_s)
+        return code
 
     def kill(self) -> None:
         """Ends it and everything it may have started, whatever state it is in."""
@@ -93,11 +109,3 @@ class BackendProcess:
         with self._news:
             self.events.append(event)
             self._news.notify_all()
-
-    def _renew(self) -> None:
-        assert self.process.stdin is not None
-        with contextlib.suppress(OSError, ValueError):
-            while True:
-                self.process.stdin.write(b"\n")
-                self.process.stdin.flush()
-                time.sleep(1.0)

@@ -69,7 +69,7 @@ async def samples(client: httpx.AsyncClient) -> dict[str, float]:
     return sums
 
 
-async def idle(client: httpx.AsyncClient, limit_s: float = 30.0) -> None:
+async def idle(client: httpx.AsyncClient, limit_s: float = 120.0) -> None:
     """Waits until nothing runs or waits."""
     async with asyncio.timeout(limit_s):
         while True:
@@ -93,7 +93,7 @@ async def occupy(client: httpx.AsyncClient, count: int) -> list[asyncio.Task[dic
         ]
 
     async def all_in(tasks: list[asyncio.Task[dict[str, Any]]]) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while True:
                 now = await samples(client)
                 running, waiting = now["num_requests_running"], now["num_requests_waiting"]

@@ -88,7 +88,7 @@ def backend(
 
 @pytest.fixture
 async def client(backend: BackendProcess) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=backend.url, timeout=60, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=backend.url, timeout=240, trust_env=False) as client:
         yield client
 
 

@@ -49,7 +49,7 @@ async def bench_of(
                 for engine in made:
                     await router.place(engine.name, engine.address)
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as client:
+            async with httpx.AsyncClient(base_url=url, timeout=120, trust_env=False) as client:
                 yield Bench(router, client, control, made, listener)
         finally:
             await control.close()

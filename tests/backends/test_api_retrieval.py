@@ -28,14 +28,14 @@ class FakeSearch:
     def __call__(self, texts: Sequence[str], top_k: int) -> list[list[Any]]:
         self.batches.append(list(texts))
         self.began.set()
-        assert self.go.wait(20)
+        assert self.go.wait(120)
         if "bad" in texts:
             raise RuntimeError("broken index")
         return [[SimpleNamespace(text=f"{text}/{n}") for n in range(top_k)] for text in texts]
 
 
 async def began(search: FakeSearch) -> None:
-    await asyncio.to_thread(search.began.wait, 20)
+    await asyncio.to_thread(search.began.wait, 120)
 
 
 async def test_what_arrives_meanwhile_is_one_batch() -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from tests.backends.backend_process import STOP_LIMIT_S
 from tests.backends.conftest import Launch
+from tests.unit.processes import wait_for
 
 BODY = {
     "model": "a",
@@ -90,7 +91,7 @@ def test_two_models_a_key_and_sigterm_in_a_stream(launch: Launch, tiny_model: Pa
     assert backend.wait() == 0
     assert backend.events[-2] == {"event": "stopped"}
     assert backend.garbage == []
-    assert group_members(backend.pid) == []
+    wait_for(lambda: not group_members(backend.pid), "the end of its process group")
     assert "s3cret" not in backend.log.read_text()
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url}/health", trust_env=False)

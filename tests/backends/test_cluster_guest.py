@@ -71,7 +71,7 @@ class Guest:
         """Long streams that have begun: how each ended, ``ok`` or the kind of error, and its engine."""
         begun = [asyncio.Event() for _ in range(count)]
         tasks = [asyncio.create_task(self._stream(event, tokens)) for event in begun]
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             for event in begun:
                 await event.wait()
         return tasks

@@ -76,7 +76,7 @@ async def run(engine: HfEngine, **fields: Any) -> tuple[list[int], str, Finish]:
 
 
 async def until(condition: Any) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not await condition():
             await asyncio.sleep(0.002)
 

@@ -39,7 +39,7 @@ async def one() -> AsyncIterator[Bench]:
 
 async def answers(bench: Bench, wanted: str) -> None:
     """Waits until a request is answered by this engine, or with this status."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while await bench.ask(model="a") != wanted:
             await asyncio.sleep(0.02)
 
@@ -79,7 +79,7 @@ async def test_what_runs_on_an_engine_that_is_taken_out_is_cut(one: Bench) -> No
     engine = one.engines[0]
     engine.hold = True
     engine.go.set()
-    async with asyncio.timeout(30), one.client.stream("POST", CHAT, json={}) as response:
+    async with asyncio.timeout(120), one.client.stream("POST", CHAT, json={}) as response:
         parts = response.aiter_bytes()
         await anext(parts)
         await one.router.place("e0", None)
@@ -90,7 +90,7 @@ async def test_what_runs_on_an_engine_that_is_taken_out_is_cut(one: Bench) -> No
 async def test_an_engine_that_ends_before_it_answers_is_502(one: Bench) -> None:
     one.engines[0].hold = True
     task = asyncio.create_task(one.client.post(CHAT, json={}))
-    await asyncio.wait_for(one.engines[0].asked.wait(), 30)
+    await asyncio.wait_for(one.engines[0].asked.wait(), 120)
     await one.engines[0].close()
     shaped(await task, 502)
     shaped(await one.client.post(CHAT, json={}), 503)
@@ -103,7 +103,7 @@ async def test_a_request_that_reached_no_engine_goes_to_another(pair: Bench) -> 
 
 async def test_an_engine_that_says_it_is_ill_is_left_alone(pair: Bench) -> None:
     pair.engines[0].healthy = False
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while {await pair.ask() for _ in range(4)} != {"e1"}:
             await asyncio.sleep(0.1)
     pair.engines[0].healthy = True
@@ -115,14 +115,16 @@ async def test_a_killed_router_comes_back_with_its_engines(pair: Bench) -> None:
     assert old is not None
     os.kill(old, signal.SIGKILL)
     # Connections wait on the head's socket, save one that the kernel had already given to the old one.
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             try:
                 assert await pair.ask() in ("e0", "e1")
                 break
             except httpx.TransportError:
                 await asyncio.sleep(0.02)
-    assert pair.router.pid not in (None, old)
+    async with asyncio.timeout(120):
+        while pair.router.pid in (None, old):
+            await asyncio.sleep(0.02)
     assert {await pair.ask() for _ in range(8)} == {"e0", "e1"}
 
 
@@ -130,7 +132,7 @@ async def test_after_the_end_nothing_listens_and_what_runs_goes_on(one: Bench) -
     engine = one.engines[0]
     engine.hold = True
     engine.go.set()
-    async with asyncio.timeout(30), one.client.stream("POST", CHAT, json={}) as response:
+    async with asyncio.timeout(120), one.client.stream("POST", CHAT, json={}) as response:
         lines = response.aiter_lines()
         await anext(lines)
         one.router.stop_listening()
@@ -181,7 +183,7 @@ def test_it_dies_with_its_owner() -> None:
         owner.kill()
         owner.wait()
         for path in (Path(f"/proc/{pid}"), Path(folder)):
-            for _ in range(3000):
+            for _ in range(12_000):
                 if not path.exists():
                     break
                 signal.sigtimedwait([], 0.01)

@@ -83,7 +83,7 @@ class Connection:
         self.news.set()
 
     async def run(self, completer: Completer, token: str | None = "t") -> Connection:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             await AsgiApp(completer, token)(self.scope, self.receive, self.send)
         return self
 

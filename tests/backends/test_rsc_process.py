@@ -70,7 +70,7 @@ async def test_batches_answer_what_each_gets_alone(client: httpx.AsyncClient) ->
     asked = {"model": "a", "max_tokens": 200, "ignore_eos": True}
     alone = [await chat(client, question, **asked) for question in QUESTIONS]
     together = [asyncio.create_task(chat(client, question, **asked)) for question in QUESTIONS]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         while (await rows(client))["a"]["running"] < len(QUESTIONS):
             await asyncio.sleep(0.005)
     assert [answer["choices"] for answer in await asyncio.gather(*together)] == [
@@ -89,7 +89,7 @@ async def test_a_killed_replica_comes_back_and_the_other_model_goes_on(client: h
         with pytest.raises(httpx.RemoteProtocolError):  # Serve's proxy cuts the answer short
             async for _ in lines:
                 pass
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         while (await client.get("/health")).status_code != 503:
             await asyncio.sleep(0.05)
     assert (await chat(client, model="b"))["usage"]["completion_tokens"] > 0
@@ -108,7 +108,7 @@ async def test_a_killed_replica_comes_back_and_the_other_model_goes_on(client: h
 async def test_a_killed_parent_leaves_nothing(client: httpx.AsyncClient, rsc: BackendProcess) -> None:
     body = {"model": "b", "messages": messages(), "max_tokens": 1500, "ignore_eos": True}
     load = [asyncio.create_task(client.post(CHAT, json=body)) for _ in range(6)]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         while (await rows(client))["b"]["running"] == 0:
             await asyncio.sleep(0.01)
     everything = processes.family(rsc.pid)

@@ -59,7 +59,7 @@ def test_taking_our_applications_out_kills_replicas_that_work_on(monkeypatch: py
         "replica": lambda name: name,
         "END_GRACE_S": 0.05,
         "POLL_S": 0.01,
-        "DELETE_LIMIT_S": 5.0,
+        "DELETE_LIMIT_S": 60.0,
     }
     for name, value in replaced.items():
         monkeypatch.setattr(serve, name, value)

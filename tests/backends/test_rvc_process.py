@@ -127,7 +127,7 @@ async def test_parts_that_are_killed_come_back_and_the_rest_goes_on(
     assert refused.status_code == 503
     assert refused.json()["error"]["code"] == 503
     assert int(refused.headers["retry-after"]) >= 1
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         while (await client.get("/health")).status_code != 503:
             await asyncio.sleep(0.05)
     assert (await rows(client))["a"]["state"] == "restarting"
@@ -136,7 +136,7 @@ async def test_parts_that_are_killed_come_back_and_the_rest_goes_on(
     # The router: replaced at once, on the same port.
     (haproxy,) = processes.named(rvc.pid, "haproxy")
     os.kill(haproxy.pid, signal.SIGKILL)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         while True:
             try:
                 assert (await chat(client, model="b"))["model"] == "b"
@@ -160,7 +160,7 @@ async def test_parts_that_are_killed_come_back_and_the_rest_goes_on(
 async def test_a_killed_parent_leaves_nothing(client: httpx.AsyncClient, rvc: BackendProcess) -> None:
     body = {"model": "a", "messages": messages(), "max_tokens": 900, "ignore_eos": True}
     load = [asyncio.create_task(client.post(CHAT, json=body)) for _ in range(8)]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(240):
         while sum((await series(client, "vllm:num_requests_running")).values()) == 0:
             await asyncio.sleep(0.01)
     ports = [urlsplit(row["url"]).port for row in (await rows(client)).values()] + [urlsplit(rvc.url).port]

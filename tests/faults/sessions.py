@@ -43,7 +43,7 @@ async def ask(target: Endpoint, limits: tuple[float, float, float], count: int =
     for number in range(count):
         record = Record(number, 0, 0, 0, perf_counter_ns())
         pool.submit(record, target.request(body, f"t-{number}"))
-        until = loop.time() + 60
+        until = loop.time() + 240
         while len(ended) == number:
             assert loop.time() < until, "the request never ended"
             await asyncio.sleep(0.01)
@@ -77,7 +77,7 @@ class Watched:
     def send(self, command: Command) -> None:
         self.session.command(command)
 
-    async def until(self, true: Callable[[Snapshot], object], why: str, limit_s: float = 60.0) -> Snapshot:
+    async def until(self, true: Callable[[Snapshot], object], why: str, limit_s: float = 240.0) -> Snapshot:
         """Waits until ``true`` of the newest picture. Raises AssertionError when the session ends before, or
         after a limit far beyond what it can take."""
         async with asyncio.timeout(limit_s):
@@ -86,7 +86,7 @@ class Watched:
                 await asyncio.sleep(0.02)
         return self.seen[-1]
 
-    async def end(self, limit_s: float = 120.0) -> Outcome:
+    async def end(self, limit_s: float = 600.0) -> Outcome:
         """Its outcome; looks at it meanwhile, as a screen would."""
         async with asyncio.timeout(limit_s):
             while not self._task.done():

@@ -23,7 +23,7 @@ from tests.mock.fast import any_mock
 from tests.mock.process import MockProcess
 from tests.unit.processes import wait_for
 
-LIMIT_S = 120
+LIMIT_S = 240
 ROOT = Path(__file__).parents[2]
 
 

@@ -57,7 +57,7 @@ async def serving(answer: Callable[[str], bytes], endless: bytes = b"") -> Async
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         if endless:
-            await asyncio.wait_for(cut.wait(), 60)
+            await asyncio.wait_for(cut.wait(), 240)
     finally:
         server.close()
 
@@ -74,7 +74,7 @@ async def one(url: str) -> Record:
     """A request to ``url`` under generous limits; it must end by itself."""
     target = Endpoint(Address(url))
     await target.resolve()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         return (await ask(target, (30.0, 3600.0, 3600.0)))[0]
 
 
@@ -308,6 +308,6 @@ async def test_a_poll_in_the_middle_of_a_large_page_does_not_hold_up_the_end(
     async with serving(lambda path: body(page(range(200_000)).encode())) as url:
         poller = Poller([PrometheusSource(f"{url}/metrics")], samples.append, timeout_s=600.0)
         poller.start()
-        assert await asyncio.to_thread(parts.wait, 60)
+        assert await asyncio.to_thread(parts.wait, 240)
         assert await asyncio.to_thread(poller.stop, 60.0)
     assert samples == []

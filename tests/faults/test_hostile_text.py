@@ -63,7 +63,7 @@ async def screen(snapshot: Snapshot, width: int, height: int, *keys: str) -> str
     """What the dashboard draws of the picture."""
     app = RvtopApp(Held(snapshot))
     async with app.run_test(size=(width, height)) as pilot:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             while app.live is None or app.live.snapshot is None:
                 await pilot.pause(0.02)
         await pilot.press(*keys)

@@ -58,7 +58,7 @@ async def resized(app: RvtopApp, width: int, height: int) -> None:
     assert isinstance(app._driver, HeadlessDriver)
     app._driver._size = size
     app.post_message(Resize(size, size))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         while app.screen.size != size and app.is_running:
             await asyncio.sleep(0)
 

@@ -33,7 +33,7 @@ class Terminal:
         os.close(child)
         self.seen = b""
 
-    def read(self, until: bytes | None = None, timeout_s: float = 60.0) -> None:
+    def read(self, until: bytes | None = None, timeout_s: float = 240.0) -> None:
         """Reads until ``until`` has been seen, or with None until the process has ended."""
         end = time.monotonic() + timeout_s
         while until is None or until not in self.seen:
@@ -49,7 +49,7 @@ class Terminal:
 
     def end(self) -> int:
         self.read()
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=240)
 
     def close(self) -> None:
         if self.process.poll() is None:

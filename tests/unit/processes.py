@@ -42,7 +42,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_for(what: Callable[[], object], why: str, limit_s: float = 60.0) -> None:
+def wait_for(what: Callable[[], object], why: str, limit_s: float = 240.0) -> None:
     """Waits until ``what()`` is true; the limit is far beyond what it can take. Raises AssertionError."""
     until = time.monotonic() + limit_s
     while not what():

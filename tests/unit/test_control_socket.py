@@ -25,7 +25,7 @@ from rvtop.session.control_client import ControlClient, WatchedSession
 from rvtop.session.rate_control import Done
 from tests.ui import made
 
-LIMIT_S = 60.0
+LIMIT_S = 240.0
 PICTURE = made.live()
 
 

@@ -38,7 +38,7 @@ async def test_the_next_address_is_tried_beside_one_that_does_not_answer() -> No
         with blackhole_port() as swallows, refusing_port() as refuses:
             target = Endpoint(Address("http://both"))
             target._resolved = [("127.0.0.1", refuses), ("127.0.0.1", swallows), good]
-            async with asyncio.timeout(60):  # the black hole alone takes two minutes
+            async with asyncio.timeout(240):  # the black hole alone takes two minutes
                 made = await target.open(Noting)
             assert made.transport.get_extra_info("peername") == good
             assert target._resolved[0] == good  # the next ones begin with it
@@ -77,7 +77,7 @@ async def test_one_that_comes_second_is_closed(monkeypatch: pytest.MonkeyPatch) 
 
         monkeypatch.setattr(target, "_open_one", late)
         made = await target.open(Noting)
-        await asyncio.wait_for(closed.wait(), 60)
+        await asyncio.wait_for(closed.wait(), 240)
         assert not made.transport.is_closing()
         made.transport.close()
 
@@ -94,7 +94,7 @@ def test_a_first_look_tries_the_next_address_too(monkeypatch: pytest.MonkeyPatch
             target=lambda: seen.append(get("http://both/v1/models", Transport(), {}, 600.0)[0]), daemon=True
         )
         asked.start()
-        asked.join(60)  # the black hole alone takes two minutes
+        asked.join(240)  # the black hole alone takes two minutes
         assert seen == [200]
         found.pop()
         with pytest.raises(TimeoutError):

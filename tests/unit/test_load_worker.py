@@ -89,7 +89,7 @@ class Bench:
         return at
 
     async def until(self, true: Callable[[], object]) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             while not true():
                 await asyncio.sleep(0.005)
 

@@ -45,7 +45,7 @@ async def test_a_picture_is_made_when_there_is_something_new(monkeypatch: pytest
 
     async def looked(times: int) -> None:
         until = session.looks + times
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             while session.looks < until:
                 await asyncio.sleep(0.001)
 

@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 
 PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
-LIMIT_S = 60.0
+LIMIT_S = 240.0
 _FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),

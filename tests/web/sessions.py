@@ -15,7 +15,7 @@ import aiohttp
 
 from tests.unit.processes import children
 
-LIMIT_S = 120.0
+LIMIT_S = 240.0
 
 
 class Served:

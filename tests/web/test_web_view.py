@@ -261,6 +261,7 @@ async def test_a_browser_draws_the_session_and_its_keys_arrive_there(shared: Ser
         await page.until("document.body && document.body.classList.contains('-first-byte')")
         await page.until_drawn("READ-ONLY")
         assert await page.value("location.href") == f"{shared.base}/"
+        await page.until("document.activeElement.classList.contains('xterm-helper-textarea')")
         await page.call("Input.insertText", text="g")
         await page.until_drawn("read-only: this screen only watches")
         async with asyncio.timeout(LIMIT_S):  # what has come is not drawn at once
