@@ -141,6 +141,9 @@ class Engine:
     max_seqs: float | None = None  # places in its batch, where the server tells
     most_running: float | None = None  # the largest batch since we began to watch
     tokens_per_s: float | None = None  # growth of its own generation counter
+    ttft_ms: float | None = (
+        None  # its own mean of the first tokens since the look before; None: there were none
+    )
 
 
 #: A GPU that is busy for a smaller share of a second than this is idle.

@@ -69,6 +69,12 @@ def quantile(le: Sequence[float], counts: Sequence[float], q: float) -> float | 
     return None
 
 
+def mean(events: Growth | None, scale: float = 1000.0) -> float | None:
+    """The mean, values on the page times ``scale``; None where nothing happened or no sum is told."""
+    count = sum(events.counts) if events is not None else 0.0
+    return scale * events.sum / count if events is not None and count and math.isfinite(events.sum) else None
+
+
 def server_hist(events: Growth, scale: float = 1000.0) -> ServerHist:
     """The events as the screen reads them: values on the page times ``scale`` (of seconds: milliseconds),
     estimates None where nothing happened."""
@@ -77,7 +83,5 @@ def server_hist(events: Growth, scale: float = 1000.0) -> ServerHist:
         value = quantile(events.le, events.counts, q)
         return None if value is None else scale * value
 
-    count = sum(events.counts)
-    mean = scale * events.sum / count if count > 0 and math.isfinite(events.sum) else None
     le_ms = tuple(scale * edge for edge in events.le)
-    return ServerHist(le_ms, events.counts, mean, at(0.5), at(0.9), at(0.99))
+    return ServerHist(le_ms, events.counts, mean(events, scale), at(0.5), at(0.9), at(0.99))

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
 from rvtop.contract.figures import BY_KEY
-from rvtop.telemetry.buckets import Growth, growth, merged
+from rvtop.telemetry.buckets import Growth, growth, mean, merged
 from rvtop.telemetry.sample import EngineSample
 
 WINDOW_S = 10.0  # the server's histograms cover this much
@@ -23,6 +23,7 @@ class EngineCounters:
         self.grown: dict[str, float] = dict.fromkeys(first.counters, 0.0)
         self._last = dict(first.counters)  # a page may leave one out for once
         self._last_histograms = dict(first.hists)
+        self.ttft_ms: float | None = None  # the mean since the look before
 
     def update(self, now: EngineSample) -> tuple[dict[str, float], dict[str, Growth]]:
         """The growth since the sample before, of counters and of histograms."""
@@ -33,6 +34,7 @@ class EngineCounters:
             more[name] = value - before if value >= before else value
             self.grown[name] = self.grown.get(name, 0.0) + more[name]
         events = {name: growth(self._last_histograms.get(name), now.hists[name]) for name in now.hists}
+        self.ttft_ms = mean(events.get("ttft"))
         for name, grown in events.items():
             if BY_KEY[name].summary and math.isfinite(grown.sum):
                 for part, more_of_it in (("sum", grown.sum), ("count", sum(grown.counts))):

@@ -296,6 +296,7 @@ class ServerState:
                 told = shown({**state.sample.gauges, **state.counters.grown})
                 known = {key: told.pop(key, None) for key in _FIELDS}
                 own = {"most_running": state.most_running, "tokens_per_s": state.tokens_per_s}
+                own["ttft_ms"] = state.counters.ttft_ms
                 state.line = Engine(
                     name, state.sample.node, model, **known, **own, figures=told, stale_s=stale_s
                 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.ghost import Ghost
@@ -18,6 +18,15 @@ class ChartView:
     cursor_s: float | None = None
     ghost: Ghost | None = None
     by_rate: bool = False
+    hidden: set[tuple[str, str]] = field(default_factory=set)  # lines of charts: (panel, entry of its legend)
+
+    def hide_next(self, panel: str, entries: tuple[str, ...]) -> None:
+        """Hides the next line of ``panel`` in place of the one that is hidden; behind the last one none."""
+        hidden = [entry for entry in entries if (panel, entry) in self.hidden]
+        place = entries.index(hidden[-1]) + 1 if hidden else 0
+        self.hidden -= {(panel, entry) for entry in entries}
+        if place < len(entries):
+            self.hidden.add((panel, entries[place]))
 
     def window(self, s: Snapshot) -> int:
         """How much time the charts show, seconds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
@@ -10,6 +11,8 @@ from rich.style import Style
 from textual.strip import Strip
 
 Run = tuple[str, Style | None]
+
+_CLICK = "@click"  # the key of what a click does among what a style carries
 
 UP = " ▁▂▃▄▅▆▇█"  # columns grow upward in eighths
 
@@ -53,13 +56,21 @@ class Line:
     def segments(self, width: int, base: Style, behind: Style | None = None) -> list[Segment]:
         """The line as Rich takes it: exactly ``width`` cells, ``base`` where no style was given, and
         ``behind`` what has no background."""
-        runs = self.cut(width).runs
+        runs = [(text, style and _seen(style)) for text, style in self.cut(width).runs]
         if self.width < width:
             runs = [*runs, (" " * (width - self.width), base)]
         if behind is None:
             return [Segment(text, style or base) for text, style in runs]
         styles = ((text, style or base) for text, style in runs)
         return [Segment(text, style if style.bgcolor else behind + style) for text, style in styles]
+
+    def action_at(self, x: int) -> str | None:
+        """What a click on cell ``x`` does, if it does anything."""
+        for text, style in self.runs:
+            x -= _cells(text)
+            if x < 0:
+                return style.meta.get(_CLICK) if style is not None else None
+        return None
 
     def strip(self, width: int, base: Style) -> Strip:
         """The same as Textual takes it."""
@@ -77,6 +88,17 @@ class Line:
     @property
     def text(self) -> str:
         return "".join(text for text, _ in self.runs)
+
+
+def clickable(style: Style, action: str) -> Style:
+    """``style`` of what does ``action`` (Textual's) when it is clicked."""
+    return style + Style(meta={_CLICK: action})
+
+
+@lru_cache(maxsize=512)
+def _seen(style: Style) -> Style:
+    """What of ``style`` goes to the terminal."""
+    return style.clear_meta_and_links() if style.meta else style
 
 
 def spread(parts: Sequence[Line], width: int) -> Line:

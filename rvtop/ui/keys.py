@@ -176,6 +176,13 @@ ACTIONS: tuple[Action, ...] = (
     Action("instant: next mark", "next_mark", ("apostrophe",), "freeze, and go to the next mark, phase", "L"),
     Action("charts: time, rate", "by_rate", ("x",), "draw the charts against the rate, and back", "LP"),
     Action(
+        "legend: hide a line",
+        "hide_next",
+        ("H",),
+        "hide the next line of the panel in focus, behind the last one none; a click on its name does too",
+        "LP",
+    ),
+    Action(
         "picture: SVG",
         "picture",
         ("S",),

@@ -19,6 +19,10 @@ GAP = 2  # blank cells between two columns
 TALL = 80
 #: Between the header, what commands and the keys: less than so many rows have none but the header's.
 LEAST_ROWS = 4
+#: Charts over time get so many times their best height rather than that a column beside them stays blank.
+MOST_OVER_BEST = 1.6
+#: A column with so many rows that no panel needs has room for a chart that has nothing to say.
+BLANK = 30
 PLACES = ("top", "left", "right", "third", "fourth", "bottom")
 
 # Heights that a panel is folded to: those of its Ask, one row, none.
@@ -170,6 +174,8 @@ def arrange(asks: Sequence[Ask], width: int, height: int, zoomed: str | None = N
             if found.need > height:
                 found.rows[ask.name] = before
     body = height - found.sum(found.of("top")) - found.sum(found.of("bottom"))
+    if height >= TALL:
+        _unfold_quiet(found, body)
     _grow(found, [found.stack(column) for column in range(len(widths))], body)
     return _placed(found, widths, width, body)
 
@@ -198,6 +204,16 @@ def _fold(found: _Heights, height: int) -> None:
                 found.rows[name] = after
 
 
+def _unfold_quiet(found: _Heights, body: int) -> None:
+    """Unfolds charts that have nothing to say where their column would stay blank."""
+    for ask in found.asks:
+        column = found.columns.get(ask.place)
+        if ask.folded and ask.time and column is not None:
+            others = found.sum(found.stack(column)) - found.rows[ask.name]
+            if found.rows[ask.name] == 1 and body - others >= max(BLANK, ask.good):
+                found.rows[ask.name] = ask.good
+
+
 def _rows_of(ask: Ask, to: str | int) -> int:
     if isinstance(to, int):
         return min(max(to, ask.least), ask.good)
@@ -213,6 +229,20 @@ def _grow(found: _Heights, stacks: list[list[Ask]], height: int) -> None:
 
     def room(unit: list[tuple[int, Ask]]) -> bool:
         return all(spare[column] > 0 for column, _ in unit)
+
+    beside = [unit for unit in units if len(unit) > 1]
+
+    def leaves(unit: list[tuple[int, Ask]]) -> bool:
+        """Whether a chart that stands alone leaves its rows to those over time: a column beside it would stay
+        blank without them."""
+        if unit in beside or found.in_a_row(unit[0][1]):
+            return False
+        column = unit[0][0]
+        for other in beside:
+            others = [spare[c] for c, _ in other if c != column]
+            if len(others) < len(other) and room(other) and filled(other) < MOST_OVER_BEST:
+                return min(others) >= spare[column]
+        return False
 
     def give(unit: list[tuple[int, Ask]]) -> None:
         for column, ask in unit:
@@ -230,7 +260,7 @@ def _grow(found: _Heights, stacks: list[list[Ask]], height: int) -> None:
         return min(rows[ask.name] / ask.best for _, ask in unit)
 
     while hungry := [unit for unit in units if room(unit)]:
-        give(min(hungry, key=filled))
+        give(min([unit for unit in hungry if not leaves(unit)] or hungry, key=filled))
 
 
 def _units(found: _Heights, stacks: list[list[Ask]], spare: list[int]) -> list[list[tuple[int, Ask]]]:

@@ -122,6 +122,7 @@ def engines(t: float, n: int = 3) -> tuple[Engine, ...]:
                 kv_usage=kv,
                 preemptions=float(max(0, i - 2)),
                 prefix_hit_rate=0.31,
+                ttft_ms=26.0 + 40.0 * max(0.0, kv - 0.5) + 6.0 * wave(t, 5, i / 3),
             )
         )
     return tuple(made)

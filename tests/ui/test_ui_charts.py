@@ -20,6 +20,7 @@ from rvtop.ui.past import Past, moved, next_mark
 from rvtop.ui.rate_span import RateSpan, standing
 from rvtop.ui.theme import DARK, Styles
 from rvtop.ui.widgets.change import ChangePanel
+from rvtop.ui.widgets.engine_charts import EngineChartsPanel
 from rvtop.ui.widgets.footer import Footer
 from rvtop.ui.widgets.gpu_use import GpuUsePanel
 from rvtop.ui.widgets.inflight import InFlightPanel
@@ -375,3 +376,23 @@ async def test_without_gpus_the_machines_cores_are_shown() -> None:
     async with opened(app, 120, 60):
         assert "CPU use" in text_of(app, GpuUsePanel)
         assert "31…38 %" in text_of(app, GpuUsePanel)
+
+
+async def test_each_engine_has_charts_of_its_cache_and_its_ttft_where_there_are_four_columns() -> None:
+    handle = made.FakeHandle(made.live(60.0))
+    app = RvtopApp(handle, clock=lambda: 0.0)
+    async with opened(app, 300, 100) as pilot:
+        for t in range(61, 93):
+            await show(app, pilot, handle, made.live(float(t)))
+        panel = app.screen.query_one(EngineChartsPanel)
+        last = made.live(92.0)
+        lines = panel.plain_text()
+        for engine in last.engines:
+            line = next(line for line in lines if line.strip().startswith(engine.name))
+            assert line.endswith(f"{engine.ttft_ms:.1f}")
+            charts = [sum(char in "▁▂▃▄▅▆▇█" for char in half) for half in (line[14:32], line[34:52])]
+            assert charts == [6, 6], "33 s, 7 s a column"
+        stale = replace(last.engines[0], stale_s=5.0, ttft_ms=None)
+        await show(app, pilot, handle, replace(made.live(93.0), engines=(stale, *last.engines[1:])))
+        line = next(line for line in panel.plain_text() if line.strip().startswith("e0"))
+        assert line.endswith("--")

@@ -439,6 +439,14 @@ def test_every_value_of_the_help_is_of_a_figure_in_it() -> None:
             assert value_now(topic, name, snapshot)
 
 
+MOUSE = """The mouse does nothing that no key does. A click on a key in the footer presses it; on a panel
+chooses it; on a name in a chart's legend hides its line (`H`); on the SLO sets it (`L`); on the dial opens
+`g` with that rate; on a chart, the plan or an event freezes there (`f` `←` `→`); in the header on the target
+switches it (`t`), on the phase begins the next (`n`), on REC ends the recording (`r`), on the client's health
+opens its help (`?`). The wheel changes the window over a chart (`w` `W`), the rate over the load (`↑` `↓`),
+and moves in lists. `mouse: off` in the settings leaves the mouse to the terminal."""
+
+
 def page() -> str:
     """docs/keys.md as the table makes it."""
     where = {
@@ -467,6 +475,7 @@ def page() -> str:
         places = ", ".join(where[place] for place in action.where)
         lines.append(f"| {keys} | {action.name} | {places} | {action.about} |")
     lines += ["", "`ctrl+q` does nothing, `ctrl+z` only says why not: it would stop the load's clocks.", ""]
+    lines += [MOUSE, ""]
     return "\n".join(lines)
 
 

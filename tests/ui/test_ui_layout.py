@@ -206,3 +206,35 @@ def test_a_chart_that_is_folded_stands_above_the_rows_of_charts() -> None:
     places = {p.name: p for p in arrange(folded, 240, 50)}
     assert places["inflight"].height == 1
     assert (places["kvqueue"].y, places["kvqueue"].height) == (places["tokens"].y, places["tokens"].height)
+
+
+#: Charts over time, two beside two, and servers that have little to say.
+TIMED = tuple(
+    Ask(name, place, 4, 5, 9, chart=True, time=True)
+    for name, place in (
+        ("latency_time", "left"),
+        ("tokens", "left"),
+        ("inflight", "right"),
+        ("gpu_use", "right"),
+    )
+)
+
+
+def test_a_chart_that_stands_alone_leaves_its_rows_where_a_column_would_stay_blank() -> None:
+    few = (HEADER, TTFT, LATENCY, *TIMED, replace(ENGINES, good=2, best=2), FOOTER)
+    found = rows(few, 200, 50)
+    assert found["latency_time"] == found["tokens"] == found["inflight"] == found["gpu_use"]
+    assert found["ttft"] + 2 * found["tokens"] == 44
+    assert found["tokens"] > 9, "at its best there are blank rows at the right still"
+    assert found["ttft"] >= 9
+    many = (*few[:-1], replace(GPU, good=20, best=20), FOOTER)
+    assert rows(many, 200, 50)["tokens"] < found["tokens"]
+
+
+def test_a_chart_without_anything_to_say_is_unfolded_on_a_tall_screen_with_blank_rows() -> None:
+    quiet = Ask("kvqueue", "right", 4, 5, 9, chart=True, time=True, folded=True)
+    asks = (HEADER, TTFT, LATENCY, *TIMED, quiet, ENGINES, FOOTER)
+    assert rows(asks, 200, 60)["kvqueue"] == 1
+    assert rows(asks, 200, 100)["kvqueue"] > 5
+    full = (*asks[:-1], replace(GPU, good=60, best=60), FOOTER)
+    assert rows(full, 200, 100)["kvqueue"] == 1

@@ -342,6 +342,21 @@ def test_quantiles_are_ordered(counts: list[int]) -> None:
         assert hist.p50 <= hist.p90 <= hist.p99
 
 
+def test_each_engine_has_its_own_ttft_of_each_look() -> None:
+    """The mean of what came since the look before; None where nothing came, and for who tells of none."""
+
+    def told(count: float, total_s: float) -> EngineSample:
+        held = Buckets((0.1, math.inf), (0.0, count), total_s, count)
+        return replace(engine("0"), hists={"ttft": held})
+
+    state, seen = ServerState(["metrics"]), []
+    for t, sample in enumerate((told(4.0, 9.0), told(6.0, 9.5), told(6.0, 9.5), told(7.0, 9.6))):
+        state.apply(at(float(t), sample, engine("1")))
+        seen.append([one.ttft_ms for one in state.view(t * S).engines])
+    assert [other for _, other in seen] == [None] * 4
+    assert [own for own, _ in seen] == [None, 250.0, None, pytest.approx(100.0)]
+
+
 def test_each_engine_has_its_largest_batch_and_its_own_tokens_per_second() -> None:
     state = ServerState(["metrics"])
     for t, running, made in ((0.0, 3.0, 100.0), (2.0, 9.0, 300.0), (4.0, 1.0, 400.0)):

@@ -180,6 +180,24 @@ class ChartScreen(SessionScreen):
             else:
                 self._go_to(self.view.cursor_s)
 
+    def action_hide_line(self, panel: str, entry: str) -> None:
+        """Hides a line of a panel's chart, or shows it again."""
+        self.view.hidden ^= {(panel, entry)}
+        self._repaint_panel(panel)
+
+    def action_hide_next(self) -> None:
+        panel = self.panel_in_focus
+        if panel is None or not panel.LEGEND:
+            self.notify_briefly("choose a panel with a legend: tab, then H hides its lines one by one")
+            return
+        self.view.hide_next(panel.name_in_layout, panel.LEGEND)
+        self._repaint_panel(panel.name_in_layout)
+
+    def _repaint_panel(self, name: str) -> None:
+        for panel in self._panels:
+            if panel.name_in_layout == name:
+                panel.repaint()
+
     def action_zoom(self) -> None:
         if self.has_class("zoom"):
             self._unzoom()

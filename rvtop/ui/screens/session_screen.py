@@ -99,6 +99,10 @@ class SessionScreen(Screen[None]):
         panel = self.panel_in_focus
         self.shell.show_help(panel.TOPIC if panel is not None else None)
 
+    def action_help_of(self, topic: str) -> None:
+        """The help of the panel of ``topic``, also where another one has the focus."""
+        self.shell.show_help(topic)
+
     def action_events(self) -> None:
         self.shell.show_events()
 

@@ -27,6 +27,7 @@ def between(least: float | None, most: float | None) -> str:
 class GpuUsePanel(TimeChart):
     TOPIC = "gpu_use"
     PLACE = "right"
+    LEGEND = ("least", "most")
 
     def wants(self, s: Snapshot) -> bool:
         return any(gpu.util is not None for gpu in s.gpus) or any(node.cpu is not None for node in s.nodes)
@@ -45,14 +46,21 @@ class GpuUsePanel(TimeChart):
         name = "GPU use" if on_gpus(s) else "CPU use"
         left = Line(name, styles.server_bold)
         if width >= 44 and max(len(s.gpus), len(s.nodes) if not on_gpus(s) else 0) > 1:
-            left.put("  least ", styles.quiet).put("█", styles.server)
-            left.put(" most ", styles.quiet).put("▒", styles.server)
+            left.put("  ", styles.quiet).join(
+                self.entry("least", Line("least ", styles.quiet).put("█", styles.server))
+            )
+            left.put(" ", styles.quiet).join(
+                self.entry("most", Line("most ", styles.quiet).put("▒", styles.server))
+            )
         least, most = (now_of(s, name) for name in self._names(s))
         return left, Line(between(least, most), styles.server)
 
     def picture(self, s: Snapshot, span: Span | RateSpan, rows: int) -> Picture:
         least, most = (
-            eighths(span.means(s.series.t_s, getattr(s.series, name)), 1.0, rows) for name in self._names(s)
+            [0] * span.columns
+            if self.hides(entry)
+            else eighths(span.means(s.series.t_s, getattr(s.series, name)), 1.0, rows)
+            for entry, name in zip(self.LEGEND, self._names(s), strict=True)
         )
         styles = self.rich_styles
         cells = bands(least, most, rows, style=styles.server, on_tail=styles.server_on_shade)

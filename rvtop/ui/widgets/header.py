@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rvtop.contract.snapshot import Snapshot
-from rvtop.ui.draw import Line, fitting, spread
+from rvtop.ui.draw import Line, clickable, fitting, spread
 from rvtop.ui.format import MISSING, age, clip, clock, first_that_fits, rate, sig3
 from rvtop.ui.shell import shell_of
 from rvtop.ui.switch_lines import switch_texts
@@ -100,9 +100,10 @@ class Header(Panel, can_focus=False):
 
         state = self._state(s, width if detail else 24)
         if s.recording_s is not None:
-            state.put("  ● REC", styles.trouble)
+            rec = self.clicks(styles.trouble, "record: begin, end")
+            state.put("  ● REC", rec)
             if detail >= 3:
-                state.put(f" {clock(s.recording_s)}", styles.trouble)
+                state.put(f" {clock(s.recording_s)}", rec)
         readonly = shell_of(self).sharing.readonly
         if readonly:
             state.put("  ◇ READ-ONLY", styles.attention)
@@ -115,4 +116,19 @@ class Header(Panel, can_focus=False):
                 lag = s.load.lag_p99_ms
                 client.put("  lag ", styles.quiet)
                 client.put(f"{MISSING if lag is None else f'{lag:.1f}':>4} ms", styles.quiet)
-        return [who, phase, state, client] if detail else [who, state]
+        who = self._doing(who, "topology: switch")
+        if not detail:
+            return [who, state]
+        if s.load.sent:
+            told = client.runs
+            client = Line()
+            for text, style in told:
+                client.put(text, clickable(style or styles.base, "screen.help_of('load')"))
+        return [who, self._doing(phase, "phase: next"), state, client]
+
+    def _doing(self, part: Line, name: str) -> Line:
+        """``part``, a click on which does the action ``name``."""
+        made = Line()
+        for text, style in part.runs:
+            made.put(text, self.clicks(style or self.rich_styles.base, name))
+        return made

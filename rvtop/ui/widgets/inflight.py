@@ -28,6 +28,7 @@ def outside(in_flight: float | None, batch: float | None, waiting: float | None)
 class InFlightPanel(TimeChart):
     TOPIC = "inflight"
     PLACE = "right"
+    LEGEND = ("batch", "wait", "outside")
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -63,8 +64,9 @@ class InFlightPanel(TimeChart):
             *parts,
             ("outside", "░", outside(sent, batch, waiting), styles.client),
         ):
-            right.put("  " if right.width else "").put(f"{name} " if names else "", styles.quiet)
-            right.put(glyph, shown).put(f"{count(value):>4}", shown)
+            part = Line(f"{name} " if names else "", styles.quiet)
+            part.put(glyph, shown).put(f"{count(value):>4}", shown)
+            right.put("  " if right.width else "").join(self.entry(name, part))
         return left, right
 
     def picture(self, s: Snapshot, span: Span | RateSpan, rows: int) -> Picture:
@@ -75,8 +77,10 @@ class InFlightPanel(TimeChart):
         layers: list[tuple[Values, str, Style]] = [(ours, "█", styles.client)]
         if any(value is not None for value in batch):
             rest = [outside(a, b, c) for a, b, c in zip(ours, batch, waiting, strict=True)]
-            layers = [(batch, "█", styles.server), (waiting, "▓", styles.attention)]
-            layers.append((rest, "░", styles.client))
+            told = [(batch, "█", styles.server), (waiting, "▓", styles.attention), (rest, "░", styles.client)]
+            layers = [
+                layer for name, layer in zip(self.LEGEND, told, strict=True) if not self.hides(name)
+            ] or [([None] * span.columns, " ", styles.client)]
         top = self._scale.value
         return Picture(stack(layers, top, rows), ends(rows, brief(top), "0"))
 

@@ -36,9 +36,10 @@ class KneePanel(_AgainstTheRate, LatencyTimePanel):
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles = self.rich_styles
-        right = Line("p50 ", styles.quiet).put("█", styles.client)
-        right.put("  p99 ", styles.quiet).put("▒", styles.client).put(" ms", styles.quiet)
-        return Line("TTFT", styles.client_bold).join(self.window_label(s)), right
+        right = self.entry("p50", Line("p50 ", styles.quiet).put("█", styles.client)).put("  ", styles.quiet)
+        right.join(self.entry("p99", Line("p99 ", styles.quiet).put("▒", styles.client)))
+        left = Line("TTFT", styles.client_bold).join(self.window_label(s))
+        return left, right.put(" ms", styles.quiet)
 
 
 class KneeInFlightPanel(_AgainstTheRate, InFlightPanel):

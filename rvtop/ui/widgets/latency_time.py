@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rich.style import Style
+
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.axis import nice
 from rvtop.ui.bands import Values, bands, log_eighths
@@ -29,6 +31,7 @@ class LatencyTimePanel(TimeChart):
     TOPIC = "latency_time"
     PLACE = "left"
     NAMES_MARKS = True
+    LEGEND = ("p50", "p99")
 
     def wants(self, s: Snapshot) -> bool:
         return s.load.sent > 0
@@ -44,8 +47,9 @@ class LatencyTimePanel(TimeChart):
         left = Line("TTFT", styles.client_bold)
         if width >= 50:
             left.join(self.window_label(s))
-        right = Line("p50 ", styles.quiet).put("█", styles.client).put(f"{sig3(d.p50):>6}", styles.client)
-        right.put("  p99 ", styles.quiet).put("▒", styles.client).put(f"{sig3(d.p99):>6}", styles.client)
+        p50 = Line("p50 ", styles.quiet).put("█", styles.client).put(f"{sig3(d.p50):>6}", styles.client)
+        p99 = Line("p99 ", styles.quiet).put("▒", styles.client).put(f"{sig3(d.p99):>6}", styles.client)
+        right = self.entry("p50", p50).put("  ", styles.quiet).join(self.entry("p99", p99))
         return left, right.put(" ms", styles.quiet)
 
     def picture(self, s: Snapshot, span: Span | RateSpan, rows: int) -> Picture:
@@ -55,18 +59,22 @@ class LatencyTimePanel(TimeChart):
         ghost = self.view.ghost
         before = [] if ghost is None else [ghost.level("ttft_p50_ms"), ghost.level("ttft_p99_ms")]
         low, high = log_ends([*p50, *before], p99, s.slo_ttft_ms)
-        front, behind = log_eighths(p50, low, high, rows), log_eighths(p99, low, high, rows)
+        nothing: list[int] = [0] * span.columns
+        front = nothing if self.hides("p50") else log_eighths(p50, low, high, rows)
+        behind = nothing if self.hides("p99") else log_eighths(p99, low, high, rows)
         cells = bands(front, behind, rows, style=styles.client, on_tail=styles.client_on_shade)
-        labels = ends(rows, short_ms(high), short_ms(low))
+        labels, label_styles = ends(rows, short_ms(high), short_ms(low)), dict[int, Style]()
         for figure in ("ttft_p50_ms", "ttft_p99_ms"):
-            self.put_ghost(cells, s, span, figure, lambda values: log_eighths(values, low, high, rows))
+            if not self.hides(figure.split("_")[1]):
+                self.put_ghost(cells, s, span, figure, lambda values: log_eighths(values, low, high, rows))
         if s.slo_ttft_ms is not None and low < s.slo_ttft_ms <= high:
             y = rows - max(1, -(-log_eighths([s.slo_ttft_ms], low, high, rows)[0] // 8))
             for x in range(span.columns):
                 if cells.chars[y][x] == " " or cells.styles[y][x] is styles.ghost:
                     cells.set(x, y, "┈", styles.attention)
             labels[y] = "SLO"
-        return Picture(cells, labels)
+            label_styles[y] = self.clicks(styles.quiet, "SLO: set")
+        return Picture(cells, labels, label_styles)
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         styles = self.rich_styles

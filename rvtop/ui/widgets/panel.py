@@ -6,17 +6,20 @@ from collections.abc import Callable
 from typing import ClassVar, TypeVar, cast
 
 from rich.style import Style
+from textual import events
 from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.chart_view import ChartView
-from rvtop.ui.draw import Line
+from rvtop.ui.draw import Line, clickable
 from rvtop.ui.shell import shell_of
 from rvtop.ui.theme import Styles
 
 T = TypeVar("T")
+#: What stands in a legend for the sign of a line that is hidden.
+_HIDDEN = str.maketrans(dict.fromkeys("█▒▓░●", "·"))
 MARGINS = 2  # blank cells left and right of a panel's body, together
 
 
@@ -38,6 +41,7 @@ class Panel(Widget, can_focus=True):
     PLACE_WHERE_WIDE: ClassVar[str] = ""  # the same where there are four columns, if it is another
     GOOD: ClassVar[int] = 1000  # rows that it gets before another panel is folded for it, if it wants them
     CHART: ClassVar[bool] = False  # takes rows that no panel asks for
+    LEGEND: ClassVar[tuple[str, ...]] = ()  # entries of its legend whose lines can be hidden
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -87,6 +91,30 @@ class Panel(Widget, can_focus=True):
         if kept is None or kept[0] != key:
             kept = self._kept[part] = (key, make())
         return cast("T", kept[1])
+
+    def hides(self, entry: str) -> bool:
+        """Whether the line of that entry of its legend is hidden."""
+        return (self.name_in_layout, entry) in self.view.hidden
+
+    def entry(self, name: str, line: Line) -> Line:
+        """``line`` as the legend's entry ``name``: a click hides its line, and shows it again. Of one that is
+        hidden the entry is faint, and its sign a dot."""
+        styles, action = self.rich_styles, f"screen.hide_line('{self.name_in_layout}', '{name}')"
+        hidden, made = self.hides(name), Line()
+        for text, style in line.runs:
+            if hidden:
+                text, style = text.translate(_HIDDEN), styles.faint
+            made.put(text, clickable(style or styles.base, action))
+        return made
+
+    def clicks(self, style: Style, name: str) -> Style:
+        """``style`` of what does the action ``name`` of the table of keys when it is clicked, where that
+        holds on this screen."""
+        places = getattr(self.screen, "PLACES", "")
+        found = next((a for a in shell_of(self).actions if a.name == name and a.holds(places)), None)
+        if found is None:
+            return style
+        return clickable(style, found.action if "." in found.action else f"screen.{found.action}")
 
     def observe(self, s: Snapshot) -> None:
         """Takes in a new snapshot before it is drawn, once (scales that follow the data)."""
@@ -160,6 +188,13 @@ class Panel(Widget, can_focus=True):
     def plain_text(self) -> list[str]:
         """The picture as lines of text, without the blanks at their ends."""
         return [line.text.rstrip() for line in self._lines(*self.size)]
+
+    async def on_click(self, event: events.Click) -> None:
+        """Does what is drawn there to be clicked."""
+        line = self._painted[event.y] if event.y < len(self._painted) else None
+        action = line.action_at(event.x) if line is not None else None
+        if action is not None:
+            await self.run_action(action)
 
     def watch_has_focus(self, _has_focus: bool) -> None:
         super().watch_has_focus(_has_focus)

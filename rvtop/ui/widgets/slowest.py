@@ -34,6 +34,7 @@ class SlowestPanel(Panel):
     NAME = "slowest"
     PLACE = "third"
     PLACE_WHERE_WIDE = "fourth"
+    GOOD = 22
 
     def wants(self, s: Snapshot) -> bool:
         return s.load.sent > 0

@@ -28,6 +28,7 @@ class Picture:
 
     cells: Cells
     labels: Mapping[int, str] = field(default_factory=dict)
+    label_styles: Mapping[int, Style] = field(default_factory=dict)  # of those that are not quiet
 
 
 class TimeChart(Panel):
@@ -86,7 +87,8 @@ class TimeChart(Panel):
         window = self.view.window(s)
         view = self.view
         shown = (s.series, s.events[-1:], width, height, window, view.cursor_s, view.ghost, self.by_rate())
-        key = (*shown, *self.depends(s))
+        hidden = tuple(self.hides(entry) for entry in self.LEGEND)
+        key = (*shown, hidden, *self.depends(s))
         return self.once(key, lambda: self._drawn(s, width, height, window))
 
     def _drawn(self, s: Snapshot, width: int, height: int, window: int) -> list[Line]:
@@ -173,7 +175,8 @@ def framed(picture: Picture, styles: Styles) -> list[Line]:
     made = []
     for y, line in enumerate(picture.cells.lines()):
         label = picture.labels.get(y, "")
-        axis = Line(f"{label:>{GUTTER - 1}}"[: GUTTER - 1], styles.quiet)
+        style = picture.label_styles.get(y, styles.quiet)
+        axis = Line(f"{label:>{GUTTER - 1}}"[: GUTTER - 1], style)
         made.append(axis.put("┤" if label else "│", styles.faint).join(line))
     return made
 

@@ -15,6 +15,7 @@ from rvtop.ui.widgets.time_chart import Picture, TimeChart, ends, highest
 class TokensPanel(TimeChart):
     TOPIC = "tokens"
     PLACE = "left"
+    LEGEND = ("server",)
 
     def quiet(self, s: Snapshot) -> bool:
         return not (s.tokens.per_s or s.tokens.server_per_s)
@@ -41,8 +42,9 @@ class TokensPanel(TimeChart):
             most = Line("  max ", styles.quiet).put(f"{sig3(tokens.max_per_s):>7}", styles.client)
             parts += [(0, now), (2, most)]
         if tokens.server_per_s is not None:
-            server = Line("  " if parts else "").put("SERVER", styles.server_bold)
-            parts.append((1, server.put(f"{sig3(tokens.server_per_s):>8}", styles.server)))
+            server = Line("SERVER", styles.server_bold)
+            server.put(f"{sig3(tokens.server_per_s):>8}", styles.server)
+            parts.append((1, Line("  " if parts else "").join(self.entry("server", server))))
         return fitting(parts, width)
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
@@ -61,7 +63,7 @@ class TokensPanel(TimeChart):
         style = styles.server if alone else styles.client
         for y, line in enumerate(area(heights, rows, style)):
             cells.write(0, y, line.text, style)
-        if not alone:
+        if not alone and not self.hides("server"):
             theirs = span.means(series.t_s, differing(series.tokens_per_s, series.server_tokens_per_s))
             over(cells, heights, eighths(theirs, top, rows), styles.server, styles.server_on_client)
         self.put_ghost(cells, s, span, "tokens_per_s", lambda values: eighths(values, top, rows))

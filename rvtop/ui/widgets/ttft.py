@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.style import Style
 
 from rvtop.contract.snapshot import ServerHist, Snapshot
-from rvtop.stats.distribution import Distribution
+from rvtop.stats.distribution import EMPTY, Distribution
 from rvtop.ui.axis import LogAxis, StickyMax
 from rvtop.ui.bands import bands
 from rvtop.ui.columns import client_columns, server_bounds, server_columns, shares
@@ -30,6 +30,7 @@ def extent(h: Distribution) -> tuple[float, float]:
 class TtftPanel(Panel):
     TOPIC = "ttft"
     GOOD, CHART = 9, True
+    LEGEND = ("now", "phase")
 
     def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
         return 5, 16
@@ -78,11 +79,17 @@ class TtftPanel(Panel):
                 left.put("  estimate from its buckets", styles.quiet)
             n = server.count
         else:
-            left = Line("TTFT", styles.client_bold).put(" · last 10 s ", styles.quiet)
-            left.put(DOT if 0 < s.latency.ttft_recent.count < DOTS_BELOW else "█", styles.client)
-            left.put("  phase ", styles.quiet).put("▒", styles.client)
+            now = Line("last 10 s ", styles.quiet)
+            now.put(DOT if 0 < s.latency.ttft_recent.count < DOTS_BELOW else "█", styles.client)
+            left = Line("TTFT", styles.client_bold).put(" · ", styles.quiet).join(self.entry("now", now))
+            phase = Line("phase ", styles.quiet).put("▒", styles.client)
+            left.put("  ", styles.quiet).join(self.entry("phase", phase))
             if self.view.ghost is not None:
-                left.put(f"  {self.view.ghost.name(s)} ", styles.quiet).put("╌", styles.ghost)
+                hide = "ghost: show, hide"
+                left.put("  ", styles.quiet).put(
+                    f"{self.view.ghost.name(s)} ", self.clicks(styles.quiet, hide)
+                )
+                left.put("╌", self.clicks(styles.ghost, hide))
             n = float(s.latency.ttft_recent.count)
         since = s.t_s - self._moved_at
         if s.target_down_s is not None:
@@ -109,7 +116,8 @@ class TtftPanel(Panel):
             cells = bands(eighths(columns, top, plot), [0] * width, plot, style=styles.server)
             prefix, bold = "~", styles.server_bold
         else:
-            recent, phase = s.latency.ttft_recent, s.latency.ttft_phase
+            recent = EMPTY if self.hides("now") else s.latency.ttft_recent
+            phase = EMPTY if self.hides("phase") else s.latency.ttft_phase
             layers = Layers.of(recent, phase, self._ghost(), self.axis, width, plot)
             cells = layers.cells(self._top(layers.highest, width), plot, styles)
             self._beyond(cells, s)
@@ -144,15 +152,16 @@ class TtftPanel(Panel):
             return
         styles = self.rich_styles
         x, label = self.axis.column(slo, cells.width), f"SLO {sig3(slo)}"
+        style = self.clicks(styles.attention, "SLO: set")
         if x < 0 or x >= cells.width:
             text = f"◂ {label}" if x < 0 else f"{label} ▸"
-            cells.write(0 if x < 0 else cells.width - len(text), 0, text, styles.attention)
+            cells.write(0 if x < 0 else cells.width - len(text), 0, text, style)
             return
         for y in range(cells.height):
             if cells.chars[y][x] == " ":
-                cells.set(x, y, "┊", styles.attention)
+                cells.set(x, y, "┊", style)
         fits_right = x + 2 + len(label) <= cells.width
-        cells.write(x + 2 if fits_right else x - 1 - len(label), 0, label, styles.attention)
+        cells.write(x + 2 if fits_right else x - 1 - len(label), 0, label, style)
 
     def _rule(self, width: int, marks: list[float | None], bold: Style) -> Line:
         cells = Cells(width, 1)
