@@ -54,7 +54,7 @@ def showdown(
     repeat: Annotated[int, typer.Option(help="Times that each runs; every second time in reverse.")] = 1,
     loop: Annotated[bool, typer.Option("--loop", help="Begin again until it is ended.")] = False,
     reference: Annotated[
-        str | None, typer.Option(help="What changes are told against; default the first.")
+        str | None, typer.Option(help="What changes are told against; default rac, or the first.")
     ] = None,
     same: SameForAll,
     out: Out = None,
@@ -166,7 +166,7 @@ def prepared(
     on_vllm = frozenset(name for name, topology in TOPOLOGIES.items() if "vllm" in topology.extras)
     known = [entry.name for entry in entries(chosen, on_vllm)]
     if reference is None:
-        reference = known[0]
+        reference = "rac" if "rac" in known else known[0]
     elif reference not in known:
         raise UserError(f"--reference {reference}: not in this showdown; it has: {', '.join(known)}")
     if out is not None and (out / SHOWDOWN).exists():
