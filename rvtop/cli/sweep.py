@@ -11,6 +11,7 @@ import typer
 from rvtop.cli.option_groups import grouped
 from rvtop.cli.options import EngineOptions, Models, Out, check_topology
 from rvtop.errors import UserError, check_limits
+from rvtop.system.files import written_for
 from rvtop.system.stdio import say, say_error
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ def sweep(
     seed: Annotated[int, typer.Option(help="Of the order in which they run.")] = 0,
     out: Out = None,
     ui: Annotated[str, typer.Option("--ui", help="plain or none.")] = "plain",
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a page of it that needs no other file.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON alone.")] = False,
 ) -> None:
     """Runs a topology with each combination of engine arguments; names the best one under the SLO."""
@@ -79,6 +83,12 @@ def sweep(
     elif not quiet and run.results:
         for line in _shown(run.rows, run.plan, folder / SWEEP):
             say(line)
+    if html is not None and run.results:
+        from rvtop.study.pages import sweep_page
+
+        page = sweep_page(work.name, topology, run.rows, slo, folder)
+        with written_for("--html", html) as part:
+            part.write_text(page, "utf-8")
     for result in run.results:
         if result.reason:
             say_error(f"{result.folder}: {result.reason}")

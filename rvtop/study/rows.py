@@ -59,6 +59,7 @@ def rows(results: Sequence[Result], reference: str) -> list[dict[str, Any]]:
         row = {
             "name": name,
             "folders": [result.folder for result in mine],
+            "counted": [result.folder for result in mine if result.summary is not None and not result.reason],
             "repeats": len(measured[name].kpms),
             "start_s": fmean(starts) if starts else None,
             **_told(measured[name], measured.get(reference), name == reference),
@@ -127,7 +128,7 @@ def table(found: Sequence[Mapping[str, Any]], reference: str, differing: Sequenc
             for phase in (one for one in row["phases"] if one["name"] == name):
                 lines.append(f"  {row['name']:<{_NAME - 2}}" + _figures(phase))
                 lines += _changes(phase) if row["name"] != reference else []
-    return [*lines, *_legend(found), *(f"differs: {printable(line)}" for line in differing)]
+    return [*lines, *legend(found), *(f"differs: {printable(line)}" for line in differing)]
 
 
 def _figures(row: Mapping[str, Any]) -> str:
@@ -148,7 +149,7 @@ def _changes(row: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _legend(found: Sequence[Mapping[str, Any]]) -> list[str]:
+def legend(found: Sequence[Mapping[str, Any]]) -> list[str]:
     """Where intervals are from, and the paper's figures."""
     lines = []
     if any(of for row in found for of in row["interval_pct"].values()):

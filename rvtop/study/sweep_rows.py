@@ -50,9 +50,7 @@ def table(found: Sequence[Mapping[str, Any]], slo: Mapping[str, float]) -> list[
     lines = [" " * name + "".join(f"{head:>{_WIDTH}}" for head in HEADS.values()) + "  SLO"]
     for row in found:
         cells = "".join(f"{_cell(row['figures'][key]):>{_WIDTH}}" for key in HEADS)
-        marks = ["--" if row["held"] is None or not slo else "held" if row["held"] else "missed"]
-        marks += ["best"] if row["best"] else ["front"] if row["pareto"] else []
-        lines.append(f"{printable(row['name'])[: name - 2]:<{name}}{cells}  {' '.join(marks)}")
+        lines.append(f"{printable(row['name'])[: name - 2]:<{name}}{cells}  {' '.join(marks(row, slo))}")
         if row["repeats"] > 1:
             ranges = (row["range"][key] for key in HEADS)
             lines.append(
@@ -68,6 +66,12 @@ def table(found: Sequence[Mapping[str, Any]], slo: Mapping[str, float]) -> list[
         f"tok/s each: of each {each}; times in ms; front: no other has more of them and a lower TTFT p99"
     )
     return [*lines, best_line(found, slo)]
+
+
+def marks(row: Mapping[str, Any], slo: Mapping[str, float]) -> list[str]:
+    """Whether it holds the SLO, and whether it is the best or one of the front."""
+    held = "--" if row["held"] is None or not slo else "held" if row["held"] else "missed"
+    return [held, *(["best"] if row["best"] else ["front"] if row["pareto"] else [])]
 
 
 def best_line(found: Sequence[Mapping[str, Any]], slo: Mapping[str, float]) -> str:
@@ -95,6 +99,7 @@ def _row(
         "name": name,
         "values": dict(values),
         "folders": [result.folder for result in mine],
+        "counted": [result.folder for result in counted],
         "repeats": len(counted),
         "start_s": fmean(starts) if starts else None,
         "each": next((_each(result)[1] for result in counted), ""),
@@ -138,14 +143,14 @@ def _held(result: Result, slo: Mapping[str, float]) -> bool:
 
 def _is_pareto(row: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> bool:
     """Whether no other is at least as good in both and better in one."""
-    mine = _point(row)
+    mine = point(row)
     if mine is None:
         return False
-    others = [point for one in found if one is not row and (point := _point(one)) is not None]
+    others = [other for one in found if one is not row and (other := point(one)) is not None]
     return not any(tps >= mine[0] and ttft <= mine[1] and (tps, ttft) != mine for tps, ttft in others)
 
 
-def _point(row: Mapping[str, Any]) -> tuple[float, float] | None:
+def point(row: Mapping[str, Any]) -> tuple[float, float] | None:
     """(tokens/s each, TTFT p99 in ms)."""
     tps, ttft = row["figures"]["tps_each"], row["figures"]["ttft_p99_ms"]
     return None if tps is None or ttft is None else (tps, ttft)
