@@ -32,7 +32,7 @@ def showdown_page(name: str, rows: Rows, reference: str, differing: Sequence[str
         own = [{**one, "name": row["name"]} for row in rows for one in row["phases"] if one["name"] == phase]
         tables.append(_changes_table(own, reference, f"Phase {phase}"))
     reasons = [f"{row['name']}: {reason}" for row in rows for reason in row["reasons"]]
-    lines = [*legend(rows), *(f"differs: {line}" for line in differing), *reasons]
+    lines = [*legend(rows), *_paper(rows), *(f"differs: {line}" for line in differing), *reasons]
     sections = [Section(f"Against {reference}", "".join(tables) + list_of(lines))]
     facts = [f"{len(rows)} topologies", f"reference {reference}"]
     return overlay_page(f"Showdown: {name}", facts, sections, _runs(rows, out))
@@ -58,6 +58,17 @@ def sweep_page(name: str, topology: str, rows: Rows, slo: Mapping[str, float], o
     )
     facts = [topology, f"{len(rows)} combinations"]
     return overlay_page(f"Sweep: {name}", facts, [section], _runs(rows, out), [chart] if known else [])
+
+
+def _paper(rows: Rows) -> list[str]:
+    """What the paper reports of the same changes."""
+    told = []
+    for row in rows:
+        changes = row["paper_change_pct"]
+        if changes is not None:
+            parts = (f"{HEADS[key]} {changes[key]:+.2f} %" for key in COMPARED)
+            told.append(f"the paper's {row['name']}: {', '.join(parts)}")
+    return told
 
 
 def _changes_table(rows: Rows, reference: str, caption: str) -> str:

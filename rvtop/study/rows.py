@@ -18,7 +18,7 @@ from rvtop.text import printable
 
 _ROUND = re.compile(r"#\d+$")
 _FROM_REPEATS = "from the repeats"
-_FROM_STRETCHES = "from stretches of each run; what differs from one start to the next three repeats show"
+_FROM_STRETCHES = "from stretches and rounds of each run; what differs from start to start three repeats show"
 _WIDTH = 18
 _NAME = 14
 

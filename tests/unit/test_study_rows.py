@@ -126,7 +126,7 @@ def test_one_run_each_has_intervals_from_its_stretches(tmp_path: Path) -> None:
     assert phases["hold"]["verdict"]["ttft_ms"] == SIGNIFICANT
     assert phases["paper/n=4"]["verdict"]["ttft_ms"] == SIGNIFICANT, "three rounds are repeats"
     assert phases["paper/n=24"]["verdict"]["ttft_ms"] == TOO_FEW, "two are not"
-    assert "from stretches of each run" in "\n".join(table(found["rows"], "rac"))
+    assert "from stretches and rounds of each run" in "\n".join(table(found["rows"], "rac"))
 
 
 def test_an_interval_by_hand() -> None:
