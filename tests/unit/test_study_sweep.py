@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from rvtop.cli.app import app
 from rvtop.errors import UserError
 from rvtop.results import summary
 from rvtop.session.request import Outcome, SessionRequest, find, topology_options
@@ -205,3 +207,25 @@ def test_names_of_folders_are_harmless() -> None:
     one = combinations(["compilation_config=../../x,{'a': 1}"])
     assert next(c.stem for c in one).startswith("01-compilation_config=..-..-x")
     assert "/" not in "".join(c.stem for c in one)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--topology", "baseline", "--vary", "a=1"], "baseline: has no engine arguments; use rvc"),
+        (["--topology", "nope", "--vary", "a=1"], "--topology nope: unknown"),
+        (["--topology", "rvc", "--vary", "a"], "write NAME=VALUE,VALUE"),
+        (["--topology", "rvc", "--vary", "a=1", "--repeat", "0"], "--repeat 0: must be 1 or more"),
+        (
+            ["--topology", "rvc", "--vary", "a=1", "--ui", "dashboard"],
+            "--ui dashboard: must be",
+        ),
+        (["--topology", "rvc", "--vary", "a=1", "--backend-options", "'"], "--backend-options: "),
+    ],
+)
+def test_the_command_refuses_before_anything_starts(tmp_path: Path, words: list[str], why: str) -> None:
+    out = tmp_path / "out"
+    result = CliRunner().invoke(app, ["sweep", "smoke", *words, "--out", str(out)])
+    assert isinstance(result.exception, UserError)
+    assert why in str(result.exception)
+    assert not out.exists()
