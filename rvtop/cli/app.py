@@ -42,6 +42,7 @@ from rvtop.cli.options import (
 from rvtop.cli.run import run
 from rvtop.cli.share import share
 from rvtop.cli.showdown import SameForAll, compare, showdown
+from rvtop.cli.sweep import sweep
 from rvtop.cli.transport import TargetOptions, body_from, load_key, metrics_urls, transport_from
 from rvtop.contract import run_files
 from rvtop.errors import UserError, check_limits, unexpected
@@ -186,6 +187,7 @@ def attach(
 app.command()(run)
 app.command()(ctl)
 app.command()(showdown)
+app.command()(sweep)
 app.command()(export)
 app.command()(share)
 app.command("compare")(compare_runs)

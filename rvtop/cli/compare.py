@@ -11,7 +11,7 @@ from rvtop.errors import UserError
 from rvtop.system.stdio import say, say_error
 
 if TYPE_CHECKING:
-    from rvtop.results.compare import Comparison, Side
+    from rvtop.results.compare import Comparison
     from rvtop.results.fail_if import Goal
 
 
@@ -26,6 +26,9 @@ def compare_runs(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Compare runs of different work too.")] = False,
     level: Annotated[float, typer.Option(help="Of the intervals, %.")] = 95.0,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write it as a page that needs no other file.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON alone.")] = False,
 ) -> None:
     """Compares stored runs with the first of them; refuses those that did different work."""
@@ -34,13 +37,15 @@ def compare_runs(
     from rvtop.results.compare import compare
     from rvtop.results.compare_text import as_data, text_lines
     from rvtop.results.fail_if import parse_goal
+    from rvtop.results.stored import side_of
 
     goals = [parse_goal(text) for text in fail_if or ()]
     if len(runs) < 2:
         raise UserError("compare needs two run folders or more: rvtop compare RUN RUN")
     if not 50 <= level < 100:
         raise UserError(f"--level {level:g}: give 50 or more and less than 100, as 95")
-    sides = [_side(folder) for folder in runs]
+    summaries = [_summary(folder) for folder in runs]
+    sides = [side_of(folder, summary) for folder, summary in zip(runs, summaries, strict=True)]
     found = [compare(sides[0], side, level) for side in sides[1:]]
     if not force:
         _refuse(found)
@@ -54,6 +59,10 @@ def compare_runs(
     for number, one in enumerate(found if not as_json else ()):
         for line in ([""] if number else []) + text_lines(one):
             say(line)
+    if html is not None:
+        _write_page(html, runs, found)
+        if not as_json:
+            say(f"page: {html}")
     missed = [why for one in found for goal in goals if (why := goal.missed(one))]
     spared = [why for one in found for goal in goals if (why := goal.spared(one))]
     for why in (*missed, *spared):
@@ -80,11 +89,11 @@ def _refuse(found: list[Comparison]) -> None:
             )
 
 
-def _side(folder: Path) -> Side:
-    """A run; one without a summary (it was killed), or with one of before stretches were told, is summed up,
-    and nothing is written."""
+def _summary(folder: Path) -> dict[str, Any]:
+    """A run's; one without a summary (it was killed), or with one that tells no stretches, is summed up, and
+    nothing is written."""
     from rvtop.contract import run_files
-    from rvtop.results.stored import read_summary, side_of
+    from rvtop.results.stored import read_summary
     from rvtop.text import printable_json
 
     written = (folder / run_files.SUMMARY).exists() or not (folder / run_files.REQUESTS).is_file()
@@ -93,4 +102,27 @@ def _side(folder: Path) -> Side:
         from rvtop.results.summary import summarise  # NumPy: only where it is needed
 
         summary = printable_json(summarise(folder))
-    return side_of(folder, summary)
+    return summary
+
+
+def _write_page(html: Path, runs: list[Path], found: list[Comparison]) -> None:
+    """Raises UserError."""
+    from rvtop.results.html.overlay import difference_section, overlay_page, read_run
+    from rvtop.system.files import written_for
+
+    labels = [found[0].a.label, *(one.b.label for one in found)]
+    alike = len(set(labels)) < len(labels)
+    names = [folder.name if alike else label for folder, label in zip(runs, labels, strict=True)]
+    letters = [chr(ord("A") + number) for number in range(len(runs))]
+    shown = [
+        read_run(f"{letter} {name}", folder)
+        for letter, name, folder in zip(letters, names, runs, strict=True)
+    ]
+    page = overlay_page(
+        f"{', '.join(names[1:])} against {names[0]}",
+        [*dict.fromkeys(str(run.summary["name"]) for run in shown), f"{len(runs)} runs"],
+        [difference_section(one, letter) for one, letter in zip(found, letters[1:], strict=True)],
+        shown,
+    )
+    with written_for("--html", html) as part:
+        part.write_text(page, "utf-8")

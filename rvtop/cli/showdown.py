@@ -12,6 +12,7 @@ import typer
 from rvtop.cli.option_groups import grouped
 from rvtop.cli.options import LookOptions, Models, Out, RayAddress, Ui, check_ui, no_screen
 from rvtop.errors import UserError, check_limits
+from rvtop.system.files import written_for
 from rvtop.system.stdio import say, say_error
 
 if TYPE_CHECKING:
@@ -54,11 +55,14 @@ def showdown(
     repeat: Annotated[int, typer.Option(help="Times that each runs; every second time in reverse.")] = 1,
     loop: Annotated[bool, typer.Option("--loop", help="Begin again until it is ended.")] = False,
     reference: Annotated[
-        str | None, typer.Option(help="What changes are told against; default the first.")
+        str | None, typer.Option(help="What changes are told against; default rac, or the first.")
     ] = None,
     same: SameForAll,
     out: Out = None,
     ui: Ui = "dashboard",
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a page of it that needs no other file.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON alone.")] = False,
     look: LookOptions,
 ) -> None:
@@ -77,6 +81,7 @@ def showdown(
         same=same,
         ui=ui,
         as_json=as_json,
+        html=html,
     )
     raise typer.Exit(code)
 
@@ -91,6 +96,7 @@ def compare(
     same: SameForAll | None = None,
     ui: str = "plain",
     as_json: bool = False,
+    html: Path | None = None,
 ) -> int:
     """Runs the showdown and prints its table; returns the exit code. ``repeat`` None: without end. Raises
     UserError."""
@@ -118,6 +124,13 @@ def compare(
     elif ui != "none" and run.results:
         for line in (*table(run.rows, run.reference, run.notes), f"results: {path}"):
             say(line)
+    if html is not None and run.results:
+        from rvtop.study.pages import showdown_page
+
+        name = run.request.scenario.name if run.request.scenario is not None else ""
+        page = showdown_page(name, run.rows, run.reference, run.notes, run.request.out)
+        with written_for("--html", html) as part:
+            part.write_text(page, "utf-8")
     for result in run.results:
         if result.reason:
             say_error(f"{result.folder}: {result.reason}")
@@ -166,7 +179,7 @@ def prepared(
     on_vllm = frozenset(name for name, topology in TOPOLOGIES.items() if "vllm" in topology.extras)
     known = [entry.name for entry in entries(chosen, on_vllm)]
     if reference is None:
-        reference = known[0]
+        reference = "rac" if "rac" in known else known[0]
     elif reference not in known:
         raise UserError(f"--reference {reference}: not in this showdown; it has: {', '.join(known)}")
     if out is not None and (out / SHOWDOWN).exists():

@@ -23,13 +23,14 @@ COMPARED = ("ttft_ms", "latency_avg_ms", "latency_total_s", "tps")
 class Score:
     """The row of a topology. ``state``: wait, run, done, failed, skipped. ``figures`` are means over the
     ``repeats`` that count, by the keys of ``HEADS``; ``ranges`` their least and greatest values;
-    ``change_pct`` is against the reference."""
+    ``change_pct`` is against the reference, ``verdicts`` say of each whether it is significant."""
 
     name: str
     state: str
     figures: Mapping[str, float | None] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     change_pct: Mapping[str, float | None] = field(default_factory=dict)
+    verdicts: Mapping[str, str] = field(default_factory=dict)
     censored: bool = False  # completion differs from the reference's by more than a point
     repeats: int = 0
     start_s: float | None = None  # how long it took to be ready, mean

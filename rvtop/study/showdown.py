@@ -14,6 +14,7 @@ from rvtop.contract.showdown import Score, Showdown
 from rvtop.errors import UserError
 from rvtop.lifecycle.start_times import StartTimes
 from rvtop.session.request import Outcome, SessionRequest, topology_options
+from rvtop.study.changes import paper
 from rvtop.study.entries import Entry, Turn, turns
 from rvtop.study.knobs import differences, notes
 from rvtop.study.rows import Result, rows
@@ -181,6 +182,7 @@ class ShowdownRun:
             "knobs": self.knobs,
             "differs": differences(self.knobs),
             "reference": self.reference,
+            "paper": paper(),
             "rows": self.rows,
         }
         path = Path(self.request.out, SHOWDOWN)
@@ -220,6 +222,7 @@ class ShowdownRun:
             figures=row["kpm"],
             ranges={key: tuple(of) for key, of in row["range"].items() if of is not None},
             change_pct=row["change_pct"],
+            verdicts=row["verdict"],
             censored=row["censored"],
             repeats=row["repeats"],
             start_s=row["start_s"],

@@ -86,7 +86,7 @@ def result_of(
     elif code not in (0, 1):
         reason = outcome.message or f"ended with exit code {code}"
     elif digest is not None and summary.get("prompts_digest") != digest:
-        code, reason = 5, "its prompts are not those of the first topology: their digests differ"
+        code, reason = 5, "its prompts are not those of the first session: their digests differ"
     return Result(name, folder.name, code, reason, summary, start_s, knobs)
 
 

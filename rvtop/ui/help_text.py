@@ -54,6 +54,7 @@ PANELS: dict[str, PanelHelp] = {
             Figure("TPS", "output tokens of all requests by Latency_total", CLIENT),
             Figure("completed", "requests that were answered whole, of those planned", CLIENT),
             Figure("CENSORED", "completion differs by over a point, so means are not compared", CLIENT),
+            Figure("(+6.2 %)", "in brackets: this change is not significant", CLIENT),
             Figure("start", "seconds until the topology was ready", "the start of the backend"),
         ),
     ),

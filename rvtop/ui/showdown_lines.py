@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rvtop.contract.showdown import COMPARED, HEADS, Score, Showdown
 from rvtop.contract.snapshot import Snapshot, StartStep
+from rvtop.results.compare import CENSORED, NOT_SIGNIFICANT
 from rvtop.stats.distribution import EMPTY, Distribution
 from rvtop.ui.axis import LogAxis
 from rvtop.ui.columns import client_columns, shares
@@ -26,7 +27,6 @@ _TIMES = 10.0
 _BAR = 14
 _BARS_FROM = 150  # cells of width
 GLYPHS = {"wait": "·", "run": "▶", "done": "✓", "failed": "✗", "skipped": "-"}
-CENSORED = "CENSORED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +273,7 @@ class _Row:
         return "so far" if column.key == "completed_pct" else MISSING
 
     def _second(self) -> Line:
-        """Changes against the reference, or CENSORED."""
+        """Changes against the reference, in brackets what is not significant, or CENSORED."""
         score, styles, line = self.score, self.styles, Line()
         for column in self.places.columns:
             text, style = "", styles.quiet
@@ -282,6 +282,8 @@ class _Row:
                     text, style = CENSORED, styles.attention
                 elif column.key in score.change_pct:
                     text = change_text(score.change_pct[column.key])
+                    if score.verdicts.get(column.key) == NOT_SIGNIFICANT:
+                        text = f"({text})"
             line.put(f"{text:>{column.width}}", style)
             self._bar(line, column, ghost=True)
         return line

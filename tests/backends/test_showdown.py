@@ -55,7 +55,7 @@ async def test_baseline_and_rac_get_the_same_work_with_the_same_knobs(
     assert run.exit_code == 0, run.results
     assert {("baseline", "hold"), ("rac", "hold")} <= phases
     found = json.loads((tmp_path / "out" / SHOWDOWN).read_text())
-    assert found["reference"] == "baseline"
+    assert found["reference"] == "rac"
     for score, row in zip(run.picture().scores, found["rows"], strict=True):
         assert {key: score.figures[key] for key in HEADS} == row["kpm"]
         assert score.figures["completed_pct"] == 100.0

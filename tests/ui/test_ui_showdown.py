@@ -221,3 +221,19 @@ def test_what_stands_below_a_short_name_is_not_cut() -> None:
     lines = [line.text for line in showdown_lines(s, STYLES, LogAxis(), 118, 20)]
     assert any(line.startswith("  reference ") for line in lines)
     assert any("  start 00:" in line and "…" not in line for line in lines)
+
+
+def test_a_change_that_is_not_significant_stands_in_brackets() -> None:
+    s = made.showdown("done")
+    assert s.showdown is not None
+    scores = [
+        replace(one, verdicts={"ttft_ms": "not significant", "tps": "significant"})
+        if one.name == "rsc"
+        else one
+        for one in s.showdown.scores
+    ]
+    told = replace(s, showdown=replace(s.showdown, scores=tuple(scores)))
+    text = "\n".join(line.text for line in showdown_lines(told, STYLES, LogAxis(), 160, 40))
+    change = change_text(next(one for one in scores if one.name == "rsc").change_pct["ttft_ms"])
+    assert f"({change})" in text
+    assert text.count("(") == 1

@@ -152,7 +152,7 @@ def test_all_are_started_with_the_same_knobs(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("rvtop.load.fleet.workers.cores", lambda: 8)
     same = SameForAll(dtype="float32", num_replicas=2, ray_address="auto")
     run = prepared("paper-rounds", ["baseline", "rac", "rvc"], tmp_path, None, 2, same)
-    assert run.reference == "baseline", "the first, unless told otherwise"
+    assert run.reference == "rac", "unless told otherwise"
     assert run.request.scenario is not None
     assert run.request.scenario.workload.ignore_eos
     on_ray = {"--ray-address": "auto", "--num-replicas": "2"}

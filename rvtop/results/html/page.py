@@ -13,7 +13,7 @@ import numpy as np
 from rvtop.contract import run_files
 from rvtop.results import summary
 from rvtop.results.html.document import document
-from rvtop.results.html.series import distributions, over_time
+from rvtop.results.html.series import Drawn, distributions, over_time
 from rvtop.results.html.tables import (
     definitions,
     environment_table,
@@ -66,7 +66,7 @@ def run_page(folder: Path, summed_up: Mapping[str, Any] | None = None) -> str:
         "duration_s": result["duration_s"],
         "phases": [{"t": row["at_ns"] / 1e9, "name": row["name"]} for row in begun],
         "events": _events(folder),
-        "charts": [asdict(c) for c in distributions(requests, mask, limits)]
+        "charts": [asdict(c) for c in distributions([Drawn("share", "client", requests, mask)], limits)]
         + [asdict(c) for c in over_time(timeline, requests, limits)],
     }
     models = parts_table(result["by_model"].items(), "model") if len(result["models"]) > 1 else ""

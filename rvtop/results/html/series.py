@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rvtop.results.table import NONE, Requests
-from rvtop.stats.distribution import GAMMA, middle_ns
+from rvtop.stats.distribution import BUCKETS, GAMMA, middle_ns
 
 #: A chart has at most so many points a line: more than a screen has columns are not told apart.
 _MOST_POINTS = 600
@@ -26,6 +26,8 @@ _COLUMNS = 80
 _WIDEST = 3000.0
 
 Values = list[float | None]
+#: Values in ms, and how often each came; None: once.
+_Values = tuple[npt.NDArray[Any], npt.NDArray[Any] | None]
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -42,7 +44,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Lines over ``x``: seconds, or (``log``) a logarithmic axis of ``unit`` with a step at each x."""
+    """Lines over ``x``: seconds, or (``log``) a logarithmic axis of ``unit`` with a step at each x, or (with
+    ``points``, too) points over a logarithmic axis of ``x_name``."""
 
     title: str
     unit: str
@@ -50,6 +53,8 @@ class Chart:
     x: list[float]
     lines: list[Line]
     log: bool = False
+    points: bool = False
+    x_name: str = ""
 
 
 def over_time(timeline: Rows, table: Requests, slo: Mapping[str, float | None]) -> list[Chart]:
@@ -108,63 +113,86 @@ def over_time(timeline: Rows, table: Requests, slo: Mapping[str, float | None]) 
             and (c.title != "Preemptions" or any(c.lines[0].values))]  # fmt: skip
 
 
-def distributions(
-    table: Requests, mask: npt.NDArray[np.bool_], slo: Mapping[str, float | None]
-) -> list[Chart]:
-    """The distributions of the good requests in ``mask``: share of all in % in each column of a log axis."""
-    good = mask & table.ok & (table.first != NONE)
-    intended = table.intended[good]
-    gaps = sum(
-        (counts for (phase, model), counts in table.gaps.items() if _any(table, mask, phase, model)),
-        np.zeros(0, np.int64) if not table.gaps else np.zeros_like(next(iter(table.gaps.values()))),
-    )
-    middles = np.array([middle_ns(i) for i in range(len(gaps))]) / 1e6
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A run, or a part of one: its good requests are those in ``mask``. ``role`` as a ``Line`` has it."""
+
+    name: str
+    role: str
+    table: Requests
+    mask: npt.NDArray[np.bool_]
+
+    def good(self) -> npt.NDArray[np.bool_]:
+        """Which requests of the table are drawn."""
+        found: npt.NDArray[np.bool_] = self.mask & self.table.ok & (self.table.first != NONE)
+        return found
+
+    def gaps(self) -> npt.NDArray[np.int64]:
+        """Counts of the gaps between tokens, by bucket."""
+        made = np.zeros(BUCKETS, np.int64)
+        for (phase, model), counts in self.table.gaps.items():
+            if bool((self.mask & (self.table.phase == phase) & (self.table.model == model)).any()):
+                made += counts
+        return made
+
+
+def distributions(drawn: Sequence[Drawn], slo: Mapping[str, float | None]) -> list[Chart]:
+    """The distributions of one run or of several over each other: share of all in % in each column of a log
+    axis."""
+    middles = np.array([middle_ns(i) for i in range(BUCKETS)]) / 1e6
     share = "Share of all, in each column of a logarithmic axis."
+
+    def times(of: Callable[[Requests], npt.NDArray[np.int64]]) -> list[_Values]:
+        made: list[_Values] = []
+        for one in drawn:
+            good = one.good()
+            made.append(((of(one.table)[good] - one.table.intended[good]) / 1e6, None))
+        return made
+
+    gaps: list[_Values] = [(middles, one.gaps()) for one in drawn]
     charts = [
-        _distribution("TTFT", share, (table.first[good] - intended) / 1e6, None, slo.get("ttft_ms")),
-        _distribution("ITL", f"{share} One event a gap between two tokens.", middles, gaps, None),
-        _distribution("E2E", share, (table.last[good] - intended) / 1e6, None, slo.get("e2e_ms")),
+        _distribution("TTFT", share, drawn, times(lambda table: table.first), slo.get("ttft_ms")),
+        _distribution(
+            "ITL",
+            f"{share} One event a gap between two tokens.",
+            drawn,
+            gaps,
+            None,
+        ),
+        _distribution("E2E", share, drawn, times(lambda table: table.last), slo.get("e2e_ms")),
     ]
     return [chart for chart in charts if chart is not None]
 
 
-def _any(table: Requests, mask: npt.NDArray[np.bool_], phase: int, model: int) -> bool:
-    return bool((mask & (table.phase == phase) & (table.model == model)).any())
-
-
 def _distribution(
-    title: str,
-    about: str,
-    values: npt.NDArray[Any],
-    weights: npt.NDArray[Any] | None,
-    limit_ms: float | None,
+    title: str, about: str, drawn: Sequence[Drawn], sets: Sequence[_Values], limit_ms: float | None
 ) -> Chart | None:
-    """None where there is nothing to draw. ``weights``: how often each value (ms) came; None: once."""
-    kept = values > 0
-    if weights is not None:
-        kept &= weights > 0
-    if not kept.any():
+    """None where there is nothing to draw."""
+    kept: list[_Values] = []
+    for values, weights in sets:
+        keep = values > 0
+        if weights is not None:
+            keep &= weights > 0
+        kept.append((values[keep], None if weights is None else weights[keep]))
+    known = [one for one in kept if one[0].size]
+    if not known:
         return None
-    values, weights = values[kept], None if weights is None else weights[kept]
-    high = float(values.max()) * GAMMA
-    low = max(_low(values, weights), high / _WIDEST)
+    high = max(float(values.max()) for values, _ in known) * GAMMA
+    low = max(min(_low(values, weights) for values, weights in known), high / _WIDEST)
     if limit_ms is not None:
         low, high = min(low, limit_ms / GAMMA), max(high, limit_ms * GAMMA)
     middle, half = math.sqrt(low * high), max(math.sqrt(high / low), 10**0.25)  # half a decade at least
     # A column is never narrower than the buckets of the data.
     columns = max(8, min(_COLUMNS, int(math.log(half * half) / math.log(GAMMA))))
     edges = np.geomspace(middle / half, middle * half, columns + 1)
-    counts, _ = np.histogram(np.maximum(values, edges[0]), bins=edges, weights=weights)
-    shares: Values = [_digits(100.0 * n / counts.sum()) for n in counts.tolist()]
-    return Chart(
-        title,
-        "ms",
-        about,
-        [_digits(edge) for edge in edges.tolist()],
-        [Line("share", "client", [*shares, 0.0])]
-        + ([] if limit_ms is None else [Line("SLO", "limit", [limit_ms], limit=True)]),
-        log=True,
-    )
+    lines = []
+    for one, (values, weights) in zip(drawn, kept, strict=True):
+        counts, _ = np.histogram(np.maximum(values, edges[0]), bins=edges, weights=weights)
+        total = counts.sum()
+        shares: Values = [_digits(100.0 * n / total) if total else None for n in counts.tolist()]
+        lines.append(Line(one.name, one.role, [*shares, 0.0 if total else None]))
+    limits = [] if limit_ms is None else [Line("SLO", "limit", [limit_ms], limit=True)]
+    return Chart(title, "ms", about, [_digits(edge) for edge in edges.tolist()], lines + limits, log=True)
 
 
 def _low(values: npt.NDArray[Any], weights: npt.NDArray[Any] | None) -> float:
@@ -178,25 +206,37 @@ def _latency(title: str, about: str, table: Requests, ended: Any, limit_ms: floa
     """p50 and p99 of the good requests of each second by intended time, from ``ended`` (ns)."""
     good = table.ok & (table.first != NONE)
     begun = table.intended[good] / 1e9
-    took = (ended[good] - table.intended[good]) / 1e6
+    step = step_s(float(begun.max()) if begun.size else 0.0)
+    x, (middle, tail) = percentiles(begun, (ended[good] - table.intended[good]) / 1e6, step, (50, 99))
+    lines = [Line("p50", "client", middle), Line("p99", "tail", tail)]
+    if limit_ms is not None and x:
+        lines.append(Line("SLO", "limit", [limit_ms] * len(x), limit=True))
+    return Chart(title, "ms", about, x, lines)
+
+
+def step_s(until_s: float) -> float:
+    """Seconds between two points of a chart over so many."""
+    return max(1.0, until_s / _MOST_POINTS)
+
+
+def percentiles(
+    begun: npt.NDArray[Any], took: npt.NDArray[Any], step: float, of: Sequence[int]
+) -> tuple[list[float], list[Values]]:
+    """Of each ``step`` its middle, and the percentiles of what ``took`` so long of all that ``begun`` then;
+    None where nothing did. Arrays have shape (n,), seconds and ms."""
     x: list[float] = []
-    middle: Values = []
-    tail: Values = []
+    found: list[Values] = [[] for _ in of]
     if begun.size:
         order = np.argsort(begun, kind="stable")
         begun, took = begun[order], took[order]
-        step = max(1.0, float(begun[-1]) / _MOST_POINTS)
         marks = np.arange(math.floor(begun[0] / step), math.floor(begun[-1] / step) + 2) * step
         cuts = np.searchsorted(begun, marks)
         for mark, first, last in zip(marks.tolist(), cuts.tolist(), cuts[1:].tolist(), strict=False):
             x.append(round(mark + step / 2, 3))
             some = took[first:last]
-            for values, q in ((middle, 50), (tail, 99)):
+            for values, q in zip(found, of, strict=True):
                 values.append(_digits(float(np.percentile(some, q))) if some.size else None)
-    lines = [Line("p50", "client", middle), Line("p99", "tail", tail)]
-    if limit_ms is not None and x:
-        lines.append(Line("SLO", "limit", [limit_ms] * len(x), limit=True))
-    return Chart(title, "ms", about, x, lines)
+    return x, found
 
 
 def _each(

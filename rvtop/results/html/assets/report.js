@@ -18,7 +18,8 @@
   const digits = (v) =>
     v === null || v === undefined ? "--" : v === 0 ? "0" : Number(v.toPrecision(3)).toLocaleString("en-US");
   const roleOf = (line, index) => line.role || "line" + (index % 8);
-  const xText = (chart, x) => (chart.log ? digits(x) + " " + chart.unit : clock(x));
+  const xText = (chart, x) =>
+    chart.points ? `${chart.x_name} ${digits(x)}` : chart.log ? digits(x) + " " + chart.unit : clock(x);
   const lastX = Math.max(data.duration_s || 0, 1);
 
   const HEIGHT = 180; // of a chart, CSS pixels
@@ -95,7 +96,9 @@
       return {
         label: line.name, stroke: ink, width: line.limit ? 1 : 1.5, points: { show: false }, spanGaps: false,
         ...(line.limit ? { dash: [4, 4] } : {}),
-        ...(chart.log ? { paths: uPlot.paths.stepped({ align: 1 }), fill: ink + "55" } : {}),
+        ...(chart.points
+          ? { paths: () => null, points: { show: true, size: 11, fill: ink } }
+          : chart.log ? { paths: uPlot.paths.stepped({ align: 1 }), fill: ink + (lines.length > 1 ? "2a" : "55") } : {}),
       };
     });
     const band = !chart.log && chart.lines[0].name === "p50" && chart.lines[1]?.name === "p99";
@@ -106,7 +109,7 @@
         ...(chart.log ? {} : { sync: { key: "time", scales: ["x", null] } }),
       },
       scales: {
-        x: chart.log ? { time: false, distr: 3, range: () => [chart.x[0], chart.x[chart.x.length - 1]] } : { time: false, range: (u, low, high) => u.zoomed ? [low, high] : [0, lastX] },
+        x: chart.log ? { time: false, distr: 3, range: () => chart.points ? [chart.x[0] / 1.5, chart.x[chart.x.length - 1] * 1.5] : [chart.x[0], chart.x[chart.x.length - 1]] } : { time: false, range: (u, low, high) => u.zoomed ? [low, high] : [0, lastX] },
         y: { range: (u, low, high) => [0, (Number.isFinite(high) && high > 0 ? high : 1) * 1.08] },
       },
       axes: [
@@ -140,7 +143,7 @@
     const table = make("table");
     table.append(make("caption", "", `${chart.title}${chart.unit ? ", " + chart.unit : ""}`));
     const head = table.createTHead().insertRow();
-    for (const name of [chart.log ? `from ${chart.unit}` : "time", ...chart.lines.map((l) => l.name)]) {
+    for (const name of [chart.points ? chart.x_name : chart.log ? `from ${chart.unit}` : "time", ...chart.lines.map((l) => l.name)]) {
       const cell = make("th", "n", name);
       cell.scope = "col";
       head.append(cell);
@@ -158,7 +161,7 @@
 
   const views = [];
   const build = (chart) => {
-    const figure = make("figure", chart.log ? "chart half" : "chart");
+    const figure = make("figure", chart.points ? "chart wide" : chart.log ? "chart half" : "chart");
     const title = make("h2", "", chart.title);
     if (chart.unit) title.append(make("small", "", " " + chart.unit));
     const about = make("figcaption", "", chart.about);
