@@ -11,7 +11,7 @@ from rvtop.cli.options import scenario_named
 from rvtop.system.stdio import say
 from rvtop.text import printable
 
-scenario_app = typer.Typer(help="Check or explain a scenario file.", rich_markup_mode=None)
+scenario_app = typer.Typer(help="Scenario files: check, explain, schema.", rich_markup_mode=None)
 index_app = typer.Typer(help="Build, search or import a document index for RAG.", rich_markup_mode=None)
 
 
@@ -20,6 +20,14 @@ def scenario_check(file: Annotated[str, typer.Argument(help="Scenario file or sh
     """Says whether a scenario is sound; if not, file, line and key."""
     found = scenario_named(file)
     say(f"{printable(file)}: ok ({found.name}, {len(found.phases)} phases)")
+
+
+@scenario_app.command("schema")
+def scenario_schema() -> None:
+    """Prints the JSON Schema of scenario files, for an editor."""
+    from rvtop.scenario.json_schema import schema_text
+
+    say(schema_text().rstrip("\n"))
 
 
 @scenario_app.command("explain")

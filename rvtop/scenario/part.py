@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, NoReturn
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from rvtop.scenario.units import MAX_DURATION_S, parse_duration
+from rvtop.scenario.units import DURATION, MAX_DURATION_S, parse_duration
 from rvtop.text import printable
 
 
@@ -44,7 +53,9 @@ Flag = Annotated[bool, Strict()]
 Text = Annotated[str, Strict(), Field(min_length=1)]
 #: A name is shown on screens and in files, so it holds nothing that acts on them.
 Name = Annotated[Text, AfterValidator(_visible)]
-Seconds = Annotated[float, BeforeValidator(_seconds)]
+#: A time as a file gives it: a number of seconds, or text with a unit.
+_WRITTEN = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": DURATION}]}
+Seconds = Annotated[float, BeforeValidator(_seconds), WithJsonSchema(_WRITTEN)]
 
 
 class Part(BaseModel):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, Strict, model_validator
+from pydantic import Field, GetJsonSchemaHandler, Strict, model_validator
 
 from rvtop.load.plan.phase_plan import PhasePlan, RateChange
 from rvtop.scenario.part import Count, Flag, Name, Number, Part, Seconds, fail
@@ -74,6 +74,13 @@ class Rate(Part):
         if self.over_s == 0:
             fail("must be longer than 0", "over")
         return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        written = handler.resolve_ref_schema(handler(core))
+        about = written.pop("description", "")
+        number = {"type": "number", "minimum": 0, "maximum": MAX_RPS}
+        return {"description": about, "anyOf": [number, written]}
 
     @property
     def constant(self) -> bool:
@@ -206,6 +213,23 @@ class Phase(Part):
             if times != sorted(times):
                 fail("must be in the order of time", key)
         return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        written = handler.resolve_ref_schema(handler(core))
+        needs: Mapping[str, Mapping[str, Any]] = {
+            "rate": {"required": ["rate", "duration"]},
+            "concurrency": {"oneOf": [{"required": ["duration"]}, {"required": ["requests"]}]},
+        }
+        kinds = [
+            {
+                "required": [kind],
+                "propertyNames": {"enum": sorted(("name", kind, *keys))},
+                **needs.get(kind, {}),
+            }
+            for kind, keys in _KINDS.items()
+        ]
+        return {**written, "oneOf": kinds}
 
     @property
     def lasts_s(self) -> float | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import yaml
-from pydantic import BaseModel, Field, Strict, model_validator
+from pydantic import BaseModel, Field, Strict, WithJsonSchema, model_validator
 
 from rvtop.scenario.part import Name, Number
 from rvtop.scenario.part import Part as _Part
@@ -23,13 +23,19 @@ from rvtop.scenario.phase import MAX_RPS as MAX_RPS
 from rvtop.scenario.phase import Phase as Phase
 from rvtop.scenario.phase import Rate as Rate
 from rvtop.scenario.phase import Rounds as Rounds
-from rvtop.scenario.thresholds import threshold_problem
+from rvtop.scenario.thresholds import NAMES, threshold_problem
 from rvtop.scenario.units import format_duration
 from rvtop.scenario.workload import PromptsWorkload as PromptsWorkload
 from rvtop.scenario.workload import RagWorkload as RagWorkload
 from rvtop.scenario.workload import SyntheticWorkload as SyntheticWorkload
 from rvtop.scenario.workload import TraceWorkload as TraceWorkload
 from rvtop.scenario.workload import Workload as Workload
+
+_THRESHOLDS = {
+    "type": "object",
+    "propertyNames": {"enum": list(NAMES)},
+    "additionalProperties": {"type": "number", "minimum": 0},
+}
 
 
 class Slo(_Part):
@@ -54,7 +60,9 @@ class Scenario(_Part):
     workload: Workload
     phases: tuple[Phase, ...] = Field(min_length=1)
     slo: Slo | None = None
-    thresholds: dict[str, Annotated[Number, Field(ge=0)]] = Field(default_factory=dict)
+    thresholds: Annotated[dict[str, Annotated[Number, Field(ge=0)]], WithJsonSchema(_THRESHOLDS)] = Field(
+        default_factory=dict
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -9,6 +9,8 @@ _NUMBER = r"(?:\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+)"
 _ALONE = re.compile(_NUMBER)
 _PART = re.compile(rf"({_NUMBER})\s*([A-Za-zµ]*)")
 _WHOLE = re.compile(rf"(?:(?:{_PART.pattern})\s*)+")
+#: What ``parse_duration`` takes, as a pattern for a whole text (of JSON Schema too).
+DURATION = rf"^\s*({_NUMBER}|({_NUMBER}\s*(ms|s|m|h)\s*)+)\s*$"
 MAX_DURATION_S = 30 * 24 * 3600.0
 
 
