@@ -172,15 +172,21 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
 
 
 def apps_of(
-    run: str, options: Options, paths: Mapping[str, str], shares: Sequence[ResourceShare]
+    run: str,
+    options: Options,
+    paths: Mapping[str, str],
+    shares: Sequence[ResourceShare],
+    deployment: str = "",
 ) -> list[App]:
-    """The applications of a run: as many replicas of each model as it has shares."""
+    """The applications of a run: as many replicas of each model as it has shares. ``deployment`` as in
+    :class:`App`."""
     apps = []
     for number, spec in enumerate(options.models):
         own = [share for share in shares if share.model == spec.name]
         name, prefix = f"rvtop-{run}-{number}", f"/rvtop-{run}/{number}"
         fixed = options.serve.autoscale is None
-        apps.append(App(name, prefix, spec.name, paths[spec.name], own[0], len(own), fixed=fixed))
+        path = paths[spec.name]
+        apps.append(App(name, prefix, spec.name, path, own[0], len(own), fixed=fixed, deployment=deployment))
     return apps
 
 
@@ -193,7 +199,8 @@ async def deploy(kind: Kind, apps: Sequence[App], options: Options, steps: Steps
         await to_the_end(serve.deploy, bound)
         while True:
             deployed = await asyncio.to_thread(serve.check_deployed, names)
-            found = sum([len(await asyncio.to_thread(serve.replicas, name)) for name in names])
+            replicas = [await asyncio.to_thread(serve.replicas, app.app, app.deployment) for app in apps]
+            found = sum(len(of_app) for of_app in replicas)
             step.detail(f"{found} of {wanted} replicas")
             if deployed or found >= wanted:
                 break

@@ -93,11 +93,12 @@ def check_deployed(names: Sequence[str]) -> bool:
     return all(found.get(name, ("",))[0] == "RUNNING" for name in names)
 
 
-def replicas(app: str) -> list[str]:
-    """Actor names of an application's replicas, whatever state they are in."""
+def replicas(app: str, deployment: str = "") -> list[str]:
+    """Actor names of an application's replicas, whatever state they are in; those of deployments whose names
+    begin so."""
     import ray
 
-    start = f"{REPLICA_PREFIX}{app}#"
+    start = f"{REPLICA_PREFIX}{app}#{deployment}"
     named = ray.util.list_named_actors(all_namespaces=True)
     return sorted(a["name"] for a in named if a["namespace"] == NAMESPACE and a["name"].startswith(start))
 

@@ -69,7 +69,9 @@ def test_nothing_is_left_when_its_parent_is_killed(launch: Launch, tiny_model: P
     else:
         backend.wait_for("step", START_LIMIT_S, name="weights", state="run")
         deadline = time.monotonic() + START_LIMIT_S
-        while len(processes.folders(processes.family(backend.pid))) < 3:  # its own, the router's, the server's
+        while (
+            len(processes.folders(processes.family(backend.pid))) < 3
+        ):  # its own, the router's, the server's
             assert time.monotonic() < deadline
             time.sleep(0.05)
     everything = processes.family(backend.pid)
