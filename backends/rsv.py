@@ -117,11 +117,11 @@ async def _checked(
     """Asks vLLM in a process like those of its replicas, which ends again: on a GPU, if they have one."""
     import ray
 
-    task = ray.remote(llm_app.check).options(
+    # One call: what vLLM loads for it goes with the process.
+    task = ray.remote(max_calls=1)(llm_app.check).options(
         num_cpus=0,
         num_gpus=share.num_gpus / options.vllm.tensor_parallel,
         runtime_env={"env_vars": dict(env)},
-        max_calls=1,
         max_retries=0,
     )
     with as_start_failure(NAME):
