@@ -19,6 +19,7 @@ What Serve does its own way: while a model has no replica, requests wait in Serv
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -41,6 +42,9 @@ class HuggingFace:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+
+    async def prepare(self, stack: AsyncExitStack) -> None:
+        """Nothing."""
 
     def apps(self, run: str, paths: Mapping[str, str], nodes: Sequence[Node]) -> list[App]:
         options = self._options

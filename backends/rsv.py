@@ -19,7 +19,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from backends.cluster.calls import as_start_failure
@@ -27,14 +29,23 @@ from backends.cluster.cluster import Node, ResourceShare, list_nodes
 from backends.cluster.vllm_shares import shares_of
 from backends.errors import UsageError
 from backends.process.events import Steps
+from backends.process.scratch_dir import OwnedTempDir
 from backends.router.router import Router
 from backends.serve import llm_app, running
 from backends.serve.fleet import App
 from backends.serve.llm_fleet import REPORT_MS, LlmFleet
+from backends.serve.serve import free_port
 from backends.settings.options import Options
 
 NAME = "rsv"
 _DIRECT = ("RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING", "RAY_SERVE_ENABLE_HA_PROXY")
+# Serve's HAProxy: its files, which by default are the same for all clusters of a machine.
+_FILES = {
+    "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "haproxy.cfg",
+    "RAY_SERVE_HAPROXY_SOCKET_PATH": "admin.sock",
+    "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": "",
+    "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": "server-state",
+}
 
 
 class ServeLlm:
@@ -45,6 +56,15 @@ class ServeLlm:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._checked: dict[str, llm_app.Checked] = {}
+
+    async def prepare(self, stack: AsyncExitStack) -> None:
+        if self._options.ray_address is not None:
+            return  # there they are not ours to say
+        os.environ.setdefault("RAY_metrics_report_interval_ms", str(REPORT_MS))
+        if self._options.serve_llm.direct_streaming:
+            folder = OwnedTempDir("rvtop-rtr-")
+            stack.push_async_callback(asyncio.to_thread, folder.close)
+            os.environ.update(direct_environment(folder.path))
 
     def apps(self, run: str, paths: Mapping[str, str], nodes: Sequence[Node]) -> list[App]:
         options = self._options
@@ -86,12 +106,18 @@ async def start(options: Options, steps: Steps) -> running.ServeTopology:
     """Starts or joins a cluster and its Serve, and puts Serve LLM into it. Raises StartFailure,
     UsageError."""
     _refuse(options)
-    if options.ray_address is None:
-        # Ray reads these when a node starts; on someone's cluster they are not ours to say.
-        os.environ.setdefault("RAY_metrics_report_interval_ms", str(REPORT_MS))
-        if options.serve_llm.direct_streaming:
-            os.environ.update(dict.fromkeys(_DIRECT, "1"))
     return await running.start(options, steps, ServeLlm(options))
+
+
+def direct_environment(folder: Path) -> dict[str, str]:
+    """What makes Serve LLM stream past its ingress, for which it wants Serve's own HAProxy. ``folder`` is for
+    that one's files."""
+    return {
+        **dict.fromkeys(_DIRECT, "1"),
+        **{name: str(folder / file) for name, file in _FILES.items()},
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port("0.0.0.0")),
+    }
 
 
 def _refuse(options: Options) -> None:

@@ -36,6 +36,10 @@ class Kind(Protocol):
     @property
     def name(self) -> str: ...
 
+    async def prepare(self, stack: AsyncExitStack) -> None:
+        """Before the cluster: what Ray reads when a node of it starts. What it leaves, ``stack`` ends."""
+        ...
+
     def apps(self, run: str, paths: Mapping[str, str], nodes: Sequence[Node]) -> list[App]:
         """An application per model. ``paths`` are the models' folders."""
         ...
@@ -120,6 +124,7 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
     """What is started is pushed to ``stack``; the ServeTopology takes it over when all of it runs."""
     run, token = secrets.token_hex(3), secrets.token_hex(32)
     paths = {spec.name: str(await resolve_step(spec, steps)) for spec in options.models}
+    await kind.prepare(stack)
     cluster = await open_cluster(options, steps)
     stack.push_async_callback(cluster.close)
     nodes = await cluster.nodes()

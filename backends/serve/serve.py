@@ -43,7 +43,7 @@ def start(head: Node) -> None:
         proxy_location="HeadOnly",
         http_options={
             "host": head.address,
-            "port": _free_port(head.address),
+            "port": free_port(head.address),
             "keep_alive_timeout_s": KEEP_ALIVE_S,
         },
         logging_config={"enable_access_log": False},
@@ -178,7 +178,7 @@ def _healthy_proxies() -> list[str]:
     return [node for node, status in serve.status().proxies.items() if status.value == "HEALTHY"]
 
 
-def _free_port(address: str) -> int:
+def free_port(address: str) -> int:
     """A port that is free on this node, if it is the one with this address; else Serve's own default."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
