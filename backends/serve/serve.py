@@ -43,7 +43,7 @@ def start(head: Node) -> None:
         proxy_location="HeadOnly",
         http_options={
             "host": head.address,
-            "port": _free_port(head.address),
+            "port": free_port(head.address),
             "keep_alive_timeout_s": KEEP_ALIVE_S,
         },
         logging_config={"enable_access_log": False},
@@ -93,11 +93,12 @@ def check_deployed(names: Sequence[str]) -> bool:
     return all(found.get(name, ("",))[0] == "RUNNING" for name in names)
 
 
-def replicas(app: str) -> list[str]:
-    """Actor names of an application's replicas, whatever state they are in."""
+def replicas(app: str, deployment: str = "") -> list[str]:
+    """Actor names of an application's replicas, whatever state they are in; those of deployments whose names
+    begin so."""
     import ray
 
-    start = f"{REPLICA_PREFIX}{app}#"
+    start = f"{REPLICA_PREFIX}{app}#{deployment}"
     named = ray.util.list_named_actors(all_namespaces=True)
     return sorted(a["name"] for a in named if a["namespace"] == NAMESPACE and a["name"].startswith(start))
 
@@ -177,7 +178,7 @@ def _healthy_proxies() -> list[str]:
     return [node for node, status in serve.status().proxies.items() if status.value == "HEALTHY"]
 
 
-def _free_port(address: str) -> int:
+def free_port(address: str) -> int:
     """A port that is free on this node, if it is the one with this address; else Serve's own default."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:

@@ -7,6 +7,7 @@ import socket
 from dataclasses import dataclass, field
 
 from backends.settings.serve import ServeOptions
+from backends.settings.serve_llm import ServeLlmOptions
 from backends.settings.vllm import VllmOptions
 from backends.settings.vllm_server import VllmServerOptions
 
@@ -47,6 +48,7 @@ class Options:
     vllm: VllmOptions = field(default_factory=VllmOptions)
     vllm_server: VllmServerOptions = field(default_factory=VllmServerOptions)
     serve: ServeOptions = field(default_factory=ServeOptions)
+    serve_llm: ServeLlmOptions = field(default_factory=ServeLlmOptions)
 
     @property
     def url(self) -> str:

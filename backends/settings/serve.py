@@ -26,7 +26,7 @@ class ServeOptions:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags, in a group of their own. None of them has a default, so that giving one shows."""
-    add = parser.add_argument_group("Ray Serve (topology rsc)").add_argument
+    add = parser.add_argument_group("Ray Serve (topologies rsc, rsv)").add_argument
     add("--autoscale", metavar="MIN:MAX", help="replicas per model, as the load asks for")
     add(
         "--max-ongoing",
@@ -71,7 +71,7 @@ def refuse_flags(args: argparse.Namespace, topology: str) -> None:
     for name in ("autoscale", "max_ongoing", "serve_batch", "serve_batch_wait", "serve_grace"):
         if getattr(args, name) is not None:
             flag = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{flag} is for Ray Serve: topology {topology} does not use it (rsc does)")
+            raise UsageError(f"{flag} is for Ray Serve: topology {topology} does not use it (rsc and rsv do)")
 
 
 def _range(text: str) -> tuple[int, int]:

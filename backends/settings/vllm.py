@@ -44,7 +44,7 @@ class VllmOptions:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags, in a group of their own. None of them has a default, so that giving one shows."""
-    add = parser.add_argument_group("vLLM (topologies rvc, vllm)").add_argument
+    add = parser.add_argument_group("vLLM (topologies rvc, rsv, vllm)").add_argument
     flag = argparse.BooleanOptionalAction
     add("--tensor-parallel", type=int, metavar="N", help="GPUs per engine, all of one node")
     add("--placement", choices=PLACEMENTS, help="engines on few nodes or on many (default: pack)")
@@ -99,7 +99,9 @@ def refuse_flags(args: argparse.Namespace, topology: str) -> None:
     for name in names:
         if getattr(args, name, None) is not None:
             flag = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{flag} is for vLLM: topology {topology} does not run it (rvc and vllm do)")
+            raise UsageError(
+                f"{flag} is for vLLM: topology {topology} does not run it (rvc, rsv and vllm do)"
+            )
 
 
 def engine_argv(

@@ -169,6 +169,16 @@ class EngineOptions:
     rust_frontend: Annotated[
         bool, typer.Option("--rust-frontend", help="Topology vllm: its front end in Rust instead.")
     ] = False
+    stream_batching_ms: Annotated[
+        float | None,
+        typer.Option(
+            "--stream-batching-ms",
+            help="Topology rsv: milliseconds for which tokens are collected; 0: each is sent at once.",
+        ),
+    ] = None
+    direct_streaming: Annotated[
+        bool, typer.Option("--direct-streaming", help="Topology rsv: tokens do not pass its ingress.")
+    ] = False
 
     def arguments(self) -> list[str]:
         """The same, as arguments of ``python -m backends``."""
@@ -179,7 +189,10 @@ class EngineOptions:
         """Those of them that only a topology has a use for."""
         engine = [part for text in self.engine_arg or () for part in ("--engine-arg", text)]
         servers = [] if self.api_server_count is None else ["--api-server-count", str(self.api_server_count)]
-        return engine + servers + (["--rust-frontend"] if self.rust_frontend else [])
+        batching = self.stream_batching_ms
+        streams = [] if batching is None else ["--stream-batching-ms", f"{batching:g}"]
+        switches = {"--rust-frontend": self.rust_frontend, "--direct-streaming": self.direct_streaming}
+        return engine + servers + streams + [flag for flag, given in switches.items() if given]
 
 
 def no_screen() -> str:

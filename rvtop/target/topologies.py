@@ -48,6 +48,7 @@ _PACKAGES = {
     "hf": ("torch", "transformers", "aiohttp"),
     "ray": ("ray", "aiohttp"),
     "vllm": ("vllm", "aiohttp"),
+    "llm": ("pyarrow", "pandas"),
 }
 
 

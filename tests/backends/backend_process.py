@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 # Far beyond what either takes, on a busy machine too.
-START_LIMIT_S = 600.0
+START_LIMIT_S = 900.0
 STOP_LIMIT_S = 180.0
 #: Not a thread of ours: while torch is imported, and holds the interpreter, that could not renew a lease.
 RENEW = "while kill -0 $PPID 2>/dev/null && echo; do sleep 1 >/dev/null; done"

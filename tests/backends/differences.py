@@ -30,4 +30,4 @@ VLLM = (
 
 DIFFERENCES = {"vllm": VLLM}
 #: Topologies whose start takes as long as tens of other tests: `make soak` runs theirs.
-SLOW = frozenset({"vllm"})
+SLOW = frozenset({"rsv", "vllm"})

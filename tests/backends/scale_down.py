@@ -1,7 +1,7 @@
 """A Serve application of ours is scaled down while each of its two replicas streams a long answer. Runs in a
 process of its own, on a cluster of its own; prints one JSON line: how each stream ended.
 
-    python -m tests.backends.scale_down MODEL_FOLDER
+    python -m tests.backends.scale_down rsc|rsv MODEL_FOLDER
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from backends.cli import parse_options
 from backends.cluster.cluster import ResourceShare, open_cluster
 from backends.cluster.hf_actor import engine_spec
 from backends.process.events import Steps
-from backends.serve import serve
+from backends.serve import llm_app, serve
 from backends.serve.replica import application
 
 APP, PREFIX, TOKEN = "rvtop-test-0", "/rvtop-test/0", "t"
 TOKENS = 300
-LIMIT_S = 240.0
-# Longer than Serve waited for a retired replica before its grace was an option.
-STANDSTILL_S = 6.0
+LIMIT_S = 900.0
+# Longer than Serve waited for a retired replica before its grace was an option, and than it waits by default.
+STANDSTILL_S = {"rsc": 6.0, "rsv": 21.0}
+DEPLOYMENT = {"rsc": "hf", "rsv": f"{llm_app.SERVER}tiny"}
 
 
-async def main(model: str) -> dict[str, Any]:
-    options, *_ = parse_options(["rsc", "--model", f"tiny={model}", "--dtype", "float32"])
+async def main(topology: str, model: str) -> dict[str, Any]:
+    options, *_ = parse_options([topology, "--model", f"tiny={model}", "--dtype", "float32"])
     cluster = await open_cluster(options, Steps(lambda event, **fields: None))
     streams: list[asyncio.Task[int]] = []
     try:
@@ -43,19 +44,20 @@ async def main(model: str) -> dict[str, Any]:
         async with asyncio.timeout(LIMIT_S):
             for event in begun:
                 await event.wait()
-        pids = [(await row(name))["pid"] for name in serve.replicas(APP)]
+        engines = serve.replicas(APP, DEPLOYMENT[topology])
+        pids = [(await serve.replica(name).is_allocated.remote())[0] for name in engines]
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)  # so that neither answer has ended when its replica is retired
         await deploy(options, 1, wait=False)
         async with asyncio.timeout(LIMIT_S):
-            while "STOPPING" not in await states():
+            while "STOPPING" not in await states(topology):
                 await asyncio.sleep(0.05)
-        await asyncio.sleep(STANDSTILL_S)
+        await asyncio.sleep(STANDSTILL_S[topology])
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
         tokens = await asyncio.wait_for(asyncio.gather(*streams, return_exceptions=True), LIMIT_S)
         async with asyncio.timeout(LIMIT_S):
-            while await states() != {"RUNNING": 1}:
+            while await states(topology) != {"RUNNING": 1}:
                 await asyncio.sleep(0.05)
         return {"replicas": len(set(pids)), "ended": [repr(each) for each in tokens]}
     finally:
@@ -66,25 +68,29 @@ async def main(model: str) -> dict[str, Any]:
 
 
 async def deploy(options: Any, count: int, wait: bool = True) -> None:
-    spec = engine_spec(0, ResourceShare("tiny", 0.5, 0.0, 1), options)
-    app = application(spec, options, TOKEN, {"num_cpus": 0.5}, count)
+    share = ResourceShare("tiny", 0.5, 0.0, 1)
+    if options.topology == "rsc":
+        app = application(engine_spec(0, share, options), options, TOKEN, {"num_cpus": 0.5}, count)
+    else:
+        path = options.models[0].source
+        given = dict(llm_app.arguments(options, share, path))
+        kwargs = {"dtype": given["dtype"], "enforce_eager": True, "kv_cache_memory_bytes": 2**28}
+        checked = llm_app.Checked(kwargs, "float32", 8, 4096)
+        config = llm_app.llm_config(options, share, path, count, checked, llm_app.environ(options, share))
+        app = await asyncio.to_thread(llm_app.application, config, False)
     await asyncio.to_thread(serve.deploy, {APP: (PREFIX, app)})
     async with asyncio.timeout(LIMIT_S):
         while wait and not await asyncio.to_thread(serve.check_deployed, [APP]):
             await asyncio.sleep(0.1)
 
 
-async def states() -> dict[str, int]:
+async def states(topology: str) -> dict[str, int]:
     """How many replicas are in each of Serve's states."""
     from ray import serve
 
     status = await asyncio.to_thread(serve.status)
-    found = status.applications[APP].deployments["hf"].replica_states
+    found = status.applications[APP].deployments[DEPLOYMENT[topology]].replica_states
     return {str(getattr(state, "value", state)): number for state, number in found.items()}
-
-
-async def row(replica: str) -> dict[str, Any]:
-    return dict((await serve.replica(replica).record_routing_stats.remote())["row"])
 
 
 async def stream(proxy: tuple[str, int], begun: asyncio.Event) -> int:
@@ -107,4 +113,4 @@ async def stream(proxy: tuple[str, int], begun: asyncio.Event) -> int:
 if __name__ == "__main__":
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever Ray prints is no answer
-    print(json.dumps(asyncio.run(main(sys.argv[1]))), file=answers, flush=True)
+    print(json.dumps(asyncio.run(main(*sys.argv[1:]))), file=answers, flush=True)

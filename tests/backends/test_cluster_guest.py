@@ -191,20 +191,22 @@ async def test_rac_on_two_nodes(
     await is_clean(theirs, actors, GONE_LIMIT_S)
 
 
-@pytest.mark.parametrize("end", ["kill", "stop", "term"])
-async def test_rsc_beside_their_application(
-    launch: Launch, theirs: SomeonesCluster, tiny_model: Path, their_app: str, end: str
+@pytest.mark.parametrize(
+    ("topology", "end"), [("rsc", "kill"), ("rsc", "stop"), ("rsc", "term"), ("rsv", "kill")]
+)
+async def test_serve_beside_their_application(
+    launch: Launch, theirs: SomeonesCluster, tiny_model: Path, their_app: str, topology: str, end: str
 ) -> None:
     """Load, then the end of our process: theirs is as before, and of ours nothing is there."""
     before = theirs.ask("status")
     pid = await pid_of(their_app)
     args = ("--lease", "--model", f"tiny={tiny_model}", "--threads", "1", "--ray-address", theirs.address)
     told = {**OFFLINE, "HF_TOKEN": "a-secret"}
-    async with guest(launch("rsc", *args, env={**theirs.auth, **told})) as ours:
-        topology = await ours.topology()
+    async with guest(launch(topology, *args, env={**theirs.auth, **told})) as ours:
+        facts = await ours.topology()
         hear_the_environment(await ours.rows())
-        assert topology["serve"]["started"] is False
-        assert {row["node_id"] for row in topology["engines"]} == {node["id"] for node in topology["nodes"]}
+        assert facts["serve"]["started"] is False
+        assert {row["node_id"] for row in facts["engines"]} == {node["id"] for node in facts["nodes"]}
         assert len(theirs.ask("status")["apps"]) == 2
         streams = await ours.streams(2, FEW_TOKENS if end == "term" else TOKENS)
         assert await pid_of(their_app) == pid

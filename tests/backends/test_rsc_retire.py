@@ -16,15 +16,18 @@ from tests.backends.someones_cluster import NODE_START
 
 
 @pytest.mark.slow
-def test_an_answer_that_outlasts_a_scale_down_completes(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("topology", ["rsc", "rsv"])
+def test_an_answer_that_outlasts_a_scale_down_completes(
+    topology: str, tiny_model: Path, tmp_path: Path
+) -> None:
     log = tmp_path / "scale-down.log"
     with log.open("wb") as stderr:
         done = subprocess.run(
-            [sys.executable, "-m", "tests.backends.scale_down", str(tiny_model)],
+            [sys.executable, "-m", "tests.backends.scale_down", topology, str(tiny_model)],
             stdout=subprocess.PIPE,
             stderr=stderr,
             env={**os.environ, **NODE_START},
-            timeout=900,
+            timeout=2000,
         )
     assert done.returncode == 0, log.read_text()[-3000:]
     assert json.loads(done.stdout) == {"replicas": 2, "ended": [str(TOKENS)] * 2}

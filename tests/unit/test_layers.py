@@ -19,11 +19,11 @@ RVTOP = (
 )
 BACKENDS = (
     *("text", "errors", "settings", "process", "corpus", "models", "rag", "engines", "api", "router"),
-    *("cluster", "serve", "vllm_server", "baseline", "rac", "rsc", "rvc", "vllm", "registry", "cli"),
+    *("cluster", "serve", "vllm_server", "baseline", "rac", "rsc", "rsv", "rvc", "vllm", "registry", "cli"),
     "__main__",
 )
 #: The topologies stand side by side.
-PEERS = {"baseline", "rac", "rsc", "rvc", "vllm"}
+PEERS = {"baseline", "rac", "rsc", "rsv", "rvc", "vllm"}
 
 
 #: Words of our own that the field's have replaced (poller, command, completed, WorkerFleet, EnginePool, …).

@@ -15,6 +15,7 @@ from backends import rsc, rvc
 from backends.cluster.cluster import Node
 from backends.errors import StartFailure
 from backends.process.events import Steps
+from backends.serve import running
 from backends.settings.options import ModelSpec, Options
 
 NODE = Node("n", "127.0.0.1", "host", 2.0, 0.0, 2.0, 0.0, None, True, None)
@@ -80,7 +81,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
         control = recorder.note_async("control")
         return SimpleNamespace(start=nothing, serve=lambda *args: None, close=control)
 
-    for module in (rsc, rvc):
+    for module in (running, rvc):
         monkeypatch.setattr(module, "open_cluster", open_cluster)
         monkeypatch.setattr(module, "resolve_step", nothing)
         monkeypatch.setattr(module, "Router", router)
@@ -94,20 +95,20 @@ def serve(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> Recorder:
         return SimpleNamespace(release=recorder.note_async("lease"))
 
     fleet = SimpleNamespace(look=nothing, keep_looking=nothing, engine_rows=recorder.note_async("drain", []))
-    monkeypatch.setattr(rsc.serve, "running", lambda: False)
-    monkeypatch.setattr(rsc.serve, "start", lambda head: None)
-    monkeypatch.setattr(rsc.serve, "proxies", lambda nodes: (("127.0.0.1", 1),))
-    monkeypatch.setattr(rsc.serve, "end", recorder.note("serve"))
-    monkeypatch.setattr(rsc, "ServeLease", SimpleNamespace(take=take))
+    monkeypatch.setattr(running.serve, "running", lambda: False)
+    monkeypatch.setattr(running.serve, "start", lambda head: None)
+    monkeypatch.setattr(running.serve, "proxies", lambda nodes: (("127.0.0.1", 1),))
+    monkeypatch.setattr(running.serve, "end", recorder.note("serve"))
+    monkeypatch.setattr(running, "ServeLease", SimpleNamespace(take=take))
     monkeypatch.setattr(rsc, "ServeFleet", lambda *args: fleet)
-    monkeypatch.setattr(rsc, "_warm_up", nothing)
+    monkeypatch.setattr(running, "warm_up", nothing)
     return recorder
 
 
 async def test_rsc_takes_out_what_it_put_in_when_a_replica_fails(
     monkeypatch: pytest.MonkeyPatch, serve: Recorder, options: Options
 ) -> None:
-    monkeypatch.setattr(rsc, "_deploy", fail)
+    monkeypatch.setattr(running, "deploy", fail)
     with pytest.raises(StartFailure, match="no engine"):
         await rsc.start(options, STEPS)
     assert serve.calls == ["stop listening", "control", "router", "serve", "lease", "cluster"]
@@ -116,10 +117,10 @@ async def test_rsc_takes_out_what_it_put_in_when_a_replica_fails(
 async def test_rsc_drains_before_it_ends(
     monkeypatch: pytest.MonkeyPatch, serve: Recorder, options: Options
 ) -> None:
-    monkeypatch.setattr(rsc, "_deploy", nothing)
-    running = await rsc.start(options, STEPS)
+    monkeypatch.setattr(running, "deploy", nothing)
+    started = await rsc.start(options, STEPS)
     assert serve.calls == []
-    await running.close(5.0)
+    await started.close(5.0)
     assert serve.calls[:2] == ["stop listening", "drain"]
     ended = [call for call in serve.calls[2:] if call != "drain"]
     assert ended == ["stop listening", "control", "router", "serve", "lease", "cluster"]

@@ -1,0 +1,149 @@
+"""One model as an application of Ray Serve LLM: our options -> its `LLMConfig` and what its builder takes.
+
+Importing `ray.serve.llm` imports vLLM, which takes tens of seconds: only inside functions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from backends.cluster.cluster import ResourceShare
+from backends.engines.vllm_environment import vllm_environment
+from backends.errors import StartFailure, UsageError
+from backends.serve.replica import DRAIN_POLL_S, HEALTH_LIMIT_S, HEALTH_PERIOD_S
+from backends.settings import environment
+from backends.settings.options import Options
+from backends.settings.vllm import engine_argv
+
+#: The deployment of the engines is named so, with the model's name behind it.
+SERVER = "LLMServer:"
+# Serve LLM says itself what is served under which name, and how vLLM starts workers on GPUs.
+_NOT_OURS = frozenset({"model", "served-model-name", "distributed-executor-backend"})
+# Each of several processes has its own.
+_OF_ONE_PROCESS = ("TMPDIR", "VLLM_RPC_BASE_PATH")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What vLLM makes of its arguments: ``kwargs`` are those of its engine, typed."""
+
+    kwargs: dict[str, Any]
+    dtype: str
+    concurrency: int
+    max_model_len: int
+    version: str = field(default="")
+
+
+def arguments(options: Options, share: ResourceShare, path: str) -> list[tuple[str, str]]:
+    """vLLM's, as (name, value)."""
+    return engine_argv(
+        options.vllm,
+        path=path,
+        model=share.model,
+        dtype=options.dtype,
+        seed=options.seed,
+        max_model_len=options.max_model_len,
+        concurrency=options.engine_concurrency,
+        trust_remote_code=options.trust_remote_code,
+        gpu_share=share.num_gpus,
+    )
+
+
+def check(given: Sequence[tuple[str, str]], on_cpu: bool) -> Checked:
+    """Has vLLM read its arguments, on a node and in the environment of its replicas. Raises UsageError with
+    vLLM's text when it refuses one, StartFailure when the model cannot be read."""
+    import vllm
+
+    from backends.engines.vllm_args import engine_config
+
+    args, config = engine_config(given, on_cpu=on_cpu)
+    named = [name.replace("-", "_") for name, _ in given if name not in _NOT_OURS]
+    kwargs = {name: getattr(args, name) for name in dict.fromkeys(named) if hasattr(args, name)}
+    unknown = [name for name in named if not hasattr(args, name)]
+    if unknown:
+        raise UsageError(f"--engine-arg {unknown[0]}: Ray Serve LLM does not take it")
+    if args.kv_cache_memory_bytes is not None:
+        kwargs["kv_cache_memory_bytes"] = args.kv_cache_memory_bytes
+    return Checked(
+        kwargs=kwargs,
+        dtype=str(config.model_config.dtype).removeprefix("torch."),
+        concurrency=int(config.scheduler_config.max_num_seqs),
+        max_model_len=int(config.model_config.max_model_len),
+        version=vllm.__version__,
+    )
+
+
+def environ(options: Options, share: ResourceShare) -> dict[str, str]:
+    """What replicas are to find in their environment: what every engine of vLLM has. It can be read by every
+    user of the cluster, so no secret is in it."""
+    made = vllm_environment(
+        environment.public(os.environ),
+        options.vllm,
+        folder="",
+        cpu_threads=None if share.num_gpus else share.threads,
+    )
+    return {name: value for name, value in made.items() if name not in _OF_ONE_PROCESS}
+
+
+def llm_config(
+    options: Options, share: ResourceShare, path: str, count: int, checked: Checked, env: Mapping[str, str]
+) -> dict[str, Any]:
+    """The fields of one model's `LLMConfig`. ``count`` replicas, unless they follow the load."""
+    asked, batching = options.serve, options.serve_llm.stream_batching_ms
+    ongoing = asked.max_ongoing or checked.concurrency
+    deployment: dict[str, Any] = {
+        "max_ongoing_requests": ongoing,
+        "max_queued_requests": -1 if options.max_queue is None else options.max_queue,
+        # The bundle holds what an engine uses.
+        "ray_actor_options": {"num_cpus": share.num_cpus if share.num_gpus else 0},
+        "health_check_period_s": HEALTH_PERIOD_S,
+        "health_check_timeout_s": HEALTH_LIMIT_S,
+        "graceful_shutdown_timeout_s": asked.grace_s,
+        "graceful_shutdown_wait_loop_s": DRAIN_POLL_S,
+        "logging_config": {"enable_access_log": False},
+    }
+    if asked.autoscale is None:
+        deployment["num_replicas"] = count
+    else:
+        least, most = asked.autoscale
+        deployment["autoscaling_config"] = {
+            "min_replicas": least,
+            "max_replicas": most,
+            "target_ongoing_requests": ongoing,
+        }
+    return {
+        "model_loading_config": {"model_id": share.model, "model_source": path},
+        "engine_kwargs": dict(checked.kwargs),
+        "placement_group_config": {"bundles": bundles(options, share)},
+        "deployment_config": deployment,
+        "runtime_env": {"env_vars": dict(env)},
+        "experimental_configs": {} if batching is None else {"stream_batching_interval_ms": batching},
+    }
+
+
+def bundles(options: Options, share: ResourceShare) -> list[dict[str, float]]:
+    """What an engine's workers reserve, one bundle each."""
+    if not share.num_gpus:
+        return [{"CPU": share.num_cpus}]
+    workers = options.vllm.tensor_parallel
+    return [{"GPU": share.num_gpus / workers}] * workers
+
+
+def application(config: Mapping[str, Any], direct: bool) -> Any:
+    """The Serve application of one model. Raises StartFailure when Serve LLM refuses it."""
+    from ray.serve.llm import LLMConfig, build_openai_app
+
+    try:
+        args: dict[str, Any] = {"llm_configs": [LLMConfig(**config)]}
+        if not direct:  # then there is no ingress
+            # On the head's own machine it would take a core from the engines.
+            args["ingress_deployment_config"] = {
+                "ray_actor_options": {"num_cpus": 0},
+                "logging_config": {"enable_access_log": False},
+            }
+        return build_openai_app(args)
+    except ValueError as error:  # pydantic's too
+        raise StartFailure(f"Ray Serve LLM: {' '.join(str(error).split())[:300]}") from error

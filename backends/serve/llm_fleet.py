@@ -1,0 +1,117 @@
+"""The head's view of Serve LLM's replicas. They answer no questions of ours, so what an engine does is read
+where Ray puts it: on the page of metrics of each node.
+
+Ray's own figures are late. A replica hands them to its node every ``metrics_report_interval_ms`` (10 s by
+default), so what `/metrics` says of vLLM is up to that old; on a cluster of ours it is one second
+(:data:`REPORT_MS`). How many requests a replica holds is asked of the replica itself, and is of now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import aiohttp
+
+from backends.api.metrics import merge_pages
+from backends.cluster.cluster import Node
+from backends.engines.protocol import EngineInfo
+from backends.router.router import Router
+from backends.serve import serve
+from backends.serve.fleet import ASK_LIMIT_S, App, ServeFleet
+from backends.serve.llm_app import Checked
+from backends.serve.llm_page import of_replicas
+
+log = logging.getLogger("backends.rsv")
+
+REPORT_MS = 1000
+
+
+class LlmFleet(ServeFleet):
+    """The replicas of LLM servers."""
+
+    def __init__(
+        self,
+        apps: Sequence[App],
+        router: Router,
+        checked: dict[str, Checked],
+        nodes: Callable[[], Awaitable[Sequence[Node]]],
+    ) -> None:
+        super().__init__(apps, router)
+        self._checked = checked
+        self._nodes = nodes
+        self._places: dict[str, tuple[int, str, str]] = {}
+
+    async def metrics_page(self) -> str:
+        """vLLM's series of our replicas, and as ``engine="queue"`` what waits in Serve for one of them."""
+        pages, *answers = await asyncio.gather(self._node_pages(), *(self._ask(app) for app in self._apps))
+        names = [figures["row"]["engine"] for app in answers for figures in app]
+        engines = {name.rpartition("-")[2]: name for name in names}
+        return merge_pages([*(of_replicas(page, engines) for page in pages), await self._queue_page(answers)])
+
+    # -- inside ------------------------------------------------------------------------------------------
+
+    async def _figures(self, app: App, name: str) -> dict[str, Any]:
+        from ray.exceptions import RayError
+
+        engine = _engine(app, name)
+        state = "starting"
+        try:
+            async with asyncio.timeout(ASK_LIMIT_S):
+                if name not in self._handles:
+                    handle = await asyncio.to_thread(serve.replica, name)
+                    if await handle.was_initialized.remote():
+                        pid, _, _, node_id, host, *_ = await handle.is_allocated.remote()
+                        self._places[name] = pid, node_id, host
+                        self._handles[name] = handle
+                if name in self._handles:
+                    state = "unreachable"
+                    ongoing = await self._handles[name].get_num_ongoing_requests.remote()
+                    info = self._info(app, engine, *self._places[name])
+                    row = asdict(info) | {"state": "ready", "in_flight": ongoing, "restarts": 0}
+                    return {"row": row, "page": ""}
+        except (RayError, ValueError, TimeoutError) as error:  # ValueError: no such actor any more
+            log.debug("%s does not answer: %r", name, error)
+        return {"row": {"engine": engine, "model": app.name, "state": state}, "page": ""}
+
+    def _info(self, app: App, engine: str, pid: int, node_id: str, host: str) -> EngineInfo:
+        checked, share = self._checked[app.name], app.share
+        return EngineInfo(
+            engine=engine,
+            kind="vllm",
+            model=app.name,
+            node=host,
+            pid=pid,
+            devices=("cuda",) if share.num_gpus else ("cpu",),
+            dtype=checked.dtype,
+            concurrency=checked.concurrency,
+            max_model_len=checked.max_model_len,
+            threads=None if share.num_gpus else share.threads,
+            own_queue=True,
+            node_id=node_id,
+        )
+
+    async def _node_pages(self) -> list[str]:
+        urls = [node.metrics_url for node in await self._nodes() if node.metrics_url is not None]
+        limit = aiohttp.ClientTimeout(total=ASK_LIMIT_S)
+        async with aiohttp.ClientSession(timeout=limit, trust_env=False) as http:
+            return list(await asyncio.gather(*(_page(http, url) for url in urls)))
+
+
+def _engine(app: App, name: str) -> str:
+    """A replica's name among engines. Serve numbers replicas anew when some go; their own id is theirs for
+    good, as counters need it."""
+    return f"vllm-{app.app.rpartition('-')[2]}-{name.rpartition('#')[2]}"
+
+
+async def _page(http: aiohttp.ClientSession, url: str) -> str:
+    """Empty while the node does not answer."""
+    try:
+        async with http.get(url) as answer:
+            return await answer.text() if answer.status == 200 else ""
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        log.debug("%s does not answer: %r", url, error)
+        return ""

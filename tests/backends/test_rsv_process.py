@@ -1,0 +1,86 @@
+"""Ray Serve LLM as a process with two replicas: its rows and figures, smoke answered, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.backends import processes
+from tests.backends.backend_process import BackendProcess
+from tests.backends.conformance import CHAT, messages
+
+ORPHAN_LIMIT_S = 60.0
+# Ray hands a replica's figures on once a second; a busy machine takes longer.
+FIGURES_LIMIT_S = 120.0
+TOKENS = 40
+
+
+@pytest.fixture(scope="module")
+def rsv(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackendProcess]:
+    process = BackendProcess(
+        *("rsv", "--lease", "--model", f"tiny={tiny_model}", "--dtype", "float32", "--threads", "1"),
+        *("--num-replicas", "2", "--stream-batching-ms", "0"),
+        log=tmp_path_factory.mktemp("rsv") / "rsv.log",
+    )
+    yield process
+    process.kill()
+
+
+@pytest.fixture
+async def client(rsv: BackendProcess) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=rsv.url, timeout=120, trust_env=False) as client:
+        yield client
+
+
+async def tokens_by_engine(client: httpx.AsyncClient) -> dict[str, float]:
+    """What each engine's counter of generated tokens says."""
+    page = (await client.get("/metrics")).text
+    assert "ray_vllm" not in page
+    return {
+        sample.labels["engine"]: sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+        if sample.name == "vllm:generation_tokens_total"
+    }
+
+
+async def test_replicas_are_engines_and_their_tokens_are_counted(client: httpx.AsyncClient) -> None:
+    topology = (await client.get("/rvtop/topology")).json()
+    rows: dict[str, dict[str, Any]] = {row["engine"]: row for row in topology["engines"]}
+    assert len(rows) == 2
+    assert {(row["state"], row["model"], row["kind"]) for row in rows.values()} == {("ready", "tiny", "vllm")}
+    assert len({row["pid"] for row in rows.values()}) == 2
+    assert topology["serve_llm"] == {"stream_batching_ms": 0.0, "direct_streaming": False}
+    before = sum((await tokens_by_engine(client)).values())
+    body = {"messages": messages(), "max_tokens": TOKENS, "ignore_eos": True}
+    answers = await asyncio.gather(*(client.post(CHAT, json=body) for _ in range(8)))
+    assert {answer.status_code for answer in answers} == {200}
+    made = sum(answer.json()["usage"]["completion_tokens"] for answer in answers)
+    assert made == 8 * TOKENS
+    deadline = time.monotonic() + FIGURES_LIMIT_S
+    while sum((counted := await tokens_by_engine(client)).values()) - before < made:
+        assert time.monotonic() < deadline, counted
+        await asyncio.sleep(0.2)
+    assert sum(counted.values()) - before == made
+    assert set(counted) <= set(rows)
+
+
+async def test_its_end_leaves_nothing_when_it_is_killed(
+    rsv: BackendProcess, client: httpx.AsyncClient
+) -> None:
+    """The last of this file: the process is gone then."""
+    assert (await client.get("/health")).status_code == 200
+    everything = processes.family(rsv.pid)
+    assert processes.named(rsv.pid, "VLLM::")
+    os.kill(rsv.pid, signal.SIGKILL)
+    rsv.wait()
+    processes.wait_until_gone(everything, processes.folders(everything), ORPHAN_LIMIT_S)
