@@ -132,8 +132,14 @@ ACTIONS: tuple[Action, ...] = (
         "record scenario and hands as a scenario file, or end that and name the file",
         "*",
     ),
-    Action("ghost: show, hide", "ghost", ("b",), "what was before, behind what is", "LP", 8, "ghost"),
-    Action("ghost: keep now", "keep_ghost", ("B",), "compare what comes with what is now", "LP"),
+    Action(
+        "ghost: show, hide",
+        "ghost",
+        ("b",),
+        "what was before, behind what is; on the map above it",
+        *("LMP", 8, "ghost"),
+    ),
+    Action("ghost: keep now", "keep_ghost", ("B",), "compare what comes with what is now", "LMP"),
     Action(
         "phase: next",
         "next_phase",

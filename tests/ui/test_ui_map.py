@@ -6,13 +6,27 @@ from dataclasses import replace
 
 import made
 import pytest
-from driven import opened, screen_text
+from driven import opened, screen_text, show, until
 from hypothesis import given
 from hypothesis import strategies as st
+from textual.pilot import Pilot
 
 from rvtop.contract.snapshot import Engine, Snapshot
 from rvtop.ui.app import RvtopApp
-from rvtop.ui.map_lines import NO_ENGINES, batches, dots, flow, map_lines, outside, places_bar, unit
+from rvtop.ui.map_lines import (
+    NO_ENGINES,
+    batches,
+    dots,
+    flow,
+    map_lines,
+    outside,
+    places_bar,
+    scale_of,
+    times,
+    token_bars,
+    tokens_of_one_engine,
+    unit,
+)
 from rvtop.ui.screens.map import MapScreen
 from rvtop.ui.theme import DARK, Styles
 
@@ -97,6 +111,63 @@ async def test_the_cursor_chooses_an_engine() -> None:
         await pilot.press("j", "j", "j", "k", "k")
         assert "▸ e1" in screen_text(app)
         assert "running 64   waiting 23   places 64" in screen_text(app)
+
+
+@given(st.lists(engine, max_size=70), st.lists(engine, max_size=70), st.integers(20, 220))
+def test_both_halves_have_one_scale_and_fit(now: list[Engine], before: list[Engine], width: int) -> None:
+    halves = [replace(made.live(), engines=tuple(engines)) for engines in (now, before)]
+    scale = scale_of(width, *halves)
+    assert scale.each == max(scale_of(width, one).each for one in halves)
+    for one in halves:
+        lines = map_lines(one, STYLES, width, 20, None, scale, legend=False)
+        assert len(lines) <= 20
+        assert all(line.width <= width for line in lines)
+
+
+def test_tokens_of_one_engine_are_a_mean_of_those_that_answer() -> None:
+    assert tokens_of_one_engine(made.mapped()) == (3000.0 + 2960.0 + 2880.0) / 3
+    assert tokens_of_one_engine(replace(made.live(), engines=())) is None
+    assert times(6037.0, 30.0) == "× 201"
+    assert times(None, 30.0) == times(30.0, None) == times(30.0, 0.0) == ""
+    bars = token_bars(STYLES, [("rac", 50.0), ("rvc", 100.0), ("vllm", None)], 63, 3)
+    assert [line.text.count("█") for line in bars] == [25, 50, 0]
+    assert "--" in bars[2].text
+
+
+async def before_and_now(app: RvtopApp, pilot: Pilot[int], handle: made.FakeHandle) -> None:
+    """The map, after a switch from rac, where requests waited, to rvc."""
+    before, now = made.switched()
+    await show(app, pilot, handle, before)
+    await show(app, pilot, handle, now)
+    await pilot.press("2")
+    await until(pilot, lambda: isinstance(app.screen, MapScreen) and app.screen.snapshot is not None)
+    await pilot.pause()
+
+
+async def test_before_stands_above_now_until_the_ghost_is_hidden() -> None:
+    handle = made.FakeHandle(made.live())
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await before_and_now(app, pilot, handle)
+        text = screen_text(app)
+        assert text.index("before: rac") < text.index("now: rvc")
+        assert "ghost of " in text
+        assert "tokens of one engine in one second" in text
+        assert "× 100" in text
+        await pilot.press("b")
+        await until(pilot, lambda: "before: rac" not in screen_text(app))
+        assert "tokens of one engine" not in screen_text(app)
+        await pilot.press("b")
+        await until(pilot, lambda: "before: rac" in screen_text(app))
+        await pilot.press("B")
+        await until(pilot, lambda: "before: rvc" in screen_text(app))
+
+
+async def test_without_a_ghost_b_says_how_to_get_one() -> None:
+    app = RvtopApp(made.FakeHandle(made.mapped()))
+    async with opened(app) as pilot:
+        await pilot.press("2", "b")
+        await until(pilot, lambda: "no ghost yet" in screen_text(app))
 
 
 @pytest.mark.parametrize(

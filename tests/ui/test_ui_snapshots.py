@@ -203,6 +203,14 @@ def test_map(snap_compare: Compare, size: tuple[int, int]) -> None:
     assert snap_compare(screen(made.mapped()), terminal_size=size, run_before=on_map)
 
 
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_map_with_what_was_before(snap_compare: Compare, size: tuple[int, int]) -> None:
+    before, now = made.switched()
+    app = screen(now)
+    app.ghosts.observe(before)
+    assert snap_compare(app, terminal_size=size, run_before=on_map)
+
+
 @pytest.mark.parametrize("engines", [0, 64])
 def test_other_maps(snap_compare: Compare, engines: int) -> None:
     snapshot = made.mapped(n=64) if engines else replace(made.live(), engines=())
