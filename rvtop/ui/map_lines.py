@@ -64,6 +64,18 @@ def batches(engines: Sequence[Engine]) -> list[Batch]:
     return [_node(name, held) for name, held in nodes.items()]
 
 
+def engines_of_row(engines: Sequence[Engine], number: int) -> list[Engine]:
+    """The engines that a row of ``batches(engines)`` stands for; of the last one for a higher number."""
+    if len(engines) <= MOST_ENGINES:
+        ordered = sorted(engines, key=lambda engine: engine.node or "")
+        return ordered[min(number, len(ordered) - 1) :][:1]
+    by_node: dict[str, list[Engine]] = {}
+    for engine in sorted(engines, key=lambda engine: engine.node or ""):
+        by_node.setdefault(machine(engine.node or ""), []).append(engine)
+    rows = list(by_node.values())
+    return rows[min(number, len(rows) - 1)]
+
+
 def machine(node: str) -> str:
     """The machine of a node's name, which may hold a GPU: ``n1`` of ``n1:0``."""
     name, _, gpu = node.rpartition(":")

@@ -8,9 +8,12 @@ from textual.app import ComposeResult
 
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.chart_view import ChartView
-from rvtop.ui.map_lines import batches
+from rvtop.ui.describe import describe_engine, describe_engines
+from rvtop.ui.map_lines import NO_ENGINES, batches, engines_of_row
+from rvtop.ui.screens.about_server import AboutServer
 from rvtop.ui.screens.ghost_keys import GhostKeys
 from rvtop.ui.screens.steering import Steering
+from rvtop.ui.screens.text import TextScreen
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.header import Header
 from rvtop.ui.widgets.map import BeforePanel, Chosen, EnginePanel, MapPanel, OneEnginePanel
@@ -22,7 +25,7 @@ _ROOM_FOR_ALL = 30
 _ROOM_FOR_ENGINE = 18
 
 
-class MapScreen(Steering, GhostKeys):
+class MapScreen(Steering, AboutServer, GhostKeys):
     PLACES: ClassVar[str] = "A*M"
     CSS = "MapScreen { layout: vertical; }"
 
@@ -73,3 +76,19 @@ class MapScreen(Steering, GhostKeys):
             self.chosen.row = max(0, min(self.chosen.row + step, last))
             for panel in self._panels:
                 panel.repaint()
+
+    def action_open(self) -> None:
+        """All that the engine at the cursor tells, as it comes; of a row of a node, its engines."""
+        s = self.newest
+        if s is None or not s.engines:
+            self.notify_briefly(NO_ENGINES)
+            return
+        rows = batches(s.engines)
+        name = rows[min(self.chosen.row, len(rows) - 1)].name
+        names = {engine.name for engine in engines_of_row(s.engines, self.chosen.row)}
+
+        def lines() -> list[str]:
+            now = [e for e in (self.newest or s).engines if e.name in names]
+            return describe_engine(now[0]) if len(now) == 1 else describe_engines(now)
+
+        self.app.push_screen(TextScreen(name, lines))

@@ -11,8 +11,8 @@ from rvtop.ui.format import FORMATS, milliseconds, rate, sig3, wall
 from rvtop.ui.map_lines import (
     MOST_ENGINES,
     NO_ENGINES,
-    batches,
     detail_lines,
+    engines_of_row,
     map_lines,
     scale_of,
     times,
@@ -33,8 +33,7 @@ class Chosen:
         """The engine of the row; None where a row is a node."""
         if not s.engines or len(s.engines) > MOST_ENGINES:
             return None
-        name = batches(s.engines)[min(self.row, len(s.engines) - 1)].name
-        return next(engine for engine in s.engines if engine.name == name)
+        return engines_of_row(s.engines, self.row)[0]
 
 
 def name_of(s: Snapshot) -> str:
