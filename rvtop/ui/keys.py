@@ -132,8 +132,14 @@ ACTIONS: tuple[Action, ...] = (
         "record scenario and hands as a scenario file, or end that and name the file",
         "*",
     ),
-    Action("ghost: show, hide", "ghost", ("b",), "what was before, behind what is", "LP", 8, "ghost"),
-    Action("ghost: keep now", "keep_ghost", ("B",), "compare what comes with what is now", "LP"),
+    Action(
+        "ghost: show, hide",
+        "ghost",
+        ("b",),
+        "what was before, behind what is; on the map above it",
+        *("LMP", 8, "ghost"),
+    ),
+    Action("ghost: keep now", "keep_ghost", ("B",), "compare what comes with what is now", "LMP"),
     Action(
         "phase: next",
         "next_phase",
@@ -167,8 +173,10 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("window: longer", "window(1)", ("W",), "charts show more time", "LP"),
     Action(
-        "log: the backend's", "log", ("l",), "show the end of the log of a server that rvtop started", "L"
+        "log: the backend's", "log", ("l",), "show the end of the log of a server that rvtop started", "LM"
     ),
+    Action("describe: the server", "describe", ("d",), "its engines, their arguments, versions", "LM"),
+    Action("engine: open", "open", ("enter",), "all that the engine at the cursor tells", "M", 6, "engine"),
     Action("instant: before", "instant(-1)", ("left",), "freeze, and show the second before", "L"),
     Action("instant: after", "instant(1)", ("right",), "show the second after", "L"),
     Action("instant: 10 s before", "instant(-10)", ("shift+left",), "freeze, and go back 10 s", "L"),

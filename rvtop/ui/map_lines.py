@@ -14,6 +14,7 @@ from rvtop.ui.theme import Styles
 MOST_ENGINES = 12
 NO_ENGINES = "This server does not tell its engines: --metrics-url URL of each"
 _LEAST_BATCH = 6
+_LOW = 8  # rows below which a map has no blank row
 _FLOW = 8  # cells of the arrow of an engine that makes all tokens
 
 
@@ -61,6 +62,18 @@ def batches(engines: Sequence[Engine]) -> list[Batch]:
     for row in rows:
         nodes.setdefault(machine(row.node), []).append(row)
     return [_node(name, held) for name, held in nodes.items()]
+
+
+def engines_of_row(engines: Sequence[Engine], number: int) -> list[Engine]:
+    """The engines that a row of ``batches(engines)`` stands for; of the last one for a higher number."""
+    if len(engines) <= MOST_ENGINES:
+        ordered = sorted(engines, key=lambda engine: engine.node or "")
+        return ordered[min(number, len(ordered) - 1) :][:1]
+    by_node: dict[str, list[Engine]] = {}
+    for engine in sorted(engines, key=lambda engine: engine.node or ""):
+        by_node.setdefault(machine(engine.node or ""), []).append(engine)
+    rows = list(by_node.values())
+    return rows[min(number, len(rows) - 1)]
 
 
 def machine(node: str) -> str:
@@ -157,16 +170,41 @@ def engine_line(
     return line.put(tail, styles.server).cut(width)
 
 
-def map_lines(s: Snapshot, styles: Styles, width: int, height: int, chosen: int) -> list[Line]:
-    """The whole map in at most ``height`` lines; ``chosen`` is the row under the cursor."""
+@dataclass(frozen=True)
+class Scale:
+    """What both halves of a map share: how many requests a ``●`` is, and the cells of an engine's name."""
+
+    each: int
+    names: int
+
+
+def scale_of(width: int, *halves: Snapshot) -> Scale:
+    """The scale in which all of ``halves`` fit into ``width`` cells."""
+    rows = [row for s in halves for row in batches(s.engines)]
+    most = max([0.0, *(outside(s) or 0.0 for s in halves), *(row.waiting or 0.0 for row in rows)])
+    room = max(10, width - 44)
+    return Scale(unit(most, min(30, room)), min(24, max((len(row.name) for row in rows), default=1)))
+
+
+def map_lines(
+    s: Snapshot,
+    styles: Styles,
+    width: int,
+    height: int,
+    chosen: int | None,
+    scale: Scale | None = None,
+    *,
+    legend: bool = True,
+) -> list[Line]:
+    """The whole map in at most ``height`` lines; ``chosen`` is the row under the cursor, None: there is no
+    cursor. ``scale`` is that of both halves, where there are two."""
     if not s.engines:
         return [Line(NO_ENGINES, styles.quiet).cut(width)][:height]
     rows, out = batches(s.engines), outside(s)
-    room = max(10, width - 44)
-    each = unit(max([out or 0.0, *(row.waiting or 0.0 for row in rows)]), min(30, room))
+    scale = scale or scale_of(width, s)
+    each, names = scale.each, scale.names
     lines = [_clients(s, styles, out, each, width), Line()]
     total = _sum([row.tokens_per_s for row in rows])
-    names = min(24, max(len(row.name) for row in rows))
     cpu = {node.name: node.cpu for node in s.nodes}
     node, body, places = "", [], []
     for index, row in enumerate(rows):
@@ -181,10 +219,14 @@ def map_lines(s: Snapshot, styles: Styles, width: int, height: int, chosen: int)
             body.append(head.cut(width))
         places.append(len(body))
         body.append(engine_line(styles, row, total, each, names, width, chosen=index == chosen))
-    space = max(1, height - len(lines) - 2)
-    at = places[min(chosen, len(places) - 1)]
+    space = max(1, height - len(lines) - (2 if legend else 0))
+    if len(body) > space and height < _LOW:  # a blank row less in a half of a low screen
+        lines, space = lines[:1], space + 1
+    at = places[min(chosen or 0, len(places) - 1)]
     begin = min(max(0, at - space + 1), max(0, len(body) - space))
     lines += body[begin : begin + space]
+    if not legend:
+        return lines[:height]
     about = f"■ one request in the batch   · a free place   ● {count(each)} that wait"
     if any(not row.told for row in rows):
         about += "   ? the largest batch seen"
@@ -195,6 +237,32 @@ def _clients(s: Snapshot, styles: Styles, out: float | None, each: int, width: i
     line = Line(f"  {rate(s.load.target_rps)} rps ", styles.command).put("━━━▶ ", styles.faint)
     line.put("outside the engines ", styles.quiet).put(f"{count(out)} ", styles.client)
     return line.put(dots(out, each, min(30, width - line.width)), styles.client).cut(width)
+
+
+def tokens_of_one_engine(s: Snapshot) -> float | None:
+    """Tokens a second that an engine makes in the mean; None where none tells."""
+    known = [e.tokens_per_s for e in s.engines if e.stale_s is None and e.tokens_per_s is not None]
+    return sum(known) / len(known) if known else None
+
+
+def times(now: float | None, before: float | None) -> str:
+    """``× 201``: how often ``before`` goes into ``now``."""
+    return f"× {sig3(now / before)}" if now is not None and before else ""
+
+
+def token_bars(
+    styles: Styles, rows: Sequence[tuple[str, float | None]], width: int, height: int
+) -> list[Line]:
+    """Tokens of one engine in one second, a bar for each (name, tokens/s) on one scale from 0."""
+    names = min(16, max(len(name) for name, _ in rows))
+    most = max((value or 0.0 for _, value in rows), default=0.0)
+    made = []
+    for name, value in rows:
+        line = Line(fixed(name, names), styles.server_bold).put(f" {sig3(value):>7} ", styles.server)
+        room = max(0, width - line.width)
+        cells = round((value or 0.0) / most * room) if most else 0
+        made.append(line.put("█" * cells if cells else "▏" if value else "", styles.server).cut(width))
+    return made[:height]
 
 
 def detail_lines(

@@ -501,6 +501,20 @@ def mapped(t: float = 92.0, n: int = 4) -> Snapshot:
     return replace(s, engines=tuple(made), load=replace(s.load, in_flight=150))
 
 
+def switched() -> tuple[Snapshot, Snapshot]:
+    """What was before a switch, Ray actors that serve one request at a time, and what is now."""
+    now = mapped(94.0)
+    s = mapped(92.0)
+    few = tuple(
+        replace(e, name=f"a{i}", running=1.0, waiting=0.0, max_seqs=1.0, tokens_per_s=29.47, stale_s=None)
+        for i, e in enumerate(s.engines)
+    )
+    target = replace(s.target, url="http://127.0.0.1:7999", topology="rac", engine="hf")
+    tokens = replace(s.tokens, per_s=118.0)
+    load = replace(s.load, in_flight=1916, target_rps=96.0, completed_rps=0.5)
+    return replace(s, target=target, engines=few, load=load, tokens=tokens), now
+
+
 # -- the Start screen --------------------------------------------------------------------------
 
 

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import made
 import pytest
-from driven import opened, screen_text
+from driven import opened, screen_text, show, until
 from hypothesis import given
 from hypothesis import strategies as st
+from textual.pilot import Pilot
 
 from rvtop.contract.snapshot import Engine, Snapshot
 from rvtop.ui.app import RvtopApp
-from rvtop.ui.map_lines import NO_ENGINES, batches, dots, flow, map_lines, outside, places_bar, unit
+from rvtop.ui.describe import describe_server
+from rvtop.ui.map_lines import (
+    NO_ENGINES,
+    batches,
+    dots,
+    engines_of_row,
+    flow,
+    machine,
+    map_lines,
+    outside,
+    places_bar,
+    scale_of,
+    times,
+    token_bars,
+    tokens_of_one_engine,
+    unit,
+)
 from rvtop.ui.screens.map import MapScreen
+from rvtop.ui.screens.text import TextScreen
 from rvtop.ui.theme import DARK, Styles
 
 STYLES = Styles(DARK)
@@ -97,6 +117,147 @@ async def test_the_cursor_chooses_an_engine() -> None:
         await pilot.press("j", "j", "j", "k", "k")
         assert "▸ e1" in screen_text(app)
         assert "running 64   waiting 23   places 64" in screen_text(app)
+
+
+@given(st.lists(engine, max_size=70), st.lists(engine, max_size=70), st.integers(20, 220))
+def test_both_halves_have_one_scale_and_fit(now: list[Engine], before: list[Engine], width: int) -> None:
+    halves = [replace(made.live(), engines=tuple(engines)) for engines in (now, before)]
+    scale = scale_of(width, *halves)
+    assert scale.each == max(scale_of(width, one).each for one in halves)
+    for one in halves:
+        lines = map_lines(one, STYLES, width, 20, None, scale, legend=False)
+        assert len(lines) <= 20
+        assert all(line.width <= width for line in lines)
+
+
+def test_tokens_of_one_engine_are_a_mean_of_those_that_answer() -> None:
+    assert tokens_of_one_engine(made.mapped()) == (3000.0 + 2960.0 + 2880.0) / 3
+    assert tokens_of_one_engine(replace(made.live(), engines=())) is None
+    assert times(6037.0, 30.0) == "× 201"
+    assert times(None, 30.0) == times(30.0, None) == times(30.0, 0.0) == ""
+    bars = token_bars(STYLES, [("rac", 50.0), ("rvc", 100.0), ("vllm", None)], 63, 3)
+    assert [line.text.count("█") for line in bars] == [25, 50, 0]
+    assert "--" in bars[2].text
+
+
+async def before_and_now(app: RvtopApp, pilot: Pilot[int], handle: made.FakeHandle) -> None:
+    """The map, after a switch from rac, where requests waited, to rvc."""
+    before, now = made.switched()
+    await show(app, pilot, handle, before)
+    await show(app, pilot, handle, now)
+    await pilot.press("2")
+    await until(pilot, lambda: isinstance(app.screen, MapScreen) and app.screen.snapshot is not None)
+    await pilot.pause()
+
+
+async def test_before_stands_above_now_until_the_ghost_is_hidden() -> None:
+    handle = made.FakeHandle(made.live())
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await before_and_now(app, pilot, handle)
+        text = screen_text(app)
+        assert text.index("before: rac") < text.index("now: rvc")
+        assert "ghost of " in text
+        assert "tokens of one engine in one second" in text
+        assert "× 100" in text
+        await pilot.press("b")
+        await until(pilot, lambda: "before: rac" not in screen_text(app))
+        assert "tokens of one engine" not in screen_text(app)
+        await pilot.press("b")
+        await until(pilot, lambda: "before: rac" in screen_text(app))
+        await pilot.press("B")
+        await until(pilot, lambda: "before: rvc" in screen_text(app))
+
+
+async def test_without_a_ghost_b_says_how_to_get_one() -> None:
+    app = RvtopApp(made.FakeHandle(made.mapped()))
+    async with opened(app) as pilot:
+        await pilot.press("2", "b")
+        await until(pilot, lambda: "no ghost yet" in screen_text(app))
+
+
+async def opened_map(pilot: Pilot[int], app: RvtopApp) -> None:
+    await pilot.press("2")
+    await until(pilot, lambda: isinstance(app.screen, MapScreen) and app.screen.snapshot is not None)
+
+
+async def test_enter_opens_the_engine_at_the_cursor_and_follows_it() -> None:
+    s = made.mapped()
+    handle = made.FakeHandle(s)
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await opened_map(pilot, app)
+        await pilot.press("j", "enter")
+        await until(
+            pilot, lambda: isinstance(app.screen, TextScreen) and "waiting         23" in screen_text(app)
+        )
+        assert "engine          e1" in screen_text(app)
+        engines = list(s.engines)
+        engines[1] = replace(engines[1], waiting=24.0)
+        await show(app, pilot, handle, replace(s, engines=tuple(engines)))
+        await until(pilot, lambda: "waiting         24" in screen_text(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, MapScreen))
+
+
+async def test_enter_on_a_node_lists_its_engines() -> None:
+    app = RvtopApp(made.FakeHandle(made.mapped(n=64)))
+    async with opened(app) as pilot:
+        await opened_map(pilot, app)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, TextScreen) and "e36 " in screen_text(app))
+        assert all(f"n10:{gpu}  0/64" in screen_text(app) for gpu in range(4))
+
+
+def test_a_row_stands_for_its_engines() -> None:
+    many = made.mapped(n=64).engines
+    for row, batch in enumerate(batches(many)):
+        assert {machine(e.node or "") for e in engines_of_row(many, row)} == {batch.name.split()[0]}
+    assert sum(len(engines_of_row(many, row)) for row in range(16)) == 64
+    few = made.mapped().engines
+    assert [engines_of_row(few, row)[0].name for row in (0, 3, 9)] == ["e0", "e3", "e3"]
+
+
+async def test_l_shows_the_log_and_d_what_the_run_knows_of_the_server(tmp_path: Path) -> None:
+    s = replace(made.mapped(), out_dir=str(tmp_path))
+    (tmp_path / "backend.log").write_text("engine e1 is ready\n")
+    environment = {
+        "target": s.target.url,
+        "target_engines": [{"kind": "vllm", "max_model_len": 4096, "dtype": "bf\x1b[2J16"}],
+        "flags": {"backend": {"arguments": ["--num-gpus", "4"]}},
+        "versions": {"ray": "2.60.0"},
+    }
+    (tmp_path / "environment.json").write_text(json.dumps(environment))
+    app = RvtopApp(made.FakeHandle(s))
+    async with opened(app) as pilot:
+        await opened_map(pilot, app)
+        await pilot.press("l")
+        await until(pilot, lambda: "engine e1 is ready" in screen_text(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, MapScreen))
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(app.screen, TextScreen) and "--num-gpus 4" in screen_text(app))
+        text = screen_text(app)
+        assert "max_model_len 4096" in text
+        assert "ray 2.60.0" in text
+        assert "\x1b[2J" not in text
+
+
+def test_a_server_that_the_load_went_over_to_is_described_by_its_own_part() -> None:
+    s = made.mapped()
+    before = {"target": "http://127.0.0.1:1", "flags": {"backend": {"arguments": ["--old"]}}}
+    there = {"url": s.target.url, "topology": "rvc", "arguments": ["--new", "1"]}
+    lines = describe_server(s, {**before, "targets": [there]})
+    assert any(line.startswith("arguments") and line.endswith("--new 1") for line in lines)
+    assert not any("--old" in line for line in lines)
+
+
+@pytest.mark.parametrize("held", [{}, {"targets": 3, "versions": [1]}, {"flags": "x", "target_engines": 7}])
+def test_without_a_run_folder_it_is_described_by_what_it_tells(held: dict[str, object]) -> None:
+    s = made.mapped()
+    lines = describe_server(s, {**held, "target": s.target.url} if held else held)
+    assert any(line.endswith(s.target.url) for line in lines)
+    assert lines[-1] == "Of its arguments this server tells no more."
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from rvtop.contract.handle import Choice, ConnectFailed, SessionHandle
 from rvtop.contract.snapshot import Snapshot
 from rvtop.contract.start import StartFacts
 from rvtop.ui.app import RvtopApp
+from rvtop.ui.ghost import Ghost
 from rvtop.ui.look import Look
 from rvtop.ui.rate_memory import Fared
 from rvtop.ui.theme import CONTRAST, DARK, LIGHT, SAFE, Palette, Styles
@@ -201,6 +202,19 @@ async def on_map(pilot: Pilot[int]) -> None:
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}")
 def test_map(snap_compare: Compare, size: tuple[int, int]) -> None:
     assert snap_compare(screen(made.mapped()), terminal_size=size, run_before=on_map)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_map_with_what_was_before(snap_compare: Compare, size: tuple[int, int]) -> None:
+    before, now = made.switched()
+    app = screen(now)
+
+    async def press(pilot: Pilot[int]) -> None:
+        await drawn(pilot)
+        app.ghosts.ghost = Ghost(before)
+        await on_map(pilot)
+
+    assert snap_compare(app, terminal_size=size, run_before=press)
 
 
 @pytest.mark.parametrize("engines", [0, 64])

@@ -11,7 +11,7 @@ from rvtop.ui.chart_view import ChartView
 from rvtop.ui.folding import Folding
 from rvtop.ui.past import Past, moved, next_mark
 from rvtop.ui.rate_span import RateSpan
-from rvtop.ui.screens.session_screen import SessionScreen
+from rvtop.ui.screens.ghost_keys import GhostKeys
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.footer import Footer
@@ -21,7 +21,7 @@ from rvtop.ui.widgets.time_chart import TimeChart
 from rvtop.ui.widgets.ttft import TtftPanel
 
 
-class ChartScreen(SessionScreen):
+class ChartScreen(GhostKeys):
     """``snapshot`` is the newest one, or what the screen was frozen at, or a second before that."""
 
     def __init__(self, shell: ScreenShell) -> None:
@@ -31,7 +31,6 @@ class ChartScreen(SessionScreen):
         self._frozen = False
         self._held: Snapshot | None = None  # what was drawn when the screen was frozen
         self._folding = Folding()
-        self._ghosts = shell.ghosts
         self._past = Past()
 
     @property
@@ -152,20 +151,6 @@ class ChartScreen(SessionScreen):
             return
         for chart in self.query(TimeChart):
             chart.redraw()
-
-    def action_ghost(self) -> None:
-        if self._ghosts.ghost is None:
-            self.notify_briefly("no ghost yet; B keeps what is now as one, a switch what was before")
-            return
-        self._ghosts.hidden = not self._ghosts.hidden
-        self._show_again()
-
-    def action_keep_ghost(self) -> None:
-        if self.snapshot is None or not self._ghosts.keep(self.snapshot):
-            self.notify_briefly("nothing to keep: no first token in the last 10 s")
-            return
-        self.notify_briefly("what is now stays as the ghost; b hides it")
-        self._show_again()
 
     def _show_again(self) -> None:
         """Draws the same snapshot with what the view has now."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
 
-from rvtop.contract.run_files import BACKEND_LOG
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.format import rate
 from rvtop.ui.rate_memory import Means
+from rvtop.ui.screens.about_server import AboutServer
 from rvtop.ui.screens.chart_screen import ChartScreen
-from rvtop.ui.screens.log import LogScreen
 from rvtop.ui.screens.steering import Steering
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.banner import OVER, Banner
@@ -43,7 +41,7 @@ from rvtop.ui.widgets.tokens import TokensPanel
 from rvtop.ui.widgets.ttft import TtftPanel
 
 
-class LiveScreen(Steering, ChartScreen):
+class LiveScreen(Steering, AboutServer, ChartScreen):
     """Draws each new snapshot, and turns keys into commands."""
 
     PLACES: ClassVar[str] = "A*L"
@@ -135,13 +133,6 @@ class LiveScreen(Steering, ChartScreen):
         self._share_keys()
 
     # -- keys --------------------------------------------------------------------------------
-
-    def action_log(self) -> None:
-        s = self._newest
-        if s is None or not (s.target.owned or s.backend_log) or s.out_dir is None:
-            self.notify_briefly("no log: rvtop did not start this server")
-        else:
-            self.app.push_screen(LogScreen(Path(s.out_dir) / (s.backend_log or BACKEND_LOG)))
 
     def action_again(self) -> None:
         if self._newest is not None and self._newest.state in OVER and self._can_choose_again:

@@ -1,117 +1,74 @@
-"""Map: clients, who waits where, each engine's batch, tokens out."""
+"""Map: clients, who waits where, each engine's batch, tokens out; before a switch above what is now."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from textual.app import ComposeResult
 
-from rvtop.contract.figures import SHOWN, texts
-from rvtop.contract.snapshot import Engine, Snapshot
-from rvtop.ui.draw import Line
-from rvtop.ui.format import FORMATS, milliseconds, rate, sig3
-from rvtop.ui.map_lines import MOST_ENGINES, NO_ENGINES, batches, detail_lines, map_lines
+from rvtop.contract.snapshot import Snapshot
+from rvtop.ui.chart_view import ChartView
+from rvtop.ui.describe import describe_engine, describe_engines
+from rvtop.ui.map_lines import NO_ENGINES, batches, engines_of_row
+from rvtop.ui.screens.about_server import AboutServer
+from rvtop.ui.screens.ghost_keys import GhostKeys
 from rvtop.ui.screens.steering import Steering
+from rvtop.ui.screens.text import TextScreen
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.header import Header
-from rvtop.ui.widgets.panel import Panel
+from rvtop.ui.widgets.map import BeforePanel, Chosen, EnginePanel, MapPanel, OneEnginePanel
 from rvtop.ui.widgets.place_footer import PlaceFooter
 
-
-@dataclass
-class Chosen:
-    """The row under the cursor; the map's panels share it."""
-
-    row: int = 0
-
-    def engine(self, s: Snapshot) -> Engine | None:
-        """The engine of the row; None where a row is a node."""
-        if not s.engines or len(s.engines) > MOST_ENGINES:
-            return None
-        name = batches(s.engines)[min(self.row, len(s.engines) - 1)].name
-        return next(engine for engine in s.engines if engine.name == name)
+#: Rows of the screen from which on both halves leave room for one engine's tokens and the engine's figures.
+_ROOM_FOR_ALL = 30
+#: The same without a ghost, for the engine's figures.
+_ROOM_FOR_ENGINE = 18
 
 
-class MapPanel(Panel):
-    DEFAULT_CSS = """
-    MapPanel { height: 1fr; min-height: 3; }
-    """
-    TOPIC = "map"
-
-    def __init__(self, chosen: Chosen) -> None:
-        super().__init__()
-        self._chosen = chosen
-
-    async def on_mouse_scroll_up(self) -> None:
-        await self.run_action("screen.cursor(-1)")
-
-    async def on_mouse_scroll_down(self) -> None:
-        await self.run_action("screen.cursor(1)")
-
-    def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
-        styles = self.rich_styles
-        left = Line(s.target.topology or "this server", styles.server_bold)
-        left.put(f" · {len(s.engines)}" if s.engines else "", styles.quiet)
-        right = Line(f"served {rate(s.load.completed_rps)} rps  ", styles.client)
-        right.put(f"TTFT p50 {milliseconds(s.latency.ttft.p50)}  ", styles.client)
-        tokens = s.tokens.per_s if s.tokens.per_s is not None else s.tokens.server_per_s
-        return left, right.put(f"{sig3(tokens)} tok/s", styles.client)
-
-    def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
-        return map_lines(s, self.rich_styles, width, height, self._chosen.row)
-
-    def one_line(self, s: Snapshot, width: int) -> Line:
-        return Line(f" map: {len(s.engines)} engines", self.rich_styles.quiet).cut(width)
-
-
-class EnginePanel(Panel):
-    DEFAULT_CSS = """
-    EnginePanel { height: 6; }
-    """
-    TOPIC = "engines"
-
-    def __init__(self, chosen: Chosen) -> None:
-        super().__init__()
-        self._chosen = chosen
-
-    def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
-        engine = self._chosen.engine(s)
-        name = engine.name if engine is not None else "engine"
-        right = Line((engine.model or "") if engine is not None else "", self.rich_styles.quiet)
-        return Line(name, self.rich_styles.server_bold), right
-
-    def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
-        engine = self._chosen.engine(s)
-        if engine is None:
-            text = f"over {MOST_ENGINES} engines: a row is a node" if s.engines else NO_ENGINES
-            return [Line(text, self.rich_styles.quiet)]
-        told = texts(SHOWN, engine.figures, FORMATS)
-        figures = [(figure.heading, part) for figure, parts in told for part in parts]
-        return detail_lines(self.rich_styles, engine, figures, width)[:height]
-
-    def one_line(self, s: Snapshot, width: int) -> Line:
-        engine = self._chosen.engine(s)
-        return Line(f" {engine.name}" if engine else "", self.rich_styles.quiet).cut(width)
-
-
-class MapScreen(Steering):
+class MapScreen(Steering, AboutServer, GhostKeys):
     PLACES: ClassVar[str] = "A*M"
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (18, "-high")]  # noqa: RUF012  (Textual's own declaration)
-    CSS = """
-    MapScreen { layout: vertical; }
-    MapScreen.-low EnginePanel { display: none; }
-    """
+    CSS = "MapScreen { layout: vertical; }"
 
     def __init__(self, shell: ScreenShell) -> None:
         super().__init__(shell)
         self.chosen = Chosen()
+        self.view = ChartView()
 
     def compose(self) -> ComposeResult:
         yield Header()
+        yield BeforePanel()
         yield MapPanel(self.chosen)
+        yield OneEnginePanel()
         yield EnginePanel(self.chosen)
         yield PlaceFooter(self.PLACES)
+
+    def on_mount(self) -> None:
+        for panel in (*self.query(BeforePanel), *self.query(MapPanel), *self.query(OneEnginePanel)):
+            panel.view = self.view
+        super().on_mount()
+
+    def show(self, s: Snapshot) -> None:
+        self.view.ghost = self._ghosts.shown
+        self._share()
+        super().show(s)
+
+    def on_resize(self) -> None:
+        self._share()
+        super().on_resize()
+
+    def _share(self) -> None:
+        """Which panels there is room for."""
+        both, rows = self.view.ghost is not None, self.size.height
+        self.query_one(BeforePanel).display = both
+        self.query_one(OneEnginePanel).display = both and rows >= _ROOM_FOR_ALL
+        self.query_one(EnginePanel).display = rows >= (_ROOM_FOR_ALL if both else _ROOM_FOR_ENGINE)
+
+    def _show_again(self) -> None:
+        if self.snapshot is not None:
+            with self.app.batch_update():
+                self.show(self.snapshot)
+
+    # -- keys --------------------------------------------------------------------------------
 
     def action_cursor(self, step: int) -> None:
         if self.snapshot is not None:
@@ -119,3 +76,19 @@ class MapScreen(Steering):
             self.chosen.row = max(0, min(self.chosen.row + step, last))
             for panel in self._panels:
                 panel.repaint()
+
+    def action_open(self) -> None:
+        """All that the engine at the cursor tells, as it comes; of a row of a node, its engines."""
+        s = self.newest
+        if s is None or not s.engines:
+            self.notify_briefly(NO_ENGINES)
+            return
+        rows = batches(s.engines)
+        name = rows[min(self.chosen.row, len(rows) - 1)].name
+        names = {engine.name for engine in engines_of_row(s.engines, self.chosen.row)}
+
+        def lines() -> list[str]:
+            now = [e for e in (self.newest or s).engines if e.name in names]
+            return describe_engine(now[0]) if len(now) == 1 else describe_engines(now)
+
+        self.app.push_screen(TextScreen(name, lines))

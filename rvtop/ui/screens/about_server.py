@@ -1,0 +1,47 @@
+"""The keys that tell of the server under load: its log, its arguments."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rvtop.contract.run_files import BACKEND_LOG, ENVIRONMENT
+from rvtop.ui.describe import describe_server
+from rvtop.ui.screens.log import LogScreen
+from rvtop.ui.screens.session_screen import SessionScreen
+from rvtop.ui.screens.text import TextScreen
+
+
+class AboutServer(SessionScreen):
+    """Opens boxes with what a server's log and the run folder hold."""
+
+    def action_log(self) -> None:
+        s = self.newest
+        if s is None or not (s.target.owned or s.backend_log) or s.out_dir is None:
+            self.notify_briefly("no log: rvtop did not start this server")
+        else:
+            self.app.push_screen(LogScreen(Path(s.out_dir) / (s.backend_log or BACKEND_LOG)))
+
+    def action_describe(self) -> None:
+        self.run_worker(self._describe(), exclusive=True, group="describe")
+
+    async def _describe(self) -> None:
+        s = self.newest
+        if s is None:
+            return
+        held = await asyncio.to_thread(read_environment, s.out_dir)
+        if self.is_current:
+            lines = describe_server(s, held)
+            self.app.push_screen(TextScreen("the server", lambda: lines))
+
+
+def read_environment(folder: str | None) -> Mapping[str, Any]:
+    """``environment.json`` of a run folder; empty where there is none that can be read."""
+    try:
+        held = json.loads((Path(folder) / ENVIRONMENT).read_text("utf-8")) if folder else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return held if isinstance(held, dict) else {}
