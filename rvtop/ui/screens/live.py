@@ -35,7 +35,7 @@ from rvtop.ui.widgets.nodes import NodesPanel
 from rvtop.ui.widgets.notice import NoticePanel
 from rvtop.ui.widgets.panel import Panel
 from rvtop.ui.widgets.places import Places
-from rvtop.ui.widgets.served import ServedPanel
+from rvtop.ui.widgets.served import ServedBesidePanel, ServedPanel
 from rvtop.ui.widgets.slowest import LivePartsPanel, SlowestPanel
 from rvtop.ui.widgets.steps import StepsPanel
 from rvtop.ui.widgets.timeline import TimelinePanel
@@ -77,6 +77,7 @@ class LiveScreen(Steering, ChartScreen):
             DeploymentsPanel(),
             NodesPanel(),
             KvQueuePanel(),
+            ServedBesidePanel(),
             InFlightPanel(),
             GpuUsePanel(),
             LivePartsPanel(),
