@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: What holds on each kind of screen: live, map, requests, events, a showdown's, a stored run's.
 SCREEN_PLACES = ("A*L", "A*M", "A*Q", "AE", "AC", "AZ", "AW", "AP")
 Faults = list[tuple[str, str]]
+#: Where the screens' keys begin in the footer: behind all others, and left out before them.
+SCREENS_FOOT = 20
 #: The action that is there with --serve alone.
 WEB_VIEW = "app.copy_web_address"
 
@@ -130,7 +132,7 @@ ACTIONS: tuple[Action, ...] = (
         "record",
         ("r",),
         "record scenario and hands as a scenario file, or end that and name the file",
-        "*",
+        *("*", 12, "record"),
     ),
     Action(
         "ghost: show, hide",
@@ -169,7 +171,14 @@ ACTIONS: tuple[Action, ...] = (
         *("L", 10, "freeze"),
     ),
     Action(
-        "window: shorter", "window(-1)", ("w",), "charts show less time", "LP", 11, "window", "window: longer"
+        "window: shorter",
+        "window(-1)",
+        ("w",),
+        "charts show less time",
+        "LP",
+        11,
+        "time span",
+        "window: longer",
     ),
     Action("window: longer", "window(1)", ("W",), "charts show more time", "LP"),
     Action(

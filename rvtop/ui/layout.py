@@ -32,6 +32,7 @@ GOOD, LEAST, LINE, GONE = "good", "least", "line", "gone"
 FOLDS: tuple[tuple[str, str | int], ...] = (
     *(
         ("served", LINE),
+        ("served_beside", GONE),
         ("knee_inflight", LINE),
         ("engine_charts", LINE),
         ("slowest", LINE),

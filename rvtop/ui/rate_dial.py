@@ -71,7 +71,7 @@ class RateDial:
                 x = needle + 1 - len(text)
             cells.write(max(0, x), y, text, self._needle_style(styles))
             begin, end = (0, x - 2) if x - 2 >= width - x - len(text) - 2 else (x + len(text) + 2, width)
-        legends = _LEGENDS if self.judged else ("no SLO to hold or miss", "no SLO")
+        legends = _LEGENDS if self.judged else ("no SLO; L sets one", "no SLO")
         if self.rate == 0:
             legends = ("↑ sends one request a second", "↑ sends 1 a second")
         legend = next((text for text in legends if len(text) <= end - begin), "")

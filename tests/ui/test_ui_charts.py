@@ -27,6 +27,7 @@ from rvtop.ui.widgets.inflight import InFlightPanel
 from rvtop.ui.widgets.latency import LatencyPanel
 from rvtop.ui.widgets.latency_time import LatencyTimePanel
 from rvtop.ui.widgets.load import LoadPanel
+from rvtop.ui.widgets.served import ServedBesidePanel
 from rvtop.ui.widgets.tokens import TokensPanel
 from rvtop.ui.widgets.ttft import TtftPanel
 
@@ -376,6 +377,19 @@ async def test_without_gpus_the_machines_cores_are_shown() -> None:
     async with opened(app, 120, 60):
         assert "CPU use" in text_of(app, GpuUsePanel)
         assert "31…38 %" in text_of(app, GpuUsePanel)
+
+
+async def test_where_the_server_tells_little_the_rate_stands_beside_the_latency() -> None:
+    s = replace(made.live(), gpus=(), nodes=())
+    handle = made.FakeHandle(s)
+    app = RvtopApp(handle, clock=lambda: 0.0)
+    async with opened(app, 120, 40) as pilot:
+        panel = app.screen.query_one(ServedBesidePanel)
+        assert panel.region.y == app.screen.query_one(LatencyTimePanel).region.y
+        assert "requests/s" in text_of(app, ServedBesidePanel)
+        await show(app, pilot, handle, made.live())
+        await until(pilot, lambda: not panel.region.area)
+        assert app.screen.query_one(GpuUsePanel).region.area
 
 
 async def test_each_engine_has_charts_of_its_cache_and_its_ttft_where_there_are_four_columns() -> None:

@@ -427,7 +427,23 @@ def test_keys_are_read_as_people_write_them() -> None:
 def test_the_footer_writes_pairs_together() -> None:
     feet = [a for a in ACTIONS if a.foot and a.holds("A*L")]
     shown = [footer_key(a, ACTIONS) for a in sorted(feet, key=lambda a: a.foot)]
-    assert shown == ["↑↓", "⇧↑↓", "g", "space", "t", "b", "m", "f", "w W", "n", ":", "?", "q"]
+    assert shown == ["↑↓", "⇧↑↓", "g", "space", "t", "b", "m", "f", "w W", "r", "n", ":", "?", "q"]
+
+
+async def test_the_footer_offers_what_can_be_done_now() -> None:
+    handle = made.FakeHandle(steady())
+    app = RvtopApp(handle)
+    async with opened(app, 160, 40) as pilot:
+        shown = text_of(app, Footer)
+        assert "r record" in shown
+        assert "b ghost" not in shown, "there is none yet"
+        await pilot.press("B")
+        handle.now = replace(steady(), seq=10**6, recording_s=2.0)
+        app.poll()
+        assert app.session_screen is not None
+        app.session_screen.notify_briefly("")  # the keys again
+        await until(pilot, lambda: "b ghost" in text_of(app, Footer))
+        assert "r end recording" in text_of(app, Footer)
 
 
 def test_every_value_of_the_help_is_of_a_figure_in_it() -> None:

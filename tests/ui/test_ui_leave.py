@@ -24,6 +24,7 @@ BY_HAND = Phase("live", 0, 1, 92.0, None)
         (replace(made.live(), phase=Phase("hold", 3, 4, 60.0, 60.0), state="draining"), "last answers"),
         (replace(made.live(), phase=Phase("hold", 0, 1, 5.0, 60.0)), "1 of 1, 00:05 of 01:00"),
         (replace(made.live(), phase=BY_HAND), ""),
+        (replace(made.live(), phase=Phase("live#target-2", 1, 2, 9.0, None)), ""),  # by hand, switched
         (made.watching(), ""),
         (made.starting(), ""),
         (made.done(), ""),

@@ -178,3 +178,13 @@ async def test_a_single_engine_says_each_figure_once(width: int) -> None:
     app = RvtopApp(made.FakeHandle(replace(s, engines=engines, figures=made.together(engines))))
     async with opened(app, width, 50):
         assert text_of(app, EnginesPanel).count("pre ") == 1
+
+
+async def test_while_only_watching_an_idle_server_the_panel_says_how_to_begin() -> None:
+    s = made.watching()
+    hist = s.latency.server_ttft
+    assert hist is not None
+    idle = replace(hist, counts=(0.0,) * len(hist.counts), p50=None, p90=None, p99=None, mean=None)
+    app = RvtopApp(made.FakeHandle(replace(s, latency=replace(s.latency, server_ttft=idle))))
+    async with opened(app):
+        assert "Watching: no load of ours yet." in text_of(app, TtftPanel)

@@ -357,6 +357,13 @@ async def test_choosing_there_ends_the_load_of_before(handle: made.FakeHandle, k
     assert after.closed == 1
 
 
+async def test_a_url_that_is_typed_takes_the_place_of_the_one_that_stands_there() -> None:
+    app = started(Connecting(), url="http://127.0.0.1:9000")
+    async with opened(app) as pilot:
+        await pilot.press("u", *"http://n2:8000")
+        await until(pilot, lambda: app.screen.query_one(Input).value == "http://n2:8000")
+
+
 @pytest.mark.parametrize("over_session", [False, True])
 @pytest.mark.parametrize("key", ["question_mark", "colon"])
 async def test_a_dialog_that_is_open_when_it_connects_goes_with_the_start_screen(

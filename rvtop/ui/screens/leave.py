@@ -23,7 +23,7 @@ def why_ask(s: Snapshot | None) -> str:
     phase = s.phase
     if s.recording_s is not None and s.recording_unnamed:
         return f"the recording of {clock(s.recording_s)} has no name and would stay in the run folder"
-    if phase.duration_s is None and phase.count == 1:
+    if phase.duration_s is None and phase.index + 1 == phase.count:
         return ""  # driven by hand: it has no end to miss
     if s.state == "draining" and phase.index + 1 == phase.count:
         return "the last answers of this scenario are still coming in"

@@ -33,7 +33,7 @@ from rvtop.ui.widgets.nodes import NodesPanel
 from rvtop.ui.widgets.notice import NoticePanel
 from rvtop.ui.widgets.panel import Panel
 from rvtop.ui.widgets.places import Places
-from rvtop.ui.widgets.served import ServedPanel
+from rvtop.ui.widgets.served import ServedBesidePanel, ServedPanel
 from rvtop.ui.widgets.slowest import LivePartsPanel, SlowestPanel
 from rvtop.ui.widgets.steps import StepsPanel
 from rvtop.ui.widgets.timeline import TimelinePanel
@@ -75,6 +75,7 @@ class LiveScreen(Steering, AboutServer, ChartScreen):
             DeploymentsPanel(),
             NodesPanel(),
             KvQueuePanel(),
+            ServedBesidePanel(),
             InFlightPanel(),
             GpuUsePanel(),
             LivePartsPanel(),

@@ -15,6 +15,7 @@ from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Input, Static
+from textual.widgets.input import Selection
 
 from rvtop.contract.handle import Choice, clean_url
 from rvtop.contract.start import (
@@ -199,7 +200,9 @@ class StartScreen(Screen[None]):
         self.list.tick()
 
     def action_url(self) -> None:
-        self.query_one(Input).focus()
+        field = self.query_one(Input)
+        field.focus()
+        field.selection = Selection(0, len(field.value))  # so that another URL takes its place
 
     @on(StartList.Chosen)
     def action_go(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rvtop.ui.keys import Action
+from rvtop.ui.keys import SCREENS_FOOT, Action
 from rvtop.ui.screens.compare import CompareScreen
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.map import MapScreen
@@ -53,6 +53,13 @@ def screen_keys(screens: Sequence[ScreenEntry]) -> tuple[Action, ...]:
     if len(screens) < 2:
         return ()
     return tuple(
-        Action(f"screen: {entry.name}", f"app.show_screen('{entry.name}')", (entry.key,), entry.title)
-        for entry in screens
+        Action(
+            f"screen: {entry.name}",
+            f"app.show_screen('{entry.name}')",
+            (entry.key,),
+            entry.title,
+            foot=SCREENS_FOOT + number,
+            label=entry.name,
+        )
+        for number, entry in enumerate(screens)
     )

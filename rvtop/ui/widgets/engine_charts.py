@@ -60,7 +60,7 @@ class EngineChartsPanel(Panel):
         styles = self.rich_styles
         left = Line("KV cache", styles.server_bold).put(" to 100 %, ", styles.quiet)
         left.put("TTFT", styles.server_bold).put(f" to {sig3(self._slowest.value)} ms", styles.quiet)
-        if width >= 60:
+        if width >= 80:
             left.put(f" · by engine, {KEPT_S // 60} min", styles.quiet)
         rest = len(s.engines) - MOST
         return left, Line(f"{count(rest)} more" if rest > 0 else "wait     KV   TTFT", styles.quiet)

@@ -53,6 +53,16 @@ class Footer(Panel, can_focus=False):
                 continue
             if action.action == "next_phase" and (s.phase is None or s.phase.index + 1 >= s.phase.count):
                 continue
+            if action.action == "ghost" and shell_of(self).ghosts.ghost is None:
+                continue
+            if action.action == "record" and s.state in (*OVER, "starting"):
+                continue
+            if action.action == "record" and s.recording_s is not None:
+                label = "end recording"
+            if action.action == "app.show_screen('live')":
+                continue  # that is this one
+            if action.action == "palette":
+                label = "all actions"
             if action.action == "freeze" and self.frozen:
                 label = "follow again"
             if action.action == "pause" and s.state == "paused":
@@ -74,7 +84,8 @@ class Footer(Panel, can_focus=False):
         phase = (s.phase.index, s.phase.count) if s.phase is not None else None
         held = (self.frozen, wall(s.unix_s) if self.frozen else "")
         compared = s.showdown is not None and s.showdown.over
-        key = (s.state, phase, compared, bool(s.series.t_s), held, self.load_keys_above, width)
+        differs = (s.recording_s is not None, shell_of(self).ghosts.ghost is not None)
+        key = (s.state, phase, compared, bool(s.series.t_s), held, differs, self.load_keys_above, width)
         line, self._hints, self._lead = self.once(key, lambda: self._keys_line(s, width))
         return line
 

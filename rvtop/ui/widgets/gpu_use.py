@@ -24,13 +24,18 @@ def between(least: float | None, most: float | None) -> str:
     return f"{low} %" if low == high else f"{low}…{high} %"
 
 
+def tells_use(s: Snapshot) -> bool:
+    """Whether there is any use to draw."""
+    return any(gpu.util is not None for gpu in s.gpus) or any(node.cpu is not None for node in s.nodes)
+
+
 class GpuUsePanel(TimeChart):
     TOPIC = "gpu_use"
     PLACE = "right"
     LEGEND = ("least", "most")
 
     def wants(self, s: Snapshot) -> bool:
-        return any(gpu.util is not None for gpu in s.gpus) or any(node.cpu is not None for node in s.nodes)
+        return tells_use(s)
 
     def quiet(self, s: Snapshot) -> bool:
         return (now_of(s, self._names(s)[1]) or 0.0) < IDLE_UTIL

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rvtop.contract.snapshot import Snapshot
-from rvtop.ui.keys import Action
+from rvtop.ui.keys import SCREENS_FOOT, Action
 from rvtop.ui.shell import shell_of
 from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.footer import Footer
@@ -24,6 +24,8 @@ class PlaceFooter(Footer):
             a
             for a in shell_of(self).actions
             if a.foot and a.keys and a.holds(self.places) and (steers or a.action not in _STEERING)
+            # Where a list has the screen, its own keys have the room.
+            if a.action != "record" and a.foot < SCREENS_FOOT
         ]
         if "cursor(1)" in {a.action for a in table} and "Q" in self.places:  # ↑↓ are the cursor in a list
             table = [a for a in table if not a.action.startswith(("nudge", "percent"))]

@@ -1,4 +1,4 @@
-"""Requests a second over time, served and commanded, where the screen is tall."""
+"""Requests a second over time, served and commanded, where there is room for it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rvtop.ui.format import brief, rate
 from rvtop.ui.layout import TALL
 from rvtop.ui.rate_span import RateSpan
 from rvtop.ui.span import Span
+from rvtop.ui.widgets.gpu_use import tells_use
 from rvtop.ui.widgets.time_chart import Picture, TimeChart, ends, highest
 
 
@@ -52,3 +53,13 @@ class ServedPanel(TimeChart):
         styles = self.rich_styles
         line = fitting([(1, Line(" requests/s ", styles.quiet)), (0, self.heading(s, 0)[1])], width)
         return self.with_spark(line, s, s.series.completed_rps, self._scale.value, width, styles.client)
+
+
+class ServedBesidePanel(ServedPanel):
+    """The same at the right, where the server tells too little to fill it."""
+
+    NAME = "served_beside"
+    PLACE = "right"
+
+    def wants(self, s: Snapshot) -> bool:
+        return s.load.sent > 0 and not super().wants(s) and not tells_use(s)

@@ -45,11 +45,12 @@ class TtftPanel(Panel):
     # -- following the data ------------------------------------------------------------------
 
     def server(self, s: Snapshot) -> ServerHist | None:
-        """The server's own histogram where it is all there is: we have sent nothing yet."""
+        """The server's own histogram where it is all there is: we have sent nothing yet, others have."""
         latency = s.latency
         if latency.ttft_recent.count or latency.ttft_phase.count:
             return None
-        return latency.server_ttft
+        told = latency.server_ttft
+        return told if told is not None and told.count else None
 
     def observe(self, s: Snapshot) -> None:
         phase = (s.phase.index, s.phase.name) if s.phase else None
