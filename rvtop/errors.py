@@ -26,6 +26,11 @@ class UserError(Exception):
         super().__init__(printable(_shortened(message)))
         self.exit_code = exit_code
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What to print: several lines where several things are wrong at once."""
+        return (str(self),)
+
 
 def _shortened(message: str) -> str:
     """Without its middle, where it is very long: what it is about stands first, why stands last."""

@@ -256,7 +256,8 @@ def command() -> int:
         code = app(standalone_mode=False)
         sys.stdout.flush()
     except UserError as error:
-        code = fail(str(error), error.exit_code)
+        for line in error.lines:
+            code = fail(line, error.exit_code)
     except _UsageError as error:
         code = fail(f"{error.format_message()} (rvtop --help lists what there is)", 2)  # type: ignore[attr-defined]
     except (typer.Abort, KeyboardInterrupt):

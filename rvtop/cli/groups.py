@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from rvtop.cli.options import scenario_named
-from rvtop.system.stdio import say
+from rvtop.errors import UserError
+from rvtop.system.stdio import say, say_error
 from rvtop.text import printable
 
 scenario_app = typer.Typer(help="Scenario files: check, explain, schema.", rich_markup_mode=None)
@@ -16,10 +17,23 @@ index_app = typer.Typer(help="Build, search or import a document index for RAG."
 
 
 @scenario_app.command("check")
-def scenario_check(file: Annotated[str, typer.Argument(help="Scenario file or shipped name.")]) -> None:
-    """Says whether a scenario is sound; if not, file, line and key."""
-    found = scenario_named(file)
-    say(f"{printable(file)}: ok ({found.name}, {len(found.phases)} phases)")
+def scenario_check(
+    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Scenario files or shipped names.")],
+) -> None:
+    """Says of each scenario whether it is sound; if not, every mistake: file, line, key. Exit code 2 then."""
+    sound = True
+    for file in files:
+        try:
+            found = scenario_named(file)
+        except UserError as error:
+            sound = False
+            for line in error.lines:
+                say_error(line)
+        else:
+            count = len(found.phases)
+            say(f"{printable(file)}: ok ({found.name}, {count} phase{'s' * (count != 1)})")
+    if not sound:
+        raise typer.Exit(2)
 
 
 @scenario_app.command("schema")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from rvtop.scenario.part import Count, Number, Part, fail
+from rvtop.scenario.part import Count, Mistake, Number, Part, fail
 
 #: What each distribution must be given, and what it may be given besides.
 _NEEDS = {
@@ -34,21 +34,20 @@ class Lengths(Part):
     min: Annotated[Count, Field(le=MOST)] | None = None
     max: Annotated[Count, Field(le=MOST)] | None = None
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Lengths:
+    def contradictions(self) -> Iterator[Mistake]:
         needs = _NEEDS[self.dist]
         for key in ("mean", "std", "min", "max"):
             given = getattr(self, key) is not None
             if key in needs and not given:
-                fail(f"is missing ({self.dist} needs {' and '.join(needs)})", key)
+                yield Mistake(f"is missing ({self.dist} needs {' and '.join(needs)})", key, ("dist",))
             if given and key not in needs and key not in _MAY:
                 takes = ", ".join(dict.fromkeys((*needs, *_MAY)))
-                fail(f"has no meaning for {self.dist}, which takes {takes}", key)
+                yield Mistake(f"has no meaning for {self.dist}, which takes {takes}", key, ("dist",))
         if self.min is not None and self.max is not None and self.min > self.max:
-            fail(f"is above max, {self.max}", "min")
-        if self.mean is not None and not self.low <= self.mean <= self.high:
-            fail(f"must lie between min and max, {self.low} to {self.high:g}, got {{written}}", "mean")
-        return self
+            yield Mistake(f"is above max, {self.max}", "min", ("max",))
+        elif self.mean is not None and not self.low <= self.mean <= self.high:
+            bounds = f"{self.low} to {self.high:g}"
+            yield Mistake(f"must lie between min and max, {bounds}, got {{written}}", "mean", ("min", "max"))
 
     @property
     def low(self) -> int:

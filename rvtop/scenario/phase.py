@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, GetJsonSchemaHandler, Strict, model_validator
+from pydantic import Field, GetJsonSchemaHandler, Strict, field_validator, model_validator
 
 from rvtop.load.plan.phase_plan import PhasePlan, RateChange
-from rvtop.scenario.part import Count, Flag, Name, Number, Part, Seconds, fail
+from rvtop.scenario.part import Count, Flag, Mistake, Name, Number, Part, Seconds, fail
 from rvtop.scenario.units import format_duration
 
 MAX_RPS = 1_000_000.0
@@ -60,20 +60,20 @@ class Rate(Part):
             fail("must be a number of requests per second or {from: A, to: B}, got {written}")
         return data
 
-    @model_validator(mode="after")
-    def _fits_its_shape(self) -> Rate:
+    def contradictions(self) -> Iterator[Mistake]:
         if self.shape == "exponential" and not (self.start > 0 and self.end > 0):
-            fail("an exponential ramp needs rates > 0 at both ends", "from" if self.start <= 0 else "to")
+            key = "from" if self.start <= 0 else "to"
+            yield Mistake("an exponential ramp needs rates > 0 at both ends", key, ("shape",))
         if self.steps is not None and self.shape != "step":
-            fail("is for shape: step only", "steps")
+            yield Mistake("is for shape: step only", "steps", ("shape",))
         for key, value in (("at", self.peak_at_s), ("for", self.peak_for_s)):
             if value is not None and self.shape != "spike":
-                fail("is for shape: spike only", key)
+                yield Mistake("is for shape: spike only", key, ("shape",))
             if value is None and self.shape == "spike":
-                fail("is missing (a spike is {from: A, to: B, shape: spike, at: 20s, for: 5s})", key)
+                text = "is missing (a spike is {from: A, to: B, shape: spike, at: 20s, for: 5s})"
+                yield Mistake(text, key, ("shape",))
         if self.over_s == 0:
-            fail("must be longer than 0", "over")
-        return self
+            yield Mistake("must be longer than 0", "over")
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -104,13 +104,12 @@ class Change(Part):
     at_s: Seconds = Field(alias="at")
     rate: Rps | Literal["plan"]
 
-    @model_validator(mode="before")
+    @field_validator("rate", mode="before")
     @classmethod
-    def _rate(cls, data: object) -> object:
-        rate = data.get("rate", 0) if isinstance(data, Mapping) else 0
+    def _rate(cls, rate: object) -> object:
         if rate != "plan" and (isinstance(rate, bool) or not isinstance(rate, int | float)):
-            fail("must be a number of requests per second, or plan", "rate")
-        return data
+            fail("must be a number of requests per second, or plan")
+        return rate
 
 
 class Mark(Part):
@@ -173,46 +172,53 @@ class Phase(Part):
     changes: tuple[Change, ...] = ()
     marks: tuple[Mark, ...] = ()
 
-    @model_validator(mode="before")
+    @staticmethod
+    def _kind(data: Mapping[str, Any]) -> str | None:
+        kinds = (kind for kind in _KINDS if kind in data and (kind == "trace" or data[kind] is not None))
+        return next(kinds, None)
+
     @classmethod
-    def _one_kind(cls, data: object) -> object:
-        if not isinstance(data, Mapping) or set(data) - set(cls.keys()):
-            return data  # _known_keys will say so
-        kinds = [kind for kind in _KINDS if kind in data and (kind == "trace" or data[kind] is not None)]
-        if not kinds:
+    def misplaced(cls, data: Mapping[str, Any]) -> Iterator[Mistake]:
+        kind = cls._kind(data)
+        needs = "rate and duration, rounds, concurrency or trace"
+        if kind is None:
             if "duration" in data:
-                fail("is missing (a phase needs rate and duration, rounds, concurrency or trace)", "rate")
-            fail("needs rate and duration, rounds, concurrency or trace")
-        kind = kinds[0]
+                yield Mistake(f"is missing (a phase needs {needs})", "rate")
+            else:
+                yield Mistake(f"needs {needs}")
+            return
         for key in data:
             if key not in ("name", kind, *_KINDS[kind]):
-                fail(f"has no place beside {kind}; there go: {', '.join(_KINDS[kind])}", key)
+                yield Mistake(f"has no place beside {kind}; there go: {', '.join(_KINDS[kind])}", key)
         if kind == "rate" and data.get("duration") is None:
-            fail("is missing (a phase needs rate and duration, rounds, concurrency or trace)", "duration")
+            yield Mistake(f"is missing (a phase needs {needs})", "duration")
         if kind == "concurrency" and (data.get("duration") is None) == (data.get("requests") is None):
-            fail("a closed loop needs either duration or requests", "concurrency")
-        if kind == "rounds":
+            yield Mistake("a closed loop needs either duration or requests", "concurrency")
+
+    @classmethod
+    def filled(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        kind = cls._kind(data)
+        if kind is None or kind == "rounds":
             return data
         more = {"trace": data["trace"] if data["trace"] is not None else {}} if kind == "trace" else {}
         return {"drain": format_duration(DEFAULT_DRAIN_S), **data, **more}
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Phase:
+    def contradictions(self) -> Iterator[Mistake]:
         if self.duration_s is not None and self.duration_s <= 0:
-            fail("must be longer than 0", "duration")
+            yield Mistake("must be longer than 0", "duration")
         if self.arrivals == "gamma" and self.burstiness is None:
-            fail("gamma needs burstiness (1 is Poisson, smaller is burstier)", "arrivals")
+            text = "gamma needs burstiness (1 is Poisson, smaller is burstier)"
+            yield Mistake(text, "arrivals", ("burstiness",))
         if self.arrivals != "gamma" and self.burstiness is not None:
-            fail("is for arrivals: gamma only", "burstiness")
+            yield Mistake("is for arrivals: gamma only", "burstiness", ("arrivals",))
         if self.rate is not None and self.rate.peak_end_s > (self.rate.over_s or self.duration_s or 0.0):
-            fail("the spike must end within the phase", ("rate", "for"))
-        if self.duration_s is not None and self.offset_s >= self.duration_s:
-            fail("must be less than the phase's duration", "offset")
+            yield Mistake("the spike must end within the phase", ("rate", "for"), ("duration",))
+        if self.duration_s and self.offset_s >= self.duration_s:
+            yield Mistake("must be less than the phase's duration", "offset", ("duration",))
         for key, listed in (("changes", self.changes), ("marks", self.marks)):
             times = [one.at_s for one in listed]
             if times != sorted(times):
-                fail("must be in the order of time", key)
-        return self
+                yield Mistake("must be in the order of time", key)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:

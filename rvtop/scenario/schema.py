@@ -7,16 +7,15 @@ turns what is wrong into one line with file, line and key.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import yaml
-from pydantic import BaseModel, Field, Strict, WithJsonSchema, model_validator
+from pydantic import BaseModel, Field, Strict, WithJsonSchema
 
-from rvtop.scenario.part import Name, Number
+from rvtop.scenario.part import Mistake, Name, Number
 from rvtop.scenario.part import Part as _Part
-from rvtop.scenario.part import fail as _fail
 from rvtop.scenario.phase import ARRIVALS as ARRIVALS
 from rvtop.scenario.phase import DEFAULT_DRAIN_S as DEFAULT_DRAIN_S
 from rvtop.scenario.phase import MAX_RPS as MAX_RPS
@@ -64,35 +63,23 @@ class Scenario(_Part):
         default_factory=dict
     )
 
-    @model_validator(mode="before")
     @classmethod
-    def _threshold_names(cls, data: object) -> object:
-        thresholds = data.get("thresholds") if isinstance(data, Mapping) else None
+    def misplaced(cls, data: Mapping[str, Any]) -> Iterator[Mistake]:
+        # Of the file's own data: what is wrong within one phase must not hide what is wrong between two.
+        thresholds = data.get("thresholds")
         for name in thresholds if isinstance(thresholds, Mapping) else ():
             problem = threshold_problem(str(name))
             if problem is not None:
-                _fail(problem, ("thresholds", str(name)))
-        return data
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Scenario:
-        seen: set[str] = set()
-        for index, phase in enumerate(self.phases):
-            if phase.name in seen:
-                _fail(f"two phases are called {phase.name!r}", ("phases", index, "name"))
-            seen.add(phase.name)
-        if all(phase.warmup for phase in self.phases):
-            _fail("every phase is a warm-up: nothing would be measured", "phases")
-        for index, phase in enumerate(self.phases):
-            if phase.trace is not None and not self.workload.timed:
-                _fail("needs a workload of kind: trace", ("phases", index, "trace"))
-            if phase.trace is None and self.workload.timed:
-                _fail("a trace is replayed by a phase with trace: {speed: 1}", ("phases", index))
-        if len(set(self.models)) != len(self.models):
-            _fail("names a model twice", "models")
-        if "min_goodput_rps" in self.thresholds and self.slo is None:
-            _fail("needs an slo: goodput is what meets it", ("thresholds", "min_goodput_rps"))
-        return self
+                yield Mistake(problem, ("thresholds", str(name)))
+        if isinstance(thresholds, Mapping) and "min_goodput_rps" in thresholds and data.get("slo") is None:
+            text = "needs an slo: goodput is what meets it"
+            yield Mistake(text, ("thresholds", "min_goodput_rps"))
+        models = data.get("models")
+        if isinstance(models, list | tuple) and any(one in models[:i] for i, one in enumerate(models)):
+            yield Mistake("names a model twice", "models")
+        phases = data.get("phases")
+        if isinstance(phases, list | tuple) and all(isinstance(phase, Mapping) for phase in phases):
+            yield from _between(phases, data.get("workload"))
 
     @property
     def duration_s(self) -> float:
@@ -109,6 +96,26 @@ class Scenario(_Part):
         return yaml.safe_dump(
             to_data(self), sort_keys=False, allow_unicode=True, default_flow_style=None, width=110
         )
+
+
+def _between(phases: Sequence[Mapping[str, Any]], workload: object) -> Iterator[Mistake]:
+    """What is wrong between phases, or between them and the workload."""
+    seen: list[object] = []
+    for index, phase in enumerate(phases):
+        name = phase.get("name")
+        if name is not None and name in seen:
+            yield Mistake(f"two phases are called {name!r}", ("phases", index, "name"))
+        seen.append(name)
+    if phases and all(phase.get("warmup") is True for phase in phases):
+        yield Mistake("every phase is a warm-up: nothing would be measured", "phases")
+    kind = workload.get("kind") if isinstance(workload, Mapping) else None
+    if kind not in ("rag", "prompts", "synthetic", "trace"):
+        return
+    for index, phase in enumerate(phases):
+        if "trace" in phase and kind != "trace":
+            yield Mistake("needs a workload of kind: trace", ("phases", index, "trace"))
+        if "trace" not in phase and kind == "trace":
+            yield Mistake("a trace is replayed by a phase with trace: {speed: 1}", ("phases", index))
 
 
 def to_data(part: BaseModel) -> dict[str, Any]:

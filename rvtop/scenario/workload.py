@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from rvtop.scenario.lengths import Length, average, highest
-from rvtop.scenario.part import Count, Flag, Number, Part, Seconds, Text, fail
+from rvtop.scenario.part import Count, Flag, Mistake, Number, Part, Seconds, Text
 
 DEFAULT_MAX_TOKENS = 256
 MAX_TURNS = 1000
@@ -70,11 +71,9 @@ class RagWorkload(_Workload):
     max_tokens: Count = DEFAULT_MAX_TOKENS
     ignore_eos: Flag = False
 
-    @model_validator(mode="after")
-    def _index_is_the_clients(self) -> RagWorkload:
+    def contradictions(self) -> Iterator[Mistake]:
         if self.where == "server" and self.index is not None:
-            fail("is for where: client only (the server has its own index)", "index")
-        return self
+            yield Mistake("is for where: client only (the server has its own index)", "index", ("where",))
 
     @property
     def output_limit(self) -> int:
@@ -105,15 +104,14 @@ class PromptsWorkload(_Workload):
     limit: Count | None = None
     ignore_eos: Flag = False
 
-    @model_validator(mode="after")
-    def _consistent(self) -> PromptsWorkload:
+    def contradictions(self) -> Iterator[Mistake]:
         if self.format is not None and self.file.endswith(".txt"):
-            fail("sharegpt is a .json or .jsonl file", "format")
+            yield Mistake("sharegpt is a .json or .jsonl file", "format", ("file",))
         if self.multi_turn and not self.sharegpt:
-            fail("is for format: sharegpt only (rows of .jsonl have their own turns)", "multi_turn")
+            text = "is for format: sharegpt only (rows of .jsonl have their own turns)"
+            yield Mistake(text, "multi_turn", ("file", "format"))
         if self.think_s is not None and not self.multi_turn:
-            fail("is for multi_turn: true only", "think")
-        return self
+            yield Mistake("is for multi_turn: true only", "think", ("multi_turn",))
 
     @property
     def sharegpt(self) -> bool:
@@ -153,23 +151,25 @@ class SyntheticWorkload(_Workload):
     think_s: Seconds | None = Field(default=None, alias="think")
     ignore_eos: Flag = True
 
-    @model_validator(mode="after")
-    def _consistent(self) -> SyntheticWorkload:
+    def contradictions(self) -> Iterator[Mistake]:
         if self.prefix_tokens is None:
             for key in ("prefix_share", "prefixes"):
                 if getattr(self, key) != type(self).model_fields[key].default:
-                    fail("needs prefix_tokens, the length of a shared prefix", key)
+                    yield Mistake(
+                        "needs prefix_tokens, the length of a shared prefix", key, ("prefix_tokens",)
+                    )
         elif self.prefixes > self.prefixed:
-            fail(f"is more than the {self.prefixed} prompts that begin with one", "prefixes")
+            text = f"is more than the {self.prefixed} prompts that begin with one"
+            yield Mistake(text, "prefixes", ("count", "prefix_share", "prefix_tokens"))
         if highest(self.turns) > MAX_TURNS:
-            fail(f"must be at most {MAX_TURNS} (give a distribution a max)", "turns")
+            yield Mistake(f"must be at most {MAX_TURNS} (give a distribution a max)", "turns")
         if self.think_s is not None and highest(self.turns) == 1:
-            fail("is for turns: 2 or more", "think")
+            yield Mistake("is for turns: 2 or more", "think", ("turns",))
         gib = self._bytes / (1 << 30)
         if self._bytes > MAX_PROMPT_BYTES:
             key = "count" if "count" in self.model_fields_set else "prompt_tokens"
-            fail(f"about {gib:.3g} GiB of prompts for each worker to hold; lower count or the lengths", key)
-        return self
+            text = f"about {gib:.3g} GiB of prompts for each worker to hold; lower count or the lengths"
+            yield Mistake(text, key, ("count", "prompt_tokens", "prefix_tokens", "turns"))
 
     @property
     def _bytes(self) -> float:

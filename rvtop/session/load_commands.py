@@ -188,7 +188,7 @@ class LoadCommands:
             return SyntheticWorkload.model_validate(made)
         except ValidationError as error:
             first = error.errors()[0]
-            at = ".".join(map(str, first["loc"])) or names
+            at = ".".join(map(str, first["loc"])) or first.get("ctx", {}).get("key") or names
             raise CommandError(f"workload: {at}: {first['msg']}") from None
 
     async def _make(

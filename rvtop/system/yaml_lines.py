@@ -24,16 +24,16 @@ class FileError(UserError, ValueError):
     """A file that can't be used. ``str()`` is the one line to show.
 
     ``path`` is the file as it was named; ``line`` is 1-based, None when no line is at fault; ``key``
-    is like ``phases[1].rate``, empty when the whole file is meant.
+    is like ``phases[1].rate``, empty when the whole file is meant. ``more`` ends the line.
     """
 
-    def __init__(self, path: str, line: int | None, key: str, message: str) -> None:
+    def __init__(self, path: str, line: int | None, key: str, message: str, more: str = "") -> None:
         self.path = path
         self.line = line
         self.key = key
         self.message = message
         where = f"{path}:{line}" if line is not None else path
-        super().__init__(f"{where}: {key}: {message}" if key else f"{where}: {message}")
+        super().__init__(f"{where}: {key}: {message}{more}" if key else f"{where}: {message}{more}")
 
 
 def read_text(path: Path, shown: str, fault: type[FileError] = FileError) -> str:
@@ -88,8 +88,11 @@ _Loader.add_implicit_resolver(
 )
 
 
-def parse(text: str, shown: str, fault: type[FileError] = FileError) -> tuple[dict[str, Any], Nodes]:
-    """The plain data of ``text`` and where everything stands. Raises ``fault``."""
+def parse(
+    text: str, shown: str, fault: type[FileError] = FileError, twice: list[FileError] | None = None
+) -> tuple[dict[str, Any], Nodes]:
+    """The plain data of ``text`` and where everything stands. Raises ``fault``; but a key that is given
+    twice is added to ``twice``, where there is such a list, and the first of the two holds."""
     at: dict[KeyPath, tuple[int, str | None]] = {}
     try:
         loader = _Loader(text)
@@ -98,7 +101,7 @@ def parse(text: str, shown: str, fault: type[FileError] = FileError) -> tuple[di
             raise fault(shown, None, "", "is empty")
         if not isinstance(root, yaml.MappingNode):
             raise fault(shown, root.start_mark.line + 1, "", "must be keys and values (key: value)")
-        data = _plain(root, (), _Walk(loader, shown, at, fault))
+        data = _plain(root, (), _Walk(loader, shown, at, fault, twice))
     except yaml.constructor.ConstructorError as problem:
         line = problem.problem_mark.line + 1 if problem.problem_mark else None
         raise fault(shown, line, "", "tags (!…) have no place here") from None
@@ -123,6 +126,7 @@ class _Walk:
     shown: str
     at: dict[KeyPath, tuple[int, str | None]]
     fault: type[FileError]
+    twice: list[FileError] | None
     nodes: int = 0
 
 
@@ -156,7 +160,11 @@ def _mapping(node: yaml.MappingNode, path: KeyPath, walk: _Walk) -> dict[str, An
         key = key_node.value
         if key in data:
             message = f"given twice (first in line {first[key]})"
-            raise walk.fault(walk.shown, line, dotted((*path, key)), message)
+            error = walk.fault(walk.shown, line, dotted((*path, key)), message)
+            if walk.twice is None:
+                raise error
+            walk.twice.append(error)
+            continue
         first[key] = line
         walk.at.setdefault((*path, key), (line, _scalar_text(value_node)))
         data[key] = _plain(value_node, (*path, key), walk)
