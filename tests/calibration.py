@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from rvtop.results.blocks import Stretches
+from rvtop.results.blocks import PartBlocks
 from rvtop.results.compare import Blocks, interval_of
 from rvtop.results.part import Part, RunFacts
 from rvtop.results.table import Requests
@@ -39,12 +39,12 @@ def latencies(intended: Floats, seed: int) -> Floats:
 
 
 def run_of(intended: Floats, seed: int, slower: float = 1.0) -> Blocks:
-    """The stretches of a run whose TTFTs are ``slower`` times those of the server."""
+    """The blocks of a run whose TTFTs are ``slower`` times those of the server."""
     first = latencies(intended, seed) * slower
-    return stretches(intended, first, first + _ANSWER_S)
+    return figures_of(intended, first, first + _ANSWER_S)
 
 
-def stretches(intended: Floats, ttft: Floats, e2e: Floats) -> Blocks:
+def figures_of(intended: Floats, ttft: Floats, e2e: Floats) -> Blocks:
     """Of a run of requests with these times, seconds."""
     count = intended.size
     start = (intended * 1e9).astype(np.int64)
@@ -68,7 +68,7 @@ def stretches(intended: Floats, ttft: Floats, e2e: Floats) -> Blocks:
         gaps={},
     )
     facts = RunFacts(table, [], [(0, {})], "1")
-    return Stretches(Part(facts, np.ones(count, bool), [(0.0, float(intended[-1]))], {}), ["hold"]).figures()
+    return PartBlocks(Part(facts, np.ones(count, bool), [(0.0, float(intended[-1]))], {}), ["hold"]).figures()
 
 
 def significant(figure: str, a: Blocks, b: Blocks, *, pairs: bool = True) -> bool:

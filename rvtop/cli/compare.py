@@ -90,7 +90,7 @@ def _refuse(found: list[Comparison]) -> None:
 
 
 def _summary(folder: Path) -> dict[str, Any]:
-    """A run's; one without a summary (it was killed), or with one that tells no stretches, is summed up, and
+    """A run's; one without a summary (it was killed), or with one that tells no blocks, is summed up, and
     nothing is written."""
     from rvtop.contract import run_files
     from rvtop.results.stored import read_summary

@@ -1,6 +1,6 @@
-"""Figures of the stretches of a run: what intervals of its differences come from (``rvtop.stats.intervals``).
+"""Figures of the blocks of a run: what intervals of its differences come from (``rvtop.stats.intervals``).
 
-A latency is of the stretch in which its request was meant to be sent, each stretch having as many requests; a
+A latency is of the block in which its request was meant to be sent, each block having as many requests; a
 rate is of a tenth of the time.
 """
 
@@ -21,20 +21,20 @@ from rvtop.stats.histogram import Histogram
 from rvtop.stats.intervals import BLOCKS
 from rvtop.stats.slo import good
 
-#: By figure (as in ``rvtop.results.compare``) its value in each stretch; None where that has too few.
+#: By figure (as in ``rvtop.results.compare``) its value in each block; None where that has too few.
 Values = dict[str, list[float | None]]
 
-#: Requests that a stretch must have for a figure of it to mean something: the p99 of fewer is their maximum.
+#: Requests that a block must have for a figure of it to mean something: the p99 of fewer is their maximum.
 LEAST = {"mean": 10, "p50": 10, "p90": 10, "p99": 100}
-#: Of so many phases the stretches are told: each holds a column of the whole run in memory.
+#: Of so many phases the blocks are told: each holds a column of the whole run in memory.
 _MOST_PHASES = 20
 _PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0}
 
 Floats = npt.NDArray[np.float64]
 
 
-class Stretches:
-    """The requests of ``part`` by the stretch in which they were meant to be sent. ``phases``: the names of
+class PartBlocks:
+    """The requests of ``part`` by the block in which they were meant to be sent. ``phases``: the names of
     those that the part is of."""
 
     def __init__(self, part: Part, phases: Sequence[str]) -> None:
@@ -42,7 +42,7 @@ class Stretches:
         self.phases = frozenset(phases)
         intended = part.run.table.intended
         planned = np.sort(intended[part.mask])
-        #: Where each stretch but the first begins, ns.
+        #: Where each block but the first begins, ns.
         self.edges: Int64s = planned[np.arange(1, BLOCKS) * planned.size // BLOCKS]
         self.planned = self.of(intended[part.mask])
         self.answered = self.of(intended[part.good])
@@ -54,11 +54,11 @@ class Stretches:
         return int(part.mask.sum()) >= BLOCKS * LEAST["mean"]
 
     def of(self, intended: Int64s) -> Int64s:
-        """The stretch of each of the n intended times, shape (n,)."""
+        """The block of each of the n intended times, shape (n,)."""
         return np.searchsorted(self.edges, intended, side="right").astype(np.int64)
 
     def figures(self) -> Values:
-        """All figures that can be told of stretches."""
+        """All figures that can be told of blocks."""
         part = self.part
         made = self._latencies("ttft", part.ttft) | self._latencies("e2e", part.e2e) | self._itl()
         if not sum(part.unended.values()):  # else nobody knows when those were meant to be sent
@@ -69,8 +69,8 @@ class Stretches:
             made["completed_pct"] = _where(enough, share)
         return made | self._rates()
 
-    def _counts(self, stretch: Int64s) -> Int64s:
-        return np.bincount(stretch, minlength=BLOCKS)
+    def _counts(self, block: Int64s) -> Int64s:
+        return np.bincount(block, minlength=BLOCKS)
 
     def _latencies(self, name: str, values: Floats) -> Values:
         made: Values = {f"{name}_{key}": [] for key in LEAST}
@@ -122,24 +122,24 @@ class Stretches:
         if any(limits for _, limits in part.run.slos):
             intended = table.intended[part.good]
             met = good(part.run.slos, intended, part.ttft, part.e2e, part.tokens)
-            stretch = (last[met] - begin) / (1e9 * part.elapsed_s) * BLOCKS
-            counts = np.bincount(np.clip(stretch, 0, BLOCKS - 1).astype(np.int64), minlength=BLOCKS)
+            block = (last[met] - begin) / (1e9 * part.elapsed_s) * BLOCKS
+            counts = np.bincount(np.clip(block, 0, BLOCKS - 1).astype(np.int64), minlength=BLOCKS)
             made["goodput_rps"] = [float(n) * BLOCKS / part.elapsed_s for n in counts]
         return made
 
 
 class Blocks:
-    """The stretches of all that was measured, which are the ``phases``, and of the first of these themselves:
+    """The blocks of all that was measured, which are the ``phases``, and of the first of these themselves:
     those that have enough requests."""
 
     def __init__(self, whole: Part, phases: Sequence[str]) -> None:
-        self._whole = [Stretches(whole, phases)] if Stretches.fit(whole) else []
-        self._phases: dict[str, Stretches] = {}
+        self._whole = [PartBlocks(whole, phases)] if PartBlocks.fit(whole) else []
+        self._phases: dict[str, PartBlocks] = {}
 
     def add(self, name: str, part: Part) -> None:
-        """Keeps a phase, if it is among those whose stretches are told."""
-        if len(self._phases) < _MOST_PHASES and Stretches.fit(part):
-            self._phases[name] = Stretches(part, [name])
+        """Keeps a phase, if it is among those whose blocks are told."""
+        if len(self._phases) < _MOST_PHASES and PartBlocks.fit(part):
+            self._phases[name] = PartBlocks(part, [name])
 
     def figures(self, requests: Path) -> dict[str, Any]:
         """As ``summary.json`` has them. ``requests``: the file of which the parts are."""
@@ -154,10 +154,10 @@ def _where(enough: npt.NDArray[np.bool_], values: npt.NDArray[Any]) -> list[floa
     return [float(value) if ok else None for value, ok in zip(values, enough, strict=True)]
 
 
-def count_gaps(requests: Path, stretches: Sequence[Stretches]) -> None:
+def count_gaps(requests: Path, blocks: Sequence[PartBlocks]) -> None:
     """Reads the gaps between tokens once more, of which the table has only sums: a second reading costs less
     than holding those of a million requests."""
-    if not stretches:
+    if not blocks:
         return
     for row in json_lines(requests, Unread(requests)):
         try:
@@ -167,7 +167,7 @@ def count_gaps(requests: Path, stretches: Sequence[Stretches]) -> None:
             known = [(bucket, count) for bucket, count in gaps if 0 <= bucket < BUCKETS and count >= 0]
         except (KeyError, TypeError, ValueError):
             continue  # a line that the table left out, too
-        for one in stretches:
+        for one in blocks:
             if phase in one.phases:
                 row_of = one.gaps[int(np.searchsorted(one.edges, intended, side="right"))]
                 for bucket, count in known:

@@ -47,7 +47,7 @@ FIGURES: tuple[Figure, ...] = (
 BY_KEY: Mapping[str, Figure] = {figure.key: figure for figure in FIGURES}
 
 Figures = Mapping[str, float | None]
-#: By figure its values in the stretches of a run, in their order (``rvtop.results.blocks``).
+#: By figure its values in the blocks of a run, in their order (``rvtop.results.blocks``).
 Blocks = Mapping[str, Sequence[float | None]]
 
 
@@ -96,7 +96,7 @@ class Row:
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """``refused`` says what differs of the work, empty where it is the same; ``notes`` what else is to be
-    known. ``level`` of the intervals is in %; ``paired``: stretch was held against stretch."""
+    known. ``level`` of the intervals is in %; ``paired``: block was held against block."""
 
     a: Side
     b: Side
@@ -183,7 +183,7 @@ def _row(figure: Figure, a: float | None, b: float | None, censored: bool) -> Ro
 def interval_of(
     key: str, a: Blocks, b: Blocks, level: float = LEVEL, *, pairs: bool = True
 ) -> Interval | None:
-    """Of the difference of a figure; None where a stretch of one side has no value, being of too few
+    """Of the difference of a figure; None where a block of one side has no value, being of too few
     requests. ``pairs``: the same was sent at the same times in both."""
     ours, theirs = (_whole(of.get(key, ())) for of in (a, b))
     if not ours or len(ours) != len(theirs):

@@ -33,10 +33,10 @@ def about_intervals(found: Comparison) -> list[str]:
     """Where they come from, and what they don't hold."""
     if not found.a.blocks or not found.b.blocks:
         old = [side.where for side in (found.a, found.b) if not side.blocks]
-        return [f"{NO_INTERVAL}: {', '.join(old)} has no stretches; rvtop report {old[0]} makes them"]
-    how = "the same requests at the same times, so stretch against stretch" if found.paired else "unpaired"
+        return [f"{NO_INTERVAL}: {', '.join(old)} has no blocks; rvtop report {old[0]} makes them"]
+    how = "the same requests at the same times, so block against block" if found.paired else "unpaired"
     return [
-        f"{found.level:g} % intervals from {BLOCKS} stretches of each run ({how})",
+        f"{found.level:g} % intervals from {BLOCKS} blocks of each run ({how})",
         "they hold what changes within a run; what differs from one start to the next only repeats show",
     ]
 

@@ -136,7 +136,7 @@ def figures_of(part: Mapping[str, Any]) -> Figures:
 
 
 def blocks_of(summary: Mapping[str, Any]) -> dict[str, Blocks]:
-    """The figures of its stretches by part; empty where a summary of before has none."""
+    """The figures of its blocks by part; empty where a summary of before has none."""
     told = summary.get("blocks")
     if not isinstance(told, dict):
         return {}

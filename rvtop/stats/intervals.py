@@ -1,10 +1,10 @@
 """Confidence intervals of differences between two runs, without NumPy: a screen works them out too.
 
 Requests that queue behind each other are not independent, so no interval here is of single requests. A run is
-cut into ``BLOCKS`` stretches, long beside the queue's memory, and each stretch gives one value of a figure:
+cut into ``BLOCKS`` blocks, long beside the queue's memory, and each block gives one value of a figure:
 the method of batch means (Schmeiser, Batch size effects in the analysis of simulation output, Operations
 Research 30, 1982, which recommends 10 to 30 batches). Where the same requests were sent at the same times in
-both runs, stretch is held against stretch, so that what both feel (a burst, a long prompt) cancels.
+both runs, block is held against block, so that what both feel (a burst, a long prompt) cancels.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from functools import lru_cache
 from itertools import pairwise
 from statistics import fmean
 
-#: Stretches of a run.
+#: Blocks of a run.
 BLOCKS = 10
 #: So sure is an interval where nothing else is asked for, %.
 LEVEL = 95.0
 #: Repeats of a run from which an interval comes from them.
 LEAST_REPEATS = 3
-#: More memory between neighbouring stretches than this is taken for this.
+#: More memory between neighbouring blocks than this is taken for this.
 _MOST_MEMORY = 0.8
 
 
@@ -44,7 +44,7 @@ class Interval:
 
 
 def paired(a: Sequence[float], b: Sequence[float], level: float = LEVEL) -> Interval:
-    """Of B − A, where ``a[i]`` and ``b[i]`` are of the same stretch: Student's interval of the mean of the
+    """Of B − A, where ``a[i]`` and ``b[i]`` are of the same block: Student's interval of the mean of the
     n ≥ 2 differences, with n − 1 degrees of freedom and the variance of :func:`variance_of_mean`."""
     differences = [theirs - ours for ours, theirs in zip(a, b, strict=True)]
     middle, variance = fmean(differences), variance_of_mean(differences)

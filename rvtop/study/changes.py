@@ -21,8 +21,8 @@ from rvtop.results.compare import (
 )
 from rvtop.stats.intervals import BLOCKS, LEAST_REPEATS, Interval, welch
 
-#: What stretches of a run tell of the key figures; of the whole time there is one a run.
-_OF_STRETCHES = {"ttft_ms": "ttft_mean", "latency_avg_ms": "e2e_mean", "tps": "tps"}
+#: What blocks of a run tell of the key figures; of the whole time there is one a run.
+_OF_BLOCKS = {"ttft_ms": "ttft_mean", "latency_avg_ms": "e2e_mean", "tps": "tps"}
 
 Kpm = Mapping[str, float | None]
 
@@ -30,7 +30,7 @@ Kpm = Mapping[str, float | None]
 @dataclass(frozen=True, slots=True)
 class Measured:
     """The key figures of a topology, or of a phase of it: of each time that it ran, in their order.
-    ``blocks`` are the stretches of each, empty where it has none."""
+    ``blocks`` are those of each, empty where it has none."""
 
     kpms: Sequence[Kpm] = ()
     blocks: Sequence[Blocks] = field(default=())
@@ -79,20 +79,20 @@ def change(mine: Measured, reference: Measured) -> dict[str, Any]:
 
 
 def _interval(key: str, mine: Measured, reference: Measured) -> Interval | None:
-    """From repeats where both have three or more, else from the stretches of the runs, in pairs."""
+    """From repeats where both have three or more, else from the blocks of the runs, in pairs."""
     ours, theirs = mine.values(key), reference.values(key)
     if min(len(ours), len(theirs)) >= LEAST_REPEATS:
         return welch(theirs, ours, serial=False)
-    stretch = _OF_STRETCHES.get(key)
+    figure = _OF_BLOCKS.get(key)
     pairs = min(len(mine.blocks), len(reference.blocks))
-    if stretch is None or not pairs:
+    if figure is None or not pairs:
         return None
 
     def joined(side: Measured) -> Blocks:
         none: list[float | None] = [None] * BLOCKS
-        return {stretch: [value for of in side.blocks[:pairs] for value in of.get(stretch, none)]}
+        return {figure: [value for of in side.blocks[:pairs] for value in of.get(figure, none)]}
 
-    return interval_of(stretch, joined(reference), joined(mine))
+    return interval_of(figure, joined(reference), joined(mine))
 
 
 def paper_change(name: str, reference: str) -> Mapping[str, float] | None:

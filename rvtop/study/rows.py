@@ -18,7 +18,7 @@ from rvtop.text import printable
 
 _ROUND = re.compile(r"#\d+$")
 _FROM_REPEATS = "from the repeats"
-_FROM_STRETCHES = "from stretches and rounds of each run; what differs from start to start three repeats show"
+_FROM_BLOCKS = "from blocks and rounds of each run; what differs from start to start three repeats show"
 _WIDTH = 18
 _NAME = 14
 
@@ -97,12 +97,12 @@ def _of_phases(results: Sequence[Result], name: str) -> dict[str, Measured]:
     kpms: dict[str, list[Kpm]] = {}
     blocks: dict[str, list[Blocks]] = {}
     for one in _counted(results, name):
-        stretches = blocks_of(one)
+        by_part = blocks_of(one)
         for phase in one.get("phases") or ():
             if not phase["warmup"]:
                 group = _ROUND.sub("", phase["name"])
                 kpms.setdefault(group, []).append(phase["kpm"])
-                blocks.setdefault(group, []).append(stretches.get(phase["name"], {}))
+                blocks.setdefault(group, []).append(by_part.get(phase["name"], {}))
     return {group: Measured(of, blocks[group]) for group, of in kpms.items()}
 
 
@@ -154,7 +154,7 @@ def legend(found: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     if any(of for row in found for of in row["interval_pct"].values()):
         few = min(row["repeats"] for row in found if row["repeats"]) < LEAST_REPEATS
-        lines.append(f"95 % intervals of the changes: {_FROM_STRETCHES if few else _FROM_REPEATS}")
+        lines.append(f"95 % intervals of the changes: {_FROM_BLOCKS if few else _FROM_REPEATS}")
     if any(row["paper_change_pct"] is not None for row in found):
         told = paper()
         lines.append(f"paper: {told['source']}; {told['load']}, its clock begins behind the queue")

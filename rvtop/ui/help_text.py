@@ -75,9 +75,9 @@ PANELS: dict[str, PanelHelp] = {
         "seed, phases, requests; no command by hand, no early end.",
         (
             Figure("B − A", "the difference, and as a share of A", CLIENT),
-            Figure("├─●─┤", "the change and its 95 % interval, from ten stretches of each run", CLIENT),
+            Figure("├─●─┤", "the change and its 95 % interval, from ten blocks of each run", CLIENT),
             Figure("B lower", "significant: the interval leaves out 0; same: it does not", CLIENT),
-            Figure("too few data", "a stretch has under ten requests, for a p99 under 100", CLIENT),
+            Figure("too few data", "a block has under ten requests, for a p99 under 100", CLIENT),
             Figure("no interval", "what chance does is not known; B lower is how the figures read", CLIENT),
             Figure("CENSORED", "completion differs by over a point, so means are not compared", CLIENT),
             Figure("█ ╌", "TTFT of B, and of A over it; ▲ their p50", CLIENT),

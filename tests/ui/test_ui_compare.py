@@ -50,11 +50,11 @@ def side(label: str, where: str, ttft_ms: float, completed: float = 100.0, **mor
     }
     parts = {ALL: figures, "hold": {**figures, "ttft_mean": ttft_ms * 2}}
     work = {SPAN: "a whole run", "prompts": "5d41402abc4b", "seed": "7", "phase hold": "rate 48, duration 60"}
-    given = {"work": work, "blocks": {name: stretches(label, of) for name, of in parts.items()}, **more}
+    given = {"work": work, "blocks": {name: ten_values(label, of) for name, of in parts.items()}, **more}
     return Side(label, where, parts, found, **given)  # type: ignore[arg-type]
 
 
-def stretches(label: str, figures: dict[str, float | None]) -> dict[str, list[float | None]]:
+def ten_values(label: str, figures: dict[str, float | None]) -> dict[str, list[float | None]]:
     """Ten values a figure, of which each has some noise of its own; too few gaps for the p99 of ITL."""
     made: dict[str, list[float | None]] = {}
     for key, value in figures.items():
@@ -123,7 +123,7 @@ figures = st.dictionaries(st.sampled_from([one.key for one in FIGURES]), st.none
 def test_every_comparison_fits_every_size(
     a: dict[str, float | None], b: dict[str, float | None], width: int, height: int, row: int
 ) -> None:
-    blocks = [{ALL: stretches(name, {COMPLETED: None, **of})} for name, of in (("a", a), ("b", b))]
+    blocks = [{ALL: ten_values(name, {COMPLETED: None, **of})} for name, of in (("a", a), ("b", b))]
     paired = compare(
         Side("a", "runs/a", {ALL: a}, blocks=blocks[0]), Side("b", "runs/b", {ALL: b}, blocks=blocks[1])
     )

@@ -94,11 +94,11 @@ def test_figures_stand_beside_each_other(tmp_path: Path) -> None:
     assert row_of(found, "ttft_mean", "hold") == mean
 
 
-def test_a_difference_is_significant_beyond_the_noise_of_stretches(tmp_path: Path) -> None:
+def test_a_difference_is_significant_beyond_the_noise_of_blocks(tmp_path: Path) -> None:
     a = run(tmp_path / "a", 100, count=1000)
     found = compared(a, run(tmp_path / "b", 99, count=1000, noise_ms=0.5))
     mean = row_of(found, "ttft_mean")
-    # Of ten stretches, in turn 0.5 and 1.5 ms less: half the interval is 2.262 × sqrt((0.25 × 10 / 9) / 10).
+    # Of ten blocks, in turn 0.5 and 1.5 ms less: half the interval is 2.262 × sqrt((0.25 × 10 / 9) / 10).
     half = 2.2622 * (0.25 / 9) ** 0.5
     assert mean.interval is not None
     assert (mean.interval.low, mean.interval.high) == pytest.approx((-1 - half, -1 + half), abs=1e-4)
@@ -139,7 +139,7 @@ def test_a_summary_of_before_has_no_interval(tmp_path: Path) -> None:
     found = compared(a, b)
     row = row_of(found, "ttft_mean")
     assert (row.word, row.verdict, row.interval) == ("B lower", "", None)
-    assert f"no interval: {b} has no stretches; rvtop report {b} makes them" in text_lines(found)
+    assert f"no interval: {b} has no blocks; rvtop report {b} makes them" in text_lines(found)
     assert "B lower, significant" in rvtop_compare(a, b)[1], "the command sums it up again"
 
 
@@ -243,7 +243,7 @@ def test_lines_and_json_say_the_same(tmp_path: Path) -> None:
     line = next(line for line in lines if line.lstrip().startswith("TTFT mean"))
     assert line.split()[:8] == ["TTFT", "mean", "ms", "104.5", "54.5", "-50", "-47.8", "%"]
     assert line.split()[8:] == ["-50.75..-49.25", "B", "lower,", "significant"]
-    assert any(line.startswith("95 % intervals from 10 stretches of each run") for line in lines)
+    assert any(line.startswith("95 % intervals from 10 blocks of each run") for line in lines)
     data = as_data(found)
     assert data["figures"]["ttft_mean"]["difference"] == -50.0
     assert data["phases"][0]["name"] == "hold"

@@ -1,4 +1,4 @@
-"""Intervals of differences: quantiles, Welch and memory by hand, and the stretches of a run folder."""
+"""Intervals of differences: quantiles, Welch and memory by hand, and the blocks of a run folder."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_an_interval_reaches_what_was_measured() -> None:
     assert Interval(1.0, 2.0).reaching(2.5, 0.25) == Interval(0.75, 2.75)
 
 
-def stretched(folder: Path, count: int, failed: int = 0) -> Path:
+def run_folder(folder: Path, count: int, failed: int = 0) -> Path:
     """``count`` requests, 10 ms apart; the TTFT of the k-th tenth is k + 1 ms, and 20 ms later all ends."""
     rows = []
     for n in range(count):
@@ -80,7 +80,7 @@ def stretched(folder: Path, count: int, failed: int = 0) -> Path:
 
 
 def test_a_run_is_cut_into_stretches_of_as_many_requests(tmp_path: Path) -> None:
-    found = summary.summarise(stretched(tmp_path / "a", 1000, failed=5))["blocks"]
+    found = summary.summarise(run_folder(tmp_path / "a", 1000, failed=5))["blocks"]
     whole = found["whole"]
     assert whole["ttft_mean"] == [pytest.approx(k + 1.0) for k in range(BLOCKS)]
     assert whole["ttft_p50"] == whole["ttft_mean"]
@@ -96,12 +96,12 @@ def test_a_run_is_cut_into_stretches_of_as_many_requests(tmp_path: Path) -> None
 
 
 def test_rates_of_stretches_are_in_the_mean_those_of_the_whole(tmp_path: Path) -> None:
-    made = summary.summarise(stretched(tmp_path / "a", 1000))
+    made = summary.summarise(run_folder(tmp_path / "a", 1000))
     whole = made["blocks"]["whole"]
     assert np.mean(whole["tps"]) == pytest.approx(made["kpm"]["tps"])
     assert np.mean(whole["goodput_rps"]) == pytest.approx(made["goodput_rps"])
 
 
-def test_a_short_run_has_no_stretches(tmp_path: Path) -> None:
-    made = summary.summarise(stretched(tmp_path / "a", 90))
+def test_a_short_run_has_no_blocks(tmp_path: Path) -> None:
+    made = summary.summarise(run_folder(tmp_path / "a", 90))
     assert made["blocks"] == {"whole": {}, "phases": {}}

@@ -118,7 +118,7 @@ def test_changes_have_intervals_and_the_paper_stands_beside(tmp_path: Path) -> N
     assert "paper: the Ray–vLLM experiment" in text
 
 
-def test_one_run_each_has_intervals_from_its_stretches(tmp_path: Path) -> None:
+def test_one_run_each_has_intervals_from_its_blocks(tmp_path: Path) -> None:
     found = showdown(tmp_path, 1)
     rows = {row["name"]: row for row in found["rows"]}
     assert rows["rvc"]["verdict"]["latency_total_s"] == TOO_FEW
@@ -126,7 +126,7 @@ def test_one_run_each_has_intervals_from_its_stretches(tmp_path: Path) -> None:
     assert phases["hold"]["verdict"]["ttft_ms"] == SIGNIFICANT
     assert phases["paper/n=4"]["verdict"]["ttft_ms"] == SIGNIFICANT, "three rounds are repeats"
     assert phases["paper/n=24"]["verdict"]["ttft_ms"] == TOO_FEW, "two are not"
-    assert "from stretches and rounds of each run" in "\n".join(table(found["rows"], "rac"))
+    assert "from blocks and rounds of each run" in "\n".join(table(found["rows"], "rac"))
 
 
 def test_an_interval_by_hand() -> None:

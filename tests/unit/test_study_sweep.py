@@ -14,8 +14,9 @@ from rvtop.cli.app import app
 from rvtop.errors import UserError
 from rvtop.results import summary
 from rvtop.session.request import Outcome, SessionRequest, find, topology_options
+from rvtop.study.rows import Result
 from rvtop.study.sweep import SWEEP, SweepPlan, SweepRun, combinations
-from rvtop.study.sweep_rows import table
+from rvtop.study.sweep_rows import rows, table
 from rvtop.study.turns import run_turns
 from rvtop.ui.pareto_lines import pareto_lines
 from tests.unit.run_folder import command, make, phase, request
@@ -77,11 +78,11 @@ def test_each_combination_runs_once_in_an_order_of_the_seed(tmp_path: Path) -> N
 def test_the_best_one_has_the_most_tokens_of_those_that_hold_the_slo(tmp_path: Path) -> None:
     run = sweep(tmp_path / "a")
     run_turns(run, session, nothing)
-    rows = {tuple(row["values"].values()): row for row in run.rows}
-    assert [row["held"] for row in rows.values()] == [True, True, True, False]
-    assert [row["pareto"] for row in rows.values()] == [True, True, False, True]
-    assert [row["best"] for row in rows.values()] == [False, True, False, False]
-    best = rows["64", "32"]
+    by_values = {tuple(row["values"].values()): row for row in run.rows}
+    assert [row["held"] for row in by_values.values()] == [True, True, True, False]
+    assert [row["pareto"] for row in by_values.values()] == [True, True, False, True]
+    assert [row["best"] for row in by_values.values()] == [False, True, False, False]
+    best = by_values["64", "32"]
     assert best["each"] == "GPU"
     assert best["figures"]["tps"] == pytest.approx(80 / 1.02)
     assert best["figures"]["tps_each"] == pytest.approx(80 / 1.02 / 4)
@@ -98,6 +99,17 @@ def test_the_best_one_has_the_most_tokens_of_those_that_hold_the_slo(tmp_path: P
     picture = "\n".join(line.text for line in pareto_lines(run.rows, 90, 12, 150.0))
     for mark in ("[a]", "[b]", " c ", "[d]", "┊"):
         assert mark in picture
+
+
+def test_of_those_with_the_same_tokens_the_quickest_is_the_best() -> None:
+    """Where what was asked for is served whole, chance alone decides who has a token more."""
+    told = {"a": (1000.0, 120.0), "b": (995.0, 50.0), "c": (980.0, 20.0)}
+    results = [
+        Result(name, name, 0, "", {"kpm": {"tps": tps, "completed_pct": 100.0}, "ttft_ms": {"p99": ttft}})
+        for name, (tps, ttft) in told.items()
+    ]
+    found = rows([(name, {}) for name in told], results, SLO)
+    assert [row["name"] for row in found if row["best"]] == ["b"]
 
 
 def test_without_an_slo_none_is_named(tmp_path: Path) -> None:
