@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -71,7 +72,7 @@ class LlmFleet(ServeFleet):
                     state = "unreachable"
                     ongoing = await self._handles[name].get_num_ongoing_requests.remote()
                     info = self._info(app, engine, *self._places[name])
-                    row = asdict(info) | {"state": "ready", "in_flight": ongoing, "restarts": 0}
+                    row = asdict(info) | {"state": "ready", "in_flight": ongoing}
                     return {"row": row, "page": ""}
         except (RayError, ValueError, TimeoutError) as error:  # ValueError: no such actor any more
             log.debug("%s does not answer: %r", name, error)
@@ -85,7 +86,8 @@ class LlmFleet(ServeFleet):
             model=app.name,
             node=host,
             pid=pid,
-            devices=("cuda",) if share.num_gpus else ("cpu",),
+            # How many GPUs, not which: the replica does not say.
+            devices=("cuda",) * math.ceil(share.num_gpus) or ("cpu",),
             dtype=checked.dtype,
             concurrency=checked.concurrency,
             max_model_len=checked.max_model_len,
