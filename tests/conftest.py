@@ -34,12 +34,13 @@ SLOW = frozenset(
 
 #: The groups that take longest, longest first: they begin first, so that no process waits for another's last.
 LONG = (
+    "torch",  # makes what the backends' tests compare with, while the first of them starts
     "backend rvc",
+    "tests/faults/test_session_ends.py",
     "backend rsc",
     "backend rac",
-    "torch",
     "backend baseline",
-    *(f"tests/faults/test_{name}.py" for name in ("session_ends", "control", "run_output")),
+    *(f"tests/faults/test_{name}.py" for name in ("control", "run_output")),
     "tests/web/test_web_view.py",
     "tests/backends/test_baseline_process.py",
     *(f"tests/ui/test_ui_{name}.py" for name in ("keys", "resize", "snapshots", "app", "glyphs")),
@@ -52,23 +53,23 @@ LONG = (
     "sources",
 )
 
-#: Files whose tests share work with those of other files: all of a group run in one process, in turn.
+#: Files whose tests share work with those of other files: all of a group run in one process, in this order.
 TOGETHER = {
     # Import torch, in the process of the tests.
-    "torch": {
-        "test_hf_engine.py",
-        "test_models_load.py",
-        "test_models_tiny.py",
+    "torch": (
         "test_parity.py",
+        "test_rag_search.py",
         "test_rag_expand.py",
         "test_rag_import.py",
-        "test_rag_search.py",
+        "test_models_load.py",
+        "test_models_tiny.py",
+        "test_hf_engine.py",
         "test_rsc_batch.py",
-    },
+    ),
     # Parse our own sources.
-    "sources": {"test_import_rules.py", "test_layers.py"},
+    "sources": ("test_import_rules.py", "test_layers.py"),
     # Has vLLM look at the model's class, in a process of its own unless the backend had it do so before.
-    "backend rvc": {"test_vllm_args.py"},
+    "backend rvc": ("test_vllm_args.py",),
 }
 
 # What a nohup or a background job ignores, whatever the tests start would ignore too.
@@ -119,13 +120,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.name in SLOW:
             item.add_marker(pytest.mark.slow)
         item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: LONG.index(groups[item]) if groups[item] in LONG else len(LONG))
+    items.sort(key=lambda item: _place(item, groups[item]))
 
 
 def pytest_collection_finish() -> None:
     """What was imported and collected stays to the end, so the garbage collector need not walk through it."""
     gc.collect()
     gc.freeze()
+
+
+def _place(item: pytest.Item, group: str) -> tuple[int, int]:
+    """Where an item runs: among the groups, and within its group."""
+    files = TOGETHER.get(group, ())
+    within = files.index(item.path.name) if item.path.name in files else -1
+    return (LONG.index(group) if group in LONG else len(LONG)), within
 
 
 def _group(item: pytest.Item) -> str:
