@@ -7,7 +7,8 @@ import gc
 import os
 import signal
 import ssl
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import httpx
@@ -36,12 +37,13 @@ SLOW = frozenset(
 
 #: The groups that take longest, longest first: they begin first, so that no process waits for another's last.
 LONG = (
+    "torch",  # makes what the backends' tests compare with, while the first of them starts
     "backend rvc",
+    "tests/faults/test_session_ends.py",
     "backend rsc",
     "backend rac",
-    "torch",
     "backend baseline",
-    *(f"tests/faults/test_{name}.py" for name in ("session_ends", "control", "run_output")),
+    *(f"tests/faults/test_{name}.py" for name in ("control", "run_output")),
     "tests/web/test_web_view.py",
     "tests/backends/test_baseline_process.py",
     *(f"tests/ui/test_ui_{name}.py" for name in ("keys", "resize", "snapshots", "app", "glyphs")),
@@ -54,23 +56,23 @@ LONG = (
     "sources",
 )
 
-#: Files whose tests share work with those of other files: all of a group run in one process, in turn.
+#: Files whose tests share work with those of other files: all of a group run in one process, in this order.
 TOGETHER = {
     # Import torch, in the process of the tests.
-    "torch": {
-        "test_hf_engine.py",
-        "test_models_load.py",
-        "test_models_tiny.py",
+    "torch": (
         "test_parity.py",
+        "test_rag_search.py",
         "test_rag_expand.py",
         "test_rag_import.py",
-        "test_rag_search.py",
+        "test_models_load.py",
+        "test_models_tiny.py",
+        "test_hf_engine.py",
         "test_rsc_batch.py",
-    },
+    ),
     # Parse our own sources.
-    "sources": {"test_import_rules.py", "test_layers.py"},
+    "sources": ("test_import_rules.py", "test_layers.py"),
     # Has vLLM look at the model's class, in a process of its own unless the backend had it do so before.
-    "backend rvc": {"test_vllm_args.py"},
+    "backend rvc": ("test_vllm_args.py",),
 }
 
 # What a nohup or a background job ignores, whatever the tests start would ignore too.
@@ -118,6 +120,23 @@ def environment() -> Iterator[None]:
         yield
 
 
+Rvtop = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def rvtop_here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Rvtop:
+    """``rvtop …`` in this process, which takes a tenth of one of its own: exit code, stdout and stderr."""
+    from rvtop.cli.app import command
+
+    def said(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rvtop", *words])
+        code = command()
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return said
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     groups = {item: _group(item) for item in items}
@@ -125,7 +144,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.name in SLOW:
             item.add_marker(pytest.mark.slow)
         item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: LONG.index(groups[item]) if groups[item] in LONG else len(LONG))
+    items.sort(key=lambda item: _place(item, groups[item]))
 
 
 def pytest_collection_finish() -> None:
@@ -138,6 +157,13 @@ def pytest_sessionfinish() -> None:
     """pytest collects garbage five times at its end. Where torch was imported that takes longer than the five
     seconds after which pytest-xdist interrupts its process; what is left ends with the process anyway."""
     gc.freeze()
+
+
+def _place(item: pytest.Item, group: str) -> tuple[int, int]:
+    """Where an item runs: among the groups, and within its group."""
+    files = TOGETHER.get(group, ())
+    within = files.index(item.path.name) if item.path.name in files else -1
+    return (LONG.index(group) if group in LONG else len(LONG)), within
 
 
 def _group(item: pytest.Item) -> str:

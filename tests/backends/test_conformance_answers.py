@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 openai = Deferred("openai")
 tokenizers = Deferred("tokenizers")
 
+# The first may have to wait for what all of them need, which is made once: the local model, its reference.
+pytestmark = pytest.mark.timeout(900)
+
 # -- what it is ----------------------------------------------------------------------------------------------
 
 

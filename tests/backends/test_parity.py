@@ -12,6 +12,9 @@ from tests.backends.backend_process import BackendProcess
 from tests.backends.parity import COUNT, TIE, Sequence, asked, differences
 from tests.backends.reference import Reference
 
+# The first may have to wait for what all of them need, which is made once: the local model, its reference.
+pytestmark = pytest.mark.timeout(900)
+
 
 async def test_parity(
     client: httpx.AsyncClient,

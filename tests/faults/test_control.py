@@ -11,12 +11,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import rvtop.cli.app
 from rvtop.results.screen_log import read_screen
 from tests.faults.sessions import unlimited
 from tests.mock.fast import any_mock
@@ -59,16 +59,9 @@ Ctl = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def ctl(path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Ctl:
+def ctl(path: Path, rvtop_here: Ctl) -> Ctl:
     """``rvtop ctl`` in this process, which is not the session's: exit code, stdout and stderr."""
-
-    def said(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rvtop", "ctl", str(path), *words])
-        code = rvtop.cli.app.command()
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return said
+    return partial(rvtop_here, "ctl", str(path))
 
 
 def ctl_process(path: Path, *words: str) -> tuple[int, str, str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,8 @@ from rvtop.settings.fields import FIELDS, commented, json_schema
 from rvtop.settings.load import Settings, SettingsError, load
 from rvtop.settings.paths import cache_folder, config_file, state_folder, themes_folder
 from rvtop.ui.keys import keymap_faults
+
+Rvtop = Callable[..., tuple[int, str, str]]
 
 
 def environ(tmp_path: Path, text: str | None = None, **more: str) -> dict[str, str]:
@@ -158,34 +160,23 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / ".config" / "rvtop" / "config.yaml"
 
 
-def rvtop_config(*words: str) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "rvtop.cli", "config", *words],
-        capture_output=True,
-        text=True,
-        env=dict(os.environ),
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
-
-
-def test_config_writes_a_file_once_and_shows_what_is_in_force(home: Path) -> None:
-    assert rvtop_config("path") == (0, f"{home}\n", "")
-    code, out, _ = rvtop_config("validate")
+def test_config_writes_a_file_once_and_shows_what_is_in_force(home: Path, rvtop_here: Rvtop) -> None:
+    assert rvtop_here("config", "path") == (0, f"{home}\n", "")
+    code, out, _ = rvtop_here("config", "validate")
     assert (code, out) == (0, f"{home}: not there; every setting has its default\n")
-    assert rvtop_config("init") == (0, f"{home}\n", "")
+    assert rvtop_here("config", "init") == (0, f"{home}\n", "")
     assert home.read_text("utf-8") == commented()
-    code, _, error = rvtop_config("init")
+    code, _, error = rvtop_here("config", "init")
     assert (code, error) == (2, f"rvtop: {home}: is there already; --force writes over it\n")
     home.write_text('theme: safe\nslo: {tpot_ms: 50}\nkeymap: {"panel: zoom": [Z, ctrl+f]}\n')
-    code, out, _ = rvtop_config("print")
+    code, out, _ = rvtop_here("config", "print")
     shown = {line.split()[0]: " ".join(line.split()[1:]) for line in out.splitlines()}
     assert code == 0
     assert shown["theme"] == f"safe {home}"
     assert shown["slo.tpot_ms"] == f"50.0 {home}"
     assert shown["keymap"] == f"panel: zoom = Z ctrl+f {home}"
     assert shown["motion"] == "on default"
-    assert rvtop_config("validate")[:2] == (0, f"{home}: ok\n")
+    assert rvtop_here("config", "validate")[:2] == (0, f"{home}: ok\n")
 
 
 @pytest.mark.parametrize(
@@ -200,10 +191,12 @@ def test_config_writes_a_file_once_and_shows_what_is_in_force(home: Path) -> Non
         ("theme: solarised\n", ["theme solarised: there is none; known: auto, dark, light, contrast, safe"]),
     ],
 )
-def test_config_validate_tells_all_and_exits_with_2(home: Path, text: str, errors: list[str]) -> None:
+def test_config_validate_tells_all_and_exits_with_2(
+    home: Path, rvtop_here: Rvtop, text: str, errors: list[str]
+) -> None:
     home.parent.mkdir(parents=True)
     home.write_text(text)
-    code, out, error = rvtop_config("validate")
+    code, out, error = rvtop_here("config", "validate")
     assert (code, out) == (2, "")
     lines = error.splitlines()
     assert len(lines) == len(errors)
