@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rvtop.cli.config import settings_now, with_settings
-from rvtop.contract.handle import Choice, ConnectFailed
+from rvtop.contract.handle import Choice, Connect, ConnectFailed
 from rvtop.contract.start import StartFacts
 from rvtop.errors import UserError
 from rvtop.session.client import RemoteSession
@@ -43,10 +43,20 @@ def show(request: SessionRequest, *, yes: bool, sharing: Sharing) -> Outcome:
         session = await RemoteSession().start(request)
         if request.url is not None:
             remember_target(os.environ, shown(request.url))
+        chosen = [session]
+        # What is shared (a socket, a web view) is this session, so there is no other to go to.
+        connect = None if sharing.joined or sharing.web_url else _remembering(chosen)
         app = RvtopApp(
-            session, facts=_first_facts, look_around=_look_around, yes=yes, look=look, sharing=sharing
+            session,
+            connect,
+            facts=_first_facts,
+            look_around=_look_around,
+            yes=yes,
+            look=look,
+            sharing=sharing,
         )
-        return _outcome(session, await run_app_async(app))
+        code = await run_app_async(app)
+        return _outcome(chosen[-1], code)
 
     return asyncio.run(main())
 
@@ -106,10 +116,7 @@ def pick(*, yes: bool, first: Choice | None = None) -> Outcome:
     look = look_now()
     last = next(iter(recent_targets(os.environ)), "")
 
-    async def connect(choice: Choice) -> RemoteSession:
-        session = await _connect(choice)
-        chosen.append(session)
-        return session
+    connect = _remembering(chosen)
 
     async def main() -> Outcome:
         try:
@@ -123,6 +130,17 @@ def pick(*, yes: bool, first: Choice | None = None) -> Outcome:
         return _outcome(chosen[-1], code) if chosen else Outcome(code)
 
     return asyncio.run(main())
+
+
+def _remembering(chosen: list[RemoteSession]) -> Connect:
+    """Connects to what is chosen on the Start screen, and adds the session to ``chosen``."""
+
+    async def connect(choice: Choice) -> RemoteSession:
+        session = await _connect(choice)
+        chosen.append(session)
+        return session
+
+    return connect
 
 
 def _first_facts() -> StartFacts:

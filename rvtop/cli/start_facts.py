@@ -1,4 +1,5 @@
-"""Looks on this machine for what the Start screen lists; elsewhere it asks only a Ray cluster's head."""
+"""Looks on this machine for what the Start screen lists; elsewhere it asks only a Ray cluster's head and the
+servers that were attached to last."""
 
 from __future__ import annotations
 
@@ -7,10 +8,12 @@ import os
 import platform
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rvtop.contract.run_files import SUMMARY
 from rvtop.contract.start import GpuRow, Machine, ModelRow, Offer, RecentRow, StartFacts, UpRow
+from rvtop.errors import UserError
 from rvtop.lifecycle import state
 from rvtop.lifecycle.start_times import StartTimes
 from rvtop.settings.recent import recent_targets
@@ -21,6 +24,9 @@ from rvtop.text import printable
 
 #: At most so many servers, and so many runs, of those that were there lately.
 MOST_RECENT = 4
+#: What is said of a server of before that gives no answer.
+NOT_UP = "not up"
+_ANSWER_S = 1.0
 _SUMMARY_BYTES = 64 << 20
 _PACKAGES = (("Ray", "ray"), ("vLLM", "vllm"))
 
@@ -101,7 +107,26 @@ def _gpus() -> tuple[GpuRow, ...]:
 
 
 def _targets(environ: Mapping[str, str]) -> list[RecentRow]:
-    return [RecentRow(url=url) for url in recent_targets(environ)[:MOST_RECENT]]
+    """The servers that were attached to last; all are asked at once whether they are up."""
+    urls = recent_targets(environ)[:MOST_RECENT]
+    with ThreadPoolExecutor(MOST_RECENT) as pool:
+        return [RecentRow(url=url, why=why) for url, why in zip(urls, pool.map(_why_not, urls), strict=True)]
+
+
+def _why_not(url: str) -> str:
+    """Empty where a server gives any answer in HTTP, else what is to be said of it."""
+    from http.client import HTTPException
+
+    from rvtop.net.http_get import AnswerTooLong, get
+    from rvtop.net.transport import Transport
+
+    try:
+        get(f"{url}/health", Transport(), {}, _ANSWER_S)
+    except AnswerTooLong:
+        return ""
+    except (OSError, HTTPException, ValueError, UserError):
+        return NOT_UP
+    return ""
 
 
 def _runs(folder: Path, now: float) -> list[RecentRow]:

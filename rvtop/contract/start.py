@@ -92,12 +92,14 @@ class GpuRow:
 
 @dataclass(frozen=True, slots=True)
 class RecentRow:
-    """A server that was attached to, or a run folder; exactly one of ``url`` and ``folder``."""
+    """A server that was attached to, or a run folder; exactly one of ``url`` and ``folder``. ``why``: of a
+    server that gives no answer, in a word or two."""
 
     url: str = ""
     folder: str = ""
     about: str = ""
     age_s: float | None = None
+    why: str = ""
 
     @property
     def name(self) -> str:
@@ -154,3 +156,8 @@ def command_line(choice: Choice) -> str:
 def report_line(folder: str) -> str:
     """What prints the figures of a run."""
     return shlex.join(["rvtop", "report", folder])
+
+
+def replay_line(folder: str) -> str:
+    """What plays a run."""
+    return shlex.join(["rvtop", "replay", folder])

@@ -8,14 +8,19 @@ import re
 import socket
 import subprocess
 import sys
+from http.client import HTTPException
 from pathlib import Path
 
 from rvtop.doctor.check import Check, fail, ok, warn
 from rvtop.doctor.versions import version
+from rvtop.errors import UserError
+from rvtop.net.http_get import AnswerTooLong, get
+from rvtop.net.transport import Transport
 from rvtop.telemetry.ray_local import ray_folder
 
 _CONNECT_S = 2.0
 _DEEP_S = 60.0
+_DASHBOARD_PORT = 8265
 
 #: What ``--deep`` runs in a process of its own.
 _LOOK = """
@@ -33,6 +38,7 @@ def checks(*, deep: bool) -> list[Check]:
     address, source = find()
     found = [reach(address, source)]
     if address is not None and found[0].level == "ok":
+        found.append(dashboard(address))
         found += token(version("ray"))
         if deep:
             found.append(connect(address))
@@ -69,6 +75,16 @@ def reach(address: str | None, source: str) -> Check:
             "ray cluster", text, f"start the cluster, or remove the file that is left of it: rm {source}"
         )
     return ok("ray cluster", f"answers at {address} (by {source})")
+
+
+def dashboard(address: str) -> Check:
+    """Where Ray's dashboard is: on the head, at the port that it takes unless told another."""
+    url = f"http://{address.rpartition(':')[0]}:{_DASHBOARD_PORT}"
+    try:
+        get(f"{url}/api/version", Transport(), {}, _CONNECT_S)
+    except (OSError, HTTPException, ValueError, AnswerTooLong, UserError):
+        return ok("ray dashboard", f"none answers at {url}; ray start says where it is")
+    return ok("ray dashboard", url)
 
 
 def token(ray: str | None) -> list[Check]:

@@ -287,7 +287,7 @@ class RvtopApp(ThemedApp):
     async def action_show_start(self) -> None:
         """Lists what else there is; the session goes on until another one is chosen."""
         if not self.choosing.possible:
-            self.say("this session was asked for on the command line; q leaves, rvtop alone lists all")
+            self.say("this screen shows one session; q leaves, rvtop alone lists all")
         elif isinstance(self.screen, SessionScreen):
             await self.choosing.show()
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from textual.binding import BindingType
 
 
-#: What holds on each kind of screen: live, map, requests, events, a showdown's, a stored run's.
-SCREEN_PLACES = ("A*L", "A*M", "A*Q", "AE", "AC", "AZ", "AW", "AP")
+#: What holds on each kind of screen: live, map, requests, events, a showdown's, a stored run's, start.
+SCREEN_PLACES = ("A*L", "A*M", "A*Q", "AE", "AC", "AZ", "AW", "AP", "AS")
 Faults = list[tuple[str, str]]
 #: Where the screens' keys begin in the footer: behind all others, and left out before them.
 SCREENS_FOOT = 20
@@ -292,7 +292,8 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("compare: choose A", "side('a')", ("a",), "list what can be the reference", "C", 2, "A"),
     Action("compare: choose B", "side('b')", ("b",), "list what can be compared with it", "C", 3, "B"),
-    Action("stored runs", "runs", ("R",), "list the runs in runs/, to compare them", "C", 4, "stored runs"),
+    Action("stored runs", "runs", ("R",), "list runs/, to compare, or to play one", "CS", 4, "stored runs"),
+    Action("doctor", "doctor", ("D",), "what rvtop doctor finds here, and where Ray's dashboard is", "SM"),
     Action("compare: phase", "part", ("n",), "the next phase that both have, then all", "C", 8, "phase"),
     Action(
         "compare: all the same",

@@ -14,7 +14,6 @@ from rvtop.ui.theme import Styles
 MOST_ENGINES = 12
 NO_ENGINES = "This server does not tell its engines: --metrics-url URL of each"
 _LEAST_BATCH = 6
-_LOW = 8  # rows below which a map has no blank row
 _FLOW = 8  # cells of the arrow of an engine that makes all tokens
 
 
@@ -219,9 +218,10 @@ def map_lines(
             body.append(head.cut(width))
         places.append(len(body))
         body.append(engine_line(styles, row, total, each, names, width, chosen=index == chosen))
-    space = max(1, height - len(lines) - (2 if legend else 0))
-    if len(body) > space and height < _LOW:  # a blank row less in a half of a low screen
-        lines, space = lines[:1], space + 1
+    least = 1 if legend else 0
+    blank = len(body) <= height - len(lines) - 2 * least  # rows of engines go before blank ones
+    lines = lines if blank else lines[:1]
+    space = max(1, height - len(lines) - least - (least if blank else 0))
     at = places[min(chosen or 0, len(places) - 1)]
     begin = min(max(0, at - space + 1), max(0, len(body) - space))
     lines += body[begin : begin + space]
@@ -230,7 +230,7 @@ def map_lines(
     about = f"■ one request in the batch   · a free place   ● {count(each)} that wait"
     if any(not row.told for row in rows):
         about += "   ? the largest batch seen"
-    return [*lines, Line(), Line(about, styles.quiet).cut(width)][:height]
+    return [*lines, *([Line()] if blank else []), Line(about, styles.quiet).cut(width)][:height]
 
 
 def _clients(s: Snapshot, styles: Styles, out: float | None, each: int, width: int) -> Line:

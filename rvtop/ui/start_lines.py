@@ -208,7 +208,8 @@ class StartLines:
     def _recent(self, line: Line, row: RecentRow, here: bool, width: int) -> None:
         name, text = self._styles_of(here, self._styles.base)
         age = "" if row.age_s is None else f"{short_span(row.age_s)} ago"
-        more = "  ".join(part for part in (row.about, age) if part)
+        why = f"✗ {row.why}" if row.why else ""
+        more = "  ".join(part for part in (why, row.about, age) if part)
         room = max(1, width - line.width)
         more = clip(more, room // 2)
         line.put(fixed(row.name, max(1, room - len(more) - 2)), name).put("  ", text).put(more, text)

@@ -35,7 +35,7 @@ def choices_of(s: Snapshot, facts: StartFacts) -> list[SwitchChoice]:
             made.setdefault(row.url, SwitchChoice(row.name, row.url))
     for recent in facts.recent:
         if recent.url:
-            made.setdefault(recent.url, SwitchChoice("recent", recent.url))
+            made.setdefault(recent.url, SwitchChoice("recent", recent.url, recent.why))
     up = [one for one in made.values() if one.url != s.target.url or s.switch is not None]
     there = {s.target.topology} if s.target.owned and s.switch is None else set[str | None]()
     there |= {one.topology for one in s.standby}
@@ -92,6 +92,13 @@ def switch_texts(switch: Switch) -> tuple[str, ...]:
     if switch.paused:
         return (f"PAUSED for the switch {took}", f"PAUSED {took}")
     return (f"switching to {switch.to} {took}", f"to {switch.to} {took}")
+
+
+def failed_log(s: Snapshot) -> tuple[str, ...]:
+    """The last lines of the log of a start that failed, while the load waits for another server."""
+    if s.switch is None or not s.switch.waits:
+        return ()
+    return next((step.log for step in reversed(s.steps) if step.state == "fail"), ())
 
 
 def switch_line(s: Snapshot, styles: Styles, width: int) -> Line:

@@ -476,6 +476,7 @@ def page() -> str:
         "P": "replay",
         "C": "compare",
         "Z": "end card",
+        "S": "start",
     }
     lines = [
         "# Keys",

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.pilot import Pilot
 
+import rvtop.doctor
 from rvtop.contract.snapshot import Engine, Snapshot
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.describe import describe_server
@@ -241,6 +242,15 @@ async def test_l_shows_the_log_and_d_what_the_run_knows_of_the_server(tmp_path: 
         assert "max_model_len 4096" in text
         assert "ray 2.60.0" in text
         assert "\x1b[2J" not in text
+
+
+async def test_d_with_shift_shows_what_the_doctor_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rvtop.doctor, "examine", lambda *, deep, out: out("ok    ray dashboard   http://h:1"))
+    app = RvtopApp(made.FakeHandle(made.mapped()))
+    async with opened(app) as pilot:
+        await opened_map(pilot, app)
+        await pilot.press("D")
+        await until(pilot, lambda: "ok    ray dashboard   http://h:1" in screen_text(app))
 
 
 def test_a_server_that_the_load_went_over_to_is_described_by_its_own_part() -> None:

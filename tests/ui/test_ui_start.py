@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,12 @@ from driven import opened, screen_text, until
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
+import rvtop.doctor
+import rvtop.results.stored
 from rvtop.contract.command import SetRate
 from rvtop.contract.handle import Choice, ConnectFailed, SessionHandle
 from rvtop.contract.start import StartFacts
+from rvtop.results.stored import RunRow
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.screens.dialog import Dialog
 from rvtop.ui.screens.help import HelpScreen
@@ -161,6 +165,43 @@ async def test_the_row_under_the_cursor_is_in_sight_on_a_low_screen() -> None:
             await pilot.pause()
             marked = next(line for line in screen_text(app).splitlines() if line.startswith(" ▸"))
             assert item.name[:4] in marked
+
+
+async def test_a_server_of_before_that_is_not_up_says_so() -> None:
+    facts = made.start_facts()
+    gone = replace(facts.recent[0], why="not up")
+    async with opened(started(Connecting(), replace(facts, recent=(gone, *facts.recent[1:])))) as pilot:
+        await until(pilot, lambda: "✗ not up" in screen_text(pilot.app))
+
+
+async def test_d_shows_what_the_doctor_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    def examine(*, deep: bool, out: Callable[[str], None]) -> int:
+        assert not deep
+        out("warn  ray dashboard   none")
+        return 0
+
+    monkeypatch.setattr(rvtop.doctor, "examine", examine)
+    app = started(Connecting())
+    async with opened(app) as pilot:
+        await pilot.press("D")
+        await until(pilot, lambda: "warn  ray dashboard   none" in screen_text(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, StartScreen))
+
+
+async def test_r_lists_stored_runs_and_copies_what_plays_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = [RunRow("runs/a b", "ramp", "rvc", "2026-01-02T03:04:05Z", "done", 61.0, 240.0, 100.0)]
+    monkeypatch.setattr(rvtop.results.stored, "stored_runs", lambda _: found)
+    app = started(Connecting())
+    async with opened(app) as pilot:
+        await pilot.press("R")
+        await until(pilot, lambda: "2026-01-02 03:04" in screen_text(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.clipboard == "rvtop replay 'runs/a b'")
+        assert isinstance(app.screen, StartScreen)
 
 
 # -- command lines ---------------------------------------------------------------------------------
@@ -439,10 +480,10 @@ async def test_the_load_of_before_ends_before_a_topology_starts(handle: made.Fak
         await until(pilot, lambda: app._exit)
 
 
-async def test_a_session_of_the_command_line_has_nothing_to_choose(handle: made.FakeHandle) -> None:
+async def test_a_screen_of_one_session_has_nothing_to_choose(handle: made.FakeHandle) -> None:
     app = RvtopApp(handle)
     async with opened(app) as pilot:
         await pilot.press("0")
         await pilot.pause()
         assert isinstance(app.screen, LiveScreen)
-        assert "asked for on the command line" in screen_text(app)
+        assert "this screen shows one session" in screen_text(app)

@@ -16,7 +16,7 @@ from textual.widgets import Static
 
 from rvtop.contract.command import Retarget
 from rvtop.contract.snapshot import Snapshot, StartStep, Switch, Target
-from rvtop.contract.start import GpuRow, StartFacts
+from rvtop.contract.start import GpuRow, RecentRow, StartFacts
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.log import LogScreen
@@ -160,7 +160,7 @@ async def test_while_a_switch_is_under_way_its_steps_are_shown_and_no_other_is_b
 
 
 async def test_where_the_load_waits_another_server_can_be_chosen_and_the_log_read() -> None:
-    failed = (StartStep("weights", "fail", 3.0, log=("out of memory",)),)
+    failed = (StartStep("weights", "fail", 3.0, log=("one", "two", "three", "four", "out of memory")),)
     s = replace(
         made.switching(), steps=failed, switch=Switch("rac", "did not start", 3.0, paused=True, waits=True)
     )
@@ -172,6 +172,20 @@ async def test_where_the_load_waits_another_server_can_be_chosen_and_the_log_rea
         await pilot.press("escape", "t")
         assert isinstance(pilot.app.screen, SwitchScreen)
         assert "rsc" in [one.name for one in pilot.app.screen.choices], "it has ended"
+        for line in ("│ one", "│ two", "│ three", "│ four", "│ out of memory"):
+            assert line in text(pilot)
+
+
+async def test_a_server_of_before_that_is_not_up_is_never_gone_to() -> None:
+    gone = RecentRow(url="http://gpu-b:8000", why="not up")
+    facts = replace(without_gpu(), up=(), recent=(gone,), offers=())
+    async with opened(ours(), facts) as pilot:
+        await pilot.press("t")
+        await until(pilot, lambda: "✗ not up" in text(pilot))
+        assert "at once" not in text(pilot)
+        await pilot.press("enter")
+        await until(pilot, lambda: "http://gpu-b:8000 can't be loaded: not up" in text(pilot))
+        assert sent(pilot) == []
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 200])

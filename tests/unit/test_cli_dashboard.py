@@ -11,7 +11,8 @@ import pytest
 import rvtop.cli.app
 from rvtop.cli import dashboard
 from rvtop.contract.handle import Choice, Connect
-from rvtop.session.request import Outcome
+from rvtop.session.request import Outcome, start_request
+from rvtop.ui.sharing import Sharing
 
 GONE = Choice(url="http://127.0.0.1:1")
 
@@ -78,3 +79,35 @@ def test_how_the_session_ended_is_the_exit_code_and_its_line_goes_to_stderr(
     left: Callable[..., Any], outcomes: list[Outcome | None], code: int, wanted: tuple[int, str, str]
 ) -> None:
     assert left(outcomes, code) == wanted
+
+
+@pytest.mark.parametrize(
+    ("sharing", "can_choose"),
+    [(Sharing(), True), (Sharing(web_url="http://h/?t=1"), False), (Sharing(joined=True), False)],
+    ids=["alone", "web view", "joined"],
+)
+def test_a_session_of_the_command_line_can_be_left_for_another_one(
+    monkeypatch: pytest.MonkeyPatch, sharing: Sharing, can_choose: bool
+) -> None:
+    first, second = Ended(Outcome(0, "first")), Ended(Outcome(1, "second"))
+
+    class Remote:
+        async def start(self, _request: object) -> Ended:
+            return first
+
+    async def connect(choice: Choice) -> Ended:
+        assert choice is GONE
+        return second
+
+    async def screen(given: Connect | None) -> int:
+        assert (given is not None) == can_choose
+        if given is not None:
+            await given(GONE)
+        return 0
+
+    monkeypatch.setattr(dashboard, "_connect", connect)
+    monkeypatch.setattr(dashboard, "RemoteSession", Remote)
+    monkeypatch.setattr(dashboard, "RvtopApp", lambda _session, given, **_: given)
+    monkeypatch.setattr(dashboard, "run_app_async", screen)
+    ended = dashboard.show(start_request("rac"), yes=True, sharing=sharing)
+    assert ended.message == ("second" if can_choose else "first")

@@ -356,6 +356,17 @@ def test_a_cluster_that_answers_and_one_that_does_not() -> None:
         assert cluster.reach(odd, "RAY_ADDRESS").level == "fail"
 
 
+def test_where_rays_dashboard_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        monkeypatch.setattr(cluster, "_DASHBOARD_PORT", free.getsockname()[1])
+    url = f"http://127.0.0.1:{cluster._DASHBOARD_PORT}"
+    assert f"none answers at {url}" in cluster.dashboard("127.0.0.1:6379").text
+    asked = []
+    monkeypatch.setattr(cluster, "get", lambda asked_url, *_: asked.append(asked_url))
+    assert cluster.dashboard("127.0.0.1:6379").text == url
+    assert asked == [f"{url}/api/version"]
+
+
 def test_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)

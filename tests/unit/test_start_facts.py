@@ -7,9 +7,11 @@ import os
 import platform
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,26 @@ def test_recent_are_servers_and_runs_whatever_lies_in_runs(here: Path) -> None:
         *(("runs/list", ""), ("runs/broken", "")),
         *(("runs/attached", "http://b:1\\x1b[2J"), ("runs/good", "rac")),
     ]
+
+
+def test_a_server_of_before_that_gives_no_answer_is_not_up(here: Path) -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(401)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        remember_target(os.environ, url)
+        assert [(row.url, row.why) for row in start_facts._targets(os.environ)] == [(url, "")]
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert [(row.url, row.why) for row in start_facts._targets(os.environ)] == [(url, "not up")]
 
 
 # -- a row is a command line -----------------------------------------------------------------------

@@ -68,7 +68,8 @@ class _Rows(Widget):
 
 class ChooseSideScreen(Dialog[tuple[str, str] | None]):
     """Returns the side, "a" or "b", and the key of what was chosen for it; None when it was left. ``enter``
-    means ``side``; a letter that of its name. Stored runs are looked for in a thread."""
+    means ``side`` (empty: a run is chosen for no side); a letter that of its name. Stored runs are looked
+    for in a thread."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", show=False),
@@ -91,8 +92,9 @@ class ChooseSideScreen(Dialog[tuple[str, str] | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box") as box:
-            box.border_title = f"{self._side.upper()}: choose"
-            box.border_subtitle = f"enter as {self._side.upper()}   a b as A, as B   esc"
+            side = self._side.upper()
+            box.border_title = f"{side}: choose" if side else "stored runs"
+            box.border_subtitle = f"enter as {side}   a b as A, as B   esc" if side else "enter   esc"
             yield _Rows(self)
             yield Static("looking for stored runs …", id="found", classes="quiet", markup=False)
 

@@ -11,6 +11,7 @@ from rvtop.ui.chart_view import ChartView
 from rvtop.ui.describe import describe_engine, describe_engines
 from rvtop.ui.map_lines import NO_ENGINES, batches, engines_of_row
 from rvtop.ui.screens.about_server import AboutServer
+from rvtop.ui.screens.doctor import show_doctor
 from rvtop.ui.screens.ghost_keys import GhostKeys
 from rvtop.ui.screens.steering import Steering
 from rvtop.ui.screens.text import TextScreen
@@ -92,3 +93,9 @@ class MapScreen(Steering, AboutServer, GhostKeys):
             return describe_engine(now[0]) if len(now) == 1 else describe_engines(now)
 
         self.app.push_screen(TextScreen(name, lines))
+
+    def action_doctor(self) -> None:
+        if self.app.is_web:
+            self.notify_briefly("the doctor looks at rvtop's own machine: in its terminal")
+        else:
+            show_doctor(self)

@@ -27,20 +27,24 @@ from rvtop.contract.start import (
     UpRow,
     command_line,
     model_options,
+    replay_line,
     report_line,
 )
 from rvtop.ui.format import first_that_fits
 from rvtop.ui.keep import copied_text, save_picture
 from rvtop.ui.keys import bindings
 from rvtop.ui.looking import look
+from rvtop.ui.screens.choose_side import ChooseSideScreen
+from rvtop.ui.screens.doctor import show_doctor
 from rvtop.ui.shell import ScreenShell, shell_of
+from rvtop.ui.sides import folder_of
 from rvtop.ui.start_lines import Item, head_line
 from rvtop.ui.widgets.start_list import StartList
 
 #: Seconds from one look around to the next.
 LOOK_EACH_S = 5.0
 _KEYS = (
-    "↑↓ choose   enter go   space tick a model   u URL   y copy the line   esc back   ? help   q quit",
+    "↑↓ choose   enter go   space tick a model   u URL   R runs   D doctor   y copy   ? help   q quit",
     "↑↓ choose   enter go   space tick   u URL   y copy   ? help   q quit",
     "enter go   u URL   ? help   q quit",
     "? help   q quit",
@@ -85,7 +89,7 @@ class StartScreen(Screen[None]):
         over_session: bool = False,
     ) -> None:
         super().__init__()
-        everywhere = BindingsMap(bindings(shell.actions, "A"))
+        everywhere = BindingsMap(bindings(shell.actions, "AS"))
         self._bindings = BindingsMap.merge([everywhere, self._bindings])
         self.shell = shell
         self._look_around = look_around
@@ -256,15 +260,30 @@ class StartScreen(Screen[None]):
 
     def action_copy(self) -> None:
         command = self.command
-        if not command:
+        if command:
+            self._copy(command)
+        else:
             self.notify_briefly("no command line stands for this row")
-            return
+
+    def _copy(self, command: str) -> None:
         self.app.copy_to_clipboard(command)
         try:
             where = f" and to {copied_text(command)}"
         except OSError:
             where = ""
         self.notify_briefly(f"copied to the clipboard{where}: {command}")
+
+    def action_doctor(self) -> None:
+        show_doctor(self)
+
+    def action_runs(self) -> None:
+        """Lists the stored runs; what plays the chosen one is copied."""
+
+        def chosen(answer: tuple[str, str] | None) -> None:
+            if answer is not None:
+                self._copy(replay_line(folder_of(answer[1])))
+
+        self.app.push_screen(ChooseSideScreen("", ()), chosen)
 
     def action_picture(self) -> None:
         try:
@@ -278,7 +297,7 @@ class StartScreen(Screen[None]):
         self.shell.show_help(None)
 
     def action_palette(self) -> None:
-        self.shell.show_palette("A")
+        self.shell.show_palette("AS")
 
     async def action_quit(self) -> None:
         await self.app.run_action("quit")

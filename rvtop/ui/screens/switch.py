@@ -18,7 +18,15 @@ from rvtop.ui.format import rate
 from rvtop.ui.looking import look
 from rvtop.ui.screens.dialog import Dialog
 from rvtop.ui.shell import shell_of
-from rvtop.ui.switch_lines import SwitchChoice, choice_line, choices_of, command_of, consequence, has_room
+from rvtop.ui.switch_lines import (
+    SwitchChoice,
+    choice_line,
+    choices_of,
+    command_of,
+    consequence,
+    failed_log,
+    has_room,
+)
 
 
 class _Choices(Widget):
@@ -69,6 +77,8 @@ class SwitchScreen(Dialog[Retarget | None]):
             box.border_title = f"switch topology{at}"
             box.border_subtitle = "enter   p pause load meanwhile   esc"
             yield _Choices(self)
+            if log := failed_log(self._snapshot):
+                yield Static("\n".join(f"│ {line}" for line in log), id="log", markup=False)
             yield Static("", id="keep", classes="quiet", markup=False)
             yield Static("", id="meanwhile", classes="quiet", markup=False)
             yield Static("", id="wrong", classes="wrong", markup=False)
@@ -139,9 +149,8 @@ class SwitchScreen(Dialog[Retarget | None]):
         choice = self.choices[self.cursor]
         if choice.why:
             fix = f"; fix: {choice.fix}" if choice.fix else ""
-            self.query_one("#wrong", Static).update(
-                f"✗ {choice.name} can't be started here: {choice.why}{fix}"
-            )
+            what = f"{choice.url} can't be loaded" if choice.url else f"{choice.name} can't be started here"
+            self.query_one("#wrong", Static).update(f"✗ {what}: {choice.why}{fix}")
             return
         self.dismiss(command_of(choice, self._snapshot, self._facts, keep=self.keep, pause=self._pause))
 
