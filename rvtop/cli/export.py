@@ -21,6 +21,7 @@ class Format(StrEnum):
     VLLM_BENCH = "vllm-bench"
     CSV = "csv"
     PARQUET = "parquet"
+    TRACE = "trace"
 
 
 def export(
@@ -28,7 +29,8 @@ def export(
     format: Annotated[
         Format,
         typer.Option(
-            help="vllm-bench: the JSON of vllm bench serve --save-result; csv, parquet: a row a request."
+            help="vllm-bench: the JSON of vllm bench serve --save-result; csv, parquet: a row a request; "
+            "trace: what a scenario of kind: trace replays."
         ),
     ],
     out: Annotated[
@@ -47,6 +49,13 @@ def export(
             formats.write_parquet(formats.request_rows(folder, unread), part)
     elif format is Format.CSV:
         _write(formats.csv_text(formats.request_rows(folder, unread)), out)
+    elif format is Format.TRACE:
+        from rvtop.results.trace import trace_of
+
+        made = trace_of(folder, unread)
+        if made.guessed:
+            say_error(f"warning: {made.guessed:,} requests failed; their lengths are those of others")
+        _write(made.lines(), out)
     else:
         import orjson
 

@@ -74,7 +74,7 @@ def chart(phases: Sequence[PhasePlan], columns: int) -> list[str]:
         "".join(_BARS[min(levels, max(0, height - row * levels))] for height in heights)
         for row in reversed(range(_ROWS))
     ]
-    return [f"{rows[0]}  {most:g} rps", *rows[1:], _names(planned, columns)]
+    return [f"{rows[0]}  {most:.3g} rps", *rows[1:], _names(planned, columns)]
 
 
 def _names(planned: Sequence[Span], columns: int) -> str:
@@ -82,8 +82,8 @@ def _names(planned: Sequence[Span], columns: int) -> str:
     total_s = planned[-1].ends_s
     line = ""
     for span in planned:
-        at = int(span.begins_s / total_s * columns)
-        if span.lasts_s and at >= len(line):
-            room = max(1, int(span.ends_s / total_s * columns) - at)
-            line = line.ljust(at) + ("│" + span.phase.name)[:room]
+        at = max(len(line), int(span.begins_s / total_s * columns))
+        room = int(span.ends_s / total_s * columns) - at
+        if span.lasts_s and (room > 0 or not line):
+            line = line.ljust(at) + ("│" + span.phase.name)[: max(1, room)]
     return line

@@ -173,10 +173,12 @@ def _kind(part: _Part, from_ns: int, last_ns: int) -> dict[str, Any]:
 def _common(part: _Part, from_ns: int) -> dict[str, Any]:
     """The keys that phases of every kind have."""
     plan = part.plan
-    marks = [(at_ns, note) for at_ns, note in sorted(part.marks) if at_ns >= max(from_ns, part.clock_ns)]
+    # A closed loop has no offset: its clock begins where the recording does.
+    clock_ns = max(part.at_ns, from_ns) if plan.concurrency else part.clock_ns
+    marks = [(at_ns, note) for at_ns, note in sorted(part.marks) if at_ns >= max(from_ns, clock_ns)]
     data: dict[str, Any] = {
         "warmup": plan.warmup,
-        "marks": [{"at": (at_ns - part.clock_ns) / 1e9, "note": note} for at_ns, note in marks],
+        "marks": [{"at": (at_ns - clock_ns) / 1e9, "note": note} for at_ns, note in marks],
     }
     if plan.cancel_share:
         data["cancel"] = {"share": plan.cancel_share, "after": plan.cancel_after_s}

@@ -122,6 +122,8 @@ class Player:
         # A trace and a closed loop of so many requests end with their last one.
         if drained and (self.state in ("draining", "cutting") or self._ends_itself()):
             return self._begin_in_time(now_ns)
+        if now_ns >= self._waits_ns:  # what would not end was cut, and is not waited for
+            return self._begin(now_ns)
         if now_ns >= self._deadline_ns:
             if self.state == "draining":
                 self.state = "cutting"
@@ -137,7 +139,8 @@ class Player:
         wake_ns = self._not_before_ns - LEAD_NS - _EARLY_NS
         if now_ns >= wake_ns:
             return self._begin(now_ns)
-        self.state, self._waits_ns = "draining", wake_ns
+        # The drain is over: its deadline must neither cut anything nor wake anyone any more.
+        self.state, self._waits_ns, self._deadline_ns = "draining", wake_ns, NEVER
         return None
 
     @property
@@ -156,7 +159,7 @@ class Player:
             return 0
         if self.state == "sending":
             return self.end_ns
-        return min(self._deadline_ns, self._waits_ns) if self._waits_ns < NEVER else self._deadline_ns
+        return min(self._deadline_ns, self._waits_ns)
 
     def hold(self) -> None:
         """The phase that sends does not end by itself, until another one is begun."""
@@ -166,7 +169,8 @@ class Player:
         """Ends the arrivals of the phase that runs; it drains as usual."""
         if self.state != "sending":
             return None
-        self.end_ns = min(self.end_ns, max(now_ns + LEAD_NS, self.start_ns + 1))
+        begun_ns = self.start_ns + self.phases[self.index].offset_ns
+        self.end_ns = min(self.end_ns, max(now_ns + LEAD_NS, begun_ns + 1))
         return PlanEvent(self.end_ns, "end")
 
     def repeat(self, why: Literal["again", "target"] = "again") -> PhasePlan:

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from rvtop.load.plan.arrivals import Floats, UnitArrivals
 from rvtop.load.plan.phase_plan import PhasePlan, RateChange
 from rvtop.load.plan.schedule import PlanEvent, Schedule
 from rvtop.scenario.load import ScenarioError, scenario_from
 from rvtop.scenario.schema import Scenario
+from rvtop.session.played import Played
 from rvtop.session.player import LEAD_NS, Player, plan
 
 S = 1_000_000_000
@@ -128,3 +130,35 @@ def test_what_makes_no_sense_is_one_line(more: dict[str, Any], message: str) -> 
     with pytest.raises(ScenarioError) as error:
         scenario({"name": "a", "rate": 5, "duration": "40s", **more})
     assert message in str(error.value)
+
+
+def test_marks_of_a_closed_loop_count_from_where_its_recording_begins() -> None:
+    phases = (PhasePlan("loop", concurrency=4, duration_s=60.0),)
+    played = Played()
+    played.note(PlanEvent(100 * S, "phase", 0), phases)
+    for at in (105, 120, 130):
+        played.mark(at * S, f"at {at}")
+    (whole,) = played.phases(0, 150 * S)
+    assert [(mark.at_s, mark.note) for mark in whole.marks] == [(5, "at 105"), (20, "at 120"), (30, "at 130")]
+    (rest,) = played.phases(110 * S, 150 * S)
+    assert (rest.concurrency, rest.duration_s) == (4, 40.0)
+    assert [(mark.at_s, mark.note) for mark in rest.marks] == [(10, "at 120"), (20, "at 130")]
+
+
+def test_skipping_deep_into_a_random_phase_keeps_few_arrivals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each batch of arrivals is copied once or twice, however many lie before the offset."""
+    kept: list[int] = []
+    span = UnitArrivals.span
+
+    def counted(self: UnitArrivals, start: int, stop: int) -> Floats:
+        found = span(self, start, stop)
+        kept.append(self._known.size)
+        return found
+
+    monkeypatch.setattr(UnitArrivals, "span", counted)
+    plan = PhasePlan("a", 1000.0, 1000.0, 500.0, "poisson", offset_s=300.0)
+    schedule = Schedule((plan,), 7, 0, 1)
+    schedule.apply(PlanEvent(0, "phase", 0))
+    assert 299_000 < schedule.due(schedule.next_ns)[0].arrival < 301_000
+    assert len(kept) > 500
+    assert max(kept) <= 4 * 4096  # of the 300,000 that were passed

@@ -157,3 +157,38 @@ def test_without_phases_it_is_over_at_once() -> None:
     player = Player(())
     assert player.step(0, drained=True) is None
     assert player.state == "over"
+
+
+def test_what_waits_for_its_time_has_no_deadline_any_more() -> None:
+    player = Player((PhasePlan("a", 5, 5, 2.0, drain_s=3.0), PhasePlan("b", 5, 5, 1.0, begins_s=20.0)))
+    player.step(0, drained=False)
+    start, end = player.start_ns, player.end_ns
+    player.step(end, drained=False)
+    assert player.step(end + S, drained=True) is None
+    wake = player.next_ns
+    assert end + 3 * S < wake < start + 20 * S
+    assert player.step(end + 4 * S, drained=False) is None  # a late report: nothing is cut for it
+    assert (player.state, player.next_ns) == ("draining", wake)
+    assert player.step(wake, drained=True) == PlanEvent(start + 20 * S, "phase", 1)
+
+
+def test_a_cut_that_nobody_confirms_does_not_begin_the_next_phase_early_or_never() -> None:
+    player = Player((PhasePlan("a", 5, 5, 2.0, drain_s=0.0), PhasePlan("b", 5, 5, 1.0, begins_s=20.0)))
+    player.step(0, drained=False)
+    start, end = player.start_ns, player.end_ns
+    assert player.step(end, drained=False) == PlanEvent(end, "cut")
+    given_up = player.next_ns
+    assert player.step(given_up, drained=False) is None
+    wake = player.next_ns
+    assert wake > given_up
+    assert player.step(wake - 1, drained=False) is None
+    assert player.step(wake, drained=False) == PlanEvent(start + 20 * S, "phase", 1)
+
+
+def test_the_hand_ends_a_phase_with_an_offset_not_before_it_begins() -> None:
+    player = Player((PhasePlan("a", 5, 5, 60.0, offset_s=30.0),))
+    entry = player.step(0, drained=False)
+    assert entry is not None
+    assert player.start_ns == entry.at_ns - 30 * S
+    # Asked before the phase has begun: it begins, and ends behind its beginning.
+    assert player.end_phase(entry.at_ns - 10 * LEAD_NS) == PlanEvent(entry.at_ns + 1, "end")

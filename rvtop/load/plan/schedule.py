@@ -165,9 +165,10 @@ class PhaseArrivals:
 
     def until(self, start: int, until_ns: int) -> int:
         """The number of the first arrival from ``start`` on that does not come before ``until_ns``, or that
-        the phase's end leaves out."""
+        the phase's end leaves out. What lies more than ``_KEPT`` before it is forgotten."""
         end_ns = min(until_ns, self._course.end_ns)
         while True:
+            self.forget(start - _KEPT)  # all at once at the end would copy them again with every batch
             within = int(np.searchsorted(self.times(start, start + _BATCH), end_ns))
             start += within
             if within < _BATCH:
