@@ -6,7 +6,9 @@ rate is of a tenth of the time.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import numpy.typing as npt
 
 from rvtop.results.lines import Unread, json_lines
 from rvtop.results.part import Part
-from rvtop.results.table import Int64s
+from rvtop.results.table import LARGEST, Int64s
 from rvtop.stats.distribution import BUCKETS
 from rvtop.stats.histogram import Histogram
 from rvtop.stats.intervals import BLOCKS
@@ -28,6 +30,8 @@ Values = dict[str, list[float | None]]
 LEAST = {"mean": 10, "p50": 10, "p90": 10, "p99": 100}
 #: Of so many phases the blocks are told: each holds a column of the whole run in memory.
 _MOST_PHASES = 20
+#: Numbers of gaps that are held before they are counted.
+_HELD = 1 << 18
 _PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0}
 
 Floats = npt.NDArray[np.float64]
@@ -154,21 +158,53 @@ def _where(enough: npt.NDArray[np.bool_], values: npt.NDArray[Any]) -> list[floa
     return [float(value) if ok else None for value, ok in zip(values, enough, strict=True)]
 
 
-def count_gaps(requests: Path, blocks: Sequence[PartBlocks]) -> None:
+def count_gaps(requests: Path, parts: Sequence[PartBlocks]) -> None:
     """Reads the gaps between tokens once more, of which the table has only sums: a second reading costs less
     than holding those of a million requests."""
-    if not blocks:
+    if not parts:
         return
+    gaps = _Gaps(parts)
     for row in json_lines(requests, Unread(requests)):
         try:
-            if row["error"] or row["first_token_ns"] is None:
-                continue
-            phase, intended, gaps = row["phase"], int(row["intended_ns"]), row["itl_hist"]
-            known = [(bucket, count) for bucket, count in gaps if 0 <= bucket < BUCKETS and count >= 0]
-        except (KeyError, TypeError, ValueError):
+            if not row["error"] and row["first_token_ns"] is not None:
+                gaps.add(row["phase"], row["intended_ns"], row["itl_hist"])
+        except (KeyError, TypeError, ValueError, OverflowError):
             continue  # a line that the table left out, too
-        for one in blocks:
-            if phase in one.phases:
-                row_of = one.gaps[int(np.searchsorted(one.edges, intended, side="right"))]
-                for bucket, count in known:
-                    row_of[bucket] += count
+    gaps.count()
+
+
+class _Gaps:
+    """Requests' gaps, a few at a time, on their way to the blocks."""
+
+    def __init__(self, parts: Sequence[PartBlocks]) -> None:
+        self._parts = parts
+        self._phases: dict[str, int] = {}
+        self._empty()
+
+    def _empty(self) -> None:
+        self._requests = array("q")  # phase, intended time (ns) and number of buckets of each
+        self._pairs = array("q")  # bucket and count of each of these
+
+    def add(self, phase: str, intended_ns: int, histogram: list[list[int]]) -> None:
+        """Adds those of a request. Raises TypeError, ValueError or OverflowError for what is none."""
+        pairs = array("q", chain.from_iterable(histogram))
+        if len(pairs) != 2 * len(histogram):
+            raise ValueError("itl_hist: not pairs")
+        number = self._phases.setdefault(phase, len(self._phases))
+        self._requests.extend(array("q", (number, intended_ns, len(histogram))))  # whole or not at all
+        self._pairs.extend(pairs)
+        if len(self._pairs) > _HELD:
+            self.count()
+
+    def count(self) -> None:
+        """Puts what was added into the blocks of each part."""
+        phase, intended, sizes = np.array(self._requests, np.int64).reshape(-1, 3).T
+        bucket, count = np.array(self._pairs, np.int64).reshape(-1, 2).T
+        self._empty()
+        known = (bucket >= 0) & (bucket < BUCKETS) & (count >= 0) & (count <= LARGEST)
+        for part in self._parts:
+            own = np.isin(phase, [n for name, n in self._phases.items() if name in part.phases])
+            mine = np.repeat(own, sizes) & known
+            place = np.repeat(part.of(intended), sizes)[mine] * BUCKETS + bucket[mine]
+            found = np.bincount(place, count[mine], BLOCKS * BUCKETS)
+            part.gaps += np.minimum(found, LARGEST).astype(np.int64).reshape(BLOCKS, BUCKETS)
