@@ -156,14 +156,13 @@ async def test_before_stands_above_now_until_the_ghost_is_hidden() -> None:
     app = RvtopApp(handle)
     async with opened(app) as pilot:
         await before_and_now(app, pilot, handle)
+        parts = ("before: rac", "now: rvc", "ghost of ", "tokens of one engine in one second", "× 100")
+        await until(pilot, lambda: all(part in screen_text(app) for part in parts))
         text = screen_text(app)
         assert text.index("before: rac") < text.index("now: rvc")
-        assert "ghost of " in text
-        assert "tokens of one engine in one second" in text
-        assert "× 100" in text
         await pilot.press("b")
         await until(pilot, lambda: "before: rac" not in screen_text(app))
-        assert "tokens of one engine" not in screen_text(app)
+        await until(pilot, lambda: "tokens of one engine" not in screen_text(app))
         await pilot.press("b")
         await until(pilot, lambda: "before: rac" in screen_text(app))
         await pilot.press("B")
@@ -207,7 +206,7 @@ async def test_enter_on_a_node_lists_its_engines() -> None:
         await opened_map(pilot, app)
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, TextScreen) and "e36 " in screen_text(app))
-        assert all(f"n10:{gpu}  0/64" in screen_text(app) for gpu in range(4))
+        await until(pilot, lambda: all(f"n10:{gpu}  0/64" in screen_text(app) for gpu in range(4)))
 
 
 def test_a_row_stands_for_its_engines() -> None:

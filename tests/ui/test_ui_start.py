@@ -201,7 +201,7 @@ async def test_r_lists_stored_runs_and_copies_what_plays_one(
         await until(pilot, lambda: "2026-01-02 03:04" in screen_text(app))
         await pilot.press("enter")
         await until(pilot, lambda: app.clipboard == "rvtop replay 'runs/a b'")
-        assert isinstance(app.screen, StartScreen)
+        await until(pilot, lambda: isinstance(app.screen, StartScreen))
 
 
 # -- command lines ---------------------------------------------------------------------------------

@@ -172,8 +172,8 @@ async def test_where_the_load_waits_another_server_can_be_chosen_and_the_log_rea
         await pilot.press("escape", "t")
         assert isinstance(pilot.app.screen, SwitchScreen)
         assert "rsc" in [one.name for one in pilot.app.screen.choices], "it has ended"
-        for line in ("│ one", "│ two", "│ three", "│ four", "│ out of memory"):
-            assert line in text(pilot)
+        lines = ("│ one", "│ two", "│ three", "│ four", "│ out of memory")
+        await until(pilot, lambda: all(line in text(pilot) for line in lines))
 
 
 async def test_a_server_of_before_that_is_not_up_is_never_gone_to() -> None:
