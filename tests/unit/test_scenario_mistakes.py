@@ -4,9 +4,15 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from rvtop.cli.app import command as run_command
 from rvtop.scenario.load import ScenarioError, load_scenario
@@ -249,3 +255,75 @@ def test_check_takes_several_files(
     assert said.out.splitlines() == ["smoke: ok (smoke, 2 phases)", "ramp: ok (ramp, 3 phases)"]
     assert said.err.splitlines()[0] == "rvtop: bad.yaml:3: phases: must not be empty"
     assert said.err.splitlines()[1].startswith("rvtop: nosuch: no such scenario")
+
+
+JUNK = st.sampled_from(
+    [
+        None,
+        True,
+        -1,
+        0,
+        1.5,
+        1e300,
+        float("nan"),
+        "",
+        "x",
+        "1s",
+        "{written}",
+        [],
+        [None],
+        [[]],
+        {},
+        {"a": 1},
+        {"kind": "rag"},
+    ]
+)
+WHOLE: dict[str, Any] = {
+    "name": "x",
+    "seed": 1,
+    "models": ["a", "b"],
+    "workload": {
+        "kind": "synthetic",
+        "prompt_tokens": {"dist": "normal", "mean": 9, "std": 2},
+        "output_tokens": 9,
+        "turns": 2,
+        "think": "1s",
+    },
+    "phases": [
+        {"name": "a", "rate": {"from": 1, "to": 2, "shape": "step", "steps": 3}, "duration": "9s", "arrivals": "poisson"},
+        {"name": "b", "rounds": {"sizes": [1, 6], "repeat": 2}},
+        {"name": "c", "concurrency": 4, "requests": 9, "cancel": {"share": 0.5, "after": "1s"}},
+        {"name": "d", "rate": 1, "duration": "9s", "changes": [{"at": 1, "rate": "plan"}], "marks": [{"at": 1, "note": "n"}]},
+    ],
+    "slo": {"ttft_ms": 9},
+    "thresholds": {"error_rate": 0.5},
+}  # fmt: skip
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_whatever_stands_in_a_file_it_is_read_or_told(tmp_path: Path, data: st.DataObject) -> None:
+    text = copy.deepcopy(WHOLE)
+    for _ in range(data.draw(st.integers(0, 4))):
+        here: Any = text
+        while True:
+            keys = [*here, "more"] if isinstance(here, dict) else list(range(len(here)))
+            key = data.draw(st.sampled_from(keys)) if keys else None
+            if key is None:
+                break
+            inner = here.get(key) if isinstance(here, dict) else here[key]
+            if isinstance(inner, dict | list) and inner and data.draw(st.booleans()):
+                here = inner
+                continue
+            here[key] = copy.deepcopy(data.draw(JUNK))
+            break
+    file = tmp_path / "f.yaml"
+    file.write_text(yaml.safe_dump(text), encoding="utf-8")
+    lines: tuple[str, ...] = ()
+    try:
+        load_scenario(file)
+    except ScenarioError as error:
+        lines = error.lines
+    assert len(set(lines)) == len(lines)
+    for line in lines:
+        assert re.match(rf"{re.escape(str(file))}:\d+: [\w.\[\]]+: ", line), line
