@@ -78,7 +78,7 @@ class Scenario(_Part):
         if isinstance(models, list | tuple) and any(one in models[:i] for i, one in enumerate(models)):
             yield Mistake("names a model twice", "models")
         phases = data.get("phases")
-        if isinstance(phases, list | tuple) and all(isinstance(phase, Mapping) for phase in phases):
+        if isinstance(phases, list | tuple):
             yield from _between(phases, data.get("workload"))
 
     @property
@@ -98,20 +98,21 @@ class Scenario(_Part):
         )
 
 
-def _between(phases: Sequence[Mapping[str, Any]], workload: object) -> Iterator[Mistake]:
-    """What is wrong between phases, or between them and the workload."""
+def _between(listed: Sequence[object], workload: object) -> Iterator[Mistake]:
+    """What is wrong between phases, or between them and the workload; what is no mapping is left out."""
+    phases = {index: phase for index, phase in enumerate(listed) if isinstance(phase, Mapping)}
     seen: list[object] = []
-    for index, phase in enumerate(phases):
+    for index, phase in phases.items():
         name = phase.get("name")
         if name is not None and name in seen:
             yield Mistake(f"two phases are called {name!r}", ("phases", index, "name"))
         seen.append(name)
-    if phases and all(phase.get("warmup") is True for phase in phases):
+    if phases and len(phases) == len(listed) and all(one.get("warmup") is True for one in phases.values()):
         yield Mistake("every phase is a warm-up: nothing would be measured", "phases")
     kind = workload.get("kind") if isinstance(workload, Mapping) else None
     if kind not in ("rag", "prompts", "synthetic", "trace"):
         return
-    for index, phase in enumerate(phases):
+    for index, phase in phases.items():
         if "trace" in phase and kind != "trace":
             yield Mistake("needs a workload of kind: trace", ("phases", index, "trace"))
         if "trace" not in phase and kind == "trace":

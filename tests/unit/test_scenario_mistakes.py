@@ -36,6 +36,12 @@ def file(text: str, *said: str) -> None:
 
 # -- several mistakes at once
 file(
+    HEAD + "phases:\n" + LOAD + LOAD + "  - 7\n  - {name: t, trace: {}}\n",
+    "5: phases[1].name: two phases are called 'a'",
+    "6: phases[2]: must be keys and values, got 7",
+    "7: phases[3].trace: needs a workload of kind: trace",
+)
+file(
     """\
 name: x
 sede: 1
