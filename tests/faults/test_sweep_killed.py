@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,24 @@ from tests.mock.fast import any_mock
 from tests.unit.processes import alive, children, wait_for
 
 LIMIT_S = 200.0
+Begin = Callable[..., subprocess.Popen[str]]
 
 
-def begun(out: Path, url: str, long_one: int = 0) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "tests.sweeper", str(out), url, str(long_one)]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+@pytest.fixture
+def begun() -> Iterator[Begin]:
+    """Begins a sweep, which ends with the test at the latest."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(out: Path, url: str, long_one: int = 0) -> subprocess.Popen[str]:
+        words = [sys.executable, "-m", "tests.sweeper", str(out), url, str(long_one)]
+        pipe = subprocess.PIPE
+        started.append(subprocess.Popen(words, stdout=pipe, stderr=subprocess.STDOUT, text=True))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 def lines(path: Path) -> int:
@@ -31,7 +45,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 @pytest.mark.timeout(900)
-def test_each_combination_is_run_once_whole(tmp_path: Path) -> None:
+def test_each_combination_is_run_once_whole(begun: Begin, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with any_mock(20, 2) as mock:
         first = begun(out, mock.url, 2)
@@ -63,7 +77,7 @@ def test_each_combination_is_run_once_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_ctrl_c_leaves_nothing_that_runs(tmp_path: Path) -> None:
+def test_ctrl_c_leaves_nothing_that_runs(begun: Begin, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with any_mock(20, 2) as mock:
         process = begun(out, mock.url, 1)
