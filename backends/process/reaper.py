@@ -10,8 +10,8 @@ that only has a file of the folder open (an editor, a user's ``tail -f``) is lef
 
 With GROUP, the owner's process group is killed too (vLLM's processes rename themselves, which overwrites
 their environment), and the reaper is reparented: Ray kills the children of a worker that ends. Ray's agents
-rename themselves as well and stay in the owner's group: those whose raylet is gone are killed, since they
-take up to a minute to notice that.
+rename themselves as well and stay in the owner's group, and so does vLLM in Ray's own workers: those whose
+raylet, or whose parent, is gone are killed, since they take up to a minute to notice that.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main(folder: str, name: str, group: int | None = None) -> None:
         process = _stat(pid)
         if process is None or process.group != owners:
             return False
-        return group is not None or process.is_orphan_of_ray
+        return group is not None or process.is_orphan
 
     while os.read(0, 4096):
         pass
@@ -90,12 +90,13 @@ class Process(NamedTuple):
     group: int
 
     @property
-    def is_orphan_of_ray(self) -> bool:
-        """Whether it is an agent of Ray (they are named ray::…) whose raylet is gone."""
-        if not self.name.startswith("ray::"):
-            return False
+    def is_orphan(self) -> bool:
+        """Whether it is an agent of Ray (they are named ray::…) whose raylet is gone, or vLLM's (VLLM::…)
+        whose parent is: who takes in orphans is of another group."""
         parent = _stat(self.parent)
-        return parent is None or parent.name != "raylet"
+        if self.name.startswith("VLLM::"):
+            return parent is None or parent.group != self.group
+        return self.name.startswith("ray::") and (parent is None or parent.name != "raylet")
 
 
 def _stat(pid: int) -> Process | None:

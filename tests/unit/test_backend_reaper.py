@@ -29,13 +29,13 @@ print(folder.path, child.pid, flush=True)
 time.sleep(600)
 """
 
-#: A raylet and its agent in the owner's process group, both with names of their own. The agent's environment
-#: does not tell whose it is, as that of Ray's agents, which overwrite it.
+#: A raylet and its agent (or a worker and vLLM in it) in the owner's process group, both with names of their
+#: own. The agent's environment does not tell whose it is, as that of Ray's agents, which overwrite it.
 RAYLET = """
 import ctypes, os, subprocess, sys, time
 ctypes.CDLL(None).prctl(15, sys.argv[1].encode(), 0, 0, 0)
-if sys.argv[1] == "raylet":
-    agent = [sys.executable, "-c", os.environ["CODE"], "ray::DashboardAgent"]
+if len(sys.argv) > 2:
+    agent = [sys.executable, "-c", os.environ["CODE"], sys.argv[2]]
     subprocess.Popen(agent, env={"CODE": os.environ["CODE"]})
 print(os.getpid(), flush=True)
 time.sleep(600)
@@ -91,11 +91,14 @@ def test_a_killed_owner_takes_its_process_group_with_it_and_no_reader_of_its_log
     assert alive(user.pid)
 
 
-def test_rays_agents_end_with_their_raylet_and_those_of_another_raylet_live_on(start: Start) -> None:
+@pytest.mark.parametrize("names", [("raylet", "ray::DashboardAgent"), ("worker", "VLLM::EngineCore")])
+def test_rays_agents_end_with_their_raylet_and_those_of_another_raylet_live_on(
+    start: Start, names: tuple[str, str]
+) -> None:
     folder = OwnedTempDir("rvtop-ray-")
 
     def raylet(env: dict[str, str]) -> list[int]:
-        started = start(sys.executable, "-c", RAYLET, "raylet", env={**os.environ, **env, "CODE": RAYLET})
+        started = start(sys.executable, "-c", RAYLET, *names, env={**os.environ, **env, "CODE": RAYLET})
         assert started.stdout is not None
         return [int(started.stdout.readline()) for _ in range(2)]
 
