@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rvtop.load.wire.timeouts import Timeouts
 from rvtop.scenario.explain import explain
 from rvtop.scenario.load import find_scenario, load_scenario, scenario_from, shipped_scenarios
 from rvtop.scenario.schema import Scenario, to_data
@@ -85,7 +86,9 @@ def mock() -> Iterator[MockProcess]:
 @pytest.mark.parametrize("name", sorted(NAMES))
 async def test_it_runs(name: str, mock: MockProcess, tmp_path: Path) -> None:
     scenario = shortened(load_scenario(find_scenario(name)))
-    watched = Watched(SessionRequest(scenario=scenario, out=tmp_path / "run", url=mock.url))
+    patient = Timeouts(connect_s=240.0)  # a busy machine is not what this is about
+    request = SessionRequest(scenario=scenario, out=tmp_path / "run", url=mock.url, timeouts=patient)
+    watched = Watched(request)
     outcome = await watched.end()
     assert outcome.exit_code == 0, outcome.message
     rows = watched.rows()
