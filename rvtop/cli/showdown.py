@@ -50,7 +50,7 @@ def showdown(
     *,
     scenario: Annotated[str, typer.Argument(help="Scenario file, or the name of a shipped one.")],
     topologies: Annotated[
-        str | None, typer.Option(help="Which, in this order: baseline,rac,rsc,rvc; default all.")
+        str | None, typer.Option(help="Which, in this order; default baseline,rac,rsc,rvc.")
     ] = None,
     repeat: Annotated[int, typer.Option(help="Times that each runs; every second time in reverse.")] = 1,
     loop: Annotated[bool, typer.Option("--loop", help="Begin again until it is ended.")] = False,
@@ -172,7 +172,7 @@ def prepared(
     from rvtop.study.showdown import SHOWDOWN, Plan, ShowdownRun
     from rvtop.target.topologies import TOPOLOGIES
 
-    chosen = tuple(names or TOPOLOGIES)
+    chosen = tuple(names or (name for name, topology in TOPOLOGIES.items() if topology.experiment))
     for name in chosen:
         if name not in TOPOLOGIES:
             raise UserError(f"--topologies: {name!r} is unknown; known are: {', '.join(TOPOLOGIES)}")

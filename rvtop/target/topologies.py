@@ -14,11 +14,13 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """``about`` is one line; ``extras`` of rvtop bring what it needs. The others are columns of the Start
-    screen: what makes tokens, where that runs, how a request gets there, what it adds to the one before."""
+    """``about`` is one line; ``extras`` of rvtop bring what it needs. ``experiment``: one of the four that the
+    experiment compares, as a showdown does unless told otherwise. The others are columns of the Start screen:
+    what makes tokens, where that runs, how a request gets there, what it adds to the one before."""
 
     about: str
     extras: tuple[str, ...]
+    experiment: bool = False
     engine: str = ""
     where: str = ""
     route: str = ""
@@ -35,7 +37,10 @@ def _read() -> dict[str, Topology]:
     columns = ("engine", "where", "route", "adds")
     return {
         name: Topology(
-            entry["about"], tuple(entry["extras"]), **{column: entry.get(column, "") for column in columns}
+            entry["about"],
+            tuple(entry["extras"]),
+            entry.get("experiment", False),
+            **{column: entry.get(column, "") for column in columns},
         )
         for name, entry in described.items()
     }

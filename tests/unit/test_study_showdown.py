@@ -243,3 +243,11 @@ def test_an_interrupt_while_models_are_counted_ends_it_all(
     monkeypatch.setattr("rvtop.target.preflight.check_backend", interrupted)
     with pytest.raises(UserError, match="interrupted"):
         prepared("smoke", ["baseline"], tmp_path, None, 1, SameForAll())
+
+
+def test_unless_told_otherwise_it_is_the_experiments_four(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rvtop.target.preflight.check_backend", lambda options, scenario=None: ("tiny",))
+    run = prepared("smoke", None, tmp_path / "out", None, 1, SameForAll())
+    assert [turn.entry.name for turn in run.turns()] == ["baseline", "rac", "rsc", "rvc-noprefix", "rvc"]
