@@ -14,9 +14,9 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """``about`` is one line; ``extras`` of rvtop bring what it needs. ``experiment``: one of the four that the
-    experiment compares, as a showdown does unless told otherwise. The others are columns of the Start screen:
-    what makes tokens, where that runs, how a request gets there, what it adds to the one before."""
+    """``about`` is one line; ``extras`` of rvtop bring what it needs. ``experiment``: one of the four that
+    the experiment compares, as a showdown does unless told otherwise. The others are columns of the Start
+    screen: what makes tokens, where that runs, how a request gets there, what it adds to the one before."""
 
     about: str
     extras: tuple[str, ...]
