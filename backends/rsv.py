@@ -34,7 +34,7 @@ from backends.router.router import Router
 from backends.serve import llm_app, running
 from backends.serve.fleet import App
 from backends.serve.llm_fleet import REPORT_MS, LlmFleet
-from backends.serve.serve import free_port
+from backends.serve.serve import LLM_SERVER, free_port
 from backends.settings.options import Options
 
 NAME = "rsv"
@@ -70,7 +70,7 @@ class ServeLlm:
         options = self._options
         most = options.serve.autoscale[1] if options.serve.autoscale else options.num_replicas
         shares = shares_of(replace(options, num_replicas=most), nodes)
-        return running.apps_of(run, options, paths, shares, llm_app.SERVER)
+        return running.apps_of(run, options, paths, shares, LLM_SERVER)
 
     async def bind(self, apps: Sequence[App], token: str, steps: Steps) -> dict[str, tuple[str, Any]]:
         options, bound = self._options, {}

@@ -10,8 +10,9 @@ that only has a file of the folder open (an editor, a user's ``tail -f``) is lef
 
 With GROUP, the owner's process group is killed too (vLLM's processes rename themselves, which overwrites
 their environment), and the reaper is reparented: Ray kills the children of a worker that ends. Ray's agents
-rename themselves as well and stay in the owner's group, and so does vLLM in Ray's own workers: those whose
-raylet, or whose parent, is gone are killed, since they take up to a minute to notice that.
+rename themselves as well and stay in the owner's group, and what vLLM starts in a worker of Ray's stays in
+the owner's session: those whose raylet, or whose parent, is gone are killed, since they take up to a minute
+to notice that.
 """
 
 from __future__ import annotations
@@ -35,14 +36,19 @@ def main(folder: str, name: str, group: int | None = None) -> None:
     spared = {os.getpid()} if group is not None else {os.getpid(), os.getppid()}
     mark = os.fsencode(f"{name}={folder}")
     owners = os.getpgid(os.getppid()) if group is None else group
+    session = os.getsid(os.getppid()) if group is None else None
 
     def ours(pid: int) -> bool:
         if _carries(pid, mark):
             return True
         process = _stat(pid)
-        if process is None or process.group != owners:
+        if process is None:
             return False
-        return group is not None or process.is_orphan
+        if group is not None:
+            return process.group == owners
+        # A worker of Ray has a group of its own, and with it what vLLM started in it.
+        near = process.session == session if process.is_vllm else process.group == owners
+        return near and process.is_orphan
 
     while os.read(0, 4096):
         pass
@@ -88,13 +94,18 @@ class Process(NamedTuple):
     name: str
     parent: int
     group: int
+    session: int
+
+    @property
+    def is_vllm(self) -> bool:
+        return self.name.startswith("VLLM::")
 
     @property
     def is_orphan(self) -> bool:
         """Whether it is an agent of Ray (they are named ray::…) whose raylet is gone, or vLLM's (VLLM::…)
         whose parent is: who takes in orphans is of another group."""
         parent = _stat(self.parent)
-        if self.name.startswith("VLLM::"):
+        if self.is_vllm:
             return parent is None or parent.group != self.group
         return self.name.startswith("ray::") and (parent is None or parent.name != "raylet")
 
@@ -104,10 +115,14 @@ def _stat(pid: int) -> Process | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             head, _, tail = file.read().rpartition(b")")
-        state, parent, group = tail.split()[:3]
+        state, parent, group, session = tail.split()[:4]
     except (OSError, ValueError):  # gone
         return None
-    return None if state == b"Z" else Process(os.fsdecode(head.partition(b"(")[2]), int(parent), int(group))
+    return (
+        None
+        if state == b"Z"
+        else Process(os.fsdecode(head.partition(b"(")[2]), int(parent), int(group), int(session))
+    )
 
 
 if __name__ == "__main__":

@@ -18,8 +18,6 @@ from backends.settings import environment
 from backends.settings.options import Options
 from backends.settings.vllm import engine_argv
 
-#: The deployment of the engines is named so, with the model's name behind it.
-SERVER = "LLMServer:"
 # Serve LLM says itself what is served under which name, and how vLLM starts workers on GPUs.
 _NOT_OURS = frozenset({"model", "served-model-name", "distributed-executor-backend"})
 # Each of several processes has its own.

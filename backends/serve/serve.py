@@ -22,6 +22,10 @@ log = logging.getLogger("backends.serve")
 
 CONTROLLER, NAMESPACE = "SERVE_CONTROLLER_ACTOR", "serve"
 REPLICA_PREFIX = "SERVE_REPLICA::"
+#: Serve LLM names the deployment of its engines so, with the model's name behind it.
+LLM_SERVER = "LLMServer:"
+# An actor that Serve LLM leaves behind (its name and its namespace).
+_LLM_TELEMETRY = "llm_serve_telemetry"
 DEFAULT_PORT = 8000
 POLL_S = 0.1
 PROXY_LIMIT_S = 30.0
@@ -118,6 +122,7 @@ def end(names: Sequence[str], started: bool) -> None:
 
     if not running():
         return
+    llm = any(f"#{LLM_SERVER}" in replica for name in names for replica in replicas(name))
     for name in statuses(names):
         serve.delete(name, _blocking=False)
     began = time.monotonic()
@@ -127,6 +132,20 @@ def end(names: Sequence[str], started: bool) -> None:
         time.sleep(POLL_S)
     if started and not serve.status().applications:
         serve.shutdown()
+    if llm:
+        _end_llm_telemetry()
+
+
+def _end_llm_telemetry() -> None:
+    """Serve LLM has one such actor for all applications of the cluster, makes it when it is not there, and
+    never ends it. It goes with the last of them."""
+    import ray
+    from ray.exceptions import RayError
+
+    named = ray.util.list_named_actors(all_namespaces=True)
+    if not any(a["namespace"] == NAMESPACE and f"#{LLM_SERVER}" in a["name"] for a in named):
+        with contextlib.suppress(ValueError, RayError):  # it is not there
+            ray.kill(ray.get_actor(_LLM_TELEMETRY, namespace=_LLM_TELEMETRY))
 
 
 def _kill_replicas(apps: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ TOKENS = 300
 LIMIT_S = 900.0
 # Longer than Serve waited for a retired replica before its grace was an option, and than it waits by default.
 STANDSTILL_S = {"rsc": 6.0, "rsv": 21.0}
-DEPLOYMENT = {"rsc": "hf", "rsv": f"{llm_app.SERVER}tiny"}
+DEPLOYMENT = {"rsc": "hf", "rsv": f"{serve.LLM_SERVER}tiny"}
 
 
 async def main(topology: str, model: str) -> dict[str, Any]:

@@ -98,7 +98,11 @@ def test_rays_agents_end_with_their_raylet_and_those_of_another_raylet_live_on(
     folder = OwnedTempDir("rvtop-ray-")
 
     def raylet(env: dict[str, str]) -> list[int]:
-        started = start(sys.executable, "-c", RAYLET, *names, env={**os.environ, **env, "CODE": RAYLET})
+        started = start(
+            *(sys.executable, "-c", RAYLET, *names),
+            env={**os.environ, **env, "CODE": RAYLET},
+            process_group=0 if names[0] == "worker" else None,
+        )
         assert started.stdout is not None
         return [int(started.stdout.readline()) for _ in range(2)]
 

@@ -15,7 +15,7 @@ from backends import rsv
 from backends.cluster.cluster import Node, ResourceShare
 from backends.errors import UsageError, missing_package
 from backends.process.events import Steps
-from backends.serve import llm_app
+from backends.serve import llm_app, serve
 from backends.serve.llm_page import of_replicas
 from backends.settings import serve_llm
 from backends.settings.options import ModelSpec, Options
@@ -168,7 +168,7 @@ def test_an_application_per_model(options: Options) -> None:
         ("rvtop-r1-0", "/rvtop-r1/0", "a", "/x", 2),
         ("rvtop-r1-1", "/rvtop-r1/1", "b", "/y", 2),
     ]
-    assert {app.deployment for app in apps} == {llm_app.SERVER}
+    assert {app.deployment for app in apps} == {serve.LLM_SERVER}
     follows = rsv.ServeLlm(replace(both, serve=ServeOptions(autoscale=(1, 4)))).apps(
         "r1", {"a": "/x", "b": "/y"}, [node]
     )
@@ -193,3 +193,26 @@ def test_a_nodes_page_says_of_our_replicas_what_vllms_own_page_says() -> None:
     assert "# TYPE vllm:num_requests_running gauge" in page
     assert "ray_" not in page
     assert of_replicas("", {"a1": "x"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("left", "ended"),
+    [([], True), (["SERVE_REPLICA::theirs#LLMServer:m#x"], False), (["SERVE_REPLICA::a#b#c"], True)],
+)
+def test_the_actor_that_serve_llm_leaves_behind_goes_with_the_last_application(
+    monkeypatch: pytest.MonkeyPatch, left: list[str], ended: bool
+) -> None:
+    ray = pytest.importorskip("ray")
+    from ray import serve as ray_serve
+
+    killed: list[str] = []
+    monkeypatch.setattr(serve, "running", lambda: True)
+    monkeypatch.setattr(serve, "statuses", lambda names: {})
+    monkeypatch.setattr(serve, "replicas", lambda app: [f"SERVE_REPLICA::{app}#LLMServer:m#y"])
+    named = [{"name": name, "namespace": serve.NAMESPACE} for name in left]
+    monkeypatch.setattr(ray.util, "list_named_actors", lambda all_namespaces: named)
+    monkeypatch.setattr(ray, "get_actor", lambda name, namespace: name)
+    monkeypatch.setattr(ray, "kill", killed.append)
+    monkeypatch.setattr(ray_serve, "delete", lambda name, _blocking: None)
+    serve.end(["ours"], started=False)
+    assert killed == (["llm_serve_telemetry"] if ended else [])
