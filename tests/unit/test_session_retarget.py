@@ -21,7 +21,7 @@ from tests.mock.fast import any_mock
 from tests.mock.faulty import FaultyServer
 from tests.mock.process import MockProcess
 
-PHASE = {"name": "a", "rate": 200, "duration": "10m", "drain": "10s", "arrivals": "poisson"}
+PHASE = {"name": "a", "rate": 200, "duration": "10m", "drain": "120s", "arrivals": "poisson"}
 
 
 @pytest.fixture
@@ -66,6 +66,8 @@ async def test_each_request_goes_once_and_to_the_target_of_its_time(
         ok = watched.now.load.ok
         await watched.until(lambda s, ok=ok: s.load.ok > ok + 100, "load there")
     assert watched.now.target.models == ("b", "c")
+    live = watched.session._load.live  # a stop cancels whatever is in flight, also there
+    await watched.until(lambda s: not any(map(live.in_flight_at, range(3))), "the answers of before")
     watched.send(Stop())
     outcome = await watched.end()
     assert outcome.exit_code == 0, outcome.message

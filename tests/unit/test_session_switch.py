@@ -24,7 +24,7 @@ from tests.faults.sessions import Watched, request
 from tests.mock.fast import any_mock
 from tests.mock.process import MockProcess
 
-PHASE = {"name": "a", "rate": 50, "duration": "10m", "drain": "10s", "arrivals": "poisson"}
+PHASE = {"name": "a", "rate": 50, "duration": "10m", "drain": "120s", "arrivals": "poisson"}
 
 
 class World:
@@ -197,6 +197,8 @@ async def test_beside_the_one_before_the_load_goes_on_meanwhile(world: World, tm
     # The third one does not keep the one before.
     await done(follow(Retarget(topology="rsc", place="beside", keep=False), "control"))
     assert [one.topology for one in watched.now.standby] == ["rac"]
+    live = watched.session._load.live  # a stop cancels whatever is in flight, also there
+    await watched.until(lambda s: not any(map(live.in_flight_at, range(3))), "the answers of before")
     rows = await ended(watched)
     assert sorted(world.done[-2:]) == ["end rac", "end rsc"], "all that we started is ended"
     assert {row["error"] for row in rows if row.get("target", 0) < 3} == {None}
