@@ -89,6 +89,9 @@ def test_what_is_damaged_is_left_out_and_told(tmp_path: Path, ended: bool) -> No
             if not notes:
                 assert snapshot == as_written
         if at < data.rindex(SECOND_END, 0, data.rindex(SECOND_END)):  # what is behind looks like a cut
+            if not notes:  # some bits only fill a byte up: nothing is damaged then
+                assert got == written, (number, at)
+                continue
             assert len(notes) == 1, (number, at)
             assert notes[0].startswith("screen.jsonl.gz: ")
 
