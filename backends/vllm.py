@@ -147,15 +147,15 @@ def this_machine(gpus: Sequence[str]) -> Node:
 
 
 def devices_of(shares: Sequence[ResourceShare], gpus: Sequence[str]) -> list[tuple[str, ...]]:
-    """The GPUs of each share, in turn: whole ones to it alone, parts of one to several."""
-    dealt, used = [], 0.0
-    for share in shares:
-        if 0 < share.num_gpus < 1 and used % 1 + share.num_gpus > 1:
-            used = float(math.ceil(used))  # what is left of this GPU is too little
-        first = int(used)
-        dealt.append(tuple(gpus[first : first + math.ceil(share.num_gpus)]))
-        used += share.num_gpus
-    return dealt
+    """The GPUs of each share, which are all the same: whole ones in turn to it alone, parts of one to several."""
+    if not shares or not shares[0].num_gpus:
+        return [()] * len(shares)
+    each = shares[0].num_gpus
+    if each < 1:
+        on_one = math.floor(1 / each + 1e-6)  # a part has four digits: 0.3333
+        return [(gpus[number // on_one],) for number in range(len(shares))]
+    whole = int(each)
+    return [tuple(gpus[number * whole : (number + 1) * whole]) for number in range(len(shares))]
 
 
 async def _resolve(spec: ModelSpec, steps: Steps) -> str:

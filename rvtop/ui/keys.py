@@ -217,7 +217,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("events: all", "events", ("e",), "every event, with a filter; again: back", "LME"),
     Action("requests: order", "order", ("o",), "by TTFT, by E2E, the newest first", "Q", 8, "order"),
     Action("requests: errors only", "errors", ("e",), "list only what failed", "Q", 10, "errors only"),
-    Action("requests: prompt", "prompt", ("v",), "show the prompt of the chosen request", "Q", 12, "text"),
+    Action("requests: prompt", "prompt", ("v",), "show the prompt of the chosen request", "Q", 11, "text"),
     Action("replay: play, pause", "play", ("space",), "go on, or hold this instant", "P", 1, "play"),
     Action("replay: 1 s back", "move(-1)", ("left",), "the second before", "P", 2, "1 s", "replay: 1 s on"),
     Action("replay: 1 s on", "move(1)", ("right",), "the second after", "P"),
