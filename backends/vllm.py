@@ -147,7 +147,7 @@ def this_machine(gpus: Sequence[str]) -> Node:
 
 
 def devices_of(shares: Sequence[ResourceShare], gpus: Sequence[str]) -> list[tuple[str, ...]]:
-    """The GPUs of each share, in turn: whole ones to it alone, parts of one to several. All shares are alike."""
+    """The GPUs of each share, in turn: whole ones to it alone, parts of one to several. Shares are alike."""
     if not shares or not shares[0].num_gpus:
         return [()] * len(shares)
     each = shares[0].num_gpus
