@@ -116,6 +116,9 @@ class RateControl:
     def target_rps(self, now_ns: int) -> float:
         """The rate asked for. What was commanded shows at once, though it takes effect a little later."""
         for entry in reversed(self._pending):
-            if entry.kind == "rate":
-                return 0.0 if self.paused else entry.value
+            if entry.kind in ("phase", "end"):
+                break
+            if entry.kind in ("rate", "pause", "resume"):
+                phase = self._course.plan if self._course.phase >= 0 else None
+                return 0.0 if self.paused else self._standing_rps(phase, now_ns)
         return self._course.rate(now_ns)

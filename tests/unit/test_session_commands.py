@@ -181,6 +181,18 @@ def test_a_rate_in_a_ramp_is_taken_back_to_the_rate_that_was_planned_then() -> N
         control.at(Resume(), 60 * S)
 
 
+def test_what_was_commanded_shows_before_it_takes_effect() -> None:
+    control = Control(PhasePlan("a", 10.0, 10.0))
+    control.at(SetRate(40.0), 10 * S)
+    control.follow(Pause(), control.phase, 20 * S, "control")
+    assert control.target_rps(20 * S) == 0.0
+    control.take_effect(21 * S)
+    control.follow(Resume(), control.phase, 30 * S, "control")
+    assert control.target_rps(30 * S) == 40.0
+    done = control.follow(SetRate(10.0), control.phase, 30 * S, "control")
+    assert done.text == "rate 40 → 10 rps"
+
+
 def test_more_than_max_rate_becomes_max_rate_and_says_so() -> None:
     control = Control(PhasePlan("a", 1.0, 1.0), most=64.0)
     done = control.follow(SetRate(math.inf), control.phase, 0, "control")
