@@ -18,70 +18,31 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
-from backends.api.control import Control
-from backends.api.http_aiohttp import HttpServer
-from backends.cluster.calls import all_or_none, as_start_failure, within
+from backends.cluster.calls import as_start_failure, within
 from backends.cluster.cluster import ResourceShare, open_cluster
 from backends.cluster.vllm_actor import EngineSpec
-from backends.cluster.vllm_fleet import PLACEMENT_LIMIT_S, Fleet, Replica
-from backends.cluster.vllm_shares import shares_of
-from backends.errors import UsageError
-from backends.models.load import ModelError, resolve_step
+from backends.cluster.vllm_fleet import PLACEMENT_LIMIT_S, Replica
+from backends.cluster.vllm_shares import shares_of, starting_turn
+from backends.models.load import resolve_or_refuse
 from backends.process.events import Steps
-from backends.process.restart import end_restart_loops, restart_loop
 from backends.router.router import Router
+from backends.router.running import RoutedEngines, route
 from backends.settings import environment
-from backends.settings.options import ModelSpec, Options
+from backends.settings.options import Options
 
 NAME = "rvc"
 
 
-class Rvc:
-    """A router on the head with vLLM engines in a cluster."""
-
-    def __init__(
-        self,
-        router: Router,
-        fleet: Fleet,
-        restart_loops: Sequence[asyncio.Task[None]],
-        stack: AsyncExitStack,
-    ) -> None:
-        self._router = router
-        self._fleet = fleet
-        self._restart_loops = restart_loops
-        self._stack = stack  # all that was started, to be closed backwards
-
-    async def failed(self) -> str:
-        """Returns if the restart loop of an engine or of the router broke, which only a bug can do."""
-        router = asyncio.create_task(self._router.failed())
-        try:
-            waits: list[asyncio.Task[Any]] = [router, *self._restart_loops]
-            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            router.cancel()
-        if router in done:
-            return router.result()
-        return f"an engine's restart loop ended: {next(iter(done)).exception()!r}"
-
-    async def close(self, grace_s: float) -> None:
-        """Ends everything. Running requests may go on for ``grace_s`` seconds first."""
-        async with self._stack:
-            await end_restart_loops(self._restart_loops)
-            self._router.stop_listening()
-            if grace_s > 0:
-                await asyncio.gather(*(replica.drain(grace_s) for replica in self._fleet.replicas))
-
-
-async def start(options: Options, steps: Steps) -> Rvc:
+async def start(options: Options, steps: Steps) -> RoutedEngines:
     """Starts or joins a cluster, puts the engines into it, and routes ``options.listener`` to them."""
     async with AsyncExitStack() as stack:
         return await _start(options, steps, stack)
 
 
-async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Rvc:
-    """What is started is pushed to ``stack``; the Rvc takes it over when all of it runs."""
-    for spec in options.models:
-        await _resolve(spec, steps)
+async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> RoutedEngines:
+    """What is started is pushed to ``stack``; the RoutedEngines takes it over when all of it runs."""
+    for spec in options.models:  # here, where progress shows; engines resolve theirs again on their own node
+        await resolve_or_refuse(spec, steps)
     cluster = await open_cluster(options, steps)
     stack.push_async_callback(cluster.close)
     shares = shares_of(options, await cluster.nodes())
@@ -93,42 +54,19 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Rvc:
     ]
     slots = [(model.name, [s.engine for s in specs if s.model == model.name]) for model in options.models]
     router = Router(options.listener, slots, token=token, api_key=options.api_key)
-    stack.push_async_callback(router.close)
-    control = HttpServer()
-    stack.push_async_callback(control.close)
-    await control.start(router.control)
-    await router.start()  # from here on clients get a 503
-    # vLLM measures free memory while it starts: engines on one GPU have to start one after the other.
-    turn = asyncio.Semaphore(1 if any(0 < share.num_gpus < 1 for share in shares) else len(shares))
+    turn = starting_turn(shares)
     replicas = [
         Replica(spec, _actor_options(share, group, number), turn)
         for number, (spec, share) in enumerate(zip(specs, shares, strict=True))
     ]
-    fleet = Fleet(replicas, router, token)
-    stack.push_async_callback(fleet.close)
-    stack.callback(router.stop_listening)
-    await all_or_none(replica.start(steps) for replica in replicas)
-    fleet.list_models()
-    with steps.step("http", options.url):
-        for replica in replicas:
-            fleet.set_up(replica.spec.engine, True)
-        await fleet.placed()
-        facts = {
-            "max_queue": options.max_queue,
-            "index": options.index,
-            "vllm": dataclasses.asdict(options.vllm),
-        }
-        control.serve(fleet, Control(NAME, [fleet], facts, live=cluster.facts))
-    restart_loops = [asyncio.create_task(restart_loop(replica, fleet)) for replica in replicas]
-    return Rvc(router, fleet, restart_loops, stack.pop_all())
-
-
-async def _resolve(spec: ModelSpec, steps: Steps) -> None:
-    """Builds a local model here, where its progress shows; engines resolve it again on their own node."""
-    try:
-        await resolve_step(spec, steps)
-    except ModelError as error:
-        raise UsageError(f"--model {spec.name}: {error}") from None
+    facts = {
+        "max_queue": options.max_queue,
+        "index": options.index,
+        "vllm": dataclasses.asdict(options.vllm),
+    }
+    return await route(
+        NAME, router, replicas, facts, url=options.url, steps=steps, stack=stack, live=cluster.facts
+    )
 
 
 async def _place(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from backends.errors import StartFailure
@@ -50,14 +50,3 @@ async def kill(actor: Any) -> None:
 
     with contextlib.suppress(RayError):
         await asyncio.to_thread(ray.kill, actor)
-
-
-async def all_or_none(starts: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Runs coroutines side by side; when one fails the others are cancelled before its error is raised."""
-    tasks = [asyncio.ensure_future(start) for start in starts]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

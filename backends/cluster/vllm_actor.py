@@ -22,16 +22,15 @@ from backends.api.http_aiohttp import HttpServer
 from backends.api.render import Renderer
 from backends.api.retrieval import open_retrieval
 from backends.api.service import ServedModel, Service
-from backends.engines.protocol import EngineInfo
 from backends.engines.vllm_environment import vllm_environment
 from backends.errors import StartFailure
 from backends.models.load import ModelError, resolve_model
 from backends.process.events import Steps
 from backends.process.log_tail import LogTail
 from backends.process.scratch_dir import OwnedTempDir
-from backends.router.haproxy_config import Address
+from backends.router.fleet import Served
+from backends.settings.engine import engine_arguments
 from backends.settings.options import Options
-from backends.settings.vllm import engine_argv
 from backends.text import make_logs_visible
 
 log = logging.getLogger("backends.cluster.vllm_actor")
@@ -60,15 +59,6 @@ class EngineSpec:
 
     def __repr__(self) -> str:  # the token and the environment stay out of every log
         return f"EngineSpec({self.engine}, {self.model}={self.source})"
-
-
-@dataclass(frozen=True)
-class Served:
-    """Where an engine answers, and what it serves."""
-
-    address: Address
-    info: EngineInfo
-    path: str
 
 
 class VllmActor:
@@ -106,17 +96,7 @@ class VllmActor:
             self._path = str(await asyncio.to_thread(resolve_model, spec.source))
         except ModelError as error:
             raise StartFailure(f"model {spec.model}: {error}") from error
-        arguments = engine_argv(
-            options.vllm,
-            path=self._path,
-            model=spec.model,
-            dtype=options.dtype,
-            seed=options.seed,
-            max_model_len=options.max_model_len,
-            concurrency=options.engine_concurrency,
-            trust_remote_code=options.trust_remote_code,
-            gpu_share=spec.gpu_share,
-        )
+        arguments = engine_arguments(options, path=self._path, model=spec.model, gpu_share=spec.gpu_share)
         try:
             from backends.engines.vllm import load_engine
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Sequence
 
@@ -37,3 +38,9 @@ def _shares(options: Options, nodes: Sequence[Node]) -> list[ResourceShare]:
             raise UsageError(f"--tensor-parallel {size}: {len(shares)} engines need {size} GPUs each")
         return [dataclasses.replace(share, num_gpus=share.num_gpus * size) for share in shares]
     return allocate(names, nodes, replicas=options.num_replicas, threads=options.threads)
+
+
+def starting_turn(shares: Sequence[ResourceShare]) -> asyncio.Semaphore:
+    """What an engine holds while it starts. vLLM measures free memory then: engines on one GPU have to start
+    one after the other."""
+    return asyncio.Semaphore(1 if any(0 < share.num_gpus < 1 for share in shares) else len(shares))

@@ -14,13 +14,14 @@ import socket
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import asdict
 from typing import Any
 
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import generate_latest
 
 from backends.engines.protocol import Delta, EngineInfo, EngineState, Finish, GenerateRequest, Timings
-from backends.engines.vllm_args import engine_config
+from backends.engines.vllm_args import engine_config, made_of
 from backends.engines.vllm_page import relabelled
 from backends.errors import EngineError, EngineUnavailable, StartFailure
 
@@ -185,9 +186,7 @@ def _load(
         node=socket.gethostname(),
         pid=os.getpid(),
         devices=devices or ("cpu",),
-        dtype=str(config.model_config.dtype).removeprefix("torch."),
-        concurrency=int(config.scheduler_config.max_num_seqs),
-        max_model_len=int(config.model_config.max_model_len),
+        **asdict(made_of(config)),
         threads=None if devices else threads,
         own_queue=True,
         node_id=node_id,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from backends.errors import StartFailure, UsageError
@@ -40,6 +41,24 @@ def engine_config(arguments: Iterable[tuple[str, str]], on_cpu: bool, parser: An
         with _reported(parsed.model):
             config = args.create_engine_config()
     return args, config
+
+
+@dataclass(frozen=True)
+class Made:
+    """What vLLM makes of its arguments."""
+
+    dtype: str
+    concurrency: int
+    max_model_len: int
+
+
+def made_of(config: Any) -> Made:
+    """Of a ``VllmConfig``."""
+    return Made(
+        dtype=str(config.model_config.dtype).removeprefix("torch."),
+        concurrency=int(config.scheduler_config.max_num_seqs),
+        max_model_len=int(config.model_config.max_model_len),
+    )
 
 
 def one_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backends.errors import UsageError
 from backends.models import Progress, shared_dir
 from backends.models.progress_bars import no_progress_bars
 from backends.process.events import Steps
@@ -73,6 +74,14 @@ async def resolve_step(spec: ModelSpec, steps: Steps) -> Path | str:
     """`resolve_model` in a thread, as the step ``model`` of a start. Raises ModelError."""
     with steps.step("model", spec.name) as step:
         return await asyncio.to_thread(resolve_model, spec.source, step.progress)
+
+
+async def resolve_or_refuse(spec: ModelSpec, steps: Steps) -> str:
+    """`resolve_step`; a model that cannot be had is bad usage. Raises UsageError."""
+    try:
+        return str(await resolve_step(spec, steps))
+    except ModelError as error:
+        raise UsageError(f"--model {spec.name}: {error}") from None
 
 
 def resolve_embedder(spec: str, progress: Progress | None = None) -> Path | str:

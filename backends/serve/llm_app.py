@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from backends.cluster.cluster import ResourceShare
+from backends.engines.vllm_args import Made, engine_config, made_of
 from backends.engines.vllm_environment import vllm_environment
 from backends.errors import StartFailure, UsageError
 from backends.serve.replica import DRAIN_POLL_S, HEALTH_LIMIT_S, HEALTH_PERIOD_S
 from backends.settings import environment
+from backends.settings.engine import engine_arguments
 from backends.settings.options import Options
-from backends.settings.vllm import engine_argv
 
 # Serve LLM says itself what is served under which name, and how vLLM starts workers on GPUs.
 _NOT_OURS = frozenset({"model", "served-model-name", "distributed-executor-backend"})
@@ -29,34 +30,17 @@ class Checked:
     """What vLLM makes of its arguments: ``kwargs`` are those of its engine, typed."""
 
     kwargs: dict[str, Any]
-    dtype: str
-    concurrency: int
-    max_model_len: int
-    version: str = field(default="")
+    made: Made
 
 
 def arguments(options: Options, share: ResourceShare, path: str) -> list[tuple[str, str]]:
     """vLLM's, as (name, value)."""
-    return engine_argv(
-        options.vllm,
-        path=path,
-        model=share.model,
-        dtype=options.dtype,
-        seed=options.seed,
-        max_model_len=options.max_model_len,
-        concurrency=options.engine_concurrency,
-        trust_remote_code=options.trust_remote_code,
-        gpu_share=share.num_gpus,
-    )
+    return engine_arguments(options, path=path, model=share.model, gpu_share=share.num_gpus)
 
 
 def check(given: Sequence[tuple[str, str]], on_cpu: bool) -> Checked:
     """Has vLLM read its arguments, on a node and in the environment of its replicas. Raises UsageError with
     vLLM's text when it refuses one, StartFailure when the model cannot be read."""
-    import vllm
-
-    from backends.engines.vllm_args import engine_config
-
     args, config = engine_config(given, on_cpu=on_cpu)
     named = [name.replace("-", "_") for name, _ in given if name not in _NOT_OURS]
     kwargs = {name: getattr(args, name) for name in dict.fromkeys(named) if hasattr(args, name)}
@@ -65,13 +49,7 @@ def check(given: Sequence[tuple[str, str]], on_cpu: bool) -> Checked:
         raise UsageError(f"--engine-arg {unknown[0]}: Ray Serve LLM does not take it")
     if args.kv_cache_memory_bytes is not None:
         kwargs["kv_cache_memory_bytes"] = args.kv_cache_memory_bytes
-    return Checked(
-        kwargs=kwargs,
-        dtype=str(config.model_config.dtype).removeprefix("torch."),
-        concurrency=int(config.scheduler_config.max_num_seqs),
-        max_model_len=int(config.model_config.max_model_len),
-        version=vllm.__version__,
-    )
+    return Checked(kwargs, made_of(config))
 
 
 def environ(options: Options, share: ResourceShare) -> dict[str, str]:
@@ -91,7 +69,7 @@ def llm_config(
 ) -> dict[str, Any]:
     """The fields of one model's `LLMConfig`. ``count`` replicas, unless they follow the load."""
     asked, batching = options.serve, options.serve_llm.stream_batching_ms
-    ongoing = asked.max_ongoing or checked.concurrency
+    ongoing = asked.max_ongoing or checked.made.concurrency
     deployment: dict[str, Any] = {
         "max_ongoing_requests": ongoing,
         "max_queued_requests": -1 if options.max_queue is None else options.max_queue,

@@ -79,7 +79,7 @@ class LlmFleet(ServeFleet):
         return {"row": {"engine": engine, "model": app.name, "state": state}, "page": ""}
 
     def _info(self, app: App, engine: str, pid: int, node_id: str, host: str) -> EngineInfo:
-        checked, share = self._checked[app.name], app.share
+        made, share = self._checked[app.name].made, app.share
         return EngineInfo(
             engine=engine,
             kind="vllm",
@@ -88,9 +88,9 @@ class LlmFleet(ServeFleet):
             pid=pid,
             # How many GPUs, not which: the replica does not say.
             devices=("cuda",) * math.ceil(share.num_gpus) or ("cpu",),
-            dtype=checked.dtype,
-            concurrency=checked.concurrency,
-            max_model_len=checked.max_model_len,
+            dtype=made.dtype,
+            concurrency=made.concurrency,
+            max_model_len=made.max_model_len,
             threads=None if share.num_gpus else share.threads,
             own_queue=True,
             node_id=node_id,

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from backends.engines.vllm_args import argv_of, engine_config, parser_of
+from backends.engines.vllm_args import argv_of, engine_config, made_of, parser_of
 from backends.engines.vllm_environment import vllm_environment
 from backends.errors import StartFailure, missing_package
 from backends.process.scratch_dir import OwnedTempDir
@@ -29,7 +29,8 @@ from backends.settings.vllm import VllmOptions
 @dataclass(frozen=True)
 class Order:
     """What to start. ``arguments`` are vLLM's as (name, value); it answers at the Unix socket ``socket``, and
-    its :class:`Facts` are written to ``facts``. ``cpu_threads`` None says that it computes on a GPU."""
+    what vLLM makes of them (``engines.vllm_args.Made``) is written to ``facts``. ``cpu_threads`` None: it
+    computes on a GPU."""
 
     arguments: list[tuple[str, str]]
     socket: str
@@ -39,16 +40,6 @@ class Order:
     tensor_parallel: int
     api_server_count: int | None
     rust_frontend: bool
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What vLLM makes of its arguments."""
-
-    dtype: str
-    concurrency: int
-    max_model_len: int
-    version: str
 
 
 def main(order: Order) -> None:
@@ -73,17 +64,9 @@ def main(order: Order) -> None:
 
 def _prepare(order: Order) -> list[str]:
     """The words behind ``vllm serve``."""
-    import vllm
-
     parser = parser_of(_add_serve_arguments())
     args, config = engine_config(order.arguments, on_cpu=order.cpu_threads is not None, parser=parser)
-    facts = Facts(
-        dtype=str(config.model_config.dtype).removeprefix("torch."),
-        concurrency=int(config.scheduler_config.max_num_seqs),
-        max_model_len=int(config.model_config.max_model_len),
-        version=vllm.__version__,
-    )
-    Path(order.facts).write_text(json.dumps(asdict(facts)))
+    Path(order.facts).write_text(json.dumps(asdict(made_of(config))))
     arguments = [pair for pair in order.arguments if pair[0] != "model"]
     if args.kv_cache_memory_bytes is not None:
         arguments.append(("kv-cache-memory-bytes", str(args.kv_cache_memory_bytes)))

@@ -1,11 +1,10 @@
-"""The head's view of vLLM servers: one :class:`VllmServer` per process of ``vllm serve``, and their fleet."""
+"""The head's view of vLLM servers: one :class:`VllmServer` per process of ``vllm serve``."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import signal
 import socket
@@ -17,21 +16,17 @@ from typing import Any
 
 import aiohttp
 
-from backends.api.metrics import merge_pages
-from backends.cluster.vllm_actor import Served
-from backends.cluster.vllm_fleet import Fleet, Member
 from backends.engines.protocol import EngineInfo
+from backends.engines.vllm_args import Made
 from backends.engines.vllm_page import relabelled, total
 from backends.errors import StartFailure, UsageError
 from backends.process.events import Steps
 from backends.process.log_tail import LogTail
-from backends.vllm_server.launch import Facts, Order
-
-log = logging.getLogger("backends.vllm")
+from backends.router.fleet import ASK_LIMIT_S, Member, Served, answer_of
+from backends.vllm_server.launch import Order
 
 LAUNCHER = "backends.vllm_server.launch"
 POLL_S = 0.1
-ASK_LIMIT_S = 2.0
 WARM_UP_LIMIT_S = 300.0
 # How long vLLM gets to end by itself.
 CLOSE_LIMIT_S = 5.0
@@ -49,27 +44,21 @@ class ServerSpec:
     path: str
     order: Order
     devices: tuple[str, ...]
-    threads: int | None
     token: str
 
     def __repr__(self) -> str:  # the token stays out of every log
         return f"ServerSpec({self.engine}, {self.model}={self.path})"
 
 
-class VllmServer:
-    """One ``vllm serve``, which is started again when it ends. ``turn`` is held while it starts."""
+class VllmServer(Member):
+    """One ``vllm serve``, at a socket that only the router and the head get to."""
 
     def __init__(self, spec: ServerSpec, environ: Mapping[str, str], turn: asyncio.Semaphore) -> None:
+        super().__init__(spec.engine, spec.model, turn)
         self.spec = spec
-        self.engine, self.model = spec.engine, spec.model
-        self.status = "starting"
-        self.restarts = 0
-        self.served: Served | None = None
         self._environ = environ
-        self._turn = turn
         self._process: asyncio.subprocess.Process | None = None
         self._log: LogTail | None = None
-        self._started = False
         self._http = aiohttp.ClientSession(
             "http://vllm",
             connector=aiohttp.UnixConnector(spec.order.socket),
@@ -77,21 +66,10 @@ class VllmServer:
             timeout=aiohttp.ClientTimeout(total=ASK_LIMIT_S),
         )
 
-    @property
-    def info(self) -> EngineInfo:
-        assert self.served is not None, "not started"
-        return self.served.info
-
-    @property
-    def url(self) -> str | None:
-        """None: it answers at a socket that only the router and the head get to."""
-        return None
-
     async def start(self, steps: Steps | None = None) -> None:
-        """Starts the process, and asks it for some tokens. Raises UsageError when vLLM refuses an argument,
-        StartFailure, with nothing left of it."""
+        """Starts the process, and asks it for some tokens."""
         steps = steps or Steps(lambda event, **fields: None)
-        async with self._turn:
+        async with self.turn:
             await self._end()
             try:
                 with steps.step("weights", self.engine):
@@ -102,23 +80,18 @@ class VllmServer:
             except BaseException:
                 await self._end()
                 raise
-        self.served = Served(self.spec.order.socket, self._info(), self.spec.path)
-        self.status = "ready"
-        self.restarts += self._started
-        self._started = True
+        self.came_up(Served(self.spec.order.socket, self._info(), self.spec.path))
 
     async def died(self) -> str:
-        """Returns when the process has ended, with the reason in one line."""
         assert self._process is not None
         code = await self._process.wait()
         self.status = "restarting"
         return await self._why(code)
 
     async def drain(self, grace_s: float) -> None:
-        """Waits until nothing runs any more, at most ``grace_s`` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
-                while (page := await self.get("/metrics")) is not None and any(in_flight(page.decode())):
+                while (page := await self.page()) is not None and any(in_flight(page)):
                     await asyncio.sleep(POLL_S)
 
     async def close(self) -> None:
@@ -126,14 +99,16 @@ class VllmServer:
         await self._end()
         await self._http.close()
 
-    async def get(self, path: str) -> bytes | None:
-        """What the server answers; None when it does not, or not with 200."""
-        try:
-            async with self._http.get(path) as answer:
-                return await answer.read() if answer.status == 200 else None
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            log.debug("%s does not answer %s: %r", self.engine, path, error)
+    async def page(self) -> str | None:
+        page = await answer_of(self, self._http, "/metrics")
+        return None if page is None else relabelled(page.decode(), self.engine)
+
+    async def told(self) -> dict[str, Any] | None:
+        page = None if self.served is None else await self.page()
+        if page is None:
             return None
+        running, waiting = in_flight(page)
+        return asdict(self.info) | {"state": self.status, "running": running, "waiting": waiting}
 
     # -- inside ------------------------------------------------------------------------------------------
 
@@ -163,7 +138,7 @@ class VllmServer:
 
     async def _until_it_answers(self) -> None:
         assert self._process is not None
-        while await self.get("/health") is None:
+        while await answer_of(self, self._http, "/health") is None:
             code = self._process.returncode
             if code is not None:
                 why = await self._why(code)
@@ -210,7 +185,7 @@ class VllmServer:
         await process.wait()
 
     def _info(self) -> EngineInfo:
-        facts = Facts(**json.loads(Path(self.spec.order.facts).read_text()))
+        made = Made(**json.loads(Path(self.spec.order.facts).read_text()))
         assert self._process is not None
         return EngineInfo(
             engine=self.engine,
@@ -219,35 +194,12 @@ class VllmServer:
             node=socket.gethostname(),
             pid=self._process.pid,
             devices=tuple(f"cuda:{device}" for device in self.spec.devices) or ("cpu",),
-            dtype=facts.dtype,
-            concurrency=facts.concurrency,
-            max_model_len=facts.max_model_len,
-            threads=self.spec.threads,
+            dtype=made.dtype,
+            concurrency=made.concurrency,
+            max_model_len=made.max_model_len,
+            threads=self.spec.order.cpu_threads,
             own_queue=True,
         )
-
-
-class ServerFleet(Fleet):
-    """The servers behind the control endpoint: of an engine they say no more than its page of metrics."""
-
-    async def metrics_page(self) -> str:
-        pages = await asyncio.gather(*(self._page(server) for server in self.replicas))
-        return merge_pages(page for page in pages if page)
-
-    async def _row(self, replica: Member) -> dict[str, Any]:
-        row: dict[str, Any] = {"restarts": replica.restarts, "url": replica.url}
-        if replica.served is None:
-            return {"engine": replica.engine, "model": replica.model, "state": replica.status} | row
-        page = await self._page(replica)
-        state = "unreachable" if replica.status == "ready" and not page else replica.status
-        running, waiting = in_flight(page)
-        return asdict(replica.served.info) | {"state": state, "running": running, "waiting": waiting} | row
-
-    async def _page(self, replica: Member) -> str:
-        """Its series with its name in them; empty while it does not answer."""
-        assert isinstance(replica, VllmServer)
-        page = await replica.get("/metrics")
-        return "" if page is None else relabelled(page.decode(), replica.engine)
 
 
 def in_flight(page: str) -> tuple[int, int]:

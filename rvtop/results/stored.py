@@ -326,10 +326,10 @@ def environment_of(folder: Path) -> dict[str, Any]:
     """``environment.json``, its text printable; empty where it can't be read."""
     try:
         with open_file(folder / run_files.ENVIRONMENT) as file:
-            data = orjson.loads(file.read(LONGEST))
-    except (OSError, ValueError):
+            data = printable_json(orjson.loads(file.read(LONGEST)))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return printable_json(data) if isinstance(data, dict) else {}
+    return data if isinstance(data, dict) else {}
 
 
 def inner(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -13,10 +13,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from rvtop.contract.snapshot import Snapshot
 from rvtop.errors import UserError
+from rvtop.net.place import host_and_port
 from rvtop.stats.distribution import Distribution
 from rvtop.text import printable
 
@@ -72,14 +72,8 @@ class Measured:
 
 def place(text: str) -> tuple[str, int]:
     """Host and port of ``[HOST:]PORT``, without a host this machine alone. Raises UserError."""
-    plain = f"127.0.0.1:{text}" if text.isdecimal() else text
-    try:
-        parts = urlsplit(f"//{plain}")
-        host, port = parts.hostname, parts.port
-        sound = parts.netloc == plain and "@" not in plain
-    except ValueError:
-        host, port, sound = None, None, False
-    if not sound or host is None or port is None:
+    host, port = host_and_port(f"127.0.0.1:{text}" if text.isdecimal() else text) or (None, None)
+    if host is None or port is None:
         raise UserError(f"--metrics-port {text}: must look like 9400, 127.0.0.1:9400 or [::1]:9400")
     return host, port
 

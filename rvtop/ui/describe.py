@@ -65,24 +65,31 @@ def describe_server(s: Snapshot, environment: Mapping[str, Any]) -> list[str]:
     return made
 
 
+def figures_of(engine: Engine) -> list[tuple[str, str]]:
+    """All figures of an engine, as (heading, text)."""
+    told = texts(SHOWN, engine.figures, FORMATS)
+    return [
+        ("running", count(engine.running)),
+        ("waiting", count(engine.waiting)),
+        ("places", count(engine.max_seqs)),
+        ("most seen", count(engine.most_running)),
+        ("KV", percent(engine.kv_usage)),
+        ("tokens/s", sig3(engine.tokens_per_s)),
+        ("prefix hits", percent(engine.prefix_hit_rate)),
+        ("preemptions", count(engine.preemptions)),
+        *((figure.heading, part) for figure, parts in told for part in parts),
+    ]
+
+
 def describe_engine(engine: Engine) -> list[str]:
     """All that an engine tells."""
-    made = [
+    return [
         row("engine", engine.name),
         row("where", engine.node or MISSING),
         row("model", engine.model or MISSING),
         row("answers", "yes" if engine.stale_s is None else f"✗ gone {age(engine.stale_s)}"),
-        row("running", count(engine.running)),
-        row("waiting", count(engine.waiting)),
-        row("places", count(engine.max_seqs)),
-        row("most seen", count(engine.most_running)),
-        row("KV", percent(engine.kv_usage)),
-        row("tokens/s", sig3(engine.tokens_per_s)),
-        row("prefix hits", percent(engine.prefix_hit_rate)),
-        row("preemptions", count(engine.preemptions)),
+        *(row(heading, text) for heading, text in figures_of(engine)),
     ]
-    told = texts(SHOWN, engine.figures, FORMATS)
-    return made + [row(figure.heading, part) for figure, parts in told for part in parts]
 
 
 def describe_engines(engines: Sequence[Engine]) -> list[str]:

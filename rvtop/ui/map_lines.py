@@ -265,21 +265,8 @@ def token_bars(
     return made[:height]
 
 
-def detail_lines(
-    styles: Styles, engine: Engine, figures: Sequence[tuple[str, str]], width: int
-) -> list[Line]:
-    """All that one engine tells, (heading, text) side by side on as few lines as they take."""
-    told = [
-        ("running", count(engine.running)),
-        ("waiting", count(engine.waiting)),
-        ("places", count(engine.max_seqs)),
-        ("most seen", count(engine.most_running)),
-        ("KV", percent(engine.kv_usage)),
-        ("tokens/s", sig3(engine.tokens_per_s)),
-        ("prefix hits", percent(engine.prefix_hit_rate)),
-        ("preemptions", count(engine.preemptions)),
-        *figures,
-    ]
+def detail_lines(styles: Styles, told: Sequence[tuple[str, str]], width: int) -> list[Line]:
+    """(heading, text) side by side on as few lines as they take."""
     lines = [Line()]
     for name, text in told:
         if lines[-1].width and lines[-1].width + len(name) + len(text) + 4 > width:

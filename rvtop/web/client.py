@@ -20,13 +20,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
-from urllib.parse import urlsplit
 
 import orjson
 
 from rvtop.errors import UserError
 from rvtop.ipc.child import module_command
 from rvtop.ipc.exit_reason import exit_reason, last_line
+from rvtop.net.place import host_and_port
 
 LOOPBACK = "127.0.0.1"
 _START_S = 60.0
@@ -62,15 +62,10 @@ def web_options(place: str | None, *, control: bool) -> WebOptions:
             raise UserError(f"--serve: {need} is not installed; pip install 'rvtop[web]'")
     if place is None:
         return WebOptions(control=control)
-    try:
-        parts = urlsplit(f"//{place}")
-        host, port = parts.hostname, parts.port
-        sound = host is not None and parts.netloc == place and "@" not in place
-    except ValueError:
-        sound = False
-    if not sound or host is None:
+    found = host_and_port(place)
+    if found is None:
         raise UserError(f"--serve-on {place}: must look like 127.0.0.1:8080, [::1]:8080 or HOST")
-    return WebOptions(host, port or 0, control)
+    return WebOptions(found[0], found[1] or 0, control)
 
 
 def address(host: str, port: int) -> str:

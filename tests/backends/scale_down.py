@@ -18,6 +18,7 @@ import aiohttp
 from backends.cli import parse_options
 from backends.cluster.cluster import ResourceShare, open_cluster
 from backends.cluster.hf_actor import engine_spec
+from backends.engines.vllm_args import Made
 from backends.process.events import Steps
 from backends.serve import llm_app, serve
 from backends.serve.replica import application
@@ -75,7 +76,7 @@ async def deploy(options: Any, count: int, wait: bool = True) -> None:
         path = options.models[0].source
         given = dict(llm_app.arguments(options, share, path))
         kwargs = {"dtype": given["dtype"], "enforce_eager": True, "kv_cache_memory_bytes": 2**28}
-        checked = llm_app.Checked(kwargs, "float32", 8, 4096)
+        checked = llm_app.Checked(kwargs, Made("float32", 8, 4096))
         config = llm_app.llm_config(options, share, path, count, checked, llm_app.environ(options, share))
         app = await asyncio.to_thread(llm_app.application, config, False)
     await asyncio.to_thread(serve.deploy, {APP: (PREFIX, app)})

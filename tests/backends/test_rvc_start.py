@@ -25,12 +25,17 @@ NO_ROOM = ("--engine-arg", "kv_cache_memory_bytes=1000")
 NO_NUMBER = ("--engine-arg", "max_num_batched_tokens=many")
 
 
-def started(launch: Launch, tiny_model: Path, *args: str) -> BackendProcess:
-    return launch("rvc", "--model", f"tiny={tiny_model}", "--threads", "1", *args)
+def started(launch: Launch, tiny_model: Path, *args: str, topology: str = "rvc") -> BackendProcess:
+    return launch(topology, "--model", f"tiny={tiny_model}", "--threads", "1", *args)
 
 
-def test_what_vllm_refuses_is_one_line_and_nothing_stays(launch: Launch, tiny_model: Path) -> None:
-    no_number, no_room = (started(launch, tiny_model, *args) for args in (NO_NUMBER, NO_ROOM))
+@pytest.mark.parametrize("topology", ["rvc", "vllm"])
+def test_what_vllm_refuses_is_one_line_and_nothing_stays(
+    launch: Launch, tiny_model: Path, topology: str
+) -> None:
+    no_number, no_room = (
+        started(launch, tiny_model, *args, topology=topology) for args in (NO_NUMBER, NO_ROOM)
+    )
     seen = {}
     for backend in (no_number, no_room):
         backend.wait_for("step", START_LIMIT_S, name="weights", state="run")

@@ -78,20 +78,3 @@ def test_nothing_is_left_when_its_parent_is_killed(launch: Launch, tiny_model: P
     os.kill(backend.pid, signal.SIGKILL)
     backend.wait()
     processes.wait_until_gone(everything, processes.folders(everything), ORPHAN_LIMIT_S)
-
-
-def test_what_vllm_refuses_is_one_line(launch: Launch, tiny_model: Path) -> None:
-    no_number = started(launch, tiny_model, "--engine-arg", "max_num_batched_tokens=many")
-    no_room = started(launch, tiny_model, "--engine-arg", "kv_cache_memory_bytes=1000")
-    for backend, code, kind, words in (
-        (no_number, 2, "usage", ("vLLM: ", "max-num-batched-tokens", "many")),
-        (no_room, 4, "start", ("vllm-0: vLLM: ", "Error: ", "cache blocks")),
-    ):
-        assert backend.wait(START_LIMIT_S) == code
-        event = backend.wait_for("error")
-        assert event["kind"] == kind
-        assert "\n" not in event["message"]
-        for word in words:
-            assert word in event["message"]
-        assert backend.wait_for("step", name="weights", state="fail")
-        assert backend.garbage == []

@@ -26,7 +26,7 @@ from rvtop.results.compare import (
 )
 from rvtop.results.compare_text import as_data, text_lines
 from rvtop.results.fail_if import parse_goal
-from rvtop.results.stored import read_summary, side_of, stored_runs
+from rvtop.results.stored import environment_of, read_summary, side_of, stored_runs
 from rvtop.stats.histogram import bucket_of
 from tests.unit.run_folder import command, make, phase, request
 
@@ -406,3 +406,11 @@ def test_two_runs_on_one_server_are_called_by_their_folders(tmp_path: Path) -> N
     assert short_names(compared(a, b).a, compared(a, b).b) == ("baseline", "rac")
     b = run(tmp_path / "c")
     assert short_names(compared(a, b).a, compared(a, b).b) == ("a", "c")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[1]", "{", '{"a": ' + "[" * 900 + "]" * 900 + "}", "{" * 5000], ids=range(5)
+)
+def test_an_environment_that_can_not_be_read_is_empty(text: str, tmp_path: Path) -> None:
+    (tmp_path / "environment.json").write_text(text)
+    assert environment_of(tmp_path) == {}

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from backends import rsv
 from backends.cluster.cluster import Node, ResourceShare
+from backends.engines.vllm_args import Made
 from backends.errors import UsageError, missing_package
 from backends.process.events import Steps
 from backends.serve import llm_app, serve
@@ -25,7 +26,7 @@ from backends.settings.vllm import VllmOptions
 from rvtop.cli.options import EngineOptions
 
 CPU = ResourceShare("tiny", 2.0, 0.0, 1)
-CHECKED = llm_app.Checked({"dtype": "float32", "seed": 0}, "float32", 256, 4096)
+CHECKED = llm_app.Checked({"dtype": "float32", "seed": 0}, Made("float32", 256, 4096))
 PAGE = """# HELP ray_vllm_num_requests_running Number of requests in model execution batches.
 # TYPE ray_vllm_num_requests_running gauge
 ray_vllm_num_requests_running{otel_scope_version="",ReplicaId="a1",engine="0",model_name="q,}"} 2.0
@@ -115,7 +116,7 @@ def test_a_model_on_the_cpu(options: Options) -> None:
     assert deployment["num_replicas"] == 2
     assert "autoscaling_config" not in deployment
     # Serve LLM's own defaults are a billion each: then nothing queues and nothing follows the load.
-    assert deployment["max_ongoing_requests"] == CHECKED.concurrency
+    assert deployment["max_ongoing_requests"] == CHECKED.made.concurrency
     assert deployment["max_queued_requests"] == 1024
     assert deployment["ray_actor_options"] == {"num_cpus": 0}
     assert deployment["graceful_shutdown_timeout_s"] == 120.0

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rvtop.contract.run_files import BACKEND_LOG, ENVIRONMENT
+from rvtop.contract.run_files import BACKEND_LOG
 from rvtop.ui.describe import describe_server
 from rvtop.ui.screens.log import LogScreen
 from rvtop.ui.screens.session_screen import SessionScreen
@@ -32,16 +31,14 @@ class AboutServer(SessionScreen):
         s = self.newest
         if s is None:
             return
-        held = await asyncio.to_thread(read_environment, s.out_dir)
+        held = await asyncio.to_thread(_environment, s.out_dir)
         if self.is_current:
             lines = describe_server(s, held)
             self.app.push_screen(TextScreen("the server", lambda: lines))
 
 
-def read_environment(folder: str | None) -> Mapping[str, Any]:
+def _environment(folder: str | None) -> Mapping[str, Any]:
     """``environment.json`` of a run folder; empty where there is none that can be read."""
-    try:
-        held = json.loads((Path(folder) / ENVIRONMENT).read_text("utf-8")) if folder else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return held if isinstance(held, dict) else {}
+    from rvtop.results.stored import environment_of  # only once it is asked for
+
+    return environment_of(Path(folder)) if folder else {}

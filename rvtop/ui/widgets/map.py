@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rvtop.contract.figures import SHOWN, texts
 from rvtop.contract.snapshot import Engine, Snapshot
+from rvtop.ui.describe import figures_of
 from rvtop.ui.draw import Line
-from rvtop.ui.format import FORMATS, milliseconds, rate, sig3, wall
+from rvtop.ui.format import milliseconds, rate, sig3, wall
 from rvtop.ui.map_lines import (
     MOST_ENGINES,
     NO_ENGINES,
@@ -139,13 +139,6 @@ class OneEnginePanel(Panel, can_focus=False):
         return Line(f" {sig3(tokens_of_one_engine(s))} tok/s", self.rich_styles.quiet).cut(width)
 
 
-def engine_text(styles: Styles, engine: Engine, width: int) -> list[Line]:
-    """All that an engine tells."""
-    told = texts(SHOWN, engine.figures, FORMATS)
-    figures = [(figure.heading, part) for figure, parts in told for part in parts]
-    return detail_lines(styles, engine, figures, width)
-
-
 class EnginePanel(Panel):
     """The engine at the cursor."""
 
@@ -169,7 +162,7 @@ class EnginePanel(Panel):
         if engine is None:
             text = f"over {MOST_ENGINES} engines: a row is a node" if s.engines else NO_ENGINES
             return [Line(text, self.rich_styles.quiet)]
-        return engine_text(self.rich_styles, engine, width)[:height]
+        return detail_lines(self.rich_styles, figures_of(engine), width)[:height]
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         engine = self._chosen.engine(s)

@@ -1,0 +1,181 @@
+"""Engines behind the router, each with its slot there: what one is to the head, and all of them together.
+Tokens never come through here; the router takes them straight from the engines."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import aiohttp
+
+from backends.api.metrics import merge_pages
+from backends.api.request import Endpoint, parse_call
+from backends.api.service import Reply
+from backends.engines.protocol import EngineInfo
+from backends.errors import unavailable, unknown_model
+from backends.process.events import Steps
+from backends.router.haproxy_config import MAX_ROUTED_BODY_BYTES, Address, too_long
+from backends.router.router import Router
+
+log = logging.getLogger("backends.router.fleet")
+
+ASK_LIMIT_S = 2.0
+
+
+@dataclass(frozen=True)
+class Served:
+    """Where an engine answers, and what it serves."""
+
+    address: Address
+    info: EngineInfo
+    path: str
+
+
+class Member:
+    """An engine, which is started again when it dies. ``turn`` is held while it starts."""
+
+    def __init__(self, engine: str, model: str, turn: asyncio.Semaphore) -> None:
+        self.engine = engine
+        self.model = model
+        self.status = "starting"
+        self.restarts = 0
+        self.served: Served | None = None
+        self.turn = turn
+        self._started = False
+
+    @property
+    def info(self) -> EngineInfo:
+        assert self.served is not None, "not started"
+        return self.served.info
+
+    @property
+    def url(self) -> str | None:
+        """Where others than the router reach the engine; None where they do not."""
+        return None
+
+    async def start(self, steps: Steps | None = None) -> None:
+        """Raises StartFailure (UsageError when vLLM refuses an argument) with nothing left of it."""
+        raise NotImplementedError
+
+    def came_up(self, served: Served) -> None:
+        """It answers."""
+        self.served, self.status = served, "ready"
+        self.restarts += self._started
+        self._started = True
+
+    async def died(self) -> str:
+        """Returns when the engine is gone, with the reason in one line."""
+        raise NotImplementedError
+
+    async def drain(self, grace_s: float) -> None:
+        """Lets what runs end, for at most ``grace_s`` seconds."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Ends it."""
+        raise NotImplementedError
+
+    async def page(self) -> str | None:
+        """Its page of metrics; None while it does not answer."""
+        raise NotImplementedError
+
+    async def told(self) -> dict[str, Any] | None:
+        """What it says of itself now; None while it does not answer."""
+        raise NotImplementedError
+
+    async def row(self) -> dict[str, Any]:
+        """What ``/rvtop/topology`` says of it."""
+        extra = {"restarts": self.restarts, "url": self.url}
+        told = await self.told()
+        if told is not None:
+            return told | extra
+        state = "unreachable" if self.status == "ready" else self.status
+        if self.served is None:
+            return {"engine": self.engine, "model": self.model, "state": state} | extra
+        return asdict(self.info) | {"state": state, "running": 0, "waiting": 0} | extra
+
+
+async def answer_of(member: Member, http: aiohttp.ClientSession, url: str) -> bytes | None:
+    """What an engine answers at ``url``; None when it does not, or not with 200."""
+    try:
+        async with http.get(url) as answer:
+            return await answer.read() if answer.status == 200 else None
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        level = logging.WARNING if member.status == "ready" else logging.DEBUG
+        log.log(level, "%s does not answer %s: %r", member.engine, url, error)
+        return None
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What ``/v1/models`` says of a model."""
+
+    name: str
+    path: str
+    max_model_len: int
+    created: int = field(default_factory=lambda: int(time.time()))
+
+
+class Fleet:
+    """All engines: what the control endpoint asks, and what tells the router of changes."""
+
+    def __init__(self, members: Sequence[Member], router: Router) -> None:
+        self.members = list(members)
+        self.models: dict[str, ModelCard] = {}
+        self._router = router
+        self._placing: set[asyncio.Task[None]] = set()
+
+    def named(self, engine: str) -> Member:
+        return next(member for member in self.members if member.engine == engine)
+
+    def list_models(self) -> None:
+        """Makes ``models`` from the engines, which know their context's length. In the order asked for."""
+        for member in self.members:
+            served, name = member.served, member.model
+            if served is not None and name not in self.models:
+                self.models[name] = ModelCard(name, served.path, served.info.max_model_len)
+
+    def set_up(self, engine: str, up: bool) -> None:
+        """Puts an engine into the router, or takes it out. (What ``restart_loop`` calls.)"""
+        served = self.named(engine).served
+        address = served.address if up and served is not None else None
+        task = asyncio.create_task(self._router.place(engine, address))
+        self._placing.add(task)
+        task.add_done_callback(self._placing.discard)
+
+    async def placed(self) -> None:
+        """Returns when the router knows of every change so far."""
+        await asyncio.gather(*self._placing)
+
+    # -- what the control endpoint asks ----------------------------------------------------------------
+
+    def ready(self) -> bool:
+        up = {member.model for member in self.members if member.status == "ready"}
+        return self._router.pid is not None and up >= {member.model for member in self.members}
+
+    def restarts(self) -> int:
+        return sum(member.restarts for member in self.members)
+
+    async def engine_rows(self) -> list[dict[str, Any]]:
+        return list(await asyncio.gather(*(member.row() for member in self.members)))
+
+    async def metrics_page(self) -> str:
+        pages = await asyncio.gather(*(member.page() for member in self.members))
+        return merge_pages(page for page in pages if page is not None)
+
+    async def complete(self, endpoint: Endpoint, body: bytes) -> Reply:
+        """Only what the router could give to no engine comes here."""
+        if len(body) > MAX_ROUTED_BODY_BYTES:
+            raise too_long()
+        call = parse_call(endpoint, body)
+        if call.model is not None and call.model not in {member.model for member in self.members}:
+            raise unknown_model(call.model)
+        raise unavailable("No engine of this model is ready.")
+
+    async def close(self) -> None:
+        """Ends all engines."""
+        await asyncio.gather(*(member.close() for member in self.members))

@@ -1,0 +1,21 @@
+"""The arguments of one vLLM engine, of the options of its topology. Stdlib only."""
+
+from __future__ import annotations
+
+from backends.settings.options import Options
+from backends.settings.vllm import engine_argv
+
+
+def engine_arguments(options: Options, *, path: str, model: str, gpu_share: float) -> list[tuple[str, str]]:
+    """What :func:`backends.settings.vllm.engine_argv` makes of them for a model, alike in every topology."""
+    return engine_argv(
+        options.vllm,
+        path=path,
+        model=model,
+        dtype=options.dtype,
+        seed=options.seed,
+        max_model_len=options.max_model_len,
+        concurrency=options.engine_concurrency,
+        trust_remote_code=options.trust_remote_code,
+        gpu_share=gpu_share,
+    )
