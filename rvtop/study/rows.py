@@ -37,13 +37,34 @@ class Result:
     knobs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def counts(self) -> bool:
+        """Whether its figures do."""
+        return self.summary is not None and not self.reason
+
+    @property
     def ttft(self) -> Distribution:
         """The TTFT of all that was measured; empty where it does not count."""
-        told = self.summary.get("ttft_histogram") if self.summary is not None and not self.reason else None
+        told = self.summary.get("ttft_histogram") if self.summary is not None and self.counts else None
         if told is None:
             return EMPTY
         buckets = tuple((index, count) for index, count in told["buckets"])
         return Distribution(buckets, told["sum_ns"], told["min_ns"], told["max_ns"])
+
+
+def sessions_of(name: str, results: Sequence[Result]) -> dict[str, Any]:
+    """What a row tells of its sessions: their folders, which count, how long starts took, why others do not
+    count."""
+    mine = [result for result in results if result.name == name]
+    counted = [result.folder for result in mine if result.counts]
+    starts = [result.start_s for result in mine if result.start_s is not None]
+    return {
+        "name": name,
+        "folders": [result.folder for result in mine],
+        "counted": counted,
+        "repeats": len(counted),
+        "start_s": fmean(starts) if starts else None,
+        "reasons": [result.reason for result in mine if result.reason],
+    }
 
 
 def rows(results: Sequence[Result], reference: str) -> list[dict[str, Any]]:
@@ -54,14 +75,8 @@ def rows(results: Sequence[Result], reference: str) -> list[dict[str, Any]]:
     phases = {name: _of_phases(results, name) for name in names}
     made = []
     for name in names:
-        mine = [result for result in results if result.name == name]
-        starts = [result.start_s for result in mine if result.start_s is not None]
         row = {
-            "name": name,
-            "folders": [result.folder for result in mine],
-            "counted": [result.folder for result in mine if result.summary is not None and not result.reason],
-            "repeats": len(measured[name].kpms),
-            "start_s": fmean(starts) if starts else None,
+            **sessions_of(name, results),
             **_told(measured[name], measured.get(reference), name == reference),
             "phases": [
                 {
@@ -72,7 +87,6 @@ def rows(results: Sequence[Result], reference: str) -> list[dict[str, Any]]:
                 for phase, one in phases[name].items()
             ],
             "paper_change_pct": paper_change(name, reference),
-            "reasons": [result.reason for result in mine if result.reason],
         }
         made.append(row)
     return made
@@ -84,7 +98,7 @@ def _told(mine: Measured, reference: Measured | None, is_reference: bool) -> dic
 
 
 def _counted(results: Sequence[Result], name: str) -> list[Mapping[str, Any]]:
-    return [r.summary for r in results if r.name == name and r.summary is not None and not r.reason]
+    return [r.summary for r in results if r.name == name and r.summary is not None and r.counts]
 
 
 def _measured(results: Sequence[Result], name: str) -> Measured:

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from rvtop.results.stored import inner, number
-from rvtop.study.rows import Result
+from rvtop.study.rows import Result, sessions_of
 from rvtop.text import printable
 
 #: The figures of a row, and the heads of their columns.
@@ -96,23 +96,16 @@ def best_line(found: Sequence[Mapping[str, Any]], slo: Mapping[str, float]) -> s
 def _row(
     name: str, values: Mapping[str, str], results: Sequence[Result], slo: Mapping[str, float]
 ) -> dict[str, Any]:
-    mine = [result for result in results if result.name == name]
-    counted = [result for result in mine if result.summary is not None and not result.reason]
+    counted = [result for result in results if result.name == name and result.counts]
     told = [_figures(result) for result in counted]
     known = {key: [value for one in told if (value := one[key]) is not None] for key in HEADS}
-    starts = [result.start_s for result in mine if result.start_s is not None]
     return {
-        "name": name,
+        **sessions_of(name, results),
         "values": dict(values),
-        "folders": [result.folder for result in mine],
-        "counted": [result.folder for result in counted],
-        "repeats": len(counted),
-        "start_s": fmean(starts) if starts else None,
         "each": next((_each(result)[1] for result in counted), ""),
         "figures": {key: fmean(of) if of else None for key, of in known.items()},
         "range": {key: [min(of), max(of)] if of else None for key, of in known.items()},
         "held": all(_held(result, slo) for result in counted) if counted else None,
-        "reasons": [result.reason for result in mine if result.reason],
     }
 
 
