@@ -15,6 +15,7 @@ from backends import rsc, rvc
 from backends.cluster.cluster import Node
 from backends.errors import StartFailure
 from backends.process.events import Steps
+from backends.router import running as routed
 from backends.serve import running
 from backends.settings.options import ModelSpec, Options
 
@@ -83,9 +84,11 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 
     for module in (running, rvc):
         monkeypatch.setattr(module, "open_cluster", open_cluster)
-        monkeypatch.setattr(module, "resolve_step", nothing)
         monkeypatch.setattr(module, "Router", router)
+    for module in (running, routed):
         monkeypatch.setattr(module, "HttpServer", http_server)
+    monkeypatch.setattr(running, "resolve_step", nothing)
+    monkeypatch.setattr(rvc, "resolve_or_refuse", nothing)
     return recorder
 
 
@@ -131,9 +134,9 @@ def engines(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> Recorder:
     async def place(shares: Any, options: Any, steps: Any, stack: Any) -> None:
         stack.push_async_callback(recorder.note_async("placement group"))
 
-    def fleet(replicas: Any, *args: Any) -> Any:
+    def fleet(members: Any, *args: Any) -> Any:
         return SimpleNamespace(
-            replicas=replicas,
+            members=members,
             list_models=lambda: None,
             set_up=lambda *args: None,
             placed=nothing,
@@ -141,20 +144,20 @@ def engines(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> Recorder:
         )
 
     def replica(spec: Any, *args: Any) -> Any:
-        return SimpleNamespace(spec=spec, start=nothing, drain=recorder.note_async("drain"))
+        return SimpleNamespace(engine=spec.engine, start=nothing, drain=recorder.note_async("drain"))
 
     monkeypatch.setattr(rvc, "_place", place)
     monkeypatch.setattr(rvc, "_actor_options", lambda *args: {})
-    monkeypatch.setattr(rvc, "Fleet", fleet)
+    monkeypatch.setattr(routed, "Fleet", fleet)
     monkeypatch.setattr(rvc, "Replica", replica)
-    monkeypatch.setattr(rvc, "restart_loop", nothing)
+    monkeypatch.setattr(routed, "restart_loop", nothing)
     return recorder
 
 
 async def test_rvc_ends_its_engines_before_the_router_when_one_fails(
     monkeypatch: pytest.MonkeyPatch, engines: Recorder, options: Options
 ) -> None:
-    monkeypatch.setattr(rvc, "Replica", lambda spec, *args: SimpleNamespace(spec=spec, start=fail))
+    monkeypatch.setattr(rvc, "Replica", lambda spec, *args: SimpleNamespace(start=fail))
     with pytest.raises(StartFailure, match="no engine"):
         await rvc.start(options, STEPS)
     expected = ["stop listening", "engines", "control", "router", "placement group", "cluster"]
