@@ -74,7 +74,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
     try:
         with open_file(path) as file:
             text = file.read(_LARGEST + 1)
-        data = orjson.loads(text) if len(text) <= _LARGEST else None
+        data = printable_json(orjson.loads(text)) if len(text) <= _LARGEST else None
     except FileNotFoundError:
         if not (folder / run_files.REQUESTS).exists():
             raise UserError(f"{folder}: holds no run; give the folder of one, as in runs/") from None
@@ -83,12 +83,11 @@ def read_summary(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: not a folder; give the folder of a run") from None
     except OSError as error:
         raise UserError(f"{path}: can't be read: {error.strerror or error}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON: {error}; rvtop report {folder} makes it anew") from None
     if not isinstance(data, dict) or not isinstance(data.get("kpm"), dict):
         raise UserError(f"{path}: not a summary of this version; rvtop report {folder} makes it anew")
-    made: dict[str, Any] = printable_json(data)
-    return made
+    return data
 
 
 def side_of(folder: Path, summary: Mapping[str, Any]) -> Side:

@@ -414,3 +414,9 @@ def test_two_runs_on_one_server_are_called_by_their_folders(tmp_path: Path) -> N
 def test_an_environment_that_can_not_be_read_is_empty(text: str, tmp_path: Path) -> None:
     (tmp_path / "environment.json").write_text(text)
     assert environment_of(tmp_path) == {}
+
+
+def test_a_summary_as_deep_as_no_run_writes_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text('{"kpm":' * 900 + "{}" + "}" * 900)
+    with pytest.raises(UserError, match="summary.json: not JSON"):
+        read_summary(tmp_path)
