@@ -7,12 +7,10 @@ are refused, so that no answer is compared with settings that were never applied
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import orjson
-
+from backends.api import fields
 from backends.errors import bad_request
 
 Endpoint = Literal["chat", "completions"]
@@ -75,35 +73,30 @@ class Call:
 
 def parse_call(endpoint: Endpoint, body: bytes) -> Call:
     """Checks a request body. Raises ApiError (400) with what is wrong and where."""
-    try:
-        data = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise bad_request(f"The request body is not JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise bad_request("The request body must be a JSON object.")
+    data = fields.json_object(body)
     _refuse_unsupported(data)
     limit, limit_field = _max_tokens(endpoint, data)
-    stream = _flag(data, "stream")
+    stream = fields.flag(data, "stream")
     include_usage, continuous = _stream_options(data, stream)
     return Call(
         endpoint=endpoint,
-        model=_text(data, "model"),
+        model=fields.text(data, "model"),
         messages=_messages(data) if endpoint == "chat" else None,
         prompt=_prompt(data) if endpoint == "completions" else None,
         max_tokens=limit,
         max_tokens_field=limit_field,
         temperature=_temperature(data),
         top_p=_top_p(data),
-        seed=_integer(data, "seed", low=-INT64, high=INT64 - 1),
+        seed=fields.integer(data, "seed", low=-INT64, high=INT64 - 1),
         stop=_stop(data),
-        stop_token_ids=_token_ids(data.get("stop_token_ids") or [], "stop_token_ids"),
-        ignore_eos=_flag(data, "ignore_eos"),
+        stop_token_ids=fields.token_ids(data.get("stop_token_ids") or [], "stop_token_ids"),
+        ignore_eos=fields.flag(data, "ignore_eos"),
         stream=stream,
         include_usage=include_usage,
         continuous_usage=continuous,
-        return_token_ids=_flag(data, "return_token_ids"),
+        return_token_ids=fields.flag(data, "return_token_ids"),
         rag_top_k=_rag(data),
-        timings=_flag(_object(data, "rvtop"), "timings", "rvtop.timings"),
+        timings=fields.flag(fields.object_field(data, "rvtop"), "timings", "rvtop.timings"),
     )
 
 
@@ -184,37 +177,31 @@ def _prompt(data: dict[str, Any]) -> str | tuple[int, ...]:
     if isinstance(prompt, list) and prompt:
         if isinstance(prompt[0], str | list):
             raise bad_request("One prompt per request, please: `prompt` holds several.", "prompt")
-        return _token_ids(prompt, "prompt")
+        return fields.token_ids(prompt, "prompt")
     if prompt is None or prompt in ("", []):
         raise bad_request("`prompt` must be provided and non-empty.", "prompt")
     raise bad_request("`prompt` must be a string or a list of token ids.", "prompt")
 
 
-def _token_ids(ids: Any, field: str) -> tuple[int, ...]:
-    if not isinstance(ids, list) or not all(type(token) is int for token in ids):
-        raise bad_request(f"`{field}` must be a list of token ids (integers).", field)
-    return tuple(ids)
-
-
 def _max_tokens(endpoint: Endpoint, data: dict[str, Any]) -> tuple[int | None, str]:
     for field in ("max_completion_tokens", "max_tokens"):
-        limit = _integer(data, field, low=1)
+        limit = fields.integer(data, field, low=1)
         if limit is not None:
             return limit, field
     return (DEFAULT_COMPLETION_TOKENS if endpoint == "completions" else None), "max_tokens"
 
 
 def _stream_options(data: dict[str, Any], stream: bool) -> tuple[bool, bool]:
-    options = _object(data, "stream_options")
+    options = fields.object_field(data, "stream_options")
     if options and not stream:
         raise bad_request("Stream options can only be defined when `stream=True`.", "stream_options")
-    usage = _flag(options, "include_usage", "stream_options.include_usage")
-    continuous = _flag(options, "continuous_usage_stats", "stream_options.continuous_usage_stats")
+    usage = fields.flag(options, "include_usage", "stream_options.include_usage")
+    continuous = fields.flag(options, "continuous_usage_stats", "stream_options.continuous_usage_stats")
     return usage, usage and continuous
 
 
 def _temperature(data: dict[str, Any]) -> float:
-    value = _number(data, "temperature", 1.0)
+    value = fields.number(data, "temperature", 1.0)
     if value < 0.0:
         raise bad_request(f"temperature must be non-negative, got {value}.", "temperature")
     if value > 2.0:
@@ -223,7 +210,7 @@ def _temperature(data: dict[str, Any]) -> float:
 
 
 def _top_p(data: dict[str, Any]) -> float:
-    value = _number(data, "top_p", 1.0)
+    value = fields.number(data, "top_p", 1.0)
     if not 0.0 < value <= 1.0:
         raise bad_request(f"top_p must be in (0, 1], got {value}.", "top_p")
     return value
@@ -244,57 +231,5 @@ def _stop(data: dict[str, Any]) -> tuple[str, ...]:
 def _rag(data: dict[str, Any]) -> int | None:
     if data.get("rag") is None:
         return None
-    top_k = _integer(_object(data, "rag"), "top_k", low=1, high=100, where="rag.top_k")
+    top_k = fields.integer(fields.object_field(data, "rag"), "top_k", low=1, high=100, where="rag.top_k")
     return 4 if top_k is None else top_k
-
-
-def _object(data: dict[str, Any], field: str) -> dict[str, Any]:
-    value = data.get(field)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise bad_request(f"`{field}` must be an object, got {value!r}.", field)
-    return value
-
-
-def _text(data: dict[str, Any], field: str) -> str | None:
-    value = data.get(field)
-    if value is not None and not isinstance(value, str):
-        raise bad_request(f"`{field}` must be a string, got {value!r}.", field)
-    return value or None
-
-
-def _flag(data: dict[str, Any], field: str, where: str | None = None) -> bool:
-    value = data.get(field)
-    if value is not None and not isinstance(value, bool):
-        raise bad_request(f"`{where or field}` must be true or false, got {value!r}.", where or field)
-    return bool(value)
-
-
-def _number(data: dict[str, Any], field: str, default: float) -> float:
-    value = data.get(field)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise bad_request(f"`{field}` must be a number, got {value!r}.", field)
-    if not math.isfinite(value):
-        raise bad_request(f"`{field}` must be a finite number, got {value}.", field)
-    return float(value)
-
-
-def _integer(
-    data: dict[str, Any], field: str, *, low: int, high: int | None = None, where: str | None = None
-) -> int | None:
-    value = data.get(field)
-    where = where or field
-    if value is None:
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise bad_request(f"`{where}` must be an integer, got {value!r}.", where)
-    if value < low:
-        raise bad_request(f"{where} must be at least {low}, got {value}.", where)
-    if high is not None and value > high:
-        raise bad_request(f"{where} must be at most {high}, got {value}.", where)
-    return value
