@@ -20,7 +20,15 @@ from typing import Any
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import generate_latest
 
-from backends.engines.protocol import Delta, EngineInfo, EngineState, Finish, GenerateRequest, Timings
+from backends.engines.protocol import (
+    Delta,
+    EngineInfo,
+    EngineState,
+    Finish,
+    GenerateRequest,
+    Timings,
+    TokenLogprobs,
+)
 from backends.engines.vllm_args import engine_config, made_of
 from backends.engines.vllm_page import relabelled
 from backends.errors import EngineError, EngineUnavailable, StartFailure
@@ -74,6 +82,8 @@ class VllmEngine:
             stop=list(request.stop),
             stop_token_ids=list(request.stop_token_ids),
             ignore_eos=request.ignore_eos,
+            logprobs=request.logprobs,
+            **(request.special or {}),
             output_kind=self._delta_kind,
         )
         began = time.monotonic()
@@ -90,7 +100,8 @@ class VllmEngine:
                     finish = None
                     if output.finished:
                         finish = self._finish(part, cached, _timings(output.metrics, began, first))
-                    yield Delta(part.text, tuple(part.token_ids), finish)
+                    told = None if request.logprobs is None else _logprobs(part)
+                    yield Delta(part.text, tuple(part.token_ids), finish, told)
         except EngineError:
             raise
         except Exception as error:  # vLLM's classes move between releases; what matters is if it still lives
@@ -192,6 +203,18 @@ def _load(
         node_id=node_id,
     )
     return llm, info
+
+
+def _logprobs(part: Any) -> tuple[TokenLogprobs, ...]:
+    """vLLM has the token itself first, then the likeliest."""
+    return tuple(
+        tuple((entry.decoded_token or "", float(entry.logprob)) for entry in _first(token, position))
+        for token, position in zip(part.token_ids, part.logprobs or (), strict=False)
+    )
+
+
+def _first(token: int, position: Any) -> list[Any]:
+    return [position[token], *(entry for other, entry in position.items() if other != token)]
 
 
 def _timings(metrics: Any, began: float, first: float) -> Timings:

@@ -50,6 +50,7 @@ class Made:
     dtype: str
     concurrency: int
     max_model_len: int
+    max_logprobs: int = 20
 
 
 def made_of(config: Any) -> Made:
@@ -58,6 +59,7 @@ def made_of(config: Any) -> Made:
         dtype=str(config.model_config.dtype).removeprefix("torch."),
         concurrency=int(config.scheduler_config.max_num_seqs),
         max_model_len=int(config.model_config.max_model_len),
+        max_logprobs=int(config.model_config.max_logprobs),
     )
 
 
