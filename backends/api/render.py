@@ -41,26 +41,38 @@ class Renderer:
     ) -> tuple[int, ...]:
         """Token ids of a conversation, by default up to where the assistant speaks. Raises ApiError (400)
         when the template refuses it."""
-        return await self._off_loop(self._render_chat, list(messages), list(tools), add_generation_prompt)
+        rendered: tuple[int, ...] = await self._off_loop(
+            self._render_chat, list(messages), list(tools), add_generation_prompt
+        )
+        return rendered
 
     async def prompt(self, prompt: str | tuple[int, ...]) -> tuple[int, ...]:
         """Token ids of a text, or those that the client sent. Raises as :meth:`ids`."""
         return await self.text(prompt) if isinstance(prompt, str) else self.ids(prompt)
 
     async def text(self, prompt: str, add_special_tokens: bool = True) -> tuple[int, ...]:
-        return await self._off_loop(self._encode, prompt, add_special_tokens)
+        encoded: tuple[int, ...] = await self._off_loop(self._encode, prompt, add_special_tokens)
+        return encoded
 
-    def ids(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
+    async def decode(self, ids: tuple[int, ...]) -> str:
+        """Text of tokens, special ones included."""
+        return str(await self._off_loop(self._tokenizer.decode, list(ids)))
+
+    async def strings(self, ids: tuple[int, ...]) -> list[str]:
+        """Each token as it stands in the vocabulary."""
+        return list(await self._off_loop(self._tokenizer.convert_ids_to_tokens, list(ids)))
+
+    def ids(self, ids: tuple[int, ...], field: str = "prompt") -> tuple[int, ...]:
         """Token ids as the client sent them. Raises ApiError (400) for an id the model does not have."""
-        for token in (min(prompt), max(prompt)):
+        for token in (min(ids, default=0), max(ids, default=0)):
             if not 0 <= token < self._vocab_size:
-                raise bad_request(f"Token id {token} is out of vocabulary", "prompt")
-        return prompt
+                raise bad_request(f"Token id {token} is out of vocabulary", field)
+        return ids
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _off_loop(self, function: Any, *args: Any) -> tuple[int, ...]:
+    async def _off_loop(self, function: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
 
     def _render_chat(

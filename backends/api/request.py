@@ -13,9 +13,17 @@ from typing import Any, Literal
 from backends.api import fields
 from backends.errors import bad_request
 
-Endpoint = Literal["chat", "completions"]
+Completions = Literal["chat", "completions"]
+Endpoint = Completions | Literal["embeddings", "tokenize", "detokenize"]
 Prompt = str | tuple[int, ...]
-PATHS: dict[str, Endpoint] = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}
+EMBEDDINGS = "/v1/embeddings"
+PATHS: dict[str, Endpoint] = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completions",
+    EMBEDDINGS: "embeddings",
+    "/tokenize": "tokenize",
+    "/detokenize": "detokenize",
+}
 
 # vLLM's (and OpenAI's legacy) default for /v1/completions; chat without a limit may fill the context.
 DEFAULT_COMPLETION_TOKENS = 16
@@ -53,7 +61,7 @@ class Call:
     holds. ``logprobs`` is how many alternatives are told of each token (0: only its own probability), None
     for none. ``rag_top_k`` asks for server-side retrieval, ``timings`` for ``usage.rvtop``."""
 
-    endpoint: Endpoint
+    endpoint: Completions
     model: str | None
     messages: tuple[dict[str, Any], ...] | None
     prompts: tuple[Prompt, ...] | None
@@ -82,7 +90,7 @@ class Call:
         return self.n * (1 if self.prompts is None else len(self.prompts))
 
 
-def parse_call(endpoint: Endpoint, body: bytes) -> Call:
+def parse_call(endpoint: Completions, body: bytes) -> Call:
     """Checks a request body. Raises ApiError (400) with what is wrong and where."""
     data = fields.json_object(body)
     _refuse_unsupported(data)
@@ -93,7 +101,7 @@ def parse_call(endpoint: Endpoint, body: bytes) -> Call:
     call = Call(
         endpoint=endpoint,
         model=fields.text(data, "model"),
-        messages=_messages(data) if endpoint == "chat" else None,
+        messages=messages_of(data) if endpoint == "chat" else None,
         prompts=_prompts(data) if endpoint == "completions" else None,
         max_tokens=limit,
         max_tokens_field=limit_field,
@@ -105,7 +113,7 @@ def parse_call(endpoint: Endpoint, body: bytes) -> Call:
         ignore_eos=fields.flag(data, "ignore_eos"),
         n=_n(data, temperature),
         logprobs=_logprobs(endpoint, data),
-        tools=_tools(data) if endpoint == "chat" else (),
+        tools=tools_of(data) if endpoint == "chat" else (),
         tool_choice=data.get("tool_choice") if endpoint == "chat" else None,
         stream=stream,
         include_usage=include_usage,
@@ -160,7 +168,7 @@ def _n(data: dict[str, Any], temperature: float) -> int:
     return n
 
 
-def _logprobs(endpoint: Endpoint, data: dict[str, Any]) -> int | None:
+def _logprobs(endpoint: Completions, data: dict[str, Any]) -> int | None:
     if endpoint == "completions":
         given = data.get("logprobs")
         return None if given is False else fields.integer(data, "logprobs", low=0)
@@ -172,7 +180,8 @@ def _logprobs(endpoint: Endpoint, data: dict[str, Any]) -> int | None:
     return None
 
 
-def _tools(data: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+def tools_of(data: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """The tools that a model may call. Raises ApiError (400)."""
     tools = data.get("tools")
     if not tools and data.get("tool_choice") not in (None, "none", "auto"):
         raise bad_request("When using `tool_choice`, `tools` must be set.", "tool_choice")
@@ -188,7 +197,8 @@ def _tools(data: dict[str, Any]) -> tuple[dict[str, Any], ...]:
     return tuple(tools)
 
 
-def _messages(data: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+def messages_of(data: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """A conversation, each content a text. Raises ApiError (400)."""
     messages = data.get("messages")
     if messages is None:
         raise bad_request("`messages` is required.", "messages")
@@ -237,7 +247,7 @@ def _prompt(prompt: Any) -> Prompt:
     raise bad_request("`prompt` must be a string or a list of token ids, or a list of those.", "prompt")
 
 
-def _max_tokens(endpoint: Endpoint, data: dict[str, Any]) -> tuple[int | None, str]:
+def _max_tokens(endpoint: Completions, data: dict[str, Any]) -> tuple[int | None, str]:
     for field in ("max_completion_tokens", "max_tokens"):
         limit = fields.integer(data, field, low=1)
         if limit is not None:

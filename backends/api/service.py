@@ -15,12 +15,15 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from backends.api import fields
 from backends.api.admission import Admission
+from backends.api.embeddings import Embeds, embed
 from backends.api.merge import merged
 from backends.api.metrics import Metrics
 from backends.api.render import Renderer
-from backends.api.request import INT64, Call, Endpoint, fit_max_tokens, parse_call
+from backends.api.request import INT64, Call, Completions, Endpoint, fit_max_tokens, parse_call
 from backends.api.response import Answer, Choice, Part, collect, sse
+from backends.api.tokens import detokenize, tokenize
 from backends.api.tools import Tools, ToolUse
 from backends.engines.protocol import Delta, GenerateRequest
 from backends.errors import (
@@ -51,7 +54,7 @@ class ServedModel:
     created: int = field(default_factory=lambda: int(time.time()))
 
 
-class Retrieval(Protocol):
+class Retrieval(Embeds, Protocol):
     """Server-side retrieval."""
 
     async def expand(self, messages: Sequence[dict[str, Any]], top_k: int) -> list[dict[str, Any]]:
@@ -88,8 +91,20 @@ class Service:
                 for engine in model.admission.engines:
                     metrics.add_engine(engine.info)
 
-    async def complete(self, endpoint: Endpoint, body: bytes) -> Reply:
-        """Answers one request. Raises ApiError; a failure after the first token is an event in the stream.
+    async def answer(self, endpoint: Endpoint, body: bytes) -> Reply:
+        """Answers one request. Raises ApiError."""
+        if endpoint in ("chat", "completions"):
+            return await self._complete(endpoint, body)
+        data = fields.json_object(body)
+        if endpoint == "embeddings":
+            return Reply(await embed(data, self._retrieval))
+        model = self._model(fields.text(data, "model"))
+        if endpoint == "tokenize":
+            return Reply(await tokenize(data, model.renderer, model.max_model_len))
+        return Reply(await detokenize(data, model.renderer))
+
+    async def _complete(self, endpoint: Completions, body: bytes) -> Reply:
+        """Raises ApiError; a failure after the first token is an event in the stream.
 
         A stream is returned when its first token exists, so that whatever fails before has its own status.
         Cancelling this call, or closing the stream, frees the engine.

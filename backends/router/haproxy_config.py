@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import orjson
 
 from backends.api.control import CONTROL_PATHS
-from backends.api.request import PATHS
+from backends.api.request import EMBEDDINGS, PATHS
 from backends.errors import ApiError, unauthorized, unavailable
 
 TOKEN_ENV = "RVTOP_RUN_TOKEN"
@@ -194,6 +194,8 @@ def _model_rules(pools: Sequence[Pool]) -> list[str]:
     first, named = pools[0].name, "var(txn.model)"
     lines = [
         "    use_backend control if too_long",
+        # The embedder is no model of these engines: each of them has it. (vLLM's own know theirs by name.)
+        *([] if pools[0].all_paths else [f"    use_backend {first} if {{ path {EMBEDDINGS} }}"]),
         f"    use_backend {first} if !{{ {named} -m found }}",
         f"    use_backend {first} if {{ {named} -m len 0 }}",
     ]
