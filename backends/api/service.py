@@ -115,7 +115,7 @@ class Service:
         model.admission.check(call.generations)  # a full queue is refused before any work is done
         _check_logprobs(call, model)
         use = _tool_use(call, model)
-        prompts, retrieve_ms = await self._prompts(call, model)
+        prompts, retrieve_ms = await self._prompts(call, model, use.described if use else ())
         request_id = f"{'chatcmpl' if endpoint == 'chat' else 'cmpl'}-{secrets.token_hex(8)}"
         choices = [
             Choice(index, prompt, use.reader(prompt) if use else None)
@@ -137,7 +137,9 @@ class Service:
             raise
         return Reply(stream=sse(answer, _chain(first, parts)))
 
-    async def _prompts(self, call: Call, model: ServedModel) -> tuple[list[tuple[int, ...]], float | None]:
+    async def _prompts(
+        self, call: Call, model: ServedModel, tools: Sequence[dict[str, Any]]
+    ) -> tuple[list[tuple[int, ...]], float | None]:
         """Token ids of each prompt, and the milliseconds that retrieval took (None without)."""
         if call.messages is None:
             if call.rag_top_k is not None:
@@ -156,7 +158,7 @@ class Service:
             began = time.perf_counter()
             messages = await self._retrieval.expand(messages, call.rag_top_k)
             retrieve_ms = (time.perf_counter() - began) * 1e3
-        return [await model.renderer.chat(messages, call.tools)], retrieve_ms
+        return [await model.renderer.chat(messages, tools)], retrieve_ms
 
     async def _parts(
         self,

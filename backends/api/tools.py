@@ -1,5 +1,5 @@
 """What the API needs of an engine that knows its model's tool calls (vLLM's parsers; see
-:mod:`backends.engines.vllm_tools`)."""
+:mod:`backends.api.vllm_tools`)."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ class ToolReader(Protocol):
 
 class ToolUse(Protocol):
     """The tools of one request."""
+
+    @property
+    def described(self) -> Sequence[dict[str, Any]]:
+        """The tools as the model's chat template gets them."""
+        ...
 
     @property
     def special(self) -> Mapping[str, Any]:

@@ -59,6 +59,15 @@ class VllmEngine:
     def info(self) -> EngineInfo:
         return self._info
 
+    @property
+    def tokenizer(self) -> Any:
+        """vLLM's own of the model."""
+        return self._llm.get_tokenizer()
+
+    @property
+    def model_config(self) -> Any:
+        return self._llm.model_config
+
     async def warm_up(self) -> None:
         """Generates a few tokens, greedy and sampled, so that no request pays for lazy set-up."""
         room = min(WARM_UP_TOKENS, self._info.max_model_len // 2)
