@@ -12,37 +12,20 @@ from typing import Any
 
 from backends.api.request import Call
 from backends.engines.protocol import Delta
-from backends.engines.vllm_args import one_line
-from backends.errors import StartFailure, UsageError, bad_request, internal
+from backends.engines.vllm_args import check_tool_parser, one_line
+from backends.errors import bad_request, internal
 
 log = logging.getLogger("backends.vllm")
 
 
-def split_arguments(arguments: Sequence[tuple[str, str]]) -> tuple[list[tuple[str, str]], str | None]:
-    """An engine's arguments without those of vLLM's own server for tools, and the parser's name among them.
-    (``enable-auto-tool-choice`` is implied by a parser.) Raises UsageError."""
-    own = ("tool-call-parser", "enable-auto-tool-choice")
-    found = {name: value for name, value in arguments if name in own}
-    if "enable-auto-tool-choice" in found and "tool-call-parser" not in found:
-        raise UsageError(
-            "--engine-arg enable-auto-tool-choice needs a parser: --engine-arg tool-call-parser=NAME"
-        )
-    return [pair for pair in arguments if pair[0] not in own], found.get("tool-call-parser")
-
-
 class VllmTools:
-    """The tool calls of one model, by the parser of a name. Raises UsageError for a name that vLLM does not
-    know, StartFailure where this vLLM has no such parsers."""
+    """The tool calls of one model, by the parser of a name. Raises as
+    :func:`backends.engines.vllm_args.check_tool_parser`."""
 
     def __init__(self, name: str, tokenizer: Any, model_config: Any) -> None:
-        try:
-            from vllm.parser import ParserManager
-            from vllm.tool_parsers import ToolParserManager
-        except ImportError as error:
-            raise StartFailure(f"this vLLM has no parsers of tool calls: {error}") from error
-        known = sorted(ToolParserManager.list_registered())
-        if name not in known:
-            raise UsageError(f"--engine-arg tool-call-parser={name}: vLLM knows {', '.join(known)}")
+        check_tool_parser(name)
+        from vllm.parser import ParserManager
+
         self._parser = ParserManager.get_parser(tool_parser_name=name, enable_auto_tools=True)
         self._tokenizer = tokenizer
         self._config = model_config

@@ -23,7 +23,7 @@ from backends.api.render import Renderer
 from backends.api.retrieval import open_retrieval
 from backends.api.service import ServedModel, Service
 from backends.api.tools import Tools
-from backends.api.vllm_tools import VllmTools, split_arguments
+from backends.api.vllm_tools import VllmTools
 from backends.engines.vllm_environment import vllm_environment
 from backends.errors import StartFailure
 from backends.models.load import ModelError, resolve_model
@@ -33,6 +33,7 @@ from backends.process.scratch_dir import OwnedTempDir
 from backends.router.fleet import Served
 from backends.settings.engine import engine_arguments
 from backends.settings.options import Options
+from backends.settings.vllm import split_tools
 from backends.text import make_logs_visible
 
 log = logging.getLogger("backends.cluster.vllm_actor")
@@ -100,7 +101,7 @@ class VllmActor:
         except ModelError as error:
             raise StartFailure(f"model {spec.model}: {error}") from error
         given = engine_arguments(options, path=self._path, model=spec.model, gpu_share=spec.gpu_share)
-        arguments, parser = split_arguments(given)
+        arguments, parser = split_tools(given)
         try:
             from backends.engines.vllm import load_engine
 

@@ -43,6 +43,19 @@ def engine_config(arguments: Iterable[tuple[str, str]], on_cpu: bool, parser: An
     return args, config
 
 
+def check_tool_parser(name: str) -> None:
+    """Raises UsageError for a parser of tool calls that vLLM does not know, StartFailure where this vLLM has
+    no such parsers."""
+    try:
+        from vllm.parser import ParserManager  # noqa: F401
+        from vllm.tool_parsers import ToolParserManager
+    except ImportError as error:
+        raise StartFailure(f"this vLLM has no parsers of tool calls: {error}") from error
+    known = sorted(ToolParserManager.list_registered())
+    if name not in known:
+        raise UsageError(f"--engine-arg tool-call-parser={name}: vLLM knows {', '.join(known)}")
+
+
 @dataclass(frozen=True)
 class Made:
     """What vLLM makes of its arguments."""

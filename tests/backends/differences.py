@@ -52,12 +52,8 @@ DIFFERENCES = {
     "vllm": VLLM,
 }
 #: How a topology is started so that it reads tool calls.
-_PARSER = ("--engine-arg", "tool-call-parser=hermes")
-TOOLS = {
-    "rvc": _PARSER,
-    "rsv": (*_PARSER, "--engine-arg", "enable-auto-tool-choice=true"),
-    "vllm": (*_PARSER, "--engine-arg", "enable-auto-tool-choice=true"),
-}
+_PARSER = ("--engine-arg", "tool-call-parser=hermes", "--engine-arg", "enable-auto-tool-choice=true")
+TOOLS = dict.fromkeys(("rvc", "rsv", "vllm"), _PARSER)
 #: Tests that a topology now passes and now fails: they ask for a figure of this very moment.
 NOT_NOW = {
     "rsv": (
