@@ -194,14 +194,13 @@ def _model_rules(pools: Sequence[Pool]) -> list[str]:
     first, named = pools[0].name, "var(txn.model)"
     lines = [
         "    use_backend control if too_long",
-        # The embedder is no model of these engines: each of them has it. (vLLM's own know theirs by name.)
-        *([] if pools[0].all_paths else [f"    use_backend {first} if {{ path {EMBEDDINGS} }}"]),
         f"    use_backend {first} if !{{ {named} -m found }}",
         f"    use_backend {first} if {{ {named} -m len 0 }}",
     ]
-    return lines + [
-        f"    use_backend {pool.name} if {{ {named} -m str -- {quote(pool.model)} }}" for pool in pools
-    ]
+    lines += [f"    use_backend {pool.name} if {{ {named} -m str -- {quote(pool.model)} }}" for pool in pools]
+    if not pools[0].all_paths:  # the embedder is none of the models: each of these engines has it
+        lines.append(f"    use_backend {first} if {{ path {EMBEDDINGS} }}")
+    return lines
 
 
 def _control(path: str) -> list[str]:
