@@ -299,7 +299,7 @@ def _check_logprobs(call: Call, model: ServedModel) -> None:
         if 0 <= most < call.logprobs:
             raise bad_request(
                 f"Requested sample logprobs of {call.logprobs}, which is greater than max allowed: {most}",
-                "logprobs" if call.endpoint == "completions" else "top_logprobs",
+                "logprobs",
             )
 
 

@@ -8,6 +8,7 @@ _TIMINGS = "`rvtop: {timings}` is a field of ours; vLLM ignores it"
 _RAG = "`rag` is a field of ours; vLLM ignores it"
 _PARAM = "the same status with another `param` (the field of vLLM's own check, or null)"
 _MORE = "vLLM can do it"
+_GENERATES = "its model generates, and there is no embedder beside it"
 
 VLLM = (
     ("test_streamed_and_whole_answers_are_the_same", _USAGE),
@@ -17,9 +18,13 @@ VLLM = (
     ("maximum context length", _PARAM),
     ("at least one message", _PARAM),
     ("messages-required", _PARAM),
+    ("n must be 1", _PARAM),
+    ("list of those", _PARAM),
+    ("must be given", _PARAM),
+    ("a list of texts", _GENERATES),
     ("topology rvc takes them", _MORE),
     ("vllm and rsv take it", _MORE),
-    ("test_embeddings", "its model generates; there is no index"),
+    ("test_embeddings", _GENERATES),
     ("rag.top_k", _RAG),
     ("rag-/v1/chat/completions", _RAG),
     ("out of vocabulary", _PARAM),
@@ -36,6 +41,7 @@ RSV = (
     ("test_timings_on_request", _TIMINGS),
     ("test_retrieval_here_is_retrieval_there", _RAG),
     ("test_openai_package_knows_our_errors", _MORE),
+    ("test_embeddings", _GENERATES),
     ("test_bad_requests", _INGRESS),
     ("test_what_is_no_request_at_all", _INGRESS),
 )

@@ -222,7 +222,7 @@ async def test_what_the_engine_cannot_do_is_refused() -> None:
     async with running() as s:
         tools = [{"type": "function", "function": {"name": "f"}}]
         for fields, param, words in (
-            ({"logprobs": True, "top_logprobs": 3}, "top_logprobs", "max allowed: 0"),
+            ({"logprobs": True, "top_logprobs": 3}, "logprobs", "max allowed: 0"),
             ({"tools": tools}, "tools", "rvc"),
         ):
             answer = await s.client.post(CHAT, json={**BODY, **fields})
