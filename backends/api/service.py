@@ -28,6 +28,7 @@ from backends.api.tools import Tools, ToolUse
 from backends.engines.protocol import Delta, GenerateRequest
 from backends.errors import (
     EngineError,
+    EngineRefusal,
     EngineUnavailable,
     bad_request,
     internal,
@@ -192,6 +193,9 @@ class Service:
             outcome = "error"
             slot.mark_down()
             raise unavailable(str(error)) from error
+        except EngineRefusal as error:
+            outcome = "error"
+            raise bad_request(str(error)) from error
         except EngineError as error:
             outcome = "error"
             raise internal(str(error)) from error

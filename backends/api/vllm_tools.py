@@ -12,7 +12,7 @@ from typing import Any
 
 from backends.api.request import Call
 from backends.engines.protocol import Delta
-from backends.engines.vllm_args import check_tool_parser, one_line
+from backends.engines.vllm_args import check_tool_parser, one_line, refusals
 from backends.errors import bad_request, internal
 
 log = logging.getLogger("backends.vllm")
@@ -39,7 +39,7 @@ class VllmTools:
             asked["tool_choice"] = call.tool_choice
         try:
             request = ChatCompletionRequest.model_validate(asked)
-        except ValueError as error:  # pydantic's, and vLLM's own
+        except refusals() as error:
             raise bad_request(one_line(error), "tools") from None
         return VllmToolUse(self._make, request)
 

@@ -29,9 +29,9 @@ from backends.engines.protocol import (
     Timings,
     TokenLogprobs,
 )
-from backends.engines.vllm_args import engine_config, made_of
+from backends.engines.vllm_args import engine_config, made_of, one_line, refusals
 from backends.engines.vllm_page import relabelled
-from backends.errors import EngineError, EngineUnavailable, StartFailure
+from backends.errors import EngineError, EngineRefusal, EngineUnavailable, StartFailure
 
 log = logging.getLogger("backends.vllm")
 
@@ -116,6 +116,8 @@ class VllmEngine:
         except Exception as error:  # vLLM's classes move between releases; what matters is if it still lives
             if self._closed or self._llm.errored:
                 raise EngineUnavailable(self._down()) from error
+            if not first and isinstance(error, refusals()):  # a tool's schema that it cannot follow
+                raise EngineRefusal(one_line(error)) from error
             log.exception("generation %s failed", request.request_id)
             raise EngineError(f"generation failed: {type(error).__name__}: {error}") from error
         finally:

@@ -43,6 +43,15 @@ def engine_config(arguments: Iterable[tuple[str, str]], on_cpu: bool, parser: An
     return args, config
 
 
+def refusals() -> tuple[type[Exception], ...]:
+    """What vLLM raises for a request that asks for something impossible; its own class came with 0.29."""
+    try:
+        from vllm.exceptions import VLLMClientError
+    except ImportError:
+        return (ValueError,)
+    return (ValueError, VLLMClientError)
+
+
 def check_tool_parser(name: str) -> None:
     """Raises UsageError for a parser of tool calls that vLLM does not know, StartFailure where this vLLM has
     no such parsers."""

@@ -19,7 +19,7 @@ from backends.api.metrics import Metrics
 from backends.api.service import ServedModel, Service
 from backends.cli import bind
 from backends.engines.protocol import Delta, EngineInfo, EngineState, Finish, GenerateRequest, Timings
-from backends.errors import ApiError, EngineError, EngineUnavailable
+from backends.errors import ApiError, EngineError, EngineRefusal, EngineUnavailable
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "q"}], "stream": True}
@@ -284,12 +284,16 @@ async def test_a_full_queue_is_429() -> None:
 
 async def test_failures_before_the_first_token_have_their_status() -> None:
     async with running() as s:
-        for failure, status in ((EngineError("boom"), 500), (EngineUnavailable("restarting"), 503)):
+        for failure, status in (
+            (EngineError("boom"), 500),
+            (EngineUnavailable("restarting"), 503),
+            (EngineRefusal("no"), 400),
+        ):
             s.engine.script.put_nowait(failure)
             answer = await s.client.post(CHAT, json=BODY)
             assert answer.status_code == status
             assert str(failure) in answer.json()["error"]["message"]
-        assert await s.metric('rvtop:request_success_total{engine="e0",finished_reason="error"') == 2
+        assert await s.metric('rvtop:request_success_total{engine="e0",finished_reason="error"') == 3
         s.service.models["m"].admission.set_up("e0", False)
         assert (await s.client.post(CHAT, json=BODY)).status_code == 503
         assert (await s.client.get("/health")).status_code == 503
