@@ -42,6 +42,7 @@ RSV = (
     ("test_retrieval_here_is_retrieval_there", _RAG),
     ("test_openai_package_knows_our_errors", _MORE),
     ("test_embeddings", _GENERATES),
+    ("test_tokens_and_back", "its ingress takes no messages at /tokenize"),
     ("test_bad_requests", _INGRESS),
     ("test_what_is_no_request_at_all", _INGRESS),
 )

@@ -286,8 +286,8 @@ async def test_failures_before_the_first_token_have_their_status() -> None:
     async with running() as s:
         for failure, status in (
             (EngineError("boom"), 500),
-            (EngineUnavailable("restarting"), 503),
             (EngineRefusal("no"), 400),
+            (EngineUnavailable("restarting"), 503),
         ):
             s.engine.script.put_nowait(failure)
             answer = await s.client.post(CHAT, json=BODY)

@@ -218,7 +218,8 @@ async def test_choices(client: httpx.AsyncClient) -> None:
 
 async def test_logprobs(client: httpx.AsyncClient) -> None:
     asked: dict[str, Any] = {"logprobs": True, "top_logprobs": 3, "max_tokens": 8}
-    choice = (await chat(client, **asked))["choices"][0]
+    whole = await chat(client, **asked, return_token_ids=True)
+    choice = whole["choices"][0]
     told = choice["logprobs"]["content"]
     streamed = [
         token
@@ -234,7 +235,7 @@ async def test_logprobs(client: httpx.AsyncClient) -> None:
         assert values == sorted(values, reverse=True)
         assert (len(values), values[0]) == (3, token["logprob"])
         assert values[0] <= 0
-    prompt = (await post(client, "/tokenize", messages=messages()))["tokens"]
+    prompt = whole["prompt_token_ids"]
     text = await post(client, TEXT, prompt=prompt, temperature=0, max_tokens=8, logprobs=2)
     lists = text["choices"][0]["logprobs"]
     assert lists["tokens"] == [token["token"] for token in told]
