@@ -77,6 +77,10 @@ class EngineUnavailable(EngineError):
     """The engine is stopping, restarting or dead: the request can be sent again later (503)."""
 
 
+class EngineRefusal(EngineError):
+    """The engine does not do what this one request asks of it (400)."""
+
+
 class StartFailure(Exception):
     """Something the backend needs could not be started: exit code 4, ``error`` event of kind ``start``."""
 

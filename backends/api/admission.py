@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from backends.engines.protocol import Engine
-from backends.errors import ApiError, queue_full, unavailable
+from backends.errors import ApiError, bad_request, queue_full, unavailable
 
 
 class Slot:
@@ -127,12 +127,22 @@ class Admission:
     def in_flight(self, engine_id: str) -> int:
         return sum(slot.in_flight for slot in self._named(engine_id))
 
-    def check(self) -> None:
-        """Raises ApiError now if :meth:`acquire` would: 503 without an engine, 429 with a full queue."""
+    def check(self, count: int = 1) -> None:
+        """Raises ApiError now if ``count`` calls of :meth:`acquire` would: 503 without an engine, 429 with a
+        full queue, 400 when so many never fit."""
         if not self.ready:
             raise self._down()
-        would_wait = bool(self._waiters) or not any(slot.idle for slot in self._slots)
-        if would_wait and self._max_queue is not None and self.waiting >= self._max_queue:
+        if self._max_queue is None:
+            return
+        most = self._max_queue + sum(slot.engine.info.concurrency for slot in self._slots)
+        if count > most:
+            raise bad_request(
+                f"This request asks for {count} answers (prompts × n); this server runs and queues at most "
+                f"{most} at a time."
+            )
+        free = sum(max(0, slot.engine.info.concurrency - slot.in_flight) for slot in self._slots if slot.up)
+        would_wait = count - (0 if self._waiters else free)
+        if would_wait > 0 and self.waiting + would_wait > self._max_queue:
             raise queue_full(self.waiting)
 
     async def acquire(self) -> Slot:

@@ -31,10 +31,10 @@ KEEP_ALIVE_S = 75.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Completer(Protocol):
-    """What answers completions: a :class:`Service`."""
+class Answers(Protocol):
+    """What answers requests: a :class:`Service`."""
 
-    async def complete(self, endpoint: Endpoint, body: bytes) -> Reply: ...
+    async def answer(self, endpoint: Endpoint, body: bytes) -> Reply: ...
 
 
 class HttpServer:
@@ -51,11 +51,11 @@ class HttpServer:
         keep_alive_s: float = KEEP_ALIVE_S,
     ) -> None:
         self._api_key = api_key
-        self._service: Completer | None = None
+        self._service: Answers | None = None
         self._control: Control | None = None
         app = web.Application(client_max_size=max_body_bytes, middlewares=[self._check])
         for path in PATHS:
-            app.router.add_post(path, self._complete)
+            app.router.add_post(path, self._answer)
         for path in CONTROL_PATHS:
             app.router.add_get(path, self._answer_control)
         # handler_cancellation: a client that goes away cancels its handler, which frees the engine.
@@ -74,7 +74,7 @@ class HttpServer:
         self._site = web.SockSite(self._runner, sock, backlog=4096)
         await self._site.start()
 
-    def serve(self, service: Completer, control: Control) -> None:
+    def serve(self, service: Answers, control: Control) -> None:
         self._service, self._control = service, control
 
     async def stop_listening(self) -> None:
@@ -89,10 +89,10 @@ class HttpServer:
 
     # -- handlers ----------------------------------------------------------------------------------------
 
-    async def _complete(self, request: web.Request) -> web.StreamResponse:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         if self._service is None:
             raise _starting()
-        reply = await self._service.complete(PATHS[request.path], await request.read())
+        reply = await self._service.answer(PATHS[request.path], await request.read())
         if reply.stream is None:
             return web.Response(body=reply.body, content_type="application/json")
         response = web.StreamResponse(headers={"Content-Type": SSE_TYPE, "Cache-Control": "no-cache"})

@@ -1,4 +1,4 @@
-"""Completions as an ASGI application: the thin adapter of the pure api for foreign servers (Ray
+"""The API as an ASGI application: the thin adapter of the pure api for foreign servers (Ray
 Serve's proxy). The control paths are not here: they belong to the head."""
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
-class Completer(Protocol):
-    async def complete(self, endpoint: Endpoint, body: bytes) -> Reply: ...
+class Answers(Protocol):
+    async def answer(self, endpoint: Endpoint, body: bytes) -> Reply: ...
 
 
 class AsgiApp:
-    """``POST /v1/chat/completions`` and ``/v1/completions`` of ``completer``, below any ``root_path``.
+    """``POST`` to the paths of the API, answered by ``answers``, below any ``root_path``.
 
     ``token`` None means open; otherwise every request needs it as a bearer token.
     """
 
-    def __init__(self, completer: Completer, token: str | None = None) -> None:
-        self._completer = completer
+    def __init__(self, answers: Answers, token: str | None = None) -> None:
+        self._answers = answers
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +69,7 @@ class AsgiApp:
             raise ApiError(405, f"Method Not Allowed: {scope['method']} {path}", type="Method Not Allowed")
         self._check_token(scope)
         body = await _body(receive)
-        reply: Reply = await _unless_gone(self._completer.complete(PATHS[path], body), receive)
+        reply: Reply = await _unless_gone(self._answers.answer(PATHS[path], body), receive)
         return reply
 
     def _check_token(self, scope: Scope) -> None:

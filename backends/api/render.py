@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import orjson
 from jinja2 import TemplateError
 
 from backends.errors import bad_request
@@ -32,30 +33,58 @@ class Renderer:
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         return cls(tokenizer, int(config.get_text_config().vocab_size))
 
-    async def chat(self, messages: Sequence[dict[str, Any]]) -> tuple[int, ...]:
-        """Token ids of a conversation up to where the assistant speaks. Raises ApiError (400) when the
-        template refuses it."""
-        return await self._off_loop(self._render_chat, list(messages))
+    async def chat(
+        self,
+        messages: Sequence[dict[str, Any]],
+        tools: Sequence[dict[str, Any]] = (),
+        add_generation_prompt: bool = True,
+    ) -> tuple[int, ...]:
+        """Token ids of a conversation, by default up to where the assistant speaks. Raises ApiError (400)
+        when the template refuses it."""
+        rendered: tuple[int, ...] = await self._off_loop(
+            self._render_chat, list(messages), list(tools), add_generation_prompt
+        )
+        return rendered
 
-    async def text(self, prompt: str) -> tuple[int, ...]:
-        return await self._off_loop(self._encode, prompt, True)
+    async def prompt(self, prompt: str | tuple[int, ...]) -> tuple[int, ...]:
+        """Token ids of a text, or those that the client sent. Raises as :meth:`ids`."""
+        return await self.text(prompt) if isinstance(prompt, str) else self.ids(prompt)
 
-    def ids(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
+    async def text(self, prompt: str, add_special_tokens: bool = True) -> tuple[int, ...]:
+        encoded: tuple[int, ...] = await self._off_loop(self._encode, prompt, add_special_tokens)
+        return encoded
+
+    async def decode(self, ids: tuple[int, ...]) -> str:
+        """Text of tokens, special ones included."""
+        return str(await self._off_loop(self._tokenizer.decode, list(ids)))
+
+    async def strings(self, ids: tuple[int, ...]) -> list[str]:
+        """Each token as it stands in the vocabulary."""
+        return list(await self._off_loop(self._tokenizer.convert_ids_to_tokens, list(ids)))
+
+    def ids(self, ids: tuple[int, ...], field: str = "prompt") -> tuple[int, ...]:
         """Token ids as the client sent them. Raises ApiError (400) for an id the model does not have."""
-        for token in (min(prompt), max(prompt)):
+        for token in (min(ids, default=0), max(ids, default=0)):
             if not 0 <= token < self._vocab_size:
-                raise bad_request(f"Token id {token} is out of vocabulary", "prompt")
-        return prompt
+                raise bad_request(f"Token id {token} is out of vocabulary", field)
+        return ids
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _off_loop(self, function: Any, *args: Any) -> tuple[int, ...]:
+    async def _off_loop(self, function: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
 
-    def _render_chat(self, messages: list[dict[str, Any]]) -> tuple[int, ...]:
+    def _render_chat(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], add_generation_prompt: bool
+    ) -> tuple[int, ...]:
         try:
-            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            text = self._tokenizer.apply_chat_template(
+                [_templated(message) for message in messages],
+                tools=tools or None,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+            )
         except TemplateError as error:
             raise bad_request(
                 f"The model's chat template refuses these messages: {error}", "messages"
@@ -67,3 +96,22 @@ class Renderer:
 
     def _encode(self, text: str, add_special_tokens: bool) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(text, add_special_tokens=add_special_tokens))
+
+
+def _templated(message: dict[str, Any]) -> dict[str, Any]:
+    """A message as templates read it: the arguments of earlier tool calls are objects, not their JSON."""
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list):
+        return message
+    return {**message, "tool_calls": [_call(call) for call in calls]}
+
+
+def _call(call: Any) -> Any:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        arguments = orjson.loads(function["arguments"] or "{}")
+    except orjson.JSONDecodeError as error:
+        raise bad_request(f"The `arguments` of a tool call are not JSON: {error}", "messages") from None
+    return {**call, "function": {**function, "arguments": arguments}}

@@ -7,32 +7,38 @@ are refused, so that no answer is compared with settings that were never applied
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import orjson
-
+from backends.api import fields
 from backends.errors import bad_request
 
-Endpoint = Literal["chat", "completions"]
-PATHS: dict[str, Endpoint] = {"/v1/chat/completions": "chat", "/v1/completions": "completions"}
+Completions = Literal["chat", "completions"]
+Endpoint = Completions | Literal["embeddings", "tokenize", "detokenize"]
+Prompt = str | tuple[int, ...]
+EMBEDDINGS = "/v1/embeddings"
+PATHS: dict[str, Endpoint] = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completions",
+    EMBEDDINGS: "embeddings",
+    "/tokenize": "tokenize",
+    "/detokenize": "detokenize",
+}
 
 # vLLM's (and OpenAI's legacy) default for /v1/completions; chat without a limit may fill the context.
 DEFAULT_COMPLETION_TOKENS = 16
 MAX_STOP_STRINGS = 16
+MAX_CHOICES = 128
 INT64 = 2**63
 
-# Field -> the values that ask for nothing special. Anything else is refused with 400.
+# Field -> the values that ask for nothing special. Anything else is refused with 400, which names the
+# topologies that take it: vLLM's own servers.
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "best_of": (None, 0, 1),
     "echo": (None, False),
     "suffix": (None, ""),
-    "logprobs": (None, False),
-    "top_logprobs": (None, 0),
     "prompt_logprobs": (None,),
-    "tools": (None, []),
-    "tool_choice": (None, "none", "auto"),
+    "parallel_tool_calls": (None, True),
     "functions": (None, []),
     "response_format": (None, {"type": "text"}),
     "structured_outputs": (None,),
@@ -45,18 +51,20 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "min_tokens": (None, 0),
     "use_beam_search": (None, False),
 }
+NOWHERE = frozenset({"best_of", "suffix", "functions"})
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A checked request. ``messages`` for chat, ``prompt`` (text or token ids) for completions; the other is
-    None. ``max_tokens`` None means as many as the context holds. ``rag_top_k`` asks for server-side
-    retrieval, ``timings`` for ``usage.rvtop``."""
+    """A checked request. ``messages`` for chat, ``prompts`` (each text or token ids) for completions; the
+    other is None. ``n`` choices are made of each prompt. ``max_tokens`` None means as many as the context
+    holds. ``logprobs`` is how many alternatives are told of each token (0: only its own probability), None
+    for none. ``rag_top_k`` asks for server-side retrieval, ``timings`` for ``usage.rvtop``."""
 
-    endpoint: Endpoint
+    endpoint: Completions
     model: str | None
     messages: tuple[dict[str, Any], ...] | None
-    prompt: str | tuple[int, ...] | None
+    prompts: tuple[Prompt, ...] | None
     max_tokens: int | None
     max_tokens_field: str = "max_tokens"
     temperature: float = 1.0
@@ -65,6 +73,10 @@ class Call:
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    n: int = 1
+    logprobs: int | None = None
+    tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: Any = None
     stream: bool = False
     include_usage: bool = False
     continuous_usage: bool = False
@@ -72,39 +84,47 @@ class Call:
     rag_top_k: int | None = None
     timings: bool = False
 
+    @property
+    def generations(self) -> int:
+        """How often an engine generates for it."""
+        return self.n * (1 if self.prompts is None else len(self.prompts))
 
-def parse_call(endpoint: Endpoint, body: bytes) -> Call:
+
+def parse_call(endpoint: Completions, body: bytes) -> Call:
     """Checks a request body. Raises ApiError (400) with what is wrong and where."""
-    try:
-        data = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise bad_request(f"The request body is not JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise bad_request("The request body must be a JSON object.")
+    data = fields.json_object(body)
     _refuse_unsupported(data)
     limit, limit_field = _max_tokens(endpoint, data)
-    stream = _flag(data, "stream")
+    stream = fields.flag(data, "stream")
     include_usage, continuous = _stream_options(data, stream)
-    return Call(
+    temperature = _temperature(data)
+    call = Call(
         endpoint=endpoint,
-        model=_text(data, "model"),
-        messages=_messages(data) if endpoint == "chat" else None,
-        prompt=_prompt(data) if endpoint == "completions" else None,
+        model=fields.text(data, "model"),
+        messages=messages_of(data) if endpoint == "chat" else None,
+        prompts=_prompts(data) if endpoint == "completions" else None,
         max_tokens=limit,
         max_tokens_field=limit_field,
-        temperature=_temperature(data),
+        temperature=temperature,
         top_p=_top_p(data),
-        seed=_integer(data, "seed", low=-INT64, high=INT64 - 1),
+        seed=fields.integer(data, "seed", low=-INT64, high=INT64 - 1),
         stop=_stop(data),
-        stop_token_ids=_token_ids(data.get("stop_token_ids") or [], "stop_token_ids"),
-        ignore_eos=_flag(data, "ignore_eos"),
+        stop_token_ids=fields.token_ids(data.get("stop_token_ids") or [], "stop_token_ids"),
+        ignore_eos=fields.flag(data, "ignore_eos"),
+        n=_n(data, temperature),
+        logprobs=_logprobs(endpoint, data),
+        tools=tools_of(data) if endpoint == "chat" else (),
+        tool_choice=data.get("tool_choice") if endpoint == "chat" else None,
         stream=stream,
         include_usage=include_usage,
         continuous_usage=continuous,
-        return_token_ids=_flag(data, "return_token_ids"),
+        return_token_ids=fields.flag(data, "return_token_ids"),
         rag_top_k=_rag(data),
-        timings=_flag(_object(data, "rvtop"), "timings", "rvtop.timings"),
+        timings=fields.flag(fields.object_field(data, "rvtop"), "timings", "rvtop.timings"),
     )
+    if call.timings and call.generations > 1:
+        raise bad_request("rvtop.timings are of one answer: ask for one prompt and n=1.", "rvtop.timings")
+    return call
 
 
 def fit_max_tokens(call: Call, prompt_tokens: int, max_model_len: int) -> int:
@@ -134,16 +154,51 @@ def fit_max_tokens(call: Call, prompt_tokens: int, max_model_len: int) -> int:
 
 
 def _refuse_unsupported(data: dict[str, Any]) -> None:
-    n = data.get("n")
-    if n is not None and (isinstance(n, bool) or n != 1):
-        raise bad_request(f"n must be 1 on this server, got {n!r}: send one request per choice.", "n")
     for field, neutral in UNSUPPORTED.items():
         value = data.get(field)
         if value not in neutral:
-            raise bad_request(f"`{field}` is not supported by this server (got {value!r}).", field)
+            where = "" if field in NOWHERE else "; the topologies vllm and rsv take it"
+            raise bad_request(f"`{field}` is not supported by this server (got {value!r}){where}.", field)
 
 
-def _messages(data: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+def _n(data: dict[str, Any], temperature: float) -> int:
+    n = fields.integer(data, "n", low=1, high=MAX_CHOICES) or 1
+    if n > 1 and temperature == 0.0:  # vLLM's rule and words: they would all be the same
+        raise bad_request(f"n must be 1 when using greedy sampling, got {n}.", "n")
+    return n
+
+
+def _logprobs(endpoint: Completions, data: dict[str, Any]) -> int | None:
+    if endpoint == "completions":
+        given = data.get("logprobs")
+        return None if given is False else fields.integer(data, "logprobs", low=0)
+    top = fields.integer(data, "top_logprobs", low=0) or 0
+    if fields.flag(data, "logprobs"):
+        return top
+    if top:
+        raise bad_request("when using `top_logprobs`, `logprobs` must be set to true.", "top_logprobs")
+    return None
+
+
+def tools_of(data: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """The tools that a model may call. Raises ApiError (400)."""
+    tools = data.get("tools")
+    if not tools and data.get("tool_choice") not in (None, "none", "auto"):
+        raise bad_request("When using `tool_choice`, `tools` must be set.", "tool_choice")
+    if tools is None:
+        return ()
+    if not isinstance(tools, list):
+        raise bad_request("`tools` must be a list of tools.", "tools")
+    for i, tool in enumerate(tools):
+        function = tool.get("function") if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            form = '{"type": "function", "function": {"name": …}}'
+            raise bad_request(f"`tools[{i}]` must be {form}.", f"tools[{i}]")
+    return tuple(tools)
+
+
+def messages_of(data: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """A conversation, each content a text. Raises ApiError (400)."""
     messages = data.get("messages")
     if messages is None:
         raise bad_request("`messages` is required.", "messages")
@@ -175,46 +230,42 @@ def _part(part: Any, where: str) -> str:
     raise bad_request(f'`{where}` must be {{"type": "text", "text": …}}: this server reads text only.', where)
 
 
-def _prompt(data: dict[str, Any]) -> str | tuple[int, ...]:
+def _prompts(data: dict[str, Any]) -> tuple[Prompt, ...]:
+    """One text, one list of token ids, or a list of either."""
     prompt = data.get("prompt")
-    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str | list):
-        prompt = prompt[0]  # a batch of one
+    several = isinstance(prompt, list) and bool(prompt) and isinstance(prompt[0], str | list)
+    return tuple(map(_prompt, prompt)) if isinstance(prompt, list) and several else (_prompt(prompt),)
+
+
+def _prompt(prompt: Any) -> Prompt:
     if isinstance(prompt, str) and prompt:
         return prompt
-    if isinstance(prompt, list) and prompt:
-        if isinstance(prompt[0], str | list):
-            raise bad_request("One prompt per request, please: `prompt` holds several.", "prompt")
-        return _token_ids(prompt, "prompt")
     if prompt is None or prompt in ("", []):
         raise bad_request("`prompt` must be provided and non-empty.", "prompt")
-    raise bad_request("`prompt` must be a string or a list of token ids.", "prompt")
+    if isinstance(prompt, list):
+        return fields.token_ids(prompt, "prompt")
+    raise bad_request("`prompt` must be a string or a list of token ids, or a list of those.", "prompt")
 
 
-def _token_ids(ids: Any, field: str) -> tuple[int, ...]:
-    if not isinstance(ids, list) or not all(type(token) is int for token in ids):
-        raise bad_request(f"`{field}` must be a list of token ids (integers).", field)
-    return tuple(ids)
-
-
-def _max_tokens(endpoint: Endpoint, data: dict[str, Any]) -> tuple[int | None, str]:
+def _max_tokens(endpoint: Completions, data: dict[str, Any]) -> tuple[int | None, str]:
     for field in ("max_completion_tokens", "max_tokens"):
-        limit = _integer(data, field, low=1)
+        limit = fields.integer(data, field, low=1)
         if limit is not None:
             return limit, field
     return (DEFAULT_COMPLETION_TOKENS if endpoint == "completions" else None), "max_tokens"
 
 
 def _stream_options(data: dict[str, Any], stream: bool) -> tuple[bool, bool]:
-    options = _object(data, "stream_options")
+    options = fields.object_field(data, "stream_options")
     if options and not stream:
         raise bad_request("Stream options can only be defined when `stream=True`.", "stream_options")
-    usage = _flag(options, "include_usage", "stream_options.include_usage")
-    continuous = _flag(options, "continuous_usage_stats", "stream_options.continuous_usage_stats")
+    usage = fields.flag(options, "include_usage", "stream_options.include_usage")
+    continuous = fields.flag(options, "continuous_usage_stats", "stream_options.continuous_usage_stats")
     return usage, usage and continuous
 
 
 def _temperature(data: dict[str, Any]) -> float:
-    value = _number(data, "temperature", 1.0)
+    value = fields.number(data, "temperature", 1.0)
     if value < 0.0:
         raise bad_request(f"temperature must be non-negative, got {value}.", "temperature")
     if value > 2.0:
@@ -223,7 +274,7 @@ def _temperature(data: dict[str, Any]) -> float:
 
 
 def _top_p(data: dict[str, Any]) -> float:
-    value = _number(data, "top_p", 1.0)
+    value = fields.number(data, "top_p", 1.0)
     if not 0.0 < value <= 1.0:
         raise bad_request(f"top_p must be in (0, 1], got {value}.", "top_p")
     return value
@@ -244,57 +295,5 @@ def _stop(data: dict[str, Any]) -> tuple[str, ...]:
 def _rag(data: dict[str, Any]) -> int | None:
     if data.get("rag") is None:
         return None
-    top_k = _integer(_object(data, "rag"), "top_k", low=1, high=100, where="rag.top_k")
+    top_k = fields.integer(fields.object_field(data, "rag"), "top_k", low=1, high=100, where="rag.top_k")
     return 4 if top_k is None else top_k
-
-
-def _object(data: dict[str, Any], field: str) -> dict[str, Any]:
-    value = data.get(field)
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise bad_request(f"`{field}` must be an object, got {value!r}.", field)
-    return value
-
-
-def _text(data: dict[str, Any], field: str) -> str | None:
-    value = data.get(field)
-    if value is not None and not isinstance(value, str):
-        raise bad_request(f"`{field}` must be a string, got {value!r}.", field)
-    return value or None
-
-
-def _flag(data: dict[str, Any], field: str, where: str | None = None) -> bool:
-    value = data.get(field)
-    if value is not None and not isinstance(value, bool):
-        raise bad_request(f"`{where or field}` must be true or false, got {value!r}.", where or field)
-    return bool(value)
-
-
-def _number(data: dict[str, Any], field: str, default: float) -> float:
-    value = data.get(field)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise bad_request(f"`{field}` must be a number, got {value!r}.", field)
-    if not math.isfinite(value):
-        raise bad_request(f"`{field}` must be a finite number, got {value}.", field)
-    return float(value)
-
-
-def _integer(
-    data: dict[str, Any], field: str, *, low: int, high: int | None = None, where: str | None = None
-) -> int | None:
-    value = data.get(field)
-    where = where or field
-    if value is None:
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise bad_request(f"`{where}` must be an integer, got {value!r}.", where)
-    if value < low:
-        raise bad_request(f"{where} must be at least {low}, got {value}.", where)
-    if high is not None and value > high:
-        raise bad_request(f"{where} must be at most {high}, got {value}.", where)
-    return value

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from backends.api.embeddings import Embedded
 from backends.corpus.prompt import build_messages
 from backends.errors import UsageError, bad_request
 from backends.process.events import StartStep, Steps
 from backends.rag.errors import RagError
 from backends.settings.options import Options
+
+if TYPE_CHECKING:
+    from backends.rag.retriever import Retriever
 
 # Questions that are embedded together at most.
 BATCH = 32
@@ -25,15 +29,27 @@ class Hit(Protocol):
 Search = Callable[[Sequence[str], int], Sequence[Sequence[Hit]]]
 
 
+class Embedder(Protocol):
+    """A :class:`backends.rag.embed.Embedder`."""
+
+    name: str
+
+    def encode(self, texts: Sequence[str]) -> Any: ...
+
+    def count(self, texts: Sequence[str]) -> int: ...
+
+
 class IndexRetrieval:
     """Looks up questions in an index, off the event loop, one batch at a time.
 
     Questions that arrive while a batch is being embedded make the next one: alone a question does
-    not wait, under load the embedder works on many at once. ``search`` is `Retriever.search`.
+    not wait, under load the embedder works on many at once. ``search`` is `Retriever.search`, ``embedder``
+    what it embeds questions with.
     """
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: Search, embedder: Embedder) -> None:
         self._search = search
+        self._embedder = embedder
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="retrieve")
         self._asked: list[tuple[str, int, asyncio.Future[list[str]]]] = []
         self._worker: asyncio.Task[None] | None = None
@@ -45,6 +61,17 @@ class IndexRetrieval:
             raise bad_request("`rag` needs a user message to look up.", "messages")
         question = messages[at]["content"]
         return put_in(messages, at, build_messages(question, await self.find(question, top_k)))
+
+    @property
+    def embedder(self) -> str:
+        return self._embedder.name
+
+    async def embed(self, texts: Sequence[str]) -> Embedded:
+        """Vectors of texts, as an index has them: of length 1."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._embed, texts)
+
+    def _embed(self, texts: Sequence[str]) -> Embedded:
+        return Embedded(self._embedder.encode(texts), self._embedder.count(texts))
 
     async def find(self, question: str, top_k: int) -> list[str]:
         """Texts of the best chunks, best first."""
@@ -92,12 +119,13 @@ async def open_retrieval(options: Options, steps: Steps) -> IndexRetrieval | Non
         return None
     with steps.step("index", options.index) as step:
         try:
-            return IndexRetrieval(await asyncio.to_thread(_open, options.index, options.embedder, step))
+            retriever = await asyncio.to_thread(_open, options.index, options.embedder, step)
+            return IndexRetrieval(retriever.search, retriever.embedder)
         except RagError as error:
             raise UsageError(f"--index {options.index}: {error}") from error
 
 
-def _open(index: str, embedder: str | None, step: StartStep) -> Search:
+def _open(index: str, embedder: str | None, step: StartStep) -> Retriever:
     from backends.rag.retriever import Retriever  # faiss and sentence_transformers: seconds to import
 
-    return Retriever.open(index, embedder, progress=step.progress).search
+    return Retriever.open(index, embedder, progress=step.progress)

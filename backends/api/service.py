@@ -15,14 +15,20 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from backends.api import fields
 from backends.api.admission import Admission
+from backends.api.embeddings import Embeds, embed
+from backends.api.merge import merged
 from backends.api.metrics import Metrics
 from backends.api.render import Renderer
-from backends.api.request import Call, Endpoint, fit_max_tokens, parse_call
-from backends.api.response import Answer, collect, sse
+from backends.api.request import INT64, Call, Completions, Endpoint, fit_max_tokens, parse_call
+from backends.api.response import Answer, Choice, Part, collect, sse
+from backends.api.tokens import detokenize, tokenize
+from backends.api.tools import Tools, ToolUse
 from backends.engines.protocol import Delta, GenerateRequest
 from backends.errors import (
     EngineError,
+    EngineRefusal,
     EngineUnavailable,
     bad_request,
     internal,
@@ -32,20 +38,24 @@ from backends.errors import (
 
 log = logging.getLogger("backends.api.service")
 
+Generation = tuple[int, GenerateRequest]  # the choice's index, and what its engine is asked
+
 
 @dataclass
 class ServedModel:
-    """A model by the name that requests use, its tokenizer, and the engines that run it."""
+    """A model by the name that requests use, its tokenizer, and the engines that run it. ``tools`` None: its
+    tool calls are not read."""
 
     name: str
     path: str
     renderer: Renderer
     admission: Admission
     max_model_len: int
+    tools: Tools | None = None
     created: int = field(default_factory=lambda: int(time.time()))
 
 
-class Retrieval(Protocol):
+class Retrieval(Embeds, Protocol):
     """Server-side retrieval."""
 
     async def expand(self, messages: Sequence[dict[str, Any]], top_k: int) -> list[dict[str, Any]]:
@@ -82,8 +92,20 @@ class Service:
                 for engine in model.admission.engines:
                     metrics.add_engine(engine.info)
 
-    async def complete(self, endpoint: Endpoint, body: bytes) -> Reply:
-        """Answers one request. Raises ApiError; a failure after the first token is an event in the stream.
+    async def answer(self, endpoint: Endpoint, body: bytes) -> Reply:
+        """Answers one request. Raises ApiError."""
+        if endpoint in ("chat", "completions"):
+            return await self._complete(endpoint, body)
+        data = fields.json_object(body)
+        if endpoint == "embeddings":
+            return Reply(await embed(data, self._retrieval))
+        model = self._model(fields.text(data, "model"))
+        if endpoint == "tokenize":
+            return Reply(await tokenize(data, model.renderer, model.max_model_len))
+        return Reply(await detokenize(data, model.renderer))
+
+    async def _complete(self, endpoint: Completions, body: bytes) -> Reply:
+        """Raises ApiError; a failure after the first token is an event in the stream.
 
         A stream is returned when its first token exists, so that whatever fails before has its own status.
         Cancelling this call, or closing the stream, frees the engine.
@@ -91,43 +113,42 @@ class Service:
         arrived = time.perf_counter()
         call = parse_call(endpoint, body)
         model = self._model(call.model)
-        model.admission.check()  # a full queue is refused before any work is done for the request
-        prompt_ids, retrieve_ms = await self._prompt(call, model)
+        model.admission.check(call.generations)  # a full queue is refused before any work is done
+        _check_logprobs(call, model)
+        use = _tool_use(call, model)
+        prompts, retrieve_ms = await self._prompts(call, model, use.described if use else ())
         request_id = f"{'chatcmpl' if endpoint == 'chat' else 'cmpl'}-{secrets.token_hex(8)}"
-        request = GenerateRequest(
-            request_id=request_id,
-            prompt_ids=prompt_ids,
-            max_tokens=fit_max_tokens(call, len(prompt_ids), model.max_model_len),
-            temperature=call.temperature,
-            top_p=call.top_p,
-            seed=call.seed,
-            stop=call.stop,
-            stop_token_ids=call.stop_token_ids,
-            ignore_eos=call.ignore_eos,
-        )
-        answer = Answer(call, request_id, int(time.time()), model.name, prompt_ids)
-        deltas = self._deltas(model, answer, request, arrived, retrieve_ms)
+        choices = [
+            Choice(index, prompt, use.reader(prompt) if use else None)
+            for index, prompt in enumerate(prompt for prompt in prompts for _ in range(call.n))
+        ]
+        answer = Answer(call, request_id, int(time.time()), model.name, choices)
+        sources = [
+            self._parts(model, answer, _generation(answer, choice, model, use), arrived, retrieve_ms)
+            for choice in choices
+        ]
+        parts = sources[0] if len(sources) == 1 else merged(sources)
         if not call.stream:
-            async with aclosing(deltas):
-                return Reply(body=await collect(answer, deltas))
+            async with aclosing(parts):
+                return Reply(body=await collect(answer, parts))
         try:
-            first = await anext(deltas)
+            first = await anext(parts)
         except BaseException:
-            await deltas.aclose()
+            await parts.aclose()
             raise
-        return Reply(stream=sse(answer, _chain(first, deltas)))
+        return Reply(stream=sse(answer, _chain(first, parts)))
 
-    async def _prompt(self, call: Call, model: ServedModel) -> tuple[tuple[int, ...], float | None]:
-        """Prompt token ids, and the milliseconds that retrieval took (None without)."""
+    async def _prompts(
+        self, call: Call, model: ServedModel, tools: Sequence[dict[str, Any]]
+    ) -> tuple[list[tuple[int, ...]], float | None]:
+        """Token ids of each prompt, and the milliseconds that retrieval took (None without)."""
         if call.messages is None:
             if call.rag_top_k is not None:
                 raise bad_request(
                     "`rag` needs /v1/chat/completions: it looks up the last user message.", "rag"
                 )
-            prompt = call.prompt
-            assert prompt is not None
-            ids = await model.renderer.text(prompt) if isinstance(prompt, str) else model.renderer.ids(prompt)
-            return ids, None
+            assert call.prompts is not None
+            return [await model.renderer.prompt(prompt) for prompt in call.prompts], None
         messages: Sequence[dict[str, Any]] = call.messages
         retrieve_ms = None
         if call.rag_top_k is not None:
@@ -138,17 +159,18 @@ class Service:
             began = time.perf_counter()
             messages = await self._retrieval.expand(messages, call.rag_top_k)
             retrieve_ms = (time.perf_counter() - began) * 1e3
-        return await model.renderer.chat(messages), retrieve_ms
+        return [await model.renderer.chat(messages, tools)], retrieve_ms
 
-    async def _deltas(
+    async def _parts(
         self,
         model: ServedModel,
         answer: Answer,
-        request: GenerateRequest,
+        generation: Generation,
         arrived: float,
         retrieve_ms: float | None,
-    ) -> AsyncGenerator[Delta, None]:
-        """Waits for an engine and generates; engine errors become ApiErrors."""
+    ) -> AsyncGenerator[Part, None]:
+        """Waits for an engine and generates a choice; engine errors become ApiErrors."""
+        index, request = generation
         queued = time.perf_counter()
         slot = await model.admission.acquire()
         waited_ms = (time.perf_counter() - queued) * 1e3
@@ -166,11 +188,14 @@ class Service:
                             answer.rvtop = _rvtop(info.engine, waited_ms, retrieve_ms, delta)
                     if record is not None:
                         record.delta(delta, len(request.prompt_ids), waited_ms)
-                    yield delta
+                    yield index, delta
         except EngineUnavailable as error:
             outcome = "error"
             slot.mark_down()
             raise unavailable(str(error)) from error
+        except EngineRefusal as error:
+            outcome = "error"
+            raise bad_request(str(error)) from error
         except EngineError as error:
             outcome = "error"
             raise internal(str(error)) from error
@@ -269,6 +294,57 @@ class Service:
             self._idle.set()
 
 
+def _check_logprobs(call: Call, model: ServedModel) -> None:
+    """Raises ApiError (400), in vLLM's words, when an engine cannot tell of so many tokens."""
+    if call.logprobs is None:
+        return
+    for engine in model.admission.engines:
+        most = engine.info.max_logprobs
+        if 0 <= most < call.logprobs:
+            raise bad_request(
+                f"Requested sample logprobs of {call.logprobs}, which is greater than max allowed: {most}",
+                "logprobs",
+            )
+
+
+def _tool_use(call: Call, model: ServedModel) -> ToolUse | None:
+    """Raises ApiError (400) for tools that nothing here would read out of the answer."""
+    if not call.tools:
+        return None
+    if model.tools is None:
+        raise bad_request(
+            "`tools` are not supported by this server: topology rvc takes them when it is started with "
+            "--engine-arg tool-call-parser=NAME (vLLM's name of the model's parser), and so do vllm and rsv.",
+            "tools",
+        )
+    return model.tools.use(call)
+
+
+def _generation(answer: Answer, choice: Choice, model: ServedModel, use: ToolUse | None) -> Generation:
+    """What the engine does for a choice. The choices of a prompt differ by their seed, as vLLM's do."""
+    call = answer.call
+    seed = None if call.seed is None else _wrapped(call.seed + choice.index % call.n)
+    request = GenerateRequest(
+        request_id=answer.request_id if len(answer.choices) == 1 else f"{answer.request_id}-{choice.index}",
+        prompt_ids=choice.prompt_ids,
+        max_tokens=fit_max_tokens(call, len(choice.prompt_ids), model.max_model_len),
+        temperature=call.temperature,
+        top_p=call.top_p,
+        seed=seed,
+        stop=call.stop,
+        stop_token_ids=call.stop_token_ids,
+        ignore_eos=call.ignore_eos,
+        logprobs=call.logprobs,
+        special=use.special if use else None,
+    )
+    return choice.index, request
+
+
+def _wrapped(seed: int) -> int:
+    """A seed in 64 bits: the one after the largest is the smallest."""
+    return (seed + INT64) % (2 * INT64) - INT64
+
+
 def _rvtop(engine: str, waited_ms: float, retrieve_ms: float | None, delta: Delta) -> dict[str, Any]:
     """``usage.rvtop``: the time inside of the engine, and the waiting before it."""
     timings = delta.finish.timings if delta.finish else None
@@ -281,8 +357,8 @@ def _rvtop(engine: str, waited_ms: float, retrieve_ms: float | None, delta: Delt
     }
 
 
-async def _chain(first: Delta, rest: AsyncGenerator[Delta, None]) -> AsyncGenerator[Delta, None]:
+async def _chain(first: Part, rest: AsyncGenerator[Part, None]) -> AsyncGenerator[Part, None]:
     async with aclosing(rest):
         yield first
-        async for delta in rest:
-            yield delta
+        async for part in rest:
+            yield part

@@ -22,6 +22,8 @@ from backends.api.http_aiohttp import HttpServer
 from backends.api.render import Renderer
 from backends.api.retrieval import open_retrieval
 from backends.api.service import ServedModel, Service
+from backends.api.tools import Tools
+from backends.api.vllm_tools import VllmTools
 from backends.engines.vllm_environment import vllm_environment
 from backends.errors import StartFailure
 from backends.models.load import ModelError, resolve_model
@@ -31,6 +33,7 @@ from backends.process.scratch_dir import OwnedTempDir
 from backends.router.fleet import Served
 from backends.settings.engine import engine_arguments
 from backends.settings.options import Options
+from backends.settings.vllm import split_tools
 from backends.text import make_logs_visible
 
 log = logging.getLogger("backends.cluster.vllm_actor")
@@ -80,6 +83,7 @@ class VllmActor:
         self._log = LogTail.of_this_process()
         make_logs_visible()
         self._engine: Any = None
+        self._tools: Tools | None = None
         self._service: Service | None = None
         self._server: HttpServer | None = None
 
@@ -96,7 +100,8 @@ class VllmActor:
             self._path = str(await asyncio.to_thread(resolve_model, spec.source))
         except ModelError as error:
             raise StartFailure(f"model {spec.model}: {error}") from error
-        arguments = engine_arguments(options, path=self._path, model=spec.model, gpu_share=spec.gpu_share)
+        given = engine_arguments(options, path=self._path, model=spec.model, gpu_share=spec.gpu_share)
+        arguments, parser = split_tools(given)
         try:
             from backends.engines.vllm import load_engine
 
@@ -108,6 +113,8 @@ class VllmActor:
                 threads=spec.threads,
                 node_id=await self.where(),
             )
+            if parser is not None:
+                self._tools = VllmTools(parser, self._engine.tokenizer, self._engine.model_config)
         except ImportError as error:
             raise StartFailure(f"vLLM cannot be imported on {socket.gethostname()}: {error}") from error
         except StartFailure as error:
@@ -130,6 +137,7 @@ class VllmActor:
             renderer=renderer,
             admission=Admission([self._engine], spec.queue),
             max_model_len=self._engine.info.max_model_len,
+            tools=self._tools,
         )
         retrieval = await open_retrieval(spec.options, Steps(lambda event, **fields: None))
         self._service = _VllmService([model], retrieval=retrieval)

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationConfig
+from transformers import DynamicCache, GenerationConfig, LogitsProcessor
 from transformers.utils import logging as transformers_logging
 
 from backends.engines.hf_stream import (
     GREEDY_BELOW,
+    Distributions,
     PerSequence,
     SeededSampler,
     Sequence,
@@ -40,6 +41,7 @@ from backends.models.load import ModelError, load_model
 log = logging.getLogger("backends.hf")
 
 WARM_UP_TOKENS = 8
+MAX_LOGPROBS = 20  # as vLLM's default
 
 
 # Takes a sequence and has it computed, alone or with others, by :meth:`HfEngine.compute`.
@@ -47,7 +49,8 @@ Batcher = Callable[[Sequence], None]
 
 
 class HfEngine:
-    """A model of Transformers behind the engine contract. Made by :func:`load_engine`.
+    """A model of Transformers behind the engine contract. Made by :func:`load_engine`. ``decode`` leaves out
+    special tokens; ``spell`` is the text of any one token, special ones included.
 
     ``batcher`` may be set before the first request: it decides what is computed together.
     """
@@ -62,9 +65,11 @@ class HfEngine:
         *,
         eos_id: int | None,
         seed: int,
+        spell: Callable[[int], str] | None = None,
     ) -> None:
         self._model = model
         self._decode = decode
+        self._spell = spell or (lambda token: decode([token]))
         self._info = info
         self._eos_id = eos_id
         self._eos_ids = _end_tokens(model.generation_config.eos_token_id, eos_id)
@@ -183,6 +188,9 @@ class HfEngine:
         requests, model = [sequence.request for sequence in sequences], self._model
         prompts, mask = left_padded([r.prompt_ids for r in requests], self._pad_id, model.device)
         samplers = [self._sampler(request) for request in requests]
+        processors: list[LogitsProcessor] = [PerSequence(samplers)] if any(samplers) else []
+        if any(request.logprobs is not None for request in requests):
+            processors.insert(0, Distributions(sequences))
         with torch.inference_mode():
             model.generate(
                 prompts,
@@ -195,7 +203,7 @@ class HfEngine:
                     pad_token_id=self._pad_id,
                 ),
                 past_key_values=cache,
-                logits_processor=[PerSequence(samplers)] if any(samplers) else [],
+                logits_processor=processors,
                 stopping_criteria=[Stopper(sequences, model.device)],
                 streamer=TokenStreamer(sequences),
             )
@@ -215,6 +223,7 @@ class HfEngine:
             eos_ids=self._eos_ids,
             eos_id=self._eos_id,
             decode=self._decode,
+            spell=self._spell,
             emit=emit,
         )
 
@@ -268,8 +277,16 @@ def load_engine(
         max_model_len=context_length(model.config, max_model_len),
         threads=torch.get_num_threads() if device == "cpu" else None,
         node_id=node_id,
+        max_logprobs=MAX_LOGPROBS,
     )
-    return HfEngine(model, decoder_of(tokenizer), info, eos_id=_one_id(tokenizer.eos_token_id), seed=seed)
+    return HfEngine(
+        model,
+        decoder_of(tokenizer),
+        info,
+        eos_id=_one_id(tokenizer.eos_token_id),
+        seed=seed,
+        spell=lambda token: str(tokenizer.decode([token])),
+    )
 
 
 def decoder_of(tokenizer: Any) -> Callable[[list[int]], str]:

@@ -14,7 +14,7 @@ from transformers import DynamicCache, LogitsProcessor, StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
 from backends.engines.detokenize import Detokenizer, StopStrings
-from backends.engines.protocol import Delta, Finish, GenerateRequest, Timings
+from backends.engines.protocol import Delta, Finish, GenerateRequest, Timings, TokenLogprobs
 from backends.errors import EngineError
 
 # Below this temperature sampling is greedy, as in vLLM.
@@ -36,9 +36,12 @@ class Sequence:
         eos_ids: frozenset[int],
         eos_id: int | None,
         decode: Callable[[list[int]], str],
+        spell: Callable[[int], str],
         emit: Callable[[Delta | EngineError], None],
     ) -> None:
         self.request = request
+        self.distribution: torch.Tensor | None = None  # log probabilities of the token that is chosen next
+        self._spell = spell
         self.finished = False
         self.done: Future[None] = Future()  # done when no more is computed for it
         self._cancelled: EngineError | None = None
@@ -87,7 +90,7 @@ class Sequence:
         self._made += 1
         if self._made == 1:
             self._t_first = now
-        reason, stop_reason, text = self._judge(token_id)
+        reason, stop_reason, text, shown = self._judge(token_id)
         finish = None
         if reason is not None:
             self.finished = True
@@ -97,22 +100,35 @@ class Sequence:
                 decode_ms=(now - self._t_first) * 1e3,
             )
             finish = Finish(reason, stop_reason, timings)
-        self._pending.append(Delta(text, (token_id,), finish))
+        self._pending.append(Delta(text, (token_id,), finish, self._logprobs(token_id, shown)))
         return self.finished
 
-    def _judge(self, token_id: int) -> tuple[str | None, str | int | None, str]:
-        """``(finish reason or None, stop reason, text that may go out)``."""
+    def _judge(self, token_id: int) -> tuple[str | None, str | int | None, str, str]:
+        """``(finish reason or None, stop reason, text that may go out, text of this token)``."""
         if token_id in self._ends:
             text = self._stops.flush() if self._stops else ""
-            return "stop", None if token_id == self._eos_id else token_id, text
-        text = self._text.add(token_id)
+            return "stop", None if token_id == self._eos_id else token_id, text, ""
+        text = shown = self._text.add(token_id)
         if self._stops is not None:
             text, found = self._stops.feed(text)
             if found is not None:
-                return "stop", found, text
+                return "stop", found, text, shown
         if self._made >= self.request.max_tokens:
-            return "length", None, text + (self._stops.flush() if self._stops else "")
-        return None, None, text
+            return "length", None, text + (self._stops.flush() if self._stops else ""), shown
+        return None, None, text, shown
+
+    def _logprobs(self, token_id: int, shown: str) -> tuple[TokenLogprobs, ...] | None:
+        """What is told of a token; None where nothing was asked. A token that is a part of a character has
+        the text that it completes, as vLLM has it."""
+        if self.distribution is None or self.request.logprobs is None:
+            return None
+        spelled = self._spell(token_id)
+        pairs = [(shown if "\ufffd" in spelled else spelled, float(self.distribution[token_id]))]
+        if self.request.logprobs:
+            values, ids = self.distribution.topk(min(self.request.logprobs, len(self.distribution)))
+            others = zip(ids.tolist(), values.tolist(), strict=True)
+            pairs += [(self._spell(other), value) for other, value in others if other != token_id]
+        return (tuple(pairs),)
 
     def publish(self) -> None:
         """Hands out the oldest accepted delta, if any (after a cancel there is none)."""
@@ -160,6 +176,19 @@ class TokenStreamer(BaseStreamer):
 
     def end(self) -> None:
         return None
+
+
+class Distributions(LogitsProcessor):
+    """Keeps what the model said of the next token, before any sampling, for the sequences that tell it."""
+
+    def __init__(self, sequences: list[Sequence]) -> None:
+        self._sequences = sequences
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        for sequence, row in zip(self._sequences, scores, strict=True):
+            if sequence.request.logprobs is not None:
+                sequence.distribution = torch.log_softmax(row.float(), dim=-1)
+        return scores
 
 
 class SeededSampler(LogitsProcessor):

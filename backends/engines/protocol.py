@@ -7,9 +7,9 @@ processes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,9 @@ class GenerateRequest:
 
     ``temperature`` 0 means greedy. ``seed`` None means "any": the engine draws one. ``stop`` strings end the
     text before their first occurrence; ``stop_token_ids`` end it like an end token. ``ignore_eos`` goes on
-    past end tokens (not past ``stop``), which is how a load test gets exact output lengths.
+    past end tokens (not past ``stop``), which is how a load test gets exact output lengths. ``logprobs`` asks
+    for the log probability of each token and of so many of the likeliest. ``special`` are further sampling
+    parameters of vLLM, from its own tool parsers.
     """
 
     request_id: str
@@ -30,6 +32,8 @@ class GenerateRequest:
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    logprobs: int | None = None
+    special: Mapping[str, Any] | None = None
 
 
 class Timings(NamedTuple):
@@ -55,14 +59,20 @@ class Finish(NamedTuple):
     cached_tokens: int | None = None
 
 
+# Of one token: (text, log probability) of itself, then of the likeliest, best first (itself left out).
+TokenLogprobs = tuple[tuple[str, float], ...]
+
+
 class Delta(NamedTuple):
     """What one step added. ``text`` may be empty while ``token_ids`` is not: a character can take three
     tokens, and half a character is never sent. End tokens are counted in ``token_ids`` and add no text.
-    The last delta of a generation, and only that one, has ``finish``."""
+    The last delta of a generation, and only that one, has ``finish``. ``logprobs`` has an entry a token where
+    they were asked for."""
 
     text: str
     token_ids: tuple[int, ...]
     finish: Finish | None = None
+    logprobs: tuple[TokenLogprobs, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +81,7 @@ class EngineInfo:
 
     ``concurrency`` is how many generations run at once. ``own_queue`` says that the engine queues by itself
     (vLLM's scheduler): it is then given every admitted request at once. ``node_id`` is Ray's id of the node.
+    ``max_logprobs`` is how many alternatives of a token it tells at most; -1: any number.
     """
 
     engine: str
@@ -85,6 +96,7 @@ class EngineInfo:
     threads: int | None = None
     own_queue: bool = False
     node_id: str | None = None
+    max_logprobs: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,18 @@ from typing import Any
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import generate_latest
 
-from backends.engines.protocol import Delta, EngineInfo, EngineState, Finish, GenerateRequest, Timings
-from backends.engines.vllm_args import engine_config, made_of
+from backends.engines.protocol import (
+    Delta,
+    EngineInfo,
+    EngineState,
+    Finish,
+    GenerateRequest,
+    Timings,
+    TokenLogprobs,
+)
+from backends.engines.vllm_args import engine_config, made_of, one_line, refusals
 from backends.engines.vllm_page import relabelled
-from backends.errors import EngineError, EngineUnavailable, StartFailure
+from backends.errors import EngineError, EngineRefusal, EngineUnavailable, StartFailure
 
 log = logging.getLogger("backends.vllm")
 
@@ -51,6 +59,15 @@ class VllmEngine:
     def info(self) -> EngineInfo:
         return self._info
 
+    @property
+    def tokenizer(self) -> Any:
+        """vLLM's own of the model."""
+        return self._llm.get_tokenizer()
+
+    @property
+    def model_config(self) -> Any:
+        return self._llm.model_config
+
     async def warm_up(self) -> None:
         """Generates a few tokens, greedy and sampled, so that no request pays for lazy set-up."""
         room = min(WARM_UP_TOKENS, self._info.max_model_len // 2)
@@ -74,6 +91,8 @@ class VllmEngine:
             stop=list(request.stop),
             stop_token_ids=list(request.stop_token_ids),
             ignore_eos=request.ignore_eos,
+            logprobs=request.logprobs,
+            **(request.special or {}),
             output_kind=self._delta_kind,
         )
         began = time.monotonic()
@@ -90,12 +109,15 @@ class VllmEngine:
                     finish = None
                     if output.finished:
                         finish = self._finish(part, cached, _timings(output.metrics, began, first))
-                    yield Delta(part.text, tuple(part.token_ids), finish)
+                    told = None if request.logprobs is None else _logprobs(part)
+                    yield Delta(part.text, tuple(part.token_ids), finish, told)
         except EngineError:
             raise
         except Exception as error:  # vLLM's classes move between releases; what matters is if it still lives
             if self._closed or self._llm.errored:
                 raise EngineUnavailable(self._down()) from error
+            if not first and isinstance(error, refusals()):  # a tool's schema that it cannot follow
+                raise EngineRefusal(one_line(error)) from error
             log.exception("generation %s failed", request.request_id)
             raise EngineError(f"generation failed: {type(error).__name__}: {error}") from error
         finally:
@@ -192,6 +214,18 @@ def _load(
         node_id=node_id,
     )
     return llm, info
+
+
+def _logprobs(part: Any) -> tuple[TokenLogprobs, ...]:
+    """vLLM has the token itself first, then the likeliest."""
+    return tuple(
+        tuple((entry.decoded_token or "", float(entry.logprob)) for entry in _first(token, position))
+        for token, position in zip(part.token_ids, part.logprobs or (), strict=False)
+    )
+
+
+def _first(token: int, position: Any) -> list[Any]:
+    return [position[token], *(entry for other, entry in position.items() if other != token)]
 
 
 def _timings(metrics: Any, began: float, first: float) -> Timings:

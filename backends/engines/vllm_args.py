@@ -43,6 +43,28 @@ def engine_config(arguments: Iterable[tuple[str, str]], on_cpu: bool, parser: An
     return args, config
 
 
+def refusals() -> tuple[type[Exception], ...]:
+    """What vLLM raises for a request that asks for something impossible; its own class came with 0.29."""
+    try:
+        from vllm.exceptions import VLLMClientError
+    except ImportError:
+        return (ValueError,)
+    return (ValueError, VLLMClientError)
+
+
+def check_tool_parser(name: str) -> None:
+    """Raises UsageError for a parser of tool calls that vLLM does not know, StartFailure where this vLLM has
+    no such parsers."""
+    try:
+        from vllm.parser import ParserManager  # noqa: F401
+        from vllm.tool_parsers import ToolParserManager
+    except ImportError as error:
+        raise StartFailure(f"this vLLM has no parsers of tool calls: {error}") from error
+    known = sorted(ToolParserManager.list_registered())
+    if name not in known:
+        raise UsageError(f"--engine-arg tool-call-parser={name}: vLLM knows {', '.join(known)}")
+
+
 @dataclass(frozen=True)
 class Made:
     """What vLLM makes of its arguments."""
@@ -50,6 +72,7 @@ class Made:
     dtype: str
     concurrency: int
     max_model_len: int
+    max_logprobs: int = 20
 
 
 def made_of(config: Any) -> Made:
@@ -58,6 +81,7 @@ def made_of(config: Any) -> Made:
         dtype=str(config.model_config.dtype).removeprefix("torch."),
         concurrency=int(config.scheduler_config.max_num_seqs),
         max_model_len=int(config.model_config.max_model_len),
+        max_logprobs=int(config.model_config.max_logprobs),
     )
 
 

@@ -59,6 +59,14 @@ class Embedder:
                 on_done(start + len(batch))
         return np.concatenate(parts) if parts else np.zeros((0, self.dimension), np.float32)
 
+    def count(self, texts: Sequence[str]) -> int:
+        """How many tokens texts are to the embedder."""
+        prepare = getattr(self._model, "preprocess", None) or self._model.tokenize  # its name before 6
+        with self._lock:
+            features = prepare(list(texts))
+        mask = features.get("attention_mask")
+        return int(features["input_ids"].numel() if mask is None else mask.sum())
+
 
 def unit(rows: NDArray[np.floating]) -> Vectors:
     """Rows of length 1 in float32, so that their inner products are cosines; zeros stay zeros."""

@@ -12,8 +12,9 @@ from typing import Any
 
 import aiohttp
 
+from backends.api import fields
 from backends.api.metrics import merge_pages
-from backends.api.request import Endpoint, parse_call
+from backends.api.request import Endpoint
 from backends.api.service import Reply
 from backends.engines.protocol import EngineInfo
 from backends.errors import unavailable, unknown_model
@@ -167,13 +168,13 @@ class Fleet:
         pages = await asyncio.gather(*(member.page() for member in self.members))
         return merge_pages(page for page in pages if page is not None)
 
-    async def complete(self, endpoint: Endpoint, body: bytes) -> Reply:
+    async def answer(self, endpoint: Endpoint, body: bytes) -> Reply:
         """Only what the router could give to no engine comes here."""
         if len(body) > MAX_ROUTED_BODY_BYTES:
             raise too_long()
-        call = parse_call(endpoint, body)
-        if call.model is not None and call.model not in {member.model for member in self.members}:
-            raise unknown_model(call.model)
+        model = fields.text(fields.json_object(body), "model")
+        if model is not None and model not in {member.model for member in self.members}:
+            raise unknown_model(model)
         raise unavailable("No engine of this model is ready.")
 
     async def close(self) -> None:

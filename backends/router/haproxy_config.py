@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import orjson
 
 from backends.api.control import CONTROL_PATHS
-from backends.api.request import PATHS
+from backends.api.request import EMBEDDINGS, PATHS
 from backends.errors import ApiError, unauthorized, unavailable
 
 TOKEN_ENV = "RVTOP_RUN_TOKEN"
@@ -197,9 +197,10 @@ def _model_rules(pools: Sequence[Pool]) -> list[str]:
         f"    use_backend {first} if !{{ {named} -m found }}",
         f"    use_backend {first} if {{ {named} -m len 0 }}",
     ]
-    return lines + [
-        f"    use_backend {pool.name} if {{ {named} -m str -- {quote(pool.model)} }}" for pool in pools
-    ]
+    lines += [f"    use_backend {pool.name} if {{ {named} -m str -- {quote(pool.model)} }}" for pool in pools]
+    if not pools[0].all_paths:  # the embedder is none of the models: each of these engines has it
+        lines.append(f"    use_backend {first} if {{ path {EMBEDDINGS} }}")
+    return lines
 
 
 def _control(path: str) -> list[str]:

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from backends.api import fields
 from backends.api.metrics import Metrics, merge_pages
-from backends.api.request import Endpoint, parse_call
+from backends.api.request import Endpoint
 from backends.api.service import Reply
 from backends.cluster.cluster import ResourceShare
 from backends.errors import unavailable, unknown_model
@@ -91,11 +92,11 @@ class ServeFleet:
         pages = [figures["page"] for app in answers for figures in app]
         return merge_pages([*pages, await self._queue_page(answers)])
 
-    async def complete(self, endpoint: Endpoint, body: bytes) -> Reply:
+    async def answer(self, endpoint: Endpoint, body: bytes) -> Reply:
         """Only what the router could give to no application comes here."""
-        call = parse_call(endpoint, body)
-        if call.model is not None and call.model not in self.models:
-            raise unknown_model(call.model)
+        model = fields.text(fields.json_object(body), "model")
+        if model is not None and model not in self.models:
+            raise unknown_model(model)
         raise unavailable("No engine of this model is ready.")
 
     # -- inside ------------------------------------------------------------------------------------------

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from backends.cluster.cluster import ResourceShare
-from backends.engines.vllm_args import Made, engine_config, made_of
+from backends.engines.vllm_args import Made, check_tool_parser, engine_config, made_of
 from backends.engines.vllm_environment import vllm_environment
 from backends.errors import StartFailure, UsageError
 from backends.serve.replica import DRAIN_POLL_S, HEALTH_LIMIT_S, HEALTH_PERIOD_S
 from backends.settings import environment
 from backends.settings.engine import engine_arguments
 from backends.settings.options import Options
+from backends.settings.vllm import split_tools
 
 # Serve LLM says itself what is served under which name, and how vLLM starts workers on GPUs.
 _NOT_OURS = frozenset({"model", "served-model-name", "distributed-executor-backend"})
@@ -41,12 +42,16 @@ def arguments(options: Options, share: ResourceShare, path: str) -> list[tuple[s
 def check(given: Sequence[tuple[str, str]], on_cpu: bool) -> Checked:
     """Has vLLM read its arguments, on a node and in the environment of its replicas. Raises UsageError with
     vLLM's text when it refuses one, StartFailure when the model cannot be read."""
+    given, parser = split_tools(given)
     args, config = engine_config(given, on_cpu=on_cpu)
     named = [name.replace("-", "_") for name, _ in given if name not in _NOT_OURS]
     kwargs = {name: getattr(args, name) for name in dict.fromkeys(named) if hasattr(args, name)}
     unknown = [name for name in named if not hasattr(args, name)]
     if unknown:
         raise UsageError(f"--engine-arg {unknown[0]}: Ray Serve LLM does not take it")
+    if parser is not None:
+        check_tool_parser(parser)
+        kwargs |= {"tool_call_parser": parser, "enable_auto_tool_choice": True}
     if args.kv_cache_memory_bytes is not None:
         kwargs["kv_cache_memory_bytes"] = args.kv_cache_memory_bytes
     return Checked(kwargs, made_of(config))

@@ -148,6 +148,18 @@ def engine_argv(
     return [*lines, *options.extra]
 
 
+def split_tools(arguments: Sequence[tuple[str, str]]) -> tuple[list[tuple[str, str]], str | None]:
+    """An engine's arguments without those of vLLM's own server for tool calls, and the name of the parser
+    among them, which implies ``enable-auto-tool-choice``. Raises UsageError."""
+    own = ("tool-call-parser", "enable-auto-tool-choice")
+    found = {name: value for name, value in arguments if name in own}
+    if "enable-auto-tool-choice" in found and "tool-call-parser" not in found:
+        raise UsageError(
+            "--engine-arg enable-auto-tool-choice needs a parser: --engine-arg tool-call-parser=NAME"
+        )
+    return [pair for pair in arguments if pair[0] not in own], found.get("tool-call-parser")
+
+
 def names(arguments: Sequence[tuple[str, str]]) -> set[str]:
     """Names of arguments, in one spelling."""
     return {name.replace("_", "-") for name, _ in arguments}

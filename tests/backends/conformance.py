@@ -10,6 +10,18 @@ import httpx
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 MAX_QUEUE = 4
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "days_off",
+        "parameters": {
+            "type": "object",
+            "properties": {"year": {"enum": [2024, 2025]}},
+            "required": ["year"],
+            "additionalProperties": False,
+        },
+    },
+}
 QUESTIONS = (
     "휴가는 며칠입니까?",
     "How many days of leave does an employee get?",

@@ -13,7 +13,7 @@ import pytest
 from backends.registry import REGISTRY
 from tests.backends.backend_process import BackendProcess
 from tests.backends.conformance import MAX_QUEUE
-from tests.backends.differences import DIFFERENCES, NOT_NOW, SLOW
+from tests.backends.differences import DIFFERENCES, NOT_NOW, SLOW, TOOLS
 from tests.backends.reference import Reference, load, made
 from tests.deferred import Deferred
 
@@ -74,7 +74,7 @@ def backend(
     process = BackendProcess(
         *(request.param, "--lease", "--model", f"tiny={tiny_model}", "--max-queue", str(MAX_QUEUE)),
         *("--engine-concurrency", "1", "--dtype", "float32", "--threads", "1"),
-        *("--index", "sample"),
+        *("--index", "sample", *TOOLS.get(request.param, ())),
         log=log,
     )
     try:

@@ -1,5 +1,5 @@
-"""What a server that is not ours does another way, as data: topology -> (part of a test's id, why). Such a
-test has to fail there: once it does not, its line here is wrong."""
+"""What a topology does another way, servers that are not ours above all, as data: topology -> (part of a
+test's id, why). Such a test has to fail there: once it does not, its line here is wrong."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ _TIMINGS = "`rvtop: {timings}` is a field of ours; vLLM ignores it"
 _RAG = "`rag` is a field of ours; vLLM ignores it"
 _PARAM = "the same status with another `param` (the field of vLLM's own check, or null)"
 _MORE = "vLLM can do it"
+_GENERATES = "its model generates, and there is no embedder beside it"
 
 VLLM = (
     ("test_streamed_and_whole_answers_are_the_same", _USAGE),
     ("test_stop_strings_end_the_text", _USAGE),
     ("test_timings_on_request", _TIMINGS),
     ("test_retrieval_here_is_retrieval_there", _RAG),
-    ("test_openai_package_knows_our_errors", _MORE),
     ("maximum context length", _PARAM),
     ("at least one message", _PARAM),
     ("messages-required", _PARAM),
-    ("n must be 1", _MORE),
-    ("logprobs-not supported", _MORE),
+    ("n must be 1", _PARAM),
+    ("list of those", _PARAM),
+    ("must be given", _PARAM),
+    ("a list of texts", _GENERATES),
+    ("topology rvc takes them", _MORE),
+    ("vllm and rsv take it", _MORE),
+    ("test_embeddings", _GENERATES),
     ("rag.top_k", _RAG),
     ("rag-/v1/chat/completions", _RAG),
     ("out of vocabulary", _PARAM),
-    ("One prompt", _MORE),
     ("test_what_is_no_request_at_all", "an error's type is `Bad Request`"),
     ("test_a_full_queue_is_429", "its queue has no end"),
 )
@@ -37,11 +41,26 @@ RSV = (
     ("test_timings_on_request", _TIMINGS),
     ("test_retrieval_here_is_retrieval_there", _RAG),
     ("test_openai_package_knows_our_errors", _MORE),
+    ("test_embeddings", _GENERATES),
+    ("test_tokens_and_back", "its ingress takes no messages at /tokenize"),
     ("test_bad_requests", _INGRESS),
     ("test_what_is_no_request_at_all", _INGRESS),
 )
 
-DIFFERENCES = {"rsv": RSV, "vllm": VLLM}
+_NO_TOOLS = (("test_tools", "the Hugging Face engine reads no tool calls"),)
+RVC = (("topology rvc takes them", "it does, started with vLLM's parser"),)
+
+DIFFERENCES = {
+    "baseline": _NO_TOOLS,
+    "rac": _NO_TOOLS,
+    "rsc": _NO_TOOLS,
+    "rvc": RVC,
+    "rsv": RSV,
+    "vllm": VLLM,
+}
+#: How a topology is started so that it reads tool calls.
+_PARSER = ("--engine-arg", "tool-call-parser=hermes", "--engine-arg", "enable-auto-tool-choice=true")
+TOOLS = dict.fromkeys(("rvc", "rsv", "vllm"), _PARSER)
 #: Tests that a topology now passes and now fails: they ask for a figure of this very moment.
 NOT_NOW = {
     "rsv": (

@@ -9,6 +9,8 @@ from typing import Any
 
 from aiohttp import web
 
+from backends.api.request import PATHS
+
 
 class FakeEngine:
     """Answers completions with its name. ``hold`` makes it wait for ``go`` before each part of its answer."""
@@ -23,8 +25,8 @@ class FakeEngine:
         self.requests: list[tuple[dict[str, str], bytes]] = []
         self.active = 0
         app = web.Application(client_max_size=2**24)
-        app.router.add_post("/v1/chat/completions", self._complete)
-        app.router.add_post("/v1/completions", self._complete)
+        for path in PATHS:
+            app.router.add_post(path, self._complete)
         app.router.add_get("/health", self._health)
         app.router.add_get("/v1/models", self._other)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)

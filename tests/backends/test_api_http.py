@@ -19,21 +19,20 @@ from backends.api.metrics import Metrics
 from backends.api.service import ServedModel, Service
 from backends.cli import bind
 from backends.engines.protocol import Delta, EngineInfo, EngineState, Finish, GenerateRequest, Timings
-from backends.errors import ApiError, EngineError, EngineUnavailable
+from backends.errors import ApiError, EngineError, EngineRefusal, EngineUnavailable
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "q"}], "stream": True}
 
 
 class FakeRenderer:
-    async def chat(self, messages: Any) -> tuple[int, ...]:
+    async def chat(
+        self, messages: Any, tools: Any = (), add_generation_prompt: bool = True
+    ) -> tuple[int, ...]:
         return (1, 2, 3)
 
-    async def text(self, prompt: str) -> tuple[int, ...]:
-        return (1, 2)
-
-    def ids(self, prompt: tuple[int, ...]) -> tuple[int, ...]:
-        return prompt
+    async def prompt(self, prompt: str | tuple[int, ...]) -> tuple[int, ...]:
+        return (1, 2) if isinstance(prompt, str) else prompt
 
     def close(self) -> None:
         return None
@@ -181,6 +180,58 @@ async def test_retrieval_is_timed_and_only_for_chat() -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
+async def test_several_choices_are_several_generations(stream: bool) -> None:
+    async with running() as s:
+        for text in ("a", "b", "c", "d"):
+            s.engine.say(text)
+        body = {"prompt": ["q", [4, 5]], "n": 2, "seed": 7, "max_tokens": 5, "stream": stream}
+        answer = await s.client.post("/v1/completions", json=body)
+        assert answer.status_code == 200
+        parts = events(answer.text)[:-1] if stream else [answer.json()]
+        choices = [choice for part in parts for choice in part["choices"]]
+        texts = ["".join(c["text"] for c in choices if c["index"] == index) for index in range(4)]
+        assert sorted(texts) == ["a", "b", "c", "d"]
+        assert len({request.request_id for request in s.engine.requests}) == 4
+        asked = sorted((request.prompt_ids, request.seed) for request in s.engine.requests)
+        assert asked == [((1, 2), 7), ((1, 2), 8), ((4, 5), 7), ((4, 5), 8)]
+
+
+async def test_a_failure_of_one_choice_ends_them_all() -> None:
+    async with running() as s:
+        s.engine.script.put_nowait(EngineError("boom"))
+        answer = await s.client.post(CHAT, json={**BODY, "stream": False, "n": 3})
+        assert answer.status_code == 500
+        await until(lambda: s.engine.running == 0 and s.service.models["m"].admission.queued == 0)
+        s.engine.say("next")
+        assert (await s.client.post(CHAT, json={**BODY, "stream": False})).status_code == 200
+
+
+async def test_choices_have_to_fit_into_the_queue() -> None:
+    async with running(max_queue=2) as s:
+        never = await s.client.post(CHAT, json={**BODY, "n": 4})
+        assert never.status_code == 400
+        assert "at most 3" in never.json()["error"]["message"]
+        first = asyncio.create_task(s.client.post(CHAT, json=BODY))
+        await until(lambda: s.engine.running == 1)
+        assert (await s.client.post(CHAT, json={**BODY, "n": 3})).status_code == 429
+        s.engine.say("x")
+        assert (await first).status_code == 200
+
+
+async def test_what_the_engine_cannot_do_is_refused() -> None:
+    async with running() as s:
+        tools = [{"type": "function", "function": {"name": "f"}}]
+        for fields, param, words in (
+            ({"logprobs": True, "top_logprobs": 3}, "logprobs", "max allowed: 0"),
+            ({"tools": tools}, "tools", "rvc"),
+        ):
+            answer = await s.client.post(CHAT, json={**BODY, **fields})
+            assert answer.status_code == 400
+            assert answer.json()["error"]["param"] == param
+            assert words in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("stream", [True, False])
 async def test_a_client_that_goes_away_frees_the_engine(stream: bool) -> None:
     async with running() as s:
         request = s.client.build_request("POST", CHAT, json={**BODY, "stream": stream})
@@ -233,12 +284,16 @@ async def test_a_full_queue_is_429() -> None:
 
 async def test_failures_before_the_first_token_have_their_status() -> None:
     async with running() as s:
-        for failure, status in ((EngineError("boom"), 500), (EngineUnavailable("restarting"), 503)):
+        for failure, status in (
+            (EngineError("boom"), 500),
+            (EngineRefusal("no"), 400),
+            (EngineUnavailable("restarting"), 503),
+        ):
             s.engine.script.put_nowait(failure)
             answer = await s.client.post(CHAT, json=BODY)
             assert answer.status_code == status
             assert str(failure) in answer.json()["error"]["message"]
-        assert await s.metric('rvtop:request_success_total{engine="e0",finished_reason="error"') == 2
+        assert await s.metric('rvtop:request_success_total{engine="e0",finished_reason="error"') == 3
         s.service.models["m"].admission.set_up("e0", False)
         assert (await s.client.post(CHAT, json=BODY)).status_code == 503
         assert (await s.client.get("/health")).status_code == 503

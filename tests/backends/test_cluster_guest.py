@@ -192,7 +192,13 @@ async def test_rac_on_two_nodes(
 
 
 @pytest.mark.parametrize(
-    ("topology", "end"), [("rsc", "kill"), ("rsc", "stop"), ("rsc", "term"), ("rsv", "kill")]
+    ("topology", "end"),
+    [
+        ("rsc", "kill"),
+        ("rsc", "stop"),
+        ("rsc", "term"),
+        *[("rsv", "kill")] * 3,
+    ],  # three times: a race may hide
 )
 async def test_serve_beside_their_application(
     launch: Launch, theirs: SomeonesCluster, tiny_model: Path, their_app: str, topology: str, end: str

@@ -5,6 +5,7 @@ The backend is the real process with the tiny model: one generation at a time, a
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from tests.backends.conformance import (
     CHAT,
     QUESTIONS,
     TEXT,
+    TOOL,
     chat,
     chat_stream,
     messages,
@@ -190,6 +192,108 @@ async def test_half_characters_never_appear(client: httpx.AsyncClient, tiny_mode
         assert len(ids) == 64
 
 
+async def test_choices(client: httpx.AsyncClient) -> None:
+    """``n`` answers to each prompt of a list: those that each would get alone with the seeds that follow."""
+    asked: dict[str, Any] = {"max_tokens": 12, "ignore_eos": True, "temperature": 1.0}
+    alone = [
+        (await post(client, TEXT, prompt=prompt, seed=seed, **asked))["choices"][0]["text"]
+        for prompt in (ENCODED, "휴가는")
+        for seed in (5, 6)
+    ]
+    assert len(set(alone)) == 4
+    several = {"prompt": [ENCODED, "휴가는"], "n": 2, "seed": 5, **asked}
+    whole = await post(client, TEXT, **several)
+    assert [choice["index"] for choice in whole["choices"]] == [0, 1, 2, 3]
+    assert [choice["text"] for choice in whole["choices"]] == alone
+    assert whole["usage"]["completion_tokens"] == 4 * 12
+    events = await stream(client, TEXT, **several)
+    pieces = [event["choices"][0] for event in events[:-1]]
+    for index, text in enumerate(alone):
+        own = [piece for piece in pieces if piece["index"] == index]
+        assert "".join(piece["text"] for piece in own) == text
+        assert own[-1]["finish_reason"] == "length"
+    usage = events[-1]["usage"]
+    assert all(usage[key] == whole["usage"][key] for key in ("prompt_tokens", "completion_tokens"))
+
+
+async def test_logprobs(client: httpx.AsyncClient) -> None:
+    asked: dict[str, Any] = {"logprobs": True, "top_logprobs": 3, "max_tokens": 8}
+    whole = await chat(client, **asked, return_token_ids=True)
+    choice = whole["choices"][0]
+    told = choice["logprobs"]["content"]
+    streamed = [
+        token
+        for event in (await chat_stream(client, **asked))[1:-1]
+        for token in (event["choices"][0]["logprobs"] or {}).get("content", ())
+    ]
+    assert [token["token"] for token in streamed] == [token["token"] for token in told]
+    assert "".join(token["token"] for token in told).startswith(choice["message"]["content"])
+    for token, again in zip(told, streamed, strict=True):
+        assert token["logprob"] == pytest.approx(again["logprob"], abs=1e-3)
+        values = [top["logprob"] for top in token["top_logprobs"]]
+        assert token["top_logprobs"][0]["token"] == token["token"]  # greedy
+        assert values == sorted(values, reverse=True)
+        assert (len(values), values[0]) == (3, token["logprob"])
+        assert values[0] <= 0
+    prompt = whole["prompt_token_ids"]
+    text = await post(client, TEXT, prompt=prompt, temperature=0, max_tokens=8, logprobs=2)
+    lists = text["choices"][0]["logprobs"]
+    assert lists["tokens"] == [token["token"] for token in told]
+    assert lists["token_logprobs"] == pytest.approx([token["logprob"] for token in told], abs=1e-3)
+    assert lists["text_offset"][0] == 0
+    for token, value, top in zip(
+        *(lists[key] for key in ("tokens", "token_logprobs", "top_logprobs")), strict=True
+    ):
+        assert top[token] == value == max(top.values())
+
+
+async def test_tokens_and_back(client: httpx.AsyncClient, reference: Reference) -> None:
+    counted = await post(client, "/tokenize", messages=messages())
+    assert counted["tokens"] == list(reference.answers[0].prompt)
+    assert counted["count"] == len(counted["tokens"])
+    card = (await client.get("/v1/models")).json()["data"][0]
+    assert counted["max_model_len"] == card["max_model_len"]
+    plain = await post(client, "/tokenize", prompt=ENCODED, return_token_strs=True)
+    assert plain["tokens"] == reference.encoded
+    assert len(plain["token_strs"]) == plain["count"]
+    assert (await post(client, "/detokenize", tokens=plain["tokens"]))["prompt"] == ENCODED
+
+
+async def test_embeddings(ai: AsyncOpenAI) -> None:
+    """The embedder of the index, whose vectors have length 1. (The package asks for base64.)"""
+    texts = [QUESTIONS[0], QUESTIONS[1]]
+    answer = await ai.embeddings.create(model="tiny", input=texts)
+    first, second = (entry.embedding for entry in answer.data)
+    assert sum(x * x for x in first) == pytest.approx(1, abs=1e-4)
+    assert first != second
+    assert answer.usage.prompt_tokens > 0
+    alone = await ai.embeddings.create(model="tiny", input=texts[1], encoding_format="float")
+    assert alone.data[0].embedding == pytest.approx(second, abs=1e-5)
+
+
+async def test_tools(client: httpx.AsyncClient) -> None:
+    """A tool that has to be called is: what the model says is bound to the tool's schema."""
+    named = {"type": "function", "function": {"name": "days_off"}}
+    for choice, reason in (("required", "tool_calls"), (named, "stop")):
+        # Hot, for a small model may go on with spaces, which the schema allows, until its tokens are spent.
+        asked: dict[str, Any] = {"temperature": 2.0, "seed": 1, "max_tokens": 400}
+        asked |= {"tools": [TOOL], "tool_choice": choice}
+        whole = (await chat(client, **asked))["choices"][0]
+        (call,) = whole["message"]["tool_calls"]
+        assert call["function"]["name"] == "days_off"
+        assert json.loads(call["function"]["arguments"])["year"] in (2024, 2025)
+        assert whole["finish_reason"] == reason
+        deltas = [event["choices"][0] for event in (await chat_stream(client, **asked))[1:-1]]
+        parts = [part["function"] for d in deltas for part in d["delta"].get("tool_calls") or ()]
+        assert [part["name"] for part in parts if part.get("name")] == ["days_off"]
+        arguments = "".join(part.get("arguments") or "" for part in parts)
+        assert json.loads(arguments) == json.loads(call["function"]["arguments"])
+        assert deltas[-1]["finish_reason"] == reason
+    spoken = (await chat(client, tools=[TOOL], tool_choice="none"))["choices"][0]["message"]
+    assert spoken["content"]
+    assert not spoken.get("tool_calls")
+
+
 async def test_timings_on_request(client: httpx.AsyncClient) -> None:
     asked = {"rvtop": {"timings": True}}
     names = {row["engine"] for row in (await client.get("/rvtop/topology")).json()["engines"]}
@@ -262,5 +366,5 @@ async def test_openai_package_knows_our_errors(ai: AsyncOpenAI) -> None:
         await ask(model="nope", messages=[{"role": "user", "content": "q"}])
     assert missing.value.param == "model"
     with pytest.raises(openai.BadRequestError) as bad:
-        await ask(model="tiny", messages=[{"role": "user", "content": "q"}], n=2)
+        await ask(model="tiny", messages=[{"role": "user", "content": "q"}], n=2, temperature=0)
     assert "n must be 1" in bad.value.message

@@ -13,6 +13,7 @@ from tests.backends.conformance import (
     MAX_QUEUE,
     QUESTIONS,
     TEXT,
+    TOOL,
     chat,
     chat_stream,
     drop,
@@ -39,14 +40,20 @@ BAD = [
     (CHAT, {"temperature": -1}, 400, "temperature", "non-negative"),
     (CHAT, {"top_p": 2}, 400, "top_p", "(0, 1]"),
     (CHAT, {"max_tokens": 0}, 400, "max_tokens", "at least 1"),
-    (CHAT, {"n": 3}, 400, "n", "n must be 1"),
-    (CHAT, {"logprobs": True}, 400, "logprobs", "not supported"),
+    (CHAT, {"n": 3, "temperature": 0}, 400, "n", "n must be 1"),
+    (CHAT, {"logprobs": True, "top_logprobs": 21}, 400, "logprobs", "max allowed: 20"),
+    (CHAT, {"top_logprobs": 2}, 400, "top_logprobs", "must be set to true"),
+    (CHAT, {"tools": [TOOL]}, 400, "tools", "topology rvc takes them"),
+    (CHAT, {"min_p": 0.1}, 400, "min_p", "vllm and rsv take it"),
     (CHAT, {"rag": {"top_k": 0}}, 400, "rag.top_k", "at least 1"),
     (TEXT, {"rag": {"top_k": 4}}, 400, "rag", "/v1/chat/completions"),
     (CHAT, {"stream_options": {"include_usage": True}}, 400, "stream_options", "stream=True"),
     (TEXT, {"prompt": None}, 400, "prompt", "non-empty"),
     (TEXT, {"prompt": [10**7]}, 400, "prompt", "out of vocabulary"),
-    (TEXT, {"prompt": ["a", "b"]}, 400, "prompt", "One prompt"),
+    (TEXT, {"prompt": ["a", 5]}, 400, "prompt", "list of those"),
+    ("/tokenize", {"prompt": None}, 400, "prompt", "must be given"),
+    ("/detokenize", {"tokens": [10**7]}, 400, "tokens", "out of vocabulary"),
+    ("/v1/embeddings", {"input": []}, 400, "input", "a list of texts"),
 ]
 
 
@@ -55,7 +62,7 @@ async def test_bad_requests(
     client: httpx.AsyncClient, path: str, fields: dict[str, Any], status: int, param: str, words: str
 ) -> None:
     body = {"model": "tiny", **({"messages": messages()} if path == CHAT else {"prompt": "x"}), **fields}
-    for extra in ({}, {"stream": True}):
+    for extra in ({}, {"stream": True}) if path in (CHAT, TEXT) else ({},):
         if extra and "stream_options" in fields:
             continue
         answer = await client.post(path, json={**body, **extra})

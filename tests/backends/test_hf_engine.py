@@ -50,6 +50,14 @@ def decode(ids: list[int]) -> str:
     return "".join(chr(0xAC00 + token) for token in ids)
 
 
+PARTS: Any = {
+    "eos_ids": frozenset(),
+    "eos_id": None,
+    "decode": decode,
+    "spell": lambda token: decode([token]),
+}
+
+
 def make(model: Any, *, concurrency: int = 1, eos: int | list[int] | None = None) -> HfEngine:
     model.generation_config = transformers.GenerationConfig(eos_token_id=eos, pad_token_id=0)
     info = EngineInfo("hf-0", "hf", "m", "n", 1, ("cpu",), "float32", concurrency, CONTEXT)
@@ -92,6 +100,28 @@ async def test_greedy_is_generate(model: Any) -> None:
     assert finish.reason == "length"
     assert finish.timings is not None
     assert all(value >= 0 for value in finish.timings)
+
+
+async def test_logprobs_are_the_models_own_whatever_is_sampled(model: Any) -> None:
+    """Before temperature and top_p, as vLLM tells them; beside another request that asks for none."""
+    engine = make(model, concurrency=2)
+    one: list[Any] = []
+    other: list[Any] = []
+    asked = request(logprobs=3, temperature=1.5, top_p=0.9, seed=4, ignore_eos=True)
+    told = hf_stream.Sequence(asked, **PARTS, emit=one.append)
+    untold = hf_stream.Sequence(request("other", temperature=0.7, seed=9), **PARTS, emit=other.append)
+    await engine.compute_together([told, untold])
+    ids = [delta.token_ids[0] for delta in one]
+    with torch.inference_mode():
+        logits = model(torch.tensor([[*PROMPT, *ids]])).logits[0, len(PROMPT) - 1 : -1]
+    wanted = torch.log_softmax(logits, dim=-1)
+    for position, delta in enumerate(one):
+        (own, *rest), row = delta.logprobs[0], wanted[position]
+        assert own == (decode([ids[position]]), pytest.approx(row[ids[position]].item(), abs=1e-3))
+        best = [token for token in row.topk(3).indices.tolist() if token != ids[position]]
+        assert [text for text, _ in rest] == [decode([token]) for token in best]
+    assert len(ids) == 16
+    assert all(delta.logprobs is None for delta in other)
 
 
 async def test_every_token_is_a_delta_of_its_own(model: Any) -> None:

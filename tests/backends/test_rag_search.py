@@ -97,6 +97,9 @@ def test_vectors(embedder: Embedder) -> None:
     np.testing.assert_allclose(np.linalg.norm(rows[:-1], axis=1), 1, atol=1e-6)
     assert not rows[-1].any()
     assert embedder.encode([]).shape == (0, embedder.dimension)
+    one, other = (embedder.count([text]) for text in texts[:2])
+    assert min(one, other) > 0
+    assert embedder.count(texts[:2]) == one + other
 
 
 def test_digest_follows_the_weights_not_the_place(tmp_path: Path, embedder: Embedder) -> None:

@@ -43,6 +43,12 @@ async def test_a_request_goes_to_an_engine_of_its_model(two: Bench) -> None:
     assert await two.ask(**nested) == "e2"
 
 
+async def test_tokens_go_by_model_and_embeddings_to_any_engine_of_the_first(two: Bench) -> None:
+    assert await two.ask("/tokenize", model=ODD, prompt="x") == "e2"
+    assert await two.ask("/detokenize", model=ODD, tokens=[1]) == "e2"
+    assert await two.ask("/v1/embeddings", model="the embedder", input="x") in ("e0", "e1")
+
+
 async def test_what_no_engine_has_goes_to_the_control_endpoint(two: Bench) -> None:
     assert await two.ask(model="nope") == "control"
     assert await two.ask(model=f"{ODD}x") == "control"
@@ -179,7 +185,7 @@ async def test_an_engine_at_a_unix_socket_gets_all_paths_but_the_heads(tmp_path:
             assert await bench.ask(model="a") == "503"
             await bench.router.place("e0", at)
             assert await bench.ask(model="a") == "e0"
-            answer = await bench.client.post("/tokenize", json={"model": "a", "prompt": "x"})
+            answer = await bench.client.post("/v1/score", json={"model": "a", "prompt": "x"})
             assert (answer.status_code, len(bench.control.requests)) == (404, 0)  # the engine's answer
             assert (await bench.client.get("/v1/models")).json()["by"] == "control"
             await bench.router.place("e0", None)

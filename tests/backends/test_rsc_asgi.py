@@ -24,7 +24,7 @@ class Completer:
         self.asked: list[tuple[Endpoint, bytes]] = []
         self.freed = asyncio.Event()
 
-    async def complete(self, endpoint: Endpoint, body: bytes) -> Reply:
+    async def answer(self, endpoint: Endpoint, body: bytes) -> Reply:
         self.asked.append((endpoint, body))
         match body:
             case b"whole":

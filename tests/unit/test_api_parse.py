@@ -70,10 +70,30 @@ def test_content_parts_are_joined() -> None:
 
 
 def test_prompts() -> None:
-    assert text(prompt="x").prompt == "x"
-    assert text(prompt=["x"]).prompt == "x"
-    assert text(prompt=[1, 2]).prompt == (1, 2)
-    assert text(prompt=[[1, 2]]).prompt == (1, 2)
+    assert text(prompt="x").prompts == ("x",)
+    assert text(prompt=["x"]).prompts == ("x",)
+    assert text(prompt=[1, 2]).prompts == ((1, 2),)
+    assert text(prompt=[[1, 2]]).prompts == ((1, 2),)
+    assert text(prompt=["a", "b"]).prompts == ("a", "b")
+    assert text(prompt=["a", [3]], n=2).generations == 4
+
+
+def test_logprobs() -> None:
+    assert (chat().logprobs, text().logprobs, text(logprobs=False).logprobs) == (None,) * 3
+    assert (chat(logprobs=True).logprobs, chat(logprobs=True, top_logprobs=4).logprobs) == (0, 4)
+    assert (text(logprobs=0).logprobs, text(logprobs=3).logprobs) == (0, 3)
+
+
+def test_tools() -> None:
+    tool = {"type": "function", "function": {"name": "look", "parameters": {}}}
+    call = chat(tools=[tool], tool_choice="required")
+    assert (call.tools, call.tool_choice) == ((tool,), "required")
+    assert chat(tools=[], tool_choice="none").tools == ()
+
+
+def test_a_refusal_names_the_topologies_that_can() -> None:
+    assert "vllm and rsv" in refused(chat, min_p=0.5).message
+    assert "vllm" not in refused(text, suffix="x").message
 
 
 def test_unknown_fields_are_ignored() -> None:
@@ -90,7 +110,16 @@ def test_unsupported_fields_pass_only_when_they_ask_for_nothing(field: str) -> N
 @pytest.mark.parametrize(
     ("fields", "param", "words"),
     [
-        ({"n": 2}, "n", "n must be 1"),
+        ({"n": 2, "temperature": 0}, "n", "n must be 1 when using greedy"),
+        ({"n": 0}, "n", "at least 1"),
+        ({"n": 129}, "n", "at most 128"),
+        ({"n": 2, "rvtop": {"timings": True}}, "rvtop.timings", "one answer"),
+        ({"logprobs": 3}, "logprobs", "true or false"),
+        ({"top_logprobs": 3}, "top_logprobs", "`logprobs` must be set"),
+        ({"logprobs": True, "top_logprobs": -2}, "top_logprobs", "at least 0"),
+        ({"tools": {}, "tool_choice": "auto"}, "tools", "list"),
+        ({"tools": [{"function": {}}]}, "tools[0]", "function"),
+        ({"tool_choice": "required"}, "tool_choice", "`tools` must be set"),
         ({"messages": None}, "messages", "required"),
         ({"messages": []}, "messages", "at least one message"),
         ({"messages": "hi"}, "messages", "list"),
@@ -139,8 +168,8 @@ def test_bad_chat_fields(fields: dict[str, Any], param: str, words: str) -> None
         (None, "non-empty"),
         ("", "non-empty"),
         ([], "non-empty"),
-        (["a", "b"], "One prompt"),
-        ([[1], [2]], "One prompt"),
+        (["a", ""], "non-empty"),
+        (["a", 5], "list of those"),
         ([1, "a"], "token ids"),
         ([True], "token ids"),
         ({"a": 1}, "string or a list"),
@@ -169,6 +198,7 @@ FIELDS = st.sampled_from(
     [
         *("model", "messages", "prompt", "max_tokens", "temperature", "top_p", "seed", "stop", "stream"),
         *("stream_options", "rag", "rvtop", "stop_token_ids", "ignore_eos", "n", *UNSUPPORTED),
+        *("logprobs", "top_logprobs", "tools", "tool_choice"),
     ]
 )
 
@@ -181,7 +211,7 @@ def test_any_object_is_a_call_or_a_400(endpoint: Any, data: dict[str, Any]) -> N
     except ApiError as error:
         status = error.status
     assert status == 400
-    assert call is None or (call.messages is None) != (call.prompt is None)
+    assert call is None or (call.messages is None) != (call.prompts is None)
 
 
 def test_output_fits_the_context() -> None:

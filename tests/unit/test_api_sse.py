@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.api.request import Call, parse_call
-from backends.api.response import Answer, collect, sse
+from backends.api.response import Answer, Choice, Part, collect, sse
 from backends.engines.protocol import Delta, Finish
 from backends.errors import internal
 
@@ -24,12 +24,17 @@ def call_of(endpoint: Any = "chat", **fields: Any) -> Call:
 
 
 def answer_of(call: Call) -> Answer:
-    return Answer(call, "id-1", 1700000000, "m", PROMPT)
+    choices = [Choice(index, PROMPT) for index in range(call.generations)]
+    return Answer(call, "id-1", 1700000000, "m", choices)
 
 
-async def replay(deltas: Iterable[Delta], error: Exception | None = None) -> AsyncGenerator[Delta, None]:
+async def replay(
+    deltas: Iterable[Delta], error: Exception | None = None, choices: int = 1
+) -> AsyncGenerator[Part, None]:
+    """Each delta for every choice in turn."""
     for delta in deltas:
-        yield delta
+        for index in range(choices):
+            yield index, delta
     if error is not None:
         raise error
 
@@ -38,7 +43,8 @@ async def events_of(
     call: Call, deltas: Iterable[Delta] = DELTAS, error: Exception | None = None
 ) -> list[Any]:
     """Decoded events, ``[DONE]`` as a string."""
-    raw = b"".join([chunk async for chunk in sse(answer_of(call), replay(deltas, error))])
+    parts = replay(deltas, error, call.generations)
+    raw = b"".join([chunk async for chunk in sse(answer_of(call), parts)])
     assert raw.endswith(b"\n\n")
     events = raw.removesuffix(b"\n\n").split(b"\n\n")
     assert all(event.startswith(b"data: ") for event in events)
@@ -139,10 +145,10 @@ async def test_a_failure_in_the_stream_is_an_error_event() -> None:
 async def test_closing_the_stream_closes_the_generation() -> None:
     closed = []
 
-    async def deltas() -> AsyncGenerator[Delta, None]:
+    async def deltas() -> AsyncGenerator[Part, None]:
         try:
             while True:
-                yield Delta("x", (1,))
+                yield 0, Delta("x", (1,))
         finally:
             closed.append(True)
 
@@ -171,6 +177,68 @@ async def test_cached_tokens_are_told_when_known() -> None:
     deltas = [Delta("x", (1,), Finish("stop", None, None, cached_tokens=2))]
     body = json.loads(await collect(answer_of(call_of("completions")), replay(deltas)))
     assert body["usage"]["prompt_tokens_details"] == {"cached_tokens": 2}
+
+
+async def test_choices_have_their_index_and_one_usage() -> None:
+    usage = {"prompt_tokens": 3, "total_tokens": 11, "completion_tokens": 8}
+    events = await events_of(call_of(n=2, stream=True, stream_options={"include_usage": True}))
+    firsts, texts = events[:2], events[2:-2]
+    assert [event["choices"][0]["index"] for event in firsts] == [0, 1]
+    assert all(event["choices"][0]["delta"]["role"] == "assistant" for event in firsts)
+    for index in (0, 1):
+        own = [event["choices"][0] for event in texts if event["choices"][0]["index"] == index]
+        assert "".join(choice["delta"]["content"] for choice in own) == '안녕 "x"\n'
+        assert [choice["finish_reason"] for choice in own] == [None, None, "length"]
+    assert events[-2] == {**events[-2], "choices": [], "usage": usage}
+    body = json.loads(await collect(answer_of(call_of(n=2)), replay(DELTAS, choices=2)))
+    assert [choice["index"] for choice in body["choices"]] == [0, 1]
+    assert body["usage"] == usage
+
+
+async def test_each_prompt_is_counted_once() -> None:
+    call = call_of("completions", prompt=["a", "b"], n=2)
+    body = json.loads(await collect(answer_of(call), replay(DELTAS, choices=4)))
+    assert [choice["index"] for choice in body["choices"]] == [0, 1, 2, 3]
+    assert body["usage"] == {"prompt_tokens": 6, "total_tokens": 22, "completion_tokens": 16}
+
+
+LOGPROBS = [
+    Delta("안", (7,), None, ((("안", -0.5), ("x", -1.0)),)),
+    Delta("a", (8,), Finish("stop"), ((("a", float("-inf")), ("b", -0.25), ("c", -2.0)),)),
+]
+
+
+async def test_logprobs_of_chat() -> None:
+    body = json.loads(await collect(answer_of(call_of(logprobs=True, top_logprobs=2)), replay(LOGPROBS)))
+    first, second = body["choices"][0]["logprobs"]["content"]
+    assert first == {
+        "token": "안",
+        "logprob": -0.5,
+        "bytes": list("안".encode()),
+        "top_logprobs": [
+            {"token": "안", "logprob": -0.5, "bytes": list("안".encode())},
+            {"token": "x", "logprob": -1.0, "bytes": [120]},
+        ],
+    }
+    assert second["logprob"] == -9999.0
+    assert [top["token"] for top in second["top_logprobs"]] == ["a", "b"]
+    events = await events_of(call_of(logprobs=True, top_logprobs=2, stream=True), LOGPROBS)
+    streamed = [event["choices"][0]["logprobs"]["content"] for event in events[1:-1]]
+    assert streamed == [[first], [second]]
+
+
+async def test_logprobs_of_completions() -> None:
+    call = call_of("completions", logprobs=1)
+    whole = json.loads(await collect(answer_of(call), replay(LOGPROBS)))["choices"][0]["logprobs"]
+    assert whole == {
+        "text_offset": [0, 1],
+        "token_logprobs": [-0.5, -9999.0],
+        "tokens": ["안", "a"],
+        "top_logprobs": [{"안": -0.5, "x": -1.0}, {"a": -9999.0, "b": -0.25}],
+    }
+    events = await events_of(call_of("completions", logprobs=1, stream=True), LOGPROBS)
+    streamed = [event["choices"][0]["logprobs"] for event in events[:-1]]
+    assert {key: [item for part in streamed for item in part[key]] for key in whole} == whole
 
 
 @given(st.lists(st.tuples(st.text(), st.lists(st.integers(0, 999), max_size=3)), min_size=1, max_size=8))

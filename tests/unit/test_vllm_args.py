@@ -47,10 +47,11 @@ model, cases = sys.argv[1], json.loads(sys.argv[2])
 for name, extra in cases.items():
     base = [("model", model), ("dtype", "float32"), ("enforce-eager", "True")]
     try:
-        args, config = engine_config([*base, *map(tuple, extra)], on_cpu=True)
+        args, made = engine_config([*base, *map(tuple, extra)], on_cpu=True)
     except StartFailure as error:
         result = {"kind": error.kind, "message": str(error)}
     else:
+        config = made
         result = {
             "prefix": config.cache_config.enable_prefix_caching,
             "chunked": config.scheduler_config.enable_chunked_prefill,
@@ -62,13 +63,56 @@ for name, extra in cases.items():
     print("RESULT", json.dumps({name: result}))
 """
 
+#: What is read out of a text with a tool call, whole and token by token, by the parser of a name.
+TOOLS = """
+from transformers import AutoTokenizer
+
+from backends.api.request import parse_call
+from backends.api.vllm_tools import VllmTools
+from backends.engines.protocol import Delta, Finish
+from backends.errors import ApiError
+
+tokenizer = AutoTokenizer.from_pretrained(model)
+tool = {"type": "function", "function": {"name": "days_off", "parameters": {"type": "object"}}}
+said = 'Sure. <tool_call>\\n{"name": "days_off", "arguments": {"year": 2024}}\\n</tool_call>'
+named = {"type": "function", "function": {"name": "nope"}}
+
+def call(choice, messages=({"role": "user", "content": "q"},)):
+    body = {"messages": messages, "tools": [tool], "tool_choice": choice}
+    return parse_call("chat", json.dumps(body).encode())
+
+tools = VllmTools("hermes", tokenizer, config.model_config)
+use = tools.use(call("auto"))
+ids = tokenizer.encode(said, add_special_tokens=False)
+reader = use.reader((1,))
+result = {"whole": reader.whole(said, ids), "reason": reader.reason("stop")}
+reader = use.reader((1,))
+ends = [None] * (len(ids) - 1) + [Finish("stop")]
+parts = [reader.part(Delta(tokenizer.decode([i]), (i,), end)) for i, end in zip(ids, ends)]
+result |= {"parts": [part for part in parts if part], "streamed reason": reader.reason("stop")}
+plain = use.reader((1,))
+result |= {"plain": plain.whole("No.", [1]), "plain reason": plain.reason("stop")}
+result["bound"] = sorted(tools.use(call("required")).special)
+result["free"] = sorted(tools.use(call("none")).special)
+for key, make in {
+    "unknown tool": lambda: tools.use(call(named)),
+    "unknown choice": lambda: tools.use(call("maybe")),
+    "unknown parser": lambda: VllmTools("magic", tokenizer, config.model_config),
+}.items():
+    try:
+        make()
+    except (ApiError, StartFailure) as error:
+        result[key] = [getattr(error, "status", None) or error.kind, str(error)]
+print("RESULT", json.dumps({"tools": result}))
+"""
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     from backends.models.tiny.tiny import ensure_model
 
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(ensure_model("tiny")), json.dumps(CASES)],
+        [sys.executable, "-c", SCRIPT + TOOLS, str(ensure_model("tiny")), json.dumps(CASES)],
         capture_output=True,
         text=True,
         timeout=800,
@@ -122,3 +166,43 @@ def test_a_model_that_is_not_there_is_no_bad_usage_of_vllm(results: dict[str, di
     refused = results["no such model"]
     assert "/no/such/folder" in refused["message"]
     assert "\n" not in refused["message"]
+
+
+def test_tool_calls_are_read_by_vllms_parser(results: dict[str, dict[str, Any]]) -> None:
+    tools = results["tools"]
+    (call,) = tools["whole"]["tool_calls"]
+    assert call["function"]["name"] == "days_off"
+    assert json.loads(call["function"]["arguments"]) == {"year": 2024}
+    assert tools["whole"]["content"].strip() == "Sure."
+    assert (tools["reason"], tools["streamed reason"], tools["plain reason"]) == (
+        "tool_calls",
+        "tool_calls",
+        "stop",
+    )
+    parts = [part["function"] for said in tools["parts"] for part in said.get("tool_calls") or ()]
+    assert [part["name"] for part in parts if part.get("name")] == ["days_off"]
+    assert json.loads("".join(part.get("arguments") or "" for part in parts)) == {"year": 2024}
+    assert "".join(said.get("content") or "" for said in tools["parts"]).strip() == "Sure."
+    assert tools["plain"] == {"content": "No."}
+
+
+def test_a_tool_that_has_to_be_called_binds_the_sampling(results: dict[str, dict[str, Any]]) -> None:
+    assert "structured_outputs" in results["tools"]["bound"]
+    assert "structured_outputs" not in results["tools"]["free"]
+
+
+@pytest.mark.parametrize(
+    ("case", "code", "words"),
+    [
+        ("unknown tool", 400, "does not match any"),
+        ("unknown choice", 400, "maybe"),
+        ("unknown parser", "usage", "hermes"),
+    ],
+)
+def test_what_vllms_parser_refuses(
+    results: dict[str, dict[str, Any]], case: str, code: int | str, words: str
+) -> None:
+    refused, message = results["tools"][case]
+    assert refused == code
+    assert words in message
+    assert "\n" not in message

@@ -167,3 +167,13 @@ def test_gpus_of_an_engine_may_be_said_as_an_engine_argument_too() -> None:
     assert "distributed-executor-backend" not in arguments(parsed(), gpu_share=1)
     with pytest.raises(UsageError, match="must be a whole number"):
         parsed("--engine-arg", "tensor_parallel_size=two")
+
+
+def test_the_tool_parser_is_no_argument_of_the_engine() -> None:
+    plain = [("model", "m"), ("seed", "0")]
+    assert vllm.split_tools(plain) == (plain, None)
+    both = [*plain, ("tool-call-parser", "hermes"), ("enable-auto-tool-choice", "true")]
+    assert vllm.split_tools(both) == (plain, "hermes")
+    assert vllm.split_tools(both[:3]) == (plain, "hermes")
+    with pytest.raises(UsageError, match="tool-call-parser=NAME"):
+        vllm.split_tools(both[3:])
