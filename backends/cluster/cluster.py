@@ -49,7 +49,8 @@ _LOCAL_SETTINGS = {  # idle workers that Ray starts ahead of need cost seconds o
 @dataclass(frozen=True)
 class Node:
     """A node that is alive. ``free_cpus`` and ``free_gpus`` are not reserved; ``metrics_url`` is
-    where Ray exports its metrics of the node."""
+    where Ray exports its metrics of the node. ``memory`` are the bytes that Ray has to reserve there, None
+    where it does not say."""
 
     id: str
     address: str
@@ -61,6 +62,7 @@ class Node:
     gpu_name: str | None
     head: bool
     metrics_url: str | None
+    memory: float | None = None
 
 
 @dataclass(frozen=True)
@@ -301,6 +303,7 @@ def _node(row: dict[str, Any], free: dict[str, float]) -> Node:
         gpu_name=kinds[0] if kinds else None,
         head="node:__internal_head__" in resources,
         metrics_url=f"http://{address}:{port}/metrics" if port else None,
+        memory=resources.get("memory"),
     )
 
 

@@ -49,12 +49,11 @@ def loss(rows: Sequence[Mapping[str, Any]], killed_ns: int) -> Loss | None:
     return Loss((first[killed] - killed_ns) / _S, len(others), failed)
 
 
-class Watch(threading.Thread):
+class Watch:
     """Looks twice a second. With a ``control`` socket it kills an engine once every one of so many
     ``engines`` has answered, and stops the session when all answer again."""
 
     def __init__(self, folder: Path, control: Path | None, engines: int) -> None:
-        super().__init__(name="measure", daemon=True)
         self.overhead_bytes: int | None = None
         self.processes: int | None = None
         self.loss: Loss | None = None
@@ -62,9 +61,19 @@ class Watch(threading.Thread):
         self._control = control
         self._engines = engines
         self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="measure", daemon=True)
         self._killed_ns: int | None = None
 
-    def run(self) -> None:
+    def start(self) -> None:
+        """Its session is about to begin."""
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Its session has ended; returns when it looks no more."""
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
         while not self._over.wait(_LOOK_S):
             backend = footprint.child_with("backends")
             rows = self._rows()
@@ -77,13 +86,8 @@ class Watch(threading.Thread):
             else:
                 self.loss = loss(rows, self._killed_ns)
                 if self.loss is not None:
-                    self._stop(self._control)
+                    self._end_session(self._control)
                     return
-
-    def finish(self) -> None:
-        """Its session has ended; returns when it looks no more."""
-        self._over.set()
-        self.join()
 
     def _weigh(self, parts: Sequence[footprint.Part]) -> None:
         others = [part for part in parts if not part.is_engine]
@@ -97,7 +101,7 @@ class Watch(threading.Thread):
         if began_ns is not None and len(answered) == self._engines and footprint.kill_engine(parts):
             self._killed_ns = time.time_ns() - began_ns
 
-    def _stop(self, control: Path) -> None:
+    def _end_session(self, control: Path) -> None:
         try:
             with ControlClient(control) as client:
                 client.send("stop", {})
