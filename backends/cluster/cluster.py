@@ -78,8 +78,9 @@ class ResourceShare:
 class Cluster:
     """A connection to a Ray cluster. Made by :func:`open_cluster`; only one per process."""
 
-    def __init__(self, address: str, folder: OwnedTempDir | None) -> None:
+    def __init__(self, address: str, folder: OwnedTempDir | None, dashboard: str | None = None) -> None:
         self.address = address
+        self.dashboard = dashboard  # its URL; none on a cluster of ours
         self._folder = folder
 
     @property
@@ -97,7 +98,12 @@ class Cluster:
 
         rows = [asdict(node) for node in await self.nodes()]
         return {
-            "ray": {"version": ray.__version__, "address": self.address, "ours": self.ours},
+            "ray": {
+                "version": ray.__version__,
+                "address": self.address,
+                "ours": self.ours,
+                "dashboard": self.dashboard,
+            },
             "nodes": rows,
         }
 
@@ -204,7 +210,8 @@ def _attach(address: str | None) -> Cluster:
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "5")  # seconds in which a cluster may refuse us
     package = Path(backends.__file__).parent
     context = _init(address, runtime_env={"py_modules": [str(package)], "env_vars": environment.public()})
-    return Cluster(context["gcs_address"], None)
+    dashboard = context.get("webui_url")  # as HOST:PORT
+    return Cluster(context["gcs_address"], None, f"http://{dashboard}" if dashboard else None)
 
 
 def _check_reachable(address: str) -> None:
