@@ -197,9 +197,9 @@ async def test_while_only_watching_an_idle_server_the_panel_says_how_to_begin() 
 def test_serve_s_batches_and_starts_have_columns_where_there_is_room() -> None:
     plain = made.cluster().deployments
     batching = (*plain, ServeDeployment("rag/Embedder", 1.0, 1.0, 9.0, 2.0, 31.0, 1.0, 6.5, 9.8))
-    assert [column.head for column in columns(plain, 62)] == []
-    assert [column.head for column in columns(plain, 63)] == ["starts"]
-    assert [column.head for column in columns(batching, 71)] == ["batch", "fill ms"]
-    assert [column.head for column in columns(batching, 79)] == ["batch", "fill ms", "starts"]
-    told = {column.head: column.text(column.of(batching[2])) for column in columns(batching, 79)}
+    assert [column.head for column in columns(plain, 56)] == []
+    assert [column.head for column in columns(plain, 57)] == ["starts"]
+    assert [column.head for column in columns(batching, 65)] == ["batch", "fill ms"]
+    assert [column.head for column in columns(batching, 73)] == ["batch", "fill ms", "starts"]
+    told = {column.head: column.text(column.of(batching[2])) for column in columns(batching, 73)}
     assert told == {"batch": "6.50", "fill ms": "9.80", "starts": "1"}

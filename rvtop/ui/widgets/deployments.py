@@ -13,7 +13,7 @@ from rvtop.ui.widgets.panel import Panel
 
 FIXED = 31  # cells of a row beside the name, the replicas' dots and the columns for which there is room
 MOST_DOTS = 8
-NAME_ROOM = 24  # cells that a name and its dots keep before further columns get any
+NAME_ROOM = 18  # cells that a name and its dots keep before further columns get any
 
 
 @dataclass(frozen=True, slots=True)
