@@ -11,7 +11,6 @@ from pathlib import Path
 
 #: How vLLM names the processes that hold a model; what answers requests in front of them has other names.
 _ENGINE = "VLLM::"
-_MOST_NAME = 15  # characters that Linux keeps of a process's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,8 @@ def kill_engine(parts: list[Part]) -> bool:
             with contextlib.suppress(OSError):
                 handle = os.pidfd_open(part.pid)
                 try:
-                    if _name(part.pid) == part.name:  # held by now, so it can't become another process
+                    now = _stat(part.pid)  # held by now, so it can't become another process
+                    if now is not None and now[1] == part.name:
                         signal.pidfd_send_signal(handle, signal.SIGKILL)
                         return True
                 finally:
@@ -67,18 +67,18 @@ def kill_engine(parts: list[Part]) -> bool:
 def _processes() -> Iterator[tuple[int, int, str]]:
     """(number, parent's number, name) of every process that runs."""
     for entry in os.listdir("/proc"):
-        if entry.isdecimal():
-            with contextlib.suppress(OSError, ValueError):
-                head, _, tail = Path(f"/proc/{entry}/stat").read_bytes().rpartition(b")")
-                state, parent, *_ = tail.split()
-                if state != b"Z":
-                    yield int(entry), int(parent), os.fsdecode(head.partition(b"(")[2])
+        if entry.isdecimal() and (found := _stat(int(entry))) is not None:
+            yield int(entry), *found
 
 
-def _name(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").rstrip("\n")[:_MOST_NAME]
-    return ""
+def _stat(pid: int) -> tuple[int, str] | None:
+    """(parent's number, name); None when it has ended, also where its parent has not asked how yet."""
+    with contextlib.suppress(OSError, ValueError):
+        head, _, tail = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")
+        state, parent, *_ = tail.split()
+        if state != b"Z":
+            return int(parent), os.fsdecode(head.partition(b"(")[2])
+    return None
 
 
 def _memory(pid: int) -> int:

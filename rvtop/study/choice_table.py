@@ -13,6 +13,7 @@ from rvtop.study.choice import CHOICES, RSV, VLLM
 NO_FIGURE = "--"
 _MIB = 2**20
 _HEAD_WIDTH = 18
+_LEAST = 0.1  # of a unit; less is not told
 _GAP = "  "
 
 
@@ -138,4 +139,6 @@ def _isolation(one: Figures) -> str:
 def _number(value: float | None, unit: str) -> str:
     if value is None:
         return NO_FIGURE
+    if value < _LEAST:
+        return f"< {_LEAST:g} {unit}"
     return f"{value:.0f} {unit}" if value >= 10 else f"{value:.2g} {unit}"
