@@ -101,6 +101,14 @@ def test_real_pages_of_three_versions_of_ray_with_requests_at_work_waiting_and_f
     )
 
 
+def test_a_real_page_of_a_deployment_that_batches() -> None:
+    (deployment,) = PageReader().read(golden("ray_2.60_batch.prom")).deployments
+    assert (deployment.name, deployment.starts, deployment.requests) == ("demo/D", 1, 30)
+    # Three in a batch. (The histogram of sizes says 2.25: Ray makes up its sum from the middles of buckets.)
+    assert deployment.batches == 10
+    assert (deployment.batch_wait_sum_ms, deployment.batch_wait_count) == (491, 10)
+
+
 def test_ray_2_44_tells_each_counter_twice_and_later_versions_once() -> None:
     series = "ray_serve_deployment_request_counter{"
     assert [series in golden(f"ray_{version}.prom") for version in BUSY] == [True, False, False]
