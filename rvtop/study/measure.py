@@ -40,7 +40,7 @@ _PHASES: Mapping[str, Sequence[Mapping[str, Any]]] = {
     # Ended as soon as both models answer again; a model that takes longer to come back has no figure.
     LOSS: (
         {"name": "warm", "concurrency": 2, "requests": 8, "warmup": True},
-        {"name": "loss", "rate": 2, "duration": "5m", "drain": "5s"},
+        {"name": "loss", "rate": 2, "duration": "20m", "drain": "5s"},
     ),
 }
 
