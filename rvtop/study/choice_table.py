@@ -132,7 +132,7 @@ def _overhead(one: Figures) -> str:
 
 
 def _isolation(one: Figures) -> str:
-    failed = NO_FIGURE if one.other_failed is None else f"{one.other_failed} of {one.other_sent}"
+    failed = NO_FIGURE if one.other_failed is None else f"{one.other_failed}/{one.other_sent}"
     return f"other {failed} lost, back {_number(one.back_s, 's')}"
 
 
