@@ -20,6 +20,7 @@ from tests.environment import surroundings, unchanged
 #: Files whose tests start and kill whole topologies or clusters: too slow for every run (`make soak`).
 SLOW = frozenset(
     {
+        "test_choose_measure.py",
         "test_cluster_guest.py",
         "test_lifecycle_faults.py",
         "test_rac_process.py",

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-#: All that a test sees of the caller's environment: where programs and libraries are, and pytest's own.
-KEPT = ("PATH", "LD_LIBRARY_PATH", "CC")
+#: All that a test sees of the caller's environment: where programs, libraries and the source documents are,
+#: and pytest's own.
+KEPT = ("PATH", "LD_LIBRARY_PATH", "CC", "RVTOP_SOURCES")
 KEPT_PREFIXES = ("PYTEST_", "TEXTUAL_SNAPSHOT_", "COV_", "COVERAGE_")
 
 

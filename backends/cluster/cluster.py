@@ -49,7 +49,8 @@ _LOCAL_SETTINGS = {  # idle workers that Ray starts ahead of need cost seconds o
 @dataclass(frozen=True)
 class Node:
     """A node that is alive. ``free_cpus`` and ``free_gpus`` are not reserved; ``metrics_url`` is
-    where Ray exports its metrics of the node."""
+    where Ray exports its metrics of the node. ``memory`` are the bytes that Ray has to reserve there, None
+    where it does not say."""
 
     id: str
     address: str
@@ -61,6 +62,7 @@ class Node:
     gpu_name: str | None
     head: bool
     metrics_url: str | None
+    memory: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,9 @@ class ResourceShare:
 class Cluster:
     """A connection to a Ray cluster. Made by :func:`open_cluster`; only one per process."""
 
-    def __init__(self, address: str, folder: OwnedTempDir | None) -> None:
+    def __init__(self, address: str, folder: OwnedTempDir | None, dashboard: str | None = None) -> None:
         self.address = address
+        self.dashboard = dashboard  # its URL; none on a cluster of ours
         self._folder = folder
 
     @property
@@ -95,7 +98,12 @@ class Cluster:
 
         rows = [asdict(node) for node in await self.nodes()]
         return {
-            "ray": {"version": ray.__version__, "address": self.address, "ours": self.ours},
+            "ray": {
+                "version": ray.__version__,
+                "address": self.address,
+                "ours": self.ours,
+                "dashboard": self.dashboard,
+            },
             "nodes": rows,
         }
 
@@ -202,7 +210,8 @@ def _attach(address: str | None) -> Cluster:
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "5")  # seconds in which a cluster may refuse us
     package = Path(backends.__file__).parent
     context = _init(address, runtime_env={"py_modules": [str(package)], "env_vars": environment.public()})
-    return Cluster(context["gcs_address"], None)
+    dashboard = context.get("webui_url")  # as HOST:PORT
+    return Cluster(context["gcs_address"], None, f"http://{dashboard}" if dashboard else None)
 
 
 def _check_reachable(address: str) -> None:
@@ -301,6 +310,7 @@ def _node(row: dict[str, Any], free: dict[str, float]) -> Node:
         gpu_name=kinds[0] if kinds else None,
         head="node:__internal_head__" in resources,
         metrics_url=f"http://{address}:{port}/metrics" if port else None,
+        memory=resources.get("memory"),
     )
 
 

@@ -14,7 +14,7 @@ from backends.cluster.cluster import ResourceShare
 from backends.engines.vllm_args import Made, check_tool_parser, engine_config, made_of
 from backends.engines.vllm_environment import vllm_environment
 from backends.errors import StartFailure, UsageError
-from backends.serve.replica import DRAIN_POLL_S, HEALTH_LIMIT_S, HEALTH_PERIOD_S
+from backends.serve.deployment import deployment_config
 from backends.settings import environment
 from backends.settings.engine import engine_arguments
 from backends.settings.options import Options
@@ -74,32 +74,16 @@ def llm_config(
 ) -> dict[str, Any]:
     """The fields of one model's `LLMConfig`. ``count`` replicas, unless they follow the load."""
     asked, batching = options.serve, options.serve_llm.stream_batching_ms
-    ongoing = asked.max_ongoing or checked.made.concurrency
-    deployment: dict[str, Any] = {
-        "max_ongoing_requests": ongoing,
-        "max_queued_requests": -1 if options.max_queue is None else options.max_queue,
-        # The bundle holds what an engine uses.
-        "ray_actor_options": {"num_cpus": share.num_cpus if share.num_gpus else 0},
-        "health_check_period_s": HEALTH_PERIOD_S,
-        "health_check_timeout_s": HEALTH_LIMIT_S,
-        "graceful_shutdown_timeout_s": asked.grace_s,
-        "graceful_shutdown_wait_loop_s": DRAIN_POLL_S,
-        "logging_config": {"enable_access_log": False},
-    }
-    if asked.autoscale is None:
-        deployment["num_replicas"] = count
-    else:
-        least, most = asked.autoscale
-        deployment["autoscaling_config"] = {
-            "min_replicas": least,
-            "max_replicas": most,
-            "target_ongoing_requests": ongoing,
-        }
+    # The bundle holds what an engine uses.
+    resources = {"num_cpus": share.num_cpus if share.num_gpus else 0}
+    group: dict[str, Any] = {"bundles": bundles(options, share)}
+    if asked.strategy is not None:
+        group["strategy"] = asked.strategy
     return {
         "model_loading_config": {"model_id": share.model, "model_source": path},
         "engine_kwargs": dict(checked.kwargs),
-        "placement_group_config": {"bundles": bundles(options, share)},
-        "deployment_config": deployment,
+        "placement_group_config": group,
+        "deployment_config": deployment_config(options, resources, checked.made.concurrency, count),
         "runtime_env": {"env_vars": dict(env)},
         "experimental_configs": {} if batching is None else {"stream_batching_interval_ms": batching},
     }

@@ -18,6 +18,7 @@ from backends.cluster.hf_actor import EngineSpec, make_engine
 from backends.errors import EngineUnavailable
 from backends.models.load import resolve_model
 from backends.process.events import Steps
+from backends.serve.deployment import deployment_config, placement_group
 from backends.settings.options import Options
 from backends.text import make_logs_visible
 
@@ -25,10 +26,6 @@ if TYPE_CHECKING:  # torch
     from backends.engines.hf_stream import Sequence
 
 NAME = "hf"
-HEALTH_PERIOD_S = 2.0
-HEALTH_LIMIT_S = 30.0
-# How often a replica that is retired looks whether its last answer has ended.
-DRAIN_POLL_S = 0.2
 
 
 class HfReplica:
@@ -110,34 +107,14 @@ def application(
     """The Serve application of one model. ``count`` replicas, unless they follow the load."""
     from ray import serve
 
-    asked = options.serve
-    scale: dict[str, Any] = {"num_replicas": count}
-    ongoing = asked.max_ongoing or spec.concurrency
-    if asked.autoscale is not None:
-        least, most = asked.autoscale
-        scale = {
-            "autoscaling_config": {
-                "min_replicas": least,
-                "max_replicas": most,
-                "target_ongoing_requests": ongoing,
-            }
-        }
     deployment = serve.deployment(
         name=NAME,
-        ray_actor_options=resources,
-        max_ongoing_requests=ongoing,
-        max_queued_requests=-1 if options.max_queue is None else options.max_queue,
         backpressure_config={"status_code": 429, "retry_after_s": 1},
-        health_check_period_s=HEALTH_PERIOD_S,
-        health_check_timeout_s=HEALTH_LIMIT_S,
-        # Of a replica that is retired while we serve. (When all ends, `serve.end` does not wait so long.)
-        graceful_shutdown_timeout_s=asked.grace_s,
-        graceful_shutdown_wait_loop_s=DRAIN_POLL_S,
         max_constructor_retry_count=1,
-        logging_config={"enable_access_log": False},
         # The figures are for the head; the proxies do not need them.
         request_router_config={"request_routing_stats_period_s": 3600.0},
-        **scale,
+        **deployment_config(options, resources, spec.concurrency, count),
+        **placement_group(options, resources),
     )(serve.ingress()(HfReplica))
     clean = replace(options, listener=None, api_key=None)  # type: ignore[arg-type]
     return deployment.bind(spec, clean, token)

@@ -22,6 +22,7 @@ from backends.models.load import resolve_step
 from backends.process.events import Steps
 from backends.router.router import Router
 from backends.serve import serve
+from backends.serve.deployment import check_memory
 from backends.serve.fleet import App, ServeFleet
 from backends.serve.lease_actor import ServeLease
 from backends.settings.options import Options
@@ -128,6 +129,7 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
     cluster = await open_cluster(options, steps)
     stack.push_async_callback(cluster.close)
     nodes = await cluster.nodes()
+    check_memory(options, nodes)
     apps = kind.apps(run, paths, nodes)
     names = [app.app for app in apps]
     lease: ServeLease | None = None

@@ -15,6 +15,7 @@ import typer
 
 import rvtop
 from rvtop.cli import light_typer
+from rvtop.cli.choose import choose
 from rvtop.cli.compare import compare_runs
 from rvtop.cli.config import config_app
 from rvtop.cli.ctl import ctl, is_socket, watch
@@ -188,6 +189,7 @@ app.command()(run)
 app.command()(ctl)
 app.command()(showdown)
 app.command()(sweep)
+app.command()(choose)
 app.command()(export)
 app.command()(share)
 app.command("compare")(compare_runs)

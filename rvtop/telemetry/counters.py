@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 from rvtop.contract.figures import BY_KEY
 from rvtop.telemetry.buckets import Growth, growth, mean, merged
 from rvtop.telemetry.sample import EngineSample
 
 WINDOW_S = 10.0  # the server's histograms cover this much
+SERVE_WINDOW_S = 20.0  # figures of Serve's deployments: Ray brings them up to date every 10 s
 STEP_S = 15.0  # counters told at second hand that stand still for this long do so in truth
 
 
@@ -88,3 +90,36 @@ class RecentEvents:
     def clear(self) -> None:
         """Forgets them."""
         self._steps.clear()
+
+
+class Ratio:
+    """The growth of one counter over that of another, of the last ``SERVE_WINDOW_S``."""
+
+    def __init__(self) -> None:
+        self._grown: deque[tuple[int, float, float]] = deque()  # (when, more of one, more of the other)
+
+    def add(
+        self,
+        now_ns: int,
+        before: tuple[float | None, float | None],
+        now: tuple[float | None, float | None],
+    ) -> None:
+        """Both counters at two moments, the later being ``now_ns``. Where one shrank (a replica went away,
+        and what it had counted), that time tells nothing."""
+        values = (*before, *now)
+        if all(value is not None for value in values):
+            over, under, later_over, later_under = cast("tuple[float, float, float, float]", values)
+            if over <= later_over and under < later_under:
+                self._grown.append((now_ns, later_over - over, later_under - under))
+        while self._grown and not _recent(self._grown[0][0], now_ns):
+            self._grown.popleft()
+
+    def value(self, now_ns: int) -> float | None:
+        """None where the second one did not grow."""
+        recent = [(over, under) for t_ns, over, under in self._grown if _recent(t_ns, now_ns)]
+        total = sum(under for _, under in recent)
+        return sum(over for over, _ in recent) / total if total else None
+
+
+def _recent(then_ns: int, now_ns: int) -> bool:
+    return (now_ns - then_ns) / 1e9 <= SERVE_WINDOW_S

@@ -125,7 +125,21 @@ RAY_TABLE: tuple[RayMetric, ...] = (
     RayMetric(
         "deployment", "starts", "ray_serve_deployment_replica_starts", "replicas",
         "Replicas of a Serve deployment that have started, those in place of dead ones included.",
-        counter=True,
+        counter=True, heading="starts",
+    ),
+    RayMetric(
+        "deployment", "batches", "ray_serve_batches_processed", "batches",
+        "Requests in a batch of @serve.batch: answered requests over batches, last 20 s.", counter=True,
+        heading="batch",
+    ),
+    RayMetric(
+        "deployment", "batch_wait_sum_ms", "ray_serve_batch_wait_time_ms_sum", "ms",
+        "Mean time in which a batch of @serve.batch was filled, last 20 s. An estimate, for the same reason.",
+        heading="fill ms",
+    ),
+    RayMetric(
+        "deployment", "batch_wait_count", "ray_serve_batch_wait_time_ms_count", "batches",
+        "Batches that the time of filling covers.",
     ),
     RayMetric(
         "deployment", "latency_sum_ms", "ray_serve_deployment_processing_latency_ms_sum", "ms",

@@ -57,8 +57,8 @@ class NodeSample:
 @dataclass(frozen=True, slots=True)
 class DeploymentSample:
     """One deployment of Ray Serve at one moment. ``replicas`` are the healthy ones; ``requests``
-    (answered), ``errors``, ``starts`` of replicas and the latencies' sum and number are counters since it
-    began."""
+    (answered), ``errors``, ``starts`` of replicas, ``batches`` of `@serve.batch`, and the sums and numbers of
+    latencies and of the time in which batches were filled are counters since it began."""
 
     name: str  # application/deployment
     replicas: float | None = None
@@ -70,6 +70,9 @@ class DeploymentSample:
     latency_sum_ms: float | None = None
     latency_count: float | None = None
     starts: float | None = None
+    batches: float | None = None
+    batch_wait_sum_ms: float | None = None
+    batch_wait_count: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
@@ -13,12 +12,12 @@ from rvtop.contract.snapshot import IDLE_UTIL, Engine, Gpu, Node, ServeDeploymen
 from rvtop.telemetry.bounds import MOST, fitting
 from rvtop.telemetry.buckets import Growth, merged, server_hist
 from rvtop.telemetry.counters import EngineCounters, RecentEvents, TokenRate
+from rvtop.telemetry.deployments import DeploymentState
 from rvtop.telemetry.sample import DeploymentSample, EngineSample, GpuSample, NodeSample, Sample
 from rvtop.text import printable
 
 STALE_S = 3.0  # what is older than this is shown as STALE and counts in no sum
 FORGET_S = 60.0  # an engine that its living source no longer tells of is dropped after this
-SERVE_WINDOW_S = 20.0  # Serve's latencies: Ray brings them up to date every 10 s
 _ERROR_LIMIT = 200
 
 
@@ -78,13 +77,6 @@ class _Gpu:
 
 
 @dataclass(slots=True)
-class _Deployment:
-    sample: DeploymentSample
-    t_ns: int
-    latencies: deque[tuple[int, float, float]] = field(default_factory=deque)  # (when, more ms, more)
-
-
-@dataclass(slots=True)
 class _Source:
     seen_ns: int | None = None  # the last answer that told of something
     nothing: bool = False  # it answers that there is nothing of the kind here
@@ -108,7 +100,7 @@ class ServerState:
         self._gone = dict(totals_before or {})  # what engines that are no longer there had counted
         self._gpus: dict[tuple[str, int], _Gpu] = {}
         self._nodes: dict[str, tuple[NodeSample, int]] = {}  # with when it was seen
-        self._deployments: dict[str, _Deployment] = {}
+        self._deployments: dict[str, DeploymentState] = {}
         self._second_hand: set[str] = set()  # sources whose engines count only while no other tells of any
 
     # -- fold ---------------------------------------------------------------------------------
@@ -197,15 +189,9 @@ class ServerState:
     def _apply_deployment(self, now: DeploymentSample, t_ns: int) -> None:
         held = self._deployments.get(now.name)
         if held is None:
-            self._deployments[now.name] = _Deployment(now, t_ns)
-            return
-        before, held.sample, held.t_ns = held.sample, now, t_ns
-        sums = (before.latency_sum_ms, now.latency_sum_ms, before.latency_count, now.latency_count)
-        # Where a replica went away its counts are gone too: that second tells nothing.
-        if all(value is not None for value in sums) and sums[0] <= sums[1] and sums[2] < sums[3]:  # type: ignore[operator]
-            held.latencies.append((t_ns, sums[1] - sums[0], sums[3] - sums[2]))  # type: ignore[operator]
-        while held.latencies and _age_s(held.latencies[0][0], t_ns) > SERVE_WINDOW_S:
-            held.latencies.popleft()
+            self._deployments[now.name] = DeploymentState(now, t_ns)
+        else:
+            held.update(now, t_ns)
 
     def _apply_engines(self, source: _Source, sample: Sample, before_ns: int | None) -> None:
         tokens: float | None = None
@@ -263,7 +249,7 @@ class ServerState:
             gpus=tuple(_gpu_line(self._gpus[key], now_ns) for key in sorted(self._gpus)),
             nodes=tuple(_node_line(*self._nodes[name], now_ns) for name in sorted(self._nodes)),
             deployments=tuple(
-                _deployment_line(self._deployments[name], now_ns)
+                self._deployments[name].line(now_ns)
                 for name in sorted(self._deployments)
                 if _fresh(self._deployments[name].t_ns, now_ns)
             ),
@@ -345,7 +331,7 @@ def _fresh(seen_ns: int | None, now_ns: int) -> bool:
     return seen_ns is not None and _age_s(seen_ns, now_ns) <= STALE_S
 
 
-def _drop_stale(table: dict[_Key, _Gpu] | dict[_Key, _Deployment], now_ns: int) -> None:
+def _drop_stale(table: dict[_Key, _Gpu] | dict[_Key, DeploymentState], now_ns: int) -> None:
     """Makes room in a full table."""
     if len(table) >= MOST:
         for key in [key for key, held in table.items() if not _fresh(held.t_ns, now_ns)]:
@@ -374,20 +360,6 @@ def _node_line(node: NodeSample, seen_ns: int, now_ns: int) -> Node:
     age_s = _age_s(seen_ns, now_ns)
     stale_s = age_s if age_s > STALE_S else None
     return Node(node.node, node.cpu, node.memory_used, node.memory_total or None, stale_s)
-
-
-def _deployment_line(deployment: _Deployment, now_ns: int) -> ServeDeployment:
-    held = deployment.sample
-    recent = [(ms, n) for t_ns, ms, n in deployment.latencies if _age_s(t_ns, now_ns) <= SERVE_WINDOW_S]
-    count = sum(n for _, n in recent)
-    return ServeDeployment(
-        name=held.name,
-        replicas=held.replicas,
-        target_replicas=held.target_replicas,
-        ongoing=held.ongoing,
-        queued=held.queued,
-        latency_ms=sum(ms for ms, _ in recent) / count if count else None,
-    )
 
 
 def _source_line(name: str, source: _Source, now_ns: int) -> SourceStatus:

@@ -399,10 +399,12 @@ def cluster(t: float = 92.0) -> Snapshot:
     """A Ray cluster with Serve: two machines, one replica short, a queue in front of it."""
     nodes = (Node("n1", 0.38, 96.0 * GIB, 512.0 * GIB), Node("n2", 0.31, 80.0 * GIB, None))
     serve = (
-        ServeDeployment("llm/OpenAiIngress", 2.0, 2.0, 45.0, 0.0, 56.1),
-        ServeDeployment("llm/LLMServer:q3b", 3.0, 4.0, 43.0, 7.0, None),
+        ServeDeployment("llm/OpenAiIngress", 2.0, 2.0, 45.0, 0.0, 56.1, 2.0),
+        ServeDeployment("llm/LLMServer:q3b", 3.0, 4.0, 43.0, 7.0, None, 5.0),
     )
-    return replace(live(t), nodes=nodes, deployments=serve)
+    s = live(t)
+    target = replace(s.target, dashboard="http://10.0.0.7:8265")
+    return replace(s, target=target, nodes=nodes, deployments=serve)
 
 
 def crowded_cluster(t: float = 92.0) -> Snapshot:

@@ -9,11 +9,12 @@ import pytest
 from driven import opened, screen_text, text_of
 
 from rvtop.cli.options import no_screen
+from rvtop.contract.snapshot import ServeDeployment
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.draw import Line, fitting
 from rvtop.ui.format import first_that_fits
 from rvtop.ui.widgets.banner import Banner
-from rvtop.ui.widgets.deployments import DeploymentsPanel
+from rvtop.ui.widgets.deployments import DeploymentsPanel, columns
 from rvtop.ui.widgets.engines import EnginesPanel
 from rvtop.ui.widgets.gpu import GpuPanel
 from rvtop.ui.widgets.header import Header
@@ -120,6 +121,9 @@ async def test_panels_of_a_cluster_are_drawn_where_there_is_one() -> None:
         nodes = text_of(app, NodesPanel)
         assert "38 %     96/512 GiB" in nodes
         assert "80/-- GiB" in nodes
+        assert "nodes · 2  http://10.0.0.7:8265" in nodes
+        assert "starts" in shown
+        assert "●●●○     3/4       43      7     --       5" in shown
         await pilot.resize_terminal(80, 24)
         await pilot.pause()
         assert "LLMServer:q3b 3/4  ongoing 43  queue 7" in text_of(app, DeploymentsPanel)
@@ -188,3 +192,14 @@ async def test_while_only_watching_an_idle_server_the_panel_says_how_to_begin() 
     app = RvtopApp(made.FakeHandle(replace(s, latency=replace(s.latency, server_ttft=idle))))
     async with opened(app):
         assert "Watching: no load of ours yet." in text_of(app, TtftPanel)
+
+
+def test_serve_s_batches_and_starts_have_columns_where_there_is_room() -> None:
+    plain = made.cluster().deployments
+    batching = (*plain, ServeDeployment("rag/Embedder", 1.0, 1.0, 9.0, 2.0, 31.0, 1.0, 6.5, 9.8))
+    assert [column.head for column in columns(plain, 56)] == []
+    assert [column.head for column in columns(plain, 57)] == ["starts"]
+    assert [column.head for column in columns(batching, 65)] == ["batch", "fill ms"]
+    assert [column.head for column in columns(batching, 73)] == ["batch", "fill ms", "starts"]
+    told = {column.head: column.text(column.of(batching[2])) for column in columns(batching, 73)}
+    assert told == {"batch": "6.50", "fill ms": "9.80", "starts": "1"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rvtop.target.probe import _knobs, _places
+from rvtop.target.probe import _dashboard, _knobs, _places
 from rvtop.text import printable
 
 
@@ -41,3 +41,10 @@ def test_what_is_no_list_of_engines_has_no_knobs(rows: Any) -> None:
 
 def test_a_knob_of_another_type_is_left_out() -> None:
     assert _knobs([{"threads": [1], "dtype": {"a": 1}, "concurrency": 2.5, "devices": 3}]) == ({},)
+
+
+def test_the_dashboard_is_a_url_that_can_be_shown() -> None:
+    assert _dashboard({"dashboard": "http://10.0.0.1:8265"}) == "http://10.0.0.1:8265"
+    assert _dashboard({"dashboard": "http://a\x1b[31m"}) == printable("http://a\x1b[31m")
+    for told in (None, [], {}, {"dashboard": None}, {"dashboard": 7}, {"dashboard": "javascript:x"}):
+        assert _dashboard(told) == ""

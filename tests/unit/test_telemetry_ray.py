@@ -14,6 +14,7 @@ import pytest
 from ray_session import raylet, session
 from telemetry_pages import golden
 
+from rvtop.contract.snapshot import ServeDeployment
 from rvtop.results.server import server_summary
 from rvtop.session.live import LiveState
 from rvtop.session.view import timeline_row
@@ -98,6 +99,14 @@ def test_real_pages_of_three_versions_of_ray_with_requests_at_work_waiting_and_f
         latency_count=7,
         starts=1,
     )
+
+
+def test_a_real_page_of_a_deployment_that_batches() -> None:
+    (deployment,) = PageReader().read(golden("ray_2.60_batch.prom")).deployments
+    assert (deployment.name, deployment.starts, deployment.requests) == ("demo/D", 1, 30)
+    # Three in a batch. (The histogram of sizes says 2.25: Ray makes up its sum from the middles of buckets.)
+    assert deployment.batches == 10
+    assert (deployment.batch_wait_sum_ms, deployment.batch_wait_count) == (491, 10)
 
 
 def test_ray_2_44_tells_each_counter_twice_and_later_versions_once() -> None:
@@ -421,6 +430,30 @@ def test_latency_inside_serve_is_that_of_the_last_twenty_seconds() -> None:
     assert state.view(40 * S).deployments == ()
 
 
+def test_batches_of_the_last_twenty_seconds_and_every_start_of_a_replica() -> None:
+    state = ServerState()
+
+    def told(t_s: float, requests: float, batches: float | None, filled_ms: float | None) -> ServeDeployment:
+        sample = DeploymentSample(
+            "a/D",
+            requests=requests,
+            batches=batches,
+            batch_wait_sum_ms=filled_ms,
+            batch_wait_count=batches,
+            starts=t_s,
+        )
+        state.apply(at(t_s, deployments=(sample,)))
+        return state.view(int(t_s * S)).deployments[0]
+
+    first = told(1, 100, 50, 900)
+    assert (first.batch_size, first.batch_wait_ms, first.starts) == (None, None, 1)
+    later = told(2, 112, 54, 940)
+    assert (later.batch_size, later.batch_wait_ms, later.starts) == (3, 10, 2)
+    assert told(30, 120, 54, 940).batch_size is None  # none was made in the last 20 s
+    without = told(31, 130, None, None)
+    assert (without.batch_size, without.batch_wait_ms) == (None, None)
+
+
 def test_engines_at_second_hand_count_only_while_no_other_source_has_any() -> None:
     def engine(name: str, tokens: float) -> EngineSample:
         return EngineSample(name, "m", None, {"running": 1}, {"generation_tokens": tokens}, {}, "vllm")
@@ -464,6 +497,9 @@ def test_the_timeline_and_the_summary_hold_nodes_and_deployments() -> None:
             "ongoing_max": 0,
             "queued_max": 0,
             "latency_ms_mean": None,
+            "replica_starts": 1,
+            "batch_size_mean": None,
+            "batch_wait_ms_mean": None,
         }
     ]
     assert server_summary([{"t_s": 1.0}], [(0.0, 3.0)])["nodes"] == []

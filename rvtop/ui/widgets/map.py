@@ -20,6 +20,7 @@ from rvtop.ui.map_lines import (
     tokens_of_one_engine,
 )
 from rvtop.ui.theme import Styles
+from rvtop.ui.widgets.nodes import with_dashboard
 from rvtop.ui.widgets.panel import Panel
 
 
@@ -71,7 +72,9 @@ class MapPanel(Panel):
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles = self.rich_styles
         left = Line("now: " if self.view.ghost else "", styles.quiet).put(name_of(s), styles.server_bold)
-        return left.put(f" · {len(s.engines)}" if s.engines else "", styles.quiet), _figures(s, styles)
+        left.put(f" · {len(s.engines)}" if s.engines else "", styles.quiet)
+        right = _figures(s, styles)
+        return with_dashboard(left, right, s, styles, width), right
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         ghost = self.view.ghost

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rvtop.contract.snapshot import Node, Snapshot
 from rvtop.ui.draw import Line, bar, fitting
 from rvtop.ui.format import age, clip, fixed, gib, percent
+from rvtop.ui.theme import Styles
 from rvtop.ui.widgets.engines import choose
 from rvtop.ui.widgets.panel import Panel
 
@@ -16,6 +17,14 @@ def badness(node: Node) -> tuple[float, ...]:
     """Stale before busy before full."""
     memory = node.memory_used / node.memory_total if node.memory_used and node.memory_total else 0.0
     return (node.stale_s or 0.0, node.cpu or 0.0, memory)
+
+
+def with_dashboard(left: Line, right: Line, s: Snapshot, styles: Styles, width: int) -> Line:
+    """The left half of a heading, and where Ray's dashboard is, if that is known and there is room."""
+    url = s.target.dashboard
+    if url and left.width + len(url) + right.width + 4 <= width:
+        left.put("  ").put(url, styles.quiet)
+    return left
 
 
 class NodesPanel(Panel):
@@ -34,7 +43,8 @@ class NodesPanel(Panel):
         left = Line("nodes", styles.server_bold)
         if len(s.nodes) > 1:
             left.put(f" · {len(s.nodes)}", styles.quiet)
-        return left, Line("cpu      memory", styles.quiet)
+        right = Line("cpu      memory", styles.quiet)
+        return with_dashboard(left, right, s, styles, width), right
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         shown, rest = choose(s.nodes, height, badness)

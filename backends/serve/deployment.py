@@ -1,0 +1,71 @@
+"""What a deployment of replicas is asked of Serve, the same for every engine in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from backends.cluster.cluster import Node
+from backends.errors import UsageError
+from backends.settings.options import Options
+from backends.settings.serve import GIB
+
+
+def deployment_config(
+    options: Options, resources: Mapping[str, float], ongoing: int, count: int
+) -> dict[str, Any]:
+    """``resources`` are what a replica reserves (num_cpus, num_gpus). At most ``ongoing`` requests a replica,
+    unless asked otherwise. ``count`` replicas, unless they follow the load."""
+    asked = options.serve
+    ongoing = asked.max_ongoing or ongoing
+    if asked.autoscale is None:
+        scale: dict[str, Any] = {"num_replicas": count}
+    else:
+        least, most = asked.autoscale
+        scale = {
+            "autoscaling_config": {
+                "min_replicas": least,
+                "max_replicas": most,
+                "target_ongoing_requests": ongoing,
+            }
+        }
+    return {
+        "ray_actor_options": {**resources, **_memory(options)},
+        "max_ongoing_requests": ongoing,
+        "max_queued_requests": -1 if options.max_queue is None else options.max_queue,
+        "health_check_period_s": asked.health_period_s,
+        "health_check_timeout_s": asked.health_timeout_s,
+        # Of a replica that is retired while we serve. (When all ends, `serve.end` does not wait so long.)
+        "graceful_shutdown_timeout_s": asked.grace_s,
+        "graceful_shutdown_wait_loop_s": asked.grace_poll_s,
+        "logging_config": {"enable_access_log": False},
+        **scale,
+    }
+
+
+def placement_group(options: Options, resources: Mapping[str, float]) -> dict[str, Any]:
+    """Of a replica that is one process: a group of one bundle, where a strategy was asked for; else none."""
+    if options.serve.strategy is None:
+        return {}
+    bundle = {"CPU": resources["num_cpus"], "GPU": resources["num_gpus"], **_memory(options)}
+    return {
+        "placement_group_bundles": [{name: amount for name, amount in bundle.items() if amount}],
+        "placement_group_strategy": options.serve.strategy,
+    }
+
+
+def check_memory(options: Options, nodes: Sequence[Node]) -> None:
+    """Raises UsageError where no node could ever hold a replica: Serve would wait for one without end."""
+    asked = options.serve.memory_gib
+    known = [node.memory for node in nodes if node.memory is not None]
+    if asked is not None and known and asked * GIB > max(known):
+        raise UsageError(
+            f"--serve-memory {asked:g}: Ray has {max(known) / GIB:.1f} GiB for replicas on its largest node; "
+            "give less"
+        )
+
+
+def _memory(options: Options) -> dict[str, int]:
+    """What a replica reserves of its node's memory, in bytes."""
+    asked = options.serve.memory_gib
+    return {} if asked is None else {"memory": int(asked * GIB)}
