@@ -244,10 +244,10 @@ class LoadRun:
 
     def advance(self) -> None:
         """Does what is to be done by now."""
-        now = perf_counter_ns()
-        for entry in self.rate_control.take_effect(now):
-            if entry.kind == "phase":
-                self.live.begin_phase()
+        now, before = perf_counter_ns(), (self.player.state, self.player.index)
+        in_force = self.rate_control.take_effect(now)
+        if any(entry.kind == "phase" for entry in in_force):
+            self.live.begin_phase()
         assert self.fleet is not None
         self._add_worker(now)
         drained = self.fleet.drained(self.live.latest, self.player.index)
@@ -259,8 +259,9 @@ class LoadRun:
                 self._feed.say(f"{self.live.in_flight} requests cut at the end of the drain", "warn", "phase")
             self.issue(due)
         if (now - self.t0_ns) // SECOND_NS != self._last_second:
-            self._end_second(now)
-        self._feed.touch()
+            self._end_second(now)  # which is drawn where it shows anything new
+        if in_force or (self.player.state, self.player.index) != before:
+            self._feed.touch()
 
     def issue(
         self, entry: PlanEvent | None, by: str = "scenario", more: Mapping[str, Any] | None = None

@@ -61,7 +61,8 @@ async def _send_snapshots(
     """Sends what is new, ten times a second at most."""
     sent = -1
     while True:
-        if session.seq != sent and not writer.is_closing() and writer.get_write_buffer_size() < 1 << 20:
+        await session.news(sent)
+        if not writer.is_closing() and writer.get_write_buffer_size() < 1 << 20:
             snapshot = session.snapshot()
             sent = snapshot.seq
             _write(writer, snapshots, snapshot)
