@@ -33,7 +33,7 @@ from rvtop.session.server_figures import ServerFigures
 from rvtop.session.setup import fields_of
 from rvtop.session.view import SeriesLog, timeline_row
 from rvtop.session.wakeup import Wakeup
-from rvtop.text import printable_names
+from rvtop.text import phase_words, printable_names
 
 #: Why nothing can be commanded in a state of the player.
 _NOT_NOW = {
@@ -196,7 +196,8 @@ class LoadRun:
         entry = self.player.end_phase(now_ns)
         assert entry is not None
         self.issue(entry, by)
-        return Done(f"phase {phase.name} ends" + (", and begins again" if again else ""), entry.at_ns)
+        ends = f"phase {phase_words(phase.name)} ends"
+        return Done(ends + (", and begins again" if again else ""), entry.at_ns)
 
     def _add_phase(self, phase: PhasePlan) -> None:
         """One phase more; the workers know it before it begins."""
@@ -254,7 +255,8 @@ class LoadRun:
         due = self.player.step(now, drained)
         if due is not None:
             if due.kind == "phase":
-                self._feed.say(f"phase {self.player.phases[int(due.value)].name} begins", kind="phase")
+                name = phase_words(self.player.phases[int(due.value)].name)
+                self._feed.say(f"phase {name} begins", kind="phase")
             elif due.kind == "cut":
                 self._feed.say(f"{self.live.in_flight} requests cut at the end of the drain", "warn", "phase")
             self.issue(due)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rvtop.contract.snapshot import NO_REQUESTS, Series, Snapshot
+from rvtop.contract.requests import NO_REQUESTS
+from rvtop.contract.snapshot import Series, Snapshot
 
 #: Seconds between two pictures of a server on which nothing changes: charts move by a column in about that.
 STILL_S = 3.0
