@@ -135,6 +135,13 @@ ACTIONS: tuple[Action, ...] = (
         *("*", 12, "record"),
     ),
     Action(
+        "save: report, clip, scenario",
+        "save",
+        ("s",),
+        "the run so far as a page, one that plays it, or what was recorded as a scenario",
+        "LMQPZ",
+    ),
+    Action(
         "ghost: show, hide",
         "ghost",
         ("b",),
