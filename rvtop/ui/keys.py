@@ -134,13 +134,7 @@ ACTIONS: tuple[Action, ...] = (
         "record scenario and hands as a scenario file, or end that and name the file",
         *("*", 12, "record"),
     ),
-    Action(
-        "save: report, clip, scenario",
-        "save",
-        ("s",),
-        "the run so far as a page, one that plays it, or what was recorded as a scenario",
-        "LMQPZ",
-    ),
+    Action("save: page, scenario", "save", ("s",), "a report, a page that plays it, a recording", "LMQPZ"),
     Action(
         "ghost: show, hide",
         "ghost",

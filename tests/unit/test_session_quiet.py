@@ -38,7 +38,7 @@ async def test_a_picture_is_made_when_there_is_something_new(monkeypatch: pytest
     session, written = FakeSession(), list[bytes]()
     writer = SimpleNamespace(is_closing=lambda: False, get_write_buffer_size=lambda: 0, write=written.append)
     sending = asyncio.create_task(
-        server._send_snapshots(cast(Any, session), SnapshotWriter(), cast(Any, writer))
+        server._send_snapshots(cast(Any, session), SnapshotWriter(), cast(Any, writer), asyncio.Event())
     )
 
     async def sent(pictures: int) -> None:
