@@ -16,7 +16,7 @@ from rvtop.contract.steps import step_line
 from rvtop.contract.stream import events_after
 from rvtop.session.request import Outcome, SessionRequest
 from rvtop.system.stdio import LineWriter
-from rvtop.text import digits
+from rvtop.text import digits, phase_words
 
 if TYPE_CHECKING:  # the dashboard's own process writes the result, and has no session in it
     from rvtop.session.session import Session
@@ -156,7 +156,7 @@ def figures_line(s: Snapshot) -> str:
     """One line with what matters now."""
     load, ttft = s.load, s.latency.ttft
     parts = [
-        f"  {_clock(s.t_s)}  {s.phase.name if s.phase else s.state:<8}",
+        f"  {_clock(s.t_s)}  {phase_words(s.phase.name) if s.phase else s.state:<8}",
         f"target {digits(load.target_rps)} rps  done {digits(load.completed_rps)}",
         f"in flight {load.in_flight}  ok {load.ok}  errors {sum(n for _, n in load.errors)}",
     ]

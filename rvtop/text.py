@@ -101,3 +101,20 @@ def _escaped(match: re.Match[str]) -> str:
     if code < 0x100:
         return _NAMED.get(char) or f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+#: What marks a phase that began anew, as the run files name it, and what it is the next of.
+_ANEW = re.compile(r"#(again|target)-(\d+)")
+_OF = {"again": "time", "target": "server"}
+
+
+def phase_words(name: str) -> str:
+    """How a person reads a phase's name: ``hold#target-2``, begun anew on the second server that it had, is
+    ``hold, 2nd server``; ``hold#again-3`` is ``hold, 3rd time``. Others stay as they are."""
+    return _ANEW.sub(lambda found: f", {_ordinal(int(found[2]))} {_OF[found[1]]}", name)
+
+
+def _ordinal(number: int) -> str:
+    if number % 100 in (11, 12, 13):
+        return f"{number}th"
+    return f"{number}{({1: 'st', 2: 'nd', 3: 'rd'}).get(number % 10, 'th')}"

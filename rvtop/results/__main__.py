@@ -1,7 +1,8 @@
 """Sums a run folder up in a process of its own: ``python -P -m rvtop.results [--lease] [--end JSON] FOLDER``.
 
-Prints the summary as JSON; a folder that can't be summed up is one line on stderr and the error's exit code.
-With ``--lease`` it ends as soon as its stdin does, so that it never outlives its parent.
+Prints the summary as JSON; with ``--html FILE`` it writes the report there instead. The folder, whose run may
+go on, stays as it is. One that can't be summed up is a line on stderr and the error's exit code. With
+``--lease`` it ends as soon as its stdin does, so that it never outlives its parent.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import orjson
 from rvtop.errors import UserError
 from rvtop.results import summary
 from rvtop.results.ending import End
+from rvtop.system.files import written_for
 
 _ORPHANED = 3
 
@@ -33,11 +35,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--lease", action="store_true", help="end when stdin ends")
     parser.add_argument("--end", help="how the run ended, where it could not write it: an End as JSON")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the report there instead")
     options = parser.parse_args(arguments)
     if options.lease:
         threading.Thread(target=_watch_stdin, daemon=True).start()
     try:
         end = None if options.end is None else End(**orjson.loads(options.end))
+        if options.html is not None:
+            from rvtop.results.html.page import run_page
+
+            with written_for("--html", options.html) as part:
+                part.write_text(run_page(options.folder), "utf-8")
+            return 0
         sys.stdout.buffer.write(orjson.dumps(summary.summarise(options.folder, end)))
     except UserError as error:
         print(error, file=sys.stderr)

@@ -8,6 +8,7 @@ from typing import Any
 
 from rvtop.results.compare import ALL, NO_INTERVAL, SIGNIFICANT, Comparison, Row, Side
 from rvtop.stats.intervals import BLOCKS
+from rvtop.text import phase_words
 
 MISSING = "--"
 _NAME, _CELL, _INTERVAL = 16, 12, 20
@@ -24,7 +25,7 @@ def text_lines(found: Comparison) -> list[str]:
     lines += ["", " " * _NAME + "".join(f"{head:>{_CELL}}" for head in heads) + f"{level:>{_INTERVAL}}"]
     lines += [_line(row.figure.name, row) for row in found.parts[ALL]]
     for name in found.names[1:]:
-        lines.append(f"phase {name}")
+        lines.append(f"phase {phase_words(name)}")
         lines += [_line(row.figure.name, row) for row in found.parts[name] if row.figure.key in _OF_PHASES]
     return [*lines, "", *about_intervals(found), *found.notes]
 

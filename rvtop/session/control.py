@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -40,8 +40,9 @@ _LOST = 4 << 20  # … and from which on a client is dropped
 
 
 class ControlSocket:
-    """Serves one session at ``path``. ``snapshot`` returns the picture now, ``crashed`` notes a fault of ours
-    and returns its line; ``name`` is the session's, which began at ``began_ns`` (perf_counter)."""
+    """Serves one session at ``path``. ``snapshot`` returns the picture now, ``news`` comes back once its
+    ``seq`` is another than the given one, ``crashed`` notes a fault of ours and returns its line; ``name`` is
+    the session's, which began at ``began_ns`` (perf_counter)."""
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class ControlSocket:
         name: str,
         commands: Commands,
         snapshot: Callable[[], Snapshot],
+        news: Callable[[int], Awaitable[None]],
         crashed: Callable[[Exception], object],
         began_ns: int,
     ) -> None:
@@ -56,12 +58,14 @@ class ControlSocket:
         self._name = name
         self._commands = commands
         self._snapshot = snapshot
+        self._news = news
         self._crashed = crashed
         self._began_ns = began_ns
         self._socket: OwnedSocket | None = None
         self._server: asyncio.Server | None = None
         self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._watching: dict[asyncio.StreamWriter, SnapshotWriter] = {}
+        self._watched = asyncio.Event()  # somebody watches
         self._readonly: set[asyncio.StreamWriter] = set()  # clients that gave up commanding
         self._telling: asyncio.Task[None] | None = None
         self._line = b""  # the newest snapshot that was asked for …
@@ -84,7 +88,7 @@ class ControlSocket:
         self._server.close()
         self._socket.remove()
         self._telling.cancel()
-        self._tell_once(self._snapshot())
+        self._tell_once(self._snapshot(), self._watching)
         clients = dict(self._clients)
         for writer in clients.values():
             writer.close()  # what waits for a client is sent before
@@ -154,6 +158,9 @@ class ControlSocket:
             return self._picture()
         if name == "watch":
             self._watching.setdefault(writer, SnapshotWriter())
+            self._watched.set()
+            # What stands now, behind this answer: where nothing changes, the next picture is long in coming.
+            asyncio.get_running_loop().call_soon(lambda: self._tell_once(self._snapshot(), [writer]))
             return {"ok": "watching"}
         if name == "readonly":
             self._readonly.add(writer)
@@ -193,18 +200,20 @@ class ControlSocket:
     async def _tell(self) -> None:
         seq = -1
         while True:
-            await asyncio.sleep(_PERIOD_S)
+            await self._watched.wait()
+            await self._news(seq)
             if not self._watching:
-                seq = -1
+                self._watched.clear()
                 continue
             snapshot = self._snapshot()
-            if snapshot.seq != seq:
-                seq = snapshot.seq
-                self._tell_once(snapshot)
+            seq = snapshot.seq
+            self._tell_once(snapshot, self._watching)
+            await asyncio.sleep(_PERIOD_S)
 
-    def _tell_once(self, snapshot: Snapshot) -> None:
-        for writer, messages in list(self._watching.items()):
-            if writer.transport.get_write_buffer_size() < _BEHIND:
+    def _tell_once(self, snapshot: Snapshot, writers: Iterable[asyncio.StreamWriter]) -> None:
+        for writer in list(writers):
+            messages = self._watching.get(writer)
+            if messages is not None and writer.transport.get_write_buffer_size() < _BEHIND:
                 self._write(writer, b"".join(map(CODEC.encode, messages.messages(snapshot))))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ class EventFeed:
         self._record = record
         self._began_ns = perf_counter_ns()
         self.seq = 0
+        self._waiting: list[asyncio.Future[None]] = []
         self._events: list[Event] = []
         self._steps: dict[str, tuple[StartStep, int]] = {}  # each with when it was told
 
@@ -55,6 +57,17 @@ class EventFeed:
     def touch(self) -> None:
         """Something else that a snapshot shows has changed."""
         self.seq += 1
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiting.clear()
+
+    async def news(self, seen: int) -> None:
+        """Returns once ``seq`` is another than ``seen``."""
+        while self.seq == seen:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
 
     @property
     def events(self) -> tuple[Event, ...]:

@@ -33,7 +33,7 @@ from rvtop.session.server_figures import ServerFigures
 from rvtop.session.setup import fields_of
 from rvtop.session.view import SeriesLog, timeline_row
 from rvtop.session.wakeup import Wakeup
-from rvtop.text import printable_names
+from rvtop.text import phase_words, printable_names
 
 #: Why nothing can be commanded in a state of the player.
 _NOT_NOW = {
@@ -196,7 +196,8 @@ class LoadRun:
         entry = self.player.end_phase(now_ns)
         assert entry is not None
         self.issue(entry, by)
-        return Done(f"phase {phase.name} ends" + (", and begins again" if again else ""), entry.at_ns)
+        ends = f"phase {phase_words(phase.name)} ends"
+        return Done(ends + (", and begins again" if again else ""), entry.at_ns)
 
     def _add_phase(self, phase: PhasePlan) -> None:
         """One phase more; the workers know it before it begins."""
@@ -244,23 +245,25 @@ class LoadRun:
 
     def advance(self) -> None:
         """Does what is to be done by now."""
-        now = perf_counter_ns()
-        for entry in self.rate_control.take_effect(now):
-            if entry.kind == "phase":
-                self.live.begin_phase()
+        now, before = perf_counter_ns(), (self.player.state, self.player.index)
+        in_force = self.rate_control.take_effect(now)
+        if any(entry.kind == "phase" for entry in in_force):
+            self.live.begin_phase()
         assert self.fleet is not None
         self._add_worker(now)
         drained = self.fleet.drained(self.live.latest, self.player.index)
         due = self.player.step(now, drained)
         if due is not None:
             if due.kind == "phase":
-                self._feed.say(f"phase {self.player.phases[int(due.value)].name} begins", kind="phase")
+                name = phase_words(self.player.phases[int(due.value)].name)
+                self._feed.say(f"phase {name} begins", kind="phase")
             elif due.kind == "cut":
                 self._feed.say(f"{self.live.in_flight} requests cut at the end of the drain", "warn", "phase")
             self.issue(due)
         if (now - self.t0_ns) // SECOND_NS != self._last_second:
-            self._end_second(now)
-        self._feed.touch()
+            self._end_second(now)  # which is drawn where it shows anything new
+        if in_force or (self.player.state, self.player.index) != before:
+            self._feed.touch()
 
     def issue(
         self, entry: PlanEvent | None, by: str = "scenario", more: Mapping[str, Any] | None = None

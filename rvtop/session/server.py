@@ -32,10 +32,11 @@ async def _serve() -> int:
         return 2
     session = Session(with_secrets(codec.decode(line), secrets), apart=True)
     running = asyncio.create_task(session.run())
-    snapshots = SnapshotWriter()
-    sending = asyncio.create_task(_send_snapshots(session, snapshots, writer))
+    snapshots, commanded = SnapshotWriter(), asyncio.Event()
+    sending = asyncio.create_task(_send_snapshots(session, snapshots, writer, commanded))
     async for line in commands:
         session.command(codec.decode(line))
+        commanded.set()
     session.command(Stop("interrupted"), "signal")  # the dashboard is gone
     outcome = await running
     sending.cancel()
@@ -56,16 +57,20 @@ async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
 
 
 async def _send_snapshots(
-    session: Session, snapshots: SnapshotWriter, writer: asyncio.WriteTransport
+    session: Session, snapshots: SnapshotWriter, writer: asyncio.WriteTransport, commanded: asyncio.Event
 ) -> None:
-    """Sends what is new, ten times a second at most."""
+    """Sends what is new, ten times a second at most, and at once what comes of a command."""
     sent = -1
     while True:
-        if session.seq != sent and not writer.is_closing() and writer.get_write_buffer_size() < 1 << 20:
+        await session.news(sent)
+        if not writer.is_closing() and writer.get_write_buffer_size() < 1 << 20:
             snapshot = session.snapshot()
             sent = snapshot.seq
             _write(writer, snapshots, snapshot)
-        await asyncio.sleep(_PERIOD_S)
+        commanded.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PERIOD_S):
+                await commanded.wait()
 
 
 def _write(writer: asyncio.WriteTransport, snapshots: SnapshotWriter, snapshot: Snapshot) -> None:

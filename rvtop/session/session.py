@@ -40,6 +40,7 @@ from rvtop.session.setup import (
     surroundings,
     worker_spec,
 )
+from rvtop.session.still import Stillness
 from rvtop.session.switch import Switching
 from rvtop.session.timeline import Timeline
 from rvtop.session.view import View
@@ -75,6 +76,7 @@ class Session:
         running = ("starting", "running")
         self._target = LoadTarget(request, self._feed, self._ending, lambda: self._state in running)
         self._figures = ServerFigures(self._feed, self._target.on_page)
+        self._stillness = Stillness()
         self._played = Played()
         self._timeline = Timeline(self._played)
         self._load = self._new_load((), self._began_ns, search=False)  # until the real one is known
@@ -131,6 +133,10 @@ class Session:
     def seq(self) -> int:
         """The ``seq`` of the picture now; while it is the same there is nothing new to draw."""
         return self._feed.seq
+
+    async def news(self, seen: int) -> None:
+        """Returns once ``seq`` is another than ``seen``."""
+        await self._feed.news(seen)
 
     def snapshot(self) -> Snapshot:
         """The picture now."""
@@ -241,7 +247,10 @@ class Session:
         return self._ending.never_began(error)
 
     def _record_screen(self, *, last: bool = False) -> None:
-        self._recorder.write(lambda log: log.screen(self.snapshot(), last=last))
+        snapshot = self.snapshot()
+        self._recorder.write(lambda log: log.screen(snapshot, last=last))
+        if self._stillness.is_news(snapshot):
+            self._feed.touch()
 
     def _missed(self, result: dict[str, object]) -> list[str]:
         """What the run was to hold and did not."""
@@ -294,8 +303,15 @@ class Session:
     async def _open_control(self) -> None:
         path, name = self._request.control, self._scenario.name
         if path is not None:
-            crashed = self._ending.crashed
-            self._control = ControlSocket(path, name, self.commands, self.snapshot, crashed, self._began_ns)
+            self._control = ControlSocket(
+                path,
+                name,
+                self.commands,
+                self.snapshot,
+                self._feed.news,
+                self._ending.crashed,
+                self._began_ns,
+            )
             await self._control.open()
         if self._request.metrics_port is not None:
             from rvtop.session.metrics_page import MetricsPage

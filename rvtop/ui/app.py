@@ -44,6 +44,8 @@ from rvtop.ui.widgets.panel import Panel
 
 #: Seconds between two polls of the session: 10 frames a second at most.
 POLL_S = 0.1
+#: The same after a command, and how often.
+SOON_S, SOON_LOOKS = 0.04, 4
 #: The same where the settings say ``motion: off``.
 STILL_POLL_S = 1.0
 INTERRUPTED = 130
@@ -123,6 +125,7 @@ class RvtopApp(ThemedApp):
         self.rates, self.ghosts = Rates(), GhostKeeper()
         self.pending_rate = PendingRate(self.clock)
         self._ran = self._end_due = False
+        self._soon_looks = 0
         return self._entries[0].screen(self)
 
     @property
@@ -186,6 +189,16 @@ class RvtopApp(ThemedApp):
             self.action_read_only()
         elif self.handle is not None and self._ending is None:
             self.handle.send(command)
+            if not self._soon_looks and self.look.motion:
+                self.set_timer(SOON_S, self._look_soon)
+            self._soon_looks = SOON_LOOKS
+
+    def _look_soon(self) -> None:
+        """Looks more often for a moment: what comes of a command is drawn before the next regular poll."""
+        self._soon_looks -= 1
+        self.poll()
+        if self._soon_looks:
+            self.set_timer(SOON_S, self._look_soon)
 
     # -- screens -----------------------------------------------------------------------------
 

@@ -93,6 +93,25 @@ PANELS: dict[str, PanelHelp] = {
             Figure("━▶", "tokens a second out of the engine; as long as its share of all", SERVER),
         ),
     ),
+    "before": PanelHelp(
+        "before",
+        "The ghost's half: what was, in the same places and on the same scale as what is, below it.",
+        (
+            Figure(
+                "before", "a switch keeps the server before; B keeps now, b shows or hides it", "your keys"
+            ),
+            Figure("asked, served", "the rate then, requests a second", CLIENT),
+            Figure("■ · ● ━▶", "as in the half of now", SERVER),
+        ),
+    ),
+    "one_engine": PanelHelp(
+        "one engine",
+        "What an engine makes of its time, before and now: the mean of the engines that tell.",
+        (
+            Figure("tok/s", "tokens that one engine makes in one second; bars on one scale from 0", SERVER),
+            Figure("×", "how often before goes into now", SERVER),
+        ),
+    ),
     "requests": PanelHelp(
         "requests",
         "The 50 slowest requests of the last minute by TTFT, and the last 50 that failed. The parts of a "

@@ -134,6 +134,7 @@ ACTIONS: tuple[Action, ...] = (
         "record scenario and hands as a scenario file, or end that and name the file",
         *("*", 12, "record"),
     ),
+    Action("save: page, scenario", "save", ("s",), "a report, a page that plays it, a recording", "LMQPZ"),
     Action(
         "ghost: show, hide",
         "ghost",

@@ -14,7 +14,7 @@ import orjson
 from rvtop.results.html.document import document
 from rvtop.results.recording import Recording
 from rvtop.session.replay import ReplaySession
-from rvtop.text import printable
+from rvtop.text import phase_words, printable
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.look import Look
 from rvtop.ui.svg import CELL_H, CELL_W, LOOKS, picture_of, row_of
@@ -63,7 +63,7 @@ async def shared_page(
         "looks": LOOKS,
         "background": background,
         "t": [round(recording.t_s[index], 3) for index in seconds],
-        "phases": [[t_s, printable(phase)] for t_s, phase in recording.phases],
+        "phases": [[t_s, printable(phase_words(phase))] for t_s, phase in recording.phases],
         "events": [[e.t_s, e.level, printable(e.text)] for e in recording.events if e.t_s is not None],
     }
     return document(f"{name} · rvtop", _body(name), {**told, "packed": _packed(list(rows), screens)}, "share")

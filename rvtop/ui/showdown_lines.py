@@ -9,6 +9,7 @@ from rvtop.contract.showdown import COMPARED, HEADS, Score, Showdown
 from rvtop.contract.snapshot import Snapshot, StartStep
 from rvtop.results.compare import CENSORED, NOT_SIGNIFICANT
 from rvtop.stats.distribution import EMPTY, Distribution
+from rvtop.text import phase_words
 from rvtop.ui.axis import LogAxis
 from rvtop.ui.columns import client_columns, shares
 from rvtop.ui.draw import UP, Cells, Line, bar, eighths
@@ -214,7 +215,7 @@ class _Row:
             return f"{step.name} {clock(step.elapsed_s)}" if step is not None else "starting"
         if s.phase is None or s.state in ("done", "lost", "failed", "crashed"):
             return s.state
-        return f"{s.phase.name} {s.phase.index + 1}/{s.phase.count}"
+        return f"{phase_words(s.phase.name)} {s.phase.index + 1}/{s.phase.count}"
 
     # -- the histogram -----------------------------------------------------------------------
 

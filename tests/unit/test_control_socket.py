@@ -59,6 +59,7 @@ class Served:
             "demo",
             self.commands,
             self.snapshot,
+            self.news,
             self.fault,
             perf_counter_ns(),  # type: ignore[arg-type]
         )
@@ -66,6 +67,9 @@ class Served:
     def snapshot(self) -> Snapshot:
         self.looks += 1
         return replace(PICTURE, seq=self.looks)
+
+    async def news(self, seen: int) -> None:
+        """Each look is another picture."""
 
     def fault(self, error: Exception) -> UserError:
         self.faults.append(error)
@@ -207,7 +211,7 @@ async def test_who_watches_and_does_not_read_costs_the_others_nothing(served: Se
     reader, seen = SnapshotReader(), 0
     slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
     for _ in range(600):
-        served.control._tell_once(served.snapshot())
+        served.control._tell_once(served.snapshot(), served.control._watching)
         while True:  # the brisk one takes in each picture as it comes
             snapshot = reader.take(CODEC.decode(await asyncio.wait_for(brisk.reader.readline(), LIMIT_S)))
             if snapshot is not None:

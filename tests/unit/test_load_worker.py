@@ -438,7 +438,10 @@ async def test_while_nothing_happens_a_delta_comes_once_a_second(
     assert told <= 1 + ticks.count // QUIET_TICKS
     assert sum(len(delta.loop_lag_ns) for delta in bench.deltas) >= told  # of all ticks, not of the last
     assert not bench.deltas[-1].tells_more_than(bench.deltas[-2])
-    bench.enter("phase")
+    await bench.until(lambda: len(bench.deltas) > told and bench.worker._rests)
+    assert len(bench.deltas[-1].loop_lag_ns) == 1  # it did not wake in between …
+    bench.enter("phase", in_ms=20)
+    assert ticks.next_ns <= perf_counter_ns() + 100 * MS  # … and does again, in case something comes of it
     await bench.until(lambda: bench.deltas[-1].done == 3)
     assert bench.deltas[-1].tells_more_than(bench.deltas[told - 1])
     check_sums(bench)

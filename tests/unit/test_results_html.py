@@ -198,3 +198,20 @@ async def test_a_browser_draws_it_and_the_keyboard_reads_it(folder: Path, tmp_pa
         await page.value(f"{summary_of}.open = true")
         await page.until(f"{summary_of}.querySelectorAll('tbody tr').length === 10")
         assert page.log == []
+
+
+def test_a_phase_on_another_server_is_named_in_words_with_its_address(tmp_path: Path) -> None:
+    rows = [request(0, "live", 100, lag=0, first=50, last=90)]
+    rows += [request(1, "live#target-2", 3000, lag=0, first=50, last=90)]
+    commands = [
+        phase("live", 0.0, 2.0),
+        command(2.0, "target", target=1, url="http://n2:8001"),
+        phase("live#target-2", 2.0, 2.0),
+        command(4.5, "stop"),
+    ]
+    made = make(tmp_path / "run", rows, commands, [second(float(t)) for t in range(1, 5)])
+    page = run_page(made)
+    assert '<th scope="row">live</th>' in page
+    assert '<th scope="row">live, 2nd server at http://n2:8001</th>' in page
+    assert [one["name"] for one in drawn(page)["phases"]] == ["live", "live, 2nd server"]
+    assert [one["name"] for one in summary.summarise(made)["phases"]] == ["live", "live#target-2"]  # as ever

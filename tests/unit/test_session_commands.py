@@ -117,7 +117,7 @@ async def test_a_phase_is_played_again_and_what_followed_follows(mock: MockProce
         follow(Undo(), "control")
     before = watched.now.load.ok
     await watched.until(lambda s: s.load.ok > before + 5, "its load")
-    assert follow(NextPhase(), "control").text == "phase a#again-2 ends"
+    assert follow(NextPhase(), "control").text == "phase a, 2nd time ends"
     outcome = await watched.end()
     assert outcome.exit_code == 0, outcome.message
     assert outcome.summary is not None

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from rvtop.text import log_line, printable, told
+from rvtop.text import log_line, phase_words, printable, told
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,17 @@ def test_a_value_of_any_type_is_told() -> None:
 
 def test_a_log_line_loses_its_colours_and_no_more() -> None:
     assert log_line("\x1b[36m(pid=7)\x1b[0m\tready\x1b[2J\r\n") == "(pid=7) ready\\x1b[2J"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("hold", "hold"),
+        ("paper/n=24#3", "paper/n=24#3"),
+        ("live#target-2", "live, 2nd server"),
+        ("hold#again-3#target-11", "hold, 3rd time, 11th server"),
+        ("a#target-21", "a, 21st server"),
+    ],
+)
+def test_a_phase_that_began_anew_is_named_in_words(name: str, words: str) -> None:
+    assert phase_words(name) == words

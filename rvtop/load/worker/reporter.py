@@ -48,6 +48,10 @@ class Ticks:
         self.count = since_ns // _TICK_NS
         self.next_ns = now_ns + _TICK_NS - since_ns % _TICK_NS
 
+    def rest(self, until: int) -> None:
+        """Leaves out the ticks before the one numbered ``until``; :meth:`advance` takes that back."""
+        self.next_ns = max(self.next_ns, self._t0_ns + until * _TICK_NS - _TICK_LEAD_NS)
+
     def sweep_due(self) -> bool:
         """Whether timeouts are to be looked for: True every 0.2 s, or once the loop was away for as long."""
         due = self.count - self._swept >= _SWEEP_TICKS

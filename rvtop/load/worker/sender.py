@@ -104,14 +104,17 @@ class Sender:
         self._prompt_sets.append(prompts)
 
     def _arm(self, now_ns: int) -> None:
-        at = min(
+        self._wire.set_due(self.next_ns(now_ns))
+
+    def next_ns(self, now_ns: int) -> int:
+        """When there is something to do, unless a command or the end of a request brings it before."""
+        return min(
             self._wake_ns(now_ns),
             self._follow_up_ns(),
             self._cancels.next_ns,
             self._ending_ns(now_ns),
             self._log[0].at_ns if self._log else NEVER,
         )
-        self._wire.set_due(at)
 
     def _wake_ns(self, now_ns: int) -> int:
         """When to send the next arrival, or to schedule it if nothing of the log comes before it."""

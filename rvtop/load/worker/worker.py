@@ -67,10 +67,12 @@ class Worker:
         self._ticks = Ticks(spec.t0_ns, spec.tell_ticks, clock())
         self._told: tuple[int, ...] = ()  # the state that the last delta told
         self._told_tick = 0
+        self._rests = False  # leaves out ticks
         self._wire.set_tick(self._ticks.next_ns)
 
     def command(self, entry: PlanEvent) -> None:
         """Takes one entry of the command log; it takes effect at its time. Entries come in that order."""
+        self._wake()
         if entry.kind == "slo":
             self._reporter.judge_by(entry.slo_ns or {}, entry.at_ns)
         else:
@@ -78,11 +80,13 @@ class Worker:
 
     def add_phase(self, phase: PhasePlan) -> None:
         """Appends a phase."""
+        self._wake()
         self._sender.add_phase(phase)
         self._reporter.add_phase(phase.name)
 
     def add_target(self, target: Endpoint, models: Sequence[str]) -> None:
         """Appends a target, and the models to send to there."""
+        self._wake()
         new = [model for model in models if model not in self._models]
         self._models += new
         self._reporter.add_models(new)
@@ -92,6 +96,7 @@ class Worker:
 
     def add_prompts(self, path: str, data: bytes | None) -> None:
         """Appends a set of prompts; :meth:`read_prompts` reads it."""
+        self._wake()
         spec = self._spec
         prompts = Prompts(Path(path), self._models, spec.body, spec.extra, data=data, whole=False)
         self._prompt_sets.append(prompts)
@@ -137,6 +142,7 @@ class Worker:
         self._reporter.loop_lags.append(now - ticks.next_ns)
         ticks.advance(now)
         self._wire.set_tick(ticks.next_ns)
+        self._rests = False
         if ticks.sweep_due():
             limits = self._spec.timeouts
             self._pool.sweep(now, _ns(limits.connect_s), _opt_ns(limits.ttft_s), _opt_ns(limits.stall_s))
@@ -145,6 +151,27 @@ class Worker:
             self._sender.send()  # so that nothing due by now is missing from the delta
             if not self._sender.stopped and self._has_news(now):
                 self._report(now)
+            self._rest(now)
+
+    def _rest(self, now_ns: int) -> None:
+        """Leaves out the ticks until the next delta, if nothing can happen meanwhile but for a command: then
+        they would wake this process for nothing."""
+        if self._sender.stopped or self._pool.busy or self._state(now_ns) != self._told:
+            return
+        ticks, reading = self._ticks, self._reporter.prompt_sets < len(self._prompt_sets)
+        ticks.rest(self._told_tick + QUIET_TICKS)
+        if reading or self._sender.next_ns(now_ns) <= ticks.next_ns:
+            ticks.advance(now_ns)
+            return
+        self._rests = True
+        self._wire.set_tick(ticks.next_ns)
+
+    def _wake(self) -> None:
+        """Ticks again, in case it rests."""
+        if self._rests:
+            self._rests = False
+            self._ticks.advance(self._clock())
+            self._wire.set_tick(self._ticks.next_ns)
 
     def _has_news(self, now_ns: int) -> bool:
         """Whether a delta would tell what the one before did not, or that one is a second old."""

@@ -30,7 +30,7 @@ from rvtop.results.lines import read_lines
 from rvtop.results.rows import check_command, check_second
 from rvtop.results.summary import summarise
 from rvtop.results.table import NONE, read
-from rvtop.text import digits, printable, printable_json
+from rvtop.text import digits, phase_words, printable, printable_json
 
 #: More lines than colours can't be told apart.
 MOST_RUNS = 8
@@ -189,7 +189,9 @@ def _joined(
 
 def _phases(folder: Path) -> list[dict[str, Any]]:
     rows = read_lines(folder / run_files.COMMANDS, [], check_command)
-    return [{"t": row["at_ns"] / 1e9, "name": row["name"]} for row in rows if row["cmd"] == "phase"]
+    return [
+        {"t": row["at_ns"] / 1e9, "name": phase_words(row["name"])} for row in rows if row["cmd"] == "phase"
+    ]
 
 
 def figures_table(head: Sequence[str], rows: Sequence[Sequence[Any]], caption: str) -> str:

@@ -28,7 +28,7 @@ from rvtop.results.lines import LONGEST, open_file, read_lines
 from rvtop.results.rows import check_command, check_second
 from rvtop.results.stored import environment_of
 from rvtop.results.table import read
-from rvtop.text import digits, printable, printable_json
+from rvtop.text import digits, phase_words, printable, printable_json
 
 #: A long run's marks and events of which the first ones stand on the charts.
 _MOST_EVENTS = 200
@@ -57,14 +57,14 @@ def run_page(folder: Path, summed_up: Mapping[str, Any] | None = None) -> str:
     begun = [row for row in commands if row["cmd"] == "phase"]
     changed = any(row["cmd"] == "slo" for row in commands)
     limits = {} if changed else limits  # no line is drawn for what held for a part of the run
-    phases = result["phases"]
+    phases, moved = result["phases"], _moved(commands)
     measured = [p["name"] for p in phases if not p["warmup"]]
     mask = np.isin(
         requests.phase, [i for i, name in enumerate(requests.phases) if printable(name) in measured]
     )
     drawn = {
         "duration_s": result["duration_s"],
-        "phases": [{"t": row["at_ns"] / 1e9, "name": row["name"]} for row in begun],
+        "phases": [{"t": row["at_ns"] / 1e9, "name": phase_words(row["name"])} for row in begun],
         "events": _events(folder),
         "charts": [asdict(c) for c in distributions([Drawn("share", "client", requests, mask)], limits)]
         + [asdict(c) for c in over_time(timeline, requests, limits)],
@@ -75,7 +75,7 @@ def run_page(folder: Path, summed_up: Mapping[str, Any] | None = None) -> str:
         _figures(result, limits, changed),
         '<section id="charts" aria-label="Charts"><noscript>The charts need scripts; the tables below do not.'
         "</noscript></section>",
-        _section("Phases", parts_table([(_phase_name(p), p) for p in phases], "phase")),
+        _section("Phases", parts_table([(_phase_name(p, moved), p) for p in phases], "phase")),
         _section("Models", models),
         _section("Server", server_table(result["server"])),
         _section("Slowest requests", slowest_table(folder)),
@@ -149,8 +149,22 @@ def _duration(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
 
 
-def _phase_name(phase: Mapping[str, Any]) -> str:
-    return f"{phase['name']} (warm-up)" if phase["warmup"] else str(phase["name"])
+def _phase_name(phase: Mapping[str, Any], moved: Mapping[str, str]) -> str:
+    name = phase_words(str(phase["name"]))
+    if phase["name"] in moved:
+        name += f" at {moved[phase['name']]}"
+    return f"{name} (warm-up)" if phase["warmup"] else name
+
+
+def _moved(commands: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The phases that went to another server than the run's first, each with its address."""
+    found, url = {}, ""
+    for row in commands:
+        if row["cmd"] == "target":
+            url = printable(str(row.get("url", "")))
+        elif row["cmd"] == "phase" and url:
+            found[printable(str(row["name"]))] = url
+    return found
 
 
 def _events(folder: Path) -> list[dict[str, Any]]:

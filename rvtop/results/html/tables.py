@@ -12,7 +12,7 @@ from rvtop.contract import run_files
 from rvtop.contract.figures import SHOWN
 from rvtop.results.lines import Unread, json_lines
 from rvtop.results.table import Requests
-from rvtop.text import digits, printable
+from rvtop.text import digits, phase_words, printable
 
 #: Of each list the report shows so many.
 _SLOWEST, _ERRORS = 20, 20
@@ -108,7 +108,8 @@ def slowest_table(folder: Path) -> str:
     slowest = heapq.nlargest(_SLOWEST, _good(path), key=lambda row: row[0])
     rows = (
         (
-            f"{row['intended_ns'] / 1e9:.2f} s", row.get("phase"), row.get("model"), row.get("engine"),
+            f"{row['intended_ns'] / 1e9:.2f} s", phase_words(str(row.get("phase") or "")),
+            row.get("model"), row.get("engine"),
             ttft / 1e6, (row["sent_ns"] - row["intended_ns"]) / 1e6,
             _ms(row.get("headers_ns"), row["intended_ns"]), _ms(row.get("last_token_ns"), row["intended_ns"]),
             row.get("prompt_tokens"), row.get("output_tokens"),

@@ -10,6 +10,7 @@ from textual.containers import Vertical
 from textual.widgets import Static
 
 from rvtop.contract.snapshot import Snapshot
+from rvtop.text import phase_words
 from rvtop.ui.format import clock
 from rvtop.ui.screens.dialog import Dialog
 
@@ -28,7 +29,7 @@ def why_ask(s: Snapshot | None) -> str:
     if s.state == "draining" and phase.index + 1 == phase.count:
         return "the last answers of this scenario are still coming in"
     done = clock(phase.elapsed_s) + (f" of {clock(phase.duration_s)}" if phase.duration_s is not None else "")
-    return f"the scenario is in phase {phase.name}, {phase.index + 1} of {phase.count}, {done}"
+    return f"the scenario is in phase {phase_words(phase.name)}, {phase.index + 1} of {phase.count}, {done}"
 
 
 class LeaveScreen(Dialog[Answer]):

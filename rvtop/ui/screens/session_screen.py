@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import io
 import time
+from pathlib import Path
 from typing import ClassVar
 
 from textual.binding import BindingsMap
 from textual.screen import Screen
 
+from rvtop.contract.command import Record
 from rvtop.contract.snapshot import Snapshot
+from rvtop.errors import UserError
 from rvtop.ui.keep import copied_text, save_picture
 from rvtop.ui.keys import bindings
+from rvtop.ui.saving import save_clip, save_report
+from rvtop.ui.screens.save import Saved, SaveScreen
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.svg import picture_of, still
 from rvtop.ui.widgets.footer import Footer
@@ -122,6 +127,37 @@ class SessionScreen(Screen[None]):
             self.notify_briefly(f"no picture: {error.filename}: {error.strerror}")
         else:
             self.notify_briefly(f"picture: {path}")
+
+    def action_save(self) -> None:
+        """Asks what to save, and saves it while all goes on."""
+        s, replay = self.newest, self.shell.replay
+        folder = replay.folder if replay is not None else s.out_dir if s is not None else None
+        if self.app.is_web:  # the disk here is not the viewer's
+            self.notify_briefly("not from a browser: rvtop report RUN --html FILE, rvtop share RUN")
+            return
+        if s is None or not folder:
+            self.notify_briefly("nothing to save yet")
+            return
+        recorded_s = s.recording_s if replay is None else None
+
+        def chosen(what: Saved | None) -> None:
+            if what == "scenario" and not s.recording_unnamed:
+                self.shell.send(Record(on=False))
+            elif what == "scenario":
+                self.shell.name_recording(recorded_s or 0.0, lambda: None)
+            elif what is not None:
+                self.run_worker(self._save(what, Path(folder)), exclusive=True, group="save")
+
+        self.app.push_screen(SaveScreen(folder, recorded_s), chosen)
+
+    async def _save(self, what: Saved, folder: Path) -> None:
+        self.notify_briefly(f"{what}: being made …")
+        try:
+            path = await (save_report if what == "report" else save_clip)(folder)
+        except (UserError, OSError) as error:
+            self.notify_briefly(f"no {what}: {error}")
+        else:
+            self.notify_briefly(f"{what}: {path}")
 
     def action_copy(self) -> None:
         panel = self.panel_in_focus

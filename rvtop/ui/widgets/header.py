@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rvtop.contract.snapshot import Snapshot
+from rvtop.text import phase_words
 from rvtop.ui.draw import Line, clickable, fitting, spread
 from rvtop.ui.format import MISSING, age, clip, clock, first_that_fits, rate, sig3
 from rvtop.ui.shell import shell_of
@@ -87,7 +88,7 @@ class Header(Panel, can_focus=False):
 
         phase = Line()
         if s.phase is not None and s.state in ("running", "paused", "draining", "done"):
-            name = clip(s.phase.name, 18 if detail >= 3 else 10)
+            name = clip(phase_words(s.phase.name), 18 if detail >= 3 else 10)
             phase.put("▶ ", styles.quiet).put(name, styles.base)
             if s.phase.count > 1:
                 phase.put(f" {s.phase.index + 1}/{s.phase.count}", styles.base)

@@ -85,10 +85,10 @@ class MapPanel(Panel):
         return Line(f" map: {len(s.engines)} engines", self.rich_styles.quiet).cut(width)
 
 
-class BeforePanel(Panel, can_focus=False):
+class BeforePanel(Panel):
     """The half of before: the ghost, in the scale of the half of now."""
 
-    NAME = "before"
+    TOPIC = "before"
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         ghost, styles = self.view.ghost, self.rich_styles
@@ -116,13 +116,13 @@ class BeforePanel(Panel, can_focus=False):
         return Line(f" before: {name_of(ghost.snapshot)}" if ghost else "", self.rich_styles.quiet).cut(width)
 
 
-class OneEnginePanel(Panel, can_focus=False):
+class OneEnginePanel(Panel):
     """Tokens that one engine makes in one second, before and now."""
 
     DEFAULT_CSS = """
     OneEnginePanel { height: 3; }
     """
-    NAME = "one engine"
+    TOPIC = "one_engine"
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         ghost, styles = self.view.ghost, self.rich_styles

@@ -9,6 +9,7 @@ from textual import events
 
 from rvtop.contract.replay import Replay
 from rvtop.contract.snapshot import Event, Snapshot
+from rvtop.text import phase_words
 from rvtop.ui.draw import UP, Cells, Line, eighths, fitting
 from rvtop.ui.format import clip, clock
 from rvtop.ui.widgets.panel import MARGINS, Panel
@@ -101,7 +102,7 @@ class RecordingPanel(Panel):
         styles = self.rich_styles
         cells = Cells(columns, 1)
         for t, name in self._replay.phases:
-            cells.write(self.column(t, columns), 0, "│" + clip(name, 12), styles.quiet)
+            cells.write(self.column(t, columns), 0, "│" + clip(phase_words(name), 12), styles.quiet)
         for event in signed(self._replay.events):
             assert event.t_s is not None
             sign, style = SIGNS.get(event.kind) or SIGNS[event.level], styles.quiet

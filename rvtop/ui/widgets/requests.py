@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from rvtop.contract.requests import RequestRow, TtftParts, Typical
 from rvtop.contract.snapshot import Snapshot
+from rvtop.text import phase_words
 from rvtop.ui.axis import StickyMax
 from rvtop.ui.draw import Line
 from rvtop.ui.format import count, sig3
@@ -188,7 +189,9 @@ class RequestDetail(Panel):
         if found is None:
             return Line("request", self.rich_styles.quiet), Line()
         place, row = found
-        left = Line(f"{row.id}", self.rich_styles.client_bold).put(f"  {row.phase}", self.rich_styles.quiet)
+        left = Line(f"{row.id}", self.rich_styles.client_bold).put(
+            f"  {phase_words(row.phase)}", self.rich_styles.quiet
+        )
         return left, Line(f"request {place + 1} of {len(self.state.rows(s))}", self.rich_styles.quiet)
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from textual import events
 
 from rvtop.contract.snapshot import Plan, PlannedPhase, Snapshot
+from rvtop.text import phase_words
 from rvtop.ui.draw import UP, Cells, Line
 from rvtop.ui.format import clip, clock, rate
 from rvtop.ui.span import SIGNS
@@ -100,7 +101,7 @@ class TimelinePanel(Panel):
             if room < 1 or line.width > begin + 1:
                 continue
             now = phase.begins_s <= at_s < phase.begins_s + phase.lasts_s
-            text = clip(("│" if begin else "") + phase.name, room) if room > 2 else "│"
+            text = clip(("│" if begin else "") + phase_words(phase.name), room) if room > 2 else "│"
             line.put(text, styles.strong if now else styles.quiet)
         if line.width - 1 <= cursor < inner:
             line.to(cursor + 1).put("▲", styles.strong)
@@ -121,7 +122,7 @@ class TimelinePanel(Panel):
             room = end - begin
             if room < 1:
                 continue
-            text = ("│" if begin else "") + clip(phase.name, max(1, room - 2)) + " "
+            text = ("│" if begin else "") + clip(phase_words(phase.name), max(1, room - 2)) + " "
             text = text[:room]
             done = max(0, min(room, column_of(at_s, plan, inner) - begin)) - len(text)
             style = styles.strong if phase.begins_s <= at_s < phase.begins_s + phase.lasts_s else styles.quiet
@@ -145,7 +146,7 @@ def next_text(s: Snapshot, width: int) -> str:
         texts = [f"ends in {clock(left_s)}"] if left_s > 0 else []
     else:
         in_ = f"in {clock(following.begins_s - at_s)}"
-        name = clip(following.name, 18)
+        name = clip(phase_words(following.name), 18)
         texts = [f"next: {name}{_rates(following)} {in_}", f"next: {name} {in_}", f"{name} {in_}"]
     return next((text for text in texts if len(text) <= width), "")
 
