@@ -43,16 +43,24 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back. ``error``: why there is no answer; ``finish``: the server's reason to end it."""
+class Reply:
+    """What came back. ``error``: why there is no answer, as a class of errors and in words; ``finish``: the
+    server's reason to end it."""
 
-    name: str  # of the topology, as its row is called
-    model: str
-    question: str  # its id
     text: str = ""
     finish: str | None = None
     tokens: int | None = None  # the server's own count
     error: str = ""
+    error_text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Reply):
+    """A reply, and whose it is."""
+
+    name: str = ""  # of the topology, as its row is called
+    model: str = ""
+    question: str = ""  # its id
 
     @property
     def empty(self) -> bool:

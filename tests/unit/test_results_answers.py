@@ -26,7 +26,7 @@ ASKED = [
 def answers(name: str, *texts: str | None, finish: str = "stop") -> list[Answer]:
     """One answer a question; None: it failed."""
     return [
-        Answer(name, "m", question.id, text or "", finish, 4, "" if text is not None else "http_500")
+        Answer(text or "", finish, 4, "" if text is not None else "http_500", "", name, "m", question.id)
         for question, text in zip(ASKED, texts, strict=True)
     ]
 
@@ -101,7 +101,11 @@ def test_an_answer_that_failed_is_told_and_compared_with_nothing() -> None:
 
 
 def test_models_are_compared_each_with_its_own() -> None:
-    found = [Answer(name, model, "q01", model) for name in ("rac", "rvc") for model in ("m1", "m2")]
+    found = [
+        Answer(model, name=name, model=model, question="q01")
+        for name in ("rac", "rvc")
+        for model in ("m1", "m2")
+    ]
     told = rows(ASKED, found, "rac")
     assert [(row["name"], row["model"], row["identical"]) for row in told] == [
         ("rac", "m1", 0),
