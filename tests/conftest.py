@@ -22,6 +22,7 @@ SLOW = frozenset(
     {
         "test_cluster_guest.py",
         "test_lifecycle_faults.py",
+        "test_quality_process.py",
         "test_rac_process.py",
         "test_ray_workers.py",
         "test_rsc_process.py",
