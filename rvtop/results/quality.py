@@ -91,7 +91,7 @@ def text_lines(found: Mapping[str, Any]) -> list[str]:
         lines += [f"  {kind}: {count}" for kind, count in row["errors"].items()]
     apart = found["shown"][:_SHOWN]
     if apart:
-        lines.append(f"{found['differing']} of the answers differ from {reference}'s; those that differ most:")
+        lines.append(f"{found['differing']} of the answers differ from {reference}'s; the least alike:")
     for one in apart:
         lines.append(f"  {one['id']} {one['model']}")
         lines += [f"    {reference}: {excerpt(one['reference'], one['answer'])}"]
