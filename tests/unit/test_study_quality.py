@@ -206,7 +206,7 @@ async def test_the_table_and_the_page_show_what_differs_and_nothing_of_a_server_
     assert lines[0] == "2 questions of asked; retrieved contexts: --"
     assert lines[2].split() == ["rac", "(reference)", "m", "2/2", *["--"] * 4, "0", "0", "1/2", "2", "3"]
     assert lines[3].split()[:4] == ["baseline", "m", "2/2", "0/2"]
-    assert "2 of the answers differ from rac's; those that differ most:" in lines
+    assert "2 of the answers differ from rac's; the least alike:" in lines
     page = quality_page(found)
     assert "\x1b" not in "\n".join(lines) + page
     assert "<b>a" not in page

@@ -7,7 +7,7 @@ from typing import Any
 
 from rvtop.results.html.document import document
 from rvtop.results.html.tables import table, text
-from rvtop.results.quality import HEADS, MEANINGS, cells, head_line, name_of
+from rvtop.results.quality import HEADS, MEANINGS, cells, head_line, name_of, share
 
 
 def quality_page(found: Mapping[str, Any]) -> str:
@@ -27,22 +27,15 @@ def quality_html(found: Mapping[str, Any]) -> str:
     meanings = "".join(f"<dt>{text(head)}</dt><dd>{text(MEANINGS[head])}</dd>" for head in HEADS)
     listed = "".join(f"<li>{text(reason)}</li>" for reason in reasons)
     apart = [
-        (
-            one["id"],
-            one["model"],
-            one["name"],
-            f"{100 * one['overlap']:.1f} %",
-            one["reference"],
-            one["answer"],
-        )
+        (f"{one['id']} {one['name']} {one['model']}", one["reference"], one["answer"], share(one["overlap"]))
         for one in found["shown"]
     ]
-    heads = ("question", "model", "topology", "overlap", f"answer of {reference}", "its answer")
-    caption = f"Answers that differ, {len(apart)} of {found['differing']}"
+    heads = ("question", f"answer of {reference}", "its answer", "overlap")
+    caption = f"Answers that differ: the least alike {len(apart)} of {found['differing']}"
     texts = ""
     if apart:
-        summary = f"<summary>{len(apart)} answers that differ</summary>"
-        texts = f"<details>{summary}{table(heads, apart, caption, words=6)}</details>"
+        differing = f'<div class="whole">{table(heads, apart, caption, words=3)}</div>'
+        texts = f"<details><summary>answers that differ</summary>{differing}</details>"
     return (
         f"<p>{text(head_line(found))}</p>"
         + table(("topology", *HEADS), told, f"Against {reference}")
