@@ -40,6 +40,7 @@ from rvtop.cli.options import (
     probe_target,
     terminal,
 )
+from rvtop.cli.quality import quality
 from rvtop.cli.run import run
 from rvtop.cli.share import share
 from rvtop.cli.showdown import SameForAll, compare, showdown
@@ -190,6 +191,7 @@ app.command()(ctl)
 app.command()(showdown)
 app.command()(sweep)
 app.command()(choose)
+app.command()(quality)
 app.command()(export)
 app.command()(share)
 app.command("compare")(compare_runs)
@@ -203,10 +205,13 @@ def report(
     ] = None,
 ) -> None:
     """Sums a run folder up again, also one of a run that was killed, and prints its figures."""
+    from rvtop.cli.quality import report_quality
     from rvtop.plain import result_lines, warnings_of
     from rvtop.results import runlog, summary
     from rvtop.text import printable_json
 
+    if report_quality(folder, html):
+        return
     result = printable_json(summary.summarise(folder))  # a folder may be somebody else's
     for line in result_lines(result, str(folder)):
         say(line)

@@ -128,10 +128,30 @@ class SessionOptions:
         ),
     ] = None
 
+    otlp: Annotated[
+        str | None,
+        typer.Option(
+            "--otlp",
+            metavar="URL",
+            help="OpenTelemetry collector that gets a span of each request (OTLP over HTTP).",
+        ),
+    ] = None
+
     def check(self) -> None:
         """Raises UserError for what can't be served, before anything starts."""
         self.web()
         self.scraped()
+        self.collector()
+
+    def collector(self) -> str | None:
+        """The URL of ``--otlp``. Raises UserError."""
+        if self.otlp is None:
+            return None
+        from rvtop.session.otlp import check_installed, endpoint
+
+        check_installed()
+        endpoint(self.otlp)
+        return self.otlp
 
     def scraped(self) -> tuple[str, int] | None:
         """Host and port of ``--metrics-port``. Raises UserError."""
@@ -271,7 +291,11 @@ def go(request: SessionRequest, ui: str, options: SessionOptions, *, yes: bool) 
     from rvtop.plain import result_lines, run_plain, warnings_of
 
     request = replace(
-        with_settings(request), control=options.control, record=options.record, metrics_port=options.scraped()
+        with_settings(request),
+        control=options.control,
+        record=options.record,
+        metrics_port=options.scraped(),
+        otlp=options.collector(),
     )
     why = no_screen() if ui == "dashboard" else ""
     if why.startswith("TERM"):  # in a pipe plain lines are what was meant

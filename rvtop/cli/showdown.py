@@ -17,6 +17,7 @@ from rvtop.system.stdio import say, say_error
 
 if TYPE_CHECKING:
     from rvtop.session.request import Outcome, SessionRequest
+    from rvtop.study.entries import Entry
     from rvtop.study.showdown import ShowdownRun
 
 
@@ -167,27 +168,47 @@ def prepared(
 ) -> ShowdownRun:
     """The showdown that was asked for; nothing has started yet. Raises UserError."""
     from rvtop.session.request import SessionRequest, default_out, find
-    from rvtop.study.entries import entries
     from rvtop.study.knobs import equal_lengths
     from rvtop.study.showdown import SHOWDOWN, Plan, ShowdownRun
+
+    chosen, reference = names_and_reference(names, reference)
+    if out is not None and (out / SHOWDOWN).exists():
+        raise UserError(f"--out {out}: holds a showdown already; give another folder")
+    asked = equal_lengths(find(scenario))
+    listed = listed_entries(chosen, same)
+    request = SessionRequest(scenario=asked, out=out or default_out("showdown"))
+    return ShowdownRun(request, Plan(listed, repeat, reference, same.models))
+
+
+def names_and_reference(names: Sequence[str] | None, reference: str | None) -> tuple[tuple[str, ...], str]:
+    """The topologies, those of the experiment unless named, and the row that others are compared with.
+    Raises UserError."""
+    from rvtop.study.entries import entries
     from rvtop.target.topologies import TOPOLOGIES
 
     chosen = tuple(names or (name for name, topology in TOPOLOGIES.items() if topology.experiment))
     for name in chosen:
         if name not in TOPOLOGIES:
             raise UserError(f"--topologies: {name!r} is unknown; known are: {', '.join(TOPOLOGIES)}")
-    on_vllm = frozenset(name for name, topology in TOPOLOGIES.items() if "vllm" in topology.extras)
-    known = [entry.name for entry in entries(chosen, on_vllm)]
+    known = [entry.name for entry in entries(chosen, _on_vllm())]
     if reference is None:
         reference = "rac" if "rac" in known else known[0]
     elif reference not in known:
-        raise UserError(f"--reference {reference}: not in this showdown; it has: {', '.join(known)}")
-    if out is not None and (out / SHOWDOWN).exists():
-        raise UserError(f"--out {out}: holds a showdown already; give another folder")
-    asked = equal_lengths(find(scenario))
-    listed = entries(chosen, on_vllm, _arguments(chosen, same))
-    request = SessionRequest(scenario=asked, out=out or default_out("showdown"))
-    return ShowdownRun(request, Plan(listed, repeat, reference, same.models))
+        raise UserError(f"--reference {reference}: is not among what runs: {', '.join(known)}")
+    return chosen, reference
+
+
+def listed_entries(chosen: Sequence[str], same: SameForAll) -> tuple[Entry, ...]:
+    """What is started, with the knobs that are the same for all. Raises UserError."""
+    from rvtop.study.entries import entries
+
+    return entries(chosen, _on_vllm(), _arguments(chosen, same))
+
+
+def _on_vllm() -> frozenset[str]:
+    from rvtop.target.topologies import TOPOLOGIES
+
+    return frozenset(name for name, topology in TOPOLOGIES.items() if "vllm" in topology.extras)
 
 
 def _arguments(chosen: Sequence[str], same: SameForAll) -> dict[str, tuple[str, ...]]:

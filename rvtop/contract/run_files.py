@@ -14,6 +14,9 @@ SUMMARY = "summary.json"
 SESSION_LOG = "session.log"
 HEARTBEAT = "heartbeat.json"
 BACKEND_LOG = "backend.log"
+#: Of a quality check.
+QUALITY = "quality.json"
+ANSWERS = "answers.jsonl"
 
 #: What a run writes besides the log of a backend; a folder that has one of these is not ours to fill.
 FILES = (

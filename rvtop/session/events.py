@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -35,6 +36,16 @@ class EventFeed:
         del self._events[:-EVENTS]
         self._record(event)
         self.touch()
+
+    def from_thread(self, level: str) -> Callable[[str], None]:
+        """``say`` for a thread beside the loop that runs now; what comes after the loop's end is dropped."""
+        loop = asyncio.get_running_loop()
+
+        def say(text: str) -> None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self.say, text, level)
+
+        return say
 
     def step(self, step: StartStep) -> None:
         """Sets the state of a step of the start, by its name."""

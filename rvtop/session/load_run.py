@@ -23,6 +23,7 @@ from rvtop.session.events import EventFeed
 from rvtop.session.find_max import Searcher
 from rvtop.session.live import SECOND_NS, LiveState, fold
 from rvtop.session.load_target import LoadTarget
+from rvtop.session.otlp import SpanSender
 from rvtop.session.played import Played
 from rvtop.session.player import LEAD_NS, Player
 from rvtop.session.rate_control import Done, RateControl
@@ -88,6 +89,7 @@ class LoadRun:
         self.live = LiveState(t0_ns)
         self.series = SeriesLog()
         self.request_log = RequestLog(t0_ns, time.time() - (perf_counter_ns() - t0_ns) / 1e9)
+        self.spans: SpanSender | None = None
         self.searcher: Searcher | None = None
         if search and self._request.search is not None:
             workers, say = str(self._request.workers), partial(self._feed.say, kind="search")
@@ -306,6 +308,8 @@ class LoadRun:
         """Takes in what one worker did since its last delta."""
         self._recorder.write(lambda log: log.requests(delta.lines))
         self.request_log.add(delta.lines, delta.t_ns)
+        if self.spans is not None:
+            self.spans.add(delta.lines)
         before = self.live.latest.get(delta.worker)
         fold(self.live, delta)
         # What a kill -9 would take with it: the requests that have no line yet.

@@ -50,6 +50,7 @@ class SessionRequest:
     control: Path | None = None  # a Unix socket by which others watch and command the session
     record: Path | None = None  # where a recording of all of it goes
     metrics_port: tuple[str, int] | None = None  # where Prometheus finds what the client measured
+    otlp: str | None = None  # where an OpenTelemetry collector takes a span of each request
     slo: Mapping[str, float] = field(default_factory=dict)  # ttft_ms, tpot_ms where the scenario has no slo
 
 

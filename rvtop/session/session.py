@@ -6,6 +6,7 @@ ends it in whatever way the session ends.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import replace
 from time import perf_counter_ns
@@ -26,6 +27,7 @@ from rvtop.session.events import EventFeed
 from rvtop.session.load_commands import LoadCommands
 from rvtop.session.load_run import LoadRun, Parts
 from rvtop.session.load_target import LoadTarget
+from rvtop.session.otlp import Collector, SpanSender, check_headers
 from rvtop.session.played import Played
 from rvtop.session.recorder import Recorder
 from rvtop.session.recording import Recording
@@ -82,6 +84,7 @@ class Session:
         self._load = self._new_load((), self._began_ns, search=False)  # until the real one is known
         self._control: ControlSocket | None = None
         self._metrics_page: MetricsPage | None = None
+        self._collector: Collector | None = None
         parts = (self._feed, self._recorder, self._ending, self._played)
         self.commands = Commands(lambda: self._load, *parts)
         self._load_commands = LoadCommands(self._parts(), self._scenario, lambda: self._load)
@@ -262,6 +265,8 @@ class Session:
     async def _close(self) -> None:
         async with contextlib.AsyncExitStack() as stack:  # whatever one of them meets, the others are ended
             stack.callback(self._recorder.close)
+            if self._load.spans is not None:
+                stack.push_async_callback(self._end_spans, self._load.spans)
             stack.push_async_callback(self._target.servers.stop)
             stack.push_async_callback(self._figures.stop)
             if self._load.fleet is not None:
@@ -272,6 +277,9 @@ class Session:
                 stack.push_async_callback(self._control.close)
             if self._metrics_page is not None:
                 stack.push_async_callback(self._metrics_page.close)
+
+    async def _end_spans(self, spans: SpanSender) -> None:
+        self._feed.say(await asyncio.to_thread(spans.close))
 
     # -- the way to the first request --------------------------------------------------------
 
@@ -318,6 +326,10 @@ class Session:
 
             self._metrics_page = MetricsPage(self._request.metrics_port, self._measured)
             self._feed.say(f"metrics of the client: {self._metrics_page.url}")
+        if self._request.otlp is not None:
+            check_headers(self._request.transport.headers)
+            made = asyncio.to_thread(Collector, self._request.otlp)
+            self._collector = await self._ending.unless_stopped(made)
 
     def _measured(self) -> Measured:
         from rvtop.session.metrics_page import Measured
@@ -335,7 +347,8 @@ class Session:
         assert info is not None
         t0_ns = perf_counter_ns()
         ticks = 1 if self._seen else _UNSEEN_TICKS
-        spec = worker_spec(request, scenario, info, models, prepared, t0_ns, ticks, most_in_flight)
+        traces = self._collector.run if self._collector is not None else 0
+        spec = worker_spec(request, scenario, info, models, prepared, t0_ns, ticks, most_in_flight, traces)
         if request.search is not None and (len(scenario.phases) > 1 or scenario.thresholds):
             ignored = "ignores the scenario's phases and thresholds"
             self._feed.say(f"--find-max sends the workload of {scenario.name} and {ignored}", kind="search")
@@ -344,6 +357,10 @@ class Session:
         load.observers.append(lambda second: self._record_screen())
         load.observers.append(lambda second: self._recording.second(second.now_ns))
         around = surroundings(request, scenario, info, models, prepared, t0_ns, self._target.start_s)
+        if self._collector is not None:
+            about = {"rvtop.run": request.out.name, "rvtop.scenario": scenario.name}
+            path, warn = spec.address.path, self._feed.from_thread("warn")
+            load.spans = self._collector.sender(around["t0_unix_ns"], path, about, warn)
         self._recorder.open(runlog.RunLog(request.out, scenario.to_yaml(), around), t0_ns)
         sources = sources_of(request.metrics_urls, info, request.transport)
         self._target.expect_answers(names_of_target(sources, info.url))

@@ -125,6 +125,7 @@ def worker_spec(
     t0_ns: int,
     tell_ticks: int,
     most_in_flight: int | None = None,
+    traces: int = 0,
 ) -> WorkerSpec:
     """All that the workers need, the phases among it. Raises PromptError."""
     # Read here once, so that a bad file is one line and not one from each worker.
@@ -146,6 +147,7 @@ def worker_spec(
         phases=phases,
         timeouts=request.timeouts,
         extra=request.body,
+        traces=f"{traces:016x}" if traces else "",
         tell_ticks=tell_ticks,
         most_in_flight=most_in_flight,
         slo_ns=slo_ns(scenario.slo),

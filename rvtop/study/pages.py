@@ -18,6 +18,8 @@ from rvtop.results.html.overlay import (
     points_chart,
     read_run,
 )
+from rvtop.results.html.quality import quality_html
+from rvtop.results.quality import read_quality
 from rvtop.study import sweep_rows
 from rvtop.study.rows import legend
 
@@ -34,6 +36,8 @@ def showdown_page(name: str, rows: Rows, reference: str, differing: Sequence[str
     reasons = [f"{row['name']}: {reason}" for row in rows for reason in row["reasons"]]
     lines = [*legend(rows), *_paper(rows), *(f"differs: {line}" for line in differing), *reasons]
     sections = [Section(f"Against {reference}", "".join(tables) + list_of(lines))]
+    quality = read_quality(out)
+    sections += [Section("Answers", quality_html(quality))] if quality is not None else []
     facts = [f"{len(rows)} topologies", f"reference {reference}"]
     return overlay_page(f"Showdown: {name}", facts, sections, _runs(rows, out))
 

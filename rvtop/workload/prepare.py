@@ -114,8 +114,8 @@ class _Making:
             return map(encode, rows), workload.file, ""
         if isinstance(workload, PromptsWorkload):
             return files.lines(Path(workload.file), workload.limit), workload.file, ""
-        asked = enumerate(_questions(workload.questions), 1)
-        return (encode(user_row(f"q{i:02d}", text)) for i, text in asked), workload.questions, ""
+        asked = enumerate(question_rows(workload.questions), 1)
+        return (encode(user_row(f"q{i:02d}", row["question"])) for i, row in asked), workload.questions, ""
 
     def _on_progress(self, count: int) -> None:
         """Looks up from the work now and then: to stop, or to tell how far it is."""
@@ -140,13 +140,17 @@ async def _in_thread(making: _Making) -> str:
         raise
 
 
-def _questions(source: str) -> list[str]:
+def question_rows(source: str) -> list[dict[str, Any]]:
+    """The questions of ``sample`` or a file, each as ``{"question": …}`` with what else its line tells of
+    it. Raises WorkloadError."""
     if source == "sample":
         source = str(_sample())
     try:
         text = Path(source).read_text("utf-8")
         rows = [line for line in text.split("\n") if line.strip()]
-        return [json.loads(row)["question"] for row in rows] if source.endswith(".jsonl") else rows
+        if not source.endswith(".jsonl"):
+            return [{"question": row} for row in rows]
+        return [{**found, "question": found["question"]} for row in rows for found in (json.loads(row),)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WorkloadError(f"{source}: questions can't be read: {error}") from error
 

@@ -51,10 +51,15 @@ class World:
     """A sender, its pool, a server that answers each request after ``answer_ns``, and the time."""
 
     def __init__(
-        self, prompts: Path, *phases: PhasePlan, can_schedule: bool = True, answer_ns: int = 300 * MS
+        self,
+        prompts: Path,
+        *phases: PhasePlan,
+        can_schedule: bool = True,
+        answer_ns: int = 300 * MS,
+        traces: str = "",
     ) -> None:
         address = Address("http://127.0.0.1:9")
-        spec = WorkerSpec(0, 1, 0, 3, address, str(prompts), ("m",), {}, phases)
+        spec = WorkerSpec(0, 1, 0, 3, address, str(prompts), ("m",), {}, phases, traces=traces)
         self.now_ns = 0
         self.answer_ns = answer_ns
         self.wire = FakeWire(can_schedule=can_schedule)

@@ -231,6 +231,7 @@ def test_a_request_comes_back_whole_and_its_secrets_are_not_in_it(name: str) -> 
         max_rate=3.0,
         live=True,
         metrics_port=("127.0.0.1", 9400),
+        otlp="http://127.0.0.1:4318",
     )
     secrets, line, end = request_lines(request).split(b"\n")
     assert end == b""

@@ -136,7 +136,7 @@ def test_repeats_show_mean_and_range(tmp_path: Path) -> None:
     ("options", "text"),
     [
         ({"names": ["nope"]}, "--topologies: 'nope' is unknown"),
-        ({"names": ["rac"], "reference": "rvc"}, "--reference rvc: not in this showdown; it has: rac"),
+        ({"names": ["rac"], "reference": "rvc"}, "--reference rvc: is not among what runs: rac"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_starts(

@@ -99,9 +99,15 @@ class Endpoint:
         """Whether connections are encrypted."""
         return self._ssl is not None
 
-    def request(self, body: bytes, request_id: str) -> bytes:
-        """The bytes of one request."""
-        return b"%s%s\r\nContent-Length: %d\r\n\r\n%s" % (self._head, request_id.encode(), len(body), body)
+    def request(self, body: bytes, request_id: str, more: bytes = b"") -> bytes:
+        """The bytes of one request. ``more``: further headers, each behind a line end."""
+        return b"%s%s%s\r\nContent-Length: %d\r\n\r\n%s" % (
+            self._head,
+            request_id.encode(),
+            more,
+            len(body),
+            body,
+        )
 
     async def resolve(self) -> None:
         """Looks the host up. Raises socket.gaierror."""

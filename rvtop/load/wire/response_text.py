@@ -40,7 +40,8 @@ def answer_text(body: Iterable[bytes]) -> str:
         pass  # the record says so already; what came before is the answer
     for data in events:
         try:
-            delta = orjson.loads(data)["choices"][0]["delta"]["content"]
+            choice = orjson.loads(data)["choices"][0]
+            delta = choice["delta"]["content"] if "delta" in choice else choice["text"]
         except (orjson.JSONDecodeError, KeyError, IndexError, TypeError):
             continue
         if isinstance(delta, str):

@@ -13,6 +13,7 @@ from time import perf_counter_ns
 from rvtop.load.plan.followups import REST_NS, Cancels, Slots, Talk
 from rvtop.load.plan.prompts import Prompts, Turn
 from rvtop.load.plan.schedule import NEVER, Due, Lengths, PhasePlan, PlanEvent, Schedule
+from rvtop.load.wire import traceparent
 from rvtop.load.wire.endpoint import Endpoint
 from rvtop.load.wire.pool import ConnectionPool
 from rvtop.load.wire.record import Record
@@ -57,6 +58,7 @@ class Sender:
         self._prompts = prompts
         self._prompt_sets = [prompts]
         self._targets: list[tuple[Endpoint, Sequence[int]]] = [(target, range(len(spec.models)))]
+        self._traces = int(spec.traces, 16) if spec.traces else 0
         self._number = 0  # of the target in force …
         self._target, self._models = self._targets[0]  # … which serves these of the models
         self._pool = pool
@@ -263,8 +265,7 @@ class Sender:
                 record.body = []
         body = prompts.body(prompt, model)
         if ahead:
-            request = self._target.request(body, f"rvtop-{record.seq}")
-            self._wire.schedule(record, request, record.intended_ns)
+            self._wire.schedule(record, self._request(record, body), record.intended_ns)
         else:
             self._submit(record, body)
 
@@ -284,9 +285,13 @@ class Sender:
             record.fail("dropped", f"max_in_flight {limit} was reached")
             self._on_dropped(record)
             return
-        self._pool.submit(record, self._target.request(body, f"rvtop-{record.seq}"))
+        self._pool.submit(record, self._request(record, body))
         if plan.cancel_share:
             self._cancels.add(record, plan.cancel_share, round(plan.cancel_after_s * 1e9))
+
+    def _request(self, record: Record, body: bytes) -> bytes:
+        trace = traceparent.header(self._traces, record.seq) if self._traces else b""
+        return self._target.request(body, f"rvtop-{record.seq}", trace)
 
     def _full(self, limit: int) -> bool:
         if len(self._pool.busy) >= limit:

@@ -13,6 +13,7 @@ import numpy as np
 from rvtop.contract import run_files
 from rvtop.results import summary
 from rvtop.results.html.document import document
+from rvtop.results.html.quality import quality_html
 from rvtop.results.html.series import Drawn, distributions, over_time
 from rvtop.results.html.tables import (
     definitions,
@@ -25,6 +26,7 @@ from rvtop.results.html.tables import (
     text,
 )
 from rvtop.results.lines import LONGEST, open_file, read_lines
+from rvtop.results.quality import quality_of_run
 from rvtop.results.rows import check_command, check_second
 from rvtop.results.stored import environment_of
 from rvtop.results.table import read
@@ -70,6 +72,7 @@ def run_page(folder: Path, summed_up: Mapping[str, Any] | None = None) -> str:
         + [asdict(c) for c in over_time(timeline, requests, limits)],
     }
     models = parts_table(result["by_model"].items(), "model") if len(result["models"]) > 1 else ""
+    quality = quality_of_run(folder)
     sections = [
         _headline(result, environment),
         _figures(result, limits, changed),
@@ -80,6 +83,7 @@ def run_page(folder: Path, summed_up: Mapping[str, Any] | None = None) -> str:
         _section("Server", server_table(result["server"])),
         _section("Slowest requests", slowest_table(folder)),
         _section("Errors", errors_table(requests)),
+        _section("Answers", quality_html(quality) if quality is not None else ""),
         _section("What the figures mean", definitions()),
         _section("Scenario", f'<pre tabindex="0">{escape(_scenario(folder))}</pre>'),
         _section("Environment", environment_table(environment)),
