@@ -418,5 +418,5 @@ def test_an_environment_that_can_not_be_read_is_empty(text: str, tmp_path: Path)
 
 def test_a_summary_as_deep_as_no_run_writes_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text('{"kpm":' * 900 + "{}" + "}" * 900)
-    with pytest.raises(UserError, match="summary.json: not JSON"):
+    with pytest.raises(UserError, match=r"summary\.json: not JSON"):
         read_summary(tmp_path)
