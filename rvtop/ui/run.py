@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
+import sys
 
 from rvtop.ui.app import INTERRUPTED, RvtopApp
+
+_LOOK_S = 1.0
 
 
 async def run_app_async(app: RvtopApp) -> int:
@@ -20,10 +24,24 @@ async def run_app_async(app: RvtopApp) -> int:
     # A terminal that is gone can't be drawn on: Textual would wait for ever for room in its output queue.
     # So the process ends at once, and the session, at the other end of a pipe, sees that.
     before = signal.signal(signal.SIGHUP, lambda *_: os._exit(INTERRUPTED))
+    gone = asyncio.create_task(_end_without_terminal())
     try:
         await app.run_async(mouse=app.look.mouse)
     finally:
+        gone.cancel()
         loop.remove_signal_handler(signal.SIGTERM)
         signal.signal(signal.SIGHUP, before)
         await app.close_handle()
     return app.exit_code or app.return_code or 0
+
+
+async def _end_without_terminal() -> None:
+    """Ends the process once its terminal is gone. One that does not control the process (as under ``setsid``)
+    goes without a SIGHUP, and Textual's reader would turn for ever on what can't be read any more."""
+    if sys.__stdin__ is None or not sys.__stdin__.isatty():
+        return
+    terminal = select.poll()
+    terminal.register(sys.__stdin__.fileno(), 0)  # that it was hung up is told unasked
+    while not terminal.poll(0):
+        await asyncio.sleep(_LOOK_S)
+    os._exit(INTERRUPTED)

@@ -79,3 +79,15 @@ def test_however_it_is_left_the_session_is_closed(tmp_path: Path, how: str, code
         assert b"\x1b[?1049l" in terminal.seen  # back from the alternate screen
     finally:
         terminal.close()
+
+
+def test_when_its_terminal_is_gone_it_ends(tmp_path: Path) -> None:
+    """Also where nobody sends it a SIGHUP: it does not control the process here."""
+    terminal = Terminal(str(tmp_path / "note"))
+    try:
+        terminal.read(b"served")
+        os.close(terminal.fd)
+        terminal.fd = os.open(os.devnull, os.O_RDONLY)
+        assert terminal.process.wait(timeout=240) == 130
+    finally:
+        terminal.close()

@@ -33,16 +33,16 @@ class SaveScreen(Dialog[Saved | None]):
 
     def compose(self) -> ComposeResult:
         scenario = (
-            "s  scenario   nothing is recorded: r on the screen behind begins a recording"
+            "s  scenario   nothing is recorded: r, on the screen, begins"
             if self._recorded_s is None
-            else f"s  scenario   ends the recording of {clock(self._recorded_s)}, and names its file"
+            else f"s  scenario   ends the recording of {clock(self._recorded_s)}"
         )
         keys = "r report   c clip   s scenario   esc"
         with Vertical(id="box") as box:
             box.border_title, box.border_subtitle = "save", keys
             yield Static(keys, classes="keys")
             yield Static(f"r  report     the run so far as one page: {REPORT}", markup=False)
-            yield Static(f"c  clip       a page that plays it in a browser: {CLIP}", markup=False)
+            yield Static(f"c  clip       a page that plays it: {CLIP}", markup=False)
             yield Static(scenario, classes="quiet" if self._recorded_s is None else "", markup=False)
             yield Static(f"\nPages go to {self._folder}; the load goes on.", classes="quiet", markup=False)
 
