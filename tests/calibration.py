@@ -68,7 +68,7 @@ def figures_of(intended: Floats, ttft: Floats, e2e: Floats) -> Blocks:
         gaps={},
     )
     facts = RunFacts(table, [], [(0, {})], "1")
-    return PartBlocks(Part(facts, np.ones(count, bool), [(0.0, float(intended[-1]))], {}), ["hold"]).figures()
+    return PartBlocks(Part(facts, np.ones(count, bool), [(0.0, float(intended[-1]))], {})).figures()
 
 
 def significant(figure: str, a: Blocks, b: Blocks, *, pairs: bool = True) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,7 +45,8 @@ def compare_runs(
         raise UserError("compare needs two run folders or more: rvtop compare RUN RUN")
     if not 50 <= level < 100:
         raise UserError(f"--level {level:g}: give 50 or more and less than 100, as 95")
-    summaries = [_summary(folder) for folder in runs]
+    summed_up: dict[Path, Mapping[str, Any]] = {}
+    summaries = [_summary(folder, summed_up) for folder in runs]
     sides = [side_of(folder, summary) for folder, summary in zip(runs, summaries, strict=True)]
     found = [compare(sides[0], side, level) for side in sides[1:]]
     if not force:
@@ -60,7 +62,7 @@ def compare_runs(
         for line in ([""] if number else []) + text_lines(one):
             say(line)
     if html is not None:
-        _write_page(html, runs, found)
+        _write_page(html, runs, found, summed_up)
         if not as_json:
             say(f"page: {html}")
     missed = [why for one in found for goal in goals if (why := goal.missed(one))]
@@ -89,25 +91,29 @@ def _refuse(found: list[Comparison]) -> None:
             )
 
 
-def _summary(folder: Path) -> dict[str, Any]:
+def _summary(folder: Path, summed_up: dict[Path, Mapping[str, Any]]) -> Mapping[str, Any]:
     """A run's; one without a summary (it was killed), or with one that tells no blocks, is summed up, and
-    nothing is written."""
+    nothing is written. ``summed_up`` gets what was."""
     from rvtop.contract import run_files
     from rvtop.results.stored import read_summary
     from rvtop.text import printable_json
 
     written = (folder / run_files.SUMMARY).exists() or not (folder / run_files.REQUESTS).is_file()
+    if folder in summed_up:
+        return summed_up[folder]
     summary = read_summary(folder) if written else {}
     if "blocks" not in summary and (folder / run_files.REQUESTS).is_file():
         from rvtop.results.summary import summarise  # NumPy: only where it is needed
 
-        summary = printable_json(summarise(folder))
+        summary = summed_up[folder] = printable_json(summarise(folder))
     return summary
 
 
-def _write_page(html: Path, runs: list[Path], found: list[Comparison]) -> None:
-    """Raises UserError."""
-    from rvtop.results.html.overlay import difference_section, overlay_page, read_run
+def _write_page(
+    html: Path, runs: list[Path], found: list[Comparison], summed_up: Mapping[Path, Mapping[str, Any]]
+) -> None:
+    """``summed_up``: the summaries that were made anew of the runs' requests. Raises UserError."""
+    from rvtop.results.html.overlay import Run, difference_section, overlay_page, read_run
     from rvtop.system.files import written_for
 
     labels = [found[0].a.label, *(one.b.label for one in found)]
@@ -115,8 +121,8 @@ def _write_page(html: Path, runs: list[Path], found: list[Comparison]) -> None:
     names = [folder.name if alike else label for folder, label in zip(runs, labels, strict=True)]
     letters = [chr(ord("A") + number) for number in range(len(runs))]
     shown = [
-        read_run(f"{letter} {name}", folder)
-        for letter, name, folder in zip(letters, names, runs, strict=True)
+        Run(name, folder, summed_up[folder]) if folder in summed_up else read_run(name, folder)
+        for name, folder in zip(map(" ".join, zip(letters, names, strict=True)), runs, strict=True)
     ]
     page = overlay_page(
         f"{', '.join(names[1:])} against {names[0]}",

@@ -6,18 +6,14 @@ rate is of a tenth of the time.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
-from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rvtop.results.lines import Unread, json_lines
 from rvtop.results.part import Part
-from rvtop.results.table import LARGEST, Int64s
+from rvtop.results.table import LARGEST, Int64s, Requests
 from rvtop.stats.distribution import BUCKETS
 from rvtop.stats.histogram import Histogram
 from rvtop.stats.intervals import BLOCKS
@@ -30,20 +26,16 @@ Values = dict[str, list[float | None]]
 LEAST = {"mean": 10, "p50": 10, "p90": 10, "p99": 100}
 #: Of so many phases the blocks are told: each holds a column of the whole run in memory.
 _MOST_PHASES = 20
-#: Numbers of gaps that are held before they are counted.
-_HELD = 1 << 18
 _PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0}
 
 Floats = npt.NDArray[np.float64]
 
 
 class PartBlocks:
-    """The requests of ``part`` by the block in which they were meant to be sent. ``phases``: the names of
-    those that the part is of."""
+    """The requests of ``part`` by the block in which they were meant to be sent."""
 
-    def __init__(self, part: Part, phases: Sequence[str]) -> None:
+    def __init__(self, part: Part) -> None:
         self.part = part
-        self.phases = frozenset(phases)
         intended = part.run.table.intended
         planned = np.sort(intended[part.mask])
         #: Where each block but the first begins, ns.
@@ -133,21 +125,20 @@ class PartBlocks:
 
 
 class Blocks:
-    """The blocks of all that was measured, which are the ``phases``, and of the first of these themselves:
-    those that have enough requests."""
+    """The blocks of all that was measured, and of its first phases: those that have enough requests."""
 
-    def __init__(self, whole: Part, phases: Sequence[str]) -> None:
-        self._whole = [PartBlocks(whole, phases)] if PartBlocks.fit(whole) else []
+    def __init__(self, whole: Part) -> None:
+        self._whole = [PartBlocks(whole)] if PartBlocks.fit(whole) else []
         self._phases: dict[str, PartBlocks] = {}
 
     def add(self, name: str, part: Part) -> None:
         """Keeps a phase, if it is among those whose blocks are told."""
         if len(self._phases) < _MOST_PHASES and PartBlocks.fit(part):
-            self._phases[name] = PartBlocks(part, [name])
+            self._phases[name] = PartBlocks(part)
 
-    def figures(self, requests: Path) -> dict[str, Any]:
-        """As ``summary.json`` has them. ``requests``: the file of which the parts are."""
-        count_gaps(requests, [*self._whole, *self._phases.values()])
+    def figures(self, table: Requests) -> dict[str, Any]:
+        """As ``summary.json`` has them. ``table``: of which the parts are."""
+        count_gaps(table, [*self._whole, *self._phases.values()])
         return {
             "whole": self._whole[0].figures() if self._whole else {},
             "phases": {name: one.figures() for name, one in self._phases.items()},
@@ -158,53 +149,10 @@ def _where(enough: npt.NDArray[np.bool_], values: npt.NDArray[Any]) -> list[floa
     return [float(value) if ok else None for value, ok in zip(values, enough, strict=True)]
 
 
-def count_gaps(requests: Path, parts: Sequence[PartBlocks]) -> None:
-    """Reads the gaps between tokens once more, of which the table has only sums: a second reading costs less
-    than holding those of a million requests."""
-    if not parts:
-        return
-    gaps = _Gaps(parts)
-    for row in json_lines(requests, Unread(requests)):
-        try:
-            if not row["error"] and row["first_token_ns"] is not None:
-                gaps.add(row["phase"], row["intended_ns"], row["itl_hist"])
-        except (KeyError, TypeError, ValueError, OverflowError):
-            continue  # a line that the table left out, too
-    gaps.count()
-
-
-class _Gaps:
-    """Requests' gaps, a few at a time, on their way to the blocks."""
-
-    def __init__(self, parts: Sequence[PartBlocks]) -> None:
-        self._parts = parts
-        self._phases: dict[str, int] = {}
-        self._empty()
-
-    def _empty(self) -> None:
-        self._requests = array("q")  # phase, intended time (ns) and number of buckets of each
-        self._pairs = array("q")  # bucket and count of each of these
-
-    def add(self, phase: str, intended_ns: int, histogram: list[list[int]]) -> None:
-        """Adds those of a request. Raises TypeError, ValueError or OverflowError for what is none."""
-        pairs = array("q", chain.from_iterable(histogram))
-        if len(pairs) != 2 * len(histogram):
-            raise ValueError("itl_hist: not pairs")
-        number = self._phases.setdefault(phase, len(self._phases))
-        self._requests.extend(array("q", (number, intended_ns, len(histogram))))  # whole or not at all
-        self._pairs.extend(pairs)
-        if len(self._pairs) > _HELD:
-            self.count()
-
-    def count(self) -> None:
-        """Puts what was added into the blocks of each part."""
-        phase, intended, sizes = np.array(self._requests, np.int64).reshape(-1, 3).T
-        bucket, count = np.array(self._pairs, np.int64).reshape(-1, 2).T
-        self._empty()
-        known = (bucket >= 0) & (bucket < BUCKETS) & (count >= 0) & (count <= LARGEST)
-        for part in self._parts:
-            own = np.isin(phase, [n for name, n in self._phases.items() if name in part.phases])
-            mine = np.repeat(own, sizes) & known
-            place = np.repeat(part.of(intended), sizes)[mine] * BUCKETS + bucket[mine]
-            found = np.bincount(place, count[mine], BLOCKS * BUCKETS)
-            part.gaps += np.minimum(found, LARGEST).astype(np.int64).reshape(BLOCKS, BUCKETS)
+def count_gaps(table: Requests, parts: Sequence[PartBlocks]) -> None:
+    """Puts the gaps between tokens into the blocks of each part."""
+    for some in table.each_gaps:
+        for one in parts:
+            mine = one.part.good[some.row]
+            block = np.where(mine, one.of(table.intended[some.row]), -1)
+            one.gaps = np.minimum(one.gaps + some.counts(block, BLOCKS, LARGEST), LARGEST)

@@ -75,7 +75,7 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
     in_measured = _of_phases(table, {w.name for w in measured})
     all_of_it = part(in_measured, measured, models)
     whole = figures(all_of_it)
-    blocks = Blocks(all_of_it, [w.name for w in measured])
+    blocks = Blocks(all_of_it)
 
     def phase(w: _Window) -> dict[str, Any]:
         one = part(_of_phases(table, {w.name}), [w], models)
@@ -102,7 +102,7 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
         "by_model": {
             name: figures(part(in_measured & _of_model(table, name), measured, [name])) for name in models
         },
-        "blocks": blocks.figures(folder / run_files.REQUESTS),
+        "blocks": blocks.figures(table),
     }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rvtop.errors import UserError
+from rvtop.results.gaps import GapColumns, Gaps
 from rvtop.results.lines import Unread, json_lines
 from rvtop.stats.distribution import BUCKETS
 
@@ -53,6 +54,7 @@ class Requests:
     chunks: Int64s
     from_usage: Bools
     gaps: dict[tuple[int, int], Int64s]  # (phase, model) -> counts of ok requests' gaps, shape (BUCKETS,)
+    each_gaps: Sequence[Gaps] = ()  # the same by request, in parts
     error_texts: Mapping[tuple[str, str], int] = field(default_factory=dict)  # counts of (error class, text)
 
     @property
@@ -92,15 +94,16 @@ _WRONG = (KeyError, TypeError, IndexError, ValueError, OverflowError)
 
 
 def read(path: Path, notes: list[str]) -> Requests:
-    """Reads the file line by line; about 90 bytes a request are held. Lines that can't be read are left out,
-    and noted in ``notes``. Raises TableError when there is no file, or no line of it can be read."""
+    """Reads the file line by line; about 100 bytes a request are held, and 4 for each bucket of its gaps.
+    Lines that can't be read are left out, and noted in ``notes``. Raises TableError when there is no file, or
+    no line of it can be read."""
     unread = Unread(path)
     columns = _Columns()
     try:
         try:
             for row in json_lines(path, unread):
                 columns.add(row)
-            columns.check()
+            table = columns.checked()
         except _WRONG:  # read again, at a third of the speed: each row is looked at before it is added
             unread, columns = Unread(path), _Columns()
             for row in json_lines(path, unread):
@@ -108,23 +111,24 @@ def read(path: Path, notes: list[str]) -> Requests:
                     columns.add(row)
                 else:
                     unread.skip("not a request of this version")
+            table = columns.requests()
     except OSError as error:
         raise TableError(f"{path}: {error.strerror}") from error
     if unread.count and not columns.from_usage:
         raise TableError(f"{path}: not a file of requests of this version ({unread})")
     if unread.count:
         notes.append(str(unread))
-    return columns.requests()
+    return table
 
 
 class _Columns:
     """Grows by a row at a time. ``add`` trusts the row, as nearly every one may be; what it does not notice
-    ``check`` does."""
+    ``checked`` does."""
 
     def __init__(self) -> None:
         self._names = _Names(), _Names(), _Names({"": 0})
         self._numbers = array("q")  # _NUMBERS a row
-        self._gaps: dict[tuple[int, int], array[int]] = {}
+        self._gaps = GapColumns(LARGEST)
         self._error_texts: Counter[tuple[str, str]] = Counter()
         self._pick = itemgetter(*_FIELDS)
         self.from_usage = array("b")
@@ -141,25 +145,21 @@ class _Columns:
             if text in self._error_texts or len(self._error_texts) < _MOST_TEXTS:
                 self._error_texts[text] += 1
         else:
-            counts = self._gaps.get((phase, model))
-            if counts is None:  # the second half is for buckets that there are not, -1 among them
-                counts = self._gaps[phase, model] = array("q", bytes(8 * 2 * BUCKETS))
-            for bucket, count in row["itl_hist"]:
-                counts[bucket] += count
+            self._gaps.add(len(self.from_usage) - 1, row["itl_hist"])
 
-    def check(self) -> None:
-        """Raises ValueError if a row was added that ``_is_request`` would not take."""
+    def checked(self) -> Requests:
+        """As ``requests``. Raises ValueError if a row was added that ``_is_request`` would not take."""
         table = self.requests()
         numbers = np.frombuffer(self._numbers, dtype=np.int64)
         good = table.ok & (table.first != NONE)
         wrong = (table.last[good] < table.first[good]) | (table.output_tokens[good] < 0)
-        gaps = [np.frombuffer(counts, dtype=np.int64) for counts in self._gaps.values()]
         if (
             (numbers.size and (numbers.min() < NONE or numbers.max() > LARGEST or table.intended.min() < 0))
             or wrong.any()
-            or any(counts.min() < 0 or counts.max() > LARGEST or counts[BUCKETS:].any() for counts in gaps)
+            or not self._gaps.sound
         ):
             raise ValueError
+        return table
 
     def requests(self) -> Requests:
         """The columns as arrays."""
@@ -167,6 +167,7 @@ class _Columns:
         columns = np.frombuffer(self._numbers, dtype=np.int64).reshape(-1, _NUMBERS).T
         phase, model, error, *times, output, prompt, cached, chunks = columns
         intended, sent, first, last = times
+        each = self._gaps.chunks()
         return Requests(
             phases=tuple(phases),
             models=tuple(models),
@@ -183,9 +184,22 @@ class _Columns:
             cached_tokens=cached,
             chunks=chunks,
             from_usage=np.frombuffer(self.from_usage, dtype=np.int8).astype(bool),
-            gaps={key: np.frombuffer(counts, dtype=np.int64)[:BUCKETS] for key, counts in self._gaps.items()},
+            gaps=_by_phase_and_model(each, phase, model, len(models)),
+            each_gaps=each,
             error_texts=self._error_texts,
         )
+
+
+def _by_phase_and_model(
+    each: Sequence[Gaps], phase: Int64s, model: Int64s, models: int
+) -> dict[tuple[int, int], Int64s]:
+    found: dict[tuple[int, int], Int64s] = {}
+    for some in each:
+        keys, group = np.unique(phase[some.row] * models + model[some.row], return_inverse=True)
+        for key, counts in zip(keys.tolist(), some.counts(group, keys.size, LARGEST), strict=True):
+            before = found.get(divmod(key, models))
+            found[divmod(key, models)] = np.minimum(counts if before is None else before + counts, LARGEST)
+    return found
 
 
 def _is_request(row: Mapping[str, Any]) -> bool:
