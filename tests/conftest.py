@@ -15,7 +15,10 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 
+from rvtop.system.startup import collect_seldom
 from tests.environment import surroundings, unchanged
+
+collect_seldom()  # as our own processes do; a fifth of the time of the tests of screens
 
 #: Files whose tests start and kill whole topologies or clusters: too slow for every run (`make soak`).
 SLOW = frozenset(
