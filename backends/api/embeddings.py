@@ -75,7 +75,3 @@ def _as_base64(given: Any) -> bool:
     if given not in (None, "float", "base64"):
         raise bad_request(f"encoding_format must be float or base64, got {given!r}.", "encoding_format")
     return bool(given == "base64")
-
-
-def _packed(row: Any) -> str:
-    return base64.b64encode(row.tobytes()).decode()

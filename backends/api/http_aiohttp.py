@@ -7,16 +7,15 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import Protocol
 
 import orjson
 from aiohttp import web
 from aiohttp.client_exceptions import ClientConnectionResetError
 
 from backends.api.control import CONTROL_PATHS, Control
-from backends.api.request import PATHS, Endpoint
+from backends.api.request import PATHS
 from backends.api.response import CONTENT_TYPE as SSE_TYPE
-from backends.api.service import Reply
+from backends.api.service import Answers
 from backends.errors import ApiError, internal, unauthorized, unavailable
 
 log = logging.getLogger("backends.http")
@@ -29,12 +28,6 @@ LAST_CHANCE_S = 2.0
 KEEP_ALIVE_S = 75.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Answers(Protocol):
-    """What answers requests: a :class:`Service`."""
-
-    async def answer(self, endpoint: Endpoint, body: bytes) -> Reply: ...
 
 
 class HttpServer:

@@ -9,13 +9,13 @@ import hmac
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
-from backends.api.request import PATHS, Endpoint
+from backends.api.request import PATHS
 from backends.api.response import CONTENT_TYPE as SSE_TYPE
-from backends.api.service import Reply
+from backends.api.service import Answers, Reply
 from backends.errors import ApiError, internal, unauthorized
 
 log = logging.getLogger("backends.http")
@@ -26,10 +26,6 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-
-
-class Answers(Protocol):
-    async def answer(self, endpoint: Endpoint, body: bytes) -> Reply: ...
 
 
 class AsgiApp:

@@ -71,6 +71,12 @@ class Reply:
     stream: AsyncGenerator[bytes, None] | None = None
 
 
+class Answers(Protocol):
+    """What an HTTP surface needs of a :class:`Service`."""
+
+    async def answer(self, endpoint: Endpoint, body: bytes) -> Reply: ...
+
+
 class Service:
     """Answers completions. ``metrics`` None where the engines have their own (vLLM)."""
 

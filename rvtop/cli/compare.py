@@ -98,9 +98,9 @@ def _summary(folder: Path, summed_up: dict[Path, Mapping[str, Any]]) -> Mapping[
     from rvtop.results.stored import read_summary
     from rvtop.text import printable_json
 
-    written = (folder / run_files.SUMMARY).exists() or not (folder / run_files.REQUESTS).is_file()
     if folder in summed_up:
         return summed_up[folder]
+    written = (folder / run_files.SUMMARY).exists() or not (folder / run_files.REQUESTS).is_file()
     summary = read_summary(folder) if written else {}
     if "blocks" not in summary and (folder / run_files.REQUESTS).is_file():
         from rvtop.results.summary import summarise  # NumPy: only where it is needed

@@ -16,14 +16,12 @@ from rvtop.cli.showdown import SameForAll, listed_entries, names_and_reference
 from rvtop.contract import run_files
 from rvtop.errors import UserError, check_limits
 from rvtop.system.files import written_for
-from rvtop.system.stdio import say, say_error
+from rvtop.system.stdio import say, say_error, say_nothing
 
 if TYPE_CHECKING:
     from rvtop.study.quality import QualityRun
     from rvtop.study.turns import Say
     from rvtop.target.backend import BackendOptions
-
-_INTERRUPTED = 130
 
 
 @grouped
@@ -67,7 +65,7 @@ def quality(
     plan = QualityPlan(found, entries, against, folder, same.models, limit, max_tokens)
     run = QualityRun(plan)
     quiet = ui == "none" or as_json
-    code = run_quality(run, _nothing if quiet else say)
+    code = run_quality(run, say_nothing if quiet else say)
     _show(run, quiet=quiet, as_json=as_json, html=html)
     raise typer.Exit(code)
 
@@ -75,6 +73,7 @@ def quality(
 def run_quality(run: QualityRun, told: Say) -> int:
     """Runs it to its end, or until a signal comes; returns the exit code. Raises UserError."""
     from rvtop.study.quality import ask_all, started
+    from rvtop.study.turns import INTERRUPTED
     from rvtop.target.preflight import check_backend
 
     def check(options: BackendOptions) -> None:
@@ -92,7 +91,7 @@ def run_quality(run: QualityRun, told: Say) -> int:
             return False
         return True
 
-    return run.exit_code if asyncio.run(main()) else _INTERRUPTED
+    return run.exit_code if asyncio.run(main()) else INTERRUPTED
 
 
 def _show(run: QualityRun, *, quiet: bool, as_json: bool, html: Path | None) -> None:
@@ -142,7 +141,3 @@ def _check_folder(folder: Path) -> None:
         raise UserError(f"--out {folder}: holds a quality check already; give another folder")
     if (folder / run_files.REQUESTS).exists():
         raise UserError(f"--out {folder}: holds a run; give the folder it lies in, or another one")
-
-
-def _nothing(text: str) -> None:
-    """Says nothing."""

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from rvtop.errors import UserError
-from rvtop.system.stdio import say
+from rvtop.system.stdio import say, say_nothing
 
 
 def share(
@@ -29,7 +29,7 @@ def share(
         print(f"\r{text:<40}", end="", file=sys.stderr, flush=True)
 
     recording = read_recording(folder)
-    name, told = folder.resolve().name, progress if sys.stderr.isatty() else _nothing
+    name, told = folder.resolve().name, progress if sys.stderr.isatty() else say_nothing
     with written_for("--out", out) as part:
         part.touch()  # a path that can't be written is said before the work
         page = asyncio.run(shared_page(recording, name, look_now(), (columns, rows), told))
@@ -40,10 +40,6 @@ def share(
     for note in recording.notes:
         say(f"note: {note}")
     say(f"shared: {out}")
-
-
-def _nothing(text: str) -> None:
-    """No terminal, no progress."""
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from rvtop.cli.option_groups import grouped
 from rvtop.cli.options import LookOptions, Models, Out, RayAddress, Ui, check_ui, no_screen
 from rvtop.errors import UserError, check_limits
 from rvtop.system.files import written_for
-from rvtop.system.stdio import say, say_error
+from rvtop.system.stdio import say, say_error, say_nothing
 
 if TYPE_CHECKING:
     from rvtop.session.request import Outcome, SessionRequest
@@ -117,7 +117,7 @@ def compare(
     else:
         silent = ui == "none" or as_json
         code = run_turns(
-            run, lambda request: plain_session(request, quiet=silent), _nothing if silent else say
+            run, lambda request: plain_session(request, quiet=silent), say_nothing if silent else say
         )
     path = run.request.out / SHOWDOWN
     if as_json:
@@ -152,10 +152,6 @@ def plain_session(request: SessionRequest, *, quiet: bool) -> Outcome:
 
     check(request)
     return run_plain(request, quiet=quiet)
-
-
-def _nothing(text: str) -> None:
-    """Says nothing."""
 
 
 def prepared(

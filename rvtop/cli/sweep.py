@@ -12,7 +12,7 @@ from rvtop.cli.option_groups import grouped
 from rvtop.cli.options import EngineOptions, Models, Out, check_topology
 from rvtop.errors import UserError, check_limits
 from rvtop.system.files import written_for
-from rvtop.system.stdio import say, say_error
+from rvtop.system.stdio import say, say_error, say_nothing
 
 if TYPE_CHECKING:
     from rvtop.study.sweep import SweepPlan
@@ -74,7 +74,7 @@ def sweep(
     written = request.scenario.model_dump_json()
     run = SweepRun(request, SweepPlan(topology, found, repeat, seed, models, arguments, slo, written))
     quiet = ui == "none" or as_json
-    told = _nothing if quiet else say
+    told = say_nothing if quiet else say
     if run.resumed:
         told(f"sweep: {run.resumed} of {run.resumed + run.total} are done already in {folder}")
     code = run_turns(run, lambda asked: plain_session(asked, quiet=quiet), told)
@@ -114,7 +114,3 @@ def _shown(rows: list[dict[str, Any]], plan: SweepPlan, path: Path) -> list[str]
 
     picture = [line.text.rstrip() for line in pareto_lines(rows, _WIDTH, _HEIGHT, plan.slo.get("ttft_ms"))]
     return [*picture, "", *table(rows, plan.slo), f"results: {path}"]
-
-
-def _nothing(text: str) -> None:
-    """Says nothing."""

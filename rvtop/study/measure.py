@@ -3,7 +3,6 @@ each alone with requests one after another, then with two models of which one lo
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +23,7 @@ from rvtop.study.choice_table import Figures, FigureSet, written
 from rvtop.study.knobs import knobs_for
 from rvtop.study.measure_watch import Loss, Watch
 from rvtop.study.rows import Result
-from rvtop.study.turns import Run, Say, exit_code, result_of, run_turns
-from rvtop.system.files import written_whole
+from rvtop.study.turns import Run, Say, exit_code, result_of, run_turns, write_study
 from rvtop.target.preflight import check_backend
 
 CHOICE = "choose.json"
@@ -109,7 +107,7 @@ class Measurement:
         elif result.counts:
             figures = _with_loss(figures, watch.loss)
         self.found[turn.topology] = replace(figures, folders=(*figures.folders, self.folder(turn)))
-        self._write()
+        write_study(self.out / CHOICE, {"schema": 1, **written(self.figures())})
         return result
 
     def finish(self) -> None:
@@ -124,17 +122,6 @@ class Measurement:
     def _arguments(self, turn: Turn) -> tuple[str, ...]:
         knobs = knobs_for(cores=cores(), models=len(_MODELS[turn.kind]), gpu=probe()[0] is not None)
         return knobs.arguments(several=True)
-
-    def _write(self) -> None:
-        path = self.out / CHOICE
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            with written_whole(path) as part:
-                part.write_text(
-                    json.dumps({"schema": 1, **written(self.figures())}, indent=1) + "\n", "utf-8"
-                )
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror}; give --out a folder that can be written") from error
 
 
 def measured(out: Path | None, run: Run, say: Say) -> tuple[FigureSet, Path, int]:

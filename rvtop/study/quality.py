@@ -147,12 +147,7 @@ async def _prepare(run: QualityRun, say: Say) -> None:
     """Makes the prompts, once for all."""
     plan = run.plan
     _folder(plan.out)
-
-    def on_step(step: StartStep) -> None:
-        if step.state != "run":
-            say(step_line(step))
-
-    made = await prepare(plan.scenario.workload, plan.out, plan.scenario.seed, True, on_step)
+    made = await prepare(plan.scenario.workload, plan.out, plan.scenario.seed, True, _ended_steps(say))
     run.digest, run.body = made.digest, made.body
     run.questions = questions_of(plan.scenario.workload, made.prompts)[: plan.most]
 
@@ -194,6 +189,16 @@ def log_of(out: Path, name: str) -> Path:
     return out / f"{stem}-{name}{dot}{end}"
 
 
+def _ended_steps(say: Say) -> Callable[[StartStep], None]:
+    """Says each step of a start once it has ended."""
+
+    def on_step(step: StartStep) -> None:
+        if step.state != "run":
+            say(step_line(step))
+
+    return on_step
+
+
 def _append(path: Path, line: Mapping[str, Any]) -> None:
     """Each answer is kept as it comes, so that an end at any time loses none."""
     try:
@@ -219,12 +224,7 @@ def _unwritable(path: Path, error: OSError) -> UserError:
 @asynccontextmanager
 async def started(options: BackendOptions, log: Path, say: Say) -> AsyncIterator[Server]:
     """A topology of ours, which ends with the block. Raises TargetError."""
-
-    def on_step(step: StartStep) -> None:
-        if step.state != "run":
-            say(step_line(step))
-
-    backend = Backend(options, log, on_step)
+    backend = Backend(options, log, _ended_steps(say))
     try:
         url = await backend.start()
         info = await probe(url)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from rvtop.contract.showdown import Score, Showdown
-from rvtop.errors import UserError
 from rvtop.lifecycle.start_times import StartTimes
 from rvtop.session.request import Outcome, SessionRequest, topology_options
 from rvtop.study.changes import paper
 from rvtop.study.entries import Entry, Turn, turns
 from rvtop.study.knobs import differences, notes
 from rvtop.study.rows import Result, rows
-from rvtop.study.turns import exit_code, result_of
-from rvtop.system.files import written_whole
+from rvtop.study.turns import exit_code, result_of, write_study
 from rvtop.target.backend import BackendOptions
 from rvtop.text import printable
 
@@ -185,13 +182,7 @@ class ShowdownRun:
             "paper": paper(),
             "rows": self.rows,
         }
-        path = Path(self.request.out, SHOWDOWN)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(path) as part:
-                part.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror}; give --out a folder that can be written") from error
+        write_study(Path(self.request.out, SHOWDOWN), found)
 
     # -- inside ------------------------------------------------------------------------------
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from rvtop.contract.showdown import HEADS
 from rvtop.errors import UserError
 from rvtop.session.request import Outcome, SessionRequest
 from rvtop.study.knobs import knobs_of
 from rvtop.study.rows import Result
+from rvtop.system.files import written_whole
 
 INTERRUPTED = 130
 
@@ -47,6 +49,16 @@ class Study(Protocol[T]):
 
     def finish(self) -> None:
         """Nothing more is run."""
+
+
+def write_study(path: Path, found: Mapping[str, Any]) -> None:
+    """Writes what a study has found by now. Raises UserError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as part:
+            part.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; give --out a folder that can be written") from error
 
 
 def run_turns(study: Study[T], run: Run, say: Say) -> int:

@@ -30,6 +30,10 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+def say_nothing(text: str) -> None:
+    """In place of ``say`` where nobody wants the lines."""
+
+
 def say_error(message: str) -> None:
     """One line on stderr, at once."""
     print(f"rvtop: {printable(message)}", file=sys.stderr, flush=True)

@@ -134,7 +134,7 @@ RAY_TABLE: tuple[RayMetric, ...] = (
     ),
     RayMetric(
         "deployment", "batch_wait_sum_ms", "ray_serve_batch_wait_time_ms_sum", "ms",
-        "Mean time in which a batch of @serve.batch was filled, last 20 s. An estimate, for the same reason.",
+        "Mean time in which a batch of @serve.batch was filled, last 20 s. An estimate: Ray tells buckets.",
         heading="fill ms",
     ),
     RayMetric(
