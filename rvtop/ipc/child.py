@@ -46,6 +46,21 @@ async def start(
     )
 
 
+async def run(*command: str) -> tuple[int, bytes, str]:
+    """Runs ``command`` to its end: its exit code, its stdout, and the last line of its stderr. It ends with
+    us, in whatever way we go. Raises OSError."""
+    process = await start(*command, stderr=asyncio.subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    try:
+        out, err = await asyncio.gather(process.stdout.read(), process.stderr.read())
+        code = await process.wait()
+    finally:
+        kill(process)
+        await process.wait()
+        close_stdin(process)
+    return code, out, err.decode("utf-8", "replace").strip().rpartition("\n")[2]
+
+
 @contextmanager
 def open_log(path: Path, mode: int = 0o644) -> Iterator[int]:
     """A descriptor that appends to ``path``, for a child's stderr; ours is closed once the child has it."""

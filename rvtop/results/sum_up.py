@@ -44,19 +44,10 @@ async def _apart(folder: Path, end: End | None) -> dict[str, Any]:
     """Has :mod:`rvtop.results.__main__` sum up; it ends with us, in whatever way we go."""
     known = () if end is None else ("--end", orjson.dumps(asdict(end)).decode())
     command = child.module_command("rvtop.results", "--lease", *known, "--", str(folder))
-    process = await child.start(*command, stderr=asyncio.subprocess.PIPE)
-    assert process.stdout is not None and process.stderr is not None
-    try:
-        out, err = await asyncio.gather(process.stdout.read(), process.stderr.read())
-        code = await process.wait()
-    finally:
-        child.kill(process)
-        await process.wait()
-        child.close_stdin(process)
+    code, out, last = await child.run(*command)
     if code == 0:
         figures: dict[str, Any] = orjson.loads(out)
         return figures
-    last = err.decode("utf-8", "replace").strip().rpartition("\n")[2]
     if code > 1:  # a UserError's own line; 1 is a traceback, below 0 a signal
         raise UserError(last, code)
     raise runlog.RunFolderError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from rvtop.errors import UserError
@@ -27,15 +26,6 @@ async def save_clip(folder: Path) -> Path:
 
 
 async def _made(*command: str) -> None:
-    process = await child.start(*child.module_command(*command), stderr=asyncio.subprocess.PIPE)
-    assert process.stdout is not None and process.stderr is not None
-    try:
-        _, err = await asyncio.gather(process.stdout.read(), process.stderr.read())
-        code = await process.wait()
-    finally:
-        child.kill(process)
-        await process.wait()
-        child.close_stdin(process)
+    code, _, last = await child.run(*child.module_command(*command))
     if code:
-        last = err.decode("utf-8", "replace").strip().rpartition("\n")[2]
         raise UserError(last or f"{command[0]} ended with exit code {code}")
