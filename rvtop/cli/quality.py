@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,6 +70,9 @@ def quality(
 
 def run_quality(run: QualityRun, told: Say) -> int:
     """Runs it to its end, or until a signal comes; returns the exit code. Raises UserError."""
+    import asyncio
+    import signal
+
     from rvtop.study.quality import ask_all, started
     from rvtop.study.turns import INTERRUPTED
     from rvtop.target.preflight import check_backend

@@ -25,6 +25,7 @@ from rvtop.cli.options import (
 )
 from rvtop.cli.transport import TargetOptions, body_from, load_key, metrics_urls, transport_from
 from rvtop.errors import UserError, check_limits
+from rvtop.system.startup import import_numpy
 
 if TYPE_CHECKING:
     from rvtop.scenario.schema import Scenario
@@ -58,6 +59,7 @@ def run(
 ) -> None:
     """Replays a scenario, or a steady rate, and leaves a run folder."""
     check_limits()
+    import_numpy()
     from rvtop.load.fleet.workers import parse_workers
     from rvtop.session.request import SessionRequest, default_out, topology_options
     from rvtop.target.preflight import check_backend

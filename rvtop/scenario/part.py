@@ -79,7 +79,7 @@ Seconds = Annotated[float, BeforeValidator(_seconds), WithJsonSchema(_WRITTEN)]
 class Part(BaseModel):
     """A mapping of the file: frozen, an unknown key is an error, and every error of it is told at once."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     #: What to say of keys that have no place here but are no slip of the pen either.
     refused: ClassVar[Mapping[str, str]] = {}

@@ -265,7 +265,7 @@ def test_a_lost_worker_is_an_event_and_the_run_goes_on(
     mock: MockProcess, tmp_path: Path, runs: list[Run]
 ) -> None:
     run = Run(
-        *(tmp_path / "run", "run", "--rate", "100", "--duration", "10s", "--output-tokens", "60"),
+        *(tmp_path / "run", "run", "--rate", "40", "--duration", "10s", "--output-tokens", "60"),
         *("--target", mock.url, "--workers", "2"),
     )
     runs.append(run)
@@ -300,7 +300,7 @@ def test_a_lost_worker_counts_against_the_threshold(
     scenario = tmp_path / "s.yaml"
     scenario.write_text(
         "name: s\nworkload: {kind: synthetic, prompt_tokens: 5, output_tokens: 200}\n"
-        "phases: [{name: p, rate: 100, duration: 10s}]\nthresholds: {error_rate: 0.001}\n"
+        "phases: [{name: p, rate: 40, duration: 10s}]\nthresholds: {error_rate: 0.001}\n"
     )
     runs.append(Run(tmp_path / "run", "run", str(scenario), "--target", mock.url, "--workers", "2"))
     wait_for(lambda: len(runs[-1].workers()) == 2 and lines(tmp_path / "run"), "the load")
