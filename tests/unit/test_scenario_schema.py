@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,15 @@ from rvtop.scenario.load import find_scenario, shipped_scenarios
 LOAD = {"name": "a", "rate": 1, "duration": "1s"}
 
 
-def faults(scenario: Any) -> list[str]:
+@cache
+def validator() -> jsonschema.Draft202012Validator:
     schema = json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
-    return [fault.message for fault in jsonschema.Draft202012Validator(schema).iter_errors(scenario)]
+    return jsonschema.Draft202012Validator(schema)
+
+
+def faults(scenario: Any) -> list[str]:
+    return [fault.message for fault in validator().iter_errors(scenario)]
 
 
 def test_the_file_is_what_the_classes_make() -> None:
