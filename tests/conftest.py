@@ -10,6 +10,7 @@ import ssl
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 
 import httpx
 import pytest
@@ -133,8 +134,8 @@ def rvtop_here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str
     """``rvtop …`` in this process, which takes a tenth of one of its own: exit code, stdout and stderr."""
     from rvtop.cli.app import command
 
-    def said(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rvtop", *words])
+    def said(*words: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rvtop", *map(str, words)])
         code = command()
         out, err = capfd.readouterr()
         return code, out, err

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from rvtop.results.compare_text import as_data, text_lines
 from rvtop.results.fail_if import parse_goal
 from rvtop.results.stored import environment_of, read_summary, side_of, stored_runs
 from rvtop.stats.histogram import bucket_of
+from tests.conftest import Rvtop
 from tests.unit.run_folder import command, make, phase, request
 
 SCENARIO = "name: made\nseed: 7\nworkload: {kind: synthetic, prompt_tokens: 10}\nphases:\n- {name: hold}\n"
@@ -131,7 +130,7 @@ def test_other_work_is_no_pair(tmp_path: Path) -> None:
     assert any("(unpaired)" in line for line in text_lines(found))
 
 
-def test_a_summary_of_before_has_no_interval(tmp_path: Path) -> None:
+def test_a_summary_of_before_has_no_interval(tmp_path: Path, rvtop_here: Rvtop) -> None:
     a, b = run(tmp_path / "a", count=1000), run(tmp_path / "b", 50, count=1000)
     data = json.loads((b / "summary.json").read_text())
     del data["blocks"]
@@ -140,7 +139,7 @@ def test_a_summary_of_before_has_no_interval(tmp_path: Path) -> None:
     row = row_of(found, "ttft_mean")
     assert (row.word, row.verdict, row.interval) == ("B lower", "", None)
     assert f"no interval: {b} has no blocks; rvtop report {b} makes them" in text_lines(found)
-    assert "B lower, significant" in rvtop_compare(a, b)[1], "the command sums it up again"
+    assert "B lower, significant" in rvtop_here("compare", a, b)[1], "the command sums it up again"
 
 
 def test_a_run_with_itself_is_the_same(tmp_path: Path) -> None:
@@ -337,42 +336,32 @@ def test_a_summary_of_somebody_elses_can_not_hurt(tmp_path: Path) -> None:
 # -- the command -----------------------------------------------------------------------------------
 
 
-def rvtop_compare(*words: str | Path) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "rvtop.cli", "compare", *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
-
-
-def test_the_command_compares_refuses_and_judges(tmp_path: Path) -> None:
+def test_the_command_compares_refuses_and_judges(tmp_path: Path, rvtop_here: Rvtop) -> None:
     a, b = run(tmp_path / "a", count=1000), run(tmp_path / "b", 50, count=1000)
-    code, out, error = rvtop_compare(a, b)
+    code, out, error = rvtop_here("compare", a, b)
     assert (code, error) == (0, "")
     assert "B lower, significant" in out
     (b / "summary.json").unlink()  # as a run that was killed leaves it
-    code, out, error = rvtop_compare(a, b, a, "--json")
+    code, out, error = rvtop_here("compare", a, b, a, "--json")
     assert (code, error) == (0, "")
     data = json.loads(out)
     assert data["reference"] == str(a)
     assert [one["b"]["folder"] for one in data["comparisons"]] == [str(b), str(a)]
     assert not (b / "summary.json").exists()
     goals = ("--fail-if", "ttft_p50 < -10%", "--fail-if", "errors > 3")
-    code, out, error = rvtop_compare(a, b, "--json", *goals)
+    code, out, error = rvtop_here("compare", a, b, "--json", *goals)
     assert code == 1
     assert error.startswith("rvtop: --fail-if ttft_p50 < -10%: ")
     assert [goal["missed"] for goal in json.loads(out)["fail_if"]] == [True, False]
-    assert rvtop_compare(a, b, "--level", "100")[2] == (
+    assert rvtop_here("compare", a, b, "--level", "100")[2] == (
         "rvtop: --level 100: give 50 or more and less than 100, as 95\n"
     )
     other = run(tmp_path / "other", count=1000, prompts_digest="1" * 64)
-    code, out, error = rvtop_compare(a, other)
+    code, out, error = rvtop_here("compare", a, other)
     assert (code, out) == (2, "")
     assert "work differs: prompts" in error
     assert "--force" in error
-    code, out, error = rvtop_compare(a, other, "--force")
+    code, out, error = rvtop_here("compare", a, other, "--force")
     assert (code, error) == (0, "")
     assert "work differs: prompts" in out
 
@@ -385,8 +374,8 @@ def test_the_command_compares_refuses_and_judges(tmp_path: Path) -> None:
         (("/etc/hostname", "/nowhere"), "not a folder"),
     ],
 )
-def test_bad_folders_are_one_line(words: tuple[str, ...], why: str) -> None:
-    code, out, error = rvtop_compare(*words)
+def test_bad_folders_are_one_line(words: tuple[str, ...], why: str, rvtop_here: Rvtop) -> None:
+    code, out, error = rvtop_here("compare", *words)
     assert (code, out) == (2, "")
     assert why in error
     assert error.count("\n") == 1

@@ -9,19 +9,20 @@ import pytest
 
 from rvtop.study.pages import showdown_page, sweep_page
 from rvtop.study.turns import run_turns
+from tests.conftest import Rvtop
 from tests.unit.run_folder import command
-from tests.unit.test_results_compare import run, rvtop_compare
+from tests.unit.test_results_compare import run
 from tests.unit.test_results_html import EVIL, drawn
 from tests.unit.test_study_rows import showdown
 from tests.unit.test_study_sweep import SLO, nothing, session, sweep
 from tests.web.browser import PROGRAM, tab
 
 
-def test_runs_lie_over_each_other_in_the_same_colours(tmp_path: Path) -> None:
+def test_runs_lie_over_each_other_in_the_same_colours(tmp_path: Path, rvtop_here: Rvtop) -> None:
     a = run(tmp_path / "a", count=1000, topology="rac")
     b = run(tmp_path / "b", 50, count=1000, topology="rvc")
     c = run(tmp_path / "c", 70, count=1000, topology=EVIL)
-    code, out, error = rvtop_compare(a, b, c, "--html", tmp_path / "page.html")
+    code, out, error = rvtop_here("compare", a, b, c, "--html", tmp_path / "page.html")
     assert (code, error) == (0, "")
     assert f"page: {tmp_path / 'page.html'}" in out
     page = (tmp_path / "page.html").read_text("utf-8")
@@ -39,20 +40,20 @@ def test_runs_lie_over_each_other_in_the_same_colours(tmp_path: Path) -> None:
         assert f'var(--line{number})"></span><strong>{name}</strong>' in page
 
 
-def test_a_page_that_can_not_be_written_or_told_apart_is_one_line(tmp_path: Path) -> None:
+def test_a_page_that_can_not_be_written_or_told_apart_is_one_line(tmp_path: Path, rvtop_here: Rvtop) -> None:
     a = run(tmp_path / "a", count=100)
-    code, _, error = rvtop_compare(a, a, "--html", tmp_path / "no" / "page.html")
+    code, _, error = rvtop_here("compare", a, a, "--html", tmp_path / "no" / "page.html")
     assert code == 2
     assert error.startswith("rvtop: --html ")
-    code, _, error = rvtop_compare(*[a] * 9, "--html", tmp_path / "page.html")
+    code, _, error = rvtop_here("compare", *[a] * 9, "--html", tmp_path / "page.html")
     assert (code, error) == (2, "rvtop: 9 runs on one page: 8 at most, or colours repeat\n")
 
 
-def test_a_summary_of_somebody_elses_can_not_break_the_page(tmp_path: Path) -> None:
+def test_a_summary_of_somebody_elses_can_not_break_the_page(tmp_path: Path, rvtop_here: Rvtop) -> None:
     a = run(tmp_path / "a", count=100, commands=[command(1.5, "mark", note=EVIL, by="keyboard")])
     told = json.loads((a / "summary.json").read_text())
     (a / "summary.json").write_text(json.dumps({**told, "phases": None, "duration_s": "x"}))
-    assert rvtop_compare(a, a, "--html", tmp_path / "page.html")[0] == 0
+    assert rvtop_here("compare", a, a, "--html", tmp_path / "page.html")[0] == 0
     assert drawn((tmp_path / "page.html").read_text("utf-8"))["duration_s"] > 0
 
 
