@@ -286,6 +286,8 @@ def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
     lines += _search_lines(summary.get("find_max"))
     if goodput is not None:
         lines.append(f"goodput {digits(goodput)} rps within the SLO")
+    for found in summary.get("findings") or ():
+        lines.append(f"{found['kind']}: " + "; ".join(filter(None, (found["text"], found["knob"]))))
     lines += summary["unread"]
     lines.append(f"run folder: {folder}")
     return lines

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from rvtop.contract.requests import NO_REQUESTS, Requests
 from rvtop.contract.showdown import Showdown
+from rvtop.stats.comb import Comb
 from rvtop.stats.distribution import EMPTY, Distribution
 
 #: Session states, in the order they are passed through.
@@ -333,3 +334,4 @@ class Snapshot:
     recording_s: float | None = None  # how long a recording goes on; None: nothing is recorded
     recording_unnamed: bool = False  # it was given no name
     showdown: Showdown | None = None  # where this session is one of several that are compared
+    comb: Comb | None = None  # where tokens come in lumps

@@ -191,16 +191,21 @@ def _tpot(part: Part) -> Dist:
     return dist((part.e2e[several] - part.ttft[several]) / (part.tokens[several] - 1))
 
 
-def _itl(part: Part) -> Dist:
-    """Gaps between token chunks: the mean is exact (sum of spans over number of gaps), the rest bucketed."""
-    table, mask, good = part.run.table, part.mask, part.good
+def gaps_of(part: Part) -> Histogram:
+    """The gaps between token chunks."""
+    table, mask = part.run.table, part.mask
     counts: dict[int, int] = {}
     phases, models = set(table.phase[mask].tolist()), set(table.model[mask].tolist())
     for (phase, model), here in table.gaps.items():
         if phase in phases and model in models:
             for bucket in np.flatnonzero(here):
                 counts[int(bucket)] = counts.get(int(bucket), 0) + int(here[bucket])
-    histogram = Histogram.from_sparse(counts.items())
+    return Histogram.from_sparse(counts.items())
+
+
+def _itl(part: Part) -> Dist:
+    """Gaps between token chunks: the mean is exact (sum of spans over number of gaps), the rest bucketed."""
+    table, good, histogram = part.run.table, part.good, gaps_of(part)
     if not histogram.count:
         return dist(np.empty(0))
     span = float((table.last[good] - table.first[good]).sum())

@@ -18,6 +18,7 @@ from rvtop.load.fleet.local import PoolError
 from rvtop.load.plan.schedule import PhasePlan, PlanEvent
 from rvtop.load.worker.messages import AddPhase, AddTarget, Delta, Message, WorkerSpec
 from rvtop.results.environment import write_clocks
+from rvtop.session.comb_watch import CombWatch
 from rvtop.session.ending import Ending
 from rvtop.session.events import EventFeed
 from rvtop.session.find_max import Searcher
@@ -98,6 +99,7 @@ class LoadRun:
         self.rate_control = RateControl(phases, self._request.max_rate, self.issue, self._feed.say)
         self.fleet: WorkerFleet | None = None
         self.spec: WorkerSpec | None = None  # of its workers
+        self.comb_watch = CombWatch(self._feed.say)
         self._targets = 1
         self._held = ""  # why nothing may be sent before `go_on`
         self._paused_by_hand = False
@@ -107,6 +109,7 @@ class LoadRun:
             self._size_fleet,
             lambda second: self._target.check(self.live, second.now_ns),
             self._judge_step,
+            self._look_for_comb,
         ]
 
     # -- from outside ------------------------------------------------------------------------
@@ -358,6 +361,12 @@ class LoadRun:
         self.series.add(second.row)
         phase = self.player.phase
         self._recorder.write(lambda log: log.timeline({"phase": phase.name if phase else None, **second.row}))
+
+    def _look_for_comb(self, second: Second) -> None:
+        gap_ms: float | None = second.row["server_itl_ms"]
+        info = self._target.info
+        topology = self._target.topology or (info.topology if info is not None else None)
+        self.comb_watch.look(self.live, second.now_ns, gap_ms, topology)
 
     def _size_fleet(self, second: Second) -> None:
         if self.fleet is not None and self.player.state == "sending":

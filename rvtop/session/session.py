@@ -184,6 +184,7 @@ class Session:
             plan_s=None if plan is None else (now - load.t0_ns) / 1e9 - plan.t0_s,
             recording_s=self._recording.recording_s,
             recording_unnamed=self._recording.unnamed,
+            comb=load.comb_watch.comb,
         )
 
     def _named_models(self) -> tuple[str, ...]:

@@ -101,6 +101,7 @@ def timeline_row(
         "server_tokens_per_s": server.tokens_per_s,
         "ttft_p50_ms": _ms(recent.percentile(50)),
         "ttft_p99_ms": _ms(recent.percentile(99)),
+        "server_itl_ms": server.itl.mean if server.itl is not None else None,
         "kv_usage": server.kv_usage,
         "running": server.running,
         "waiting": server.waiting,

@@ -33,6 +33,7 @@ from rvtop.contract.snapshot import (
     Tokens,
 )
 from rvtop.contract.start import GpuRow, Machine, ModelRow, Offer, RecentRow, StartFacts, UpRow
+from rvtop.stats.comb import Comb
 from rvtop.stats.histogram import Histogram
 
 START = 1_760_000_000.0  # Unix time of the made-up session's start
@@ -220,6 +221,13 @@ def live(t: float = 92.0, *, seq: int | None = None) -> Snapshot:
         slo_ttft_ms=200.0,
         out_dir="runs/2025-10-09-rvc-ramp-48",
     )
+
+
+def comb() -> Snapshot:
+    """Ray Serve LLM, whose batcher gathers tokens for 50 ms."""
+    s = live()
+    bars = (0.855, *[0.001] * 6, 0.004, 0.01, 0.032, 0.06, 0.02, 0.006, *[0.001] * 7)
+    return replace(s, target=replace(s.target, topology="rsv"), comb=Comb(50.2, 6.9, 0.855, bars))
 
 
 def server_hist(median_ms: float, sigma: float, n: int) -> ServerHist:

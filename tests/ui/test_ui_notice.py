@@ -10,6 +10,7 @@ from driven import opened, screen_text, text_of
 
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.app import RvtopApp
+from rvtop.ui.widgets.comb import CombPanel
 from rvtop.ui.widgets.notice import NoticePanel
 
 
@@ -54,3 +55,20 @@ async def test_the_row_is_there_at_every_size_and_ends_with_the_session(size: tu
         await pilot.pause()
         await pilot.pause()
         assert "NOT ANSWERING" not in screen_text(app)
+
+
+async def test_lumps_of_tokens_have_a_row_of_their_own() -> None:
+    handle = made.FakeHandle(made.comb())
+    app = RvtopApp(handle)
+    async with opened(app, 200, 60) as pilot:
+        row = text_of(app, CombPanel)
+        assert row.startswith("▌comb  lumps of 6.9 tokens every 50.2 ms; 86 % of gaps are 0 │ 0 █")
+        assert "--stream-batching-ms 0" in row
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        assert "lumps of 6.9" in screen_text(app)
+        handle.now = replace(handle.now, seq=handle.now.seq + 1, comb=None)
+        app.poll()
+        await pilot.pause()
+        await pilot.pause()
+        assert "lumps" not in screen_text(app)

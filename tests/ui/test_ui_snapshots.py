@@ -55,7 +55,7 @@ def test_watching(snap_compare: Compare, size: tuple[int, int]) -> None:
     assert snap_compare(screen(made.watching()), terminal_size=size, run_before=drawn)
 
 
-@pytest.mark.parametrize("name", ["stale", "crowded", "done", "closed", "cluster"])
+@pytest.mark.parametrize("name", ["stale", "crowded", "done", "closed", "cluster", "comb"])
 def test_other_pictures(snap_compare: Compare, name: str) -> None:
     assert snap_compare(screen(getattr(made, name)()), terminal_size=(120, 40), run_before=drawn)
 

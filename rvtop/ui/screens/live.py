@@ -15,6 +15,7 @@ from rvtop.ui.screens.steering import Steering
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.banner import OVER, Banner
 from rvtop.ui.widgets.change import ChangePanel
+from rvtop.ui.widgets.comb import CombPanel
 from rvtop.ui.widgets.deployments import DeploymentsPanel
 from rvtop.ui.widgets.engine_charts import EngineChartsPanel
 from rvtop.ui.widgets.engines import EnginesPanel
@@ -61,6 +62,7 @@ class LiveScreen(Steering, AboutServer, ChartScreen):
             Header(),
             LoadPanel(),
             NoticePanel(),
+            CombPanel(),
             Banner(can_choose_again=again),
             StepsPanel(),
             TtftPanel(),

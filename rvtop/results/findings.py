@@ -1,0 +1,38 @@
+"""What a run's figures say of their own cause: the ``findings`` of a summary."""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import Any
+
+from rvtop.results.part import Part, gaps_of
+from rvtop.stats.comb import comb_of, knob, said
+
+
+def findings(part: Part, topology: str | None) -> list[dict[str, Any]]:
+    """Those of ``part``, as ``{kind, text, since_s, figures, knob}``."""
+    comb = comb_of(gaps_of(part).distribution(), _engine_gap_ms(part))
+    if comb is None:
+        return []
+    figures = {"period_ms": comb.period_ms, "tokens_a_lump": comb.lump, "gaps_near_0": comb.together}
+    since_s = min((start for start, _ in part.spans), default=0.0)
+    return [
+        {
+            "kind": "comb",
+            "text": "; ".join(said(comb)),
+            "since_s": since_s,
+            "figures": figures,
+            "knob": knob(comb, topology),
+        }
+    ]
+
+
+def _engine_gap_ms(part: Part) -> float | None:
+    """The mean gap between tokens by the engine's own figures."""
+    told = [
+        row.get("server_itl_ms")
+        for row in part.run.timeline
+        if any(start <= row["t_s"] <= end for start, end in part.spans)
+    ]
+    known = [float(gap) for gap in told if isinstance(gap, int | float)]
+    return fmean(known) if known else None
