@@ -43,6 +43,7 @@ TOP = [
     "find_max",
     "phases",
     "by_model",
+    "findings",
     "blocks",
 ]
 PART = TOP[8:22]
