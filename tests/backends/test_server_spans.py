@@ -17,22 +17,13 @@ from tests.unit.processes import wait_for
 SENDING = {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf", "OTEL_BSP_SCHEDULE_DELAY": "500"}
 
 
-@pytest.mark.parametrize("topology", ["rvc", "vllm"])
+@pytest.mark.parametrize("topology", ["rvc", "rsv", "vllm"])
 def test_the_engines_span_is_a_child_of_ours(
     launch: Launch, tiny_model: Path, tmp_path: Path, topology: str
 ) -> None:
     with collector() as at:
         backend = launch(
-            *(
-                topology,
-                "--lease",
-                "--model",
-                f"tiny={tiny_model}",
-                "--threads",
-                "1",
-                "--max-model-len",
-                "512",
-            ),
+            *(topology, "--lease", "--model", f"tiny={tiny_model}", "--threads", "1"),
             *("--engine-arg", f"otlp-traces-endpoint={at.url}/v1/traces"),
             env=SENDING,
         )
