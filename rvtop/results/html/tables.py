@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rvtop.contract import run_files
+from rvtop.contract.client_figures import CLIENT_FIGURES
 from rvtop.contract.figures import SHOWN
 from rvtop.results.lines import Unread, json_lines
 from rvtop.results.table import Requests
@@ -17,23 +18,6 @@ from rvtop.text import digits, phase_words, printable
 #: Of each list the report shows so many.
 _SLOWEST, _ERRORS = 20, 20
 _TEXT_LIMIT = 400
-
-#: What each figure of the client means, in the order of the definitions; the engines' are in ``FIGURES``.
-DEFINITIONS: tuple[tuple[str, str], ...] = (
-    ("TTFT", "Time to first token: from the time a request was meant to be sent to the first chunk with text "
-     "or a token. A queue counts, also one in the client."),
-    ("ITL", "Inter-token latency: the gaps between two tokens of one request, all requests together; within "
-     "1 %. Where chunks hold several tokens it is the gap between chunks."),
-    ("TPOT", "Time per output token: (E2E − TTFT) / (output tokens − 1) of each request."),
-    ("E2E", "From the time a request was meant to be sent to its last token."),
-    ("tokens/s", "Output tokens of all good requests, over the time from the first intended send to the last "
-     "token."),
-    ("goodput", "Requests a second that ended well and within the SLO."),
-    ("completed", "Requests that ended well, of those planned. Means over survivors flatter whoever drops "
-     "most: compare latencies only where this is the same."),
-    ("late sends", "How long after its intended time a request left the client."),
-    ("CLIENT-LIMITED", "The client's own delays could distort a figure of this run."),
-)  # fmt: skip
 
 _COLUMNS: tuple[tuple[str, str], ...] = (
     ("asked rps", "rate.requested_rps"),
@@ -187,6 +171,6 @@ def definitions() -> str:
     """What the figures mean, as an HTML list."""
     return (
         "<dl>"
-        + "".join(f"<dt>{text(name)}</dt><dd>{text(what)}</dd>" for name, what in DEFINITIONS)
+        + "".join(f"<dt>{text(one.name)}</dt><dd>{text(one.help)}</dd>" for one in CLIENT_FIGURES)
         + "</dl>"
     )
