@@ -38,6 +38,7 @@ SLOW = frozenset(
         "test_vllm_process.py",
         "test_vllm_server.py",
         "test_smoke_runs.py",
+        "test_sweep_process.py",
     }
 )
 

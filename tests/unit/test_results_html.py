@@ -197,6 +197,7 @@ async def test_a_browser_draws_it_and_the_keyboard_reads_it(folder: Path, tmp_pa
         summary_of = "document.querySelectorAll('.chart:not(.half) details')[0]"
         await page.value(f"{summary_of}.open = true")
         await page.until(f"{summary_of}.querySelectorAll('tbody tr').length === 10")
+        assert await page.faults() == []
         assert page.log == []
 
 
