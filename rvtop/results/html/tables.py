@@ -138,7 +138,8 @@ def server_table(server: Mapping[str, Any]) -> str:
         elif isinstance(value, Mapping):
             rows += [(f"{f.heading}: {name}", one, f.help) for name, one in value.items()]
         elif value is not None:
-            rows.append((f.heading, _as(f.format, value), f.help))
+            name = f"{f.heading} (max)" if f.summary.endswith("_max") else f.heading
+            rows.append((name, _as(f.format, value), f.help))
     return table(("figure", "value", "meaning"), rows, "The server's own figures", words=3) if rows else ""
 
 
@@ -151,7 +152,7 @@ def _as(format: str, value: float) -> str:
 def environment_table(environment: Mapping[str, Any]) -> str:
     """``environment.json`` as names and values."""
     rows = list(_flat(environment, ""))
-    return table(("name", "value"), rows, "Environment", words=2)
+    return table(("name", "value"), rows, "What ran, on what, with which options", words=2)
 
 
 def _flat(value: Any, name: str) -> Iterable[tuple[str, Any]]:
