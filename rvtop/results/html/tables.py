@@ -92,7 +92,7 @@ def slowest_table(folder: Path) -> str:
     slowest = heapq.nlargest(_SLOWEST, _good(path), key=lambda row: row[0])
     rows = (
         (
-            f"{row['intended_ns'] / 1e9:.2f} s", phase_words(str(row.get("phase") or "")),
+            f"{row['intended_ns'] / 1e9:.2f}", phase_words(str(row.get("phase") or "")),
             row.get("model"), row.get("engine"),
             ttft / 1e6, (row["sent_ns"] - row["intended_ns"]) / 1e6,
             _ms(row.get("headers_ns"), row["intended_ns"]), _ms(row.get("last_token_ns"), row["intended_ns"]),
@@ -100,7 +100,7 @@ def slowest_table(folder: Path) -> str:
         )
         for ttft, _, row in slowest
     )  # fmt: skip
-    head = ("meant for", "phase", "model", "engine", "TTFT ms", "of it late", "to headers", "E2E ms",
+    head = ("meant for, s", "phase", "model", "engine", "TTFT ms", "of it late", "to headers", "E2E ms",
             "tokens in", "out")  # fmt: skip
     return table(head, rows, "The slowest requests by TTFT", words=4) if slowest else ""
 
