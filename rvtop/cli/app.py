@@ -237,13 +237,24 @@ def report(
 
 @app.command()
 @grouped
-def replay(folder: Annotated[Path, typer.Argument(help="A run folder.")], look: LookOptions) -> None:
+def replay(
+    *,
+    folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    speed: Annotated[
+        float, typer.Option(help="At first: 0.25, 0.5, 1, 2, 4, 8, 16 or 32 times; [ and ] change it.")
+    ] = 1.0,
+    look: LookOptions,
+) -> None:
     """Plays a stored run through the same screens, at any instant and speed; needs no server."""
+    from rvtop.session.replay import SPEEDS
+
+    if speed not in SPEEDS:
+        raise UserError(f"--speed {speed:g}: must be one of {', '.join(f'{one:g}' for one in SPEEDS)}")
     if not terminal():
         raise UserError("a replay needs a terminal; rvtop report RUN prints the run's figures")
     from rvtop.cli.dashboard import show_replay
 
-    raise typer.Exit(show_replay(folder))
+    raise typer.Exit(show_replay(folder, speed))
 
 
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(up)
