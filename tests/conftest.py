@@ -35,9 +35,11 @@ SLOW = frozenset(
         "test_rvc_cluster.py",
         "test_rvc_process.py",
         "test_rvc_start.py",
+        "test_server_spans.py",
         "test_vllm_process.py",
         "test_vllm_server.py",
         "test_smoke_runs.py",
+        "test_sweep_process.py",
     }
 )
 

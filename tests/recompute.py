@@ -1,8 +1,12 @@
-"""The figures of a run worked out once more from its lines, with nothing of rvtop's: plain Python."""
+"""The figures of a run worked out once more from its lines, with nothing of rvtop's: plain Python.
+
+``python -m tests.recompute DIR``: whether the table of the showdown in DIR is what its requests say."""
 
 from __future__ import annotations
 
 import json
+import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +97,41 @@ def changes(mine: dict[str, float | None], base: dict[str, float | None]) -> dic
         for key, value in mine.items()
         if key != "completed_pct" and value is not None and (other := base[key])
     }
+
+
+def differences(folder: Path) -> list[str]:
+    """What of a showdown's table is not what its requests say; ITL within its buckets of 1 %."""
+    told = json.loads((folder / "showdown.json").read_text())
+    rows = {row["name"]: row for row in told["rows"] if row["folders"]}
+    folders = {name: [folder / one for one in row["folders"]] for name, row in rows.items()}
+    again = table(folders, told["reference"])
+    found: list[str] = []
+
+    def compare(what: str, said: dict[str, Any] | None, own: dict[str, Any] | None, rel: float) -> None:
+        for key in sorted({*(said or {}), *(own or {})}):
+            one, other = (said or {}).get(key), (own or {}).get(key)
+            same = one is other is None or (
+                None not in (one, other) and math.isclose(one, other, rel_tol=rel, abs_tol=rel)
+            )
+            if not same:
+                found.append(f"{what} {key}: {one}, by its requests {other}")
+
+    for name, row in rows.items():
+        own = again[name]
+        compare(name, row["kpm"], own["kpm"], 1e-12)
+        if name != told["reference"]:
+            compare(f"{name} change", row["change_pct"], own["change_pct"], 1e-9)
+        for phase in row["phases"]:
+            compare(f"{name} {phase['name']}", phase["kpm"], own["phases"][phase["name"]], 1e-12)
+        for run in folders[name]:
+            requests = [one for runs in measured(run).values() for rows_ in runs for one in rows_]
+            summary = json.loads((run / "summary.json").read_text())
+            itl = {f"p{q}": itl_ms(requests, q) for q in (50, 99)}
+            compare(f"{run.name} ITL", {key: summary["itl_ms"][key] for key in itl}, itl, 0.01)
+    return found
+
+
+if __name__ == "__main__":
+    wrong = differences(Path(sys.argv[1]))
+    print("\n".join(wrong) or "the table is what the requests say")
+    sys.exit(bool(wrong))

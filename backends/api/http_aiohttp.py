@@ -21,6 +21,8 @@ from backends.errors import ApiError, internal, unauthorized, unavailable
 log = logging.getLogger("backends.http")
 
 OPEN_PATHS = ("/health",)
+#: Of W3C Trace Context.
+TRACE_HEADERS = ("traceparent", "tracestate")
 MAX_BODY_BYTES = 8 * 2**20
 # After the listener is closed, handlers that are still running get this long before they are cancelled.
 LAST_CHANCE_S = 2.0
@@ -85,7 +87,8 @@ class HttpServer:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if self._service is None:
             raise _starting()
-        reply = await self._service.answer(PATHS[request.path], await request.read())
+        trace = {name: request.headers[name] for name in TRACE_HEADERS if name in request.headers}
+        reply = await self._service.answer(PATHS[request.path], await request.read(), trace or None)
         if reply.stream is None:
             return web.Response(body=reply.body, content_type="application/json")
         response = web.StreamResponse(headers={"Content-Type": SSE_TYPE, "Cache-Control": "no-cache"})

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -39,6 +39,7 @@ from backends.errors import (
 log = logging.getLogger("backends.api.service")
 
 Generation = tuple[int, GenerateRequest]  # the choice's index, and what its engine is asked
+Trace = Mapping[str, str]  # a request's headers by which its client's trace goes on
 
 
 @dataclass
@@ -74,7 +75,7 @@ class Reply:
 class Answers(Protocol):
     """What an HTTP surface needs of a :class:`Service`."""
 
-    async def answer(self, endpoint: Endpoint, body: bytes) -> Reply: ...
+    async def answer(self, endpoint: Endpoint, body: bytes, trace: Trace | None = None) -> Reply: ...
 
 
 class Service:
@@ -98,10 +99,10 @@ class Service:
                 for engine in model.admission.engines:
                     metrics.add_engine(engine.info)
 
-    async def answer(self, endpoint: Endpoint, body: bytes) -> Reply:
+    async def answer(self, endpoint: Endpoint, body: bytes, trace: Trace | None = None) -> Reply:
         """Answers one request. Raises ApiError."""
         if endpoint in ("chat", "completions"):
-            return await self._complete(endpoint, body)
+            return await self._complete(endpoint, body, trace)
         data = fields.json_object(body)
         if endpoint == "embeddings":
             return Reply(await embed(data, self._retrieval))
@@ -110,7 +111,7 @@ class Service:
             return Reply(await tokenize(data, model.renderer, model.max_model_len))
         return Reply(await detokenize(data, model.renderer))
 
-    async def _complete(self, endpoint: Completions, body: bytes) -> Reply:
+    async def _complete(self, endpoint: Completions, body: bytes, trace: Trace | None) -> Reply:
         """Raises ApiError; a failure after the first token is an event in the stream.
 
         A stream is returned when its first token exists, so that whatever fails before has its own status.
@@ -130,7 +131,7 @@ class Service:
         ]
         answer = Answer(call, request_id, int(time.time()), model.name, choices)
         sources = [
-            self._parts(model, answer, _generation(answer, choice, model, use), arrived, retrieve_ms)
+            self._parts(model, answer, _generation(answer, choice, model, use, trace), arrived, retrieve_ms)
             for choice in choices
         ]
         parts = sources[0] if len(sources) == 1 else merged(sources)
@@ -326,7 +327,9 @@ def _tool_use(call: Call, model: ServedModel) -> ToolUse | None:
     return model.tools.use(call)
 
 
-def _generation(answer: Answer, choice: Choice, model: ServedModel, use: ToolUse | None) -> Generation:
+def _generation(
+    answer: Answer, choice: Choice, model: ServedModel, use: ToolUse | None, trace: Trace | None
+) -> Generation:
     """What the engine does for a choice. The choices of a prompt differ by their seed, as vLLM's do."""
     call = answer.call
     seed = None if call.seed is None else _wrapped(call.seed + choice.index % call.n)
@@ -342,6 +345,7 @@ def _generation(answer: Answer, choice: Choice, model: ServedModel, use: ToolUse
         ignore_eos=call.ignore_eos,
         logprobs=call.logprobs,
         special=use.special if use else None,
+        trace=trace,
     )
     return choice.index, request
 

@@ -20,7 +20,8 @@ class GenerateRequest:
     text before their first occurrence; ``stop_token_ids`` end it like an end token. ``ignore_eos`` goes on
     past end tokens (not past ``stop``), which is how a load test gets exact output lengths. ``logprobs`` asks
     for the log probability of each token and of so many of the likeliest. ``special`` are further sampling
-    parameters of vLLM, from its own tool parsers.
+    parameters of vLLM, from its own tool parsers. ``trace`` are headers by which an engine that makes spans
+    makes them parts of its client's trace.
     """
 
     request_id: str
@@ -34,6 +35,7 @@ class GenerateRequest:
     ignore_eos: bool = False
     logprobs: int | None = None
     special: Mapping[str, Any] | None = None
+    trace: Mapping[str, str] | None = None
 
 
 class Timings(NamedTuple):

@@ -98,7 +98,8 @@ class VllmEngine:
         began = time.monotonic()
         first = 0.0
         cached: int | None = None
-        outputs = self._llm.generate(self._prompt(list(request.prompt_ids)), params, request.request_id)
+        prompt = self._prompt(list(request.prompt_ids))
+        outputs = self._llm.generate(prompt, params, request.request_id, trace_headers=request.trace)
         self._live.add(request.request_id)
         try:
             async with aclosing(outputs):

@@ -15,7 +15,7 @@ import aiohttp
 from backends.api import fields
 from backends.api.metrics import merge_pages
 from backends.api.request import Endpoint
-from backends.api.service import Reply
+from backends.api.service import Reply, Trace
 from backends.engines.protocol import EngineInfo
 from backends.errors import unavailable, unknown_model
 from backends.process.events import Steps
@@ -168,7 +168,7 @@ class Fleet:
         pages = await asyncio.gather(*(member.page() for member in self.members))
         return merge_pages(page for page in pages if page is not None)
 
-    async def answer(self, endpoint: Endpoint, body: bytes) -> Reply:
+    async def answer(self, endpoint: Endpoint, body: bytes, trace: Trace | None = None) -> Reply:
         """Only what the router could give to no engine comes here."""
         if len(body) > MAX_ROUTED_BODY_BYTES:
             raise too_long()

@@ -12,7 +12,7 @@ from typing import Any
 from backends.api import fields
 from backends.api.metrics import Metrics, merge_pages
 from backends.api.request import Endpoint
-from backends.api.service import Reply
+from backends.api.service import Reply, Trace
 from backends.cluster.cluster import ResourceShare
 from backends.errors import unavailable, unknown_model
 from backends.router.router import Router
@@ -92,7 +92,7 @@ class ServeFleet:
         pages = [figures["page"] for app in answers for figures in app]
         return merge_pages([*pages, await self._queue_page(answers)])
 
-    async def answer(self, endpoint: Endpoint, body: bytes) -> Reply:
+    async def answer(self, endpoint: Endpoint, body: bytes, trace: Trace | None = None) -> Reply:
         """Only what the router could give to no application comes here."""
         model = fields.text(fields.json_object(body), "model")
         if model is not None and model not in self.models:

@@ -1,8 +1,9 @@
 """What the head's environment says to engines on other nodes. The one list; stdlib only.
 
 Known names (``HF_HOME``, the three switches ``HF_HUB_OFFLINE``, ``HF_DATASETS_OFFLINE`` and
-``TRANSFORMERS_OFFLINE``, ``VLLM_*``) mean the same for an engine wherever it runs. A Ray job's runtime
-environment can be read by every user of the cluster, so secrets go to engines in their own arguments only.
+``TRANSFORMERS_OFFLINE``, ``VLLM_*``, and ``OTEL_*``, which says where and how an engine sends its spans) mean
+the same for an engine wherever it runs. A Ray job's runtime environment can be read by every user of the
+cluster, so secrets go to engines in their own arguments only.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from collections.abc import Mapping
 from backends.settings.vllm import OUR_ENV
 
 NAMES = ("RVTOP_CACHE", "TRANSFORMERS_OFFLINE")
-PREFIXES = ("HF_", "VLLM_")
-_SECRET = ("TOKEN", "KEY", "SECRET", "PASSWORD")
+PREFIXES = ("HF_", "VLLM_", "OTEL_")
+_SECRET = ("TOKEN", "KEY", "SECRET", "PASSWORD", "HEADERS")
 
 
 def carried(environ: Mapping[str, str] | None = None) -> dict[str, str]:

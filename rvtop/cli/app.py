@@ -203,17 +203,20 @@ def report(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write it as a page that needs no other file.")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print its summary as JSON alone.")] = False,
 ) -> None:
     """Sums a run folder up again, also one of a run that was killed, and prints its figures."""
+    import json
+
     from rvtop.cli.quality import report_quality
     from rvtop.plain import result_lines, warnings_of
     from rvtop.results import runlog, summary
     from rvtop.text import printable_json
 
-    if report_quality(folder, html):
+    if report_quality(folder, html, as_json):
         return
     result = printable_json(summary.summarise(folder))  # a folder may be somebody else's
-    for line in result_lines(result, str(folder)):
+    for line in [json.dumps(result)] if as_json else result_lines(result, str(folder)):
         say(line)
     for line in (*warnings_of(result), *filter(None, [result["end"]["text"]])):
         say_error(line)
@@ -228,18 +231,30 @@ def report(
         page = run_page(folder, result)
         with written_for("--html", html) as part:
             part.write_text(page, "utf-8")
-        say(f"report: {html}")
+        if not as_json:
+            say(f"report: {html}")
 
 
 @app.command()
 @grouped
-def replay(folder: Annotated[Path, typer.Argument(help="A run folder.")], look: LookOptions) -> None:
+def replay(
+    *,
+    folder: Annotated[Path, typer.Argument(help="A run folder.")],
+    speed: Annotated[
+        float, typer.Option(help="At first: 0.25, 0.5, 1, 2, 4, 8, 16 or 32 times; [ and ] change it.")
+    ] = 1.0,
+    look: LookOptions,
+) -> None:
     """Plays a stored run through the same screens, at any instant and speed; needs no server."""
+    from rvtop.session.replay import SPEEDS
+
+    if speed not in SPEEDS:
+        raise UserError(f"--speed {speed:g}: must be one of {', '.join(f'{one:g}' for one in SPEEDS)}")
     if not terminal():
         raise UserError("a replay needs a terminal; rvtop report RUN prints the run's figures")
     from rvtop.cli.dashboard import show_replay
 
-    raise typer.Exit(show_replay(folder))
+    raise typer.Exit(show_replay(folder, speed))
 
 
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(up)

@@ -75,13 +75,14 @@ def show_watched(socket: Path, sharing: Sharing) -> int:
     return asyncio.run(main())
 
 
-def show_replay(folder: Path) -> int:
+def show_replay(folder: Path, speed: float = 1.0) -> int:
     """The dashboard on a stored run; returns the exit code. Raises UserError."""
     from rvtop.results.recording import read_recording
     from rvtop.session.replay import ReplaySession
 
     look, recording = look_now(), read_recording(folder)
     replay = ReplaySession(recording, str(folder))
+    replay.speed = speed
     code = asyncio.run(run_app_async(RvtopApp(replay=replay, look=look)))
     for note in replay.notes:  # the screen shows it for some seconds only
         say_error(note)

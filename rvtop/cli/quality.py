@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -114,18 +115,19 @@ def _show(run: QualityRun, *, quiet: bool, as_json: bool, html: Path | None) -> 
         say_error(f"{name}: {reason}")
 
 
-def report_quality(folder: Path, html: Path | None) -> bool:
+def report_quality(folder: Path, html: Path | None, as_json: bool = False) -> bool:
     """Prints the quality check that a folder without a run holds; whether it holds one."""
     from rvtop.results.quality import read_quality, text_lines
 
     found = None if (folder / run_files.REQUESTS).exists() else read_quality(folder)
     if found is None:
         return False
-    for line in text_lines(found):
+    for line in [json.dumps(found)] if as_json else text_lines(found):
         say(line)
     if html is not None:
         _write_page(found, html)
-        say(f"report: {html}")
+        if not as_json:
+            say(f"report: {html}")
     return True
 
 

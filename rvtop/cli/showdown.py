@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rvtop.cli.option_groups import grouped
-from rvtop.cli.options import LookOptions, Models, Out, RayAddress, Ui, check_ui, no_screen
+from rvtop.cli.options import LookOptions, Out, RayAddress, Ui, check_ui, no_screen
 from rvtop.errors import UserError, check_limits
 from rvtop.system.files import written_for
 from rvtop.system.stdio import say, say_error, say_nothing
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 class SameForAll:
     """The options of a showdown that every topology is started with."""
 
-    model: Models = None
+    model: Annotated[
+        list[str] | None, typer.Option(help="What each serves, as name=path; repeat for several.")
+    ] = None
     ray_address: RayAddress = None
     threads: Annotated[
         int | None, typer.Option(help="CPU threads of each engine; default its part of the cores less one.")

@@ -122,6 +122,8 @@ def _environment(folder: Path, notes: list[str]) -> dict[str, Any]:
         with open_file(path) as file:
             data = orjson.loads(file.read(LONGEST))
     except FileNotFoundError:
+        if not folder.is_dir():
+            raise runlog.RunFolderError(f"{folder}: no such folder; give the folder of a run") from None
         raise runlog.RunFolderError(f"{folder}: holds no run ({run_files.ENVIRONMENT} is missing)") from None
     except NotADirectoryError:
         raise runlog.RunFolderError(f"{folder}: not a folder; give the folder of a run") from None

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rvtop.contract.client_figures import E2E, GOODPUT, ITL, LATE, LIMITED, TOKENS, TTFT
 from rvtop.contract.snapshot import Snapshot
 from rvtop.errors import UserError
 from rvtop.net.place import host_and_port
@@ -56,9 +57,9 @@ E2E_S = (0.05, 0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60
 
 #: (name, help, buckets) of each latency.
 LATENCIES = {
-    "ttft": ("rvtop_client_ttft_seconds", "From a request's intended time to its first token.", TTFT_S),
-    "itl": ("rvtop_client_itl_seconds", "Between two chunks of an answer.", ITL_S),
-    "e2e": ("rvtop_client_e2e_seconds", "From a request's intended time to the end of its answer.", E2E_S),
+    "ttft": ("rvtop_client_ttft_seconds", TTFT.sentence, TTFT_S),
+    "itl": ("rvtop_client_itl_seconds", ITL.sentence, ITL_S),
+    "e2e": ("rvtop_client_e2e_seconds", E2E.sentence, E2E_S),
 }
 
 
@@ -161,10 +162,10 @@ def metrics(measured: Measured) -> Iterator[Metric]:
         ("offered_rps", "Requests a second that the plan intended, last 2 s.", load.offered_rps),
         ("sent_rps", "Requests a second that were sent, last 2 s.", load.sent_rps),
         ("completed_rps", "Requests a second that were answered, last 2 s.", load.completed_rps),
-        ("goodput_rps", "Requests a second within the SLO, last 10 s.", load.goodput_rps),
-        ("output_tokens_per_second", "Tokens of answers in the last second.", picture.tokens.per_s),
-        ("late_sends_p99_seconds", "How late requests were sent, last 10 s.", _seconds(load.lag_p99_ms)),
-        ("limited", "1 while the client itself distorts the figures.", float(bool(load.client_limited))),
+        ("goodput_rps", f"{GOODPUT.sentence} Last 10 s.", load.goodput_rps),
+        ("output_tokens_per_second", TOKENS.sentence, picture.tokens.per_s),
+        ("late_sends_p99_seconds", f"{LATE.sentence} Last 10 s.", _seconds(load.lag_p99_ms)),
+        ("limited", f"1 while it holds: {LIMITED.brief}.", float(bool(load.client_limited))),
     ):
         family = GaugeMetricFamily(f"rvtop_client_{name}", about_it)
         if gauge is not None:  # a missing figure is no figure, never 0

@@ -19,13 +19,13 @@ from rvtop.contract.steps import step_line
 from rvtop.errors import UserError
 from rvtop.load.plan.prompts import Prompts
 from rvtop.results.answers import Answer, Question, Reply, differing, retrieval, rows
-from rvtop.results.runlog import write_json
 from rvtop.scenario.schema import Scenario
 from rvtop.session.request import topology_options
 from rvtop.study.asking import Asker
 from rvtop.study.entries import Entry
 from rvtop.study.questions import questions_of
-from rvtop.study.turns import Say, exit_code
+from rvtop.study.turns import Say, exit_code, write_study
+from rvtop.system.files import FileFault, unwritable
 from rvtop.target.backend import Backend, BackendOptions
 from rvtop.target.probe import probe
 from rvtop.text import printable_json
@@ -107,9 +107,9 @@ class QualityRun:
         return dict(printable_json(found))
 
     def write(self) -> dict[str, Any]:
-        """Writes ``quality.json`` and returns what is in it. Raises UserError (exit code 5)."""
+        """Writes ``quality.json`` and returns what is in it. Raises FileFault."""
         found = self.result()
-        write_json(self.plan.out / run_files.QUALITY, found)
+        write_study(self.plan.out / run_files.QUALITY, found)
         return found
 
 
@@ -129,8 +129,10 @@ async def ask_all(run: QualityRun, start: Start, check: Check, say: Say) -> None
             await asyncio.to_thread(check, options)
             async with start(options, log, say) as server:
                 await _ask(run, entry.name, server)
+        except FileFault:
+            raise
         except UserError as error:
-            if error.exit_code in (5, 130):
+            if error.exit_code == 130:
                 raise
             run.reasons[entry.name] = str(error)
             run.codes.append(3 if len(run.answers) > before else 4)
@@ -205,20 +207,14 @@ def _append(path: Path, line: Mapping[str, Any]) -> None:
         with path.open("a", encoding="utf-8", errors="replace") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
 def _folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(
-        f"{path}: can't be written: {error.strerror}; give --out a folder that can be written", 5
-    )
+        raise unwritable(path, error) from error
 
 
 @asynccontextmanager

@@ -21,8 +21,8 @@ from rvtop.scenario.thresholds import check_thresholds
 from rvtop.session.request import Outcome, SessionRequest
 from rvtop.study.rows import Result
 from rvtop.study.sweep_rows import rows
-from rvtop.study.turns import exit_code, result_of
-from rvtop.system.files import replace_text
+from rvtop.study.turns import exit_code, result_of, write_study
+from rvtop.system.files import unwritable
 
 SWEEP = "sweep.json"
 #: How a run has ended that need not be run again.
@@ -196,9 +196,9 @@ class SweepRun:
         return rows(named, self.results, self.plan.slo)
 
     def write(self) -> None:
-        """Writes ``sweep.json``. Raises UserError."""
+        """Writes ``sweep.json``. Raises FileFault."""
         found = {"schema": 1, **self.plan.identity(), "slo": dict(self.plan.slo), "rows": self.rows}
-        replace_text(self.request.out / SWEEP, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        write_study(self.request.out / SWEEP, found)
 
     # -- inside ------------------------------------------------------------------------------
 
@@ -261,7 +261,7 @@ def _held_alone(folder: Path) -> int | None:
         folder.mkdir(parents=True, exist_ok=True)
         held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise UserError(f"--out {folder}: {error.strerror}; give a folder that can be written") from error
+        raise unwritable(folder, error) from error
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -12,7 +12,7 @@ from rvtop.errors import UserError
 from rvtop.session.request import Outcome, SessionRequest
 from rvtop.study.knobs import knobs_of
 from rvtop.study.rows import Result
-from rvtop.system.files import written_whole
+from rvtop.system.files import unwritable, written_whole
 
 INTERRUPTED = 130
 
@@ -52,13 +52,14 @@ class Study(Protocol[T]):
 
 
 def write_study(path: Path, found: Mapping[str, Any]) -> None:
-    """Writes what a study has found by now. Raises UserError."""
+    """Writes what a study has found by now. Raises FileFault."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as part:
-            part.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+            text = json.dumps(found, indent=1, ensure_ascii=False)
+            part.write_text(text + "\n", "utf-8", errors="replace")
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; give --out a folder that can be written") from error
+        raise unwritable(path, error) from error
 
 
 def run_turns(study: Study[T], run: Run, say: Say) -> int:

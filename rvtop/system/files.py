@@ -74,6 +74,13 @@ def read_regular(path: Path | str) -> bytes:
     return Path(path).read_bytes()
 
 
+def unwritable(path: Path, error: OSError) -> FileFault:
+    """To raise where the folder of ``--out`` takes nothing. Exit code 5 where the disk is full, else 2."""
+    code = 5 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 2
+    mend = "make room" if code == 5 else "give --out a folder that can be written"
+    return FileFault(f"{printable(str(path))}: can't be written: {error.strerror}; {mend}", code)
+
+
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """The file to write, beside ``path``, whose place it takes at the end. After an exception it is gone, and

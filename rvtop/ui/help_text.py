@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import rvtop.contract.client_figures as client
 import rvtop.contract.figures as table
 from rvtop.contract.figures import BY_KEY, SHOWN
 from rvtop.telemetry.metrics import RAY_TABLE
@@ -52,7 +53,7 @@ PANELS: dict[str, PanelHelp] = {
             Figure("Latency_avg ms", "mean time to the last token", CLIENT),
             Figure("Latency_total s", "from the first request to the last token of all", CLIENT),
             Figure("TPS", "output tokens of all requests by Latency_total", CLIENT),
-            Figure("completed", "requests that were answered whole, of those planned", CLIENT),
+            Figure(client.COMPLETED.name, client.COMPLETED.brief, CLIENT),
             Figure("CENSORED", "completion differs by over a point, so means are not compared", CLIENT),
             Figure("(+6.2 %)", "in brackets: this change is not significant", CLIENT),
             Figure("start", "seconds until the topology was ready", "the start of the backend"),
@@ -141,12 +142,12 @@ PANELS: dict[str, PanelHelp] = {
             Figure("served", "requests answered in full a second, over the same time", CLIENT),
             Figure("noise", "what arrivals at random vary by over that time: square root of n / t", CLIENT),
             Figure("in flight", "sent and not yet ended", CLIENT),
-            Figure("goodput", "requests a second that meet the SLO, mean of 10 s", CLIENT),
+            Figure(client.GOODPUT.name, f"{client.GOODPUT.brief}, mean of 10 s", CLIENT),
             Figure("waiting", "in the queues of all engines", SERVER),
             Figure("ok", "answered in full since the start", CLIENT),
             Figure("errors", "failed since the start, by class; never part of a latency", CLIENT),
             Figure("dropped", "due but never sent, since max_in_flight was reached", CLIENT),
-            Figure("client lag", "how late requests left, p99 of 10 s; large: CLIENT-LIMITED", CLIENT),
+            Figure("client lag", f"{client.LATE.brief}, p99 of 10 s; large: {client.LIMITED.name}", CLIENT),
         ),
     ),
     "ttft": PanelHelp(
@@ -176,10 +177,10 @@ PANELS: dict[str, PanelHelp] = {
         "Successful requests only. What stands under SERVER is what the server says of itself: "
         "its clock starts when the request has arrived there.",
         (
-            Figure("TTFT", "intended time to first token", CLIENT),
-            Figure("ITL", "gap between two tokens of one request", CLIENT),
+            Figure(client.TTFT.name, client.TTFT.brief, CLIENT),
+            Figure(client.ITL.name, client.ITL.brief, CLIENT),
             Figure("ICL", "gap between two chunks, where chunks are not tokens (more than 2 % off)", CLIENT),
-            Figure("E2E", "intended time to the last token", CLIENT),
+            Figure(client.E2E.name, client.E2E.brief, CLIENT),
             Figure("p50 p90 p99", "of the last 10 s", CLIENT),
             Figure("phase p99", "of all requests of this phase", CLIENT),
             Figure("~", "an estimate, interpolated between the server's bucket edges", SERVER),
@@ -216,7 +217,7 @@ PANELS: dict[str, PanelHelp] = {
         "output tokens a second",
         "What the clients received, over time.",
         (
-            Figure("█ client", "output tokens received in the last second", CLIENT),
+            Figure("█ client", client.TOKENS.brief, CLIENT),
             Figure("~", "chunks scaled by the running usage-to-chunk ratio, until usage is known", CLIENT),
             Figure(
                 "─ SERVER",

@@ -165,6 +165,15 @@ async def test_whole_answer_and_timings() -> None:
         assert (timings["retrieve_ms"], timings["prefill_ms"], timings["decode_ms"]) == (None, 2.0, 3.0)
 
 
+async def test_a_clients_trace_goes_to_the_engine_and_nothing_else_does() -> None:
+    trace = {"traceparent": f"00-{5:032x}-{7:016x}-01", "tracestate": "a=b"}
+    async with running() as s:
+        for headers in ({**trace, "X-Mine": "1"}, {"X-Mine": "1"}):
+            s.engine.say("a")
+            assert (await s.client.post(CHAT, json=BODY, headers=headers)).status_code == 200
+        assert [request.trace for request in s.engine.requests] == [trace, None]
+
+
 async def test_retrieval_is_timed_and_only_for_chat() -> None:
     async with running(retrieval=FakeRetrieval()) as s:
         s.engine.say()

@@ -11,7 +11,7 @@ import pytest
 
 from backends.api.http_asgi import MAX_BODY_BYTES, AsgiApp
 from backends.api.request import Endpoint
-from backends.api.service import Reply
+from backends.api.service import Reply, Trace
 from backends.errors import bad_request, queue_full
 
 CHAT = "/v1/chat/completions"
@@ -24,7 +24,7 @@ class Completer:
         self.asked: list[tuple[Endpoint, bytes]] = []
         self.freed = asyncio.Event()
 
-    async def answer(self, endpoint: Endpoint, body: bytes) -> Reply:
+    async def answer(self, endpoint: Endpoint, body: bytes, trace: Trace | None = None) -> Reply:
         self.asked.append((endpoint, body))
         match body:
             case b"whole":

@@ -14,6 +14,7 @@ from rvtop.session.client import RemoteSession
 from rvtop.session.request import SessionRequest
 from rvtop.study.live import LiveShowdown
 from rvtop.study.showdown import SHOWDOWN
+from tests import recompute
 
 SCENARIO = """\
 name: short
@@ -70,4 +71,5 @@ async def test_baseline_and_rac_get_the_same_work_with_the_same_knobs(
         json.loads((tmp_path / "out" / name / "summary.json").read_text())["tokens"]
         for name in ("baseline", "rac")
     ]
+    assert recompute.differences(tmp_path / "out") == []
     assert tokens[0]["output"] == tokens[1]["output"] == 16 * 12, "the work is the same"

@@ -11,6 +11,7 @@ from tests.bench import (
     ray_workers,
     retarget,
     router,
+    spans,
     startup,
     topologies,
     truth,
@@ -28,6 +29,7 @@ def main() -> None:
     topologies.main([])
     router.main([])
     retarget.main([])
+    spans.main([])
     ray_workers.main([])
     compare.main([])
 

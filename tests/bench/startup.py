@@ -43,18 +43,20 @@ def command_s(*arguments: str) -> float:
     return time.perf_counter() - began
 
 
-def short_run_cpu_s(url: str) -> float:
-    """CPU seconds of all processes of a run of one second."""
+def run_cpu_s(url: str, rate: float, seconds: int, *options: str) -> float:
+    """CPU seconds of all processes of a run of so many ``seconds``."""
     folder = Path(tempfile.mkdtemp())
-    run = [_RVTOP, "run", "--target", url, "--rate", "5", "--duration", "1s", "--ui", "none", "--yes"]
-    tree = [sys.executable, "-m", "tests.bench.tree", "--limit", "60", "--report", str(folder / "report")]
+    run = [_RVTOP, "run", "--target", url, "--rate", f"{rate:g}", "--duration", f"{seconds}s", *options]
+    run += ["--ui", "none", "--yes"]
+    limit = str(60 + 4 * seconds)
+    tree = [sys.executable, "-m", "tests.bench.tree", "--limit", limit, "--report", str(folder / "report")]
     try:
         subprocess.run(
             [*tree, "--", *run, "--out", str(folder / "run")], check=True, stdout=subprocess.DEVNULL
         )
         report = json.loads((folder / "report").read_bytes())
         if report["code"] != 0:
-            raise RuntimeError(f"a run of one second ended with {report['code']}")
+            raise RuntimeError(f"a run of {seconds} s ended with {report['code']}")
         return float(report["cpu_s"])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -64,7 +66,7 @@ def main() -> None:
     """Prints medians of several runs."""
     with any_mock() as mock:
         frames = [first_frame_s(mock.url) for _ in range(_RUNS)]
-        runs = [short_run_cpu_s(mock.url) for _ in range(_RUNS)]
+        runs = [run_cpu_s(mock.url, 5, 1) for _ in range(_RUNS)]
     rows: tuple[tuple[str, Callable[[], list[float]]], ...] = (
         ("attach to first frame", lambda: [drawn for drawn, _, _ in frames]),
         ("  of that, its own CPU", lambda: [cost for _, cost, _ in frames]),

@@ -102,6 +102,7 @@ async def test_a_browser_plays_it(page: str, tmp_path: Path) -> None:
         )
         await browser.until("document.getElementById('clock').textContent.startsWith('0:05')")
         await browser.until("document.getElementById('play').textContent === 'play'")
+        assert await browser.faults() == []
         assert browser.log == []
 
 

@@ -17,8 +17,9 @@ EXPERIMENT = {
     "TRANSFORMERS_OFFLINE": "1",
     "RVTOP_CACHE": "/mnt/shared/cache",
     "VLLM_ATTENTION_BACKEND": "FLASH_ATTN",
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
 }
-SECRETS = {"HF_TOKEN": "s1", "VLLM_API_KEY": "s2"}
+SECRETS = {"HF_TOKEN": "s1", "VLLM_API_KEY": "s2", "OTEL_EXPORTER_OTLP_HEADERS": "api=s4"}
 OTHERS = {"PATH": "/bin", "AWS_SECRET_ACCESS_KEY": "s3", "VLLM_QUANT": "fp8"}
 
 

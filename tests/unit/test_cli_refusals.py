@@ -373,7 +373,8 @@ REFUSED: dict[str, tuple[str, int, str]] = {
     "wrong model": (f"{STEADY} --target {{one}} --model gpt", 2, "serves no model 'gpt'; it serves: m1"),
     "model left open": (f"{STEADY} --target {{two}}", 2, "name one or more with --model: m1, m2"),
     "attach, model left open": ("attach {two}", 2, "name one or more with --model: m1, m2"),
-    "report of nothing": ("report gone", 2, "gone: holds no run"),
+    "replay at a speed that is none": ("replay gone --speed 3", 2, "--speed 3: must be one of 0.25, 0.5, 1,"),
+    "report of nothing": ("report gone", 2, "gone: no such folder; give the folder of a run"),
     "report of a damaged run": ("report arun", 2, "environment.json is missing"),
 }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rvtop.cli import dashboard
 from rvtop.contract.run_files import SCREEN
 from rvtop.contract.snapshot import Event, Load, Phase, Series, Snapshot, Target
 from rvtop.errors import UserError
@@ -114,6 +115,22 @@ def test_it_plays_pauses_seeks_and_changes_its_speed(stored: tuple[Path, list[Sn
     while replay.change_speed(+1):
         pass
     assert replay.speed == SPEEDS[-1]
+
+
+def test_a_replay_begins_at_the_speed_that_was_asked_for(
+    stored: tuple[Path, list[Snapshot]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[ReplaySession] = []
+
+    async def app_run(app: ReplaySession) -> int:
+        shown.append(app)
+        return 0
+
+    monkeypatch.setattr(dashboard, "RvtopApp", lambda replay, look: replay)
+    monkeypatch.setattr(dashboard, "run_app_async", app_run)
+    monkeypatch.setattr(dashboard, "look_now", lambda: None)
+    assert [dashboard.show_replay(stored[0], speed) for speed in (1.0, 16.0)] == [0, 0]
+    assert [one.speed for one in shown] == [1.0, 16.0]
 
 
 def test_what_can_be_replayed(tmp_path: Path) -> None:

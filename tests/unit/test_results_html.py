@@ -170,6 +170,8 @@ def test_report_writes_the_page_or_says_why_not(folder: Path, tmp_path: Path) ->
     assert result.exit_code == 0, result.output
     assert f"report: {out}" in result.output
     assert out.read_text("utf-8") == run_page(folder)
+    result = CliRunner().invoke(app, ["report", str(folder), "--html", str(out), "--json"])
+    assert json.loads(result.stdout) == json.loads((folder / "summary.json").read_text())
     missing = tmp_path / "nowhere" / "report.html"
     result = CliRunner().invoke(app, ["report", str(folder), "--html", str(missing)])
     assert result.exception is not None
@@ -197,6 +199,11 @@ async def test_a_browser_draws_it_and_the_keyboard_reads_it(folder: Path, tmp_pa
         summary_of = "document.querySelectorAll('.chart:not(.half) details')[0]"
         await page.value(f"{summary_of}.open = true")
         await page.until(f"{summary_of}.querySelectorAll('tbody tr').length === 10")
+        assert await page.faults() == []
+        await page.call("Emulation.setEmulatedMedia", media="print")
+        paper = {"width": 720, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+        await page.call("Emulation.setDeviceMetricsOverride", **paper)
+        await page.until("document.documentElement.scrollWidth <= 720")
         assert page.log == []
 
 

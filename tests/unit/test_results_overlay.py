@@ -102,4 +102,5 @@ async def test_a_browser_draws_points_and_runs(tmp_path: Path) -> None:
         )
         read = await page.value("document.querySelector('.chart.wide .unseen').textContent")
         assert "TTFT p99, ms 50" in read
+        assert await page.faults() == []
         assert page.log == []

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import pytest
 from telemetry_pages import golden
 
 from rvtop.contract.command import Stop
+from rvtop.contract.snapshot import Series
 from rvtop.plain import figures_line
+from rvtop.results.recording import read_recording
 from tests.faults.sessions import Watched, request
 from tests.mock.fast import any_mock
 
@@ -64,6 +69,31 @@ async def test_idle_gpus_and_figures_with_a_label_come_through(tmp_path: Path) -
     server = outcome.summary["server"]
     assert server["waiting_by_reason_max"] == {"capacity": 3, "deferred": 0}
     assert [gpu["idle_share"] for gpu in server["gpus"]] == [0.0, 1.0]
+    replayed_as_written(watched, range(len(read_recording(watched.out)) - 1))
+
+
+def replayed_as_written(watched: Watched, seconds: Iterable[int]) -> None:
+    """Fails unless a replay shows in these seconds what ``timeline.jsonl`` says of them."""
+    rows = {row["t_s"]: row for row in watched.rows("timeline.jsonl")}
+    recording = read_recording(watched.out)
+    for index in seconds:
+        shown = recording.at(index)
+        row = rows[shown.series.t_s[-1]]
+        last = {one.name: getattr(shown.series, one.name)[-1] for one in fields(Series)}
+        assert last == {name: row[name] for name in last}
+        assert dict(shown.figures) == row["figures"]
+        assert (shown.phase.name if shown.phase else None) == row["phase"]
+
+
+@pytest.mark.slow  # it has to last
+async def test_ten_random_seconds_are_replayed_as_they_were_written(tmp_path: Path) -> None:
+    ramp = {"name": "ramp", "rate": {"from": 5, "to": 60, "shape": "linear"}, "duration": "25s"}
+    with any_mock(ttft_ms=30, step_ms=10, tokens=8) as mock, page_server(golden("dcgm.prom") + PAGE) as url:
+        watched = Watched(request(mock.url, tmp_path / "run", ramp, metrics_urls=(url,)))
+        await watched.end()
+    count = len(read_recording(watched.out))
+    assert count >= 20
+    replayed_as_written(watched, random.Random(7).sample(range(count - 1), 10))
 
 
 async def test_requests_of_a_run_are_listed_with_their_parts(tmp_path: Path) -> None:

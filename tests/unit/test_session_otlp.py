@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import json
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
@@ -29,6 +25,7 @@ from rvtop.session.request import SessionRequest
 from rvtop.session.session import Session
 from rvtop.session.spans import SpanMaker
 from tests.mock.fast import any_mock
+from tests.unit.collector import collector
 from tests.unit.sender_world import S, World
 
 LIMIT_S = 60
@@ -209,52 +206,9 @@ def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch, missing:
         SessionOptions(otlp="http://c:4318").check()
 
 
-class Receiver(HTTPServer):
-    """A collector: what it got, as the protocol's own messages; ``status``: what it answers."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.status = status
-        self.got: list[ResourceSpans] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.headers.get("Content-Encoding") == "gzip":
-            body = gzip.decompress(body)
-        assert self.path == "/v1/traces"
-        self.server.got += ExportTraceServiceRequest.FromString(body).resource_spans
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
-
-
-@contextmanager
-def receiver(status: int = 200) -> Iterator[Receiver]:
-    server = Receiver(status)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def test_a_collector_that_refuses_is_told_of_too() -> None:
     said: list[str] = []
-    with receiver(400) as at:
+    with collector(400) as at:
         sender = Collector(at.url).sender(0, "/v1/completions", {}, said.append)
         sender.add(line())
         assert sender.close() == f"0 of 1 spans sent to {at.url}"
@@ -262,7 +216,7 @@ def test_a_collector_that_refuses_is_told_of_too() -> None:
 
 
 async def test_a_run_leaves_a_span_of_each_request_at_the_collector(tmp_path: Path) -> None:
-    with receiver() as at, any_mock() as mock:
+    with collector() as at, any_mock() as mock:
         session = Session(SessionRequest(None, tmp_path / "run", url=mock.url, live=True, otlp=at.url))
         running = asyncio.create_task(session.run())
         async with asyncio.timeout(LIMIT_S):
@@ -275,7 +229,7 @@ async def test_a_run_leaves_a_span_of_each_request_at_the_collector(tmp_path: Pa
             outcome = await running
     assert outcome.exit_code in (0, 130), outcome
     rows = [json.loads(one) for one in (tmp_path / "run" / "requests.jsonl").read_text().splitlines()]
-    spans: list[Span] = [one for each in at.got for scope in each.scope_spans for one in scope.spans]
+    spans: list[Span] = at.spans
     assert session._collector is not None
     run = session._collector.run
     assert {(int.from_bytes(one.trace_id, "big"), int.from_bytes(one.span_id, "big")) for one in spans} == {

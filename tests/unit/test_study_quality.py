@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,7 +23,7 @@ from rvtop.session.request import find
 from rvtop.study.asking import Asker
 from rvtop.study.entries import entries
 from rvtop.study.quality import QualityPlan, QualityRun, Server, ask_all
-from rvtop.study.turns import Say
+from rvtop.study.turns import Say, write_study
 from rvtop.target.backend import BackendOptions
 from tests.conftest import Rvtop
 
@@ -162,6 +164,30 @@ async def test_one_that_does_not_start_or_ends_does_not_keep_the_next_from_its_t
         ("baseline", 1, 1),
         ("rac", 2, 0),
     ]
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.EACCES, 2), (errno.ENOSPC, 5)])
+async def test_a_folder_that_takes_nothing_ends_it_with_the_exit_code_of_every_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    def refused(self: Path, *args: Any, **more: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    run = QualityRun(plan(tmp_path, "rac", "baseline"))
+    with monkeypatch.context() as patch:
+
+        def full(body: dict[str, Any]) -> Reply:
+            for name in ("open", "write_text"):  # from the first answer on
+                patch.setattr(Path, name, refused)
+            return Reply("a", "stop", 1)
+
+        topologies = Topologies({"rac": full, "baseline": full})
+        with pytest.raises(UserError, match=r"answers\.jsonl: can't be written: .*; ") as quality:
+            await ask_all(run, topologies.start, fine, silent)
+        with pytest.raises(UserError, match=r"showdown\.json: can't be written: .*; ") as study:
+            write_study(tmp_path / "showdown.json", {})
+    assert (quality.value.exit_code, study.value.exit_code) == (code, code)
+    assert {name for name, *_ in topologies.asked} == {"rac"}
 
 
 async def test_none_that_starts_and_none_that_answers_have_their_exit_codes(tmp_path: Path) -> None:

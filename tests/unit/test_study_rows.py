@@ -74,6 +74,7 @@ def showdown(folder: Path, repeat: int) -> dict[str, Any]:
 def test_the_table_is_what_the_requests_say(tmp_path: Path, repeat: int) -> None:
     found = showdown(tmp_path, repeat)
     folders = {row["name"]: [tmp_path / folder for folder in row["folders"]] for row in found["rows"]}
+    assert recompute.differences(tmp_path) == []
     again = recompute.table(folders, found["reference"])
     for row in found["rows"]:
         own = again[row["name"]]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
+import json
 import os
 import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,13 @@ _FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
+
+#: One text a violation.
+_AXE = """
+axe.run(document, {resultTypes: ['violations']}).then(told => JSON.stringify(told.violations
+  .filter(one => ['serious', 'critical'].includes(one.impact))
+  .map(one => `${one.id}: ${one.help}: ${one.nodes[0].html} (${one.nodes.length})`)))
+"""
 
 
 class Tab:
@@ -64,6 +73,24 @@ class Tab:
         async with asyncio.timeout(LIMIT_S):
             while text.encode() not in self.frames:
                 await asyncio.sleep(0.05)
+
+    async def faults(self) -> list[str]:
+        """What axe-core finds on the page that is serious or critical, in light and in dark: the rule, and
+        the first element."""
+        spec = find_spec("axe_playwright_python")
+        assert spec is not None
+        assert spec.submodule_search_locations is not None
+        await self.call(
+            "Runtime.evaluate",
+            expression=Path(spec.submodule_search_locations[0], "axe.min.js").read_text("utf-8"),
+        )
+        found = []
+        for scheme in ("light", "dark"):
+            told = [{"name": "prefers-color-scheme", "value": scheme}]
+            await self.call("Emulation.setEmulatedMedia", features=told)
+            answer = await self.call("Runtime.evaluate", expression=_AXE, awaitPromise=True)
+            found += [f"{scheme}: {one}" for one in json.loads(answer["result"]["value"])]
+        return found
 
     async def picture(self, path: Path) -> int:
         """Writes what is drawn as a PNG; returns its bytes."""

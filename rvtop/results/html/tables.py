@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rvtop.contract import run_files
+from rvtop.contract.client_figures import CLIENT_FIGURES
 from rvtop.contract.figures import SHOWN
 from rvtop.results.lines import Unread, json_lines
 from rvtop.results.table import Requests
@@ -17,23 +18,6 @@ from rvtop.text import digits, phase_words, printable
 #: Of each list the report shows so many.
 _SLOWEST, _ERRORS = 20, 20
 _TEXT_LIMIT = 400
-
-#: What each figure of the client means, in the order of the definitions; the engines' are in ``FIGURES``.
-DEFINITIONS: tuple[tuple[str, str], ...] = (
-    ("TTFT", "Time to first token: from the time a request was meant to be sent to the first chunk with text "
-     "or a token. A queue counts, also one in the client."),
-    ("ITL", "Inter-token latency: the gaps between two tokens of one request, all requests together; within "
-     "1 %. Where chunks hold several tokens it is the gap between chunks."),
-    ("TPOT", "Time per output token: (E2E − TTFT) / (output tokens − 1) of each request."),
-    ("E2E", "From the time a request was meant to be sent to its last token."),
-    ("tokens/s", "Output tokens of all good requests, over the time from the first intended send to the last "
-     "token."),
-    ("goodput", "Requests a second that ended well and within the SLO."),
-    ("completed", "Requests that ended well, of those planned. Means over survivors flatter whoever drops "
-     "most: compare latencies only where this is the same."),
-    ("late sends", "How long after its intended time a request left the client."),
-    ("CLIENT-LIMITED", "The client's own delays could distort a figure of this run."),
-)  # fmt: skip
 
 _COLUMNS: tuple[tuple[str, str], ...] = (
     ("asked rps", "rate.requested_rps"),
@@ -108,7 +92,7 @@ def slowest_table(folder: Path) -> str:
     slowest = heapq.nlargest(_SLOWEST, _good(path), key=lambda row: row[0])
     rows = (
         (
-            f"{row['intended_ns'] / 1e9:.2f} s", phase_words(str(row.get("phase") or "")),
+            f"{row['intended_ns'] / 1e9:.2f}", phase_words(str(row.get("phase") or "")),
             row.get("model"), row.get("engine"),
             ttft / 1e6, (row["sent_ns"] - row["intended_ns"]) / 1e6,
             _ms(row.get("headers_ns"), row["intended_ns"]), _ms(row.get("last_token_ns"), row["intended_ns"]),
@@ -116,7 +100,7 @@ def slowest_table(folder: Path) -> str:
         )
         for ttft, _, row in slowest
     )  # fmt: skip
-    head = ("meant for", "phase", "model", "engine", "TTFT ms", "of it late", "to headers", "E2E ms",
+    head = ("meant for, s", "phase", "model", "engine", "TTFT ms", "of it late", "to headers", "E2E ms",
             "tokens in", "out")  # fmt: skip
     return table(head, rows, "The slowest requests by TTFT", words=4) if slowest else ""
 
@@ -154,7 +138,8 @@ def server_table(server: Mapping[str, Any]) -> str:
         elif isinstance(value, Mapping):
             rows += [(f"{f.heading}: {name}", one, f.help) for name, one in value.items()]
         elif value is not None:
-            rows.append((f.heading, _as(f.format, value), f.help))
+            name = f"{f.heading} (max)" if f.summary.endswith("_max") else f.heading
+            rows.append((name, _as(f.format, value), f.help))
     return table(("figure", "value", "meaning"), rows, "The server's own figures", words=3) if rows else ""
 
 
@@ -167,7 +152,7 @@ def _as(format: str, value: float) -> str:
 def environment_table(environment: Mapping[str, Any]) -> str:
     """``environment.json`` as names and values."""
     rows = list(_flat(environment, ""))
-    return table(("name", "value"), rows, "Environment", words=2)
+    return table(("name", "value"), rows, "What ran, on what, with which options", words=2)
 
 
 def _flat(value: Any, name: str) -> Iterable[tuple[str, Any]]:
@@ -187,6 +172,6 @@ def definitions() -> str:
     """What the figures mean, as an HTML list."""
     return (
         "<dl>"
-        + "".join(f"<dt>{text(name)}</dt><dd>{text(what)}</dd>" for name, what in DEFINITIONS)
+        + "".join(f"<dt>{text(one.name)}</dt><dd>{text(one.help)}</dd>" for one in CLIENT_FIGURES)
         + "</dl>"
     )

@@ -282,6 +282,21 @@ def two_at_once() -> None:
             assert not done.errors
 
 
+@attempt("kill -9: what was answered more than a second before has its line")
+def killed_loses_a_second() -> None:
+    with mock(ttft_ms=20, step_ms=2) as server:
+        process, run = long_run(server.url)
+        until(lambda: lines(run) > 200, "requests")
+        at_ns = time.perf_counter_ns()
+        process.kill()
+        process.wait()
+        log = server.stop()
+    before = int((log.last_ns[log.done] < at_ns - 1e9).sum())
+    kept = lines(run)
+    assert before > 50, before
+    assert kept >= before, f"{before} answers were a second old, {kept} have a line"
+
+
 @attempt("a log that is read while it is written always ends in a whole line after a kill")
 def killed_in_the_middle() -> None:
     with mock() as server:
