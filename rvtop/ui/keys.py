@@ -111,7 +111,7 @@ ACTIONS: tuple[Action, ...] = (
         "*",
     ),
     Action(
-        "workload: lengths",
+        "workload: lengths, prefix",
         "workload",
         ("o",),
         "other lengths of prompts and answers, a shared prefix: in 512 out 128 prefix 1024 80%",

@@ -31,6 +31,7 @@ from rvtop.ui.screens.rate import RateScreen
 from rvtop.ui.screens.slo import parse_slo
 from rvtop.ui.screens.stopping import StoppingScreen
 from rvtop.ui.screens.workload import parse_workload
+from rvtop.ui.screens.workload import preview as workload_preview
 from rvtop.ui.sharing import Sharing
 from rvtop.ui.theme import DARK, Styles
 from rvtop.ui.widgets.footer import Footer
@@ -212,6 +213,20 @@ def test_what_is_no_slo_is_one_line(typed: str) -> None:
 def test_what_is_no_workload_is_one_line(typed: str) -> None:
     with pytest.raises(ValueError, match=r"^(not a length|a length is a number|a share is)[^\n]*$"):
         parse_workload(typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "lines"),
+    [
+        ("in 512 out 128", ["prompts of 512 tokens", "answers of at most 128 tokens"]),
+        ("prefix 1024 80%", ["80 % of the prompts begin with a shared prefix of 1 024 tokens"]),
+        ("prefix 25%", ["25 % of the prompts begin with the shared prefix"]),
+        ("prefix 64", ["as many prompts as now begin with a shared prefix of 64 tokens"]),
+        ("out off prefix none", ["answers as the workload has them", "no shared prefix"]),
+    ],
+)
+def test_what_requests_will_be_is_said_before(typed: str, lines: list[str]) -> None:
+    assert workload_preview(parse_workload(typed)).splitlines() == lines
 
 
 @pytest.mark.parametrize(
