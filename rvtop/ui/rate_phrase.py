@@ -14,7 +14,7 @@ from rvtop.ui.format import clip, count, rate
 
 _CHANGE = re.compile(r"(?P<percent>[+-]\d+(?:[.,]\d+)?)\s*%|[x×*]\s*(?P<times>\d+(?:[.,]\d+)?)")
 _TIMED = re.compile(
-    r"(?P<kind>ramp|spike)?\s*(?P<rate>.*?)\s+(?P<how>in|for)\s+(?P<time>.*?)"
+    r"(?P<kind>ramp|spike)?\s*(?P<rate>.+?)\s*(?P<how>in|for)\b\s*(?P<time>.*?)"
     r"(?P<shape>\s+(?:exp|exponential|linear))?"
 )
 _NUMBER_HINT = "type for example 12.5, +10% or x2"
@@ -91,6 +91,8 @@ def parse_phrase(text: str, bounds: Bounds) -> SetRate:
 
 
 def _time(typed: str) -> float:
+    if not typed:
+        raise ValueError("for how long? 40 in 30s, 90 for 10s")
     try:
         seconds = parse_duration(typed)
     except ValueError:

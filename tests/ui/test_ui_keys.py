@@ -399,6 +399,7 @@ def test_a_change_beyond_the_maximum_is_refused() -> None:
     ("typed", "command"),
     [
         ("96", SetRate(96.0)),
+        ("2in 10s", SetRate(2.0, over_s=10.0)),
         ("off", SetRate(0.0)),
         ("96 in 60s", SetRate(96.0, over_s=60.0)),
         ("ramp x2 in 1m 30s linear", SetRate(10.0, over_s=90.0)),
@@ -414,7 +415,7 @@ def test_a_ramp_and_a_spike_can_be_typed(typed: str, command: SetRate) -> None:
 @pytest.mark.parametrize(
     ("typed", "why"),
     [
-        ("96 in", "not a number: 96 in"),
+        ("96 in", "for how long?"),
         ("96 in soon", "not a time: soon; type 30s, 500ms or 2m"),
         ("96 in 0s", "a time is more than 0 and at most 24h, not 0s"),
         ("96 in 25h", "a time is more than 0 and at most 24h"),

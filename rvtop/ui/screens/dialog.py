@@ -64,7 +64,9 @@ class TypedDialog(Dialog[T | None]):
             yield Static(asked.hint, classes="quiet", markup=False)
             yield TypedLine(self.take, asked.begin, hint=asked.placeholder, longest=asked.longest)
             if self._preview is not None:
-                yield Static(self._foreseen(asked.begin), id="preview", markup=False)
+                preview = Static(self._foreseen(asked.begin), id="preview", markup=False)
+                preview.display = bool(preview.content)
+                yield preview
             yield Static("", classes="wrong", id="wrong", markup=False)
 
     @on(Input.Changed)
@@ -72,7 +74,9 @@ class TypedDialog(Dialog[T | None]):
         if self.query_one(Input).value != self._wrong:  # what was typed before is told of after its fault
             self.query_one("#wrong", Static).update("")
         if self._preview is not None:
-            self.query_one("#preview", Static).update(self._foreseen(self.query_one(Input).value))
+            preview = self.query_one("#preview", Static)
+            preview.update(self._foreseen(self.query_one(Input).value))
+            preview.display = bool(preview.content)
 
     def _foreseen(self, text: str) -> str:
         """What will come of ``text``; of what is not understood, or not yet, nothing is said before enter."""
