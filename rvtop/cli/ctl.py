@@ -101,6 +101,8 @@ def fields_from(command: str, words: list[str]) -> dict[str, Any]:
 
     from rvtop.contract.command import COMMANDS, Mark
 
+    if command == "rate" and any(word in ("in", "for") for word in words):
+        return _rate_in_words(" ".join(words))
     kind = COMMANDS.get(command)
     known = {field.name: str(field.type) for field in dataclasses.fields(kind)} if kind is not None else {}
     free, fields = iter(known), {}
@@ -115,6 +117,23 @@ def fields_from(command: str, words: list[str]) -> dict[str, Any]:
             raise UserError(f"ctl {command}: {name} is given twice")
         fields[name] = _value(text, known.get(name, ""))
     return fields
+
+
+def _rate_in_words(text: str) -> dict[str, Any]:
+    """The fields of ``40 in 30s`` or ``90 for 10s``, as the dashboard's ``g`` takes. Raises UserError."""
+    import dataclasses
+
+    from rvtop.ui.rate_phrase import Bounds, parse_phrase
+
+    if "%" in text or text[:1] in "x×*":
+        raise UserError(
+            f"ctl rate {text}: give the rate as a number; a change of it is for the dashboard's g"
+        )
+    try:
+        command = parse_phrase(text, Bounds())
+    except ValueError as error:
+        raise UserError(f"ctl rate {text}: {error}") from None
+    return {name: value for name, value in dataclasses.asdict(command).items() if value is not None}
 
 
 def _value(text: str, annotation: str) -> Any:

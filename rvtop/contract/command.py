@@ -17,9 +17,14 @@ class CommandError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class SetRate:
-    """Change the arrival rate (requests per second, >= 0) of the phase that runs."""
+    """Change the arrival rate (requests per second, >= 0) of the phase that runs: at once; or over
+    ``over_s`` seconds, along ``shape``; or for ``for_s`` seconds only, after which it is what it would be
+    without."""
 
     rps: float
+    over_s: float | None = None
+    for_s: float | None = None
+    shape: Literal["linear", "exponential"] = "linear"
 
 
 @dataclass(frozen=True, slots=True)

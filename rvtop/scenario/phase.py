@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, GetJsonSchemaHandler, Strict, field_validator, model_validator
 
+from rvtop.load.plan.arrivals import Ramp
 from rvtop.load.plan.phase_plan import PhasePlan, RateChange
 from rvtop.scenario.part import Count, Flag, Mistake, Name, Number, Part, Seconds, fail
 from rvtop.scenario.units import format_duration
@@ -99,10 +100,13 @@ class Rate(Part):
 
 class Change(Part):
     """From ``at_s`` of the phase's clock on the rate is ``rate``, or the one that is planned again
-    (``rate: plan``)."""
+    (``rate: plan``). With ``over_s``: a ramp of that time from ``start`` on."""
 
     at_s: Seconds = Field(alias="at")
     rate: Rps | Literal["plan"]
+    start: Rps | None = Field(default=None, alias="from")
+    over_s: Seconds | None = Field(default=None, alias="over")
+    shape: Literal["linear", "exponential"] = "linear"
 
     @field_validator("rate", mode="before")
     @classmethod
@@ -110,6 +114,29 @@ class Change(Part):
         if rate != "plan" and (isinstance(rate, bool) or not isinstance(rate, int | float)):
             fail("must be a number of requests per second, or plan")
         return rate
+
+    def contradictions(self) -> Iterator[Mistake]:
+        if (self.start is None) != (self.over_s is None):
+            missing, given = ("from", "over") if self.start is None else ("over", "from")
+            yield Mistake(
+                "is missing (a ramp is {at: 10s, from: 20, rate: 80, over: 30s})", missing, (given,)
+            )
+        if self.over_s is not None and self.rate == "plan":
+            yield Mistake("is for a rate, not for plan", "over", ("rate",))
+        if self.over_s == 0:
+            yield Mistake("must be longer than 0", "over")
+        if self.shape == "exponential" and not (self.start and self.rate):
+            yield Mistake("an exponential ramp needs from, over and rates > 0 at both ends", "shape")
+
+    @property
+    def of_plan(self) -> RateChange:
+        """The change as the load workers need it."""
+        if self.rate == "plan":
+            return RateChange(self.at_s, None)
+        if self.start is None or self.over_s is None:
+            return RateChange(self.at_s, self.rate)
+        ramp = Ramp(self.start, self.over_s, self.shape == "exponential")
+        return RateChange(self.at_s, self.rate, ramp)
 
 
 class Mark(Part):
@@ -246,6 +273,7 @@ class Phase(Part):
     def peak_rps(self) -> float:
         """The highest rate that it asks for; 0 without one."""
         changed = [one.rate for one in self.changes if one.rate != "plan"]
+        changed += [one.start for one in self.changes if one.start is not None]
         return max(
             [*changed, *((self.rate.start, self.rate.end) if self.rate is not None else ())], default=0.0
         )
@@ -278,7 +306,7 @@ class Phase(Part):
 
     @property
     def rate_changes(self) -> tuple[RateChange, ...]:
-        return tuple(RateChange(one.at_s, None if one.rate == "plan" else one.rate) for one in self.changes)
+        return tuple(one.of_plan for one in self.changes)
 
     @property
     def exact(self) -> bool:

@@ -171,13 +171,12 @@ class LoadRun:
         self.hand_out(target)
         number, self._targets = self._targets, self._targets + 1
         now = perf_counter_ns()
-        rate, paused = self.rate_control.hand_rate, self.rate_control.paused
+        carry, paused = self.rate_control.carry_over(), self.rate_control.paused
         self._add_phase(self.player.repeat("target"))
         phase = self.player.begin_next(now)
         self.issue(PlanEvent(phase.at_ns, "target", number), by, {"url": url, "models": list(names)})
         self.issue(phase, by)
-        if rate is not None:
-            self.issue(PlanEvent(phase.at_ns, "rate", rate), by)
+        carry(phase.at_ns, by)
         if paused:
             self.rate_control.paused = True
             self.issue(PlanEvent(phase.at_ns, "pause"), by)

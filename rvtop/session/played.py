@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rvtop.load.plan.arrivals import Ramp
 from rvtop.load.plan.schedule import PhasePlan, PlanEvent, end_ns
 from rvtop.scenario.schema import Phase
 
@@ -24,7 +25,7 @@ class _Part:
     end_ns: int
     changes: list[dict[str, Any]] = field(default_factory=list)
     marks: list[tuple[int, str]] = field(default_factory=list)
-    rate: float | None = None  # set by hand
+    hand: PlanEvent | None = None  # the rate that was set
     paused: bool = False
 
     @property
@@ -35,34 +36,49 @@ class _Part:
     def follow(self, entry: PlanEvent) -> None:
         """Follows a change of the rate as ``Course`` does."""
         if entry.kind == "rate":
-            self.rate = entry.value
+            self.hand = entry
             if not self.paused:
-                self._change(entry.at_ns, entry.value)
+                self._change(entry.at_ns, _rate(entry.value, entry.ramp))
+        elif entry.kind == "plan":
+            self.hand = None
+            if not self.paused:
+                self._change(entry.at_ns, {"rate": "plan"})
         elif entry.kind == "pause":
             self.paused = True
-            self._change(entry.at_ns, 0.0)
+            self._change(entry.at_ns, {"rate": 0.0})
         elif entry.kind == "resume":
             self.paused = False
-            self._change(entry.at_ns, "plan" if self.rate is None else self.rate)
+            hand = None if self.hand is None else self.hand.again(entry.at_ns)
+            self._change(entry.at_ns, _rate(None, None) if hand is None else _rate(hand.value, hand.ramp))
 
     @property
     def all_changes(self) -> list[dict[str, Any]]:
         """Those that were planned, as far as hands let them be, and those of hands."""
-        planned = [{"at": c.at_s, "rate": "plan" if c.rate is None else c.rate} for c in self.plan.changes]
+        planned = [{"at": c.at_s, **_rate(c.rate, c.ramp)} for c in self.plan.changes]
         times = [*(change["at"] for change in self.changes), math.inf]
         out = [change for change in planned if change["at"] < times[0]]
         for change, next_s in zip(self.changes, times[1:], strict=True):
             at = change["at"]
             if change["rate"] == "plan":
-                before = [one["rate"] for one in planned if one["at"] <= at]
-                out.append({"at": at, "rate": before[-1] if before else "plan"})
+                before = [one for one in self.plan.changes if one.at_s <= at]
+                out.append({"at": at, **_rate(before[-1].rate, before[-1].left(at))} if before else change)
                 out += [one for one in planned if at < one["at"] < next_s]
             else:
                 out.append(change)
         return out
 
-    def _change(self, at_ns: int, rate: float | str) -> None:
-        self.changes.append({"at": (at_ns - self.clock_ns) / 1e9, "rate": rate})
+    def _change(self, at_ns: int, change: dict[str, Any]) -> None:
+        self.changes.append({"at": (at_ns - self.clock_ns) / 1e9, **change})
+
+
+def _rate(rate: float | None, ramp: Ramp | None) -> dict[str, Any]:
+    """The keys of a change that say what the rate is, None: the planned one."""
+    data: dict[str, Any] = {"rate": "plan" if rate is None else rate}
+    if ramp is not None:
+        data |= {"from": ramp.start, "over": ramp.over_s}
+        if ramp.exponential:
+            data["shape"] = "exponential"
+    return data
 
 
 class Played:

@@ -97,6 +97,9 @@ def fields_of(entry: PlanEvent, t0_ns: int, phases: Sequence[PhasePlan]) -> dict
     fields: dict[str, Any] = {"at_ns": entry.at_ns - t0_ns, "cmd": entry.kind}
     if entry.kind in ("rate", "workers"):
         fields["value"] = entry.value
+        if entry.ramp is not None:
+            fields |= {"from": entry.ramp.start, "over_s": entry.ramp.over_s}
+            fields["shape"] = "exponential" if entry.ramp.exponential else "linear"
     elif entry.kind == "phase":
         phase = phases[int(entry.value)]
         fields |= {"index": int(entry.value), **asdict(phase), "duration_s": phase.lasts_s}

@@ -18,11 +18,16 @@ from rvtop.telemetry.sample import Sample, TelemetrySource
 _log = logging.getLogger("rvtop.telemetry")
 
 Sink = Callable[[Sample], None]
+#: Told that polling a source has stopped, or its thread has: the source's name, why, and after how many
+#: seconds it begins again; None: it does not.
+OnStop = Callable[[str, str, float | None], None]
 
 #: Not one second: load comes at whole rates, and polls in step with it would see every request at the same
 #: moment of its life, or none of them (two short ones a second: `running` 0 for ever). Half the golden ratio
 #: is out of step with all of them.
 PERIOD_S = 0.809
+#: How long polling rests before it begins again, once it has stopped for the first, second, … time in a row.
+RESTS_S = (1.0, 2.0, 5.0, 10.0)
 
 
 class Poller:
@@ -31,6 +36,9 @@ class Poller:
     ``sink`` is called **from the poller's thread**, one call at a time; it must be quick and hand over
     to its own thread itself (``deque.append``, ``loop.call_soon_threadsafe``). No call is made after
     ``stop`` has returned. ``timeout_s`` bounds one poll; a late source skips turns, it never piles up.
+
+    A poll that fails is a Sample with its error. What ends the polling itself (a library that cancels the
+    task it runs in, or that exits) is told to ``on_stop``, from the same thread, and it begins again.
     """
 
     def __init__(
@@ -39,11 +47,15 @@ class Poller:
         sink: Sink,
         period_s: float = PERIOD_S,
         timeout_s: float = 3.0,
+        on_stop: OnStop | None = None,
+        rests_s: Sequence[float] = RESTS_S,
     ) -> None:
         self._sources = tuple(sources)
         self._sink = sink
         self._period_s = period_s
         self._timeout_s = timeout_s
+        self._on_stop = on_stop
+        self._rests_s = rests_s
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
@@ -74,8 +86,13 @@ class Poller:
         return not thread.is_alive()
 
     def _run(self) -> None:
-        with contextlib.suppress(asyncio.CancelledError), asyncio.Runner() as runner:
-            runner.run(self._poll_all())
+        try:
+            with contextlib.suppress(asyncio.CancelledError), asyncio.Runner() as runner:
+                runner.run(self._poll_all())
+        except BaseException as problem:
+            for source in self._sources:
+                self._tell_stop(source, f"the telemetry thread ended: {_words(problem)}", None)
+            raise
 
     async def _poll_all(self) -> None:
         with self._lock:
@@ -86,12 +103,34 @@ class Poller:
         try:
             async with asyncio.TaskGroup() as tasks:
                 for source in self._sources:
-                    tasks.create_task(self._poll_one(source))
+                    tasks.create_task(self._keep_polling(source))
         finally:
             with self._lock:
                 self._loop = self._main = None
             for source in self._sources:
                 await _close(source)
+
+    async def _keep_polling(self, source: TelemetrySource) -> None:
+        """Polls until ``stop``, whatever ends it meanwhile."""
+        stops = 0  # in a row
+        while not self._stopped:
+            begun = time.monotonic()
+            try:
+                await self._poll_one(source)
+            except BaseException as problem:
+                if self._stopped or isinstance(problem, GeneratorExit) or _is_cancelled():
+                    raise
+                _log.exception("polling %s stopped", source.name)
+                if time.monotonic() - begun > 60.0:
+                    stops = 0
+                rest_s = self._rests_s[min(stops, len(self._rests_s) - 1)]
+                stops += 1
+                self._tell_stop(source, _words(problem), rest_s)
+                await asyncio.sleep(rest_s)
+
+    def _tell_stop(self, source: TelemetrySource, why: str, again_s: float | None) -> None:
+        if self._on_stop is not None and not self._stopped:
+            self._on_stop(source.name, why, again_s)
 
     async def _poll_one(self, source: TelemetrySource) -> None:
         loop = asyncio.get_running_loop()
@@ -120,9 +159,20 @@ class Poller:
         except TimeoutError:
             error = f"no answer within {self._timeout_s:g} s"
         except Exception as problem:  # noqa: BLE001  # any source may fail in any way: that is news, not our end
-            text = " ".join(str(problem).split())
-            error = f"{type(problem).__name__}: {text}".removesuffix(": ")[:120]
+            error = _words(problem)
         return Sample(time.perf_counter_ns(), source.name, error=error)
+
+
+def _words(problem: BaseException) -> str:
+    """An error as one line."""
+    text = " ".join(str(problem).split())
+    return f"{type(problem).__name__}: {text}".removesuffix(": ")[:120]
+
+
+def _is_cancelled() -> bool:
+    """Whether this task was told to end. A CancelledError that nobody asked for is a source's own."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _close(source: TelemetrySource) -> None:

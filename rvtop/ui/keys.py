@@ -86,7 +86,9 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("rate: twice", "times(2)", ("right_curly_bracket",), "twice the rate", "*"),
     Action("rate: half", "times(0.5)", ("left_curly_bracket",), "half the rate", "*"),
-    Action("rate: set", "go", ("g",), "type a rate: 48, +10%, x2", "*", 3, "set rate"),
+    Action(
+        "rate: set, ramp, spike", "go", ("g",), "48, +10%, x2, 96 in 60s, 200 for 10s", "*", 3, "set rate"
+    ),
     Action(
         "load: pause, go on",
         "pause",
@@ -109,7 +111,7 @@ ACTIONS: tuple[Action, ...] = (
         "*",
     ),
     Action(
-        "workload: lengths",
+        "workload: lengths, prefix",
         "workload",
         ("o",),
         "other lengths of prompts and answers, a shared prefix: in 512 out 128 prefix 1024 80%",

@@ -180,6 +180,12 @@ class RateMemory:
         self._by_target.setdefault(self.target, {})[_bucket(rate)] = (rate, fared)
         self.version += 1
 
+    @property
+    def missed(self) -> tuple[float, ...]:
+        """The rates at which this target last missed the SLO."""
+        own = self._by_target.get(self.target, {})
+        return tuple(rate for rate, fared in own.values() if fared is Fared.MISSED)
+
     def seen(self) -> list[tuple[float, Fared, bool]]:
         """All that is remembered: (rate, how the SLO fared, with this target or not), this target's last."""
         others = [held for target, held in self._by_target.items() if target != self.target]

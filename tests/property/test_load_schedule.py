@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rvtop.load.plan.arrivals import Ramp
 from rvtop.load.plan.schedule import NEVER, Course, Due, PhasePlan, PlanEvent, Schedule
 
 START = 5_000_000_000  # perf_counter_ns is never near 0
@@ -27,6 +28,9 @@ class Run:
 
 
 rates = st.one_of(st.just(0.0), st.floats(0.05, 1000.0), st.sampled_from([1.0, 10.0, 1e-9, 1e-3]))
+
+
+ramps = st.none() | st.builds(Ramp, rates, st.floats(0.01, 2.0))
 
 
 @st.composite
@@ -61,8 +65,9 @@ def runs(draw: st.DrawFn) -> Run:
         ends = now + 1 if length == 0.0 else NEVER if length is None else now + round(length * 1e9)
         for _ in range(draw(st.integers(0, 5))):
             now += draw(st.one_of(st.integers(0, 600 * MS), st.integers(0, 3)))
-            kind = draw(st.sampled_from(["rate", "rate", "rate", "pause", "resume", "resume", "cut"]))
-            log.append(PlanEvent(now, kind, draw(rates) if kind == "rate" else 0.0))
+            kind = draw(st.sampled_from(["rate", "rate", "rate", "plan", "pause", "resume", "resume", "cut"]))
+            entry = PlanEvent(now, kind, draw(rates) if kind == "rate" else 0.0)
+            log.append(replace(entry, ramp=draw(ramps)) if kind == "rate" else entry)
         if ends == NEVER or draw(st.booleans()):
             now += draw(st.integers(0, 600 * MS))
             log.append(PlanEvent(now, "end"))
@@ -160,6 +165,7 @@ def test_the_course_knows_the_rate_of_the_schedule(run: Run) -> None:
     for (at, rate, phase), (until, _, _) in zip(stops, [*stops[1:], (run.end_ns, 0, 0)], strict=True):
         plan = run.phases[phase]
         steady = plan.rate_from == plan.rate_to or plan.duration_s is None
+        steady = steady and not any(entry.ramp for entry in run.log)
         if rate == 0.0 and steady and not plan.burst:
             inside = [due for due in share(run, 0, 1, []) if at < due.intended_ns < until - 1]
             assert inside == []
@@ -185,6 +191,25 @@ def test_a_steady_phase_holds_exactly_its_requests() -> None:
 
 def test_a_ramp_holds_the_integral_of_its_rate() -> None:
     assert len(one_phase([], PhasePlan("p", 1.0, 48.0, 60.0), 60.0)) == 1470
+
+
+def test_a_ramp_by_hand_goes_on_behind_a_pause_and_the_rate_stands_that_it_leads_to() -> None:
+    log = [
+        PlanEvent(at(1), "rate", 40.0, ramp=Ramp(10.0, 4.0)),  # 7.5 rps more each second
+        PlanEvent(at(2), "pause"),
+        PlanEvent(at(3), "resume"),
+    ]
+    sent = np.array(one_phase(log, PhasePlan("p", 10.0, 10.0, 8.0), 9.0))
+    counts = [int(((sent >= second) & (sent < second + 1)).sum()) for second in range(8)]
+    assert counts == pytest.approx([10, 13.75, 0, 28.75, 36.25, 40, 40, 40], abs=1)
+
+
+def test_back_to_the_plan_is_the_rate_that_the_phase_has_by_itself() -> None:
+    log = [PlanEvent(at(1), "rate", 0.0), PlanEvent(at(2), "plan")]
+    plain = one_phase([], PhasePlan("p", 10.0, 50.0, 4.0), 4.0)
+    sent = one_phase(log, PhasePlan("p", 10.0, 50.0, 4.0), 4.0)
+    assert [t for t in sent if 1.0 < t < 2.0] == []
+    assert len([t for t in sent if t > 2.0]) == pytest.approx(len([t for t in plain if t > 2.0]), abs=1)
 
 
 def test_a_rate_by_hand_stands_over_a_pause_and_to_the_end_of_the_phase() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import made
 import pytest
 from driven import opened, screen_text, show, text_of, until
 from textual.pilot import Pilot
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
 from rvtop.contract.command import Cancel, Mark, NextPhase, Pause, SetRate, SetSlo, SetWorkload, Undo
 from rvtop.contract.snapshot import Snapshot
@@ -21,14 +22,16 @@ from rvtop.ui.help_text import PANELS
 from rvtop.ui.key_names import key_named, shown_key
 from rvtop.ui.keys import ACTIONS, Action, footer_key, names, with_keymap
 from rvtop.ui.look import Look
+from rvtop.ui.rate_phrase import Bounds, parse_phrase, parse_rate, preview
 from rvtop.ui.screens.confirm import CancelScreen
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
 from rvtop.ui.screens.mark import BARE, MarkScreen
 from rvtop.ui.screens.palette import Choices, PaletteScreen, matching
-from rvtop.ui.screens.rate import RateScreen, parse_rate
+from rvtop.ui.screens.rate import RateScreen
 from rvtop.ui.screens.slo import parse_slo
 from rvtop.ui.screens.stopping import StoppingScreen
 from rvtop.ui.screens.workload import parse_workload
+from rvtop.ui.screens.workload import preview as workload_preview
 from rvtop.ui.sharing import Sharing
 from rvtop.ui.theme import DARK, Styles
 from rvtop.ui.widgets.footer import Footer
@@ -213,6 +216,20 @@ def test_what_is_no_workload_is_one_line(typed: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("typed", "lines"),
+    [
+        ("in 512 out 128", ["prompts of 512 tokens", "answers of at most 128 tokens"]),
+        ("prefix 1024 80%", ["80 % of the prompts begin with a shared prefix of 1 024 tokens"]),
+        ("prefix 25%", ["25 % of the prompts begin with the shared prefix"]),
+        ("prefix 64", ["as many prompts as now begin with a shared prefix of 64 tokens"]),
+        ("out off prefix none", ["answers as the workload has them", "no shared prefix"]),
+    ],
+)
+def test_what_requests_will_be_is_said_before(typed: str, lines: list[str]) -> None:
+    assert workload_preview(parse_workload(typed)).splitlines() == lines
+
+
+@pytest.mark.parametrize(
     ("name", "sent"),
     [
         ("rate: one more", SetRate(6.0)),
@@ -378,12 +395,88 @@ def test_a_change_beyond_the_maximum_is_refused() -> None:
         parse_rate("-200%", 80.0, 5.0)
 
 
+@pytest.mark.parametrize(
+    ("typed", "command"),
+    [
+        ("96", SetRate(96.0)),
+        ("2in 10s", SetRate(2.0, over_s=10.0)),
+        ("off", SetRate(0.0)),
+        ("96 in 60s", SetRate(96.0, over_s=60.0)),
+        ("ramp x2 in 1m 30s linear", SetRate(10.0, over_s=90.0)),
+        ("96 IN 60 exp", SetRate(96.0, over_s=60.0, shape="exponential")),
+        ("spike 200 for 10s", SetRate(200.0, for_s=10.0)),
+        ("+100% for 500ms", SetRate(10.0, for_s=0.5)),
+    ],
+)
+def test_a_ramp_and_a_spike_can_be_typed(typed: str, command: SetRate) -> None:
+    assert parse_phrase(typed, Bounds(5.0, 500.0)) == command
+
+
+@pytest.mark.parametrize(
+    ("typed", "why"),
+    [
+        ("96 in", "for how long?"),
+        ("96 in soon", "not a time: soon; type 30s, 500ms or 2m"),
+        ("96 in 0s", "a time is more than 0 and at most 24h, not 0s"),
+        ("96 in 25h", "a time is more than 0 and at most 24h"),
+        ("600 in 10s", "600 is over the maximum of 500"),
+        ("spike 200", "for how long?"),
+        ("ramp 96", "for how long?"),
+        ("ramp 96 for 5s", "a ramp is 40 in 30s, a spike is 90 for 10s"),
+        ("96 for 5s exp", "exp is for a ramp"),
+        ("0 in 5s exp", "an exponential ramp goes from and to more than 0"),
+        ("fast in 5s", "not a number: fast"),
+        ("closed 32", "a closed loop is a phase of a scenario file"),
+    ],
+)
+def test_a_ramp_or_a_spike_that_is_none_is_one_line(typed: str, why: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(why)) as refused:
+        parse_phrase(typed, Bounds(5.0, 500.0))
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) <= 54
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        (SetRate(96.0, over_s=60.0), "ramp 48.0 → 96.0 rps, linear, 60 s  ▄▄▅▅▆▆▇▇██\nabout 4 320 requests"),
+        (
+            SetRate(96.0, over_s=60.0, shape="exponential"),
+            "ramp 48.0 → 96.0 rps, exponential, 60 s  ▄▄▅▅▅▆▆▇▇█\nabout 4 155 requests",
+        ),
+        (
+            SetRate(200.0, for_s=10.0),
+            "spike of 200 rps for 10 s, then as before  ▂▂▂████▂▂▂\nabout 2 000 requests",
+        ),
+        (SetRate(12.0), "48.0 → 12.0 rps at once"),
+    ],
+)
+def test_what_a_rate_will_do_is_said_before(command: SetRate, text: str) -> None:
+    assert preview(command, 48.0, ()) == text
+
+
+def test_a_rate_that_missed_before_is_said_before() -> None:
+    assert preview(SetRate(96.0, over_s=60.0), 48.0, (80.0, 60.0)).endswith("; SLO missed at 60.0 before")
+    assert "missed" not in preview(SetRate(50.0), 48.0, (80.0, 60.0))
+
+
+async def test_a_typed_ramp_is_shown_before_and_sent() -> None:
+    handle = made.FakeHandle(steady())
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await pilot.press("g", *"10 in 3s")
+        await until(pilot, lambda: "5.0 → 10.0 rps" in str(app.screen.query_one("#preview", Static).content))
+        await pilot.press("enter")
+        await until(pilot, lambda: handle.sent == [SetRate(10.0, over_s=3.0)])
+        assert app.pending_rate.pending is None, "the rate in force is where the ramp begins"
+
+
 # -- a user's keys -----------------------------------------------------------------------------------
 
 
 async def test_a_users_keys_take_the_place_of_ours() -> None:
     handle = made.FakeHandle(steady())
-    keymap = {"rate: twice": ("i",), "rate: set": (), "help": ("h", "?"), "leave": ("ctrl+x",)}
+    keymap = {"rate: twice": ("i",), "rate: set, ramp, spike": (), "help": ("h", "?"), "leave": ("ctrl+x",)}
     app = RvtopApp(handle, look=Look(Styles(DARK), keymap))
     async with opened(app) as pilot:
         assert "h help" in text_of(app, Footer)

@@ -9,7 +9,7 @@ from rvtop.contract.handle import clean_url
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.keys import ACTIONS, SCREEN_PLACES, bindings
 from rvtop.ui.pending_rate import HOLD_S, PendingRate
-from rvtop.ui.screens.rate import parse_rate
+from rvtop.ui.rate_phrase import parse_rate
 
 
 class Clock:

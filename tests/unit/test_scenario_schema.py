@@ -53,6 +53,7 @@ def test_each_shipped_scenario_keeps_to_it(name: str) -> None:
         LOAD | {"duration": 10, "drain": "1m 30s"},
         LOAD | {"rate": {"from": 1, "to": 2, "shape": "step", "steps": 4}},
         LOAD | {"changes": [{"at": 1, "rate": "plan"}]},
+        LOAD | {"changes": [{"at": 1, "from": 2, "rate": 8, "over": "3s", "shape": "exponential"}]},
         {"name": "a", "rounds": {"sizes": [1, 6]}},
         {"name": "a", "concurrency": 4, "requests": 9},
     ],

@@ -110,6 +110,29 @@ def hands(load: Virtual) -> list[tuple[float, Callable[[], None]]]:
     ]
 
 
+def ramps(load: Virtual) -> list[tuple[float, Callable[[], None]]]:
+    """Ramps and spikes by hand, some of them cut short, paused, within each other or given back."""
+
+    def send(command: Any) -> Callable[[], None]:
+        return lambda: load.send(command)
+
+    return [
+        (0.5, send(SetRate(60.0, over_s=2.0))),
+        (1.2, send(Pause())),
+        (1.7, send(Resume())),  # into the ramp, which went on
+        (3.1, send(SetRate(90.0, for_s=0.4))),
+        (3.9, send(SetRate(5.0, over_s=1.5, shape="exponential"))),
+        (4.3, send(SetRate(70.0, for_s=0.5))),  # on a ramp, which goes on behind it
+        (9.0, send(SetRate(80.0, for_s=1.0))),  # on the scenario's own ramp
+        (9.4, send(SetRate(120.0, for_s=0.2))),  # within a spike
+        (12.0, send(SetRate(99.0, for_s=3.0))),
+        (12.5, send(Pause())),
+        (13.0, send(Resume())),
+        (13.5, lambda: load.send(load.undo.pop(-3))),
+        (15.0, send(SetRate(30.0, for_s=60.0))),  # the phase ends before
+    ]
+
+
 PHASES = (
     {"name": "hold", "rate": 20, "duration": "6s", "arrivals": "poisson"},
     {
@@ -141,6 +164,98 @@ def again(recorded: Scenario, answer_s: float) -> list[int]:
 
 def relative(times: list[int], origin_ns: int) -> list[float]:
     return [(at - origin_ns) / 1e3 for at in times]
+
+
+def test_ramps_and_spikes_by_hand_are_repeated() -> None:
+    base = scenario(*PHASES)
+    load = Virtual(plan(base, 1), base.seed, 0.4)
+    times = load.play(*ramps(load))
+    recorded = written(base, load.played.phases(0, load.now_ns))
+    repeated = again(recorded, 0.4)
+    assert len(repeated) == len(times) > 500
+    assert relative(repeated, repeated[0]) == pytest.approx(relative(times, times[0]), abs=1.0)
+    twice = Virtual(plan(recorded, 1), base.seed, 0.2)  # with a pause in what was recorded
+    times = twice.play((1.0, lambda: twice.send(Pause())), (1.5, lambda: twice.send(Resume())))
+    repeated = again(written(recorded, twice.played.phases(0, twice.now_ns)), 0.1)
+    assert relative(repeated, repeated[0]) == pytest.approx(relative(times, times[0]), abs=1.0)
+
+
+def rates(load: Virtual, *script: tuple[float, Any]) -> list[float]:
+    """The rate asked for in the middle of each second, while ``script`` sends commands or calls."""
+    seen: list[float] = []
+
+    def look() -> None:
+        seen.append(load.control.target_rps(load.now_ns))
+
+    for second in range(8):
+        script += ((second + 0.5, look),)
+
+    def do(command: Any) -> Callable[[], None]:
+        return command if callable(command) else lambda: load.send(command)
+
+    load.play(*((at, do(command)) for at, command in sorted(script, key=lambda step: step[0])))
+    return seen
+
+
+def steady() -> Virtual:
+    base = scenario({"name": "hold", "rate": 20, "duration": "8s"})
+    return Virtual(plan(base, 1), base.seed, 0.4)
+
+
+def test_a_ramp_leads_to_its_rate_and_a_spike_goes_back() -> None:
+    assert rates(steady(), (1.0, SetRate(60.0, over_s=4.0))) == pytest.approx(
+        [20, 25, 35, 45, 55, 60, 60, 60], abs=1.0
+    )
+    assert rates(steady(), (1.0, SetRate(90.0, for_s=2.0))) == [20, 90, 90, 20, 20, 20, 20, 20]
+
+
+def test_a_rate_within_a_spike_stands_and_ends_it() -> None:
+    spike = SetRate(90.0, for_s=4.0)
+    assert rates(steady(), (1.0, spike), (2.0, SetRate(7.0))) == [20, 90, 7, 7, 7, 7, 7, 7]
+
+
+def test_what_goes_on_in_a_phase_that_begins_anew_elsewhere() -> None:
+    """As after a switch to another server: a ramp goes on, and a spike ends when it was to end."""
+    for command, wanted in (
+        (SetRate(60.0, over_s=4.0), [20, 25, 35, 45, 55, 60, 60, 60]),
+        (SetRate(90.0, for_s=3.0), [20, 90, 90, 90, 20, 20, 20, 20]),
+    ):
+        load = steady()
+
+        def go_over(load: Virtual = load) -> None:
+            carry = load.control.carry_over()
+            copy = load.player.repeat("target")
+            load.control.add_phase(copy)
+            load._schedule.course.add_phase(copy)
+            entry = load.player.begin_next(load.now_ns)
+            load.issue(entry)
+            carry(entry.at_ns, "keyboard")
+
+        assert rates(load, (1.0, command), (2.0, go_over)) == pytest.approx(wanted, abs=1.0)
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        (
+            SetRate(5.0, over_s=1.0, for_s=1.0),
+            "rate: over_s (a ramp) and for_s (a spike) are two things; give one",
+        ),
+        (SetRate(5.0, over_s=0.0), "rate: over_s must be more than 0 s and at most 86400 s"),
+        (SetRate(5.0, for_s=1e6), "rate: for_s must be more than 0 s and at most 86400 s"),
+        (SetRate(5.0, shape="exponential"), "rate: shape is that of a ramp; it needs over_s"),
+        (
+            SetRate(0.0, over_s=5.0, shape="exponential"),
+            "rate: an exponential ramp needs rates above 0 at both ends; linear takes any",
+        ),
+    ],
+)
+def test_ramps_and_spikes_that_make_no_sense_are_refused(command: SetRate, why: str) -> None:
+    load = steady()
+    load.play((1.0, lambda: None))
+    with pytest.raises(CommandError) as refused:
+        load.send(command)
+    assert str(refused.value) == why
 
 
 @pytest.mark.parametrize("answer_s", [0.05, 0.4])

@@ -56,7 +56,7 @@ class Collected:
         return [sample for sample in list(self.samples) if sample.source == name]
 
 
-def raise_(error: Exception) -> None:
+def raise_(error: BaseException) -> None:
     raise error
 
 
@@ -166,3 +166,43 @@ def test_a_poller_starts_once() -> None:
             poller.start()
     finally:
         poller.stop()
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), SystemExit(3), KeyboardInterrupt()])
+def test_what_ends_the_polling_of_a_source_is_told_and_it_begins_again(error: BaseException) -> None:
+    """A library may cancel the task that it runs in, or exit: the others go on, and so does this one."""
+    got, stops = Collected(), list[tuple[str, str, float | None]]()
+
+    def told(name: str, why: str, again_s: float | None) -> None:
+        stops.append((name, why, again_s))
+
+    dies = Scripted("dies", lambda n: raise_(error) if n in (2, 3) else None)
+    poller = Poller([dies, Scripted("fine")], got, period_s=0.02, on_stop=told, rests_s=(0.01, 0.02))
+    poller.start()
+    try:
+        got.wait(lambda _: len(got.of("dies")) >= 3 and len(got.of("fine")) >= 3)
+    finally:
+        assert poller.stop(60.0)
+    why = f"{type(error).__name__}: {error}".removesuffix(": ")
+    assert stops == [("dies", why, 0.01), ("dies", why, 0.02)]
+    assert {sample.error for sample in got.samples} == {None}
+    assert dies.closed
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ends_is_told_for_each_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    stops = list[tuple[str, str, float | None]]()
+
+    async def fails(poller: Poller) -> None:
+        raise RuntimeError("no loop")
+
+    monkeypatch.setattr(Poller, "_poll_all", fails)
+    poller = Poller(
+        [Scripted("a"), Scripted("b")], Collected(), on_stop=lambda *stopped: stops.append(stopped)
+    )
+    poller.start()
+    assert poller._thread is not None
+    poller._thread.join(60.0)
+    why = "the telemetry thread ended: RuntimeError: no loop"
+    assert stops == [("a", why, None), ("b", why, None)]
+    assert poller.stop()

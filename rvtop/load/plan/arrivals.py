@@ -83,6 +83,26 @@ class UnitArrivals:
 
 
 @dataclass(frozen=True, slots=True)
+class Ramp:
+    """On the way to a rate: it begins at ``start`` and takes ``over_s`` seconds (> 0), linear or by the same
+    factor in the same time (both rates > 0)."""
+
+    start: float
+    over_s: float
+    exponential: bool = False
+
+    def left(self, to: float, passed_s: float) -> Ramp | None:
+        """What is left of it after ``passed_s`` on the way to the rate ``to``; None: nothing."""
+        if passed_s <= 0:
+            return self
+        if passed_s >= self.over_s:
+            return None
+        line = RateLine()
+        line.ramp_to(0.0, to, self)
+        return Ramp(line.rate(passed_s), self.over_s - passed_s, self.exponential)
+
+
+@dataclass(frozen=True, slots=True)
 class _Piece:
     """The rate from ``t`` on: ``(rate + slope * d) * exp(growth * d)`` with ``d = time - t``, where slope or
     growth is 0; ``area`` is L(t)."""
@@ -126,8 +146,7 @@ class RateLine:
     def ramp(cls, start: float, end: float, duration: float) -> RateLine:
         """From ``start`` to ``end`` over ``duration`` seconds, then ``end``."""
         line = cls()
-        line.change(0.0, start, (end - start) / duration)
-        line.change(duration, end)
+        line.ramp_to(0.0, end, Ramp(start, duration))
         return line
 
     @classmethod
@@ -149,14 +168,9 @@ class RateLine:
 
         Raises ValueError for an exponential ramp from or to 0.
         """
-        if shape == "linear":
-            return cls.ramp(start, end, duration)
         line = cls()
-        if shape == "exponential":
-            if not (start > 0 and end > 0):
-                raise ValueError("an exponential ramp needs rates > 0 at both ends")
-            line.change(0.0, start, growth=math.log(end / start) / duration)
-            line.change(duration, end)
+        if shape in ("linear", "exponential"):
+            line.ramp_to(0.0, end, Ramp(start, duration, shape == "exponential"))
         elif shape == "step":
             for k in range(steps):
                 share = k / (steps - 1) if steps > 1 else 1.0
@@ -180,6 +194,22 @@ class RateLine:
             self._pieces.pop()
         area = self._pieces[-1].integral(t) if self._pieces else 0.0
         self._pieces.append(_Piece(t, rate, slope, area, growth))
+
+    def ramp_to(self, t: float, rate: float, ramp: Ramp | None) -> None:
+        """From ``t`` on ``ramp`` leads to ``rate``, which stands then; None: at once.
+
+        Raises ValueError as :meth:`change` does, and for an exponential ramp from or to 0.
+        """
+        if ramp is None:
+            self.change(t, rate)
+            return
+        if not ramp.exponential:
+            self.change(t, ramp.start, (rate - ramp.start) / ramp.over_s)
+        elif ramp.start > 0 and rate > 0:
+            self.change(t, ramp.start, growth=math.log(rate / ramp.start) / ramp.over_s)
+        else:
+            raise ValueError("an exponential ramp needs rates > 0 at both ends")
+        self.change(t + ramp.over_s, rate)
 
     def splice(self, t: float, plan: RateLine) -> None:
         """From ``t`` on follow ``plan`` as it stands at ``t`` and later."""

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rvtop.load.plan.arrivals import Kind, RateLine, Shape
+from rvtop.load.plan.arrivals import Kind, Ramp, RateLine, Shape
 
 NEVER = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
 class RateChange:
-    """From ``at_s`` of the phase's clock on the rate is ``rate``; None: the planned one again."""
+    """From ``at_s`` of the phase's clock on the rate is ``rate``, which ``ramp`` leads to; None: the planned
+    one again."""
 
     at_s: float
     rate: float | None
+    ramp: Ramp | None = None
+
+    def left(self, at_s: float) -> Ramp | None:
+        """What is left of its ramp at ``at_s`` of the phase's clock."""
+        if self.rate is None or self.ramp is None:
+            return None
+        return self.ramp.left(self.rate, at_s - self.at_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +78,7 @@ class PhasePlan:
                 if change.rate is None:
                     line.splice(change.at_s, planned)
                 else:
-                    line.change(change.at_s, change.rate)
+                    line.ramp_to(change.at_s, change.rate, change.ramp)
         return line
 
     def _shape(self) -> RateLine:

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from rvtop.load.plan.arrivals import Floats, RateLine, UnitArrivals
+from rvtop.load.plan.arrivals import Floats, Ramp, RateLine, UnitArrivals
 from rvtop.load.plan.limits import MAX_WORKERS
 from rvtop.load.plan.phase_plan import NEVER as NEVER
 from rvtop.load.plan.phase_plan import PhasePlan as PhasePlan
@@ -29,7 +29,7 @@ _CLOSED_SPAN = 10**10
 _FAR_S = 1e9  # an arrival decades ahead comes never; beyond this, nanoseconds would overflow
 
 
-PlanKind = Literal["phase", "rate", "pause", "resume", "end", "cut", "workers", "stop"]
+PlanKind = Literal["phase", "rate", "plan", "pause", "resume", "end", "cut", "workers", "stop"]
 SendKind = Literal["cancel", "target", "workload", "slo"]
 
 
@@ -46,7 +46,8 @@ class Lengths:
 class PlanEvent:
     """One line of the command log. ``at_ns`` is when it takes effect, on ``perf_counter_ns``.
 
-    ``phase`` begins phase ``value``; ``rate`` sets the rate to ``value``; ``end`` stops the phase's
+    ``phase`` begins phase ``value``; ``rate`` sets the rate to ``value``, which ``ramp`` leads to (None: at
+    once); ``plan`` goes back to the rate that the phase has by itself; ``end`` stops the phase's
     arrivals; ``cut`` cancels what is in flight; ``workers`` shares what follows out to ``value`` workers;
     ``stop`` ends the worker; ``cancel`` cancels what is in flight, and the load goes on.
 
@@ -60,6 +61,12 @@ class PlanEvent:
     value: float = 0.0
     lengths: Lengths | None = None
     slo_ns: Mapping[str, int] | None = None
+    ramp: Ramp | None = None
+
+    def again(self, at_ns: int) -> PlanEvent:
+        """The entry that goes on with this one, a ``rate``, from ``at_ns`` on."""
+        left = None if self.ramp is None else self.ramp.left(self.value, (at_ns - self.at_ns) / 1e9)
+        return PlanEvent(at_ns, "rate", self.value, ramp=left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,7 @@ class Course:
         self.start_ns = 0  # of the phase's clock
         self.line = RateLine()  # the rate over the phase's time, as it was changed
         self._planned = RateLine()
-        self._rate: float | None = None  # set by hand: stands until the phase ends
+        self._asked = RateLine()  # the same without pauses: what hands asked for stands until the phase ends
         self.paused = False
 
     def add_phase(self, phase: PhasePlan) -> None:
@@ -106,18 +113,19 @@ class Course:
         elif self.phase < 0:
             return
         elif entry.kind == "rate":
+            self._asked.ramp_to(t, entry.value, entry.ramp)
             if not self.paused:
-                self.line.change(t, entry.value)
-            self._rate = entry.value
+                self.line.splice(t, self._asked)
+        elif entry.kind == "plan":
+            self._asked.splice(t, self._planned)
+            if not self.paused:
+                self.line.splice(t, self._asked)
         elif entry.kind == "pause":
             self.paused = True
             self.line.change(t, 0.0)
         elif entry.kind == "resume":
             self.paused = False
-            if self._rate is None:
-                self.line.splice(t, self._planned)
-            else:
-                self.line.change(t, self._rate)
+            self.line.splice(t, self._asked)
 
     def _begin(self, index: int, at_ns: int) -> None:
         plan = self._phases[index]
@@ -125,8 +133,7 @@ class Course:
         self.start_ns = at_ns - plan.offset_ns
         self.end_ns = end_ns(plan, self.start_ns)
         self._planned = plan.line()
-        self.line = plan.line()
-        self._rate = None
+        self.line, self._asked = plan.line(), plan.line()
         self.paused = False
 
     def rate(self, now_ns: int) -> float:
@@ -134,6 +141,10 @@ class Course:
         if self.phase < 0 or now_ns >= self.end_ns:
             return 0.0
         return self.line.rate((now_ns - self.start_ns) / 1e9)
+
+    def asked_rps(self, now_ns: int) -> float:
+        """The rate that was planned or asked for, paused or not."""
+        return 0.0 if self.phase < 0 else self._asked.rate(max(0, now_ns - self.start_ns) / 1e9)
 
 
 class PhaseArrivals:

@@ -44,14 +44,17 @@ class Asked:
 
 class TypedDialog(Dialog[T | None]):
     """A line to type; returns what ``parse`` makes of it, None when it was left, or ``NOTHING`` when
-    nothing was typed. ``parse`` raises ValueError with the line to show in the box."""
+    nothing was typed. ``parse`` raises ValueError with the line to show in the box. ``preview`` says, while
+    it is typed, what will come of what was understood."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", show=False)]
     NOTHING: ClassVar[Any] = None
 
-    def __init__(self, asked: Asked, parse: Callable[[str], T]) -> None:
+    def __init__(
+        self, asked: Asked, parse: Callable[[str], T], preview: Callable[[T], str] | None = None
+    ) -> None:
         super().__init__()
-        self._asked, self._parse = asked, parse
+        self._asked, self._parse, self._preview = asked, parse, preview
         self._wrong: str | None = None  # the text whose fault is shown
 
     def compose(self) -> ComposeResult:
@@ -60,12 +63,29 @@ class TypedDialog(Dialog[T | None]):
             box.border_title, box.border_subtitle = asked.title, asked.subtitle
             yield Static(asked.hint, classes="quiet", markup=False)
             yield TypedLine(self.take, asked.begin, hint=asked.placeholder, longest=asked.longest)
+            if self._preview is not None:
+                preview = Static(self._foreseen(asked.begin), id="preview", markup=False)
+                preview.display = bool(preview.content)
+                yield preview
             yield Static("", classes="wrong", id="wrong", markup=False)
 
     @on(Input.Changed)
-    def clear_fault(self) -> None:
+    def follow_typing(self) -> None:
         if self.query_one(Input).value != self._wrong:  # what was typed before is told of after its fault
             self.query_one("#wrong", Static).update("")
+        if self._preview is not None:
+            preview = self.query_one("#preview", Static)
+            preview.update(self._foreseen(self.query_one(Input).value))
+            preview.display = bool(preview.content)
+
+    def _foreseen(self, text: str) -> str:
+        """What will come of ``text``; of what is not understood, or not yet, nothing is said before enter."""
+        if self._preview is None or not text.strip():
+            return ""
+        try:
+            return self._preview(self._parse(text))
+        except ValueError:
+            return ""
 
     def take(self, text: str) -> None:
         """Returns what ``text`` means, or shows what is wrong with it."""

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 
+from rvtop.contract.command import SetRate
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.format import rate
 from rvtop.ui.rate_memory import Means
@@ -104,10 +105,10 @@ class LiveScreen(Steering, AboutServer, ChartScreen):
         if not self._frozen:
             super().put_target()
 
-    def _set_rate(self, s: Snapshot, rps: float) -> None:
-        super()._set_rate(s, rps)
+    def _send_rate(self, s: Snapshot, command: SetRate) -> None:
+        super()._send_rate(s, command)
         if self._frozen and self.pending_rate.pending is not None:
-            self.notify_briefly(f"{rate(rps)} rps asked for; the picture stands, f follows again")
+            self.notify_briefly(f"{rate(command.rps)} rps asked for; the picture stands, f follows again")
 
     def _freeze(self, frozen: bool) -> None:
         self._held_means = self.query_one(LoadPanel).means

@@ -16,6 +16,7 @@ from rvtop.contract.command import (
 )
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.format import count, rate
+from rvtop.ui.rate_phrase import Bounds
 from rvtop.ui.screens.confirm import CancelScreen, ConfirmScreen
 from rvtop.ui.screens.mark import MarkScreen
 from rvtop.ui.screens.rate import RateScreen
@@ -75,18 +76,19 @@ class Steering(SessionScreen):
             return None
         return s
 
-    def _set_rate(self, s: Snapshot, rps: float) -> None:
-        if rps > 0 and not self._may_load and not s.target.owned and not s.load.sent:
+    def _send_rate(self, s: Snapshot, command: SetRate) -> None:
+        if command.rps > 0 and not self._may_load and not s.target.owned and not s.load.sent:
 
             def answered(yes: bool | None) -> None:
                 if yes:
                     self._may_load = True
-                    self._set_rate(s, rps)
+                    self._send_rate(s, command)
 
-            self.app.push_screen(ConfirmScreen(s.target.url, rps), answered)
+            self.app.push_screen(ConfirmScreen(s.target.url, command.rps), answered)
             return
-        self.shell.send(SetRate(rps))
-        self.pending_rate.ask(rps)
+        self.shell.send(command)
+        if command.over_s is None:  # a ramp begins where the rate is
+            self.pending_rate.ask(command.rps)
         self.show_target()
 
     def _change(self, rps: float, up: bool) -> None:
@@ -95,7 +97,7 @@ class Steering(SessionScreen):
         if s is None:
             return
         if rps != self.pending_rate.shown:
-            self._set_rate(s, rps)
+            self._send_rate(s, SetRate(rps))
         elif up and rps:
             self.notify_briefly(f"{rate(rps)} is the maximum (--max-rate)")
         else:
@@ -116,11 +118,13 @@ class Steering(SessionScreen):
         if s is None:
             return
 
-        def typed(rps: float | None) -> None:
-            if rps is not None:
-                self._set_rate(s, rps)
+        def typed(command: SetRate | None) -> None:
+            if command is not None:
+                self._send_rate(s, command)
 
-        self.app.push_screen(RateScreen(self.pending_rate.shown, s.load.max_rate, begin), typed)
+        bounds = Bounds(self.pending_rate.shown, s.load.max_rate)
+        missed = self.shell.rates.memory.missed
+        self.app.push_screen(RateScreen(bounds, missed, begin), typed)
 
     def action_pause(self) -> None:
         s = self._steerable()

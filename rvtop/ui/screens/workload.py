@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rvtop.contract.command import SetWorkload
-from rvtop.ui.format import clip
+from rvtop.ui.format import clip, count
 from rvtop.ui.screens.dialog import Asked, TypedDialog
 
 _NAMES = {
@@ -68,6 +68,27 @@ def _share(value: str) -> float:
     return percent / 100
 
 
+def preview(workload: SetWorkload) -> str:
+    """What the requests will be, as far as ``workload`` changes them, a line each."""
+    lines = []
+    if workload.prompt_tokens is not None:
+        lines.append(f"prompts {_length(workload.prompt_tokens, 'of')}")
+    if workload.max_tokens is not None:
+        lines.append(f"answers {_length(workload.max_tokens, 'of at most')}")
+    share, tokens = workload.prefix_share, workload.prefix_tokens
+    if share == 0:
+        lines.append("no shared prefix")
+    elif share is not None or tokens is not None:
+        who = "as many prompts as now" if share is None else f"{100 * share:.3g} % of the prompts"
+        what = "the shared prefix" if tokens is None else f"a shared prefix {_length(tokens, 'of')}"
+        lines.append(f"{who} begin with {what}")
+    return "\n".join(lines)
+
+
+def _length(tokens: int, of: str) -> str:
+    return f"{of} {count(tokens)} tokens" if tokens else "as the workload has them"
+
+
 class WorkloadScreen(TypedDialog[SetWorkload]):
     """Returns the lengths; those that are not named stay."""
 
@@ -78,5 +99,7 @@ class WorkloadScreen(TypedDialog[SetWorkload]):
         )
         placeholder = "in 512 out 128   prefix 1024 80%   off"
         super().__init__(
-            Asked("workload", "enter sends it   esc leaves it", hint, placeholder, 64), parse_workload
+            Asked("workload", "enter sends it   esc leaves it", hint, placeholder, 64),
+            parse_workload,
+            preview=preview,
         )

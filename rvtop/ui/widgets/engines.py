@@ -178,6 +178,7 @@ class EnginesPanel(Panel):
         """`` run  12``: the heading, and the value in four or five cells."""
         styles = self.rich_styles
         text = f"{tight(value):>4}" if column.format == "count" else f"{FORMATS[column.format](value):>5}"
+        text = text if text.startswith(" ") else f" {text}"
         line = Line(f" {column.heading}", styles.quiet)
         return line.put(text, styles.attention if column.alarm and value else styles.server)
 

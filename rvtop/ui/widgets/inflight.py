@@ -65,7 +65,8 @@ class InFlightPanel(TimeChart):
             ("outside", "░", outside(sent, batch, waiting), styles.client),
         ):
             part = Line(f"{name} " if names else "", styles.quiet)
-            part.put(glyph, shown).put(f"{count(value):>4}", shown)
+            told = count(value)
+            part.put(glyph, shown).put(f"{told:>4}" if len(told) < 4 else f" {told}", shown)
             right.put("  " if right.width else "").join(self.entry(name, part))
         return left, right
 

@@ -98,7 +98,7 @@ class LatencyPanel(Panel):
         styles, parts = self.rich_styles, [(1, Line(" p50/p99 ms  ", self.rich_styles.quiet))]
         ranks = (0, 3, 2)
         for (name, d, _), rank in zip(self._client_rows(s), ranks, strict=True):
-            line = Line(name, styles.quiet).put(f"{sig3(d.p50):>6}", styles.client)
+            line = Line(name, styles.quiet).put(f" {sig3(d.p50):>5}", styles.client)
             line.put("/", styles.faint).put(f"{sig3(d.p99):<6}", styles.client).put(" ")
             parts.append((rank, line))
         return fitting(parts, width)

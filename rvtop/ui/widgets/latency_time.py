@@ -47,8 +47,8 @@ class LatencyTimePanel(TimeChart):
         left = Line("TTFT", styles.client_bold)
         if width >= 50:
             left.join(self.window_label(s))
-        p50 = Line("p50 ", styles.quiet).put("█", styles.client).put(f"{sig3(d.p50):>6}", styles.client)
-        p99 = Line("p99 ", styles.quiet).put("▒", styles.client).put(f"{sig3(d.p99):>6}", styles.client)
+        p50 = Line("p50 ", styles.quiet).put("█", styles.client).put(f" {sig3(d.p50):>5}", styles.client)
+        p99 = Line("p99 ", styles.quiet).put("▒", styles.client).put(f" {sig3(d.p99):>5}", styles.client)
         right = self.entry("p50", p50).put("  ", styles.quiet).join(self.entry("p99", p99))
         return left, right.put(" ms", styles.quiet)
 

@@ -160,6 +160,8 @@ class LoadPanel(Panel):
         return command if self.taken else command + Style(underline=True)
 
     def _beside(self, name: str, value: str) -> Line:
+        """A name and its value, which is as wide as it mostly is and keeps its distance where it is wider."""
+        value = value if value.startswith(" ") else f" {value}"
         return Line(f"  {name}", self.rich_styles.quiet).put(value, self.rich_styles.client)
 
     def _means(self, s: Snapshot) -> tuple[str, str, str]:
@@ -241,6 +243,8 @@ class LoadPanel(Panel):
             line.put(f"{name:<{names + values + gap}}", style)
             return
         loud = style is not None and style is not styles.server
+        wider = max(0, len(name) + 1 + len(value) - names - values)  # which it takes from the gap
+        values, gap = values + wider, max(0, gap - wider)
         line.put(f"{name:<{names}}", style if loud else styles.quiet)
         missing = value == MISSING
         line.put(f"{value:>{values}}", styles.stale if missing else style or styles.client).put(" " * gap)
