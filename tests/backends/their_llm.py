@@ -36,7 +36,7 @@ def _host(model: str, answers: Any) -> None:
     from ray.serve.llm import LLMConfig, build_openai_app
 
     ray.init(
-        num_cpus=REPLICAS + 1,  # the ingress has one
+        num_cpus=2 * REPLICAS + 1,  # a replica takes one beside that of its engine; the ingress has one
         object_store_memory=80 * 2**20,
         include_dashboard=True,
         dashboard_host="127.0.0.1",
