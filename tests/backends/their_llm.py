@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
+import threading
 from typing import Any
 
 from backends.process.scratch_dir import OwnedTempDir
@@ -24,10 +26,19 @@ def main(model: str) -> None:
     folder = OwnedTempDir("rvtop-theirs-")
     os.environ["RAY_TMPDIR"] = str(folder.path)
     os.environ.update(folder.env)  # whatever is left over carries it
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
         _host(model, answers)
     finally:
+        _end()
         folder.close()
+
+
+def _end_with_stdin() -> None:
+    """Whatever it is doing then."""
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _host(model: str, answers: Any) -> None:
@@ -65,8 +76,12 @@ def _host(model: str, answers: Any) -> None:
     serve.run(build_openai_app({"llm_configs": [config], "ingress_deployment_config": ingress}))
     told = {"url": f"http://127.0.0.1:{port}", "folder": os.environ["RAY_TMPDIR"]}
     print(json.dumps(told), file=answers)
-    sys.stdin.read()
-    serve.shutdown()
+    threading.Event().wait()
+
+
+def _end() -> None:
+    import ray
+
     ray.shutdown()
 
 
