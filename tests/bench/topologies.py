@@ -44,7 +44,7 @@ SERVERS: Mapping[str, tuple[str, ...]] = {
     OFF: ("rsv", "--stream-batching-ms", "0"),
 }
 #: Requests at once, and how many of each.
-LEVELS = {1: 20, 8: 48, 32: 128}
+LEVELS = {1: 16, 8: 40, 32: 96}
 #: What is demanded, ms and as a ratio.
 _ALONE_MS, _RATIO, _BATCHER_MS = 2.0, 1.10, 5.0
 _SCENARIO = """\
