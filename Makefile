@@ -55,7 +55,7 @@ asan: $(READY)  ## the native read path under AddressSanitizer and UBSan
 
 # About half an hour on two cores; the first time it also makes venvs for the clients that it is compared with.
 bench: export TORCH_CPU_INDEX := $(TORCH_CPU_INDEX)
-bench: $(READY)  ## measurements, half an hour on two cores
+bench: $(READY)  ## measurements, three quarters of an hour on two cores
 	$(BIN)/python -m tests.bench
 
 # The tests that start and kill whole clusters (about 25 minutes on two cores), some 250 attempts to break a run

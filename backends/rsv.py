@@ -36,9 +36,10 @@ from backends.serve.fleet import App
 from backends.serve.llm_fleet import REPORT_MS, LlmFleet
 from backends.serve.serve import LLM_SERVER, free_port
 from backends.settings.options import Options
+from backends.settings.serve_llm import DIRECT
 
 NAME = "rsv"
-_DIRECT = ("RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING", "RAY_SERVE_ENABLE_HA_PROXY")
+_DIRECT = (DIRECT, "RAY_SERVE_ENABLE_HA_PROXY")
 # Serve's HAProxy: its files, which by default are the same for all clusters of a machine.
 _FILES = {
     "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "haproxy.cfg",

@@ -31,6 +31,7 @@ SLOW = frozenset(
         "test_rac_process.py",
         "test_ray_workers.py",
         "test_rsc_process.py",
+        "test_rsv_attach.py",
         "test_rsv_process.py",
         "test_rvc_cluster.py",
         "test_rvc_process.py",

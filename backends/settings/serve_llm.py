@@ -5,8 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
 from backends.errors import UsageError
+
+#: What has Serve LLM stream past its ingress.
+DIRECT = "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING"
+# Where Ray reads it.
+_READ_IN = "llm/_internal/serve/constants.py"
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,24 @@ def from_args(args: argparse.Namespace) -> ServeLlmOptions:
         raise UsageError(
             f"--stream-batching-ms {batching:g}: --direct-streaming collects no tokens; leave one of them out"
         )
+    if args.direct_streaming and not has_direct_streaming():
+        raise UsageError(
+            "--direct-streaming: the Ray installed here cannot stream past its ingress; leave it out, or "
+            "install one that can (2.60)"
+        )
     return ServeLlmOptions(batching, bool(args.direct_streaming))
+
+
+def has_direct_streaming() -> bool:
+    """Whether Serve LLM of the Ray installed here has it: asked of its source, since importing it takes tens
+    of seconds. (Without Ray itself the start says what to install.)"""
+    package = find_spec("ray")
+    if package is None or package.origin is None:
+        return True
+    try:
+        return DIRECT in (Path(package.origin).parent / _READ_IN).read_text("utf-8")
+    except OSError:
+        return False
 
 
 def refuse_flags(args: argparse.Namespace, topology: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,12 @@ def below(pid: int) -> list[Part]:
         more = {child for child, (parent, _) in parents.items() if parent in more} - found
         found |= more
     return [Part(one, parents[one][1], _memory(one)) for one in sorted(found) if one in parents]
+
+
+def overhead(parts: Sequence[Part]) -> tuple[int, int] | None:
+    """Bytes and number of all ``parts`` that are no engine; None while there is no engine."""
+    others = [part for part in parts if not part.is_engine]
+    return None if len(others) == len(parts) else (sum(part.memory_bytes for part in others), len(others))
 
 
 def child_with(text: str) -> int | None:

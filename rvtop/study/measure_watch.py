@@ -90,10 +90,9 @@ class Watch:
                     return
 
     def _weigh(self, parts: Sequence[footprint.Part]) -> None:
-        others = [part for part in parts if not part.is_engine]
-        memory = sum(part.memory_bytes for part in others)
-        if len(others) < len(parts) and memory > (self.overhead_bytes or 0):
-            self.overhead_bytes, self.processes = memory, len(others)
+        found = footprint.overhead(parts)
+        if found is not None and found[0] > (self.overhead_bytes or 0):
+            self.overhead_bytes, self.processes = found
 
     def _kill(self, parts: list[footprint.Part], rows: Sequence[Mapping[str, Any]]) -> None:
         began_ns = self._began_ns()

@@ -1,8 +1,9 @@
-"""Ray Serve LLM as a process with two replicas: its rows and figures, smoke answered, and its end."""
+"""Ray Serve LLM as a process with two replicas: its rows and figures, and its end; and past its ingress."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -16,7 +17,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.backends import processes
 from tests.backends.backend_process import BackendProcess
-from tests.backends.conformance import CHAT, messages
+from tests.backends.conformance import CHAT, chat_stream, messages
+from tests.backends.conftest import Launch
 
 ORPHAN_LIMIT_S = 60.0
 # Ray hands a replica's figures on once a second; a busy machine takes longer.
@@ -84,3 +86,19 @@ async def test_its_end_leaves_nothing_when_it_is_killed(
     os.kill(rsv.pid, signal.SIGKILL)
     rsv.wait()
     processes.wait_until_gone(everything, processes.folders(everything), ORPHAN_LIMIT_S)
+
+
+async def test_direct_streaming_has_no_ingress(launch: Launch, tiny_model: Path) -> None:
+    backend = launch("rsv", "--model", f"tiny={tiny_model}", "--threads", "1", "--direct-streaming")
+    url = backend.wait_for("ready")["url"]
+    async with httpx.AsyncClient(base_url=url, timeout=120, trust_env=False) as client:
+        topology = (await client.get("/rvtop/topology")).json()
+        assert topology["serve_llm"] == {"stream_batching_ms": None, "direct_streaming": True}
+        events = await chat_stream(client, max_tokens=TOKENS, ignore_eos=True)
+    assert events[-1]["usage"]["completion_tokens"] == TOKENS
+    titles = set()
+    for one in processes.family(backend.pid):
+        with contextlib.suppress(OSError):
+            titles.add(Path(f"/proc/{one.pid}/cmdline").read_bytes().rstrip(b"\0").decode())
+    assert any("LLMServer:tiny" in title for title in titles), titles
+    assert not any("OpenAiIngress" in title for title in titles), titles

@@ -14,7 +14,7 @@ import pytest
 
 from backends.registry import REGISTRY
 
-LIMIT_S = 300
+LIMIT_S = 1200
 PAPER_LIMIT_S = 1200
 TWO = ("--model", "a=tiny", "--model", "b=tiny")
 
@@ -40,6 +40,7 @@ def run(scenario: str, topology: str, out: Path, limit_s: float) -> dict[str, An
     return summary
 
 
+@pytest.mark.timeout(LIMIT_S + 60)
 @pytest.mark.parametrize("topology", REGISTRY)
 def test_smoke(topology: str, tmp_path: Path) -> None:
     summary = run("smoke", topology, tmp_path / "run", LIMIT_S)
@@ -63,6 +64,9 @@ def test_smoke(topology: str, tmp_path: Path) -> None:
         assert 0 < node["memory_used_max"] <= node["memory_total"]
     if topology == "rsc":
         assert [row["replicas_max"] > 0 for row in server["deployments"]] == [True, True]
+    if topology == "rsv":
+        rows = {row["deployment"].rpartition("/")[2]: row["replicas_max"] for row in server["deployments"]}
+        assert rows == {"LLMServer:a": 1, "LLMServer:b": 1, "OpenAiIngress": 1}
     print(topology, json.dumps(summary["kpm"]), json.dumps(server))
 
 

@@ -11,6 +11,7 @@ from tests.bench import (
     ray_workers,
     retarget,
     router,
+    shape,
     spans,
     startup,
     topologies,
@@ -26,6 +27,7 @@ def main() -> None:
     dashboard.main([])
     frames.main([])
     peers.main([])
+    shape.main([])
     topologies.main([])
     router.main([])
     retarget.main([])

@@ -21,7 +21,7 @@ from backends.router.haproxy_config import TOKEN_ENV
 from rvtop.target.probe import KEY_ENV
 from tests.backends import processes
 from tests.backends.backend_process import BackendProcess
-from tests.bench.topologies import drive, on_core
+from tests.bench.shape import drive, on_core
 
 _ENGINE = ("--model", "large=tiny:large", "--threads", "1", "--dtype", "float32", "--max-queue", "unlimited")
 

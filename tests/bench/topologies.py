@@ -1,98 +1,248 @@
-"""The same work on RAC and on RVC: one core for the engines, a model whose cost is arithmetic.
+"""The servers that people choose between, with the same engine arguments: vLLM's own with one and with two
+API servers, RVC, Ray Serve LLM as it ships and without its batcher.
 
-Rounds of requests at once, each round waited for, so that both do all of the work (nothing is censored)
-and the figures are the experiment's own. Ratios of one run; the load has the other core.
+``python -m tests.bench.topologies [--repeats 5] [--few 3] [--tokens 32] [--model tiny] [--json OUT]``
+
+Each server starts once, alone on both cores; then its engine keeps one core, and what stands in front of it
+runs on the other one, as the client does. Servers that are compared are up at the same time and take turns,
+the order of which alternates. A turn is one ``rvtop run``: 1, then 8, then 32 requests at once. Figures are
+medians over the turns.
+
+- start: from the start of the process to the first answer.
+- memory: of all processes that are not the engine's, the most after a turn (PSS; HAProxy and rvtop's parent
+  process, which all of them have, count too).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from rvtop.plain import kpm_table
+import httpx
+
+from rvtop.lifecycle import footprint
 from tests.backends.backend_process import BackendProcess
+from tests.bench.gpu import run
 
-_RVTOP = str(Path(sys.executable).with_name("rvtop"))
-_ENGINE_ARGS = (
-    "--model",
-    "large=tiny:large",
-    "--threads",
-    "1",
-    "--dtype",
-    "float32",
-    "--max-queue",
-    "unlimited",
-)
-
+VLLM, TWO, RVC, RSV, OFF = "vllm", "vllm, 2 API servers", "rvc", "rsv", "rsv, batcher off"
+#: How each is started.
+SERVERS: Mapping[str, tuple[str, ...]] = {
+    VLLM: ("vllm",),
+    TWO: ("vllm", "--api-server-count", "2"),
+    RVC: ("rvc",),
+    RSV: ("rsv",),
+    OFF: ("rsv", "--stream-batching-ms", "0"),
+}
+#: Requests at once, and how many of each.
+LEVELS = {1: 16, 8: 40, 32: 96}
+#: What is demanded, ms and as a ratio.
+_ALONE_MS, _RATIO, _BATCHER_MS = 2.0, 1.10, 5.0
 _SCENARIO = """\
-name: shape
+name: topologies
 seed: 5
 workload: {{kind: prompts, file: {prompts}, max_tokens: {tokens}, ignore_eos: true}}
 phases:
-  - {{name: warm, rounds: {{sizes: [{size}]}}, warmup: true}}
-  - {{name: burst, rounds: {{sizes: [{size}], repeat: {repeat}}}}}
+  - {{name: warm, concurrency: 8, requests: 16, warmup: true}}
 """
+_HEAD = (
+    f"{'':22}{'c':>3}  {'TTFT p50':>9}{'p99':>9}  {'ITL p50':>9}{'p99':>9}  {'tok/s':>8}  "
+    f"{'turns':>5}  {'memory':>9}  {'start':>7}"
+)
 
 
-def on_core(core: int) -> None:
-    """This process, and what it starts from now on, runs on one core."""
-    os.sched_setaffinity(0, {core})
+@dataclass
+class Server:
+    """One that is up, and what was measured of it: the figures of each turn by requests at once."""
+
+    name: str
+    process: BackendProcess
+    url: str
+    start_s: float
+    memory_bytes: int | None = None
+    turns: dict[int, list[dict[str, float | None]]] = field(default_factory=dict)
+
+    def figure(self, level: int, key: str) -> float | None:
+        """The median over the turns, ms or tokens/s; None where a turn did not tell it."""
+        values = [turn[key] for turn in self.turns.get(level, ())]
+        known = [value for value in values if value is not None]
+        return median(known) if known and len(known) == len(values) else None
 
 
-def drive(url: str, folder: Path, size: int, repeat: int, tokens: int) -> dict[str, Any]:
-    """Runs the rounds against ``url``; the summary."""
-    prompts = Path(__file__).parents[2] / "scenarios" / "smoke.prompts.jsonl"
-    scenario = folder / "shape.yaml"
-    scenario.write_text(_SCENARIO.format(prompts=prompts, size=size, repeat=repeat, tokens=tokens))
-    out = folder / "run"
-    command = [_RVTOP, "run", str(scenario), "--target", url, "--out", str(out), "--ui", "none"]
-    subprocess.run(command, check=True)
-    summary: dict[str, Any] = json.loads((out / "summary.json").read_bytes())
-    return summary
-
-
-def measure(topology: str, size: int, repeat: int, tokens: int) -> dict[str, Any]:
-    """One topology from start to end, its engines on core 1 and the load on core 0."""
-    folder = Path(tempfile.mkdtemp())
-    cores = os.sched_getaffinity(0)
+@contextlib.contextmanager
+def up(name: str, model: str, folder: Path) -> Iterator[Server]:
+    """Starts one and waits for its first answer."""
+    topology, *more = SERVERS[name]
+    engine = ("--model", f"m={model}", "--threads", "1", "--dtype", "float32")
+    began = time.perf_counter()
+    process = BackendProcess(topology, "--lease", *engine, *more, log=folder / f"{name}.log")
     try:
-        on_core(max(cores))
-        backend = BackendProcess(topology, "--lease", *_ENGINE_ARGS, log=folder / "backend.log")
-        try:
-            on_core(min(cores))
-            return drive(backend.url, folder, size, repeat, tokens)
-        finally:
-            backend.end_lease()
-            backend.wait()
+        url = process.url
+        body = {"model": "m", "messages": [{"role": "user", "content": "?"}], "max_tokens": 1}
+        httpx.post(f"{url}/v1/chat/completions", json=body, timeout=120, trust_env=False).raise_for_status()
+        server = Server(name, process, url, time.perf_counter() - began)
+        print(f"  {name}: first answer after {server.start_s:.0f} s", flush=True)
+        keep_apart(process.pid)
+        yield server
     finally:
+        process.end_lease()
+        process.wait()
+
+
+def keep_apart(pid: int) -> None:
+    """Engines below ``pid`` to the last core, everything else to the first."""
+    cores = os.sched_getaffinity(0)
+    for part in footprint.below(pid):
+        core = max(cores) if part.is_engine else min(cores)
+        for thread in Path(f"/proc/{part.pid}/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(int(thread.name), {core})
+
+
+def take_turn(server: Server, scenario: Path, out: Path) -> None:
+    """One run against it, and what its memory is afterwards."""
+    summary = run(server.url, out, str(scenario), "--ui", "none")
+    if summary["requests"]["errors"]:
+        print(f"  {server.name}: failed: {summary['requests']['errors']}", flush=True)
+    for phase in summary["phases"]:
+        if not phase["warmup"]:
+            server.turns.setdefault(int(phase["name"][1:]), []).append(figures(phase))
+    found = footprint.overhead(footprint.below(server.process.pid))
+    if found is not None:
+        server.memory_bytes = max(found[0], server.memory_bytes or 0)
+
+
+def figures(phase: Mapping[str, Any]) -> dict[str, float | None]:
+    """What the table tells of one phase of a summary."""
+    told = {
+        f"{key}_{point}": (phase[f"{key}_ms"] or {}).get(point)
+        for key in ("ttft", "itl")
+        for point in ("p50", "p99")
+    }
+    return {**told, "tps": phase["kpm"]["tps"]}
+
+
+def alternate(servers: Sequence[Server], repeats: int, scenario: Path, folder: Path) -> None:
+    """Each takes ``repeats`` turns, every second round in the reverse order."""
+    for number in range(repeats):
+        for server in servers if number % 2 == 0 else reversed(servers):
+            taken = sum(1 for _ in folder.glob(f"{server.name}-*"))
+            take_turn(server, scenario, folder / f"{server.name}-{taken}")
+
+
+def measure(options: argparse.Namespace, folder: Path) -> tuple[list[Server], Server]:
+    """All of them; and VLLM once more, as it was beside those of Serve."""
+    prompts = Path(__file__).parents[2] / "scenarios" / "smoke.prompts.jsonl"
+    scenario = folder / "topologies.yaml"
+    levels = "".join(f"  - {{name: c{c}, concurrency: {c}, requests: {n}}}\n" for c, n in LEVELS.items())
+    scenario.write_text(_SCENARIO.format(prompts=prompts, tokens=options.tokens) + levels)
+    with contextlib.ExitStack() as stack:
+        cores = os.sched_getaffinity(0)
+        stack.callback(os.sched_setaffinity, 0, cores)
+        vllm = stack.enter_context(up(VLLM, options.model, folder))
+        with contextlib.ExitStack() as first:
+            two, rvc = (first.enter_context(up(name, options.model, folder)) for name in (TWO, RVC))
+            on_first(cores)
+            alternate([vllm, two, rvc], options.few, scenario, folder)
+            alternate([vllm, rvc], options.repeats - options.few, scenario, folder)
         os.sched_setaffinity(0, cores)
-        shutil.rmtree(folder, ignore_errors=True)
+        rsv, off = (stack.enter_context(up(name, options.model, folder)) for name in (RSV, OFF))
+        on_first(cores)
+        beside = Server(VLLM, vllm.process, vllm.url, vllm.start_s)
+        alternate([beside, rsv, off], options.few, scenario, folder)
+        return [vllm, two, rvc, rsv, off], beside
+
+
+def on_first(cores: set[int]) -> None:
+    """This process, and what it starts from now on, runs on the core that no engine has."""
+    os.sched_setaffinity(0, {min(cores)})
+
+
+def table(servers: Sequence[Server]) -> list[str]:
+    """A line for each and each number of requests at once."""
+    lines = [_HEAD]
+    for server in servers:
+        for level in LEVELS:
+            ttft = f"{_ms(server, level, 'ttft_p50')}{_ms(server, level, 'ttft_p99')}"
+            itl = f"{_ms(server, level, 'itl_p50')}{_ms(server, level, 'itl_p99')}"
+            tps = server.figure(level, "tps")
+            line = f"{server.name:22}{level:>3}  {ttft}  {itl}  {'--' if tps is None else f'{tps:.0f}':>8}"
+            line += f"  {len(server.turns.get(level, ())):>5}"
+            if level == min(LEVELS):
+                memory = "--" if server.memory_bytes is None else f"{server.memory_bytes / 2**20:.0f} MiB"
+                line += f"  {memory:>9}  {server.start_s:>5.0f} s"
+            lines.append(line)
+    return lines
+
+
+def demands(servers: Sequence[Server], beside: Server) -> list[str]:
+    """What is demanded, each with what was found. ``beside``: VLLM's turns beside those of Serve."""
+    of = {server.name: server for server in servers}
+    lines = []
+    for level in LEVELS:
+        ours, theirs = of[RVC].figure(level, "ttft_p50"), of[VLLM].figure(level, "ttft_p50")
+        what = f"rvc's TTFT p50 against vllm's at c = {level}"
+        if ours is None or theirs is None:
+            lines.append(f"{what}: --")
+        elif level == 1:
+            held = _held(ours - theirs <= _ALONE_MS)
+            lines.append(f"{what}: {ours - theirs:+.2f} ms (demand: at most {_ALONE_MS:+g} ms): {held}")
+        else:
+            held = _held(ours / theirs <= _RATIO)
+            lines.append(f"{what}: x {ours / theirs:.3f} (demand: at most {_RATIO:.2f}): {held}")
+    shipped, off, alone = (one.figure(1, "ttft_p50") for one in (of[RSV], of[OFF], beside))
+    if shipped is None or off is None or alone is None:
+        return [*lines, "rsv's TTFT p50 against vllm's at c = 1: --"]
+    rest = off - alone
+    return [
+        *lines,
+        f"rsv's TTFT p50 against vllm's at c = 1: {shipped - alone:+.2f} ms, of which the batcher "
+        f"{shipped - off:+.2f} ms; left {rest:+.2f} ms (demand: ± {_BATCHER_MS:g} ms): "
+        f"{_held(abs(rest) <= _BATCHER_MS)}",
+    ]
+
+
+def _held(held: bool) -> str:
+    return "held" if held else "MISSED"
+
+
+def _ms(server: Server, level: int, key: str) -> str:
+    value = server.figure(level, key)
+    return f"{'--' if value is None else f'{value:.2f}':>9}"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Prints the KPM of each and RVC's change against RAC."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=24, help="requests at once")
-    parser.add_argument("--repeat", type=int, default=2, help="rounds that count")
-    parser.add_argument("--tokens", type=int, default=64)
-    options = parser.parse_args(arguments)
-    rows = {name: measure(name, options.size, options.repeat, options.tokens) for name in ("rac", "rvc")}
-    print(f"shape of the difference: rounds of {options.size}, {options.tokens} tokens, model 8 layers x 512")
-    print(kpm_table(rows))
-    rac, rvc = rows["rac"]["kpm"], rows["rvc"]["kpm"]
-    print(
-        f"  RVC against RAC: tokens/s x {rvc['tps'] / rac['tps']:.2f}, "
-        f"mean TTFT {100 * (rvc['ttft_ms'] / rac['ttft_ms'] - 1):+.1f} %, "
-        f"Latency_avg {100 * (rvc['latency_avg_ms'] / rac['latency_avg_ms'] - 1):+.1f} %",
-        flush=True,
+    """Prints the table and what is demanded."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--repeats", type=int, default=5, help="turns of vllm and rvc")
+    parser.add_argument("--few", type=int, default=3, help="turns of the others, and of vllm beside them")
+    parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--json", type=Path, help="where the figures of each turn are written")
+    options = parser.parse_args(arguments)
+    folder = Path(tempfile.mkdtemp())
+    began = time.perf_counter()
+    try:
+        print(f"topologies: one core for the engines, {options.tokens} tokens, model {options.model}")
+        servers, beside = measure(options, folder)
+        lines = [*table(servers), *demands(servers, beside), f"took {time.perf_counter() - began:.0f} s"]
+        print(*(f"  {line}" for line in lines), sep="\n", flush=True)
+        if options.json is not None:
+            told = {one.name: one.turns for one in servers} | {"vllm beside rsv": beside.turns}
+            options.json.write_text(json.dumps(told, indent=1))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

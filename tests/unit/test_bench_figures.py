@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
-from tests.bench import peers, rates, soak
+from tests.backends.backend_process import BackendProcess
+from tests.bench import peers, rates, soak, topologies
 from tests.mock.log import Log
 
 
@@ -126,3 +128,32 @@ def test_a_tree_is_counted_with_children_that_lost_their_parent(tmp_path: Path) 
     told = json.loads(report.read_bytes())
     assert told["code"] == 0
     assert told["cpu_s"] >= 0.3
+
+
+def server(name: str, **ttft_p50: list[float | None]) -> topologies.Server:
+    """One with these TTFT by turn, ``c1`` and so on."""
+    turns = {
+        int(level[1:]): [
+            {"ttft_p50": at, "ttft_p99": 9.0, "itl_p50": 5.0, "itl_p99": 6.0, "tps": 70.0} for at in values
+        ]
+        for level, values in ttft_p50.items()
+    }
+    return topologies.Server(name, cast(BackendProcess, None), "", 40.0, 300 * 2**20, turns)
+
+
+def test_topologies_are_held_to_what_is_demanded() -> None:
+    vllm = server("vllm", c1=[20.0, 21.0, 40.0], c8=[100.0], c32=[200.0])
+    rvc = server("rvc", c1=[22.9, 22.0, 80.0], c8=[111.0], c32=[None])
+    rsv, off = (server(name, c1=[at]) for name, at in ((topologies.RSV, 73.0), (topologies.OFF, 24.0)))
+    servers = [vllm, rvc, rsv, off]
+    assert topologies.demands(servers, server("vllm", c1=[19.0])) == [
+        "rvc's TTFT p50 against vllm's at c = 1: +1.90 ms (demand: at most +2 ms): held",
+        "rvc's TTFT p50 against vllm's at c = 8: x 1.110 (demand: at most 1.10): MISSED",
+        "rvc's TTFT p50 against vllm's at c = 32: --",
+        "rsv's TTFT p50 against vllm's at c = 1: +54.00 ms, of which the batcher +49.00 ms; left +5.00 ms "
+        "(demand: ± 5 ms): held",
+    ]
+    lines = topologies.table([rvc])
+    assert "22.90" in lines[1]
+    assert lines[1].endswith("300 MiB     40 s")
+    assert "--" in lines[3]

@@ -6,6 +6,8 @@ import argparse
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,6 +73,22 @@ def test_options_and_what_of_them_cannot_be() -> None:
         with pytest.raises(UsageError, match=r"is for Ray Serve LLM: topology rsc .*\(rsv does\)"):
             serve_llm.refuse_flags(flags(*argv), "rsc")
     serve_llm.refuse_flags(flags(), "rsc")
+
+
+@pytest.mark.parametrize("constants", ["RAYLLM_HOME = 1\n", None])
+def test_direct_streaming_is_refused_where_ray_has_none(
+    constants: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "ray" / "llm" / "_internal" / "serve"
+    package.mkdir(parents=True)
+    if constants is not None:
+        (package / "constants.py").write_text(constants)
+    ray = ModuleSpec("ray", None, origin=str(tmp_path / "ray" / "__init__.py"))
+    monkeypatch.setattr(serve_llm, "find_spec", lambda name: ray if name == "ray" else None)
+    with pytest.raises(UsageError, match="--direct-streaming: the Ray installed here cannot"):
+        parsed("--direct-streaming")
+    (package / "constants.py").write_text(f"{serve_llm.DIRECT} = False\n")
+    assert parsed("--direct-streaming").direct_streaming
 
 
 def test_rvtop_passes_them_on() -> None:

@@ -27,6 +27,11 @@ MIB = 2**20
 PARTS = [Part(10, "python", 90 * MIB), Part(11, "haproxy", 6 * MIB), Part(12, "VLLM::EngineCor", 900 * MIB)]
 
 
+def test_overhead_is_all_that_is_no_engine_once_there_is_one() -> None:
+    assert footprint.overhead(PARTS) == (96 * MIB, 2)
+    assert footprint.overhead(PARTS[:2]) is None
+
+
 def row(
     number: int, model: str, at_ms: float, *, failed: bool = False, first: float = 20.0
 ) -> dict[str, Any]:
