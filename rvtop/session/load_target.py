@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from time import perf_counter_ns
 
 from rvtop.contract.snapshot import Target
@@ -111,7 +110,11 @@ class LoadTarget:
     def expect_answers(self, pages: frozenset[str]) -> None:
         """From now on its silence counts. ``pages`` names the telemetry sources that it answers itself."""
         self._pages = pages
-        self._silence = TargetWatch(self._responds, partial(self._feed.say, kind="target"))
+        self._silence = TargetWatch(self._responds, self._say_silence)
+
+    def _say_silence(self, text: str, level: str) -> None:
+        if not self.away:
+            self._feed.say(text, level, "target")
 
     def watch(self) -> None:
         """Begins to ask it whether it is there, where its answers do not tell."""

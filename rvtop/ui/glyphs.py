@@ -22,7 +22,7 @@ from textual.filter import LineFilter
 PROBE_S = 0.3
 _PAIRS = (
     ("▁▂▃▄▅▆▇█", ".:-=+*#@"),  # columns
-    ("▀▔▌▐", "'-||"),
+    ("▀▔▌▐▕▏", "'-||||"),
     ("■▣·", "#%."),  # bars, tracks
     ("▒░▓", ":.%"),  # the longer past, what is planned
     ("╌╎┊┈", "~'!!"),  # a ghost, a limit
@@ -53,8 +53,8 @@ def wants_ascii(asked: bool | None, environ: Mapping[str, str], *, typed: bytear
         return asked
     if environ.get("TERM", "") in ("linux", "dumb"):
         return True
-    try:
-        utf8 = codecs.lookup(locale.getpreferredencoding(False)).name == "utf-8"
+    try:  # not getpreferredencoding: with LC_ALL=C Python turns to UTF-8 by itself, the terminal does not
+        utf8 = codecs.lookup(locale.getencoding()).name == "utf-8"
     except LookupError:
         utf8 = False
     if not utf8:

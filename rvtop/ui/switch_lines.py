@@ -28,7 +28,7 @@ class SwitchChoice:
 
 
 def choices_of(s: Snapshot, facts: StartFacts) -> list[SwitchChoice]:
-    """Those that are up first, without the one of now."""
+    """Those that are up first, and those that are known and do not answer last; without the one of now."""
     made = {one.url: SwitchChoice(one.topology or one.url, one.url) for one in s.standby}
     for row in facts.up:
         if row.url and not row.why:
@@ -39,7 +39,8 @@ def choices_of(s: Snapshot, facts: StartFacts) -> list[SwitchChoice]:
     up = [one for one in made.values() if one.url != s.target.url or s.switch is not None]
     there = {s.target.topology} if s.target.owned and s.switch is None else set[str | None]()
     there |= {one.topology for one in s.standby}
-    return up + [_start_of(offer) for offer in facts.offers if offer.name not in there]
+    starts = [_start_of(offer) for offer in facts.offers if offer.name not in there]
+    return [one for one in up if not one.why] + starts + [one for one in up if one.why]
 
 
 def _start_of(offer: Offer) -> SwitchChoice:
@@ -69,6 +70,16 @@ def consequence(choice: SwitchChoice, s: Snapshot, facts: StartFacts, *, keep: b
     if command_of(choice, s, facts, keep=keep, pause=False).place == "beside":
         return f"starts beside{took}"
     return f"{s.target.topology} ends first{took}"
+
+
+def meanwhile(choice: SwitchChoice | None, s: Snapshot, facts: StartFacts, *, keep: bool, pause: bool) -> str:
+    """What the load does until the server is there."""
+    instead = choice is not None and command_of(choice, s, facts, keep=keep, pause=pause).place == "instead"
+    if instead:
+        load = "load pauses, and goes on at this rate once it is up"
+    else:
+        load = f"{'nothing is sent' if pause else 'load goes on'} while one starts beside"
+    return f"{load}; figures begin anew at the switch"
 
 
 def choice_line(choice: SwitchChoice, here: bool, said: str, styles: Styles, width: int) -> Line:

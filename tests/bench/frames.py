@@ -23,7 +23,7 @@ from tests.mock.fast import FastMock
 
 _FPS = 10
 _SIZES = ((120, 40), (200, 60))
-_SCREENS = (("live", b"1"), ("map", b"2"), ("requests", b"3"))
+_SCREENS = (("live", b"1"), ("map", b"2"), ("requests", b"3"), ("compare", b"4"))
 _TOKENS, _STEP_MS, _RATE = 500, 10, 200.0  # 200 requests a second of 500 tokens each
 _RAMP_S, _WARM_S, _LIMIT_S = 8.0, 2.0, 60.0
 _LIMIT_PCT, _IDLE_PCT = 15.0, 2.0

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import pty
 import re
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import made
 import pytest
 from driven import opened, screen_text, until
 from textual.widgets import Input
 
+import rvtop.ui
 from rvtop.contract.command import Mark, Pause, SetRate
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.glyphs import TO_ASCII, glyph_cells, wants_ascii
@@ -32,6 +37,17 @@ async def test_every_picture_is_ascii(picture: str, size: tuple[int, int]) -> No
             shown = screen_text(app)
             assert {char for char in shown if not char.isascii()} == set()
             assert all(len(line) == size[0] for line in shown.splitlines())
+
+
+def test_every_glyph_of_the_sources_has_one_in_ascii() -> None:
+    """What no picture above shows, too: comments and docstrings are not drawn."""
+    for path in Path(rvtop.ui.__file__).parent.rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+                missing = {char for char in node.value if not char.isascii() and ord(char) not in TO_ASCII}
+                assert missing == set(), f"{path.name}:{node.lineno}"
 
 
 async def test_large_digits_are_plain_ones() -> None:
@@ -88,8 +104,20 @@ def test_every_glyph_becomes_one_character() -> None:
 def test_who_gets_ascii(
     monkeypatch: pytest.MonkeyPatch, asked: bool | None, term: str, encoding: str, ascii: bool
 ) -> None:
-    monkeypatch.setattr("locale.getpreferredencoding", lambda _do_setlocale: encoding)
+    monkeypatch.setattr("locale.getencoding", lambda: encoding)
     assert wants_ascii(asked, {"TERM": term}) is ascii
+
+
+@pytest.mark.parametrize(("name", "ascii"), [("C", True), ("C.UTF-8", False)])
+def test_the_locale_counts_and_not_pythons_utf8_mode(name: str, ascii: bool) -> None:
+    """With LC_ALL=C Python writes UTF-8 all the same, which such a terminal does not show."""
+    code = "from rvtop.ui.glyphs import wants_ascii; print(wants_ascii(None, {'TERM': 'xterm'}))"
+    environ = {**os.environ, "LC_ALL": name}
+    environ.pop("PYTHONUTF8", None)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, check=True, text=True
+    )
+    assert ran.stdout.strip() == str(ascii), ran.stderr
 
 
 @pytest.mark.parametrize(("answer", "cells"), [(b"\x1b[7;2R", 1), (b"x\x1b[1;3R\x1b[A", 2)])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import made
 import pytest
-from driven import opened, text_of
+from driven import opened, screen_text, text_of
 
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.widgets.latency import LatencyPanel
+from rvtop.ui.widgets.latency_time import short_ms
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}")
@@ -46,3 +48,25 @@ async def test_while_watching_the_table_holds_the_servers_figures() -> None:
     async with opened(app):
         ttft = text_of(app, LatencyPanel).splitlines()[1]
         assert ttft.split() == ["TTFT", "--", "--", "--", "--", "~31.0", "~99.2"]
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [(0.5, "0.5"), (50, "50"), (2e3, "2 s"), (50e3, "50 s"), (1e5, "100s"), (5e5, "500s"), (2e6, "2ks")],
+)
+def test_the_ends_of_an_axis_have_four_cells_and_their_unit(ms: float, text: str) -> None:
+    assert short_ms(ms) == text
+    assert len(text) <= 4
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}")
+async def test_figures_of_an_overloaded_server_touch_nothing(size: tuple[int, int]) -> None:
+    s = made.live()
+    slow = made.dist([70_400_000_000] * 9, [119_000_000_000] * 9)
+    latency = replace(s.latency, ttft=slow, server_ttft=slow)
+    app = RvtopApp(made.FakeHandle(replace(s, latency=latency, load=replace(s.load, in_flight=12_548))))
+    async with opened(app, *size):
+        assert re.search(r"in flight +12 548", screen_text(app))
+        ttft = text_of(app, LatencyPanel).splitlines()[1]
+        assert re.search(r" ~\S[\S ]* ~\S", ttft), ttft
+        assert not re.search(r"[^ ]~", ttft), ttft

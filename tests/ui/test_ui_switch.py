@@ -22,7 +22,7 @@ from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.log import LogScreen
 from rvtop.ui.screens.map import MapScreen
 from rvtop.ui.screens.switch import SwitchScreen
-from rvtop.ui.switch_lines import switch_line
+from rvtop.ui.switch_lines import choices_of, meanwhile, switch_line
 from rvtop.ui.theme import DARK, Styles
 
 
@@ -186,6 +186,19 @@ async def test_a_server_of_before_that_is_not_up_is_never_gone_to() -> None:
         await pilot.press("enter")
         await until(pilot, lambda: "http://gpu-b:8000 can't be loaded: not up" in text(pilot))
         assert sent(pilot) == []
+
+
+def test_what_does_not_answer_stands_last_and_the_pause_is_said_before() -> None:
+    s, gone = ours(), RecentRow(url="http://gpu-b:8000", why="not up")
+    facts = replace(without_gpu(), up=(), recent=(gone,))
+    choices = choices_of(s, facts)
+    assert [one.url for one in choices][-1] == gone.url
+    starts = next(one for one in choices if not one.url)
+    instead = meanwhile(starts, s, facts, keep=False, pause=False)
+    assert instead.startswith("load pauses, and goes on at this rate once it is up")
+    assert meanwhile(starts, s, facts, keep=True, pause=False).startswith(
+        "load goes on while one starts beside"
+    )
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 200])

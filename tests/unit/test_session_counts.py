@@ -13,6 +13,7 @@ import pytest
 import rvtop.session.load_target
 from rvtop.contract.command import NextPhase, Pause, Resume, SetRate, Stop
 from rvtop.load.fleet.workers import Workers
+from rvtop.load.plan.arrivals import Ramp
 from rvtop.load.plan.schedule import PhasePlan, PlanEvent, Schedule
 from rvtop.session import load_commands, load_run, player, rate_control
 from rvtop.session.request import Outcome
@@ -58,7 +59,10 @@ def plan_of(watched: Watched, workers: int) -> dict[int, tuple[str, int]]:
                 planned[due.seq] = (table[due.phase].name, due.intended_ns)
             if entry["cmd"] not in ("cut", "stop"):
                 value = entry["index"] if entry["cmd"] == "phase" else entry.get("value", 0.0)
-                schedule.apply(PlanEvent(entry["at_ns"], entry["cmd"], value))
+                ramp = None
+                if "over_s" in entry:
+                    ramp = Ramp(entry["from"], entry["over_s"], entry["shape"] == "exponential")
+                schedule.apply(PlanEvent(entry["at_ns"], entry["cmd"], value, ramp=ramp))
     return planned
 
 
@@ -117,6 +121,9 @@ async def test_hands_at_the_dial(slow_mock: MockProcess, tmp_path: Path, workers
         assert watched.now.load.target_rps == rate
         if rate > 100:
             await watched.until(lambda s, sent=sent: s.load.sent > sent + 10, f"{rate} rps")
+    watched.send(SetRate(20.0, over_s=0.3, shape="exponential"))
+    watched.send(SetRate(300.0, for_s=0.2))  # on the ramp, which goes on behind it
+    await watched.until(lambda s: any("spike ends" in event.text for event in s.events), "the spike's end")
     watched.send(Pause())
     watched.send(Pause())
     watched.send(SetRate(250.0))

@@ -230,3 +230,13 @@ async def test_a_session_keeps_how_long_its_backend_took_to_start(
         await session_starts(monkeypatch, tmp_path)
     (file,) = (tmp_path / "state" / "rvtop" / "starts").iterdir()
     assert len(json.loads(file.read_text())["starts"]) == 2
+
+
+def test_a_server_that_was_ended_on_purpose_is_not_said_to_have_stopped_answering(tmp_path: Path) -> None:
+    feed = EventFeed()
+    request = SessionRequest(scenario=None, out=tmp_path / "run", backend=RAC)
+    target = LoadTarget(request, feed, FakeEnding(), lambda: True)  # type: ignore[arg-type]
+    target._say_silence("server stopped answering", "error")
+    target.away = True
+    target._say_silence("server stopped answering", "error")
+    assert [(event.text, event.kind) for event in feed._events] == [("server stopped answering", "target")]

@@ -26,6 +26,7 @@ from rvtop.ui.switch_lines import (
     consequence,
     failed_log,
     has_room,
+    meanwhile,
 )
 
 
@@ -123,10 +124,9 @@ class SwitchScreen(Dialog[Retarget | None]):
         if not self.choices:
             text = "looking for servers …" if not self._facts.complete else "no other server is known"
         self.query_one("#keep", Static).update(text)
-        meanwhile = "nothing is sent" if self._pause else "load goes on"
-        self.query_one("#meanwhile", Static).update(
-            f"{meanwhile} while one starts beside; figures begin anew at the switch"
-        )
+        choice = self.choices[self.cursor] if self.choices else None
+        said = meanwhile(choice, self._snapshot, self._facts, keep=self.keep, pause=self._pause)
+        self.query_one("#meanwhile", Static).update(said)
         self.query_one(_Choices).refresh(layout=True)
 
     def action_move(self, step: int) -> None:

@@ -92,6 +92,8 @@ class LatencyPanel(Panel):
 
     def _put(self, line: Line, figures: list[str], stops: tuple[int, ...], style: Style) -> None:
         for text, stop in zip(figures, stops, strict=False):
+            if line.width and stop - len(text) <= line.width:  # it would touch the figure before
+                text = text.replace(" ", "")
             line.to(stop - len(text)).put(text, style if text != MISSING else self.rich_styles.stale)
 
     def one_line(self, s: Snapshot, width: int) -> Line:

@@ -85,5 +85,10 @@ class LatencyTimePanel(TimeChart):
 
 
 def short_ms(ms: float) -> str:
-    """A round latency in at most four cells: ``50``, ``500``, ``2 s``, ``0.5``."""
-    return f"{ms / 1000:g} s" if ms >= 1000 else f"{ms:g}"
+    """A round latency in at most four cells: ``50``, ``500``, ``2 s``, ``100s``, ``2ks``, ``0.5``."""
+    if ms < 1000:
+        return f"{ms:g}"
+    text = f"{ms / 1000:g} s"
+    if len(text) <= 4:
+        return text
+    return f"{ms / 1000:g}s" if ms < 1e6 else f"{ms / 1e6:g}ks"
