@@ -97,6 +97,18 @@ def bundles(options: Options, share: ResourceShare) -> list[dict[str, float]]:
     return [{"GPU": share.num_gpus / workers}] * workers
 
 
+def ingress_config(engines: Mapping[str, Any]) -> dict[str, Any]:
+    """What the ingress is asked for beside ``engines``. Answers stream through it, so one that is retired or
+    replaced has as long to end them as an engine; Serve's own value cuts them after 20 s."""
+    return {
+        # On the head's own machine it would take a core from the engines.
+        "ray_actor_options": {"num_cpus": 0},
+        "graceful_shutdown_timeout_s": engines["graceful_shutdown_timeout_s"],
+        "graceful_shutdown_wait_loop_s": engines["graceful_shutdown_wait_loop_s"],
+        "logging_config": {"enable_access_log": False},
+    }
+
+
 def application(config: Mapping[str, Any], direct: bool) -> Any:
     """The Serve application of one model. Raises StartFailure when Serve LLM refuses it."""
     from ray.serve.llm import LLMConfig, build_openai_app
@@ -104,11 +116,7 @@ def application(config: Mapping[str, Any], direct: bool) -> Any:
     try:
         args: dict[str, Any] = {"llm_configs": [LLMConfig(**config)]}
         if not direct:  # then there is no ingress
-            # On the head's own machine it would take a core from the engines.
-            args["ingress_deployment_config"] = {
-                "ray_actor_options": {"num_cpus": 0},
-                "logging_config": {"enable_access_log": False},
-            }
+            args["ingress_deployment_config"] = ingress_config(config["deployment_config"])
         return build_openai_app(args)
     except ValueError as error:  # pydantic's too
         raise StartFailure(f"Ray Serve LLM: {' '.join(str(error).split())[:300]}") from error

@@ -214,6 +214,13 @@ def test_a_nodes_page_says_of_our_replicas_what_vllms_own_page_says() -> None:
     assert of_replicas("", {"a1": "x"}) == ""
 
 
+def test_an_ingress_that_goes_has_as_long_to_end_its_answers_as_an_engine(options: Options) -> None:
+    asked = replace(options, serve=replace(options.serve, grace_s=300.0, grace_poll_s=0.5))
+    config = llm_app.llm_config(asked, CPU, "/models/tiny", 1, CHECKED, {})
+    told = llm_app.ingress_config(config["deployment_config"])
+    assert (told["graceful_shutdown_timeout_s"], told["graceful_shutdown_wait_loop_s"]) == (300.0, 0.5)
+
+
 @pytest.mark.parametrize(
     ("left", "ended"),
     [([], True), (["SERVE_REPLICA::theirs#LLMServer:m#x"], False), (["SERVE_REPLICA::a#b#c"], True)],
