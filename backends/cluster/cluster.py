@@ -36,6 +36,9 @@ from backends.settings.options import Options
 
 log = logging.getLogger("backends.cluster.cluster")
 
+#: How often a local cluster is started before its start has failed.
+_STARTS = 3
+
 NAMESPACE = "rvtop"
 OBJECT_STORE_BYTES = 128 * 2**20  # tokens are small and never get there; Ray's minimum is 75 MiB
 CONNECT_LIMIT_S = 5.0
@@ -228,8 +231,31 @@ def _check_reachable(address: str) -> None:
 # -- a local cluster ---------------------------------------------------------------------------------------
 
 
+class _NotUpInTime(StartFailure):
+    """A node of Ray's was not up after its 30 seconds."""
+
+
 def _start(_: str | None) -> Cluster:
+    """A cluster of our own. On a busy machine Ray's 30 seconds for a node can be too few, and nothing sets
+    them: then it is started again."""
+    for _again in range(_STARTS - 1):
+        try:
+            return _started()
+        except _NotUpInTime:
+            log.warning("Ray was not up after 30 s; it is started again")
+    return _started()
+
+
+def _started() -> Cluster:
     folder = OwnedTempDir("rvtop-ray-")
+    try:
+        return Cluster(_local(folder)["gcs_address"], folder)
+    except BaseException:
+        folder.close()
+        raise
+
+
+def _local(folder: OwnedTempDir) -> dict[str, Any]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's switch for "loopback only", whatever its name says: no other machine reaches a local cluster.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
@@ -237,21 +263,16 @@ def _start(_: str | None) -> Cluster:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     os.environ.update(folder.env)  # marks every process of the cluster for the reaper
-    try:
-        inner = folder.path / "r"  # Ray makes its folder readable to all users; the one around it is not
-        inner.mkdir()
-        context = _init(
-            "local",
-            include_dashboard=False,
-            num_cpus=len(os.sched_getaffinity(0)),
-            object_store_memory=OBJECT_STORE_BYTES,
-            _temp_dir=str(inner),
-            _system_config=_LOCAL_SETTINGS,
-        )
-    except BaseException:
-        folder.close()
-        raise
-    return Cluster(context["gcs_address"], folder)
+    inner = folder.path / "r"  # Ray makes its folder readable to all users; the one around it is not
+    inner.mkdir()
+    return _init(
+        "local",
+        include_dashboard=False,
+        num_cpus=len(os.sched_getaffinity(0)),
+        object_store_memory=OBJECT_STORE_BYTES,
+        _temp_dir=str(inner),
+        _system_config=_LOCAL_SETTINGS,
+    )
 
 
 def _init(address: str, **settings: Any) -> dict[str, Any]:
@@ -270,7 +291,8 @@ def _init(address: str, **settings: Any) -> dict[str, Any]:
                 f"the Ray cluster at {address} refuses us: it wants its token; set RAY_AUTH_MODE=token and "
                 "RAY_AUTH_TOKEN_PATH=FILE (or RAY_AUTH_TOKEN)"
             ) from error
-        raise StartFailure(f"Ray: {_line(error)}") from error
+        kind = _NotUpInTime if "node timed out during startup" in str(error) else StartFailure
+        raise kind(f"Ray: {_line(error)}") from error
     return dict(context.address_info)
 
 

@@ -204,7 +204,7 @@ def test_watching_from_another_terminal_ends_with_the_session(
     ("words", "code", "what"),
     [
         (["fly"], 2, "ctl fly: unknown; known are: rate, pause,"),
-        (["rate", "1", "2"], 2, "ctl rate 2: too much; rate takes rps"),
+        (["rate", "1", "2", "3", "linear", "5"], 2, "ctl rate 5: too much; rate takes rps"),
         (["rate", "rps=1", "rps=2"], 2, "ctl rate: rps is given twice"),
         (["pause", "now"], 2, "ctl pause now: too much; pause takes nothing"),
         (["rate", "1"], 3, "no session listens there"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backends.cluster import cluster
+from backends.errors import StartFailure
 from backends.settings import environment
 from backends.settings.vllm import OUR_ENV
 
@@ -45,3 +47,26 @@ def test_a_job_on_someones_cluster_carries_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("RAY_NUM_REDIS_GET_RETRIES", "5")
     cluster._attach("auto")
     assert asked["runtime_env"]["env_vars"] == EXPERIMENT
+
+
+def test_a_cluster_of_ours_that_is_not_up_in_time_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    folders: list[Path] = []
+
+    def init(address: str, **settings: Any) -> dict[str, Any]:
+        folders.append(Path(settings["_temp_dir"]))
+        if len(folders) < 3:
+            raise cluster._NotUpInTime("Ray: The current node timed out during startup.")
+        return {"gcs_address": address}
+
+    monkeypatch.setattr(cluster, "_init", init)
+    started = cluster._start(None)
+    try:
+        assert [folder.exists() for folder in folders] == [False, False, True]
+    finally:
+        assert started._folder is not None
+        started._folder.close()
+    folders.clear()
+    monkeypatch.setattr(cluster, "_STARTS", 2)
+    with pytest.raises(StartFailure, match="timed out during startup"):
+        cluster._start(None)
+    assert [folder.exists() for folder in folders] == [False, False]
