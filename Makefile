@@ -44,10 +44,10 @@ lint: $(READY)  ## ruff (lint, format) and mypy
 test: $(READY)  ## sets up everything, passes ruff, mypy and the tests
 	@$(MAKE) --no-print-directory -j2 lint pytest
 
-# Six processes for two cores: many tests wait for processes, ports and clocks. Groups are taken in the order
+# Four processes for two cores: many tests wait for processes, ports and clocks. Groups are taken in the order
 # of tests/conftest.py, the longest first.
 pytest: $(READY)
-	$(BIN)/python -m pytest -q -n 6 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n 4 --dist loadgroup --no-loadscope-reorder
 
 # The tests of the C in rvtop/load/native under AddressSanitizer and UBSan, where the compiler has them.
 asan: $(READY)  ## the native read path under AddressSanitizer and UBSan

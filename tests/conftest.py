@@ -37,6 +37,7 @@ SLOW = frozenset(
         "test_rvc_process.py",
         "test_rvc_start.py",
         "test_server_spans.py",
+        "test_vllm_args.py",
         "test_vllm_process.py",
         "test_vllm_server.py",
         "test_smoke_runs.py",
@@ -80,8 +81,6 @@ TOGETHER = {
     ),
     # Parse our own sources.
     "sources": ("test_import_rules.py", "test_layers.py"),
-    # Has vLLM look at the model's class, in a process of its own unless the backend had it do so before.
-    "backend rvc": ("test_vllm_args.py",),
 }
 
 # What a nohup or a background job ignores, whatever the tests start would ignore too.

@@ -51,6 +51,7 @@ def group_members(pgid: int) -> list[int]:
     return members
 
 
+@pytest.mark.slow
 def test_two_models_a_key_and_sigterm_in_a_stream(launch: Launch, tiny_model: Path) -> None:
     backend = launch(
         *("baseline", "--model", f"a={tiny_model}", "--model", f"b={tiny_model}"),
@@ -180,6 +181,7 @@ def test_bad_usage_is_exit_2(launch: Launch, args: list[str], words: str) -> Non
     assert "Traceback" not in backend.log.read_text()
 
 
+@pytest.mark.slow
 def test_a_broken_model_is_exit_4(launch: Launch, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
     backend = launch("baseline", "--model", f"broken={tmp_path}")
