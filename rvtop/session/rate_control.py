@@ -84,7 +84,8 @@ class RateControl:
         _check_times(command)
         before, at_ns = self.target_rps(now_ns), self._effective_ns(now_ns)
         rate = min(rps, self._limit)
-        inverse = SetRate(self._ahead.asked_rps(at_ns))  # also of what is ahead
+        ahead_ns = max(now_ns, self._pending[-1].at_ns if self._pending else 0)  # what is asked for counts
+        inverse = SetRate(self._ahead.asked_rps(ahead_ns))
         entry = PlanEvent(at_ns, "rate", rate, ramp=self._ramp(command, rate, at_ns))
         spike = None
         if command.for_s is not None:  # within another one: what was before that comes back
