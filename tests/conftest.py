@@ -32,6 +32,7 @@ SLOW = frozenset(
         "test_rsc_process.py",
         "test_rsv_process.py",
         "test_rvc_cluster.py",
+        "test_rvc_fronts.py",
         "test_rvc_process.py",
         "test_rvc_start.py",
         "test_vllm_process.py",

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from backends.cluster.vllm_front import FrontSpec
 from backends.engines.vllm_clients import ClientPlace
@@ -48,6 +49,10 @@ class Front:
         self.idle = asyncio.Event()
         self.gone = asyncio.create_task(self._listen(reader))
         self._writer = writer
+
+    @property
+    def is_up(self) -> bool:
+        return self.up.done() and self.up.exception() is None and not self.gone.done()
 
     def say(self, line: str) -> None:
         self._writer.write(line.encode() + b"\n")
@@ -101,13 +106,16 @@ class Fronts:
         self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.restarts = 0
 
-    @property
-    def in_flight(self) -> int:
-        return sum(len(front.live) for front in self._fronts)
-
-    @property
-    def pids(self) -> list[int]:
-        return [front.process.pid for front in self._fronts]
+    def rows(self) -> list[dict[str, Any]]:
+        """What each is and holds now."""
+        return [
+            {
+                "pid": front.process.pid,
+                "state": "ready" if front.is_up else "starting",
+                "in_flight": len(front.live),
+            }
+            for front in self._fronts
+        ]
 
     async def begin(self) -> None:
         """Starts the processes, which wait for the engine then."""

@@ -53,13 +53,9 @@ class OtherFronts(Protocol):
     """The other processes in front of the same engine."""
 
     @property
-    def in_flight(self) -> int: ...
-
-    @property
-    def pids(self) -> list[int]: ...
-
-    @property
     def restarts(self) -> int: ...
+
+    def rows(self) -> list[dict[str, Any]]: ...
 
 
 class VllmService(Service):
@@ -79,8 +75,9 @@ class VllmService(Service):
         rows = await super().engine_rows()
         if self._fronts is not None:
             for row in rows:  # of the one engine
-                row["in_flight"] += self._fronts.in_flight
-                row["front_pids"] = [os.getpid(), *self._fronts.pids]
+                own = {"pid": os.getpid(), "state": row["state"], "in_flight": row["in_flight"]}
+                row["fronts"] = [own, *self._fronts.rows()]
+                row["in_flight"] = sum(front["in_flight"] for front in row["fronts"])
                 row["front_restarts"] = self._fronts.restarts
         return rows
 
