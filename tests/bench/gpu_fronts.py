@@ -1,10 +1,10 @@
 """RVC's front processes against vLLM's front ends, on one GPU and one machine.
 
 ``python -m tests.bench.gpu --suite fronts --out DIR --servers rvc-4,vllm-4,vllm-4,rvc-4``. Each server is
-started in turn, given the same loads, and ended; a claim holds only within one such pair A B B A. The names:
-``rvc-N`` (``--front-processes N``), ``vllm-N`` (``vllm serve --api-server-count N``), ``vllm-rust`` (its front
-end in Rust). All stand behind the same router, with the same arguments of the engine. ``--shape tiny`` runs
-the same on the CPU with the tiny model, to try the suite itself.
+started in turn, given the same loads, and ended; a claim holds only within one such pair A B B A. Names:
+``rvc-N`` (``--front-processes N``), ``vllm-N`` (``vllm serve --api-server-count N``), ``vllm-rust`` (vLLM's
+front end in Rust). All stand behind the same router, with the same arguments of the engine. ``--shape tiny``
+runs the same on the CPU with the tiny model, to try the suite itself.
 
 For each load: the client's figures, the GPU's busy share, and the CPU seconds of the server's processes.
 ``--energy SECONDS`` adds a steady phase in which the GPU's power is integrated beside NVML's own counter.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import time
 import urllib.request
 from pathlib import Path
@@ -139,7 +140,11 @@ def main(run: Any, argv: list[str]) -> None:
             row["loads"] = drive(run, backend, out, options)
             if options.energy and number == len(servers) - 1:
                 row["energy"] = energy(run, backend, out, options)
-        except Exception as error:  # the others are worth their time
+        except (
+            AssertionError,
+            OSError,
+            subprocess.CalledProcessError,
+        ) as error:  # the others are worth their time
             row["failed"] = str(error)[-3000:]
             print(f"{name} failed: {row['failed']}", flush=True)
         finally:

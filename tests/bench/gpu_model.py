@@ -12,9 +12,9 @@ VOCABULARY = 151936
 
 
 def dummy_model(folder: Path, shape: str) -> Path:
-    """A folder with configuration and tokenizer only, for ``--load-format dummy``; ``tiny`` is the small model
-    with its weights. Made once. Its name says nothing of the model's family: vLLM's Rust front end would
-    look for that family's way to reason."""
+    """A folder with configuration and tokenizer only, for ``--load-format dummy``; ``tiny`` is the small
+    model with its weights. Made once. Its name says nothing of the model's family: vLLM's Rust front end
+    would look for that family's way to reason."""
     from backends.models.tiny.tiny import ensure_model
 
     if shape == "tiny":

@@ -1,4 +1,4 @@
-"""What a GPU and the processes of a server use while something runs: power, share of time busy, CPU seconds."""
+"""What a GPU and a server's processes use while something runs: power, share of time busy, CPU seconds."""
 
 from __future__ import annotations
 
