@@ -235,12 +235,14 @@ async def join_engine(
 def _client(arguments: Sequence[tuple[str, str]], on_cpu: bool, **place: Any) -> tuple[Any, Any]:
     """vLLM's client of an engine, and its configuration. Starts the engine unless ``place`` is given."""
     args, config = engine_config(arguments, on_cpu=on_cpu)
+    from vllm import envs
     from vllm.v1.engine.async_llm import AsyncLLM
 
     try:
         llm = AsyncLLM.from_vllm_config(config, disable_log_stats=args.disable_log_stats, **place)
     except Exception as error:  # raised in another process, and pickled or not: its type says nothing
         raise StartFailure(f"vLLM did not start: {' '.join(str(error).split())[:300]}") from error
+    envs.enable_envs_cache()  # vLLM looks into its environment at every token
     return llm, config
 
 

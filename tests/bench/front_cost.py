@@ -2,7 +2,8 @@
 
 Everything that a front process does is real (the HTTP server, admission, `AsyncLLM` with its detokenising,
 the SSE answer); only vLLM's engine process is not there: tokens come in steps, one for each request, as it
-would send them. The client is another process, whose time does not count. ``python -m tests.bench.front_cost``.
+would send them. The client is another process, whose time does not count.
+``python -m tests.bench.front_cost``.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class MockCore:
 
     def __init__(self, step_s: float) -> None:
         self.resources = SimpleNamespace(engine_dead=False, output_queue_task=None)
+        self.engine_ranks_managed = [0]
         self._step_s = step_s
         self._live: dict[str, list[int]] = {}  # made, to make
         self._some = asyncio.Event()
