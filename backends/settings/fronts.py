@@ -46,8 +46,8 @@ def from_args(args: argparse.Namespace) -> int | None:
 def refuse_flags(args: argparse.Namespace, topology: str) -> None:
     """Raises UsageError when the flag is given to a topology without it."""
     if args.front_processes is not None:
-        hint = "; vllm has --api-server-count" if topology == "vllm" else ""
-        raise UsageError(f"--front-processes is for topology rvc: {topology} has no such processes{hint}")
+        instead = "has --api-server-count" if topology == "vllm" else "has no such processes"
+        raise UsageError(f"--front-processes is for topology rvc: {topology} {instead}")
 
 
 def chosen(asked: int | None, shares: Sequence[Share]) -> int:

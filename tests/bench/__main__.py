@@ -6,6 +6,7 @@ from tests.bench import (
     compare,
     dashboard,
     frames,
+    front_cost,
     peers,
     rates,
     ray_workers,
@@ -26,6 +27,7 @@ def main() -> None:
     frames.main([])
     peers.main([])
     topologies.main([])
+    front_cost.main([])
     router.main([])
     retarget.main([])
     ray_workers.main([])
