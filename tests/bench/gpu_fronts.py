@@ -80,8 +80,8 @@ def drive(run: Any, backend: BackendProcess, out: Path, options: argparse.Namesp
 
 def client_figures(summary: dict[str, Any]) -> dict[str, Any]:
     """Those of a run that the tables show."""
-    kept = ("requests", "latency", "throughput", "kpm", "client")
-    return {name: summary[name] for name in kept if name in summary}
+    kept = ("requests", "rate", "duration_s", "client", "kpm", "tokens", "ttft_ms", "tpot_ms", "itl_ms")
+    return {name: summary[name] for name in kept}
 
 
 def energy(run: Any, backend: BackendProcess, out: Path, options: argparse.Namespace) -> dict[str, Any]:
