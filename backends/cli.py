@@ -16,7 +16,7 @@ from typing import NoReturn
 from backends import registry
 from backends.errors import UsageError
 from backends.models.load import ModelError, default_index, default_models, is_local, resolve_model
-from backends.settings import serve, serve_llm, vllm, vllm_server
+from backends.settings import fronts, serve, serve_llm, vllm, vllm_server
 from backends.settings.options import DTYPES, ModelSpec, Options
 
 KEY_ENV = "RVTOP_API_KEY"
@@ -46,7 +46,7 @@ def parse_options(argv: Sequence[str]) -> tuple[Options, bool, bool]:
     """
     args = _parser().parse_args(argv)
     taken = registry.entry(args.topology).flags
-    for group in (vllm, vllm_server, serve, serve_llm):
+    for group in (vllm, vllm_server, fronts, serve, serve_llm):
         if group.__name__.rpartition(".")[2] not in taken:
             group.refuse_flags(args, args.topology)
     models = _models(args.model or [])
@@ -74,6 +74,7 @@ def parse_options(argv: Sequence[str]) -> tuple[Options, bool, bool]:
         num_replicas=args.num_replicas,
         vllm=vllm.from_args(args),
         vllm_server=vllm_server.from_args(args),
+        front_processes=fronts.from_args(args),
         serve=serve.from_args(args),
         serve_llm=serve_llm.from_args(args),
     )
@@ -109,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     serve_llm.add_arguments(parser)
     vllm.add_arguments(parser)
     vllm_server.add_arguments(parser)
+    fronts.add_arguments(parser)
     add("--lease", action="store_true", help="stdin is a lease: a line every 2 s, else this process stops")
     add("--check", action="store_true", help="say which models would be served, and end")
     add("--list", action=_List, nargs=0, help="print the topologies as JSON, and end")

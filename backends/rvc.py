@@ -4,7 +4,8 @@
 
 Engine: vLLM (PagedAttention, continuous batching), one per actor. Where it runs: in a Ray placement group,
 any node. How a request reaches it: the router picks, of the engines of its model, the one with the fewest
-connections; no token crosses Ray's object store. An actor whose engine dies is replaced; until then its model
+connections; no token crosses Ray's object store. An engine may have several such processes in front of it,
+each with a port. An actor whose engine dies is replaced; until then its model
 answers 503 only if no other engine has it.
 """
 
@@ -20,14 +21,15 @@ from typing import Any
 
 from backends.cluster.calls import as_start_failure, within
 from backends.cluster.cluster import ResourceShare, open_cluster
-from backends.cluster.vllm_actor import EngineSpec
-from backends.cluster.vllm_fleet import PLACEMENT_LIMIT_S, Replica
+from backends.cluster.vllm_fleet import PLACEMENT_LIMIT_S, Replica, slots_of
+from backends.cluster.vllm_service import EngineSpec
 from backends.cluster.vllm_shares import shares_of, starting_turn
 from backends.models.load import resolve_or_refuse
 from backends.process.events import Steps
 from backends.router.router import Router
 from backends.router.running import RoutedEngines, route
 from backends.settings import environment
+from backends.settings.fronts import chosen
 from backends.settings.options import Options
 
 NAME = "rvc"
@@ -48,11 +50,15 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
     shares = shares_of(options, await cluster.nodes())
     group = await _place(shares, options, steps, stack)
     token = secrets.token_hex(32)
+    fronts = chosen(options.front_processes, shares)
     specs = [
-        _engine_spec(number, share, shares, options, token, loopback=cluster.ours)
+        _engine_spec(number, share, shares, options, token, loopback=cluster.ours, fronts=fronts)
         for number, share in enumerate(shares)
     ]
-    slots = [(model.name, [s.engine for s in specs if s.model == model.name]) for model in options.models]
+    slots = [
+        (model.name, [slot for s in specs if s.model == model.name for slot in slots_of(s.engine, fronts)])
+        for model in options.models
+    ]
     router = Router(options.listener, slots, token=token, api_key=options.api_key)
     turn = starting_turn(shares)
     replicas = [
@@ -63,6 +69,7 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
         "max_queue": options.max_queue,
         "index": options.index,
         "vllm": dataclasses.asdict(options.vllm),
+        "front_processes": fronts,
     }
     return await route(
         NAME, router, replicas, facts, url=options.url, steps=steps, stack=stack, live=cluster.facts
@@ -116,6 +123,7 @@ def _engine_spec(
     options: Options,
     token: str,
     loopback: bool,
+    fronts: int,
 ) -> EngineSpec:
     replicas = sum(other.model == share.model for other in shares)
     queue = None if options.max_queue is None else math.ceil(options.max_queue / replicas)
@@ -131,4 +139,5 @@ def _engine_spec(
         # Neither its socket nor the clients' key concerns an engine.
         options=dataclasses.replace(options, listener=None, api_key=None),  # type: ignore[arg-type]
         environ=environment.carried(),
+        fronts=fronts,
     )

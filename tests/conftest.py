@@ -34,6 +34,7 @@ SLOW = frozenset(
         "test_rsv_attach.py",
         "test_rsv_process.py",
         "test_rvc_cluster.py",
+        "test_rvc_fronts.py",
         "test_rvc_process.py",
         "test_rvc_start.py",
         "test_server_spans.py",

@@ -7,6 +7,7 @@ one with the fewest requests in flight, in turn among equals. What does not fit 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import OrderedDict
 from collections.abc import Iterable
 
@@ -39,16 +40,22 @@ class Slot:
 class EngineSlot:
     """One engine as the queue sees it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, queues: int = 1) -> None:
         self.engine = engine
+        self._queues = queues
         self.up = True
         self.life = 0  # counts how often it was set up
         self.in_flight = 0
 
     @property
+    def concurrency(self) -> int:
+        """How many the engine computes at once, of those that come through this queue."""
+        return math.ceil(self.engine.info.concurrency / self._queues)
+
+    @property
     def idle(self) -> bool:
         """Whether the next request would be computed at once."""
-        return self.up and self.in_flight < self.engine.info.concurrency
+        return self.up and self.in_flight < self.concurrency
 
     @property
     def takes(self) -> bool:
@@ -60,11 +67,16 @@ class Admission:
     """The queue in front of the engines of one model. Belongs to one event loop; nothing here blocks.
 
     ``max_queue`` None means unlimited. Engines with a queue of their own get everything at once; what is in
-    flight on them above their ``concurrency`` counts as waiting.
+    flight on them above their ``concurrency`` counts as waiting. Where this is one of several ``queues`` in
+    front of the same engines, which get equal parts of the requests, it counts on its part of their
+    ``concurrency``.
     """
 
-    def __init__(self, engines: Iterable[Engine] = (), max_queue: int | None = 1024) -> None:
-        self._slots: list[EngineSlot] = [EngineSlot(engine) for engine in engines]
+    def __init__(
+        self, engines: Iterable[Engine] = (), max_queue: int | None = 1024, *, queues: int = 1
+    ) -> None:
+        self._slots: list[EngineSlot] = [EngineSlot(engine, queues) for engine in engines]
+        self._queues = queues
         self._max_queue = max_queue
         self._waiters: OrderedDict[asyncio.Future[Slot], None] = OrderedDict()
         self._turn = 0
@@ -82,7 +94,7 @@ class Admission:
         return not self._closed and any(slot.up for slot in self._slots)
 
     def add(self, engine: Engine) -> None:
-        self._slots.append(EngineSlot(engine))
+        self._slots.append(EngineSlot(engine, self._queues))
         self._serve_waiters()
 
     def remove(self, engine_id: str) -> None:
@@ -116,9 +128,7 @@ class Admission:
     def waiting(self) -> int:
         """Requests that no engine computes yet: in this queue, or beyond ``concurrency`` in an engine's
         own."""
-        return self.queued + sum(
-            max(0, slot.in_flight - slot.engine.info.concurrency) for slot in self._slots
-        )
+        return self.queued + sum(max(0, slot.in_flight - slot.concurrency) for slot in self._slots)
 
     def restarts(self, engine_id: str) -> int:
         """How often an engine came back."""
@@ -134,13 +144,13 @@ class Admission:
             raise self._down()
         if self._max_queue is None:
             return
-        most = self._max_queue + sum(slot.engine.info.concurrency for slot in self._slots)
+        most = self._max_queue + sum(slot.concurrency for slot in self._slots)
         if count > most:
             raise bad_request(
                 f"This request asks for {count} answers (prompts × n); this server runs and queues at most "
                 f"{most} at a time."
             )
-        free = sum(max(0, slot.engine.info.concurrency - slot.in_flight) for slot in self._slots if slot.up)
+        free = sum(max(0, slot.concurrency - slot.in_flight) for slot in self._slots if slot.up)
         would_wait = count - (0 if self._waiters else free)
         if would_wait > 0 and self.waiting + would_wait > self._max_queue:
             raise queue_full(self.waiting)

@@ -184,21 +184,32 @@ def error_event(error: ApiError) -> bytes:
     return b"data: " + orjson.dumps(error.body()) + b"\n\n"
 
 
-async def sse(answer: Answer, parts: AsyncGenerator[Part, None]) -> AsyncGenerator[bytes, None]:
+async def sse(
+    answer: Answer, parts: AsyncGenerator[Part, None], first: Part | None = None
+) -> AsyncGenerator[bytes, None]:
     """SSE bytes of an answer; each item is to be flushed. What is known together goes out together: the roles
     with the first text, usage and ``[DONE]`` with the last. An ApiError raised by ``parts`` becomes an
-    ``error`` event. Closing this closes ``parts``."""
+    ``error`` event. Closing this closes ``parts``; ``first`` was taken out of them already."""
     writer = ChunkWriter(answer)
     with_usage = answer.call.include_usage or answer.call.timings
     lead = writer.roles()
+
+    def chunk_of(part: Part) -> bytes:
+        answer.take(part)
+        chunk = writer.part(part)
+        if part[1].finish is not None and answer.finished:
+            chunk += (writer.usage() if with_usage else b"") + DONE
+        return chunk
+
     async with aclosing(parts):
         try:
-            async for part in parts:
-                answer.take(part)
-                chunk = lead + writer.part(part) if lead else writer.part(part)
+            if first is not None:
+                if chunk := lead + chunk_of(first):
+                    yield chunk
                 lead = b""
-                if part[1].finish is not None and answer.finished:
-                    chunk += (writer.usage() if with_usage else b"") + DONE
+            async for part in parts:
+                chunk = lead + chunk_of(part) if lead else chunk_of(part)
+                lead = b""
                 if chunk:
                     yield chunk
         except ApiError as error:

@@ -143,7 +143,7 @@ class Service:
         except BaseException:
             await parts.aclose()
             raise
-        return Reply(stream=sse(answer, _chain(first, parts)))
+        return Reply(stream=sse(answer, parts, first))
 
     async def _prompts(
         self, call: Call, model: ServedModel, tools: Sequence[dict[str, Any]]
@@ -365,10 +365,3 @@ def _rvtop(engine: str, waited_ms: float, retrieve_ms: float | None, delta: Delt
         "prefill_ms": round(timings.prefill_ms, 3) if timings else None,
         "decode_ms": round(timings.decode_ms, 3) if timings else None,
     }
-
-
-async def _chain(first: Part, rest: AsyncGenerator[Part, None]) -> AsyncGenerator[Part, None]:
-    async with aclosing(rest):
-        yield first
-        async for part in rest:
-            yield part

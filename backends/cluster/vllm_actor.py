@@ -2,6 +2,9 @@
 
     router ──HTTP, with the run's bearer──▶ aiohttp ──▶ admission ──▶ VllmEngine (AsyncLLM) ──▶ EngineCore
 
+With `--front-processes N` there are N - 1 further processes that do all of that up to the same EngineCore
+(:mod:`backends.cluster.vllm_front`), each with a port of its own.
+
 Everything of the engine is one process group with one private temporary folder. A reaper outside of it
 ends both when this process ends, however it ends: vLLM's own processes would not notice.
 """
@@ -12,56 +15,24 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from backends.api.admission import Admission
-from backends.api.control import Control
 from backends.api.http_aiohttp import HttpServer
-from backends.api.render import Renderer
-from backends.api.retrieval import open_retrieval
-from backends.api.service import ServedModel, Service
-from backends.api.tools import Tools
-from backends.api.vllm_tools import VllmTools
+from backends.cluster.vllm_front import FrontSpec
+from backends.cluster.vllm_fronts import SPARE_PLACES, Fronts
+from backends.cluster.vllm_service import EngineSpec, VllmService, drained, listen, open_service, serve_on
+from backends.engines.vllm_clients import ClientPlace, client_places, share_metrics
 from backends.engines.vllm_environment import vllm_environment
 from backends.errors import StartFailure
 from backends.models.load import ModelError, resolve_model
-from backends.process.events import Steps
 from backends.process.log_tail import LogTail
 from backends.process.scratch_dir import OwnedTempDir
 from backends.router.fleet import Served
 from backends.settings.engine import engine_arguments
-from backends.settings.options import Options
 from backends.settings.vllm import split_tools
 from backends.text import make_logs_visible
 
 log = logging.getLogger("backends.cluster.vllm_actor")
-
-# The router keeps idle connections to us; were we to close one first, a request could be lost on it.
-KEEP_ALIVE_S = 7200.0
-# How long readers get to receive the error of a generation that was ended.
-ERROR_DELIVERY_S = 1.0
-
-
-@dataclass(frozen=True)
-class EngineSpec:
-    """What an engine's process needs. ``options`` are the head's (without its socket); ``environ`` is what
-    the head's environment says to vLLM and Hugging Face; ``queue`` is how many may wait for this engine."""
-
-    engine: str
-    model: str
-    source: str
-    gpu_share: float
-    threads: int
-    queue: int | None
-    loopback: bool
-    token: str
-    options: Options
-    environ: Mapping[str, str]
-
-    def __repr__(self) -> str:  # the token and the environment stay out of every log
-        return f"EngineSpec({self.engine}, {self.model}={self.source})"
 
 
 class VllmActor:
@@ -83,9 +54,13 @@ class VllmActor:
         self._log = LogTail.of_this_process()
         make_logs_visible()
         self._engine: Any = None
-        self._tools: Tools | None = None
-        self._service: Service | None = None
+        self._service: VllmService | None = None
         self._server: HttpServer | None = None
+        self._fronts: Fronts | None = None
+        if spec.fronts > 1:
+            metrics = self._folder.path / "metrics"
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
+            share_metrics(metrics)
 
     async def where(self) -> str:
         """The node's id, once the actor is placed."""
@@ -101,20 +76,23 @@ class VllmActor:
         except ModelError as error:
             raise StartFailure(f"model {spec.model}: {error}") from error
         given = engine_arguments(options, path=self._path, model=spec.model, gpu_share=spec.gpu_share)
-        arguments, parser = split_tools(given)
+        arguments, self._parser = split_tools(given)
+        devices = _devices() if spec.gpu_share else ()
+        places = client_places(self._folder.path, spec.fronts - 1 + SPARE_PLACES) if spec.fronts > 1 else []
         try:
             from backends.engines.vllm import load_engine
 
+            if places:
+                self._fronts = await self._begin_fronts(arguments, devices, places)
             self._engine = await load_engine(
                 arguments,
                 engine=spec.engine,
                 model=spec.model,
-                devices=_devices() if spec.gpu_share else (),
+                devices=devices,
                 threads=spec.threads,
                 node_id=await self.where(),
+                places=places,
             )
-            if parser is not None:
-                self._tools = VllmTools(parser, self._engine.tokenizer, self._engine.model_config)
         except ImportError as error:
             raise StartFailure(f"vLLM cannot be imported on {socket.gethostname()}: {error}") from error
         except StartFailure as error:
@@ -126,51 +104,43 @@ class VllmActor:
         await self._engine.warm_up()
 
     async def serve(self) -> Served:
-        """Opens the engine's port."""
+        """Opens the engine's port, and those of its front processes."""
         spec = self._spec
-        renderer = await asyncio.to_thread(
-            Renderer.load, self._path, trust_remote_code=spec.options.trust_remote_code
-        )
-        model = ServedModel(
-            name=spec.model,
-            path=self._path,
-            renderer=renderer,
-            admission=Admission([self._engine], spec.queue),
-            max_model_len=self._engine.info.max_model_len,
-            tools=self._tools,
-        )
-        retrieval = await open_retrieval(spec.options, Steps(lambda event, **fields: None))
-        self._service = _VllmService([model], retrieval=retrieval)
-        listener = socket.socket(socket.AF_INET6 if ":" in self._host() else socket.AF_INET)
-        listener.bind((self._host(), 0))
-        listener.listen(4096)
-        listener.setblocking(False)
-        self._server = HttpServer(spec.token, keep_alive_s=KEEP_ALIVE_S)
-        await self._server.start(listener)
-        self._server.serve(self._service, Control("rvc", [self._service]))
-        return Served(listener.getsockname()[:2], self._engine.info, self._path)
+        self._service = await open_service(spec, self._engine, self._path, self._parser, self._fronts)
+        listener = listen(self._host())
+        self._server = await serve_on(self._service, spec.token, listener)
+        further: tuple[tuple[str, int], ...] = ()
+        if self._fronts is not None:
+            further = await self._fronts.up()
+            self._fronts.watch(self._engine.abort)
+        return Served(listener.getsockname()[:2], self._engine.info, self._path, further)
 
     async def died(self) -> str:
         """Returns when vLLM is gone; this process is then of no use. (When the process itself dies, the
         call fails.)"""
         assert self._service is not None
-        reason: str = await self._engine.died()
+        ends = [asyncio.create_task(self._engine.died())]
+        if self._fronts is not None:
+            ends.append(asyncio.create_task(self._fronts.failed()))
+        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        reason: str = next(iter(done)).result()
         self._service.models[self._spec.model].admission.set_up(self._spec.engine, False)
+        if self._fronts is not None:
+            self._fronts.lost()
         await asyncio.sleep(0.1)  # running requests get the reason before the process ends
         return self._log.reason() or reason
 
     async def drain(self, grace_s: float) -> None:
         """Admits no more requests and waits until running ones have ended. After ``grace_s`` seconds they are
         cut."""
-        if self._service is None:
-            return
-        self._service.stop_admitting()
-        if not await self._service.drain(grace_s):
-            await self._engine.stop()
-            await self._service.drain(ERROR_DELIVERY_S)
+        if self._service is not None:
+            fronts = [] if self._fronts is None else [self._fronts.drain(grace_s)]
+            await asyncio.gather(drained(self._service, self._engine, grace_s), *fronts)
 
     async def close(self) -> None:
         """Ends vLLM's processes. This one is the head's to end."""
+        if self._fronts is not None:
+            await self._fronts.close()
         if self._engine is not None:
             await self._engine.close()
 
@@ -178,18 +148,30 @@ class VllmActor:
         """The last lines that vLLM printed."""
         return self._log.lines()
 
+    async def _begin_fronts(
+        self, arguments: list[tuple[str, str]], devices: tuple[str, ...], places: list[ClientPlace]
+    ) -> Fronts:
+        spec = self._spec
+        front = FrontSpec(
+            spec=spec,
+            arguments=arguments,
+            tool_parser=self._parser,
+            path=self._path,
+            devices=devices,
+            node_id=await self.where(),
+            place=places[0],
+            host=self._host(),
+            port=0,
+            metrics=os.environ["PROMETHEUS_MULTIPROC_DIR"],
+        )
+        fronts = Fronts(front, places, spec.fronts - 1)
+        await fronts.begin()
+        return fronts
+
     def _host(self) -> str:
         import ray
 
         return "127.0.0.1" if self._spec.loopback else str(ray.util.get_node_ip_address())
-
-
-class _VllmService(Service):
-    """A service whose metrics are vLLM's own."""
-
-    async def metrics_page(self) -> str:
-        engines = [engine for model in self.models.values() for engine in model.admission.engines]
-        return "".join(engine.metrics_page() for engine in engines)  # type: ignore[attr-defined]
 
 
 def _devices() -> tuple[str, ...]:

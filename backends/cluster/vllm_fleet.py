@@ -12,7 +12,8 @@ import aiohttp
 import orjson
 
 from backends.cluster.calls import as_start_failure, first_lines, kill, within
-from backends.cluster.vllm_actor import EngineSpec, VllmActor
+from backends.cluster.vllm_actor import VllmActor
+from backends.cluster.vllm_service import EngineSpec
 from backends.process.events import Steps
 from backends.router.fleet import ASK_LIMIT_S, Member, Served, answer_of
 
@@ -20,6 +21,11 @@ log = logging.getLogger("backends.rvc")
 
 PLACEMENT_LIMIT_S = 300.0
 CLOSE_LIMIT_S = 5.0
+
+
+def slots_of(engine: str, fronts: int) -> list[str]:
+    """Names of the router's slots for the front processes of an engine."""
+    return [engine, *(f"{engine}.{number}" for number in range(1, fronts))]
 
 
 class Replica(Member):
@@ -44,6 +50,10 @@ class Replica(Member):
         assert not isinstance(self.served.address, str)
         host, port = self.served.address
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    @property
+    def slots(self) -> list[str]:
+        return slots_of(self.engine, self.spec.fronts)
 
     async def start(self, steps: Steps | None = None) -> None:
         """Places a new actor, loads and warms up."""

@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import asdict
 from typing import Any
@@ -30,6 +30,7 @@ from backends.engines.protocol import (
     TokenLogprobs,
 )
 from backends.engines.vllm_args import engine_config, made_of, one_line, refusals
+from backends.engines.vllm_clients import ClientPlace, engine_knows, tell_of_requests
 from backends.engines.vllm_page import relabelled
 from backends.errors import EngineError, EngineRefusal, EngineUnavailable, StartFailure
 
@@ -43,12 +44,15 @@ CLOSE_LIMIT_S = 4.0
 class VllmEngine:
     """An `AsyncLLM` behind the engine contract. Made by :func:`load_engine`."""
 
-    def __init__(self, llm: Any, info: EngineInfo) -> None:
+    def __init__(
+        self, llm: Any, info: EngineInfo, ended: Callable[[str], None] = lambda request_id: None
+    ) -> None:
         from vllm.inputs import tokens_input
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
         self._llm = llm
         self._info = info
+        self._ended = ended
         self._params = SamplingParams
         self._delta_kind = RequestOutputKind.DELTA
         self._prompt = tokens_input  # the rendered kind, which skips a hop to a thread
@@ -123,6 +127,7 @@ class VllmEngine:
             raise EngineError(f"generation failed: {type(error).__name__}: {error}") from error
         finally:
             self._live.discard(request.request_id)
+            self._ended(request.request_id)
 
     async def cancel(self, request_id: str) -> None:
         await self._llm.abort(request_id)
@@ -142,8 +147,21 @@ class VllmEngine:
             await asyncio.sleep(HEALTH_PERIOD_S)
 
     def metrics_page(self) -> str:
-        """vLLM's own series, with this engine's name in them."""
-        return relabelled(generate_latest(REGISTRY).decode(), self._info.engine)
+        """vLLM's own series, with this engine's name in them: of all clients of the engine."""
+        return relabelled(generate_latest(_registry()).decode(), self._info.engine)
+
+    def lost(self) -> None:
+        """The engine's process is gone, which only the client that started it can see. Readers get
+        EngineUnavailable."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        self._llm.engine_core.resources.engine_dead = True
+        self._llm.output_processor.propagate_error(EngineDeadError())
+
+    async def abort(self, engines_ids: Sequence[str]) -> None:
+        """Ends requests of another client, by the engine's ids for them (:func:`tell_of_requests`)."""
+        if not self._llm.errored:
+            await self._llm.engine_core.abort_requests_async(list(engines_ids))
 
     async def stop(self) -> None:
         """Ends all generations; their readers get EngineUnavailable."""
@@ -178,31 +196,66 @@ async def load_engine(
     devices: tuple[str, ...],
     threads: int | None,
     node_id: str | None = None,
+    places: Sequence[ClientPlace] = (),
 ) -> VllmEngine:
-    """Starts vLLM with arguments of its own parser: tens of seconds. No devices: on the CPU.
+    """Starts vLLM with arguments of its own parser: tens of seconds. No devices: on the CPU. ``places`` are
+    for further clients of the engine.
 
     Raises UsageError when vLLM refuses an argument, StartFailure when it does not come up; why may stand only
     in what its engine process printed.
     """
-    return VllmEngine(*await asyncio.to_thread(_load, arguments, engine, model, devices, threads, node_id))
+
+    def load() -> tuple[Any, EngineInfo]:
+        with engine_knows(places):
+            llm, config = _client(arguments, on_cpu=not devices)
+        return llm, _info(config, engine, model, devices, threads, node_id)
+
+    return VllmEngine(*await asyncio.to_thread(load))
 
 
-def _load(
+async def join_engine(
     arguments: Sequence[tuple[str, str]],
+    place: ClientPlace,
+    *,
     engine: str,
     model: str,
     devices: tuple[str, ...],
     threads: int | None,
     node_id: str | None,
-) -> tuple[Any, EngineInfo]:
-    args, config = engine_config(arguments, on_cpu=not devices)
+    tell: Callable[[str, str], None],
+    ended: Callable[[str], None],
+) -> VllmEngine:
+    """Becomes a further client of an engine that another process started with the same arguments, or starts
+    just now. ``tell`` hears of each request before the engine does (our id and the engine's), ``ended`` when
+    it is over. Raises as :func:`load_engine`."""
+    llm, config = await asyncio.to_thread(_client, arguments, on_cpu=not devices, **place.arguments())
+    tell_of_requests(llm, tell)
+    return VllmEngine(llm, _info(config, engine, model, devices, threads, node_id), ended)
+
+
+def _client(arguments: Sequence[tuple[str, str]], on_cpu: bool, **place: Any) -> tuple[Any, Any]:
+    """vLLM's client of an engine, and its configuration. Starts the engine unless ``place`` is given."""
+    args, config = engine_config(arguments, on_cpu=on_cpu)
+    from vllm import envs
     from vllm.v1.engine.async_llm import AsyncLLM
 
     try:
-        llm = AsyncLLM.from_vllm_config(config, disable_log_stats=args.disable_log_stats)
+        llm = AsyncLLM.from_vllm_config(config, disable_log_stats=args.disable_log_stats, **place)
     except Exception as error:  # raised in another process, and pickled or not: its type says nothing
         raise StartFailure(f"vLLM did not start: {' '.join(str(error).split())[:300]}") from error
-    info = EngineInfo(
+    envs.enable_envs_cache()  # vLLM looks into its environment at every token
+    return llm, config
+
+
+def _info(
+    config: Any,
+    engine: str,
+    model: str,
+    devices: tuple[str, ...],
+    threads: int | None,
+    node_id: str | None,
+) -> EngineInfo:
+    return EngineInfo(
         engine=engine,
         kind="vllm",
         model=model,
@@ -214,7 +267,6 @@ def _load(
         own_queue=True,
         node_id=node_id,
     )
-    return llm, info
 
 
 def _logprobs(part: Any) -> tuple[TokenLogprobs, ...]:
@@ -243,8 +295,16 @@ def _timings(metrics: Any, began: float, first: float) -> Timings:
 
 def _gauge(name: str) -> float:
     """A gauge's sum over its series."""
-    metrics = REGISTRY.restricted_registry([name]).collect()
-    return sum(sample.value for metric in metrics for sample in metric.samples)
+    registry = _registry()
+    metrics = (registry.restricted_registry([name]) if registry is REGISTRY else registry).collect()
+    return sum(sample.value for metric in metrics if metric.name == name for sample in metric.samples)
+
+
+def _registry() -> Any:
+    """This process's metrics, or those of all clients of the engine where they share them."""
+    from vllm.v1.metrics.prometheus import get_prometheus_registry
+
+    return get_prometheus_registry()
 
 
 def _either(new: int | None, old: int | None) -> int | None:

@@ -27,19 +27,23 @@ def engine_config(arguments: Iterable[tuple[str, str]], on_cpu: bool, parser: An
     default those of an engine alone. Raises UsageError with vLLM's text when it refuses an argument,
     StartFailure when the model cannot be read."""
     from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.usage.usage_lib import UsageContext
 
     arguments = list(arguments)
     if parser is None:
         parser = parser_of(AsyncEngineArgs.add_cli_args)
     parsed = parser.parse_args(argv_of(parser, arguments))
+    # What vLLM's own server says it is: how much vLLM computes in a step by default depends on that (8192
+    # tokens on a large GPU, 2048 for who says nothing).
+    served = UsageContext.OPENAI_API_SERVER
     with _reported(parsed.model):
         args = AsyncEngineArgs.from_cli_args(parsed)
-        config = args.create_engine_config()
+        config = args.create_engine_config(served)
     if on_cpu and not names(arguments) & _CPU_KV_SETTINGS and not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
         wanted = min(CPU_KV_BYTES, CPU_KV_CONTEXTS * config.model_config.max_model_len * _kv_bytes(config))
         args.kv_cache_memory_bytes = wanted
         with _reported(parsed.model):
-            config = args.create_engine_config()
+            config = args.create_engine_config(served)
     return args, config
 
 

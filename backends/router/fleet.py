@@ -29,11 +29,12 @@ ASK_LIMIT_S = 2.0
 
 @dataclass(frozen=True)
 class Served:
-    """Where an engine answers, and what it serves."""
+    """Where an engine answers, and what it serves. ``further``: where its other processes do."""
 
     address: Address
     info: EngineInfo
     path: str
+    further: tuple[Address, ...] = ()
 
 
 class Member:
@@ -57,6 +58,11 @@ class Member:
     def url(self) -> str | None:
         """Where others than the router reach the engine; None where they do not."""
         return None
+
+    @property
+    def slots(self) -> list[str]:
+        """Its slots in the router, one for each process in front of it."""
+        return [self.engine]
 
     async def start(self, steps: Steps | None = None) -> None:
         """Raises StartFailure (UsageError when vLLM refuses an argument) with nothing left of it."""
@@ -142,11 +148,14 @@ class Fleet:
 
     def set_up(self, engine: str, up: bool) -> None:
         """Puts an engine into the router, or takes it out. (What ``restart_loop`` calls.)"""
-        served = self.named(engine).served
-        address = served.address if up and served is not None else None
-        task = asyncio.create_task(self._router.place(engine, address))
-        self._placing.add(task)
-        task.add_done_callback(self._placing.discard)
+        member = self.named(engine)
+        addresses: Sequence[Address | None] = [None] * len(member.slots)
+        if up and member.served is not None:
+            addresses = [member.served.address, *member.served.further]
+        for slot, address in zip(member.slots, addresses, strict=True):
+            task = asyncio.create_task(self._router.place(slot, address))
+            self._placing.add(task)
+            task.add_done_callback(self._placing.discard)
 
     async def placed(self) -> None:
         """Returns when the router knows of every change so far."""

@@ -27,7 +27,8 @@ class Options:
     """What the command line asked for. ``listener`` is already bound, so that the port is ours before
     anything heavy loads. ``engine_concurrency`` None is the topology's own default; ``max_queue`` None is
     unlimited; ``threads`` None leaves torch's default. ``ray_address`` None starts a local cluster,
-    ``num_replicas`` None gives every GPU (without one: every node) an engine."""
+    ``num_replicas`` None gives every GPU (without one: every node) an engine, ``front_processes`` None as
+    many processes in front of it as its cores can feed."""
 
     topology: str
     models: tuple[ModelSpec, ...]
@@ -46,6 +47,7 @@ class Options:
     ray_address: str | None = None
     num_replicas: int | None = None
     vllm: VllmOptions = field(default_factory=VllmOptions)
+    front_processes: int | None = 1
     vllm_server: VllmServerOptions = field(default_factory=VllmServerOptions)
     serve: ServeOptions = field(default_factory=ServeOptions)
     serve_llm: ServeLlmOptions = field(default_factory=ServeLlmOptions)

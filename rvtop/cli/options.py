@@ -182,6 +182,12 @@ class EngineOptions:
     engine_arg: Annotated[
         list[str] | None, typer.Option("--engine-arg", help="vLLM engine argument k=v; repeat.")
     ] = None
+    front_processes: Annotated[
+        str | None,
+        typer.Option(
+            "--front-processes", metavar="N|auto", help="Topology rvc: HTTP processes in front of one engine."
+        ),
+    ] = None
     api_server_count: Annotated[
         int | None,
         typer.Option("--api-server-count", help="Topology vllm: HTTP processes in front of one engine."),
@@ -209,10 +215,11 @@ class EngineOptions:
         """Those of them that only a topology has a use for."""
         engine = [part for text in self.engine_arg or () for part in ("--engine-arg", text)]
         servers = [] if self.api_server_count is None else ["--api-server-count", str(self.api_server_count)]
+        fronts = [] if self.front_processes is None else ["--front-processes", self.front_processes]
         batching = self.stream_batching_ms
         streams = [] if batching is None else ["--stream-batching-ms", f"{batching:g}"]
         switches = {"--rust-frontend": self.rust_frontend, "--direct-streaming": self.direct_streaming}
-        return engine + servers + streams + [flag for flag, given in switches.items() if given]
+        return engine + fronts + servers + streams + [flag for flag, given in switches.items() if given]
 
 
 def no_screen() -> str:

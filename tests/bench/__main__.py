@@ -6,6 +6,7 @@ from tests.bench import (
     compare,
     dashboard,
     frames,
+    front_cost,
     peers,
     rates,
     ray_workers,
@@ -29,6 +30,7 @@ def main() -> None:
     peers.main([])
     shape.main([])
     topologies.main([])
+    front_cost.main([])
     router.main([])
     retarget.main([])
     spans.main([])

@@ -3,6 +3,7 @@
 ``python -m tests.bench.gpu --out DIR``. Builds a model of Qwen2.5-1.5B's shape in bfloat16 (random weights
 cost the same time a token as real ones) with a tokenizer whose every id decodes, starts RVC and RAC on it in
 turn and drives the same rounds, then RVC alone at steady rates. Prints the tables; run folders stay in DIR.
+``--suite fronts`` compares front ends instead (:mod:`tests.bench.gpu_fronts`).
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ from typing import Any
 
 from rvtop.plain import kpm_table
 from tests.backends.backend_process import BackendProcess
+from tests.bench import gpu_fronts
+from tests.bench.gpu_model import SHAPES, build_model
 
-#: hidden, intermediate, layers, heads, KV heads
-SHAPES = {"1.5b": (1536, 8960, 28, 12, 2), "3b": (2048, 11008, 36, 16, 2)}
-VOCABULARY = 151936
 _ROUNDS = """\
 name: rounds
 seed: 3
@@ -29,52 +29,6 @@ phases:
   - {{name: warm, rounds: {{sizes: [2]}}, warmup: true}}
   - {{name: burst, rounds: {{sizes: [{size}]}}}}
 """
-
-
-def build_model(folder: Path, shape: str) -> Path:
-    """A model folder of a real shape with random weights; made once."""
-    import torch
-    from transformers import AutoModelForCausalLM, Qwen2Config
-
-    from backends.models.tiny.tiny import ensure_model
-
-    path = folder / f"qwen2.5-{shape}"
-    if (path / "config.json").exists():
-        return path
-    hidden, inner, layers, heads, kv_heads = SHAPES[shape]
-    config = Qwen2Config(
-        vocab_size=VOCABULARY,
-        hidden_size=hidden,
-        intermediate_size=inner,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        max_position_embeddings=4096,
-        rope_theta=1e6,
-        rms_norm_eps=1e-6,
-        tie_word_embeddings=True,
-    )
-    torch.manual_seed(0)
-    with torch.device("cuda"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    path.mkdir(parents=True)
-    _tokenizer(ensure_model(), path)
-    model.save_pretrained(path)
-    return path
-
-
-def _tokenizer(source: Path, path: Path) -> None:
-    """The small model's tokenizer with its vocabulary filled up, so that any sampled id has a text."""
-    for name in ("tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
-        if (source / name).exists():
-            (path / name).write_bytes((source / name).read_bytes())
-    data = json.loads((source / "tokenizer.json").read_text("utf-8"))
-    vocabulary = data["model"]["vocab"]
-    taken = set(vocabulary.values()) | {token["id"] for token in data["added_tokens"]}
-    for number in range(VOCABULARY):
-        if number not in taken:
-            vocabulary[f"w{number}"] = number
-    (path / "tokenizer.json").write_text(json.dumps(data, ensure_ascii=False), "utf-8")
 
 
 def run(url: str, out: Path, *arguments: str) -> dict[str, Any]:
@@ -86,7 +40,10 @@ def run(url: str, out: Path, *arguments: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Runs all of it."""
+    """Runs a suite; without ``--suite`` RVC and RAC."""
+    if sys.argv[1:2] == ["--suite"]:
+        {"fronts": gpu_fronts.main}[sys.argv[2]](run, sys.argv[3:])
+        return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("/tmp/rvtop-gpu"))

@@ -16,7 +16,8 @@ from typing import Any
 
 from rvtop.plain import kpm_table
 from tests.backends.backend_process import BackendProcess
-from tests.bench.gpu import build_model, run
+from tests.bench.gpu import run
+from tests.bench.gpu_model import build_model
 
 
 @dataclass(frozen=True)

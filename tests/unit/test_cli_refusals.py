@@ -213,6 +213,16 @@ REFUSED: dict[str, tuple[str, int, str]] = {
         2,
         "--api-server-count is for vLLM's own server: topology rvc does not run it (vllm does)",
     ),
+    "front processes of a topology without them": (
+        "run smoke --topology vllm --front-processes 2",
+        2,
+        "--front-processes is for topology rvc: vllm has --api-server-count",
+    ),
+    "no front process": (
+        "run smoke --topology rvc --front-processes 0",
+        2,
+        "--front-processes 0: must be a whole number of at least 1, or auto",
+    ),
     "no API server": (
         "run smoke --topology vllm --api-server-count 0",
         2,

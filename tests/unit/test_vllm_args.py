@@ -43,6 +43,15 @@ import json, sys
 from backends.engines.vllm_args import engine_config
 from backends.errors import StartFailure
 
+from vllm.engine.arg_utils import AsyncEngineArgs
+
+make_config, said_to_be = AsyncEngineArgs.create_engine_config, set()
+
+def recorded(args, usage_context=None, **more):
+    said_to_be.add(getattr(usage_context, "value", None))
+    return make_config(args, usage_context, **more)
+
+AsyncEngineArgs.create_engine_config = recorded
 model, cases = sys.argv[1], json.loads(sys.argv[2])
 for name, extra in cases.items():
     base = [("model", model), ("dtype", "float32"), ("enforce-eager", "True")]
@@ -61,6 +70,7 @@ for name, extra in cases.items():
             "load": str(config.load_config.load_format),
         }
     print("RESULT", json.dumps({name: result}))
+print("RESULT", json.dumps({"told": {"to be": list(said_to_be)}}))
 """
 
 #: What is read out of a text with a tool call, whole and token by token, by the parser of a name.
@@ -130,6 +140,11 @@ def test_arguments_arrive_with_their_types(results: dict[str, dict[str, Any]]) -
     assert results["last wins"]["seqs"] == 6
     assert results["json"]["rope"] == {"rope_theta": 5.0}
     assert results["dummy"]["load"].endswith("dummy")
+
+
+def test_vllm_is_told_that_it_serves(results: dict[str, dict[str, Any]]) -> None:
+    """Its defaults follow: on a large GPU four times the tokens a step."""
+    assert results["told"]["to be"] == ["OPENAI_API_SERVER"]
 
 
 def test_keys_and_values_get_room_for_64_contexts_but_not_the_machine(
