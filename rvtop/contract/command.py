@@ -15,6 +15,10 @@ class CommandError(UserError):
     """A command that a session can't follow, or not now: one line for whoever sent it."""
 
 
+#: Seconds that a ramp or a spike by hand takes at most: a day.
+MAX_CHANGE_S = 86_400.0
+
+
 @dataclass(frozen=True, slots=True)
 class SetRate:
     """Change the arrival rate (requests per second, >= 0) of the phase that runs: at once; or over

@@ -8,16 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from rvtop.contract.command import Command, CommandError, Pause, Resume, SetRate
+from rvtop.contract.command import MAX_CHANGE_S, Command, CommandError, Pause, Resume, SetRate
 from rvtop.load.plan.arrivals import Ramp
 from rvtop.load.plan.schedule import NEVER, Course, PhasePlan, PlanEvent
 from rvtop.scenario.schema import MAX_RPS
 from rvtop.session.player import LEAD_NS
 
 Issue = Callable[[PlanEvent, str], None]
-
-#: A ramp or a spike by hand takes a day at most.
-MAX_CHANGE_S = 86_400.0
 
 
 class Say(Protocol):

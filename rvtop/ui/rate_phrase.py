@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rvtop.contract.command import SetRate
+from rvtop.contract.command import MAX_CHANGE_S, SetRate
 from rvtop.scenario.units import parse_duration
 from rvtop.ui.draw import UP
 from rvtop.ui.format import clip, count, rate
@@ -18,7 +18,6 @@ _TIMED = re.compile(
     r"(?P<shape>\s+(?:exp|exponential|linear))?"
 )
 _NUMBER_HINT = "type for example 12.5, +10% or x2"
-_LONGEST_S = 86_400.0
 _COLUMNS = 10  # of the sketch of a ramp or a spike
 
 
@@ -97,7 +96,7 @@ def _time(typed: str) -> float:
         seconds = parse_duration(typed)
     except ValueError:
         raise ValueError(f"not a time: {clip(typed, 12)}; type 30s, 500ms or 2m") from None
-    if not 0 < seconds <= _LONGEST_S:
+    if not 0 < seconds <= MAX_CHANGE_S:
         raise ValueError(f"a time is more than 0 and at most 24h, not {clip(typed, 12)}")
     return seconds
 
