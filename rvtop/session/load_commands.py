@@ -20,7 +20,8 @@ from rvtop.load.plan.schedule import Lengths, PlanEvent
 from rvtop.load.worker.messages import AddPrompts
 from rvtop.scenario.schema import Scenario, Slo
 from rvtop.scenario.workload import SyntheticWorkload
-from rvtop.session.load_run import LoadRun, Parts
+from rvtop.session.load_parts import Parts
+from rvtop.session.load_run import LoadRun
 from rvtop.session.player import LEAD_NS
 from rvtop.session.rate_control import Done
 from rvtop.session.setup import slo_ns

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from time import perf_counter_ns
 from typing import Any
@@ -19,22 +18,15 @@ from rvtop.load.plan.schedule import PhasePlan, PlanEvent
 from rvtop.load.worker.messages import AddPhase, AddTarget, Delta, Message, WorkerSpec
 from rvtop.results.environment import write_clocks
 from rvtop.session.comb_watch import CombWatch
-from rvtop.session.ending import Ending
-from rvtop.session.events import EventFeed
 from rvtop.session.find_max import Searcher
 from rvtop.session.live import SECOND_NS, LiveState, fold
-from rvtop.session.load_target import LoadTarget
+from rvtop.session.load_parts import Parts, Second
 from rvtop.session.otlp import SpanSender
-from rvtop.session.played import Played
 from rvtop.session.player import LEAD_NS, Player
 from rvtop.session.rate_control import Done, RateControl
-from rvtop.session.recorder import Recorder
-from rvtop.session.request import SessionRequest
 from rvtop.session.request_log import RequestLog
-from rvtop.session.server_figures import ServerFigures
 from rvtop.session.setup import fields_of
 from rvtop.session.view import SeriesLog, timeline_row
-from rvtop.session.wakeup import Wakeup
 from rvtop.text import phase_words, printable_names
 
 #: Why nothing can be commanded in a state of the player.
@@ -44,30 +36,6 @@ _NOT_NOW = {
     "cutting": "the phase drains; commands count once the next one has begun",
     "over": "the load is over",
 }
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a session has from its beginning, and its load uses."""
-
-    request: SessionRequest
-    wakeup: Wakeup
-    feed: EventFeed
-    ending: Ending
-    recorder: Recorder
-    target: LoadTarget
-    figures: ServerFigures
-    played: Played
-
-
-@dataclass(frozen=True)
-class Second:
-    """One second of the run is over. ``row`` is its line of ``timeline.jsonl``; ``last``: the load is over
-    too."""
-
-    now_ns: int
-    row: dict[str, Any]
-    last: bool
 
 
 class LoadRun:

@@ -14,7 +14,8 @@ from rvtop.load.plan.prompts import Prompts
 from rvtop.load.wire.endpoint import Endpoint
 from rvtop.load.worker.messages import AddTarget, WorkerSpec
 from rvtop.results.environment import note_target
-from rvtop.session.load_run import LoadRun, Parts
+from rvtop.session.load_parts import Parts
+from rvtop.session.load_run import LoadRun
 from rvtop.session.rate_control import Done
 from rvtop.session.setup import address_at, sources_of
 from rvtop.session.warm_up import ROUNDS, warm_up

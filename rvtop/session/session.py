@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 from dataclasses import replace
 from time import perf_counter_ns
-from typing import TYPE_CHECKING
 
 from rvtop.contract.command import Cancel, Command, CommandError, Record, Retarget, SetSlo, SetWorkload
 from rvtop.contract.snapshot import Snapshot, StartStep
@@ -21,13 +20,14 @@ from rvtop.results import runlog
 from rvtop.results.environment import write_clocks
 from rvtop.scenario.thresholds import check_thresholds
 from rvtop.session.commands import Commands
-from rvtop.session.control import ControlSocket
 from rvtop.session.ending import Ending
 from rvtop.session.events import EventFeed
 from rvtop.session.load_commands import LoadCommands
-from rvtop.session.load_run import LoadRun, Parts
+from rvtop.session.load_parts import Parts
+from rvtop.session.load_run import LoadRun
 from rvtop.session.load_target import LoadTarget
-from rvtop.session.otlp import Collector, SpanSender, check_headers
+from rvtop.session.otlp import SpanSender
+from rvtop.session.outlets import Outlets
 from rvtop.session.played import Played
 from rvtop.session.recorder import Recorder
 from rvtop.session.recording import Recording
@@ -49,9 +49,6 @@ from rvtop.session.view import View
 from rvtop.session.wakeup import Wakeup
 from rvtop.telemetry.discover import names_of_target
 from rvtop.workload.prepare import Prepared, prepare
-
-if TYPE_CHECKING:  # only a session with --metrics-port needs it
-    from rvtop.session.metrics_page import Measured, MetricsPage
 
 #: Tenths of a second between the workers' deltas while nobody looks: fewer of them cost less.
 _UNSEEN_TICKS = 5
@@ -82,11 +79,11 @@ class Session:
         self._played = Played()
         self._timeline = Timeline(self._played)
         self._load = self._new_load((), self._began_ns, search=False)  # until the real one is known
-        self._control: ControlSocket | None = None
-        self._metrics_page: MetricsPage | None = None
-        self._collector: Collector | None = None
         parts = (self._feed, self._recorder, self._ending, self._played)
         self.commands = Commands(lambda: self._load, *parts)
+        self._outlets = Outlets(
+            request, self._scenario.name, self.commands, self.snapshot, lambda: self._load, self._feed
+        )
         self._load_commands = LoadCommands(self._parts(), self._scenario, lambda: self._load)
         retargeting = Retargeting(self._parts(), lambda: self._load)
         self._switching = Switching(self._target, self._feed, retargeting, lambda: self._load)
@@ -274,10 +271,7 @@ class Session:
                 stack.push_async_callback(self._load.fleet.stop)
             stack.push_async_callback(self._target.stop_watching)
             stack.push_async_callback(self.commands.close)
-            if self._control is not None:
-                stack.push_async_callback(self._control.close)
-            if self._metrics_page is not None:
-                stack.push_async_callback(self._metrics_page.close)
+            stack.push_async_callback(self._outlets.close)
 
     async def _end_spans(self, spans: SpanSender) -> None:
         self._feed.say(await asyncio.to_thread(spans.close))
@@ -291,7 +285,7 @@ class Session:
             check_max_rate(scenario, request.max_rate)
             check_max_in_flight(scenario, request.workers)
         most_in_flight = check_capacity(scenario, request)
-        await self._open_control()
+        await self._outlets.open(self._ending, self._began_ns)
         self._ending.open_folder(adopt_stderr=self._apart)
         self._recorder.open_events(request.out)
         if request.record is not None:
@@ -309,35 +303,6 @@ class Session:
         await self._start_load(prepared, most_in_flight)
         self._state = "running"
 
-    async def _open_control(self) -> None:
-        path, name = self._request.control, self._scenario.name
-        if path is not None:
-            self._control = ControlSocket(
-                path,
-                name,
-                self.commands,
-                self.snapshot,
-                self._feed.news,
-                self._ending.crashed,
-                self._began_ns,
-            )
-            await self._control.open()
-        if self._request.metrics_port is not None:
-            from rvtop.session.metrics_page import MetricsPage
-
-            self._metrics_page = MetricsPage(self._request.metrics_port, self._measured)
-            self._feed.say(f"metrics of the client: {self._metrics_page.url}")
-        if self._request.otlp is not None:
-            check_headers(self._request.transport.headers)
-            made = asyncio.to_thread(Collector, self._request.otlp)
-            self._collector = await self._ending.unless_stopped(made)
-
-    def _measured(self) -> Measured:
-        from rvtop.session.metrics_page import Measured
-
-        latencies = self._load.live.latencies
-        return Measured(self.snapshot(), {key: each.distribution() for key, each in latencies.items()})
-
     async def _start_load(self, prepared: Prepared, most_in_flight: int | None) -> None:
         request, scenario, info, models = (
             self._request,
@@ -348,7 +313,8 @@ class Session:
         assert info is not None
         t0_ns = perf_counter_ns()
         ticks = 1 if self._seen else _UNSEEN_TICKS
-        traces = self._collector.run if self._collector is not None else 0
+        collector = self._outlets.collector
+        traces = collector.run if collector is not None else 0
         spec = worker_spec(request, scenario, info, models, prepared, t0_ns, ticks, most_in_flight, traces)
         if request.search is not None and (len(scenario.phases) > 1 or scenario.thresholds):
             ignored = "ignores the scenario's phases and thresholds"
@@ -358,10 +324,10 @@ class Session:
         load.observers.append(lambda second: self._record_screen())
         load.observers.append(lambda second: self._recording.second(second.now_ns))
         around = surroundings(request, scenario, info, models, prepared, t0_ns, self._target.start_s)
-        if self._collector is not None:
+        if collector is not None:
             about = {"rvtop.run": request.out.name, "rvtop.scenario": scenario.name}
             path, warn = spec.address.path, self._feed.from_thread("warn")
-            load.spans = self._collector.sender(around["t0_unix_ns"], path, about, warn)
+            load.spans = collector.sender(around["t0_unix_ns"], path, about, warn)
         self._recorder.open(runlog.RunLog(request.out, scenario.to_yaml(), around), t0_ns)
         sources = sources_of(request.metrics_urls, info, request.transport)
         self._target.expect_answers(names_of_target(sources, info.url))

@@ -3,7 +3,8 @@
 ``python -m tests.bench.gpu --out DIR``. Builds a model of Qwen2.5-1.5B's shape in bfloat16 (random weights
 cost the same time a token as real ones) with a tokenizer whose every id decodes, starts RVC and RAC on it in
 turn and drives the same rounds, then RVC alone at steady rates. Prints the tables; run folders stay in DIR.
-``--suite fronts`` compares front ends instead (:mod:`tests.bench.gpu_fronts`).
+``--suite fronts`` compares front ends instead (:mod:`tests.bench.gpu_fronts`), ``--suite paper`` makes the
+experiment's table (:mod:`tests.bench.gpu_paper`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 from rvtop.plain import kpm_table
 from tests.backends.backend_process import BackendProcess
-from tests.bench import gpu_fronts
+from tests.bench import gpu_fronts, gpu_paper
 from tests.bench.gpu_model import SHAPES, build_model
 
 _ROUNDS = """\
@@ -42,7 +43,7 @@ def run(url: str, out: Path, *arguments: str) -> dict[str, Any]:
 def main() -> None:
     """Runs a suite; without ``--suite`` RVC and RAC."""
     if sys.argv[1:2] == ["--suite"]:
-        {"fronts": gpu_fronts.main}[sys.argv[2]](run, sys.argv[3:])
+        {"fronts": gpu_fronts.main, "paper": gpu_paper.main}[sys.argv[2]](run, sys.argv[3:])
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)

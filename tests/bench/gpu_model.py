@@ -34,11 +34,13 @@ def dummy_model(folder: Path, shape: str) -> Path:
 
 
 def build_model(folder: Path, shape: str) -> Path:
-    """A model folder of a real shape with random weights; made once."""
+    """A model folder of a real shape with random weights, or the small model (``tiny``); made once."""
+    from backends.models.tiny.tiny import ensure_model
+
+    if shape == "tiny":
+        return ensure_model()
     import torch
     from transformers import AutoModelForCausalLM, Qwen2Config
-
-    from backends.models.tiny.tiny import ensure_model
 
     path = folder / f"qwen2.5-{shape}"
     if (path / "config.json").exists():

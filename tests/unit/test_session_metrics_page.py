@@ -126,7 +126,7 @@ async def test_a_session_counts_on_it_what_its_summary_counts(tmp_path: Path) ->
                 session.snapshot().load.in_flight or session.snapshot().load.ok < session.snapshot().load.due
             ):
                 await asyncio.sleep(0.02)
-            page = session._metrics_page
+            page = session._outlets.metrics_page
             assert page is not None
             found = await scraped(page.url)
             told = session.snapshot().load
@@ -137,6 +137,6 @@ async def test_a_session_counts_on_it_what_its_summary_counts(tmp_path: Path) ->
         outcome = await running
     assert outcome.summary is not None
     assert outcome.summary["requests"]["ok"] == told.ok
-    assert session._metrics_page is page
+    assert session._outlets.metrics_page is page
     with pytest.raises(urllib.error.URLError, match="refused"):
         await scraped(page.url)

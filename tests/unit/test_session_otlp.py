@@ -230,8 +230,8 @@ async def test_a_run_leaves_a_span_of_each_request_at_the_collector(tmp_path: Pa
     assert outcome.exit_code in (0, 130), outcome
     rows = [json.loads(one) for one in (tmp_path / "run" / "requests.jsonl").read_text().splitlines()]
     spans: list[Span] = at.spans
-    assert session._collector is not None
-    run = session._collector.run
+    assert session._outlets.collector is not None
+    run = session._outlets.collector.run
     assert {(int.from_bytes(one.trace_id, "big"), int.from_bytes(one.span_id, "big")) for one in spans} == {
         traceparent.ids(run, row["id"]) for row in rows
     }
