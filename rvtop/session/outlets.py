@@ -22,8 +22,8 @@ if TYPE_CHECKING:  # only a session with --metrics-port needs it
 
 
 class Outlets:
-    """``load`` is the load that runs now; ``collector`` and ``metrics_page`` stand after `open` where they were
-    asked for."""
+    """``load`` is the load that runs now; ``collector`` and ``metrics_page`` stand after `open` where they
+    were asked for."""
 
     def __init__(
         self,
