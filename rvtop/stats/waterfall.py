@@ -32,9 +32,9 @@ _WHO = ("", OURS, VLLM)
 NOTHING: Told = (nan, nan, nan, nan, 0.0)
 
 
-def told_of(server: Mapping[str, Any] | None) -> Told:
-    """The parts that a server told of a request."""
-    if not server:
+def told_of(server: Any) -> Told:
+    """The parts that a server told of a request (``server`` of its line)."""
+    if not server or not isinstance(server, Mapping):
         return NOTHING
     router, queue, retrieve, prefill = (_timing(server.get(name)) for name in TOLD)
     if router != router and queue != queue and retrieve != retrieve and prefill != prefill:  # all NaN

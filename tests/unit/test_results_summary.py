@@ -29,6 +29,7 @@ TOP = [
     "client",
     "kpm",
     "ttft_ms",
+    "ttft_parts",
     "ttft_service_ms",
     "itl_ms",
     "tpot_ms",
@@ -46,7 +47,7 @@ TOP = [
     "findings",
     "blocks",
 ]
-PART = TOP[8:22]
+PART = TOP[8:23]
 DIST = ["mean", "p50", "p90", "p95", "p99", "p999", "min", "max", "count"]
 
 GAP = bucket_of(10_000_000).item()
