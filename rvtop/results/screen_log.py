@@ -98,6 +98,8 @@ def read_screen(path: Path, notes: list[str]) -> Iterator[Snapshot]:
     cut = bool(second) and isinstance(second[-1], Snapshot) and not packed.damaged
     if cut or (not checks and packed.whole):
         yield from _taken(reader, second)
+    elif not unread.count and any(isinstance(message, Snapshot) for message in second):
+        unread.skip("no check of the seconds before it, which are left out")
     if seconds < packed.seconds and not packed.whole and not unread.count:
         unread.lines += 1  # damage unpacks to anything, also to one line that does not end
         unread.skip(f"damaged: {packed.seconds} seconds were written, {seconds} can be unpacked")
