@@ -14,6 +14,7 @@ import pytest
 
 from rvtop.load.wire.completion import Completion, Fresh
 from rvtop.load.wire.record import Record, lines
+from rvtop.results.parts_text import parts_lines
 from rvtop.results.summary import summarise
 from rvtop.session.request_log import RequestLog, parts_of
 from rvtop.stats.typical import TtftParts
@@ -175,6 +176,9 @@ def test_typical_parts_live_and_in_the_summary_are_those_of_the_requests(
 ) -> None:
     truths = served(rag=False)
     told = run_of(tmp_path / "run", truths, tell, histograms(truths))["ttft_parts"]
+    lines = parts_lines(told)
+    assert [line.partition(" = ")[0].split()[1] for line in lines] == ["p50", "p99"]
+    assert all(line.endswith(f" ms ({source})") and "queue" in line for line in lines)
     assert (told["source"], told["requests"], told["told"]) == (source, COUNT, COUNT)
     assert told["mean"]["ttft_ms"] == pytest.approx(fmean(t.ttft for t in truths), abs=0.01)
     for name in ("late", "queue", "prefill"):
@@ -210,8 +214,12 @@ def test_where_answers_tell_nothing_the_mean_is_an_estimate_and_ranks_have_none(
         assert told[rank]["estimate"] is False
         assert told[rank]["queue_ms"] is told[rank]["prefill_ms"] is None
     assert result["by_model"]["m"]["ttft_parts"] == told
+    (line,) = parts_lines(told)
+    assert line.startswith("TTFT mean ")
+    assert line.endswith("(ESTIMATE by the server's histograms)")
     nothing = run_of(tmp_path / "none", truths, silent, [])["ttft_parts"]
     assert (nothing["source"], nothing["mean"]["queue_ms"]) == (None, None)
+    assert parts_lines(nothing) == []
 
 
 def test_means_over_several_models_are_no_estimate_of_one(tmp_path: Path) -> None:

@@ -7,17 +7,9 @@ from html import escape
 from typing import Any
 
 from rvtop.results.html.tables import table, text
+from rvtop.results.parts_text import PARTS
 from rvtop.text import digits
 
-#: (key in ``ttft_parts``, name, class): in the order in which they pass.
-_PARTS = (
-    ("lag_ms", "lag (ours)", "lag"),
-    ("network_ms", "network and front end", "network"),
-    ("router_ms", "router", "router"),
-    ("queue_ms", "queue", "queue"),
-    ("retrieve_ms", "retrieval", "retrieve"),
-    ("prefill_ms", "prefill", "prefill"),
-)
 _RANKS = ("mean", "p50", "p99")
 _BAR, _ROW, _NAME, _WIDTH = 16, 22, 60, 1000  # of the drawing, in its own units
 
@@ -27,11 +19,18 @@ def parts_html(told: Mapping[str, Any]) -> str:
     rows = [(rank, told[rank]) for rank in _RANKS if told.get(rank)]
     if not rows:
         return ""
-    known = [part for part in _PARTS if any(one[part[0]] is not None for _, one in rows)]
-    keys = "".join(f'<li><span class="part-key {kind}"></span>{escape(name)}</li>' for _, name, kind in known)
+    known = [part for part in PARTS if any(one[part[0]] is not None for _, one in rows)]
+    keys = "".join(
+        f'<li><span class="part-key {_class(key)}"></span>{escape(name)}</li>' for key, name in known
+    )
     return (
         f'<p class="facts">{text(_source(told))}</p>{_bars(rows)}<ul class="legend">{keys}</ul>{_table(rows)}'
     )
+
+
+def _class(key: str) -> str:
+    """That of a part in the page's styles."""
+    return key.removesuffix("_ms")
 
 
 def _source(told: Mapping[str, Any]) -> str:
@@ -57,11 +56,11 @@ def _bars(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         y, at = place * _ROW, float(_NAME)
         mark = "~" if one["estimate"] else ""
         drawn.append(f'<text x="0" y="{y + 13}">{rank} {mark}</text>')
-        for key, name, kind in _PARTS:
+        for key, name in PARTS:
             wide = (one[key] or 0.0) / scale * (_WIDTH - _NAME)
             if wide > 0:
                 drawn.append(
-                    f'<rect class="{kind}" x="{at:.2f}" y="{y}" width="{wide:.2f}" height="{_BAR}">'
+                    f'<rect class="{_class(key)}" x="{at:.2f}" y="{y}" width="{wide:.2f}" height="{_BAR}">'
                     f"<title>{rank}: {escape(name)} {digits(one[key])} ms</title></rect>"
                 )
             at += wide
@@ -72,12 +71,12 @@ def _bars(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 
 
 def _table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
-    head = ("requests", "TTFT ms", *(name for _, name, _ in _PARTS), "then decode")
+    head = ("requests", "TTFT ms", *(name for _, name in PARTS), "then decode")
     body = [
         (
             f"{rank}, ESTIMATE" if one["estimate"] else rank,
             one["ttft_ms"],
-            *(one[key] for key, _, _ in _PARTS),
+            *(one[key] for key, _ in PARTS),
             one["decode_ms"],
         )
         for rank, one in rows
