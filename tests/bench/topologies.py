@@ -6,8 +6,8 @@ API servers, RVC, Ray Serve LLM as it ships and without its batcher.
 Each server starts once, alone on both cores; then its engine keeps one core, and what stands in front of it
 runs on the other one, as the client does. Servers that are compared are up at the same time and take turns,
 the order of which alternates; of Ray Serve LLM's two only one is up, beside vLLM's own, for the daemons of
-two Ray clusters would share the front's core. A turn is one ``rvtop run``: 1, then 8, then 32 requests at once. Figures are
-medians over the turns.
+two Ray clusters would share the front's core. A turn is one ``rvtop run``: 1, then 8, then 32 requests at
+once. Figures are medians over the turns.
 
 - start: from the start of the process to the first answer.
 - memory: of all processes that are not the engine's, the most after a turn (PSS; HAProxy and rvtop's parent
