@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from textual.widgets import Input
 
 from rvtop.contract.requests import RequestRow
 from rvtop.contract.snapshot import Snapshot
-from rvtop.stats.typical import TtftParts, estimated, split_ttft
+from rvtop.stats.typical import TtftParts, Typical, estimated, split_ttft
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.request_lines import (
     curl,
@@ -223,3 +224,23 @@ def test_the_chosen_one_stays_chosen_while_others_come() -> None:
     assert found[0] == 3
     gone: Snapshot = replace(s, requests=replace(s.requests, slowest=(slower,)))
     assert state.row(gone) == (0, slower)
+
+
+async def test_the_typical_parts_say_who_tells_them_and_what_comes_behind() -> None:
+    s = made.listing()
+    parts = TtftParts(0.2, 10.0, router=20.0, queue=14.8, prefill=20.0)
+    typical = tuple(
+        Typical(name, 65.0, parts, decode_ms=939.0, source="metrics") for name in ("mean", "p50", "p99")
+    )
+    app = RvtopApp(made.FakeHandle(replace(s, requests=replace(s.requests, typical=typical))))
+    async with opened(app) as pilot:
+        await pilot.press("3")
+        await pilot.pause()
+        shown = screen_text(app)
+    assert "481 of 481 tell by metrics" in shown
+    assert "r router" in shown
+    assert re.search(r"p50 +65\.0 +n▒+r▒+q▓+p█+ │ d 939", shown)
+    async with opened(RvtopApp(made.FakeHandle(s))) as pilot:
+        await pilot.press("3")
+        await pilot.pause()
+        assert "r router" not in screen_text(pilot.app)  # nobody tells of one

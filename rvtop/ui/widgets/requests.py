@@ -79,7 +79,7 @@ class PartsPanel(Panel):
         for letter, name, _ in PARTS:
             if width >= _WIDE and self._is_named(requests.typical, name):
                 left.put(f"  {letter} ", part_style(styles, name)).put(NAMES[name], styles.quiet)
-        by = " by vLLM's metrics" if any(VLLM in each.source for each in requests.typical) else ""
+        by = " by metrics" if any(VLLM in each.source for each in requests.typical) else ""
         right = Line(f"{count(requests.told)} of {count(requests.count)} tell{by}, 10 s", styles.quiet)
         if requests.count and not requests.told:
             right = Line("ESTIMATE: the server tells only means, 10 s", styles.attention)
