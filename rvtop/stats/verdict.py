@@ -1,7 +1,7 @@
 """What bounds a system under load: the figures of its last seconds against the table of ``verdict_rules``.
 
-``Judge`` takes a row of the run each second and keeps calm: another verdict has to hold for some seconds before
-it takes the place of the one that stands. Pure: rows in, verdicts out."""
+``Judge`` takes a row of the run each second and keeps calm: another verdict has to hold for some seconds
+before it takes the place of the one that stands. Pure: rows in, verdicts out."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 
-from rvtop.stats.verdict_figures import TOLD, WINDOW_S, Figures, LowerBatches, Row, Server, figures_of
+from rvtop.stats.verdict_figures import WINDOW_S, Figures, LowerBatches, Row, Server, figures_of
 from rvtop.stats.verdict_knobs import Knob, knob_of
 from rvtop.stats.verdict_rules import RULES, STEADY_S, Rule
 from rvtop.stats.verdict_said import NOT_KNOWN, Judged, Verdict
+from rvtop.stats.verdict_told import TOLD
 
 #: Seconds in a row that have to say the same before it takes the place of what was said before.
 AGREE_S = 5

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from rvtop.stats import verdict_said as names
 from rvtop.stats.verdict_figures import Figures, Server
 
 #: Topologies that run vLLM, and those whose engines compute one request at a time unless told otherwise.
 VLLM = ("rvc", "rsv", "vllm")
-#: Places of a batch where one at a time was the limit, and tokens a step where nobody tells how many there are.
+#: Places of a batch where one at a time was the limit; tokens a step where nobody tells how many there are.
 _SOME_PLACES, _SOME_TOKENS = 8, 8192
 #: More of a GPU's memory leaves too little for what vLLM takes beside its cache.
 _MOST_MEMORY = 0.95
@@ -73,9 +74,8 @@ def with_engine_arg(arguments: Sequence[str], key: str, value: str) -> tuple[str
 
 
 def _engine_args(arguments: Sequence[str]) -> list[str]:
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
-    return [after if word == "--engine-arg" else word.partition("=")[2] for word, after in pairs
-            if word == "--engine-arg" or word.startswith("--engine-arg=")]  # fmt: skip
+    found = [word.partition("=")[2] for word in arguments if word.startswith("--engine-arg=")]
+    return found + [after for word, after in pairwise(arguments) if word == "--engine-arg"]
 
 
 def _key(name: str) -> str:

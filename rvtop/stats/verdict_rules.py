@@ -27,13 +27,15 @@ FULL = 0.95
 #: Time outside the engine below this is a network's or a busy machine's; above, it binds where it is most of
 #: the TTFT.
 OUTSIDE_MS, OUTSIDE_SHARE = 20.0, 0.5
-#: vLLM's scheduler fills a step up to its budget before it leaves prompts waiting; steps at the end of a burst
-#: lower the mean.
+#: vLLM's scheduler fills a step up to its budget before it leaves prompts waiting; steps at the end of a
+#: burst lower the mean.
 STEP_FULL = 0.6
 #: Tokens a step over requests in the batch: decoding alone has one each.
 PROMPTS_IN_STEP = 4.0
 #: ITL by so much longer than at half the batch or less: each request pays for the others.
 ITL_GROWS = 1.5
+#: A batch twice as large that makes less than so many times the tokens/s is no help.
+GAINS = 1.15
 #: A GPU that is used less is not what decoding waits for.
 GPU_BUSY = 0.7
 #: What judges a rate needs so many seconds of it.
@@ -118,7 +120,8 @@ def _one_slot(f: Figures) -> bool:
 
 
 def _batch(f: Figures) -> bool:
-    return _waits_anywhere(f) and _full(f) and not _outside(f)
+    gains = f.gain is None or f.gain >= GAINS
+    return _waits_anywhere(f) and _full(f) and gains and not _outside(f)
 
 
 def _flat_batch(f: Figures) -> bool:
@@ -147,7 +150,9 @@ def _router(f: Figures) -> bool:
 
 
 def _decode(f: Figures) -> bool:
-    if _waits_anywhere(f) or f.lower is None or f.itl_ms is None or _outside(f):
+    if f.lower is None or f.itl_ms is None or _outside(f):
+        return False
+    if _waits_anywhere(f) and not (_full(f) and f.gain is not None and f.gain < GAINS):
         return False
     return f.itl_ms >= ITL_GROWS * f.lower[1] and (f.gpu is None or f.gpu >= GPU_BUSY)
 
@@ -167,7 +172,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         CLIENT, (), lambda f: f.limited is not None, ("lag", "cpu", "client ttft"),
         "rvtop's own load workers delay requests or reads: the figures are the client's, not the server's",
-        "rvtop's limits of a client: late sends or loop delays above 5 ms or 5 % of the TTFT (stats/limits.py)",
+        "rvtop's limits of a client: late sends or loop delays above 5 ms or 5 % of the TTFT",
     ),
     Rule(
         ONE_ENGINE, ("engines",), _one_engine, ("engine wait", "engine ttft", "batch"),
@@ -197,7 +202,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         BATCH, ("waiting", "kv", "running"), _flat_batch, ("flat", "wait", "kv"),
-        "the batch stays at its largest while requests wait and the KV cache has room: all its places seem taken",
+        "the batch stays at its largest while requests wait and the KV cache has room: its places seem taken",
         f"max_num_seqs bounds the batch: {_TUNING}",
     ),
     Rule(
@@ -213,13 +218,13 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         ROUTER, ("outside_ms",), _router, ("ttft", "batch", "kv"),
-        "most of the TTFT lies outside the engine: in the network, a router, or the processes that speak HTTP",
-        "client's TTFT less the engine's queue and prefill; one H100: four API servers 13.4 k tok/s, one 8.3 k "
-        "(docs/results.md)",
+        "most of the TTFT lies outside the engine: network, router, or the processes that speak HTTP",
+        "client's TTFT less the engine's queue and prefill; measured: one H100 makes 8.3 k tok/s behind one "
+        "API server and 13.4 k behind four",
     ),
     Rule(
         DECODE, ("itl_ms", "lower"), _decode, ("itl", "batch", "gpu"),
-        "each step takes longer the more requests it holds, and none wait: decoding itself is the limit",
+        "each step takes longer the more requests it holds: decoding itself is the limit, not the room for it",
         f"vllm:inter_token_latency_seconds against the batch, {_METRICS}",
         steady=True,
     ),

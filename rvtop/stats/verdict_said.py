@@ -1,4 +1,4 @@
-"""What a verdict says: the names of what can bind a system, and the frozen thing that screens and results read."""
+"""What a verdict says: the names of what can bind a system, and what screens and results read of one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ NOTHING, NOT_KNOWN = "nothing", "not known yet"
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One rule: ``state`` is ``holds``, ``no`` or ``unknown``; ``text`` has its figures, or what is missing."""
+    """One rule: ``state`` is ``holds``, ``no`` or ``unknown``; ``text`` has its figures, or what is
+    missing."""
 
     name: str
     state: str
@@ -22,9 +23,10 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``name`` is one of the names in ``verdict_rules``. ``figures`` are up to three, written; ``numbers`` the
-    same for a program. ``why`` says what it means, ``knob`` what changes it; ``topology`` and ``arguments``
-    start that (empty and None where rvtop can't), ``line`` is the one to use on a server of one's own."""
+    """``name`` is one of the names in ``verdict_rules``. ``figures`` are up to three, written; ``numbers``
+    the same for a program. ``why`` says what it means, ``knob`` what changes it; ``topology`` and
+    ``arguments`` start that (empty and None where rvtop can't), ``line`` is the one to use on a
+    server of one's own."""
 
     name: str
     why: str
