@@ -125,13 +125,14 @@ class Figures:
 
     @property
     def gain(self) -> float | None:
-        """How many times the tokens/s there would be in a batch twice as large, where the ITL is linear in the
-        batch (``a + b n``, through that of now and that of the lower batch): 2 where requests cost each other
-        nothing, 1 where a batch makes no more than a smaller one. None without a lower batch."""
+        """How many times the tokens/s there would be in a batch twice as large, if the ITL is linear in the
+        batch (``a + b n``, through that of now and that of the lower batch): 2 where requests cost each
+        other nothing, 1 where a batch makes no more than a smaller one. None without a lower batch."""
         if self.lower is None or self.itl_ms is None or not self.running or self.running <= self.lower[0]:
             return None
         each = max(0.0, (self.itl_ms - self.lower[1]) / (self.running - self.lower[0]))
-        return 2 * self.itl_ms / (self.itl_ms + each * self.running) if self.itl_ms else None
+        slower = self.itl_ms + each * self.running
+        return 2 * self.itl_ms / slower if slower else None
 
     @property
     def worst_engine(self) -> tuple[EngineMeans, float, float] | None:
@@ -156,7 +157,7 @@ def figures_of(rows: Sequence[Row], server: Server, lower: tuple[float, float] |
     deployments = tuple(_deployment(name, last) for name in _names(last, "deployments"))
     engines = tuple(_engine(name, last) for name in _names(last, "engines"))
     return Figures(
-        seconds=sum(1 for row in last if row["in_flight"] or row.get("completed_rps")),
+        seconds=sum(1 for row in last if _loaded(row)),
         steady_s=_steady(rows),
         target_rps=last[-1].get("target_rps"),
         completed_rps=_mean(last, "completed_rps"),
@@ -281,17 +282,23 @@ def _a_minute(rows: Sequence[Row]) -> float | None:
     if len(known) < 2:
         return None
     first, last = known[0], known[-1]
-    return 60.0 * float(last["preemptions"] - first["preemptions"]) / (last["t_s"] - first["t_s"])
+    span_s = float(last["t_s"]) - float(first["t_s"])
+    return 60.0 * (float(last["preemptions"]) - float(first["preemptions"])) / span_s
 
 
 def _prompt_tps(rows: Sequence[Row]) -> float | None:
     """Prompt tokens less those that came from a cache."""
     first, last = rows[0].get("totals") or {}, rows[-1].get("totals") or {}
-    span = rows[-1]["t_s"] - rows[0]["t_s"]
+    span = float(rows[-1]["t_s"]) - float(rows[0]["t_s"])
     if span <= 0 or "prompt_tokens" not in first or "prompt_tokens" not in last:
         return None
-    taken = last["prompt_tokens"] - first["prompt_tokens"]
-    return float(taken - last.get("cached_tokens", 0.0) + first.get("cached_tokens", 0.0)) / span
+    taken = float(last["prompt_tokens"]) - float(first["prompt_tokens"])
+    cached = float(last.get("cached_tokens", 0.0)) - float(first.get("cached_tokens", 0.0))
+    return (taken - cached) / span
+
+
+def _loaded(row: Row) -> bool:
+    return bool(row["in_flight"] or row.get("completed_rps") or row.get("target_rps"))
 
 
 def _steady(rows: Sequence[Row]) -> int:

@@ -224,7 +224,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         DECODE, ("itl_ms", "lower"), _decode, ("itl", "batch", "gpu"),
-        "each step takes longer the more requests it holds: decoding itself is the limit, not the room for it",
+        "each step takes longer the more requests it holds: decoding is the limit, not the room for it",
         f"vllm:inter_token_latency_seconds against the batch, {_METRICS}",
         steady=True,
     ),

@@ -1,8 +1,9 @@
 """A queueing model of a server under load, which emits the rows that a session would write of it.
 
 Requests go through stages: our client → network → front end (CPU) → Serve's router → an engine's queue → its
-batch, which computes in steps: prompts within a step's budget, one token of each request that decodes, blocks of
-the KV cache as requests grow, preemption where there are none left. Virtual time; knows nothing of verdicts.
+batch, which computes in steps: prompts within a step's budget, one token of each request that decodes, blocks
+of the KV cache as requests grow, preemption where there are none left. Virtual time; no rule of a verdict is known
+here.
 """
 
 from __future__ import annotations
@@ -270,7 +271,8 @@ class Model:
         engine.free += _needs(request.done + request.made)
         engine.ongoing -= 1
         self._in_flight -= 1
-        assert request.begun is not None and request.first is not None
+        assert request.begun is not None
+        assert request.first is not None
         self._ends.append(
             (self._now, (request.begun - request.arrived) * 1e3, (request.first - request.begun) * 1e3)
         )

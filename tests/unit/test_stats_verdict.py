@@ -69,3 +69,46 @@ def test_a_planted_bottleneck_is_named(plant: str, seed: int) -> None:
     stood = judged(replace(setup, seed=seed))
     last = [verdict.name for verdict in stood[-5:] if verdict is not None]
     assert last == [name] * 5, [(i, v.name, v.figures) for i, v in enumerate(stood) if v is not None][::4]
+
+
+HEALTHY = {
+    "as it is": SOUND,
+    "a rate that was raised": replace(SOUND, rates=((25, 4), (35, 12))),
+    "four engines": replace(SOUND, slow=(1, 1, 1, 1), rates=((35, 20),)),
+    "Ray Serve": replace(SOUND, max_ongoing=64),
+    "places that nobody tells": replace(SOUND, tells_places=False),
+    "one slot that is enough": replace(SOUND, places=1, rates=((40, 1),)),
+    "long prompts": replace(SOUND, prompt=1500, rates=((35, 4),)),
+}
+
+
+@pytest.mark.parametrize("case", HEALTHY)
+def test_nothing_is_named_on_a_sound_run(case: str) -> None:
+    stood = [verdict for verdict in judged(HEALTHY[case]) if verdict is not None]
+    assert [verdict for verdict in stood if verdict.binds] == []
+    assert stood[-1].name == "nothing", (stood[-1], stood[-1].rules)
+
+
+UNKNOWN = {
+    "a server without figures of its own": (
+        replace(SOUND, places=4, rates=((40, 30),), tells_engine=False),
+        "/metrics",
+    ),
+    "a rate that never stands still": (
+        replace(SOUND, rates=tuple((3.0, 2.0 + 0.2 * i) for i in range(12))),
+        "20 s of one rate",
+    ),
+    "a load that has just begun": (replace(SOUND, rates=((8, 8),)), "10 s of load"),
+    "a GPU that is always busy, and no lower rate before": (
+        replace(SOUND, rates=((40, 16),), seq_ms=1.2, output=40),
+        "fit no rule",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_what_the_figures_do_not_tell_is_not_known(case: str) -> None:
+    setup, needs = UNKNOWN[case]
+    stood = [verdict for verdict in judged(setup) if verdict is not None]
+    assert {verdict.name for verdict in stood} == {"not known yet"}
+    assert needs in stood[-1].why
