@@ -2,8 +2,7 @@
 
 Requests go through stages: our client → network → front end (CPU) → Serve's router → an engine's queue → its
 batch, which computes in steps: prompts within a step's budget, one token of each request that decodes, blocks
-of the KV cache as requests grow, preemption where there are none left. Virtual time; no rule of a verdict is known
-here.
+of the KV cache as requests grow, preemption where there are none left. Virtual time; no verdicts here.
 """
 
 from __future__ import annotations
