@@ -48,7 +48,6 @@ FOLDS: tuple[tuple[str, str | int], ...] = (
     *(("events", LINE), ("load", LEAST), ("plan", GONE), ("recording", LEAST), ("recording", LINE)),
     *(("ttft", 8), ("ttft", 7), ("ttft", 6), ("ttft", LEAST), ("load", LINE)),
     *(("events", GONE), ("latency", 4), ("latency", 3), ("latency", 2), ("comb", GONE)),
-    ("verdict", GONE),
     *(("engine_charts", GONE), ("slowest", GONE), ("parts", GONE), ("kvqueue", GONE)),
     *(("served", GONE), ("knee_inflight", GONE), ("knee", GONE), ("knee_tokens", GONE)),
     *(("latency", LINE), ("nodes", GONE), ("deployments", GONE), ("inflight", GONE)),
@@ -60,7 +59,14 @@ FOLDS: tuple[tuple[str, str | int], ...] = (
         ("tokens", GONE),
         ("engines", GONE),
     ),
-    *(("latency", GONE), ("notice", GONE), ("steps", LINE), ("banner", LINE), ("ttft", GONE)),
+    *(
+        ("latency", GONE),
+        ("verdict", GONE),
+        ("notice", GONE),
+        ("steps", LINE),
+        ("banner", LINE),
+        ("ttft", GONE),
+    ),
     *(("load", GONE), ("banner", GONE), ("steps", GONE), ("footer", GONE)),
 )
 _KNOWN = {name for name, _ in FOLDS}
