@@ -1,6 +1,6 @@
 """Bottlenecks planted in real servers on the CPU are named, and Enter's try takes one away: vLLM's own server
-with a batch of four, with one place, with a KV cache of a few blocks, with a starved front end; a starved load
-client; Ray Serve LLM whose replicas are given two requests at once."""
+with a batch of four, with one place, with a KV cache of a few blocks, with a starved front end; a starved
+load client; Ray Serve LLM whose replicas are given two requests at once."""
 
 from __future__ import annotations
 

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from rvtop.stats.verdict import Judge
-from rvtop.stats.verdict_figures import Server
-from rvtop.stats.verdict_said import Verdict
+from rvtop.stats.verdict_figures import Figures, Server
+from rvtop.stats.verdict_knobs import knob_of
+from rvtop.stats.verdict_rules import RULES
+from rvtop.stats.verdict_said import (
+    BATCH,
+    CLIENT,
+    DECODE,
+    KV,
+    NOTHING,
+    ONE_SLOT,
+    PREFILL,
+    REPLICAS,
+    ROUTER,
+    Verdict,
+)
+from rvtop.stats.verdict_told import TOLD
 from tests.unit.serving_model import Model, Setup
 
 
@@ -112,3 +127,82 @@ def test_what_the_figures_do_not_tell_is_not_known(case: str) -> None:
     stood = [verdict for verdict in judged(setup) if verdict is not None]
     assert {verdict.name for verdict in stood} == {"not known yet"}
     assert needs in stood[-1].why
+
+
+def test_a_verdict_is_replaced_only_by_one_that_holds_for_some_seconds() -> None:
+    full = Model(PLANTED["batch"][1]).rows()[-20:]
+    starved = Model(PLANTED["router: a proxy that holds tokens"][1]).rows()[-12:]
+    judge = Judge()
+    judge.begin_at(Server(places={"0": 4}))
+    rows = [
+        {**row, "t_s": float(second)} for second, row in enumerate([*full, *starved[:3], *full, *starved])
+    ]
+    names = []
+    for row in rows:
+        judge.look(row)
+        names.append(judge.now.name if judge.now is not None else "")
+    assert names[19:43] == ["batch"] * 24  # three seconds of something else are none of its business
+    assert names[-1] == "router"
+    assert sum(a != b for a, b in pairwise(names[19:])) == 1
+
+
+def test_what_was_seen_of_another_server_says_nothing_of_this_one() -> None:
+    judge = Judge()
+    judge.begin_at(Server(places={"0": 4}))
+    rows = Model(PLANTED["batch"][1]).rows()
+    for row in rows:
+        judge.look(row)
+    assert judge.now is not None
+    assert judge.now.name == "batch"
+    judge.begin_at(Server(places={"0": 8}))
+    assert judge.now is None
+    judge.look(rows[-1])
+    assert judge.now is not None
+    assert judge.now.why == "needs 10 s of load, has 1"
+
+
+def test_each_rule_shows_figures_that_exist_and_has_a_source() -> None:
+    for rule in RULES:
+        assert set(rule.shows) <= set(TOLD)
+        assert rule.source
+        assert set(rule.needs) <= set(dir(Figures))
+
+
+BUSY = Figures(running=4.0, most_running=4.0, limited="sends are late by 9 ms (p99): add workers")
+KNOBS = [
+    (KV, "vllm", ("--engine-arg", "num_gpu_blocks_override=6"),
+     ("--engine-arg", "num_gpu_blocks_override=12")),
+    (KV, "rvc", ("--kv-cache-dtype=fp8", "--gpu-memory-utilization", "0.8"),
+     ("--kv-cache-dtype=fp8", "--gpu-memory-utilization", "0.95")),
+    (KV, "vllm", ("--dtype", "auto"), ("--dtype", "auto", "--kv-cache-dtype", "fp8")),
+    (BATCH, "rvc", ("--max-num-seqs=4", "--eager"), ("--eager", "--max-num-seqs", "8")),
+    (BATCH, "vllm", ("--engine-concurrency", "4"), ("--engine-concurrency", "8")),
+    (BATCH, "rac", (), ("--engine-concurrency", "8")),
+    (PREFILL, "vllm", ("--engine-arg=max-num-batched-tokens=512",),
+     ("--engine-arg", "max_num_batched_tokens=1024")),
+    (ROUTER, "rvc", (), ("--front-processes", "2")),
+    (ROUTER, "vllm", ("--api-server-count", "2"), ("--api-server-count", "4")),
+    (ROUTER, "rsv", (), ("--stream-batching-ms", "0")),
+    (ROUTER, "rsv", ("--stream-batching-ms", "0"), None),
+    (REPLICAS, "rsv", ("--max-ongoing", "2"), ("--max-ongoing", "4")),
+    (REPLICAS, "rsc", ("--autoscale", "1:2"), ("--autoscale", "1:4")),
+    (DECODE, "rvc", ("--num-replicas", "1"), ("--num-replicas", "2")),
+    (ONE_SLOT, "baseline", ("--dtype", "float32", "--engine-concurrency", "1"), ("--dtype", "float32")),
+    (CLIENT, "vllm", (), None),
+    (NOTHING, "vllm", (), None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "topology", "before", "after"), KNOBS)
+def test_the_knob_is_turned_in_the_options_that_it_was_started_with(
+    name: str, topology: str, before: tuple[str, ...], after: tuple[str, ...] | None
+) -> None:
+    server = Server(topology, True, "vllm", before, {"0": 4}, 512, gpus=True)
+    knob = knob_of(name, BUSY, server)
+    assert knob.text
+    assert knob.arguments == after
+    if after is not None:
+        assert knob.topology == ("rvc" if name == ONE_SLOT else topology)
+    theirs = knob_of(name, BUSY, replace(server, owned=False))
+    assert theirs.arguments is None
+    assert theirs.topology == ""
