@@ -9,6 +9,8 @@ from typing import Any
 
 #: Seconds that the figures are means of: as long as the windows of the latencies in a row.
 WINDOW_S = 10
+#: A batch is full from this share of its places on, a KV cache from this share of its blocks on.
+FULL = 0.95
 
 Row = Mapping[str, Any]
 
@@ -75,6 +77,7 @@ class Figures:
     flat: float | None = None  # share of the seconds in which the batch was the largest ever seen
     most_running: float | None = None
     places: float | None = None  # in all batches
+    full: float | None = None  # share of the seconds in which (nearly) all of them were taken
     waiting: float | None = None
     deferred: float | None = None  # of these, for other reasons than room
     kv: float | None = None  # of the fullest engine
@@ -112,7 +115,7 @@ class Figures:
         return _sum(one.queued for one in self.deployments)
 
     @property
-    def full(self) -> float | None:
+    def used(self) -> float | None:
         """Share of the places in use."""
         return self.running / self.places if self.running is not None and self.places else None
 
@@ -153,6 +156,7 @@ def figures_of(rows: Sequence[Row], server: Server, lower: tuple[float, float] |
         return Figures()
     running = _known(row.get("running") for row in last)
     most = max(_known(row.get("running") for row in rows), default=None)
+    places = float(sum(server.places.values())) if server.places else None
     in_flight = [float(row["in_flight"]) for row in last]
     deployments = tuple(_deployment(name, last) for name in _names(last, "deployments"))
     engines = tuple(_engine(name, last) for name in _names(last, "engines"))
@@ -175,7 +179,8 @@ def figures_of(rows: Sequence[Row], server: Server, lower: tuple[float, float] |
         running=_average(running) if running else None,
         flat=sum(n == most for n in running) / len(running) if running else None,
         most_running=most,
-        places=float(sum(server.places.values())) if server.places else None,
+        places=places,
+        full=sum(n >= FULL * places for n in running) / len(running) if running and places else None,
         waiting=_mean(last, "waiting"),
         deferred=_mean_of(_newest([row], "waiting_by_reason/deferred") for row in last),
         kv=_kv(last),

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rvtop.stats.verdict_figures import Figures
+from rvtop.stats.verdict_figures import FULL, Figures
 from rvtop.stats.verdict_said import (
     BATCH,
     CLIENT,
@@ -22,16 +22,18 @@ from rvtop.stats.verdict_said import (
 
 #: Fewer requests than this that wait on average are arrivals that meet by chance.
 WAITS = 1.0
-#: A batch is full from this share of its places on, a KV cache from this share of its blocks on.
-FULL = 0.95
 #: Time outside the engine below this is a network's or a busy machine's; above, it binds where it is most of
 #: the TTFT.
 OUTSIDE_MS, OUTSIDE_SHARE = 20.0, 0.5
 #: vLLM's scheduler fills a step up to its budget before it leaves prompts waiting; steps at the end of a
 #: burst lower the mean.
 STEP_FULL = 0.6
-#: Tokens a step over requests in the batch: decoding alone has one each.
-PROMPTS_IN_STEP = 4.0
+#: Where nobody tells the budget: tokens a step over requests in the batch (decoding alone has one each), and
+#: tokens a step, from which on steps are mostly prompts.
+PROMPTS_IN_STEP, MANY_TOKENS = 8.0, 256.0
+#: A batch that is the largest ever seen for so much of the time has no more places; one that is less often
+#: still moves.
+FLAT, MOVES = 0.7, 0.5
 #: ITL by so much longer than at half the batch or less: each request pays for the others.
 ITL_GROWS = 1.5
 #: A batch twice as large that makes less than so many times the tokens/s is no help.
@@ -78,7 +80,7 @@ def _outside(f: Figures) -> bool:
 
 
 def _full(f: Figures) -> bool:
-    return f.full is not None and f.full >= FULL
+    return f.full is not None and f.full >= FLAT
 
 
 def _for_room(f: Figures) -> bool:
@@ -116,7 +118,7 @@ def _kv(f: Figures) -> bool:
 
 def _one_slot(f: Figures) -> bool:
     engines = len(f.engines) or 1
-    return _waits_anywhere(f) and f.places is not None and f.places <= engines and (f.full or 0.0) >= 0.8
+    return _waits_anywhere(f) and f.places is not None and f.places <= engines and _full(f)
 
 
 def _batch(f: Figures) -> bool:
@@ -125,13 +127,12 @@ def _batch(f: Figures) -> bool:
 
 
 def _flat_batch(f: Figures) -> bool:
-    """Places that nobody tells of: the batch stays at the largest that was ever seen while requests wait, the
-    KV cache has room, and steps hold few prompt tokens."""
+    """Places that nobody tells of: the batch stays at the largest that was ever seen while requests wait and
+    the KV cache has room."""
     if f.places is not None or f.flat is None or (f.most_running or 0.0) < 1 or not _for_room(f):
         return False
     roomy = f.kv is not None and (f.kv_with_one_more or 0.0) < 0.9
-    decodes = f.step is None or f.step <= PROMPTS_IN_STEP * max(1.0, f.running or 0.0)
-    return roomy and decodes and f.flat >= 0.7
+    return roomy and f.flat >= FLAT
 
 
 def _prefill(f: Figures) -> bool:
@@ -140,7 +141,8 @@ def _prefill(f: Figures) -> bool:
     if f.step_most:
         full_steps = f.step >= STEP_FULL * f.step_most
     else:
-        full_steps = f.step >= PROMPTS_IN_STEP * max(1.0, f.running or 0.0) and _for_room(f)
+        prompts = f.step >= max(MANY_TOKENS, PROMPTS_IN_STEP * (f.running or 0.0))
+        full_steps = prompts and (f.flat or 0.0) < MOVES and _for_room(f)
     computed = (f.prefill_ms or 0.0) >= 0.5 * f.ttft_ms
     return full_steps and not _full(f) and (_for_room(f) or computed)
 
@@ -160,7 +162,7 @@ def _decode(f: Figures) -> bool:
 def _nothing(f: Figures) -> bool:
     served = f.target_rps is None or f.completed_rps is None or f.completed_rps >= 0.85 * f.target_rps
     calm = (f.waiting or 0.0) < 0.5 and (f.queued or 0.0) < 0.5 and not f.preempts and not _outside(f)
-    room = (f.kv or 0.0) < 0.8 and (f.full is None or f.full <= 0.8)
+    room = (f.kv or 0.0) < 0.8 and (f.used is None or f.used <= 0.8)
     # A batch that only grows has no room either, and a busy GPU may have none.
     level = f.growth <= max(0.2, 0.02 * (f.in_flight or 0.0))
     grown = f.lower is not None and f.itl_ms is not None and f.itl_ms >= ITL_GROWS * f.lower[1]

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import threading
@@ -23,6 +22,7 @@ from rvtop.contract.command import NextPhase, Retarget, Stop
 from rvtop.contract.snapshot import Snapshot
 from rvtop.target.backend import BackendOptions
 from tests.faults.sessions import Watched, request
+from tests.mock.fast import any_mock
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
@@ -113,25 +113,24 @@ def workers() -> list[int]:
     ]
 
 
-async def test_vllm_with_a_batch_of_four(tmp_path: Path) -> None:
+@pytest.fixture
+def own_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that others use our client is limited too, and says so first: here only what is planted
+    counts."""
+    monkeypatch.setattr("rvtop.session.verdict_watch.limited_since", lambda *_: None)
+
+
+@pytest.mark.usefixtures("own_machine")
+async def test_vllm_with_a_batch_of_four_and_a_starved_front_end(tmp_path: Path) -> None:
     pytest.importorskip("vllm")
     phases = (phase("calm", 1), phase("many", 16))
     async with session(tmp_path, "vllm", ("--max-num-seqs", "4"), *phases) as watched:
         calm = watched.now
         await watched.until(lambda s: s.t_s > calm.t_s + 40, "forty seconds of calm")
-        print("\ncalm:", watched.now.verdict)
         assert [e.text for e in watched.now.events if e.kind == "verdict"] == []
-        topology = json.loads((tmp_path / "run" / "environment.json").read_text())["target_engines"]
-        server = next(
-            one.pid
-            for one in psutil.Process().children(recursive=True)
-            if "vllm" in " ".join(one.cmdline()) and "serve" in one.cmdline()
-        )
-        print(topology, server)
-        with starved([server], 0.03, 0.25):
+        print("\ncalm:", watched.now.verdict and (watched.now.verdict.name, watched.now.verdict.figures))
+        with starved([api_server()], 0.03, 0.25):
             await named(watched, "router")
-        with starved(workers(), 0.05, 0.15):
-            await named(watched, "client")
         next_phase(watched)
         s = await named(watched, "batch")
         assert s.verdict is not None
@@ -139,6 +138,30 @@ async def test_vllm_with_a_batch_of_four(tmp_path: Path) -> None:
         assert s.verdict.arguments[-2:] == ("--max-num-seqs", "8")
 
 
+async def test_a_starved_load_client(tmp_path: Path) -> None:
+    """Beside a mock: what serves does not matter."""
+    with any_mock(ttft_ms=20, step_ms=5, tokens=16) as mock:
+        rate = {"name": "a", "rate": 10, "duration": "60m"}
+        watched = Watched(request(mock.url, tmp_path / "run", rate, workload=WORKLOAD))
+        await watched.until(lambda s: s.load.ok > 5, "answers")
+        with starved(workers(), 0.05, 0.2):
+            s = await named(watched, "client")
+        assert s.verdict is not None
+        assert s.verdict.numbers["lag_p99_ms"] > 50
+        watched.send(Stop())
+        outcome = await watched.end()
+        assert outcome.summary is not None
+        found = outcome.summary["findings"][0]
+        assert (found["kind"], found["name"]) == ("verdict", "client")
+
+
+def api_server() -> int:
+    """The process of vLLM that speaks HTTP."""
+    family = psutil.Process().children(recursive=True)
+    return next(one.pid for one in family if "vllm" in " ".join(one.cmdline()) and "serve" in one.cmdline())
+
+
+@pytest.mark.usefixtures("own_machine")
 async def test_vllm_with_one_place_and_the_try_that_enter_makes(tmp_path: Path) -> None:
     pytest.importorskip("vllm")
     async with session(tmp_path, "vllm", ("--max-num-seqs", "1"), phase("many", 6)) as watched:
@@ -162,6 +185,7 @@ async def test_vllm_with_one_place_and_the_try_that_enter_makes(tmp_path: Path) 
         assert change["by"] == "keyboard"
 
 
+@pytest.mark.usefixtures("own_machine")
 async def test_vllm_with_a_small_kv_cache(tmp_path: Path) -> None:
     pytest.importorskip("vllm")
     arguments = ("--max-num-seqs", "32", "--engine-arg", "num_gpu_blocks_override=6")
@@ -171,6 +195,7 @@ async def test_vllm_with_a_small_kv_cache(tmp_path: Path) -> None:
         assert s.verdict.knob == "num_gpu_blocks_override 6→12"
 
 
+@pytest.mark.usefixtures("own_machine")
 async def test_ray_serve_llm_whose_replicas_are_given_two_requests(tmp_path: Path) -> None:
     pytest.importorskip("vllm")
     pytest.importorskip("ray")

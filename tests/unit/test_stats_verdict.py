@@ -62,6 +62,16 @@ PLANTED = {
         "prefill",
         replace(SOUND, prompt=1500, output=8, budget=512, token_ms=0.06, rates=((40, 14),)),
     ),
+    "prefill whose budget nobody tells": (
+        "prefill",
+        replace(
+            SOUND, prompt=1500, output=8, budget=512, token_ms=0.06, rates=((40, 14),), tells_places=False
+        ),
+    ),
+    "batch of long prompts whose places nobody tells": (
+        "batch",
+        replace(SOUND, places=4, prompt=900, output=24, rates=((40, 20),), tells_places=False),
+    ),
     "decode": ("decode", replace(SOUND, rates=((25, 1), (35, 9)), seq_ms=1.5, output=60)),
     "decode in a full batch": ("decode", replace(SOUND, rates=((25, 2), (40, 16)), seq_ms=1.5, output=60)),
     "replicas: a full queue": ("replicas", replace(SOUND, max_ongoing=2, rates=((40, 12),))),
