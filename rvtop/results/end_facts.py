@@ -31,12 +31,12 @@ class EndFacts:
     chunks: bool = False
     doubts: tuple[str, ...] = ()
     trust: tuple[str, ...] = ()
-    why: tuple[str, ...] = ()
     side: Side | None = None
     other: Side | None = None
     change: Comparison | None = None
     has_scenario: bool = False
     unread: str = ""
+    why: tuple[str, ...] = ()
 
 
 def end_facts(folder: Path, runs: Path) -> EndFacts:

@@ -10,28 +10,14 @@ from driven import opened, screen_text, text_of
 
 from rvtop.contract.command import Retarget
 from rvtop.contract.snapshot import Snapshot
-from rvtop.stats.verdict_said import Judged, Verdict
+from rvtop.stats.verdict_said import Verdict
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.widgets.verdict import VerdictPanel
 
-BATCH = Verdict(
-    "batch",
-    "all places of the batch are taken while the KV cache has room",
-    ("batch 4/4", "wait 28", "KV 3.1 %"),
-    {"running": 4.0, "places": 4.0},
-    "max_num_seqs 4→8",
-    "max_num_seqs bounds the batch: https://docs.vllm.ai/",
-    "vllm",
-    ("--max-num-seqs", "8"),
-    "vllm serve … --max-num-seqs 8",
-    (Judged("client", "no", "late sends p99 0.2 ms"), Judged("batch", "holds", "batch 4/4"),
-     Judged("decode", "unknown", "not told: the engine's ITL")),
-)  # fmt: skip
 
-
-def bound(verdict: Verdict = BATCH, *, owned: bool = True) -> Snapshot:
-    s = made.live()
-    return replace(s, target=replace(s.target, owned=owned, topology="vllm"), verdict=verdict)
+def bound(verdict: Verdict | None = None, *, owned: bool = True) -> Snapshot:
+    s = made.bound()
+    return replace(s, target=replace(s.target, owned=owned), verdict=verdict or s.verdict)
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ PLANTED = {
     ),
     "batch of long prompts whose places nobody tells": (
         "batch",
-        replace(SOUND, places=4, prompt=900, output=24, rates=((40, 20),), tells_places=False),
+        replace(SOUND, places=4, prompt=900, output=24, rates=((40, 34),), tells_places=False),
     ),
     "decode": ("decode", replace(SOUND, rates=((25, 1), (35, 9)), seq_ms=1.5, output=60)),
     "decode in a full batch": ("decode", replace(SOUND, rates=((25, 2), (40, 16)), seq_ms=1.5, output=60)),
