@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,8 @@ from rvtop.stats.verdict_said import (
 )
 from rvtop.stats.verdict_told import TOLD
 from tests.unit.serving_model import Model, Setup
+
+ROOT = Path(__file__).parents[2]
 
 
 def server_of(setup: Setup) -> Server:
@@ -216,3 +219,11 @@ def test_the_knob_is_turned_in_the_options_that_it_was_started_with(
     theirs = knob_of(name, BUSY, replace(server, owned=False))
     assert theirs.arguments is None
     assert theirs.topology == ""
+
+
+def test_the_model_knows_no_rule_and_the_page_has_every_verdict() -> None:
+    model = (ROOT / "tests/unit/serving_model.py").read_text()
+    assert "verdict" not in "".join(line for line in model.splitlines() if "import" in line)
+    page = (ROOT / "docs/verdict.md").read_text()
+    for rule in RULES:
+        assert f"\n| {rule.name} |" in page
