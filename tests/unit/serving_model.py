@@ -26,7 +26,7 @@ class Setup:
     """Times in ms. ``rates`` are (seconds, requests a second), one after another. ``told``: which parts of
     the telemetry exist."""
 
-    rates: tuple[tuple[float, float], ...] = ((40.0, 8.0),)
+    rates: tuple[tuple[float, float], ...] = ((30.0, 8.0),)
     prompt: int = 100
     output: int = 32
     send_ms: float = 0.05  # our client's CPU for each request
