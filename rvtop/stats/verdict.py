@@ -47,9 +47,13 @@ def verdict_of(f: Figures, server: Server) -> Verdict:
             numbers = {name: value for _, found in told for name, value in found.items()}
             knob = knob_of(rule.name, f, server)
             return _named(rule, tuple(text for text, _ in told), numbers, knob, shown)
+    return _unknown(f, _not_known(f), shown)
+
+
+def _unknown(f: Figures, why: str, judged: tuple[Judged, ...]) -> Verdict:
     told = [TOLD[name](f) for name in ("ttft", "batch", "wait")]
     numbers = {name: value for _, found in told for name, value in found.items()}
-    return Verdict(NOT_KNOWN, _not_known(f), tuple(text for text, _ in told), numbers, rules=shown)
+    return Verdict(NOT_KNOWN, why, tuple(text for text, _ in told), numbers, rules=judged)
 
 
 def _named(
@@ -103,7 +107,7 @@ class Judge:
             self._other, self._agreed = "", 0
 
     def look(self, row: Row) -> Verdict | None:
-        """Takes one second in; the verdict if another one stands from now on, else None."""
+        """Takes one second in; the verdict if another one takes the place of what stood, else None."""
         self._rows.append(row)
         f = figures_of(self._rows_now, self._server)
         f = replace(f, lower=self._lower.below(f.running))
@@ -112,9 +116,13 @@ class Judge:
         if not f.seconds:  # nothing is under way
             self.now, self._other, self._agreed = None, "", 0
             return None
-        if self.now is None:
+        if self.now is None:  # the first one has to hold as long as any other
             self.now = found
-            return found
+            if found.binds:
+                why = f"needs {AGREE_S} s that say the same"
+                self.now = replace(_unknown(f, why, found.rules), since_s=found.since_s)
+            self._other, self._agreed = found.name, 1
+            return None
         if found.name == self.now.name:
             self.now, self._agreed = replace(found, since_s=self.now.since_s), 0
             return None
