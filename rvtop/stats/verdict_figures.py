@@ -66,7 +66,8 @@ class Figures:
     limited: str | None = None  # why our own delays bend the figures
     lag_ms: float | None = None  # p99 of late sends
     worker_cpu: float | None = None
-    ttft_ms: float | None = None
+    ttft_ms: float | None = None  # mean
+    ttft_p50_ms: float | None = None
     # engines
     server_ttft_ms: float | None = None
     queue_ms: float | None = None
@@ -171,6 +172,7 @@ def figures_of(rows: Sequence[Row], server: Server, lower: tuple[float, float] |
         lag_ms=last[-1].get("lag_p99_ms"),
         worker_cpu=_mean(last, "worker_cpu"),
         ttft_ms=last[-1].get("ttft_mean_ms"),
+        ttft_p50_ms=last[-1].get("ttft_p50_ms"),
         server_ttft_ms=last[-1].get("server_ttft_ms"),
         queue_ms=_newest(last, "queue_time"),
         prefill_ms=_newest(last, "prefill_time"),
