@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 
-from rvtop.stats.verdict_figures import WINDOW_S, Figures, LowerBatches, Row, Server, figures_of
+from rvtop.stats.verdict_figures import WINDOW_S, Figures, LowerBatches, Row, Server, figures_of, is_loaded
 from rvtop.stats.verdict_knobs import Knob, knob_of
 from rvtop.stats.verdict_rules import RULES, STEADY_S, Rule
 from rvtop.stats.verdict_said import NOT_KNOWN, Judged, Verdict
@@ -18,6 +18,8 @@ from rvtop.stats.verdict_told import TOLD
 #: Seconds in a row that have to say the same before it takes the place of what was said before.
 AGREE_S = 5
 _KEPT_S = 3 * STEADY_S
+#: Seconds without load after which there is no verdict; it begins anew with the load.
+_IDLE_S = 3
 
 #: What a figure is called where it is missing.
 _WORDS: Mapping[str, str] = {
@@ -109,13 +111,14 @@ class Judge:
     def look(self, row: Row) -> Verdict | None:
         """Takes one second in; the verdict if another one takes the place of what stood, else None."""
         self._rows.append(row)
+        if not any(is_loaded(one) for one in list(self._rows)[-_IDLE_S:]):  # paused, held or over
+            self._rows.clear()
+            self.now, self._other, self._agreed = None, "", 0
+            return None
         f = figures_of(self._rows_now, self._server)
         f = replace(f, lower=self._lower.below(f.running))
         self._lower.add(f)
         found = replace(verdict_of(f, self._server), since_s=float(row["t_s"]))
-        if not f.seconds:  # nothing is under way
-            self.now, self._other, self._agreed = None, "", 0
-            return None
         if self.now is None:  # the first one has to hold as long as any other
             self.now = found
             if found.binds:

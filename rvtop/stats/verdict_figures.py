@@ -162,7 +162,7 @@ def figures_of(rows: Sequence[Row], server: Server, lower: tuple[float, float] |
     deployments = tuple(_deployment(name, last) for name in _names(last, "deployments"))
     engines = tuple(_engine(name, last) for name in _names(last, "engines"))
     return Figures(
-        seconds=sum(1 for row in last if _loaded(row)),
+        seconds=sum(1 for row in last if is_loaded(row)),
         steady_s=_steady(rows),
         target_rps=last[-1].get("target_rps"),
         completed_rps=_mean(last, "completed_rps"),
@@ -304,7 +304,8 @@ def _prompt_tps(rows: Sequence[Row]) -> float | None:
     return (taken - cached) / span
 
 
-def _loaded(row: Row) -> bool:
+def is_loaded(row: Row) -> bool:
+    """Whether anything is under way in that second, or due."""
     return bool(row["in_flight"] or row.get("completed_rps") or row.get("target_rps"))
 
 

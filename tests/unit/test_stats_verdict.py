@@ -159,6 +159,17 @@ def test_a_verdict_is_replaced_only_by_one_that_holds_for_some_seconds() -> None
     assert sum(a != b for a, b in pairwise(names[19:])) == 1
 
 
+def test_a_load_that_is_paused_has_none_and_begins_anew() -> None:
+    judge, rows = Judge(), Model(PLANTED["batch"][1]).rows()
+    judge.begin_at(Server(places={"0": 4}))
+    idle = {**rows[-1], "target_rps": 0.0, "in_flight": 0, "completed_rps": 0.0}
+    names = []
+    for row in [*rows[-20:], idle, idle, idle, rows[-1]]:
+        judge.look(row)
+        names.append(judge.now.name if judge.now is not None else None)
+    assert names[-6:] == ["batch", "batch", "batch", "batch", None, "not known yet"]
+
+
 def test_what_was_seen_of_another_server_says_nothing_of_this_one() -> None:
     judge = Judge()
     judge.begin_at(Server(places={"0": 4}))
