@@ -23,7 +23,7 @@ _IDLE_S = 3
 
 #: What a figure is called where it is missing.
 _WORDS: Mapping[str, str] = {
-    "engines": "figures of engines",
+    "worst_engine": "a second engine",
     "deployments": "figures of Ray Serve",
     "queued": "Serve's queue",
     "places": "the engines' places",

@@ -179,7 +179,7 @@ RULES: tuple[Rule, ...] = (
         "rvtop's limits of a client: late sends or loop delays above 5 ms or 5 % of the TTFT",
     ),
     Rule(
-        ONE_ENGINE, ("engines",), _one_engine, ("engine wait", "engine ttft", "batch"),
+        ONE_ENGINE, ("worst_engine",), _one_engine, ("engine wait", "engine ttft", "batch"),
         "requests wait at one engine while the others have room: it is slower, or is sent more",
         f"vllm:num_requests_waiting of each engine, {_METRICS}",
     ),

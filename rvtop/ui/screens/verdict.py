@@ -44,6 +44,7 @@ class VerdictScreen(Dialog[Retarget | str | None]):
 
     def on_mount(self) -> None:
         self._read()
+        self.call_after_refresh(self._read)  # the box has its width now
         self.set_interval(_EACH_S, self._read)
 
     def _read(self) -> None:
@@ -52,7 +53,7 @@ class VerdictScreen(Dialog[Retarget | str | None]):
             return
         box = self.query_one("#box")
         box.border_title = title_of(s.verdict) if s.verdict is not None else "no load"
-        width = (box.content_size.width or self.app.size.width - _EDGES) - 1
+        width = box.content_size.width or self.app.size.width - _EDGES
         self.query_one("#lines", Static).update("\n".join(dialog_lines(s, width)))
 
     def action_by(self, rows: int) -> None:
