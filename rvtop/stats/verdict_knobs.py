@@ -150,13 +150,17 @@ def _kv(f: Figures, server: Server) -> Knob:
             flag = f"--{key.replace('_', '-')}"
             return _made(server, f"{key} {now}→{more}", with_engine_arg(given, key, more),
                          f"vllm serve … {flag} {more}")  # fmt: skip
+    used = _number(option(given, "--gpu-memory-utilization") or "")
+    if used is not None and used < _MOST_MEMORY:
+        more = f"{min(_MOST_MEMORY, 2 * used):g}"
+        return _made(
+            server,
+            f"gpu_memory_utilization {used:g}→{more}",
+            with_option(given, "--gpu-memory-utilization", more),
+            f"vllm serve … --gpu-memory-utilization {more}",
+        )
     if not server.gpus and server.topology is not None:
-        return Knob("VLLM_CPU_KVCACHE_SPACE (GiB) in the environment of the server")
-    used = option(given, "--gpu-memory-utilization")
-    if used is not None and _number(used) is not None and (_number(used) or 1.0) < _MOST_MEMORY:
-        line = f"vllm serve … --gpu-memory-utilization {_MOST_MEMORY:g}"
-        arguments = with_option(given, "--gpu-memory-utilization", f"{_MOST_MEMORY:g}")
-        return _made(server, f"gpu_memory_utilization {used}→{_MOST_MEMORY:g}", arguments, line)
+        return Knob("gpu_memory_utilization, which on the CPU is the share of the machine's memory")
     if option(given, "--kv-cache-dtype") in (None, "auto"):
         arguments = with_option(given, "--kv-cache-dtype", "fp8")
         return _made(server, "kv_cache_dtype fp8", arguments, "vllm serve … --kv-cache-dtype fp8")

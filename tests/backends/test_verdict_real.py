@@ -28,6 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 WORKLOAD = {"kind": "synthetic", "prompt_tokens": 60, "output_tokens": 48, "ignore_eos": True}
 SMALL = ("--threads", "1", "--dtype", "float32", "--max-model-len", "512")
+LITTLE = ("--gpu-memory-utilization", "0.2")  # of the machine's memory, which others use too
 START_S = 600.0
 NAMED_S = 150.0
 
@@ -124,7 +125,7 @@ def own_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_vllm_with_a_batch_of_four_and_a_starved_front_end(tmp_path: Path) -> None:
     pytest.importorskip("vllm")
     phases = (phase("calm", 1), phase("many", 16))
-    async with session(tmp_path, "vllm", ("--max-num-seqs", "4"), *phases) as watched:
+    async with session(tmp_path, "vllm", (*LITTLE, "--max-num-seqs", "4"), *phases) as watched:
         calm = watched.now
         await watched.until(lambda s: s.t_s > calm.t_s + 40, "forty seconds of calm")
         # On a machine that others use the front end may wait for the cores all the same.
@@ -166,7 +167,7 @@ def api_server() -> int:
 @pytest.mark.usefixtures("own_machine")
 async def test_vllm_with_one_place_and_the_try_that_enter_makes(tmp_path: Path) -> None:
     pytest.importorskip("vllm")
-    async with session(tmp_path, "vllm", ("--max-num-seqs", "1"), phase("many", 6)) as watched:
+    async with session(tmp_path, "vllm", (*LITTLE, "--max-num-seqs", "1"), phase("many", 6)) as watched:
         s = await named(watched, "one at a time", seconds=3)
         verdict = s.verdict
         assert verdict is not None
@@ -190,7 +191,7 @@ async def test_vllm_with_one_place_and_the_try_that_enter_makes(tmp_path: Path) 
 @pytest.mark.usefixtures("own_machine")
 async def test_vllm_with_a_small_kv_cache(tmp_path: Path) -> None:
     pytest.importorskip("vllm")
-    arguments = ("--max-num-seqs", "32", "--engine-arg", "num_gpu_blocks_override=6")
+    arguments = (*LITTLE, "--max-num-seqs", "32", "--engine-arg", "num_gpu_blocks_override=6")
     async with session(tmp_path, "vllm", arguments, phase("many", 16)) as watched:
         s = await named(watched, "KV cache")
         assert s.verdict is not None
@@ -201,7 +202,7 @@ async def test_vllm_with_a_small_kv_cache(tmp_path: Path) -> None:
 async def test_ray_serve_llm_whose_replicas_are_given_two_requests(tmp_path: Path) -> None:
     pytest.importorskip("vllm")
     pytest.importorskip("ray")
-    arguments = ("--max-ongoing", "2", "--engine-concurrency", "16", "--stream-batching-ms", "0")
+    arguments = (*LITTLE, "--max-ongoing", "2", "--engine-concurrency", "16", "--stream-batching-ms", "0")
     async with session(tmp_path, "rsv", arguments, phase("many", 12)) as watched:
         s = await named(watched, "replicas")
         assert s.verdict is not None
