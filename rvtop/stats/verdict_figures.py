@@ -89,6 +89,7 @@ class Figures:
     gpu: float | None = None  # use of the busiest
     gpu_least: float | None = None
     engines: tuple[EngineMeans, ...] = ()
+    before: float | None = None  # requests that wait before all engines, in a queue of ours
     deployments: tuple[DeploymentMeans, ...] = ()
 
     @property
@@ -112,8 +113,10 @@ class Figures:
 
     @property
     def queued(self) -> float | None:
-        """Requests that wait in Serve's routers."""
-        return _sum(one.queued for one in self.deployments)
+        """Requests that wait before they reach an engine: in Serve's routers, or a queue of ours, which may
+        be two figures of one queue."""
+        known = _known((_sum(one.queued for one in self.deployments), self.before))
+        return max(known, default=None)
 
     @property
     def used(self) -> float | None:
@@ -160,7 +163,9 @@ def figures_of(rows: Sequence[Row], server: Server, lower: tuple[float, float] |
     places = float(sum(server.places.values())) if server.places else None
     in_flight = [float(row["in_flight"]) for row in last]
     deployments = tuple(_deployment(name, last) for name in _names(last, "deployments"))
-    engines = tuple(_engine(name, last) for name in _names(last, "engines"))
+    told = [_engine(name, last) for name in _names(last, "engines")]
+    engines = tuple(engine for engine in told if engine.running is not None)
+    before = [engine.waiting for engine in told if engine.running is None]  # a queue of ours has no batch
     return Figures(
         seconds=sum(1 for row in last if is_loaded(row)),
         steady_s=_steady(rows),
@@ -183,7 +188,8 @@ def figures_of(rows: Sequence[Row], server: Server, lower: tuple[float, float] |
         most_running=most,
         places=places,
         full=sum(n >= FULL * places for n in running) / len(running) if running and places else None,
-        waiting=_mean(last, "waiting"),
+        waiting=_sum(engine.waiting for engine in engines) if before else _mean(last, "waiting"),
+        before=_sum(before),
         deferred=_mean_of(_newest([row], "waiting_by_reason/deferred") for row in last),
         kv=_kv(last),
         preempts=_a_minute(last),

@@ -46,7 +46,8 @@ def _ongoing(f: Figures) -> Told:
     most = max(f.deployments, key=lambda one: one.queued or 0.0, default=None)
     if most is None:
         return "ongoing --", {}
-    text = f"{most.name.rpartition('/')[2]} ongoing {digits(most.ongoing)} in {digits(most.replicas)}"
+    among = "" if most.replicas is None else f" in {digits(most.replicas)}"
+    text = f"{most.name.rpartition('/')[2]} ongoing {digits(most.ongoing)}{among}"
     return text, _numbers(ongoing=most.ongoing, replicas=most.replicas)
 
 

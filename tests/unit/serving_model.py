@@ -342,7 +342,12 @@ class Model:
                 "queue_time": fmean(queue for _, queue, _ in ends),
                 "prefill_time": fmean(prefill for *_, prefill in ends),
             }
-        if s.max_ongoing is not None:
+        if (
+            s.max_ongoing is not None
+        ):  # a topology of ours on Serve tells the queue as an engine without a batch
+            queue = {"name": "queue", "running": None, "waiting": float(len(self._routed)), "kv_usage": None}
+            row["engines"].insert(0, {**queue, "ttft_ms": None})
+            row["waiting"] += queue["waiting"]
             row["deployments"] = [
                 {
                     "name": "llm/LLMServer",
