@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -132,7 +133,7 @@ async def test_vllm_with_a_batch_of_four_and_a_starved_front_end(tmp_path: Path)
         named_so_far = {v["name"] for row in watched.rows("timeline.jsonl") if (v := row["verdict"])}
         assert named_so_far <= {"not known yet", "nothing", "router"}
         print("\ncalm:", watched.now.verdict and (watched.now.verdict.name, watched.now.verdict.figures))
-        with starved([api_server()], 0.03, 0.25):
+        with starved([await api_server(calm.target.url)], 0.03, 0.25):
             await named(watched, "router")
         next_phase(watched)
         s = await named(watched, "batch")
@@ -158,10 +159,11 @@ async def test_a_starved_load_client(tmp_path: Path) -> None:
         assert (found["kind"], found["name"]) == ("verdict", "client")
 
 
-def api_server() -> int:
-    """The process of vLLM that speaks HTTP."""
-    family = psutil.Process().children(recursive=True)
-    return next(one.pid for one in family if "vllm" in " ".join(one.cmdline()) and "serve" in one.cmdline())
+async def api_server(url: str) -> int:
+    """The process of vLLM that speaks HTTP; its engine is another one."""
+    answer = await asyncio.to_thread(httpx.get, f"{url}/rvtop/topology", trust_env=False, timeout=60)
+    (engine,) = answer.json()["engines"]
+    return int(engine["pid"])
 
 
 @pytest.mark.usefixtures("own_machine")
