@@ -74,7 +74,9 @@ class LoadRun:
         self._held = ""  # why nothing may be sent before `go_on`
         self._paused_by_hand = False
         self.observers: list[Callable[[Second], None]] = [
-            lambda second: self.verdict_watch.look(self.live, self.player.start_ns, second),
+            lambda second: self.verdict_watch.look(
+                self.live, self.player.start_ns, second, self.comb_watch.comb
+            ),
             self._record_second,
             lambda second: self.request_log.end_second(second.now_ns),
             self._size_fleet,

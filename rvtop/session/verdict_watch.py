@@ -8,6 +8,7 @@ from rvtop.session.live import LiveState
 from rvtop.session.load_parts import Second
 from rvtop.session.load_target import LoadTarget
 from rvtop.session.view import limited_since
+from rvtop.stats.comb import Comb
 from rvtop.stats.verdict import Judge
 from rvtop.stats.verdict_figures import Server
 from rvtop.stats.verdict_said import Verdict
@@ -28,10 +29,11 @@ class VerdictWatch:
         """The one that stands; None while there is no load."""
         return self._judge.now
 
-    def look(self, live: LiveState, since_ns: int, second: Second) -> None:
+    def look(self, live: LiveState, since_ns: int, second: Second, comb: Comb | None) -> None:
         """Once a second, before it is written: what is found becomes a part of its row. ``since_ns``: when
-        the phase began."""
+        the phase began; ``comb``: as tokens come now."""
         row = second.row
+        row["comb_ms"] = None if comb is None else comb.period_ms
         row["client_limited"] = limited_since(live, second.now_ns, since_ns, self._workers)
         self._judge.begin_at(self._server())
         changed = self._judge.look(row)

@@ -68,6 +68,7 @@ class Figures:
     worker_cpu: float | None = None
     ttft_ms: float | None = None  # mean
     ttft_p50_ms: float | None = None
+    comb_ms: float | None = None  # tokens come in lumps, one each so many ms
     # engines
     server_ttft_ms: float | None = None
     queue_ms: float | None = None
@@ -178,6 +179,7 @@ def figures_of(rows: Sequence[Row], server: Server, lower: tuple[float, float] |
         worker_cpu=_mean(last, "worker_cpu"),
         ttft_ms=last[-1].get("ttft_mean_ms"),
         ttft_p50_ms=last[-1].get("ttft_p50_ms"),
+        comb_ms=last[-1].get("comb_ms"),
         server_ttft_ms=last[-1].get("server_ttft_ms"),
         queue_ms=_newest(last, "queue_time"),
         prefill_ms=_newest(last, "prefill_time"),

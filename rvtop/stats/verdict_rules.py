@@ -153,6 +153,13 @@ def _router(f: Figures) -> bool:
     return _outside(f) and not _full(f)
 
 
+def _gathered(f: Figures) -> bool:
+    """A first token that is held like all others waits for one period at most, half of it on average."""
+    if f.comb_ms is None or not f.ttft_p50_ms or _waits_anywhere(f):
+        return False
+    return f.comb_ms >= OUTSIDE_MS and 0.5 * f.comb_ms >= 0.25 * f.ttft_p50_ms
+
+
 def _decode(f: Figures) -> bool:
     if f.lower is None or f.itl_ms is None or _outside(f):
         return False
@@ -164,6 +171,7 @@ def _decode(f: Figures) -> bool:
 def _nothing(f: Figures) -> bool:
     served = f.target_rps is None or f.completed_rps is None or f.completed_rps >= 0.85 * f.target_rps
     calm = (f.waiting or 0.0) < 0.5 and (f.queued or 0.0) < 0.5 and not f.preempts and not _outside(f)
+    calm = calm and not _gathered(f)
     room = (f.kv or 0.0) < 0.8 and (f.used is None or f.used <= 0.8)
     # A batch that only grows has no room either, and a busy GPU may have none.
     level = f.growth <= max(0.2, 0.02 * (f.in_flight or 0.0))
@@ -225,6 +233,11 @@ RULES: tuple[Rule, ...] = (
         "most of the TTFT lies outside the engine: network, router, or the processes that speak HTTP",
         "client's TTFT less the engine's queue and prefill; measured: one H100 makes 8.3 k tok/s behind one "
         "API server and 13.4 k behind four",
+    ),
+    Rule(
+        ROUTER, ("ttft_ms",), _gathered, ("comb", "client ttft", "batch"),
+        "something between engine and client gathers tokens, the first one too, and sends them together",
+        "gaps between chunks (docs/why.md); Ray Serve LLM's batcher: https://github.com/ray-project/ray/issues/59681",
     ),
     Rule(
         DECODE, ("itl_ms", "lower"), _decode, ("itl", "batch", "gpu"),

@@ -101,6 +101,12 @@ def _client_ttft(f: Figures) -> Told:
     return f"TTFT {digits(f.ttft_ms)} ms", _numbers(ttft_ms=f.ttft_ms)
 
 
+def _comb(f: Figures) -> Told:
+    if f.comb_ms is None:
+        return "no lumps of tokens", {}
+    return f"lumps of tokens every {digits(f.comb_ms)} ms", _numbers(comb_ms=f.comb_ms)
+
+
 def _engine_wait(f: Figures) -> Told:
     found = f.worst_engine
     if found is None:
@@ -142,6 +148,7 @@ TOLD: Mapping[str, Callable[[Figures], Told]] = {
     "lag": _lag,
     "cpu": _cpu,
     "client ttft": _client_ttft,
+    "comb": _comb,
     "engine wait": _engine_wait,
     "engine ttft": _engine_ttft,
     "served": _served,

@@ -34,6 +34,7 @@ class Setup:
     front_ms: float = 1.0  # CPU of a front process for a request
     fronts: int = 1
     hold_ms: float = 0.0  # something holds the first token back for up to so long
+    gathers: bool = False  # and all others, which are seen to come together
     places: int = 64
     blocks: int = 4000
     budget: int = 2048
@@ -307,6 +308,7 @@ class Model:
             "client_limited": client_limited(lag, p50, {}, None, cpu),
             "gpu_util_max": busy if s.gpu_busy else 0.4 * busy,
             "gpu_util_min": busy if s.gpu_busy else 0.4 * busy,
+            "comb_ms": s.hold_ms if s.gathers and ttfts else None,
             "figures": {},
             "totals": {},
             "engines": [],
@@ -316,7 +318,7 @@ class Model:
             return row
         served = [ttft for _, ttft in self._last(self._server_ttfts)]
         row |= {
-            "server_ttft_ms": fmean(served) if served else None,
+            "server_ttft_ms": fmean(served) if served and s.tells_front_parts else None,
             "server_itl_ms": sum(took * n for took, n in itls) / tokens if tokens else None,
             "running": float(sum(len(e.running) for e in self._engines)),
             "waiting": float(sum(len(e.waiting) for e in self._engines)),

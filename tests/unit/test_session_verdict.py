@@ -34,7 +34,7 @@ def test_a_verdict_that_binds_is_said_once_and_goes_into_the_row() -> None:
     watch = VerdictWatch(lambda *words: events.append(words), target(4, ("--max-num-seqs", "4")), "1")
     rows = []
     for number, row in enumerate(Model(FULL).rows()):
-        watch.look(LiveState(0), 0, Second((number + 1) * SECOND_NS, row, last=False))
+        watch.look(LiveState(0), 0, Second((number + 1) * SECOND_NS, row, last=False), None)
         rows.append(row)
     assert [words[1:] for words in events] == [("warn", "verdict")]
     assert events[0][0].startswith("bound by batch: batch 4/4 · wait ")

@@ -51,6 +51,10 @@ PLANTED = {
     "client: its CPU": ("client", replace(SOUND, rates=((30, 30),), send_ms=34)),
     "router: a starved front end": ("router", replace(SOUND, front_ms=118, rates=((30, 7.5),))),
     "router: a proxy that holds tokens": ("router", replace(SOUND, hold_ms=120)),
+    "router: a batcher of tokens before engines that tell no times": (
+        "router",
+        replace(SOUND, hold_ms=50, gathers=True, max_ongoing=64, tells_front_parts=False),
+    ),
     "batch": ("batch", replace(SOUND, places=4, rates=((30, 30),))),
     "batch whose places nobody tells": (
         "batch",
