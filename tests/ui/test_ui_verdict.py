@@ -12,6 +12,7 @@ from rvtop.contract.command import Retarget
 from rvtop.contract.snapshot import Snapshot
 from rvtop.stats.verdict_said import Verdict
 from rvtop.ui.app import RvtopApp
+from rvtop.ui.sharing import READ_ONLY, Sharing
 from rvtop.ui.widgets.verdict import VerdictPanel
 
 
@@ -84,3 +85,16 @@ async def test_what_is_not_known_says_what_it_needs() -> None:
     app = RvtopApp(made.FakeHandle(bound(unknown)))
     async with opened(app, 120, 40):
         assert text_of(app, VerdictPanel).startswith("▌not known yet │ needs 20 s of one rate, has 3")
+
+
+async def test_a_screen_that_only_watches_explains_and_starts_nothing() -> None:
+    handle = made.FakeHandle(bound())
+    app = RvtopApp(handle, sharing=Sharing(readonly=True))
+    async with opened(app, 120, 40) as pilot:
+        await pilot.press("v")
+        await pilot.pause()
+        assert "all places of the batch are taken" in screen_text(app)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert handle.sent == []
+        assert READ_ONLY in screen_text(app)

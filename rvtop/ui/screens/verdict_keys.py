@@ -5,7 +5,6 @@ from __future__ import annotations
 from rvtop.contract.command import Retarget
 from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.screens.verdict import VerdictScreen
-from rvtop.ui.sharing import READ_ONLY
 
 
 class VerdictKeys(SessionScreen):
@@ -24,8 +23,6 @@ class VerdictKeys(SessionScreen):
             return
         if isinstance(what, str):
             self.copy(what, what)
-        elif self.shell.sharing.readonly:
-            self.notify_briefly(READ_ONLY)
         elif self.shell.replay is not None:
             self.notify_briefly("a stored run: there is no load to steer")
         elif s.switch is not None and not s.switch.waits:
