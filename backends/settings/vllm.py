@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from backends.errors import UsageError
 
@@ -115,7 +116,8 @@ def _sized(options: VllmOptions, field: str) -> VllmOptions:
         if name.replace("-", "_") == f"{field}_size":
             if not value.isdecimal() or not int(value):
                 raise UsageError(f"--engine-arg {field}_size={value}: must be a whole number of at least 1")
-            options = replace(options, **{field: int(value)})
+            size: dict[str, Any] = {field: int(value)}
+            options = replace(options, **size)
     return options
 
 

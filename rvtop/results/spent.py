@@ -61,6 +61,6 @@ def engine_gpus(environment: Mapping[str, Any]) -> int | None:
     rows = environment.get("target_engines")
     if not isinstance(rows, list) or not rows or environment.get("targets"):
         return None
-    counts = [row.get("devices") if isinstance(row, dict) else None for row in rows]
+    counts = [row.get("devices") if isinstance(row, Mapping) else None for row in rows]
     known = [count for count in counts if type(count) is int and 0 <= count <= 1 << 20]
     return sum(known) if len(known) == len(counts) else None

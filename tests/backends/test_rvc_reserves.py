@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import AsyncExitStack
@@ -15,12 +16,9 @@ pytestmark = pytest.mark.slow
 
 
 def test_ray_reserves_tensor_times_pipeline_gpus() -> None:
-    made = subprocess.run(
-        [sys.executable, "-m", "tests.backends.test_rvc_reserves"],
-        capture_output=True,
-        timeout=300,
-        check=False,
-    )
+    command = [sys.executable, "-m", "tests.backends.test_rvc_reserves"]
+    seen = {**os.environ, "CUDA_VISIBLE_DEVICES": "0,1,2,3,4"}  # Ray believes it, and looks for none
+    made = subprocess.run(command, env=seen, capture_output=True, timeout=300, check=False)
     assert made.returncode == 0, made.stderr.decode()[-3000:]
     found = json.loads(made.stdout.splitlines()[-1])
     assert found["step"] == "1 × 1 CPU and 4 GPU, PACK"
