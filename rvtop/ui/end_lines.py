@@ -98,6 +98,8 @@ def card_lines(
         lines += _under("figures", [facts.unread], styles, width, styles.attention)
     elif facts is not None:
         lines += _trust(facts, styles, width)
+        for what, told in facts.spent:
+            lines += _under(what, [told], styles, width, styles.base)
     if s.out_dir and (s.load.sent or s.state == "done"):
         lines += _under("results", [s.out_dir], styles, width, styles.base)
     return [*lines, *_steps(steps, cursor, styles, width)]
