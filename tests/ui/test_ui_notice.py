@@ -68,11 +68,11 @@ async def test_power_and_money_have_a_row_and_a_column() -> None:
     app = RvtopApp(handle)
     async with opened(app, 200, 60) as pilot:
         row = text_of(app, MoneyPanel)
-        assert row.split() == "GPU power 412 W J/token 0.214 $/Mtok in 0.043 out 1.27 $/h 4.40".split()
+        assert " ".join(row.split()) == "GPU power 412 W J/token 0.214 $/Mtok in 0.043 out 1.27"
         gpus = text_of(app, GpuPanel).splitlines()
         assert gpus[0].rstrip(" ─").endswith("power")
-        assert gpus[1].endswith(" 412 W")
-        assert gpus[2].endswith(" --")
+        assert gpus[1].rstrip().endswith(" 412 W")
+        assert gpus[2].rstrip().endswith(" --")
         await pilot.resize_terminal(80, 24)
         await pilot.pause()
         assert "J/token" not in screen_text(app)  # the first to go
