@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rvtop.results.compare import Side, compare
+from rvtop.results.fail_if import parse_goal
 from rvtop.results.html.tables import spent_table
 from rvtop.results.spent_text import spent_facts
 from rvtop.results.stored import figures_of
@@ -66,7 +67,11 @@ def test_a_comparison_has_a_row_only_where_a_side_has_the_figure() -> None:
         return Side("a", "runs/a", {"all that was measured": figures_of(part)})
 
     told = {"energy": ENERGY, "cost": COST}
-    bare = compare(side(), side()).parts["all that was measured"]
+    nothing = compare(side(), side())
+    assert parse_goal("joules_per_token > 1").missed(nothing).endswith("J/token: it is missing")
+    assert parse_goal("joules_per_token > 1").missed(compare(side(), side(**told)))
+    assert not parse_goal("joules_per_token > 3").missed(compare(side(), side(**told)))
+    bare = nothing.parts["all that was measured"]
     assert not {"joules_per_token", "usd_per_mtok_out"} & {row.figure.key for row in bare}
     rows = {r.figure.key: r for r in compare(side(), side(**told)).parts["all that was measured"]}
     assert (rows["joules_per_token"].a, rows["joules_per_token"].b) == (None, 2.0)
