@@ -45,13 +45,16 @@ def windows(part: Part) -> list[tuple[float, float]]:
     """When the part's requests were worked on: its spans, each up to the last token of what arrived in it,
     and at most to where the next one begins."""
     table = part.run.table
-    intended, last = table.intended[part.good] / 1e9, table.last[part.good] / 1e9
+    intended = table.intended[part.good]
+    order = np.argsort(intended)
+    arrived, last = intended[order] / 1e9, table.last[part.good][order] / 1e9
     spans = sorted(part.spans)
     nexts = [*(start for start, _ in spans[1:]), np.inf][: len(spans)]
     made: list[tuple[float, float]] = []
     for (start, end), following in zip(spans, nexts, strict=True):
-        ends = last[(intended >= start - 1e-6) & (intended <= end + 1e-6)]
-        made.append((start, min(float(ends.max(initial=end)), max(end, following))))
+        first, behind = np.searchsorted(arrived, (start - 1e-6, end + 1e-6))
+        worked = float(last[first:behind].max(initial=end))
+        made.append((start, min(worked, max(end, following))))
     return made
 
 
