@@ -15,6 +15,7 @@ from rvtop.contract.showdown import Showdown
 from rvtop.contract.spending import Spending
 from rvtop.stats.comb import Comb
 from rvtop.stats.distribution import EMPTY, Distribution
+from rvtop.stats.verdict_said import Verdict
 
 #: Session states, in the order they are passed through.
 STATES = ("starting", "watching", "running", "paused", "draining", "done", "lost", "failed", "crashed")
@@ -345,3 +346,4 @@ class Snapshot:
     showdown: Showdown | None = None  # where this session is one of several that are compared
     comb: Comb | None = None  # where tokens come in lumps
     spending: Spending | None = None  # where power is told, or a price is set
+    verdict: Verdict | None = None  # what binds it, while there is load

@@ -183,6 +183,7 @@ class Session:
             recording_unnamed=self._recording.unnamed,
             comb=load.comb_watch.comb,
             spending=load.energy_watch.spending,
+            verdict=load.verdict_watch.verdict,
         )
 
     def _named_models(self) -> tuple[str, ...]:
