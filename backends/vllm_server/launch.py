@@ -45,6 +45,7 @@ class Order:
     cpu_threads: int | None
     eager: bool | None
     tensor_parallel: int
+    pipeline_parallel: int
     api_server_count: int | None
     rust_frontend: bool
 
@@ -52,7 +53,11 @@ class Order:
 def main(order: Order) -> None:
     """Becomes vLLM's server. Raises UsageError, StartFailure."""
     folder = OwnedTempDir("rvtop-eng-", group=os.getpgid(0))
-    options = VllmOptions(eager=order.eager, tensor_parallel=order.tensor_parallel)
+    options = VllmOptions(
+        eager=order.eager,
+        tensor_parallel=order.tensor_parallel,
+        pipeline_parallel=order.pipeline_parallel,
+    )
     environ = vllm_environment(os.environ, options, folder=str(folder.path), cpu_threads=order.cpu_threads)
     os.environ.update(environ | folder.env)
     if order.rust_frontend:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from rvtop.contract.requests import NO_REQUESTS, Requests
 from rvtop.contract.showdown import Showdown
+from rvtop.contract.spending import Spending
 from rvtop.stats.comb import Comb
 from rvtop.stats.distribution import EMPTY, Distribution
 from rvtop.stats.verdict_said import Verdict
@@ -344,4 +345,5 @@ class Snapshot:
     recording_unnamed: bool = False  # it was given no name
     showdown: Showdown | None = None  # where this session is one of several that are compared
     comb: Comb | None = None  # where tokens come in lumps
+    spending: Spending | None = None  # where power is told, or a price is set
     verdict: Verdict | None = None  # what binds it, while there is load

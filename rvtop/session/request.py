@@ -13,6 +13,7 @@ from rvtop.errors import UserError
 from rvtop.load.fleet.workers import Workers
 from rvtop.load.wire.timeouts import Timeouts
 from rvtop.net.transport import Transport
+from rvtop.stats.prices import Prices
 from rvtop.target.backend import BackendOptions
 
 if TYPE_CHECKING:  # pydantic is slow to import, and the first frame doesn't need it
@@ -52,6 +53,7 @@ class SessionRequest:
     metrics_port: tuple[str, int] | None = None  # where Prometheus finds what the client measured
     otlp: str | None = None  # where an OpenTelemetry collector takes a span of each request
     slo: Mapping[str, float] = field(default_factory=dict)  # ttft_ms, tpot_ms where the scenario has no slo
+    prices: Prices = field(default_factory=Prices)
 
 
 @dataclass(frozen=True)
