@@ -62,6 +62,7 @@ def read_screen(path: Path, notes: list[str]) -> Iterator[Snapshot]:
     unread, reader, packed = Unread(path), SnapshotReader(), _Packed(path)
     second: list[Any] = []  # its messages, which count once its check has been
     crc32 = seconds = 0
+    checked = False  # whether an rvtop wrote it that writes checks
     for line in packed.lines(unread):
         unread.lines += 1
         message: Any = None
@@ -72,20 +73,24 @@ def read_screen(path: Path, notes: list[str]) -> Iterator[Snapshot]:
         except CodecError as error:
             unread.skip(str(error))
         if isinstance(message, Check):
+            checked = True
             if message.crc32 == crc32:
                 yield from _taken(reader, second)
             else:
                 unread.skip("not as it was written, with the second that it ends")
             second, crc32 = [], 0
             continue
-        if second and isinstance(second[-1], Snapshot):  # an rvtop wrote it that wrote no checks
+        if not checked and second and isinstance(second[-1], Snapshot):
             yield from _taken(reader, second)
             second = []
         seconds += isinstance(message, Snapshot)
         second.append(message)
         crc32 = zlib.crc32(line + b"\n", crc32)
-    if second and isinstance(second[-1], Snapshot):  # cut between it and its check
-        yield from _taken(reader, second)
+    if second and isinstance(second[-1], Snapshot):
+        if sum(isinstance(message, Snapshot) for message in second) == 1:  # cut between it and its check
+            yield from _taken(reader, second)
+        else:  # what damage unpacks to: checks are gone, lines come again
+            unread.skip("not as it was written, nor is what stands behind it")
     if seconds < packed.seconds and not packed.whole and not unread.count:
         unread.lines += 1  # damage unpacks to anything, also to one line that does not end
         unread.skip(f"damaged: {packed.seconds} seconds were written, {seconds} can be unpacked")
