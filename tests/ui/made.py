@@ -106,6 +106,7 @@ def series(t: float) -> Series:
         node_cpu_min=tuple(None for _ in ts),
         node_cpu_max=tuple(None for _ in ts),
         preemptions=tuple(0.0 for _ in ts),
+        watts=tuple(None for _ in ts),
     )
 
 
