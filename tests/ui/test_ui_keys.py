@@ -16,11 +16,13 @@ from textual.widgets import Input, Static
 from rvtop.contract.command import Cancel, Mark, NextPhase, Pause, SetRate, SetSlo, SetWorkload, Undo
 from rvtop.contract.snapshot import Snapshot
 from rvtop.errors import UserError
+from rvtop.ui.action import Action
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.figure_values import VALUES, value_now
 from rvtop.ui.help_text import PANELS
 from rvtop.ui.key_names import key_named, shown_key
-from rvtop.ui.keys import ACTIONS, Action, footer_key, names, with_keymap
+from rvtop.ui.keymap import footer_key, names, with_keymap
+from rvtop.ui.keys import ACTIONS
 from rvtop.ui.look import Look
 from rvtop.ui.rate_phrase import Bounds, parse_phrase, parse_rate, preview
 from rvtop.ui.screens.confirm import CancelScreen

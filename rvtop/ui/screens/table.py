@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rvtop.ui.keys import SCREENS_FOOT, Action
+from rvtop.ui.action import SCREENS_FOOT, Action
 from rvtop.ui.screens.compare import CompareScreen
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.map import MapScreen
