@@ -34,7 +34,11 @@ ACTIONS: tuple[Action, ...] = (
     Action("rate: twice", "times(2)", ("right_curly_bracket",), "twice the rate", "*"),
     Action("rate: half", "times(0.5)", ("left_curly_bracket",), "half the rate", "*"),
     Action(
-        "rate: set, ramp, spike", "go", ("g",), "48, +10%, x2, 96 in 60s, 200 for 10s", "*", 3, "set rate"
+        "rate: set, ramp, spike",
+        "go",
+        ("g",),
+        "48, +10%, x2, 96 in 60s, 200 for 10s, closed 32",
+        *("*", 3, "set rate"),
     ),
     Action(
         "load: pause, go on",
