@@ -47,6 +47,9 @@ class KvQueuePanel(TimeChart):
     def depends(self, s: Snapshot) -> tuple[object, ...]:
         return (self._waiting.value,)
 
+    def says(self, s: Snapshot) -> tuple[object, ...]:
+        return now_of(s, "kv_usage"), now_of(s, "waiting")
+
     def picture(self, s: Snapshot, span: Span | RateSpan, rows: int) -> Picture:
         # The queue gets the smaller part: whether there is one matters more than how long it is.
         low = 0 if rows < 4 else 1 if rows < 6 else max(2, rows * 2 // 5)
