@@ -236,6 +236,10 @@ class RvtopApp(ThemedApp):
         if not isinstance(self.screen, entry.screen):
             await self.push_screen(entry.screen(self))
 
+    def action_say_showdown(self) -> None:
+        """The showdown's key, where there is none."""
+        self.say("no showdown runs here: rvtop showdown SCENARIO begins one; 4 compares two runs")
+
     async def action_show_end(self) -> None:
         """The end card of a session that is over."""
         screen = self.session_screen

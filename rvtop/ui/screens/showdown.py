@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 
-from rvtop.ui.screens.session_screen import SessionScreen
+from rvtop.ui.screens.steering import Steering
 from rvtop.ui.widgets.header import Header
 from rvtop.ui.widgets.showdown import NowPanel, ShowdownFooter, ShowdownPanel
 
 
-class ShowdownScreen(SessionScreen):
+class ShowdownScreen(Steering):
     PLACES: ClassVar[str] = "AW"
     VERTICAL_BREAKPOINTS = [(0, "-low"), (18, "-high")]  # noqa: RUF012  (Textual's own declaration)
     CSS = """
