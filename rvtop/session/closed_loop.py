@@ -11,7 +11,7 @@ from time import perf_counter_ns
 
 from rvtop.contract.command import Command, CommandError, SetConcurrency, SetRate
 from rvtop.load.plan.schedule import PhasePlan
-from rvtop.scenario.phase import MAX_AT_ONCE
+from rvtop.scenario.units import MAX_AT_ONCE
 from rvtop.session.load_run import LoadRun
 from rvtop.session.rate_control import Done, Say
 

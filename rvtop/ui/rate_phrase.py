@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rvtop.contract.command import MAX_CHANGE_S, SetConcurrency, SetRate
-from rvtop.scenario.phase import MAX_AT_ONCE
-from rvtop.scenario.units import parse_duration
+from rvtop.scenario.units import MAX_AT_ONCE, parse_duration
 from rvtop.ui.draw import UP
 from rvtop.ui.format import clip, count, rate
 

@@ -61,7 +61,7 @@ class NowPanel(Panel):
     """The topology that runs, and what is to be known of the table."""
 
     DEFAULT_CSS = """
-    NowPanel { height: auto; max-height: 8; }
+    NowPanel { height: 2; max-height: 8; }
     """
     TOPIC = "showdown"
 
