@@ -168,6 +168,8 @@ def figures_line(s: Snapshot) -> str:
         parts.append(f"SERVER TTFT p50 {digits(server.p50)} p99 {digits(server.p99)} ms (estimates)")
         parts.append(f"{digits(s.tokens.server_per_s)} tok/s")
     parts += _figures(s.figures if s.target_down_s is None else {})
+    if s.verdict is not None and s.verdict.binds:
+        parts.append(f"bound by {s.verdict.name}")
     if load.goodput_rps is not None:
         parts.append(f"good {digits(load.goodput_rps)} rps")
     if s.target_down_s is not None:

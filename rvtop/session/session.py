@@ -196,6 +196,7 @@ class Session:
             recording_s=self._recording.recording_s,
             recording_unnamed=self._recording.unnamed,
             comb=load.comb_watch.comb,
+            verdict=load.verdict_watch.verdict,
         )
 
     def _named_models(self) -> tuple[str, ...]:
