@@ -22,7 +22,7 @@ config_app = typer.Typer(help="The settings file: init, print, path, validate.",
 def settings_now() -> Settings:
     """The settings in force, the keymap checked too. Raises SettingsError with every fault."""
     from rvtop.settings.load import load
-    from rvtop.ui.keys import keymap_faults
+    from rvtop.ui.keymap import keymap_faults
 
     return load(os.environ, keymap_faults=keymap_faults)
 

@@ -21,8 +21,8 @@ def ctl(
     command: Annotated[
         str,
         typer.Argument(
-            help="rate, pause, resume, phase, mark, slo, cancel, undo, retarget, workload, record, stop; "
-            "snapshot, watch."
+            help="rate, closed, pause, resume, phase, mark, slo, cancel, undo, retarget, workload, record, "
+            "stop; snapshot, watch."
         ),
     ],
     words: Annotated[

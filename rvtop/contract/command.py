@@ -32,6 +32,14 @@ class SetRate:
 
 
 @dataclass(frozen=True, slots=True)
+class SetConcurrency:
+    """Keep ``requests`` (1 or more) in flight, in place of a rate: as one ends, the next one is sent. The
+    phase that runs begins anew as such a closed loop; ``SetRate`` begins it anew with a rate."""
+
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pause:
     """Stop sending; what is in flight goes on. There is no catch-up afterwards."""
 
@@ -130,6 +138,7 @@ class Stop:
 
 Command = (
     SetRate
+    | SetConcurrency
     | Pause
     | Resume
     | NextPhase
@@ -146,6 +155,7 @@ Command = (
 #: Each command by its name in the protocol and in the command log.
 COMMANDS: dict[str, type[Any]] = {
     "rate": SetRate,
+    "closed": SetConcurrency,
     "pause": Pause,
     "resume": Resume,
     "phase": NextPhase,

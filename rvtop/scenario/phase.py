@@ -12,10 +12,9 @@ from pydantic import Field, GetJsonSchemaHandler, Strict, field_validator, model
 from rvtop.load.plan.arrivals import Ramp
 from rvtop.load.plan.phase_plan import PhasePlan, RateChange
 from rvtop.scenario.part import Count, Flag, Mistake, Name, Number, Part, Seconds, fail
-from rvtop.scenario.units import format_duration
+from rvtop.scenario.units import MAX_AT_ONCE, format_duration
 
 MAX_RPS = 1_000_000.0
-MAX_AT_ONCE = 100_000
 DEFAULT_DRAIN_S = 30.0
 ARRIVALS = ("constant", "poisson", "gamma")
 DEFAULT_STEPS = 5

@@ -12,6 +12,8 @@ _WHOLE = re.compile(rf"(?:(?:{_PART.pattern})\s*)+")
 #: What ``parse_duration`` takes, as a pattern for a whole text (of JSON Schema too).
 DURATION = rf"^\s*({_NUMBER}|({_NUMBER}\s*(ms|s|m|h)\s*)+)\s*$"
 MAX_DURATION_S = 30 * 24 * 3600.0
+#: Requests that may be under way at once in a closed loop or a round.
+MAX_AT_ONCE = 100_000
 
 
 def parse_duration(text: str) -> float:

@@ -19,6 +19,7 @@ from rvtop.contract.command import (
     Pause,
     Record,
     Resume,
+    SetConcurrency,
     SetRate,
     Stop,
     Undo,
@@ -35,10 +36,10 @@ _NOTE_LIMIT = 500
 #: So many changes of the load can be taken back.
 _MOST = 20
 #: What these change lasts until the phase ends, so that there is nothing to take back behind it.
-_OF_A_PHASE = (SetRate, Pause, Resume)
+_OF_A_PHASE = (SetRate, SetConcurrency, Pause, Resume)
 
 #: What these do is in the phases of a recording; all else becomes a mark in it.
-_PLAYED = (SetRate, Pause, Resume, NextPhase, Record, Stop)
+_PLAYED = (SetRate, SetConcurrency, Pause, Resume, NextPhase, Record, Stop)
 
 _Change = tuple[int, Command, Command]  # in which phase, what, and what takes it back
 

@@ -73,7 +73,7 @@ class LoadRun:
         self.energy_watch = EnergyWatch(self._request.prices)
         self.verdict_watch = VerdictWatch(self._feed.say, self._target, str(self._request.workers))
         self._targets = 1
-        self._held = ""  # why nothing may be sent before `go_on`
+        self.held = ""  # why nothing may be sent before `go_on`
         self._paused_by_hand = False
         self.observers: list[Callable[[Second], None]] = [
             lambda second: self.verdict_watch.look(
@@ -93,13 +93,13 @@ class LoadRun:
     def command(self, command: Command, by: str) -> Done:
         """Follows a command of ``by``. Raises CommandError for one that makes no sense now."""
         self.check_now()
-        if self._held and isinstance(command, Resume | NextPhase):
-            raise CommandError(self._held)
+        if self.held and isinstance(command, Resume | NextPhase):
+            raise CommandError(self.held)
         now = perf_counter_ns()
         if isinstance(command, NextPhase):
             done = self._end_phase(command, now, by)
         else:
-            done = self.rate_control.follow(command, self.player.phase, now, by)
+            done = self.rate_control.follow(command, now, by)
         self._wakeup.set()
         return done
 
@@ -121,17 +121,17 @@ class LoadRun:
         """Pauses the load; the plan's clock stands still until `go_on` after `go_over`. ``why`` answers
         whoever wants it to go on before. Raises CommandError where there is no phase that sends."""
         self.check_now()
-        self._held, self._paused_by_hand = why, self.rate_control.paused
+        self.held, self._paused_by_hand = why, self.rate_control.paused
         self.player.hold()
         if not self.rate_control.paused:
-            self.rate_control.follow(Pause(), self.player.phase, perf_counter_ns(), by)
+            self.rate_control.follow(Pause(), perf_counter_ns(), by)
             self._wakeup.set()
 
     def go_on(self, by: str) -> None:
         """The load that was held goes on, unless it was paused before."""
-        self._held = ""
+        self.held = ""
         if not self._paused_by_hand and self.rate_control.paused:
-            self.rate_control.follow(Resume(), self.player.phase, perf_counter_ns(), by)
+            self.rate_control.follow(Resume(), perf_counter_ns(), by)
             self._wakeup.set()
 
     @property
@@ -146,20 +146,39 @@ class LoadRun:
         self._models += tuple(name for name in names if name not in self._models)
         self.hand_out(target)
         number, self._targets = self._targets, self._targets + 1
-        now = perf_counter_ns()
-        carry, paused = self.rate_control.carry_over(), self.rate_control.paused
-        self._add_phase(self.player.repeat("target"))
-        phase = self.player.begin_next(now)
-        self.issue(
-            PlanEvent(phase.at_ns, "target", number), by, {"url": url, "models": list(names), **(how or {})}
+        carry = self.rate_control.carry_over()
+        told = {"url": url, "models": list(names), **(how or {})}
+        return self._begin_anew(
+            self.player.repeat("target"),
+            by,
+            lambda at_ns: self.issue(PlanEvent(at_ns, "target", number), by, told),
+            lambda at_ns: carry(at_ns, by),
         )
-        self.issue(phase, by)
-        carry(phase.at_ns, by)
+
+    def begin_anew(self, phase: PhasePlan, by: str) -> int:
+        """The phase that sends begins anew as ``phase``, paused if it is paused; what is in flight ends as it
+        would have. Returns when that takes effect."""
+        return self._begin_anew(self.player.repeat("again", phase), by)
+
+    def _begin_anew(
+        self,
+        phase: PhasePlan,
+        by: str,
+        before: Callable[[int], None] = lambda at_ns: None,
+        behind: Callable[[int], None] = lambda at_ns: None,
+    ) -> int:
+        """Begins ``phase``, with the entries of ``before`` and ``behind`` at its time; returns that."""
+        paused = self.rate_control.paused
+        self._add_phase(phase)
+        entry = self.player.begin_next(perf_counter_ns())
+        before(entry.at_ns)
+        self.issue(entry, by)
+        behind(entry.at_ns)
         if paused:
             self.rate_control.paused = True
-            self.issue(PlanEvent(phase.at_ns, "pause"), by)
+            self.issue(PlanEvent(entry.at_ns, "pause"), by)
         self._wakeup.set()
-        return phase.at_ns
+        return entry.at_ns
 
     def hold_prompts(self, sets: int) -> bool:
         """Whether each worker has read so many sets of prompts."""

@@ -173,9 +173,10 @@ class Player:
         self.end_ns = min(self.end_ns, max(now_ns + LEAD_NS, begun_ns + 1))
         return PlanEvent(self.end_ns, "end")
 
-    def repeat(self, why: Literal["again", "target"] = "again") -> PhasePlan:
-        """After the phase that runs comes a copy of it, under a name of its own; returns the copy."""
-        phase = self.phases[self.index]
+    def repeat(self, why: Literal["again", "target"] = "again", like: PhasePlan | None = None) -> PhasePlan:
+        """After the phase that runs comes a copy of it, or of ``like``, under a name of its own; returns the
+        copy."""
+        phase = like or self.phases[self.index]
         stem, number = phase.name.partition(f"#{why}-")[0], 2
         names = {known.name for known in self.phases}
         while f"{stem}#{why}-{number}" in names:

@@ -59,11 +59,11 @@ class RateControl:
         self._spike: _Spike | None = None
         self.paused = False
 
-    def follow(self, command: Command, phase: PhasePlan | None, now_ns: int, by: str) -> Done:
-        """Changes the rate or pauses while ``phase`` sends. Raises CommandError for what makes no sense."""
+    def follow(self, command: Command, now_ns: int, by: str) -> Done:
+        """Changes the rate or pauses. Raises CommandError for what makes no sense."""
         at_ns = self._effective_ns(now_ns)
         if isinstance(command, SetRate):
-            return self._set_rate(command, phase, now_ns, by)
+            return self._set_rate(command, now_ns, by)
         pause = isinstance(command, Pause)
         if self.paused == pause:
             raise CommandError("paused already" if pause else "not paused")
@@ -72,17 +72,12 @@ class RateControl:
         self._say("paused" if pause else "resumed", kind="pause")
         return Done("paused" if pause else "resumed", at_ns, Resume() if pause else Pause())
 
-    def _set_rate(self, command: SetRate, phase: PhasePlan | None, now_ns: int, by: str) -> Done:
+    def _set_rate(self, command: SetRate, now_ns: int, by: str) -> Done:
         rps = command.rps
-        if phase is not None and phase.concurrency:
-            raise CommandError("a closed loop has no rate: as one request ends, the next one begins")
-        if math.isnan(rps) or rps < 0:  # not 0 for -1: a slip of the pen would stop the load
-            raise CommandError("rate: must be a number of requests a second, 0 or more")
+        rate = self.allowed(rps)
         _check_times(command)
         before, at_ns = self.target_rps(now_ns), self._effective_ns(now_ns)
-        rate = min(rps, self._limit)
-        ahead_ns = max(now_ns, self._pending[-1].at_ns if self._pending else 0)  # what is asked for counts
-        inverse = SetRate(self._ahead.asked_rps(ahead_ns))
+        inverse = SetRate(self.asked_rps(now_ns))
         entry = PlanEvent(at_ns, "rate", rate, ramp=self._ramp(command, rate, at_ns))
         spike = None
         if command.for_s is not None:  # within another one: what was before that comes back
@@ -93,6 +88,16 @@ class RateControl:
         text = f"rate {before:.3g} → {rate:.3g} rps{_times(command)}"
         self._say(text, kind="rate")
         return Done(text + (" (the most that is allowed)" if rate < rps else ""), at_ns, inverse)
+
+    def allowed(self, rps: float) -> float:
+        """``rps``, or the most that hands may ask for. Raises CommandError for what is no rate."""
+        if math.isnan(rps) or rps < 0:  # not 0 for -1: a slip of the pen would stop the load
+            raise CommandError("rate: must be a number of requests a second, 0 or more")
+        return min(rps, self._limit)
+
+    def asked_rps(self, now_ns: int) -> float:
+        """The rate that was asked for, whether it is in force yet, and paused or not."""
+        return self._ahead.asked_rps(max(now_ns, self._pending[-1].at_ns if self._pending else 0))
 
     def _ramp(self, command: SetRate, rate: float, at_ns: int) -> Ramp | None:
         """How the rate gets to ``rate`` from what it is at ``at_ns``. Raises CommandError."""

@@ -11,7 +11,17 @@ import contextlib
 from dataclasses import replace
 from time import perf_counter_ns
 
-from rvtop.contract.command import Cancel, Command, CommandError, Record, Retarget, SetSlo, SetWorkload
+from rvtop.contract.command import (
+    Cancel,
+    Command,
+    CommandError,
+    Record,
+    Retarget,
+    SetConcurrency,
+    SetRate,
+    SetSlo,
+    SetWorkload,
+)
 from rvtop.contract.snapshot import Snapshot, StartStep
 from rvtop.errors import UserError
 from rvtop.load.fleet.fleet import WorkerFleet
@@ -19,6 +29,7 @@ from rvtop.load.plan.schedule import PhasePlan
 from rvtop.results import runlog
 from rvtop.results.environment import write_clocks
 from rvtop.scenario.thresholds import check_thresholds
+from rvtop.session.closed_loop import ClosedLoops
 from rvtop.session.commands import Commands
 from rvtop.session.ending import Ending
 from rvtop.session.events import EventFeed
@@ -90,7 +101,10 @@ class Session:
         self._recording = Recording(
             self._played, self._scenario, self._named_models, self._feed, self._recorder, request.out
         )
+        closed_loops = ClosedLoops(lambda: self._load, self._feed.say)
         self.commands.handlers |= {
+            SetRate: closed_loops.set_rate,
+            SetConcurrency: closed_loops.set_concurrency,
             Cancel: self._load_commands.cancel,
             SetSlo: self._load_commands.set_slo,
             SetWorkload: self._load_commands.set_workload,

@@ -16,12 +16,15 @@ from rvtop.contract.command import Command, Record, Retarget
 from rvtop.contract.handle import Choice, Connect, SessionHandle
 from rvtop.contract.replay import Replay
 from rvtop.contract.start import FirstFacts, LookAround, StartFacts
+from rvtop.ui.action import Action
 from rvtop.ui.choosing import Choosing
 from rvtop.ui.ghost import GhostKeeper
 from rvtop.ui.glyphs import AsciiGlyphs
-from rvtop.ui.keys import ACTIONS, Action, with_keymap
+from rvtop.ui.keymap import with_keymap
+from rvtop.ui.keys import ACTIONS
 from rvtop.ui.look import Look
 from rvtop.ui.pending_rate import PendingRate
+from rvtop.ui.polling import Polling
 from rvtop.ui.rate_memory import Rates
 from rvtop.ui.screens.end import EndScreen
 from rvtop.ui.screens.events import EventsScreen
@@ -42,12 +45,6 @@ from rvtop.ui.themes import styles_for
 from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.panel import Panel
 
-#: Seconds between two polls of the session: 10 frames a second at most.
-POLL_S = 0.1
-#: The same after a command, and how often.
-SOON_S, SOON_LOOKS = 0.04, 4
-#: The same where the settings say ``motion: off``.
-STILL_POLL_S = 1.0
 INTERRUPTED = 130
 #: Exit codes by the session's last state; any other state is 0.
 EXIT_CODES = {"lost": 3, "failed": 4, "crashed": 5}
@@ -114,7 +111,7 @@ class RvtopApp(ThemedApp):
         self._screen_keys = screen_keys(self._entries)
         self._ending: asyncio.Task[None] | None = None
         self._left_now = False
-        self._ran = self._end_due = False  # the session was seen to run; its end card is to be shown
+        self._polling = Polling(self, self, self._show_end_card, motion=self.look.motion)
         self.sharing = sharing
         self.actions = sharing.actions(with_keymap(self.look.keymap, (*ACTIONS, *self._screen_keys)))
         for key in self._screen_keys:
@@ -124,8 +121,7 @@ class RvtopApp(ThemedApp):
         """A new screen of the session, the one that is shown first; nothing is remembered of one before."""
         self.rates, self.ghosts = Rates(), GhostKeeper()
         self.pending_rate = PendingRate(self.clock)
-        self._ran = self._end_due = False
-        self._soon_looks = 0
+        self._polling.new_session()
         return self._entries[0].screen(self)
 
     @property
@@ -141,7 +137,7 @@ class RvtopApp(ThemedApp):
     async def on_mount(self) -> None:
         screen = self.first_screen() if self.handle is not None else self.choosing.new_screen()
         await self.push_screen(screen)
-        self.set_interval(POLL_S if self.look.motion else STILL_POLL_S, self.poll)
+        self._polling.begin()
         self.set_interval(1.0, self.reload_theme)
         self._take_typed()
         if self.sharing.web_url:
@@ -157,31 +153,12 @@ class RvtopApp(ThemedApp):
 
     def poll(self) -> None:
         """Feeds the newest snapshot to the session screen on top, unless it shows that one already."""
-        screen = self.session_screen
-        if not self.is_running or self.handle is None or screen is None or not screen.ready:
-            return  # while the app closes, its screens lose their panels before they go themselves
-        snapshot = self.handle.snapshot()
-        if snapshot is None or (screen.newest is not None and snapshot.seq == screen.newest.seq):
-            screen.tick()
-            self._show_due_end()
-            return
-        self.rates.observe(snapshot)
-        self.pending_rate.observe(snapshot)
-        self.ghosts.observe(snapshot)
-        over = snapshot.state in OVER
-        self._end_due |= over and self._ran
-        self._ran = not over
-        with self.batch_update():
-            screen.show(snapshot)
-            screen.tick()
-        self._show_due_end()
+        self._polling.look()
 
-    def _show_due_end(self) -> None:
-        """The end card of a session that has ended, once no dialog that is being answered stands above it."""
-        if self._end_due and isinstance(self.screen, SessionScreen):
-            self._end_due = False
-            if self.replay is None and self.showdown is None:
-                self.push_screen(EndScreen(self))
+    def _show_end_card(self) -> None:
+        """A session that this screen saw run is over."""
+        if self.replay is None and self.showdown is None:
+            self.push_screen(EndScreen(self))
 
     def send(self, command: Command) -> None:
         """Hands a command to the session."""
@@ -189,16 +166,7 @@ class RvtopApp(ThemedApp):
             self.action_read_only()
         elif self.handle is not None and self._ending is None:
             self.handle.send(command)
-            if not self._soon_looks and self.look.motion:
-                self.set_timer(SOON_S, self._look_soon)
-            self._soon_looks = SOON_LOOKS
-
-    def _look_soon(self) -> None:
-        """Looks more often for a moment: what comes of a command is drawn before the next regular poll."""
-        self._soon_looks -= 1
-        self.poll()
-        if self._soon_looks:
-            self.set_timer(SOON_S, self._look_soon)
+            self._polling.look_soon()
 
     # -- screens -----------------------------------------------------------------------------
 
@@ -267,6 +235,10 @@ class RvtopApp(ThemedApp):
         await self._back_to_first()
         if not isinstance(self.screen, entry.screen):
             await self.push_screen(entry.screen(self))
+
+    def action_say_showdown(self) -> None:
+        """The showdown's key, where there is none."""
+        self.say("no showdown runs here: rvtop showdown SCENARIO begins one; 4 compares two runs")
 
     async def action_show_end(self) -> None:
         """The end card of a session that is over."""

@@ -20,6 +20,11 @@ class ChartView:
     by_rate: bool = False
     hidden: set[tuple[str, str]] = field(default_factory=set)  # lines of charts: (panel, entry of its legend)
 
+    @property
+    def shown(self) -> tuple[object, ...]:
+        """What of it is drawn with the next snapshot; a line that is hidden is drawn at once."""
+        return self.window_s, self.cursor_s, self.ghost, self.by_rate
+
     def hide_next(self, panel: str, entries: tuple[str, ...]) -> None:
         """Hides the next line of ``panel`` in place of the one that is hidden; behind the last one none."""
         hidden = [entry for entry in entries if (panel, entry) in self.hidden]

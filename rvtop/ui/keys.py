@@ -3,60 +3,7 @@ the ``keymap`` of the settings are all made from it."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
-
-from rvtop.errors import UserError
-from rvtop.ui.key_names import key_named, shown_key
-
-if TYPE_CHECKING:
-    from textual.binding import BindingType
-
-
-#: What holds on each kind of screen: live, map, requests, events, a showdown's, a stored run's, start.
-SCREEN_PLACES = ("A*L", "A*M", "A*Q", "AE", "AC", "AZ", "AW", "AP", "AS")
-Faults = list[tuple[str, str]]
-#: Where the screens' keys begin in the footer: behind all others, and left out before them.
-SCREENS_FOOT = 20
-#: The action that is there with --serve alone.
-WEB_VIEW = "app.copy_web_address"
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """A thing to do. ``name`` stands in the palette and in ``keymap``; ``keys`` are Textual's names."""
-
-    name: str
-    action: str  # Textual's action
-    keys: tuple[str, ...]
-    about: str  # one line, in help
-    where: str = "A"  # where it holds: A everywhere, * where a load runs, or letters of SCREEN_PLACES
-    foot: int = 0  # the place in the footer; 0: not in it
-    label: str = ""  # what the footer says beside the key
-    pair: str = ""  # the action whose key stands beside this one's in the footer
-    fixed: bool = False  # its keys can't be given away
-    steering: bool = False  # steers the session, also where it does not hold wherever a load runs
-
-    @property
-    def steers(self) -> bool:
-        """Whether it changes the load, the target, the SLO or what is recorded."""
-        return self.steering or "*" in self.where
-
-    def holds(self, places: str) -> bool:
-        """Whether it can be done on a screen of these places."""
-        return any(place in places for place in self.where)
-
-    def meets(self, other: Action) -> bool:
-        """Whether there is a screen on which both can be done, so that they can't share a key."""
-        return any(self.holds(places) and other.holds(places) for places in SCREEN_PLACES)
-
-    @property
-    def show(self) -> str:
-        """All its keys, as people write them."""
-        return "  ".join(shown_key(key) for key in self.keys)
-
+from rvtop.ui.action import WEB_VIEW, Action
 
 ACTIONS: tuple[Action, ...] = (
     Action(
@@ -87,7 +34,11 @@ ACTIONS: tuple[Action, ...] = (
     Action("rate: twice", "times(2)", ("right_curly_bracket",), "twice the rate", "*"),
     Action("rate: half", "times(0.5)", ("left_curly_bracket",), "half the rate", "*"),
     Action(
-        "rate: set, ramp, spike", "go", ("g",), "48, +10%, x2, 96 in 60s, 200 for 10s", "*", 3, "set rate"
+        "rate: set, ramp, spike",
+        "go",
+        ("g",),
+        "48, +10%, x2, 96 in 60s, 200 for 10s, closed 32",
+        *("*", 3, "set rate"),
     ),
     Action(
         "load: pause, go on",
@@ -126,7 +77,7 @@ ACTIONS: tuple[Action, ...] = (
         "mark",
         ("m",),
         "note that something happened now: an event, and a line of the command log",
-        *("LMQ", 9, "mark"),
+        *("LMQW", 9, "mark"),
         steering=True,
     ),
     Action(
@@ -150,7 +101,7 @@ ACTIONS: tuple[Action, ...] = (
         "next_phase",
         ("n",),
         "end this phase, begin the scenario's next; in a showdown: skip the topology that runs",
-        "LW",
+        "LMW",
         13,
         "next phase",
         steering=True,
@@ -160,7 +111,7 @@ ACTIONS: tuple[Action, ...] = (
         "phase_again",
         ("N",),
         "end this phase and begin it once more",
-        "L",
+        "LM",
         steering=True,
     ),
     Action("panel: next", "app.focus_next", ("tab",), "move to the next panel"),
@@ -321,79 +272,3 @@ ACTIONS: tuple[Action, ...] = (
         fixed=True,
     ),
 )
-
-
-def names() -> tuple[str, ...]:
-    """The names that a keymap may hold."""
-    return tuple(action.name for action in ACTIONS if not action.fixed)
-
-
-def _given(keymap: Mapping[str, Sequence[str]], actions: Iterable[Action]) -> tuple[list[Action], Faults]:
-    """The table with a user's keys, and what is wrong with them: the action's name in the keymap, and why."""
-    faults: Faults = []
-    known = names()
-    for name in keymap:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else "rvtop's ? lists them"
-            faults.append((name, f"no such action; {hint}"))
-    made: list[Action] = []
-    taken: dict[str, list[Action]] = {}
-    for action in actions:
-        if action.name in keymap and not action.fixed:
-            keys = []
-            for text in keymap[action.name]:
-                try:
-                    keys.append(key_named(text))
-                except ValueError as error:
-                    faults.append((action.name, str(error)))
-            action = replace(action, keys=tuple(keys))
-        for key in action.keys:
-            for other in taken.setdefault(key, []):
-                if other.name != action.name and other.meets(action):
-                    names_ = f"{other.name} and of {action.name}"
-                    why = f"{shown_key(key)} would be the key of {names_}; give one another"
-                    faults.append((action.name if action.name in keymap else other.name, why))
-            taken[key].append(action)
-        made.append(action)
-    return made, faults
-
-
-def keymap_faults(keymap: Mapping[str, Sequence[str]]) -> Faults:
-    """All that is wrong with a keymap: the action's name in it, and why."""
-    return _given(keymap, ACTIONS)[1]
-
-
-def with_keymap(
-    keymap: Mapping[str, Sequence[str]], actions: Iterable[Action] = ACTIONS
-) -> tuple[Action, ...]:
-    """The table with a user's keys. Raises UserError for names, keys and clashes that can't be."""
-    made, faults = _given(keymap, actions)
-    for name, why in faults:
-        raise UserError(f"keymap: {name}: {why}")
-    return tuple(made)
-
-
-def footer_key(action: Action, actions: Sequence[Action]) -> str:
-    """The key as the footer writes it, with that of its pair: ``↑↓``, ``⇧↑↓``, ``w W``; or empty."""
-    if not action.keys:
-        return ""
-    first = shown_key(action.keys[0])
-    other = next((one for one in actions if one.name == action.pair), None)
-    if other is None or not other.keys:
-        return first
-    second = shown_key(other.keys[0])
-    if first.startswith("⇧") and second.startswith("⇧"):
-        second = second[1:]
-    return first + second if first[-1] in "↑←" else f"{first} {second}"
-
-
-def bindings(actions: Iterable[Action], places: str) -> list[BindingType]:
-    """Textual bindings of those actions that hold in ``places``."""
-    from textual.binding import Binding
-
-    return [
-        Binding(",".join(action.keys), action.action, action.about, show=False)
-        for action in actions
-        if action.holds(places) and action.keys and not action.fixed
-    ]

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rvtop.contract.command import MAX_CHANGE_S, SetRate
-from rvtop.scenario.units import parse_duration
+from rvtop.contract.command import MAX_CHANGE_S, SetConcurrency, SetRate
+from rvtop.scenario.units import MAX_AT_ONCE, parse_duration
 from rvtop.ui.draw import UP
 from rvtop.ui.format import clip, count, rate
 
@@ -24,10 +24,11 @@ _COLUMNS = 10  # of the sketch of a ramp or a spike
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What a phrase is read against: requests per second, the rate of ``now`` and the ``most`` that may be
-    asked for."""
+    asked for; ``at_once``: the requests in flight of a closed loop, which has no rate, else 0."""
 
     now: float | None = None
     most: float | None = None
+    at_once: int = 0
 
 
 def parse_rate(text: str, most: float | None, now: float | None = None) -> float:
@@ -60,15 +61,17 @@ def _checked(value: float, typed: str, most: float | None) -> float:
     return value
 
 
-def parse_phrase(text: str, bounds: Bounds) -> SetRate:
+def parse_phrase(text: str, bounds: Bounds) -> SetRate | SetConcurrency:
     """The command that ``text`` means: a rate as of :func:`parse_rate`; a ramp, ``40 in 30s`` (with ``exp``
-    by the same factor in the same time); a spike, ``90 for 10s``.
+    by the same factor in the same time); a spike, ``90 for 10s``; a closed loop, ``closed 32``.
 
     Raises ValueError with one line to show.
     """
     typed = " ".join(text.lower().split())
-    if typed.startswith("closed"):
-        raise ValueError("a closed loop is a phase of a scenario file")
+    if typed.split(" ", 1)[0] == "closed":
+        return SetConcurrency(_at_once(typed.removeprefix("closed").strip()))
+    if bounds.at_once and (_CHANGE.match(typed) or _TIMED.fullmatch(typed)):
+        raise ValueError("a closed loop has no rate yet: type 12.5 first")
     timed = _TIMED.fullmatch(typed)
     if timed is None:
         if typed.split(" ", 1)[0] in ("ramp", "spike"):
@@ -89,6 +92,12 @@ def parse_phrase(text: str, bounds: Bounds) -> SetRate:
     return SetRate(rps, over_s=lasts_s, shape="exponential")
 
 
+def _at_once(typed: str) -> int:
+    if not typed.isdecimal() or not 1 <= int(typed) <= MAX_AT_ONCE:
+        raise ValueError(f"how many at once, from 1 to {MAX_AT_ONCE}? closed 32")
+    return int(typed)
+
+
 def _time(typed: str) -> float:
     if not typed:
         raise ValueError("for how long? 40 in 30s, 90 for 10s")
@@ -101,10 +110,16 @@ def _time(typed: str) -> float:
     return seconds
 
 
-def preview(command: SetRate, now: float | None, missed: Sequence[float]) -> str:
-    """What ``command`` will do from the rate of ``now`` on, in one or two lines. ``missed``: the rates at
-    which the SLO was missed before."""
-    before = now or 0.0
+def preview(command: SetRate | SetConcurrency, bounds: Bounds, missed: Sequence[float]) -> str:
+    """What ``command`` will do from now on, in one or two lines. ``missed``: the rates at which the SLO was
+    missed before."""
+    before = bounds.now or 0.0
+    from_ = f"{bounds.at_once} at once" if bounds.at_once else f"{rate(before)} rps"
+    if isinstance(command, SetConcurrency):
+        what = f"{from_} → {command.requests} at once: each answer sends the next"
+        return f"{what}\nthe phase begins anew as a closed loop"
+    if bounds.at_once:
+        return f"{from_} → {rate(command.rps)} rps\nthe phase begins anew with that rate"
     low, high = sorted((before, command.rps))
     within = [one for one in missed if one <= command.rps]
     slo = f"; SLO missed at {rate(min(within))} before" if within and command.rps >= before else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from rvtop.ui.keys import WEB_VIEW, Action
+from rvtop.ui.action import WEB_VIEW, Action
 
 #: The answer to whatever would steer the session from a screen that may not.
 READ_ONLY = "read-only: this screen only watches"

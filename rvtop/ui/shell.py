@@ -9,8 +9,8 @@ from textual.message_pump import MessagePump
 
 from rvtop.contract.replay import Replay
 from rvtop.contract.shell import Shell
+from rvtop.ui.action import Action
 from rvtop.ui.ghost import GhostKeeper
-from rvtop.ui.keys import Action
 from rvtop.ui.pending_rate import PendingRate
 from rvtop.ui.rate_memory import Rates
 from rvtop.ui.sharing import Sharing

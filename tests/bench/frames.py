@@ -1,8 +1,10 @@
 """What the dashboard itself costs: ``python -m tests.bench.frames``.
 
 CPU seconds (user and system) of the dashboard's own process while it shows a load of about 100 000 token
-events a second at 10 frames a second, on each screen and in two sizes; and of all processes together while it
-shows a server to which nothing is sent. Then the time from a key to what it changes on the screen.
+events a second at 10 frames a second, on each screen and in two sizes: Live, Map, Requests and Compare of the
+load itself; Showdown and Replay (at 8 seconds a second) of a recording of such a load; the end card of a run;
+and Start, which looks around here each 5 s. Then of all processes together while it shows a server to which
+nothing is sent, and the time from a key to what it changes on the screen.
 """
 
 from __future__ import annotations
@@ -13,10 +15,12 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+from tests.bench.played import record
 from tests.bench.terminal import Screen, cpu_s
 from tests.bench.tree import descendants
 from tests.mock.fast import FastMock
@@ -26,6 +30,9 @@ _SIZES = ((120, 40), (200, 60))
 _SCREENS = (("live", b"1"), ("map", b"2"), ("requests", b"3"), ("compare", b"4"))
 _TOKENS, _STEP_MS, _RATE = 500, 10, 200.0  # 200 requests a second of 500 tokens each
 _RAMP_S, _WARM_S, _LIMIT_S = 8.0, 2.0, 60.0
+_RECORDED_S = 20
+_PLAYED = [sys.executable, "-m", "tests.bench.played"]
+_REPLAY = [sys.executable, "-m", "rvtop.cli", "replay", "--speed", "8"]
 _LIMIT_PCT, _IDLE_PCT = 15.0, 2.0
 _KEYS = 21
 _KEY_MEDIAN_MS, _KEY_P95_MS = 100.0, 150.0
@@ -47,16 +54,34 @@ def all_s(pid: int) -> float:
 
 
 @contextmanager
-def dashboard(size: tuple[int, int], *arguments: str) -> Iterator[Screen]:
-    """A dashboard on a pseudo-terminal of ``size`` that shows a run with these arguments."""
-    folder = tempfile.mkdtemp()
-    command = [sys.executable, "-m", "rvtop.cli", *arguments, "--yes", "--out", f"{folder}/run"]
+def shown(size: tuple[int, int], command: list[str]) -> Iterator[Screen]:
+    """``command`` on a pseudo-terminal of ``size`` until it is left."""
     screen = Screen(command, size)
     try:
         yield screen
     finally:
         screen.leave()
+
+
+@contextmanager
+def dashboard(size: tuple[int, int], *arguments: str) -> Iterator[Screen]:
+    """A dashboard on a pseudo-terminal of ``size`` that shows a run with these arguments."""
+    folder = tempfile.mkdtemp()
+    command = [sys.executable, "-m", "rvtop.cli", *arguments, "--yes", "--out", f"{folder}/run"]
+    try:
+        with shown(size, command) as screen:
+            yield screen
+    finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def cost(screen: Screen, seconds: float) -> Cost:
+    """What the screen's process takes within ``seconds`` from now."""
+    before, began, drawn = cpu_s(screen.process.pid), time.monotonic(), len(screen.updates)
+    screen.read(seconds)
+    took, passed = cpu_s(screen.process.pid) - before, time.monotonic() - began
+    frames = max(1, len(screen.updates) - drawn)
+    return Cost(100 * took / passed, 1000 * took / frames, frames / passed)
 
 
 def under_load(size: tuple[int, int], seconds: float, passes: int) -> dict[str, list[Cost]]:
@@ -72,12 +97,38 @@ def under_load(size: tuple[int, int], seconds: float, passes: int) -> dict[str, 
                 for name, key in _SCREENS:
                     screen.press(key)
                     screen.read(_WARM_S)
-                    before, began, drawn = cpu_s(screen.process.pid), time.monotonic(), len(screen.updates)
-                    screen.read(seconds)
-                    took, passed = cpu_s(screen.process.pid) - before, time.monotonic() - began
-                    frames = max(1, len(screen.updates) - drawn)
-                    found[name].append(Cost(100 * took / passed, 1000 * took / frames, frames / passed))
+                    found[name].append(cost(screen, seconds))
     return found
+
+
+def _at_its_end(screen: Screen) -> None:
+    """A run that is over shows its end card by itself."""
+    screen.read_until(b"do it", _LIMIT_S)
+
+
+def of_a_recording(
+    size: tuple[int, int], run: Path, seconds: float, passes: int
+) -> Iterator[tuple[str, list[Cost]]]:
+    """What the screens take that show the recorded ``run``, and what Start does."""
+    with FastMock(tokens=8) as mock:
+        load = ["run", "--target", mock.url, "--rate", "20", "--duration", "2s", "--ui", "dashboard"]
+        ended = [sys.executable, "-m", "rvtop.cli", *load, "--yes", "--out", f"{run}-ended-{size[0]}"]
+        kinds: list[tuple[str, list[str], Callable[[Screen], object]]] = [
+            ("showdown", [*_PLAYED, str(run), "--showdown"], lambda s: s.read_until(b"showdown", _LIMIT_S)),
+            ("replay", [*_REPLAY, str(run)], lambda s: s.read_until(b"recording", _LIMIT_S)),
+            ("end", ended, _at_its_end),
+            ("start", [sys.executable, "-m", "rvtop.cli"], lambda s: s.read_until(b"enter", _LIMIT_S)),
+        ]
+        for name, command, ready in kinds:
+            found = []
+            with shown(size, command) as screen:
+                ready(screen)
+                screen.read(_WARM_S)
+                for _ in range(passes):
+                    if name == "replay":
+                        screen.press(b"\x1b[1;2D" * 10)  # back to its beginning: it is over after a while
+                    found.append(cost(screen, min(seconds, 2.0) if name == "replay" else seconds))
+            yield name, found
 
 
 def key_to_screen_ms(times: int) -> list[float]:
@@ -134,6 +185,15 @@ def _told(values: list[float], limit: float) -> str:
     return f"{middle:5.1f} % of a core (runs: {each}): {kept} {limit:g} %"
 
 
+def _tell_cost(name: str, size: tuple[int, int], costs: list[Cost]) -> None:
+    """Prints the line of a screen."""
+    frame_ms = statistics.median(one.frame_ms for one in costs)
+    updates = statistics.median(one.updates for one in costs)
+    told = _told([one.percent for one in costs], _LIMIT_PCT)
+    where = f"{name:<9} {size[0]:>3} x {size[1]}"
+    print(f"  {where}  {frame_ms:4.1f} ms a frame, {updates:.1f} frames/s, {told}", flush=True)
+
+
 def _tell_keys(what: str, found: list[float]) -> None:
     """Prints a line of times in ascending order."""
     median, late = statistics.median(found), found[round(0.95 * (len(found) - 1))]
@@ -155,13 +215,14 @@ def main(arguments: list[str] | None = None) -> None:
         f"frames: CPU of the dashboard's process, {_RATE * _TOKENS:,.0f} tokens/s, {_FPS} frames/s",
         flush=True,
     )
-    for size in _SIZES:
-        for name, costs in under_load(size, options.seconds, options.passes).items():
-            frame_ms = statistics.median(cost.frame_ms for cost in costs)
-            updates = statistics.median(cost.updates for cost in costs)
-            where = f"{name:<9} {size[0]:>3} x {size[1]}"
-            told = _told([cost.percent for cost in costs], _LIMIT_PCT)
-            print(f"  {where}  {frame_ms:4.1f} ms a frame, {updates:.1f} frames/s, {told}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        record(run, _RATE, _TOKENS, _STEP_MS, _RECORDED_S)
+        for size in _SIZES:
+            for name, costs in under_load(size, options.seconds, options.passes).items():
+                _tell_cost(name, size, costs)
+            for name, costs in of_a_recording(size, run, options.seconds, options.passes):
+                _tell_cost(name, size, costs)
     _tell_keys("key to screen, the rate asked for", key_to_screen_ms(_KEYS))
     _tell_keys("key to screen, through the session", key_through_session_ms(_KEYS))
     told = _told(idle(options.seconds, options.passes), _IDLE_PCT)

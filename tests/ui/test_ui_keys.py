@@ -13,14 +13,26 @@ from driven import opened, screen_text, show, text_of, until
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
-from rvtop.contract.command import Cancel, Mark, NextPhase, Pause, SetRate, SetSlo, SetWorkload, Undo
+from rvtop.contract.command import (
+    Cancel,
+    Mark,
+    NextPhase,
+    Pause,
+    SetConcurrency,
+    SetRate,
+    SetSlo,
+    SetWorkload,
+    Undo,
+)
 from rvtop.contract.snapshot import Snapshot
 from rvtop.errors import UserError
+from rvtop.ui.action import Action
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.figure_values import VALUES, value_now
 from rvtop.ui.help_text import PANELS
 from rvtop.ui.key_names import key_named, shown_key
-from rvtop.ui.keys import ACTIONS, Action, footer_key, names, with_keymap
+from rvtop.ui.keymap import footer_key, names, with_keymap
+from rvtop.ui.keys import ACTIONS
 from rvtop.ui.look import Look
 from rvtop.ui.rate_phrase import Bounds, parse_phrase, parse_rate, preview
 from rvtop.ui.screens.confirm import CancelScreen
@@ -406,9 +418,10 @@ def test_a_change_beyond_the_maximum_is_refused() -> None:
         ("96 IN 60 exp", SetRate(96.0, over_s=60.0, shape="exponential")),
         ("spike 200 for 10s", SetRate(200.0, for_s=10.0)),
         ("+100% for 500ms", SetRate(10.0, for_s=0.5)),
+        ("Closed 32", SetConcurrency(32)),
     ],
 )
-def test_a_ramp_and_a_spike_can_be_typed(typed: str, command: SetRate) -> None:
+def test_a_ramp_and_a_spike_can_be_typed(typed: str, command: SetRate | SetConcurrency) -> None:
     assert parse_phrase(typed, Bounds(5.0, 500.0)) == command
 
 
@@ -426,7 +439,10 @@ def test_a_ramp_and_a_spike_can_be_typed(typed: str, command: SetRate) -> None:
         ("96 for 5s exp", "exp is for a ramp"),
         ("0 in 5s exp", "an exponential ramp goes from and to more than 0"),
         ("fast in 5s", "not a number: fast"),
-        ("closed 32", "a closed loop is a phase of a scenario file"),
+        ("closed", "how many at once, from 1 to 100000? closed 32"),
+        ("closed x2", "how many at once"),
+        ("closed 0", "how many at once"),
+        ("closed 100001", "how many at once"),
     ],
 )
 def test_a_ramp_or_a_spike_that_is_none_is_one_line(typed: str, why: str) -> None:
@@ -449,15 +465,37 @@ def test_a_ramp_or_a_spike_that_is_none_is_one_line(typed: str, why: str) -> Non
             "spike of 200 rps for 10 s, then as before  ▂▂▂████▂▂▂\nabout 2 000 requests",
         ),
         (SetRate(12.0), "48.0 → 12.0 rps at once"),
+        (
+            SetConcurrency(32),
+            "48.0 rps → 32 at once: each answer sends the next\nthe phase begins anew as a closed loop",
+        ),
     ],
 )
-def test_what_a_rate_will_do_is_said_before(command: SetRate, text: str) -> None:
-    assert preview(command, 48.0, ()) == text
+def test_what_a_rate_will_do_is_said_before(command: SetRate | SetConcurrency, text: str) -> None:
+    assert preview(command, Bounds(48.0), ()) == text
 
 
 def test_a_rate_that_missed_before_is_said_before() -> None:
-    assert preview(SetRate(96.0, over_s=60.0), 48.0, (80.0, 60.0)).endswith("; SLO missed at 60.0 before")
-    assert "missed" not in preview(SetRate(50.0), 48.0, (80.0, 60.0))
+    assert preview(SetRate(96.0, over_s=60.0), Bounds(48.0), (80.0, 60.0)).endswith("at 60.0 before")
+    assert "missed" not in preview(SetRate(50.0), Bounds(48.0), (80.0, 60.0))
+
+
+async def test_a_closed_loop_is_steered_by_words_alone() -> None:
+    handle = made.FakeHandle(steady())
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        await pilot.press("g", *"closed 32", "enter")
+        await until(pilot, lambda: handle.sent == [SetConcurrency(32)])
+        await show(app, pilot, handle, made.closed())
+        await pilot.press("up", "shift+up", "right_curly_bracket")
+        assert handle.sent == [SetConcurrency(32)], "one key too many would end the loop"
+        assert "a closed loop has no rate" in screen_text(app)
+        await pilot.press("g", *"+10%", "enter")
+        assert "a closed loop has no rate yet: type 12.5 first" in screen_text(app)
+        app.screen.query_one(Input).value = "20"
+        await until(pilot, lambda: "32 at once → 20.0 rps" in screen_text(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: handle.sent == [SetConcurrency(32), SetRate(20.0)])
 
 
 async def test_a_typed_ramp_is_shown_before_and_sent() -> None:

@@ -7,7 +7,9 @@ import pytest
 
 from rvtop.contract.handle import clean_url
 from rvtop.contract.snapshot import Snapshot
-from rvtop.ui.keys import ACTIONS, SCREEN_PLACES, bindings
+from rvtop.ui.action import SCREEN_PLACES
+from rvtop.ui.keymap import bindings
+from rvtop.ui.keys import ACTIONS
 from rvtop.ui.pending_rate import HOLD_S, PendingRate
 from rvtop.ui.rate_phrase import parse_rate
 

@@ -149,7 +149,6 @@ class Control(RateControl):
     def __init__(self, *phases: PhasePlan, most: float | None = None) -> None:
         self.sent: list[tuple[PlanEvent, str]] = []
         super().__init__(phases, most, self.issue, lambda text, level="info", kind="note": None)
-        self.phase = phases[0]
         self.note(PlanEvent(0, "phase", 0))
         self.take_effect(0)
 
@@ -159,7 +158,7 @@ class Control(RateControl):
 
     def at(self, command: Command, now_ns: int) -> Command | None:
         """Follows a command; what takes it back."""
-        done = self.follow(command, self.phase, now_ns, "control")
+        done = self.follow(command, now_ns, "control")
         assert done.at_ns == now_ns + LEAD_NS
         entry, by = self.sent[-1]
         assert (entry.at_ns, by) == (done.at_ns, "control")
@@ -184,22 +183,22 @@ def test_a_rate_in_a_ramp_is_taken_back_to_the_rate_that_was_planned_then() -> N
 def test_what_was_commanded_shows_before_it_takes_effect() -> None:
     control = Control(PhasePlan("a", 10.0, 10.0))
     control.at(SetRate(40.0), 10 * S)
-    control.follow(Pause(), control.phase, 20 * S, "control")
+    control.follow(Pause(), 20 * S, "control")
     assert control.target_rps(20 * S) == 0.0
     control.take_effect(21 * S)
-    control.follow(Resume(), control.phase, 30 * S, "control")
+    control.follow(Resume(), 30 * S, "control")
     assert control.target_rps(30 * S) == 40.0
-    done = control.follow(SetRate(10.0), control.phase, 30 * S, "control")
+    done = control.follow(SetRate(10.0), 30 * S, "control")
     assert done.text == "rate 40 → 10 rps"
 
 
 def test_more_than_max_rate_becomes_max_rate_and_says_so() -> None:
     control = Control(PhasePlan("a", 1.0, 1.0), most=64.0)
-    done = control.follow(SetRate(math.inf), control.phase, 0, "control")
+    done = control.follow(SetRate(math.inf), 0, "control")
     assert done.text == "rate 1 → 64 rps (the most that is allowed)"
     for wrong in (math.nan, -5.0, -math.inf):
         with pytest.raises(CommandError, match="must be a number of requests a second, 0 or more"):
-            control.follow(SetRate(wrong), control.phase, 0, "control")
+            control.follow(SetRate(wrong), 0, "control")
 
 
 def test_a_phase_may_be_repeated_more_than_once() -> None:

@@ -60,7 +60,7 @@ class Virtual:
             assert entry is not None
             self.issue(entry)
             return
-        done = self.control.follow(command, self.player.phase, self.now_ns, "keyboard")
+        done = self.control.follow(command, self.now_ns, "keyboard")
         self.undo.append(done.inverse)
 
     def play(self, *script: tuple[float, Callable[[], None]]) -> list[int]:

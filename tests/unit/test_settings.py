@@ -21,7 +21,7 @@ from rvtop.settings.fields import FIELDS, commented, json_schema
 from rvtop.settings.load import Settings, SettingsError, load
 from rvtop.settings.paths import cache_folder, config_file, state_folder, themes_folder
 from rvtop.stats.prices import Prices
-from rvtop.ui.keys import keymap_faults
+from rvtop.ui.keymap import keymap_faults
 
 Rvtop = Callable[..., tuple[int, str, str]]
 

@@ -10,7 +10,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from rvtop.ui.format import rate
 from rvtop.ui.screens.dialog import Dialog
 
 
@@ -22,9 +21,10 @@ class ConfirmScreen(Dialog[bool]):
         Binding("n,escape,q", "answer(False)", show=False),
     ]
 
-    def __init__(self, url: str, rps: float) -> None:
+    def __init__(self, url: str, load: str) -> None:
+        """``load``: what would be sent, as the subject of a sentence."""
         super().__init__()
-        self._url, self._rps = url, rps
+        self._url, self._load = url, load
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box") as box:
@@ -33,8 +33,8 @@ class ConfirmScreen(Dialog[bool]):
             yield Static("y begins   n does not", classes="keys")
             yield Static(Text(self._url, style="bold"))
             yield Static(
-                f"\nrvtop did not start it, so others may be using it. {rate(self._rps)} requests a "
-                "second would be sent to it from now on. This is asked once.",
+                f"\nrvtop did not start it, so others may be using it. {self._load} "
+                "would be sent to it from now on. This is asked once.",
                 markup=False,
             )
 

@@ -16,10 +16,10 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from rvtop.contract.snapshot import Snapshot
+from rvtop.ui.action import Action
 from rvtop.ui.draw import Line
 from rvtop.ui.figure_values import value_now
 from rvtop.ui.help_text import PANELS, PanelHelp
-from rvtop.ui.keys import Action
 from rvtop.ui.screens.dialog import Dialog
 from rvtop.ui.shell import shell_of
 from rvtop.ui.theme import Styles

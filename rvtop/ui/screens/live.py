@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 
-from rvtop.contract.command import SetRate
+from rvtop.contract.command import SetConcurrency, SetRate
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.format import rate
 from rvtop.ui.rate_memory import Means
@@ -110,9 +110,10 @@ class LiveScreen(Steering, VerdictKeys, AboutServer, ChartScreen):
         if not self._frozen:
             super().put_target()
 
-    def _send_rate(self, s: Snapshot, command: SetRate) -> None:
+    def _send_rate(self, s: Snapshot, command: SetRate | SetConcurrency) -> None:
         super()._send_rate(s, command)
-        if self._frozen and self.pending_rate.pending is not None:
+        asked = self._frozen and self.pending_rate.pending is not None
+        if asked and isinstance(command, SetRate):
             self.notify_briefly(f"{rate(command.rps)} rps asked for; the picture stands, f follows again")
 
     def _freeze(self, frozen: bool) -> None:

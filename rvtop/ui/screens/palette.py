@@ -15,9 +15,9 @@ from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Input
 
+from rvtop.ui.action import Action
 from rvtop.ui.draw import Line
 from rvtop.ui.format import clip
-from rvtop.ui.keys import Action
 from rvtop.ui.screens.dialog import Dialog
 from rvtop.ui.shell import shell_of
 from rvtop.ui.widgets.typed_line import TypedLine

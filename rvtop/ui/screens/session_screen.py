@@ -14,7 +14,7 @@ from rvtop.contract.command import Record
 from rvtop.contract.snapshot import Snapshot
 from rvtop.errors import UserError
 from rvtop.ui.keep import copied_text, save_picture
-from rvtop.ui.keys import bindings
+from rvtop.ui.keymap import bindings
 from rvtop.ui.saving import save_clip, save_report
 from rvtop.ui.screens.save import Saved, SaveScreen
 from rvtop.ui.shell import ScreenShell

@@ -6,12 +6,13 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 
-from rvtop.ui.screens.session_screen import SessionScreen
+from rvtop.contract.snapshot import Snapshot
+from rvtop.ui.screens.steering import Steering
 from rvtop.ui.widgets.header import Header
 from rvtop.ui.widgets.showdown import NowPanel, ShowdownFooter, ShowdownPanel
 
 
-class ShowdownScreen(SessionScreen):
+class ShowdownScreen(Steering):
     PLACES: ClassVar[str] = "AW"
     VERTICAL_BREAKPOINTS = [(0, "-low"), (18, "-high")]  # noqa: RUF012  (Textual's own declaration)
     CSS = """
@@ -24,6 +25,11 @@ class ShowdownScreen(SessionScreen):
         yield ShowdownPanel()
         yield NowPanel()
         yield ShowdownFooter(self.PLACES)
+
+    def show(self, s: Snapshot) -> None:
+        now = self.query_one(NowPanel)
+        now.styles.height = 1 + now.wanted(s)  # its rule, its figures, its notes
+        super().show(s)
 
     def action_next_phase(self) -> None:
         """Skips the topology that runs."""

@@ -32,7 +32,7 @@ from rvtop.contract.start import (
 )
 from rvtop.ui.format import first_that_fits
 from rvtop.ui.keep import copied_text, save_picture
-from rvtop.ui.keys import bindings
+from rvtop.ui.keymap import bindings
 from rvtop.ui.looking import look
 from rvtop.ui.screens.choose_side import ChooseSideScreen
 from rvtop.ui.screens.doctor import show_doctor

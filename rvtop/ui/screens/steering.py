@@ -9,6 +9,7 @@ from rvtop.contract.command import (
     Pause,
     Record,
     Resume,
+    SetConcurrency,
     SetRate,
     SetSlo,
     SetWorkload,
@@ -76,18 +77,19 @@ class Steering(SessionScreen):
             return None
         return s
 
-    def _send_rate(self, s: Snapshot, command: SetRate) -> None:
-        if command.rps > 0 and not self._may_load and not s.target.owned and not s.load.sent:
+    def _send_rate(self, s: Snapshot, command: SetRate | SetConcurrency) -> None:
+        sends = isinstance(command, SetConcurrency) or command.rps > 0
+        if sends and not self._may_load and not s.target.owned and not s.load.sent:
 
             def answered(yes: bool | None) -> None:
                 if yes:
                     self._may_load = True
                     self._send_rate(s, command)
 
-            self.app.push_screen(ConfirmScreen(s.target.url, command.rps), answered)
+            self.app.push_screen(ConfirmScreen(s.target.url, _load_of(command)), answered)
             return
         self.shell.send(command)
-        if command.over_s is None:  # a ramp begins where the rate is
+        if isinstance(command, SetRate) and command.over_s is None:  # a ramp begins where the rate is
             self.pending_rate.ask(command.rps)
         self.show_target()
 
@@ -96,7 +98,9 @@ class Steering(SessionScreen):
         s = self._steerable()
         if s is None:
             return
-        if rps != self.pending_rate.shown:
+        if s.phase is not None and s.phase.concurrency:
+            self.notify_briefly("a closed loop has no rate; g sets one, or how many are at once: closed 32")
+        elif rps != self.pending_rate.shown:
             self._send_rate(s, SetRate(rps))
         elif up and rps:
             self.notify_briefly(f"{rate(rps)} is the maximum (--max-rate)")
@@ -118,11 +122,12 @@ class Steering(SessionScreen):
         if s is None:
             return
 
-        def typed(command: SetRate | None) -> None:
+        def typed(command: SetRate | SetConcurrency | None) -> None:
             if command is not None:
                 self._send_rate(s, command)
 
-        bounds = Bounds(self.pending_rate.shown, s.load.max_rate)
+        at_once = s.phase.concurrency if s.phase is not None else 0
+        bounds = Bounds(self.pending_rate.shown, s.load.max_rate, at_once)
         missed = self.shell.rates.memory.missed
         self.app.push_screen(RateScreen(bounds, missed, begin), typed)
 
@@ -211,3 +216,10 @@ class Steering(SessionScreen):
             self.shell.send(Record(on=False))
         else:
             self.shell.name_recording(s.recording_s, lambda: None)
+
+
+def _load_of(command: SetRate | SetConcurrency) -> str:
+    """What a command sends, as the subject of a sentence."""
+    if isinstance(command, SetConcurrency):
+        return f"{count(command.requests)} requests at once"
+    return f"{rate(command.rps)} requests a second"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rvtop.ui.keys import SCREENS_FOOT, Action
+from rvtop.ui.action import SCREENS_FOOT, Action
 from rvtop.ui.screens.compare import CompareScreen
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.map import MapScreen
@@ -48,11 +48,18 @@ REPLAY_SCREENS: tuple[ScreenEntry, ...] = (
 )
 
 
+#: Where the session is no showdown, its key says how one is begun.
+NO_SHOWDOWN = Action(
+    "screen: showdown", "app.say_showdown", ("5",), "topologies one after another: rvtop showdown begins one"
+)
+
+
 def screen_keys(screens: Sequence[ScreenEntry]) -> tuple[Action, ...]:
     """The keys that show a screen; none for a single screen, which is always on top."""
     if len(screens) < 2:
         return ()
-    return tuple(
+    showdown = any(entry.name == "showdown" for entry in screens)
+    made = tuple(
         Action(
             f"screen: {entry.name}",
             f"app.show_screen('{entry.name}')",
@@ -63,3 +70,4 @@ def screen_keys(screens: Sequence[ScreenEntry]) -> tuple[Action, ...]:
         )
         for number, entry in enumerate(screens)
     )
+    return made if showdown else (*made, NO_SHOWDOWN)

@@ -77,6 +77,9 @@ class DeploymentsPanel(Panel):
     def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
         return 1 + min(3, len(s.deployments)), 1 + len(s.deployments)
 
+    def draws(self, s: Snapshot) -> tuple[object, ...] | None:
+        return (s.deployments,)
+
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles = self.rich_styles
         heads = "replicas  ongoing  queue     ms" if width >= 44 else ""

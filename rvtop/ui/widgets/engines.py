@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from rvtop.contract.figures import SHOWN, Figure, texts
-from rvtop.contract.snapshot import Engine, Snapshot
+from rvtop.contract.snapshot import Engine, Snapshot, SourceStatus
 from rvtop.ui.draw import Line, bar, fitting
 from rvtop.ui.format import FORMATS, age, clip, fixed, percent, size_of, tight
 from rvtop.ui.theme import Styles
@@ -60,6 +60,11 @@ def kv_bar(styles: Styles, share: float | None, width: int) -> Line:
     )
 
 
+def not_ok(s: Snapshot) -> list[SourceStatus]:
+    """The sources that tell nothing now."""
+    return [source for source in s.sources if source.state != "ok"]
+
+
 def _after(s: Snapshot) -> list[Figure]:
     """The columns behind the KV cache; one that no engine tells of takes no room."""
     return [column for column in AFTER_KV if any(value(e, column) is not None for e in s.engines)]
@@ -79,6 +84,9 @@ class EnginesPanel(Panel):
         return 1 + min(3, max(1, len(s.engines))), 1 + max(1, len(s.engines)) + len(
             self._together(s, width - MARGINS)
         )
+
+    def draws(self, s: Snapshot) -> tuple[object, ...] | None:
+        return s.engines, s.figures, not_ok(s), s.target.models
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles = self.rich_styles

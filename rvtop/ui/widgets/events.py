@@ -30,6 +30,9 @@ class EventsPanel(Panel):
             return 2, max(7, height // 3)
         return 2, 7 if height >= 60 else 4 if height >= 44 else 3 if height >= 40 else 2
 
+    def draws(self, s: Snapshot) -> tuple[object, ...] | None:
+        return s.events, s.switch
+
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles = self.rich_styles
         key = next((a for a in shell_of(self).actions if a.action == "events" and a.keys), None)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from textual import events
 
 from rvtop.contract.snapshot import Snapshot
+from rvtop.ui.action import Action
 from rvtop.ui.draw import Line
 from rvtop.ui.format import clip, wall
-from rvtop.ui.keys import Action, footer_key
+from rvtop.ui.keymap import footer_key
 from rvtop.ui.shell import shell_of
 from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.hints import GAP, LOAD_PLACES, Hints, hints

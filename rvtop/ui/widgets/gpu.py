@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rvtop.contract.snapshot import Gpu, Snapshot
 from rvtop.ui.draw import Line, bar, fitting
 from rvtop.ui.format import age, clip, fixed, gib, percent
-from rvtop.ui.widgets.engines import choose
+from rvtop.ui.widgets.engines import choose, not_ok
 from rvtop.ui.widgets.money import watts
 from rvtop.ui.widgets.panel import Panel
 
@@ -63,6 +63,9 @@ class GpuPanel(Panel):
 
     def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
         return 1 + min(3, len(s.gpus)), 1 + len(s.gpus)
+
+    def draws(self, s: Snapshot) -> tuple[object, ...] | None:
+        return s.gpus, not_ok(s)
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles = self.rich_styles

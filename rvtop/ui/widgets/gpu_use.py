@@ -46,6 +46,9 @@ class GpuUsePanel(TimeChart):
     def depends(self, s: Snapshot) -> tuple[object, ...]:
         return self._names(s)
 
+    def says(self, s: Snapshot) -> tuple[object, ...]:
+        return (len(s.gpus), len(s.nodes), *(now_of(s, name) for name in self._names(s)))
+
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles = self.rich_styles
         name = "GPU use" if on_gpus(s) else "CPU use"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rvtop.contract.snapshot import Snapshot
 from rvtop.text import phase_words
 from rvtop.ui.draw import Line, clickable, fitting, spread
@@ -33,6 +35,20 @@ class Header(Panel, can_focus=False):
     """
     NAME = "header"
     PLACE = "top"
+
+    def draws(self, s: Snapshot) -> tuple[object, ...] | None:
+        if self.app.size.height < ROWS_FOR_PANELS:
+            return None
+        phase, lag, down = s.phase, s.load.lag_p99_ms, s.target_down_s
+        clocks = (
+            None if phase is None else clock(phase.elapsed_s),
+            None if s.recording_s is None else clock(s.recording_s),
+            None if down is None else age(down),
+            None if lag is None else f"{lag:.1f}",
+        )
+        still = None if phase is None else replace(phase, elapsed_s=0.0)
+        load = (bool(s.load.sent), bool(s.load.client_limited))
+        return s.state, s.target, s.switch, still, clocks, load
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         if width < LEAST_WIDTH:

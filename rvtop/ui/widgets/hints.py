@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from textual.widget import Widget
 
+from rvtop.ui.action import Action
 from rvtop.ui.draw import Line
-from rvtop.ui.keys import Action, footer_key
+from rvtop.ui.keymap import footer_key
 from rvtop.ui.theme import Styles
 
 GAP = "   "

@@ -40,6 +40,9 @@ class InFlightPanel(TimeChart):
     def depends(self, s: Snapshot) -> tuple[object, ...]:
         return (self._scale.value,)
 
+    def says(self, s: Snapshot) -> tuple[object, ...]:
+        return s.load.in_flight, bool(s.load.sent), s.figures.get("running"), s.figures.get("waiting")
+
     def observe(self, s: Snapshot) -> None:
         most = self.view.window(s)
         series = s.series

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.axis import StickyMax
 from rvtop.ui.bands import Values
-from rvtop.ui.draw import Cells, Line, area, eighths
+from rvtop.ui.draw import Cells, Line, area, eighths, fitting
 from rvtop.ui.format import brief, count, percent
 from rvtop.ui.rate_span import RateSpan
 from rvtop.ui.span import Span, now_of
@@ -47,6 +47,9 @@ class KvQueuePanel(TimeChart):
     def depends(self, s: Snapshot) -> tuple[object, ...]:
         return (self._waiting.value,)
 
+    def says(self, s: Snapshot) -> tuple[object, ...]:
+        return now_of(s, "kv_usage"), now_of(s, "waiting")
+
     def picture(self, s: Snapshot, span: Span | RateSpan, rows: int) -> Picture:
         # The queue gets the smaller part: whether there is one matters more than how long it is.
         low = 0 if rows < 4 else 1 if rows < 6 else max(2, rows * 2 // 5)
@@ -66,4 +69,5 @@ class KvQueuePanel(TimeChart):
             cells.write(0, y + row, line.text, style)
 
     def one_line(self, s: Snapshot, width: int) -> Line:
-        return Line(" ").join(self.heading(s, width)[1])
+        line = fitting([(1, Line(" ")), (0, self.heading(s, width)[1])], width)
+        return self.with_spark(line, s, s.series.kv_usage, 1.0, width, self.rich_styles.server)

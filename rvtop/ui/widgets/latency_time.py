@@ -42,6 +42,9 @@ class LatencyTimePanel(TimeChart):
     def depends(self, s: Snapshot) -> tuple[object, ...]:
         return (s.slo_ttft_ms,)
 
+    def says(self, s: Snapshot) -> tuple[object, ...]:
+        return sig3(s.latency.ttft.p50), sig3(s.latency.ttft.p99)
+
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles, d = self.rich_styles, s.latency.ttft
         left = Line("TTFT", styles.client_bold)

@@ -297,4 +297,4 @@ def _twice(rows: list[str]) -> list[str]:
 
 def _concurrency(s: Snapshot) -> int:
     """Requests in flight that a closed loop keeps up; 0 where arrivals have a rate."""
-    return s.phase.concurrency if s.phase is not None and s.state in ("running", "draining") else 0
+    return s.phase.concurrency if s.phase is not None and s.state in ("running", "paused", "draining") else 0

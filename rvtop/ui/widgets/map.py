@@ -154,6 +154,9 @@ class EnginePanel(Panel):
         super().__init__()
         self._chosen = chosen
 
+    def draws(self, s: Snapshot) -> tuple[object, ...] | None:
+        return s.engines, self._chosen.row
+
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         engine = self._chosen.engine(s)
         name = engine.name if engine is not None else "engine"

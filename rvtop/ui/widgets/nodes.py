@@ -38,6 +38,9 @@ class NodesPanel(Panel):
     def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
         return 1 + min(3, len(s.nodes)), 1 + len(s.nodes)
 
+    def draws(self, s: Snapshot) -> tuple[object, ...] | None:
+        return s.nodes, s.target.dashboard
+
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles = self.rich_styles
         left = Line("nodes", styles.server_bold)

@@ -52,6 +52,7 @@ class Panel(Widget, can_focus=True):
         self._stale: set[int] = set()  # rows that were drawn and not yet made into strips
         self._painted_for = Size(0, 0)
         self._placed = True
+        self._told: tuple[object, ...] | None = None  # what `draws` said of what stands there
         self._kept: dict[str, tuple[tuple[object, ...], object]] = {}
 
     # -- what a panel implements ---------------------------------------------------------------
@@ -79,6 +80,12 @@ class Panel(Widget, can_focus=True):
     def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
         """The least and the best number of rows, the rule among them, where the panel is not one line."""
         return 1, 1
+
+    def draws(self, s: Snapshot) -> tuple[object, ...] | None:
+        """All that it shows of ``s``, and of what it keeps beside: it is drawn anew only where that, its size
+        or the screen's view differs from before. None: with each snapshot. It must name everything:
+        ``tests/ui/test_ui_draws.py`` tries."""
+        return None
 
     def quiet(self, s: Snapshot) -> bool:
         """Whether it has nothing to say: after a while the live screen folds it to its one line."""
@@ -111,10 +118,14 @@ class Panel(Widget, can_focus=True):
         """``style`` of what does the action ``name`` of the table of keys when it is clicked, where that
         holds on this screen."""
         places = getattr(self.screen, "PLACES", "")
-        found = next((a for a in shell_of(self).actions if a.name == name and a.holds(places)), None)
-        if found is None:
-            return style
-        return clickable(style, found.action if "." in found.action else f"screen.{found.action}")
+
+        def make() -> Style:
+            found = next((a for a in shell_of(self).actions if a.name == name and a.holds(places)), None)
+            if found is None:
+                return style
+            return clickable(style, found.action if "." in found.action else f"screen.{found.action}")
+
+        return self.once((style, places), make, f"click {name}")
 
     def observe(self, s: Snapshot) -> None:
         """Takes in a new snapshot before it is drawn, once (scales that follow the data)."""
@@ -158,13 +169,18 @@ class Panel(Widget, can_focus=True):
     def show(self, s: Snapshot) -> None:
         """Draws ``s``."""
         self.snapshot = s
-        if self._placed:
-            self.observe(s)
+        if not self._placed:
+            return
+        self.observe(s)
+        told = self.draws(s)
+        drawn = None if told is None else (*told, *self.view.shown)
+        if drawn is None or drawn != self._told or self._painted_for != self.size:
             self.repaint()
+        self._told = drawn
 
     def show_past(self, s: Snapshot) -> None:
         """Draws an earlier ``s`` on the scales of now."""
-        self.snapshot = s
+        self.snapshot, self._told = s, None
         if self._placed:
             self.repaint()
 
@@ -182,7 +198,7 @@ class Panel(Widget, can_focus=True):
 
     def forget(self) -> None:
         """Drops what is kept of the last picture, so that the next one is drawn anew."""
-        self._painted_for = Size(0, 0)
+        self._painted_for, self._told = Size(0, 0), None
         self._kept.clear()
 
     def plain_text(self) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rvtop.contract.snapshot import Snapshot
-from rvtop.ui.keys import SCREENS_FOOT, Action
+from rvtop.ui.action import SCREENS_FOOT, Action
 from rvtop.ui.shell import shell_of
 from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.footer import Footer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rvtop.contract.requests import RequestRow
 from rvtop.contract.snapshot import Snapshot
@@ -73,6 +73,9 @@ class PartsPanel(Panel):
     """
     TOPIC = "requests"
 
+    def draws(self, s: Snapshot) -> tuple[object, ...] | None:
+        return s.requests, s.figures.get("queue_time"), s.figures.get("prefill_time")
+
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles, requests = self.rich_styles, s.requests
         left = Line("where the TTFT went", styles.client_bold)
@@ -138,6 +141,9 @@ class RequestList(Panel):
     def observe(self, s: Snapshot) -> None:
         self._scale.follow(max((row.ttft_ms or 0.0 for row in s.requests.slowest), default=0.0))
 
+    def draws(self, s: Snapshot) -> tuple[object, ...] | None:
+        return s.requests, replace(self.state)
+
     async def on_mouse_scroll_up(self) -> None:
         await self.run_action("screen.cursor(-1)")
 
@@ -186,6 +192,9 @@ class RequestDetail(Panel):
     def __init__(self, state: ListState) -> None:
         super().__init__()
         self.state = state
+
+    def draws(self, s: Snapshot) -> tuple[object, ...] | None:
+        return s.requests, replace(self.state)
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         found = self.state.row(s)

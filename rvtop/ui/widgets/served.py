@@ -28,6 +28,9 @@ class ServedPanel(TimeChart):
     def depends(self, s: Snapshot) -> tuple[object, ...]:
         return (self._scale.value,)
 
+    def says(self, s: Snapshot) -> tuple[object, ...]:
+        return (rate(s.load.completed_rps),)
+
     def observe(self, s: Snapshot) -> None:
         most = self.view.window(s)
         self._scale.follow(highest(s.series.completed_rps[-most:], s.series.target_rps[-most:]))

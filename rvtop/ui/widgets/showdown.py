@@ -5,10 +5,10 @@ from __future__ import annotations
 import textwrap
 
 from rvtop.contract.snapshot import Snapshot
+from rvtop.ui.action import Action
 from rvtop.ui.axis import LogAxis
 from rvtop.ui.draw import Line, fitting
 from rvtop.ui.format import MISSING, clock, count, percent, sig3
-from rvtop.ui.keys import Action
 from rvtop.ui.shell import shell_of
 from rvtop.ui.showdown_lines import showdown_lines, span, step_text
 from rvtop.ui.widgets.panel import MARGINS, Panel
@@ -61,7 +61,7 @@ class NowPanel(Panel):
     """The topology that runs, and what is to be known of the table."""
 
     DEFAULT_CSS = """
-    NowPanel { height: auto; max-height: 8; }
+    NowPanel { height: 2; max-height: 8; }
     """
     TOPIC = "showdown"
 

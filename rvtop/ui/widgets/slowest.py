@@ -43,6 +43,9 @@ class SlowestPanel(Panel):
         most = MANY if self.place_is_wide else FEW
         return 4, 2 + min(most, max(1, len(s.requests.slowest)))
 
+    def draws(self, s: Snapshot) -> tuple[object, ...] | None:
+        return (s.requests,)
+
     @property
     def place_is_wide(self) -> bool:
         """Whether requests have a column of their own."""

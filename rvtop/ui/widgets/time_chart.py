@@ -49,6 +49,13 @@ class TimeChart(Panel):
         """What the picture depends on besides series, events and size."""
         return ()
 
+    def says(self, s: Snapshot) -> tuple[object, ...]:
+        """What its heading or its one line says besides series, events and ``depends``."""
+        return ()
+
+    def draws(self, s: Snapshot) -> tuple[object, ...] | None:
+        return (s.series, s.events, self.view.window(s), *self.depends(s), *self.says(s))
+
     def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
         return 4, 9
 

@@ -47,6 +47,11 @@ class TimelinePanel(Panel):
         if event.y >= 1 and at_s <= s.plan_s:
             await self.run_action(f"screen.go_to({s.plan.t0_s + at_s})")
 
+    def draws(self, s: Snapshot) -> tuple[object, ...] | None:
+        if s.plan_s is None or self.size.height < 2:  # in one line its bar grows by fractions of a second
+            return None
+        return s.name, s.plan, int(s.plan_s), next_text(s, 1000), s.series, s.events
+
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         s, styles = self._at_cursor(s), self.rich_styles
         left = Line(clip(s.name, max(8, width // 4)), styles.strong).put(", rps · served ", styles.quiet)

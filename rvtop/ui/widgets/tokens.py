@@ -27,6 +27,11 @@ class TokensPanel(TimeChart):
     def depends(self, s: Snapshot) -> tuple[object, ...]:
         return (self._scale.value,)
 
+    def says(self, s: Snapshot) -> tuple[object, ...]:
+        told = s.tokens
+        any_ = bool(told.total or s.load.sent)
+        return told.per_s, told.max_per_s, told.server_per_s, told.estimated, any_
+
     def observe(self, s: Snapshot) -> None:
         most = self.view.window(s)
         before = [self.view.ghost.level("tokens_per_s")] if self.view.ghost is not None else []
