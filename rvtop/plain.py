@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rvtop.contract.command import Stop
+from rvtop.contract.pairs import pair_words, summary_words
 from rvtop.contract.figures import RATIO_TOLERANCE, SHOWN, texts
 from rvtop.contract.snapshot import Event, Snapshot, StartStep
 from rvtop.contract.steps import step_line
@@ -154,6 +155,8 @@ class Narrator:
 
 def figures_line(s: Snapshot) -> str:
     """One line with what matters now."""
+    if s.pairs is not None and s.pairs.stage != "warm":
+        return f"  {_clock(s.t_s)}  {pair_words(s.pairs)}"
     load, ttft = s.load, s.latency.ttft
     parts = [
         f"  {_clock(s.t_s)}  {phase_words(s.phase.name) if s.phase else s.state:<8}",
@@ -284,6 +287,7 @@ def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
         + (" (counted chunks: the server gave no usage)" if chunked else ""),
     ]
     lines += _search_lines(summary.get("find_max"))
+    lines += summary_words(summary.get("pairs"))
     if goodput is not None:
         lines.append(f"goodput {digits(goodput)} rps within the SLO")
     for found in summary.get("findings") or ():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rvtop.stats.distribution import EMPTY, Distribution
+from rvtop.text import digits
 
 #: The phase whose pairs go to the first server twice: what it shows is the instrument's own difference.
 SAME = "A against A"
@@ -88,3 +91,59 @@ class Pairs:
     points: tuple[PairPoint, ...] = ()
     ttft_a: Distribution = EMPTY
     ttft_b: Distribution = EMPTY
+
+
+def signed(value: float | None) -> str:
+    """``−12.4``, ``+3``, ``0``, ``--``: three significant digits."""
+    if value is None:
+        return digits(None)
+    return ("+" if value > 0 else "−" if value < 0 else "") + digits(abs(value))
+
+
+def difference_words(row: PairRow, pairs: int) -> str:
+    """``TTFT: B −12.4 ms [−14.1, −10.8] after 240 pairs``."""
+    found = "--" if row.low is None else f"[{signed(row.low)}, {signed(row.high)}]"
+    return f"{row.name}: B {signed(row.difference)} {row.unit} {found} after {pairs} pairs"
+
+
+def call_words(row: PairRow) -> str:
+    """That the figure of ``row`` has just been called."""
+    return f"{difference_words(row, row.called or 0)}: 0 lies outside"
+
+
+def same_words(pairs: Pairs) -> str:
+    """What A against A showed."""
+    row = pairs.rows[0]
+    if pairs.fair is None:
+        return f"{SAME}: {pairs.same_count} pairs, too few to tell whether the instrument is fair"
+    reach = f"{row.name} [{signed(row.same_low)}, {signed(row.same_high)}] {row.unit}"
+    if pairs.fair:
+        return f"{SAME}: no difference in {pairs.same_count} pairs: {reach}"
+    return f"{SAME} differ in {pairs.same_count} pairs: {reach}: a difference of that size is the instrument's"
+
+
+def pair_words(pairs: Pairs) -> str:
+    """One line with what the pairs show now."""
+    row = pairs.rows[0]
+    if pairs.stage == "same":
+        reach = "--" if row.same_low is None else f"[{signed(row.same_low)}, {signed(row.same_high)}]"
+        return f"{SAME}  {row.name}: {reach} {row.unit} after {pairs.same_count} pairs"
+    others = "  ".join(f"{one.name} {signed(one.difference)} ({one.word})" for one in pairs.rows[1:])
+    more = f"  {pairs.lost} lost" if pairs.lost else ""
+    return f"{difference_words(row, pairs.count)} ({row.word})  {others}{more}"
+
+
+def summary_words(told: Mapping[str, Any] | None) -> list[str]:
+    """The lines that a run prints of ``pairs`` of its summary."""
+    if not told:
+        return []
+    rows = [PairRow(key, **row) for key, row in told["rows"].items()]
+    known = Pairs(told["a"], told["b"], same_count=told["same_count"], fair=told["fair"], rows=tuple(rows))
+    lines = ["", f"pairs: A {told['a']}  B {told['b']}", f"  {same_words(known)}"]
+    for row in rows:
+        called = f"; first called after {row.called} pairs" if row.called is not None else ""
+        lines.append(
+            f"  {difference_words(row, told['count'])}, {row.level:.3g} % at any time: {row.word}{called}"
+        )
+    both = f"{digits(told['completed_a'])} % of A's and {digits(told['completed_b'])} % of B's"
+    return [*lines, f"  completed: {both}"]

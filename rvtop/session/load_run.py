@@ -71,6 +71,7 @@ class LoadRun:
         self._targets = 1
         self._held = ""  # why nothing may be sent before `go_on`
         self._paused_by_hand = False
+        self.on_lines: list[Callable[[bytes], None]] = []  # called with the lines of each delta
         self.observers: list[Callable[[Second], None]] = [
             self._record_second,
             lambda second: self.request_log.end_second(second.now_ns),
@@ -280,6 +281,8 @@ class LoadRun:
         self.request_log.add(delta.lines, delta.t_ns)
         if self.spans is not None:
             self.spans.add(delta.lines)
+        for take in self.on_lines:
+            take(delta.lines)
         before = self.live.latest.get(delta.worker)
         fold(self.live, delta)
         # What a kill -9 would take with it: the requests that have no line yet.
