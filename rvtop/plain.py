@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rvtop.contract.command import Stop
-from rvtop.contract.pairs import pair_words, summary_words
 from rvtop.contract.figures import RATIO_TOLERANCE, SHOWN, texts
+from rvtop.contract.pairs import pair_words, summary_words
 from rvtop.contract.snapshot import Event, Snapshot, StartStep
 from rvtop.contract.steps import step_line
 from rvtop.contract.stream import events_after
@@ -276,7 +276,7 @@ def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
     chunked = summary["tokens"]["source"] == "chunks"
     lines = [
         "",
-        kpm_table({summary["topology"] or "target": summary}),
+        kpm_table({"A and B" if "pairs" in summary else summary["topology"] or "target": summary}),
         "",
         f"requests {requests['planned']} planned, {requests['ok']} ok, errors: {errors}",
         f"TTFT p50 {digits(ttft['p50'])} p90 {digits(ttft['p90'])} p99 {digits(ttft['p99'])} ms "

@@ -122,9 +122,7 @@ def _url_of(name: str) -> str:
     return found.url
 
 
-def _work(
-    name: str | None, steady: SteadyOptions, pairs: int | None
-) -> tuple[Scenario, int | None]:
+def _work(name: str | None, steady: SteadyOptions, pairs: int | None) -> tuple[Scenario, int | None]:
     """The scenario, and after how many pairs it ends. Raises UserError, ScenarioError."""
     from rvtop.session.request import find
 

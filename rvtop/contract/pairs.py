@@ -119,7 +119,7 @@ def same_words(pairs: Pairs) -> str:
     reach = f"{row.name} [{signed(row.same_low)}, {signed(row.same_high)}] {row.unit}"
     if pairs.fair:
         return f"{SAME}: no difference in {pairs.same_count} pairs: {reach}"
-    return f"{SAME} differ in {pairs.same_count} pairs: {reach}: a difference of that size is the instrument's"
+    return f"{SAME} differ in {pairs.same_count} pairs: {reach}, which is the instrument's"
 
 
 def pair_words(pairs: Pairs) -> str:

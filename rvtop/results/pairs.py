@@ -1,7 +1,8 @@
 """Differences within pairs, from the lines of requests: the same while a run goes on and from its folder.
 
-Pairs count in the order in which they were sent, not in which they ended: those that ended so far are the short
-ones, and of a server that stalls now and then those that did not. One that is late holds up the ones behind it.
+Pairs count in the order in which they were sent, not in which they ended: those that ended so far are the
+short ones, and of a server that stalls now and then those that did not. One that is late holds up the ones
+behind it.
 """
 
 from __future__ import annotations
@@ -168,7 +169,7 @@ class PairFold:
         if self._points and not _stays(self._points[-1].pairs):
             self._points.pop()
         self._points.append(PairPoint(sequence.n, mean, found.low, found.high))
-        del self._points[: -_MOST_POINTS]
+        del self._points[:-_MOST_POINTS]
 
     # -- what it shows ---------------------------------------------------------------------------
 

@@ -64,5 +64,3 @@ def _check(phase: Phase) -> None:
     for key, value in (("max_in_flight", phase.max_in_flight), ("cancel", phase.cancel)):
         if value is not None:
             raise UserError(f"rvtop ab: phase {phase.name} has {key}, which would part the two of a pair")
-
-

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 import orjson
 
 from rvtop.contract.pairs import SAME, PairOptions, Pairs, call_words, same_words
-from rvtop.contract.run_files import PAIRS
 from rvtop.errors import UserError
 from rvtop.load.worker.messages import AddTarget, WorkerSpec
 from rvtop.results.pairs import PairFold, lines_of
@@ -56,6 +56,7 @@ class PairWatch:
         warm = {phase.name for phase in load.player.phases if phase.warmup}
         self._fold = PairFold(parts.target.url, options.url, options.figure, warm)
         self._told_same = self._told_call = False
+        self._ended = -1  # the phase that was ended, having enough
         load.on_lines.append(self._add)
         load.observers.append(self._look)
 
@@ -73,29 +74,35 @@ class PairWatch:
 
     def _add(self, lines: bytes) -> None:
         for line in lines.splitlines():
-            counted = lines_of(self._fold.add(orjson.loads(line)))
-            if counted:
-                self._recorder.write(lambda log, counted=counted: log.pairs(counted))
+            self._write(lines_of(self._fold.add(orjson.loads(line))))
+        if self._has_enough():
+            self._load.issue(self._load.player.end_phase(perf_counter_ns()), "pairs")
+
+    def _write(self, counted: bytes) -> None:
+        if counted:
+            self._recorder.write(lambda log: log.pairs(counted))
 
     def _look(self, second: Second) -> None:
         if second.last:
-            rest = lines_of(self._fold.finish())
-            self._recorder.write(lambda log: log.pairs(rest))
+            self._write(lines_of(self._fold.finish()))
         self._tell(last=second.last)
-        if not second.last and self._has_enough():
-            self._load.issue(self._load.player.end_phase(second.now_ns), "pairs")
 
     def _has_enough(self) -> bool:
-        """Whether the phase that sends has the pairs that were asked for."""
+        """Whether the phase that sends has the pairs that were asked for, and does not end already."""
         options, fold, stage = self._options, self._fold, self._stage
-        if self._load.player.state != "sending":
+        phase = self._load.player.index
+        if self._load.player.state != "sending" or self._ended == phase:
             return False
         if stage == "same":
-            return fold.same_count >= options.same
-        if stage != "both":
-            return False
-        enough = options.pairs is not None and fold.count >= options.pairs
-        return enough or (options.until_called and fold.called is not None)
+            enough = fold.same_count >= options.same
+        else:
+            enough = stage == "both" and (
+                (options.pairs is not None and fold.count >= options.pairs)
+                or (options.until_called and fold.called is not None)
+            )
+        if enough:
+            self._ended = phase
+        return enough
 
     def _tell(self, *, last: bool) -> None:
         """Says what A against A showed once it is over, and when a figure is called."""

@@ -1,4 +1,5 @@
-"""A confidence sequence: an interval of a mean that may be looked at after each value, for as long as one likes.
+"""A confidence sequence: an interval of a mean that may be looked at after each value, for as long as one
+likes.
 
 An interval of a fixed number of values (Student's) that is looked at again and again leaves out the true mean
 sooner or later. These do so with a probability of at most α at any time at all: whoever stops when 0 lies
@@ -12,8 +13,8 @@ mean μ, σ unknown and integrated out in both (right Haar measure dσ/σ), is
 
 It is 1 at n = 1 and a martingale for normal values whose mean is μ, so by Ville's inequality it reaches 1/α
 with a probability of at most α (Lai, On confidence sequences, Annals of Statistics 4, 1976; Wang and Ramdas,
-Anytime-valid t-tests and confidence sequences for Gaussian means with unknown variance, arXiv:2310.03722). The
-guesses that it has not ruled out are x̄ ± √(S · f), with
+Anytime-valid t-tests and confidence sequences for Gaussian means with unknown variance, arXiv:2310.03722).
+The guesses that it has not ruled out are x̄ ± √(S · f), with
 
     k = ((n + c) / (c α²))^(1/n),   f = (k − 1) / (n · (1 − k c / (n + c))),
 

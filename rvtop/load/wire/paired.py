@@ -40,7 +40,7 @@ class PairedPool(ConnectionPool):
         self.second.retarget(target)
 
     @property
-    def most(self) -> int:  # type: ignore[override]
+    def most(self) -> int:
         """Connections at once, to both together."""
         return self._most
 

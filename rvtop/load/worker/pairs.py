@@ -1,5 +1,5 @@
-"""Pairs: each arrival of the plan becomes two requests with the same prompt and the same intended time, one for
-each of two targets."""
+"""Pairs: each arrival of the plan becomes two requests with the same prompt and the same intended time, one
+for each of two targets."""
 
 from __future__ import annotations
 

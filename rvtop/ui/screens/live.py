@@ -33,6 +33,7 @@ from rvtop.ui.widgets.latency_time import LatencyTimePanel
 from rvtop.ui.widgets.load import LoadPanel
 from rvtop.ui.widgets.nodes import NodesPanel
 from rvtop.ui.widgets.notice import NoticePanel
+from rvtop.ui.widgets.pairs import PairsRow
 from rvtop.ui.widgets.panel import Panel
 from rvtop.ui.widgets.places import Places
 from rvtop.ui.widgets.served import ServedBesidePanel, ServedPanel
@@ -64,6 +65,7 @@ class LiveScreen(Steering, AboutServer, ChartScreen):
             LoadPanel(),
             NoticePanel(),
             CombPanel(),
+            PairsRow(),
             Banner(can_choose_again=again),
             StepsPanel(),
             TtftPanel(),
