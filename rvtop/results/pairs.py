@@ -31,7 +31,7 @@ from rvtop.contract.pairs import (
 from rvtop.results.lines import Unread, json_lines
 from rvtop.stats.histogram import Histogram
 from rvtop.stats.intervals import Interval
-from rvtop.stats.sequences import LEAST, MeanSequence
+from rvtop.stats.sequences import MeanSequence
 
 #: How likely the figure that was chosen beforehand is ever called different where it is not; the same for all
 #: others together, and for all figures of A against A together.
@@ -216,7 +216,8 @@ class PairFold:
     def _fair(self) -> bool | None:
         if any(figure.called is not None for figure in self._same.figures.values()):
             return False
-        return True if self._same.count >= LEAST else None
+        known = all(figure.sequence.interval() is not None for figure in self._same.figures.values())
+        return True if known else None
 
     def _row(self, key: str) -> PairRow:
         both, same = self._both.figures[key], self._same.figures[key]

@@ -86,7 +86,7 @@ PANELS: dict[str, PanelHelp] = {
     ),
     "pairs": PanelHelp(
         "compare",
-        "Live pairs: the same prompt to A and B at the same intended time, and what differs within the pairs.",
+        "Live pairs: the same prompt to A and B at the same intended time, and what differs within them.",
         (
             Figure("B − A", "the mean difference within pairs", CLIENT),
             Figure("├─●─┤", "its interval, which holds at any time that it is looked at", CLIENT),
