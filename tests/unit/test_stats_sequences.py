@@ -71,7 +71,9 @@ def test_long_tails_on_both_sides_call_no_more(noise: str) -> None:
     values = {
         "student": lambda: rng.standard_t(2.5, size),
         "lognormal": lambda: rng.lognormal(0, 1, size) - rng.lognormal(0, 1, size),
-        "spikes": lambda: rng.normal(size=size) + 40.0 * ((rng.random(size) < 0.01) * rng.choice([-1, 1], size)),
+        "spikes": lambda: (
+            rng.normal(size=size) + 40.0 * ((rng.random(size) < 0.01) * rng.choice([-1, 1], size))
+        ),
     }[noise]()
     assert np.count_nonzero(first_called(values)) <= 60
 
