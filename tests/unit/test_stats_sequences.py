@@ -1,6 +1,6 @@
-"""The confidence sequence of a mean: how often it is wrong, how soon it finds a difference, what it is made of.
+"""The confidence sequence of a mean: how often it is wrong, how soon it finds a difference.
 
-All streams are seeded; what is simulated is worked out for all of them at once, by the sums that the class keeps.
+All streams are seeded; a simulation works out all of them at once, by the sums that the class keeps.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ ALPHA = 0.05
 
 def first_called(values: Floats) -> npt.NDArray[np.int64]:
     """After how many values 0 first lay outside, of each row of ``values`` (streams, values); 0: never."""
-    streams, count = values.shape
-    n = np.arange(1, count + 1)
+    n = np.arange(1, values.shape[1] + 1)
     shifted = values - values[:, :1]
     sums, squares = shifted.cumsum(1), (shifted**2).cumsum(1)
     lagged = np.zeros_like(values)
@@ -71,9 +70,7 @@ def test_long_tails_on_both_sides_call_no_more(noise: str) -> None:
     values = {
         "student": lambda: rng.standard_t(2.5, size),
         "lognormal": lambda: rng.lognormal(0, 1, size) - rng.lognormal(0, 1, size),
-        "spikes": lambda: (
-            rng.normal(size=size) + 40.0 * ((rng.random(size) < 0.01) * rng.choice([-1, 1], size))
-        ),
+        "spikes": lambda: rng.normal(size=size) + (rng.random(size) < 0.01) * rng.choice([-40, 40], size),
     }[noise]()
     assert np.count_nonzero(first_called(values)) <= 60
 
