@@ -31,9 +31,7 @@ def with_pairs(scenario: Scenario, options: PairOptions) -> Scenario:
         )
     warm = list(takewhile(lambda phase: phase.warmup, scenario.phases))
     rest = list(scenario.phases[len(warm) :])
-    if not rest:
-        raise UserError(f"rvtop ab: scenario {scenario.name} has nothing but warm-up phases")
-    first = rest[0]
+    first = rest[0]  # no scenario is all warm-up
     rps = first.peak_rps
     if not warm:
         warm = [_steady(first, _WARM_UP, rps, _WARM_UP_S).model_copy(update={"warmup": True})]

@@ -119,8 +119,8 @@ def test_an_instrument_that_is_not_fair_is_told_and_its_own_difference_is_no_fin
 def test_what_is_said_in_words() -> None:
     found = fold_of(50, 200, -5.0).view()
     words = pair_words(found)
-    assert words.startswith("TTFT: B −4.")
-    assert "] after 200 pairs (B lower)  TPOT 0 (same)  E2E −4." in words
+    assert words.startswith("TTFT: B −5.46 ms [−6.37, −4.55]")
+    assert "] after 200 pairs (B lower)  TPOT 0 (same)  E2E −5." in words
     told = for_summary(found)
     assert set(told["rows"]) == {"ttft", "tpot", "e2e"}
     lines = summary_words(told)
