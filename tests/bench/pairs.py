@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rvtop.contract.pairs import PairOptions
@@ -35,33 +36,35 @@ _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encodin
 
 
 async def serve(by_ms: float) -> None:
-    """Answers each request after its prompt's time, its own and ``by_ms``; prints its port."""
-    own = random.Random()
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                fields = dict(
-                    line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line
-                )
-                body = await reader.readexactly(int(fields.get(b"content-length", b"0")))
-                if not body:
-                    _reply(writer, head)
-                    continue
-                spread = [_DEVIATION_MS * math.sqrt(share) for share in (_SHARED, 1 - _SHARED)]
-                seed = hashlib.blake2b(json.dumps(json.loads(body)["messages"]).encode()).digest()
-                noise = random.Random(seed).gauss(0, spread[0]) + own.gauss(0, spread[1])
-                await asyncio.sleep(max(1.0, _BASE_MS + by_ms + noise) / 1e3)
-                writer.write(_HEAD)
-                for event in ('{"choices":[{"index":0,"delta":{"content":"a"}}]}', "[DONE]"):
-                    text = f"data: {event}\n\n".encode()
-                    writer.write(b"%x\r\n%s\r\n" % (len(text), text))
-                writer.write(b"0\r\n\r\n")
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    """Two servers, of which the second answers ``by_ms`` later; prints their ports. They share a process:
+    what else runs on this machine is then no difference between them."""
+    for late_ms in (0.0, by_ms):
+        server = await asyncio.start_server(partial(_answer, random.Random(), late_ms), "127.0.0.1", 0)
+        print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.to_thread(sys.stdin.read)  # ends with whoever started it
+
+
+async def _answer(
+    own: random.Random, late_ms: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Answers each request after its prompt's time, its own and ``late_ms``."""
+    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
+            body = await reader.readexactly(int(fields.get(b"content-length", b"0")))
+            if not body:
+                _reply(writer, head)
+                continue
+            spread = [_DEVIATION_MS * math.sqrt(share) for share in (_SHARED, 1 - _SHARED)]
+            seed = hashlib.blake2b(json.dumps(json.loads(body)["messages"]).encode()).digest()
+            noise = random.Random(seed).gauss(0, spread[0]) + own.gauss(0, spread[1])
+            await asyncio.sleep(max(1.0, _BASE_MS + late_ms + noise) / 1e3)
+            writer.write(_HEAD)
+            for event in ('{"choices":[{"index":0,"delta":{"content":"a"}}]}', "[DONE]"):
+                text = f"data: {event}\n\n".encode()
+                writer.write(b"%x\r\n%s\r\n" % (len(text), text))
+            writer.write(b"0\r\n\r\n")
+    writer.close()
 
 
 def _reply(writer: asyncio.StreamWriter, head: bytes) -> None:
@@ -72,14 +75,15 @@ def _reply(writer: asyncio.StreamWriter, head: bytes) -> None:
 
 
 @contextlib.contextmanager
-def server(by_ms: float) -> Iterator[str]:
-    """The URL of a server in a process of its own."""
+def servers(by_ms: float) -> Iterator[tuple[str, str]]:
+    """The URLs of both, in a process of their own."""
     command = [sys.executable, "-m", "tests.bench.pairs", "--serve", str(by_ms)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+            first, second = (f"http://127.0.0.1:{int(process.stdout.readline())}" for _ in range(2))
+            yield first, second
         finally:
             process.stdin.close()
 
@@ -101,7 +105,7 @@ async def called(runs: int, by_ms: float, folder: Path) -> tuple[list[int | None
     """Of each run: after how many of its first pairs TTFT was called, and the difference it found, ms."""
     found: list[int | None] = []
     differences: list[float] = []
-    with server(0.0) as a, server(by_ms) as other:
+    with servers(by_ms) as (a, other):
         for number in range(runs):
             b = other if by_ms else a
             outcome = await Session(asked(a, b, folder / f"{by_ms:g}-{number}", number)).run()
