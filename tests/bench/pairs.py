@@ -101,20 +101,26 @@ def asked(a: str, b: str, folder: Path, seed: int) -> SessionRequest:
     return replace(made, scenario=scenario)
 
 
-async def called(runs: int, by_ms: float, folder: Path) -> tuple[list[int | None], list[float]]:
-    """Of each run: after how many of its first pairs TTFT was called, and the difference it found, ms."""
+async def called(runs: int, by_ms: float, folder: Path) -> tuple[list[int | None], list[float], list[float]]:
+    """Of each run: after how many of its first pairs TTFT was called; the difference it found and the
+    deviation that A's TTFT really had, ms."""
     found: list[int | None] = []
     differences: list[float] = []
+    deviations: list[float] = []
     with servers(by_ms) as (a, other):
         for number in range(runs):
             b = other if by_ms else a
-            outcome = await Session(asked(a, b, folder / f"{by_ms:g}-{number}", number)).run()
+            out = folder / f"{by_ms:g}-{number}"
+            outcome = await Session(asked(a, b, out, number)).run()
             assert outcome.summary is not None, outcome.message
             row = outcome.summary["pairs"]["rows"]["ttft"]
             at = row["called"]
             found.append(at if at is not None and at <= _PAIRS else None)
             differences.append(row["difference"])
-    return found, differences
+            lines = (out / "pairs.jsonl").read_bytes().splitlines()
+            pairs = [pair for pair in map(json.loads, lines) if pair["stage"] == "both"]
+            deviations.append(statistics.stdev(pair["a"]["ttft"] for pair in pairs if "ttft" in pair["a"]))
+    return found, differences, deviations
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -126,12 +132,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runs = int(given[0]) if given else _RUNS
     for by_ms, name in ((0.0, "A against A"), (_BY_MS, f"B {_BY_MS:g} ms later")):
         with tempfile.TemporaryDirectory() as folder:
-            found, differences = asyncio.run(called(runs, by_ms, Path(folder)))
+            found, differences, deviations = asyncio.run(called(runs, by_ms, Path(folder)))
         told = [at for at in found if at is not None]
         after = f", after {statistics.median(told):.0f} (most {max(told)}) of" if told else " in"
         print(
             f"pairs, {name}: a winner in {len(told)} of {runs} runs{after} {_PAIRS} pairs; "
-            f"mean difference {statistics.fmean(differences):+.2f} ms",
+            f"mean difference {statistics.fmean(differences):+.2f} ms, TTFT's deviation "
+            f"{statistics.median(deviations):.1f} ms (most {max(deviations):.1f})",
             flush=True,
         )
 
