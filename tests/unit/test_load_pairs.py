@@ -82,6 +82,7 @@ def test_a_against_a_goes_to_the_first_target_over_both_halves(prompts: Path) ->
     assert world.second is world.there
     world.run(5 * S)
     assert world.second is not world.there
+    assert [at_ns for at_ns, _ in world.targets] == [S, 3 * S]  # both halves begin anew
     same = [record for record in world.sent if record.phase == 1]
     assert len(same) == 200
     assert {record.target for record in same} == {0}

@@ -44,10 +44,12 @@ class Pairs:
         self._same = True  # the pool's second target is the first one, as it was made
 
     def begin_phase(self, name: str) -> None:
-        """In the phase ``contract.pairs.SAME`` both requests go to the first target, over both pools."""
+        """In the phase ``contract.pairs.SAME`` both requests go to the first target, over both pools. Where that
+        changes, both sides begin on new connections."""
         same = name.startswith(SAME)
         if same != self._same:
             self._same = same
+            self._pool.retarget(self._targets[0][0])  # else A alone would have connections that stand
             self._pool.retarget_second(self._targets[0 if same else 1][0])
 
     def send(self, due: Due, prompts: Prompts, number: int) -> None:
