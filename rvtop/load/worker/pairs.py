@@ -44,8 +44,8 @@ class Pairs:
         self._same = True  # the pool's second target is the first one, as it was made
 
     def begin_phase(self, name: str) -> None:
-        """In the phase ``contract.pairs.SAME`` both requests go to the first target, over both pools. Where that
-        changes, both sides begin on new connections."""
+        """In the phase ``contract.pairs.SAME`` both requests go to the first target, over both pools. Where
+        that changes, both sides begin on new connections."""
         same = name.startswith(SAME)
         if same != self._same:
             self._same = same
