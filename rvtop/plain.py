@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rvtop.contract.command import Stop
 from rvtop.contract.figures import RATIO_TOLERANCE, SHOWN, texts
+from rvtop.contract.pairs import pair_words, summary_words
 from rvtop.contract.snapshot import Event, Snapshot, StartStep
 from rvtop.contract.steps import step_line
 from rvtop.contract.stream import events_after
@@ -155,6 +156,8 @@ class Narrator:
 
 def figures_line(s: Snapshot) -> str:
     """One line with what matters now."""
+    if s.pairs is not None and s.pairs.stage != "warm":
+        return f"  {_clock(s.t_s)}  {pair_words(s.pairs)}"
     load, ttft = s.load, s.latency.ttft
     parts = [
         f"  {_clock(s.t_s)}  {phase_words(s.phase.name) if s.phase else s.state:<8}",
@@ -276,7 +279,7 @@ def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
     chunked = summary["tokens"]["source"] == "chunks"
     lines = [
         "",
-        kpm_table({summary["topology"] or "target": summary}),
+        kpm_table({"A and B" if "pairs" in summary else summary["topology"] or "target": summary}),
         "",
         f"requests {requests['planned']} planned, {requests['ok']} ok, errors: {errors}",
         f"TTFT p50 {digits(ttft['p50'])} p90 {digits(ttft['p90'])} p99 {digits(ttft['p99'])} ms "
@@ -291,6 +294,7 @@ def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
 
     lines += [f"{what}: {told}" for what, told in spent_facts(summary)]
     lines += _search_lines(summary.get("find_max"))
+    lines += summary_words(summary.get("pairs"))
     if goodput is not None:
         lines.append(f"goodput {digits(goodput)} rps within the SLO")
     for found in summary.get("findings") or ():

@@ -15,6 +15,7 @@ import typer
 
 import rvtop
 from rvtop.cli import light_typer
+from rvtop.cli.ab import ab
 from rvtop.cli.choose import choose
 from rvtop.cli.compare import compare_runs
 from rvtop.cli.config import config_app
@@ -190,6 +191,7 @@ app.command()(run)
 app.command()(ctl)
 app.command()(showdown)
 app.command()(sweep)
+app.command()(ab)
 app.command()(choose)
 app.command()(quality)
 app.command()(export)

@@ -14,6 +14,8 @@ SUMMARY = "summary.json"
 SESSION_LOG = "session.log"
 HEARTBEAT = "heartbeat.json"
 BACKEND_LOG = "backend.log"
+#: Of a run of pairs (``rvtop ab``).
+PAIRS = "pairs.jsonl"
 #: Of a quality check.
 QUALITY = "quality.json"
 ANSWERS = "answers.jsonl"
@@ -31,4 +33,5 @@ FILES = (
     SUMMARY,
     SESSION_LOG,
     HEARTBEAT,
+    PAIRS,
 )

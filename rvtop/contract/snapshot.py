@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rvtop.contract.pairs import Pairs
 from rvtop.contract.requests import NO_REQUESTS, Requests
 from rvtop.contract.showdown import Showdown
 from rvtop.contract.spending import Spending
@@ -347,3 +348,4 @@ class Snapshot:
     comb: Comb | None = None  # where tokens come in lumps
     spending: Spending | None = None  # where power is told, or a price is set
     verdict: Verdict | None = None  # what binds it, while there is load
+    pairs: Pairs | None = None  # where each request goes to two servers

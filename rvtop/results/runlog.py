@@ -14,6 +14,7 @@ from rvtop.contract.run_files import (
     ENVIRONMENT,
     FILES,
     HEARTBEAT,
+    PAIRS,
     REQUESTS,
     SCENARIO,
     SCREEN,
@@ -86,6 +87,10 @@ class RunLog:
     def requests(self, lines: bytes) -> None:
         """Appends lines that a worker made."""
         self._files.put(REQUESTS, lines)
+
+    def pairs(self, lines: bytes) -> None:
+        """Appends pairs whose turn it was."""
+        self._files.put(PAIRS, lines)
 
     def command(self, fields: dict[str, Any]) -> None:
         """Appends one entry of the command log."""

@@ -258,6 +258,8 @@ def _faults(
         yield f"was driven by hand ({len(hands)} command{'' if len(hands) == 1 else 's'})"
     if inner(environment, "flags").get("find_max"):
         yield "was a search for the highest rate"
+    if inner(environment, "flags").get("pair"):
+        yield "was a run of pairs: its figures are of two servers together"
 
 
 def by_hand(commands: list[dict[str, Any]]) -> list[dict[str, Any]]:

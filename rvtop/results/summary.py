@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 
 from rvtop.contract import run_files
-from rvtop.results import runlog
+from rvtop.results import pairs, runlog
 from rvtop.results.blocks import Blocks
 from rvtop.results.ending import End, end_of_log, heartbeat, weighed
 from rvtop.results.findings import findings
@@ -112,6 +112,7 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
         },
         "findings": findings(all_of_it, environment["topology"]),
         "blocks": blocks.figures(table),
+        **pairs.summed_up(folder, environment, {w.name for w in windows if w.warmup}),
     }
 
 

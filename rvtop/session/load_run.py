@@ -75,6 +75,7 @@ class LoadRun:
         self._targets = 1
         self.held = ""  # why nothing may be sent before `go_on`
         self._paused_by_hand = False
+        self.on_lines: list[Callable[[bytes], None]] = []  # called with the lines of each delta
         self.observers: list[Callable[[Second], None]] = [
             lambda second: self.verdict_watch.look(
                 self.live, self.player.start_ns, second, self.comb_watch.comb
@@ -309,6 +310,8 @@ class LoadRun:
         self.request_log.add(delta.lines, delta.t_ns)
         if self.spans is not None:
             self.spans.add(delta.lines)
+        for take in self.on_lines:
+            take(delta.lines)
         before = self.live.latest.get(delta.worker)
         fold(self.live, delta)
         # What a kill -9 would take with it: the requests that have no line yet.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rvtop.contract.pairs import PairOptions
 from rvtop.errors import UserError
 from rvtop.load.fleet.workers import Workers
 from rvtop.load.wire.timeouts import Timeouts
@@ -52,6 +53,7 @@ class SessionRequest:
     record: Path | None = None  # where a recording of all of it goes
     metrics_port: tuple[str, int] | None = None  # where Prometheus finds what the client measured
     otlp: str | None = None  # where an OpenTelemetry collector takes a span of each request
+    pair: PairOptions | None = None  # a second server, which each request goes to too
     slo: Mapping[str, float] = field(default_factory=dict)  # ttft_ms, tpot_ms where the scenario has no slo
     prices: Prices = field(default_factory=Prices)
 

@@ -39,6 +39,7 @@ from rvtop.session.load_run import LoadRun
 from rvtop.session.load_target import LoadTarget
 from rvtop.session.otlp import SpanSender
 from rvtop.session.outlets import Outlets
+from rvtop.session.pairs import PairWatch, with_second
 from rvtop.session.played import Played
 from rvtop.session.recorder import Recorder
 from rvtop.session.recording import Recording
@@ -111,6 +112,9 @@ class Session:
             Retarget: self._switching.follow,
             Record: self._recording.follow,
         }
+        self._pairs: PairWatch | None = None
+        if request.pair is not None:
+            del self.commands.handlers[Retarget]  # the load goes to two servers
 
     def _new_load(self, phases: tuple[PhasePlan, ...], t0_ns: int, *, search: bool) -> LoadRun:
         return LoadRun(self._parts(), phases, t0_ns, search=search)
@@ -198,6 +202,7 @@ class Session:
             comb=load.comb_watch.comb,
             spending=load.energy_watch.spending,
             verdict=load.verdict_watch.verdict,
+            pairs=None if self._pairs is None else self._pairs.shown,
         )
 
     def _named_models(self) -> tuple[str, ...]:
@@ -332,11 +337,15 @@ class Session:
         collector = self._outlets.collector
         traces = collector.run if collector is not None else 0
         spec = worker_spec(request, scenario, info, models, prepared, t0_ns, ticks, most_in_flight, traces)
+        if request.pair is not None:
+            spec = await self._ending.unless_stopped(with_second(request.pair, self._parts(), spec))
         if request.search is not None and (len(scenario.phases) > 1 or scenario.thresholds):
             ignored = "ignores the scenario's phases and thresholds"
             self._feed.say(f"--find-max sends the workload of {scenario.name} and {ignored}", kind="search")
         self._load = load = self._new_load(spec.phases, t0_ns, search=True)
         load.spec = spec
+        if request.pair is not None:
+            self._pairs = PairWatch(request.pair, self._parts(), load)
         load.observers.append(lambda second: self._record_screen())
         load.observers.append(lambda second: self._recording.second(second.now_ns))
         around = surroundings(request, scenario, info, models, prepared, t0_ns, self._target.start_s)

@@ -188,5 +188,6 @@ def surroundings(
             "metrics_urls": list(request.metrics_urls),
             "transport": request.transport.for_environment(),
             "body": dict(request.body),
+            "pair": None if request.pair is None else asdict(request.pair),
         },
     )

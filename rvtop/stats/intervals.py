@@ -23,7 +23,7 @@ LEVEL = 95.0
 #: Repeats of a run from which an interval comes from them.
 LEAST_REPEATS = 3
 #: More memory between neighbouring blocks than this is taken for this.
-_MOST_MEMORY = 0.8
+MOST_MEMORY = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def variance_of_mean(values: Sequence[float], *, serial: bool = True) -> float:
     if not serial or total == 0 or count < 3:
         return variance
     lagged = sum(one * after for one, after in pairwise(away))
-    memory = min(max(lagged / total + 1 / count, 0.0), _MOST_MEMORY)
+    memory = min(max(lagged / total + 1 / count, 0.0), MOST_MEMORY)
     return variance * (1 + memory) / (1 - memory)
 
 

@@ -84,6 +84,19 @@ PANELS: dict[str, PanelHelp] = {
             Figure("█ ╌", "TTFT of B, and of A over it; ▲ their p50", CLIENT),
         ),
     ),
+    "pairs": PanelHelp(
+        "compare",
+        "Live pairs: the same prompt to A and B at the same intended time, and what differs within them.",
+        (
+            Figure("B − A", "the mean difference within pairs", CLIENT),
+            Figure("├─●─┤", "its interval, which holds at any time that it is looked at", CLIENT),
+            Figure("░", "the interval that A against A had: what the instrument adds", CLIENT),
+            Figure("B lower", "0 lies outside of the interval", CLIENT),
+            Figure("same", "the interval lies within 5 % of A", CLIENT),
+            Figure("not yet", "neither: more pairs tell", CLIENT),
+            Figure("CENSORED", "completion differs by over a point, so means are not compared", CLIENT),
+        ),
+    ),
     "map": PanelHelp(
         "map",
         "Requests where they are: outside of the engines, in an engine's queue, in its batch.",

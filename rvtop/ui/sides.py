@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, field
 
+from rvtop.contract.pairs import Pairs
 from rvtop.contract.showdown import Score
 from rvtop.contract.snapshot import Dist, Snapshot
 from rvtop.results.compare import ALL, COMPLETED, SPAN, Comparison, Side, compare
@@ -12,6 +13,7 @@ from rvtop.ui.format import rate, wall
 from rvtop.ui.ghost import Ghost, completion
 
 LIVE, GHOST = "live", "ghost"
+PAIR_A, PAIR_B = "pair a", "pair b"
 _ROW, _RUN = "row ", "run "
 
 
@@ -67,6 +69,8 @@ class Sides:
     def _side(self, key: str, s: Snapshot, ghost: Ghost | None) -> Side | None:
         if key == LIVE:
             return side_now(s, LIVE)
+        if key in (PAIR_A, PAIR_B) and s.pairs is not None:
+            return side_of_pairs(s.pairs, key)
         if key == GHOST:
             return (
                 None if ghost is None else side_now(ghost.snapshot, f"before, {wall(ghost.snapshot.unix_s)}")
@@ -75,6 +79,10 @@ class Sides:
             scores = s.showdown.scores if s.showdown is not None else ()
             return next((side_of_row(one) for one in scores if row_key(one.name) == key), None)
         return self.runs.get(key)
+
+    def shows_pairs(self, s: Snapshot, ghost: Ghost | None) -> bool:
+        """Whether the two are those of live pairs."""
+        return s.pairs is not None and set(self.keys(s, ghost)) == {PAIR_A, PAIR_B}
 
     def step(self, found: Comparison) -> str:
         """Shows the figures of the next part that both have; its name."""
@@ -92,6 +100,8 @@ class Sides:
 
 
 def _by_itself(s: Snapshot, ghost: Ghost | None) -> tuple[str, str]:
+    if s.pairs is not None:
+        return PAIR_A, PAIR_B
     if s.showdown is not None:
         scores = [one for one in s.showdown.scores if one.repeats]
         others = [one.name for one in scores if one.name != s.showdown.reference]
@@ -133,6 +143,16 @@ def side_now(s: Snapshot, where: str) -> Side:
 
 def _latency(name: str, of: Dist) -> dict[str, float | None]:
     return {f"{name}_{key}": getattr(of, key) for key in ("mean", "p50", "p90", "p99")}
+
+
+def side_of_pairs(pairs: Pairs, key: str) -> Side:
+    """One of the two servers of live pairs: the TTFT of the requests that were sent to it."""
+    found = pairs.ttft_a if key == PAIR_A else pairs.ttft_b
+    figures: dict[str, float | None] = {
+        f"ttft_p{q}": found.percentile(q) / 1e6 if found.count else None for q in (50, 90, 99)
+    }
+    name = pairs.a if key == PAIR_A else pairs.b
+    return Side(name, key, {ALL: figures}, found, {SPAN: "live pairs"})
 
 
 def side_of_row(score: Score) -> Side:

@@ -7,6 +7,7 @@ from tests.bench import (
     dashboard,
     frames,
     front_cost,
+    pairs,
     peers,
     rates,
     ray_workers,
@@ -38,6 +39,7 @@ def main() -> None:
     spans.main([])
     ray_workers.main([])
     compare.main([])
+    pairs.main([])
 
 
 if __name__ == "__main__":

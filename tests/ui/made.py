@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import cache, lru_cache
+from random import Random
 from statistics import NormalDist
 
 from rvtop.contract.command import Command
@@ -34,10 +35,12 @@ from rvtop.contract.snapshot import (
 )
 from rvtop.contract.spending import Spending
 from rvtop.contract.start import GpuRow, Machine, ModelRow, Offer, RecentRow, StartFacts, UpRow
+from rvtop.results.pairs import PairFold
 from rvtop.stats.comb import Comb
 from rvtop.stats.histogram import Histogram
 from rvtop.stats.typical import Typical, split_ttft
 from rvtop.stats.verdict_said import Judged, Verdict
+from tests.pair_rows import same_then_both
 
 START = 1_760_000_000.0  # Unix time of the made-up session's start
 GIB = float(1 << 30)
@@ -755,3 +758,17 @@ def _planned_at(t: float) -> float:
     if t < 110:
         return 2.0 if t < 50 else 2.0 + 46 * (t - 50) / 60
     return 48.0 if t < 170 else 80.0 if 190 <= t < 195 else 8.0
+
+
+def pairs(count: int = 240, same: int = 60, delta_ms: float = -12.4) -> Snapshot:
+    """Live pairs of two servers, after so many of A against A and of both."""
+    random = Random(3)
+
+    def pair(by_ms: float) -> tuple[float, float]:
+        prompt = random.gauss(28.4, 4.0)
+        return max(1.0, prompt + random.gauss(0, 4)), max(1.0, prompt + by_ms + random.gauss(0, 4))
+
+    fold = PairFold("http://10.0.0.5:8000", "http://10.0.0.6:8000")
+    for row in same_then_both([pair(0) for _ in range(same)], [pair(delta_ms) for _ in range(count)]):
+        fold.add(row)
+    return replace(live(), pairs=fold.view("both" if count else "same"))

@@ -335,6 +335,13 @@ REFUSED: dict[str, tuple[str, int, str]] = {
         2,
         "--output-tokens goes with",
     ),
+    "pairs with what is no server": ("ab {one} nowhere --out r", 2, "nowhere: neither a URL nor the name of"),
+    "pairs with a dead URL": ("ab {one} {dead} --out r", 3, "connection refused"),
+    "pairs of an unknown figure": ("ab {one} {one} --figure p99 --out r", 2, "--figure p99: must be one of"),
+    "pairs by a scenario and a rate": ("ab {one} {one} --scenario smoke --rate 5", 2, "--scenario or --rate"),
+    "pairs in rounds": ("ab {one} {one} --scenario paper-rounds", 2, "has no rate"),
+    "pairs from Ray": ("ab {one} {one} --workers ray:2 --out r", 2, "--workers ray:N"),
+    "fewer than no pairs": ("ab {one} {one} --same -1 --out r", 2, "--same -1"),
     "no greatest rate": (f"{STEADY} --max-rate 0 --target {{one}}", 2, "--max-rate 0"),
     "rate above the greatest": (
         "run good.yaml --max-rate 5 --target {one} --out r",

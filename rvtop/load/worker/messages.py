@@ -36,6 +36,7 @@ class WorkerSpec:
     most_in_flight: int | None = None  # requests over all workers that the machine can hold (``capacity``)
     traces: str = ""  # the run's number in the traces of its requests, hexadecimal; "": they have none
     tell_ticks: int = 1  # tenths of a second between two deltas, a divisor of 10
+    pair: AddTarget | None = None  # target 1, to which each request goes too (``worker/pairs.py``)
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,9 @@ async def _start(spec: WorkerSpec, writer: asyncio.WriteTransport, inbox: _Inbox
         prompts = Prompts(Path(spec.prompts), spec.models, spec.body, spec.extra)
         target = Endpoint(spec.address)
         await target.resolve()
+        second = None if spec.pair is None else Endpoint(spec.pair.address)
+        if second is not None:
+            await second.resolve()
     except (UserError, ValueError, OSError) as error:
         text = f"dns: {spec.address.url}: {error}" if isinstance(error, socket.gaierror) else str(error)
         write(pack(Failed(spec.index, text)))
@@ -175,6 +178,7 @@ async def _start(spec: WorkerSpec, writer: asyncio.WriteTransport, inbox: _Inbox
         inbox.end,
         inbox.read,
         lambda: not writer.get_write_buffer_size(),
+        second=second,
     )
     inbox.join(worker)
     return worker

@@ -16,10 +16,12 @@ from rvtop.load.plan.prompts import Prompts, Turn
 from rvtop.load.plan.schedule import NEVER, Due, Lengths, PhasePlan, PlanEvent, Schedule
 from rvtop.load.wire import traceparent
 from rvtop.load.wire.endpoint import Endpoint
+from rvtop.load.wire.paired import PairedPool
 from rvtop.load.wire.pool import ConnectionPool
 from rvtop.load.wire.record import Record
 from rvtop.load.wire.response_text import answer_text
 from rvtop.load.worker.messages import WorkerSpec
+from rvtop.load.worker.pairs import Pairs
 
 #: Requests are scheduled this long before their time, this many at once, when the first of them is this near:
 #: several at once cost less than each alone. A command unschedules what it may change, and takes effect 50 ms
@@ -72,6 +74,7 @@ class Sender:
         self._log: list[PlanEvent] = []  # entries that are not in force yet
         self._by_plan = False  # what is sent in this phase follows from the plan alone
         self._drained = True
+        self._pairs: Pairs | None = None  # every request goes to two targets
         self._cancels = Cancels(spec.seed)
         self._turns: list[tuple[int, int, Talk, Turn]] = []  # that wait for their time, as a heap
         self.schedule = Schedule(spec.phases, spec.seed, spec.index, spec.count, prompts.at_s)
@@ -100,6 +103,11 @@ class Sender:
     def add_target(self, target: Endpoint, models: Sequence[int]) -> None:
         """Appends a target: ``models`` are the numbers of those to send to."""
         self._targets.append((target, models))
+
+    def pair_with(self, target: Endpoint, models: Sequence[int], pool: PairedPool) -> None:
+        """Appends a target to which each request goes too, over ``pool``, from now on."""
+        self.add_target(target, models)
+        self._pairs = Pairs(pool, (self._targets[0], self._targets[1]), self._spec.seed, self._request)
 
     def add_prompts(self, prompts: Prompts) -> None:
         """Appends a set of prompts, which may be read later."""
@@ -209,7 +217,9 @@ class Sender:
         # Where nothing follows from the end of a request, it can wait for the next tick.
         follows = plan.concurrency or plan.max_in_flight is not None or self._prompts.most_turns > 1
         self._wire.deliver_now(bool(follows))
-        self._by_plan = self._wire.can_schedule and not (follows or plan.cancel_share)
+        self._by_plan = self._wire.can_schedule and not (follows or plan.cancel_share or self._pairs)
+        if self._pairs is not None:
+            self._pairs.begin_phase(plan.name)
         limit = None if plan.limit is None else self.schedule.share(plan.limit, plan.concurrency)
         self.slots = Slots(left=limit)
         self.slots.resize(self.schedule.share(plan.concurrency), at_ns)
@@ -249,6 +259,9 @@ class Sender:
     def _send_one(self, due: Due, *, ahead: bool = False) -> None:
         models, prompts = len(self._models), self._prompts
         number = due.arrival if self._course.plan.concurrency else due.seq
+        if self._pairs is not None:
+            self._pairs.send(due, prompts, number)
+            return
         model = self._models[number % models]
         # Each model gets the same prompts, but a trace is one course of prompts in time.
         prompt = (number // models if prompts.at_s is None else due.arrival) % len(prompts)
@@ -289,9 +302,9 @@ class Sender:
         if plan.cancel_share:
             self._cancels.add(record, plan.cancel_share, round(plan.cancel_after_s * 1e9))
 
-    def _request(self, record: Record, body: bytes) -> bytes:
+    def _request(self, record: Record, body: bytes, target: Endpoint | None = None) -> bytes:
         trace = traceparent.header(self._traces, record.seq) if self._traces else b""
-        return self._target.request(body, f"rvtop-{record.seq}", trace)
+        return (target or self._target).request(body, f"rvtop-{record.seq}", trace)
 
     def _full(self, limit: int) -> bool:
         if len(self._pool.busy) >= limit:

@@ -12,6 +12,7 @@ from time import perf_counter_ns
 from rvtop.load.plan.prompts import Prompts
 from rvtop.load.plan.schedule import PhasePlan, PlanEvent
 from rvtop.load.wire.endpoint import Endpoint
+from rvtop.load.wire.paired import PairedPool
 from rvtop.load.wire.pool import ConnectionPool
 from rvtop.load.wire.record import Record
 from rvtop.load.worker.messages import WorkerSpec
@@ -30,7 +31,8 @@ class Worker:
     ``emit`` gets a Delta every ``spec.tell_ticks``, every QUIET_TICKS while nothing is sent or comes;
     ``on_stop`` is called once the command to stop was followed; ``poll_commands`` applies pending commands,
     and is called before each send. ``alone`` says whether the loop has nothing to do but this worker, which
-    may then keep it for a while. ``clock`` returns nanoseconds of ``perf_counter_ns``.
+    may then keep it for a while. ``clock`` returns nanoseconds of ``perf_counter_ns``. ``second`` is the
+    target of ``spec.pair``.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Worker:
         poll_commands: Callable[[], None] = lambda: None,
         alone: Callable[[], bool] = lambda: False,
         clock: Callable[[], int] = perf_counter_ns,
+        second: Endpoint | None = None,
     ) -> None:
         self._spec = spec
         self._on_stop = on_stop
@@ -50,7 +53,11 @@ class Worker:
         self._reporter = Reporter(spec, emit)
         self._models = list(spec.models)
         self._prompt_sets = [prompts]
-        self._pool = ConnectionPool(target, self._ended, self._reporter.note_sent, alone)
+        self._pool: ConnectionPool
+        if second is None:
+            self._pool = ConnectionPool(target, self._ended, self._reporter.note_sent, alone)
+        else:
+            self._pool = PairedPool(target, self._ended, self._reporter.note_sent)
         self._sender = Sender(
             spec,
             prompts,
@@ -69,6 +76,8 @@ class Worker:
         self._told_tick = 0
         self._rests = False  # leaves out ticks
         self._wire.set_tick(self._ticks.next_ns)
+        if isinstance(self._pool, PairedPool) and second is not None and spec.pair is not None:
+            self._sender.pair_with(second, self._numbers(spec.pair.models), self._pool)
 
     def command(self, entry: PlanEvent) -> None:
         """Takes one entry of the command log; it takes effect at its time. Entries come in that order."""
@@ -87,12 +96,16 @@ class Worker:
     def add_target(self, target: Endpoint, models: Sequence[str]) -> None:
         """Appends a target, and the models to send to there."""
         self._wake()
+        self._sender.add_target(target, self._numbers(models))
+
+    def _numbers(self, models: Sequence[str]) -> list[int]:
+        """The numbers of models; those that are new get the next ones."""
         new = [model for model in models if model not in self._models]
         self._models += new
         self._reporter.add_models(new)
         for prompts in self._prompt_sets:
             prompts.add_models(new)
-        self._sender.add_target(target, [self._models.index(model) for model in models])
+        return [self._models.index(model) for model in models]
 
     def add_prompts(self, path: str, data: bytes | None) -> None:
         """Appends a set of prompts; :meth:`read_prompts` reads it."""

@@ -12,6 +12,7 @@ from textual.binding import BindingType
 from rvtop.contract.snapshot import Snapshot
 from rvtop.errors import UserError
 from rvtop.results.compare import ALL, Comparison, Side
+from rvtop.ui import pair_lines
 from rvtop.ui.compare_lines import row_text, shown_rows
 from rvtop.ui.format import MISSING, wall
 from rvtop.ui.ghost import Ghost
@@ -19,9 +20,10 @@ from rvtop.ui.screens.choose_side import ChooseSideScreen, SideChoice
 from rvtop.ui.screens.list_screen import LIST_KEYS
 from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.shell import ScreenShell
-from rvtop.ui.sides import GHOST, LIVE, folder_of, row_key
+from rvtop.ui.sides import GHOST, LIVE, PAIR_A, PAIR_B, folder_of, row_key
 from rvtop.ui.widgets.compare import LEAST_CHART, Compared, ComparePanel, OverlayPanel
 from rvtop.ui.widgets.header import Header
+from rvtop.ui.widgets.pairs import PairsPanel
 from rvtop.ui.widgets.place_footer import PlaceFooter
 
 
@@ -38,6 +40,7 @@ class CompareScreen(SessionScreen):
     def compose(self) -> ComposeResult:
         yield Header()
         yield ComparePanel(self.compared)
+        yield PairsPanel(self.compared)
         yield OverlayPanel(self.compared)
         yield PlaceFooter(self.PLACES)
 
@@ -55,7 +58,11 @@ class CompareScreen(SessionScreen):
 
     def _share(self, s: Snapshot) -> None:
         """The figures get the rows that they fill, their TTFT the rest, if that is enough for a chart."""
-        figures, chart = self.query_one(ComparePanel), self.query_one(OverlayPanel)
+        stored, paired = self.query_one(ComparePanel), self.query_one(PairsPanel)
+        paired.display = self.sides.shows_pairs(s, self._ghost)
+        stored.display = not paired.display
+        figures = paired if paired.display else stored
+        chart = self.query_one(OverlayPanel)
         both = self.size.height - 2
         if both < LEAST_CHART + 5 or self.compared.found is None or self.compared.refused:
             chart.display = False
@@ -100,6 +107,9 @@ class CompareScreen(SessionScreen):
     def _known(self, s: Snapshot) -> list[SideChoice]:
         made = []
         if s.load.sent:
+            if s.pairs is not None:
+                made.append(SideChoice(PAIR_A, "pairs", s.pairs.a, "A of the live pairs"))
+                made.append(SideChoice(PAIR_B, "pairs", s.pairs.b, "B of the live pairs"))
             made.append(SideChoice(LIVE, "now", s.target.topology or MISSING, "the last 10 s of this load"))
         if self._ghost is not None:
             before = self._ghost.snapshot
@@ -134,9 +144,11 @@ class CompareScreen(SessionScreen):
     # -- keys --------------------------------------------------------------------------------
 
     def action_cursor(self, step: int) -> None:
-        found = self.compared.found
-        if found is not None:
+        found, s = self.compared.found, self.snapshot
+        if found is not None and s is not None:
             rows = len(shown_rows(found, self.sides.part, 1000))
+            if s.pairs is not None and self.sides.shows_pairs(s, self._ghost):
+                rows = len(s.pairs.rows)
             self.sides.row = max(0, min(self.sides.row + step, rows - 1))
             self._redraw()
 
@@ -168,8 +180,11 @@ class CompareScreen(SessionScreen):
 
     def action_copy(self) -> None:
         """Copies the row at the cursor."""
-        found = self._found()
-        if found is not None:
+        found, s = self._found(), self.snapshot
+        if s is not None and s.pairs is not None and self.sides.shows_pairs(s, self._ghost):
+            shown = self.query_one(PairsPanel).pairs(s)
+            self.copy(pair_lines.row_text(shown or s.pairs, self.sides.row), "the row")
+        elif found is not None:
             rows = shown_rows(found, self.sides.part, 1000)
             if not rows:
                 self.notify_briefly("neither of the two has a figure")

@@ -35,6 +35,7 @@ from rvtop.ui.widgets.load import LoadPanel
 from rvtop.ui.widgets.money import MoneyPanel
 from rvtop.ui.widgets.nodes import NodesPanel
 from rvtop.ui.widgets.notice import NoticePanel
+from rvtop.ui.widgets.pairs import PairsRow
 from rvtop.ui.widgets.panel import Panel
 from rvtop.ui.widgets.places import Places
 from rvtop.ui.widgets.served import ServedBesidePanel, ServedPanel
@@ -68,6 +69,7 @@ class LiveScreen(Steering, VerdictKeys, AboutServer, ChartScreen):
             NoticePanel(),
             VerdictPanel(),
             CombPanel(),
+            PairsRow(),
             Banner(can_choose_again=again),
             StepsPanel(),
             TtftPanel(),

@@ -1,0 +1,143 @@
+"""``rvtop ab``: each request to two servers at the same time, and what differs within the pairs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rvtop.cli.load_options import SteadyOptions, TimeoutOptions
+from rvtop.cli.option_groups import given, grouped
+from rvtop.cli.options import (
+    LookOptions,
+    MaxRate,
+    Models,
+    SessionOptions,
+    Ui,
+    Yes,
+    check_ui,
+    go,
+    positive,
+    probe_target,
+)
+from rvtop.cli.transport import TargetOptions, body_from, load_key, metrics_urls, transport_from
+from rvtop.contract.pairs import FIGURES, PairOptions
+from rvtop.errors import UserError, check_limits
+from rvtop.system.startup import import_numpy
+
+if TYPE_CHECKING:
+    from rvtop.scenario.schema import Scenario
+
+#: Without a scenario and without --rate.
+_RATE = 5.0
+_PAIRS = 300
+#: A steady load may take so much longer than its pairs need by their rate, before it ends without them.
+_SLACK, _SLACK_S = 1.5, 30.0
+
+
+@grouped
+def ab(
+    *,
+    a: Annotated[str, typer.Argument(help="The reference: URL, or the name of one of rvtop up.")],
+    b: Annotated[str, typer.Argument(help="What is held against it; the same again shows the noise.")],
+    scenario: Annotated[str | None, typer.Option(help="Scenario file, or the name of a shipped one.")] = None,
+    steady: SteadyOptions,
+    pairs: Annotated[
+        int | None, typer.Option(help="End after so many pairs; default 300, of a scenario as it says.")
+    ] = None,
+    same: Annotated[int, typer.Option(help="Pairs of A against A before; 0: none.")] = 50,
+    figure: Annotated[str, typer.Option(help="What you want to know: ttft, tpot or e2e.")] = "ttft",
+    until_called: Annotated[
+        bool, typer.Option("--until-called", help="End as soon as that figure is called different.")
+    ] = False,
+    model: Models = None,
+    timeout: TimeoutOptions,
+    workers: Annotated[str, typer.Option(help="Load workers: a number, or auto.")] = "1",
+    max_rate: MaxRate = None,
+    session: SessionOptions,
+    ui: Ui = "plain",
+    look: LookOptions,
+    reach: TargetOptions,
+    yes: Yes = False,
+) -> None:
+    """Sends each request to two servers at the same time; shows B − A, to be looked at at any time."""
+    check_limits()
+    import_numpy()
+    from rvtop.load.fleet.workers import parse_workers
+    from rvtop.session.pair_plan import with_pairs
+    from rvtop.session.request import SessionRequest, default_out
+
+    check_ui(ui)
+    session.check()
+    positive("--max-rate", max_rate)
+    positive("--pairs", pairs)
+    if same < 0:
+        raise UserError(f"--same {same}: must be 0 or more")
+    if figure not in FIGURES:
+        raise UserError(f"--figure {figure}: must be one of {', '.join(FIGURES)}")
+    timeouts = timeout.timeouts()
+    load_key(reach.api_key_file)
+    first, second = _url_of(a), _url_of(b)
+    transport = transport_from(first, reach)
+    pages, body = metrics_urls(reach.metrics_url), body_from(reach.body)
+    carriers = parse_workers(workers)
+    if carriers.ray:
+        raise UserError("--workers ray:N: the two requests of a pair are sent from this machine; give N")
+    work, pairs = _work(scenario, steady, pairs)
+    options = PairOptions(second, figure, pairs, same, until_called)
+    work = with_pairs(work, options)
+    models = tuple(model or ())
+    first = probe_target(first, models or work.models, transport)
+    options = replace(options, url=probe_target(second, (), replace(transport, unix_socket=None)))
+    request = SessionRequest(
+        work,
+        session.out or default_out("ab"),
+        url=first,
+        models=models,
+        workers=carriers,
+        timeouts=timeouts,
+        metrics_urls=pages,
+        max_rate=max_rate,
+        transport=transport,
+        body=body,
+        pair=options,
+    )
+    raise typer.Exit(go(request, ui, session, yes=yes))
+
+
+def _url_of(name: str) -> str:
+    """The URL of a deployment of that name, else ``name`` as a URL. Raises UserError."""
+    from rvtop.lifecycle.state import deployments
+
+    if "://" in name or ":" in name:
+        return name
+    up = deployments()
+    found = next((one for one in up if one.name == name), None)
+    if found is None:
+        there = ", ".join(one.name for one in up) or "nothing is up"
+        raise UserError(f"{name}: neither a URL nor the name of a deployment ({there}; rvtop up starts one)")
+    if found.url is None or not found.running:
+        raise UserError(f"{name}: is {found.state}, so nothing can be sent there; see rvtop ps")
+    return found.url
+
+
+def _work(name: str | None, steady: SteadyOptions, pairs: int | None) -> tuple[Scenario, int | None]:
+    """The scenario, and after how many pairs it ends. Raises UserError, ScenarioError."""
+    from rvtop.session.request import find
+
+    if name is not None:
+        if steady.rate is not None:
+            raise UserError("give either --scenario or --rate R")
+        for option in given(steady):
+            if option != "--seed":
+                raise UserError(f"{option} goes with --rate: scenario {name} says its own")
+        scenario = find(name)
+        seed = scenario.seed if steady.seed is None else steady.seed
+        return scenario.model_copy(update={"seed": seed}), pairs
+    rate = _RATE if steady.rate is None else steady.rate
+    positive("--rate", rate)
+    if "--duration" not in given(steady):
+        pairs = pairs or _PAIRS
+        steady = replace(steady, duration=f"{pairs / rate * _SLACK + _SLACK_S:g}s")
+    return steady.scenario(rate), pairs
