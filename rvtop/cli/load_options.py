@@ -74,6 +74,19 @@ class SteadyOptions:
 
 
 @dataclass(frozen=True)
+class WatchOptions:
+    """What a run looks for beside its figures."""
+
+    stop_when_saturated: Annotated[
+        bool,
+        typer.Option(
+            "--stop-when-saturated",
+            help="End the run, with exit code 1, where load is above what the server can answer.",
+        ),
+    ] = False
+
+
+@dataclass(frozen=True)
 class TimeoutOptions:
     """How long a request may wait for what."""
 

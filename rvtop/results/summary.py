@@ -20,7 +20,7 @@ from rvtop.contract import run_files
 from rvtop.results import runlog
 from rvtop.results.blocks import Blocks
 from rvtop.results.ending import End, end_of_log, heartbeat, weighed
-from rvtop.results.findings import findings
+from rvtop.results.findings import findings, saturations
 from rvtop.results.lines import LONGEST, open_file, read_lines
 from rvtop.results.part import Part, RunFacts, figures, ttft_histogram
 from rvtop.results.rows import check_command, check_second, known_environment
@@ -103,7 +103,7 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
         "by_model": {
             name: figures(part(in_measured & _of_model(table, name), measured, [name])) for name in models
         },
-        "findings": findings(all_of_it, environment["topology"]),
+        "findings": findings(all_of_it, environment["topology"]) + saturations(commands, windows),
         "blocks": blocks.figures(table),
     }
 

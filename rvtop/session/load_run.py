@@ -25,6 +25,7 @@ from rvtop.session.otlp import SpanSender
 from rvtop.session.player import LEAD_NS, Player
 from rvtop.session.rate_control import Done, RateControl
 from rvtop.session.request_log import RequestLog
+from rvtop.session.saturation_watch import SaturationWatch
 from rvtop.session.setup import fields_of
 from rvtop.session.view import SeriesLog, timeline_row
 from rvtop.text import phase_words, printable_names
@@ -68,6 +69,7 @@ class LoadRun:
         self.fleet: WorkerFleet | None = None
         self.spec: WorkerSpec | None = None  # of its workers
         self.comb_watch = CombWatch(self._feed.say)
+        self.saturation_watch = SaturationWatch(parts, self.live, self.player)
         self._targets = 1
         self._held = ""  # why nothing may be sent before `go_on`
         self._paused_by_hand = False
@@ -78,6 +80,7 @@ class LoadRun:
             lambda second: self._target.check(self.live, second.now_ns),
             self._judge_step,
             self._look_for_comb,
+            self.saturation_watch.look,
         ]
 
     # -- from outside ------------------------------------------------------------------------

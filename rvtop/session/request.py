@@ -52,6 +52,12 @@ class SessionRequest:
     metrics_port: tuple[str, int] | None = None  # where Prometheus finds what the client measured
     otlp: str | None = None  # where an OpenTelemetry collector takes a span of each request
     slo: Mapping[str, float] = field(default_factory=dict)  # ttft_ms, tpot_ms where the scenario has no slo
+    stop_when_saturated: bool = False  # the run ends where load is above what the server can answer
+
+    @property
+    def stops_when_saturated(self) -> bool:
+        """Whether the command line or the scenario asks for that."""
+        return self.stop_when_saturated or (self.scenario is not None and self.scenario.stop_when_saturated)
 
 
 @dataclass(frozen=True)

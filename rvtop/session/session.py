@@ -182,6 +182,7 @@ class Session:
             recording_s=self._recording.recording_s,
             recording_unnamed=self._recording.unnamed,
             comb=load.comb_watch.comb,
+            saturation=load.saturation_watch.saturation,
         )
 
     def _named_models(self) -> tuple[str, ...]:

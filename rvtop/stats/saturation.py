@@ -34,7 +34,7 @@ _SURE, _SHOWN = 98.0, 95.0
 _LEAST_SHARE = 0.03
 #: … and TTFT grows by at least so many seconds a second. In a queue it grows by the same share.
 _LEAST_TTFT = 0.02
-#: Requests that take longer than this to be answered are not waited for.
+#: Answers that take longer than this are not waited for.
 _LONGEST_SERVICE_S = 60
 #: Seconds of the past that may be asked for.
 KEPT = WINDOWS[-1] + 1 + 2 * _LONGEST_SERVICE_S
@@ -63,27 +63,27 @@ class Slope:
 
 @dataclass(frozen=True, slots=True)
 class Saturation:
-    """Load is above what the server can answer. ``since_s`` on the run's clock; ``in_flight`` in requests a
-    second (the planned rate minus what ended), ``ttft`` in ms a second."""
+    """Load is above what the server can answer, for ``lasts_s`` by now. ``in_flight`` in requests a second
+    (the planned rate minus what ended), ``ttft`` in ms a second."""
 
-    since_s: float
+    lasts_s: float
     planned_rps: float
     answered_rps: float
     in_flight: Slope
     ttft: Slope
 
 
-def saturation_of(seconds: Sequence[LoadSecond], t_s: float) -> Saturation | None:
-    """The over-saturation at the end of ``seconds``, which follow each other and end at ``t_s``; None where
-    there is none, or where it can't be known yet."""
+def saturation_of(seconds: Sequence[LoadSecond]) -> Saturation | None:
+    """The over-saturation at the end of ``seconds``, which follow each other; None where there is none, or
+    where it can't be known yet."""
     for window in WINDOWS:
-        found = slopes(seconds, t_s, window)
+        found = slopes(seconds, window)
         if found is not None and _is_sure(found, window):
             return found
     return None
 
 
-def slopes(seconds: Sequence[LoadSecond], t_s: float, window: int) -> Saturation | None:
+def slopes(seconds: Sequence[LoadSecond], window: int) -> Saturation | None:
     """Both slopes over the last ``window`` seconds, whatever they are; None where one of these seconds has no
     planned rate or no first token, or the answers to what was planned can't have come yet."""
     if len(seconds) <= window:
@@ -98,7 +98,7 @@ def slopes(seconds: Sequence[LoadSecond], t_s: float, window: int) -> Saturation
     missing = [due - done for due, done in zip(planned, ended, strict=True)]
     t = student_t(_SHOWN, window - 1)
     return Saturation(
-        since_s=max(0.0, t_s - window),
+        lasts_s=float(window),
         planned_rps=fmean(planned),
         answered_rps=fmean(ended),
         in_flight=Slope(fmean(missing), t * math.sqrt(variance_of_mean(missing))),
@@ -151,12 +151,11 @@ def _regression(values: Sequence[float], t: float) -> Slope:
     return Slope(slope, t * error)
 
 
-def said(found: Saturation, t_s: float) -> tuple[str, str]:
-    """The two slopes in words: since when with in flight, and TTFT with what is planned and answered."""
+def said(found: Saturation) -> tuple[str, str]:
+    """Both slopes in words: since when with that of in flight; that of TTFT with the two rates."""
     flight, ttft = found.in_flight, found.ttft
-    first = f"since {t_s - found.since_s:.0f} s: in flight {flight.per_s:+.1f}/s ± {flight.error:.1f}"
-    second = (
+    return (
+        f"since {found.lasts_s:.0f} s: in flight {flight.per_s:+.1f}/s ± {flight.error:.1f}",
         f"TTFT {ttft.per_s:+.0f} ms/s ± {ttft.error:.0f}; "
-        f"{found.planned_rps:.3g} rps planned, {found.answered_rps:.3g} answered"
+        f"{found.planned_rps:.3g} rps planned, {found.answered_rps:.3g} answered",
     )
-    return first, second

@@ -19,9 +19,7 @@ def arrivals(random: np.random.Generator, rate: float, length_s: float, shape: f
     """Times of arrivals at ``rate``: evenly spaced (None), or with gaps of a gamma of that shape (1: Poisson,
     less: burstier)."""
     count = int(rate * length_s * 1.5 + 100)
-    gaps = (
-        np.full(count, 1 / rate) if shape is None else random.gamma(shape, 1 / (rate * shape), count)
-    )
+    gaps = np.full(count, 1 / rate) if shape is None else random.gamma(shape, 1 / (rate * shape), count)
     times = np.cumsum(gaps)
     return times[times < length_s]
 

@@ -19,25 +19,21 @@ ARRIVALS = (None, 1.0, 0.25)
 def called_at(seconds: list[LoadSecond], begin: int = 0) -> int | None:
     """The first second at whose end it is called."""
     ends = range(begin + 1, len(seconds) + 1)
-    return next((end for end in ends if saturation_of(seconds[:end], float(end)) is not None), None)
+    return next((end for end in ends if saturation_of(seconds[:end]) is not None), None)
 
 
 @pytest.mark.parametrize("spread", [None, 4.0], ids=["same-lengths", "gamma-lengths"])
 @pytest.mark.parametrize("shape", ARRIVALS, ids=["constant", "poisson", "bursty"])
-def test_it_is_called_within_15_s_of_a_step_to_125_percent(
-    shape: float | None, spread: float | None
-) -> None:
+def test_it_is_called_within_15_s_of_a_step_to_125_percent(shape: float | None, spread: float | None) -> None:
     for seed in SEEDS:
         seconds = queue_seconds(seed, *SERVER, ((0.5, 12), (1.25, 15)), shape, spread)
         called = called_at(seconds)
-        assert called is not None and 12 < called <= 12 + 15, f"seed {seed}: {called}"
+        assert called in range(12 + 1, 12 + 15 + 1), f"seed {seed}"
 
 
 @pytest.mark.parametrize("spread", [None, 4.0], ids=["same-lengths", "gamma-lengths"])
 @pytest.mark.parametrize("shape", ARRIVALS, ids=["constant", "poisson", "bursty"])
-def test_it_is_never_called_at_90_percent(
-    shape: float | None, spread: float | None
-) -> None:
+def test_it_is_never_called_at_90_percent(shape: float | None, spread: float | None) -> None:
     for seed in SEEDS:
         seconds = queue_seconds(1000 + seed, *SERVER, ((0.9, 40), (0.3, 10), (0.9, 20)), shape, spread)
         assert called_at(seconds) is None, f"seed {seed}"
@@ -45,7 +41,7 @@ def test_it_is_never_called_at_90_percent(
 
 def test_the_slope_is_what_is_planned_above_the_capacity() -> None:
     seconds = queue_seconds(1, 8, 0.2, ((0.5, 12), (1.25, 20)), 1.0)
-    found = slopes(seconds, 32.0, 15)
+    found = slopes(seconds, 15)
     assert found is not None
     assert found.planned_rps == pytest.approx(50.0)
     assert found.answered_rps == pytest.approx(40.0, abs=0.5)
@@ -82,14 +78,14 @@ def test_errors_that_come_at_once_are_no_saturation() -> None:
 
 def test_a_silent_second_gives_no_slope() -> None:
     seconds = queue_seconds(1, 8, 0.2, ((1.25, 20),), None)
-    assert slopes(seconds, 20.0, 8) is not None
+    assert slopes(seconds, 8) is not None
     seconds[-3] = replace(seconds[-3], ttft_ms=None)
-    assert slopes(seconds, 20.0, 8) is None
+    assert slopes(seconds, 8) is None
 
 
 def test_a_line_has_its_own_slope_and_no_error() -> None:
     seconds = [LoadSecond(10 + 5 * at, 25, 25.0, 100.0 + 40 * at, 0.5) for at in range(20)]
-    found = saturation_of(seconds, 20.0)
+    found = saturation_of(seconds)
     assert found is not None
     assert found.in_flight == Slope(pytest.approx(5.0), pytest.approx(0.0))  # type: ignore[arg-type]
     assert found.ttft == Slope(pytest.approx(40.0), pytest.approx(0.0, abs=1e-9))  # type: ignore[arg-type]

@@ -35,6 +35,7 @@ from rvtop.ui.widgets.nodes import NodesPanel
 from rvtop.ui.widgets.notice import NoticePanel
 from rvtop.ui.widgets.panel import Panel
 from rvtop.ui.widgets.places import Places
+from rvtop.ui.widgets.saturation import SaturationPanel
 from rvtop.ui.widgets.served import ServedBesidePanel, ServedPanel
 from rvtop.ui.widgets.slowest import LivePartsPanel, SlowestPanel
 from rvtop.ui.widgets.steps import StepsPanel
@@ -63,6 +64,7 @@ class LiveScreen(Steering, AboutServer, ChartScreen):
             Header(),
             LoadPanel(),
             NoticePanel(),
+            SaturationPanel(),
             CombPanel(),
             Banner(can_choose_again=again),
             StepsPanel(),
