@@ -288,9 +288,27 @@ def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
         lines.append(f"goodput {digits(goodput)} rps within the SLO")
     for found in summary.get("findings") or ():
         lines.append(f"{found['kind']}: " + "; ".join(filter(None, (found["text"], found["knob"]))))
+    lines += filter(None, [warm_up_line(summary.get("warm_up"))])
     lines += summary["unread"]
     lines.append(f"run folder: {folder}")
     return lines
+
+
+def warm_up_line(found: Mapping[str, Any] | None) -> str:
+    """What a run says of its warm-up, by ``warm_up`` of its summary; empty where there is none."""
+    if not found:
+        return ""
+    both, rest = (found[key]["ttft_ms"] for key in ("with", "without"))
+    then = (
+        "they are left out"
+        if found["excluded"]
+        else "rvtop report RUN --exclude-warm-up auto leaves them out"
+    )
+    return (
+        f"warm-up: the first {found['requests']} requests of {found['phase']}, until "
+        f"{found['until_s']:.1f} s: TTFT mean {digits(both['mean'])} p99 {digits(both['p99'])} ms with them, "
+        f"{digits(rest['mean'])} and {digits(rest['p99'])} ms without; {then}"
+    )
 
 
 def warnings_of(summary: Mapping[str, Any]) -> list[str]:

@@ -28,6 +28,22 @@ _OPTION_OF = {
 }
 
 
+ExcludeWarmUp = Annotated[
+    str,
+    typer.Option(
+        "--exclude-warm-up",
+        metavar="auto|none",
+        help="auto: leave the warm-up that is found out of the figures; none: only say what it changes.",
+    ),
+]
+
+
+def check_exclude_warm_up(choice: str) -> None:
+    """Raises UserError for what is no choice."""
+    if choice not in ("auto", "none"):
+        raise UserError(f"--exclude-warm-up {choice}: must be auto or none")
+
+
 @dataclass(frozen=True)
 class SteadyOptions:
     """A scenario of one phase, made of options."""
@@ -84,6 +100,11 @@ class WatchOptions:
             help="End the run, with exit code 1, where load is above what the server can answer.",
         ),
     ] = False
+    exclude_warm_up: ExcludeWarmUp = "none"
+
+    def check(self) -> None:
+        """Raises UserError."""
+        check_exclude_warm_up(self.exclude_warm_up)
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ def run(
     if target is not None and engine.ray_address is not None and not workers.startswith("ray:"):
         raise UserError("--ray-address goes with --topology or --workers ray:N")
     find_max.check()
+    watch.check()
     transport = transport_from(target, reach)
     backend = topology_options(topology, models=models, port=port, arguments=arguments) if topology else None
     carriers = parse_workers(workers)
@@ -111,6 +112,7 @@ def run(
         transport=transport,
         body=body,
         stop_when_saturated=watch.stop_when_saturated,
+        exclude_warm_up=watch.exclude_warm_up,
     )
     if backend is not None:
         check_backend(backend, work)

@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 
 from rvtop.contract import run_files
-from rvtop.results import runlog
+from rvtop.results import runlog, warm_up
 from rvtop.results.blocks import Blocks
 from rvtop.results.ending import End, end_of_log, heartbeat, weighed
 from rvtop.results.findings import findings, saturations
@@ -61,6 +61,10 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
     if windows:
         windows[-1] = replace(windows[-1], cut=end.by_model)
     notes += _outside(table, windows)
+    warm = warm_up.found_in(table, windows, commands)
+    excluded = warm_up.is_excluded(environment["flags"] or {})
+    if warm is not None and excluded:
+        table, windows = warm_up.left_out(table, windows, warm)
     measured = [w for w in windows if not w.warmup]
     workers = str((environment["flags"] or {}).get("workers", 1))
     run = RunFacts(table, timeline, _slos(environment["slo"] or {}, commands), workers)
@@ -99,6 +103,8 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
         "prompts_digest": environment["prompts_digest"],
         "unread": notes,
         "find_max": _search(commands),
+        "steady_from_s": None if warm is None else warm.until_s,
+        "warm_up": None if warm is None else warm.fields(excluded=excluded),
         "phases": [phase(w) for w in windows],
         "by_model": {
             name: figures(part(in_measured & _of_model(table, name), measured, [name])) for name in models

@@ -43,7 +43,9 @@ class SaturationWatch:
         now = slopes(seconds, _SHOWN) or slopes(seconds, _SHOWN // 2)
         goes_on = now is not None and now.in_flight.per_s + now.in_flight.error > 0
         self._gone = 0 if goes_on else self._gone + 1
-        if self._gone >= _GONE or second.last:
+        if second.last:
+            return
+        if self._gone >= _GONE:
             self.saturation, self._gone = None, 0
             self._parts.feed.say(f"over saturation: ended after {lasts_s:.0f} s", kind="saturation")
         else:

@@ -187,5 +187,6 @@ def surroundings(
             "metrics_urls": list(request.metrics_urls),
             "transport": request.transport.for_environment(),
             "body": dict(request.body),
+            "exclude_warm_up": request.exclude_warm_up,
         },
     )
