@@ -8,10 +8,12 @@ rest least. It always finds some cut; that the part before it differs from the r
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
-from rvtop.stats.intervals import welch
+from rvtop.stats.intervals import student_t, variance_of_mean
 
 Floats = npt.NDArray[np.float64]
 
@@ -20,7 +22,7 @@ BATCH = 5
 #: Fewer batches than this tell no beginning from a rest.
 LEAST_BATCHES = 10
 #: The two parts differ for sure, %, …
-_SURE = 99.0
+_SURE = 99.9
 #: … and leaving the first one out moves the mean by at least so much of it.
 _LEAST_CHANGE = 0.01
 
@@ -37,7 +39,7 @@ def truncation(values: Floats) -> int | None:
     sums = np.cumsum(batches[::-1])[::-1]
     squares = np.cumsum(batches[::-1] ** 2)[::-1]
     away = np.maximum(squares - sums**2 / rest, 0.0)  # from their mean, squared
-    last = count - LEAST_BATCHES // 2  # of a few batches the variance is 0 by chance
+    last = 3 * count // 4 + 1  # of a few batches the variance is 0 by chance
     cut = int(np.argmin((away / rest**2.0)[:last]))
     return None if cut > count // 2 else cut * BATCH
 
@@ -51,11 +53,10 @@ def warm_up(values: Floats) -> int:
     if abs(whole - rest) < _LEAST_CHANGE * abs(rest):
         return 0
     before, after = _batches(values[:cut]), _batches(values[cut:])
-    if before.size < 2:  # one batch has no variance: it is held against how far single ones lie
-        far = abs(float(before[0]) - float(after.mean())) > 4 * float(after.std(ddof=1))
-        return cut if far else 0
-    interval = welch(before.tolist(), after.tolist(), _SURE)
-    return cut if interval.excludes_zero else 0
+    # What the mean of so many batches of the steady state would differ from that of all the rest by.
+    variance = variance_of_mean(after.tolist()) * (after.size / before.size + 1)
+    far = abs(float(before.mean()) - float(after.mean()))
+    return cut if far > student_t(_SURE, after.size - 1) * math.sqrt(variance) else 0
 
 
 def _batches(values: Floats) -> Floats:

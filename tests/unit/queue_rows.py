@@ -63,6 +63,17 @@ def queue_seconds(
     return out
 
 
+def queue_requests(
+    seed: int, servers: int, service_s: float, share: float, length_s: float, waiting: int
+) -> tuple[Floats, Floats]:
+    """Arrivals, and first tokens, of such a queue under Poisson arrivals of ``share`` of its capacity, with
+    ``waiting`` requests more at its beginning."""
+    random = np.random.default_rng(seed)
+    times = np.concatenate([np.zeros(waiting), arrivals(random, share * servers / service_s, length_s, 1.0)])
+    first, _ = _served(times, np.full(times.size, service_s), servers)
+    return times, first
+
+
 def _served(times: Floats, service: Floats, servers: int) -> tuple[Floats, Floats]:
     """When each request has its first token, and its last."""
     free = [0.0] * servers
