@@ -288,9 +288,27 @@ def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
         lines.append(f"goodput {digits(goodput)} rps within the SLO")
     for found in summary.get("findings") or ():
         lines.append(f"{found['kind']}: " + "; ".join(filter(None, (found["text"], found["knob"]))))
+    lines += _probe_lines(summary.get("probes"))
     lines += filter(None, [warm_up_line(summary.get("warm_up"))])
     lines += summary["unread"]
     lines.append(f"run folder: {folder}")
+    return lines
+
+
+def _probe_lines(found: Mapping[str, Any] | None) -> list[str]:
+    """What one-token requests beside the load met, in all and phase by phase."""
+    if not found:
+        return []
+
+    def line(part: Mapping[str, Any]) -> str:
+        ttft = part["ttft_ms"]
+        failed = sum(count for kind, count in part["errors"].items() if kind != "cancelled")
+        answered = f"{part['ok']} of {part['sent']}" + (f", {failed} failed" if failed else "")
+        return f"{answered}: TTFT p50 {digits(ttft['p50'])} p99 {digits(ttft['p99'])} ms"
+
+    lines = [f"probes beside the load: {line(found)}"]
+    if len(found["phases"]) > 1:
+        lines += [f"  {phase_words(part['name'])}: {line(part)}" for part in found["phases"] if part["sent"]]
     return lines
 
 

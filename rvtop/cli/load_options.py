@@ -28,6 +28,9 @@ _OPTION_OF = {
 }
 
 
+#: More probes a second are a load of their own.
+MOST_PROBES = 20
+
 ExcludeWarmUp = Annotated[
     str,
     typer.Option(
@@ -101,9 +104,22 @@ class WatchOptions:
         ),
     ] = False
     exclude_warm_up: ExcludeWarmUp = "none"
+    probe_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--probe-rate",
+            metavar="R",
+            help="Also send R one-token requests a second beside the load, which are reported apart.",
+        ),
+    ] = None
 
     def check(self) -> None:
         """Raises UserError."""
+        positive("--probe-rate", self.probe_rate)
+        if self.probe_rate is not None and self.probe_rate > MOST_PROBES:
+            raise UserError(
+                f"--probe-rate {self.probe_rate:g}: must be {MOST_PROBES} at most, or it is a load"
+            )
         check_exclude_warm_up(self.exclude_warm_up)
 
 

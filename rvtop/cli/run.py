@@ -113,6 +113,7 @@ def run(
         body=body,
         stop_when_saturated=watch.stop_when_saturated,
         exclude_warm_up=watch.exclude_warm_up,
+        probe_rate=watch.probe_rate,
     )
     if backend is not None:
         check_backend(backend, work)

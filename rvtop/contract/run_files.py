@@ -13,6 +13,9 @@ SCREEN = "screen.jsonl.gz"
 SUMMARY = "summary.json"
 SESSION_LOG = "session.log"
 HEARTBEAT = "heartbeat.json"
+#: Of ``--probe-rate``: requests beside the load, which are none of its own.
+PROBES = "probes.jsonl"
+PROBE_PROMPTS = "probes.prompts.jsonl"
 BACKEND_LOG = "backend.log"
 #: Of a quality check.
 QUALITY = "quality.json"
@@ -31,4 +34,6 @@ FILES = (
     SUMMARY,
     SESSION_LOG,
     HEARTBEAT,
+    PROBES,
+    PROBE_PROMPTS,
 )

@@ -300,6 +300,19 @@ class Switch:
 
 
 @dataclass(frozen=True, slots=True)
+class Probes:
+    """One-token requests beside the load, ``rate_rps`` of them a second; they are in no figure of the load.
+    Errors as of ``Load``."""
+
+    rate_rps: float
+    ttft: Dist = Dist()
+    sent: int = 0
+    ok: int = 0
+    in_flight: int = 0
+    errors: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The whole picture. Immutable; two equal ``seq`` are the same picture."""
 
@@ -336,4 +349,5 @@ class Snapshot:
     recording_unnamed: bool = False  # it was given no name
     showdown: Showdown | None = None  # where this session is one of several that are compared
     comb: Comb | None = None  # where tokens come in lumps
+    probes: Probes | None = None  # where there are some
     saturation: Saturation | None = None  # while load is above what the server can answer

@@ -14,6 +14,7 @@ from rvtop.contract.run_files import (
     ENVIRONMENT,
     FILES,
     HEARTBEAT,
+    PROBES,
     REQUESTS,
     SCENARIO,
     SCREEN,
@@ -86,6 +87,10 @@ class RunLog:
     def requests(self, lines: bytes) -> None:
         """Appends lines that a worker made."""
         self._files.put(REQUESTS, lines)
+
+    def probes(self, lines: bytes) -> None:
+        """Appends lines of requests beside the load."""
+        self._files.put(PROBES, lines)
 
     def command(self, fields: dict[str, Any]) -> None:
         """Appends one entry of the command log."""

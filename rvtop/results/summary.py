@@ -23,6 +23,7 @@ from rvtop.results.ending import End, end_of_log, heartbeat, weighed
 from rvtop.results.findings import findings, saturations
 from rvtop.results.lines import LONGEST, open_file, read_lines
 from rvtop.results.part import Part, RunFacts, figures, ttft_histogram
+from rvtop.results.probes import probes
 from rvtop.results.rows import check_command, check_second, known_environment
 from rvtop.results.table import Bools, Requests, read
 from rvtop.text import printable_json
@@ -65,6 +66,7 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
     excluded = warm_up.is_excluded(environment["flags"] or {})
     if warm is not None and excluded:
         table, windows = warm_up.left_out(table, windows, warm)
+    beside = probes(folder, windows, environment["flags"] or {}, notes)
     measured = [w for w in windows if not w.warmup]
     workers = str((environment["flags"] or {}).get("workers", 1))
     run = RunFacts(table, timeline, _slos(environment["slo"] or {}, commands), workers)
@@ -103,6 +105,7 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
         "prompts_digest": environment["prompts_digest"],
         "unread": notes,
         "find_max": _search(commands),
+        "probes": beside,
         "steady_from_s": None if warm is None else warm.until_s,
         "warm_up": None if warm is None else warm.fields(excluded=excluded),
         "phases": [phase(w) for w in windows],

@@ -23,6 +23,7 @@ from rvtop.session.live import SECOND_NS, LiveState, fold
 from rvtop.session.load_parts import Parts, Second
 from rvtop.session.otlp import SpanSender
 from rvtop.session.player import LEAD_NS, Player
+from rvtop.session.probes import ProbeRun
 from rvtop.session.rate_control import Done, RateControl
 from rvtop.session.request_log import RequestLog
 from rvtop.session.saturation_watch import SaturationWatch
@@ -68,6 +69,7 @@ class LoadRun:
         self.rate_control = RateControl(phases, self._request.max_rate, self.issue, self._feed.say)
         self.fleet: WorkerFleet | None = None
         self.spec: WorkerSpec | None = None  # of its workers
+        self.probes: ProbeRun | None = None  # beside it
         self.comb_watch = CombWatch(self._feed.say)
         self.saturation_watch = SaturationWatch(parts, self.live, self.player)
         self._targets = 1
@@ -147,6 +149,8 @@ class LoadRun:
         phase = self.player.begin_next(now)
         self.issue(PlanEvent(phase.at_ns, "target", number), by, {"url": url, "models": list(names)})
         self.issue(phase, by)
+        if self.probes is not None:
+            self.probes.go_over(target, phase.at_ns)
         carry(phase.at_ns, by)
         if paused:
             self.rate_control.paused = True
@@ -193,6 +197,8 @@ class LoadRun:
 
     async def play(self) -> None:
         """Plays the plan until it is over, or something ends it."""
+        if self.probes is not None:
+            self.probes.begin()
         while self.going:
             self.advance()
             if self.going:
@@ -207,6 +213,8 @@ class LoadRun:
         by = self._ending.stopped_by or "scenario"
         self.issue(PlanEvent(perf_counter_ns() + lead, "stop"), by)
         await self.fleet.drain()
+        if self.probes is not None:
+            await self.probes.drain()
         self._ending.in_flight += self.live.errors["cancelled"] - cancelled + self.live.in_flight
         if clocks := self.fleet.clocks:  # measured again since the start: how they drifted is known now
             self._recorder.write(lambda log: write_clocks(log.folder, clocks))

@@ -53,6 +53,7 @@ class SessionRequest:
     otlp: str | None = None  # where an OpenTelemetry collector takes a span of each request
     slo: Mapping[str, float] = field(default_factory=dict)  # ttft_ms, tpot_ms where the scenario has no slo
     stop_when_saturated: bool = False  # the run ends where load is above what the server can answer
+    probe_rate: float | None = None  # one-token requests a second beside the load; None: none
     exclude_warm_up: str = "none"  # auto: the summary leaves it out
 
     @property

@@ -8,9 +8,9 @@ from dataclasses import asdict, replace
 from rvtop.session.live import LiveState
 from rvtop.session.load_parts import Parts, Second
 from rvtop.session.player import Player
-from rvtop.stats.saturation import KEPT, LoadSecond, Saturation, said, saturation_of, slopes
+from rvtop.stats.saturation import KEPT, LEAST_SHARE, LoadSecond, Saturation, said, saturation_of, slopes
 
-#: Seconds in a row in which in flight has to stand or fall until it is said no more.
+#: Seconds in a row in which the server has to keep up until it is said no more.
 _GONE = 5
 #: Seconds over which the slopes are shown once it is said.
 _SHOWN = 10
@@ -41,7 +41,7 @@ class SaturationWatch:
             return
         lasts_s = self.saturation.lasts_s + 1
         now = slopes(seconds, _SHOWN) or slopes(seconds, _SHOWN // 2)
-        goes_on = now is not None and now.in_flight.per_s + now.in_flight.error > 0
+        goes_on = now is not None and now.in_flight.per_s > LEAST_SHARE * now.planned_rps
         self._gone = 0 if goes_on else self._gone + 1
         if second.last:
             return

@@ -29,6 +29,7 @@ from rvtop.session.load_target import LoadTarget
 from rvtop.session.otlp import SpanSender
 from rvtop.session.outlets import Outlets
 from rvtop.session.played import Played
+from rvtop.session.probes import ProbeRun
 from rvtop.session.recorder import Recorder
 from rvtop.session.recording import Recording
 from rvtop.session.request import Outcome, SessionRequest, watch_scenario, with_slo
@@ -125,8 +126,8 @@ class Session:
     def kill(self) -> None:
         """Kills the load workers and the backend instead of waiting for them; the results are written all
         the same."""
-        if self._load.fleet is not None:
-            self._load.fleet.kill()
+        for sender in filter(None, (self._load.fleet, self._load.probes)):
+            sender.kill()
         self._target.servers.kill()
 
     @property
@@ -182,6 +183,7 @@ class Session:
             recording_s=self._recording.recording_s,
             recording_unnamed=self._recording.unnamed,
             comb=load.comb_watch.comb,
+            probes=load.probes.shown(now) if load.probes is not None else None,
             saturation=load.saturation_watch.saturation,
         )
 
@@ -268,8 +270,8 @@ class Session:
                 stack.push_async_callback(self._end_spans, self._load.spans)
             stack.push_async_callback(self._target.servers.stop)
             stack.push_async_callback(self._figures.stop)
-            if self._load.fleet is not None:
-                stack.push_async_callback(self._load.fleet.stop)
+            for sender in filter(None, (self._load.probes, self._load.fleet)):
+                stack.push_async_callback(sender.stop)
             stack.push_async_callback(self._target.stop_watching)
             stack.push_async_callback(self.commands.close)
             stack.push_async_callback(self._outlets.close)
@@ -343,6 +345,9 @@ class Session:
             self._ending.stderr_fd,
         )
         await self._start_fleet(load.fleet)
+        if request.probe_rate is not None:
+            load.probes = ProbeRun(self._parts(), spec, request.probe_rate)
+            await self._ending.unless_stopped(load.probes.start())
         self._target.watch()
 
     async def _start_fleet(self, fleet: WorkerFleet) -> None:

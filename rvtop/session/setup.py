@@ -188,5 +188,6 @@ def surroundings(
             "transport": request.transport.for_environment(),
             "body": dict(request.body),
             "exclude_warm_up": request.exclude_warm_up,
+            "probe_rate": request.probe_rate,
         },
     )

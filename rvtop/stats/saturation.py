@@ -31,7 +31,7 @@ WINDOWS = (6, 8, 10, 12, 15, 20)
 #: So sure are both slopes before anything is said, %; and so sure is the interval that is shown.
 _SURE, _SHOWN = 98.0, 95.0
 #: At least so much of the planned load is not answered, as a share …
-_LEAST_SHARE = 0.03
+LEAST_SHARE = 0.03
 #: … and TTFT grows by at least so many seconds a second. In a queue it grows by the same share.
 _LEAST_TTFT = 0.02
 #: Answers that take longer than this are not waited for.
@@ -111,7 +111,7 @@ def _is_sure(found: Saturation, window: int) -> bool:
     wider = student_t(_SURE, window - 1) / student_t(_SHOWN, window - 1)
     missing, ttft = found.in_flight, found.ttft
     return (
-        missing.per_s - wider * missing.error > _LEAST_SHARE * found.planned_rps
+        missing.per_s - wider * missing.error > LEAST_SHARE * found.planned_rps
         and ttft.per_s - wider * ttft.error > 1e3 * _LEAST_TTFT
     )
 

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rvtop.cli.app import app
+from rvtop.errors import UserError
 from rvtop.plain import warm_up_line
 from rvtop.results.summary import summarise
 from tests.unit.run_folder import command, make, phase, request, second
@@ -77,7 +78,8 @@ def test_it_is_left_out_where_that_was_asked_for(tmp_path: Path) -> None:
 def test_a_choice_that_is_none_changes_nothing(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     asked = CliRunner().invoke(app, ["report", str(folder), "--exclude-warm-up", "5s"])
-    assert asked.exit_code == 2
+    assert isinstance(asked.exception, UserError)
+    assert asked.exception.exit_code == 2
     assert "must be auto or none" in str(asked.exception)
     assert summarise(folder)["warm_up"]["excluded"] is False
 

@@ -64,6 +64,8 @@ def run_page(folder: Path, summed_up: Mapping[str, Any] | None = None) -> str:
     mask = np.isin(
         requests.phase, [i for i, name in enumerate(requests.phases) if printable(name) in measured]
     )
+    if (warm := result.get("warm_up")) and warm["excluded"]:
+        mask &= requests.intended >= warm["until_s"] * 1e9
     drawn = {
         "duration_s": result["duration_s"],
         "phases": [{"t": row["at_ns"] / 1e9, "name": phase_words(row["name"])} for row in begun],

@@ -35,6 +35,7 @@ from rvtop.ui.widgets.nodes import NodesPanel
 from rvtop.ui.widgets.notice import NoticePanel
 from rvtop.ui.widgets.panel import Panel
 from rvtop.ui.widgets.places import Places
+from rvtop.ui.widgets.probes import ProbesPanel
 from rvtop.ui.widgets.saturation import SaturationPanel
 from rvtop.ui.widgets.served import ServedBesidePanel, ServedPanel
 from rvtop.ui.widgets.slowest import LivePartsPanel, SlowestPanel
@@ -65,6 +66,7 @@ class LiveScreen(Steering, AboutServer, ChartScreen):
             LoadPanel(),
             NoticePanel(),
             SaturationPanel(),
+            ProbesPanel(),
             CombPanel(),
             Banner(can_choose_again=again),
             StepsPanel(),
