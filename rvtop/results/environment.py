@@ -82,14 +82,6 @@ def note_flag(folder: Path, name: str, value: str) -> None:
     _change(folder, lambda data: {**data, "flags": {**(data.get("flags") or {}), name: value}})
 
 
-def note_server(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Adds what the server says of itself, as ``server`` of the ``environment.json`` of a run.
-
-    Raises RunFolderError.
-    """
-    _change(folder, lambda data: {**data, "server": dict(facts)})
-
-
 def _change(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     path = folder / run_files.ENVIRONMENT
     try:

@@ -105,6 +105,10 @@ def _notes(phase: Phase, models: int) -> str:
         notes.append(f"{len(phase.changes)} changes of the rate")
     if phase.warmup:
         notes.append("warm-up, not measured")
+    if phase.reset_prefix_cache:
+        notes.append("begins with an empty prefix cache")
+    if phase.profile:
+        notes.append("the server's profiler runs")
     if phase.max_in_flight is not None:
         notes.append(f"drops above {phase.max_in_flight} in flight")
     if phase.drain_s is not None:

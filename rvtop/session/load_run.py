@@ -22,6 +22,7 @@ from rvtop.session.find_max import Searcher
 from rvtop.session.live import SECOND_NS, LiveState, fold
 from rvtop.session.load_parts import Parts, Second
 from rvtop.session.otlp import SpanSender
+from rvtop.session.phase_knobs import PhaseKnobs
 from rvtop.session.player import LEAD_NS, Player
 from rvtop.session.probes import ProbeRun
 from rvtop.session.rate_control import Done, RateControl
@@ -65,7 +66,9 @@ class LoadRun:
         if search and self._request.search is not None:
             workers, say = str(self._request.workers), partial(self._feed.say, kind="search")
             self.searcher = Searcher(self._request.search, self._recorder.note, say, workers)
-        self.player = Player(phases, self._next_step if self.searcher is not None else None)
+        self.knobs = PhaseKnobs(parts)
+        further = self._next_step if self.searcher is not None else None
+        self.player = Player(phases, further, self.knobs.ready)
         self.rate_control = RateControl(phases, self._request.max_rate, self.issue, self._feed.say)
         self.fleet: WorkerFleet | None = None
         self.spec: WorkerSpec | None = None  # of its workers
@@ -197,6 +200,7 @@ class LoadRun:
 
     async def play(self) -> None:
         """Plays the plan until it is over, or something ends it."""
+        await self.knobs.prepare(next(iter(self.player.coming), None))
         if self.probes is not None:
             self.probes.begin()
         while self.going:
@@ -215,6 +219,7 @@ class LoadRun:
         await self.fleet.drain()
         if self.probes is not None:
             await self.probes.drain()
+        await self.knobs.close()
         self._ending.in_flight += self.live.errors["cancelled"] - cancelled + self.live.in_flight
         if clocks := self.fleet.clocks:  # measured again since the start: how they drifted is known now
             self._recorder.write(lambda log: write_clocks(log.folder, clocks))

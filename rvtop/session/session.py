@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from dataclasses import replace
 from time import perf_counter_ns
 
@@ -48,6 +49,7 @@ from rvtop.session.switch import Switching
 from rvtop.session.timeline import Timeline
 from rvtop.session.view import View
 from rvtop.session.wakeup import Wakeup
+from rvtop.target.acts import server_facts
 from rvtop.telemetry.discover import names_of_target
 from rvtop.workload.prepare import Prepared, prepare
 
@@ -303,10 +305,14 @@ class Session:
         )
         if request.backend is not None:
             await target.start_backend(models)
-        await self._start_load(prepared, most_in_flight)
+        assert target.info is not None
+        facts = await self._ending.unless_stopped(server_facts(target.info, target.transport))
+        await self._start_load(prepared, most_in_flight, facts)
         self._state = "running"
 
-    async def _start_load(self, prepared: Prepared, most_in_flight: int | None) -> None:
+    async def _start_load(
+        self, prepared: Prepared, most_in_flight: int | None, facts: Mapping[str, object]
+    ) -> None:
         request, scenario, info, models = (
             self._request,
             self._scenario,
@@ -327,6 +333,7 @@ class Session:
         load.observers.append(lambda second: self._record_screen())
         load.observers.append(lambda second: self._recording.second(second.now_ns))
         around = surroundings(request, scenario, info, models, prepared, t0_ns, self._target.start_s)
+        around["server"] = dict(facts)
         if collector is not None:
             about = {"rvtop.run": request.out.name, "rvtop.scenario": scenario.name}
             path, warn = spec.address.path, self._feed.from_thread("warn")
