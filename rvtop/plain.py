@@ -14,6 +14,7 @@ from rvtop.contract.figures import RATIO_TOLERANCE, SHOWN, texts
 from rvtop.contract.snapshot import Event, Snapshot, StartStep
 from rvtop.contract.steps import step_line
 from rvtop.contract.stream import events_after
+from rvtop.results.beside_text import probe_lines, warm_up_line
 from rvtop.session.request import Outcome, SessionRequest
 from rvtop.system.stdio import LineWriter
 from rvtop.text import digits, phase_words
@@ -288,45 +289,11 @@ def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
         lines.append(f"goodput {digits(goodput)} rps within the SLO")
     for found in summary.get("findings") or ():
         lines.append(f"{found['kind']}: " + "; ".join(filter(None, (found["text"], found["knob"]))))
-    lines += _probe_lines(summary.get("probes"))
+    lines += probe_lines(summary.get("probes"))
     lines += filter(None, [warm_up_line(summary.get("warm_up"))])
     lines += summary["unread"]
     lines.append(f"run folder: {folder}")
     return lines
-
-
-def _probe_lines(found: Mapping[str, Any] | None) -> list[str]:
-    """What one-token requests beside the load met, in all and phase by phase."""
-    if not found:
-        return []
-
-    def line(part: Mapping[str, Any]) -> str:
-        ttft = part["ttft_ms"]
-        failed = sum(count for kind, count in part["errors"].items() if kind != "cancelled")
-        answered = f"{part['ok']} of {part['sent']}" + (f", {failed} failed" if failed else "")
-        return f"{answered}: TTFT p50 {digits(ttft['p50'])} p99 {digits(ttft['p99'])} ms"
-
-    lines = [f"probes beside the load: {line(found)}"]
-    if len(found["phases"]) > 1:
-        lines += [f"  {phase_words(part['name'])}: {line(part)}" for part in found["phases"] if part["sent"]]
-    return lines
-
-
-def warm_up_line(found: Mapping[str, Any] | None) -> str:
-    """What a run says of its warm-up, by ``warm_up`` of its summary; empty where there is none."""
-    if not found:
-        return ""
-    both, rest = (found[key]["ttft_ms"] for key in ("with", "without"))
-    then = (
-        "they are left out"
-        if found["excluded"]
-        else "rvtop report RUN --exclude-warm-up auto leaves them out"
-    )
-    return (
-        f"warm-up: the first {found['requests']} requests of {found['phase']}, until "
-        f"{found['until_s']:.1f} s: TTFT mean {digits(both['mean'])} p99 {digits(both['p99'])} ms with them, "
-        f"{digits(rest['mean'])} and {digits(rest['p99'])} ms without; {then}"
-    )
 
 
 def warnings_of(summary: Mapping[str, Any]) -> list[str]:

@@ -128,8 +128,10 @@ class Session:
     def kill(self) -> None:
         """Kills the load workers and the backend instead of waiting for them; the results are written all
         the same."""
-        for sender in filter(None, (self._load.fleet, self._load.probes)):
-            sender.kill()
+        if self._load.fleet is not None:
+            self._load.fleet.kill()
+        if self._load.probes is not None:
+            self._load.probes.kill()
         self._target.servers.kill()
 
     @property
@@ -272,8 +274,10 @@ class Session:
                 stack.push_async_callback(self._end_spans, self._load.spans)
             stack.push_async_callback(self._target.servers.stop)
             stack.push_async_callback(self._figures.stop)
-            for sender in filter(None, (self._load.probes, self._load.fleet)):
-                stack.push_async_callback(sender.stop)
+            if self._load.probes is not None:
+                stack.push_async_callback(self._load.probes.stop)
+            if self._load.fleet is not None:
+                stack.push_async_callback(self._load.fleet.stop)
             stack.push_async_callback(self._target.stop_watching)
             stack.push_async_callback(self.commands.close)
             stack.push_async_callback(self._outlets.close)

@@ -22,6 +22,7 @@ from rvtop.contract.snapshot import (
     Phase,
     Plan,
     PlannedPhase,
+    Probes,
     Series,
     ServeDeployment,
     ServerHist,
@@ -35,6 +36,7 @@ from rvtop.contract.snapshot import (
 from rvtop.contract.start import GpuRow, Machine, ModelRow, Offer, RecentRow, StartFacts, UpRow
 from rvtop.stats.comb import Comb
 from rvtop.stats.histogram import Histogram
+from rvtop.stats.saturation import Saturation, Slope
 
 START = 1_760_000_000.0  # Unix time of the made-up session's start
 GIB = float(1 << 30)
@@ -228,6 +230,14 @@ def comb() -> Snapshot:
     s = live()
     bars = (0.855, *[0.001] * 6, 0.004, 0.01, 0.032, 0.06, 0.02, 0.006, *[0.001] * 7)
     return replace(s, target=replace(s.target, topology="rsv"), comb=Comb(50.2, 6.9, 0.855, bars))
+
+
+def saturated() -> Snapshot:
+    """A load above what the server can answer, with probes beside it."""
+    s = live()
+    slopes = Saturation(12.4, 50.0, 40.2, Slope(9.8, 2.4), Slope(212.0, 22.0))
+    ttft = Dist(now=1240.0, mean=1100.0, p50=1226.0, p90=2100.0, p99=2400.0, phase_p99=2400.0, count=10)
+    return replace(s, saturation=slopes, probes=Probes(1.0, ttft, 74, 72, 1, (("timeout_ttft", 2),)))
 
 
 def server_hist(median_ms: float, sigma: float, n: int) -> ServerHist:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from rvtop.cli.app import app
 from rvtop.errors import UserError
-from rvtop.plain import warm_up_line
+from rvtop.results.beside_text import warm_up_line
 from rvtop.results.summary import summarise
 from tests.unit.run_folder import command, make, phase, request, second
 

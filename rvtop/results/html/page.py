@@ -12,6 +12,7 @@ import numpy as np
 
 from rvtop.contract import run_files
 from rvtop.results import summary
+from rvtop.results.beside_text import warm_up_line
 from rvtop.results.html.document import document
 from rvtop.results.html.quality import quality_html
 from rvtop.results.html.series import Drawn, distributions, over_time
@@ -21,6 +22,7 @@ from rvtop.results.html.tables import (
     errors_table,
     figure,
     parts_table,
+    probes_table,
     server_table,
     slowest_table,
     text,
@@ -40,6 +42,7 @@ _ENDS = {
     "interrupted": "INTERRUPTED",
     "target_lost": "TARGET LOST",
     "client_failed": "CLIENT FAILED",
+    "saturated": "STOPPED",
     "cut_off": "CUT OFF",
 }
 
@@ -82,6 +85,7 @@ def run_page(folder: Path, summed_up: Mapping[str, Any] | None = None) -> str:
         "</noscript></section>",
         _section("Phases", parts_table([(_phase_name(p, moved), p) for p in phases], "phase")),
         _section("Models", models),
+        _section("Probes", probes_table(result.get("probes"))),
         _section("Server", server_table(result["server"])),
         _section("Slowest requests", slowest_table(folder)),
         _section("Errors", errors_table(requests)),
@@ -108,6 +112,8 @@ def _headline(result: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
     if result["client_limited"]:
         chips.append(("! CLIENT-LIMITED", result["client"]["limited_by"]))
     chips += [(found.get("kind"), found.get("text")) for found in result.get("findings") or ()]
+    if warm_up := warm_up_line(result.get("warm_up")):
+        chips.append(("warm-up", warm_up.removeprefix("warm-up: ")))
     chips += [("! UNREAD", note) for note in result["unread"]]
     return (
         f"<header><h1>{text(result['name'])}</h1>"
