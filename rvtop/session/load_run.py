@@ -30,6 +30,7 @@ from rvtop.session.request_log import RequestLog
 from rvtop.session.saturation_watch import SaturationWatch
 from rvtop.session.setup import fields_of
 from rvtop.session.view import SeriesLog, timeline_row
+from rvtop.session.warm_up_watch import WarmUpWatch
 from rvtop.text import phase_words, printable_names
 
 #: Why nothing can be commanded in a state of the player.
@@ -86,6 +87,7 @@ class LoadRun:
             self._judge_step,
             self._look_for_comb,
             self.saturation_watch.look,
+            WarmUpWatch(parts, self.live, self.player).look,
         ]
 
     # -- from outside ------------------------------------------------------------------------
