@@ -12,6 +12,7 @@ import numpy as np
 from rvtop.results.part import Part, RunFacts, dist
 from rvtop.results.table import LARGEST, NONE, Bools, Requests
 from rvtop.stats.warm_up import warm_up
+from rvtop.text import LEFT_OUT
 
 #: The flag of ``environment.json``, and what ``--exclude-warm-up`` may say.
 FLAG = "exclude_warm_up"
@@ -79,7 +80,7 @@ def left_out(
     table: Requests, windows: Sequence[AnyWindow], found: WarmUp
 ) -> tuple[Requests, list[AnyWindow]]:
     """The same with the requests of the warm-up in a phase of their own, which is not measured."""
-    name = f"{found.phase}#warm-up"
+    name = found.phase + LEFT_OUT
     number = len(table.phases)
     phase = np.where(found.mask, number, table.phase)
     gaps = dict(table.gaps)

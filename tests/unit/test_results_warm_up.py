@@ -12,6 +12,7 @@ from rvtop.cli.app import app
 from rvtop.errors import UserError
 from rvtop.results.beside_text import warm_up_line
 from rvtop.results.summary import summarise
+from rvtop.text import phase_words
 from tests.unit.run_folder import command, make, phase, request, second
 
 COLD, WARM, COUNT = 300.0, 50.0, 200
@@ -73,6 +74,16 @@ def test_it_is_left_out_where_that_was_asked_for(tmp_path: Path) -> None:
     again = CliRunner().invoke(app, ["report", str(folder), "--exclude-warm-up", "none"])
     assert again.exit_code == 0
     assert summarise(folder)["requests"]["ok"] == COUNT
+
+
+def test_runs_that_leave_out_more_or_less_did_the_same_work(tmp_path: Path) -> None:
+    folders = [folder_of(tmp_path / "a"), folder_of(tmp_path / "b", slow=30)]
+    for folder in folders:
+        CliRunner().invoke(app, ["report", str(folder), "--exclude-warm-up", "auto"])
+    compared = CliRunner().invoke(app, ["compare", *map(str, folders), "--json"])
+    assert compared.exit_code == 0, compared.output
+    assert "requests of" not in compared.output
+    assert phase_words("hold#warm-up") == "hold, warm-up"
 
 
 def test_a_choice_that_is_none_changes_nothing(tmp_path: Path) -> None:

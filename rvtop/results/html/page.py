@@ -165,7 +165,7 @@ def _phase_name(phase: Mapping[str, Any], moved: Mapping[str, str]) -> str:
     name = phase_words(str(phase["name"]))
     if phase["name"] in moved:
         name += f" at {moved[phase['name']]}"
-    return f"{name} (warm-up)" if phase["warmup"] else name
+    return f"{name} (warm-up)" if phase["warmup"] and not name.endswith(", warm-up") else name
 
 
 def _moved(commands: Sequence[Mapping[str, Any]]) -> dict[str, str]:
