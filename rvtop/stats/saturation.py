@@ -78,7 +78,9 @@ def saturation_of(seconds: Sequence[LoadSecond]) -> Saturation | None:
     where it can't be known yet."""
     for window in WINDOWS:
         found = slopes(seconds, window)
-        if found is not None and _is_sure(found, window):
+        # A client that is late itself has fewer answers than were planned, and no more in flight.
+        grows = found is not None and seconds[-1].in_flight > seconds[-window - 1].in_flight
+        if found is not None and grows and _is_sure(found, window):
             return found
     return None
 

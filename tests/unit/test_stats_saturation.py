@@ -76,6 +76,12 @@ def test_errors_that_come_at_once_are_no_saturation() -> None:
     assert called_at(seconds) is None
 
 
+def test_a_client_that_falls_behind_is_no_saturation() -> None:
+    """It sends 40 of the 50 that are due, so that TTFT, from the intended time on, grows as well."""
+    seconds = [LoadSecond(8, 40, 50.0, 30.0 + 200 * at, 0.2) for at in range(40)]
+    assert called_at(seconds) is None
+
+
 def test_a_silent_second_gives_no_slope() -> None:
     seconds = queue_seconds(1, 8, 0.2, ((1.25, 20),), None)
     assert slopes(seconds, 8) is not None
