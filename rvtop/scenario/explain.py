@@ -32,6 +32,8 @@ def explain(scenario: Scenario) -> str:
         limits = [f"{key} ≤ {value:g}" for key, value in scenario.slo.model_dump(exclude_none=True).items()]
         if limits:
             lines.append(f"  good     a request with {' and '.join(limits)} (goodput)")
+    if scenario.stop_when_saturated:
+        lines.append("  ends     where load is above what the server can answer; exit code 1")
     if scenario.thresholds:
         wanted = [
             f"{name.removeprefix('min_')} {'≥' if name in LOWER else '≤'} {limit:g}"
