@@ -136,7 +136,7 @@ class VllmEngine:
         if action == "reset_prefix_cache":
             if not config.cache_config.enable_prefix_caching:
                 return None
-            return bool(await self._llm.reset_prefix_cache())
+            return await self._llm.reset_prefix_cache() is not False  # older releases tell nothing
         if getattr(getattr(config, "profiler_config", None), "profiler", None) is None:
             return None  # asked all the same, its engine process would fail
         await (self._llm.start_profile() if action == "start_profile" else self._llm.stop_profile())
