@@ -103,9 +103,6 @@ def fields_of(entry: PlanEvent, t0_ns: int, phases: Sequence[PhasePlan]) -> dict
     elif entry.kind == "phase":
         phase = phases[int(entry.value)]
         fields |= {"index": int(entry.value), **asdict(phase), "duration_s": phase.lasts_s}
-        for knob in ("reset_prefix_cache", "profile"):
-            if not fields[knob]:
-                del fields[knob]
     elif entry.kind == "target":
         fields["index"] = int(entry.value)
     elif entry.kind == "workload" and entry.lengths is not None:

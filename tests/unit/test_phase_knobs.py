@@ -199,7 +199,7 @@ async def test_a_session_resets_the_cache_between_two_phases(tmp_path: Path) -> 
     assert work == [*range(2, 12), *range(13, 23)]
     assert at == 12
     begun = [row for row in watched.rows("commands.jsonl") if row["cmd"] == "phase"]
-    assert [row.get("reset_prefix_cache") for row in begun] == [None, True]
+    assert [row["reset_prefix_cache"] for row in begun] == [False, True]
     about = json.loads((watched.out / "environment.json").read_text())["server"]
     assert about["version"] == "0.29.0"
 
