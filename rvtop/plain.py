@@ -15,6 +15,7 @@ from rvtop.contract.pairs import pair_words, summary_words
 from rvtop.contract.snapshot import Event, Snapshot, StartStep
 from rvtop.contract.steps import step_line
 from rvtop.contract.stream import events_after
+from rvtop.results.beside_text import probe_lines, warm_up_line
 from rvtop.results.parts_text import parts_lines
 from rvtop.session.request import Outcome, SessionRequest
 from rvtop.system.stdio import LineWriter
@@ -299,6 +300,8 @@ def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
         lines.append(f"goodput {digits(goodput)} rps within the SLO")
     for found in summary.get("findings") or ():
         lines.append(f"{found['kind']}: " + "; ".join(filter(None, (found["text"], found["knob"]))))
+    lines += probe_lines(summary.get("probes"))
+    lines += filter(None, [warm_up_line(summary.get("warm_up"))])
     lines += summary["unread"]
     lines.append(f"run folder: {folder}")
     return lines

@@ -115,9 +115,15 @@ _ANEW = re.compile(r"#(again|target)-(\d+)")
 _OF = {"again": "time", "target": "server"}
 
 
+#: What the name of a phase's beginning ends in that was left out of a run's figures.
+LEFT_OUT = "#warm-up"
+
+
 def phase_words(name: str) -> str:
     """How a person reads a phase's name: ``hold#target-2``, begun anew on the second server that it had, is
-    ``hold, 2nd server``; ``hold#again-3`` is ``hold, 3rd time``. Others stay as they are."""
+    ``hold, 2nd server``; ``hold#again-3`` is ``hold, 3rd time``; ``hold#warm-up``, its beginning that was
+    left out, is ``hold, warm-up``. Others stay as they are."""
+    name = name.removesuffix(LEFT_OUT) + (", warm-up" if name.endswith(LEFT_OUT) else "")
     return _ANEW.sub(lambda found: f", {_ordinal(int(found[2]))} {_OF[found[1]]}", name)
 
 

@@ -7,16 +7,22 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import orjson
 
 from backends.api.metrics import CONTENT_TYPE as METRICS_TYPE
 from backends.api.metrics import merge_pages
-from backends.errors import unavailable
+from backends.errors import ApiError, unavailable
 
 JSON_TYPE = "application/json"
 CONTROL_PATHS = ("/health", "/v1/models", "/metrics", "/rvtop/topology")
+#: What a POST asks the engines to do, by its path; vLLM's names. With what an engine needs for it.
+ACTIONS = {
+    "/reset_prefix_cache": "a prefix cache that can be reset",
+    "/start_profile": "a profiler (vLLM's --profiler-config)",
+    "/stop_profile": "a profiler (vLLM's --profiler-config)",
+}
 
 
 class Listed(Protocol):
@@ -50,6 +56,16 @@ class EngineGroup(Protocol):
     async def metrics_page(self) -> str: ...
 
 
+@runtime_checkable
+class Acting(Protocol):
+    """A group of engines that follow ACTIONS."""
+
+    async def act(self, action: str) -> bool | None:
+        """Whether ``action`` (its path without the slash) was done by all that can; None: none of them has
+        anything of the kind."""
+        ...
+
+
 class Control:
     """Answers the four control paths as ``(content type, body)``; ``/health`` raises ApiError (503) while the
     backend cannot answer. ``facts`` are further entries of ``/rvtop/topology``, ``live`` asks for those that
@@ -81,6 +97,17 @@ class Control:
             case "/rvtop/topology":
                 return JSON_TYPE, orjson.dumps(await self._describe())
         return None
+
+    async def act(self, path: str) -> tuple[str, bytes]:
+        """Has the engines follow one of ACTIONS. Raises ApiError: 404 where no engine has anything of the
+        kind, 409 where one could not."""
+        groups = [group for group in self._groups if isinstance(group, Acting)]
+        done = await asyncio.gather(*(group.act(path.removeprefix("/")) for group in groups))
+        if all(one is None for one in done):
+            raise ApiError(404, f"No engine here has {ACTIONS[path]}.", type="NotFoundError")
+        if False in done:
+            raise ApiError(409, "An engine could not: requests hold what it needs.", type="ConflictError")
+        return JSON_TYPE, orjson.dumps({"success": True})
 
     def _health(self) -> bytes:
         if not all(group.ready() for group in self._groups):

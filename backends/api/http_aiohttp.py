@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.client_exceptions import ClientConnectionResetError
 
 from backends.api import arrival
-from backends.api.control import CONTROL_PATHS, Control
+from backends.api.control import ACTIONS, CONTROL_PATHS, Control
 from backends.api.request import PATHS
 from backends.api.response import CONTENT_TYPE as SSE_TYPE
 from backends.api.service import Answers
@@ -54,6 +54,8 @@ class HttpServer:
             app.router.add_post(path, self._answer)
         for path in CONTROL_PATHS:
             app.router.add_get(path, self._answer_control)
+        for path in ACTIONS:
+            app.router.add_post(path, self._act)
         # handler_cancellation: a client that goes away cancels its handler, which frees the engine.
         self._runner = web.AppRunner(
             app,
@@ -112,6 +114,12 @@ class HttpServer:
         answer = await self._control.answer(request.path)
         assert answer is not None
         return web.Response(body=answer[1], headers={"Content-Type": answer[0]})
+
+    async def _act(self, request: web.Request) -> web.StreamResponse:
+        if self._control is None:
+            raise _starting()
+        content_type, body = await self._control.act(request.path)
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     @web.middleware
     async def _check(self, request: web.Request, handler: Handler) -> web.StreamResponse:

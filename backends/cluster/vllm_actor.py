@@ -103,6 +103,11 @@ class VllmActor:
     async def warm_up(self) -> None:
         await self._engine.warm_up()
 
+    async def act(self, action: str) -> bool | None:
+        """Follows one of ``api.control.ACTIONS``."""
+        done: bool | None = await self._engine.act(action)
+        return done
+
     async def serve(self) -> Served:
         """Opens the engine's port, and those of its front processes."""
         spec = self._spec

@@ -15,7 +15,7 @@ from backends.cluster.calls import as_start_failure, first_lines, kill, within
 from backends.cluster.vllm_actor import VllmActor
 from backends.cluster.vllm_service import EngineSpec
 from backends.process.events import Steps
-from backends.router.fleet import ASK_LIMIT_S, Member, Served, answer_of
+from backends.router.fleet import ACT_LIMIT_S, ASK_LIMIT_S, Member, Served, answer_of
 
 log = logging.getLogger("backends.rvc")
 
@@ -120,6 +120,19 @@ class Replica(Member):
     async def told(self) -> dict[str, Any] | None:
         page = await self._get("/rvtop/topology")
         return None if page is None else dict(orjson.loads(page)["engines"][0])
+
+    async def act(self, action: str) -> bool | None:
+        from ray.exceptions import RayError
+
+        actor = self._actor
+        if actor is None:
+            return False
+        try:
+            async with asyncio.timeout(ACT_LIMIT_S):
+                return await actor.act.remote(action)  # type: ignore[no-any-return]
+        except (RayError, TimeoutError) as error:
+            log.warning("%s: %s failed: %s", self.engine, action, first_lines(error))
+            return False
 
     async def _get(self, path: str) -> bytes | None:
         return None if self.url is None else await answer_of(self, self._http, self.url + path)

@@ -129,6 +129,19 @@ class VllmEngine:
             self._live.discard(request.request_id)
             self._ended(request.request_id)
 
+    async def act(self, action: str) -> bool | None:
+        """Follows one of ``api.control.ACTIONS``: whether it could. None: this engine has no prefix cache, or
+        no profiler."""
+        config = self._llm.vllm_config
+        if action == "reset_prefix_cache":
+            if not config.cache_config.enable_prefix_caching:
+                return None
+            return await self._llm.reset_prefix_cache() is not False  # older releases tell nothing
+        if getattr(getattr(config, "profiler_config", None), "profiler", None) is None:
+            return None  # asked all the same, its engine process would fail
+        await (self._llm.start_profile() if action == "start_profile" else self._llm.stop_profile())
+        return True
+
     async def cancel(self, request_id: str) -> None:
         await self._llm.abort(request_id)
 

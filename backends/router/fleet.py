@@ -25,6 +25,8 @@ from backends.router.router import Router
 log = logging.getLogger("backends.router.fleet")
 
 ASK_LIMIT_S = 2.0
+# A profiler writes its traces before it has stopped.
+ACT_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,10 @@ class Member:
     async def told(self) -> dict[str, Any] | None:
         """What it says of itself now; None while it does not answer."""
         raise NotImplementedError
+
+    async def act(self, action: str) -> bool | None:
+        """Follows one of ``api.control.ACTIONS``: whether it could; None where it has nothing of the kind."""
+        return None
 
     async def row(self) -> dict[str, Any]:
         """What ``/rvtop/topology`` says of it."""
@@ -176,6 +182,11 @@ class Fleet:
     async def metrics_page(self) -> str:
         pages = await asyncio.gather(*(member.page() for member in self.members))
         return merge_pages(page for page in pages if page is not None)
+
+    async def act(self, action: str) -> bool | None:
+        done = await asyncio.gather(*(member.act(action) for member in self.members))
+        known = [one for one in done if one is not None]
+        return all(known) if known else None
 
     async def answer(
         self,

@@ -22,7 +22,7 @@ from backends.engines.vllm_page import relabelled, total
 from backends.errors import StartFailure, UsageError
 from backends.process.events import Steps
 from backends.process.log_tail import LogTail
-from backends.router.fleet import ASK_LIMIT_S, Member, Served, answer_of
+from backends.router.fleet import ACT_LIMIT_S, ASK_LIMIT_S, Member, Served, answer_of
 from backends.vllm_server.launch import Order
 
 LAUNCHER = "backends.vllm_server.launch"
@@ -109,6 +109,19 @@ class VllmServer(Member):
             return None
         running, waiting = in_flight(page)
         return asdict(self.info) | {"state": self.status, "running": running, "waiting": waiting}
+
+    async def act(self, action: str) -> bool | None:
+        if self.served is None:
+            return False
+        limit = aiohttp.ClientTimeout(total=ACT_LIMIT_S)
+        try:
+            async with self._http.post(f"/{action}", timeout=limit) as answer:
+                if answer.status in (404, 405):  # without VLLM_SERVER_DEV_MODE, or a profiler
+                    return None
+                body = await answer.read()
+                return answer.status == 200 and (not body or json.loads(body).get("success") is not False)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, AttributeError):
+            return False
 
     # -- inside ------------------------------------------------------------------------------------------
 

@@ -206,6 +206,14 @@ def report(
         Path | None, typer.Option(metavar="FILE", help="Also write it as a page that needs no other file.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print its summary as JSON alone.")] = False,
+    exclude_warm_up: Annotated[
+        str | None,
+        typer.Option(
+            "--exclude-warm-up",
+            metavar="auto|none",
+            help="From now on leave the warm-up that is found out of the run's figures, or not.",
+        ),
+    ] = None,
 ) -> None:
     """Sums a run folder up again, also one of a run that was killed, and prints its figures."""
     import json
@@ -217,6 +225,12 @@ def report(
 
     if report_quality(folder, html, as_json):
         return
+    if exclude_warm_up is not None:
+        from rvtop.cli.load_options import check_exclude_warm_up
+        from rvtop.results.environment import note_flag
+
+        check_exclude_warm_up(exclude_warm_up)
+        note_flag(folder, "exclude_warm_up", exclude_warm_up)
     result = printable_json(summary.summarise(folder))  # a folder may be somebody else's
     for line in [json.dumps(result)] if as_json else result_lines(result, str(folder)):
         say(line)

@@ -28,6 +28,25 @@ _OPTION_OF = {
 }
 
 
+#: More probes a second are a load of their own.
+MOST_PROBES = 20
+
+ExcludeWarmUp = Annotated[
+    str,
+    typer.Option(
+        "--exclude-warm-up",
+        metavar="auto|none",
+        help="auto: leave the warm-up that is found out of the figures; none: only say what it changes.",
+    ),
+]
+
+
+def check_exclude_warm_up(choice: str) -> None:
+    """Raises UserError for what is no choice."""
+    if choice not in ("auto", "none"):
+        raise UserError(f"--exclude-warm-up {choice}: must be auto or none")
+
+
 @dataclass(frozen=True)
 class SteadyOptions:
     """A scenario of one phase, made of options."""
@@ -71,6 +90,37 @@ class SteadyOptions:
         except ScenarioError as error:
             option = _OPTION_OF.get(error.key)
             raise (UserError(f"{option}: {error.message}") if option else error) from None
+
+
+@dataclass(frozen=True)
+class WatchOptions:
+    """What a run looks for beside its figures."""
+
+    stop_when_saturated: Annotated[
+        bool,
+        typer.Option(
+            "--stop-when-saturated",
+            help="End the run, with exit code 1, where load is above what the server can answer.",
+        ),
+    ] = False
+    exclude_warm_up: ExcludeWarmUp = "none"
+    probe_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--probe-rate",
+            metavar="R",
+            help="Also send R one-token requests a second beside the load, which are reported apart.",
+        ),
+    ] = None
+
+    def check(self) -> None:
+        """Raises UserError."""
+        positive("--probe-rate", self.probe_rate)
+        if self.probe_rate is not None and self.probe_rate > MOST_PROBES:
+            raise UserError(
+                f"--probe-rate {self.probe_rate:g}: must be {MOST_PROBES} at most, or it is a load"
+            )
+        check_exclude_warm_up(self.exclude_warm_up)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rvtop.cli.load_options import FindMaxOptions, SteadyOptions, TimeoutOptions
+from rvtop.cli.load_options import FindMaxOptions, SteadyOptions, TimeoutOptions, WatchOptions
 from rvtop.cli.option_groups import given, grouped
 from rvtop.cli.options import (
     EngineOptions,
@@ -50,6 +50,7 @@ def run(
     timeout: TimeoutOptions,
     workers: Annotated[str, typer.Option(help="Load workers: a number, auto, or ray:N.")] = "1",
     find_max: FindMaxOptions,
+    watch: WatchOptions,
     max_rate: MaxRate = None,
     session: SessionOptions,
     ui: Ui = "plain",
@@ -85,10 +86,15 @@ def run(
     if target is not None and engine.ray_address is not None and not workers.startswith("ray:"):
         raise UserError("--ray-address goes with --topology or --workers ray:N")
     find_max.check()
+    watch.check()
     transport = transport_from(target, reach)
     backend = topology_options(topology, models=models, port=port, arguments=arguments) if topology else None
     carriers = parse_workers(workers)
     search = find_max.search(steady.rate, max_rate)
+    if search is not None and watch.stop_when_saturated:
+        raise UserError(
+            "--stop-when-saturated goes not with --find-max, which steps beyond what the server holds"
+        )
     pages, body = metrics_urls(reach.metrics_url), body_from(reach.body)
     work = _scenario(scenario, steady, search)
     request = SessionRequest(
@@ -105,6 +111,9 @@ def run(
         max_rate=max_rate,
         transport=transport,
         body=body,
+        stop_when_saturated=watch.stop_when_saturated,
+        exclude_warm_up=watch.exclude_warm_up,
+        probe_rate=watch.probe_rate,
     )
     if backend is not None:
         check_backend(backend, work)

@@ -13,6 +13,9 @@ SCREEN = "screen.jsonl.gz"
 SUMMARY = "summary.json"
 SESSION_LOG = "session.log"
 HEARTBEAT = "heartbeat.json"
+#: Of ``--probe-rate``: requests beside the load, which are none of its own.
+PROBES = "probes.jsonl"
+PROBE_PROMPTS = "probes.prompts.jsonl"
 BACKEND_LOG = "backend.log"
 #: Of a run of pairs (``rvtop ab``).
 PAIRS = "pairs.jsonl"
@@ -34,4 +37,6 @@ FILES = (
     SESSION_LOG,
     HEARTBEAT,
     PAIRS,
+    PROBES,
+    PROBE_PROMPTS,
 )

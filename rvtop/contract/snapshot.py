@@ -16,6 +16,7 @@ from rvtop.contract.showdown import Showdown
 from rvtop.contract.spending import Spending
 from rvtop.stats.comb import Comb
 from rvtop.stats.distribution import EMPTY, Distribution
+from rvtop.stats.saturation import Saturation
 from rvtop.stats.verdict_said import Verdict
 
 #: Session states, in the order they are passed through.
@@ -310,6 +311,19 @@ class Switch:
 
 
 @dataclass(frozen=True, slots=True)
+class Probes:
+    """One-token requests beside the load, ``rate_rps`` of them a second; they are in no figure of the load.
+    Errors as of ``Load``."""
+
+    rate_rps: float
+    ttft: Dist = Dist()
+    sent: int = 0
+    ok: int = 0
+    in_flight: int = 0
+    errors: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The whole picture. Immutable; two equal ``seq`` are the same picture."""
 
@@ -349,3 +363,5 @@ class Snapshot:
     spending: Spending | None = None  # where power is told, or a price is set
     verdict: Verdict | None = None  # what binds it, while there is load
     pairs: Pairs | None = None  # where each request goes to two servers
+    probes: Probes | None = None  # where there are some
+    saturation: Saturation | None = None  # while load is above what the server can answer

@@ -1,5 +1,5 @@
-"""One GET over one connection, blocking. The standard library's client, because the first frame waits for
-this import."""
+"""One request without a body over one connection, blocking. The standard library's client, because the first
+frame waits for this import."""
 
 from __future__ import annotations
 
@@ -27,8 +27,11 @@ class AnswerTooLong(Exception):
     """The body is longer than BODY_LIMIT; it was not read to its end."""
 
 
-def get(url: str, transport: Transport, headers: Mapping[str, str], timeout_s: float) -> tuple[int, bytes]:
-    """Status and body, whole. ``headers`` go along with those of ``transport``.
+def get(
+    url: str, transport: Transport, headers: Mapping[str, str], timeout_s: float, method: str = "GET"
+) -> tuple[int, bytes]:
+    """Status and body, whole. ``headers`` go along with those of ``transport``. A POST
+    has no body.
 
     ``timeout_s`` bounds each wait until the connection stands, and then the whole: a server that drips is
     late too. Raises OSError (also ssl.SSLError, TimeoutError), UnicodeError for an impossible host,
@@ -50,7 +53,7 @@ def get(url: str, transport: Transport, headers: Mapping[str, str], timeout_s: f
     try:
         connection.connect()
         watch.start()
-        connection.request("GET", parts.path, headers={**headers, **transport.headers})
+        connection.request(method, parts.path, headers={**headers, **transport.headers})
         answer = connection.getresponse()
         body = _plain(answer.read(BODY_LIMIT + 1), answer.getheader("Content-Encoding") or "")
     except (OSError, http.client.HTTPException, ValueError) as error:

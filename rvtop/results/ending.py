@@ -21,6 +21,7 @@ EXIT_CODES = {
     "cut_off": 5,  # the run did not write its end
     "target_lost": 3,
     "interrupted": 130,
+    "saturated": 1,  # it was to end where load is above what the server can answer
     "all_failed": 1,
     "done": 0,
 }

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -71,13 +71,24 @@ def note_target(folder: Path, target: Mapping[str, Any]) -> None:
 
     Raises RunFolderError.
     """
+    _change(folder, lambda data: {**data, "targets": [*data.get("targets", ()), dict(target)]})
+
+
+def note_flag(folder: Path, name: str, value: str) -> None:
+    """Sets a flag in the ``environment.json`` of a run, by which it is summed up from now on.
+
+    Raises RunFolderError.
+    """
+    _change(folder, lambda data: {**data, "flags": {**(data.get("flags") or {}), name: value}})
+
+
+def _change(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     path = folder / run_files.ENVIRONMENT
     try:
-        data = orjson.loads(path.read_bytes())
-        targets = [*data.get("targets", ()), dict(target)]
+        data = change(orjson.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise runlog.RunFolderError(f"{path}: can't be read: {error}") from error
-    runlog.write_json(path, {**data, "targets": targets})
+    runlog.write_json(path, data)
 
 
 def _nodes(clocks: Sequence[NodeClock]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any
+from typing import Any, Protocol
 
 from rvtop.results.part import Part, gaps_of
 from rvtop.stats.comb import comb_of, knob, said
@@ -72,6 +72,36 @@ def _comb(part: Part, topology: str | None) -> list[dict[str, Any]]:
             "knob": knob(comb, topology),
         }
     ]
+
+
+class Window(Protocol):
+    """A phase that began."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def warmup(self) -> bool: ...
+
+
+def saturations(commands: Sequence[Mapping[str, Any]], windows: Sequence[Window]) -> list[dict[str, Any]]:
+    """Where load was above what the server could answer, as the session saw it while it ran; not of
+    warm-ups. What bounds the server is another finding's to say: ``knob`` is empty."""
+    warm = {window.name for window in windows if window.warmup}
+    return [
+        {
+            "kind": "saturation",
+            "text": " ".join(("over saturation", row["text"], *_in_phase(row))),
+            "since_s": row["since_s"],
+            "figures": row["figures"],
+            "knob": "",
+        }
+        for row in commands
+        if row["cmd"] == "saturated" and row.get("phase") not in warm
+    ]
+
+
+def _in_phase(row: Mapping[str, Any]) -> list[str]:
+    return [f"(phase {row['phase']})"] if row.get("phase") else []
 
 
 def _engine_gap_ms(part: Part) -> float | None:

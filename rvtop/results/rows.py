@@ -72,6 +72,13 @@ def check_command(row: dict[str, Any]) -> None:
             _numbers(row, ("held", "confirms"), absent=False)
             if row.get("limited_by") is not None:
                 _text(row, "limited_by")
+        case "saturated":
+            _number(row, "since_s", least=0.0)
+            _text(row, "text")
+            figures = _of_type(row, "figures", dict, absent=False)
+            _numbers(figures, ("planned_rps", "answered_rps"), absent=False)
+            if row.get("phase") is not None:
+                _text(row, "phase")
         case "ended":
             _text(row, "kind")
             _text(row, "text")

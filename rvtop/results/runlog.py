@@ -15,6 +15,7 @@ from rvtop.contract.run_files import (
     FILES,
     HEARTBEAT,
     PAIRS,
+    PROBES,
     REQUESTS,
     SCENARIO,
     SCREEN,
@@ -91,6 +92,10 @@ class RunLog:
     def pairs(self, lines: bytes) -> None:
         """Appends pairs whose turn it was."""
         self._files.put(PAIRS, lines)
+
+    def probes(self, lines: bytes) -> None:
+        """Appends lines of requests beside the load."""
+        self._files.put(PROBES, lines)
 
     def command(self, fields: dict[str, Any]) -> None:
         """Appends one entry of the command log."""

@@ -17,7 +17,7 @@ from rvtop.errors import UserError
 from rvtop.results.compare import ALL, COMPLETED, FIGURES, SPAN, Blocks, Figures, Side
 from rvtop.results.lines import LONGEST, open_file, read_lines
 from rvtop.stats.distribution import BUCKETS, EMPTY, Distribution
-from rvtop.text import NAME_LIMIT, printable, printable_json, told
+from rvtop.text import LEFT_OUT, NAME_LIMIT, printable, printable_json, told
 
 #: So many runs of a folder are listed, the newest ones.
 MOST_LISTED = 200
@@ -211,9 +211,13 @@ def _work(
         yield f"phase {told(row.get('name'), NAME_LIMIT)}", _phase(row)
     # A closed loop sends as fast as it is answered; of all else the plan says how many there are.
     loops = {row.get("name") for row in phases if row.get("concurrency")}
+    planned: dict[str, Any] = {}
     for part in _listed(summary.get("phases")):
-        if part.get("name") not in loops:
-            yield f"requests of {part.get('name')}", f"{inner(part, 'requests').get('planned')}"
+        name, count = str(part.get("name")).removesuffix(LEFT_OUT), inner(part, "requests").get("planned")
+        if part.get("name") not in loops:  # a warm-up that is left out is work of its phase all the same
+            planned[name] = planned[name] + count if isinstance(planned.get(name), int) and count else count
+    for name, count in planned.items():
+        yield f"requests of {name}", f"{count}"
 
 
 def _phase(row: Mapping[str, Any]) -> str:

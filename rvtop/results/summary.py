@@ -17,12 +17,13 @@ import numpy as np
 import orjson
 
 from rvtop.contract import run_files
-from rvtop.results import pairs, runlog
+from rvtop.results import pairs, runlog, warm_up
 from rvtop.results.blocks import Blocks
 from rvtop.results.ending import End, end_of_log, heartbeat, weighed
-from rvtop.results.findings import findings
+from rvtop.results.findings import findings, saturations
 from rvtop.results.lines import LONGEST, open_file, read_lines
 from rvtop.results.part import Part, RunFacts, figures, ttft_histogram
+from rvtop.results.probes import probes
 from rvtop.results.rows import check_command, check_second, known_environment
 from rvtop.results.spent import Spent
 from rvtop.results.table import Bools, Requests, read
@@ -62,6 +63,11 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
     if windows:
         windows[-1] = replace(windows[-1], cut=end.by_model)
     notes += _outside(table, windows)
+    warm = warm_up.found_in(table, windows, commands)
+    excluded = warm_up.is_excluded(environment["flags"] or {})
+    if warm is not None and excluded:
+        table, windows = warm_up.left_out(table, windows, warm)
+    beside = probes(folder, windows, environment["flags"] or {}, notes)
     measured = [w for w in windows if not w.warmup]
     workers = str((environment["flags"] or {}).get("workers", 1))
     spent = Spent(environment, timeline)
@@ -103,6 +109,9 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
         "unread": notes,
         "find_max": search,
         "capacity": spent.capacity(phases, search),
+        "probes": beside,
+        "steady_from_s": None if warm is None else warm.until_s,
+        "warm_up": None if warm is None else warm.fields(excluded=excluded),
         "phases": phases,
         "by_model": {
             name: figures(one, alone=len(models) == 1)
@@ -110,7 +119,7 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
                 (name, part(in_measured & _of_model(table, name), measured, [name])) for name in models
             )
         },
-        "findings": findings(all_of_it, environment["topology"]),
+        "findings": findings(all_of_it, environment["topology"]) + saturations(commands, windows),
         "blocks": blocks.figures(table),
         **pairs.summed_up(folder, environment, {w.name for w in windows if w.warmup}),
     }

@@ -32,6 +32,8 @@ def explain(scenario: Scenario) -> str:
         limits = [f"{key} ≤ {value:g}" for key, value in scenario.slo.model_dump(exclude_none=True).items()]
         if limits:
             lines.append(f"  good     a request with {' and '.join(limits)} (goodput)")
+    if scenario.stop_when_saturated:
+        lines.append("  ends     where load is above what the server can answer; exit code 1")
     if scenario.thresholds:
         wanted = [
             f"{name.removeprefix('min_')} {'≥' if name in LOWER else '≤'} {limit:g}"
@@ -105,6 +107,10 @@ def _notes(phase: Phase, models: int) -> str:
         notes.append(f"{len(phase.changes)} changes of the rate")
     if phase.warmup:
         notes.append("warm-up, not measured")
+    if phase.reset_prefix_cache:
+        notes.append("begins with an empty prefix cache")
+    if phase.profile:
+        notes.append("the server's profiler runs")
     if phase.max_in_flight is not None:
         notes.append(f"drops above {phase.max_in_flight} in flight")
     if phase.drain_s is not None:

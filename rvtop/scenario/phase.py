@@ -22,7 +22,7 @@ DEFAULT_STEPS = 5
 Rps = Annotated[Number, Field(ge=0, le=MAX_RPS)]
 PhaseName = Annotated[Name, Field(max_length=60, pattern=r"^[^\s/#][^/#]*$")]
 
-_ANY = ("begins", "marks")
+_ANY = ("begins", "marks", "reset_prefix_cache", "profile")
 #: What may stand in a phase of each kind, besides its name.
 _KINDS: Mapping[str, tuple[str, ...]] = {
     "rounds": ("cancel", "warmup", *_ANY),
@@ -175,8 +175,10 @@ class Phase(Part):
 
     ``burstiness`` is the shape of gamma arrivals (1 is Poisson, smaller is burstier), None otherwise.
     ``drain_s`` None means: wait for every request (rounds). ``begins_s``: not before so long after the first
-    phase began. ``offset_s``: the phase's clock begins there, and what would come before is not sent.
-    ``stream`` numbers the random numbers of its arrivals, None: by its place among the phases.
+    phase began. ``reset_prefix_cache``: before it begins, the server makes its prefix cache empty.
+    ``profile``: the server's profiler runs while it does. ``offset_s``: the phase's clock begins there, and
+    what would come before is not sent. ``stream`` numbers the random numbers of its arrivals, None: by its
+    place among the phases.
     """
 
     name: PhaseName
@@ -189,6 +191,8 @@ class Phase(Part):
     requests: Annotated[Count, Field(le=10**9)] | None = None
     trace: Replay | None = None
     warmup: Flag = False
+    reset_prefix_cache: Flag = False
+    profile: Flag = False
     max_in_flight: Count | None = None
     drain_s: Seconds | None = Field(default=None, alias="drain")
     cancel: Cancel | None = None

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar
 import yaml
 from pydantic import BaseModel, Field, Strict, WithJsonSchema
 
-from rvtop.scenario.part import Mistake, Name, Number
+from rvtop.scenario.part import Flag, Mistake, Name, Number
 from rvtop.scenario.part import Part as _Part
 from rvtop.scenario.phase import ARRIVALS as ARRIVALS
 from rvtop.scenario.phase import DEFAULT_DRAIN_S as DEFAULT_DRAIN_S
@@ -46,7 +46,8 @@ class Slo(_Part):
 
 
 class Scenario(_Part):
-    """A whole scenario. ``models`` empty: the target's only model."""
+    """A whole scenario. ``models`` empty: the target's only model. ``stop_when_saturated``: the run ends
+    where load is above what the server can answer."""
 
     refused: ClassVar[Mapping[str, str]] = {
         "target": "does not belong in a scenario: give it on the command line (--target URL)",
@@ -59,6 +60,7 @@ class Scenario(_Part):
     workload: Workload
     phases: tuple[Phase, ...] = Field(min_length=1)
     slo: Slo | None = None
+    stop_when_saturated: Flag = False
     thresholds: Annotated[dict[str, Annotated[Number, Field(ge=0)]], WithJsonSchema(_THRESHOLDS)] = Field(
         default_factory=dict
     )

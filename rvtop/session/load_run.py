@@ -23,12 +23,16 @@ from rvtop.session.find_max import Searcher
 from rvtop.session.live import SECOND_NS, LiveState, fold
 from rvtop.session.load_parts import Parts, Second
 from rvtop.session.otlp import SpanSender
+from rvtop.session.phase_knobs import PhaseKnobs
 from rvtop.session.player import LEAD_NS, Player
+from rvtop.session.probes import ProbeRun
 from rvtop.session.rate_control import Done, RateControl
 from rvtop.session.request_log import RequestLog
+from rvtop.session.saturation_watch import SaturationWatch
 from rvtop.session.setup import fields_of
 from rvtop.session.verdict_watch import VerdictWatch
 from rvtop.session.view import SeriesLog, timeline_row
+from rvtop.session.warm_up_watch import WarmUpWatch
 from rvtop.text import phase_words, printable_names
 
 #: Why nothing can be commanded in a state of the player.
@@ -65,13 +69,17 @@ class LoadRun:
         if search and self._request.search is not None:
             workers, say = str(self._request.workers), partial(self._feed.say, kind="search")
             self.searcher = Searcher(self._request.search, self._recorder.note, say, workers)
-        self.player = Player(phases, self._next_step if self.searcher is not None else None)
+        self.knobs = PhaseKnobs(parts)
+        further = self._next_step if self.searcher is not None else None
+        self.player = Player(phases, further, self.knobs.ready)
         self.rate_control = RateControl(phases, self._request.max_rate, self.issue, self._feed.say)
         self.fleet: WorkerFleet | None = None
         self.spec: WorkerSpec | None = None  # of its workers
+        self.probes: ProbeRun | None = None  # beside it
         self.comb_watch = CombWatch(self._feed.say)
         self.energy_watch = EnergyWatch(self._request.prices)
         self.verdict_watch = VerdictWatch(self._feed.say, self._target, str(self._request.workers))
+        self.saturation_watch = SaturationWatch(parts, self.live, self.player)
         self._targets = 1
         self.held = ""  # why nothing may be sent before `go_on`
         self._paused_by_hand = False
@@ -87,6 +95,8 @@ class LoadRun:
             self._judge_step,
             self._look_for_comb,
             self._look_at_energy,
+            self.saturation_watch.look,
+            WarmUpWatch(parts, self.live, self.player).look,
         ]
 
     # -- from outside ------------------------------------------------------------------------
@@ -149,11 +159,17 @@ class LoadRun:
         number, self._targets = self._targets, self._targets + 1
         carry = self.rate_control.carry_over()
         told = {"url": url, "models": list(names), **(how or {})}
+
+        def behind(at_ns: int) -> None:
+            if self.probes is not None:
+                self.probes.go_over(target, at_ns)
+            carry(at_ns, by)
+
         return self._begin_anew(
             self.player.repeat("target"),
             by,
             lambda at_ns: self.issue(PlanEvent(at_ns, "target", number), by, told),
-            lambda at_ns: carry(at_ns, by),
+            behind,
         )
 
     def begin_anew(self, phase: PhasePlan, by: str) -> int:
@@ -220,6 +236,9 @@ class LoadRun:
 
     async def play(self) -> None:
         """Plays the plan until it is over, or something ends it."""
+        await self.knobs.prepare(next(iter(self.player.coming), None))
+        if self.probes is not None:
+            self.probes.begin()
         while self.going:
             self.advance()
             if self.going:
@@ -234,6 +253,9 @@ class LoadRun:
         by = self._ending.stopped_by or "scenario"
         self.issue(PlanEvent(perf_counter_ns() + lead, "stop"), by)
         await self.fleet.drain()
+        if self.probes is not None:
+            await self.probes.drain()
+        await self.knobs.close()
         self._ending.in_flight += self.live.errors["cancelled"] - cancelled + self.live.in_flight
         if clocks := self.fleet.clocks:  # measured again since the start: how they drifted is known now
             self._recorder.write(lambda log: write_clocks(log.folder, clocks))

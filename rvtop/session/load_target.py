@@ -84,6 +84,11 @@ class LoadTarget:
             return own.log.name if own is not None else ""
         return newest.name
 
+    @property
+    def transport(self) -> Transport:
+        """How it is reached."""
+        return self._transport
+
     async def probe(self, url: str, models: tuple[str, ...]) -> None:
         """Learns what the server at ``url`` is; ``models`` are those asked for. Raises TargetError."""
         self.info = await probe(url, self._request.transport)

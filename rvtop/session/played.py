@@ -194,6 +194,8 @@ def _common(part: _Part, from_ns: int) -> dict[str, Any]:
     marks = [(at_ns, note) for at_ns, note in sorted(part.marks) if at_ns >= max(from_ns, clock_ns)]
     data: dict[str, Any] = {
         "warmup": plan.warmup,
+        "reset_prefix_cache": plan.reset_prefix_cache,
+        "profile": plan.profile,
         "marks": [{"at": (at_ns - clock_ns) / 1e9, "note": note} for at_ns, note in marks],
     }
     if plan.cancel_share:

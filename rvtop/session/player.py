@@ -42,6 +42,8 @@ def plan(scenario: Scenario, models: int, trace_rps: float = 0.0) -> tuple[Phase
                 max_in_flight=phase.max_in_flight,
                 begins_s=phase.begins_s if made is first else None,
                 warmup=phase.warmup,
+                reset_prefix_cache=phase.reset_prefix_cache and made is first,
+                profile=phase.profile,
                 cancel_share=cancel.share if cancel is not None else 0.0,
                 cancel_after_s=cancel.after_s if cancel is not None else 0.0,
             )
@@ -80,13 +82,18 @@ class Player:
     """Steps through ``phases``. Call ``step`` often; hand what it returns to the workers."""
 
     def __init__(
-        self, phases: tuple[PhasePlan, ...], more: Callable[[], PhasePlan | None] | None = None
+        self,
+        phases: tuple[PhasePlan, ...],
+        more: Callable[[], PhasePlan | None] | None = None,
+        ready: Callable[[PhasePlan | None], bool] = lambda phase: True,
     ) -> None:
-        """``more`` is asked for a further phase when the last one is over."""
+        """``more`` is asked for a further phase when the last one is over. ``ready`` says whether the phase
+        that comes next (None: none does) may begin after the one that has drained."""
         self.phases = list(phases)
         self._order = list(range(len(phases)))  # of ``phases``, by number
         self._at = -1  # in that order
         self._more = more
+        self._ready = ready
         self.index = -1
         self.state: State = "idle"
         self.start_ns = 0
@@ -134,8 +141,11 @@ class Player:
         return None
 
     def _begin_in_time(self, now_ns: int) -> PlanEvent | None:
-        """Begins the next phase, unless it is to begin later."""
+        """Begins the next phase, unless it is to begin later, or the server is not ready for it."""
         self._waits_ns = NEVER
+        if not self._ready(next(iter(self.coming), None)):
+            self.state, self._deadline_ns = "draining", NEVER  # whoever makes it ready wakes the session
+            return None
         wake_ns = self._not_before_ns - LEAD_NS - _EARLY_NS
         if now_ns >= wake_ns:
             return self._begin(now_ns)

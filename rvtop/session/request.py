@@ -56,6 +56,14 @@ class SessionRequest:
     pair: PairOptions | None = None  # a second server, which each request goes to too
     slo: Mapping[str, float] = field(default_factory=dict)  # ttft_ms, tpot_ms where the scenario has no slo
     prices: Prices = field(default_factory=Prices)
+    stop_when_saturated: bool = False  # the run ends where load is above what the server can answer
+    probe_rate: float | None = None  # one-token requests a second beside the load; None: none
+    exclude_warm_up: str = "none"  # auto: the summary leaves it out
+
+    @property
+    def stops_when_saturated(self) -> bool:
+        """Whether the command line or the scenario asks for that."""
+        return self.stop_when_saturated or (self.scenario is not None and self.scenario.stop_when_saturated)
 
 
 @dataclass(frozen=True)

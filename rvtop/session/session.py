@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from dataclasses import replace
 from time import perf_counter_ns
 
@@ -41,6 +42,7 @@ from rvtop.session.otlp import SpanSender
 from rvtop.session.outlets import Outlets
 from rvtop.session.pairs import PairWatch, with_second
 from rvtop.session.played import Played
+from rvtop.session.probes import ProbeRun
 from rvtop.session.recorder import Recorder
 from rvtop.session.recording import Recording
 from rvtop.session.request import Outcome, SessionRequest, watch_scenario, with_slo
@@ -59,6 +61,7 @@ from rvtop.session.switch import Switching
 from rvtop.session.timeline import Timeline
 from rvtop.session.view import View
 from rvtop.session.wakeup import Wakeup
+from rvtop.target.acts import server_facts
 from rvtop.telemetry.discover import names_of_target
 from rvtop.workload.prepare import Prepared, prepare
 
@@ -145,6 +148,8 @@ class Session:
         the same."""
         if self._load.fleet is not None:
             self._load.fleet.kill()
+        if self._load.probes is not None:
+            self._load.probes.kill()
         self._target.servers.kill()
 
     @property
@@ -203,6 +208,8 @@ class Session:
             spending=load.energy_watch.spending,
             verdict=load.verdict_watch.verdict,
             pairs=None if self._pairs is None else self._pairs.shown,
+            probes=load.probes.shown(now) if load.probes is not None else None,
+            saturation=load.saturation_watch.saturation,
         )
 
     def _named_models(self) -> tuple[str, ...]:
@@ -288,6 +295,8 @@ class Session:
                 stack.push_async_callback(self._end_spans, self._load.spans)
             stack.push_async_callback(self._target.servers.stop)
             stack.push_async_callback(self._figures.stop)
+            if self._load.probes is not None:
+                stack.push_async_callback(self._load.probes.stop)
             if self._load.fleet is not None:
                 stack.push_async_callback(self._load.fleet.stop)
             stack.push_async_callback(self._target.stop_watching)
@@ -321,10 +330,14 @@ class Session:
         )
         if request.backend is not None:
             await target.start_backend(models)
-        await self._start_load(prepared, most_in_flight)
+        assert target.info is not None
+        facts = await self._ending.unless_stopped(server_facts(target.info, target.transport))
+        await self._start_load(prepared, most_in_flight, facts)
         self._state = "running"
 
-    async def _start_load(self, prepared: Prepared, most_in_flight: int | None) -> None:
+    async def _start_load(
+        self, prepared: Prepared, most_in_flight: int | None, facts: Mapping[str, object]
+    ) -> None:
         request, scenario, info, models = (
             self._request,
             self._scenario,
@@ -349,6 +362,7 @@ class Session:
         load.observers.append(lambda second: self._record_screen())
         load.observers.append(lambda second: self._recording.second(second.now_ns))
         around = surroundings(request, scenario, info, models, prepared, t0_ns, self._target.start_s)
+        around["server"] = dict(facts)
         if collector is not None:
             about = {"rvtop.run": request.out.name, "rvtop.scenario": scenario.name}
             path, warn = spec.address.path, self._feed.from_thread("warn")
@@ -367,6 +381,9 @@ class Session:
             self._ending.stderr_fd,
         )
         await self._start_fleet(load.fleet)
+        if request.probe_rate is not None:
+            load.probes = ProbeRun(self._parts(), spec, request.probe_rate)
+            await self._ending.unless_stopped(load.probes.start())
         self._target.watch()
 
     async def _start_fleet(self, fleet: WorkerFleet) -> None:

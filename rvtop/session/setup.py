@@ -189,5 +189,7 @@ def surroundings(
             "transport": request.transport.for_environment(),
             "body": dict(request.body),
             "pair": None if request.pair is None else asdict(request.pair),
+            "exclude_warm_up": request.exclude_warm_up,
+            "probe_rate": request.probe_rate,
         },
     )

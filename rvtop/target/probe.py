@@ -113,7 +113,7 @@ async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
     """Asks a server what it serves. Raises TargetError, TransportError."""
     transport = transport or Transport()
     base = base_url(url)
-    status, body = await asyncio.to_thread(_get, f"{base}/v1/models", transport)
+    status, body = await asyncio.to_thread(ask, f"{base}/v1/models", transport)
     if status in (401, 403):
         raise TargetError(f"{base}: needs an API key (HTTP {status}); set {KEY_ENV}")
     models = _model_rows(status, body)
@@ -126,7 +126,7 @@ async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
     places: dict[str, int] = {}
     knobs: tuple[Mapping[str, str | int], ...] = ()
     with contextlib.suppress(TargetError, ValueError, AttributeError, RecursionError):
-        status, body = await asyncio.to_thread(_get, f"{base}/rvtop/topology", transport)
+        status, body = await asyncio.to_thread(ask, f"{base}/rvtop/topology", transport)
         facts = json.loads(body) if status == 200 else {}
         named, on_ray = facts.get("topology"), bool(facts.get("ray"))
         topology = printable(named, NAME_LIMIT) if isinstance(named, str) else None
@@ -208,7 +208,7 @@ def listed(names: Sequence[str], most: int = 10) -> str:
 async def answers(url: str, transport: Transport | None = None, timeout_s: float | None = None) -> bool:
     """Whether anything speaks HTTP there still, within ``timeout_s`` (a probe's by default)."""
     try:
-        await asyncio.to_thread(_get, f"{url}/health", transport or Transport(), timeout_s)
+        await asyncio.to_thread(ask, f"{url}/health", transport or Transport(), timeout_s)
     except _TooLong:
         return True
     except TargetError:
@@ -216,17 +216,19 @@ async def answers(url: str, transport: Transport | None = None, timeout_s: float
     return True
 
 
-def _get(url: str, transport: Transport, timeout_s: float | None = None) -> tuple[int, bytes]:
+def ask(
+    url: str, transport: Transport, timeout_s: float | None = None, method: str = "GET"
+) -> tuple[int, bytes]:
     """Status and body. Raises TargetError, TransportError."""
     timeout_s = _PROBE_TIMEOUT_S if timeout_s is None else timeout_s
     base = url.rpartition("/v1/")[0] or url
     if transport.unix_socket is not None:
         base = f"{base} on {transport.unix_socket}"
     try:
-        return get(url, transport, auth_headers(transport), timeout_s)
+        return get(url, transport, auth_headers(transport), timeout_s, method)
     except AnswerTooLong as error:
         page = urlsplit(url).path
-        raise _TooLong(f"{base}: the answer to GET {page} is {error}") from error
+        raise _TooLong(f"{base}: the answer to {method} {page} is {error}") from error
     except ssl.SSLError as error:
         raise TargetError(f"{base}: {_tls_problem(error)}") from error
     except ConnectionResetError as error:  # TLS 1.3 refuses a client behind the handshake

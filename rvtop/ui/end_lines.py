@@ -48,6 +48,8 @@ def title(s: Snapshot, styles: Styles) -> Line:
         text = "‖ interrupted"
     elif s.state == "done" and s.message.startswith("every request failed"):
         text = "✗ every request failed"
+    elif s.state == "done" and s.message.startswith("stopped: over saturation"):
+        text = "■ stopped: over saturation"
     return Line(text, styles.trouble if bad else styles.strong)
 
 

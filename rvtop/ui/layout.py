@@ -49,6 +49,7 @@ FOLDS: tuple[tuple[str, str | int], ...] = (
     *(("events", LINE), ("load", LEAST), ("plan", GONE), ("recording", LEAST), ("recording", LINE)),
     *(("ttft", 8), ("ttft", 7), ("ttft", 6), ("ttft", LEAST), ("load", LINE)),
     *(("events", GONE), ("latency", 4), ("latency", 3), ("latency", 2), ("comb", GONE), ("pairs", GONE)),
+    *(("probes", GONE), ("saturation", GONE)),
     *(("engine_charts", GONE), ("slowest", GONE), ("parts", GONE), ("kvqueue", GONE)),
     *(("served", GONE), ("knee_inflight", GONE), ("knee", GONE), ("knee_tokens", GONE)),
     *(("latency", LINE), ("nodes", GONE), ("deployments", GONE), ("inflight", GONE)),

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from backends.api.control import ACTIONS
 from backends.api.request import PATHS
 
 
@@ -29,6 +30,8 @@ class FakeEngine:
             app.router.add_post(path, self._complete)
         app.router.add_get("/health", self._health)
         app.router.add_get("/v1/models", self._other)
+        for path in ACTIONS:
+            app.router.add_post(path, self._other)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         self._socket = socket.socket()
 

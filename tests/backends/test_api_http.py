@@ -404,6 +404,9 @@ async def test_control_paths_know_the_engine() -> None:
         rows = (await s.client.get("/rvtop/topology")).json()["engines"]
         assert rows[0] | {"engine": "e0", "state": "ready", "running": 0, "devices": ["cpu"]} == rows[0]
         assert (await s.client.get("/v1/models")).json()["data"][0]["id"] == "m"
+        refused = await s.client.post("/reset_prefix_cache")  # this engine has none
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, 404)
+        assert (await s.client.get("/reset_prefix_cache")).status_code == 405
 
 
 def test_api_errors_are_exceptions_with_a_message() -> None:

@@ -60,6 +60,33 @@ async def test_models_health_topology(client: httpx.AsyncClient, backend: Backen
         assert engine["pid"] > 0
 
 
+async def test_the_prefix_cache_is_reset_where_there_is_one(
+    client: httpx.AsyncClient, backend: BackendProcess
+) -> None:
+    """Of vLLM's own server only where it was started in its development mode."""
+    has_one = backend.wait_for("ready")["topology"] == "rvc"
+    text = "The same words again and again. " * 12
+    if has_one:
+        for _ in range(2):
+            cached = (await chat(client, text))["usage"]["prompt_tokens_details"]["cached_tokens"]
+        assert cached > 0
+    answer = await client.post("/reset_prefix_cache")
+    if not has_one:
+        assert answer.status_code == 404
+        assert answer.json()["error"]["message"].startswith("No engine here has a prefix cache")
+        return
+    assert (answer.status_code, answer.json()) == (200, {"success": True})
+    again = (await chat(client, text))["usage"]["prompt_tokens_details"] or {}
+    assert not again.get("cached_tokens")
+
+
+async def test_a_profiler_that_was_not_asked_for_is_not_there(client: httpx.AsyncClient) -> None:
+    for path in ("/start_profile", "/stop_profile"):
+        answer = await client.post(path)
+        assert answer.status_code == 404
+        assert "profiler" in answer.json()["error"]["message"]
+
+
 async def test_start_shows_its_steps(backend: BackendProcess) -> None:
     done = [
         event["name"] for event in backend.events if event["event"] == "step" and event["state"] == "done"

@@ -201,6 +201,7 @@ async def test_an_engine_at_a_unix_socket_gets_all_paths_but_the_heads(tmp_path:
             answer = await bench.client.post("/v1/score", json={"model": "a", "prompt": "x"})
             assert (answer.status_code, len(bench.control.requests)) == (404, 0)  # the engine's answer
             assert (await bench.client.get("/v1/models")).json()["by"] == "control"
+            assert (await bench.client.post("/reset_prefix_cache")).json()["by"] == "control"
             await bench.router.place("e0", None)
             assert await bench.ask(model="a") == "503"
             await bench.router.place("e0", at)

@@ -178,6 +178,19 @@ class MockProcess:
         await asyncio.to_thread(self.__exit__, kind, error, trace)
 
 
+class QueueingMock(MockProcess):
+    """A mock that computes on ``slots`` requests at once and has the others wait, the first that came first:
+    it answers ``capacity`` requests of ``tokens`` tokens a second, and no more."""
+
+    def __init__(self, slots: int, ttft_ms: float = 50, step_ms: float = 10, tokens: int = 16) -> None:
+        super().__init__(ttft_ms, step_ms, tokens)
+        self._options.append(f"--slots={slots}")
+        self.capacity = 1e3 * slots / (ttft_ms + (tokens - 1) * step_ms)
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "tests.mock.queueing"]
+
+
 class PythonMock(MockProcess):
     """The mock in plain Python (tests/mock/server.py): no compiler, a few hundred requests a second."""
 

@@ -15,6 +15,7 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 from tests.mock.wire import (
     COLUMNS,
@@ -305,10 +306,10 @@ def number(least: float, kind: type = float) -> type:
     return read  # type: ignore[return-value]
 
 
-async def serve(options: argparse.Namespace) -> Server:
+async def serve(options: argparse.Namespace, make: type[Server] = Server) -> Server:
     """Serves until SIGTERM, SIGINT or the end of a stdin that is a pipe."""
     loop = asyncio.get_running_loop()
-    server, ended = Server(options), asyncio.Event()
+    server, ended = make(options), asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, ended.set)
 
@@ -332,8 +333,8 @@ async def serve(options: argparse.Namespace) -> Server:
     return server
 
 
-def main() -> None:
-    """Options as mock.c's; see `mock --help`."""
+def main(make: type[Server] = Server, more: Callable[[argparse.ArgumentParser], object] = bool) -> None:
+    """Options as mock.c's; see `mock --help`. ``more`` adds those that ``make`` needs."""
     parser = argparse.ArgumentParser(prog="mock", description=__doc__, allow_abbrev=False)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
@@ -346,8 +347,9 @@ def main() -> None:
     parser.add_argument("--join", type=number(1, int), default=1)
     parser.add_argument("--model", action="append")
     parser.add_argument("--log")
+    more(parser)
     options = parser.parse_args()
-    server = asyncio.run(serve(options))
+    server = asyncio.run(serve(options, make))
     if options.log:
         with open(1 if options.log == "-" else options.log, "w", encoding="utf-8") as file:
             file.write(server.log_text())

@@ -23,6 +23,7 @@ from rvtop.contract.snapshot import (
     Phase,
     Plan,
     PlannedPhase,
+    Probes,
     Series,
     ServeDeployment,
     ServerHist,
@@ -38,6 +39,7 @@ from rvtop.contract.start import GpuRow, Machine, ModelRow, Offer, RecentRow, St
 from rvtop.results.pairs import PairFold
 from rvtop.stats.comb import Comb
 from rvtop.stats.histogram import Histogram
+from rvtop.stats.saturation import Saturation, Slope
 from rvtop.stats.typical import Typical, split_ttft
 from rvtop.stats.verdict_said import Judged, Verdict
 from tests.pair_rows import same_then_both
@@ -278,6 +280,14 @@ def bound() -> Snapshot:
     )
     s = live()
     return replace(s, target=replace(s.target, owned=True, topology="vllm"), verdict=verdict)
+
+
+def saturated() -> Snapshot:
+    """A load above what the server can answer, with probes beside it."""
+    s = live()
+    slopes = Saturation(12.4, 50.0, 40.2, Slope(9.8, 2.4), Slope(212.0, 22.0))
+    ttft = Dist(now=1240.0, mean=1100.0, p50=1226.0, p90=2100.0, p99=2400.0, phase_p99=2400.0, count=10)
+    return replace(s, saturation=slopes, probes=Probes(1.0, ttft, 74, 72, 1, (("timeout_ttft", 2),)))
 
 
 def server_hist(median_ms: float, sigma: float, n: int) -> ServerHist:

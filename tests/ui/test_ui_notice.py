@@ -18,6 +18,8 @@ from rvtop.ui.widgets.comb import CombPanel
 from rvtop.ui.widgets.gpu import GpuPanel
 from rvtop.ui.widgets.money import MoneyPanel
 from rvtop.ui.widgets.notice import NoticePanel
+from rvtop.ui.widgets.probes import ProbesPanel
+from rvtop.ui.widgets.saturation import SaturationPanel
 
 
 def silent(s: Snapshot, seconds: float | None, refused: int, seq: int) -> Snapshot:
@@ -119,3 +121,25 @@ async def test_lumps_of_tokens_have_a_row_of_their_own() -> None:
         await pilot.pause()
         await pilot.pause()
         assert "lumps" not in screen_text(app)
+
+
+async def test_saturation_and_probes_have_a_row_each_while_there_is_something_to_say() -> None:
+    handle = made.FakeHandle(made.saturated())
+    app = RvtopApp(handle)
+    async with opened(app, 200, 60) as pilot:
+        row = text_of(app, SaturationPanel)
+        assert row.startswith(
+            "▌over saturation since 12 s: in flight +9.8/s ± 2.4 │ TTFT +212 ms/s ± 22; 50 rps"
+        )
+        assert "40.2 answered" in row
+        row = text_of(app, ProbesPanel)
+        assert row.startswith("▌probes TTFT p50 1 230  p99 2 400 ms │ 2 failed │ 1 of one token a second")
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        assert "over saturation since 12 s: in flight +9.8/s ± 2.4" in screen_text(app)
+        handle.now = replace(handle.now, seq=handle.now.seq + 1, saturation=None, probes=None)
+        app.poll()
+        await pilot.pause()
+        await pilot.pause()
+        assert "saturation" not in screen_text(app)
+        assert "probes" not in screen_text(app)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from backends.api.control import Control
+from backends.api.control import ACTIONS, Control
 from backends.api.metrics import Metrics, merge_pages
 from backends.engines.protocol import Delta, EngineInfo, EngineState, Finish, Timings
 from backends.errors import ApiError
@@ -176,3 +176,38 @@ async def test_health_is_503_while_one_source_cannot_answer() -> None:
     with pytest.raises(ApiError) as caught:
         await control.answer("/health")
     assert caught.value.status == 503
+
+
+class ActingSource(FakeSource):
+    """A source whose engines answer actions with ``done``."""
+
+    def __init__(self, done: bool | None) -> None:
+        super().__init__("a", "vllm-0")
+        self.done = done
+        self.asked: list[str] = []
+
+    async def act(self, action: str) -> bool | None:
+        self.asked.append(action)
+        return self.done
+
+
+@pytest.mark.parametrize("path", ACTIONS)
+async def test_an_action_is_for_all_sources_that_can(path: str) -> None:
+    sources = [FakeSource("a", "hf-0"), ActingSource(None), ActingSource(True)]
+    content_type, body = await Control("rvc", sources).act(path)
+    assert (content_type, json.loads(body)) == ("application/json", {"success": True})
+    assert [source.asked for source in sources if isinstance(source, ActingSource)] == [[path[1:]]] * 2
+
+
+@pytest.mark.parametrize(
+    ("sources", "status", "says"),
+    [
+        ([FakeSource("a", "hf-0")], 404, "No engine here has a prefix cache"),
+        ([ActingSource(None)], 404, "No engine here has a prefix cache"),
+        ([ActingSource(True), ActingSource(False)], 409, "An engine could not"),
+    ],
+)
+async def test_an_action_that_was_not_done_says_why(sources: list[Any], status: int, says: str) -> None:
+    with pytest.raises(ApiError) as refused:
+        await Control("rvc", sources).act("/reset_prefix_cache")
+    assert (refused.value.status, refused.value.message.startswith(says)) == (status, True)

@@ -180,6 +180,26 @@ REFUSED: dict[str, tuple[str, int, str]] = {
         2,
         "rvtop: --hold 0: must be",
     ),
+    "stop when saturated in a search": (
+        "run smoke --find-max --slo ttft_p99=9 --stop-when-saturated --target {one}",
+        2,
+        "--stop-when-saturated goes not with --find-max, which steps beyond what the server holds",
+    ),
+    "probe rate of none": (
+        f"{STEADY} --probe-rate 0 --target {{one}}",
+        2,
+        "--probe-rate 0: must be a number",
+    ),
+    "probe rate of a load": (
+        f"{STEADY} --probe-rate 21 --target {{one}}",
+        2,
+        "--probe-rate 21: must be 20 at most, or it is a load",
+    ),
+    "warm-up by time": (
+        f"{STEADY} --exclude-warm-up 5s --target {{one}}",
+        2,
+        "--exclude-warm-up 5s: must be auto or none",
+    ),
     "time to stop that is none": ("down --timeout soon", 2, "rvtop: --timeout soon: must be a time"),
     "open quotation mark": (
         "run smoke --topology rac --backend-options '--threads",

@@ -11,6 +11,7 @@ from rvtop.results.ending import EXIT_CODES, Cause, End, cut_off, end_of, exit_c
 DIED = Cause("client_failed", "load worker 0 died (killed by SIGKILL); 3 requests in flight lost")
 LOST = Cause("target_lost", "http://x: the target is lost")
 STOPPED = Cause("interrupted", "interrupted")
+FULL = Cause("saturated", "stopped: over saturation since 8 s")
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,7 @@ STOPPED = Cause("interrupted", "interrupted")
         ([STOPPED, LOST], "target_lost", f"{LOST.text}; {STOPPED.text}"),
         ([LOST, STOPPED, DIED], "client_failed", f"{DIED.text}; {LOST.text}; {STOPPED.text}"),
         ([DIED, DIED], "client_failed", DIED.text),
+        ([FULL, STOPPED], "interrupted", f"{STOPPED.text}; {FULL.text}"),
         (
             [Cause("client_failed", f"load worker {n} died") for n in range(9)],
             "client_failed",
@@ -49,6 +51,7 @@ def test_the_order_of_causes_does_not_matter() -> None:
         ("client_failed", 5, 5),
         ("cut_off", 5, 5),
         ("interrupted", 130, 130),
+        ("saturated", 1, 1),
     ],
 )
 def test_every_kind_has_its_exit_code(kind: str, code: int, code_if_missed: int) -> None:
@@ -56,7 +59,7 @@ def test_every_kind_has_its_exit_code(kind: str, code: int, code_if_missed: int)
 
 
 def test_no_kind_is_without_a_test() -> None:
-    kinds = {"done", "cut_off", "interrupted", "target_lost", "all_failed", "client_failed"}
+    kinds = {"done", "cut_off", "interrupted", "target_lost", "all_failed", "client_failed", "saturated"}
     assert set(EXIT_CODES) == kinds
 
 

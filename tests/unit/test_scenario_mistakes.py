@@ -25,7 +25,7 @@ KINDS = "a phase needs rate and duration, rounds, concurrency or trace"
 RATE = "must be a number of requests per second or {from: A, to: B}"
 TIME = "must be a time such as 30s, 500ms, 2m or 1h"
 SHAPES = "at, for, from, over, shape, steps, to"
-AT_RATE = "duration, arrivals, burstiness, max_in_flight, drain, cancel, warmup, changes, offset, stream, begins, marks"
+AT_RATE = "duration, arrivals, burstiness, max_in_flight, drain, cancel, warmup, changes, offset, stream, begins, marks, reset_prefix_cache, profile"
 
 FILES: list[tuple[str, list[str]]] = []
 
@@ -81,10 +81,10 @@ file(
 )
 file(
     HEAD + "phases:\n  - {name: a, rate: 1, duration: 1s, rounds: {sizes: []}, drain: x}\n",
-    "4: phases[0].rate: has no place beside rounds; there go: cancel, warmup, begins, marks",
-    "4: phases[0].duration: has no place beside rounds; there go: cancel, warmup, begins, marks",
+    "4: phases[0].rate: has no place beside rounds; there go: cancel, warmup, begins, marks, reset_prefix_cache, profile",
+    "4: phases[0].duration: has no place beside rounds; there go: cancel, warmup, begins, marks, reset_prefix_cache, profile",
     "4: phases[0].rounds.sizes: must not be empty",
-    "4: phases[0].drain: has no place beside rounds; there go: cancel, warmup, begins, marks",
+    "4: phases[0].drain: has no place beside rounds; there go: cancel, warmup, begins, marks, reset_prefix_cache, profile",
     f"4: phases[0].drain: {TIME}, got 'x'",
 )
 file(

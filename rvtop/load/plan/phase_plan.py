@@ -58,6 +58,8 @@ class PhasePlan:
     changes: tuple[RateChange, ...] = ()  # of the rate, in the order of time
     offset_s: float = 0.0  # the phase's clock begins here; what comes before is not sent
     stream: int | None = None  # of random arrivals; None: the phase's number
+    reset_prefix_cache: bool = False  # before it begins, the server's prefix cache is made empty
+    profile: bool = False  # the server's profiler runs while it does
     begins_s: float | None = None  # not before so long after the first phase began
 
     @property

@@ -35,6 +35,7 @@ class WorkerSpec:
     extra: Mapping[str, Any] = field(default_factory=dict)  # fields of the user's, which win over all others
     most_in_flight: int | None = None  # requests over all workers that the machine can hold (``capacity``)
     traces: str = ""  # the run's number in the traces of its requests, hexadecimal; "": they have none
+    name: str = "rvtop"  # what the ids of its requests begin with
     tell_ticks: int = 1  # tenths of a second between two deltas, a divisor of 10
     pair: AddTarget | None = None  # target 1, to which each request goes too (``worker/pairs.py``)
 

@@ -76,6 +76,7 @@ class Sender:
         self._drained = True
         self._pairs: Pairs | None = None  # every request goes to two targets
         self._cancels = Cancels(spec.seed)
+        self._name = spec.name
         self._turns: list[tuple[int, int, Talk, Turn]] = []  # that wait for their time, as a heap
         self.schedule = Schedule(spec.phases, spec.seed, spec.index, spec.count, prompts.at_s)
         self._course = self.schedule.course
@@ -304,7 +305,7 @@ class Sender:
 
     def _request(self, record: Record, body: bytes, target: Endpoint | None = None) -> bytes:
         trace = traceparent.header(self._traces, record.seq) if self._traces else b""
-        return (target or self._target).request(body, f"rvtop-{record.seq}", trace)
+        return (target or self._target).request(body, f"{self._name}-{record.seq}", trace)
 
     def _full(self, limit: int) -> bool:
         if len(self._pool.busy) >= limit:

@@ -12,6 +12,7 @@ import numpy as np
 
 from rvtop.contract import run_files
 from rvtop.results import summary
+from rvtop.results.beside_text import warm_up_line
 from rvtop.results.html.document import document
 from rvtop.results.html.parts import parts_html
 from rvtop.results.html.quality import quality_html
@@ -22,6 +23,7 @@ from rvtop.results.html.tables import (
     errors_table,
     figure,
     parts_table,
+    probes_table,
     server_table,
     slowest_table,
     spent_table,
@@ -42,6 +44,7 @@ _ENDS = {
     "interrupted": "INTERRUPTED",
     "target_lost": "TARGET LOST",
     "client_failed": "CLIENT FAILED",
+    "saturated": "STOPPED",
     "cut_off": "CUT OFF",
 }
 
@@ -66,6 +69,8 @@ def run_page(folder: Path, summed_up: Mapping[str, Any] | None = None) -> str:
     mask = np.isin(
         requests.phase, [i for i, name in enumerate(requests.phases) if printable(name) in measured]
     )
+    if (warm := result.get("warm_up")) and warm["excluded"]:
+        mask &= requests.intended >= warm["until_s"] * 1e9
     drawn = {
         "duration_s": result["duration_s"],
         "phases": [{"t": row["at_ns"] / 1e9, "name": phase_words(row["name"])} for row in begun],
@@ -83,6 +88,7 @@ def run_page(folder: Path, summed_up: Mapping[str, Any] | None = None) -> str:
         _section("Phases", parts_table([(_phase_name(p, moved), p) for p in phases], "phase")),
         _section("Models", models),
         _section("Where the TTFT went", parts_html(result["ttft_parts"])),
+        _section("Probes", probes_table(result.get("probes"))),
         _section("Server", server_table(result["server"])),
         _section("Energy and money", spent_table(result)),
         _section("Slowest requests", slowest_table(folder)),
@@ -110,6 +116,8 @@ def _headline(result: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
     if result["client_limited"]:
         chips.append(("! CLIENT-LIMITED", result["client"]["limited_by"]))
     chips += [(found.get("kind"), found.get("text")) for found in result.get("findings") or ()]
+    if warm_up := warm_up_line(result.get("warm_up")):
+        chips.append(("warm-up", warm_up.removeprefix("warm-up: ")))
     chips += [("! UNREAD", note) for note in result["unread"]]
     return (
         f"<header><h1>{text(result['name'])}</h1>"
@@ -161,7 +169,7 @@ def _phase_name(phase: Mapping[str, Any], moved: Mapping[str, str]) -> str:
     name = phase_words(str(phase["name"]))
     if phase["name"] in moved:
         name += f" at {moved[phase['name']]}"
-    return f"{name} (warm-up)" if phase["warmup"] else name
+    return f"{name} (warm-up)" if phase["warmup"] and not name.endswith(", warm-up") else name
 
 
 def _moved(commands: Sequence[Mapping[str, Any]]) -> dict[str, str]:

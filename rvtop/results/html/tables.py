@@ -89,6 +89,19 @@ def parts_table(parts: Iterable[tuple[str, Mapping[str, Any]]], what: str) -> st
     return table((what, *(name for name, _ in _COLUMNS), "errors"), rows, f"By {what}")
 
 
+def probes_table(found: Mapping[str, Any] | None) -> str:
+    """One-token requests beside the load: in all, and of each phase; empty where there were none."""
+    if not found:
+        return ""
+    parts = [("all", found), *((phase_words(str(part["name"])), part) for part in found["phases"])]
+    rows = (
+        (name, part["sent"], part["ok"], *(part["ttft_ms"][key] for key in ("mean", "p50", "p99")))
+        for name, part in parts
+    )
+    head = ("phase", "sent", "ok", "TTFT mean ms", "p50", "p99")
+    return table(head, rows, "One-token requests beside the load, which are in none of its figures")
+
+
 def _errors_of(requests: Mapping[str, Any]) -> int:
     return sum((requests.get("errors") or {}).values())
 

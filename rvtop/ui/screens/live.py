@@ -38,6 +38,8 @@ from rvtop.ui.widgets.notice import NoticePanel
 from rvtop.ui.widgets.pairs import PairsRow
 from rvtop.ui.widgets.panel import Panel
 from rvtop.ui.widgets.places import Places
+from rvtop.ui.widgets.probes import ProbesPanel
+from rvtop.ui.widgets.saturation import SaturationPanel
 from rvtop.ui.widgets.served import ServedBesidePanel, ServedPanel
 from rvtop.ui.widgets.slowest import LivePartsPanel, SlowestPanel
 from rvtop.ui.widgets.steps import StepsPanel
@@ -68,6 +70,8 @@ class LiveScreen(Steering, VerdictKeys, AboutServer, ChartScreen):
             LoadPanel(),
             NoticePanel(),
             VerdictPanel(),
+            SaturationPanel(),
+            ProbesPanel(),
             CombPanel(),
             PairsRow(),
             Banner(can_choose_again=again),
