@@ -17,8 +17,6 @@ from rvtop.load.fleet.local import PoolError
 from rvtop.load.plan.schedule import PhasePlan, PlanEvent
 from rvtop.load.worker.messages import AddPhase, AddTarget, Delta, Message, WorkerSpec
 from rvtop.results.environment import write_clocks
-from rvtop.session.comb_watch import CombWatch
-from rvtop.session.energy_watch import EnergyWatch
 from rvtop.session.find_max import Searcher
 from rvtop.session.live import SECOND_NS, LiveState, fold
 from rvtop.session.load_parts import Parts, Second
@@ -28,11 +26,9 @@ from rvtop.session.player import LEAD_NS, Player
 from rvtop.session.probes import ProbeRun
 from rvtop.session.rate_control import Done, RateControl
 from rvtop.session.request_log import RequestLog
-from rvtop.session.saturation_watch import SaturationWatch
 from rvtop.session.setup import fields_of
-from rvtop.session.verdict_watch import VerdictWatch
 from rvtop.session.view import SeriesLog, timeline_row
-from rvtop.session.warm_up_watch import WarmUpWatch
+from rvtop.session.watches import Watches
 from rvtop.text import phase_words, printable_names
 
 #: Why nothing can be commanded in a state of the player.
@@ -76,27 +72,19 @@ class LoadRun:
         self.fleet: WorkerFleet | None = None
         self.spec: WorkerSpec | None = None  # of its workers
         self.probes: ProbeRun | None = None  # beside it
-        self.comb_watch = CombWatch(self._feed.say)
-        self.energy_watch = EnergyWatch(self._request.prices)
-        self.verdict_watch = VerdictWatch(self._feed.say, self._target, str(self._request.workers))
-        self.saturation_watch = SaturationWatch(parts, self.live, self.player)
+        self.watches = Watches(parts, self.live, self.player)
         self._targets = 1
         self.held = ""  # why nothing may be sent before `go_on`
         self._paused_by_hand = False
         self.on_lines: list[Callable[[bytes], None]] = []  # called with the lines of each delta
         self.observers: list[Callable[[Second], None]] = [
-            lambda second: self.verdict_watch.look(
-                self.live, self.player.start_ns, second, self.comb_watch.comb
-            ),
+            self.watches.judge,
             self._record_second,
             lambda second: self.request_log.end_second(second.now_ns),
             self._size_fleet,
             lambda second: self._target.check(self.live, second.now_ns),
             self._judge_step,
-            self._look_for_comb,
-            self._look_at_energy,
-            self.saturation_watch.look,
-            WarmUpWatch(parts, self.live, self.player).look,
+            self.watches.look,
         ]
 
     # -- from outside ------------------------------------------------------------------------
@@ -382,15 +370,6 @@ class LoadRun:
         self.series.add(second.row)
         phase = self.player.phase
         self._recorder.write(lambda log: log.timeline({"phase": phase.name if phase else None, **second.row}))
-
-    def _look_for_comb(self, second: Second) -> None:
-        gap_ms: float | None = second.row["server_itl_ms"]
-        info = self._target.info
-        topology = self._target.topology or (info.topology if info is not None else None)
-        self.comb_watch.look(self.live, second.now_ns, gap_ms, topology)
-
-    def _look_at_energy(self, second: Second) -> None:
-        self.energy_watch.look(second.row, self.live.tokens, self._target.engine_gpus)
 
     def _size_fleet(self, second: Second) -> None:
         if self.fleet is not None and self.player.state == "sending":

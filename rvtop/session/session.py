@@ -204,12 +204,12 @@ class Session:
             plan_s=None if plan is None else (now - load.t0_ns) / 1e9 - plan.t0_s,
             recording_s=self._recording.recording_s,
             recording_unnamed=self._recording.unnamed,
-            comb=load.comb_watch.comb,
-            spending=load.energy_watch.spending,
-            verdict=load.verdict_watch.verdict,
+            comb=load.watches.comb.comb,
+            spending=load.watches.energy.spending,
+            verdict=load.watches.verdict.verdict,
             pairs=None if self._pairs is None else self._pairs.shown,
             probes=load.probes.shown(now) if load.probes is not None else None,
-            saturation=load.saturation_watch.saturation,
+            saturation=load.watches.saturation.saturation,
         )
 
     def _named_models(self) -> tuple[str, ...]:

@@ -1,0 +1,41 @@
+"""What looks at each second of a load and says why its figures are what they are."""
+
+from __future__ import annotations
+
+from rvtop.session.comb_watch import CombWatch
+from rvtop.session.energy_watch import EnergyWatch
+from rvtop.session.live import LiveState
+from rvtop.session.load_parts import Parts, Second
+from rvtop.session.player import Player
+from rvtop.session.saturation_watch import SaturationWatch
+from rvtop.session.verdict_watch import VerdictWatch
+from rvtop.session.warm_up_watch import WarmUpWatch
+
+
+class Watches:
+    """Those of one load. `judge` adds to a second's row, so it comes before the row is written."""
+
+    def __init__(self, parts: Parts, live: LiveState, player: Player) -> None:
+        request, say = parts.request, parts.feed.say
+        self._target = parts.target
+        self._live = live
+        self._player = player
+        self.comb = CombWatch(say)
+        self.energy = EnergyWatch(request.prices)
+        self.verdict = VerdictWatch(say, parts.target, str(request.workers))
+        self.saturation = SaturationWatch(parts, live, player)
+        self._warm_up = WarmUpWatch(parts, live, player)
+
+    def judge(self, second: Second) -> None:
+        """What binds the system now."""
+        self.verdict.look(self._live, self._player.start_ns, second, self.comb.comb)
+
+    def look(self, second: Second) -> None:
+        """Everything else."""
+        gap_ms: float | None = second.row["server_itl_ms"]
+        info = self._target.info
+        topology = self._target.topology or (info.topology if info is not None else None)
+        self.comb.look(self._live, second.now_ns, gap_ms, topology)
+        self.energy.look(second.row, self._live.tokens, self._target.engine_gpus)
+        self.saturation.look(second)
+        self._warm_up.look(second)
