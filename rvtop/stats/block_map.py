@@ -47,6 +47,16 @@ class BlockMap:
     """The blocks of one engine. Times are seconds of one clock (Unix)."""
 
     def __init__(self) -> None:
+        self.stored = self.evicted = self.back = 0
+        self.strays = 0  # removed, though they were never stored
+        self.refused = 0  # beyond MOST_BLOCKS
+        self.requests = self.hits = 0
+        self.block_tokens: int | None = None
+        self._looks: deque[tuple[float, int, int, int]] = deque()  # time, stored, evicted, back
+        self.clear()
+
+    def clear(self) -> None:
+        """All blocks are gone; the counters stay."""
         self._slots: dict[Key, int] = {}
         self._free: list[int] = []
         # By slot; the generation tells a block from the next one in its slot.
@@ -60,13 +70,7 @@ class BlockMap:
         self._copies: dict[Key, int] = {}  # further ones, of keys that are held more than once
         self._pending: dict[int, int] = {}  # requests that branched off a slot, not added to its beginning yet
         self._ends: set[int] = set()  # slots off which requests branched
-        self._gone: OrderedDict[Key, None] = OrderedDict()
-        self._looks: deque[tuple[float, int, int, int]] = deque()
-        self.stored = self.evicted = self.back = 0
-        self.strays = 0  # removed, though they were never stored
-        self.refused = 0  # beyond MOST_BLOCKS
-        self.requests = self.hits = 0
-        self.block_tokens: int | None = None
+        self._gone: OrderedDict[Key, None] = OrderedDict()  # evicted, the oldest first
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -168,14 +172,6 @@ class BlockMap:
             if len(self._gone) > MOST_GONE:
                 self._gone.popitem(last=False)
 
-    def clear(self) -> None:
-        """All blocks are gone; the counters stay."""
-        counted = (self.stored, self.evicted, self.back, self.strays, self.refused, self.requests, self.hits)
-        looks, tokens = self._looks, self.block_tokens
-        self.__init__()  # type: ignore[misc]
-        self.stored, self.evicted, self.back, self.strays, self.refused, self.requests, self.hits = counted
-        self._looks, self.block_tokens = looks, tokens
-
     def _parent(self, slot: int) -> int:
         """The slot of the block before it; -1 where that is not held any more, or there is none."""
         above = self._parents[slot]
@@ -205,7 +201,7 @@ class BlockMap:
             looks.popleft()
         heat, shared = self._heat(now_s)
         stored_per_s, evicted_per_s = self._rates()
-        recent_stored, recent_evicted, recent_back = (b - a for a, b in zip(looks[0][1:], looks[-1][1:]))
+        recent_stored, recent_evicted, recent_back = (b - a for a, b in zip(looks[0][1:], looks[-1][1:], strict=True))
         return EngineMap(
             name=name,
             cached=len(self._slots),
