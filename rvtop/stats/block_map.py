@@ -68,7 +68,9 @@ class BlockMap:
         self._children = array("i")
         self._depths = array("i")  # blocks before it; -1: not known
         self._copies: dict[Key, int] = {}  # further ones, of keys that are held more than once
-        self._pending: dict[int, int] = {}  # requests that branched off a slot, not added to its beginning yet
+        self._pending: dict[
+            int, int
+        ] = {}  # requests that branched off a slot, not added to its beginning yet
         self._ends: set[int] = set()  # slots off which requests branched
         self._gone: OrderedDict[Key, None] = OrderedDict()  # evicted, the oldest first
 
@@ -101,7 +103,9 @@ class BlockMap:
             self.hits += 1
             self._pending[above] = self._pending.get(above, 0) + 1
             self._ends.add(above)
-        depth = 0 if parent is None else -1 if above < 0 or self._depths[above] < 0 else self._depths[above] + 1
+        depth = (
+            0 if parent is None else -1 if above < 0 or self._depths[above] < 0 else self._depths[above] + 1
+        )
         self.block_tokens = tokens
         for key in keys:
             slot = slots.get(key, -1)
@@ -201,7 +205,9 @@ class BlockMap:
             looks.popleft()
         heat, shared = self._heat(now_s)
         stored_per_s, evicted_per_s = self._rates()
-        recent_stored, recent_evicted, recent_back = (b - a for a, b in zip(looks[0][1:], looks[-1][1:], strict=True))
+        recent_stored, recent_evicted, recent_back = (
+            b - a for a, b in zip(looks[0][1:], looks[-1][1:], strict=True)
+        )
         return EngineMap(
             name=name,
             cached=len(self._slots),

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from rvtop.telemetry.kv_stream import KvStream
 
 _POLL_MS = 100
-_LOOK_S = 1.0
 #: Batches taken from one socket before the others have their turn.
 _AT_ONCE = 1000
 #: Seconds without an answer after which a replay is given up.
@@ -55,7 +54,9 @@ class KvSource:
 
 def missing() -> str:
     """Why no KV events can be read here, in one line; empty where they can."""
-    absent = [name for name, module in (("pyzmq", "zmq"), ("msgspec", "msgspec")) if find_spec(module) is None]
+    absent = [
+        name for name, module in (("pyzmq", "zmq"), ("msgspec", "msgspec")) if find_spec(module) is None
+    ]
     return f"{' and '.join(absent)} not installed; pip install 'rvtop[kv]'" if absent else ""
 
 
@@ -81,10 +82,13 @@ def wrong_with(url: str) -> str:
 
 
 class KvEvents:
-    """Reads ``sources`` from `start` to `stop`. ``picture`` is the newest map, made once a second in the thread;
-    it may be read from any other."""
+    """Reads ``sources`` from `start` to `stop`. ``picture`` is the newest map, made every ``look_s`` seconds in the
+    thread; it may be read from any other. ``clock``: Unix time."""
 
-    def __init__(self, sources: Sequence[KvSource], clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, sources: Sequence[KvSource], *, look_s: float = 1.0, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._look_s = look_s
         self._sources = tuple(sources)
         self._clock = clock
         self._stopping = threading.Event()
@@ -133,7 +137,7 @@ class KvEvents:
                 for feed in feeds:
                     feed.turn(ready, now)
                 if now >= next_look:
-                    next_look = now + _LOOK_S
+                    next_look = now + self._look_s
                     self._look(feeds, localities, now)
                 self.cpu_s = time.thread_time()
             self._look(feeds, localities, time.monotonic())
@@ -272,7 +276,9 @@ class _Feed:
                 frames = self._replay.recv_multipart(self._zmq.NOBLOCK)
             except self._zmq.Again:
                 return
-            if len(frames) < 3 or len(frames[-2]) != 8:  # an empty one, in newer releases the topic, and those two
+            if (
+                len(frames) < 3 or len(frames[-2]) != 8
+            ):  # an empty one, in newer releases the topic, and those two
                 continue
             if frames[-2] == _END:
                 self._close_replay()  # so that no late answer is taken for one of the next replay

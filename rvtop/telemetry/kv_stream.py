@@ -8,6 +8,7 @@ its cache is empty.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from rvtop.stats.block_map import BlockMap, Key
 from rvtop.stats.kv_map import EngineMap
@@ -33,7 +34,7 @@ class KvStream:
         map_: BlockMap | None = None,
     ) -> None:
         self.name = name
-        self.map = map_ or BlockMap()
+        self.map = BlockMap() if map_ is None else map_
         self.ask_from: int | None = None
         self.lost = self.replayed = self.restarts = self.bad = 0
         self.replaying = False
@@ -114,8 +115,6 @@ class KvStream:
 
     def picture(self, now_s: float) -> EngineMap:
         """The map now, with what is known of its gaps."""
-        from dataclasses import replace
-
         return replace(
             self.map.picture(self.name, now_s),
             lost=self.lost,
