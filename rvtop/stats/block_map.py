@@ -1,13 +1,15 @@
-"""What is in an engine's prefix cache, from vLLM's KV events: blocks stored less blocks removed, by their hash.
+"""What is in an engine's prefix cache, from vLLM's KV events: blocks stored less blocks removed, by their
+hash.
 
-Pure: keys, numbers and times in, pictures out. A key is a block's hash, which stands for the block and all that
-is before it; no token is ever handed in. vLLM tells of a block when it is full, and when it is evicted:
+Pure: keys, numbers and times in, pictures out. A key is a block's hash, which stands for the block and all
+that is before it; no token is ever handed in. vLLM tells of a block when it is full, and when it is evicted:
 
 - The same hash may be stored twice, by requests that were computed side by side; then it is held twice, and
   removed twice (``vllm/v1/core/block_pool.py``, ``BlockHashToBlockMap``).
 - A request that finds all of its prompt says nothing. One that finds a beginning tells of what follows it,
   with that beginning as parent; so does the next part of the request that made the parent. Only a *second*
-  different block behind a parent is surely another request's. Hits are therefore counted at least, never most.
+  different block behind a parent is surely another request's. Hits are therefore counted at least, never
+  most.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """vLLM's KV events off the wire (``vllm/distributed/kv_events.py``): what of them is read, and what never is.
 
-The token ids of a block are prompt text, and so may be its extra keys (cache salts, names of adapters). The types
-here have no field for them: the decoder skips their bytes, and no object is ever made of them.
+The token ids of a block are prompt text, and so may be its extra keys (cache salts, names of adapters). The
+types here have no field for them: the decoder skips their bytes, and no object is ever made of them.
 
 Imports msgspec, which vLLM brings: only where events are read.
 """
@@ -71,8 +71,8 @@ def is_own(event: BlockStored | BlockRemoved) -> bool:
 
 
 def keys_of(event: BlockStored | BlockRemoved) -> list[Key]:
-    """The keys of its blocks: those of a further cache group (a model with several kinds of attention) have its
-    number, since groups share hashes."""
+    """The keys of its blocks: those of a further cache group (a model with several kinds of attention) have
+    its number, since groups share hashes."""
     group = event.group_idx
     if not group:
         return event.block_hashes  # type: ignore[return-value]  # a list of one of Key's kinds

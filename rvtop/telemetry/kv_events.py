@@ -1,11 +1,11 @@
 """Reads the KV events that vLLM engines publish over ZeroMQ (``--kv-events-config``), in a thread of its own.
 
-A source is the PUB socket of one engine, and its ROUTER socket for batches that were missed, where it has one. What
-an engine publishes holds the token ids of prompts; the decoder skips them (``kv_decode``), so that nothing of them
-is stored, shown or sent on.
+A source is the PUB socket of one engine, and its ROUTER socket for batches that were missed, where it has
+one. What an engine publishes holds the token ids of prompts; the decoder skips them (``kv_decode``), so that
+nothing of them is stored, shown or sent on.
 
-pyzmq and msgspec come with vLLM and Ray, or with ``rvtop[kv]``; they are imported only where a source is read.
-"""
+pyzmq and msgspec come with vLLM and Ray, or with ``rvtop[kv]``; they are imported only where a source is
+read."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def wrong_with(url: str) -> str:
 
 
 class KvEvents:
-    """Reads ``sources`` from `start` to `stop`. ``picture`` is the newest map, made every ``look_s`` seconds in the
-    thread; it may be read from any other. ``clock``: Unix time."""
+    """Reads ``sources`` from `start` to `stop`. ``picture`` is the newest map, made every ``look_s`` seconds
+    in the thread; it may be read from any other. ``clock``: Unix time."""
 
     def __init__(
         self, sources: Sequence[KvSource], *, look_s: float = 1.0, clock: Callable[[], float] = time.time

@@ -1,9 +1,9 @@
-"""The batches of one publisher of KV events in their order: what is missing is asked for again, or told as lost.
+"""The batches of one publisher of KV events in their order: what is missing is asked for again, or told as
+lost.
 
-Pure: payloads and sequence numbers in. vLLM numbers batches from 0 and keeps the last ones (10 000 by default) for
-whoever asks; without a replay endpoint what is lost stays lost, and the map is incomplete until the engine says that
-its cache is empty.
-"""
+Pure: payloads and sequence numbers in. vLLM numbers batches from 0 and keeps the last ones (10 000 by
+default) for whoever asks; without a replay endpoint what is lost stays lost, and the map is incomplete until
+the engine says that its cache is empty."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ OnBegin = Callable[[str, Key, Key | None], None]
 
 
 class KvStream:
-    """``map`` is what its batches add up to. ``can_replay``: there is someone to ask for those that are missing;
-    ``ask_from`` is then the first one wanted, until `asked`."""
+    """``map`` is what its batches add up to. ``can_replay``: there is someone to ask for those that are
+    missing; ``ask_from`` is then the first one wanted, until `asked`."""
 
     def __init__(
         self,
@@ -138,7 +138,8 @@ class KvStream:
         self.replaying = False
 
     def _next_one(self, seq: int, payload: bytes) -> None:
-        """Applies a batch; those between it and the one before are lost, one from before was applied already."""
+        """Applies a batch; those between it and the one before are lost, one from before was applied
+        already."""
         if seq < self._next:
             return
         gap, self._next = seq - self._next, seq + 1

@@ -1,4 +1,5 @@
-"""KV events as vLLM sends them, made without it: the same bytes, and sockets that behave as its publisher's."""
+"""KV events as vLLM sends them, made without it: the same bytes, and sockets that behave as its
+publisher's."""
 
 from __future__ import annotations
 
