@@ -23,7 +23,7 @@ from rvtop.cli.options import (
     positive,
     probe_target,
 )
-from rvtop.cli.transport import TargetOptions, body_from, load_key, metrics_urls, transport_from
+from rvtop.cli.transport import TargetOptions, body_from, kv_sources, load_key, metrics_urls, transport_from
 from rvtop.errors import UserError, check_limits
 from rvtop.system.startup import import_numpy
 
@@ -90,6 +90,7 @@ def run(
     carriers = parse_workers(workers)
     search = find_max.search(steady.rate, max_rate)
     pages, body = metrics_urls(reach.metrics_url), body_from(reach.body)
+    published = kv_sources(reach.kv_events_url)
     work = _scenario(scenario, steady, search)
     request = SessionRequest(
         work,
@@ -105,6 +106,7 @@ def run(
         max_rate=max_rate,
         transport=transport,
         body=body,
+        kv_events=published,
     )
     if backend is not None:
         check_backend(backend, work)

@@ -14,6 +14,7 @@ from rvtop.contract.requests import NO_REQUESTS, Requests
 from rvtop.contract.showdown import Showdown
 from rvtop.stats.comb import Comb
 from rvtop.stats.distribution import EMPTY, Distribution
+from rvtop.stats.kv_map import KvMap
 
 #: Session states, in the order they are passed through.
 STATES = ("starting", "watching", "running", "paused", "draining", "done", "lost", "failed", "crashed")
@@ -335,3 +336,4 @@ class Snapshot:
     recording_unnamed: bool = False  # it was given no name
     showdown: Showdown | None = None  # where this session is one of several that are compared
     comb: Comb | None = None  # where tokens come in lumps
+    kv_map: KvMap | None = None  # what is in the engines' prefix caches, where they publish it

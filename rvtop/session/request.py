@@ -14,6 +14,7 @@ from rvtop.load.fleet.workers import Workers
 from rvtop.load.wire.timeouts import Timeouts
 from rvtop.net.transport import Transport
 from rvtop.target.backend import BackendOptions
+from rvtop.telemetry.kv_events import KvSource
 
 if TYPE_CHECKING:  # pydantic is slow to import, and the first frame doesn't need it
     from rvtop.scenario.schema import Scenario
@@ -51,6 +52,7 @@ class SessionRequest:
     record: Path | None = None  # where a recording of all of it goes
     metrics_port: tuple[str, int] | None = None  # where Prometheus finds what the client measured
     otlp: str | None = None  # where an OpenTelemetry collector takes a span of each request
+    kv_events: tuple[KvSource, ...] = ()  # where engines of a server that is not ours publish KV events
     slo: Mapping[str, float] = field(default_factory=dict)  # ttft_ms, tpot_ms where the scenario has no slo
 
 

@@ -22,6 +22,7 @@ from rvtop.scenario.thresholds import check_thresholds
 from rvtop.session.commands import Commands
 from rvtop.session.ending import Ending
 from rvtop.session.events import EventFeed
+from rvtop.session.kv_watch import KvWatch
 from rvtop.session.load_commands import LoadCommands
 from rvtop.session.load_parts import Parts
 from rvtop.session.load_run import LoadRun
@@ -75,6 +76,7 @@ class Session:
         running = ("starting", "running")
         self._target = LoadTarget(request, self._feed, self._ending, lambda: self._state in running)
         self._figures = ServerFigures(self._feed, self._target.on_page)
+        self._kv = KvWatch(request.kv_events, self._feed)
         self._stillness = Stillness()
         self._played = Played()
         self._timeline = Timeline(self._played)
@@ -111,6 +113,7 @@ class Session:
             self._target,
             self._figures,
             self._played,
+            self._kv,
         )
 
     # -- from outside ------------------------------------------------------------------------
@@ -182,6 +185,7 @@ class Session:
             recording_s=self._recording.recording_s,
             recording_unnamed=self._recording.unnamed,
             comb=load.comb_watch.comb,
+            kv_map=self._kv.picture,
         )
 
     def _named_models(self) -> tuple[str, ...]:
@@ -267,6 +271,7 @@ class Session:
                 stack.push_async_callback(self._end_spans, self._load.spans)
             stack.push_async_callback(self._target.servers.stop)
             stack.push_async_callback(self._figures.stop)
+            stack.push_async_callback(self._kv.stop)
             if self._load.fleet is not None:
                 stack.push_async_callback(self._load.fleet.stop)
             stack.push_async_callback(self._target.stop_watching)
@@ -321,6 +326,7 @@ class Session:
             self._feed.say(f"--find-max sends the workload of {scenario.name} and {ignored}", kind="search")
         self._load = load = self._new_load(spec.phases, t0_ns, search=True)
         load.spec = spec
+        load.observers.insert(0, lambda second: self._kv.note(second.row))  # before the row is written
         load.observers.append(lambda second: self._record_screen())
         load.observers.append(lambda second: self._recording.second(second.now_ns))
         around = surroundings(request, scenario, info, models, prepared, t0_ns, self._target.start_s)
@@ -333,6 +339,7 @@ class Session:
         self._target.expect_answers(names_of_target(sources, info.url))
         guarded = self._ending.guarded
         self._figures.start(sources, guarded)
+        self._kv.start(info)
         load.fleet = WorkerFleet(
             request.workers,
             spec,

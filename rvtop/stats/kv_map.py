@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 #: Edges of the heat map's columns: seconds since a block was stored; the last column is all that is older.
 AGE_EDGES_S = (1.0, 3.0, 10.0, 30.0, 60.0, 180.0, 600.0, 1800.0)
@@ -92,3 +94,31 @@ class KvMap:
     engines: tuple[EngineMap, ...] = ()
     locality: Locality | None = None
     note: str = ""
+
+
+def row_of(kv: KvMap) -> dict[str, Any]:
+    """What a second's line of ``timeline.jsonl`` holds of it: all engines together. ``requests``, ``hits``,
+    ``offered`` and ``taken`` count since rvtop began to watch."""
+    engines, locality = kv.engines, kv.locality
+    shares = [engine.top_share for engine in engines if engine.top_share is not None]
+    return {
+        "engines": len(engines),
+        "cached": sum(engine.cached for engine in engines),
+        "copies": sum(engine.copies for engine in engines),
+        "shared": sum(engine.shared for engine in engines),
+        "stored_per_s": _sum(engine.stored_per_s for engine in engines),
+        "evicted_per_s": _sum(engine.evicted_per_s for engine in engines),
+        "storms": sum(engine.storm for engine in engines),
+        "requests": sum(engine.requests for engine in engines),
+        "hits": sum(engine.hits for engine in engines),
+        "top_share": max(shares, default=None),
+        "offered": locality.offered if locality is not None and locality.comparable else None,
+        "taken": locality.taken if locality is not None and locality.comparable else None,
+        "lost": sum(engine.lost for engine in engines),
+        "complete": bool(engines) and all(engine.complete for engine in engines),
+    }
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

@@ -96,7 +96,9 @@ def steps(manager: Any) -> Iterator[int]:
             first = luck.choice(beginnings) if luck.random() < 0.8 else []
             # Now and then a prompt that runs already, so that equal blocks are computed side by side.
             rest = [luck.randrange(30_000) for _ in range(luck.randrange(1, 120))]
-            prompt = list(running[-1][0].prompt_token_ids) if running and luck.random() < 0.1 else [*first, *rest]
+            prompt = (
+                list(running[-1][0].prompt_token_ids) if running and luck.random() < 0.1 else [*first, *rest]
+            )
             params = SamplingParams(max_tokens=MOST)
             request = Request(f"r{started}", prompt, params, None, block_hasher=hasher)
             computed, count = manager.get_computed_blocks(request)[:2]
