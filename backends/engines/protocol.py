@@ -83,8 +83,8 @@ class EngineInfo:
 
     ``concurrency`` is how many generations run at once. ``own_queue`` says that the engine queues by itself
     (vLLM's scheduler): it is then given every admitted request at once. ``node_id`` is Ray's id of the node.
-    ``max_logprobs`` is how many alternatives of a token it tells at most; -1: any number.
-    """
+    ``max_logprobs`` is how many alternatives of a token it tells at most; -1: any number. ``kv_events`` is
+    where it publishes what it caches (``settings.kv_events.sockets``)."""
 
     engine: str
     kind: str
@@ -99,6 +99,7 @@ class EngineInfo:
     own_queue: bool = False
     node_id: str | None = None
     max_logprobs: int = 0
+    kv_events: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

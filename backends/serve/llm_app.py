@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from backends.cluster.cluster import ResourceShare
@@ -15,7 +15,7 @@ from backends.engines.vllm_args import Made, check_tool_parser, engine_config, m
 from backends.engines.vllm_environment import vllm_environment
 from backends.errors import StartFailure, UsageError
 from backends.serve.deployment import deployment_config
-from backends.settings import environment
+from backends.settings import environment, kv_events
 from backends.settings.engine import engine_arguments
 from backends.settings.options import Options
 from backends.settings.vllm import split_tools
@@ -34,9 +34,12 @@ class Checked:
     made: Made
 
 
-def arguments(options: Options, share: ResourceShare, path: str) -> list[tuple[str, str]]:
-    """vLLM's, as (name, value)."""
-    return engine_arguments(options, path=path, model=share.model, gpu_share=share.num_gpus)
+def arguments(
+    options: Options, share: ResourceShare, path: str, published: Mapping[str, str] | None = None
+) -> list[tuple[str, str]]:
+    """vLLM's, as (name, value). ``published``: where it tells what it caches."""
+    made = engine_arguments(options, path=path, model=share.model, gpu_share=share.num_gpus)
+    return made if published is None else [*made, kv_events.argument(published)]
 
 
 def check(given: Sequence[tuple[str, str]], on_cpu: bool) -> Checked:
@@ -52,6 +55,8 @@ def check(given: Sequence[tuple[str, str]], on_cpu: bool) -> Checked:
     if parser is not None:
         check_tool_parser(parser)
         kwargs |= {"tool_call_parser": parser, "enable_auto_tool_choice": True}
+    if args.kv_events_config is not None:
+        kwargs["kv_events_config"] = asdict(args.kv_events_config)  # as Serve LLM's own are
     if args.kv_cache_memory_bytes is not None:
         kwargs["kv_cache_memory_bytes"] = args.kv_cache_memory_bytes
     return Checked(kwargs, made_of(config))

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from backends.errors import UsageError
+from backends.settings import kv_events
 
 OUR_ENV = ("VLLM_MAX_MODEL_LEN", "VLLM_GPU_MEM_UTIL", "VLLM_KV_CACHE_DTYPE", "VLLM_QUANT")
 PLACEMENTS = ("pack", "spread")
@@ -26,8 +27,8 @@ _KEY = re.compile(r"[A-Za-z][\w.+-]*")
 @dataclass(frozen=True)
 class VllmOptions:
     """What was asked of vLLM. None leaves vLLM's default, save ``eager``: on the CPU None means eager, for
-    compiling takes longer than a local model ever gains. ``extra`` are further arguments of vLLM's parser, as
-    (name, value)."""
+    compiling takes longer than a local model ever gains. ``kv_events``: it publishes what it caches.
+    ``extra`` are further arguments of vLLM's parser, as (name, value)."""
 
     tensor_parallel: int = 1
     placement: str = "pack"
@@ -39,6 +40,7 @@ class VllmOptions:
     chunked_prefill: bool | None = None
     max_num_seqs: int | None = None
     load_format: str | None = None
+    kv_events: bool = False
     extra: tuple[tuple[str, str], ...] = ()
 
 
@@ -56,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--chunked-prefill", action=flag, help="prefill long prompts in pieces between decode steps")
     add("--max-num-seqs", type=int, metavar="N", help="sequences in one batch (or --engine-concurrency)")
     add("--load-format", metavar="F", help="for example `dummy`: random weights, no files but the config")
+    add("--kv-events", action="store_const", const=True, help="tell what is cached, for rvtop's KV map")
     add("--engine-arg", action="append", metavar="K=V", help="any other engine argument of vLLM; repeatable")
 
 
@@ -73,6 +76,7 @@ def from_args(args: argparse.Namespace, environ: Mapping[str, str] | None = None
         "chunked_prefill": args.chunked_prefill,
         "max_num_seqs": args.max_num_seqs,
         "load_format": args.load_format,
+        "kv_events": args.kv_events,
         "extra": tuple(_pair(text) for text in args.engine_arg or ()),
     }
     options = VllmOptions(**{name: value for name, value in given.items() if value is not None})
@@ -80,6 +84,7 @@ def from_args(args: argparse.Namespace, environ: Mapping[str, str] | None = None
         options = _tensor_parallel(options)
     if options.tensor_parallel < 1:
         raise UsageError(f"--tensor-parallel {options.tensor_parallel}: must be at least 1")
+    kv_events.check(options.extra, options.kv_events)
     return options
 
 

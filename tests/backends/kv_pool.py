@@ -1,10 +1,10 @@
-"""vLLM's own block pool under random prompts, in a process of its own: ``python -m tests.backends.kv_pool FOLDER``.
+"""vLLM's own block pool under random prompts, in a process of its own: ``python -m tests.backends.kv_pool
+FOLDER``.
 
-It drives vLLM's `KVCacheManager` as its scheduler does: requests of random lengths, most of them with one of a few
-beginnings, run side by side, decode, and end; the pool is small, so that blocks are evicted all the time. What the
-pool publishes goes through vLLM's own encoder into ``batches.bin`` (length and bytes of each), and what it then
-holds into ``pool.json``: how many blocks it has of each hash.
-"""
+It drives vLLM's `KVCacheManager` as its scheduler does: requests of random lengths, most of them with one of
+a few beginnings, run side by side, decode, and end; the pool is small, so that blocks are evicted all the
+time. What the pool publishes goes through vLLM's own encoder into ``batches.bin`` (length and bytes of
+each), and what it then holds into ``pool.json``: how many blocks it has of each hash."""
 
 from __future__ import annotations
 
