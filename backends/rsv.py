@@ -150,8 +150,8 @@ def _refuse(options: Options) -> None:
         )
     if options.vllm.kv_events and options.ray_address is not None:
         raise UsageError(
-            "--kv-events: on a cluster that runs, Serve may put a replica on any node, and its events are for "
-            "this machine alone; leave --ray-address out (rvc takes it)"
+            "--kv-events: on a cluster that runs, Serve may put a replica on any node, and its events are "
+            "for this machine alone; leave --ray-address out (rvc takes it)"
         )
     if options.vllm.kv_events and options.serve.autoscale is not None and options.serve.autoscale[1] > 1:
         raise UsageError(f"--kv-events: --autoscale may start several {_ONE_REPLICA}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rvtop.contract.command import Stop
 from rvtop.contract.figures import RATIO_TOLERANCE, SHOWN, texts
+from rvtop.contract.kv_lines import now_line, result_line
 from rvtop.contract.snapshot import Event, Snapshot, StartStep
 from rvtop.contract.steps import step_line
 from rvtop.contract.stream import events_after
@@ -168,6 +169,8 @@ def figures_line(s: Snapshot) -> str:
         parts.append(f"SERVER TTFT p50 {digits(server.p50)} p99 {digits(server.p99)} ms (estimates)")
         parts.append(f"{digits(s.tokens.server_per_s)} tok/s")
     parts += _figures(s.figures if s.target_down_s is None else {})
+    if s.kv_map is not None and (cached := now_line(s.kv_map)):
+        parts.append(cached)
     if load.goodput_rps is not None:
         parts.append(f"good {digits(load.goodput_rps)} rps")
     if s.target_down_s is not None:
@@ -286,6 +289,8 @@ def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
     lines += _search_lines(summary.get("find_max"))
     if goodput is not None:
         lines.append(f"goodput {digits(goodput)} rps within the SLO")
+    if kv := result_line(summary.get("kv_map")):
+        lines.append(kv)
     for found in summary.get("findings") or ():
         lines.append(f"{found['kind']}: " + "; ".join(filter(None, (found["text"], found["knob"]))))
     lines += summary["unread"]

@@ -2,8 +2,8 @@
 only.
 
 Not a port of this machine: vLLM's publisher listens only where its address is a wildcard or a Unix socket
-(``ZmqEventPublisher._socket_setup``), it asks nobody for a key, and what it sends holds the token ids of prompts.
-A private folder keeps other users out of it.
+(``ZmqEventPublisher._socket_setup``), it asks nobody for a key, and what it sends holds the token ids of
+prompts. A private folder keeps other users out of it.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rvtop.results.client import client_summary
+from rvtop.results.kv import kv_summary
 from rvtop.results.server import server_summary
 from rvtop.results.table import NONE, Bools, Requests
 from rvtop.stats.histogram import QUANTILES, Histogram
@@ -132,6 +133,7 @@ def figures(part: Part) -> dict[str, Any]:
         "tokens": _tokens(part),
         "goodput_rps": _goodput(part),
         "server": server_summary(part.run.timeline, part.spans),
+        "kv_map": kv_summary(part.run.timeline, part.spans),
     }
 
 
