@@ -14,7 +14,7 @@ def kv_summary(
 
     ``hit_share`` and ``locality``: of the requests seen to begin inside the spans; ``top_share`` is that of
     the most used beginning at the last look, since rvtop began to watch. ``complete``: nothing is missing in
-    any of the seconds. """
+    any of the seconds."""
     rows = [
         row["kv_map"]
         for row in timeline

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from textual.binding import BindingType
 
 
-#: What holds on each kind of screen: live, map, requests, events, a showdown's, a stored run's, start.
-SCREEN_PLACES = ("A*L", "A*M", "A*Q", "AE", "AC", "AZ", "AW", "AP", "AS")
+#: What holds on each kind of screen: live, map, requests, KV map, events, a showdown's, a stored run's, start.
+SCREEN_PLACES = ("A*L", "A*M", "A*Q", "A*K", "AE", "AC", "AZ", "AW", "AP", "AS")
 Faults = list[tuple[str, str]]
 #: Where the screens' keys begin in the footer: behind all others, and left out before them.
 SCREENS_FOOT = 20
@@ -214,8 +214,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("palette", "palette", ("colon", "ctrl+p"), "every action by its name", "A", 14, "all"),
     Action("help", "help", ("question_mark", "f1"), "what the panel shows; again: all keys", "A", 15, "help"),
     Action("back one step", "back", ("escape",), "leave the zoom, then the panel"),
-    Action("list: next", "cursor(1)", ("j",), "the row below (↓)", "MQECZ", 5, "choose", "list: before"),
-    Action("list: before", "cursor(-1)", ("k",), "the row above (↑)", "MQECZ"),
+    Action("list: next", "cursor(1)", ("j",), "the row below (↓)", "MQKECZ", 5, "choose", "list: before"),
+    Action("list: before", "cursor(-1)", ("k",), "the row above (↑)", "MQKECZ"),
     Action("filter", "filter", ("slash",), "list only what holds a text", "QE", 6, "filter"),
     Action("events: all", "events", ("e",), "every event, with a filter; again: back", "LME"),
     Action("requests: order", "order", ("o",), "by TTFT, by E2E, the newest first", "Q", 8, "order"),
