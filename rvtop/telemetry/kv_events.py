@@ -94,6 +94,7 @@ class KvEvents:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self.picture = KvMap(tuple(EngineMap(source.name, why="connects") for source in sources))
+        self.streams: list[KvStream] = []  # of the sources, in their order; of the thread until it is over
         self.cpu_s = 0.0  # of the thread
 
     def start(self) -> None:
@@ -126,9 +127,9 @@ class KvEvents:
         context.set(zmq.MAX_SOCKETS, 4 * len(self._sources) + 16)
         feeds: list[_Feed] = []
         try:
-            streams, localities = _streams(self._sources)
+            self.streams, localities = _streams(self._sources)
             poller = zmq.Poller()
-            for source, stream in zip(self._sources, streams, strict=True):
+            for source, stream in zip(self._sources, self.streams, strict=True):
                 feeds.append(_Feed(context, poller, source, stream))
             next_look = time.monotonic()
             while not self._stopping.is_set():

@@ -98,7 +98,8 @@ PANELS: dict[str, PanelHelp] = {
     "kv_engines": PanelHelp(
         "KV map",
         "What is in each engine's prefix cache: blocks that it told it stored, less those that it told it "
-        "evicted. Cached is not in use: a block stays cached when no request needs it, until its place is wanted.",
+        "evicted. Cached is not in use: a block stays cached when no request needs it, until its place is "
+        "wanted.",
         (
             Figure("cached", "different full blocks that a request could find", KV),
             Figure("shared", "of these, those seen in more than one request", KV),

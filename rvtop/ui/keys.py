@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from textual.binding import BindingType
 
 
-#: What holds on each kind of screen: live, map, requests, KV map, events, a showdown's, a stored run's, start.
+#: What holds on each kind of screen: live, map, requests, KV map, events, showdown, stored run, start.
 SCREEN_PLACES = ("A*L", "A*M", "A*Q", "A*K", "AE", "AC", "AZ", "AW", "AP", "AS")
 Faults = list[tuple[str, str]]
 #: Where the screens' keys begin in the footer: behind all others, and left out before them.
