@@ -82,9 +82,9 @@ def news_of(before: EngineMap, now: EngineMap) -> list[tuple[str, str]]:
     if now.restarts > before.restarts:
         said.append(("publishes anew; its KV map begins empty", "info"))
     if now.storm and not before.storm:
-        back = "" if now.back_share is None else f"; {now.back_share:.0%} of what was stored had been evicted"
-        text = f"eviction storm: in 10 s as much was evicted as half of its {now.cached} cached blocks{back}"
-        said.append((text, "warn"))
+        back = round(100 * (now.back_share or 0.0))
+        text = f"eviction storm: in 10 s half of its {now.cached} cached blocks and more were evicted"
+        said.append((f"{text}; {back} % of those stored had been evicted before", "warn"))
     return said
 
 

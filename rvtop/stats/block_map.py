@@ -24,6 +24,7 @@ import numpy as np
 from rvtop.stats.kv_map import (
     AGE_EDGES_S,
     SHARE_EDGES,
+    STORM_BACK,
     STORM_BLOCKS,
     STORM_S,
     STORM_SHARE,
@@ -219,7 +220,8 @@ class BlockMap:
             stored_per_s=stored_per_s,
             evicted_per_s=evicted_per_s,
             back_share=recent_back / recent_stored if recent_stored else None,
-            storm=recent_evicted >= max(STORM_BLOCKS, STORM_SHARE * len(self._slots)),
+            storm=recent_evicted >= max(STORM_BLOCKS, STORM_SHARE * len(self._slots))
+            and recent_back >= STORM_BACK * max(1, recent_stored),
             requests=self.requests,
             hits=self.hits,
             heat=heat,

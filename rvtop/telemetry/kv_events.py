@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from rvtop.telemetry.kv_stream import KvStream
 
 _POLL_MS = 100
+#: Seconds for which batches gather before they are taken: waking for each would cost more than reading it.
+_GATHER_S = 0.05
 #: Batches taken from one socket before the others have their turn.
-_AT_ONCE = 1000
+_AT_ONCE = 5000
 #: Seconds without an answer after which a replay is given up.
 _REPLAY_S = 5.0
 #: Batches that may wait in our socket, as in vLLM's by default; what is beyond is lost, and told.
@@ -141,6 +143,7 @@ class KvEvents:
                     next_look = now + self._look_s
                     self._look(feeds, localities, now)
                 self.cpu_s = time.thread_time()
+                self._stopping.wait(_GATHER_S)
             self._look(feeds, localities, time.monotonic())
         finally:
             context.destroy(linger=0)

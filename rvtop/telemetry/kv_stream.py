@@ -97,6 +97,11 @@ class KvStream:
         return self._last_live >= 0 or self.replayed > 0
 
     @property
+    def batches(self) -> int:
+        """How many the publisher has numbered, as far as is known."""
+        return self._next
+
+    @property
     def complete(self) -> bool:
         """Whether no batch is missing since the cache was empty."""
         clean = not (self._missing or self.map.refused)

@@ -107,7 +107,9 @@ PANELS: dict[str, PanelHelp] = {
             Figure("stored/s, evict/s", "blocks a second, in the last second", KV),
             Figure("hits ≥", "of the requests seen to begin, how many branch off a cached beginning", KV),
             Figure("lost", "batches of events that did not come and could not be had again", KV),
-            Figure("✗ EVICTION STORM", "in 10 s as much was evicted as half of what is cached", KV),
+            Figure(
+                "✗ EVICTION STORM", "half of what is cached evicted in 10 s, a tenth of it stored again", KV
+            ),
             Figure("locality", "how often the replica with the longest beginning got the request", KV),
         ),
     ),

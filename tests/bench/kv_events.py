@@ -3,7 +3,8 @@
 vLLM's own block pool runs 1 000 prompts with evictions (``tests.backends.kv_pool``); what it published is
 sent again and again over a Unix socket by another process, at so many events a second, and rvtop's reader
 makes its map of it once a second. Told is the CPU time of the reader's thread: a share of a core, and
-microseconds an event. That is CPU time, so that it holds on a busy machine too."""
+microseconds an event. That is CPU time, so that it holds on a busy machine too.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +48,6 @@ def publish(url: str, file: Path, rate: float, seconds: float) -> None:
         socket.send_multipart([b"", seq.to_bytes(8, "big"), payload])
         sent, seq = sent + events, seq + 1
     time.sleep(1.0)
-    print(json.dumps({"published": sent, "batches": seq}), flush=True)
 
 
 def main() -> None:
@@ -68,16 +68,16 @@ def main() -> None:
             target=publish, args=(url, file, args.rate, args.seconds)
         )
         publisher.start()
+        sizes = [len(decode(payload).events) for payload in read(file)]
         events = KvEvents([KvSource("e", url)])
         events.start()
         publisher.join()
         events.stop()
     (stream,) = events.streams
-    per_batch = [len(decode(payload).events) for payload in read(file)] if args.folder else []
-    count = round(args.rate * args.seconds)
+    count = sum(sizes[number % len(sizes)] for number in range(stream.batches))
     told = {
         "events": count,
-        "events_a_batch": sum(per_batch) / len(per_batch) if per_batch else None,
+        "events_a_batch": sum(sizes) / len(sizes),
         "lost_batches": stream.lost,
         "cpu_s": events.cpu_s,
         "us_an_event": 1e6 * events.cpu_s / count,

@@ -143,6 +143,18 @@ def test_a_storm_and_what_comes_back() -> None:
     assert not blocks.picture("e", 20.0).storm  # ten seconds later
 
 
+def test_blocks_that_make_room_for_others_are_no_storm() -> None:
+    blocks = BlockMap()
+    for turn in range(3):
+        keys = [f"{turn}-{number}".encode() for number in range(100)]
+        blocks.store(keys, None, E, float(turn))
+        picture = blocks.picture("e", float(turn))
+        blocks.remove(keys)
+    assert picture.evicted_per_s == 100.0
+    assert picture.back_share == 0.0
+    assert not picture.storm
+
+
 def test_evicted_hashes_that_are_remembered_have_an_end() -> None:
     blocks = BlockMap()
     keys = [str(number).encode() for number in range(MOST_GONE + 10)]
