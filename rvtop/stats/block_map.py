@@ -18,6 +18,7 @@ import heapq
 from array import array
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
+from math import inf
 
 import numpy as np
 
@@ -167,12 +168,12 @@ class BlockMap:
             if slot in self._ends:
                 self._settle(slot)
                 self._ends.discard(slot)
-            above = self._parent(slot)
-            if above >= 0:
+            above, generations = self._parents[slot], self._generations
+            if above >= 0 and generations[above] == self._parent_generations[slot]:
                 self._children[above] -= 1
-            self._generations[slot] = (self._generations[slot] + 1) & 0xFFFFFFFF
+            generations[slot] = (generations[slot] + 1) & 0xFFFFFFFF
             self._children[slot] = 0
-            self._born[slot] = np.inf
+            self._born[slot] = inf
             self._free.append(slot)
             self.evicted += 1
             self._gone[key] = None

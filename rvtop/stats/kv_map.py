@@ -10,8 +10,8 @@ from typing import Any
 AGE_EDGES_S = (1.0, 3.0, 10.0, 30.0, 60.0, 180.0, 600.0, 1800.0)
 #: The fewest requests of each of its rows: 1, 2, 3 or 4, 5 to 8, …
 SHARE_EDGES = (1, 2, 3, 5, 9, 17)
-#: A storm: within STORM_S so much of what is cached is evicted, and at least so many blocks; and of what is stored
-#: so much had been evicted before. (Where each prompt is another one, blocks have to go, and nothing is lost.)
+#: A storm: within STORM_S so much of what is cached is evicted, and at least so many blocks; and of what is
+#: stored so much had been evicted before. (Where each prompt is another one, blocks go, and nothing is lost.)
 STORM_S = 10.0
 STORM_SHARE = 0.5
 STORM_BLOCKS = 50

@@ -13,7 +13,7 @@ import msgspec
 from rvtop.stats.block_map import Key
 
 #: Where blocks lie that are in the engine's own cache; others are offloaded ones.
-_OWN = (None, "GPU")
+OWN = (None, "GPU")
 
 
 class BlockStored(msgspec.Struct, tag=True, gc=False):
@@ -63,11 +63,6 @@ def decode(payload: bytes) -> Batch:
         raise BadBatch(str(error)) from None
     except (msgspec.DecodeError, ValueError):
         raise BadBatch("not MessagePack") from None
-
-
-def is_own(event: BlockStored | BlockRemoved) -> bool:
-    """Whether it tells of the engine's own cache, and not of where blocks are offloaded to."""
-    return event.medium in _OWN
 
 
 def keys_of(event: BlockStored | BlockRemoved) -> list[Key]:

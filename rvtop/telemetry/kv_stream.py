@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from rvtop.stats.block_map import BlockMap, Key
 from rvtop.stats.kv_map import EngineMap
-from rvtop.telemetry.kv_decode import AllBlocksCleared, BadBatch, BlockStored, decode, is_own, keys_of
+from rvtop.telemetry.kv_decode import OWN, BadBatch, BlockRemoved, BlockStored, decode, keys_of
 
 #: Batches that may wait for a replay to end.
 MOST_HELD = 20_000
@@ -158,19 +158,24 @@ class KvStream:
             self.lost += 1
             self._missing += 1
             return
-        at_s, blocks, on_begin = batch.ts, self.map, self._on_begin
-        for event in batch.events:
-            if isinstance(event, AllBlocksCleared):
+        blocks = self.map
+        for event in batch.events:  # thousands a second: no call more than is needed
+            kind = type(event)
+            if kind is BlockRemoved:
+                if event.medium in OWN:
+                    blocks.remove(keys_of(event) if event.group_idx else event.block_hashes)
+            elif kind is BlockStored:
+                if event.medium in OWN:
+                    self._store(event, batch.ts)
+            else:
                 blocks.clear()
                 self._missing = 0
-            elif is_own(event):
-                keys = keys_of(event)
-                if isinstance(event, BlockStored):
-                    parent: Key | None = event.parent_block_hash
-                    if event.group_idx and parent is not None:
-                        parent = (parent, event.group_idx)  # type: ignore[assignment]
-                    began = blocks.store(keys, parent, event.block_size, at_s)
-                    if began is not None and on_begin is not None:
-                        on_begin(began, keys[0], parent)
-                else:
-                    blocks.remove(keys)
+
+    def _store(self, event: BlockStored, at_s: float) -> None:
+        keys = keys_of(event)
+        parent: Key | None = event.parent_block_hash
+        if event.group_idx and event.parent_block_hash is not None:
+            parent = (event.parent_block_hash, event.group_idx)
+        began = self.map.store(keys, parent, event.block_size, at_s)
+        if began is not None and self._on_begin is not None:
+            self._on_begin(began, keys[0], parent)

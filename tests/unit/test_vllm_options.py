@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
 
 import pytest
 
+from backends.engines.vllm_environment import vllm_environment
 from backends.errors import UsageError
-from backends.settings import vllm
+from backends.settings import kv_events, vllm
 from backends.settings.vllm import VllmOptions, engine_argv
 
 
