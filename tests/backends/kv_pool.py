@@ -24,19 +24,19 @@ RUNNING = 8
 MOST = 320
 
 
-def main(folder: Path) -> None:
-    """Runs all prompts and writes both files."""
+def main(folder: Path, blocks: int = BLOCKS, at_once: int = RUNNING) -> None:
+    """Runs all prompts, ``at_once`` side by side in a pool of ``blocks``, and writes both files."""
     import msgspec
     from vllm.distributed.kv_events import KVEventBatch
 
-    manager, pool = made_manager()
+    manager, pool = made_manager(blocks)
     encoder = msgspec.msgpack.Encoder()
     with open(folder / "batches.bin", "wb") as file:
-        for step in steps(manager):
+        for step in steps(manager, at_once):
             if events := manager.take_events():
                 payload = encoder.encode(KVEventBatch(ts=float(step), events=list(events)))
                 file.write(struct.pack(">I", len(payload)) + payload)
-    idle = pool.get_num_free_blocks() == BLOCKS - 1  # but for the null block
+    idle = pool.get_num_free_blocks() == blocks - 1  # but for the null block
     (folder / "pool.json").write_text(json.dumps({"idle": idle, "held": held_by(pool)}))
 
 
@@ -55,7 +55,7 @@ def named(key: Any) -> str:
     return key.hex() if isinstance(key, bytes) else str(key)
 
 
-def made_manager() -> tuple[Any, Any]:
+def made_manager(blocks: int) -> tuple[Any, Any]:
     """A manager of a small pool that tells of its blocks, and the pool."""
     import torch
     from vllm.utils.hashing import sha256
@@ -66,7 +66,7 @@ def made_manager() -> tuple[Any, Any]:
     init_none_hash(sha256)
     spec = FullAttentionSpec(block_size=BLOCK, num_kv_heads=1, head_size=8, dtype=torch.float32)
     config = KVCacheConfig(
-        num_blocks=BLOCKS, kv_cache_tensors=[], kv_cache_groups=[KVCacheGroupSpec(["layer"], spec)]
+        num_blocks=blocks, kv_cache_tensors=[], kv_cache_groups=[KVCacheGroupSpec(["layer"], spec)]
     )
     manager = KVCacheManager(
         config,
@@ -78,7 +78,7 @@ def made_manager() -> tuple[Any, Any]:
     return manager, manager.block_pool
 
 
-def steps(manager: Any) -> Iterator[int]:
+def steps(manager: Any, at_once: int) -> Iterator[int]:
     """Runs the prompts; yields after each step of the engine."""
     from vllm.sampling_params import SamplingParams
     from vllm.utils.hashing import sha256
@@ -92,7 +92,7 @@ def steps(manager: Any) -> Iterator[int]:
     started = step = 0
     while started < PROMPTS or running:
         step += 1
-        while started < PROMPTS and len(running) < RUNNING:
+        while started < PROMPTS and len(running) < at_once:
             first = luck.choice(beginnings) if luck.random() < 0.8 else []
             # Now and then a prompt that runs already, so that equal blocks are computed side by side.
             rest = [luck.randrange(30_000) for _ in range(luck.randrange(1, 120))]
