@@ -156,7 +156,9 @@ IDLE_UTIL = 0.05
 @dataclass(frozen=True, slots=True)
 class Gpu:
     """One GPU, from NVML, DCGM or Ray. Bytes; ``util`` 0..1. ``idle_share``, 0..1: of the seconds in which
-    requests were in flight, how many found it idle (``util`` below ``IDLE_UTIL``)."""
+    requests were in flight, how many found it idle (``util`` below ``IDLE_UTIL``). Its energy since we began
+    to watch: ``joules`` by its counter or else by its power, ``joules_integrated`` by its power alone,
+    ``joules_by`` which of the two, ``power_gap_s`` the seconds that ``joules`` leaves out."""
 
     node: str
     index: int
@@ -166,6 +168,11 @@ class Gpu:
     util: float | None = None
     stale_s: float | None = None
     idle_share: float | None = None
+    watts: float | None = None
+    joules: float | None = None
+    joules_integrated: float | None = None
+    joules_by: str = ""
+    power_gap_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +237,7 @@ class Series:
     node_cpu_min: tuple[float | None, ...] = ()  # of the machines, likewise
     node_cpu_max: tuple[float | None, ...] = ()
     preemptions: tuple[float | None, ...] = ()  # sum over engines since we began to watch
+    watts: tuple[float | None, ...] = ()  # of all GPUs together; where there is none, of the processors
 
 
 @dataclass(frozen=True, slots=True)

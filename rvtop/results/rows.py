@@ -10,7 +10,17 @@ from rvtop.results.ending import EXIT_CODES
 #: Nothing that a run measures comes near; sums and products of what lies below stay finite.
 _LARGEST = 1e18
 
-_SECOND = ("in_flight", "kv_usage", "running", "waiting", "loop_lag_ms", "worker_cpu", "workers")
+_SECOND = (
+    "in_flight",
+    "kv_usage",
+    "running",
+    "waiting",
+    "loop_lag_ms",
+    "worker_cpu",
+    "workers",
+    "cpu_watts",
+    "cpu_joules",
+)
 #: The lists of a second: (what names an entry, its numbers).
 _LISTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "engines": ((), ("kv_usage",)),
@@ -19,7 +29,10 @@ _LISTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("name",),
         ("replicas", "ongoing", "queued", "latency_ms", "starts", "batch_size", "batch_wait_ms"),
     ),
-    "gpus": (("node",), ("memory_used", "memory_total", "util")),
+    "gpus": (
+        ("node",),
+        ("memory_used", "memory_total", "util", "watts", "joules", "joules_integrated", "power_gap_s"),
+    ),
 }
 
 
@@ -128,8 +141,12 @@ def known_environment(data: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     def flags(value: Any) -> bool:
         return isinstance(value, dict)
 
+    def engines(value: Any) -> bool:
+        return isinstance(value, list)
+
     needed = {"name": text, "target": text, "models": texts, "started_at": text}
     further = {"topology": text, "prompts_digest": text, "slo": limits, "flags": flags}
+    further |= {"target_engines": engines}
     known: dict[str, Any] = {}
     wrong = []
     for key, fits in (needed | further).items():

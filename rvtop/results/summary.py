@@ -24,6 +24,7 @@ from rvtop.results.findings import findings
 from rvtop.results.lines import LONGEST, open_file, read_lines
 from rvtop.results.part import Part, RunFacts, figures, ttft_histogram
 from rvtop.results.rows import check_command, check_second, known_environment
+from rvtop.results.spent import means_of, spent
 from rvtop.results.table import Bools, Requests, read
 from rvtop.text import printable_json
 
@@ -63,6 +64,7 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
     notes += _outside(table, windows)
     measured = [w for w in windows if not w.warmup]
     workers = str((environment["flags"] or {}).get("workers", 1))
+    means = means_of(environment)
     run = RunFacts(table, timeline, _slos(environment["slo"] or {}, commands), workers)
 
     def part(mask: Bools, spans: list[_Window], models: Collection[str]) -> Part:
@@ -75,14 +77,14 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
 
     in_measured = _of_phases(table, {w.name for w in measured})
     all_of_it = part(in_measured, measured, models)
-    whole = figures(all_of_it)
+    whole = figures(all_of_it) | spent(all_of_it, means)
     blocks = Blocks(all_of_it)
 
     def phase(w: _Window) -> dict[str, Any]:
         one = part(_of_phases(table, {w.name}), [w], models)
         if not w.warmup:
             blocks.add(w.name, one)
-        return {"name": w.name, "warmup": w.warmup, **figures(one)}
+        return {"name": w.name, "warmup": w.warmup, **figures(one), **spent(one, means)}
 
     end = weighed(end, whole["requests"]["ok"], whole["requests"]["errors"], table.error_texts)
     return {

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from rvtop.net.transport import Transport
 from rvtop.telemetry.gpu import NvmlSource
 from rvtop.telemetry.prometheus import PrometheusSource, origin
+from rvtop.telemetry.rapl import RaplSource, packages
 from rvtop.telemetry.ray import RaySource, from_machine, from_topology
 from rvtop.telemetry.ray_local import discovery_file
 from rvtop.telemetry.sample import TelemetrySource
@@ -46,7 +47,7 @@ def sources_for(
     transport: Transport | None = None,
 ) -> list[TelemetrySource]:
     """The sources of a target: its metrics page (or ``metrics_urls`` instead, vLLM's, ours, Ray's or a DCGM
-    exporter's); its Ray cluster; and NVML when it runs on this machine.
+    exporter's); its Ray cluster; and NVML and RAPL when it runs on this machine.
 
     A ``topology`` of ours tells itself whether it is ``on_ray`` and where; another server on this machine
     counts as part of the Ray cluster that runs here, if one does. ``api_key`` (an empty one is none) and the
@@ -64,6 +65,8 @@ def sources_for(
     local = is_loopback(target_url) or transport.unix_socket is not None
     if local:
         sources.append(NvmlSource())
+        if found := packages():
+            sources.append(RaplSource(found))
     if on_ray:
         sources.append(RaySource(from_topology(_base(target_url), private, transport)))
     elif topology is None and local and discovery_file() is not None:

@@ -18,13 +18,15 @@ _MIB = 1024.0 * 1024.0
 #: One of them is there where NVIDIA's driver is loaded: on Linux, in a container, under WSL.
 _DRIVER = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
 
-#: DCGM series -> field; memory comes in MiB, utilisation in percent.
+#: DCGM series -> field; memory comes in MiB, utilisation in percent, power in W, energy in mJ.
 DCGM_NAMES: Mapping[str, str] = {
     "DCGM_FI_DEV_FB_USED": "used",
     "DCGM_FI_DEV_FB_FREE": "free",
     "DCGM_FI_DEV_FB_RESERVED": "reserved",
     "DCGM_FI_DEV_FB_TOTAL": "total",
     "DCGM_FI_DEV_GPU_UTIL": "util",
+    "DCGM_FI_DEV_POWER_USAGE": "watts",
+    "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION": "millijoules",
 }
 
 
@@ -80,15 +82,22 @@ class GpuParts:
         total = value.get("total")
         if total is None and used is not None and "free" in value:
             total = used + value["free"] + value.get("reserved", 0.0)
-        utils = self._parts.get("util")
+        # Of use, power and energy each MIG instance tells its own or the whole GPU's.
+        most = {field: max(parts.values()) for field, parts in self._parts.items()}
         return GpuSample(
             node=key.node or default_node,
             index=key.number,
             name=self._name,
             memory_used=None if used is None else used * _MIB,
             memory_total=None if total is None else total * _MIB,
-            util=max(utils.values()) / 100.0 if utils else None,
+            util=_times(most.get("util"), 0.01),
+            watts=most.get("watts"),
+            joules=_times(most.get("millijoules"), 1e-3),
         )
+
+
+def _times(value: float | None, scale: float) -> float | None:
+    return None if value is None else value * scale
 
 
 class NvmlSource:
@@ -167,6 +176,8 @@ def _read_gpus(nvml: Any, node: str) -> tuple[GpuSample, ...]:
             memory = _asked(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
         util = _asked(nvml, nvml.nvmlDeviceGetUtilizationRates, handle)
         name = _asked(nvml, nvml.nvmlDeviceGetName, handle)
+        milliwatts = _asked(nvml, nvml.nvmlDeviceGetPowerUsage, handle)
+        millijoules = _asked(nvml, nvml.nvmlDeviceGetTotalEnergyConsumption, handle)
         gpus.append(
             GpuSample(
                 node=node,
@@ -177,6 +188,8 @@ def _read_gpus(nvml: Any, node: str) -> tuple[GpuSample, ...]:
                 memory_used=None if memory is None else float(memory.used),
                 memory_total=None if memory is None else float(memory.total),
                 util=None if util is None else util.gpu / 100.0,
+                watts=_times(milliwatts, 1e-3),
+                joules=_times(millijoules, 1e-3),
             )
         )
     return tuple(gpus)

@@ -97,6 +97,7 @@ RAY_TABLE: tuple[RayMetric, ...] = (
     RayMetric("gpu", "memory_used", "ray_node_gram_used", "bytes", "GPU memory in use.", _MIB),
     RayMetric("gpu", "memory_free", "ray_node_gram_available", "bytes", "GPU memory that is free.", _MIB),
     RayMetric("gpu", "util", "ray_node_gpus_utilization", "share 0..1", "Time a GPU was busy.", 0.01, "max"),
+    RayMetric("gpu", "watts", "ray_node_gpu_power_milliwatts", "W", "Power of a GPU.", 1e-3, "max"),
     RayMetric(
         "deployment", "replicas", "ray_serve_deployment_replica_healthy", "replicas",
         "Replicas of a Serve deployment that pass their health check: ●.", heading="replicas ●",

@@ -95,6 +95,7 @@ class RayParts:
             memory_used=used,
             memory_total=None if used is None or free is None else used + free,
             util=self._values.get("util"),
+            watts=self._values.get("watts"),
         )
 
     def deployment(self, key: RayKey) -> DeploymentSample:

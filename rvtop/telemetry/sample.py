@@ -34,7 +34,8 @@ class EngineSample:
 
 @dataclass(frozen=True, slots=True)
 class GpuSample:
-    """One GPU at one moment: bytes, and utilisation 0..1."""
+    """One GPU at one moment: bytes, utilisation 0..1, power in W, and energy in J by its own counter since
+    whenever that began."""
 
     node: str
     index: int
@@ -42,6 +43,19 @@ class GpuSample:
     memory_used: float | None = None
     memory_total: float | None = None
     util: float | None = None
+    watts: float | None = None
+    joules: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PackageSample:
+    """One processor package at one moment: its mean power since the moment before in W, and its energy since
+    we began to watch in J."""
+
+    node: str
+    index: int
+    watts: float | None = None
+    joules: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +106,12 @@ class Sample:
     deployments: tuple[DeploymentSample, ...] = ()
     second_hand: bool = False
     note: str = ""  # one line for the user: what of the answer was left out
+    packages: tuple[PackageSample, ...] = ()
 
     @property
     def empty(self) -> bool:
         """Whether it tells of nothing."""
-        return not (self.engines or self.gpus or self.nodes or self.deployments)
+        return not (self.engines or self.gpus or self.nodes or self.deployments or self.packages)
 
 
 class TelemetrySource(Protocol):

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
 
 from rvtop.contract.figures import BY_KEY, SHOWN, combined, shown
-from rvtop.contract.snapshot import IDLE_UTIL, Engine, Gpu, Node, ServeDeployment, ServerHist, SourceStatus
+from rvtop.contract.snapshot import Engine, Gpu, Node, ServeDeployment, ServerHist, SourceStatus
 from rvtop.telemetry.bounds import MOST, fitting
 from rvtop.telemetry.buckets import Growth, merged, server_hist
 from rvtop.telemetry.counters import EngineCounters, RecentEvents, TokenRate
 from rvtop.telemetry.deployments import DeploymentState
-from rvtop.telemetry.sample import DeploymentSample, EngineSample, GpuSample, NodeSample, Sample
+from rvtop.telemetry.power_state import GpuState, PackageStates
+from rvtop.telemetry.sample import DeploymentSample, EngineSample, NodeSample, Sample
 from rvtop.text import printable
 
 STALE_S = 3.0  # what is older than this is shown as STALE and counts in no sum
@@ -47,6 +48,14 @@ class ServerView:
     waiting: float | None = None
     gpu_memory: float | None = None
     engine_kind: str | None = None
+    cpu_watts: float | None = None  # of this machine's processors, where they tell
+    cpu_joules: float | None = None  # since we began to watch
+
+    @property
+    def watts(self) -> float | None:
+        """Of all GPUs that tell it now; where no GPU is seen at all, of the processors."""
+        told = [gpu.watts for gpu in self.gpus if gpu.watts is not None and gpu.stale_s is None]
+        return sum(told) if told else None if self.gpus else self.cpu_watts
 
 
 #: Figures that have a field of their own in Engine, and histograms of which the mean is shown.
@@ -65,15 +74,6 @@ class _Engine:
     line: Engine | None = None  # as it was shown last; a new sample takes it away
     most_running: float | None = None
     tokens_per_s: float | None = None
-
-
-@dataclass(slots=True)
-class _Gpu:
-    sample: GpuSample
-    source: str
-    t_ns: int
-    seconds: int = 0  # in which requests were in flight and its use was known
-    idle: int = 0  # of these
 
 
 @dataclass(slots=True)
@@ -98,8 +98,9 @@ class ServerState:
         self._sources: dict[str, _Source] = {name: _Source() for name in source_names}
         self._engines: dict[_EngineId, _Engine] = {}
         self._gone = dict(totals_before or {})  # what engines that are no longer there had counted
-        self._gpus: dict[tuple[str, int], _Gpu] = {}
+        self._gpus: dict[tuple[str, int], GpuState] = {}
         self._nodes: dict[str, tuple[NodeSample, int]] = {}  # with when it was seen
+        self._packages = PackageStates()
         self._deployments: dict[str, DeploymentState] = {}
         self._second_hand: set[str] = set()  # sources whose engines count only while no other tells of any
 
@@ -126,9 +127,13 @@ class ServerState:
         for gpu in sample.gpus:
             held = self._gpus.get((gpu.node, gpu.index))
             # Two sources may tell of one GPU (NVML and DCGM): the first keeps it while it is fresh.
-            if held is None or held.source == sample.source or _age_s(held.t_ns, sample.t_ns) > STALE_S:
-                counted = (held.seconds, held.idle) if held is not None else (0, 0)
-                self._gpus[gpu.node, gpu.index] = _Gpu(gpu, sample.source, sample.t_ns, *counted)
+            told = (gpu, sample.source, sample.t_ns)
+            if held is None:
+                self._gpus[gpu.node, gpu.index] = GpuState(*told)
+            elif held.source == sample.source or _age_s(held.t_ns, sample.t_ns) > STALE_S:
+                self._gpus[gpu.node, gpu.index] = held.told(*told)
+        if sample.packages:
+            self._packages.apply(sample.packages, sample.t_ns)
         for node in sample.nodes:
             self._nodes[node.node] = (node, sample.t_ns)
         for deployment in sample.deployments:
@@ -144,9 +149,8 @@ class ServerState:
         if not in_flight and not any(e.get("running") or e.get("waiting") for e in engines):
             return
         for gpu in self._gpus.values():
-            if gpu.sample.util is not None and _fresh(gpu.t_ns, now_ns):
-                gpu.seconds += 1
-                gpu.idle += gpu.sample.util < IDLE_UTIL
+            if _fresh(gpu.t_ns, now_ns):
+                gpu.count()
 
     def _fitting(self, sample: Sample) -> Sample:
         """The sample without what comes on top of ``MOST`` of a kind: names that change with each poll must
@@ -246,7 +250,7 @@ class ServerState:
         kinds = {engine.sample.kind for engine in self._engines.values()} - {None}
         return ServerView(
             engines=self._engine_lines(now_ns),
-            gpus=tuple(_gpu_line(self._gpus[key], now_ns) for key in sorted(self._gpus)),
+            gpus=tuple(self._gpu_line(self._gpus[key], now_ns) for key in sorted(self._gpus)),
             nodes=tuple(_node_line(*self._nodes[name], now_ns) for name in sorted(self._nodes)),
             deployments=tuple(
                 self._deployments[name].line(now_ns)
@@ -269,7 +273,13 @@ class ServerState:
             waiting=_sum(_each(gauges, "waiting")),
             gpu_memory=self._gpu_memory(now_ns),
             engine_kind=kinds.pop() if len(kinds) == 1 else None,
+            cpu_watts=self._packages.watts(now_ns, STALE_S),
+            cpu_joules=self._packages.joules(),
         )
+
+    def _gpu_line(self, gpu: GpuState, now_ns: int) -> Gpu:
+        age_s = _age_s(gpu.t_ns, now_ns)
+        return gpu.line(now_ns, age_s if age_s > STALE_S else None)
 
     def _engine_lines(self, now_ns: int) -> tuple[Engine, ...]:
         lines = []
@@ -331,7 +341,7 @@ def _fresh(seen_ns: int | None, now_ns: int) -> bool:
     return seen_ns is not None and _age_s(seen_ns, now_ns) <= STALE_S
 
 
-def _drop_stale(table: dict[_Key, _Gpu] | dict[_Key, DeploymentState], now_ns: int) -> None:
+def _drop_stale(table: dict[_Key, GpuState] | dict[_Key, DeploymentState], now_ns: int) -> None:
     """Makes room in a full table."""
     if len(table) >= MOST:
         for key in [key for key, held in table.items() if not _fresh(held.t_ns, now_ns)]:
@@ -346,14 +356,6 @@ def _sum(values: Iterable[float]) -> float | None:
     """The sum; None, not 0, of nothing."""
     known = list(values)
     return sum(known) if known else None
-
-
-def _gpu_line(gpu: _Gpu, now_ns: int) -> Gpu:
-    held, age_s = gpu.sample, _age_s(gpu.t_ns, now_ns)
-    stale_s = age_s if age_s > STALE_S else None
-    idle = gpu.idle / gpu.seconds if gpu.seconds else None
-    total = held.memory_total or None  # 0 bytes in all: not known
-    return Gpu(held.node, held.index, held.name, held.memory_used, total, held.util, stale_s, idle)
 
 
 def _node_line(node: NodeSample, seen_ns: int, now_ns: int) -> Node:

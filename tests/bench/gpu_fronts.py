@@ -65,6 +65,7 @@ def drive(run: Any, backend: BackendProcess, out: Path, options: argparse.Namesp
         name, _, seconds = text.partition(":")
         arguments = ["--rate", name, "--duration", f"{seconds or 10}s", "--seed", str(number + 1)]
         arguments += ["--prompt-tokens", str(options.prompt), *tokens]
+        workers = ["--workers", str(options.workers)]
         if name == "burst":
             scenario = out / "burst.yaml"
             sizes = {"size": seconds or 256, "prompt": options.prompt, "output": options.output}
@@ -72,7 +73,7 @@ def drive(run: Any, backend: BackendProcess, out: Path, options: argparse.Namesp
             arguments = [str(scenario)]
         cpu = CpuWatch(backend.pid)
         with GpuWatch() as gpu:
-            summary = run(backend.url, out / f"run-{name}", *arguments, "--ui", "none")
+            summary = run(backend.url, out / f"run-{name}", *arguments, *workers, "--ui", "none")
         rows.append({"load": name, **client_figures(summary), "gpu_busy": gpu.busy, **cpu.used()})
         print("  ", json.dumps(rows[-1]), flush=True)
     return rows
@@ -118,6 +119,7 @@ def main(run: Any, argv: list[str]) -> None:
     parser.add_argument("--loads", default="24:8,96:10,192:8,burst:256", help="RATE:SECONDS or burst:SIZE")
     parser.add_argument("--prompt", type=int, default=280, help="synthetic tokens, 2.26 of the model's each")
     parser.add_argument("--output", type=int, default=256)
+    parser.add_argument("--workers", type=int, default=2, help="rvtop's load workers")
     parser.add_argument("--energy", type=int, default=0, help="seconds; after the last server's loads")
     parser.add_argument("--energy-rate", default="24")
     options = parser.parse_args(argv)

@@ -5,8 +5,9 @@ API servers, RVC, Ray Serve LLM as it ships and without its batcher.
 
 Each server starts once, alone on both cores; then its engine keeps one core, and what stands in front of it
 runs on the other one, as the client does. Servers that are compared are up at the same time and take turns,
-the order of which alternates. A turn is one ``rvtop run``: 1, then 8, then 32 requests at once. Figures are
-medians over the turns.
+the order of which alternates; of Ray Serve LLM's two only one is up, beside vLLM's own, for the daemons of
+two Ray clusters would share the front's core. A turn is one ``rvtop run``: 1, then 8, then 32 requests at
+once. Figures are medians over the turns.
 
 - start: from the start of the process to the first answer.
 - memory: of all processes that are not the engine's, the most after a turn (PSS; HAProxy and rvtop's parent
@@ -139,8 +140,8 @@ def alternate(servers: Sequence[Server], repeats: int, scenario: Path, folder: P
             take_turn(server, scenario, folder / f"{server.name}-{taken}")
 
 
-def measure(options: argparse.Namespace, folder: Path) -> tuple[list[Server], Server]:
-    """All of them; and VLLM once more, as it was beside those of Serve."""
+def measure(options: argparse.Namespace, folder: Path) -> tuple[list[Server], dict[str, Server]]:
+    """All of them; and VLLM once more for each of Serve's, as it was beside that one."""
     prompts = Path(__file__).parents[2] / "scenarios" / "smoke.prompts.jsonl"
     scenario = folder / "topologies.yaml"
     levels = "".join(f"  - {{name: c{c}, concurrency: {c}, requests: {n}}}\n" for c, n in LEVELS.items())
@@ -154,12 +155,15 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[list[Server], Se
             on_first(cores)
             alternate([vllm, two, rvc], options.few, scenario, folder)
             alternate([vllm, rvc], options.repeats - options.few, scenario, folder)
-        os.sched_setaffinity(0, cores)
-        rsv, off = (stack.enter_context(up(name, options.model, folder)) for name in (RSV, OFF))
-        on_first(cores)
-        beside = Server(VLLM, vllm.process, vllm.url, vllm.start_s)
-        alternate([beside, rsv, off], options.few, scenario, folder)
-        return [vllm, two, rvc, rsv, off], beside
+        served, beside = [], {}
+        for name in (RSV, OFF):
+            os.sched_setaffinity(0, cores)
+            with up(name, options.model, folder) as server:
+                on_first(cores)
+                beside[name] = Server(VLLM, vllm.process, vllm.url, vllm.start_s)
+                alternate([beside[name], server], options.few, scenario, folder)
+                served.append(server)
+        return [vllm, two, rvc, *served], beside
 
 
 def on_first(cores: set[int]) -> None:
@@ -184,8 +188,8 @@ def table(servers: Sequence[Server]) -> list[str]:
     return lines
 
 
-def demands(servers: Sequence[Server], beside: Server) -> list[str]:
-    """What is demanded, each with what was found. ``beside``: VLLM's turns beside those of Serve."""
+def demands(servers: Sequence[Server], beside: Mapping[str, Server]) -> list[str]:
+    """What is demanded, each with what was found. ``beside``: VLLM's turns beside each of Serve's."""
     of = {server.name: server for server in servers}
     lines = []
     for level in LEVELS:
@@ -199,16 +203,22 @@ def demands(servers: Sequence[Server], beside: Server) -> list[str]:
         else:
             held = _held(ours / theirs <= _RATIO)
             lines.append(f"{what}: x {ours / theirs:.3f} (demand: at most {_RATIO:.2f}): {held}")
-    shipped, off, alone = (one.figure(1, "ttft_p50") for one in (of[RSV], of[OFF], beside))
-    if shipped is None or off is None or alone is None:
+    gaps = [_gap(of[name], beside[name]) for name in (RSV, OFF)]
+    shipped, rest = gaps
+    if shipped is None or rest is None:
         return [*lines, "rsv's TTFT p50 against vllm's at c = 1: --"]
-    rest = off - alone
     return [
         *lines,
-        f"rsv's TTFT p50 against vllm's at c = 1: {shipped - alone:+.2f} ms, of which the batcher "
-        f"{shipped - off:+.2f} ms; left {rest:+.2f} ms (demand: ± {_BATCHER_MS:g} ms): "
+        f"rsv's TTFT p50 against vllm's at c = 1: {shipped:+.2f} ms, of which the batcher "
+        f"{shipped - rest:+.2f} ms; left {rest:+.2f} ms (demand: ± {_BATCHER_MS:g} ms): "
         f"{_held(abs(rest) <= _BATCHER_MS)}",
     ]
+
+
+def _gap(server: Server, beside: Server) -> float | None:
+    """What a request alone waits longer for its first token than beside it at VLLM, ms."""
+    of, alone = server.figure(1, "ttft_p50"), beside.figure(1, "ttft_p50")
+    return None if of is None or alone is None else of - alone
 
 
 def _held(held: bool) -> str:
@@ -239,7 +249,8 @@ def main(arguments: list[str] | None = None) -> None:
         lines = [*table(servers), *demands(servers, beside), f"took {time.perf_counter() - began:.0f} s"]
         print(*(f"  {line}" for line in lines), sep="\n", flush=True)
         if options.json is not None:
-            told = {one.name: one.turns for one in servers} | {"vllm beside rsv": beside.turns}
+            told = {one.name: one.turns for one in servers}
+            told |= {f"{VLLM} beside {name}": one.turns for name, one in beside.items()}
             options.json.write_text(json.dumps(told, indent=1))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

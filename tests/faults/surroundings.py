@@ -153,7 +153,7 @@ def copied(base: Path) -> Path:
 def nvml(base: Path) -> None:
     stub = Path(__file__).with_name("nvml_stub.c")
     library = base / "lib" / "libnvidia-ml.so.1"
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(stub)], check=True)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(stub), "-lm"], check=True)
     ctypes.CDLL(str(library)).nvmlInit_v2()
     smi = base / "bin" / "nvidia-smi"
     smi.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H100 (UUID: GPU-0)'\n")

@@ -37,6 +37,7 @@ TOP = [
     "tokens",
     "goodput_rps",
     "server",
+    "energy",
     "ttft_histogram",
     "prompts_digest",
     "unread",
@@ -241,7 +242,7 @@ def test_phases_and_models_have_the_same_keys(folder: Path) -> None:
     s = summary.summarise(folder)
     assert [p["name"] for p in s["phases"]] == ["warm", "hold"]
     for p in s["phases"]:
-        assert list(p) == ["name", "warmup", *PART]
+        assert list(p) == ["name", "warmup", *PART, "energy"]
     warm, hold = s["phases"]
     assert (warm["warmup"], hold["warmup"]) == (True, False)
     assert {k: hold[k] for k in PART} == {k: s[k] for k in PART}

@@ -255,6 +255,16 @@ class FakeNvml:
             raise pynvml.NVMLError_NotSupported
         return types.SimpleNamespace(gpu=42, memory=7)
 
+    def nvmlDeviceGetPowerUsage(self, handle: int) -> int:
+        if handle:
+            raise pynvml.NVMLError_NotSupported
+        return 345_678
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:
+        if handle:
+            raise pynvml.NVMLError_NotSupported
+        return 987_654_321
+
     def nvmlShutdown(self) -> None:
         self.open = False
 
@@ -266,7 +276,9 @@ async def test_gpus_through_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, shy = (await source.poll()).gpus
     assert (plain.node, plain.index, plain.name) == ("n1", 0, "NVIDIA A100")
     assert (plain.memory_used, plain.memory_total, plain.util) == (7 * 2**30, 80 * 2**30, 0.42)
+    assert (plain.watts, plain.joules) == (pytest.approx(345.678), pytest.approx(987_654.321))
     assert (shy.index, shy.name, shy.util) == (1, "NVIDIA H200", None)
+    assert (shy.watts, shy.joules) == (None, None)
     assert shy.memory_used == 7 * 2**30  # an old driver knows only the first version of the question
     fake.lost = True
     lost = await source.poll()
