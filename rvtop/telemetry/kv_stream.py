@@ -160,11 +160,10 @@ class KvStream:
             return
         blocks = self.map
         for event in batch.events:  # thousands a second: no call more than is needed
-            kind = type(event)
-            if kind is BlockRemoved:
+            if isinstance(event, BlockRemoved):
                 if event.medium in OWN:
                     blocks.remove(keys_of(event) if event.group_idx else event.block_hashes)
-            elif kind is BlockStored:
+            elif isinstance(event, BlockStored):
                 if event.medium in OWN:
                     self._store(event, batch.ts)
             else:

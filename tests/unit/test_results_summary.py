@@ -37,6 +37,7 @@ TOP = [
     "tokens",
     "goodput_rps",
     "server",
+    "kv_map",
     "energy",
     "ttft_histogram",
     "prompts_digest",
@@ -47,7 +48,7 @@ TOP = [
     "findings",
     "blocks",
 ]
-PART = TOP[8:22]
+PART = TOP[8:23]
 DIST = ["mean", "p50", "p90", "p95", "p99", "p999", "min", "max", "count"]
 
 GAP = bucket_of(10_000_000).item()
