@@ -41,6 +41,7 @@ def main(model: str, folder: Path) -> None:
         dtype="float32",
         enforce_eager=True,
         max_model_len=256,
+        block_size=32,  # 128 by default on the CPU, where few prompts fill one
         max_num_seqs=8,
         num_gpu_blocks_override=BLOCKS,
         gpu_memory_utilization=0.1,

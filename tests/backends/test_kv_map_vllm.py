@@ -67,5 +67,5 @@ def test_the_map_of_a_real_engine_is_its_pool_s_own(tiny_model: Path) -> None:
     assert told["lost"] == 0
     assert told["used"] == 0.0  # no request uses a block, and all the same most are cached
     assert len(told["map"]) > kv_engine.BLOCKS / 2
-    assert told["evicted"] > 4 * kv_engine.BLOCKS
-    assert told["hits"] > 300
+    assert told["evicted"] > 2 * kv_engine.BLOCKS
+    assert told["hits"] > 100
