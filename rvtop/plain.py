@@ -171,6 +171,8 @@ def figures_line(s: Snapshot) -> str:
     parts += _figures(s.figures if s.target_down_s is None else {})
     if s.kv_map is not None and (cached := now_line(s.kv_map)):
         parts.append(cached)
+    if s.verdict is not None and s.verdict.binds:
+        parts.append(f"bound by {s.verdict.name}")
     if load.goodput_rps is not None:
         parts.append(f"good {digits(load.goodput_rps)} rps")
     if s.target_down_s is not None:

@@ -83,8 +83,10 @@ class EngineInfo:
 
     ``concurrency`` is how many generations run at once. ``own_queue`` says that the engine queues by itself
     (vLLM's scheduler): it is then given every admitted request at once. ``node_id`` is Ray's id of the node.
-    ``max_logprobs`` is how many alternatives of a token it tells at most; -1: any number. ``kv_events`` is
-    where it publishes what it caches (``settings.kv_events.sockets``)."""
+    ``max_logprobs`` is how many alternatives of a token it tells at most; -1: any number.
+    ``step_tokens`` is how many tokens, of prompts and answers, a step of it computes at most. ``kv_events`` is
+    where it publishes what it caches (``settings.kv_events.sockets``).
+    """
 
     engine: str
     kind: str
@@ -100,6 +102,7 @@ class EngineInfo:
     node_id: str | None = None
     max_logprobs: int = 0
     kv_events: Mapping[str, str] | None = None
+    step_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

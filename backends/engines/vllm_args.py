@@ -77,6 +77,7 @@ class Made:
     concurrency: int
     max_model_len: int
     max_logprobs: int = 20
+    step_tokens: int | None = None
 
 
 def made_of(config: Any) -> Made:
@@ -86,6 +87,7 @@ def made_of(config: Any) -> Made:
         concurrency=int(config.scheduler_config.max_num_seqs),
         max_model_len=int(config.model_config.max_model_len),
         max_logprobs=int(config.model_config.max_logprobs),
+        step_tokens=int(config.scheduler_config.max_num_batched_tokens),
     )
 
 

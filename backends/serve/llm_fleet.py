@@ -93,6 +93,7 @@ class LlmFleet(ServeFleet):
             devices=("cuda",) * math.ceil(share.num_gpus) or ("cpu",),
             dtype=made.dtype,
             concurrency=made.concurrency,
+            step_tokens=made.step_tokens,
             max_model_len=made.max_model_len,
             threads=None if share.num_gpus else share.threads,
             own_queue=True,

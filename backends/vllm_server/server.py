@@ -196,6 +196,7 @@ class VllmServer(Member):
             devices=tuple(f"cuda:{device}" for device in self.spec.devices) or ("cpu",),
             dtype=made.dtype,
             concurrency=made.concurrency,
+            step_tokens=made.step_tokens,
             max_model_len=made.max_model_len,
             threads=self.spec.order.cpu_threads,
             own_queue=True,

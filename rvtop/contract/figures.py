@@ -165,6 +165,11 @@ FIGURES: tuple[Figure, ...] = (
         heading="decode", format="ms", foot=True, summary="decode_time_ms_mean",
     ),
     Figure(
+        "step_tokens", "histogram", ("iteration_tokens_total",), "tokens",
+        "Mean tokens, of prompts and of answers, that one step of the engine computes.", buckets=False,
+        heading="step tokens",
+    ),
+    Figure(
         "waiting_by_reason", "gauge", ("num_requests_waiting_by_reason",), "requests",
         "Waiting requests by reason: capacity (the batch or the KV cache is full), deferred (LoRA budget, KV "
         "transfer, blocked).",

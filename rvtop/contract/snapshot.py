@@ -15,6 +15,7 @@ from rvtop.contract.showdown import Showdown
 from rvtop.stats.comb import Comb
 from rvtop.stats.distribution import EMPTY, Distribution
 from rvtop.stats.kv_map import KvMap
+from rvtop.stats.verdict_said import Verdict
 
 #: Session states, in the order they are passed through.
 STATES = ("starting", "watching", "running", "paused", "draining", "done", "lost", "failed", "crashed")
@@ -345,3 +346,4 @@ class Snapshot:
     showdown: Showdown | None = None  # where this session is one of several that are compared
     comb: Comb | None = None  # where tokens come in lumps
     kv_map: KvMap | None = None  # what is in the engines' prefix caches, where they publish it
+    verdict: Verdict | None = None  # what binds it, while there is load

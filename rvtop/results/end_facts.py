@@ -5,7 +5,7 @@ Read without NumPy: a screen shows it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ from rvtop.contract import run_files
 from rvtop.errors import UserError
 from rvtop.results.compare import TOO_FEW, Comparison, Figures, Side, compare
 from rvtop.results.stored import figures_of, inner, number, read_summary, side_of, stored_runs
+from rvtop.text import printable
 
 
 @dataclass(frozen=True, slots=True)
 class EndFacts:
     """``figures`` by the keys of ``compare.FIGURES``. ``trust`` says what they can be trusted for, the worst
     first; ``doubts`` of it are at its beginning. ``other`` is the newest run of the same scenario that did
-    the same work; ``change`` against it. ``unread``: why there are no figures."""
+    the same work; ``change`` against it. ``why``: what the summary's findings say of its cause. ``unread``:
+    why there are no figures."""
 
     figures: Figures = field(default_factory=dict)
     requests: float | None = None
@@ -34,6 +36,7 @@ class EndFacts:
     change: Comparison | None = None
     has_scenario: bool = False
     unread: str = ""
+    why: tuple[str, ...] = ()
 
 
 def end_facts(folder: Path, runs: Path) -> EndFacts:
@@ -53,6 +56,7 @@ def end_facts(folder: Path, runs: Path) -> EndFacts:
         chunks=side.chunks,
         doubts=(*side.doubts, *(f"{fault}: no baseline" for fault in side.faults)),
         trust=tuple(_trust(summary, found)),
+        why=tuple(_why(summary)),
         side=side,
         other=found.a if found is not None else None,
         change=found,
@@ -73,6 +77,13 @@ def _other(side: Side, name: str, runs: Path) -> Comparison | None:
         if not found.refused:
             return found
     return None
+
+
+def _why(summary: Mapping[str, Any]) -> Iterator[str]:
+    found = summary.get("findings")
+    for one in found if isinstance(found, list) else ():
+        if isinstance(one, Mapping):
+            yield "; ".join(printable(str(one[key])) for key in ("text", "knob") if one.get(key))
 
 
 def _trust(summary: Mapping[str, Any], found: Comparison | None) -> list[str]:

@@ -26,6 +26,7 @@ from rvtop.session.player import LEAD_NS, Player
 from rvtop.session.rate_control import Done, RateControl
 from rvtop.session.request_log import RequestLog
 from rvtop.session.setup import fields_of
+from rvtop.session.verdict_watch import VerdictWatch
 from rvtop.session.view import SeriesLog, timeline_row
 from rvtop.text import phase_words, printable_names
 
@@ -68,10 +69,14 @@ class LoadRun:
         self.fleet: WorkerFleet | None = None
         self.spec: WorkerSpec | None = None  # of its workers
         self.comb_watch = CombWatch(self._feed.say)
+        self.verdict_watch = VerdictWatch(self._feed.say, self._target, str(self._request.workers))
         self._targets = 1
         self._held = ""  # why nothing may be sent before `go_on`
         self._paused_by_hand = False
         self.observers: list[Callable[[Second], None]] = [
+            lambda second: self.verdict_watch.look(
+                self.live, self.player.start_ns, second, self.comb_watch.comb
+            ),
             self._record_second,
             lambda second: self.request_log.end_second(second.now_ns),
             self._size_fleet,
@@ -131,9 +136,9 @@ class LoadRun:
         """The number of the target that new requests go to, or will at once."""
         return self._targets - 1
 
-    def go_over(self, target: AddTarget, url: str, by: str) -> int:
+    def go_over(self, target: AddTarget, url: str, by: str, how: Mapping[str, Any] | None = None) -> int:
         """Sends the load to a further target; the phase that runs begins anew there, at the rate that is in
-        force, paused if it is paused. Returns when that takes effect."""
+        force, paused if it is paused. ``how`` it was started, if we did. Returns when that takes effect."""
         names = printable_names(target.models)
         self._models += tuple(name for name in names if name not in self._models)
         self.hand_out(target)
@@ -142,7 +147,9 @@ class LoadRun:
         carry, paused = self.rate_control.carry_over(), self.rate_control.paused
         self._add_phase(self.player.repeat("target"))
         phase = self.player.begin_next(now)
-        self.issue(PlanEvent(phase.at_ns, "target", number), by, {"url": url, "models": list(names)})
+        self.issue(
+            PlanEvent(phase.at_ns, "target", number), by, {"url": url, "models": list(names), **(how or {})}
+        )
         self.issue(phase, by)
         carry(phase.at_ns, by)
         if paused:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
+from typing import Any
 
 from rvtop.contract.command import CommandError, Retarget
 from rvtop.errors import UserError
@@ -95,20 +96,17 @@ class Retargeting:
         while load.player.state != "sending":  # a phase drains: the next one has not begun
             load.check_now(draining=True)
             await asyncio.sleep(_LOOK_S)
-        at_ns = load.go_over(AddTarget(address, names), info.url, by)
+        server = target.servers.at(info.url)
+        how: dict[str, Any] = {}
+        if server is not None:  # how it was started
+            how = {"topology": server.options.topology, "arguments": list(server.options.arguments)}
+        at_ns = load.go_over(AddTarget(address, names), info.url, by, how)
         await asyncio.sleep(max(0, at_ns - perf_counter_ns()) / 1e9)
         metrics = self._parts.request.metrics_urls if url == self._parts.request.url else ()
         sources = sources_of(metrics, info, transport)
         target.go_over(info, names, transport, names_of_target(sources, info.url))
-        own = target.own
-        told = {
-            "at_ns": at_ns - load.t0_ns,
-            "url": info.url,
-            "models": list(names),
-            "topology": info.topology,
-        }
-        if own is not None:  # how it was started
-            told |= {"topology": own.options.topology, "arguments": list(own.options.arguments)}
+        told = {"at_ns": at_ns - load.t0_ns, "url": info.url, "models": list(names)}
+        told |= {"topology": info.topology, **how}
         self._parts.recorder.write(lambda log: note_target(log.folder, told))
         await self._parts.figures.move(sources, self._parts.ending.guarded)
         await self._parts.kv.move(info)

@@ -186,6 +186,7 @@ class Session:
             recording_unnamed=self._recording.unnamed,
             comb=load.comb_watch.comb,
             kv_map=self._kv.picture,
+            verdict=load.verdict_watch.verdict,
         )
 
     def _named_models(self) -> tuple[str, ...]:

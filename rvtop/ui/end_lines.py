@@ -24,6 +24,7 @@ TITLES = {
 _HEAD = 10  # cells of the words at the left
 _BLOCK = 20
 _MESSAGE_ROWS = 4
+_WHY_ROWS = 3  # of each cause
 #: Which figures stay where not all have room, the first ones longest.
 _KEPT = ("ttft", "errors", "tokens", "e2e", "goodput")
 #: What a step does in the application; all else is a command to be copied.
@@ -98,9 +99,15 @@ def card_lines(
         lines += _under("figures", [facts.unread], styles, width, styles.attention)
     elif facts is not None:
         lines += _trust(facts, styles, width)
+        why = [line for text in facts.why for line in _wrapped(text, width)]
+        lines += _under("why", why, styles, width, styles.base)
     if s.out_dir and (s.load.sent or s.state == "done"):
         lines += _under("results", [s.out_dir], styles, width, styles.base)
     return [*lines, *_steps(steps, cursor, styles, width)]
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, max(8, width - _HEAD), max_lines=_WHY_ROWS, placeholder="…")
 
 
 def _under(head: str, texts: Sequence[str], styles: Styles, width: int, style: object) -> list[Line]:

@@ -194,6 +194,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("instant: 10 s before", "instant(-10)", ("shift+left",), "freeze, and go back 10 s", "L"),
     Action("instant: 10 s after", "instant(10)", ("shift+right",), "go 10 s on", "L"),
     Action("instant: next mark", "next_mark", ("apostrophe",), "freeze, and go to the next mark, phase", "L"),
+    Action("verdict: why", "verdict", ("v",), "what binds it, by which figures; enter tries its knob", "L"),
     Action("charts: time, rate", "by_rate", ("x",), "draw the charts against the rate, and back", "LP"),
     Action(
         "legend: hide a line",

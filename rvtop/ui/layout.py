@@ -59,7 +59,14 @@ FOLDS: tuple[tuple[str, str | int], ...] = (
         ("tokens", GONE),
         ("engines", GONE),
     ),
-    *(("latency", GONE), ("notice", GONE), ("steps", LINE), ("banner", LINE), ("ttft", GONE)),
+    *(
+        ("latency", GONE),
+        ("verdict", GONE),
+        ("notice", GONE),
+        ("steps", LINE),
+        ("banner", LINE),
+        ("ttft", GONE),
+    ),
     *(("load", GONE), ("banner", GONE), ("steps", GONE), ("footer", GONE)),
 )
 _KNOWN = {name for name, _ in FOLDS}

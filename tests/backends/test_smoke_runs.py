@@ -16,6 +16,15 @@ from backends.registry import REGISTRY
 
 LIMIT_S = 1200
 PAPER_LIMIT_S = 1200
+#: The last phase has no load: Ray hands on what the engines counted a second or two later.
+EIGHT = """\
+name: eight
+seed: 1
+workload: {kind: synthetic, prompt_tokens: 40, output_tokens: 32, ignore_eos: true}
+phases:
+  - {name: eight, concurrency: 8, duration: 20s, drain: 30s}
+  - {name: over, rate: 0, duration: 15s}
+"""
 TWO = ("--model", "a=tiny", "--model", "b=tiny")
 
 
@@ -52,9 +61,11 @@ def test_smoke(topology: str, tmp_path: Path) -> None:
         "a": 12,
         "b": 12,
     }
-    assert server["running_max"] > 0
     assert server["waiting_max"] is not None
-    assert 0 < server["kv_cache_usage"]["max"] <= 1
+    # Ray tells what runs once a second: two short answers a second may each fall between two of its looks.
+    if topology != "rsv":
+        assert server["running_max"] > 0
+        assert 0 < server["kv_cache_usage"]["max"] <= 1
     if topology == "rvc":
         assert server["prefix_cache_hit_rate"] is not None
         assert server["preemptions"] is not None
@@ -68,6 +79,21 @@ def test_smoke(topology: str, tmp_path: Path) -> None:
         rows = {row["deployment"].rpartition("/")[2]: row["replicas_max"] for row in server["deployments"]}
         assert rows == {"LLMServer:a": 1, "LLMServer:b": 1, "OpenAiIngress": 1}
     print(topology, json.dumps(summary["kpm"]), json.dumps(server))
+
+
+@pytest.mark.timeout(LIMIT_S + 60)
+def test_eight_at_once_on_ray_serve_llm_are_in_its_figures(tmp_path: Path) -> None:
+    scenario = tmp_path / "eight.yaml"
+    scenario.write_text(EIGHT)
+    summary = run(str(scenario), "rsv", tmp_path / "run", LIMIT_S)
+    server = summary["server"]
+    assert summary["requests"]["errors"] == {}
+    assert server["running_max"] > 0
+    assert 0 < server["kv_cache_usage"]["max"] <= 1
+    assert [row["replicas_max"] for row in server["deployments"]] == [1, 1, 1]
+    last = json.loads((tmp_path / "run" / "timeline.jsonl").read_text().splitlines()[-1])
+    told = sum(phase["tokens"]["output"] for phase in summary["phases"])
+    assert last["totals"]["generation_tokens"] == told
 
 
 @pytest.mark.timeout(PAPER_LIMIT_S + 60)

@@ -35,6 +35,7 @@ from rvtop.contract.snapshot import (
 from rvtop.contract.start import GpuRow, Machine, ModelRow, Offer, RecentRow, StartFacts, UpRow
 from rvtop.stats.comb import Comb
 from rvtop.stats.histogram import Histogram
+from rvtop.stats.verdict_said import Judged, Verdict
 
 START = 1_760_000_000.0  # Unix time of the made-up session's start
 GIB = float(1 << 30)
@@ -228,6 +229,29 @@ def comb() -> Snapshot:
     s = live()
     bars = (0.855, *[0.001] * 6, 0.004, 0.01, 0.032, 0.06, 0.02, 0.006, *[0.001] * 7)
     return replace(s, target=replace(s.target, topology="rsv"), comb=Comb(50.2, 6.9, 0.855, bars))
+
+
+def bound() -> Snapshot:
+    """A server of ours whose batch is full."""
+    verdict = Verdict(
+        "batch",
+        "all places of the batch are taken while the KV cache has room",
+        ("batch 4/4", "wait 28", "KV 3.1 %"),
+        {"running": 4.0, "places": 4.0, "waiting": 28.0, "kv": 0.031},
+        "max_num_seqs 4→8",
+        "max_num_seqs bounds the batch: https://docs.vllm.ai/",
+        "vllm",
+        ("--max-num-seqs", "8"),
+        "vllm serve … --max-num-seqs 8",
+        (
+            Judged("client", "no", "late sends p99 0.2 ms"),
+            Judged("batch", "holds", "batch 4/4"),
+            Judged("decode", "unknown", "not told: the engine's ITL"),
+        ),
+        31.0,
+    )
+    s = live()
+    return replace(s, target=replace(s.target, owned=True, topology="vllm"), verdict=verdict)
 
 
 def server_hist(median_ms: float, sigma: float, n: int) -> ServerHist:

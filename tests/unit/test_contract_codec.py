@@ -49,6 +49,7 @@ PICTURES = {
     "crowded": made.crowded(),
     "full": made.full(),
     "closed": made.closed(),
+    "bound": made.bound(),
 }
 SMALL = Snapshot(1, 0.5, 2.5, "running", "x", Target("http://a", None, ("m",)))
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,11 @@ def proxy(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
                 process.kill()
 
 
+def combs(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """Findings of the kind; on a busy machine there may be a verdict on the client beside them."""
+    return [found for found in summary["findings"] if found["kind"] == "comb"]
+
+
 def answers(port: int) -> bool:
     with socket.socket() as tried:
         return tried.connect_ex(("127.0.0.1", port)) == 0
@@ -75,11 +81,11 @@ async def test_a_proxy_that_holds_tokens_back_is_named(proxy: str, tmp_path: Pat
     watched.send(Stop())
     outcome = await watched.end()
     assert outcome.summary is not None
-    (found,) = outcome.summary["findings"]
+    (found,) = combs(outcome.summary)
     assert (found["kind"], found["knob"]) == ("comb", event.text.rpartition("; ")[2])
     assert set(found["figures"]) == {"period_ms", "tokens_a_lump", "gaps_near_0"}
     assert 100 < found["figures"]["period_ms"] < 300
-    assert summarise(tmp_path / "run")["findings"] == [found]
+    assert combs(summarise(tmp_path / "run")) == [found]
 
 
 @pytest.mark.parametrize("proxy", ["option http-no-delay"], indirect=True, ids=["no-delay"])
@@ -89,7 +95,7 @@ async def test_one_that_does_not_is_not(proxy: str, tmp_path: Path) -> None:
     watched.send(Stop())
     outcome = await watched.end()
     assert outcome.summary is not None
-    assert outcome.summary["findings"] == []
+    assert combs(outcome.summary) == []
     assert not any(event["kind"] == "comb" for event in watched.rows("events.jsonl"))
 
 

@@ -13,6 +13,7 @@ from rvtop.ui.rate_memory import Means
 from rvtop.ui.screens.about_server import AboutServer
 from rvtop.ui.screens.chart_screen import ChartScreen
 from rvtop.ui.screens.steering import Steering
+from rvtop.ui.screens.verdict_keys import VerdictKeys
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.banner import OVER, Banner
 from rvtop.ui.widgets.change import ChangePanel
@@ -41,9 +42,10 @@ from rvtop.ui.widgets.steps import StepsPanel
 from rvtop.ui.widgets.timeline import TimelinePanel
 from rvtop.ui.widgets.tokens import TokensPanel
 from rvtop.ui.widgets.ttft import TtftPanel
+from rvtop.ui.widgets.verdict import VerdictPanel
 
 
-class LiveScreen(Steering, AboutServer, ChartScreen):
+class LiveScreen(Steering, VerdictKeys, AboutServer, ChartScreen):
     """Draws each new snapshot, and turns keys into commands."""
 
     PLACES: ClassVar[str] = "A*L"
@@ -63,6 +65,7 @@ class LiveScreen(Steering, AboutServer, ChartScreen):
             Header(),
             LoadPanel(),
             NoticePanel(),
+            VerdictPanel(),
             CombPanel(),
             Banner(can_choose_again=again),
             StepsPanel(),

@@ -1,0 +1,36 @@
+"""One row that is there while there is load: what binds the system, the figures that say so, the knob."""
+
+from __future__ import annotations
+
+from rvtop.contract.snapshot import Snapshot
+from rvtop.stats.verdict_said import NOT_KNOWN
+from rvtop.ui.draw import Line, fitting
+from rvtop.ui.format import clip
+from rvtop.ui.verdict_lines import title_of
+from rvtop.ui.widgets.banner import OVER
+from rvtop.ui.widgets.panel import Panel
+
+
+class VerdictPanel(Panel, can_focus=False):
+    NAME = "verdict"
+    PLACE = "top"
+
+    def wants(self, s: Snapshot) -> bool:
+        """Its row is for one message, the worst: a lost target or a limited client has it first."""
+        spoilt = s.target_down_s is not None or s.load.client_limited is not None
+        return s.state not in OVER and s.verdict is not None and not spoilt
+
+    def one_line(self, s: Snapshot, width: int) -> Line:
+        verdict = s.verdict
+        if verdict is None:
+            return Line()
+        styles = self.rich_styles
+        style = styles.attention if verdict.binds else styles.quiet
+        first = Line(f"▌{title_of(verdict)}", style)
+        room = max(0, width - first.width - 3)
+        text = verdict.why if verdict.name == NOT_KNOWN else " · ".join(verdict.figures)
+        parts = [(2, Line(" │ ", styles.faint).put(clip(text, room), styles.base))]
+        if verdict.knob:
+            parts.append((3, Line(" │ ", styles.faint).put(verdict.knob, styles.base)))
+        parts.append((1, Line("  v", styles.command)))
+        return fitting([(0, first), *parts], width)

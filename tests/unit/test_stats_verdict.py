@@ -1,0 +1,244 @@
+"""What binds a system: planted bottlenecks of a queueing model are named, and nothing is on a sound one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from rvtop.stats.verdict import Judge
+from rvtop.stats.verdict_figures import Figures, Server
+from rvtop.stats.verdict_knobs import knob_of
+from rvtop.stats.verdict_rules import RULES
+from rvtop.stats.verdict_said import (
+    BATCH,
+    CLIENT,
+    DECODE,
+    KV,
+    NOTHING,
+    ONE_SLOT,
+    PREFILL,
+    REPLICAS,
+    ROUTER,
+    Verdict,
+)
+from rvtop.stats.verdict_told import TOLD
+from tests.unit.serving_model import Model, Setup
+
+ROOT = Path(__file__).parents[2]
+
+
+def server_of(setup: Setup) -> Server:
+    places = {str(i): setup.places for i in range(len(setup.slow))} if setup.tells_places else {}
+    return Server(places=places, step_tokens=setup.budget if setup.tells_places else None, gpus=True)
+
+
+def judged(setup: Setup, server: Server | None = None) -> list[Verdict | None]:
+    """The verdict that stood at each second."""
+    judge = Judge()
+    judge.begin_at(server or server_of(setup))
+    stood = []
+    for row in Model(setup).rows():
+        judge.look(row)
+        stood.append(judge.now)
+    return stood
+
+
+SOUND = Setup()
+PLANTED = {
+    "client: its CPU": ("client", replace(SOUND, rates=((30, 30),), send_ms=34)),
+    "router: a starved front end": ("router", replace(SOUND, front_ms=118, rates=((30, 7.5),))),
+    "router: a proxy that holds tokens": ("router", replace(SOUND, hold_ms=120)),
+    "router: a batcher of tokens before engines that tell no times": (
+        "router",
+        replace(SOUND, hold_ms=50, gathers=True, max_ongoing=64, tells_front_parts=False),
+    ),
+    "batch": ("batch", replace(SOUND, places=4, rates=((30, 30),))),
+    "batch whose places nobody tells": (
+        "batch",
+        replace(SOUND, places=4, rates=((30, 30),), tells_places=False, prompt=30),
+    ),
+    "KV cache: preemptions": ("KV cache", replace(SOUND, blocks=40, rates=((30, 20),), output=120)),
+    "KV cache: no room to begin": (
+        "KV cache",
+        replace(SOUND, blocks=120, prompt=600, output=8, rates=((30, 20),), step_ms=20),
+    ),
+    "prefill": (
+        "prefill",
+        replace(SOUND, prompt=1500, output=8, budget=512, token_ms=0.06, rates=((30, 14),)),
+    ),
+    "prefill whose budget nobody tells": (
+        "prefill",
+        replace(
+            SOUND, prompt=1500, output=8, budget=512, token_ms=0.06, rates=((30, 14),), tells_places=False
+        ),
+    ),
+    "batch of long prompts whose places nobody tells": (
+        "batch",
+        replace(SOUND, places=4, prompt=900, output=24, rates=((30, 34),), tells_places=False),
+    ),
+    "decode": ("decode", replace(SOUND, rates=((25, 1), (35, 9)), seq_ms=1.5, output=60)),
+    "decode in a full batch": ("decode", replace(SOUND, rates=((25, 2), (40, 16)), seq_ms=1.5, output=60)),
+    "replicas: a full queue": ("replicas", replace(SOUND, max_ongoing=2, rates=((30, 12),))),
+    "replicas: one that starts": (
+        "replicas",
+        replace(SOUND, max_ongoing=4, wanted=3, places=4, rates=((30, 40),)),
+    ),
+    "one at a time": ("one at a time", replace(SOUND, places=1, rates=((30, 8),))),
+    "one engine": (
+        "one engine",
+        replace(SOUND, slow=(1, 1, 4, 1), places=4, rates=((30, 40),), skewed=(1, 1, 1, 1)),
+    ),
+}
+
+
+@pytest.mark.parametrize("plant", PLANTED)
+@pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 7))])
+def test_a_planted_bottleneck_is_named(plant: str, seed: int) -> None:
+    name, setup = PLANTED[plant]
+    stood = judged(replace(setup, seed=seed))
+    last = [verdict.name for verdict in stood[-5:] if verdict is not None]
+    assert last == [name] * 5, [(i, v.name, v.figures) for i, v in enumerate(stood) if v is not None][::4]
+
+
+HEALTHY = {
+    "as it is": SOUND,
+    "a rate that was raised": replace(SOUND, rates=((25, 4), (35, 12))),
+    "four engines": replace(SOUND, slow=(1, 1, 1, 1), rates=((35, 20),)),
+    "Ray Serve": replace(SOUND, max_ongoing=64),
+    "places that nobody tells": replace(SOUND, tells_places=False),
+    "one slot that is enough": replace(SOUND, places=1, rates=((30, 1),)),
+    "long prompts": replace(SOUND, prompt=1500, rates=((35, 4),)),
+}
+
+
+@pytest.mark.parametrize("case", HEALTHY)
+def test_nothing_is_named_on_a_sound_run(case: str) -> None:
+    stood = [verdict for verdict in judged(HEALTHY[case]) if verdict is not None]
+    assert [verdict for verdict in stood if verdict.binds] == []
+    assert stood[-1].name == "nothing", (stood[-1], stood[-1].rules)
+
+
+UNKNOWN = {
+    "a server without figures of its own": (
+        replace(SOUND, places=4, rates=((30, 30),), tells_engine=False),
+        "/metrics",
+    ),
+    "a rate that never stands still": (
+        replace(SOUND, rates=tuple((3.0, 2.0 + 0.2 * i) for i in range(12))),
+        "20 s of one rate",
+    ),
+    "a load that has just begun": (replace(SOUND, rates=((8, 8),)), "10 s of load"),
+    "a GPU that is always busy, and no lower rate before": (
+        replace(SOUND, rates=((30, 16),), seq_ms=1.2, output=40),
+        "fit no rule",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_what_the_figures_do_not_tell_is_not_known(case: str) -> None:
+    setup, needs = UNKNOWN[case]
+    stood = [verdict for verdict in judged(setup) if verdict is not None]
+    assert {verdict.name for verdict in stood} == {"not known yet"}
+    assert needs in stood[-1].why
+
+
+def test_a_verdict_is_replaced_only_by_one_that_holds_for_some_seconds() -> None:
+    full = Model(PLANTED["batch"][1]).rows()[-20:]
+    starved = Model(PLANTED["router: a proxy that holds tokens"][1]).rows()[-12:]
+    judge = Judge()
+    judge.begin_at(Server(places={"0": 4}))
+    rows = [
+        {**row, "t_s": float(second)} for second, row in enumerate([*full, *starved[:3], *full, *starved])
+    ]
+    names = []
+    for row in rows:
+        judge.look(row)
+        names.append(judge.now.name if judge.now is not None else "")
+    assert names[19:43] == ["batch"] * 24  # three seconds of something else are none of its business
+    assert names[-1] == "router"
+    assert sum(a != b for a, b in pairwise(names[19:])) == 1
+
+
+def test_a_load_that_is_paused_has_none_and_begins_anew() -> None:
+    judge, rows = Judge(), Model(PLANTED["batch"][1]).rows()
+    judge.begin_at(Server(places={"0": 4}))
+    idle = {**rows[-1], "target_rps": 0.0, "in_flight": 0, "completed_rps": 0.0}
+    names = []
+    for row in [*rows[-20:], idle, idle, idle, rows[-1]]:
+        judge.look(row)
+        names.append(judge.now.name if judge.now is not None else None)
+    assert names[-6:] == ["batch", "batch", "batch", "batch", None, "not known yet"]
+
+
+def test_what_was_seen_of_another_server_says_nothing_of_this_one() -> None:
+    judge = Judge()
+    judge.begin_at(Server(places={"0": 4}))
+    rows = Model(PLANTED["batch"][1]).rows()
+    for row in rows:
+        judge.look(row)
+    assert judge.now is not None
+    assert judge.now.name == "batch"
+    judge.begin_at(Server(places={"0": 8}))
+    assert judge.now is None
+    judge.look(rows[-1])
+    assert judge.now is not None
+    assert judge.now.why == "needs 10 s of load, has 1"
+
+
+def test_each_rule_shows_figures_that_exist_and_has_a_source() -> None:
+    for rule in RULES:
+        assert set(rule.shows) <= set(TOLD)
+        assert rule.source
+        assert set(rule.needs) <= set(dir(Figures))
+
+
+BUSY = Figures(running=4.0, most_running=4.0, limited="sends are late by 9 ms (p99): add workers")
+KNOBS = [
+    (KV, "vllm", ("--engine-arg", "num_gpu_blocks_override=6"),
+     ("--engine-arg", "num_gpu_blocks_override=12")),
+    (KV, "rvc", ("--kv-cache-dtype=fp8", "--gpu-memory-utilization", "0.8"),
+     ("--kv-cache-dtype=fp8", "--gpu-memory-utilization", "0.95")),
+    (KV, "vllm", ("--dtype", "auto"), ("--dtype", "auto", "--kv-cache-dtype", "fp8")),
+    (BATCH, "rvc", ("--max-num-seqs=4", "--eager"), ("--eager", "--max-num-seqs", "8")),
+    (BATCH, "vllm", ("--engine-concurrency", "4"), ("--engine-concurrency", "8")),
+    (BATCH, "rac", (), ("--engine-concurrency", "8")),
+    (PREFILL, "vllm", ("--engine-arg=max-num-batched-tokens=512",),
+     ("--engine-arg", "max_num_batched_tokens=1024")),
+    (ROUTER, "rvc", (), ("--front-processes", "2")),
+    (ROUTER, "vllm", ("--api-server-count", "2"), ("--api-server-count", "4")),
+    (ROUTER, "rsv", (), ("--stream-batching-ms", "0")),
+    (ROUTER, "rsv", ("--stream-batching-ms", "0"), None),
+    (REPLICAS, "rsv", ("--max-ongoing", "2"), ("--max-ongoing", "4")),
+    (REPLICAS, "rsc", ("--autoscale", "1:2"), ("--autoscale", "1:4")),
+    (DECODE, "rvc", ("--num-replicas", "1"), ("--num-replicas", "2")),
+    (ONE_SLOT, "baseline", ("--dtype", "float32", "--engine-concurrency", "1"), ("--dtype", "float32")),
+    (CLIENT, "vllm", (), None),
+    (NOTHING, "vllm", (), None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "topology", "before", "after"), KNOBS)
+def test_the_knob_is_turned_in_the_options_that_it_was_started_with(
+    name: str, topology: str, before: tuple[str, ...], after: tuple[str, ...] | None
+) -> None:
+    server = Server(topology, True, "vllm", before, {"0": 4}, 512, gpus=True)
+    knob = knob_of(name, BUSY, server)
+    assert knob.text
+    assert knob.arguments == after
+    if after is not None:
+        assert knob.topology == ("rvc" if name == ONE_SLOT else topology)
+    theirs = knob_of(name, BUSY, replace(server, owned=False))
+    assert theirs.arguments is None
+    assert theirs.topology == ""
+
+
+def test_the_model_knows_no_rule_and_the_page_has_every_verdict() -> None:
+    model = (ROOT / "tests/unit/serving_model.py").read_text()
+    assert "verdict" not in "".join(line for line in model.splitlines() if "import" in line)
+    page = (ROOT / "docs/verdict.md").read_text()
+    for rule in RULES:
+        assert f"\n| {rule.name} |" in page
