@@ -12,9 +12,9 @@ def kv_summary(
     """All engines together, over the seconds inside ``spans`` ((start, end), seconds from the run's start);
     None where none told. Blocks are counts, ``evicted_per_s`` is of blocks, shares are 0..1.
 
-    ``hit_share`` and ``locality``: of the requests seen to begin inside the spans; ``top_share`` is that of
-    the most used beginning at the last look, since rvtop began to watch; ``lost`` and ``complete`` are of then
-    too."""
+    ``hit_share`` and ``locality``: of the requests seen to begin inside the spans. ``top_share`` is that of
+    the most used beginning at the last look, since rvtop began to watch; ``lost`` and ``complete`` are of
+    then too."""
     rows = [
         row["kv_map"]
         for row in timeline
