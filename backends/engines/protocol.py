@@ -84,8 +84,8 @@ class EngineInfo:
     ``concurrency`` is how many generations run at once. ``own_queue`` says that the engine queues by itself
     (vLLM's scheduler): it is then given every admitted request at once. ``node_id`` is Ray's id of the node.
     ``max_logprobs`` is how many alternatives of a token it tells at most; -1: any number.
-    ``step_tokens`` is how many tokens, of prompts and answers, a step of it computes at most. ``kv_events`` is
-    where it publishes what it caches (``settings.kv_events.sockets``).
+    ``step_tokens`` is how many tokens, of prompts and answers, a step of it computes at most.
+    ``kv_events`` is where it publishes what it caches (``settings.kv_events.sockets``).
     """
 
     engine: str
