@@ -15,6 +15,7 @@ from rvtop.contract.kv_lines import now_line, result_line
 from rvtop.contract.snapshot import Event, Snapshot, StartStep
 from rvtop.contract.steps import step_line
 from rvtop.contract.stream import events_after
+from rvtop.results.parts_text import parts_lines
 from rvtop.session.request import Outcome, SessionRequest
 from rvtop.system.stdio import LineWriter
 from rvtop.text import digits, phase_words
@@ -283,6 +284,7 @@ def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
         f"requests {requests['planned']} planned, {requests['ok']} ok, errors: {errors}",
         f"TTFT p50 {digits(ttft['p50'])} p90 {digits(ttft['p90'])} p99 {digits(ttft['p99'])} ms "
         f"(from the actual send: p50 {digits(service['p50'])} p99 {digits(service['p99'])})",
+        *parts_lines(summary.get("ttft_parts")),
         f"{_gaps_name(summary)} p50 {digits(itl['p50'])} p99 {digits(itl['p99'])} ms   "
         f"late sends p99 {digits(summary['schedule_lag_ms']['p99'])} ms",
         f"tokens: {digits(summary['tokens']['input'])} in, {digits(summary['tokens']['output'])} out"

@@ -9,6 +9,7 @@ from rvtop.results.blocks import PartBlocks
 from rvtop.results.compare import Blocks, interval_of
 from rvtop.results.part import Part, RunFacts
 from rvtop.results.table import Requests
+from rvtop.stats.waterfall import NOTHING
 
 Floats = npt.NDArray[np.float64]
 
@@ -65,6 +66,7 @@ def figures_of(intended: Floats, ttft: Floats, e2e: Floats) -> Blocks:
         cached_tokens=zeros,
         chunks=np.full(count, 20, np.int64),
         from_usage=np.ones(count, bool),
+        told=np.tile(NOTHING, (count, 1)),
         gaps={},
     )
     facts = RunFacts(table, [], [(0, {})], "1")

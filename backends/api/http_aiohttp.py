@@ -12,6 +12,7 @@ import orjson
 from aiohttp import web
 from aiohttp.client_exceptions import ClientConnectionResetError
 
+from backends.api import arrival
 from backends.api.control import CONTROL_PATHS, Control
 from backends.api.request import PATHS
 from backends.api.response import CONTENT_TYPE as SSE_TYPE
@@ -87,8 +88,10 @@ class HttpServer:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if self._service is None:
             raise _starting()
+        router_ms = arrival.router_ms(request.headers.get(arrival.HEADER))
         trace = {name: request.headers[name] for name in TRACE_HEADERS if name in request.headers}
-        reply = await self._service.answer(PATHS[request.path], await request.read(), trace or None)
+        body = await request.read()
+        reply = await self._service.answer(PATHS[request.path], body, trace or None, router_ms)
         if reply.stream is None:
             return web.Response(body=reply.body, content_type="application/json")
         response = web.StreamResponse(headers={"Content-Type": SSE_TYPE, "Cache-Control": "no-cache"})

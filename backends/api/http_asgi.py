@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from backends.api import arrival
 from backends.api.request import PATHS
 from backends.api.response import CONTENT_TYPE as SSE_TYPE
 from backends.api.service import Answers, Reply
@@ -64,17 +65,24 @@ class AsgiApp:
         if scope["method"] != "POST":
             raise ApiError(405, f"Method Not Allowed: {scope['method']} {path}", type="Method Not Allowed")
         self._check_token(scope)
+        stamp = _header(scope, arrival.HEADER.encode())
+        router_ms = None if stamp is None else arrival.router_ms(stamp.decode("latin-1"))
         body = await _body(receive)
-        reply: Reply = await _unless_gone(self._answers.answer(PATHS[path], body), receive)
+        answering = self._answers.answer(PATHS[path], body, router_ms=router_ms)
+        reply: Reply = await _unless_gone(answering, receive)
         return reply
 
     def _check_token(self, scope: Scope) -> None:
         if self._token is None:
             return
-        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        given = _header(scope, b"authorization") or b""
         scheme, _, token = given.partition(b" ")
         if scheme.lower() != b"bearer" or not hmac.compare_digest(token, self._token.encode()):
             raise unauthorized()
+
+
+def _header(scope: Scope, wanted: bytes) -> bytes | None:
+    return next((value for name, value in scope["headers"] if name == wanted), None)
 
 
 class Gone(Exception):

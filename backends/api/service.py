@@ -75,7 +75,16 @@ class Reply:
 class Answers(Protocol):
     """What an HTTP surface needs of a :class:`Service`."""
 
-    async def answer(self, endpoint: Endpoint, body: bytes, trace: Trace | None = None) -> Reply: ...
+    async def answer(
+        self,
+        endpoint: Endpoint,
+        body: bytes,
+        trace: Trace | None = None,
+        router_ms: float | None = None,
+    ) -> Reply:
+        """Answers one request. ``router_ms``: what it took from the router to here, where that is known.
+        Raises ApiError."""
+        ...
 
 
 class Service:
@@ -99,10 +108,15 @@ class Service:
                 for engine in model.admission.engines:
                     metrics.add_engine(engine.info)
 
-    async def answer(self, endpoint: Endpoint, body: bytes, trace: Trace | None = None) -> Reply:
-        """Answers one request. Raises ApiError."""
+    async def answer(
+        self,
+        endpoint: Endpoint,
+        body: bytes,
+        trace: Trace | None = None,
+        router_ms: float | None = None,
+    ) -> Reply:
         if endpoint in ("chat", "completions"):
-            return await self._complete(endpoint, body, trace)
+            return await self._complete(endpoint, body, trace, router_ms)
         data = fields.json_object(body)
         if endpoint == "embeddings":
             return Reply(await embed(data, self._retrieval))
@@ -111,7 +125,9 @@ class Service:
             return Reply(await tokenize(data, model.renderer, model.max_model_len))
         return Reply(await detokenize(data, model.renderer))
 
-    async def _complete(self, endpoint: Completions, body: bytes, trace: Trace | None) -> Reply:
+    async def _complete(
+        self, endpoint: Completions, body: bytes, trace: Trace | None, router_ms: float | None
+    ) -> Reply:
         """Raises ApiError; a failure after the first token is an event in the stream.
 
         A stream is returned when its first token exists, so that whatever fails before has its own status.
@@ -129,9 +145,10 @@ class Service:
             Choice(index, prompt, use.reader(prompt) if use else None)
             for index, prompt in enumerate(prompt for prompt in prompts for _ in range(call.n))
         ]
+        before = {"router_ms": router_ms, "retrieve_ms": retrieve_ms}
         answer = Answer(call, request_id, int(time.time()), model.name, choices)
         sources = [
-            self._parts(model, answer, _generation(answer, choice, model, use, trace), arrived, retrieve_ms)
+            self._parts(model, answer, _generation(answer, choice, model, use, trace), arrived, before)
             for choice in choices
         ]
         parts = sources[0] if len(sources) == 1 else merged(sources)
@@ -174,7 +191,7 @@ class Service:
         answer: Answer,
         generation: Generation,
         arrived: float,
-        retrieve_ms: float | None,
+        before: Mapping[str, float | None],
     ) -> AsyncGenerator[Part, None]:
         """Waits for an engine and generates a choice; engine errors become ApiErrors."""
         index, request = generation
@@ -192,7 +209,7 @@ class Service:
                         outcome = delta.finish.reason
                         slot.release()  # the reader may be slow; the engine is free
                         if answer.call.timings:
-                            answer.rvtop = _rvtop(info.engine, waited_ms, retrieve_ms, delta)
+                            answer.rvtop = _rvtop(info.engine, waited_ms, before, delta)
                     if record is not None:
                         record.delta(delta, len(request.prompt_ids), waited_ms)
                     yield index, delta
@@ -355,13 +372,13 @@ def _wrapped(seed: int) -> int:
     return (seed + INT64) % (2 * INT64) - INT64
 
 
-def _rvtop(engine: str, waited_ms: float, retrieve_ms: float | None, delta: Delta) -> dict[str, Any]:
-    """``usage.rvtop``: the time inside of the engine, and the waiting before it."""
+def _rvtop(engine: str, waited_ms: float, before: Mapping[str, float | None], delta: Delta) -> dict[str, Any]:
+    """``usage.rvtop``: the time inside of the engine, and what it took ``before`` that."""
     timings = delta.finish.timings if delta.finish else None
     return {
         "engine": engine,
         "queue_ms": round(waited_ms + (timings.queue_ms if timings else 0.0), 3),
-        "retrieve_ms": None if retrieve_ms is None else round(retrieve_ms, 3),
+        **{name: None if took is None else round(took, 3) for name, took in before.items()},
         "prefill_ms": round(timings.prefill_ms, 3) if timings else None,
         "decode_ms": round(timings.decode_ms, 3) if timings else None,
     }

@@ -6,7 +6,7 @@ Imports vLLM, which takes seconds: only inside an engine's process.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -19,6 +19,8 @@ _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 CPU_KV_CONTEXTS = 64
 # … but no more than this.
 CPU_KV_BYTES = 2**30
+# An argument of vLLM's server (0.29): the last chunk of an answer has the times of its request.
+REQUEST_METRICS = "enable-per-request-metrics"
 _CPU_KV_SETTINGS = {"kv-cache-memory-bytes", "gpu-memory-utilization", "num-gpu-blocks-override"}
 
 
@@ -67,6 +69,13 @@ def check_tool_parser(name: str) -> None:
     known = sorted(ToolParserManager.list_registered())
     if name not in known:
         raise UsageError(f"--engine-arg tool-call-parser={name}: vLLM knows {', '.join(known)}")
+
+
+def wants_request_metrics(given: Sequence[tuple[str, str]], known: Container[str]) -> bool:
+    """Whether a server is asked for the times of each request, which cost it some µs each
+    (``tests.bench.request_metrics``): where its ``known`` arguments have it, unless those ``given`` decide
+    it, or turn off the statistics that it is made of."""
+    return REQUEST_METRICS in known and not names(given) & {REQUEST_METRICS, "disable-log-stats"}
 
 
 @dataclass(frozen=True)

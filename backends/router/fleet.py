@@ -177,7 +177,13 @@ class Fleet:
         pages = await asyncio.gather(*(member.page() for member in self.members))
         return merge_pages(page for page in pages if page is not None)
 
-    async def answer(self, endpoint: Endpoint, body: bytes, trace: Trace | None = None) -> Reply:
+    async def answer(
+        self,
+        endpoint: Endpoint,
+        body: bytes,
+        trace: Trace | None = None,
+        router_ms: float | None = None,
+    ) -> Reply:
         """Only what the router could give to no engine comes here."""
         if len(body) > MAX_ROUTED_BODY_BYTES:
             raise too_long()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from backends.api import arrival
 from backends.api.control import CONTROL_PATHS
 from backends.api.request import EMBEDDINGS, PATHS
 from backends.errors import ApiError, unauthorized, unavailable
@@ -87,6 +88,8 @@ def config(
     frontend = [
         "frontend public",
         f"    bind fd@{listener_fd}",
+        # Before anything waits for a body. What a client sends under this name is overwritten.
+        f'    http-request set-header {arrival.HEADER} "%[date(0,us)] {arrival.machine()}"',
         f"    acl completion path {' '.join(PATHS)}",
         f"    acl control_path path {' '.join(CONTROL_PATHS)}",
         *_key_rules(api_key),

@@ -92,7 +92,13 @@ class ServeFleet:
         pages = [figures["page"] for app in answers for figures in app]
         return merge_pages([*pages, await self._queue_page(answers)])
 
-    async def answer(self, endpoint: Endpoint, body: bytes, trace: Trace | None = None) -> Reply:
+    async def answer(
+        self,
+        endpoint: Endpoint,
+        body: bytes,
+        trace: Trace | None = None,
+        router_ms: float | None = None,
+    ) -> Reply:
         """Only what the router could give to no application comes here."""
         model = fields.text(fields.json_object(body), "model")
         if model is not None and model not in self.models:

@@ -5,13 +5,21 @@ Importing `ray.serve.llm` imports vLLM, which takes tens of seconds: only inside
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from backends.cluster.cluster import ResourceShare
-from backends.engines.vllm_args import Made, check_tool_parser, engine_config, made_of
+from backends.engines.vllm_args import (
+    REQUEST_METRICS,
+    Made,
+    check_tool_parser,
+    engine_config,
+    made_of,
+    wants_request_metrics,
+)
 from backends.engines.vllm_environment import vllm_environment
 from backends.errors import StartFailure, UsageError
 from backends.serve.deployment import deployment_config
@@ -56,10 +64,22 @@ def check(given: Sequence[tuple[str, str]], on_cpu: bool) -> Checked:
         check_tool_parser(parser)
         kwargs |= {"tool_call_parser": parser, "enable_auto_tool_choice": True}
     if args.kv_events_config is not None:
-        kwargs["kv_events_config"] = asdict(args.kv_events_config)  # as Serve LLM's own are
+        kwargs["kv_events_config"] = dataclasses.asdict(args.kv_events_config)  # as Serve LLM's own are
+    if wants_request_metrics(given, _frontend_arguments()):
+        kwargs[REQUEST_METRICS.replace("-", "_")] = True
     if args.kv_cache_memory_bytes is not None:
         kwargs["kv_cache_memory_bytes"] = args.kv_cache_memory_bytes
     return Checked(kwargs, made_of(config))
+
+
+def _frontend_arguments() -> set[str]:
+    """What Serve LLM hands to vLLM's front end, in the spelling of vLLM's flags; none where this release
+    keeps it elsewhere."""
+    try:
+        from vllm.entrypoints.launchers.cli_args import FrontendArgs
+    except ImportError:
+        return set()
+    return {field.name.replace("_", "-") for field in dataclasses.fields(FrontendArgs)}
 
 
 def environ(options: Options, share: ResourceShare) -> dict[str, str]:

@@ -19,7 +19,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from backends.engines.vllm_args import argv_of, engine_config, made_of, parser_of
+from backends.engines.vllm_args import (
+    REQUEST_METRICS,
+    argv_of,
+    engine_config,
+    made_of,
+    parser_of,
+    wants_request_metrics,
+)
 from backends.engines.vllm_environment import vllm_environment
 from backends.errors import StartFailure, missing_package
 from backends.process.scratch_dir import OwnedTempDir
@@ -75,6 +82,10 @@ def _prepare(order: Order) -> list[str]:
         arguments.append(("kv-cache-memory-bytes", str(args.kv_cache_memory_bytes)))
     if order.api_server_count is not None:
         arguments.append(("api-server-count", str(order.api_server_count)))
+    known = {option.removeprefix("--") for option in parser._option_string_actions}
+    # The front end in Rust has arguments of its own.
+    if not order.rust_frontend and wants_request_metrics(order.arguments, known):
+        arguments.append((REQUEST_METRICS, "true"))
     # A line a request would cost time that no other topology spends.
     arguments += [("uds", order.socket), ("disable-uvicorn-access-log", "true")]
     return [args.model, *argv_of(parser, arguments)]

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from rvtop.contract.requests import LISTED, NO_REQUESTS, RequestRow, Requests, Typical
+from rvtop.contract.requests import LISTED, NO_REQUESTS, RequestRow, Requests
 from rvtop.contract.snapshot import Event, Series, Snapshot
+from rvtop.stats.typical import Typical
 
 #: Points that a Series has at most, one a second.
 SERIES_POINTS = 600

@@ -17,6 +17,7 @@ from rvtop.results.client import client_summary
 from rvtop.results.kv import kv_summary
 from rvtop.results.server import server_summary
 from rvtop.results.table import NONE, Bools, Requests
+from rvtop.results.ttft_parts import ttft_parts
 from rvtop.stats.histogram import QUANTILES, Histogram
 from rvtop.stats.limits import client_limited
 from rvtop.stats.slo import good
@@ -58,6 +59,7 @@ class Part:
         self.tokens = table.output_tokens[self.good]
         self.ttft = (table.first[self.good] - intended) / 1e6
         self.e2e = (table.last[self.good] - intended) / 1e6
+        self.late = np.maximum(table.sent[self.good] - intended, 0) / 1e6
 
     @property
     def planned_count(self) -> int:
@@ -116,15 +118,21 @@ class Part:
         return max(self.span_s, self.total_s or 0.0)
 
 
-def figures(part: Part) -> dict[str, Any]:
-    """Every figure of ``part``, as the summary has them."""
+def figures(part: Part, *, alone: bool = True) -> dict[str, Any]:
+    """Every figure of ``part``, as the summary has them. ``alone``: the server had no other requests in its
+    spans, so that its own figures are of these."""
     table, good = part.run.table, part.good
+    server = server_summary(part.run.timeline, part.spans)
+    parts = ttft_parts(
+        part.ttft, part.late, part.e2e - part.ttft, table.told[good], server if alone else None
+    )
     return {
         "requests": _requests(part),
         "rate": _rate(part),
         **_client(part),
         "kpm": _kpm(part),
         "ttft_ms": part.ttft_dist,
+        "ttft_parts": parts,
         "ttft_service_ms": dist((table.first[good] - table.sent[good]) / 1e6),
         "itl_ms": _itl(part),
         "tpot_ms": _tpot(part),
@@ -132,7 +140,7 @@ def figures(part: Part) -> dict[str, Any]:
         "schedule_lag_ms": part.lag_dist,
         "tokens": _tokens(part),
         "goodput_rps": _goodput(part),
-        "server": server_summary(part.run.timeline, part.spans),
+        "server": server,
         "kv_map": kv_summary(part.run.timeline, part.spans),
     }
 

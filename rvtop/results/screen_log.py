@@ -62,30 +62,44 @@ def read_screen(path: Path, notes: list[str]) -> Iterator[Snapshot]:
     unread, reader, packed = Unread(path), SnapshotReader(), _Packed(path)
     second: list[Any] = []  # its messages, which count once its check has been
     crc32 = seconds = 0
+    checks = False  # whether there are any
     for line in packed.lines(unread):
         unread.lines += 1
-        message: Any = None
+        message, told = None, False
         try:
             message = _CODEC.decode(line)
         except UnknownType:  # a newer rvtop's
             pass
         except CodecError as error:
             unread.skip(str(error))
+            told = True
         if isinstance(message, Check):
+            checks = True
             if message.crc32 == crc32:
                 yield from _taken(reader, second)
             else:
                 unread.skip("not as it was written, with the second that it ends")
             second, crc32 = [], 0
             continue
-        if second and isinstance(second[-1], Snapshot):  # an rvtop wrote it that wrote no checks
-            yield from _taken(reader, second)
-            second = []
+        if second and isinstance(second[-1], Snapshot):
+            if checks:  # and this should have been one
+                second, crc32 = [], 0
+                if not told:
+                    unread.skip("not the check of the second before it, which is left out")
+                if message is None:
+                    continue
+            elif message is not None:  # an rvtop wrote it that wrote no checks
+                yield from _taken(reader, second)
+                second, crc32 = [], 0
         seconds += isinstance(message, Snapshot)
         second.append(message)
         crc32 = zlib.crc32(line + b"\n", crc32)
-    if second and isinstance(second[-1], Snapshot):  # cut between it and its check
+    # Cut between it and its check; or no checks are there, and gzip's own says that all is as it was written.
+    cut = bool(second) and isinstance(second[-1], Snapshot) and not packed.damaged
+    if cut or (not checks and packed.whole):
         yield from _taken(reader, second)
+    elif not unread.count and any(isinstance(message, Snapshot) for message in second):
+        unread.skip("no check of the seconds before it, which are left out")
     if seconds < packed.seconds and not packed.whole and not unread.count:
         unread.lines += 1  # damage unpacks to anything, also to one line that does not end
         unread.skip(f"damaged: {packed.seconds} seconds were written, {seconds} can be unpacked")
@@ -102,12 +116,13 @@ def _taken(reader: SnapshotReader, messages: Iterable[Any]) -> Iterator[Snapshot
 
 class _Packed:
     """A file as it is read. ``seconds``: how many were written, by the marks in the packed bytes; ``whole``:
-    its end has been read, and gzip's checksum was right."""
+    its end has been read, and gzip's checksum was right; ``damaged``: it could not be unpacked to its end."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.seconds = 0
         self.whole = False
+        self.damaged = False
 
     def lines(self, unread: Unread) -> Iterator[bytes]:
         """Whole lines, as far as the file goes."""
@@ -121,6 +136,7 @@ class _Packed:
                     try:
                         yield from lines.feed(unzip.decompress(packed, _UNPACKED))
                     except (zlib.error, LineTooLong) as error:
+                        self.damaged = True
                         unread.lines += 1
                         unread.skip(f"damaged, and what comes behind it is lost: {error}")
                         return

@@ -103,7 +103,10 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
         "find_max": _search(commands),
         "phases": [phase(w) for w in windows],
         "by_model": {
-            name: figures(part(in_measured & _of_model(table, name), measured, [name])) for name in models
+            name: figures(one, alone=len(models) == 1)
+            for name, one in (
+                (name, part(in_measured & _of_model(table, name), measured, [name])) for name in models
+            )
         },
         "findings": findings(all_of_it, environment["topology"]),
         "blocks": blocks.figures(table),

@@ -20,9 +20,11 @@ from rvtop.errors import UserError
 from rvtop.results.gaps import GapColumns, Gaps
 from rvtop.results.lines import Unread, json_lines
 from rvtop.stats.distribution import BUCKETS
+from rvtop.stats.waterfall import NOTHING, told_of
 
 Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.floating[Any]]
 
 #: Stands for a time or a count that a line does not have.
 NONE = -1
@@ -53,6 +55,7 @@ class Requests:
     cached_tokens: Int64s
     chunks: Int64s
     from_usage: Bools
+    told: Floats  # what servers told of each request's TTFT, shape (n, 5): rows of stats.waterfall.told_of
     gaps: dict[tuple[int, int], Int64s]  # (phase, model) -> counts of ok requests' gaps, shape (BUCKETS,)
     each_gaps: Sequence[Gaps] = ()  # the same by request, in parts
     error_texts: Mapping[tuple[str, str], int] = field(default_factory=dict)  # counts of (error class, text)
@@ -94,7 +97,7 @@ _WRONG = (KeyError, TypeError, IndexError, ValueError, OverflowError)
 
 
 def read(path: Path, notes: list[str]) -> Requests:
-    """Reads the file line by line; about 100 bytes a request are held, and 4 for each bucket of its gaps.
+    """Reads the file line by line; about 120 bytes a request are held, and 4 for each bucket of its gaps.
     Lines that can't be read are left out, and noted in ``notes``. Raises TableError when there is no file, or
     no line of it can be read."""
     unread = Unread(path)
@@ -128,6 +131,7 @@ class _Columns:
     def __init__(self) -> None:
         self._names = _Names(), _Names(), _Names({"": 0})
         self._numbers = array("q")  # _NUMBERS a row
+        self._told = array("f")
         self._gaps = GapColumns(LARGEST)
         self._error_texts: Counter[tuple[str, str]] = Counter()
         self._pick = itemgetter(*_FIELDS)
@@ -139,6 +143,7 @@ class _Columns:
         phase, model, failed = phases[row["phase"]], models[row["model"]], row["error"]
         fields = [NONE if value is None else value for value in self._pick(row)]
         self._numbers.extend((phase, model, errors[failed or ""], *fields))
+        self._told.extend(told_of(row.get("server")))
         self.from_usage.append(row["token_source"] == "usage")
         if failed:
             text = (failed, str(row.get("error_text") or ""))
@@ -187,6 +192,7 @@ class _Columns:
             gaps=_by_phase_and_model(each, phase, model, len(models)),
             each_gaps=each,
             error_texts=self._error_texts,
+            told=np.frombuffer(self._told, dtype=np.float32).reshape(-1, len(NOTHING)),
         )
 
 

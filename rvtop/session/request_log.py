@@ -11,24 +11,22 @@ import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isnan
 from random import Random
 from typing import Any
 
+import numpy as np
 import orjson
 
-from rvtop.contract.requests import LISTED, RequestRow, Requests, TtftParts, Typical, split_ttft
+from rvtop.contract.requests import LISTED, RequestRow, Requests
+from rvtop.stats.typical import TtftParts, Typical, split_ttft
+from rvtop.stats.waterfall import NOTHING, told_of, typical
 
 _SECOND_NS = 1_000_000_000
 WINDOW_S = 60
 TYPICAL_S = 10
 #: Requests of a second that stand for all of it in the typical parts.
 _SAMPLE = 128
-#: Below so many a p99 is the slowest one by another name.
-_LEAST_FOR_P99 = 20
-#: The server's parts, as ``usage.rvtop`` names them.
-_TOLD = ("queue_ms", "retrieve_ms", "prefill_ms")
-#: A server's timing beyond this is noise, ms.
-_LONGEST_MS = 1e9
 
 #: The intended time and the first token's, by the order in which the keys are written.
 _NUMBER = rb" ?(-?\d+|null), ?"
@@ -37,7 +35,8 @@ _TIMES = re.compile(
 )
 _NO_ERROR = re.compile(rb'"error": ?null')
 
-Parts = tuple[float, TtftParts]  # a TTFT, ms, and its parts
+#: Of a request, ms: its TTFT, how late it was sent, from the first token to the last, what its server told.
+Times = tuple[float, ...]
 
 
 @dataclass(slots=True)
@@ -46,7 +45,7 @@ class _Second:
     slowest: list[tuple[int, int, bytes]] = field(default_factory=list)  # a heap: (TTFT ns, n, line)
     sample: list[tuple[int, bytes]] = field(default_factory=list)  # (TTFT ns, line)
     rows: list[tuple[int, int, RequestRow]] = field(default_factory=list)  # of ``slowest`` …
-    parts: list[Parts] = field(default_factory=list)  # … and of ``sample``, when it was looked at
+    times: list[Times] = field(default_factory=list)  # … and of ``sample``, when it was looked at
     counted: int = 0  # ``count`` at that time
     count: int = 0
     told: int = 0
@@ -88,7 +87,7 @@ class RequestLog:
         made = Requests(
             slowest=tuple(row for _, _, row in heapq.nlargest(LISTED, listed)),
             errors=tuple(reversed(self._errors)),
-            typical=typical([parts for s in recent for parts in s.parts]),
+            typical=typical_of([times for s in recent for times in s.times]),
             count=sum(s.count for s in recent),
             told=sum(s.told for s in recent),
         )
@@ -103,7 +102,7 @@ class RequestLog:
     def _add_ok(self, second: _Second, line: bytes, ttft_ns: int, behind: int) -> None:
         """``behind``: where the times end in the line."""
         second.count += 1
-        second.told += tells(_server(line, behind))
+        second.told += told_of(_server(line, behind)) is not NOTHING
         self._n += 1
         heap = second.slowest
         if len(heap) < LISTED:
@@ -123,7 +122,7 @@ class RequestLog:
         if second.counted != second.count:
             second.counted = second.count
             second.rows = [(ttft, n, self._row(orjson.loads(line))) for ttft, n, line in second.slowest]
-            second.parts = [(ttft / 1e6, parts_of(orjson.loads(line))) for ttft, line in second.sample]
+            second.times = [times_of(orjson.loads(line)) for _, line in second.sample]
 
     def _row(self, row: dict[str, Any]) -> RequestRow:
         intended, first, last = row["intended_ns"], row["first_token_ns"], row["last_token_ns"]
@@ -160,65 +159,24 @@ def _server(line: bytes, behind: int) -> dict[str, Any] | None:
     return told
 
 
-def tells(server: dict[str, Any] | None) -> bool:
-    """Whether a server's timings hold a part of the TTFT."""
-    return server is not None and any(server.get(name) is not None for name in _TOLD)
+def times_of(row: dict[str, Any]) -> Times:
+    """Of a request that has a TTFT, from its line."""
+    intended, sent, first, last = (
+        row[f"{name}_ns"] for name in ("intended", "sent", "first_token", "last_token")
+    )
+    late = max(0.0, (sent - intended) / 1e6) if sent is not None else 0.0
+    decode = (last - first) / 1e6 if last is not None else 0.0
+    return ((first - intended) / 1e6, late, decode, *told_of(row["server"]))
 
 
 def parts_of(row: dict[str, Any]) -> TtftParts:
     """The parts of the TTFT of a request that has one, from its line."""
-    intended, told = row["intended_ns"], row["server"] or {}
-    sent = row["sent_ns"]
-    return split_ttft(
-        (row["first_token_ns"] - intended) / 1e6,
-        max(0.0, (sent - intended) / 1e6) if sent is not None else 0.0,
-        queue=_timing(told.get("queue_ms")),
-        retrieve=_timing(told.get("retrieve_ms")),
-        prefill=_timing(told.get("prefill_ms")),
-    )
+    ttft, late, _, *told = times_of(row)
+    router, queue, retrieve, prefill = (None if isnan(part) else part for part in told[:4])
+    return split_ttft(ttft, late, router=router, queue=queue, retrieve=retrieve, prefill=prefill)
 
 
-def _timing(value: Any) -> float | None:
-    sound = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LONGEST_MS
-    return float(value) if sound else None
-
-
-def typical(sample: Sequence[Parts]) -> tuple[Typical, ...]:
+def typical_of(sample: Sequence[Times]) -> tuple[Typical, ...]:
     """The mean of all, and the means of the requests around p50 and p99; nothing of nothing."""
-    if not sample:
-        return ()
-    ranked = sorted(sample, key=lambda each: each[0])
-    made = [_mean("mean", ranked), _mean("p50", _around(ranked, 0.5))]
-    if len(ranked) >= _LEAST_FOR_P99:
-        made.append(_mean("p99", _around(ranked, 0.99)))
-    return tuple(made)
-
-
-def _around(ranked: Sequence[Parts], rank: float) -> Sequence[Parts]:
-    """One in fifty of them, those around a rank (0..1)."""
-    size = max(1, len(ranked) // 50)
-    begin = round(rank * (len(ranked) - 1)) - size // 2
-    begin = min(max(0, begin), len(ranked) - size)
-    return ranked[begin : begin + size]
-
-
-def _mean(name: str, some: Sequence[Parts]) -> Typical:
-    """Of some that the server told parts of, only these: the others' queue is in their ``network``."""
-    told = [each for each in some if each[1].told] or some
-
-    def mean(values: list[float]) -> float:
-        return sum(values) / len(values)
-
-    def part(name: str) -> float | None:
-        values = [getattr(parts, name) for _, parts in told]
-        known = [value for value in values if value is not None]
-        return sum(known) / len(told) if known else None
-
-    parts = TtftParts(
-        late=mean([parts.late for _, parts in told]),
-        network=mean([parts.network for _, parts in told]),
-        queue=part("queue"),
-        retrieve=part("retrieve"),
-        prefill=part("prefill"),
-    )
-    return Typical(name, mean([ttft for ttft, _ in told]), parts)
+    columns = np.array(sample, np.float64).reshape(-1, 3 + len(NOTHING))
+    return typical(columns[:, 0], columns[:, 1], columns[:, 2], columns[:, 3:])

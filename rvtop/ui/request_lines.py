@@ -9,7 +9,8 @@ from typing import Any
 
 from rich.style import Style
 
-from rvtop.contract.requests import RequestRow, TtftParts
+from rvtop.contract.requests import RequestRow
+from rvtop.stats.typical import TtftParts
 from rvtop.ui.draw import Line
 from rvtop.ui.format import clip, count, fixed, sig3, wall
 from rvtop.ui.theme import Styles
@@ -18,11 +19,21 @@ from rvtop.ui.theme import Styles
 PARTS = (
     ("l", "late", "·"),
     ("n", "network", "▒"),
+    ("r", "router", "▒"),
     ("q", "queue", "▓"),
     ("s", "retrieve", "░"),
     ("p", "prefill", "█"),
 )
-NAMES = {"late": "late", "network": "network", "queue": "queue", "retrieve": "search", "prefill": "prefill"}
+NAMES = {
+    "late": "late",
+    "network": "network",
+    "router": "router",
+    "queue": "queue",
+    "retrieve": "search",
+    "prefill": "prefill",
+}
+#: Parts that few servers have: where none tells them they are named nowhere.
+SELDOM = ("router", "retrieve")
 ORDERS = ("TTFT", "E2E", "newest")
 LEAST_BAR = 12
 
@@ -159,6 +170,7 @@ def detail_texts(row: RequestRow) -> list[tuple[str, str, str]]:
     about = {
         "late": "sent after its intended time",
         "network": f"residual: {told}",
+        "router": "from its arrival at the router to that at the engine's server",
         "queue": "waited in front of an engine and in it",
         "retrieve": "documents looked up for the prompt",
         "prefill": f"{count(row.prompt_tokens)} tokens in, {count(row.cached_tokens)} of them cached",
@@ -166,7 +178,7 @@ def detail_texts(row: RequestRow) -> list[tuple[str, str, str]]:
     made = [
         (NAMES[name], sig3(getattr(parts, name)), about[name])
         for _, name, _ in PARTS
-        if name != "retrieve" or parts.retrieve is not None
+        if name not in SELDOM or getattr(parts, name) is not None
     ]
     if row.e2e_ms is not None and row.ttft_ms is not None:
         made.append(("decode", sig3(row.e2e_ms - row.ttft_ms), f"{count(row.output_tokens)} tokens out"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from backends.api import arrival
 from backends.api.admission import Admission
 from backends.api.control import Control
 from backends.api.http_aiohttp import HttpServer
@@ -163,6 +165,12 @@ async def test_whole_answer_and_timings() -> None:
         assert timings["engine"] == "e0"
         assert timings["queue_ms"] >= 1.0
         assert (timings["retrieve_ms"], timings["prefill_ms"], timings["decode_ms"]) == (None, 2.0, 3.0)
+        assert timings["router_ms"] is None
+        s.engine.say()
+        stamp = f"{time.time_ns() // 1000 - 250_000} {arrival.machine()}"
+        body = {**BODY, "stream": False, "rvtop": {"timings": True}}
+        answer = await s.client.post(CHAT, json=body, headers={arrival.HEADER: stamp})
+        assert answer.json()["usage"]["rvtop"]["router_ms"] >= 250.0
 
 
 async def test_a_clients_trace_goes_to_the_engine_and_nothing_else_does() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from backends.api import arrival
 from backends.router.haproxy_config import MAX_ROUTED_BODY_BYTES, quote
 from tests.backends.fake_engine import FakeEngine
 from tests.backends.router_bench import CHAT, TEXT, TOKEN, Bench, bench_of
@@ -111,6 +113,17 @@ async def test_engines_get_the_runs_bearer_and_no_other(one: Bench) -> None:
     assert answer.status_code == 200
     headers, _ = one.engines[0].requests[-1]
     assert headers["Authorization"] == f"Bearer {TOKEN}"
+
+
+async def test_engines_are_told_when_a_request_came_to_the_router(one: Bench) -> None:
+    for own in ({}, {arrival.HEADER: f"1790000000000000 {arrival.machine()}"}):
+        before_us = time.time_ns() // 1000
+        assert (await one.client.post(CHAT, json={}, headers=own)).status_code == 200
+        headers = {name.lower(): value for name, value in one.engines[0].requests[-1][0].items()}
+        stamp_us, machine = headers[arrival.HEADER].split()
+        # HAProxy looks at the clock once a turn of its loop.
+        assert before_us - 1_000_000 < int(stamp_us) <= time.time_ns() // 1000
+        assert machine == arrival.machine()
 
 
 async def test_the_bearer_is_in_no_file_and_no_argument(one: Bench) -> None:

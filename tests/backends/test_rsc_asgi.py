@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
+from backends.api import arrival
 from backends.api.http_asgi import MAX_BODY_BYTES, AsgiApp
 from backends.api.request import Endpoint
 from backends.api.service import Reply, Trace
@@ -22,10 +24,18 @@ class Completer:
 
     def __init__(self) -> None:
         self.asked: list[tuple[Endpoint, bytes]] = []
+        self.router_ms: list[float | None] = []
         self.freed = asyncio.Event()
 
-    async def answer(self, endpoint: Endpoint, body: bytes, trace: Trace | None = None) -> Reply:
+    async def answer(
+        self,
+        endpoint: Endpoint,
+        body: bytes,
+        trace: Trace | None = None,
+        router_ms: float | None = None,
+    ) -> Reply:
         self.asked.append((endpoint, body))
+        self.router_ms.append(router_ms)
         match body:
             case b"whole":
                 return Reply(body=b'{"ok":true}')
@@ -58,7 +68,7 @@ class Connection:
     def __init__(
         self, *body: bytes, path: str = CHAT, method: str = "POST", token: str = "t", root: str = ""
     ):
-        self.scope = {
+        self.scope: dict[str, Any] = {
             "type": "http",
             "method": method,
             "path": root + path,
@@ -112,6 +122,18 @@ async def test_answers_whole_and_streamed(root: str) -> None:
     assert streamed.headers["content-type"].startswith("text/event-stream")
     assert len(streamed.sent) == 4  # each part is sent when it is there
     assert completer.asked == [("chat", b"whole"), ("completions", b"stream")]
+
+
+async def test_what_a_request_took_from_the_router_is_handed_on() -> None:
+    completer, connection = Completer(), Connection(b"whole")
+    await Connection(b"whole").run(completer)
+    stamp = f"{time.time_ns() // 1000 - 250_000} {arrival.machine()}"
+    connection.scope["headers"].append((arrival.HEADER.encode(), stamp.encode()))
+    await connection.run(completer)
+    none, some = completer.router_ms
+    assert none is None
+    assert some is not None
+    assert some >= 250.0
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from tests.bench import (
     peers,
     rates,
     ray_workers,
+    request_metrics,
     retarget,
     router,
     shape,
@@ -31,6 +32,7 @@ def main() -> None:
     shape.main([])
     topologies.main([])
     front_cost.main([])
+    request_metrics.main([])
     router.main([])
     retarget.main([])
     spans.main([])

@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 from rvtop.contract.command import Command
 from rvtop.contract.figures import combined
-from rvtop.contract.requests import RequestRow, Requests, Typical, split_ttft
+from rvtop.contract.requests import RequestRow, Requests
 from rvtop.contract.showdown import COMPARED, Score, Showdown
 from rvtop.contract.snapshot import (
     Dist,
@@ -35,6 +35,7 @@ from rvtop.contract.snapshot import (
 from rvtop.contract.start import GpuRow, Machine, ModelRow, Offer, RecentRow, StartFacts, UpRow
 from rvtop.stats.comb import Comb
 from rvtop.stats.histogram import Histogram
+from rvtop.stats.typical import Typical, split_ttft
 from rvtop.stats.verdict_said import Judged, Verdict
 
 START = 1_760_000_000.0  # Unix time of the made-up session's start
@@ -107,6 +108,7 @@ def series(t: float) -> Series:
         node_cpu_min=tuple(None for _ in ts),
         node_cpu_max=tuple(None for _ in ts),
         preemptions=tuple(0.0 for _ in ts),
+        watts=tuple(None for _ in ts),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.widgets import Input
 
-from rvtop.contract.requests import RequestRow, TtftParts, split_ttft
+from rvtop.contract.requests import RequestRow
 from rvtop.contract.snapshot import Snapshot
+from rvtop.stats.typical import TtftParts, Typical, estimated, split_ttft
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.request_lines import (
     curl,
@@ -29,7 +31,7 @@ from rvtop.ui.request_lines import (
 )
 from rvtop.ui.screens.requests import RequestsScreen
 from rvtop.ui.theme import DARK, Styles
-from rvtop.ui.widgets.requests import NONE_YET, ListState, estimated
+from rvtop.ui.widgets.requests import NONE_YET, ListState
 
 STYLES = Styles(DARK)
 ms = st.floats(0, 1e5)
@@ -42,18 +44,20 @@ ms = st.floats(0, 1e5)
     st.none() | ms,
     st.none() | ms,
     st.none() | ms,
+    st.none() | ms,
     st.just(0.0) | st.floats(1e-3, 2e5),
 )
 def test_a_bar_is_as_long_as_its_ttft(
     width: int,
     late: float,
     rest: float,
+    router: float | None,
     queue: float | None,
     retrieve: float | None,
     prefill: float | None,
     scale: float,
 ) -> None:
-    parts = split_ttft(late + rest, late, queue=queue, retrieve=retrieve, prefill=prefill)
+    parts = split_ttft(late + rest, late, router=router, queue=queue, retrieve=retrieve, prefill=prefill)
     line = parts_bar(STYLES, parts, scale, width)
     assert line.width <= width
     if scale > 0:
@@ -61,9 +65,9 @@ def test_a_bar_is_as_long_as_its_ttft(
 
 
 def test_each_part_begins_with_its_letter() -> None:
-    line = parts_bar(STYLES, TtftParts(10.0, 20.0, 30.0, None, 40.0), 100.0, 20)
-    assert line.text == "l·n▒▒▒q▓▓▓▓▓p███████"
-    assert parts_bar(STYLES, TtftParts(0.1, 20.0, None, None, None), 20.0, 4).text == "n▒▒▒"
+    parts = TtftParts(10.0, 20.0, router=15.0, queue=15.0, prefill=40.0)
+    assert parts_bar(STYLES, parts, 100.0, 20).text == "l·n▒▒▒r▒▒q▓▓p███████"
+    assert parts_bar(STYLES, TtftParts(0.1, 20.0), 20.0, 4).text == "n▒▒▒"
 
 
 @given(st.integers(1, 220), st.integers(0, 53), st.booleans(), st.floats(0, 1e6))
@@ -108,13 +112,14 @@ def test_the_details_sum_to_the_ttft_and_what_nobody_tells_is_missing() -> None:
 
 def test_the_estimate_is_of_the_mean_and_only_where_it_fits() -> None:
     s = made.listing_estimate()
-    mean = s.requests.typical[0]
-    guess = estimated(s, mean)
+    mean, queue, prefill = s.requests.typical[0], s.figures["queue_time"], s.figures["prefill_time"]
+    guess = estimated(mean, queue, prefill)
     assert guess is not None
+    assert guess.estimate
     assert guess.parts.total == pytest.approx(mean.ttft_ms)
     assert (guess.parts.queue, guess.parts.prefill) == (12.4, 23.1)
-    assert estimated(s, replace(mean, ttft_ms=20.0)) is None, "the server's requests are not these"
-    assert estimated(replace(s, figures={}), mean) is None
+    assert estimated(replace(mean, ttft_ms=20.0), queue, prefill) is None, "the server's requests are others"
+    assert estimated(mean, None, prefill) is None
 
 
 def a_row(**more: object) -> RequestRow:
@@ -219,3 +224,23 @@ def test_the_chosen_one_stays_chosen_while_others_come() -> None:
     assert found[0] == 3
     gone: Snapshot = replace(s, requests=replace(s.requests, slowest=(slower,)))
     assert state.row(gone) == (0, slower)
+
+
+async def test_the_typical_parts_say_who_tells_them_and_what_comes_behind() -> None:
+    s = made.listing()
+    parts = TtftParts(0.2, 10.0, router=20.0, queue=14.8, prefill=20.0)
+    typical = tuple(
+        Typical(name, 65.0, parts, decode_ms=939.0, source="metrics") for name in ("mean", "p50", "p99")
+    )
+    app = RvtopApp(made.FakeHandle(replace(s, requests=replace(s.requests, typical=typical))))
+    async with opened(app) as pilot:
+        await pilot.press("3")
+        await pilot.pause()
+        shown = screen_text(app)
+    assert "481 of 481 tell by metrics" in shown
+    assert "r router" in shown
+    assert re.search(r"p50 +65\.0 +n▒+r▒+q▓+p█+ │ d 939", shown)
+    async with opened(RvtopApp(made.FakeHandle(s))) as pilot:
+        await pilot.press("3")
+        await pilot.pause()
+        assert "r router" not in screen_text(pilot.app)  # nobody tells of one

@@ -222,3 +222,32 @@ def test_a_phase_on_another_server_is_named_in_words_with_its_address(tmp_path: 
     assert '<th scope="row">live, 2nd server at http://n2:8001</th>' in page
     assert [one["name"] for one in drawn(page)["phases"]] == ["live", "live, 2nd server"]
     assert [one["name"] for one in summary.summarise(made)["phases"]] == ["live", "live#target-2"]  # as ever
+
+
+def test_where_the_ttft_went_is_drawn_to_scale_and_says_who_tells_it(tmp_path: Path) -> None:
+    def page(server: dict[str, Any] | None, timeline: list[dict[str, Any]]) -> str:
+        rows = [
+            request(n, "hold", 80 * n, lag=1, first=100, last=140, itl_hist=[[GAP, 4]], server=server)
+            for n in range(1, 99)
+        ]
+        return run_page(make(tmp_path / "run", rows, [phase("hold", 0.0, 9.0)], timeline))
+
+    def widths(page: str, of: str) -> dict[str, float]:
+        found = re.findall(
+            rf'class="(\w+)" x="[\d.]+" y="\d+" width="([\d.]+)" height="16"><title>{of}:', page
+        )
+        return {kind: float(width) for kind, width in found}
+
+    told = page({"queue_ms": 49.0, "prefill_ms": 40.0, "router_ms": 5.0, EVIL: EVIL}, [])
+    assert "Of 98 of 98 requests rvtop&#x27;s backend told it (usage.rvtop)" in told
+    bars = widths(told, "p99")
+    assert list(bars) == ["lag", "network", "router", "queue", "prefill"]
+    assert sum(bars.values()) == pytest.approx(940.0, abs=0.1)
+    assert bars["queue"] == pytest.approx(0.49 * 940, abs=0.1)
+    grown = {"queue_time.sum": 4.9, "queue_time.count": 98.0, "prefill_time.sum": 3.92}
+    grown["prefill_time.count"] = 98.0
+    guess = page(None, [second(0.0, totals=dict.fromkeys(grown, 0.0)), second(9.0, totals=grown)])
+    assert "ESTIMATE: the server tells only means" in guess
+    assert list(widths(guess, "mean")) == ["lag", "network", "queue", "prefill"]
+    assert list(widths(guess, "p99")) == ["lag", "network"]
+    assert "tells no parts: all that is not lag stands as network" in page(None, [])

@@ -96,6 +96,26 @@ def test_what_is_damaged_is_left_out_and_told(tmp_path: Path, ended: bool) -> No
             assert notes[0].startswith("screen.jsonl.gz: ")
 
 
+def test_a_second_whose_check_is_damaged_is_left_out(tmp_path: Path) -> None:
+    """Damage goes over several lines: nothing vouches for what stands before a check that can't be read."""
+    packed, path = ScreenCompressor(), tmp_path / "screen.jsonl.gz"
+    lines = gzip.decompress(b"".join(packed.add(second(t)) for t in range(4)) + packed.end()).splitlines()
+    checks = [place for place, line in enumerate(lines) if b'"check"' in line]
+    for number, place in enumerate(checks[:-1]):
+        for spoilt in (b"{", lines[place].replace(b"check", b"chuck"), None):
+            kept = [*lines[:place], *([] if spoilt is None else [spoilt]), *lines[place + 1 :]]
+            path.write_bytes(gzip.compress(b"".join(line + b"\n" for line in kept)))
+            notes: list[str] = []
+            got = [s.seq for s in read_screen(path, notes)]
+            left_out = {number}
+            if number == 0:
+                # Without its first check the log begins as one that has none; where that is spoilt, the next
+                # one tells, of both seconds.
+                left_out = set() if spoilt is None else {0, 1}
+            assert got == [seq for seq in range(4) if seq not in left_out], (number, spoilt)
+            assert len(notes) == bool(left_out)
+
+
 def test_a_log_without_checks_is_read(tmp_path: Path) -> None:
     """As rvtop wrote them first."""
     packed, path = ScreenCompressor(), tmp_path / "screen.jsonl.gz"

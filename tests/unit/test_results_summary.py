@@ -29,6 +29,7 @@ TOP = [
     "client",
     "kpm",
     "ttft_ms",
+    "ttft_parts",
     "ttft_service_ms",
     "itl_ms",
     "tpot_ms",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from math import nan
 from random import Random
 from typing import Any
 
@@ -12,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rvtop.contract.messages import CODEC
-from rvtop.contract.requests import LISTED, TOLERANCE_MS, Requests, TtftParts, split_ttft
+from rvtop.contract.requests import LISTED, Requests
 from rvtop.contract.stream import RequestList, SnapshotReader, SnapshotWriter
-from rvtop.session.request_log import RequestLog, parts_of, typical
+from rvtop.session.request_log import RequestLog, parts_of, typical_of
+from rvtop.stats.typical import TOLERANCE_MS, TtftParts, split_ttft
+from rvtop.stats.waterfall import NOTHING
 from tests.ui import made
 
 MS = 1_000_000
@@ -119,7 +122,7 @@ def test_parts_of_a_line() -> None:
     def parts(ttft: float, server: dict[str, Any] | None) -> TtftParts:
         return parts_of(json.loads(line(1, ttft, server=server)))
 
-    assert parts(30.0, told(4.0, 20.0)) == TtftParts(1.0, 5.0, 4.0, None, 20.0)
+    assert parts(30.0, told(4.0, 20.0)) == TtftParts(1.0, 5.0, queue=4.0, prefill=20.0)
     assert parts(30.0, told(4.0, 20.0, retrieve_ms=2.5)).retrieve == 2.5
     assert parts(30.0, None) == TtftParts(1.0, 29.0)
     assert not parts(30.0, None).told
@@ -132,11 +135,11 @@ def test_parts_of_a_line() -> None:
 @given(st.lists(st.tuples(st.floats(0.1, 1e4), st.floats(0, 1), st.booleans()), min_size=1, max_size=300))
 def test_typical_parts_sum_to_their_ttft(rows: list[tuple[float, float, bool]]) -> None:
     sample = [
-        (ttft, split_ttft(ttft, 0.05, queue=share * (ttft - 0.05) if tells else None))
+        (ttft, 0.05, 1.0, *((nan, share * (ttft - 0.05), nan, nan, 1.0) if tells else NOTHING))
         for ttft, share, tells in rows
     ]
     names = []
-    for each in typical(sample):
+    for each in typical_of(sample):
         names.append(each.name)
         assert each.parts.total == pytest.approx(each.ttft_ms, rel=1e-6, abs=TOLERANCE_MS)
     assert names[:2] == ["mean", "p50"]

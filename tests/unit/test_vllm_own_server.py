@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.cluster.cluster import allocate
+from backends.engines.vllm_args import REQUEST_METRICS, wants_request_metrics
 from backends.engines.vllm_environment import vllm_environment
 from backends.engines.vllm_page import relabelled, total
 from backends.errors import UsageError
@@ -70,6 +71,22 @@ def test_its_page_names_the_engine_and_holds_only_vllms_series() -> None:
     assert "python_gc" not in page
     assert in_flight(page) == (3, 5)
     assert total("", "vllm:num_requests_running") == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "known", "wanted"),
+    [
+        ([], {REQUEST_METRICS}, True),
+        ([("seed", "0")], {REQUEST_METRICS, "seed"}, True),
+        ([], {"seed"}, False),  # an older release
+        ([("enable_per_request_metrics", "false")], {REQUEST_METRICS}, False),
+        ([("disable-log-stats", "true")], {REQUEST_METRICS}, False),  # it would refuse to start
+    ],
+)
+def test_a_server_is_asked_for_the_times_of_each_request_where_it_can_tell(
+    given: list[tuple[str, str]], known: set[str], wanted: bool
+) -> None:
+    assert wants_request_metrics(given, known) is wanted
 
 
 def test_whole_gpus_are_nobody_elses_and_parts_share_one() -> None:

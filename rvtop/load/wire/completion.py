@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from rvtop.load.wire import timings
 from rvtop.load.wire.record import TEXT_LIMIT, Record
 from rvtop.load.wire.sse import SseError, SseParser
 from rvtop.text import printable, told
@@ -34,7 +35,6 @@ class _Needles(NamedTuple):
 
 #: No count of tokens comes near this; a larger one is noise, and would not fit the tables.
 _MAX_COUNT = 1 << 40
-_MAX_TIMINGS = 32
 #: This much of a body that holds no event goes into the error.
 _SHOWN = 160
 
@@ -264,6 +264,8 @@ class Completion:
         usage = chunk.get("usage")
         if isinstance(usage, dict):
             self._usage(usage)
+        if record.server is None and "metrics" in chunk:
+            record.server = timings.of_vllm(chunk["metrics"])
         choices = chunk.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
             return
@@ -313,13 +315,9 @@ class Completion:
         details = usage.get("prompt_tokens_details")
         if isinstance(details, dict):
             record.cached_tokens = _count(details.get("cached_tokens"), record.cached_tokens)
-        ours = usage.get("rvtop")
-        if isinstance(ours, dict):
-            # Flat and small, as it is meant: it goes to the log as it is.
-            small = [(key, value) for key, value in ours.items() if _is_small(key) and _is_small(value)]
-            record.server = {printable(key): _shown(value) for key, value in small[:_MAX_TIMINGS]}
-            engine = record.server.get("engine")
-            record.engine = engine if isinstance(engine, str) else record.engine
+        record.server = timings.of_rvtop(usage.get("rvtop")) or record.server
+        engine = (record.server or {}).get("engine")
+        record.engine = engine if isinstance(engine, str) else record.engine
 
 
 def carries_token(choice: dict[str, Any]) -> bool:
@@ -382,13 +380,3 @@ def _spelling(choice: dict[str, Any], raw: bytes) -> _Needles | None:
 def _count(value: Any, otherwise: int | None) -> int | None:
     sound = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT
     return value if sound else otherwise
-
-
-def _shown(value: Any) -> Any:
-    return printable(value, TEXT_LIMIT) if isinstance(value, str) else value
-
-
-def _is_small(value: Any) -> bool:
-    if isinstance(value, str):
-        return len(value) <= TEXT_LIMIT
-    return value is None or isinstance(value, int | float)

@@ -13,6 +13,7 @@ import numpy as np
 from rvtop.contract import run_files
 from rvtop.results import summary
 from rvtop.results.html.document import document
+from rvtop.results.html.parts import parts_html
 from rvtop.results.html.quality import quality_html
 from rvtop.results.html.series import Drawn, distributions, over_time
 from rvtop.results.html.tables import (
@@ -80,6 +81,7 @@ def run_page(folder: Path, summed_up: Mapping[str, Any] | None = None) -> str:
         "</noscript></section>",
         _section("Phases", parts_table([(_phase_name(p, moved), p) for p in phases], "phase")),
         _section("Models", models),
+        _section("Where the TTFT went", parts_html(result["ttft_parts"])),
         _section("Server", server_table(result["server"])),
         _section("Slowest requests", slowest_table(folder)),
         _section("Errors", errors_table(requests)),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from rvtop.contract.requests import RequestRow, TtftParts, Typical
+from rvtop.contract.requests import RequestRow
 from rvtop.contract.snapshot import Snapshot
+from rvtop.stats.typical import VLLM, Typical, estimated
 from rvtop.text import phase_words
 from rvtop.ui.axis import StickyMax
 from rvtop.ui.draw import Line
@@ -28,6 +30,8 @@ from rvtop.ui.request_lines import (
 from rvtop.ui.widgets.panel import Panel
 
 _NAME = 16  # cells before a bar of the typical parts
+_DECODE = 12  # behind it, where there is room
+_WIDE = 96
 NONE_YET = "None yet; the slowest will stand here"
 
 
@@ -63,18 +67,6 @@ class ListState:
             self.chosen, self.text = rows[place].id, ""
 
 
-def estimated(s: Snapshot, mean: Typical) -> Typical | None:
-    """The mean with the parts that the means of the server's own histograms make; None where it has none, or
-    they do not fit into it. Means add up, so this holds for the mean alone."""
-    queue, prefill = s.figures.get("queue_time"), s.figures.get("prefill_time")
-    if queue is None or prefill is None:
-        return None
-    rest = mean.ttft_ms - mean.parts.late - queue - prefill
-    if rest < 0:
-        return None
-    return replace(mean, parts=TtftParts(mean.parts.late, rest, queue, None, prefill))
-
-
 class PartsPanel(Panel):
     DEFAULT_CSS = """
     PartsPanel { height: 5; }
@@ -85,17 +77,23 @@ class PartsPanel(Panel):
         styles, requests = self.rich_styles, s.requests
         left = Line("where the TTFT went", styles.client_bold)
         for letter, name, _ in PARTS:
-            if width >= 96:
+            if width >= _WIDE and self._is_named(requests.typical, name):
                 left.put(f"  {letter} ", part_style(styles, name)).put(NAMES[name], styles.quiet)
-        right = Line(f"{count(requests.told)} of {count(requests.count)} tell, 10 s", styles.quiet)
+        by = " by metrics" if any(VLLM in each.source for each in requests.typical) else ""
+        right = Line(f"{count(requests.told)} of {count(requests.count)} tell{by}, 10 s", styles.quiet)
         if requests.count and not requests.told:
             right = Line("ESTIMATE: the server tells only means, 10 s", styles.attention)
             if not self._estimates(s):
                 right = Line("the server tells no parts: -- in n", styles.quiet)
         return left, right
 
+    def _is_named(self, typical: Sequence[Typical], part: str) -> bool:
+        """Whether the legend has a part: all but the router where there is none."""
+        return part != "router" or any(each.parts.router is not None for each in typical)
+
     def _estimates(self, s: Snapshot) -> list[Typical]:
-        made = [estimated(s, each) for each in s.requests.typical if each.name == "mean"]
+        queue, prefill = s.figures.get("queue_time"), s.figures.get("prefill_time")
+        made = [estimated(each, queue, prefill) for each in s.requests.typical if each.name == "mean"]
         return [each for each in made if each is not None]
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
@@ -107,12 +105,17 @@ class PartsPanel(Panel):
         if known:
             shown = [*self._estimates(s), *shown]
         scale = max(each.ttft_ms for each in shown)
+        decodes = width >= _WIDE and any(each.decode_ms is not None for each in shown)
+        room = width - _NAME - (_DECODE if decodes else 0)
         lines = []
         for each in shown[: height - 1]:
             line = Line(f"{each.name:<5}", styles.base).put(f"{sig3(each.ttft_ms):>8}", styles.client)
             line.put(" ~" if each.name in known else "  ", styles.attention).to(_NAME)
-            lines.append(line.join(parts_bar(styles, each.parts, scale, width - _NAME)))
-        return [*lines, Line().to(_NAME).join(axis(styles, scale, width - _NAME))]
+            line.join(parts_bar(styles, each.parts, scale, room))
+            if decodes:
+                line.to(_NAME + room).put(" │ d ", styles.faint).put(sig3(each.decode_ms), styles.quiet)
+            lines.append(line)
+        return [*lines, Line().to(_NAME).join(axis(styles, scale, room))]
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         line = Line(" TTFT ", self.rich_styles.client_bold)
