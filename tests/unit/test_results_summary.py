@@ -49,7 +49,7 @@ TOP = [
     "findings",
     "blocks",
 ]
-PART = TOP[8:23]
+PART = TOP[8:24]
 DIST = ["mean", "p50", "p90", "p95", "p99", "p999", "min", "max", "count"]
 
 GAP = bucket_of(10_000_000).item()
