@@ -171,7 +171,7 @@ async def _checked(
     # One call: what vLLM loads for it goes with the process.
     task = ray.remote(max_calls=1)(llm_app.check).options(
         num_cpus=0,
-        num_gpus=share.num_gpus / options.vllm.tensor_parallel,
+        num_gpus=share.num_gpus / options.vllm.workers,
         runtime_env={"env_vars": dict(env)},
         max_retries=0,
     )

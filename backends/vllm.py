@@ -121,6 +121,7 @@ def _spec(
         cpu_threads=None if devices else share.threads,
         eager=options.vllm.eager,
         tensor_parallel=options.vllm.tensor_parallel,
+        pipeline_parallel=options.vllm.pipeline_parallel,
         api_server_count=options.vllm_server.api_server_count,
         rust_frontend=options.vllm_server.rust_frontend,
         kv_events=published,

@@ -290,6 +290,9 @@ def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
         f"tokens: {digits(summary['tokens']['input'])} in, {digits(summary['tokens']['output'])} out"
         + (" (counted chunks: the server gave no usage)" if chunked else ""),
     ]
+    from rvtop.results.spent_text import spent_facts
+
+    lines += [f"{what}: {told}" for what, told in spent_facts(summary)]
     lines += _search_lines(summary.get("find_max"))
     if goodput is not None:
         lines.append(f"goodput {digits(goodput)} rps within the SLO")

@@ -29,6 +29,8 @@ def clean(given: Mapping[str, str], folder: Path, cache: Path) -> dict[str, str]
         "RAY_TMPDIR": str(folder),  # a path with sockets below it, so a short one
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_raylet_start_wait_time_s": "120",  # 30 are too few beside other work
+        # Threads of torch wait for each other by spinning: beside other tests 51 CPU-s for what takes one 3.
+        "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",  # torch's CPU build would be given GPUs by Ray
         "HF_HUB_OFFLINE": "1",
         "TERM": "xterm-256color",

@@ -107,7 +107,7 @@ class Replica(Member):
         await self._kill_old_actor()
         if actor is None:
             return
-        if self.spec.options.vllm.tensor_parallel > 1:  # several processes, with memory that they share
+        if self.spec.options.vllm.workers > 1:  # several processes, with memory that they share
             with contextlib.suppress(RayError, TimeoutError):
                 async with asyncio.timeout(CLOSE_LIMIT_S):
                     await actor.close.remote()

@@ -12,8 +12,8 @@ from backends.settings.options import Options
 
 
 def shares_of(options: Options, nodes: Sequence[Node]) -> list[ResourceShare]:
-    """What each engine gets. With tensor parallelism an engine takes several GPUs of one node. On the CPU one
-    of its cores is left to what feeds vLLM's threads, as vLLM does itself.
+    """What each engine gets. With tensor or pipeline parallelism an engine takes several GPUs of one node. On
+    the CPU one of its cores is left to what feeds vLLM's threads, as vLLM does itself.
 
     Raises UsageError, StartFailure."""
     shares = _shares(options, nodes)
@@ -23,19 +23,18 @@ def shares_of(options: Options, nodes: Sequence[Node]) -> list[ResourceShare]:
 
 
 def _shares(options: Options, nodes: Sequence[Node]) -> list[ResourceShare]:
-    size = options.vllm.tensor_parallel
+    size, flags = options.vllm.workers, options.vllm.parallel_flags
     names = [spec.name for spec in options.models]
     if size > 1 and any(node.gpus for node in nodes):
         if not any(node.free_gpus >= size for node in nodes):
             most = max(int(node.free_gpus) for node in nodes)
             raise UsageError(
-                f"--tensor-parallel {size}: an engine's GPUs must be of one node, and {most} are free on the "
-                "best"
+                f"{flags}: an engine's {size} GPUs must be of one node, and {most} are free on the best"
             )
         nodes = [dataclasses.replace(node, free_gpus=node.free_gpus // size) for node in nodes]
         shares = allocate(names, nodes, replicas=options.num_replicas, threads=options.threads)
         if any(share.num_gpus < 1 for share in shares):
-            raise UsageError(f"--tensor-parallel {size}: {len(shares)} engines need {size} GPUs each")
+            raise UsageError(f"{flags}: {len(shares)} engines need {size} GPUs each")
         return [dataclasses.replace(share, num_gpus=share.num_gpus * size) for share in shares]
     return allocate(names, nodes, replicas=options.num_replicas, threads=options.threads)
 

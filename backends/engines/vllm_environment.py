@@ -29,7 +29,7 @@ def vllm_environment(
         environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     # Left to itself vLLM pins every engine of a node to the same cores.
     environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-    if options.tensor_parallel == 1:
+    if options.workers == 1:
         # Compute in the engine process instead of in one more behind it: one import less to wait for, no hop
         # per step, no idling in a spin. (vLLM forks that off to bind threads, which we do not.)
         environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")

@@ -118,7 +118,7 @@ def bundles(options: Options, share: ResourceShare) -> list[dict[str, float]]:
     """What an engine's workers reserve, one bundle each."""
     if not share.num_gpus:
         return [{"CPU": share.num_cpus}]
-    workers = options.vllm.tensor_parallel
+    workers = options.vllm.workers
     return [{"GPU": share.num_gpus / workers}] * workers
 
 

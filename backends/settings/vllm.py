@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from backends.errors import UsageError
 from backends.settings import kv_events
@@ -31,6 +32,7 @@ class VllmOptions:
     ``extra`` are further arguments of vLLM's parser, as (name, value)."""
 
     tensor_parallel: int = 1
+    pipeline_parallel: int = 1
     placement: str = "pack"
     gpu_memory_utilization: str | None = None
     kv_cache_dtype: str | None = None
@@ -43,12 +45,30 @@ class VllmOptions:
     kv_events: bool = False
     extra: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def workers(self) -> int:
+        """Processes that compute for an engine, each on a GPU of its own: every stage of the pipeline is
+        split over as many as the tensors are."""
+        return self.tensor_parallel * self.pipeline_parallel
+
+    @property
+    def parallel_flags(self) -> str:
+        """The flags that say so, for a message."""
+        given = (("tensor", self.tensor_parallel), ("pipeline", self.pipeline_parallel))
+        return " ".join(f"--{name}-parallel {size}" for name, size in given if size != 1)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags, in a group of their own. None of them has a default, so that giving one shows."""
     add = parser.add_argument_group("vLLM (topologies rvc, rsv, vllm)").add_argument
     flag = argparse.BooleanOptionalAction
-    add("--tensor-parallel", type=int, metavar="N", help="GPUs per engine, all of one node")
+    add("--tensor-parallel", type=int, metavar="N", help="GPUs that share each layer of an engine")
+    add(
+        "--pipeline-parallel",
+        type=int,
+        metavar="N",
+        help="stages of an engine's layers; each takes as many GPUs",
+    )
     add("--placement", choices=PLACEMENTS, help="engines on few nodes or on many (default: pack)")
     add("--gpu-memory-utilization", metavar="F", help="share of a GPU's memory (or VLLM_GPU_MEM_UTIL)")
     add("--kv-cache-dtype", metavar="T", help="of keys and values (or VLLM_KV_CACHE_DTYPE)")
@@ -67,6 +87,7 @@ def from_args(args: argparse.Namespace, environ: Mapping[str, str] | None = None
     environ = os.environ if environ is None else environ
     given = {
         "tensor_parallel": args.tensor_parallel,
+        "pipeline_parallel": args.pipeline_parallel,
         "placement": args.placement,
         "gpu_memory_utilization": args.gpu_memory_utilization or _set(environ, "VLLM_GPU_MEM_UTIL"),
         "kv_cache_dtype": args.kv_cache_dtype or _set(environ, "VLLM_KV_CACHE_DTYPE"),
@@ -80,21 +101,28 @@ def from_args(args: argparse.Namespace, environ: Mapping[str, str] | None = None
         "extra": tuple(_pair(text) for text in args.engine_arg or ()),
     }
     options = VllmOptions(**{name: value for name, value in given.items() if value is not None})
-    if args.tensor_parallel is None:
-        options = _tensor_parallel(options)
-    if options.tensor_parallel < 1:
-        raise UsageError(f"--tensor-parallel {options.tensor_parallel}: must be at least 1")
+    for field in _SIZES:
+        size = getattr(args, field)
+        if size is None:
+            options = _sized(options, field)
+        elif size < 1:
+            raise UsageError(f"--{field.replace('_', '-')} {size}: must be at least 1")
     kv_events.check(options.extra, options.kv_events)
     return options
 
 
-def _tensor_parallel(options: VllmOptions) -> VllmOptions:
+#: Fields that say how many GPUs an engine takes.
+_SIZES = ("tensor_parallel", "pipeline_parallel")
+
+
+def _sized(options: VllmOptions, field: str) -> VllmOptions:
     """An engine argument that says how many GPUs an engine takes is ours as well: we reserve them."""
     for name, value in options.extra:
-        if name == "tensor-parallel-size":
-            if not value.isdecimal():
-                raise UsageError(f"--engine-arg tensor_parallel_size={value}: must be a whole number")
-            options = replace(options, tensor_parallel=int(value))
+        if name.replace("-", "_") == f"{field}_size":
+            if not value.isdecimal() or not int(value):
+                raise UsageError(f"--engine-arg {field}_size={value}: must be a whole number of at least 1")
+            size: dict[str, Any] = {field: int(value)}
+            options = replace(options, **size)
     return options
 
 
@@ -137,9 +165,10 @@ def engine_argv(
         ("max-model-len", max_model_len),
         ("max-num-seqs", options.max_num_seqs or concurrency),
         ("tensor-parallel-size", options.tensor_parallel),
+        ("pipeline-parallel-size", options.pipeline_parallel if options.pipeline_parallel > 1 else None),
         # In a Ray actor vLLM would take Ray for this, and look for a placement group made as its own: the
         # GPUs are all of our actor's node.
-        ("distributed-executor-backend", "mp" if options.tensor_parallel > 1 else None),
+        ("distributed-executor-backend", "mp" if options.workers > 1 else None),
         ("gpu-memory-utilization", memory),
         ("kv-cache-dtype", options.kv_cache_dtype),
         ("quantization", options.quantization),

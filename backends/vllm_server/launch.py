@@ -45,6 +45,7 @@ class Order:
     cpu_threads: int | None
     eager: bool | None
     tensor_parallel: int
+    pipeline_parallel: int
     api_server_count: int | None
     rust_frontend: bool
     kv_events: dict[str, str] | None = None
@@ -54,7 +55,10 @@ def main(order: Order) -> None:
     """Becomes vLLM's server. Raises UsageError, StartFailure."""
     folder = OwnedTempDir("rvtop-eng-", group=os.getpgid(0))
     options = VllmOptions(
-        eager=order.eager, tensor_parallel=order.tensor_parallel, kv_events=order.kv_events is not None
+        eager=order.eager,
+        tensor_parallel=order.tensor_parallel,
+        pipeline_parallel=order.pipeline_parallel,
+        kv_events=order.kv_events is not None,
     )
     environ = vllm_environment(os.environ, options, folder=str(folder.path), cpu_threads=order.cpu_threads)
     os.environ.update(environ | folder.env)

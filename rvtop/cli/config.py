@@ -29,7 +29,16 @@ def settings_now() -> Settings:
 
 def with_settings(request: SessionRequest) -> SessionRequest:
     """The request with what the user's settings say of every session. Raises UserError."""
-    return replace(request, slo=settings_now().slo)
+    return replace(with_prices(request), slo=settings_now().slo)
+
+
+def with_prices(request: SessionRequest) -> SessionRequest:
+    """The request with what the settings say of money and power. Raises UserError."""
+    from rvtop.stats.prices import Prices
+
+    found = settings_now()
+    prices = Prices(found.price_per_gpu_hour, found.price_per_kwh, found.gpu_power_w, found.gpu_idle_w)
+    return replace(request, prices=prices)
 
 
 @config_app.command("path")

@@ -165,6 +165,7 @@ def prepared(
     same: SameForAll,
 ) -> ShowdownRun:
     """The showdown that was asked for; nothing has started yet. Raises UserError."""
+    from rvtop.cli.config import with_prices
     from rvtop.session.request import SessionRequest, default_out, find
     from rvtop.study.knobs import equal_lengths
     from rvtop.study.showdown import SHOWDOWN, Plan, ShowdownRun
@@ -174,7 +175,7 @@ def prepared(
         raise UserError(f"--out {out}: holds a showdown already; give another folder")
     asked = equal_lengths(find(scenario))
     listed = listed_entries(chosen, same)
-    request = SessionRequest(scenario=asked, out=out or default_out("showdown"))
+    request = with_prices(SessionRequest(scenario=asked, out=out or default_out("showdown")))
     return ShowdownRun(request, Plan(listed, repeat, reference, same.models))
 
 

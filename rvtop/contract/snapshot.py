@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from rvtop.contract.requests import NO_REQUESTS, Requests
 from rvtop.contract.showdown import Showdown
+from rvtop.contract.spending import Spending
 from rvtop.stats.comb import Comb
 from rvtop.stats.distribution import EMPTY, Distribution
 from rvtop.stats.kv_map import KvMap
@@ -346,4 +347,5 @@ class Snapshot:
     showdown: Showdown | None = None  # where this session is one of several that are compared
     comb: Comb | None = None  # where tokens come in lumps
     kv_map: KvMap | None = None  # what is in the engines' prefix caches, where they publish it
+    spending: Spending | None = None  # where power is told, or a price is set
     verdict: Verdict | None = None  # what binds it, while there is load

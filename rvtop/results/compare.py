@@ -24,13 +24,15 @@ SPAN = "figures of"
 @dataclass(frozen=True, slots=True)
 class Figure:
     """A figure that is compared. ``survivors``: it is of answered requests alone, so that it is no comparison
-    where completion differs. ``points``: it is a percentage, whose difference is told in points."""
+    where completion differs. ``points``: it is a percentage, whose difference is told in points.
+    ``optional``: there is no row where neither side has it."""
 
     key: str
     name: str
     unit: str
     survivors: bool = True
     points: bool = False
+    optional: bool = False
 
 
 FIGURES: tuple[Figure, ...] = (
@@ -41,6 +43,9 @@ FIGURES: tuple[Figure, ...] = (
     ),
     Figure("tps", "tokens/s", "tok/s"),
     Figure("goodput_rps", "goodput", "rps", survivors=False),
+    Figure("joules_per_token", "J/token", "", survivors=False, optional=True),
+    Figure("usd_per_mtok_in", "$/Mtok in", "", survivors=False, optional=True),
+    Figure("usd_per_mtok_out", "$/Mtok out", "", survivors=False, optional=True),
     Figure("errors", "errors", "", survivors=False),
     Figure(COMPLETED, "completed", "%", survivors=False, points=True),
 )
@@ -158,7 +163,8 @@ def compare(a: Side, b: Side, level: float = LEVEL) -> Comparison:
 def rows(a: Figures, b: Figures) -> tuple[Row, ...]:
     """Every figure of the two."""
     censored = is_censored(a, b)
-    return tuple(_row(figure, a.get(figure.key), b.get(figure.key), censored) for figure in FIGURES)
+    shown = [f for f in FIGURES if not f.optional or a.get(f.key) is not None or b.get(f.key) is not None]
+    return tuple(_row(figure, a.get(figure.key), b.get(figure.key), censored) for figure in shown)
 
 
 def is_censored(a: Figures, b: Figures) -> bool:

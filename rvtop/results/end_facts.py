@@ -13,6 +13,7 @@ from typing import Any
 from rvtop.contract import run_files
 from rvtop.errors import UserError
 from rvtop.results.compare import TOO_FEW, Comparison, Figures, Side, compare
+from rvtop.results.spent_text import spent_facts
 from rvtop.results.stored import figures_of, inner, number, read_summary, side_of, stored_runs
 from rvtop.text import printable
 
@@ -35,6 +36,7 @@ class EndFacts:
     other: Side | None = None
     change: Comparison | None = None
     has_scenario: bool = False
+    spent: tuple[tuple[str, str], ...] = ()  # energy and money, as ``spent_facts`` tells them
     unread: str = ""
     why: tuple[str, ...] = ()
 
@@ -60,6 +62,7 @@ def end_facts(folder: Path, runs: Path) -> EndFacts:
         side=side,
         other=found.a if found is not None else None,
         change=found,
+        spent=tuple(spent_facts(summary)),
         has_scenario=(folder / run_files.SCENARIO).is_file(),
     )
 

@@ -8,8 +8,9 @@ straight line between the two seconds around it.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from rvtop.contract.snapshot import IDLE_UTIL
@@ -28,8 +29,9 @@ MEASURED = "measured"
 #: Idle: nothing is in flight, nor was in so many seconds before; at least so many seconds make a figure.
 IDLE_AFTER_S, LEAST_IDLE = 3.0, 3
 
-Rows = Sequence[Mapping[str, Any]]
+Row = Mapping[str, Any]
 Spans = Sequence[tuple[float, float]]
+GpuId = tuple[str, int]  # node, index
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,94 @@ class Powers:
 NO_POWERS = Powers()
 
 
+class Idle:
+    """The power while nothing is in flight: of the GPUs ``served``, without any of the processors."""
+
+    def __init__(self, served: Sequence[GpuId]) -> None:
+        self._served = served
+        self._busy_s = -IDLE_AFTER_S
+        self._sum = 0.0
+        self._seconds = 0
+
+    def add(self, row: Row) -> None:
+        """Takes one second of the timeline in."""
+        if any(row.get(name) for name in ("in_flight", "running", "waiting")):
+            self._busy_s = row["t_s"]
+        elif row["t_s"] - self._busy_s >= IDLE_AFTER_S and (watts := watts_of(row, self._served)) is not None:
+            self._sum += watts
+            self._seconds += 1
+
+    def watts(self, powers: Powers) -> tuple[float | None, str | None]:
+        """Their power, and whether it was MEASURED or is a SETTING."""
+        if self._seconds >= LEAST_IDLE:
+            return self._sum / self._seconds, MEASURED
+        if self._served and powers.idle_w is not None:
+            return powers.idle_w * len(self._served), SETTING
+        return None, None
+
+
+@dataclass(slots=True)
+class _Total:
+    """A total by the second, without its new beginnings."""
+
+    times: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    told: float = 0.0  # the last one as it was told
+
+    def add(self, t_s: float, value: float | None) -> None:
+        if value is None or (self.times and t_s <= self.times[-1]):
+            return
+        # One that is less begins anew: another server is watched from there on.
+        more = value - self.told if value >= self.told else value
+        self.values.append((self.values[-1] if self.values else 0.0) + more)
+        self.times.append(t_s)
+        self.told = value
+
+    def at(self, t_s: float) -> float | None:
+        """By the straight line between the two seconds around it, or beyond the last; None where none is
+        near."""
+        times, values = self.times, self.values
+        if len(times) < 2 or not times[0] - NEAR_S <= t_s <= times[-1] + NEAR_S:
+            return None
+        place = min(max(bisect_left(times, t_s), 1), len(times) - 1)
+        share = (t_s - times[place - 1]) / (times[place] - times[place - 1])
+        return values[place - 1] + (values[place] - values[place - 1]) * share
+
+    def growth(self, spans: Spans) -> float | None:
+        """Inside the spans; None where an end of one is not near any second."""
+        grown = 0.0
+        for start, end in spans:
+            first, last = self.at(start), self.at(end)
+            if first is None or last is None:
+                return None
+            grown += last - first
+        return grown if spans else None
+
+
+@dataclass(slots=True)
+class _Meter:
+    """What one GPU, or the processors, told."""
+
+    joules: _Total = field(default_factory=_Total)
+    integrated: _Total = field(default_factory=_Total)
+    gap_s: _Total = field(default_factory=_Total)
+    by: set[str] = field(default_factory=set)
+
+    def add(self, t_s: float, gpu: Mapping[str, Any]) -> None:
+        self.joules.add(t_s, gpu.get("joules"))
+        self.integrated.add(t_s, gpu.get("joules_integrated"))
+        self.gap_s.add(t_s, gpu.get("power_gap_s"))
+        if gpu.get("joules") is not None and gpu.get("joules_by"):
+            self.by.add(str(gpu["joules_by"]))
+
+    @property
+    def source(self) -> str:
+        return BOTH if len(self.by) > 1 else next(iter(self.by), "")
+
+
 @dataclass(frozen=True, slots=True)
 class _Used:
-    """What one meter counted in the spans."""
+    """What one meter counted in some spans."""
 
     joules: float | None
     integrated: float | None = None
@@ -53,68 +140,89 @@ class _Used:
     gap_s: float = 0.0
 
 
-def energy_summary(
-    rows: Rows,
-    spans: Spans,
-    *,
-    tokens: int,
-    requests: int,
-    engine_gpus: int | None = None,
-    powers: Powers = NO_POWERS,
-) -> dict[str, Any] | None:
-    """The energy over ``spans`` ((start, end), seconds from the run's start), in which ``requests`` ended
-    well with ``tokens`` output tokens. ``engine_gpus``: how many GPUs the engines say they have.
+class RunEnergy:
+    """The energy of a run. ``engine_gpus``: how many GPUs the engines say they have; None where they don't.
+    ``gpus`` are those that serve."""
 
-    ``joules`` are of the GPUs that serve (``gpus_of``), without any of the processors'; None where one of
-    them does not tell. None where nothing tells at all.
-    """
-    served = gpus_of(rows, engine_gpus)
-    seconds = sum(end - start for start, end in spans)
-    gpus = [(key, _with_setting(_used(_points(rows, key), spans), seconds, powers)) for key in served]
-    processors = _used([(row["t_s"], row, row.get("cpu_joules")) for row in rows], spans)
-    found = [used for _, used in gpus]
-    if not served and processors.joules is not None:
-        found = [_Used(processors.joules, None, RAPL)]
-    if all(used.joules is None for used in found) and processors.joules is None:
-        return None
-    joules, integrated = _all([used.joules for used in found]), _all([used.integrated for used in found])
-    idle, idle_from = _idle(rows, served, powers)
-    return {
-        "joules": joules,
-        "joules_integrated": integrated,
-        "joules_per_token": _over(joules, tokens),
-        "joules_per_request": _over(joules, requests),
-        "tokens_per_joule": _over(float(tokens), joules),
-        "watts_mean": _over(joules, seconds),
-        "watts_idle": idle,
-        "watts_idle_from": idle_from,
-        "joules_above_idle": None if joules is None or idle is None else joules - idle * seconds,
-        "seconds": seconds,
-        "gap_s": max((used.gap_s for used in found), default=0.0),
-        "source": _source([used.by for used in found]) if joules is not None else None,
-        "gpus": [
-            {
-                "node": node,
-                "index": index,
-                "joules": used.joules,
-                "joules_integrated": used.integrated,
-                "watts_mean": _over(used.joules, seconds),
-                "source": used.by or None,
-                "gap_s": used.gap_s,
-            }
-            for (node, index), used in gpus
-        ],
-        "cpu": None
-        if processors.joules is None
-        else {"joules": processors.joules, "watts_mean": _over(processors.joules, seconds)},
-    }
+    def __init__(
+        self, rows: Sequence[Row], engine_gpus: int | None = None, powers: Powers = NO_POWERS
+    ) -> None:
+        self._powers = powers
+        self.gpus = gpus_of(rows, engine_gpus)
+        self._unseen = max(0, (engine_gpus or 0) - len(self.gpus))  # that no source of figures tells of
+        self._meters: dict[GpuId, _Meter] = defaultdict(_Meter)
+        self._processors = _Total()
+        self.idle = Idle(self.gpus)
+        for row in rows:
+            for gpu in row.get("gpus") or []:
+                self._meters[gpu["node"], gpu["index"]].add(row["t_s"], gpu)
+            self._processors.add(row["t_s"], row.get("cpu_joules"))
+            self.idle.add(row)
+
+    def over(self, spans: Spans, *, tokens: float, requests: float) -> dict[str, Any] | None:
+        """The energy over ``spans`` ((start, end), seconds from the run's start), in which ``requests`` ended
+        well with ``tokens`` output tokens. ``joules`` are of the GPUs that serve, without any of the
+        processors; None where one of them does not tell. None where nothing tells at all.
+        """
+        seconds = sum(end - start for start, end in spans)
+        gpus = [(key, self._used(key, spans, seconds)) for key in self.gpus]
+        cpu_joules = self._processors.growth(spans)
+        found = [used for _, used in gpus] + [self._setting(seconds)] * self._unseen
+        if not found and cpu_joules is not None:
+            found = [_Used(cpu_joules, None, RAPL)]
+        if all(used.joules is None for used in found) and cpu_joules is None:
+            return None
+        joules = _all([used.joules for used in found])
+        idle, idle_from = self.idle.watts(self._powers)
+        return {
+            "joules": joules,
+            "joules_integrated": _all([used.integrated for used in found]),
+            "joules_per_token": over(joules, tokens),
+            "joules_per_request": over(joules, requests),
+            "tokens_per_joule": over(float(tokens), joules),
+            "watts_mean": over(joules, seconds),
+            "watts_idle": idle,
+            "watts_idle_from": idle_from,
+            "joules_above_idle": None if joules is None or idle is None else joules - idle * seconds,
+            "seconds": seconds,
+            "gap_s": max((used.gap_s for used in found), default=0.0),
+            "source": _names(used.by for used in found) if joules is not None else None,
+            "gpus": [
+                {
+                    "node": node,
+                    "index": index,
+                    "joules": used.joules,
+                    "joules_integrated": used.integrated,
+                    "watts_mean": over(used.joules, seconds),
+                    "source": used.by or None,
+                    "gap_s": used.gap_s,
+                }
+                for (node, index), used in gpus
+            ],
+            "cpu": None
+            if cpu_joules is None
+            else {"joules": cpu_joules, "watts_mean": over(cpu_joules, seconds)},
+        }
+
+    def _used(self, key: GpuId, spans: Spans, seconds: float) -> _Used:
+        meter = self._meters[key]
+        joules = meter.joules.growth(spans)
+        if joules is None:
+            return self._setting(seconds)
+        gap_s = meter.gap_s.growth(spans) or 0.0
+        return _Used(joules, meter.integrated.growth(spans), meter.source, gap_s)
+
+    def _setting(self, seconds: float) -> _Used:
+        """What a GPU used that does not tell."""
+        watts = self._powers.gpu_w
+        return _Used(None) if watts is None else _Used(watts * seconds, None, SETTING)
 
 
-def gpus_of(rows: Rows, engine_gpus: int | None = None) -> list[tuple[str, int]]:
-    """The GPUs that serve, as (node, index): as many as the engines have, those with the most memory in use;
-    where that is not known all that hold anything or were busy, or do not tell."""
-    most: dict[tuple[str, int], float] = {}
-    bare: dict[tuple[str, int], bool] = {}
+def gpus_of(rows: Iterable[Row], engine_gpus: int | None = None) -> list[GpuId]:
+    """The GPUs that serve: as many as the engines have, those with the most memory in use; where that is not
+    known all that hold anything or were busy, or do not tell."""
+    most: dict[GpuId, float] = {}
+    bare: dict[GpuId, bool] = {}
     for row in rows:
         for gpu in row.get("gpus") or []:
             key, used, util = (gpu["node"], gpu["index"]), gpu.get("memory_used"), gpu.get("util")
@@ -127,94 +235,19 @@ def gpus_of(rows: Rows, engine_gpus: int | None = None) -> list[tuple[str, int]]
     return sorted(key for key in most if not bare[key])
 
 
-#: Seconds from the run's start, the entry that tells, and the energy by then.
-_Points = Sequence[tuple[float, Mapping[str, Any], float | None]]
-
-
-def _points(rows: Rows, key: tuple[str, int]) -> _Points:
-    return [
-        (row["t_s"], gpu, gpu.get("joules"))
-        for row in rows
-        for gpu in row.get("gpus") or []
-        if (gpu["node"], gpu["index"]) == key
-    ]
-
-
-def _used(points: _Points, spans: Spans) -> _Used:
-    told = [point for point in points if point[2] is not None]
-    if not told:
-        return _Used(None)
-    integrated = [(t_s, of.get("joules_integrated")) for t_s, of, _ in told]
-    sources = {str(of.get("joules_by") or "") for _, of, _ in told} - {""}
-    return _Used(
-        _growth([(t_s, joules) for t_s, _, joules in told], spans),
-        _growth(integrated, spans),
-        BOTH if len(sources) > 1 else next(iter(sources), ""),
-        _growth([(t_s, of.get("power_gap_s") or 0.0) for t_s, of, _ in told], spans) or 0.0,
-    )
-
-
-def _growth(points: Sequence[tuple[float, float | None]], spans: Spans) -> float | None:
-    """How much a total grew inside the spans; None where an end of one is not near any point."""
-    line: list[tuple[float, float]] = []
-    before, sum_so_far = 0.0, 0.0
-    for t_s, value in points:
-        if value is None:
-            continue
-        # Another server was watched from there on (or the session's own process), whose total begins at 0.
-        sum_so_far += value - before if value >= before else value
-        before = value
-        line.append((t_s, sum_so_far))
-    grown = 0.0
-    for start, end in spans:
-        first, last = _at(line, start), _at(line, end)
-        if first is None or last is None:
-            return None
-        grown += last - first
-    return grown if spans else None
-
-
-def _at(line: Sequence[tuple[float, float]], t_s: float) -> float | None:
-    """The total at a time, by the straight line between the two points around it, or beyond the last one."""
-    if len(line) < 2:
-        return None
-    place = min(max(bisect_left(line, (t_s,)), 1), len(line) - 1)
-    (t0, value0), (t1, value1) = line[place - 1], line[place]
-    if t_s < line[0][0] - NEAR_S or t_s > line[-1][0] + NEAR_S or t1 <= t0:
-        return None
-    return value0 + (value1 - value0) * (t_s - t0) / (t1 - t0)
-
-
-def _with_setting(used: _Used, seconds: float, powers: Powers) -> _Used:
-    if used.joules is not None or powers.gpu_w is None:
-        return used
-    return _Used(powers.gpu_w * seconds, None, SETTING)
-
-
-def _idle(rows: Rows, served: Sequence[tuple[str, int]], powers: Powers) -> tuple[float | None, str | None]:
-    """Power of the GPUs that serve (without any, of the processors) while nothing is in flight, and where
-    that is from."""
-    told: list[float] = []
-    busy_s = -IDLE_AFTER_S
-    for row in rows:
-        if any(row.get(name) for name in ("in_flight", "running", "waiting")):
-            busy_s = row["t_s"]
-        elif row["t_s"] - busy_s >= IDLE_AFTER_S:
-            watts = _watts(row, served)
-            told += [] if watts is None else [watts]
-    if len(told) >= LEAST_IDLE:
-        return sum(told) / len(told), MEASURED
-    if served and powers.idle_w is not None:
-        return powers.idle_w * len(served), SETTING
-    return None, None
-
-
-def _watts(row: Mapping[str, Any], served: Sequence[tuple[str, int]]) -> float | None:
+def watts_of(row: Row, served: Sequence[GpuId]) -> float | None:
+    """The power of the GPUs ``served`` in a second, without any of the processors; None where one does not
+    tell."""
     if not served:
         value: float | None = row.get("cpu_watts")
         return value
     told = {(gpu["node"], gpu["index"]): gpu.get("watts") for gpu in row.get("gpus") or []}
     return _all([told.get(key) for key in served])
+
+
+def over(amount: float | None, of: float | None) -> float | None:
+    """The quotient, None where there is none."""
+    return None if amount is None or not of else amount / of
 
 
 def _all(values: Sequence[float | None]) -> float | None:
@@ -223,9 +256,5 @@ def _all(values: Sequence[float | None]) -> float | None:
     return sum(known) if known and len(known) == len(values) else None
 
 
-def _source(names: Sequence[str]) -> str:
+def _names(names: Iterable[str]) -> str:
     return " and ".join(dict.fromkeys(names))
-
-
-def _over(amount: float | None, of: float | None) -> float | None:
-    return None if amount is None or not of else amount / of

@@ -35,7 +35,8 @@ class Goal:
         return f"{why}: {self._row(found).verdict}, so it is not missed; with ! it would be"
 
     def _row(self, found: Comparison) -> Row:
-        return next(row for row in found.parts[ALL] if row.figure.key == self.key)
+        missing = Row(BY_KEY[self.key], None, None, None, None, "")  # of neither side
+        return next((row for row in found.parts[ALL] if row.figure.key == self.key), missing)
 
     def _counts(self, found: Comparison) -> bool:
         """B's own figure is measured, whatever A's is; a change is judged, where a comparison could be."""

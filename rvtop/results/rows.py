@@ -146,7 +146,7 @@ def known_environment(data: dict[str, Any], notes: list[str]) -> dict[str, Any]:
 
     needed = {"name": text, "target": text, "models": texts, "started_at": text}
     further = {"topology": text, "prompts_digest": text, "slo": limits, "flags": flags}
-    further |= {"target_engines": engines}
+    further |= {"target_engines": engines, "targets": engines, "prices": flags}
     known: dict[str, Any] = {}
     wrong = []
     for key, fits in (needed | further).items():

@@ -63,6 +63,7 @@ def read_screen(path: Path, notes: list[str]) -> Iterator[Snapshot]:
     second: list[Any] = []  # its messages, which count once its check has been
     crc32 = seconds = 0
     checks = False  # whether there are any
+    missed = False  # whether the one before was missing: what follows is no end that was cut
     for line in packed.lines(unread):
         unread.lines += 1
         message, told = None, False
@@ -74,7 +75,7 @@ def read_screen(path: Path, notes: list[str]) -> Iterator[Snapshot]:
             unread.skip(str(error))
             told = True
         if isinstance(message, Check):
-            checks = True
+            checks, missed = True, False
             if message.crc32 == crc32:
                 yield from _taken(reader, second)
             else:
@@ -83,7 +84,7 @@ def read_screen(path: Path, notes: list[str]) -> Iterator[Snapshot]:
             continue
         if second and isinstance(second[-1], Snapshot):
             if checks:  # and this should have been one
-                second, crc32 = [], 0
+                second, crc32, missed = [], 0, True
                 if not told:
                     unread.skip("not the check of the second before it, which is left out")
                 if message is None:
@@ -95,7 +96,7 @@ def read_screen(path: Path, notes: list[str]) -> Iterator[Snapshot]:
         second.append(message)
         crc32 = zlib.crc32(line + b"\n", crc32)
     # Cut between it and its check; or no checks are there, and gzip's own says that all is as it was written.
-    cut = bool(second) and isinstance(second[-1], Snapshot) and not packed.damaged
+    cut = bool(second) and isinstance(second[-1], Snapshot) and not packed.damaged and not missed
     if cut or (not checks and packed.whole):
         yield from _taken(reader, second)
     elif not unread.count and any(isinstance(message, Snapshot) for message in second):

@@ -1,61 +1,69 @@
-"""What a part of a run took beside time: energy."""
+"""What a part of a run took beside time: energy, and money where there are prices."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from rvtop.results.energy import NO_POWERS, Powers, energy_summary
-from rvtop.results.part import Part
+from rvtop.results.cost import capacity, cost_block, powers_of, prices_of
+from rvtop.results.energy import RunEnergy
+from rvtop.results.part import Part, figures
 
 
-@dataclass(frozen=True)
-class Means:
-    """What a run used, by its ``environment.json``: GPUs of all engines (None: they don't tell), and what the
-    settings say of their power."""
+class Spent:
+    """Of a run with this ``environment.json`` and ``timeline.jsonl``. ``gpus`` is how many serve; None where
+    neither the engines nor any source of figures tell of them."""
 
-    engine_gpus: int | None = None
-    powers: Powers = NO_POWERS
+    def __init__(self, environment: Mapping[str, Any], timeline: Sequence[Mapping[str, Any]]) -> None:
+        told = engine_gpus(environment)
+        self._prices = prices_of(environment.get("prices"))
+        self._energy = RunEnergy(timeline, told, powers_of(self._prices))
+        self.gpus = told if told is not None else len(self._energy.gpus) or None
 
+    def figures(self, part: Part) -> dict[str, Any]:
+        """All figures of ``part``, those of what it took among them."""
+        spans, known = windows(part), figures(part)
+        seconds = sum(end - start for start, end in spans)
+        energy = self._energy.over(spans, tokens=int(part.tokens.sum()), requests=part.ok_count)
+        return {
+            **known,
+            "energy": energy,
+            "cost": cost_block(self._prices, self.gpus, seconds, energy, known),
+        }
 
-def means_of(environment: Mapping[str, Any]) -> Means:
-    """Those of a run; what is not as this version writes it counts as not told."""
-    return Means(_engine_gpus(environment.get("target_engines")))
-
-
-def spent(part: Part, means: Means) -> dict[str, Any]:
-    """The blocks of a summary that tell what ``part`` took."""
-    return {
-        "energy": energy_summary(
-            part.run.timeline,
-            windows(part),
-            tokens=int(part.tokens.sum()),
-            requests=part.ok_count,
-            engine_gpus=means.engine_gpus,
-            powers=means.powers,
-        )
-    }
+    def capacity(
+        self, phases: Sequence[Mapping[str, Any]], search: Mapping[str, Any] | None
+    ) -> dict[str, Any] | None:
+        """The ``capacity`` block of the whole run."""
+        goodput = {phase["name"]: phase["goodput_rps"] for phase in phases if not phase["warmup"]}
+        return capacity(self.gpus, goodput, search)
 
 
 def windows(part: Part) -> list[tuple[float, float]]:
-    """When the part's requests were worked on: its spans, each up to the last token of what arrived in it."""
+    """When the part's requests were worked on: its spans, each up to the last token of what arrived in it,
+    and at most to where the next one begins."""
     table = part.run.table
-    intended, last = table.intended[part.good] / 1e9, table.last[part.good] / 1e9
+    intended = table.intended[part.good]
+    order = np.argsort(intended)
+    arrived, last = intended[order] / 1e9, table.last[part.good][order] / 1e9
+    spans = sorted(part.spans)
+    nexts = [*(start for start, _ in spans[1:]), np.inf][: len(spans)]
     made: list[tuple[float, float]] = []
-    for number, (start, end) in enumerate(sorted(part.spans)):
-        following = sorted(part.spans)[number + 1][0] if number + 1 < len(part.spans) else np.inf
-        ends = last[(intended >= start - 1e-6) & (intended <= max(end, start) + 1e-6)]
-        made.append((start, min(float(ends.max(initial=end)), max(end, following))))
+    for (start, end), following in zip(spans, nexts, strict=True):
+        first, behind = np.searchsorted(arrived, (start - 1e-6, end + 1e-6))
+        worked = float(last[first:behind].max(initial=end))
+        made.append((start, min(worked, max(end, following))))
     return made
 
 
-def _engine_gpus(rows: Any) -> int | None:
-    """GPUs of all engines, from what each said of itself; None where one did not."""
-    if not isinstance(rows, list) or not rows:
+def engine_gpus(environment: Mapping[str, Any]) -> int | None:
+    """GPUs of all engines, from what each said of itself when the run began; None where one did not, or where
+    the load went over to another server."""
+    rows = environment.get("target_engines")
+    if not isinstance(rows, list) or not rows or environment.get("targets"):
         return None
-    counts = [row.get("devices") if isinstance(row, dict) else None for row in rows]
+    counts = [row.get("devices") if isinstance(row, Mapping) else None for row in rows]
     known = [count for count in counts if type(count) is int and 0 <= count <= 1 << 20]
     return sum(known) if len(known) == len(counts) else None

@@ -131,6 +131,9 @@ def figures_of(part: Mapping[str, Any]) -> Figures:
     made["errors"] = sum(n for n in errors if n is not None) if "errors" in requests else None
     made["tps"], made[COMPLETED] = number(kpm.get("tps")), number(kpm.get(COMPLETED))
     made["goodput_rps"] = number(part.get("goodput_rps"))
+    made["joules_per_token"] = number(inner(part, "energy").get("joules_per_token"))
+    for key in ("usd_per_mtok_in", "usd_per_mtok_out"):
+        made[key] = number(inner(part, "cost").get(key))
     return made
 
 
@@ -275,6 +278,9 @@ def _setting(summary: Mapping[str, Any], environment: Mapping[str, Any]) -> Iter
     yield "fields", printable(orjson.dumps(inner(inner(environment, "flags"), "body")).decode(), _MOST_TEXT)
     yield "machine", f"{told(environment.get('cpu'), NAME_LIMIT)} × {environment.get('cpus_usable', '?')}"
     yield "GPUs", ", ".join(_gpus(summary))
+    prices = {key: number(value) for key, value in inner(environment, "prices").items()}
+    set_ones = [f"{told(key, NAME_LIMIT)} {value:g}" for key, value in prices.items() if value is not None]
+    yield "prices", ", ".join(set_ones[:10])
     for name in ("rvtop", "python", "client_reads"):
         yield name.replace("_", " "), told(environment.get(name), NAME_LIMIT)
     versions = inner(environment, "versions")

@@ -24,7 +24,7 @@ from rvtop.results.findings import findings
 from rvtop.results.lines import LONGEST, open_file, read_lines
 from rvtop.results.part import Part, RunFacts, figures, ttft_histogram
 from rvtop.results.rows import check_command, check_second, known_environment
-from rvtop.results.spent import means_of, spent
+from rvtop.results.spent import Spent
 from rvtop.results.table import Bools, Requests, read
 from rvtop.text import printable_json
 
@@ -64,7 +64,7 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
     notes += _outside(table, windows)
     measured = [w for w in windows if not w.warmup]
     workers = str((environment["flags"] or {}).get("workers", 1))
-    means = means_of(environment)
+    spent = Spent(environment, timeline)
     run = RunFacts(table, timeline, _slos(environment["slo"] or {}, commands), workers)
 
     def part(mask: Bools, spans: list[_Window], models: Collection[str]) -> Part:
@@ -77,15 +77,16 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
 
     in_measured = _of_phases(table, {w.name for w in measured})
     all_of_it = part(in_measured, measured, models)
-    whole = figures(all_of_it) | spent(all_of_it, means)
+    whole = spent.figures(all_of_it)
     blocks = Blocks(all_of_it)
 
     def phase(w: _Window) -> dict[str, Any]:
         one = part(_of_phases(table, {w.name}), [w], models)
         if not w.warmup:
             blocks.add(w.name, one)
-        return {"name": w.name, "warmup": w.warmup, **figures(one), **spent(one, means)}
+        return {"name": w.name, "warmup": w.warmup, **spent.figures(one)}
 
+    phases, search = [phase(w) for w in windows], _search(commands)
     end = weighed(end, whole["requests"]["ok"], whole["requests"]["errors"], table.error_texts)
     return {
         "schema": SCHEMA,
@@ -100,8 +101,9 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
         "ttft_histogram": ttft_histogram(table, in_measured),
         "prompts_digest": environment["prompts_digest"],
         "unread": notes,
-        "find_max": _search(commands),
-        "phases": [phase(w) for w in windows],
+        "find_max": search,
+        "capacity": spent.capacity(phases, search),
+        "phases": phases,
         "by_model": {
             name: figures(one, alone=len(models) == 1)
             for name, one in (

@@ -18,6 +18,7 @@ from rvtop.load.plan.schedule import PhasePlan, PlanEvent
 from rvtop.load.worker.messages import AddPhase, AddTarget, Delta, Message, WorkerSpec
 from rvtop.results.environment import write_clocks
 from rvtop.session.comb_watch import CombWatch
+from rvtop.session.energy_watch import EnergyWatch
 from rvtop.session.find_max import Searcher
 from rvtop.session.live import SECOND_NS, LiveState, fold
 from rvtop.session.load_parts import Parts, Second
@@ -69,6 +70,7 @@ class LoadRun:
         self.fleet: WorkerFleet | None = None
         self.spec: WorkerSpec | None = None  # of its workers
         self.comb_watch = CombWatch(self._feed.say)
+        self.energy_watch = EnergyWatch(self._request.prices)
         self.verdict_watch = VerdictWatch(self._feed.say, self._target, str(self._request.workers))
         self._targets = 1
         self._held = ""  # why nothing may be sent before `go_on`
@@ -83,6 +85,7 @@ class LoadRun:
             lambda second: self._target.check(self.live, second.now_ns),
             self._judge_step,
             self._look_for_comb,
+            self._look_at_energy,
         ]
 
     # -- from outside ------------------------------------------------------------------------
@@ -341,6 +344,9 @@ class LoadRun:
         info = self._target.info
         topology = self._target.topology or (info.topology if info is not None else None)
         self.comb_watch.look(self.live, second.now_ns, gap_ms, topology)
+
+    def _look_at_energy(self, second: Second) -> None:
+        self.energy_watch.look(second.row, self.live.tokens, self._target.engine_gpus)
 
     def _size_fleet(self, second: Second) -> None:
         if self.fleet is not None and self.player.state == "sending":

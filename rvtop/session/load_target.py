@@ -8,6 +8,7 @@ from time import perf_counter_ns
 from rvtop.contract.snapshot import Target
 from rvtop.load.worker.messages import Delta
 from rvtop.net.transport import Transport
+from rvtop.results.spent import engine_gpus
 from rvtop.session.ending import Ending
 from rvtop.session.events import EventFeed
 from rvtop.session.live import LiveState
@@ -39,6 +40,11 @@ class LoadTarget:
         self.start_s: float | None = None  # how long a backend of ours took to be ready
         self.info: TargetInfo | None = None
         self.models: tuple[str, ...] = ()
+
+    @property
+    def engine_gpus(self) -> int | None:
+        """GPUs of all engines, as they said at the start; None where they don't tell."""
+        return None if self.info is None else engine_gpus({"target_engines": list(self.info.knobs)})
 
     # -- its start ---------------------------------------------------------------------------
 

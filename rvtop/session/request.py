@@ -13,6 +13,7 @@ from rvtop.errors import UserError
 from rvtop.load.fleet.workers import Workers
 from rvtop.load.wire.timeouts import Timeouts
 from rvtop.net.transport import Transport
+from rvtop.stats.prices import Prices
 from rvtop.target.backend import BackendOptions
 from rvtop.telemetry.kv_events import KvSource
 
@@ -54,6 +55,7 @@ class SessionRequest:
     otlp: str | None = None  # where an OpenTelemetry collector takes a span of each request
     kv_events: tuple[KvSource, ...] = ()  # where engines of a server that is not ours publish KV events
     slo: Mapping[str, float] = field(default_factory=dict)  # ttft_ms, tpot_ms where the scenario has no slo
+    prices: Prices = field(default_factory=Prices)
 
 
 @dataclass(frozen=True)

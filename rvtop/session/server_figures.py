@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 from rvtop.session.events import EventFeed
 from rvtop.telemetry.poller import Poller
-from rvtop.telemetry.sample import Sample, TelemetrySource
+from rvtop.telemetry.sample import Sample, TelemetrySource, without_meters
 from rvtop.telemetry.state import ServerState, ServerView
 from rvtop.text import printable
 
@@ -77,7 +76,7 @@ class ServerFigures:
         before = self._newest.get(sample.source)
         self._newest[sample.source] = sample
         # What only ages is drawn once a second all the same.
-        if before is None or replace(before, t_ns=sample.t_ns) != sample:
+        if before is None or without_meters(before) != without_meters(sample):
             self._feed.touch()
 
     def _stopped(self, source: str, why: str, again_s: float | None, state: ServerState) -> None:

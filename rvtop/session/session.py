@@ -186,6 +186,7 @@ class Session:
             recording_unnamed=self._recording.unnamed,
             comb=load.comb_watch.comb,
             kv_map=self._kv.picture,
+            spending=load.energy_watch.spending,
             verdict=load.verdict_watch.verdict,
         )
 

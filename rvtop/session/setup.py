@@ -179,6 +179,7 @@ def surroundings(
         models=list(printable_names(models)),
         prompts_digest=prepared.digest,
         slo={} if slo is None else slo.model_dump(),
+        prices=asdict(request.prices),
         flags={
             "workers": str(request.workers),
             "find_max": None if request.search is None else asdict(request.search),

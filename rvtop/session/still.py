@@ -34,6 +34,8 @@ def _without_times(s: Snapshot) -> Snapshot:
     phase = replace(s.phase, elapsed_s=0.0) if s.phase is not None else None
     # One that answers is a little older or younger each time.
     sources = tuple(replace(one, age_s=None) if one.state == "ok" else one for one in s.sources)
+    # The power of a GPU that idles is never quite the same, and its energy grows.
+    gpus = tuple(replace(gpu, watts=None, joules=None, joules_integrated=None) for gpu in s.gpus)
     return replace(
         s,
         seq=0,
@@ -42,6 +44,8 @@ def _without_times(s: Snapshot) -> Snapshot:
         plan_s=None,
         phase=phase,
         sources=sources,
+        gpus=gpus,
+        spending=None,
         series=Series(),
         requests=NO_REQUESTS,
     )

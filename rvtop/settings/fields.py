@@ -54,6 +54,7 @@ FIELDS: tuple[Field, ...] = (
     Field("price_per_gpu_hour", "number", None, "what a GPU costs, in any currency", "per hour"),
     Field("price_per_kwh", "number", None, "what energy costs, in the same currency", "per kWh"),
     Field("gpu_power_w", "number", None, "power of a GPU that tells none", "W"),
+    Field("gpu_idle_w", "number", None, "power of a GPU that idles, where that was not measured", "W"),
 )
 
 

@@ -42,6 +42,7 @@ class Settings:
     price_per_gpu_hour: float | None = None
     price_per_kwh: float | None = None
     gpu_power_w: float | None = None
+    gpu_idle_w: float | None = None
     source: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 
@@ -112,6 +112,12 @@ class Sample:
     def empty(self) -> bool:
         """Whether it tells of nothing."""
         return not (self.engines or self.gpus or self.nodes or self.deployments or self.packages)
+
+
+def without_meters(sample: Sample) -> Sample:
+    """The sample without what differs each time: when it came, power, and energy."""
+    gpus = tuple(replace(gpu, watts=None, joules=None) for gpu in sample.gpus)
+    return replace(sample, t_ns=0, gpus=gpus, packages=())
 
 
 class TelemetrySource(Protocol):

@@ -99,6 +99,8 @@ def card_lines(
         lines += _under("figures", [facts.unread], styles, width, styles.attention)
     elif facts is not None:
         lines += _trust(facts, styles, width)
+        for what, told in facts.spent:
+            lines += _under(what, [told], styles, width, styles.base)
         why = [line for text in facts.why for line in _wrapped(text, width)]
         lines += _under("why", why, styles, width, styles.base)
     if s.out_dir and (s.load.sent or s.state == "done"):

@@ -292,6 +292,19 @@ PANELS: dict[str, PanelHelp] = {
                 "(use below 5 %)",
                 "rvtop, from the use once a second",
             ),
+            Figure("power", "now; -- where the GPU does not tell", "NVML, DCGM or Ray"),
+            Figure(
+                "J/token, J/request",
+                "energy of the GPUs that serve (else of this machine's processors) over the last half "
+                "minute, by output tokens and by requests that ended well",
+                "NVML's or DCGM's counter; else the power over time; RAPL",
+            ),
+            Figure("idle", "their power while nothing is in flight, measured, or gpu_idle_w", "as power"),
+            Figure(
+                "$/Mtok, $/h",
+                "cost of a million tokens, split by the engines' times of prefill and decode; of an hour",
+                "the settings' prices: docs/energy.md",
+            ),
         ),
     ),
     "deployments": PanelHelp(

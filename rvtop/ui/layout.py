@@ -30,6 +30,7 @@ GOOD, LEAST, LINE, GONE = "good", "least", "line", "gone"
 
 #: Which panel gives up what, the first one first.
 FOLDS: tuple[tuple[str, str | int], ...] = (
+    ("money", GONE),
     *(
         ("served", LINE),
         ("served_beside", GONE),
@@ -70,6 +71,8 @@ FOLDS: tuple[tuple[str, str | int], ...] = (
     *(("load", GONE), ("banner", GONE), ("steps", GONE), ("footer", GONE)),
 )
 _KNOWN = {name for name, _ in FOLDS}
+#: So many steps of it are taken before panels that it does not know go away.
+_FIRST = FOLDS.index(("nodes", LINE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +196,8 @@ def _fold(found: _Heights, height: int) -> None:
     by_name = {ask.name: ask for ask in found.asks}
     # Panels that the table does not know are folded with the least important ones.
     unknown = [name for name in by_name if name not in _KNOWN and name != "header"]
-    steps = [*((name, LINE) for name in unknown), *FOLDS[:7], *((name, GONE) for name in unknown), *FOLDS[7:]]
+    gone = [(name, GONE) for name in unknown]
+    steps = [*((name, LINE) for name in unknown), *FOLDS[:_FIRST], *gone, *FOLDS[_FIRST:]]
     done: list[tuple[str, int, int]] = []
     for name, to in steps:
         if found.need <= height:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,15 +25,6 @@ transformers = Deferred("transformers")
 bpe = Deferred("backends.models.tiny.bpe")
 qwen2 = Deferred("backends.models.tiny.qwen2")
 school = Deferred("backends.models.tiny.school")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """More would fight with whatever else this machine does."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -66,6 +66,7 @@ def server(options: argparse.Namespace) -> Iterator[str]:
     command += ["--max-model-len", "2048"]
     if options.shape == "tiny":
         command += ["--dtype", "float32", "--enforce-eager", "--max-num-seqs", "32"]
+        command += ["--gpu-memory-utilization", "0.2"]  # of the CPU's memory
     else:
         command += ["--dtype", "bfloat16", "--load-format", "dummy", "--max-num-seqs", "1024"]
         command += ["--attention-backend", "FLASH_ATTN"]

@@ -1,4 +1,5 @@
-"""The topologies on a host with several GPUs: one engine a GPU, tensor parallel engines, several models.
+"""The topologies on a host with several GPUs: one engine a GPU, tensor and pipeline parallel ones, several
+models.
 
 ``python -m tests.bench.gpus --out DIR``. Real shapes, random weights (see :mod:`tests.bench.gpu`). For each
 case: which devices the engines took (``/rvtop/topology``), and the figures of one steady load.
@@ -34,9 +35,12 @@ class Case:
 def cases(gpus: int) -> list[Case]:
     """The ways to use ``gpus`` GPUs (>= 2)."""
     two = ("q3b", "q15b")
+    both = ("--tensor-parallel", "2", "--pipeline-parallel", str(gpus // 2))
     return [
         Case("rvc", "rvc", rate="128"),
         Case("rvc-tp", "rvc", more=("--tensor-parallel", str(gpus)), rate="64"),
+        Case("rvc-pp", "rvc", more=("--pipeline-parallel", str(gpus)), rate="64"),
+        *([Case("rvc-tp-pp", "rvc", more=both, rate="64")] if gpus >= 4 and not gpus % 2 else []),
         Case("rvc-models", "rvc", two, rate="128"),
         Case("rac-models", "rac", two, rate="0.4"),
     ]

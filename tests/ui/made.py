@@ -32,6 +32,7 @@ from rvtop.contract.snapshot import (
     Target,
     Tokens,
 )
+from rvtop.contract.spending import Spending
 from rvtop.contract.start import GpuRow, Machine, ModelRow, Offer, RecentRow, StartFacts, UpRow
 from rvtop.stats.comb import Comb
 from rvtop.stats.histogram import Histogram
@@ -224,6 +225,26 @@ def live(t: float = 92.0, *, seq: int | None = None) -> Snapshot:
         slo_ttft_ms=200.0,
         out_dir="runs/2025-10-09-rvc-ramp-48",
     )
+
+
+def powered() -> Snapshot:
+    """GPUs that tell their power, one of them not, and prices in the settings."""
+    s = live()
+    gpus = tuple(replace(gpu, watts=412.3 - 100 * i if i != 1 else None) for i, gpu in enumerate(s.gpus))
+    found = Spending(
+        watts=412.3,
+        watts_idle=71.0,
+        measured=True,
+        joules=30_000.0,
+        joules_per_token=0.214,
+        joules_per_request=54.7,
+        money=1.2,
+        money_per_hour=4.4,
+        money_per_mtok=0.31,
+        money_per_mtok_in=0.043,
+        money_per_mtok_out=1.27,
+    )
+    return replace(s, gpus=gpus, spending=found)
 
 
 def comb() -> Snapshot:

@@ -253,3 +253,12 @@ def test_a_folder_without_summary_says_so(tmp_path: Path) -> None:
     here = run(tmp_path / "a")
     (here / "summary.json").unlink()
     assert "rvtop report" in end_facts(here, tmp_path).unread
+
+
+def test_what_the_run_took_has_its_lines() -> None:
+    told = (("energy", "2799 J by counter: 1.86 J/token"), ("cost", "$0.0071 in all"))
+    lines = card_lines(ended("ok"), replace(facts("ok"), spent=told), (), 0, STYLES, 100)
+    shown = [line.text.split(maxsplit=1) for line in lines]
+    assert [list(each) for each in told] == [line for line in shown if line and line[0] in ("energy", "cost")]
+    bare = card_lines(ended("ok"), facts("ok"), (), 0, STYLES, 100)
+    assert not any(line.text.startswith("energy") for line in bare)

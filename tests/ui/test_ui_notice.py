@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import made
 import pytest
 from driven import opened, screen_text, text_of
 
 from rvtop.contract.snapshot import Snapshot
+from rvtop.contract.spending import Spending
 from rvtop.ui.app import RvtopApp
+from rvtop.ui.theme import DARK, Styles
 from rvtop.ui.widgets.comb import CombPanel
+from rvtop.ui.widgets.gpu import GpuPanel
+from rvtop.ui.widgets.money import MoneyPanel
 from rvtop.ui.widgets.notice import NoticePanel
 
 
@@ -55,6 +61,47 @@ async def test_the_row_is_there_at_every_size_and_ends_with_the_session(size: tu
         await pilot.pause()
         await pilot.pause()
         assert "NOT ANSWERING" not in screen_text(app)
+
+
+async def test_power_and_money_have_a_row_and_a_column() -> None:
+    handle = made.FakeHandle(made.powered())
+    app = RvtopApp(handle)
+    async with opened(app, 200, 60) as pilot:
+        row = text_of(app, MoneyPanel)
+        assert " ".join(row.split()) == "GPU power 412 W J/token 0.214 $/Mtok in 0.043 out 1.27"
+        gpus = text_of(app, GpuPanel).splitlines()
+        assert gpus[0].rstrip(" ─").endswith("power")
+        assert gpus[1].rstrip().endswith(" 412 W")
+        assert gpus[2].rstrip().endswith(" --")
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        assert "J/token" not in screen_text(app)  # the first to go
+        await pilot.resize_terminal(200, 60)
+        bare = replace(handle.now, seq=handle.now.seq + 1, spending=None, gpus=made.live().gpus)
+        handle.now = bare
+        app.poll()
+        await pilot.pause()
+        await pilot.pause()
+        assert "J/token" not in screen_text(app)
+        assert "power" not in text_of(app, GpuPanel)
+
+
+def test_one_without_a_split_or_a_price_says_less() -> None:
+    panel = MoneyPanel()
+    styled = SimpleNamespace(rich_styles=Styles(DARK))
+
+    def line(found: Spending) -> str:
+        s = replace(made.live(), spending=found)
+        return MoneyPanel.one_line(cast("MoneyPanel", styled), s, 100).text.strip()
+
+    assert panel.wants(replace(made.live(), spending=Spending()))
+    assert not panel.wants(made.live())
+    assert line(Spending(50.0, on_cpu=True)) == "CPU power 50.0 W  J/token --  J/request --"
+    alike = Spending(50.0, money_per_hour=2.0, money_per_mtok=3.5)
+    assert line(alike) == "GPU power 50.0 W  J/token --  $/Mtok 3.50  J/request --  $/h 2.00"
+    whole = made.powered().spending
+    assert whole is not None
+    assert line(whole).endswith("out 1.27  J/request 54.7  idle 71.0 W  $/h 4.40")
 
 
 async def test_lumps_of_tokens_have_a_row_of_their_own() -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from rvtop.errors import UserError
 from rvtop.load.fleet.workers import Workers
+from rvtop.load.plan.limits import worker_files
 from rvtop.load.worker import capacity as module
-from rvtop.load.worker.capacity import Capacity, capacity, local_ports, worker_files
+from rvtop.load.worker.capacity import Capacity, capacity, local_ports
 from rvtop.net.transport import Transport
 from rvtop.session import setup
 from rvtop.session.setup import check_capacity

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rvtop.results import summary
-from rvtop.results.energy import Powers, energy_summary, gpus_of
+from rvtop.results.energy import NO_POWERS, Powers, RunEnergy, gpus_of
 from tests.bench.gpu_energy import verdict
 from tests.unit.run_folder import command, make, phase, request, second
 
@@ -38,8 +38,18 @@ def timeline(*more: dict[str, Any], **every: Any) -> list[dict[str, Any]]:
     ]
 
 
+def over(
+    rows: list[dict[str, Any]],
+    spans: list[tuple[float, float]],
+    tokens: int = 1,
+    requests: int = 1,
+    powers: Powers = NO_POWERS,
+) -> dict[str, Any] | None:
+    return RunEnergy(rows, None, powers).over(spans, tokens=tokens, requests=requests)
+
+
 def test_what_a_span_took_and_what_idles() -> None:
-    found = energy_summary(timeline(), [(10.0, 70.0)], tokens=11_100, requests=100)
+    found = over(timeline(), [(10.0, 70.0)], 11_100, 100)
     assert found is not None
     assert found["joules"] == pytest.approx(60 * 370)
     assert found["joules_integrated"] == pytest.approx(1.02 * 60 * 370)
@@ -54,7 +64,7 @@ def test_what_a_span_took_and_what_idles() -> None:
 
 
 def test_spans_that_end_between_seconds_are_read_off_the_line() -> None:
-    found = energy_summary(timeline(), [(20.25, 30.5), (40.0, 41.0)], tokens=1, requests=1)
+    found = over(timeline(), [(20.25, 30.5), (40.0, 41.0)])
     assert found is not None
     assert found["joules"] == pytest.approx(11.25 * 370)
 
@@ -62,19 +72,19 @@ def test_spans_that_end_between_seconds_are_read_off_the_line() -> None:
 def test_a_gpu_that_does_not_tell_is_nothing_and_not_less() -> None:
     silent = {"joules": None, "joules_integrated": None, "watts": None, "joules_by": ""}
     rows = timeline(gpu(1, power, 1, **silent))
-    found = energy_summary(rows, [(10.0, 70.0)], tokens=1, requests=1)
+    found = over(rows, [(10.0, 70.0)])
     assert found is not None
     assert [each["joules"] for each in found["gpus"]] == [pytest.approx(60 * 370), None]
     assert (found["joules"], found["joules_per_token"], found["watts_idle"], found["source"]) == (None,) * 4
     assert verdict(found) == {"ratio": None, "within": False}
-    assert energy_summary(timeline(**silent), [(10.0, 70.0)], tokens=1, requests=1) is None
+    assert over(timeline(**silent), [(10.0, 70.0)]) is None
     assert verdict(None) == {"ratio": None, "within": False}
 
 
 def test_what_the_settings_say_of_one_that_does_not_tell() -> None:
     rows = timeline(joules=None, joules_integrated=None, watts=None, joules_by="")
     powers = Powers(400.0, 60.0)
-    found = energy_summary(rows, [(10.0, 70.0)], tokens=240, requests=1, powers=powers)
+    found = over(rows, [(10.0, 70.0)], 240, 1, powers=powers)
     assert found is not None
     assert (found["joules"], found["source"]) == (24_000, "setting")
     assert (found["watts_idle"], found["watts_idle_from"]) == (60, "setting")
@@ -85,14 +95,14 @@ def test_a_total_that_begins_anew_counts_on() -> None:
     half = next(row["gpus"][0]["joules"] for row in rows if row["t_s"] == 40)
     for row in rows[40:]:
         row["gpus"][0]["joules"] -= half  # another server from there on
-    found = energy_summary(rows, [(10.0, 70.0)], tokens=1, requests=1)
+    found = over(rows, [(10.0, 70.0)])
     assert found is not None
     assert found["joules"] == pytest.approx(60 * 370)
 
 
 def test_without_figures_near_its_ends_a_span_has_none() -> None:
     rows = [row for row in timeline() if row["t_s"] <= 60]
-    assert energy_summary(rows, [(10.0, 70.0)], tokens=1, requests=1) is None
+    assert over(rows, [(10.0, 70.0)]) is None
 
 
 def test_the_gpus_that_serve() -> None:
@@ -104,9 +114,19 @@ def test_the_gpus_that_serve() -> None:
     assert gpus_of(rows, 0) == []
 
 
+def test_a_gpu_of_the_engines_that_nothing_tells_of_is_missed() -> None:
+    span = [(10.0, 70.0)]
+    found = RunEnergy(timeline(), 2).over(span, tokens=1, requests=1)
+    assert found is None or found["joules"] is None
+    told = RunEnergy(timeline(), 2, Powers(100.0)).over(span, tokens=1, requests=1)
+    assert told is not None
+    assert told["joules"] == pytest.approx(60 * 370 + 60 * 100)
+    assert told["source"] == "counter and setting"
+
+
 def test_a_machine_without_gpus_has_its_processors() -> None:
     rows = [second(t_s, in_flight=0, cpu_joules=50.0 * t_s, cpu_watts=50.0) for t_s in range(1, 20)]
-    found = energy_summary(rows, [(5.0, 15.0)], tokens=100, requests=1)
+    found = over(rows, [(5.0, 15.0)], 100, 1)
     assert found is not None
     assert (found["joules"], found["joules_per_token"], found["source"]) == (500, 5, "rapl")
     assert found["cpu"] == {"joules": 500, "watts_mean": 50}

@@ -116,6 +116,17 @@ def test_a_second_whose_check_is_damaged_is_left_out(tmp_path: Path) -> None:
             assert len(notes) == bool(left_out)
 
 
+def test_seconds_that_damage_makes_of_another_are_left_out_and_told(tmp_path: Path) -> None:
+    """Damage can unpack to lines that came before, again and again, with no check among them."""
+    packed, path = ScreenCompressor(), tmp_path / "screen.jsonl.gz"
+    lines = gzip.decompress(b"".join(packed.add(second(t)) for t in range(3)) + packed.end()).splitlines(True)
+    snapshot = next(line for line in reversed(lines) if b'"snapshot"' in line)
+    path.write_bytes(gzip.compress(b"".join(lines) + snapshot * 10))
+    notes: list[str] = []
+    assert list(read_screen(path, notes)) == [second(t) for t in range(3)]
+    assert len(notes) == 1
+
+
 def test_a_log_without_checks_is_read(tmp_path: Path) -> None:
     """As rvtop wrote them first."""
     packed, path = ScreenCompressor(), tmp_path / "screen.jsonl.gz"

@@ -40,10 +40,12 @@ TOP = [
     "server",
     "kv_map",
     "energy",
+    "cost",
     "ttft_histogram",
     "prompts_digest",
     "unread",
     "find_max",
+    "capacity",
     "phases",
     "by_model",
     "findings",
@@ -244,7 +246,7 @@ def test_phases_and_models_have_the_same_keys(folder: Path) -> None:
     s = summary.summarise(folder)
     assert [p["name"] for p in s["phases"]] == ["warm", "hold"]
     for p in s["phases"]:
-        assert list(p) == ["name", "warmup", *PART, "energy"]
+        assert list(p) == ["name", "warmup", *PART, "energy", "cost"]
     warm, hold = s["phases"]
     assert (warm["warmup"], hold["warmup"]) == (True, False)
     assert {k: hold[k] for k in PART} == {k: s[k] for k in PART}

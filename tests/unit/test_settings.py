@@ -14,10 +14,13 @@ from typer.testing import CliRunner
 
 import rvtop.settings.fields
 from rvtop.cli.app import app
+from rvtop.cli.config import with_prices
+from rvtop.session.request import SessionRequest
 from rvtop.settings import recent
 from rvtop.settings.fields import FIELDS, commented, json_schema
 from rvtop.settings.load import Settings, SettingsError, load
 from rvtop.settings.paths import cache_folder, config_file, state_folder, themes_folder
+from rvtop.stats.prices import Prices
 from rvtop.ui.keys import keymap_faults
 
 Rvtop = Callable[..., tuple[int, str, str]]
@@ -237,3 +240,13 @@ def test_the_slo_of_the_settings_is_for_scenarios_without_one() -> None:
     assert (ours.slo.ttft_ms, ours.slo.tpot_ms) == (200.0, None)
     assert with_slo(bare, {}) is bare
     assert with_slo(ours, {"ttft_ms": 9.0}) is ours
+
+
+def test_prices_and_powers_go_with_every_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "price_per_gpu_hour: 2.5\nprice_per_kwh: 0.2\ngpu_idle_w: 70\n"
+    for name, value in environ(tmp_path, text).items():
+        monkeypatch.setenv(name, value)
+    request = with_prices(SessionRequest(scenario=None, out=tmp_path / "run"))
+    assert request.prices == Prices(2.5, 0.2, None, 70.0)
+    monkeypatch.setenv("RVTOP_CONFIG", str(tmp_path / "none.yaml"))
+    assert with_prices(request).prices == Prices()

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rvtop.load.fleet.workers import Workers, cores
+from rvtop.load.plan.limits import worker_files
 
-#: Descriptors of a worker that are no connections: pipes, the poller, files, libraries.
-_OWN_FILES = 64
 #: Bytes that a request in flight may cost its worker: connection, buffers, record, and room to spare (one
 #: that held 4 032 of them took 104 MB in all).
 REQUEST_BYTES = 16 * 1024
@@ -24,12 +23,6 @@ class Capacity:
     most: int
     why: str
     fix: str
-
-
-def worker_files(limit: int) -> int:
-    """Connections that one worker may hold whose limit of open files is ``limit``."""
-    unlimited = limit == resource.RLIM_INFINITY
-    return 1 << 30 if unlimited else max(1, limit - _OWN_FILES)
 
 
 def capacity(workers: Workers, free_bytes: float, *, unix_socket: bool = False) -> Capacity | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 
 from rvtop.load.plan.followups import REST_NS, Cancels, Slots, Talk
+from rvtop.load.plan.limits import worker_files
 from rvtop.load.plan.prompts import Prompts, Turn
 from rvtop.load.plan.schedule import NEVER, Due, Lengths, PhasePlan, PlanEvent, Schedule
 from rvtop.load.wire import traceparent
@@ -18,7 +19,6 @@ from rvtop.load.wire.endpoint import Endpoint
 from rvtop.load.wire.pool import ConnectionPool
 from rvtop.load.wire.record import Record
 from rvtop.load.wire.response_text import answer_text
-from rvtop.load.worker.capacity import worker_files
 from rvtop.load.worker.messages import WorkerSpec
 
 #: Requests are scheduled this long before their time, this many at once, when the first of them is this near:

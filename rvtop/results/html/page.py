@@ -24,6 +24,7 @@ from rvtop.results.html.tables import (
     parts_table,
     server_table,
     slowest_table,
+    spent_table,
     text,
 )
 from rvtop.results.lines import LONGEST, open_file, read_lines
@@ -83,6 +84,7 @@ def run_page(folder: Path, summed_up: Mapping[str, Any] | None = None) -> str:
         _section("Models", models),
         _section("Where the TTFT went", parts_html(result["ttft_parts"])),
         _section("Server", server_table(result["server"])),
+        _section("Energy and money", spent_table(result)),
         _section("Slowest requests", slowest_table(folder)),
         _section("Errors", errors_table(requests)),
         _section("Answers", quality_html(quality) if quality is not None else ""),

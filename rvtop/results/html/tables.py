@@ -12,6 +12,7 @@ from rvtop.contract import run_files
 from rvtop.contract.client_figures import CLIENT_FIGURES
 from rvtop.contract.figures import SHOWN
 from rvtop.results.lines import Unread, json_lines
+from rvtop.results.spent_text import spent_facts
 from rvtop.results.table import Requests
 from rvtop.text import digits, phase_words, printable
 
@@ -71,6 +72,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], caption: str, word
         f"<caption>{escape(caption)}</caption>"
         f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def spent_table(result: Mapping[str, Any]) -> str:
+    """Energy, cost and capacity of a run; empty where nothing tells of them."""
+    found = spent_facts(result)
+    return table(("", "all that was measured"), found, "Energy and money", words=2) if found else ""
 
 
 def parts_table(parts: Iterable[tuple[str, Mapping[str, Any]]], what: str) -> str:

@@ -32,6 +32,7 @@ from rvtop.ui.widgets.kvqueue import KvQueuePanel
 from rvtop.ui.widgets.latency import LatencyPanel
 from rvtop.ui.widgets.latency_time import LatencyTimePanel
 from rvtop.ui.widgets.load import LoadPanel
+from rvtop.ui.widgets.money import MoneyPanel
 from rvtop.ui.widgets.nodes import NodesPanel
 from rvtop.ui.widgets.notice import NoticePanel
 from rvtop.ui.widgets.panel import Panel
@@ -78,6 +79,7 @@ class LiveScreen(Steering, VerdictKeys, AboutServer, ChartScreen):
             EnginesPanel(),
             EngineChartsPanel(),
             GpuPanel(),
+            MoneyPanel(),
             DeploymentsPanel(),
             NodesPanel(),
             KvQueuePanel(),

@@ -8,10 +8,12 @@ from rvtop.contract.snapshot import Gpu, Snapshot
 from rvtop.ui.draw import Line, bar, fitting
 from rvtop.ui.format import age, clip, fixed, gib, percent
 from rvtop.ui.widgets.engines import choose
+from rvtop.ui.widgets.money import watts
 from rvtop.ui.widgets.panel import Panel
 
 FIXED = 22  # cells of a row beside the name and the bar
 IDLE = 7  # cells of the idle share, where one is known
+WATTS = 8  # cells of the power, where one is known
 LEAST_BAR = 6
 
 
@@ -46,6 +48,11 @@ def idle_known(s: Snapshot) -> bool:
     return any(gpu.idle_share is not None for gpu in s.gpus)
 
 
+def power_known(s: Snapshot) -> bool:
+    """Whether a GPU tells its power."""
+    return any(gpu.watts is not None for gpu in s.gpus)
+
+
 class GpuPanel(Panel):
     TOPIC = "gpu"
     PLACE = "right"
@@ -62,32 +69,38 @@ class GpuPanel(Panel):
         left = Line("GPU memory", styles.server_bold)
         if len(s.gpus) > 1:
             left.put(f" · {len(s.gpus)}", styles.quiet)
-        return left, Line("use   idle" if idle_known(s) else "use", styles.quiet) if s.gpus else Line()
+        right = "use" + ("   idle" if idle_known(s) else "") + ("   power" if power_known(s) else "")
+        return left, Line(right, styles.quiet) if s.gpus else Line()
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         if not s.gpus:
             return [self._none(s, width)]
         shown, rest = choose(s.gpus, height, badness)
         idle = IDLE if idle_known(s) else 0
-        names = labels(shown, width - FIXED - idle - LEAST_BAR)
+        power = WATTS if power_known(s) else 0
+        names = labels(shown, width - FIXED - idle - power - LEAST_BAR)
         size = max((len(name) for name in names), default=0)
-        lines = [self._row(gpu, name, size, width, idle) for gpu, name in zip(shown, names, strict=True)]
+        lines = [
+            self._row(gpu, name, size, width, idle, power) for gpu, name in zip(shown, names, strict=True)
+        ]
         if rest:
             lines.append(Line(f"{rest} more, none fuller", self.rich_styles.quiet))
         return lines
 
-    def _row(self, gpu: Gpu, name: str, size: int, width: int, idle: int) -> Line:
+    def _row(self, gpu: Gpu, name: str, size: int, width: int, idle: int, power: int) -> Line:
         styles = self.rich_styles
         if gpu.stale_s is not None:
             return Line(fixed(name, size), styles.stale).put(f"  STALE {age(gpu.stale_s)}", styles.attention)
         line = Line(fixed(name, size), styles.base).put("  ")
         memory = f"{gib(gpu.memory_used):>5}/{gib(gpu.memory_total)}"
-        tail = len(memory) + 4 + 7 + idle
+        tail = len(memory) + 4 + 7 + idle + power
         filled, track = bar(share(gpu), max(3, width - line.width - tail))
         line.put(filled, styles.server).put(track, styles.faint)
         line.put(memory, styles.server).put(" GiB", styles.quiet)
         line.put(f"{percent(gpu.util):>7}", styles.server if gpu.util is not None else styles.stale)
-        return line.put(f"{percent(gpu.idle_share):>{idle}}", styles.server) if idle else line
+        if idle:
+            line.put(f"{percent(gpu.idle_share):>{idle}}", styles.server)
+        return line.put(f"{watts(gpu.watts):>{power}}", styles.server) if power else line
 
     def _none(self, s: Snapshot, width: int) -> Line:
         return Line(clip("no GPU seen" + self._why(s), width), self.rich_styles.stale)
@@ -122,6 +135,9 @@ class GpuPanel(Panel):
         if idle:
             mean = f"{percent(sum(idle) / len(idle)):>6}"
             parts.append((7, Line("  idle", styles.quiet).put(mean, styles.server)))
+        power = [g.watts for g in fresh if g.watts is not None]
+        if power:
+            parts.append((8, Line(f"  {watts(sum(power))}", styles.server)))
         stale = [g for g in s.gpus if g.stale_s is not None]
         if stale:
             oldest = age(max(g.stale_s or 0 for g in stale))

@@ -1,0 +1,89 @@
+"""What serving takes, each second of a load: power, energy a token and a request, money where prices are set.
+
+The figures are those of the summary (``results.energy``, ``stats.prices``), over the last half minute.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from rvtop.contract.spending import Spending
+from rvtop.results.cost import joules_of, powers_of
+from rvtop.results.energy import MEASURED, GpuId, Idle, RunEnergy, over, watts_of
+from rvtop.stats.prices import Prices, cost, per_million, prefill_share, split
+
+WINDOW_S = 30
+
+Row = Mapping[str, Any]
+
+
+class EnergyWatch:
+    """``spending`` is what there is to show; None while nothing tells power or energy and no price is set."""
+
+    def __init__(self, prices: Prices) -> None:
+        self.spending: Spending | None = None
+        self._prices = prices
+        self._powers = powers_of(prices)
+        self._rows: deque[tuple[Row, int]] = deque(maxlen=WINDOW_S + 1)
+        self._idle = Idle(())
+        self._served: list[GpuId] = []
+
+    def look(self, row: Row, tokens: int, engine_gpus: int | None) -> None:
+        """Once a second: its line of the timeline. ``tokens`` is how many came so far by the client's own
+        count; ``engine_gpus`` how many GPUs the engines say they have."""
+        self._rows.append((row, tokens))
+        first, first_tokens = self._rows[0]
+        energy = RunEnergy([each for each, _ in self._rows], engine_gpus, self._powers)
+        if energy.gpus != self._served:
+            self._served, self._idle = energy.gpus, Idle(energy.gpus)
+        self._idle.add(row)
+        span = (first["t_s"], row["t_s"])
+        made, ended = _growth(first, row, "generation_tokens"), _growth(first, row, "requests_ok")
+        made = tokens - first_tokens if made is None else made
+        ended = row["ok"] - first["ok"] if ended is None else ended
+        block = energy.over([span], tokens=made, requests=ended or 0)
+        watts = watts_of(row, self._served)
+        if block is None and watts is None and not self._prices.any:
+            self.spending = None
+            return
+        idle, idle_from = self._idle.watts(self._powers)
+        gpus = engine_gpus if engine_gpus is not None else len(self._served) or None
+        paid = cost(self._prices, gpus, span[1] - span[0], joules_of(block)).whole
+        share = prefill_share(
+            *(_growth(first, row, f"{name}.sum") for name in ("prefill_time", "decode_time"))
+        )
+        of_input, of_output = split(paid, share)
+        taken = _growth(first, row, "prompt_tokens")
+        joules = self._so_far(row)
+        self.spending = Spending(
+            watts=watts,
+            watts_idle=idle,
+            measured=idle_from == MEASURED,
+            on_cpu=not self._served and watts is not None,
+            joules=joules,
+            joules_per_token=block["joules_per_token"] if block is not None else None,
+            joules_per_request=block["joules_per_request"] if block is not None else None,
+            money=cost(self._prices, gpus, row["t_s"], joules).whole,
+            money_per_hour=over(None if paid is None else 3600 * paid, span[1] - span[0]),
+            money_per_mtok=per_million(paid, None if taken is None else taken + made),
+            money_per_mtok_in=per_million(of_input, taken),
+            money_per_mtok_out=per_million(of_output, made),
+        )
+
+    def _so_far(self, row: Row) -> float | None:
+        """The energy since the server is watched, of the GPUs that serve and, where they tell, of the
+        processors; None where one of the GPUs does not tell."""
+        cpu: float | None = row.get("cpu_joules")
+        if not self._served:
+            return cpu
+        told = {(gpu["node"], gpu["index"]): gpu.get("joules") for gpu in row.get("gpus") or []}
+        known = [value for key in self._served if (value := told.get(key)) is not None]
+        return sum(known) + (cpu or 0.0) if len(known) == len(self._served) else None
+
+
+def _growth(first: Row, last: Row, name: str) -> float | None:
+    """How much a counter of the server grew; None where it has none."""
+    before, after = ((row.get("totals") or {}).get(name) for row in (first, last))
+    return None if before is None or after is None else float(after - before)

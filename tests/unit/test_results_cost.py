@@ -1,0 +1,122 @@
+"""What a run cost, worked out by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rvtop.results import summary
+from rvtop.results.cost import capacity, prices_of
+from rvtop.stats.prices import Cost, Prices, cost, per_million, prefill_share, split
+from tests.unit.run_folder import command, make, phase, request, second
+
+
+def test_gpus_and_energy_add_up() -> None:
+    assert cost(Prices(4.0, 0.25), 2, 1800, 3.6e6) == Cost(4.25, 4.0, 0.25)
+    assert cost(Prices(4.0), 2, 1800, None) == Cost(4.0, 4.0, None)
+    assert cost(Prices(None, 0.25), None, 1800, 7.2e6) == Cost(0.5, None, 0.5)
+
+
+def test_what_has_no_price_or_is_not_known_costs_nothing_that_could_be_said() -> None:
+    assert cost(Prices(), 2, 1800, 3.6e6) == Cost()
+    assert cost(Prices(4.0, 0.25), 2, 1800, None) == Cost(None, 4.0, None)
+    assert cost(Prices(4.0), None, 1800, None) == Cost()
+    assert cost(Prices(4.0), 0, 1800, None) == Cost()
+    assert per_million(None, 5) is per_million(1.0, 0) is per_million(1.0, None) is None
+
+
+def test_a_cost_is_split_by_the_time_in_prefill_and_in_decode() -> None:
+    share = prefill_share(250.0, 750.0)
+    assert share == 0.25
+    assert split(8.0, share) == (2.0, 6.0)
+    assert split(8.0, None) == split(None, 0.5) == (None, None)
+    assert prefill_share(None, 1.0) is prefill_share(0.0, 0.0) is None
+
+
+def test_capacity_at_the_slo_by_gpu() -> None:
+    goodput = {"low": 3.0, "high": 8.0, "over": 5.0}
+    assert capacity(2, goodput, None) == {"rps_per_gpu": 4.0, "gpus": 2, "by": "goodput", "phase": "high"}
+    assert capacity(2, {"low": None}, None) is None
+    assert capacity(None, goodput, None) is capacity(0, goodput, None) is None
+    assert capacity(4, {"s": 1.0}, {"rps": 40.0}) == {"rps_per_gpu": 10.0, "gpus": 4, "by": "find_max"}
+    assert capacity(4, {"s": 1.0}, {"rps": None}) is None
+
+
+@pytest.mark.parametrize("told", [None, 3, {"gpu_hour": "2"}, {"gpu_hour": -1}, {"gpu_hour": True}])
+def test_prices_that_are_not_of_a_session_are_none(told: Any) -> None:
+    assert prices_of(told) == Prices()
+
+
+def folder(path: Path, **more: Any) -> Path:
+    """An hour's half at 4 requests: 40 000 tokens in, 10 000 out, on one GPU of two with 720 W."""
+    rows = [
+        request(n, "hold", 1000 + n, lag=0, first=100, last=200, tokens=2500, prompt_tokens=10_000)
+        for n in range(4)
+    ]
+    commands = [phase("hold", 1.0, 1800.0), command(1801.5, "stop")]
+    served = {"node": "n1", "index": 0, "memory_used": 60e9, "memory_total": 80e9, "util": 0.9}
+    other = {"node": "n1", "index": 1, "memory_used": 0.5e9, "memory_total": 80e9, "util": 0.0}
+    timeline = [
+        second(
+            t_s,
+            in_flight=1,
+            gpus=[served | {"watts": 720.0, "joules": 720.0 * t_s, "joules_by": "counter"}, other],
+            totals={
+                "prefill_time.sum": t_s,
+                "prefill_time.count": t_s,
+                "decode_time.sum": 3 * t_s,
+                "decode_time.count": t_s,
+            },
+        )
+        for t_s in (0.5, 900.0, 1801.0)
+    ]
+    return make(path, rows, commands, timeline, **more)
+
+
+def test_a_run_has_its_cost_in_all_and_by_phase(tmp_path: Path) -> None:
+    prices = {"gpu_hour": 2.0, "kwh": 0.5, "gpu_power_w": None, "gpu_idle_w": 100.0}
+    found = summary.summarise(folder(tmp_path, prices=prices))
+    assert found["energy"]["joules"] == pytest.approx(720 * 1800)
+    assert found["energy"]["watts_idle_from"] == "setting"
+    assert found["energy"]["joules_above_idle"] == pytest.approx(620 * 1800)
+    whole = 1.0 + 0.36 * 0.5
+    assert found["cost"] == {
+        "usd": pytest.approx(whole),
+        "usd_gpus": pytest.approx(1.0),
+        "usd_energy": pytest.approx(0.18),
+        "usd_per_hour": pytest.approx(2 * whole),
+        "usd_per_mtok": pytest.approx(whole / 0.05),
+        "usd_per_mtok_in": pytest.approx(whole / 4 / 0.04),
+        "usd_per_mtok_out": pytest.approx(whole * 3 / 4 / 0.01),
+        "usd_per_request": pytest.approx(whole / 4),
+        "prefill_share": pytest.approx(0.25),
+        "gpus": 1,
+    }
+    assert found["phases"][0]["cost"] == found["cost"]
+    assert found["capacity"] == {
+        "rps_per_gpu": pytest.approx(4 / 1800),
+        "gpus": 1,
+        "by": "goodput",
+        "phase": "hold",
+    }
+
+
+def test_the_gpus_are_those_that_the_engines_tell(tmp_path: Path) -> None:
+    engines = [{"devices": 2}, {"devices": 2}]
+    found = summary.summarise(folder(tmp_path / "a", prices={"gpu_hour": 2.0}, target_engines=engines))
+    assert (found["cost"]["gpus"], found["cost"]["usd"]) == (4, pytest.approx(4.0))
+    assert found["energy"] is not None
+    assert found["energy"]["joules"] is None  # two of the four are seen, and one of them tells
+    moved = folder(
+        tmp_path / "b", prices={"gpu_hour": 2.0}, target_engines=engines, targets=[{"url": "http://b"}]
+    )
+    assert summary.summarise(moved)["cost"]["gpus"] == 1  # as seen: the engines were another server's
+
+
+def test_without_prices_there_is_no_cost(tmp_path: Path) -> None:
+    found = summary.summarise(folder(tmp_path))
+    assert found["cost"] is None
+    assert found["phases"][0]["cost"] is None
+    assert found["energy"]["joules"] == pytest.approx(720 * 1800)
