@@ -35,6 +35,7 @@ from backends.serve import llm_app, running
 from backends.serve.fleet import App
 from backends.serve.llm_fleet import REPORT_MS, LlmFleet
 from backends.serve.serve import LLM_SERVER, free_port
+from backends.settings import kv_events
 from backends.settings.options import Options
 from backends.settings.serve_llm import DIRECT
 
@@ -49,6 +50,9 @@ _FILES = {
 }
 
 
+_ONE_REPLICA = "replicas with the same arguments, which can't publish at one address; give --num-replicas 1"
+
+
 class ServeLlm:
     """Serve LLM's engine and ingress."""
 
@@ -57,10 +61,18 @@ class ServeLlm:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._checked: dict[str, llm_app.Checked] = {}
+        self._published: dict[str, dict[str, str]] = {}  # by model: where it tells what it caches
 
     async def prepare(self, stack: AsyncExitStack) -> None:
         if self._options.ray_address is not None:
             return  # there they are not ours to say
+        if self._options.vllm.kv_events:
+            published = OwnedTempDir("rvtop-rkv-")
+            stack.push_async_callback(asyncio.to_thread, published.close)
+            self._published = {
+                model.name: kv_events.sockets(published.path, f"{number}")
+                for number, model in enumerate(self._options.models)
+            }
         os.environ.setdefault("RAY_metrics_report_interval_ms", str(REPORT_MS))
         if self._options.serve_llm.direct_streaming:
             folder = OwnedTempDir("rvtop-rtr-")
@@ -71,7 +83,11 @@ class ServeLlm:
         options = self._options
         most = options.serve.autoscale[1] if options.serve.autoscale else options.num_replicas
         shares = shares_of(replace(options, num_replicas=most), nodes)
-        return running.apps_of(run, options, paths, shares, LLM_SERVER)
+        apps = running.apps_of(run, options, paths, shares, LLM_SERVER)
+        several = next((app for app in apps if app.count > 1), None)
+        if self._published and several is not None:
+            raise UsageError(f"--kv-events: model {several.name} would have {several.count} {_ONE_REPLICA}")
+        return apps
 
     async def bind(self, apps: Sequence[App], token: str, steps: Steps) -> dict[str, tuple[str, Any]]:
         options, bound = self._options, {}
@@ -80,7 +96,8 @@ class ServeLlm:
             try:
                 for app in apps:
                     env = llm_app.environ(options, app.share)
-                    given = llm_app.arguments(options, app.share, app.path)
+                    published = self._published.get(app.name)
+                    given = llm_app.arguments(options, app.share, app.path, published)
                     self._checked[app.name] = await _checked(given, app.share, options, env)
             finally:
                 await loading
@@ -93,7 +110,7 @@ class ServeLlm:
         return bound
 
     def fleet(self, apps: Sequence[App], router: Router) -> LlmFleet:
-        return LlmFleet(apps, router, self._checked, list_nodes)
+        return LlmFleet(apps, router, self._checked, list_nodes, self._published)
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -131,6 +148,13 @@ def _refuse(options: Options) -> None:
         raise UsageError(
             f"--placement {options.vllm.placement}: Serve places replicas itself; leave it out (rvc takes it)"
         )
+    if options.vllm.kv_events and options.ray_address is not None:
+        raise UsageError(
+            "--kv-events: on a cluster that runs, Serve may put a replica on any node, and its events are "
+            "for this machine alone; leave --ray-address out (rvc takes it)"
+        )
+    if options.vllm.kv_events and options.serve.autoscale is not None and options.serve.autoscale[1] > 1:
+        raise UsageError(f"--kv-events: --autoscale may start several {_ONE_REPLICA}")
     if options.serve_llm.direct_streaming and options.ray_address is not None:
         raise UsageError(
             "--direct-streaming: Ray reads this when its nodes start; leave --ray-address out, or set "

@@ -26,7 +26,7 @@ from backends.process.events import Steps
 from backends.process.scratch_dir import OwnedTempDir
 from backends.router.router import Router
 from backends.router.running import RoutedEngines, route
-from backends.settings import environment
+from backends.settings import environment, kv_events
 from backends.settings.engine import engine_arguments
 from backends.settings.options import Options
 from backends.vllm_server.launch import Order
@@ -110,8 +110,12 @@ def _spec(
     folder: OwnedTempDir,
 ) -> ServerSpec:
     engine = f"vllm-{number}"
+    arguments = engine_arguments(options, path=path, model=share.model, gpu_share=share.num_gpus)
+    published = kv_events.sockets(folder.path, engine) if options.vllm.kv_events else None
+    if published is not None:
+        arguments.append(kv_events.argument(published))
     order = Order(
-        arguments=engine_arguments(options, path=path, model=share.model, gpu_share=share.num_gpus),
+        arguments=arguments,
         socket=str(folder.path / f"{engine}.sock"),
         facts=str(folder.path / f"{engine}.json"),
         cpu_threads=None if devices else share.threads,
@@ -120,5 +124,6 @@ def _spec(
         pipeline_parallel=options.vllm.pipeline_parallel,
         api_server_count=options.vllm_server.api_server_count,
         rust_frontend=options.vllm_server.rust_frontend,
+        kv_events=published,
     )
     return ServerSpec(engine, share.model, path, order, devices, token)

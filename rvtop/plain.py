@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rvtop.contract.command import Stop
 from rvtop.contract.figures import RATIO_TOLERANCE, SHOWN, texts
+from rvtop.contract.kv_lines import now_line, result_line
 from rvtop.contract.pairs import pair_words, summary_words
 from rvtop.contract.snapshot import Event, Snapshot, StartStep
 from rvtop.contract.steps import step_line
@@ -173,6 +174,8 @@ def figures_line(s: Snapshot) -> str:
         parts.append(f"SERVER TTFT p50 {digits(server.p50)} p99 {digits(server.p99)} ms (estimates)")
         parts.append(f"{digits(s.tokens.server_per_s)} tok/s")
     parts += _figures(s.figures if s.target_down_s is None else {})
+    if s.kv_map is not None and (cached := now_line(s.kv_map)):
+        parts.append(cached)
     if s.verdict is not None and s.verdict.binds:
         parts.append(f"bound by {s.verdict.name}")
     if load.goodput_rps is not None:
@@ -298,6 +301,8 @@ def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
     lines += summary_words(summary.get("pairs"))
     if goodput is not None:
         lines.append(f"goodput {digits(goodput)} rps within the SLO")
+    if kv := result_line(summary.get("kv_map")):
+        lines.append(kv)
     for found in summary.get("findings") or ():
         lines.append(f"{found['kind']}: " + "; ".join(filter(None, (found["text"], found["knob"]))))
     lines += probe_lines(summary.get("probes"))

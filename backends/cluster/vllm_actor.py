@@ -28,6 +28,7 @@ from backends.models.load import ModelError, resolve_model
 from backends.process.log_tail import LogTail
 from backends.process.scratch_dir import OwnedTempDir
 from backends.router.fleet import Served
+from backends.settings import kv_events
 from backends.settings.engine import engine_arguments
 from backends.settings.vllm import split_tools
 from backends.text import make_logs_visible
@@ -77,6 +78,9 @@ class VllmActor:
             raise StartFailure(f"model {spec.model}: {error}") from error
         given = engine_arguments(options, path=self._path, model=spec.model, gpu_share=spec.gpu_share)
         arguments, self._parser = split_tools(given)
+        published = kv_events.sockets(self._folder.path) if options.vllm.kv_events else None
+        if published is not None:
+            arguments.append(kv_events.argument(published))
         devices = _devices() if spec.gpu_share else ()
         places = client_places(self._folder.path, spec.fronts - 1 + SPARE_PLACES) if spec.fronts > 1 else []
         try:
@@ -92,6 +96,7 @@ class VllmActor:
                 threads=spec.threads,
                 node_id=await self.where(),
                 places=places,
+                kv_events=published,
             )
         except ImportError as error:
             raise StartFailure(f"vLLM cannot be imported on {socket.gethostname()}: {error}") from error

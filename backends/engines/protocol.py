@@ -85,6 +85,7 @@ class EngineInfo:
     (vLLM's scheduler): it is then given every admitted request at once. ``node_id`` is Ray's id of the node.
     ``max_logprobs`` is how many alternatives of a token it tells at most; -1: any number.
     ``step_tokens`` is how many tokens, of prompts and answers, a step of it computes at most.
+    ``kv_events`` is where it publishes what it caches (``settings.kv_events.sockets``).
     """
 
     engine: str
@@ -100,6 +101,7 @@ class EngineInfo:
     own_queue: bool = False
     node_id: str | None = None
     max_logprobs: int = 0
+    kv_events: Mapping[str, str] | None = None
     step_tokens: int | None = None
 
 

@@ -12,9 +12,9 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from prometheus_client import REGISTRY
@@ -210,9 +210,10 @@ async def load_engine(
     threads: int | None,
     node_id: str | None = None,
     places: Sequence[ClientPlace] = (),
+    kv_events: Mapping[str, str] | None = None,
 ) -> VllmEngine:
     """Starts vLLM with arguments of its own parser: tens of seconds. No devices: on the CPU. ``places`` are
-    for further clients of the engine.
+    for further clients of the engine, ``kv_events`` is where the arguments have it publish what it caches.
 
     Raises UsageError when vLLM refuses an argument, StartFailure when it does not come up; why may stand only
     in what its engine process printed.
@@ -221,7 +222,8 @@ async def load_engine(
     def load() -> tuple[Any, EngineInfo]:
         with engine_knows(places):
             llm, config = _client(arguments, on_cpu=not devices)
-        return llm, _info(config, engine, model, devices, threads, node_id)
+        info = _info(config, engine, model, devices, threads, node_id)
+        return llm, replace(info, kv_events=kv_events)
 
     return VllmEngine(*await asyncio.to_thread(load))
 

@@ -18,6 +18,9 @@ def vllm_environment(
     environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if options.kv_events:
+        # So that hashes of blocks mean the same in every engine (by default in newer releases).
+        environ.setdefault("PYTHONHASHSEED", "0")
     if cpu_threads is None:
         return environ
     environ["OMP_NUM_THREADS"] = str(cpu_threads)

@@ -23,7 +23,7 @@ from backends.engines.vllm_args import (
 from backends.engines.vllm_environment import vllm_environment
 from backends.errors import StartFailure, UsageError
 from backends.serve.deployment import deployment_config
-from backends.settings import environment
+from backends.settings import environment, kv_events
 from backends.settings.engine import engine_arguments
 from backends.settings.options import Options
 from backends.settings.vllm import split_tools
@@ -42,9 +42,12 @@ class Checked:
     made: Made
 
 
-def arguments(options: Options, share: ResourceShare, path: str) -> list[tuple[str, str]]:
-    """vLLM's, as (name, value)."""
-    return engine_arguments(options, path=path, model=share.model, gpu_share=share.num_gpus)
+def arguments(
+    options: Options, share: ResourceShare, path: str, published: Mapping[str, str] | None = None
+) -> list[tuple[str, str]]:
+    """vLLM's, as (name, value). ``published``: where it tells what it caches."""
+    made = engine_arguments(options, path=path, model=share.model, gpu_share=share.num_gpus)
+    return made if published is None else [*made, kv_events.argument(published)]
 
 
 def check(given: Sequence[tuple[str, str]], on_cpu: bool) -> Checked:
@@ -60,6 +63,8 @@ def check(given: Sequence[tuple[str, str]], on_cpu: bool) -> Checked:
     if parser is not None:
         check_tool_parser(parser)
         kwargs |= {"tool_call_parser": parser, "enable_auto_tool_choice": True}
+    if args.kv_events_config is not None:
+        kwargs["kv_events_config"] = dataclasses.asdict(args.kv_events_config)  # as Serve LLM's own are
     if wants_request_metrics(given, _frontend_arguments()):
         kwargs[REQUEST_METRICS.replace("-", "_")] = True
     if args.kv_cache_memory_bytes is not None:

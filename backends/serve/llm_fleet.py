@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -40,8 +40,11 @@ class LlmFleet(ServeFleet):
         router: Router,
         checked: dict[str, Checked],
         nodes: Callable[[], Awaitable[Sequence[Node]]],
+        published: Mapping[str, Mapping[str, str]],
     ) -> None:
+        """``published``: where the engine of a model tells what it caches."""
         super().__init__(apps, router)
+        self._published = published
         self._checked = checked
         self._nodes = nodes
         self._places: dict[str, tuple[int, str, str]] = {}
@@ -95,6 +98,7 @@ class LlmFleet(ServeFleet):
             threads=None if share.num_gpus else share.threads,
             own_queue=True,
             node_id=node_id,
+            kv_events=self._published.get(app.name),
         )
 
     async def _node_pages(self) -> list[str]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from backends.errors import UsageError
+from backends.settings import kv_events
 
 OUR_ENV = ("VLLM_MAX_MODEL_LEN", "VLLM_GPU_MEM_UTIL", "VLLM_KV_CACHE_DTYPE", "VLLM_QUANT")
 PLACEMENTS = ("pack", "spread")
@@ -27,8 +28,8 @@ _KEY = re.compile(r"[A-Za-z][\w.+-]*")
 @dataclass(frozen=True)
 class VllmOptions:
     """What was asked of vLLM. None leaves vLLM's default, save ``eager``: on the CPU None means eager, for
-    compiling takes longer than a local model ever gains. ``extra`` are further arguments of vLLM's parser, as
-    (name, value)."""
+    compiling takes longer than a local model ever gains. ``kv_events``: it publishes what it caches.
+    ``extra`` are further arguments of vLLM's parser, as (name, value)."""
 
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
@@ -41,6 +42,7 @@ class VllmOptions:
     chunked_prefill: bool | None = None
     max_num_seqs: int | None = None
     load_format: str | None = None
+    kv_events: bool = False
     extra: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -76,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--chunked-prefill", action=flag, help="prefill long prompts in pieces between decode steps")
     add("--max-num-seqs", type=int, metavar="N", help="sequences in one batch (or --engine-concurrency)")
     add("--load-format", metavar="F", help="for example `dummy`: random weights, no files but the config")
+    add("--kv-events", action="store_const", const=True, help="tell what is cached, for rvtop's KV map")
     add("--engine-arg", action="append", metavar="K=V", help="any other engine argument of vLLM; repeatable")
 
 
@@ -94,6 +97,7 @@ def from_args(args: argparse.Namespace, environ: Mapping[str, str] | None = None
         "chunked_prefill": args.chunked_prefill,
         "max_num_seqs": args.max_num_seqs,
         "load_format": args.load_format,
+        "kv_events": args.kv_events,
         "extra": tuple(_pair(text) for text in args.engine_arg or ()),
     }
     options = VllmOptions(**{name: value for name, value in given.items() if value is not None})
@@ -103,6 +107,7 @@ def from_args(args: argparse.Namespace, environ: Mapping[str, str] | None = None
             options = _sized(options, field)
         elif size < 1:
             raise UsageError(f"--{field.replace('_', '-')} {size}: must be at least 1")
+    kv_events.check(options.extra, options.kv_events)
     return options
 
 

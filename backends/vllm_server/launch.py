@@ -37,7 +37,7 @@ from backends.settings.vllm import VllmOptions
 class Order:
     """What to start. ``arguments`` are vLLM's as (name, value); it answers at the Unix socket ``socket``, and
     what vLLM makes of them (``engines.vllm_args.Made``) is written to ``facts``. ``cpu_threads`` None: it
-    computes on a GPU."""
+    computes on a GPU. ``kv_events``: where the arguments have it publish what it caches."""
 
     arguments: list[tuple[str, str]]
     socket: str
@@ -48,6 +48,7 @@ class Order:
     pipeline_parallel: int
     api_server_count: int | None
     rust_frontend: bool
+    kv_events: dict[str, str] | None = None
 
 
 def main(order: Order) -> None:
@@ -57,6 +58,7 @@ def main(order: Order) -> None:
         eager=order.eager,
         tensor_parallel=order.tensor_parallel,
         pipeline_parallel=order.pipeline_parallel,
+        kv_events=order.kv_events is not None,
     )
     environ = vllm_environment(os.environ, options, folder=str(folder.path), cpu_threads=order.cpu_threads)
     os.environ.update(environ | folder.env)

@@ -213,6 +213,7 @@ class VllmServer(Member):
             max_model_len=made.max_model_len,
             threads=self.spec.order.cpu_threads,
             own_queue=True,
+            kv_events=self.spec.order.kv_events,
         )
 
 

@@ -8,6 +8,7 @@ Imports stay inside the commands, so that ``--help`` and a wrong option answer a
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -46,7 +47,7 @@ from rvtop.cli.run import run
 from rvtop.cli.share import share
 from rvtop.cli.showdown import SameForAll, compare, showdown
 from rvtop.cli.sweep import sweep
-from rvtop.cli.transport import TargetOptions, body_from, load_key, metrics_urls, transport_from
+from rvtop.cli.transport import TargetOptions, body_from, kv_sources, load_key, metrics_urls, transport_from
 from rvtop.contract import run_files
 from rvtop.errors import UserError, check_limits, unexpected
 from rvtop.ipc.leave import leave
@@ -182,8 +183,10 @@ def attach(
     load_key(reach.api_key_file)
     transport = transport_from(url, reach)
     pages, fields = metrics_urls(reach.metrics_url), body_from(reach.body)
+    published = kv_sources(reach.kv_events_url)
     info_url = probe_target(url, tuple(model or ()), transport)
     request = attach_request(info_url, tuple(model or ()), pages, max_rate, session.out, transport, fields)
+    request = replace(request, kv_events=published)
     raise typer.Exit(go(request, ui, session, yes=yes))
 
 

@@ -202,6 +202,12 @@ class EngineOptions:
             help="Topology rsv: milliseconds for which tokens are collected; 0: each is sent at once.",
         ),
     ] = None
+    kv_events: Annotated[
+        bool,
+        typer.Option(
+            "--kv-events", help="Topologies with vLLM: engines tell what they cache, for the KV map."
+        ),
+    ] = False
     direct_streaming: Annotated[
         bool, typer.Option("--direct-streaming", help="Topology rsv: tokens do not pass its ingress.")
     ] = False
@@ -218,7 +224,11 @@ class EngineOptions:
         fronts = [] if self.front_processes is None else ["--front-processes", self.front_processes]
         batching = self.stream_batching_ms
         streams = [] if batching is None else ["--stream-batching-ms", f"{batching:g}"]
-        switches = {"--rust-frontend": self.rust_frontend, "--direct-streaming": self.direct_streaming}
+        switches = {
+            "--rust-frontend": self.rust_frontend,
+            "--direct-streaming": self.direct_streaming,
+            "--kv-events": self.kv_events,
+        }
         return engine + fronts + servers + streams + [flag for flag, given in switches.items() if given]
 
 

@@ -23,7 +23,7 @@ from rvtop.cli.options import (
     positive,
     probe_target,
 )
-from rvtop.cli.transport import TargetOptions, body_from, load_key, metrics_urls, transport_from
+from rvtop.cli.transport import TargetOptions, body_from, kv_sources, load_key, metrics_urls, transport_from
 from rvtop.errors import UserError, check_limits
 from rvtop.system.startup import import_numpy
 
@@ -96,6 +96,7 @@ def run(
             "--stop-when-saturated goes not with --find-max, which steps beyond what the server holds"
         )
     pages, body = metrics_urls(reach.metrics_url), body_from(reach.body)
+    published = kv_sources(reach.kv_events_url)
     work = _scenario(scenario, steady, search)
     request = SessionRequest(
         work,
@@ -114,6 +115,7 @@ def run(
         stop_when_saturated=watch.stop_when_saturated,
         exclude_warm_up=watch.exclude_warm_up,
         probe_rate=watch.probe_rate,
+        kv_events=published,
     )
     if backend is not None:
         check_backend(backend, work)

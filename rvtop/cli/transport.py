@@ -14,6 +14,7 @@ from rvtop.errors import UserError
 
 if TYPE_CHECKING:
     from rvtop.net.transport import Transport
+    from rvtop.telemetry.kv_events import KvSource
 
 _SECRET = {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"}
 _SECRET_ENDS = ("-key", "-token", "-secret", "-password")
@@ -49,6 +50,14 @@ class TargetOptions:
     metrics_url: Annotated[
         list[str] | None,
         typer.Option("--metrics-url", help="Prometheus page of the server, if not /metrics."),
+    ] = None
+    kv_events_url: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--kv-events-url",
+            metavar="URL[,REPLAY-URL]",
+            help="Where an engine publishes KV events (vLLM's --kv-events-config): tcp://host:5557; repeat.",
+        ),
     ] = None
     api_key_file: Annotated[
         Path | None,
@@ -195,6 +204,15 @@ def metrics_urls(given: list[str] | None) -> tuple[str, ...]:
         if shown(url) != url:
             raise UserError(f"--metrics-url {shown(url)}: leave out the user name and password before the @")
     return tuple(given or ())
+
+
+def kv_sources(given: list[str] | None) -> tuple[KvSource, ...]:
+    """The sources of ``--kv-events-url``. Raises UserError for what is none, and where none can be read."""
+    from rvtop.telemetry.kv_events import missing, source_of
+
+    if given and (why := missing()):
+        raise UserError(f"--kv-events-url: {why}")
+    return tuple(source_of(text, number) for number, text in enumerate(given or ()))
 
 
 # -- headers -----------------------------------------------------------------------------------

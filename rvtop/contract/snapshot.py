@@ -16,6 +16,7 @@ from rvtop.contract.showdown import Showdown
 from rvtop.contract.spending import Spending
 from rvtop.stats.comb import Comb
 from rvtop.stats.distribution import EMPTY, Distribution
+from rvtop.stats.kv_map import KvMap
 from rvtop.stats.saturation import Saturation
 from rvtop.stats.verdict_said import Verdict
 
@@ -360,6 +361,7 @@ class Snapshot:
     recording_unnamed: bool = False  # it was given no name
     showdown: Showdown | None = None  # where this session is one of several that are compared
     comb: Comb | None = None  # where tokens come in lumps
+    kv_map: KvMap | None = None  # what is in the engines' prefix caches, where they publish it
     spending: Spending | None = None  # where power is told, or a price is set
     verdict: Verdict | None = None  # what binds it, while there is load
     pairs: Pairs | None = None  # where each request goes to two servers

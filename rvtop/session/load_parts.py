@@ -7,6 +7,7 @@ from typing import Any
 
 from rvtop.session.ending import Ending
 from rvtop.session.events import EventFeed
+from rvtop.session.kv_watch import KvWatch
 from rvtop.session.load_target import LoadTarget
 from rvtop.session.played import Played
 from rvtop.session.recorder import Recorder
@@ -27,6 +28,7 @@ class Parts:
     target: LoadTarget
     figures: ServerFigures
     played: Played
+    kv: KvWatch
 
 
 @dataclass(frozen=True)

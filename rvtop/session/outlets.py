@@ -14,7 +14,7 @@ from rvtop.session.control import ControlSocket
 from rvtop.session.ending import Ending
 from rvtop.session.events import EventFeed
 from rvtop.session.load_run import LoadRun
-from rvtop.session.otlp import Collector, check_headers
+from rvtop.session.otlp import Collector, SpanSender, check_headers
 from rvtop.session.request import SessionRequest
 
 if TYPE_CHECKING:  # only a session with --metrics-port needs it
@@ -69,6 +69,19 @@ class Outlets:
             check_headers(self._request.transport.headers)
             made = asyncio.to_thread(Collector, self._request.otlp)
             self.collector = await ending.unless_stopped(made)
+
+    @property
+    def traces(self) -> int:
+        """The number of this run in the traces of its requests; 0 where none are asked for."""
+        return self.collector.run if self.collector is not None else 0
+
+    def spans(self, t0_unix_ns: int, path: str) -> SpanSender | None:
+        """What sends a span of each request to the collector, where one was asked for. ``t0_unix_ns`` is the
+        run's start, ``path`` where requests go."""
+        if self.collector is None:
+            return None
+        about = {"rvtop.run": self._request.out.name, "rvtop.scenario": self._scenario}
+        return self.collector.sender(t0_unix_ns, path, about, self._feed.from_thread("warn"))
 
     async def close(self) -> None:
         """Closes the control socket and the page; spans are sent by whoever has their sender."""

@@ -16,6 +16,7 @@ from rvtop.load.wire.timeouts import Timeouts
 from rvtop.net.transport import Transport
 from rvtop.stats.prices import Prices
 from rvtop.target.backend import BackendOptions
+from rvtop.telemetry.kv_events import KvSource
 
 if TYPE_CHECKING:  # pydantic is slow to import, and the first frame doesn't need it
     from rvtop.scenario.schema import Scenario
@@ -54,6 +55,7 @@ class SessionRequest:
     metrics_port: tuple[str, int] | None = None  # where Prometheus finds what the client measured
     otlp: str | None = None  # where an OpenTelemetry collector takes a span of each request
     pair: PairOptions | None = None  # a second server, which each request goes to too
+    kv_events: tuple[KvSource, ...] = ()  # where engines of a server that is not ours publish KV events
     slo: Mapping[str, float] = field(default_factory=dict)  # ttft_ms, tpot_ms where the scenario has no slo
     prices: Prices = field(default_factory=Prices)
     stop_when_saturated: bool = False  # the run ends where load is above what the server can answer

@@ -109,6 +109,7 @@ class Retargeting:
         told |= {"topology": info.topology, **how}
         self._parts.recorder.write(lambda log: note_target(log.folder, told))
         await self._parts.figures.move(sources, self._parts.ending.guarded)
+        await self._parts.kv.move(info)
         text = f"requests go to {info.url} ({', '.join(printable_names(names))})"
         self._parts.feed.say(text, kind="target")
         return Done(text, at_ns, before)

@@ -34,6 +34,7 @@ from rvtop.session.closed_loop import ClosedLoops
 from rvtop.session.commands import Commands
 from rvtop.session.ending import Ending
 from rvtop.session.events import EventFeed
+from rvtop.session.kv_watch import KvWatch
 from rvtop.session.load_commands import LoadCommands
 from rvtop.session.load_parts import Parts
 from rvtop.session.load_run import LoadRun
@@ -90,6 +91,7 @@ class Session:
         running = ("starting", "running")
         self._target = LoadTarget(request, self._feed, self._ending, lambda: self._state in running)
         self._figures = ServerFigures(self._feed, self._target.on_page)
+        self._kv = KvWatch(request.kv_events, self._feed)
         self._stillness = Stillness()
         self._played = Played()
         self._timeline = Timeline(self._played)
@@ -132,6 +134,7 @@ class Session:
             self._target,
             self._figures,
             self._played,
+            self._kv,
         )
 
     # -- from outside ------------------------------------------------------------------------
@@ -205,6 +208,7 @@ class Session:
             recording_s=self._recording.recording_s,
             recording_unnamed=self._recording.unnamed,
             comb=load.watches.comb.comb,
+            kv_map=self._kv.picture,
             spending=load.watches.energy.spending,
             verdict=load.watches.verdict.verdict,
             pairs=None if self._pairs is None else self._pairs.shown,
@@ -297,6 +301,7 @@ class Session:
             stack.push_async_callback(self._figures.stop)
             if self._load.probes is not None:
                 stack.push_async_callback(self._load.probes.stop)
+            stack.push_async_callback(self._kv.stop)
             if self._load.fleet is not None:
                 stack.push_async_callback(self._load.fleet.stop)
             stack.push_async_callback(self._target.stop_watching)
@@ -347,8 +352,7 @@ class Session:
         assert info is not None
         t0_ns = perf_counter_ns()
         ticks = 1 if self._seen else _UNSEEN_TICKS
-        collector = self._outlets.collector
-        traces = collector.run if collector is not None else 0
+        traces = self._outlets.traces
         spec = worker_spec(request, scenario, info, models, prepared, t0_ns, ticks, most_in_flight, traces)
         if request.pair is not None:
             spec = await self._ending.unless_stopped(with_second(request.pair, self._parts(), spec))
@@ -359,19 +363,18 @@ class Session:
         load.spec = spec
         if request.pair is not None:
             self._pairs = PairWatch(request.pair, self._parts(), load)
+        load.observers.insert(0, lambda second: self._kv.note(second.row))  # before the row is written
         load.observers.append(lambda second: self._record_screen())
         load.observers.append(lambda second: self._recording.second(second.now_ns))
         around = surroundings(request, scenario, info, models, prepared, t0_ns, self._target.start_s)
         around["server"] = dict(facts)
-        if collector is not None:
-            about = {"rvtop.run": request.out.name, "rvtop.scenario": scenario.name}
-            path, warn = spec.address.path, self._feed.from_thread("warn")
-            load.spans = collector.sender(around["t0_unix_ns"], path, about, warn)
+        load.spans = self._outlets.spans(around["t0_unix_ns"], spec.address.path)
         self._recorder.open(runlog.RunLog(request.out, scenario.to_yaml(), around), t0_ns)
         sources = sources_of(request.metrics_urls, info, request.transport)
         self._target.expect_answers(names_of_target(sources, info.url))
         guarded = self._ending.guarded
         self._figures.start(sources, guarded)
+        self._kv.start(info)
         load.fleet = WorkerFleet(
             request.workers,
             spec,

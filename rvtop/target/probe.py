@@ -56,6 +56,8 @@ class TargetInfo:
     places: Mapping[str, int] = field(default_factory=dict)  # in each engine's batch, where it is told
     knobs: tuple[Mapping[str, str | int], ...] = ()  # of each engine (ENGINE_KNOBS), of one of ours
     dashboard: str = ""  # URL of Ray's, where one of ours tells it
+    # Where each engine publishes KV events: engine, model, url, perhaps replay; of one of ours that does.
+    kv_events: tuple[dict[str, str], ...] = ()
 
 
 def base_url(url: str) -> str:
@@ -125,6 +127,7 @@ async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
     topology, on_ray, dashboard = None, False, ""
     places: dict[str, int] = {}
     knobs: tuple[Mapping[str, str | int], ...] = ()
+    kv_events: tuple[dict[str, str], ...] = ()
     with contextlib.suppress(TargetError, ValueError, AttributeError, RecursionError):
         status, body = await asyncio.to_thread(ask, f"{base}/rvtop/topology", transport)
         facts = json.loads(body) if status == 200 else {}
@@ -132,6 +135,7 @@ async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
         topology = printable(named, NAME_LIMIT) if isinstance(named, str) else None
         dashboard = _dashboard(facts.get("ray"))
         places, knobs = _places(facts.get("engines")), _knobs(facts.get("engines"))
+        kv_events = _kv_events(facts.get("engines"))
     return TargetInfo(
         url=base,
         models=tuple(row["id"] for row in models),
@@ -141,6 +145,7 @@ async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
         places=places,
         knobs=knobs,
         dashboard=dashboard,
+        kv_events=kv_events,
     )
 
 
@@ -160,6 +165,17 @@ def _places(rows: Any) -> dict[str, int]:
         if isinstance(name, str) and type(places) is int and 0 < places <= _MOST_PLACES:
             found[printable(name, NAME_LIMIT)] = places
     return found
+
+
+def _kv_events(rows: Any) -> tuple[dict[str, str], ...]:
+    """Where each engine publishes KV events, from the same rows."""
+    found = []
+    for row in rows[:_MOST_ENGINES] if isinstance(rows, list) else ():
+        told_of = row.get("kv_events") if isinstance(row, dict) else None
+        if isinstance(told_of, dict) and isinstance(told_of.get("url"), str):
+            texts = {"engine": row.get("engine"), "model": row.get("model"), **told_of}
+            found.append({name: printable(v, _ID_LIMIT) for name, v in texts.items() if isinstance(v, str)})
+    return tuple(row for row in found if "engine" in row)
 
 
 def _knobs(rows: Any) -> tuple[Mapping[str, str | int], ...]:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from rvtop.ui.key_names import shown_key
 
-#: What holds on each kind of screen: live, map, requests, events, a showdown's, a stored run's, start.
-SCREEN_PLACES = ("A*L", "A*M", "A*Q", "AE", "AC", "AZ", "AW", "AP", "AS")
+#: What holds on each kind of screen: live, map, requests, KV map, events, a showdown's, a stored run's,
+#: start.
+SCREEN_PLACES = ("A*L", "A*M", "A*Q", "A*K", "AE", "AC", "AZ", "AW", "AP", "AS")
 #: Where the screens' keys begin in the footer: behind all others, and left out before them.
 SCREENS_FOOT = 20
 #: The action that is there with --serve alone.

@@ -602,6 +602,7 @@ def page() -> str:
         "L": "live",
         "M": "map",
         "Q": "requests",
+        "K": "KV map",
         "W": "showdown",
         "E": "events",
         "P": "replay",

@@ -107,6 +107,11 @@ def test_rvtop_passes_them_on() -> None:
             "leave --ray-address out, or set RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING=1",
         ),
         ({"max_queue": 0}, "--max-queue 0"),
+        ({"vllm": VllmOptions(kv_events=True), "ray_address": "auto"}, "Serve may put a replica on any node"),
+        (
+            {"vllm": VllmOptions(kv_events=True), "serve": ServeOptions(autoscale=(1, 2))},
+            "--kv-events: --autoscale may start several replicas",
+        ),
     ],
 )
 async def test_what_it_cannot_do_is_said_before_anything_starts(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
 
 import pytest
 
+from backends.engines.vllm_environment import vllm_environment
 from backends.errors import UsageError
-from backends.settings import vllm
+from backends.settings import kv_events, vllm
 from backends.settings.vllm import VllmOptions, engine_argv
 
 
@@ -167,6 +169,25 @@ def test_gpus_of_an_engine_may_be_said_as_an_engine_argument_too() -> None:
     assert "distributed-executor-backend" not in arguments(parsed(), gpu_share=1)
     with pytest.raises(UsageError, match="must be a whole number"):
         parsed("--engine-arg", "tensor_parallel_size=two")
+
+
+def test_what_is_cached_is_published_at_sockets_in_the_engine_s_folder() -> None:
+    assert parsed("--kv-events").kv_events
+    assert not parsed().kv_events
+    places = kv_events.sockets("/tmp/rvtop-vls-1", "vllm-0")
+    name, value = kv_events.argument(places)
+    assert name == "kv-events-config"
+    assert json.loads(value) == {
+        "enable_kv_cache_events": True,
+        "publisher": "zmq",
+        "endpoint": "ipc:///tmp/rvtop-vls-1/vllm-0.kv",
+        "replay_endpoint": "ipc:///tmp/rvtop-vls-1/vllm-0.kv-replay",
+    }
+    assert kv_events.sockets("/tmp/rvtop-eng-1")["url"] == "ipc:///tmp/rvtop-eng-1/kv"
+    with pytest.raises(UsageError, match="leave one of them out"):
+        parsed("--kv-events", "--engine-arg", "kv_events_config={}")
+    environ = vllm_environment({}, VllmOptions(kv_events=True), folder="/f", cpu_threads=None)
+    assert environ["PYTHONHASHSEED"] == "0"
 
 
 def test_the_tool_parser_is_no_argument_of_the_engine() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from rvtop.ui.action import SCREENS_FOOT, Action
 from rvtop.ui.screens.compare import CompareScreen
+from rvtop.ui.screens.kv import KvScreen
 from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.map import MapScreen
 from rvtop.ui.screens.replay import ReplayScreen
@@ -20,12 +21,14 @@ from rvtop.ui.screens.showdown import ShowdownScreen
 
 @dataclass(frozen=True, slots=True)
 class ScreenEntry:
-    """One screen. ``key`` is Textual's name of the key that shows it, ``title`` one line for the help."""
+    """One screen. ``key`` is Textual's name of the key that shows it, ``title`` one line for the help;
+    ``in_foot``: the footer names it."""
 
     name: str
     key: str
     title: str
     screen: type[SessionScreen]
+    in_foot: bool = True
 
 
 #: The first one is shown at the start and stays below the others, so that it keeps its state.
@@ -34,6 +37,7 @@ SCREENS: tuple[ScreenEntry, ...] = (
     ScreenEntry("map", "2", "map: where requests wait, and the places of the batches", MapScreen),
     ScreenEntry("requests", "3", "requests: the slowest and the failed, where the TTFT went", RequestsScreen),
     ScreenEntry("compare", "4", "compare: two runs side by side, or now against before", CompareScreen),
+    ScreenEntry("kv", "6", "KV map: what is in the engines' prefix caches", KvScreen, in_foot=False),
 )
 #: Those of a showdown; the others show the topology that runs.
 SHOWDOWN_SCREENS: tuple[ScreenEntry, ...] = (
@@ -65,7 +69,7 @@ def screen_keys(screens: Sequence[ScreenEntry]) -> tuple[Action, ...]:
             f"app.show_screen('{entry.name}')",
             (entry.key,),
             entry.title,
-            foot=SCREENS_FOOT + number,
+            foot=SCREENS_FOOT + number if entry.in_foot else 0,
             label=entry.name,
         )
         for number, entry in enumerate(screens)

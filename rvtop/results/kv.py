@@ -1,0 +1,52 @@
+"""The ``kv_map`` block of a summary: what KV events told of the engines' prefix caches, from the timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def kv_summary(
+    timeline: Sequence[Mapping[str, Any]], spans: Sequence[tuple[float, float]]
+) -> dict[str, Any] | None:
+    """All engines together, over the seconds inside ``spans`` ((start, end), seconds from the run's start);
+    None where none told. Blocks are counts, ``evicted_per_s`` is of blocks, shares are 0..1.
+
+    ``hit_share`` and ``locality``: of the requests seen to begin inside the spans. ``top_share`` is that of
+    the most used beginning at the last look, since rvtop began to watch; ``lost`` and ``complete`` are of
+    then too."""
+    rows = [
+        row["kv_map"]
+        for row in timeline
+        if row.get("kv_map") and any(start <= row["t_s"] <= end for start, end in spans)
+    ]
+    if not rows:
+        return None
+    evicted = [row["evicted_per_s"] for row in rows if row["evicted_per_s"] is not None]
+    return {
+        "engines": max(row["engines"] for row in rows),
+        "cached": {
+            "mean": sum(row["cached"] for row in rows) / len(rows),
+            "max": max(r["cached"] for r in rows),
+        },
+        "shared_max": max(row["shared"] for row in rows),
+        "evicted_per_s": {
+            "mean": sum(evicted) / len(evicted) if evicted else None,
+            "max": max(evicted, default=None),
+        },
+        "storm_s": sum(row["storms"] > 0 for row in rows),
+        "hit_share": _share(rows, "hits", "requests"),
+        "top_share": rows[-1]["top_share"],
+        "locality": _share(rows, "taken", "offered"),
+        "lost": rows[-1]["lost"],
+        "complete": rows[-1]["complete"],
+    }
+
+
+def _share(rows: Sequence[Mapping[str, Any]], part: str, whole: str) -> float | None:
+    """How much one counter grew for each that the other did."""
+    known = [row for row in rows if row[part] is not None and row[whole] is not None]
+    if not known:
+        return None
+    grown = known[-1][whole] - known[0][whole]
+    return (known[-1][part] - known[0][part]) / grown if grown > 0 else None
