@@ -343,12 +343,8 @@ class Session:
     async def _start_load(
         self, prepared: Prepared, most_in_flight: int | None, facts: Mapping[str, object]
     ) -> None:
-        request, scenario, info, models = (
-            self._request,
-            self._scenario,
-            self._target.info,
-            self._target.models,
-        )
+        request, scenario = self._request, self._scenario
+        info, models = self._target.info, self._target.models
         assert info is not None
         t0_ns = perf_counter_ns()
         ticks = 1 if self._seen else _UNSEEN_TICKS
