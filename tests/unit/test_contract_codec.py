@@ -22,6 +22,7 @@ from rvtop.contract.command import (
     Record,
     Resume,
     Retarget,
+    SetConcurrency,
     SetRate,
     SetSlo,
     SetWorkload,
@@ -87,7 +88,16 @@ def test_a_snapshot_comes_back_as_it_was(name: str) -> None:
 
 def test_every_command_comes_back_as_it_was() -> None:
     commands = [
-        *(SetRate(12.5), Pause(), Resume(), NextPhase("again"), Mark("é → \U0001f600"), Cancel(), Undo()),
+        *(
+            SetRate(12.5),
+            SetConcurrency(32),
+            Pause(),
+            Resume(),
+            NextPhase("again"),
+            Mark("é → \U0001f600"),
+            Cancel(),
+            Undo(),
+        ),
         *(SetSlo(200.0, None, 3.5), Retarget("http://b", ("m",)), SetWorkload(64), Record(file="a.yaml")),
         Stop("quit"),
     ]
