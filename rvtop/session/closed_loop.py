@@ -45,16 +45,19 @@ class ClosedLoops:
 
     def set_rate(self, command: SetRate, by: str) -> Done:
         """Changes the rate; of a closed loop the phase begins anew, with arrivals at that rate. Raises
-        CommandError."""
+        CommandError, also where the loop has so many requests to send and no time: a rate would not end."""
         load = self._load()
         phase = load.player.phase
         if phase is None or not phase.concurrency or load.player.state != "sending":
             return load.command(command, by)
         _to_begin_anew(load, "rate")
+        if phase.limit is not None:
+            held = f"a closed loop has no rate, and this phase is {phase.limit} requests long, whatever the time"
+            raise CommandError(f"rate: {held}")
         if command.over_s is not None or command.for_s is not None:
             raise CommandError("rate: a closed loop has no rate to begin from; set a rate first")
         rps = load.rate_control.allowed(command.rps)
-        made = replace(_plain(phase), concurrency=0, limit=None, rate_from=rps, rate_to=rps)
+        made = replace(_plain(phase), concurrency=0, rate_from=rps, rate_to=rps)
         return self._begin(load, made, f"rate {rps:.3g} rps", _inverse(load, phase), by)
 
     def _begin(self, load: LoadRun, made: PhasePlan, text: str, inverse: Command, by: str) -> Done:

@@ -56,8 +56,8 @@ async def test_a_closed_loop_holds_its_concurrency(mock: MockProcess, tmp_path: 
         {"name": "last", "rounds": {"sizes": [6]}},
     )
     watched = Watched(request(mock.url, tmp_path / "run", *phases, workers=Workers(workers)))
-    await watched.until(lambda s: s.phase and s.phase.name in ("some", "time", "few"), "a loop")
-    watched.send(SetRate(100.0))  # it has no rate
+    await watched.until(lambda s: s.phase and s.phase.name == "some", "a loop")
+    watched.send(SetRate(100.0))  # it has no rate, nor a time in which it could have one
     outcome = await watched.end()
     assert outcome.exit_code == 0, outcome.message
     assert any("closed loop has no rate" in event.text for event in watched.now.events)
