@@ -52,7 +52,9 @@ class ClosedLoops:
             return load.command(command, by)
         _to_begin_anew(load, "rate")
         if phase.limit is not None:
-            held = f"a closed loop has no rate, and this phase is {phase.limit} requests long, whatever the time"
+            held = (
+                f"a closed loop has no rate, and this phase is {phase.limit} requests long, whatever the time"
+            )
             raise CommandError(f"rate: {held}")
         if command.over_s is not None or command.for_s is not None:
             raise CommandError("rate: a closed loop has no rate to begin from; set a rate first")

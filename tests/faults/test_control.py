@@ -203,7 +203,7 @@ def test_watching_from_another_terminal_ends_with_the_session(
 @pytest.mark.parametrize(
     ("words", "code", "what"),
     [
-        (["fly"], 2, "ctl fly: unknown; known are: rate, pause,"),
+        (["fly"], 2, "ctl fly: unknown; known are: rate, closed, pause,"),
         (["rate", "1", "2", "3", "linear", "5"], 2, "ctl rate 5: too much; rate takes rps"),
         (["rate", "rps=1", "rps=2"], 2, "ctl rate: rps is given twice"),
         (["pause", "now"], 2, "ctl pause now: too much; pause takes nothing"),
