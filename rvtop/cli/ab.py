@@ -21,7 +21,7 @@ from rvtop.cli.options import (
     positive,
     probe_target,
 )
-from rvtop.cli.transport import TargetOptions, body_from, load_key, metrics_urls, transport_from
+from rvtop.cli.transport import TargetOptions, body_from, kv_sources, load_key, metrics_urls, transport_from
 from rvtop.contract.pairs import FIGURES, PairOptions
 from rvtop.errors import UserError, check_limits
 from rvtop.system.startup import import_numpy
@@ -101,6 +101,7 @@ def ab(
         max_rate=max_rate,
         transport=transport,
         body=body,
+        kv_events=kv_sources(reach.kv_events_url),
         pair=options,
     )
     raise typer.Exit(go(request, ui, session, yes=yes))

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Spending:
     """Of the GPUs that serve, or where there is none (``on_cpu``) of this machine's processors. Power in W,
     energy in J. ``watts_idle`` is ``measured`` or else what the settings say. Figures a token, a request and
-    a million tokens are of the last half minute; ``joules`` and ``money`` are all since the server is
-    watched. Money is in the currency of the prices in the settings; without prices there is none."""
+    a million tokens are of the last half minute; ``joules`` are all since the server is watched. Money is in
+    the currency of the prices in the settings; without prices there is none."""
 
     watts: float | None = None
     watts_idle: float | None = None
@@ -19,7 +19,6 @@ class Spending:
     joules: float | None = None
     joules_per_token: float | None = None
     joules_per_request: float | None = None
-    money: float | None = None
     money_per_hour: float | None = None
     money_per_mtok: float | None = None  # of input and output tokens alike
     money_per_mtok_in: float | None = None

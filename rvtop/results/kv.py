@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,9 +45,11 @@ def kv_summary(
 
 
 def _share(rows: Sequence[Mapping[str, Any]], part: str, whole: str) -> float | None:
-    """How much one counter grew for each that the other did."""
-    known = [row for row in rows if row[part] is not None and row[whole] is not None]
-    if not known:
-        return None
-    grown = known[-1][whole] - known[0][whole]
-    return (known[-1][part] - known[0][part]) / grown if grown > 0 else None
+    """How much one counter grew for each that the other did. Both begin anew with another server."""
+    known = [(row[part], row[whole]) for row in rows if row[part] is not None and row[whole] is not None]
+    grown = [0.0, 0.0]
+    for before, now in itertools.pairwise(known):
+        anew = now[1] < before[1]
+        for place in (0, 1):
+            grown[place] += now[place] - (0 if anew else before[place])
+    return grown[0] / grown[1] if grown[1] > 0 else None

@@ -21,6 +21,9 @@ _SECOND = (
     "cpu_watts",
     "cpu_joules",
 )
+#: What each ``kv_map`` has as numbers, and what may be null there.
+_KV_COUNTS = ("engines", "cached", "shared", "storms", "requests", "hits", "lost")
+_KV_KNOWN = ("evicted_per_s", "top_share", "offered", "taken")
 #: The lists of a second: (what names an entry, its numbers).
 _LISTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "engines": ((), ("kv_usage",)),
@@ -42,6 +45,13 @@ def check_second(row: dict[str, Any]) -> None:
     _numbers(row, _SECOND)
     totals = _of_type(row, "totals", dict)
     _numbers(totals, totals)
+    if row.get("kv_map") is not None:
+        kv_map = _of_type(row, "kv_map", dict)
+        for key in _KV_COUNTS:
+            _number(kv_map, key, least=0.0)
+        _numbers(kv_map, _KV_KNOWN, absent=False)
+        if not isinstance(kv_map.get("complete"), bool):
+            raise ValueError("kv_map: complete is not true or false")
     for key, (names, numbers) in _LISTS.items():
         for item in _of_type(row, key, list):
             if not isinstance(item, dict):

@@ -18,12 +18,16 @@ class Spent:
 
     def __init__(self, environment: Mapping[str, Any], timeline: Sequence[Mapping[str, Any]]) -> None:
         told = engine_gpus(environment)
+        # The figures of a run of pairs are of two servers, and what is told of energy and GPUs is of one.
+        self._paired = bool((environment.get("flags") or {}).get("pair"))
         self._prices = prices_of(environment.get("prices"))
         self._energy = RunEnergy(timeline, told, powers_of(self._prices))
         self.gpus = told if told is not None else len(self._energy.gpus) or None
 
     def figures(self, part: Part) -> dict[str, Any]:
         """All figures of ``part``, those of what it took among them."""
+        if self._paired:
+            return {**figures(part), "energy": None, "cost": None}
         spans, known = windows(part), figures(part)
         seconds = sum(end - start for start, end in spans)
         energy = self._energy.over(spans, tokens=int(part.tokens.sum()), requests=part.ok_count)
@@ -37,6 +41,8 @@ class Spent:
         self, phases: Sequence[Mapping[str, Any]], search: Mapping[str, Any] | None
     ) -> dict[str, Any] | None:
         """The ``capacity`` block of the whole run."""
+        if self._paired:
+            return None
         goodput = {phase["name"]: phase["goodput_rps"] for phase in phases if not phase["warmup"]}
         return capacity(self.gpus, goodput, search)
 

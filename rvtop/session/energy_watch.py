@@ -65,7 +65,6 @@ class EnergyWatch:
             joules=joules,
             joules_per_token=block["joules_per_token"] if block is not None else None,
             joules_per_request=block["joules_per_request"] if block is not None else None,
-            money=cost(self._prices, gpus, row["t_s"], joules).whole,
             money_per_hour=over(None if paid is None else 3600 * paid, span[1] - span[0]),
             money_per_mtok=per_million(paid, None if taken is None else taken + made),
             money_per_mtok_in=per_million(of_input, taken),

@@ -122,6 +122,8 @@ class LoadRun:
         self.check_now()
         self.held, self._paused_by_hand = why, self.rate_control.paused
         self.player.hold()
+        if self.probes is not None:
+            self.probes.hold()
         if not self.rate_control.paused:
             self.rate_control.follow(Pause(), perf_counter_ns(), by)
             self._wakeup.set()
@@ -129,6 +131,8 @@ class LoadRun:
     def go_on(self, by: str) -> None:
         """The load that was held goes on, unless it was paused before."""
         self.held = ""
+        if self.probes is not None:
+            self.probes.go_on()
         if not self._paused_by_hand and self.rate_control.paused:
             self.rate_control.follow(Resume(), perf_counter_ns(), by)
             self._wakeup.set()

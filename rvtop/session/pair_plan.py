@@ -62,3 +62,6 @@ def _check(phase: Phase) -> None:
     for key, value in (("max_in_flight", phase.max_in_flight), ("cancel", phase.cancel)):
         if value is not None:
             raise UserError(f"rvtop ab: phase {phase.name} has {key}, which would part the two of a pair")
+    for key, wanted in (("reset_prefix_cache", phase.reset_prefix_cache), ("profile", phase.profile)):
+        if wanted:
+            raise UserError(f"rvtop ab: phase {phase.name} has {key}, which only one of the two would do")

@@ -53,8 +53,8 @@ class PairWatch:
         self._recorder = parts.recorder
         self._say: Callable[[str], None] = partial(parts.feed.say, kind="pairs")
         self._load = load
-        warm = {phase.name for phase in load.player.phases if phase.warmup}
-        self._fold = PairFold(parts.target.url, options.url, options.figure, warm)
+        self._warm: set[str] = set()  # a warm-up that begins again has a name of its own
+        self._fold = PairFold(parts.target.url, options.url, options.figure, self._warm)
         self._told_same = self._told_call = False
         self._ended = -1  # the phase that was ended, having enough
         load.on_lines.append(self._add)
@@ -73,6 +73,7 @@ class PairWatch:
         return "warm" if phase.warmup else "same" if phase.name.startswith(SAME) else "both"
 
     def _add(self, lines: bytes) -> None:
+        self._warm |= {phase.name for phase in self._load.player.phases if phase.warmup}
         for line in lines.splitlines():
             self._write(lines_of(self._fold.add(orjson.loads(line))))
         if self._has_enough():

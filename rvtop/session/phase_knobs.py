@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from rvtop.load.plan.schedule import PhasePlan
+from rvtop.net.transport import Transport
 from rvtop.session.load_parts import Parts
 from rvtop.target.acts import RESET, START_PROFILE, STOP_PROFILE, act
 
@@ -25,7 +26,7 @@ class PhaseKnobs:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._profiles = False  # a profiler that we started runs
+        self._profiled: tuple[str, Transport] | None = None  # the server whose profiler we started
         self._task: asyncio.Task[None] | None = None  # for the phase that comes next
 
     def ready(self, phase: PhasePlan | None) -> bool:
@@ -53,25 +54,28 @@ class PhaseKnobs:
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-        if self._profiles:
+        if self._profiled is not None:
             await self._act(STOP_PROFILE)
 
     def _actions(self, phase: PhasePlan | None) -> list[str]:
         wanted = phase is not None and phase.profile
-        actions = [STOP_PROFILE] if self._profiles and not wanted else []
+        actions = [STOP_PROFILE] if self._profiled is not None and not wanted else []
         if phase is not None and phase.reset_prefix_cache:
             actions.append(RESET)
-        return actions + ([START_PROFILE] if wanted and not self._profiles else [])
+        return actions + ([START_PROFILE] if wanted and self._profiled is None else [])
 
     async def _act(self, action: str) -> None:
         info = self._parts.target.info
         if info is None:
             return
-        self._profiles = False if action == STOP_PROFILE else self._profiles
-        why = await act(info.url, action, self._parts.target.transport)
+        server = (info.url, self._parts.target.transport)
+        if action == STOP_PROFILE and self._profiled is not None:
+            server, self._profiled = self._profiled, None  # the load may have gone over to another one
+        why = await act(server[0], action, server[1])
         if why:
             self._parts.feed.say(f"{_FAILED[action]}: {why}", "warn", "target")
         else:
             self._parts.feed.say(_DONE[action], kind="target")
-            self._profiles = self._profiles or action == START_PROFILE
+            if action == START_PROFILE:
+                self._profiled = server
         self._parts.recorder.note({"cmd": action, "refused": why or None})

@@ -21,6 +21,7 @@ _EARLY_NS = 20_000_000
 
 #: How long a cut may take to reach the workers and come back before the next phase begins all the same.
 _CUT_LIMIT_NS = 5_000_000_000
+_AGAIN_NS = 100_000_000  # until a server that was not ready is asked for again
 
 State = Literal["idle", "sending", "draining", "cutting", "over"]
 
@@ -144,6 +145,9 @@ class Player:
         """Begins the next phase, unless it is to begin later, or the server is not ready for it."""
         self._waits_ns = NEVER
         if not self._ready(next(iter(self.coming), None)):
+            if self.state == "cutting":  # what does not end is not waited for: it is tried again
+                self._deadline_ns = now_ns + _AGAIN_NS
+                return None
             self.state, self._deadline_ns = "draining", NEVER  # whoever makes it ready wakes the session
             return None
         wake_ns = self._not_before_ns - LEAD_NS - _EARLY_NS

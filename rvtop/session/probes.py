@@ -76,6 +76,14 @@ class ProbeRun:
         """They are sent from now on."""
         self._fleet.send(PlanEvent(perf_counter_ns() + LEAD_NS, "phase", 0))
 
+    def hold(self) -> None:
+        """None is sent until `go_on`: the server that they go to is to end."""
+        self._fleet.send(PlanEvent(perf_counter_ns() + LEAD_NS, "pause"))
+
+    def go_on(self) -> None:
+        """They are sent again."""
+        self._fleet.send(PlanEvent(perf_counter_ns() + LEAD_NS, "resume"))
+
     def go_over(self, target: AddTarget, at_ns: int) -> None:
         """From ``at_ns`` on they go to a further target, as the load does."""
         self._fleet.send(target)

@@ -75,6 +75,8 @@ class SaturationWatch:
         planned = second.row["target_rps"]
         if phase is not None and phase.trace and planned:
             planned = float(due - self._due)  # a trace says itself when it is fast and when it is slow
+        if planned is not None and self._parts.request.pair is not None:
+            planned *= 2  # each arrival is a request to both servers
         last = live.last_full(second.now_ns)
         ttft_ns = last.ttft.mean_ns if last is not None and last.ttft.count else None
         service_s = None

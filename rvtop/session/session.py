@@ -119,7 +119,8 @@ class Session:
         }
         self._pairs: PairWatch | None = None
         if request.pair is not None:
-            del self.commands.handlers[Retarget]  # the load goes to two servers
+            for kind in (Retarget, SetConcurrency):  # the load goes to two servers, by the clock alone
+                del self.commands.handlers[kind]
 
     def _new_load(self, phases: tuple[PhasePlan, ...], t0_ns: int, *, search: bool) -> LoadRun:
         return LoadRun(self._parts(), phases, t0_ns, search=search)

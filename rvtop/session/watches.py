@@ -18,6 +18,7 @@ class Watches:
     def __init__(self, parts: Parts, live: LiveState, player: Player) -> None:
         request, say = parts.request, parts.feed.say
         self._target = parts.target
+        self._paired = request.pair is not None
         self._live = live
         self._player = player
         self.comb = CombWatch(say)
@@ -36,6 +37,7 @@ class Watches:
         info = self._target.info
         topology = self._target.topology or (info.topology if info is not None else None)
         self.comb.look(self._live, second.now_ns, gap_ms, topology)
-        self.energy.look(second.row, self._live.tokens, self._target.engine_gpus)
+        if not self._paired:  # what is told of energy is of one of the two servers
+            self.energy.look(second.row, self._live.tokens, self._target.engine_gpus)
         self.saturation.look(second)
         self._warm_up.look(second)

@@ -243,7 +243,6 @@ def powered() -> Snapshot:
         joules=30_000.0,
         joules_per_token=0.214,
         joules_per_request=54.7,
-        money=1.2,
         money_per_hour=4.4,
         money_per_mtok=0.31,
         money_per_mtok_in=0.043,

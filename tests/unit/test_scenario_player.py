@@ -125,6 +125,21 @@ def test_a_cut_that_nobody_confirms_does_not_stop_the_run() -> None:
     assert (entry.kind, entry.value) == ("phase", 1)
 
 
+def test_a_cut_that_nobody_confirms_waits_for_the_server_alone() -> None:
+    ready: list[bool] = [False]
+    phases = (PhasePlan("a", 5, 5, 2.0, drain_s=0.0), PhasePlan("b", 5, 5, 1.0))
+    player = Player(phases, None, lambda phase: ready[0])
+    player.step(0, drained=False)
+    end = player.end_ns
+    assert player.step(end, drained=False) == PlanEvent(end, "cut")
+    assert player.step(end + 6 * S, drained=False) is None
+    assert player.next_ns < end + 7 * S
+    ready[0] = True
+    entry = player.step(end + 7 * S, drained=False)
+    assert entry is not None
+    assert (entry.kind, entry.value) == ("phase", 1)
+
+
 def test_a_round_waits_for_every_request() -> None:
     player = Player(
         (PhasePlan("r/n=6#1", burst=6, drain_s=None), PhasePlan("r/n=6#2", burst=6, drain_s=None))

@@ -151,3 +151,16 @@ def test_the_summary_s_block() -> None:
         "KV map: cached 20 blocks (max 30), shared at most 3, evicted 6/s (max 8), hits at least 40 %, "
         "top prefix --, locality 40 %"
     )
+
+
+def test_shares_of_a_run_that_went_over_to_another_server() -> None:
+    told = [(10, 5), (1000, 500), (20, 18), (200, 180)]  # the second server's counters begin anew
+    known = dict.fromkeys(("engines", "cached", "shared", "storms", "lost"), 1)
+    unknown = dict.fromkeys(("evicted_per_s", "top_share", "offered", "taken"))
+    rows = [
+        {"t_s": float(t), "kv_map": {**known, **unknown, "complete": True, "requests": asked, "hits": hits}}
+        for t, (asked, hits) in enumerate(told)
+    ]
+    block = kv_summary(rows, [(0.0, 9.0)])
+    assert block is not None
+    assert block["hit_share"] == (495 + 180) / (990 + 200)

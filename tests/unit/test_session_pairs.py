@@ -111,6 +111,8 @@ def test_the_plan_begins_with_a_warm_up_and_a_against_a_at_half_the_rate() -> No
     [
         (({"name": "r", "rounds": {"sizes": [4]}},), None, "phase r has no rate"),
         (({**LOAD, "max_in_flight": 4},), None, "phase hold has max_in_flight"),
+        (({**LOAD, "reset_prefix_cache": True},), None, "phase hold has reset_prefix_cache"),
+        (({**LOAD, "profile": True},), None, "phase hold has profile"),
         (({**LOAD, "cancel": {"share": 0.5, "after": 1}},), None, "phase hold has cancel"),
         (({**LOAD, "name": SAME},), None, f"adds a phase {SAME}"),
         ((LOAD,), {**WORKLOAD, "turns": 3}, "has conversations"),

@@ -25,17 +25,18 @@ WORKLOAD = {"kind": "synthetic", "prompt_tokens": 5, "output_tokens": 16}
 class World:
     """A watch in virtual time, which sees the seconds of a queue as a session would show them."""
 
-    def __init__(self, *, stops: bool = False) -> None:
+    def __init__(self, *, stops: bool = False, pair: object = None) -> None:
         self.events: list[tuple[str, str]] = []
         self.notes: list[dict[str, Any]] = []
         self.ended: list[tuple[str, str]] = []
         self.live = SimpleNamespace(in_flight=0, sent=0, due=0, last_full=lambda now: self.full)
         self.full: Any = None
+        self.each = 1 if pair is None else 2  # requests of an arrival
         parts: Any = SimpleNamespace(
             feed=SimpleNamespace(say=lambda text, level="info", kind="": self.events.append((level, text))),
             recorder=SimpleNamespace(note=self.notes.append),
             ending=SimpleNamespace(fail=lambda kind, text: self.ended.append((kind, text))),
-            request=SimpleNamespace(stops_when_saturated=stops),
+            request=SimpleNamespace(stops_when_saturated=stops, pair=pair),
         )
         player: Any = SimpleNamespace(phase=SimpleNamespace(name="hold", trace=False))
         self.watch = SaturationWatch(parts, self.live, player)  # type: ignore[arg-type]
@@ -44,8 +45,8 @@ class World:
     def see(self, seconds: list[LoadSecond]) -> None:
         for one in seconds:
             self.t_s += 1
-            self.live.in_flight = one.in_flight
-            self.live.sent += one.sent
+            self.live.in_flight = one.in_flight * self.each
+            self.live.sent += one.sent * self.each
             self.full = made(one)
             row = {"t_s": float(self.t_s), "target_rps": one.planned_rps}
             self.watch.look(Second(self.t_s * 10**9, row, False))
@@ -78,6 +79,12 @@ def test_it_is_said_once_and_gone_when_the_server_keeps_up_again() -> None:
     assert [(note["cmd"], note["phase"]) for note in world.notes] == [("saturated", "hold")]
     assert 12 <= world.notes[0]["since_s"] <= 27
     assert not world.ended
+
+
+def test_of_pairs_each_arrival_is_two_requests() -> None:
+    world = World(pair="the other server")
+    world.see(queue_seconds(3, 8, 0.2, ((0.5, 12), (1.25, 30)), 1.0))
+    assert [level for level, _ in world.events] == ["warn"]
 
 
 def test_below_the_capacity_nothing_is_said() -> None:
