@@ -20,7 +20,7 @@ from rvtop.results.beside_text import probe_lines, warm_up_line
 from rvtop.results.parts_text import parts_lines
 from rvtop.session.request import Outcome, SessionRequest
 from rvtop.system.stdio import LineWriter
-from rvtop.text import digits, phase_words
+from rvtop.text import digits, percent, phase_words
 
 if TYPE_CHECKING:  # the dashboard's own process writes the result, and has no session in it
     from rvtop.session.session import Session
@@ -177,7 +177,7 @@ def figures_line(s: Snapshot) -> str:
     if s.kv_map is not None and (cached := now_line(s.kv_map)):
         parts.append(cached)
     if s.verdict is not None and s.verdict.binds:
-        parts.append(f"bound by {s.verdict.name}")
+        parts.append(s.verdict.title)
     if load.goodput_rps is not None:
         parts.append(f"good {digits(load.goodput_rps)} rps")
     if s.target_down_s is not None:
@@ -199,10 +199,6 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60:02d}:{int(seconds) % 60:02d}"
 
 
-def _percent(share: float | None) -> str:
-    return f"{digits(None if share is None else 100 * share)} %"
-
-
 def _ms(value: float | None) -> str:
     return f"{digits(value)} ms"
 
@@ -212,7 +208,7 @@ def _mib(value: float | None) -> str:
 
 
 #: How figures of ``contract.figures`` are written, by their format.
-_FORMATS = {"count": digits, "percent": _percent, "split": _percent, "bytes": _mib, "ms": _ms}
+_FORMATS = {"count": digits, "percent": percent, "split": percent, "bytes": _mib, "ms": _ms}
 
 
 def kpm_table(rows: Mapping[str, Mapping[str, Any]]) -> str:

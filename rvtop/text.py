@@ -86,6 +86,11 @@ def digits(value: float | None) -> str:
     return f"{value:.0f}" if "e" in text else text
 
 
+def percent(share: float | None) -> str:
+    """A share 0..1 in percent, as ``digits``: ``12.5 %``, ``-- %``."""
+    return f"{digits(None if share is None else 100 * share)} %"
+
+
 def printable_json(value: Any) -> Any:
     """The JSON value with all its text ``printable``, the keys too."""
     if isinstance(value, str):

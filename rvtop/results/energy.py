@@ -153,9 +153,11 @@ class RunEnergy:
         self._meters: dict[GpuId, _Meter] = defaultdict(_Meter)
         self._processors = _Total()
         self.idle = Idle(self.gpus)
+        served = set(self.gpus)
         for row in rows:
             for gpu in row.get("gpus") or []:
-                self._meters[gpu["node"], gpu["index"]].add(row["t_s"], gpu)
+                if (key := (gpu["node"], gpu["index"])) in served:
+                    self._meters[key].add(row["t_s"], gpu)
             self._processors.add(row["t_s"], row.get("cpu_joules"))
             self.idle.add(row)
 
@@ -241,7 +243,12 @@ def watts_of(row: Row, served: Sequence[GpuId]) -> float | None:
     if not served:
         value: float | None = row.get("cpu_watts")
         return value
-    told = {(gpu["node"], gpu["index"]): gpu.get("watts") for gpu in row.get("gpus") or []}
+    return told_by(row, served, "watts")
+
+
+def told_by(row: Row, served: Sequence[GpuId], name: str) -> float | None:
+    """The sum of a figure of the GPUs ``served`` in a second; None where one does not tell it."""
+    told = {(gpu["node"], gpu["index"]): gpu.get(name) for gpu in row.get("gpus") or []}
     return _all([told.get(key) for key in served])
 
 

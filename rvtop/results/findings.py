@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any, Protocol
+from typing import Any
 
 from rvtop.results.part import Part, gaps_of
+from rvtop.results.server import seconds_in
+from rvtop.results.windows import Window
 from rvtop.stats.comb import comb_of, knob, said
 
 #: A verdict that stood for less is said live, and is no finding of the run.
@@ -54,7 +56,7 @@ def _means(figures: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _rows(part: Part) -> list[Mapping[str, Any]]:
-    return [row for row in part.run.timeline if any(start <= row["t_s"] <= end for start, end in part.spans)]
+    return seconds_in(part.run.timeline, part.spans)
 
 
 def _comb(part: Part, topology: str | None) -> list[dict[str, Any]]:
@@ -72,15 +74,6 @@ def _comb(part: Part, topology: str | None) -> list[dict[str, Any]]:
             "knob": knob(comb, topology),
         }
     ]
-
-
-class Window(Protocol):
-    """A phase that began."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def warmup(self) -> bool: ...
 
 
 def saturations(commands: Sequence[Mapping[str, Any]], windows: Sequence[Window]) -> list[dict[str, Any]]:

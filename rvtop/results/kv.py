@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rvtop.results.server import seconds_in
+
 
 def kv_summary(
     timeline: Sequence[Mapping[str, Any]], spans: Sequence[tuple[float, float]]
@@ -16,11 +18,7 @@ def kv_summary(
     ``hit_share`` and ``locality``: of the requests seen to begin inside the spans. ``top_share`` is that of
     the most used beginning at the last look, since rvtop began to watch; ``lost`` and ``complete`` are of
     then too."""
-    rows = [
-        row["kv_map"]
-        for row in timeline
-        if row.get("kv_map") and any(start <= row["t_s"] <= end for start, end in spans)
-    ]
+    rows = [row["kv_map"] for row in seconds_in(timeline, spans) if row.get("kv_map")]
     if not rows:
         return None
     evicted = [row["evicted_per_s"] for row in rows if row["evicted_per_s"] is not None]

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from rvtop.contract import run_files
 from rvtop.results.part import Part, RunFacts
 from rvtop.results.table import TableError, read
+from rvtop.results.windows import Window
 
 #: The flag of ``environment.json``.
 FLAG = "probe_rate"
-
-
-class Window(Protocol):
-    """A phase that began."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def start_s(self) -> float: ...
-    @property
-    def end_s(self) -> float: ...
 
 
 def probes(

@@ -12,6 +12,14 @@ from rvtop.contract.snapshot import IDLE_UTIL
 _SLACK_S = 1.0
 
 
+def seconds_in(
+    timeline: Sequence[Mapping[str, Any]], spans: Sequence[tuple[float, float]], slack_s: float = 0.0
+) -> list[Mapping[str, Any]]:
+    """The rows of the seconds inside ``spans`` ((start, end), seconds from the run's start), and up to
+    ``slack_s`` behind one."""
+    return [row for row in timeline if any(start <= row["t_s"] <= end + slack_s for start, end in spans)]
+
+
 def server_summary(
     timeline: Sequence[Mapping[str, Any]], spans: Sequence[tuple[float, float]]
 ) -> dict[str, Any]:
@@ -22,7 +30,7 @@ def server_summary(
     ``mean`` over time and ``max`` of one engine; counters are their growth inside the spans, histograms
     their mean there (of seconds, in ms). A figure with a label is {value: figure}.
     """
-    rows = [row for row in timeline if any(start <= row["t_s"] <= end + _SLACK_S for start, end in spans)]
+    rows = seconds_in(timeline, spans, _SLACK_S)
     figures = {f.summary: _figure(f, rows, lambda name: _growth(timeline, spans, name)) for f in SHOWN}
     figures.pop("", None)
     return {**figures, "gpus": _gpus(rows), "nodes": _nodes(rows), "deployments": _deployments(rows)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -27,21 +27,10 @@ from rvtop.results.probes import probes
 from rvtop.results.rows import check_command, check_second, known_environment
 from rvtop.results.spent import Spent
 from rvtop.results.table import Bools, Requests, read
+from rvtop.results.windows import Window, of_phases
 from rvtop.text import printable_json
 
 SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class _Window:
-    """When a phase's arrivals ran, seconds from the run's start."""
-
-    name: str
-    start_s: float
-    end_s: float
-    warmup: bool
-    lost: Mapping[str, int]  # requests that went down with a worker, by model
-    cut: Mapping[str, int] = field(default_factory=dict)  # that have no line: the run ended before, by model
 
 
 def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
@@ -73,7 +62,7 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
     spent = Spent(environment, timeline)
     run = RunFacts(table, timeline, _slos(environment["slo"] or {}, commands), workers)
 
-    def part(mask: Bools, spans: list[_Window], models: Collection[str]) -> Part:
+    def part(mask: Bools, spans: list[Window], models: Collection[str]) -> Part:
         lost, cut = (
             sum(n for gone in each for model, n in gone.items() if model in models)
             for each in ([w.lost for w in spans], [w.cut for w in spans])
@@ -81,13 +70,13 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
         unended = {"worker_lost": lost, "unfinished": cut}
         return Part(run, mask, [(w.start_s, w.end_s) for w in spans], unended)
 
-    in_measured = _of_phases(table, {w.name for w in measured})
+    in_measured = of_phases(table, {w.name for w in measured})
     all_of_it = part(in_measured, measured, models)
     whole = spent.figures(all_of_it)
     blocks = Blocks(all_of_it)
 
-    def phase(w: _Window) -> dict[str, Any]:
-        one = part(_of_phases(table, {w.name}), [w], models)
+    def phase(w: Window) -> dict[str, Any]:
+        one = part(of_phases(table, {w.name}), [w], models)
         if not w.warmup:
             blocks.add(w.name, one)
         return {"name": w.name, "warmup": w.warmup, **spent.figures(one)}
@@ -152,7 +141,7 @@ def _environment(folder: Path, notes: list[str]) -> dict[str, Any]:
     return known_environment(data, notes)
 
 
-def _outside(table: Requests, windows: list[_Window]) -> list[str]:
+def _outside(table: Requests, windows: list[Window]) -> list[str]:
     """Of each phase that has requests but no window: that they are in no figure."""
     known = {window.name for window in windows}
     counts = np.bincount(table.phase, minlength=len(table.phases))
@@ -161,11 +150,6 @@ def _outside(table: Requests, windows: list[_Window]) -> list[str]:
         for name, count in zip(table.phases, counts.tolist(), strict=True)
         if count and name not in known
     ]
-
-
-def _of_phases(table: Requests, names: set[str]) -> Bools:
-    wanted = [index for index, name in enumerate(table.phases) if name in names]
-    return np.isin(table.phase, wanted)
 
 
 def _of_model(table: Requests, name: str) -> Bools:
@@ -182,10 +166,10 @@ def _windows(
     table: Requests,
     timeline: list[dict[str, Any]],
     beat: Mapping[str, Any],
-) -> list[_Window]:
+) -> list[Window]:
     """The phases that began, by the command log. One that a kill cut off lasts to the last sign of life."""
     alive = max([float(row["t_s"]) for row in timeline] + [beat.get("t_s", 0.0)] + _ends(table))
-    out: list[_Window] = []
+    out: list[Window] = []
     for position, entry in enumerate(commands):
         if entry["cmd"] != "phase":
             continue
@@ -200,13 +184,13 @@ def _windows(
         if entry["duration_s"] is not None:
             ends.append(start + entry["duration_s"])
         if entry["burst"]:  # a round lasts as long as its requests do
-            rows = _of_phases(table, {entry["name"]})
+            rows = of_phases(table, {entry["name"]})
             ends = [float(table.last[rows].max()) / 1e9 if rows.any() else start]
         lost: Counter[str] = Counter()
         for e in follows:
             if e["cmd"] == "worker_lost":
                 lost.update(e["by_model"])
-        out.append(_Window(entry["name"], start, max(start, min(ends)), bool(entry["warmup"]), lost))
+        out.append(Window(entry["name"], start, max(start, min(ends)), bool(entry["warmup"]), lost))
     return out
 
 

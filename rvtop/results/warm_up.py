@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from rvtop.results.part import Part, RunFacts, dist
 from rvtop.results.table import LARGEST, NONE, Bools, Requests
+from rvtop.results.windows import Window, of_phases
 from rvtop.stats.warm_up import warm_up
 from rvtop.text import LEFT_OUT
 
@@ -19,8 +20,6 @@ FLAG = "exclude_warm_up"
 AUTO = "auto"
 #: Commands after which the load is another one.
 _CHANGES = ("rate", "plan", "pause", "resume", "target", "workload")
-
-AnyWindow = TypeVar("AnyWindow", bound=Any)  # results.summary's
 
 
 @dataclass(frozen=True)
@@ -43,15 +42,14 @@ class WarmUp:
 
 
 def found_in(
-    table: Requests, windows: Sequence[AnyWindow], commands: Sequence[Mapping[str, Any]]
+    table: Requests, windows: Sequence[Window], commands: Sequence[Mapping[str, Any]]
 ) -> WarmUp | None:
     """The warm-up of the first phase that is measured, by the TTFT of its requests in the order of their
     intended times. None where there is none, or where the load itself changes within that phase."""
     first = next((window for window in windows if not window.warmup), None)
     if first is None or not _is_even(first, commands):
         return None
-    here = [index for index, name in enumerate(table.phases) if name == first.name]
-    mask = np.isin(table.phase, here)
+    mask = of_phases(table, {first.name})
     rows = np.flatnonzero(mask & table.ok & (table.first != NONE))
     rows = rows[np.argsort(table.intended[rows], kind="stable")]
     cut = warm_up((table.first[rows] - table.intended[rows]) / 1e6)
@@ -63,7 +61,7 @@ def found_in(
     return WarmUp(first.name, early, until_ns / 1e9, told)
 
 
-def _is_even(window: AnyWindow, commands: Sequence[Mapping[str, Any]]) -> bool:
+def _is_even(window: Window, commands: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the load of a phase is the same from its beginning to its end."""
     for position, entry in enumerate(commands):
         if entry["cmd"] == "phase" and entry["name"] == window.name:
@@ -76,9 +74,7 @@ def _is_even(window: AnyWindow, commands: Sequence[Mapping[str, Any]]) -> bool:
     return False
 
 
-def left_out(
-    table: Requests, windows: Sequence[AnyWindow], found: WarmUp
-) -> tuple[Requests, list[AnyWindow]]:
+def left_out(table: Requests, windows: Sequence[Window], found: WarmUp) -> tuple[Requests, list[Window]]:
     """The same with the requests of the warm-up in a phase of their own, which is not measured."""
     name = found.phase + LEFT_OUT
     number = len(table.phases)
@@ -91,7 +87,7 @@ def left_out(
             if (old, model) in gaps and not isinstance(counts, int):
                 gaps[old, model] = gaps[old, model] - counts
                 gaps[number, model] = counts
-    split: list[AnyWindow] = []
+    split: list[Window] = []
     for window in windows:
         if window.name == found.phase:
             split.append(replace(window, name=name, end_s=found.until_s, warmup=True, lost={}, cut={}))

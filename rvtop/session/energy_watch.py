@@ -11,7 +11,7 @@ from typing import Any
 
 from rvtop.contract.spending import Spending
 from rvtop.results.cost import joules_of, powers_of
-from rvtop.results.energy import MEASURED, GpuId, Idle, RunEnergy, over, watts_of
+from rvtop.results.energy import MEASURED, GpuId, Idle, RunEnergy, over, told_by, watts_of
 from rvtop.stats.prices import Prices, cost, per_million, prefill_share, split
 
 WINDOW_S = 30
@@ -77,9 +77,8 @@ class EnergyWatch:
         cpu: float | None = row.get("cpu_joules")
         if not self._served:
             return cpu
-        told = {(gpu["node"], gpu["index"]): gpu.get("joules") for gpu in row.get("gpus") or []}
-        known = [value for key in self._served if (value := told.get(key)) is not None]
-        return sum(known) + (cpu or 0.0) if len(known) == len(self._served) else None
+        of_gpus = told_by(row, self._served, "joules")
+        return None if of_gpus is None else of_gpus + (cpu or 0.0)
 
 
 def _growth(first: Row, last: Row, name: str) -> float | None:

@@ -61,7 +61,7 @@ class VerdictWatch:
 def said(verdict: Verdict) -> str:
     """A verdict in one line: what binds, the figures that say so, what changes it."""
     figures = " · ".join(verdict.figures)
-    return f"bound by {verdict.name}: {figures}" + (f"; {verdict.knob}" if verdict.knob else "")
+    return f"{verdict.title}: {figures}" + (f"; {verdict.knob}" if verdict.knob else "")
 
 
 def _as_row(verdict: Verdict) -> dict[str, object]:

@@ -115,7 +115,7 @@ class Judge:
             self._rows.clear()
             self.now, self._other, self._agreed = None, "", 0
             return None
-        f = figures_of(self._rows_now, self._server)
+        f = figures_of(tuple(self._rows), self._server)
         f = replace(f, lower=self._lower.below(f.running))
         self._lower.add(f)
         found = replace(verdict_of(f, self._server), since_s=float(row["t_s"]))
@@ -135,7 +135,3 @@ class Judge:
             return None
         self.now, self._agreed = found, 0
         return found
-
-    @property
-    def _rows_now(self) -> list[Row]:
-        return list(self._rows)

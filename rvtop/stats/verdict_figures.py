@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean, median
 from typing import Any
 
 #: Seconds that the figures are means of: as long as the windows of the latencies in a row.
@@ -151,7 +152,8 @@ class Figures:
         worst = max(known, key=lambda engine: (engine.waiting or 0.0, engine.ttft_ms or 0.0))
         others = [engine for engine in known if engine is not worst]
         times = [engine.ttft_ms for engine in others if engine.ttft_ms is not None]
-        return worst, _middle(engine.waiting or 0.0 for engine in others), _middle(times)
+        waits = [engine.waiting or 0.0 for engine in others]
+        return worst, median(waits), median(times) if times else 0.0
 
 
 def figures_of(rows: Sequence[Row], server: Server, lower: tuple[float, float] | None = None) -> Figures:
@@ -172,8 +174,8 @@ def figures_of(rows: Sequence[Row], server: Server, lower: tuple[float, float] |
         steady_s=_steady(rows),
         target_rps=last[-1].get("target_rps"),
         completed_rps=_mean(last, "completed_rps"),
-        in_flight=_average(in_flight),
-        growth=(_average(in_flight[-3:]) - _average(in_flight[:3])) / max(1, len(in_flight) - 3),
+        in_flight=fmean(in_flight),
+        growth=(fmean(in_flight[-3:]) - fmean(in_flight[:3])) / max(1, len(in_flight) - 3),
         limited=last[-1].get("client_limited"),
         lag_ms=last[-1].get("lag_p99_ms"),
         worker_cpu=_mean(last, "worker_cpu"),
@@ -185,7 +187,7 @@ def figures_of(rows: Sequence[Row], server: Server, lower: tuple[float, float] |
         prefill_ms=_newest(last, "prefill_time"),
         itl_ms=last[-1].get("server_itl_ms"),
         lower=lower,
-        running=_average(running) if running else None,
+        running=fmean(running) if running else None,
         flat=sum(n == most for n in running) / len(running) if running else None,
         most_running=most,
         places=places,
@@ -229,23 +231,13 @@ class LowerBatches:
 # -- of rows ---------------------------------------------------------------------------------
 
 
-def _average(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _middle(values: Iterable[float]) -> float:
-    """The median, 0 of nothing."""
-    known = sorted(values)
-    return (known[len(known) // 2] + known[(len(known) - 1) // 2]) / 2 if known else 0.0
-
-
 def _known(values: Iterable[Any]) -> list[float]:
     return [float(value) for value in values if isinstance(value, int | float) and value == value]
 
 
 def _mean_of(values: Iterable[Any]) -> float | None:
     known = _known(values)
-    return _average(known) if known else None
+    return fmean(known) if known else None
 
 
 def _sum(values: Iterable[Any]) -> float | None:

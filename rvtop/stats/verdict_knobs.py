@@ -136,8 +136,8 @@ def _one_slot(f: Figures, server: Server) -> Knob:
             kept += [word] if equals else list(server.arguments[place : place + 2])
         elif word in _SHARED_SWITCHES:
             kept.append(word)
-    made = Knob("topology rvc (continuous batching)", "rvc", tuple(kept) if server.owned else None)
-    return Knob(made.text, made.topology if server.owned else "", made.arguments, "rvtop up rvc …")
+    text, line = "topology rvc (continuous batching)", "rvtop up rvc …"
+    return Knob(text, "rvc", tuple(kept), line) if server.owned else Knob(text, line=line)
 
 
 def _kv(f: Figures, server: Server) -> Knob:

@@ -44,3 +44,8 @@ class Verdict:
     def binds(self) -> bool:
         """Whether something is named that bounds the system."""
         return self.name not in (NOTHING, NOT_KNOWN)
+
+    @property
+    def title(self) -> str:
+        """``bound by batch``; of a verdict that is not known its own words."""
+        return self.name if self.name == NOT_KNOWN else f"bound by {self.name}"

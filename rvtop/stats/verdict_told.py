@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from rvtop.stats.verdict_figures import Figures
-from rvtop.text import digits
+from rvtop.text import digits, percent
 
 Told = tuple[str, dict[str, float]]
 
@@ -14,23 +14,18 @@ def _numbers(**values: float | None) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _percent(share: float | None) -> str:
-    return f"{digits(None if share is None else 100 * share)} %"
-
-
 def _ttft(f: Figures) -> Told:
     text = f"TTFT {digits(f.ttft_ms)} = engine {digits(f.inside_ms)} + outside {digits(f.outside_ms)} ms"
     return text, _numbers(ttft_ms=f.ttft_ms, outside_ms=f.outside_ms)
 
 
 def _batch(f: Figures) -> Told:
-    places = f.places if f.places is not None else None
-    text = f"batch {digits(f.running)}" + ("" if places is None else f"/{places:.0f}")
-    return text, _numbers(running=f.running, places=places)
+    text = f"batch {digits(f.running)}" + ("" if f.places is None else f"/{f.places:.0f}")
+    return text, _numbers(running=f.running, places=f.places)
 
 
 def _flat(f: Figures) -> Told:
-    text = f"batch at its most, {digits(f.most_running)}, for {_percent(f.flat)} of the time"
+    text = f"batch at its most, {digits(f.most_running)}, for {percent(f.flat)} of the time"
     return text, _numbers(running=f.running, flat=f.flat)
 
 
@@ -61,7 +56,7 @@ def _replicas(f: Figures) -> Told:
 
 
 def _kv_text(f: Figures) -> Told:
-    return f"KV {_percent(f.kv)}", _numbers(kv=f.kv)
+    return f"KV {percent(f.kv)}", _numbers(kv=f.kv)
 
 
 def _preempts(f: Figures) -> Told:
@@ -86,7 +81,7 @@ def _itl(f: Figures) -> Told:
 def _gpu(f: Figures) -> Told:
     if f.gpu is None:
         return "no GPU told", {}
-    return f"GPU {_percent(f.gpu)}", _numbers(gpu_util=f.gpu)
+    return f"GPU {percent(f.gpu)}", _numbers(gpu_util=f.gpu)
 
 
 def _lag(f: Figures) -> Told:
@@ -94,7 +89,7 @@ def _lag(f: Figures) -> Told:
 
 
 def _cpu(f: Figures) -> Told:
-    return f"worker {_percent(f.worker_cpu)} of a core", _numbers(worker_cpu=f.worker_cpu)
+    return f"worker {percent(f.worker_cpu)} of a core", _numbers(worker_cpu=f.worker_cpu)
 
 
 def _client_ttft(f: Figures) -> Told:

@@ -8,15 +8,9 @@ import textwrap
 
 from rvtop.contract.command import Retarget
 from rvtop.contract.snapshot import Snapshot
-from rvtop.stats.verdict_said import NOT_KNOWN, Verdict
 
 _STATES = {"holds": "●", "no": "○", "unknown": "·"}
 _SAYS = {"holds": "", "no": "no: ", "unknown": ""}
-
-
-def title_of(verdict: Verdict) -> str:
-    """``bound by batch``; of a verdict that names nothing its own words."""
-    return verdict.name if verdict.name == NOT_KNOWN else f"bound by {verdict.name}"
 
 
 def trial(s: Snapshot) -> Retarget | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rvtop.results.html.tables import table, text
 from rvtop.results.parts_text import PARTS
+from rvtop.stats.typical import HISTOGRAMS, OURS, VLLM
 from rvtop.text import digits
 
 _RANKS = ("mean", "p50", "p99")
@@ -35,10 +36,10 @@ def _class(key: str) -> str:
 
 def _source(told: Mapping[str, Any]) -> str:
     who = {
-        "usage.rvtop": "rvtop's backend told it (usage.rvtop)",
-        "metrics": "vLLM told it (metrics of the last chunk; its prefill starts at scheduling)",
+        OURS: "rvtop's backend told it (usage.rvtop)",
+        VLLM: "vLLM told it (metrics of the last chunk; its prefill starts at scheduling)",
     }
-    if told["source"] == "histograms":
+    if told["source"] == HISTOGRAMS:
         return (
             "ESTIMATE: the server tells only means, of all its requests; the parts of the mean are made of "
             "them, those of p50 and p99 are not known"

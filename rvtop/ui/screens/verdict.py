@@ -13,7 +13,7 @@ from textual.widgets import Static
 from rvtop.contract.command import Retarget
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.screens.dialog import Dialog
-from rvtop.ui.verdict_lines import dialog_lines, title_of, trial
+from rvtop.ui.verdict_lines import dialog_lines, trial
 
 _EACH_S = 1.0
 #: What the box's edges take of the screen's width.
@@ -52,7 +52,7 @@ class VerdictScreen(Dialog[Retarget | str | None]):
         if s is None:
             return
         box = self.query_one("#box")
-        box.border_title = title_of(s.verdict) if s.verdict is not None else "no load"
+        box.border_title = s.verdict.title if s.verdict is not None else "no load"
         width = box.content_size.width or self.app.size.width - _EDGES
         self.query_one("#lines", Static).update("\n".join(dialog_lines(s, width)))
 

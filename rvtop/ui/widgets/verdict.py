@@ -6,7 +6,6 @@ from rvtop.contract.snapshot import Snapshot
 from rvtop.stats.verdict_said import NOT_KNOWN
 from rvtop.ui.draw import Line, fitting
 from rvtop.ui.format import clip
-from rvtop.ui.verdict_lines import title_of
 from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.panel import Panel
 
@@ -26,7 +25,7 @@ class VerdictPanel(Panel, can_focus=False):
             return Line()
         styles = self.rich_styles
         style = styles.attention if verdict.binds else styles.quiet
-        first = Line(f"▌{title_of(verdict)}", style)
+        first = Line(f"▌{verdict.title}", style)
         room = max(0, width - first.width - 3)
         text = verdict.why if verdict.name == NOT_KNOWN else " · ".join(verdict.figures)
         parts = [(2, Line(" │ ", styles.faint).put(clip(text, room), styles.base))]
