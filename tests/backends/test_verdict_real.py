@@ -125,7 +125,9 @@ def own_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("own_machine")
 async def test_vllm_with_a_batch_of_four_and_a_starved_front_end(tmp_path: Path) -> None:
     pytest.importorskip("vllm")
-    phases = (phase("calm", 1), phase("many", 16))
+    # By the clock: one request after the other would begin each time that the front end may run.
+    calm_phase = {"name": "calm", "rate": 3, "arrivals": "poisson", "duration": "60m", "drain": "20s"}
+    phases = (calm_phase, phase("many", 16))
     async with session(tmp_path, "vllm", (*LITTLE, "--max-num-seqs", "4"), *phases) as watched:
         calm = watched.now
         await watched.until(lambda s: s.t_s > calm.t_s + 40, "forty seconds of calm")
