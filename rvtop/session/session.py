@@ -23,17 +23,17 @@ from rvtop.contract.command import (
     SetSlo,
     SetWorkload,
 )
-from rvtop.contract.snapshot import Snapshot, StartStep
+from rvtop.contract.snapshot import Snapshot
 from rvtop.errors import UserError
 from rvtop.load.fleet.fleet import WorkerFleet
 from rvtop.load.plan.schedule import PhasePlan
 from rvtop.results import runlog
-from rvtop.results.environment import write_clocks
 from rvtop.scenario.thresholds import check_thresholds
 from rvtop.session.closed_loop import ClosedLoops
 from rvtop.session.commands import Commands
 from rvtop.session.ending import Ending
 from rvtop.session.events import EventFeed
+from rvtop.session.fleet_start import start_fleet
 from rvtop.session.kv_watch import KvWatch
 from rvtop.session.load_commands import LoadCommands
 from rvtop.session.load_parts import Parts
@@ -380,19 +380,8 @@ class Session:
             request.ray_address,
             self._ending.stderr_fd,
         )
-        await self._start_fleet(load.fleet)
+        await start_fleet(load.fleet, self._parts())
         if request.probe_rate is not None:
             load.probes = ProbeRun(self._parts(), spec, request.probe_rate)
             await self._ending.unless_stopped(load.probes.start())
         self._target.watch()
-
-    async def _start_fleet(self, fleet: WorkerFleet) -> None:
-        request, began = self._request, perf_counter_ns()
-        if request.workers.ray:
-            where = f"{request.workers.count} on the Ray cluster"
-            self._feed.step(StartStep("load workers", "run", 0.0, where))
-        await self._ending.unless_stopped(fleet.start())
-        if request.workers.ray:
-            elapsed_s = (perf_counter_ns() - began) / 1e9
-            self._feed.step(StartStep("load workers", "done", elapsed_s))
-            write_clocks(request.out, fleet.clocks)  # known only now
