@@ -23,7 +23,9 @@ from backends.cluster.calls import as_start_failure, within
 from backends.cluster.cluster import ResourceShare, open_cluster
 from backends.cluster.vllm_fleet import PLACEMENT_LIMIT_S, Replica, slots_of
 from backends.cluster.vllm_service import EngineSpec
+from backends.cluster.vllm_moves import Moves
 from backends.cluster.vllm_shares import shares_of, starting_turn
+from backends.cluster.watch import ClusterWatch
 from backends.models.load import resolve_or_refuse
 from backends.process.events import Steps
 from backends.router.router import Router
@@ -72,7 +74,17 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
         "front_processes": fronts,
     }
     return await route(
-        NAME, router, replicas, facts, url=options.url, steps=steps, stack=stack, live=cluster.facts
+        NAME,
+        router,
+        replicas,
+        facts,
+        url=options.url,
+        steps=steps,
+        stack=stack,
+        live=cluster.facts,
+        surroundings=lambda fleet: ClusterWatch(
+            cluster.address, fleet.engine_rows, ours=cluster.ours, on_drain=Moves(fleet).begin
+        ),
     )
 
 

@@ -14,9 +14,10 @@ import orjson
 from backends.api.metrics import CONTENT_TYPE as METRICS_TYPE
 from backends.api.metrics import merge_pages
 from backends.errors import ApiError, unavailable
+from backends.process.notices import NOTICES
 
 JSON_TYPE = "application/json"
-CONTROL_PATHS = ("/health", "/v1/models", "/metrics", "/rvtop/topology")
+CONTROL_PATHS = ("/health", "/v1/models", "/metrics", "/rvtop/topology", "/rvtop/cluster")
 #: What a POST asks the engines to do, by its path; vLLM's names. With what an engine needs for it.
 ACTIONS = {
     "/reset_prefix_cache": "a prefix cache that can be reset",
@@ -67,9 +68,10 @@ class Acting(Protocol):
 
 
 class Control:
-    """Answers the four control paths as ``(content type, body)``; ``/health`` raises ApiError (503) while the
+    """Answers the control paths as ``(content type, body)``; ``/health`` raises ApiError (503) while the
     backend cannot answer. ``facts`` are further entries of ``/rvtop/topology``, ``live`` asks for those that
-    change."""
+    change. ``cluster`` is what ``/rvtop/cluster`` says beside the notices, where there is one: known, and
+    asked of nobody, since it is read each second and while nothing answers."""
 
     def __init__(
         self,
@@ -77,7 +79,9 @@ class Control:
         groups: Sequence[EngineGroup],
         facts: Mapping[str, Any] | None = None,
         live: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
+        cluster: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
+        self._cluster = cluster
         self._topology = topology
         self._groups = groups
         self._facts = dict(facts or {})
@@ -96,6 +100,9 @@ class Control:
                 return METRICS_TYPE, merge_pages(pages).encode()
             case "/rvtop/topology":
                 return JSON_TYPE, orjson.dumps(await self._describe())
+            case "/rvtop/cluster":
+                known = self._cluster() if self._cluster is not None else {}
+                return JSON_TYPE, orjson.dumps({"notices": NOTICES.rows(), **known})
         return None
 
     async def act(self, path: str) -> tuple[str, bytes]:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import backends
+from backends.cluster.single_call import SingleCall
 from backends.errors import StartFailure, UsageError
 from backends.process.events import Steps
 from backends.process.scratch_dir import OwnedTempDir
@@ -42,6 +43,8 @@ _STARTS = 3
 NAMESPACE = "rvtop"
 OBJECT_STORE_BYTES = 128 * 2**20  # tokens are small and never get there; Ray's minimum is 75 MiB
 CONNECT_LIMIT_S = 5.0
+#: A head that answers tells its nodes in milliseconds.
+_NODES_LIMIT_S = 2.0
 
 _LOCAL_SETTINGS = {  # idle workers that Ray starts ahead of need cost seconds of CPU on a small machine
     "enable_worker_prestart": False,
@@ -92,7 +95,7 @@ class Cluster:
         return self._folder is not None
 
     async def nodes(self) -> list[Node]:
-        """The nodes that are alive, the head first."""
+        """As :func:`list_nodes`."""
         return await list_nodes()
 
     async def facts(self) -> dict[str, Any]:
@@ -120,8 +123,11 @@ class Cluster:
 
 
 async def list_nodes() -> list[Node]:
-    """The nodes that are alive, the head first."""
-    return await asyncio.to_thread(_nodes)
+    """The nodes that are alive, the head first; those of before while Ray's head does not tell them."""
+    try:
+        return await _NODES(_NODES_LIMIT_S if _NODES.last else None)
+    except TimeoutError:
+        return _NODES.last
 
 
 async def open_cluster(options: Options, steps: Steps) -> Cluster:
@@ -315,6 +321,9 @@ def _nodes() -> list[Node]:
     free = available_resources_per_node()
     found = [_node(row, free.get(row["NodeID"], row["Resources"])) for row in ray.nodes() if row["Alive"]]
     return sorted(found, key=lambda node: (not node.head, node.address, node.id))
+
+
+_NODES = SingleCall(_nodes, [])
 
 
 def _node(row: dict[str, Any], free: dict[str, float]) -> Node:

@@ -76,7 +76,7 @@ class VllmService(Service):
         self._fronts = fronts
 
     async def engine_rows(self) -> list[dict[str, Any]]:
-        rows = await super().engine_rows()
+        rows = [row | {"machine": machine_facts()} for row in await super().engine_rows()]
         if self._fronts is not None:
             for row in rows:  # of the one engine
                 own = {"pid": os.getpid(), "state": row["state"], "in_flight": row["in_flight"]}

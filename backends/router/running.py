@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from typing import Any
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, Protocol
 
 from backends.api.control import Control
 from backends.api.http_aiohttp import HttpServer
@@ -13,6 +13,22 @@ from backends.process.events import Steps
 from backends.process.restart import end_restart_loops, restart_loop
 from backends.router.fleet import Fleet, Member
 from backends.router.router import Router
+
+
+class Surroundings(Protocol):
+    """What watches where engines run."""
+
+    def rows(self) -> Mapping[str, Any]:
+        """For ``/rvtop/cluster``."""
+        ...
+
+    def watching(self) -> AbstractAsyncContextManager[Any]:
+        """It watches while the body runs."""
+        ...
+
+    async def lost_all(self) -> str:
+        """Returns when all of it is gone for good."""
+        ...
 
 
 class RoutedEngines:
@@ -24,22 +40,29 @@ class RoutedEngines:
         fleet: Fleet,
         restart_loops: Sequence[asyncio.Task[None]],
         stack: AsyncExitStack,
+        broken: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
+        self._broken = broken
         self._router = router
         self._fleet = fleet
         self._restart_loops = restart_loops
         self._stack = stack  # all that was started, to be closed backwards
 
     async def failed(self) -> str:
-        """Returns if the restart loop of an engine or of the router broke, which only a bug can do."""
-        router = asyncio.create_task(self._router.failed())
+        """Returns if what the engines run in broke, or, which only a bug can do, the restart loop of an engine
+        or of the router."""
+        ends = [asyncio.ensure_future(self._router.failed())]
+        if self._broken is not None:
+            ends.append(asyncio.ensure_future(self._broken()))
         try:
-            waits: list[asyncio.Task[Any]] = [router, *self._restart_loops]
+            waits: list[asyncio.Future[Any]] = [*ends, *self._restart_loops]
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            router.cancel()
-        if router in done:
-            return router.result()
+            for end in ends:
+                end.cancel()
+        for end in ends:
+            if end in done:
+                return end.result()
         return f"an engine's restart loop ended: {next(iter(done)).exception()!r}"
 
     async def close(self, grace_s: float) -> None:
@@ -61,9 +84,11 @@ async def route(
     steps: Steps,
     stack: AsyncExitStack,
     live: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
+    surroundings: Callable[[Fleet], Surroundings] | None = None,
 ) -> RoutedEngines:
     """Starts the router, then its engines. What is started is pushed to ``stack``; the RoutedEngines takes
-    that over when all of it runs. ``facts`` and ``live`` are further entries of ``/rvtop/topology``."""
+    that over when all of it runs. ``facts`` and ``live`` are further entries of ``/rvtop/topology``;
+    ``surroundings`` makes what watches where the engines run."""
     stack.push_async_callback(router.close)
     control = HttpServer()
     stack.push_async_callback(control.close)
@@ -78,9 +103,14 @@ async def route(
         for member in members:
             fleet.set_up(member.engine, True)
         await fleet.placed()
-        control.serve(fleet, Control(topology, [fleet], facts, live=live))
+        around = surroundings(fleet) if surroundings is not None else None
+        cluster = around.rows if around is not None else None
+        control.serve(fleet, Control(topology, [fleet], facts, live=live, cluster=cluster))
+    if around is not None:
+        await stack.enter_async_context(around.watching())
     loops = [asyncio.create_task(restart_loop(member, fleet)) for member in members]
-    return RoutedEngines(router, fleet, loops, stack.pop_all())
+    broken = around.lost_all if around is not None else None
+    return RoutedEngines(router, fleet, loops, stack.pop_all(), broken)
 
 
 async def all_or_none(starts: Iterable[Coroutine[Any, Any, None]]) -> None:

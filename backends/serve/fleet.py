@@ -14,6 +14,7 @@ from backends.api.metrics import Metrics, merge_pages
 from backends.api.request import Endpoint
 from backends.api.service import Reply, Trace
 from backends.cluster.cluster import ResourceShare
+from backends.cluster.single_call import SingleCall
 from backends.errors import unavailable, unknown_model
 from backends.router.router import Router
 from backends.serve import serve
@@ -59,6 +60,7 @@ class ServeFleet:
         self._apps = list(apps)
         self._router = router
         self._handles: dict[str, Any] = {}
+        self._named: SingleCall[list[str]] = SingleCall(serve.named, [])
 
     async def keep_looking(self) -> None:
         """Keeps :meth:`ready` true to the facts. Never returns."""
@@ -117,10 +119,17 @@ class ServeFleet:
 
     async def _ask(self, app: App) -> list[dict[str, Any]]:
         """What each replica of an application says of itself: ``row`` and ``page``."""
-        names = await asyncio.to_thread(serve.replicas, app.app, app.deployment)
+        names = serve.replicas_of(app.app, app.deployment, await self._names())
         for gone in [name for name in self._handles if name.startswith(_prefix(app)) and name not in names]:
             del self._handles[gone]
         return list(await asyncio.gather(*(self._figures(app, name) for name in names)))
+
+    async def _names(self) -> list[str]:
+        """Of all actors of Serve; those of before while Ray's head does not tell them."""
+        try:
+            return await self._named(ASK_LIMIT_S if self._named.last else None)
+        except TimeoutError:
+            return self._named.last
 
     async def _figures(self, app: App, name: str) -> dict[str, Any]:
         from ray.exceptions import RayError
