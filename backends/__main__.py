@@ -19,9 +19,11 @@ from typing import NoReturn
 from backends import registry
 from backends.cli import parse_options
 from backends.errors import StartFailure, UsageError, missing_package
+from backends.process import again
 from backends.process.events import Events, Steps
 from backends.process.lease import StdinLease
-from backends.process.running import Running
+from backends.process.notices import NOTICES
+from backends.process.running import Running, StartAgain
 from backends.settings.options import Options
 from backends.text import log_to_stderr, visible
 
@@ -57,6 +59,7 @@ class StopSignal:
 
 
 def main() -> NoReturn:
+    said = again.remember()
     try:
         options, lease, check = parse_options(sys.argv[1:])
     except UsageError as error:
@@ -68,6 +71,8 @@ def main() -> NoReturn:
         events.emit("checked", models=[spec.name for spec in options.models], topology=options.topology)
         sys.exit(0)
     log_to_stderr()
+    if said:
+        NOTICES.say(said, "error")
     loop = _new_loop()
     code = loop.run_until_complete(_run(options, events, lease))
     logging.shutdown()
@@ -117,8 +122,11 @@ async def _serve(options: Options, events: Events, stop: StopSignal) -> int:
     await asyncio.wait({failing, stopping}, return_when=asyncio.FIRST_COMPLETED)
     code = 0
     if failing.done():
+        reason = failing.result()
+        if isinstance(reason, StartAgain) and not stopping.done():
+            await again.start_again(reason, running, options.listener, events.fd)
         code = StartFailure.exit_code
-        events.emit("error", kind="start", message=failing.result())
+        events.emit("error", kind="start", message=reason)
     failing.cancel()
     await running.close(stop.grace_s)
     events.emit("stopped")

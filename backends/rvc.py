@@ -22,8 +22,8 @@ from typing import Any
 from backends.cluster.calls import as_start_failure, within
 from backends.cluster.cluster import ResourceShare, open_cluster
 from backends.cluster.vllm_fleet import PLACEMENT_LIMIT_S, Replica, slots_of
-from backends.cluster.vllm_service import EngineSpec
 from backends.cluster.vllm_moves import Moves
+from backends.cluster.vllm_service import EngineSpec
 from backends.cluster.vllm_shares import shares_of, starting_turn
 from backends.cluster.watch import ClusterWatch
 from backends.models.load import resolve_or_refuse

@@ -77,7 +77,12 @@ class MachineWatch:
 
     def _disk(self, name: str, free: Any, total: Any) -> None:
         known = self._known.get(name)
-        if known is None or not isinstance(free, int | float) or not isinstance(total, int | float) or not total:
+        if (
+            known is None
+            or not isinstance(free, int | float)
+            or not isinstance(total, int | float)
+            or not total
+        ):
             return
         full = free < min(FULL_BYTES, FULL_SHARE * total)
         if full and not known.full:

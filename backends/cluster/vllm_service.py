@@ -19,6 +19,7 @@ from backends.api.retrieval import open_retrieval
 from backends.api.service import Retrieval, ServedModel, Service
 from backends.api.tools import Tools
 from backends.api.vllm_tools import VllmTools
+from backends.cluster.machine import machine_facts
 from backends.process.events import Steps
 from backends.settings.options import Options
 

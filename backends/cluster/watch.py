@@ -250,7 +250,10 @@ class ClusterWatch:
         asked = [key for key, node in state.nodes.items() if node.state != "dead"]
         head, *answers = await asyncio.gather(
             ping.answers(*self._gcs, ANSWER_S),
-            *(ping.answers(state.nodes[key].seen.address, state.nodes[key].seen.port, ANSWER_S) for key in asked),
+            *(
+                ping.answers(state.nodes[key].seen.address, state.nodes[key].seen.port, ANSWER_S)
+                for key in asked
+            ),
         )
         now = time.monotonic()
         state.head(head, now)
@@ -282,7 +285,9 @@ class ClusterWatch:
             named = tuple(sorted(str(row["engine"]) for row in rows if row.get("node_id") == key))
             if named:
                 node.engines = named
-        told = {str(row["node_id"]): row["machine"] for row in rows if row.get("machine") and row.get("node_id")}
+        told = {
+            str(row["node_id"]): row["machine"] for row in rows if row.get("machine") and row.get("node_id")
+        }
         self._machines.look(
             {self.state.name(key): facts for key, facts in told.items() if key in self.state.nodes},
             time.monotonic(),
