@@ -28,6 +28,7 @@ from backends.cluster.vllm_shares import shares_of, starting_turn
 from backends.cluster.watch import ClusterWatch
 from backends.models.load import resolve_or_refuse
 from backends.process.events import Steps
+from backends.router.fleet import Fleet
 from backends.router.router import Router
 from backends.router.running import RoutedEngines, route
 from backends.settings import environment
@@ -73,6 +74,12 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
         "vllm": dataclasses.asdict(options.vllm),
         "front_processes": fronts,
     }
+
+    def around(fleet: Fleet) -> ClusterWatch:
+        moves = Moves(fleet)
+        stack.push_async_callback(moves.close)
+        return ClusterWatch(cluster.address, fleet.engine_rows, ours=cluster.ours, on_drain=moves.begin)
+
     return await route(
         NAME,
         router,
@@ -82,9 +89,7 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
         steps=steps,
         stack=stack,
         live=cluster.facts,
-        surroundings=lambda fleet: ClusterWatch(
-            cluster.address, fleet.engine_rows, ours=cluster.ours, on_drain=Moves(fleet).begin
-        ),
+        surroundings=around,
     )
 
 

@@ -71,7 +71,7 @@ class MachineWatch:
         known.offset_s = offset_s  # a slow drift is none
         if abs(step) >= STEP_S:
             self._notices.say(
-                f"the clock of node {name} was set by {step:+.0f} s: times in its logs jump, latencies do not",
+                f"the clock of node {name} was set by {step:+.0f} s: times in its logs jump, no latency does",
                 "warn",
             )
 
@@ -87,8 +87,8 @@ class MachineWatch:
         full = free < min(FULL_BYTES, FULL_SHARE * total)
         if full and not known.full:
             self._notices.say(
-                f"the disk of node {name} is full ({free / 2**20:.0f} of {total / 2**20:.0f} MiB free where Ray "
-                "keeps its files): its engines serve on, new processes may not start; make room",
+                f"the disk of node {name} is full ({free / 2**20:.0f} of {total / 2**20:.0f} MiB free where "
+                "Ray keeps its files): its engines serve on, new processes may not start; make room",
                 "error",
             )
         elif known.full and free >= 2 * min(FULL_BYTES, FULL_SHARE * total):

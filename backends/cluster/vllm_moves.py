@@ -1,5 +1,5 @@
-"""RVC's engines leave a node that is announced to go: the successor is up on another node before the engine of
-before stops, and that one ends what it has."""
+"""RVC's engines leave a node that is announced to go: the successor is up on another node before the engine
+of before stops, and that one ends what it has."""
 
 from __future__ import annotations
 

@@ -269,7 +269,7 @@ class ClusterWatch:
     async def _ask_head(self) -> None:
         try:
             rows = await self._ask(_ASK_S)
-        except Exception as error:  # Ray's own, of many kinds: it answers no such question now
+        except Exception as error:  # noqa: BLE001  # Ray's own, of many kinds: it answers no such question now
             log.debug("the head does not tell its nodes: %r", error)
             return
         self.state.told(rows, time.monotonic(), time.time())

@@ -1,5 +1,5 @@
-"""Whether a folder's weights can be whole, from the files' headers alone: milliseconds, where loading them takes
-minutes and fails with a text that names no file.
+"""Whether a folder's weights can be whole, from the files' headers alone: milliseconds, where loading them
+takes minutes and fails with a text that names no file.
 
 The format is safetensors': eight bytes with the length of a JSON header, the header with the place of each
 tensor, the tensors. (https://github.com/huggingface/safetensors, "Format")

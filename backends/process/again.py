@@ -1,5 +1,5 @@
-"""A backend that lost what it runs in (a Ray cluster whose head is gone with its state) starts anew in its own
-place: the same process id, lease, events and port, so that whoever started it and whoever loads it see a
+"""A backend that lost what it runs in (a Ray cluster whose head is gone with its state) starts anew in its
+own place: the same process id, lease, events and port, so that whoever started it and whoever loads it see a
 backend that was away for a while. Nothing of Ray's can be used twice in a process, so it is a new program.
 """
 

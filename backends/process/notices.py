@@ -19,7 +19,8 @@ _LEVELS = {"info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR
 
 
 class Notices:
-    """The newest lines, oldest first. ``number`` grows by one with each, so that a reader knows which it has."""
+    """The newest lines, oldest first. ``number`` grows by one with each, so that a reader knows which
+    it has."""
 
     def __init__(self) -> None:
         self._kept: deque[dict[str, Any]] = deque(maxlen=KEPT)

@@ -49,8 +49,8 @@ class RoutedEngines:
         self._stack = stack  # all that was started, to be closed backwards
 
     async def failed(self) -> str:
-        """Returns if what the engines run in broke, or, which only a bug can do, the restart loop of an engine
-        or of the router."""
+        """Returns if what the engines run in broke, or, which only a bug can do, the restart loop of an
+        engine or of the router."""
         ends = [asyncio.ensure_future(self._router.failed())]
         if self._broken is not None:
             ends.append(asyncio.ensure_future(self._broken()))
