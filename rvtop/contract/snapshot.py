@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rvtop.contract.cluster import Cluster
 from rvtop.contract.pairs import Pairs
 from rvtop.contract.requests import NO_REQUESTS, Requests
 from rvtop.contract.showdown import Showdown
@@ -367,3 +368,4 @@ class Snapshot:
     pairs: Pairs | None = None  # where each request goes to two servers
     probes: Probes | None = None  # where there are some
     saturation: Saturation | None = None  # while load is above what the server can answer
+    cluster: Cluster | None = None  # where a backend of ours tells of the one that it is in

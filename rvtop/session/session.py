@@ -30,6 +30,7 @@ from rvtop.load.plan.schedule import PhasePlan
 from rvtop.results import runlog
 from rvtop.scenario.thresholds import check_thresholds
 from rvtop.session.closed_loop import ClosedLoops
+from rvtop.session.cluster_watch import ClusterWatch
 from rvtop.session.commands import Commands
 from rvtop.session.ending import Ending
 from rvtop.session.events import EventFeed
@@ -92,6 +93,7 @@ class Session:
         self._target = LoadTarget(request, self._feed, self._ending, lambda: self._state in running)
         self._figures = ServerFigures(self._feed, self._target.on_page)
         self._kv = KvWatch(request.kv_events, self._feed)
+        self._cluster = ClusterWatch(self._feed)
         self._stillness = Stillness()
         self._played = Played()
         self._timeline = Timeline(self._played)
@@ -136,6 +138,7 @@ class Session:
             self._figures,
             self._played,
             self._kv,
+            self._cluster,
         )
 
     # -- from outside ------------------------------------------------------------------------
@@ -215,6 +218,7 @@ class Session:
             pairs=None if self._pairs is None else self._pairs.shown,
             probes=load.probes.shown(now) if load.probes is not None else None,
             saturation=load.watches.saturation.saturation,
+            cluster=self._cluster.cluster,
         )
 
     def _named_models(self) -> tuple[str, ...]:
@@ -303,6 +307,7 @@ class Session:
             if self._load.probes is not None:
                 stack.push_async_callback(self._load.probes.stop)
             stack.push_async_callback(self._kv.stop)
+            stack.push_async_callback(self._cluster.stop)
             if self._load.fleet is not None:
                 stack.push_async_callback(self._load.fleet.stop)
             stack.push_async_callback(self._target.stop_watching)
@@ -361,6 +366,7 @@ class Session:
         if request.pair is not None:
             self._pairs = PairWatch(request.pair, self._parts(), load)
         load.observers.insert(0, lambda second: self._kv.note(second.row))  # before the row is written
+        load.observers.append(lambda second: self._cluster.check_clock())
         load.observers.append(lambda second: self._record_screen())
         load.observers.append(lambda second: self._recording.second(second.now_ns))
         around = surroundings(request, scenario, info, models, prepared, t0_ns, self._target.start_s)
@@ -372,6 +378,7 @@ class Session:
         guarded = self._ending.guarded
         self._figures.start(sources, guarded)
         self._kv.start(info)
+        self._cluster.start(info, self._target.transport)
         load.fleet = WorkerFleet(
             request.workers,
             spec,
