@@ -26,7 +26,11 @@ SLOW = frozenset(
     {
         "test_choose_measure.py",
         "test_cluster_guest.py",
+        "test_damaged_weights.py",
+        "test_head_lost.py",
         "test_lifecycle_faults.py",
+        "test_node_faults.py",
+        "test_node_goes.py",
         "test_parts_process.py",
         "test_quality_process.py",
         "test_rac_process.py",

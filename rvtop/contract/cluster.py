@@ -1,4 +1,4 @@
-"""The cluster that the engines run in: its head, and which of its nodes are there, as a snapshot shows them."""
+"""The cluster that the engines run in: its head and its nodes, as a snapshot shows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Follows what the backend says of its cluster during a session: its lines become events, its nodes are shown.
+"""Follows what the backend says of its cluster during a session: its lines become events, its nodes are
+shown.
 
 Also says when this machine's own clock was set: figures are taken from the monotonic clock and do not jump,
 times of day do.
@@ -25,12 +26,14 @@ _LIMIT_S = 2.0
 _STEP_S = 2.0
 
 
+def _ahead() -> float:
+    return time.time() - time.monotonic()
+
+
 class ClusterWatch:
     """``cluster`` is None where the target is in none, or does not tell."""
 
-    def __init__(
-        self, feed: EventFeed, clocks: Callable[[], float] = lambda: time.time() - time.monotonic()
-    ) -> None:
+    def __init__(self, feed: EventFeed, clocks: Callable[[], float] = _ahead) -> None:
         """``clocks`` tells how far the wall clock is ahead of the monotonic one."""
         self._feed = feed
         self._clocks = clocks

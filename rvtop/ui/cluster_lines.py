@@ -1,4 +1,4 @@
-"""How the state of a cluster's nodes is said: beside their engines on the map, and in the list of nodes. Pure."""
+"""How the state of a cluster's nodes is said: on the map and in the list of nodes. Pure."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def put_state(line: Line, node: ClusterNode, styles: Styles) -> Line:
 
 
 def put_states(line: Line, cluster: Cluster | None, engines: Iterable[str], styles: Styles) -> Line:
-    """``line``, the head of a node's ``engines`` on the map, with the state of the node behind it; where these
-    are engines of several nodes of one machine, with the engines that each state is of."""
+    """``line``, the head of a node's ``engines`` on the map, with the state of the node behind it; where
+    these are engines of several nodes of one machine, with the engines that each state is of."""
     names = frozenset(engines)
     for node in cluster.trouble if cluster is not None else ():
         held = names & set(node.engines)
@@ -38,13 +38,15 @@ def put_states(line: Line, cluster: Cluster | None, engines: Iterable[str], styl
     return line
 
 
-def empty_lines(cluster: Cluster | None, engines: Iterable[str], styles: Styles) -> list[Line]:
-    """A line for each node that is to go or does not answer and has none of ``engines``."""
-    names = frozenset(engines)
+def further_lines(cluster: Cluster | None, headed: Iterable[str], styles: Styles) -> list[Line]:
+    """A line for each node that is to go or does not answer and has none of the engines in ``headed``, beside
+    which that is said."""
+    names = frozenset(headed)
+    found = [node for node in (cluster.trouble if cluster is not None else ()) if node.state != "dead"]
     return [
-        put_state(Line(f"  {node.name}", styles.quiet), node, styles).put("  no engine", styles.quiet)
-        for node in (cluster.trouble if cluster is not None else ())
-        if node.state != "dead" and not names & set(node.engines)
+        put_state(Line(f"  {node.name}", styles.quiet), node, styles)
+        for node in found
+        if not names & set(node.engines)
     ]
 
 

@@ -1,13 +1,13 @@
 """A Ray cluster that is not ours: two nodes on this machine, with token authentication, and an application of
 its owner on Ray Serve. Runs in a process of its own, which other processes of a test attach to.
 
-    python -m tests.backends.someones_cluster PORT HEAD_CPUS
+    python -m tests.backends.someones_cluster PORT HEAD_CPUS [HEAD_IP]
 
 Commands on stdin, one a line: ``kill`` (the worker node dies), ``add`` (another one joins), ``serve`` (starts
 Serve with the owner's application), ``status``, ``kill-gcs`` and ``start-gcs`` (the head's; with
 ``RAY_REDIS_ADDRESS`` it has its state in Redis), ``drain SECONDS`` (the worker node is announced to go),
 ``stop`` and ``cont`` (the worker's raylet is suspended); each is answered by one JSON line. It all ends with
-stdin.
+stdin. With HEAD_IP the head has that address, and no worker: those are started elsewhere.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class SomeonesCluster:
         head_cpus: int = CPUS,
         env: Mapping[str, str] | None = None,
         token: str | None = None,
+        head_ip: str = "",
     ) -> None:
         """``port`` of the head's GCS (0: a free one) and ``token`` are those of a cluster before, where it is
         to take its place."""
@@ -53,7 +54,10 @@ class SomeonesCluster:
         self.log = folder / "cluster.log"
         with self.log.open("wb") as stderr:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.backends.someones_cluster", str(port), str(head_cpus)],
+                [
+                    *(sys.executable, "-m", "tests.backends.someones_cluster", str(port), str(head_cpus)),
+                    head_ip,
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -126,12 +130,15 @@ def _host(answers: Any) -> None:
 
     quiet = {"enable_worker_prestart": False, "prestart_worker_first_driver": False}
     port, head_cpus = (int(word) for word in sys.argv[1:3])
+    ip = "".join(sys.argv[3:])
     node = {"num_cpus": CPUS, "object_store_memory": 80 * 2**20}
     head = {**node, "num_cpus": head_cpus, "_system_config": quiet, "include_dashboard": False}
     if port:
         head["gcs_server_port"] = port
+    if ip:
+        head["node_ip_address"] = ip
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    workers = [cluster.add_node(**node)]
+    workers = [] if ip else [cluster.add_node(**node)]
     cluster.wait_for_nodes()
     ray.init(cluster.address, namespace="theirs", configure_logging=False, log_to_driver=False)
     print(json.dumps({"address": cluster.address, "folder": os.environ["RAY_TMPDIR"]}), file=answers)
