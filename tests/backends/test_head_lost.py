@@ -1,5 +1,5 @@
-"""A cluster's head dies under load. With its state in Redis nothing that serves is touched; without, all that it
-knew is gone, and the backend starts everything again and says so."""
+"""A cluster's head dies under load. With its state in Redis nothing that serves is touched; without, all that
+it knew is gone, and the backend starts everything again and says so."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ SAID_LIMIT_S = 5.0
 
 @dataclass
 class Load:
-    """A load that goes on. After the body of :func:`loaded`, ``requests`` and ``summary`` are those of the run
-    folder."""
+    """A load that goes on. After the body of :func:`loaded`, ``requests`` and ``summary`` are those of the
+    run folder."""
 
     session: Session
     out: Path
@@ -102,10 +102,8 @@ async def until_ready(url: str, engines: int, limit_s: float) -> float:
     began = time.monotonic()
     while True:
         rows: list[dict[str, Any]] = []
-        try:
+        with suppress(httpx.HTTPError, ValueError, KeyError):
             rows = (await facts(url))["engines"]
-        except (httpx.HTTPError, ValueError, KeyError):
-            pass
         if sum(row["state"] == "ready" for row in rows) >= engines:
             return time.monotonic() - began
         assert time.monotonic() - began < limit_s, rows
