@@ -3,11 +3,12 @@ its owner on Ray Serve. Runs in a process of its own, which other processes of a
 
     python -m tests.backends.someones_cluster PORT HEAD_CPUS [HEAD_IP]
 
-Commands on stdin, one a line: ``kill`` (the worker node dies), ``add`` (another one joins), ``serve`` (starts
-Serve with the owner's application), ``status``, ``kill-gcs`` and ``start-gcs`` (the head's; with
-``RAY_REDIS_ADDRESS`` it has its state in Redis), ``drain SECONDS`` (the worker node is announced to go),
-``stop`` and ``cont`` (the worker's raylet is suspended); each is answered by one JSON line. It all ends with
-stdin. With HEAD_IP the head has that address, and no worker: those are started elsewhere.
+Commands on stdin, one a line: ``kill [NODE]`` (the newest worker node, or that one, dies), ``add`` (another
+one joins), ``serve`` (starts Serve with the owner's application), ``status``, ``kill-gcs`` and ``start-gcs``
+(the head's; with ``RAY_REDIS_ADDRESS`` it has its state in Redis), ``drain SECONDS NODE`` (a worker node is
+announced to go), ``stop`` and ``cont`` (the newest worker's raylet is suspended); each is answered by one JSON
+line. It all ends with stdin. With HEAD_IP the head has that address, and no worker: those are started
+elsewhere.
 """
 
 from __future__ import annotations
@@ -52,12 +53,10 @@ class SomeonesCluster:
         self.token_file.write_text(token or secrets.token_hex(32))
         self.token_file.chmod(0o600)
         self.log = folder / "cluster.log"
+        words = [str(port), str(head_cpus), head_ip]
         with self.log.open("wb") as stderr:
             self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "tests.backends.someones_cluster", str(port), str(head_cpus)),
-                    head_ip,
-                ],
+                [sys.executable, "-m", "tests.backends.someones_cluster", *words],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -144,8 +143,11 @@ def _host(answers: Any) -> None:
     print(json.dumps({"address": cluster.address, "folder": os.environ["RAY_TMPDIR"]}), file=answers)
     for command in map(str.strip, sys.stdin):
         answer: dict[str, Any] = {}
-        if command == "kill":
-            cluster.remove_node(workers.pop(), allow_graceful=False)
+        words = command.split()
+        if command.startswith("kill") and command != "kill-gcs":
+            lost = next((node for node in workers if node.node_id == words[-1]), workers[-1])
+            workers.remove(lost)
+            cluster.remove_node(lost, allow_graceful=False)
         elif command == "add":
             workers.append(cluster.add_node(**node))
             cluster.wait_for_nodes()  # also until Ray has noticed that a killed one is dead
@@ -156,7 +158,7 @@ def _host(answers: Any) -> None:
         elif command == "start-gcs":
             cluster.head_node.start_gcs_server()
         elif command.startswith("drain"):
-            answer = _drain(cluster.address, workers[-1].node_id, int(command.partition(" ")[2]))
+            answer = _drain(cluster.address, words[2], int(words[1]))
         elif command in ("stop", "cont"):
             number = signal.SIGSTOP if command == "stop" else signal.SIGCONT
             for process in workers[-1].all_processes["raylet"]:
@@ -177,7 +179,7 @@ def _drain(address: str, node_id: str, seconds: int) -> dict[str, Any]:
         text=True,
         check=False,
     )
-    return {"node": node_id, "code": done.returncode, "said": done.stderr[-500:]}
+    return {"code": done.returncode, "said": done.stderr[-500:]}
 
 
 def _serve() -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""An engine dies while its weights are damaged: the file is named within seconds, other engines serve on, and it
-comes back once the file is mended."""
+"""An engine dies while its weights are damaged: the file is named within seconds, other engines serve on, and
+it comes back once the file is mended."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A node is announced to go, as spot machines are, and goes: nothing is lost, and the successor of each engine on
-it is up before that one stops."""
+"""A node is announced to go, as spot machines are, and goes: nothing is lost, and the successor of each
+engine on it is up before that one stops."""
 
 from __future__ import annotations
 
@@ -24,11 +24,9 @@ VLLM = ("--dtype", "float32", "--engine-arg", "max-num-seqs=8", "--engine-arg", 
 async def test_nothing_is_lost(
     topology: str, rate: float, words: tuple[str, ...], tiny_model: Path, tmp_path: Path
 ) -> None:
-    theirs = SomeonesCluster(tmp_path, head_cpus=1)
-    await asyncio.to_thread(theirs.ask, "add")  # where its engines move to
-    placed = (
-        ("--num-replicas", "2") if topology != "rvc" else ("--num-replicas", "2", "--placement", "spread")
-    )
+    theirs = SomeonesCluster(tmp_path, head_cpus=0)
+    await asyncio.to_thread(theirs.ask, "add")
+    placed = ("--placement", "spread") if topology == "rvc" else ()
     backend = BackendProcess(
         *(topology, "--lease", "--model", f"tiny={tiny_model}", "--threads", "1", *placed, *words),
         *("--ray-address", theirs.address),
@@ -37,18 +35,19 @@ async def test_nothing_is_lost(
     )
     try:
         url = await asyncio.to_thread(lambda: backend.url)
+        await asyncio.to_thread(theirs.ask, "add")  # where its engine moves to
+        node = (await facts(url))["engines"][0]["node_id"]
         seconds = DEADLINE_S + 30
         async with loaded(url, tmp_path / "run", rate=rate, seconds=seconds, tokens=32) as load:
-            answer = await asyncio.to_thread(theirs.ask, f"drain {DEADLINE_S}")
+            answer = await asyncio.to_thread(theirs.ask, f"drain {DEADLINE_S} {node}")
             assert answer["code"] == 0, answer
-            node = answer["node"]
             await load.said("(drain announced)")
             began = time.monotonic()
             least, before = await watch_the_move(url, node)
             moved_s = time.monotonic() - began
             shown = load.session.snapshot().cluster
             await asyncio.sleep(2)
-            await asyncio.to_thread(theirs.ask, "kill")
+            await asyncio.to_thread(theirs.ask, f"kill {node}")
             await load.said("is gone as announced", 30)
             load.end()
         print(f"{topology}: {before} of 2 engines on the node, off it after {moved_s:.0f} s, ready at least")
