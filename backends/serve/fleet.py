@@ -18,6 +18,7 @@ from backends.cluster.single_call import SingleCall
 from backends.errors import unavailable, unknown_model
 from backends.router.router import Router
 from backends.serve import serve
+from backends.serve.replica_watch import ReplicaWatch
 
 log = logging.getLogger("backends.rsc")
 
@@ -60,6 +61,7 @@ class ServeFleet:
         self._apps = list(apps)
         self._router = router
         self._handles: dict[str, Any] = {}
+        self._watches = {app.app: ReplicaWatch(app.name, app.path) for app in apps}
         self._named: SingleCall[list[str]] = SingleCall(serve.named, [])
 
     async def keep_looking(self) -> None:
@@ -72,6 +74,9 @@ class ServeFleet:
         for app in self._apps:
             rows = [figures["row"] for figures in await self._ask(app)]
             ready = [row for row in rows if row["state"] == "ready"]
+            fewest = app.count if app.fixed else 1
+            watch = self._watches[app.app]
+            watch.look(frozenset(row["engine"] for row in ready), fewest, time.monotonic())
             app.up = bool(ready)
             app.max_model_len = next((row["max_model_len"] for row in ready), 0)
             app.seen.update(row["engine"] for row in ready)

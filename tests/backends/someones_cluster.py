@@ -6,8 +6,8 @@ its owner on Ray Serve. Runs in a process of its own, which other processes of a
 Commands on stdin, one a line: ``kill [NODE]`` (the newest worker node, or that one, dies), ``add`` (another
 one joins), ``serve`` (starts Serve with the owner's application), ``status``, ``kill-gcs`` and ``start-gcs``
 (the head's; with ``RAY_REDIS_ADDRESS`` it has its state in Redis), ``drain SECONDS NODE`` (a worker node is
-announced to go), ``stop`` and ``cont`` (the newest worker's raylet is suspended); each is answered by one JSON
-line. It all ends with stdin. With HEAD_IP the head has that address, and no worker: those are started
+announced to go), ``stop`` and ``cont`` (the newest worker's raylet is suspended); each is answered by one
+JSON line. It all ends with stdin. With HEAD_IP the head has that address, and no worker: those are started
 elsewhere.
 """
 

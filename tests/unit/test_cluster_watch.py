@@ -6,6 +6,7 @@ import asyncio
 import socket
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from backends.cluster.machine import MachineWatch, machine_facts
 from backends.cluster.single_call import SingleCall
 from backends.cluster.watch import LOST_S, ClusterState, Seen
 from backends.process.notices import KEPT, Notices
+from backends.serve.replica_watch import ReplicaWatch
 
 HEAD = Seen("aaaaaaaa1", "h1", "10.0.0.1", 1, alive=True, head=True)
 WORKER = Seen("bbbbbbbb2", "h2", "10.0.0.2", 2, alive=True, head=False)
@@ -211,3 +213,31 @@ async def test_a_call_that_hangs_is_made_once_and_its_answer_kept() -> None:
     assert await call(30) == 7
     assert (len(begun), call.last) == (1, 7)
     call.close()
+
+
+def test_a_replica_that_dies_is_said_with_why_it_cannot_come_back(tmp_path: Path) -> None:
+    notices = Notices()
+    watch = ReplicaWatch("m", tmp_path, notices)
+    both, one = frozenset({"e1", "e2"}), frozenset({"e2"})
+    watch.look(both, 2, 0.0)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    for now in (1.0, 2.0, 3.0):
+        watch.look(one, 2, now)
+    (tmp_path / "model.safetensors").unlink()
+    watch.look(one, 2, 4.0)
+    watch.look(frozenset({"e2", "e3"}), 2, 9.0)
+    watch.look(frozenset({"e2", "e3"}), 2, 10.0)
+    assert [row["text"] for row in notices.rows()] == [
+        "m: e1 answers no more; 1 of 2 ready, Serve replaces what died",
+        f"m can't be loaded again: {tmp_path}/model.safetensors: cut short: it has 0 bytes; copy that file here "
+        "again; 1 of 2 serve on",
+        "m: 2 ready again, after 8 s",
+    ]
+
+
+def test_replicas_that_come_and_go_with_the_load_are_no_loss(tmp_path: Path) -> None:
+    notices = Notices()
+    watch = ReplicaWatch("m", tmp_path, notices)
+    for now, ready in enumerate([{"e1"}, {"e1", "e2", "e3"}, {"e2"}, {"e2", "e4"}, {"e4"}]):
+        watch.look(frozenset(ready), 1, float(now))
+    assert notices.rows() == []
