@@ -1,5 +1,5 @@
-"""Says what becomes of an application's replicas: Serve replaces by itself those that die, and why it can't it
-tells only in its own log."""
+"""Says what becomes of an application's replicas: Serve replaces by itself those that die, and why it can't
+it tells only in its own log."""
 
 from __future__ import annotations
 

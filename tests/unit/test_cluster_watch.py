@@ -229,8 +229,8 @@ def test_a_replica_that_dies_is_said_with_why_it_cannot_come_back(tmp_path: Path
     watch.look(frozenset({"e2", "e3"}), 2, 10.0)
     assert [row["text"] for row in notices.rows()] == [
         "m: e1 answers no more; 1 of 2 ready, Serve replaces what died",
-        f"m can't be loaded again: {tmp_path}/model.safetensors: cut short: it has 0 bytes; copy that file here "
-        "again; 1 of 2 serve on",
+        f"m can't be loaded again: {tmp_path}/model.safetensors: cut short: it has 0 bytes; copy that file "
+        "here again; 1 of 2 serve on",
         "m: 2 ready again, after 8 s",
     ]
 
