@@ -94,12 +94,12 @@ class ReplicaPool:
 
     def retire(self) -> None:
         """Begins to retire one: one that is still starting, else the newest."""
-        starting = [slot for slot in self._starts if slot in self._replicas]
-        if starting:
-            self._starts[max(starting)].cancel()
-            return
         live = [slot for slot, replica in self._replicas.items() if replica.status != "draining"]
-        if live:
+        starting = [slot for slot in live if slot in self._starts]
+        if starting:
+            self._replicas[max(starting)].status = "draining"
+            self._starts[max(starting)].cancel()
+        elif live:
             task = asyncio.create_task(self._retired(max(live)))
             self._retires.add(task)
             task.add_done_callback(self._retires.discard)
