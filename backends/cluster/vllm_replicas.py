@@ -138,6 +138,6 @@ def scaled(scale: Autoscale, pools: Sequence[ReplicaPool], members: Membership, 
         return await members.fleet.metrics_page(), await node_pages() if "gpu_util" in figures else ()
 
     figures = [rule.figure for rule in scale.rules]
-    scaler = Scaler(scale, pools, router.in_flight, pages, members.fleet.wanted)
+    scaler = Scaler(scale, pools, router.in_flight, pages, members.fleet.wanted, members.fleet.targets)
     scaler.start()
     return scaler

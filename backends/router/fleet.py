@@ -143,7 +143,9 @@ class Fleet:
         self.models: dict[str, ModelCard] = {}
         self._router = router
         self._placing: set[asyncio.Task[None]] = set()
-        self.wanted: dict[str, int] = {}  # replicas of a model, where that is not what there are
+        # Where replicas follow the load: how many of a model there are to be, and what each is to hold.
+        self.wanted: dict[str, int] = {}
+        self.targets: dict[str, float] = {}
 
     def counts(self) -> dict[str, Counts]:
         """How many replicas each model has."""
@@ -195,7 +197,9 @@ class Fleet:
 
     async def metrics_page(self) -> str:
         pages = await asyncio.gather(*(member.page() for member in self.members))
-        return merge_pages([*(page for page in pages if page is not None), replicas_page(self.counts())])
+        return merge_pages(
+            [*(page for page in pages if page is not None), replicas_page(self.counts(), self.targets)]
+        )
 
     async def act(self, action: str) -> bool | None:
         done = await asyncio.gather(*(member.act(action) for member in self.members))

@@ -114,7 +114,8 @@ class Sample:
     @property
     def empty(self) -> bool:
         """Whether it tells of nothing."""
-        return not (self.engines or self.gpus or self.nodes or self.deployments or self.packages)
+        told = (self.engines, self.gpus, self.nodes, self.deployments, self.packages, self.replicas)
+        return not any(told)
 
 
 def without_meters(sample: Sample) -> Sample:

@@ -327,7 +327,7 @@ PANELS: dict[str, PanelHelp] = {
     ),
     "replicas": PanelHelp(
         "replicas",
-        "Replicas of all models over time, a cell each. Drawn where their number changes: docs/autoscaling.md.",
+        "Replicas of all models over time, a cell each. Drawn where their number changes.",
         (
             Figure("● healthy", "replicas that answer", SERVER),
             Figure("◐ starting", "replicas that are being placed or load their weights", SERVER),
