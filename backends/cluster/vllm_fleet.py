@@ -37,6 +37,7 @@ class Replica(Member):
         super().__init__(spec.engine, spec.model, turn)
         self.spec = spec
         self._options = options  # Ray's: resources and placement
+        self._group: Any = None  # a placement group of its own, where it has one
         self._actor: Any = None
         self._dead: Any = None
         self._http = aiohttp.ClientSession(
@@ -47,7 +48,7 @@ class Replica(Member):
 
     @property
     def url(self) -> str | None:
-        if self.served is None or self.status != "ready":
+        if self.served is None or self.status not in ("ready", "draining"):
             return None
         assert not isinstance(self.served.address, str)
         host, port = self.served.address
@@ -74,6 +75,12 @@ class Replica(Member):
             await kill(actor)
             raise StartFailure(f"{self.engine} died before its successor was up")
         self._actor, self._options, self.served = actor, options, served
+        return before
+
+    def take_place(self, group: Any) -> Any:
+        """Its place is that placement group from now on. Returns the group of its own that it leaves, or
+        None."""
+        before, self._group = self._group, group
         return before
 
     @property

@@ -7,7 +7,8 @@ import asyncio
 import logging
 from typing import Any
 
-from backends.cluster.calls import as_start_failure, first_lines, kill, within
+from backends.cluster.calls import first_lines, kill
+from backends.cluster.places import free, reserve
 from backends.cluster.vllm_fleet import Replica
 from backends.errors import StartFailure
 from backends.process.notices import NOTICES, Notices
@@ -50,51 +51,39 @@ class Moves:
     async def _move(self, member: Replica, until: float | None) -> None:
         name = member.engine
         try:
-            group, options = await _elsewhere(name, member.needs)
+            group, options = await _elsewhere(member.needs)
         except StartFailure as error:
             self._notices.say(f"{name} cannot move, and ends with its node: {error}", "error")
             return
         try:
             before = await member.move(options)
         except BaseException as error:
-            await asyncio.to_thread(_remove, group)
+            await free(group)
             if not isinstance(error, StartFailure):
                 raise
             self._notices.say(f"{name} cannot move, and ends with its node: {error}", "error")
             return
+        left = member.take_place(group)
         self._fleet.set_up(name, True)
         await self._fleet.placed()
         self._notices.say(f"{name} answers on node {member.info.node}; the one before it ends its requests")
         await asyncio.sleep(_HANDED_OVER_S)
         now = asyncio.get_running_loop().time()
         await _end(before, _GRACE_S if until is None else max(0.0, until - now - _STOP_S))
+        if left is not None:
+            await free(left)
 
 
-async def _elsewhere(name: str, needs: dict[str, float]) -> tuple[Any, dict[str, Any]]:
+async def _elsewhere(needs: dict[str, float]) -> tuple[Any, dict[str, Any]]:
     """A place for one engine (Ray puts nothing onto a node that is to go), and the options of an actor there.
     Raises StartFailure."""
-    from ray.util import placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    with as_start_failure(name):
-        group = await asyncio.to_thread(placement_group, [needs])
-        try:
-            amounts = " and ".join(f"{amount:g} {kind}" for kind, amount in needs.items())
-            async with within(_PLACE_LIMIT_S, f"no other node has {amounts} free"):
-                await group.ready()
-        except BaseException:
-            await asyncio.to_thread(_remove, group)
-            raise
+    group = await reserve([needs], limit_s=_PLACE_LIMIT_S)
     strategy = PlacementGroupSchedulingStrategy(
         group, placement_group_bundle_index=0, placement_group_capture_child_tasks=True
     )
     return group, {"scheduling_strategy": strategy}
-
-
-def _remove(group: Any) -> None:
-    from ray.util import remove_placement_group
-
-    remove_placement_group(group)
 
 
 async def _end(actor: Any, grace_s: float) -> None:

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from backends.api.control import Control
 from backends.api.http_aiohttp import HttpServer
 from backends.process.events import Steps
-from backends.process.restart import end_restart_loops, restart_loop
 from backends.router.fleet import Fleet, Member
+from backends.router.membership import Membership
 from backends.router.router import Router
 
 
@@ -31,47 +31,59 @@ class Surroundings(Protocol):
         ...
 
 
+class Changes(Protocol):
+    """What adds and retires engines while they serve, such as autoscaling."""
+
+    async def failed(self) -> str:
+        """Returns, with the reason in one line, if it broke, which only a bug can do."""
+        ...
+
+    async def close(self) -> None:
+        """Changes nothing any more; what it has begun is ended."""
+        ...
+
+
 class RoutedEngines:
-    """A router on the head with engines behind it."""
+    """A router on the head with engines behind it. ``changes`` is ended before they are."""
 
     def __init__(
         self,
         router: Router,
-        fleet: Fleet,
-        restart_loops: Sequence[asyncio.Task[None]],
+        members: Membership,
         stack: AsyncExitStack,
         broken: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         self._broken = broken
         self._router = router
-        self._fleet = fleet
-        self._restart_loops = restart_loops
+        self.members = members
+        self.changes: Changes | None = None
         self._stack = stack  # all that was started, to be closed backwards
 
     async def failed(self) -> str:
         """Returns if what the engines run in broke, or, which only a bug can do, the restart loop of an
         engine or of the router."""
-        ends = [asyncio.ensure_future(self._router.failed())]
+        parts = [self._router.failed(), self.members.broken()]
         if self._broken is not None:
-            ends.append(asyncio.ensure_future(self._broken()))
+            parts.append(self._broken())
+        if self.changes is not None:
+            parts.append(self.changes.failed())
+        waits = [asyncio.create_task(part) for part in parts]
         try:
-            waits: list[asyncio.Future[Any]] = [*ends, *self._restart_loops]
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return next(iter(done)).result()
         finally:
-            for end in ends:
-                end.cancel()
-        for end in ends:
-            if end in done:
-                return end.result()
-        return f"an engine's restart loop ended: {next(iter(done)).exception()!r}"
+            for wait in waits:
+                wait.cancel()
 
     async def close(self, grace_s: float) -> None:
         """Ends everything. Running requests may go on for ``grace_s`` seconds first."""
         async with self._stack:
-            await end_restart_loops(self._restart_loops)
+            if self.changes is not None:
+                await self.changes.close()
+            await self.members.close()
             self._router.stop_listening()
             if grace_s > 0:
-                await asyncio.gather(*(member.drain(grace_s) for member in self._fleet.members))
+                await asyncio.gather(*(member.drain(grace_s) for member in self.members.fleet.members))
 
 
 async def route(
@@ -108,9 +120,11 @@ async def route(
         control.serve(fleet, Control(topology, [fleet], facts, live=live, cluster=cluster))
     if around is not None:
         await stack.enter_async_context(around.watching())
-    loops = [asyncio.create_task(restart_loop(member, fleet)) for member in members]
+    of_fleet = Membership(fleet, router)
+    for member in members:
+        of_fleet.watch(member)
     broken = around.lost_all if around is not None else None
-    return RoutedEngines(router, fleet, loops, stack.pop_all(), broken)
+    return RoutedEngines(router, of_fleet, stack.pop_all(), broken)
 
 
 async def all_or_none(starts: Iterable[Coroutine[Any, Any, None]]) -> None:
