@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def checks(*, deep: bool) -> list[Check]:
     found = [reach(address, source)]
     if address is not None and found[0].level == "ok":
         found.append(dashboard(address))
+        found += head_state()
         found += token(version("ray"))
         if deep:
             found.append(connect(address))
@@ -85,6 +87,27 @@ def dashboard(address: str) -> Check:
     except (OSError, HTTPException, ValueError, AnswerTooLong, UserError):
         return ok("ray dashboard", f"none answers at {url}; ray start says where it is")
     return ok("ray dashboard", url)
+
+
+def head_state(proc: Path = Path("/proc")) -> list[Check]:
+    """Where the head of a cluster keeps what it knows, if it is on this machine: what becomes of the engines
+    when it dies."""
+    for words in _programs(proc):
+        if Path(words[0]).name == "gcs_server":
+            if any(word.startswith("--redis_address=") and word != "--redis_address=" for word in words):
+                return [ok("ray head", "keeps its state in Redis: engines outlive it")]
+            text = "keeps its state in memory: when it dies, every engine has to be started again"
+            return [warn("ray head", text, "start it with RAY_REDIS_ADDRESS=HOST:PORT set")]
+    return []
+
+
+def _programs(proc: Path) -> Iterator[list[str]]:
+    """The command lines of this machine's processes."""
+    for path in proc.glob("[0-9]*/cmdline"):
+        try:
+            yield path.read_bytes().decode("utf-8", "replace").split("\0")
+        except OSError:  # it has ended
+            continue
 
 
 def token(ray: str | None) -> list[Check]:

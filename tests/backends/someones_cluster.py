@@ -6,7 +6,8 @@ its owner on Ray Serve. Runs in a process of its own, which other processes of a
 Commands on stdin, one a line: ``kill [NODE]`` (the newest worker node, or that one, dies), ``add`` (another
 one joins), ``serve`` (starts Serve with the owner's application), ``status``, ``kill-gcs`` and ``start-gcs``
 (the head's; with ``RAY_REDIS_ADDRESS`` it has its state in Redis), ``drain SECONDS NODE`` (a worker node is
-announced to go), ``stop`` and ``cont`` (the newest worker's raylet is suspended); each is answered by one
+announced to go), ``wait COUNT`` (until so many nodes are there), ``stop`` and
+``cont`` (the newest worker's raylet is suspended); each is answered by one
 JSON line. It all ends with stdin. With HEAD_IP the head has that address, and no worker: those are started
 elsewhere.
 """
@@ -20,6 +21,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,6 +155,10 @@ def _host(answers: Any) -> None:
             cluster.wait_for_nodes()  # also until Ray has noticed that a killed one is dead
         elif command == "serve":
             answer = _serve()
+        elif command.startswith("wait"):  # for so many nodes
+            until = time.monotonic() + ANSWER_LIMIT_S
+            while sum(row["Alive"] for row in ray.nodes()) < int(words[1]) and time.monotonic() < until:
+                time.sleep(0.2)
         elif command == "kill-gcs":
             cluster.head_node.kill_gcs_server()
         elif command == "start-gcs":
