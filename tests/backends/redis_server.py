@@ -16,16 +16,21 @@ import pytest
 _START_LIMIT_S = 30.0
 
 
+def program() -> str | None:
+    """Where Redis is installed; None where it is not."""
+    return shutil.which("redis-server") or shutil.which("valkey-server")
+
+
 @contextmanager
 def redis(folder: Path) -> Iterator[str]:
     """HOST:PORT of one that runs while the body does. Skips the test where Redis is not installed."""
-    program = shutil.which("redis-server") or shutil.which("valkey-server")
-    if program is None:
+    path = program()
+    if path is None:
         pytest.skip("needs redis-server (Debian: apt install redis-server)")
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     words = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen([program, *words], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([path, *words], stdout=subprocess.DEVNULL)
     try:
         until = time.monotonic() + _START_LIMIT_S
         while time.monotonic() < until:
