@@ -2,12 +2,12 @@
 
 Small Hugging Face engines (`rsc`) on a Ray cluster of two nodes that is not ours answer a load that goes up
 and down; each ``--every`` seconds something breaks, in turn: an engine is killed, the router is killed, a
-raylet hangs, the head's GCS dies (with its state in Redis, where that is installed), weights are damaged while
-an engine dies, a node is announced to go and goes. Then vLLM (`rvc`) answers, and its engine is killed
+raylet hangs, the head's GCS dies (with its state in Redis, where that is installed), weights are damaged
+while an engine dies, a node is announced to go and goes. Then vLLM (`rvc`) answers, and its engine is killed
 ``--vllm-kills`` times.
 
-Exit code 1 when a request is not accounted for exactly once, a process is left over, an engine is not back, or
-the memory of the head's process or of the router grows by more than ``--limit-mb`` after the first third.
+Exit code 1 when a request is not accounted for exactly once, a process is left over, an engine is not back,
+or the memory of the head's process or of the router grows by more than ``--limit-mb`` after the first third.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ async def _weigh(stand: Stand, tracks: dict[str, Track], settle_s: float) -> Non
             tracks["head"].add(now)
         for router in processes.named(stand.backend.pid, "haproxy")[:1]:
             if known != router.pid:  # one that was killed begins anew
-                known, tracks["router"].base = router.pid, None
+                known, tracks["router"] = router.pid, Track("router")
             if (now := memory(router.pid)) is not None:
                 tracks["router"].add(now)
 
