@@ -109,8 +109,11 @@ async def _run(options: Options, events: Events, lease: bool) -> int:
 
 async def _serve(options: Options, events: Events, stop: StopSignal) -> int:
     stopping = asyncio.create_task(stop.wait())
+    absence = again.Absence(options.listener) if again.is_again() else None
     starting = asyncio.create_task(_start(options, Steps(events.emit)))
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if absence is not None:
+        await asyncio.to_thread(absence.end)
     if not starting.done():
         starting.cancel()
         with suppress(asyncio.CancelledError, StartFailure):

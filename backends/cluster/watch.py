@@ -280,7 +280,11 @@ class ClusterWatch:
                 self._on_drain(key, left_s)
 
     async def _look_at_engines(self) -> None:
-        rows = await self._engines()
+        try:
+            rows = await self._engines()
+        except Exception as error:  # noqa: BLE001  # it is being closed, or Ray's head is away
+            log.debug("the engines do not tell where they are: %r", error)
+            return
         for key, node in self.state.nodes.items():
             named = tuple(sorted(str(row["engine"]) for row in rows if row.get("node_id") == key))
             if named:

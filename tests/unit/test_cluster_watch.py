@@ -14,8 +14,11 @@ from backends.cluster import ping
 from backends.cluster.machine import MachineWatch, machine_facts
 from backends.cluster.single_call import SingleCall
 from backends.cluster.watch import LOST_S, ClusterState, Seen
+from backends.process import again
 from backends.process.notices import KEPT, Notices
 from backends.serve.replica_watch import ReplicaWatch
+from rvtop.net.http_get import get
+from rvtop.net.transport import Transport
 
 HEAD = Seen("aaaaaaaa1", "h1", "10.0.0.1", 1, alive=True, head=True)
 WORKER = Seen("bbbbbbbb2", "h2", "10.0.0.2", 2, alive=True, head=False)
@@ -241,3 +244,17 @@ def test_replicas_that_come_and_go_with_the_load_are_no_loss(tmp_path: Path) -> 
     for now, ready in enumerate([{"e1"}, {"e1", "e2", "e3"}, {"e2"}, {"e2", "e4"}, {"e4"}]):
         watch.look(frozenset(ready), 1, float(now))
     assert notices.rows() == []
+
+
+async def test_a_backend_that_starts_again_answers_meanwhile() -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.setblocking(False)
+    with listening:
+        absence = again.Absence(listening)
+        try:
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1/models"
+            status, body = await asyncio.to_thread(get, url, Transport(), {}, 10.0)
+        finally:
+            absence.end()
+    assert status == 503
+    assert b"starting again" in body
