@@ -67,7 +67,8 @@ class ClusterState:
     nodes: dict[str, NodeState] = field(default_factory=dict)
     head_answered: float = 0.0
     head_lost_at: float | None = None  # monotonic
-    lost_all: bool = False  # the head came back, or will, without its state
+    lost_all: bool = False  # the head came back without its state
+    begun: bool = False  # the nodes have been told once
 
     # -- the head -------------------------------------------------------------------------------
 
@@ -94,7 +95,7 @@ class ClusterState:
             if known is None:
                 if row.alive:
                     self.nodes[row.id] = NodeState(row, now)
-                    if len(self.nodes) > len(rows) or self._begun:
+                    if self.begun:
                         self.notices.say(f"node {self.name(row.id)} joined the cluster")
                 continue
             known.seen = row
@@ -102,9 +103,7 @@ class ClusterState:
                 self._died(known)
             else:
                 self._drain(known, now, unix_s)
-        self._begun = True
-
-    _begun: bool = False
+        self.begun = True
 
     def _died(self, node: NodeState) -> None:
         if node.state == "dead":

@@ -51,7 +51,7 @@ class RoutedEngines:
         router: Router,
         members: Membership,
         stack: AsyncExitStack,
-        broken: Callable[[], Awaitable[str]] | None = None,
+        broken: Callable[[], Coroutine[Any, Any, str]] | None = None,
     ) -> None:
         self._broken = broken
         self._router = router

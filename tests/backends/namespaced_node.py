@@ -1,5 +1,5 @@
 """A worker node of Ray in namespaces of its own on this machine: its network can be cut, its disk is a small
-one, its clock can be set. Needs root (or the right to make namespaces); libfaketime for the clock.
+one, its clock can be set. Needs root (or the right to make namespaces), and a C compiler for the clock.
 
 The node's processes have a network of their own (a veth pair to the head's side), and a mount namespace in
 which the cluster's folder is a small tmpfs.
@@ -11,6 +11,7 @@ import contextlib
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ import pytest
 HEAD_IP, NODE_IP = "10.213.77.1", "10.213.77.2"
 DISK_MIB = 64
 _NAME = f"rvtop{os.getpid() % 10000}"
-_FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+_SHIM = Path(__file__).with_name("clock_shim.c")
 _END_LIMIT_S = 30.0
 
 
@@ -79,26 +80,29 @@ class NamespacedNode:
 
     def set_clock(self, seconds: int) -> None:
         """So many seconds on from the true time."""
-        self.clock.write_text(f"{seconds:+d}")
+        with self.clock.open("r+b", buffering=0) as file:
+            file.write(struct.pack("d", seconds))
 
     @property
     def _inside(self) -> Path:
         return Path(f"/proc/{self.process.pid}/root{self.folder}")
 
 
+def _shim(scratch: Path) -> Path:
+    built = scratch / "clock_shim.so"
+    compiler = shutil.which("cc") or pytest.skip("needs a C compiler")
+    subprocess.run(
+        [compiler, "-O1", "-shared", "-fPIC", str(_SHIM), "-o", str(built), "-ldl", "-lm"], check=True
+    )
+    return built
+
+
 @contextmanager
 def node(address: str, folder: Path, scratch: Path, env: Mapping[str, str]) -> Iterator[NamespacedNode]:
     """A worker node of the cluster at ``address``, whose folder is ``folder``; inside of :func:`network`."""
     clock = scratch / "clock"
-    clock.write_text("+0")
-    faked = {}
-    if Path(_FAKETIME).exists():
-        faked = {
-            "LD_PRELOAD": _FAKETIME,
-            "FAKETIME_TIMESTAMP_FILE": str(clock),
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_CACHE_DURATION": "1",
-        }
+    clock.write_bytes(struct.pack("d", 0))
+    faked = {"LD_PRELOAD": str(_shim(scratch)), "CLOCK_SHIM": str(clock)}
     mounted = f"mount -t tmpfs -o size={DISK_MIB}m tmpfs {folder}"
     ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--address", address, "--num-cpus", "2"]
     ray += ["--node-ip-address", NODE_IP, "--object-store-memory", str(80 << 20), "--block"]
