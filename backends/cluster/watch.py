@@ -28,6 +28,8 @@ PERIOD_S = 1.0
 ANSWER_S = 1.5
 #: Without an answer for so long a head or a node is said to be silent.
 LOST_S = 2.5
+#: How long after their head is back nodes may take to notice that it knows them no more.
+AFTERWARDS_S = 60.0
 #: A call to a GCS that answers takes milliseconds.
 _ASK_S = 3.0
 
@@ -67,7 +69,8 @@ class ClusterState:
     nodes: dict[str, NodeState] = field(default_factory=dict)
     head_answered: float = 0.0
     head_lost_at: float | None = None  # monotonic
-    lost_all: bool = False  # the head came back without its state
+    lost_all: bool = False  # the head came back without its state, or its nodes went with it
+    head_back_at: float | None = None  # monotonic
     begun: bool = False  # the nodes have been told once
 
     # -- the head -------------------------------------------------------------------------------
@@ -77,6 +80,7 @@ class ClusterState:
         if answers:
             lost_at, self.head_answered, self.head_lost_at = self.head_lost_at, now, None
             if lost_at is not None:
+                self.head_back_at = now
                 self.notices.say(f"Ray's head answers again, after {now - lost_at:.0f} s")
         elif self.head_lost_at is None and now - self.head_answered >= LOST_S:
             self.head_lost_at = self.head_answered
@@ -148,6 +152,15 @@ class ClusterState:
                 f"{self._with(node, 'on it out of reach')}; other nodes serve on",
                 "error",
             )
+
+    def check_all(self, now: float) -> None:
+        """Nodes whose head lost its state end when they notice, with all that they run. (Where the head was
+        there all the time they are cut off, and come back.)"""
+        back_at = self.head_back_at
+        away = self.head_lost_at is not None or (back_at is not None and now - back_at < AFTERWARDS_S)
+        living = [node for node in self.nodes.values() if node.state != "dead"]
+        if away and living and all(node.state == "silent" for node in living):
+            self.lost_all = True
 
     # -- names and rows -------------------------------------------------------------------------
 
@@ -258,7 +271,8 @@ class ClusterWatch:
         state.head(head, now)
         for key, good in zip(asked, answers, strict=True):
             state.answered(key, good, now)
-        if head:
+        state.check_all(now)
+        if head and not state.lost_all:
             await self._ask_head()
         if self._rows is None or self._rows.done():
             self._rows = asyncio.create_task(self._look_at_engines())

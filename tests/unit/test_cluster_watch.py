@@ -136,6 +136,28 @@ def test_a_head_without_its_state_has_lost_all() -> None:
     assert told.state.lost_all
 
 
+def test_nodes_that_go_with_their_head_are_all_lost() -> None:
+    told = Told()
+    told.state.head(True, 0.0)
+    for now in (1.0, 2.0, 3.0, 4.0):
+        told.state.head(False, now)
+        for node in (HEAD, WORKER):
+            told.state.answered(node.id, False, now)
+        told.state.check_all(now)
+        assert told.state.lost_all == (now >= LOST_S)
+
+
+def test_nodes_that_are_cut_off_from_a_head_that_is_there_are_not_lost() -> None:
+    told = Told()
+    for now in (1.0, 2.0, 3.0, 4.0):
+        told.state.head(True, now)
+        for node in (HEAD, WORKER):
+            told.state.answered(node.id, False, now)
+        told.state.check_all(now)
+    assert told.of(WORKER)["state"] == "silent"
+    assert not told.state.lost_all
+
+
 def test_a_head_that_knows_no_node_yet_has_lost_nothing() -> None:
     told = Told()
     told.rows([])
