@@ -8,7 +8,6 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 
@@ -92,22 +91,25 @@ def dashboard(address: str) -> Check:
 def head_state(proc: Path = Path("/proc")) -> list[Check]:
     """Where the head of a cluster keeps what it knows, if it is on this machine: what becomes of the engines
     when it dies."""
-    for words in _programs(proc):
+    for path in proc.glob("[0-9]*"):
+        words = _words(path / "cmdline")
         if Path(words[0]).name == "gcs_server":
             if any(word.startswith("--redis_address=") and word != "--redis_address=" for word in words):
                 return [ok("ray head", "keeps its state in Redis: engines outlive it")]
+            if "RAY_gcs_storage=rocksdb" in _words(path / "environ"):
+                return [ok("ray head", "keeps its state on a disk (RocksDB): engines outlive it")]
             text = "keeps its state in memory: when it dies, every engine has to be started again"
-            return [warn("ray head", text, "start it with RAY_REDIS_ADDRESS=HOST:PORT set")]
+            return [warn("ray head", text, "start it with RAY_REDIS_ADDRESS=HOST:PORT set, or RAY_gcs_storage=rocksdb")]
     return []
 
 
-def _programs(proc: Path) -> Iterator[list[str]]:
-    """The command lines of this machine's processes."""
-    for path in proc.glob("[0-9]*/cmdline"):
-        try:
-            yield path.read_bytes().decode("utf-8", "replace").split("\0")
-        except OSError:  # it has ended
-            continue
+def _words(path: Path) -> list[str]:
+    """What the kernel says of a process, word by word; one empty word where it has ended or is another
+    user's."""
+    try:
+        return path.read_bytes().decode("utf-8", "replace").split("\0")
+    except OSError:
+        return [""]
 
 
 def token(ray: str | None) -> list[Check]:

@@ -7,6 +7,8 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +40,22 @@ def backend(folder: Path, model: Path, *words: str, env: dict[str, str] | None =
     )
 
 
-async def test_with_redis_nothing_is_lost_and_nothing_deployed_again(folder: Path, tiny_model: Path) -> None:
+@contextmanager
+def kept(where: str, folder: Path) -> Iterator[dict[str, str]]:
+    """What tells Ray to keep the head's state."""
+    if where == "rocksdb":
+        yield {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(folder / "state")}
+        return
     with redis(folder) as address:
-        theirs = SomeonesCluster(folder, env={"RAY_REDIS_ADDRESS": address})
+        yield {"RAY_REDIS_ADDRESS": address}
+
+
+@pytest.mark.parametrize("where", ["redis", "rocksdb"])
+async def test_with_its_state_kept_nothing_is_lost_and_nothing_deployed_again(
+    where: str, folder: Path, tiny_model: Path
+) -> None:
+    with kept(where, folder) as env:
+        theirs = SomeonesCluster(folder, env=env)
         rsc = backend(folder, tiny_model, "--ray-address", theirs.address, env=theirs.env)
         try:
             url = await asyncio.to_thread(lambda: rsc.url)
@@ -57,7 +72,7 @@ async def test_with_redis_nothing_is_lost_and_nothing_deployed_again(folder: Pat
                 back_s = await load.said("Ray's head answers again", BACK_LIMIT_S)
             assert shown is not None
             assert shown.head_lost_s is not None
-            print(f"head lost, Redis: said after {said_s:.1f} s, back {back_s:.1f} s after its start,")
+            print(f"head lost, {where}: said after {said_s:.1f} s, back {back_s:.1f} s after its start,")
             print(f"  {load.summary['requests']}")
             assert load.errors.total() == 0
             assert await engines(url) == before

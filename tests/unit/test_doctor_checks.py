@@ -443,18 +443,25 @@ def test_sizes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "level", "part"),
+    ("words", "variable", "level", "part"),
     [
-        (["/ray/gcs_server", "--redis_address=10.0.0.9", "--redis_port=6379"], "ok", "in Redis"),
-        (["/ray/gcs_server", "--gcs_server_port=6379"], "warn", "every engine has to be started again"),
-        (["/ray/raylet"], None, ""),
+        (["/ray/gcs_server", "--redis_address=10.0.0.9", "--redis_port=6379"], "A=b", "ok", "in Redis"),
+        (["/ray/gcs_server", "--gcs_server_port=6379"], "RAY_gcs_storage=rocksdb", "ok", "on a disk"),
+        (
+            ["/ray/gcs_server", "--gcs_server_port=6379"],
+            "A=b",
+            "warn",
+            "every engine has to be started again",
+        ),
+        (["/ray/raylet"], "A=b", None, ""),
     ],
 )
 def test_where_the_head_keeps_its_state(
-    tmp_path: Path, words: list[str], level: str | None, part: str
+    tmp_path: Path, words: list[str], variable: str, level: str | None, part: str
 ) -> None:
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "cmdline").write_bytes("\0".join(words).encode())
+    (tmp_path / "7" / "environ").write_text(f"PATH=/bin\0{variable}\0")
     found = cluster.head_state(tmp_path)
     assert [check.level for check in found] == ([] if level is None else [level])
     assert all(part in check.text for check in found)
