@@ -99,7 +99,8 @@ def head_state(proc: Path = Path("/proc")) -> list[Check]:
             if "RAY_gcs_storage=rocksdb" in _words(path / "environ"):
                 return [ok("ray head", "keeps its state on a disk (RocksDB): engines outlive it")]
             text = "keeps its state in memory: when it dies, every engine has to be started again"
-            return [warn("ray head", text, "start it with RAY_REDIS_ADDRESS=HOST:PORT set, or RAY_gcs_storage=rocksdb")]
+            fix = "start it with RAY_REDIS_ADDRESS=HOST:PORT set, or RAY_gcs_storage=rocksdb"
+            return [warn("ray head", text, fix)]
     return []
 
 
