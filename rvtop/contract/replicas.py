@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from rvtop.contract.snapshot import Series
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +39,11 @@ def result_line(summary: Mapping[str, Any] | None) -> str:
     )
 
 
-def is_scaled(series: Series) -> bool:
-    """Whether the number of replicas changed, or is about to, in what ``series`` holds."""
-    counts = list(zip(series.replicas_wanted, series.replicas_healthy, strict=True))
+def is_scaled(wanted: Sequence[float | None], healthy: Sequence[float | None]) -> bool:
+    """Whether the number of replicas changed, or is about to, in these seconds."""
+    counts = list(zip(wanted, healthy, strict=True))
     known = {count for count in counts if None not in count}
-    return len(known) > 1 or any(wanted != healthy for wanted, healthy in known)
+    return len(known) > 1 or any(asked != there for asked, there in known)
 
 
 def counts_line(replicas: Sequence[Replicas]) -> str:

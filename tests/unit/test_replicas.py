@@ -8,7 +8,6 @@ import pytest
 
 from backends.scaling.counts import Counts, page
 from rvtop.contract.replicas import Replicas, counts_line, is_scaled, result_line
-from rvtop.contract.snapshot import Series
 from rvtop.results.scaling import scaling_summary
 from rvtop.session.replica_watch import ReplicaWatch
 from rvtop.telemetry.prometheus import PageReader
@@ -35,15 +34,11 @@ def test_our_own_page_counts_before_serves() -> None:
     assert [each.model for each in state.view(10**10).replicas] == []  # both are stale
 
 
-def series(wanted: tuple[float | None, ...], healthy: tuple[float | None, ...]) -> Series:
-    return Series(replicas_wanted=wanted, replicas_healthy=healthy)
-
-
 def test_what_is_scaled() -> None:
-    assert not is_scaled(Series())
-    assert not is_scaled(series((None, 2.0, 2.0), (None, 2.0, 2.0)))
-    assert is_scaled(series((1.0, 2.0), (1.0, 1.0)))
-    assert is_scaled(series((1.0, 1.0), (2.0, 1.0)))
+    assert not is_scaled((), ())
+    assert not is_scaled((None, 2.0, 2.0), (None, 2.0, 2.0))
+    assert is_scaled((1.0, 2.0), (1.0, 1.0))
+    assert is_scaled((1.0, 1.0), (2.0, 1.0))
     assert (
         counts_line([Replicas("a", 3, 1, 2, 0), Replicas("b", 1, 0, 1, 1)])
         == "3 of 4, 1 starting, 1 draining"
