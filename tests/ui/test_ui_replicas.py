@@ -25,14 +25,14 @@ async def test_a_cell_a_replica() -> None:
         course = [now for before, now in zip([None, *found], found, strict=False) if now != before]
         assert course == [(1, 0, 0, 0), (1, 1, 1, 0), (2, 1, 0, 0), (3, 0, 0, 0), (2, 0, 0, 1)]
         assert app.live is not None
-        assert app.live.query_one(ReplicasPanel).display
+        assert app.live.query_one(ReplicasPanel).region.area
 
 
 async def test_of_a_fixed_number_there_is_nothing_to_say() -> None:
     app = RvtopApp(made.FakeHandle(made.cluster()))
     async with opened(app, 200, 60):
         assert app.live is not None
-        assert not app.live.query_one(ReplicasPanel).display
+        assert not app.live.query_one(ReplicasPanel).region.area
 
 
 @pytest.mark.parametrize("size", [(80, 24), (100, 30), (160, 50)])
@@ -41,7 +41,7 @@ async def test_it_finds_room_or_goes(size: tuple[int, int]) -> None:
     async with opened(app, *size):
         assert app.live is not None
         panel = app.live.query_one(ReplicasPanel)
-        assert not panel.display or "replicas" in text_of(app, ReplicasPanel)
+        assert not panel.region.area or "replicas" in text_of(app, ReplicasPanel)
 
 
 def test_the_plain_line_says_it() -> None:
