@@ -4,6 +4,7 @@ defaults that change without a restart."""
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -54,6 +55,37 @@ def test_replicas_follow_the_load(topology: str, most: int, within_s: float, tmp
     assert course[0] == course[-1] == 1
     assert max(course) == most
     assert rows[-1]["t_s"] < within_s  # by the scenario's own length
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(LIMIT_S + 60)
+def test_rays_autoscaler_adds_a_node_for_a_replica_and_removes_it(tmp_path: Path) -> None:
+    apart = (
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "--net",
+    )
+    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], capture_output=True).returncode:
+        pytest.skip("no namespaces of one's own here")
+    with (tmp_path / "log").open("wb") as log:
+        done = subprocess.run(
+            [*apart, sys.executable, "-m", "tests.backends.autoscaled_nodes", str(tmp_path)],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            timeout=LIMIT_S,
+        )
+    assert done.returncode == 0, (tmp_path / "log").read_text()[-4000:]
+    events = json.loads(done.stdout)
+    wanted = ("more replicas wanted, 1 → 2", "1 pending", "node added, 1 → 2", "2 of 2 replicas answer",
+              "fewer replicas wanted, 2 → 1", "node removed, 2 → 1")  # fmt: skip
+    places = [next((n for n, text in enumerate(events) if each in text), None) for each in wanted]
+    assert None not in places, events
+    assert places == sorted(places, key=lambda place: place or 0), events
 
 
 @pytest.mark.slow
