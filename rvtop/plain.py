@@ -178,7 +178,7 @@ def figures_line(s: Snapshot) -> str:
     parts += _figures(s.figures if s.target_down_s is None else {})
     if s.kv_map is not None and (cached := now_line(s.kv_map)):
         parts.append(cached)
-    if is_scaled(s.series):
+    if is_scaled(s.series.replicas_wanted, s.series.replicas_healthy):
         parts.append("replicas " + counts_line(s.replicas))
     if s.verdict is not None and s.verdict.binds:
         parts.append(s.verdict.title)

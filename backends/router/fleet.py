@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from backends.api import fields
+from backends.api.defaults import NO_DEFAULTS, Defaults, not_here
 from backends.api.metrics import merge_pages
 from backends.api.request import Endpoint
 from backends.api.service import Reply, Trace
@@ -102,6 +103,10 @@ class Member:
         """Follows one of ``api.control.ACTIONS``: whether it could; None where it has nothing of the kind."""
         return None
 
+    async def configure(self, defaults: Defaults) -> None:
+        """Its requests get these from now on, also when it is started again. Raises ApiError."""
+        raise not_here("vllm")
+
     async def row(self) -> dict[str, Any]:
         """What ``/rvtop/topology`` says of it."""
         extra = {"restarts": self.restarts, "url": self.url}
@@ -146,6 +151,12 @@ class Fleet:
         # Where replicas follow the load: how many of a model there are to be, and what each is to hold.
         self.wanted: dict[str, int] = {}
         self.targets: dict[str, float] = {}
+        self.defaults = NO_DEFAULTS
+
+    async def configure(self, defaults: Defaults) -> None:
+        """See :class:`backends.api.defaults.Configurable`. Engines that are added later get them too."""
+        await asyncio.gather(*(member.configure(defaults) for member in self.members))
+        self.defaults = defaults
 
     def counts(self) -> dict[str, Counts]:
         """How many replicas each model has."""
@@ -156,7 +167,8 @@ class Fleet:
         states = [member.status for member in self.members if member.model == model]
         healthy, draining = states.count("ready"), states.count("draining")
         wanted = self.wanted.get(model, len(states) - draining)
-        return Counts(wanted, len(states) - healthy - draining, healthy, draining)
+        pending = states.count("pending")
+        return Counts(wanted, len(states) - healthy - draining, healthy, draining, pending)
 
     def named(self, engine: str) -> Member:
         return next(member for member in self.members if member.engine == engine)

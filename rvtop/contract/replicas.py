@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from rvtop.contract.snapshot import Series
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class Replicas:
     """Those of one model. ``starting`` do not answer yet, ``draining`` end what they have begun, ``wanted``
-    are to be there. ``target_requests``: what each is to hold at once."""
+    are to be there. ``target_requests``: what each is to hold at once. ``pending``: those of the starting
+    ones that have no place in the cluster yet; ``nodes`` of that cluster."""
 
     model: str
     wanted: float | None = None
@@ -21,6 +19,8 @@ class Replicas:
     healthy: float | None = None
     draining: float | None = None
     target_requests: float | None = None
+    pending: float | None = None
+    nodes: float | None = None
 
     @property
     def held(self) -> float:
@@ -42,11 +42,11 @@ def result_line(summary: Mapping[str, Any] | None) -> str:
     )
 
 
-def is_scaled(series: Series) -> bool:
-    """Whether the number of replicas changed, or is about to, in what ``series`` holds."""
-    counts = list(zip(series.replicas_wanted, series.replicas_healthy, strict=True))
+def is_scaled(wanted: Sequence[float | None], healthy: Sequence[float | None]) -> bool:
+    """Whether the number of replicas changed, or is about to, in these seconds."""
+    counts = list(zip(wanted, healthy, strict=True))
     known = {count for count in counts if None not in count}
-    return len(known) > 1 or any(wanted != healthy for wanted, healthy in known)
+    return len(known) > 1 or any(asked != there for asked, there in known)
 
 
 def counts_line(replicas: Sequence[Replicas]) -> str:

@@ -19,7 +19,7 @@ class ReplicasPanel(TimeChart):
     LEGEND = ("healthy", "starting", "wanted", "draining")
 
     def wants(self, s: Snapshot) -> bool:
-        return is_scaled(s.series)
+        return is_scaled(s.series.replicas_wanted, s.series.replicas_healthy)
 
     def heights(self, s: Snapshot, width: int) -> tuple[int, int]:
         return 3, 2 + min(8, math.ceil(self._most(s)))
