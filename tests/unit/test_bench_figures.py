@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.backends.backend_process import BackendProcess
-from tests.bench import peers, rates, soak, topologies
+from tests.bench import gpu_fronts, gpu_scale, peers, rates, soak, topologies
 from tests.mock.log import Log
 
 
@@ -158,3 +158,36 @@ def test_topologies_are_held_to_what_is_demanded() -> None:
     assert "22.90" in lines[1]
     assert lines[1].endswith("300 MiB     40 s")
     assert "--" in lines[3]
+
+
+@pytest.mark.parametrize(
+    ("name", "topology", "flags"),
+    [
+        ("rvc-4x2", "rvc", "--front-processes 4 --max-queue unlimited --num-replicas 2"),
+        (
+            "rvc-1tp2pp2",
+            "rvc",
+            "--front-processes 1 --max-queue unlimited --tensor-parallel 2 --pipeline-parallel 2",
+        ),
+        ("vllm-rust", "vllm", "--rust-frontend"),
+        ("rsv-0", "rsv", "--stream-batching-ms 0"),
+    ],
+)
+def test_a_servers_name_says_its_flags(name: str, topology: str, flags: str) -> None:
+    assert gpu_fronts.server_arguments(name) == (topology, flags.split())
+
+
+@pytest.mark.parametrize("name", ["rvc-rust", "rvc-", "vllm-4y2", "rac-1"])
+def test_a_name_of_no_server_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: write rvc-N"):
+        gpu_fronts.server_arguments(name)
+
+
+def test_the_share_of_many_engines_is_of_the_mean_of_one_before_and_after() -> None:
+    def row(server: str, tps: float, limited: str | None = None) -> dict[str, object]:
+        load = {"load": "burst", "kpm": {"tps": tps}, "client": {"limited_by": limited}}
+        return {"server": server, "loads": [load]}
+
+    rows = [row("rvc-4x1", 900.0), row("rvc-4x2", 1960.0, "cores"), row("rvc-4x1", 1100.0)]
+    found = gpu_scale.shares([*rows, {"server": "rvc-4tp2", "failed": "no"}], 2)
+    assert found == {"burst": {"share": pytest.approx(0.98), "client_limited": ["cores"]}}
