@@ -105,18 +105,23 @@ def test_memory_of_this_process_is_read() -> None:
 def test_a_tree_is_counted_with_children_that_lost_their_parent(tmp_path: Path) -> None:
     import subprocess
 
-    spin = "import time\nwhile time.process_time() < 0.3: pass"
+    spun = tmp_path / "spun"
+    spin = (
+        "import pathlib, sys, time\nwhile time.process_time() < 0.3: pass\npathlib.Path(sys.argv[1]).touch()"
+    )
     # The middle process ends at once: its child would be init's, and nobody's CPU time.
-    orphan = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {spin!r}])"
+    orphan = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {spin!r}, sys.argv[1]])"
     report = tmp_path / "report.json"
     code = (
-        f"import subprocess, sys, time; subprocess.run([sys.executable, '-c', {orphan!r}]); time.sleep(1.5)"
+        "import pathlib, subprocess, sys, time\n"
+        f"subprocess.run([sys.executable, '-c', {orphan!r}, {str(spun)!r}])\n"
+        f"while not pathlib.Path({str(spun)!r}).exists(): time.sleep(0.02)"
     )
     tree = [
         sys.executable,
         peers.TREE,
         "--limit",
-        "20",
+        "120",
         "--report",
         str(report),
         "--",
