@@ -334,7 +334,7 @@ def _nodes() -> list[Node]:
     return sorted(found, key=lambda node: (not node.head, node.address, node.id))
 
 
-_NODES = SingleCall(_nodes, [])
+_NODES: SingleCall[list[Node]] = SingleCall(_nodes, [])
 
 
 def _node(row: dict[str, Any], free: dict[str, float]) -> Node:

@@ -124,6 +124,9 @@ class Replica(Member):
 
         while True:
             actor = self._actor
+            if actor is None:  # it was to go while it started anew, and was taken back
+                self.status = "restarting"
+                return "it had not come back yet"
             try:
                 reason = str(await actor.died.remote())
             except RayError as error:

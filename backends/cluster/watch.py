@@ -214,7 +214,7 @@ class ClusterWatch:
         self.state = ClusterState(notices, away=away, head_answered=time.monotonic())
         self._machines = MachineWatch(notices)
         self._moved: set[str] = set()
-        self._ask = SingleCall(nodes_seen, [])
+        self._ask: SingleCall[list[Seen]] = SingleCall(nodes_seen, [])
         self._rows: asyncio.Task[None] | None = None
         self._lost_all = asyncio.Event()
 

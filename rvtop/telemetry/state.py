@@ -265,7 +265,10 @@ class ServerState:
             gpus=tuple(self._gpu_line(self._gpus[key], now_ns) for key in sorted(self._gpus)),
             nodes=tuple(_node_line(*self._nodes[name], now_ns) for name in sorted(self._nodes)),
             deployments=deployments,
-            replicas=tuple(one for each in told for one in each) if told else of_deployments(deployments),
+            # One that is late is not told by Ray's names meanwhile.
+            replicas=tuple(one for each in told for one in each)
+            if self._replicas
+            else of_deployments(deployments),
             sources=tuple(_source_line(name, source, now_ns) for name, source in self._sources.items()),
             tokens_per_s=_sum(
                 source.tokens.per_s

@@ -31,6 +31,8 @@ def test_our_own_page_counts_before_serves() -> None:
     assert (told.model, told.wanted, told.starting, told.healthy) == ("app/hf", 3, 2, 1)
     state.apply(Sample(0, "metrics", replicas=(Replicas("m", 3, 1, 1, 1),)))
     assert state.view(0).replicas == (Replicas("m", 3, 1, 1, 1),)
+    state.apply(Sample(5 * 10**9, "ray", deployments=(serve,)))  # our page is late: no other names meanwhile
+    assert state.view(5 * 10**9).replicas == ()
     assert [each.model for each in state.view(10**10).replicas] == []  # both are stale
 
 
