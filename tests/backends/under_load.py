@@ -21,6 +21,9 @@ from rvtop.session.session import Session
 
 #: Within which each fault is said.
 SAID_LIMIT_S = 5.0
+#: What waits in Serve's queue when nothing more is sent is answered: on a busy machine engines manage fewer
+#: requests than come.
+DRAIN_LIMIT_S = 300
 
 
 @dataclass
@@ -68,7 +71,7 @@ class Load:
 @asynccontextmanager
 async def loaded(url: str, out: Path, *, rate: float, seconds: float, tokens: int = 8) -> AsyncIterator[Load]:
     """``seconds`` of load around the body; waits for its end, or ends it where the body fails."""
-    phase = {"name": "load", "rate": rate, "duration": f"{seconds}s", "drain": "60s"}
+    phase = {"name": "load", "rate": rate, "duration": f"{seconds}s", "drain": f"{DRAIN_LIMIT_S}s"}
     workload = {"kind": "synthetic", "prompt_tokens": 5, "output_tokens": tokens}
     data = {"name": "fault", "seed": 7, "workload": workload, "phases": [phase]}
     request = SessionRequest(
