@@ -27,6 +27,7 @@ from backends.serve.app import App
 from backends.serve.deployment import check_memory
 from backends.serve.fleet import ServeFleet
 from backends.serve.lease_actor import ServeLease
+from backends.serve.replica_watch import hurried
 from backends.settings.options import Options
 
 # A replica without a request may be about to get one from Serve's queue.
@@ -182,7 +183,9 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
             **({} if options.autoscale is None else {"autoscale": asdict(options.autoscale)}),
             **kind.facts(),
         }
-        around = ClusterWatch(cluster.address, fleet.engine_rows, ours=cluster.ours)
+        around = ClusterWatch(
+            cluster.address, fleet.engine_rows, ours=cluster.ours, on_drain=hurried(options.serve.grace_s)
+        )
         control.serve(fleet, Control(kind.name, [fleet], facts, live=cluster.facts, cluster=around.rows))
     await stack.enter_async_context(around.watching())
     watch = asyncio.create_task(fleet.keep_looking())

@@ -16,7 +16,7 @@ from backends.cluster.single_call import SingleCall
 from backends.cluster.watch import LOST_S, ClusterState, Seen
 from backends.process import again
 from backends.process.notices import KEPT, Notices
-from backends.serve.replica_watch import ReplicaWatch
+from backends.serve.replica_watch import ReplicaWatch, hurried
 from rvtop.net.http_get import get
 from rvtop.net.transport import Transport
 
@@ -289,3 +289,14 @@ async def test_a_backend_that_starts_again_answers_meanwhile() -> None:
             absence.end()
     assert status == 503
     assert b"starting again" in body
+
+
+def test_it_is_said_where_serve_has_no_time_for_a_successor() -> None:
+    notices = Notices()
+    on_drain = hurried(120.0, notices)
+    on_drain("n", None)
+    on_drain("n", 180.0)
+    assert notices.rows() == []
+    on_drain("n", 59.6)
+    (row,) = notices.rows()
+    assert "--serve-grace 120 is more than the 60 s left" in row["text"]
