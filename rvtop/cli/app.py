@@ -24,6 +24,7 @@ from rvtop.cli.ctl import ctl, is_socket, watch
 from rvtop.cli.deployments import down, logs, ps, up
 from rvtop.cli.export import export
 from rvtop.cli.groups import index_app, scenario_app
+from rvtop.cli.mcp import mcp
 from rvtop.cli.option_groups import given, grouped
 from rvtop.cli.options import (
     LookOptions,
@@ -197,6 +198,7 @@ app.command()(sweep)
 app.command()(ab)
 app.command()(choose)
 app.command()(quality)
+app.command()(mcp)
 app.command()(export)
 app.command()(share)
 app.command("compare")(compare_runs)
