@@ -25,8 +25,8 @@ from rvtop.session.request import SessionRequest, default_out, topology_options
 _INSTRUCTIONS = """\
 rvtop measures servers of language models under load. Look with `watch` (give seconds to wait first: figures
 cover the last 10 s), read finished runs with `runs` and `summary`. Where load is allowed: `start_load` or
-`run_scenario`, then `set_rate`, `watch`, and `stop`, which writes the run folder. A figure that is null is not
-known. Where `client_limited` is not null the figures say more of the client than of the server."""
+`run_scenario`, then `set_rate`, `watch`, and `stop`, which writes the run folder. A figure that is null is
+not known. Where `client_limited` is not null the figures say more of the client than of the server."""
 _MOST_WATCH_S = 120.0
 _STOP_LIMIT_S = 120.0
 
