@@ -32,6 +32,15 @@ def test_overhead_is_all_that_is_no_engine_once_there_is_one() -> None:
     assert footprint.overhead(PARTS[:2]) is None
 
 
+def test_an_engine_that_could_not_name_itself_is_one_that_was_spawned() -> None:
+    code = "import sys, time; sys.stdin.read()  # from multiprocessing.spawn import spawn_main"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
+        wait_for(lambda: footprint.below(process.pid)[0].spawned, "its command line")
+        assert footprint.below(process.pid)[0].is_engine
+        assert process.stdin is not None
+        process.stdin.close()
+
+
 def row(
     number: int, model: str, at_ms: float, *, failed: bool = False, first: float = 20.0
 ) -> dict[str, Any]:
