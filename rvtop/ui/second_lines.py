@@ -44,4 +44,4 @@ def what_begins(s: Snapshot) -> tuple[str, str]:
     now = "this load is over" if s.state in OVER else "this load ends, with its results"
     if keeps(s):
         now = "this load pauses; its server stays until rvtop is left"
-    return now, f"then a warm-up, A against A, and pairs{at}"
+    return now, f"then a warm-up, A against A, pairs{at}"
