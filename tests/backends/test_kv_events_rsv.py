@@ -1,4 +1,4 @@
-"""``rsv --kv-events``: an engine in a replica of Ray Serve publishes what it caches, and a session draws it."""
+"""``rsv --kv-events``: an engine in a replica of Ray Serve tells what it caches, and a session draws it."""
 
 from __future__ import annotations
 
