@@ -12,7 +12,6 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from rvtop.contract.snapshot import IDLE_UTIL
@@ -73,12 +72,16 @@ class Idle:
         return None, None
 
 
+def _floats() -> array[float]:
+    return array("d")
+
+
 @dataclass(slots=True)
 class _Total:
     """A total by the second, without its new beginnings."""
 
-    times: array[float] = field(default_factory=partial(array, "d"))
-    values: array[float] = field(default_factory=partial(array, "d"))
+    times: array[float] = field(default_factory=_floats)
+    values: array[float] = field(default_factory=_floats)
     told: float = 0.0  # the last one as it was told
 
     def add(self, t_s: float, value: float | None) -> None:

@@ -12,7 +12,7 @@ from rvtop.ui.second_lines import seconds_of, what_begins
 from rvtop.ui.switch_lines import SwitchChoice
 
 
-class SecondScreen(ServerList[str | None]):
+class SecondScreen(ServerList[str]):
     """Returns the URL of a server that is up, or None when it was left."""
 
     def compose(self) -> ComposeResult:

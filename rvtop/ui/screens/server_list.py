@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.strip import Strip
@@ -24,7 +24,7 @@ class ServerRows(Widget):
     ServerRows { height: auto; background: $rv-background; }
     """
 
-    def __init__(self, dialog: ServerList[T]) -> None:
+    def __init__(self, dialog: ServerList[Any]) -> None:
         super().__init__()
         self._dialog = dialog
 
@@ -39,9 +39,9 @@ class ServerRows(Widget):
         return line.strip(width, styles.base)
 
 
-class ServerList(Dialog[T]):
-    """A box with ``ServerRows``, and a ``Static`` ``#wrong`` for why a choice can't be. ``look_around`` is
-    asked in a thread."""
+class ServerList(Dialog[T | None]):
+    """A box with ``ServerRows``, and a ``Static`` ``#wrong`` for why a choice can't be. Returns None when it
+    was left. ``look_around`` is asked in a thread."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", show=False),

@@ -25,7 +25,7 @@ from rvtop.ui.switch_lines import (
 )
 
 
-class SwitchScreen(ServerList[Retarget | None]):
+class SwitchScreen(ServerList[Retarget]):
     """Returns the command, or None when it was left."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
