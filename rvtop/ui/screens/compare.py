@@ -153,7 +153,7 @@ class CompareScreen(SessionScreen):
         keys = self.sides.keys(s, self._ghost)
         places = [(folder_of(key), "server") for key in keys]
         if self.sides.shows_pairs(s, self._ghost):
-            places = [(s.out_dir, "server" if key == PAIR_A else "server_b") for key in keys]
+            places = [(s.out_dir or "", "server" if key == PAIR_A else "server_b") for key in keys]
         self.run_worker(self._show_differing(found, places), exclusive=True, group="differs")
 
     async def _show_differing(self, found: Comparison, places: list[tuple[str, str]]) -> None:
