@@ -7,6 +7,7 @@ from tests.bench import (
     dashboard,
     frames,
     front_cost,
+    kv_events,
     pairs,
     peers,
     rates,
@@ -40,6 +41,7 @@ def main() -> None:
     ray_workers.main([])
     compare.main([])
     pairs.main([])
+    kv_events.main([])
 
 
 if __name__ == "__main__":
