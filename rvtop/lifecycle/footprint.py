@@ -11,8 +11,8 @@ from pathlib import Path
 
 #: How vLLM names the processes that hold a model; what answers requests in front of them has other names.
 _ENGINE = "VLLM::"
-#: In the command line of such a process where it could not name itself: a title is written over the arguments,
-#: and they are not found once the first variable of the environment was set anew.
+#: In the command line of such a process that could not name itself: setproctitle does nothing, and says
+#: nothing, where it does not find the arguments to write over.
 _SPAWNED = b"from multiprocessing.spawn import spawn_main"
 
 
@@ -55,9 +55,8 @@ def overhead(parts: Sequence[Part]) -> tuple[int, int] | None:
 def child_with(text: str) -> int | None:
     """The child of this process that has the word ``text`` in its command line; None where there is none."""
     for child, parent, _ in _processes():
-        if parent == os.getpid():
-            if text.encode() in _command(child).split(b"\0"):
-                return child
+        if parent == os.getpid() and text.encode() in _command(child).split(b"\0"):
+            return child
     return None
 
 
