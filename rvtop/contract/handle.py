@@ -30,11 +30,13 @@ class SessionHandle(Protocol):
 @dataclass(frozen=True, slots=True)
 class Choice:
     """What the Start screen returns: exactly one of a topology to start and a URL to attach to. ``models``:
-    ``name=source`` of a topology, names of a server; none: those that it serves by default."""
+    ``name=source`` of a topology, names of a server; none: those that it serves by default. ``arguments``:
+    further ones of ``python -m backends``, of a topology."""
 
     topology: str | None = None
     url: str | None = None
     models: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

@@ -12,10 +12,19 @@ class OrderedKeysApp(App[int]):
     there. Of keys typed at once the next ones go to that widget too, also behind an ``enter`` that leaves it
     or a key that opens another screen. Here a key goes to whatever has the focus after the one before it."""
 
+    _hears = False  # keys mean something: there was a picture to answer to
+
+    def hear(self) -> None:
+        """Takes keys from now on: the first picture is drawn. What was typed before was typed blind, and is
+        dropped, all but ctrl+c."""
+        self._hears = True
+
     async def on_event(self, event: Event) -> None:
         """What comes from the terminal, and messages of the app's own."""
         if not isinstance(event, Key | Paste) or event.is_forwarded:
             await super().on_event(event)
+            return
+        if not self._hears and (isinstance(event, Paste) or event.key != "ctrl+c"):
             return
         if not self.screen_stack:  # it closes
             return

@@ -41,6 +41,17 @@ class EventsScreen(ListScreen):
     def action_events(self) -> None:
         self.app.pop_screen()
 
+    async def action_open(self) -> None:
+        """Shows the second of the chosen event."""
+        listed = self.state.listed(self.snapshot) if self.snapshot is not None else []
+        event = listed[self.state.row(listed)] if listed else None
+        if event is None or event.t_s is None:
+            self.notify_briefly(
+                "of no event is the second known" if event is None else "its second is not known"
+            )
+        else:
+            await self.shell.show_instant(event.t_s)
+
     def action_back(self) -> None:
         """Closes the filter, then the list."""
         if self.state.filter:

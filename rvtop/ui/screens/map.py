@@ -5,19 +5,22 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.app import ComposeResult
+from textual.binding import BindingType
 
 from rvtop.contract.snapshot import Snapshot
-from rvtop.ui.chart_view import ChartView
 from rvtop.ui.describe import describe_engine, describe_engines
 from rvtop.ui.map_lines import NO_ENGINES, batches, engines_of_row
 from rvtop.ui.screens.about_server import AboutServer
 from rvtop.ui.screens.doctor import show_doctor
-from rvtop.ui.screens.ghost_keys import GhostKeys
+from rvtop.ui.screens.held_screen import HeldScreen
+from rvtop.ui.screens.list_screen import ENDS
 from rvtop.ui.screens.steering import Steering
 from rvtop.ui.screens.text import TextScreen
+from rvtop.ui.screens.verdict_keys import VerdictKeys
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.header import Header
 from rvtop.ui.widgets.map import BeforePanel, Chosen, EnginePanel, MapPanel, OneEnginePanel
+from rvtop.ui.widgets.panel import Panel
 from rvtop.ui.widgets.place_footer import PlaceFooter
 
 #: Rows of the screen from which on both halves leave room for one engine's tokens and the engine's figures.
@@ -26,14 +29,15 @@ _ROOM_FOR_ALL = 30
 _ROOM_FOR_ENGINE = 18
 
 
-class MapScreen(Steering, AboutServer, GhostKeys):
+class MapScreen(Steering, VerdictKeys, AboutServer, HeldScreen):
     PLACES: ClassVar[str] = "A*M"
+    BINDINGS: ClassVar[list[BindingType]] = ENDS
     CSS = "MapScreen { layout: vertical; }"
 
     def __init__(self, shell: ScreenShell) -> None:
         super().__init__(shell)
         self.chosen = Chosen()
-        self.view = ChartView()
+        self._zoomed: Panel | None = None
 
     def compose(self) -> ComposeResult:
         yield Header()
@@ -48,10 +52,8 @@ class MapScreen(Steering, AboutServer, GhostKeys):
             panel.view = self.view
         super().on_mount()
 
-    def show(self, s: Snapshot) -> None:
-        self.view.ghost = self._ghosts.shown
+    def _arrange(self, s: Snapshot) -> None:
         self._share()
-        super().show(s)
 
     def on_resize(self) -> None:
         self._share()
@@ -60,14 +62,18 @@ class MapScreen(Steering, AboutServer, GhostKeys):
     def _share(self) -> None:
         """Which panels there is room for."""
         both, rows = self.view.ghost is not None, self.size.height
+        if self._zoomed is not None and (both or not isinstance(self._zoomed, BeforePanel | OneEnginePanel)):
+            for panel in self._body:
+                panel.display = panel is self._zoomed
+            return
+        self.query_one(MapPanel).display = True
         self.query_one(BeforePanel).display = both
         self.query_one(OneEnginePanel).display = both and rows >= _ROOM_FOR_ALL
         self.query_one(EnginePanel).display = rows >= (_ROOM_FOR_ALL if both else _ROOM_FOR_ENGINE)
 
-    def _show_again(self) -> None:
-        if self.snapshot is not None:
-            with self.app.batch_update():
-                self.show(self.snapshot)
+    @property
+    def _body(self) -> list[Panel]:
+        return [panel for panel in self._panels if panel.can_focus]
 
     # -- keys --------------------------------------------------------------------------------
 
@@ -77,6 +83,30 @@ class MapScreen(Steering, AboutServer, GhostKeys):
             self.chosen.row = max(0, min(self.chosen.row + step, last))
             for panel in self._panels:
                 panel.repaint()
+
+    def action_zoom(self) -> None:
+        if self._zoomed is not None:
+            self._unzoom()
+            return
+        self._zoomed = self.panel_in_focus or self.query_one(MapPanel)
+        self._zoomed.styles.height = "1fr"
+        self._share()
+        self._zoomed.focus()
+
+    def _unzoom(self) -> None:
+        if self._zoomed is not None:
+            self._zoomed.styles.clear_rule("height")
+        self._zoomed = None
+        self._share()
+
+    def action_window(self, step: int) -> None:
+        self.notify_briefly("the map shows one instant: w and W are for charts; ← → go to another second")
+
+    def action_back(self) -> None:
+        if self._zoomed is not None and self.view.cursor_s is None:
+            self._unzoom()
+        else:
+            super().action_back()
 
     def action_open(self) -> None:
         """All that the engine at the cursor tells, as it comes; of a row of a node, its engines."""

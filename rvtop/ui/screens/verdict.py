@@ -54,7 +54,7 @@ class VerdictScreen(Dialog[Retarget | str | None]):
         box = self.query_one("#box")
         box.border_title = s.verdict.title if s.verdict is not None else "no load"
         width = box.content_size.width or self.app.size.width - _EDGES
-        self.query_one("#lines", Static).update("\n".join(dialog_lines(s, width)))
+        self.put("#lines", "\n".join(dialog_lines(s, width)))
 
     def action_by(self, rows: int) -> None:
         self.query_one("#box").scroll_relative(y=rows, animate=False)

@@ -39,7 +39,7 @@ class Footer(Panel, can_focus=False):
         """The keys that do something now, with what each would do."""
         shown: list[tuple[Action, str]] = []
         table = sorted(
-            (a for a in shell_of(self).actions if a.foot and a.keys and a.holds(self.places)),
+            (a for a in shell_of(self).actions if a.in_foot(self.places)),
             key=lambda a: a.foot,
         )
         for action in table:

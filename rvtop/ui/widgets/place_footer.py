@@ -23,12 +23,14 @@ class PlaceFooter(Footer):
         table = [
             a
             for a in shell_of(self).actions
-            if a.foot and a.keys and a.holds(self.places) and (steers or a.action not in _STEERING)
+            if a.in_foot(self.places) and (steers or a.action not in _STEERING)
             # Where a list has the screen, its own keys have the room.
             if a.action != "record" and a.foot < SCREENS_FOOT
         ]
         if "cursor(1)" in {a.action for a in table} and "Q" in self.places:  # ↑↓ are the cursor in a list
             table = [a for a in table if not a.action.startswith(("nudge", "percent"))]
+        if "C" in self.places:  # which compares: a load is steered here too, but seldom
+            table = [a for a in table if a.where != "*"]
         own = [a for a in table if a.where not in ("A", "*")]
         others = sorted((a for a in table if a.where in ("A", "*")), key=lambda a: a.foot)
         return [(a, "leave" if over and a.action == "quit" else a.label) for a in (*own, *others)]

@@ -10,7 +10,7 @@ from textual.widget import Widget
 
 from rvtop.contract.start import ModelRow, Offer, StartFacts, UpRow
 from rvtop.ui.shell import shell_of
-from rvtop.ui.start_lines import Item, Picture, StartLines, items_of
+from rvtop.ui.start_lines import Item, Picture, StartLines, facts_with, items_of
 
 
 class StartList(Widget, can_focus=True):
@@ -29,7 +29,8 @@ class StartList(Widget, can_focus=True):
 
     def __init__(self, facts: StartFacts) -> None:
         super().__init__()
-        self.facts = facts
+        self.facts = self._all = facts
+        self.filter = ""
         self.cursor = 0
         self.ticked: frozenset[str] = frozenset()
         self._asked: frozenset[str] | None = None  # what the user ticked
@@ -48,6 +49,7 @@ class StartList(Widget, can_focus=True):
         """Shows newer facts. The cursor stays at what it pointed to; before it was moved, it stands at what
         is up, else at what can be started."""
         before = self.item
+        self._all, facts = facts, facts_with(facts, self.filter)
         self.facts = facts
         names = {model.name for model in facts.models}
         default = frozenset(model.name for model in facts.models if model.by_default)
@@ -61,6 +63,11 @@ class StartList(Widget, can_focus=True):
             self.cursor = first[0] if first else 0
         self.cursor = max(0, min(self.cursor, len(items) - 1))
         self.refresh()
+
+    def show_only(self, text: str) -> None:
+        """Lists only the rows that hold ``text``; empty: all."""
+        self.filter = text
+        self.take(self._all)
 
     def move(self, step: int) -> bool:
         """Moves the cursor; False where it stands at the end already."""
