@@ -141,7 +141,6 @@ class RvtopApp(ThemedApp):
         await self.push_screen(screen)
         self._polling.begin()
         self.set_interval(1.0, self.reload_theme)
-        self.call_after_refresh(self.hear)
         if self.sharing.web_url:
             self.say(f"web view: {self.sharing.web_place}; its whole address: palette, web view")
 

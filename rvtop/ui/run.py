@@ -40,7 +40,7 @@ async def run_app_async(app: RvtopApp) -> int:
 def _drop_typed() -> None:
     """Drops what was typed while the process started: it was typed before there was anything to see, and
     would choose whatever the first screen has under its cursor. What comes from here on until the first
-    picture, the application drops (``OrderedKeysApp.hear``)."""
+    picture, the application drops (``OrderedKeysApp``)."""
     if sys.__stdin__ is not None and sys.__stdin__.isatty():
         termios.tcflush(sys.__stdin__, termios.TCIFLUSH)
 
