@@ -11,7 +11,6 @@ from rvtop.ui.screens.held_screen import HeldScreen
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.panel import Panel
 from rvtop.ui.widgets.places import Places
-from rvtop.ui.widgets.time_chart import TimeChart
 from rvtop.ui.widgets.ttft import TtftPanel
 
 
@@ -21,11 +20,6 @@ class ChartScreen(HeldScreen):
     def __init__(self, shell: ScreenShell) -> None:
         super().__init__(shell)
         self._folding = Folding()
-
-    def on_mount(self) -> None:
-        for panel in self.query(Panel):
-            panel.view = self.view
-        super().on_mount()
 
     @property
     def focus_chain(self) -> list[Widget]:
@@ -50,14 +44,6 @@ class ChartScreen(HeldScreen):
             return
         self.view.by_rate = not self.view.by_rate
         self._show_again()
-
-    def action_window(self, step: int) -> None:
-        if not self.view.step(self.snapshot, step):
-            most = "longest" if step > 0 else "shortest"
-            self.notify_briefly(f"{(self.view.window_s or 0) // 60} min is the {most} window")
-            return
-        for chart in self.query(TimeChart):
-            chart.redraw()
 
     def action_hide_line(self, panel: str, entry: str) -> None:
         """Hides a line of a panel's chart, or shows it again."""

@@ -22,7 +22,7 @@ from rvtop.ui.screens.list_screen import LIST_KEYS
 from rvtop.ui.screens.steering import Steering
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.sides import GHOST, LIVE, PAIR_A, PAIR_B, folder_of, row_key
-from rvtop.ui.widgets.compare import LEAST_CHART, Compared, ComparePanel, OverlayPanel
+from rvtop.ui.widgets.compare import LEAST_CHART, MOST_CHART, Compared, ComparePanel, OverlayPanel
 from rvtop.ui.widgets.header import Header
 from rvtop.ui.widgets.pairs import PairsPanel
 from rvtop.ui.widgets.place_footer import PlaceFooter
@@ -70,7 +70,9 @@ class CompareScreen(Steering):
             figures.styles.height = "1fr"
             return
         chart.display = True
-        figures.styles.height = min(figures.wanted(s, self.size.width), both - LEAST_CHART)
+        rows = min(figures.wanted(s, self.size.width), both - LEAST_CHART)
+        figures.styles.height = rows
+        chart.styles.height = min(both - rows, MOST_CHART)
 
     def on_resize(self) -> None:
         if self.snapshot is not None:

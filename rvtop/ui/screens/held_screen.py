@@ -11,6 +11,8 @@ from rvtop.ui.screens.ghost_keys import GhostKeys
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.footer import Footer
+from rvtop.ui.widgets.panel import Panel
+from rvtop.ui.widgets.time_chart import TimeChart
 
 
 class HeldScreen(GhostKeys):
@@ -22,6 +24,11 @@ class HeldScreen(GhostKeys):
         self._newest: Snapshot | None = None
         self._frozen = False
         self._held: Snapshot | None = None  # what was drawn when the screen was frozen
+
+    def on_mount(self) -> None:
+        for panel in self.query(Panel):
+            panel.view = self.view
+        super().on_mount()
 
     @property
     def newest(self) -> Snapshot | None:
@@ -65,6 +72,14 @@ class HeldScreen(GhostKeys):
                 self._go_to(self.view.cursor_s)
 
     # -- keys --------------------------------------------------------------------------------
+
+    def action_window(self, step: int) -> None:
+        if not self.view.step(self.snapshot, step):
+            most = "longest" if step > 0 else "shortest"
+            self.notify_briefly(f"{(self.view.window_s or 0) // 60} min is the {most} window")
+            return
+        for chart in self.query(TimeChart):
+            chart.redraw()
 
     def action_freeze(self) -> None:
         s = self._newest
