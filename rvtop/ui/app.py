@@ -294,7 +294,8 @@ class RvtopApp(ThemedApp):
     async def action_show_start(self) -> None:
         """Lists what else there is; the session goes on until another one is chosen."""
         if isinstance(self.screen, StartScreen):
-            self.say("this is the Start screen; esc goes back" if self.screen.over_session else "this is it")
+            over = self.screen.over_session
+            self.say("this is Start; " + ("esc goes back" if over else "enter begins the row at the cursor"))
         elif not self.choosing.possible:
             self.say("this screen shows one session; q leaves, rvtop alone lists all")
         elif isinstance(self.screen, SessionScreen):

@@ -33,7 +33,8 @@ from rvtop.ui.widgets.tokens import TokensPanel
 _ROOM_FOR_ALL = 30
 #: The same without a ghost, for the engine's figures.
 _ROOM_FOR_ENGINE = 18
-_ONE_ROWS, _ENGINE_ROWS = 3, 6  # of the two panels below the halves
+_ONE_ROWS = 3  # of the panel below the halves
+_ENGINE_ROWS = 6  # of the engine's figures, at most
 #: Rows of the charts over time: fewer say nothing, more say no more.
 _LEAST_CHARTS, _MOST_CHARTS = 7, 24
 
@@ -50,6 +51,7 @@ class MapScreen(Steering, VerdictKeys, AboutServer, HeldScreen):
         super().__init__(shell)
         self.chosen = Chosen()
         self._zoomed: Panel | None = None
+        self._engine_rows: dict[int, int] = {}  # by the screen's width
 
     def compose(self) -> ComposeResult:
         yield Header()
@@ -85,7 +87,10 @@ class MapScreen(Steering, VerdictKeys, AboutServer, HeldScreen):
         one.display = both and rows >= _ROOM_FOR_ALL
         engine.display = rows >= (_ROOM_FOR_ALL if both else _ROOM_FOR_ENGINE)
         fill = {panel: panel.wanted(s, self.size.width) for panel in (half, before) if s and panel.display}
-        rest = rows - 2 - sum(fill.values()) - _ONE_ROWS * one.display - _ENGINE_ROWS * engine.display
+        rest = rows - 2 - sum(fill.values()) - _ONE_ROWS * one.display
+        if engine.display:
+            engine.styles.height = self._rows_of_engine(engine, s)
+            rest -= self._engine_rows[self.size.width]
         charts.display = s is not None and engine.display and rest >= _LEAST_CHARTS
         for panel in (half, before):
             panel.styles.height = fill.get(panel, "1fr") if charts.display else "1fr"
@@ -95,6 +100,13 @@ class MapScreen(Steering, VerdictKeys, AboutServer, HeldScreen):
         for chart in self.query(TimeChart):
             chart.display = charts.display and chart in wanting[:shown]
             chart.styles.margin = (0, 0, 0, GAP if chart in wanting[1:] else 0)
+
+    def _rows_of_engine(self, engine: EnginePanel, s: Snapshot | None) -> int:
+        """As many as its figures ever needed in this width, so that nothing below moves as they change."""
+        width = self.size.width
+        now = engine.wanted(s, width) if s is not None else 0
+        rows = self._engine_rows[width] = max(2, min(now, _ENGINE_ROWS), self._engine_rows.get(width, 0))
+        return rows
 
     @property
     def _body(self) -> list[Panel]:

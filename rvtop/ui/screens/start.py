@@ -191,7 +191,7 @@ class StartScreen(Screen[None]):
         if isinstance(item, RecentRow):
             return Choice(url=item.url) if item.url else None
         if isinstance(item, Offer):
-            facts = self.list.facts
+            facts = self.list.all_facts
             models = model_options(facts.models, self.list.ticked)
             return Choice(item.name, None, models, self._arguments.get(item.name, ()))
         return None

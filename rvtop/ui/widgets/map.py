@@ -180,6 +180,10 @@ class EnginePanel(Panel):
             return [Line(text, self.rich_styles.quiet)]
         return detail_lines(self.rich_styles, figures_of(engine), width)[:height]
 
+    def wanted(self, s: Snapshot, width: int) -> int:
+        """Rows that it fills, its rule among them."""
+        return 1 + len(self.rows(s, width - MARGINS, _ALL))
+
     def one_line(self, s: Snapshot, width: int) -> Line:
         engine = self._chosen.engine(s)
         return Line(f" {engine.name}" if engine else "", self.rich_styles.quiet).cut(width)
