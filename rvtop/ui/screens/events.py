@@ -43,14 +43,14 @@ class EventsScreen(ListScreen):
 
     async def action_open(self) -> None:
         """Shows the second of the chosen event."""
-        listed = self.state.listed(self.snapshot) if self.snapshot is not None else []
-        event = listed[self.state.row(listed)] if listed else None
-        if event is None or event.t_s is None:
-            self.notify_briefly(
-                "of no event is the second known" if event is None else "its second is not known"
-            )
-        else:
-            await self.shell.show_instant(event.t_s)
+        s = self.snapshot
+        listed = self.state.listed(s) if s is not None else []
+        if s is None or not listed:
+            self.notify_briefly("no event is listed")
+            return
+        event = listed[self.state.row(listed)]
+        t_s = event.t_s if event.t_s is not None else s.t_s - (s.unix_s - event.unix_s)
+        await self.shell.show_instant(max(0.0, t_s))
 
     def action_back(self) -> None:
         """Closes the filter, then the list."""
