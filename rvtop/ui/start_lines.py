@@ -219,6 +219,10 @@ class StartLines:
         line.put(clip(since, max(1, width - line.width)), self._styles.trouble if bad else text)
 
     def _shown_columns(self) -> list[tuple[str, str, int]]:
+        """Those that have room; what "here?" leaves of it goes to columns whose texts are longer."""
+        offers = self._facts.offers
+        here = max((len(_here(offer)) + 2 for offer in offers), default=0)
+        least = min(max(_LEAST_HERE, here), self._width // 3)
         room = self._width - 3 - 12 - _LEAST_HERE - _LAST_START - 1
         shown = []
         for column in _COLUMNS:
@@ -226,7 +230,14 @@ class StartLines:
             if room < 0:
                 break
             shown.append(column)
-        return shown
+        spare = self._width - 3 - 12 - least - _LAST_START - 1 - sum(size + _GAP for _, _, size in shown)
+        wide = []
+        for key, head, size in shown:
+            longest = max((len(getattr(offer, key)) for offer in offers), default=0)
+            more = max(0, min(spare, longest - size))
+            spare -= more
+            wide.append((key, head, size + more))
+        return wide
 
     def _here_width(self) -> int:
         columns = sum(size + _GAP for _, _, size in self._shown_columns())
