@@ -12,6 +12,7 @@ from test_ui_every_key import PLACES, replayed
 
 from rvtop.contract.command import Mark
 from rvtop.contract.handle import Choice, SessionHandle
+from rvtop.contract.snapshot import Snapshot
 from rvtop.contract.start import command_line
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.command_of import command_of
@@ -30,6 +31,20 @@ from rvtop.ui.widgets.footer import Footer
 from rvtop.ui.widgets.inflight import InFlightPanel
 from rvtop.ui.widgets.map import BeforePanel, EnginePanel, MapPanel
 from rvtop.ui.widgets.place_footer import PlaceFooter
+
+
+def picture(app: RvtopApp) -> Snapshot:
+    """What the screen of the session shows."""
+    screen = app.session_screen
+    assert screen is not None
+    assert screen.snapshot is not None
+    return screen.snapshot
+
+
+def ready(app: RvtopApp) -> bool:
+    """Whether keys are heard, and something is drawn."""
+    screen = app.session_screen
+    return app.hears and screen is not None and screen.snapshot is not None
 
 
 async def test_stored_runs_are_listed_from_any_screen_and_the_chosen_one_is_compared(
@@ -51,7 +66,7 @@ async def test_stored_runs_are_listed_from_any_screen_and_the_chosen_one_is_comp
 async def test_nought_says_why_it_lists_nothing_where_there_is_one_session_alone() -> None:
     for app in (PLACES["AW"]()[0], RvtopApp(replay=replayed())):
         async with app.run_test(size=(120, 40)) as pilot:
-            await until(pilot, lambda app=app: app.hears and app.session_screen.snapshot)  # type: ignore[misc]
+            await until(pilot, lambda app=app: ready(app))  # type: ignore[misc]
             await pilot.press("0")
             await pilot.pause()
             assert "this screen shows one session" in screen_text(app)
@@ -87,23 +102,24 @@ async def test_the_map_stands_still_goes_back_and_zooms() -> None:
     app = RvtopApp(handle)
     async with opened(app) as pilot:
         await pilot.press("2")
-        await until(pilot, lambda: isinstance(app.screen, MapScreen) and app.screen.snapshot is not None)
+        await until(pilot, lambda: isinstance(app.screen, MapScreen) and ready(app))
         for t in (91.5, 92.5, 93.5):
             await show(app, pilot, handle, made.live(t))
         await pilot.press("left")
-        assert app.screen.snapshot is not None and app.screen.snapshot.t_s == 92.5
+        assert picture(app).t_s == 92.5
         await until(pilot, lambda: "FROZEN" in text_of(app, PlaceFooter))
         await show(app, pilot, handle, made.live(94.5))
-        assert app.screen.snapshot.t_s == 92.5
+        assert picture(app).t_s == 92.5
         await pilot.press("escape")  # the time cursor goes first
-        assert app.screen.snapshot is not None and app.screen.snapshot.t_s == 94.5
+        assert picture(app).t_s == 94.5
         await pilot.press("f")
         await show(app, pilot, handle, made.live(95.5))
-        assert app.screen.snapshot.t_s == 94.5
+        assert picture(app).t_s == 94.5
         await pilot.press("f", "z")
         await pilot.pause()
         shown = [panel for panel in app.screen.query(MapPanel) if panel.region.area]
-        assert shown and shown[0].size.height == 38
+        assert shown
+        assert shown[0].size.height == 38
         assert not app.screen.query_one(EnginePanel).display
         await pilot.press("escape")
         await pilot.pause()
@@ -120,7 +136,8 @@ async def test_the_maps_halves_get_what_they_fill_and_charts_the_rest() -> None:
         await pilot.pause()
         s = app.screen.newest if isinstance(app.screen, MapScreen) else None
         half, chart = app.screen.query_one(MapPanel), app.screen.query_one(InFlightPanel)
-        assert s is not None and half.size.height == half.wanted(s, 120)
+        assert s is not None
+        assert half.size.height == half.wanted(s, 120)
         assert chart.size.height >= 7
         assert "in flight" in text_of(app, InFlightPanel)
         before = text_of(app, InFlightPanel)
@@ -139,10 +156,11 @@ async def test_enter_shows_the_second_of_a_request_and_of_an_event() -> None:
         for keys, screen in ((["3"], RequestsScreen), (["e"], EventsScreen)):
             await pilot.press(*keys)
             await until(pilot, lambda screen=screen: isinstance(app.screen, screen))  # type: ignore[misc]
-            await until(pilot, lambda: app.screen.snapshot is not None)  # type: ignore[attr-defined]
+            await until(pilot, lambda: ready(app))
             await pilot.press("enter")
             await until(pilot, lambda: isinstance(app.screen, LiveScreen))
-            assert app.live is not None and app.live.view.cursor_s is not None
+            assert app.live is not None
+            assert app.live.view.cursor_s is not None
             assert app.live.query_one(Footer).frozen
             await pilot.press("escape")
             assert app.live.view.cursor_s is None
@@ -157,7 +175,7 @@ async def test_enter_leads_on_from_a_comparison_and_from_a_showdown() -> None:
         await until(pilot, lambda: isinstance(app.screen, RequestsScreen))
     app, _ = PLACES["AW"]()
     async with app.run_test(size=(120, 40)) as pilot:
-        await until(pilot, lambda: app.hears and app.session_screen.snapshot)  # type: ignore[union-attr]
+        await until(pilot, lambda: ready(app))
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, LiveScreen))
 
@@ -181,7 +199,7 @@ async def test_a_mark_is_made_on_compare_and_not_in_a_replay() -> None:
 async def test_all_events_are_opened_from_every_screen(places: str) -> None:
     app, keys = PLACES[places]()
     async with app.run_test(size=(120, 40)) as pilot:
-        await until(pilot, lambda: app.hears and app.session_screen and app.session_screen.snapshot)
+        await until(pilot, lambda: ready(app))
         await pilot.press(*keys, "e")
         await until(pilot, lambda: isinstance(app.screen, EventsScreen))
 
@@ -206,12 +224,14 @@ async def test_start_filters_describes_and_says_what_needs_a_session() -> None:
         await pilot.press("slash", *"serve proxy", "enter")
         await pilot.pause()
         text = screen_text(app)
-        assert "rsc" in text and "baseline" not in text
+        assert "rsc" in text
+        assert "baseline" not in text
         assert "listed: what holds “serve proxy”" in text
         await pilot.press("d")
         await until(pilot, lambda: isinstance(app.screen, TextScreen))
         await pilot.pause()
-        assert "Serve proxy → router" in screen_text(app) and "rvtop --topology rsc" in screen_text(app)
+        assert "Serve proxy → router" in screen_text(app)
+        assert "rvtop --topology rsc" in screen_text(app)
         await pilot.press("escape", "escape")
         await pilot.pause()
         assert "baseline" in screen_text(app)

@@ -586,9 +586,9 @@ def test_every_value_of_the_help_is_of_a_figure_in_it() -> None:
             assert value_now(topic, name, snapshot)
 
 
-WHERE_NOT = """Some say in the last line why they do nothing there: the load's keys and `m` in a replay (there is
-no load), `w` `W` on a map without rows for its charts (it shows one instant), `1` to `6`, `e`, `l` and `s` on
-Start before there is a session, `0` where rvtop shows one session alone (a showdown, a replay, another's),
+WHERE_NOT = """Some say in the last line why they do nothing there: the load's keys and `m` in a replay (there
+is no load), `w` `W` on a map without rows for its charts (it shows one instant), `1` to `6`, `e`, `l` and `s`
+on Start before there is a session, `0` where rvtop shows one session alone (a showdown, a replay, another's),
 `5` where no showdown runs."""
 
 MOUSE = """The mouse does nothing that no key does. A click on a key in the footer presses it; on a panel
