@@ -19,7 +19,7 @@ from rvtop.ui.widgets.panel import MARGINS, Panel
 from rvtop.ui.widgets.ttft import extent
 
 LEAST_CHART = 7
-#: More rows, and more columns, make a hill no clearer.
+#: More rows, and more columns, make its shape no clearer.
 MOST_CHART = 32
 
 
