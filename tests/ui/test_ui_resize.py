@@ -41,6 +41,7 @@ def changing() -> list[Snapshot]:
 @asynccontextmanager
 async def opened(app: RvtopApp, width: int, height: int) -> AsyncIterator[Pilot[int]]:
     async with app.run_test(size=(width, height)) as pilot:
+        await until(pilot, lambda: app.hears)
         await pilot.pause()
         yield pilot
 
