@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import made
 import pytest
+from driven import until
 from textual.drivers.headless_driver import HeadlessDriver
 from textual.events import Resize
 from textual.geometry import Size
