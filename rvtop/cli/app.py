@@ -41,6 +41,7 @@ from rvtop.cli.options import (
     positive,
     probe_target,
     terminal,
+    words_of,
 )
 from rvtop.cli.quality import quality
 from rvtop.cli.run import run
@@ -79,21 +80,23 @@ def root(
     look: LookOptions,
     topology: Annotated[str | None, typer.Option(help="Begin with this one; it ends with rvtop.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="name=path of what it serves; repeat.")] = None,
+    backend_options: Annotated[
+        str, typer.Option(help="Further options of python -m backends for it, as one text.")
+    ] = "",
 ) -> None:
     """Without a command: the dashboard, to start a topology or attach to a server."""
     if version:
         say(f"rvtop {rvtop.__version__}")
         raise typer.Exit
     if context.invoked_subcommand is not None:
-        ahead = {"--topology": topology, "--model": model, "--yes": yes}
+        ahead = {"--topology": topology, "--model": model, "--yes": yes, "--backend-options": backend_options}
         for option in [name for name, value in ahead.items() if value]:
             command = context.invoked_subcommand
             raise UserError(f"{option} stands behind the command: rvtop {command} … {option} …")
         return
-    if model and topology is None:
-        raise UserError(
-            "--model goes with --topology NAME here, or behind a command: rvtop attach URL --model"
-        )
+    if (model or backend_options) and topology is None:
+        option = "--model" if model else "--backend-options"
+        raise UserError(f"{option} goes with --topology NAME here, or behind a command: rvtop run … {option}")
     if topology is not None:
         check_topology(topology)
     if why := no_screen():
@@ -102,7 +105,8 @@ def root(
     from rvtop.cli.dashboard import pick
     from rvtop.contract.handle import Choice
 
-    first = None if topology is None else Choice(topology=topology, models=tuple(model or ()))
+    arguments = words_of(backend_options)
+    first = None if topology is None else Choice(topology, None, tuple(model or ()), arguments)
     raise typer.Exit(code_of(pick(yes=yes, first=first)))
 
 

@@ -163,7 +163,7 @@ def _look_around() -> StartFacts:
 def request_of(choice: Choice, url: str = "") -> SessionRequest:
     """The session that a choice means; ``url``: where its server was reached. Raises UserError."""
     if choice.topology is not None:
-        return with_settings(start_request(choice.topology, models=choice.models))
+        return with_settings(start_request(choice.topology, models=choice.models, arguments=choice.arguments))
     return with_settings(attach_request(url or choice.url or "", choice.models, (), None, None))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -230,6 +231,14 @@ class EngineOptions:
             "--kv-events": self.kv_events,
         }
         return engine + fronts + servers + streams + [flag for flag, given in switches.items() if given]
+
+
+def words_of(backend_options: str) -> tuple[str, ...]:
+    """The words of ``--backend-options``. Raises UserError for a quotation mark that is never closed."""
+    try:
+        return tuple(shlex.split(backend_options))
+    except ValueError as error:
+        raise UserError(f"--backend-options: {error}") from None
 
 
 def no_screen() -> str:

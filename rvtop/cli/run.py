@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,6 +21,7 @@ from rvtop.cli.options import (
     go,
     positive,
     probe_target,
+    words_of,
 )
 from rvtop.cli.transport import TargetOptions, body_from, kv_sources, load_key, metrics_urls, transport_from
 from rvtop.errors import UserError, check_limits
@@ -75,10 +75,7 @@ def run(
     timeouts = timeout.timeouts()
     load_key(reach.api_key_file)
     models = tuple(model or ())
-    try:
-        arguments = (*engine.arguments(), *shlex.split(backend_options))
-    except ValueError as error:  # a quotation mark that is never closed
-        raise UserError(f"--backend-options: {error}") from None
+    arguments = (*engine.arguments(), *words_of(backend_options))
     if target is not None and (
         only := [*engine.of_engines(), *(["--backend-options"] if backend_options else [])]
     ):

@@ -39,13 +39,15 @@ class Second:
 @dataclass(frozen=True, slots=True)
 class Choice:
     """What the Start screen returns: exactly one of a topology to start and a URL to attach to. ``models``:
-    ``name=source`` of a topology, names of a server; none: those that it serves by default. ``second``: live
-    pairs of the server at ``url``, with the workload of the session before."""
+    ``name=source`` of a topology, names of a server; none: those that it serves by default. ``arguments``:
+    further ones of ``python -m backends``, of a topology. ``second``: live pairs of the server at ``url``,
+    with the workload of the session before."""
 
     topology: str | None = None
     url: str | None = None
     models: tuple[str, ...] = ()
     second: Second | None = None
+    arguments: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import rvtop.contract.client_figures as client
 import rvtop.contract.figures as table
 from rvtop.contract.figures import BY_KEY, SHOWN
+from rvtop.stats.verdict_rules import RULES
 from rvtop.telemetry.metrics import RAY_TABLE
 
 
@@ -39,6 +40,13 @@ def ray_figures(of: str) -> tuple[Figure, ...]:
     """The figures of nodes or deployments that are shown."""
     shown = (metric for metric in RAY_TABLE if metric.of == of and metric.heading)
     return tuple(Figure(m.heading, m.help, f"Ray's metrics pages: {m.series}") for m in shown)
+
+
+def verdict_words() -> list[tuple[str, list[str], str]]:
+    """Each verdict that there is, in the words of its rules, with the source of the first one."""
+    names = dict.fromkeys(rule.name for rule in RULES)
+    of = {name: [rule for rule in RULES if rule.name == name] for name in names}
+    return [(name, [rule.words for rule in rules], rules[0].source) for name, rules in of.items()]
 
 
 PANELS: dict[str, PanelHelp] = {
@@ -205,6 +213,16 @@ PANELS: dict[str, PanelHelp] = {
             Figure("errors", "failed since the start, by class; never part of a latency", CLIENT),
             Figure("dropped", "due but never sent, since max_in_flight was reached", CLIENT),
             Figure("client lag", f"{client.LATE.brief}, p99 of 10 s; large: {client.LIMITED.name}", CLIENT),
+        ),
+    ),
+    "verdict": PanelHelp(
+        "verdict",
+        "What binds the system now: the first rule that holds, three figures that say so, and the knob that "
+        "moves it. It changes after 5 s of agreement. enter on this row tries the knob: the server starts "
+        "with it, same load, and what was before is the ghost; v explains.",
+        (
+            *(Figure(name, "; or: ".join(words), source) for name, words, source in verdict_words()),
+            Figure("not known yet", "none of them can be told; the row says what is missing", "rvtop"),
         ),
     ),
     "ttft": PanelHelp(

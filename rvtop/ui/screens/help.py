@@ -104,7 +104,11 @@ class HelpText(ScrollView, can_focus=True):
     def make_again(self) -> None:
         """Draws the lines of now."""
         width = self.scrollable_content_region.width
-        self._lines = self._make(width)
+        before, self._lines = self._lines, self._make(width)
+        if self.virtual_size.width == width and [line.runs for line in before] == [
+            line.runs for line in self._lines
+        ]:
+            return  # nothing of it has changed
         self.virtual_size = Size(width, len(self._lines))
         self.refresh()
 

@@ -162,6 +162,9 @@ class Steering(SessionScreen):
             self.shell.send(Undo())
 
     def action_mark(self) -> None:
+        if self.shell.replay is not None:
+            self.notify_briefly("a stored run takes no more marks; ' goes to the next one that it has")
+            return
         if self._steerable() is None:
             return
 

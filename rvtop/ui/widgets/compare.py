@@ -19,6 +19,8 @@ from rvtop.ui.widgets.panel import MARGINS, Panel
 from rvtop.ui.widgets.ttft import extent
 
 LEAST_CHART = 7
+#: More rows, and more columns, make its shape no clearer.
+MOST_CHART = 32
 
 
 @dataclass
@@ -114,7 +116,7 @@ class OverlayPanel(Panel):
     """B's TTFT, and A's as an outline over it."""
 
     DEFAULT_CSS = """
-    OverlayPanel { height: 1fr; }
+    OverlayPanel { height: 1fr; max-width: 120; }
     """
     TOPIC = "compare"
 

@@ -21,7 +21,9 @@ from rvtop.ui.map_lines import (
 )
 from rvtop.ui.theme import Styles
 from rvtop.ui.widgets.nodes import with_dashboard
-from rvtop.ui.widgets.panel import Panel
+from rvtop.ui.widgets.panel import MARGINS, Panel
+
+_ALL = 1000  # rows: as many as there are
 
 
 @dataclass
@@ -81,6 +83,10 @@ class MapPanel(Panel):
         scale = scale_of(width, s, ghost.snapshot) if ghost is not None else None
         return map_lines(s, self.rich_styles, width, height, self._chosen.row, scale)
 
+    def wanted(self, s: Snapshot, width: int) -> int:
+        """Rows that it fills, its rule among them."""
+        return 1 + len(self.rows(s, width - MARGINS, _ALL))
+
     def one_line(self, s: Snapshot, width: int) -> Line:
         return Line(f" map: {len(s.engines)} engines", self.rich_styles.quiet).cut(width)
 
@@ -110,6 +116,10 @@ class BeforePanel(Panel):
         before, scale = ghost.snapshot, scale_of(width, s, ghost.snapshot)
         key = (id(before), scale, styles, width, height)
         return self.once(key, lambda: map_lines(before, styles, width, height, None, scale, legend=False))
+
+    def wanted(self, s: Snapshot, width: int) -> int:
+        """Rows that it fills, its rule among them."""
+        return 1 + len(self.rows(s, width - MARGINS, _ALL))
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         ghost = self.view.ghost
@@ -169,6 +179,10 @@ class EnginePanel(Panel):
             text = f"over {MOST_ENGINES} engines: a row is a node" if s.engines else NO_ENGINES
             return [Line(text, self.rich_styles.quiet)]
         return detail_lines(self.rich_styles, figures_of(engine), width)[:height]
+
+    def wanted(self, s: Snapshot, width: int) -> int:
+        """Rows that it fills, its rule among them."""
+        return 1 + len(self.rows(s, width - MARGINS, _ALL))
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         engine = self._chosen.engine(s)
