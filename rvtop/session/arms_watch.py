@@ -1,9 +1,10 @@
-"""The arms of the load's target: what each got and how it fared, what the server says of them, and the command
-that changes a share."""
+"""The arms of the load's target: what each got and how it fared, what the server says of them, and the
+command that changes a share."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -90,10 +91,9 @@ class ArmsWatch:
                 second.errors[arm] += 1
                 continue
             self._ok[arm] += 1
-            times = tuple(
-                (row[name] - row["intended_ns"]) / 1e6 for name in ("first_token_ns", "last_token_ns")
-            )
-            second.ended.setdefault(arm, []).append((*times, row["output_tokens"] or 0))  # type: ignore[arg-type]
+            began = row["intended_ns"]
+            times = (first - began) / 1e6, (row["last_token_ns"] - began) / 1e6
+            second.ended.setdefault(arm, []).append((*times, row["output_tokens"] or 0))
 
     def look(self, now_ns: int) -> None:
         """Once a second: makes ``shown`` anew."""
@@ -155,15 +155,13 @@ class ArmsWatch:
     # -- what the server says --------------------------------------------------------------------
 
     async def _ask_on(self) -> None:
+        without = ""  # the URL of a server that splits nothing, and never will
         while True:
             info = self._target.info
-            if info is not None and info.topology is not None:
-                try:
+            if info is not None and info.topology is not None and info.url != without:
+                with contextlib.suppress(UserError):  # its silence is said elsewhere
                     self._told(await splits_of(info.url, self._target.transport))
-                except UserError:
-                    pass  # its silence is said elsewhere
-                if not self._splits and not self._named:
-                    return  # it splits nothing, and never will
+                    without = "" if self._splits else info.url
             await asyncio.sleep(LOOK_S)
 
     def _told(self, splits: tuple[SplitInfo, ...], *, by_us: bool = False) -> None:
@@ -212,16 +210,8 @@ class ArmsWatch:
         except UserError as error:
             raise CommandError(str(error)) from None
         self._told(now, by_us=True)
-        self._recorder.note(
-            {
-                "cmd": "split",
-                "alias": split.alias,
-                "arm": arm.name,
-                "share": share,
-                "before": arm.share,
-                "by": by,
-            }
-        )
+        told = {"alias": split.alias, "arm": arm.name, "share": share, "before": arm.share}
+        self._recorder.note({"cmd": "split", **told, "by": by})
         text = f"split {split.alias}: {arm.name} {arm.share:g} → {share:g} %"
         self._feed.say(text, kind="split")
         self.look(perf_counter_ns())
