@@ -55,6 +55,13 @@ class Options:
     split: SplitOptions = field(default_factory=SplitOptions)
 
     @property
+    def names(self) -> list[str]:
+        """What requests are meant to name: the alias of a split in place of its arms."""
+        splits = self.split.splits
+        arms = {arm.model for split in splits for arm in split.arms}
+        return [split.alias for split in splits] + [m.name for m in self.models if m.name not in arms]
+
+    @property
     def url(self) -> str:
         """Where clients reach it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
