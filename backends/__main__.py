@@ -65,7 +65,8 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     events = Events.on_stdout()
     if check:
-        events.emit("checked", models=[spec.name for spec in options.models], topology=options.topology)
+        known = dict.fromkeys([*options.names, *(spec.name for spec in options.models)])
+        events.emit("checked", models=list(known), topology=options.topology)
         sys.exit(0)
     log_to_stderr()
     loop = _new_loop()
