@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.bench import (
+    canary,
     compare,
     dashboard,
     frames,
@@ -36,6 +37,7 @@ def main() -> None:
     request_metrics.main([])
     router.main([])
     retarget.main([])
+    canary.main([])
     spans.main([])
     ray_workers.main([])
     compare.main([])

@@ -18,6 +18,8 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +107,12 @@ def p99s(rows: list[dict[str, Any]], begin_s: float, end_s: float) -> list[float
     edges = np.linspace(begin_s, end_s, _PARTS + 1)
     at = np.array([row["intended_ns"] / 1e9 for row in rows])
     ttft = np.array([(row["first_token_ns"] - row["intended_ns"]) / 1e6 for row in rows])
-    parts = [ttft[(at >= low) & (at < high)] for low, high in zip(edges, edges[1:], strict=False)]
+    parts = [ttft[(at >= low) & (at < high)] for low, high in pairwise(edges)]
     return [float(np.percentile(part, 99)) for part in parts if part.size]
 
 
-def main(seconds: float) -> int:
+def main(arguments: Sequence[str]) -> int:
+    seconds = float(arguments[0]) if arguments else 120.0
     took, failed = asyncio.run(changes())
     print(f"{_CHANGES} changes: median {1e3 * statistics.median(took):.1f} ms, most {1e3 * max(took):.1f} ms")
     print(f"requests that failed meanwhile: {failed}")
@@ -122,9 +125,8 @@ def main(seconds: float) -> int:
     mean, spread = statistics.fmean(before), statistics.stdev(before)
     half = student_t(95.0, len(before) - 1) * spread * math.sqrt(1 / len(before) + 1 / len(after))
     now = statistics.fmean(after)
-    print(
-        f"v1: {len(old)} requests, {len(lost)} lost; others failed: {sum(r['error'] is not None for r in rows)}"
-    )
+    others = sum(row["error"] is not None for row in rows) - len(lost)
+    print(f"v1: {len(old)} requests, {len(lost)} lost; of the others {others}")
     print(f"v1 TTFT p99: {mean:.2f} ± {half:.2f} ms before the kill, {now:.2f} ms after it")
     held = max(took) <= _LIMIT_S and not failed and not lost and abs(now - mean) <= half
     print("held" if held else "MISSED")
@@ -132,4 +134,4 @@ def main(seconds: float) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(float(sys.argv[1]) if len(sys.argv) > 1 else 120.0))
+    sys.exit(main(sys.argv[1:]))
