@@ -83,7 +83,8 @@ def _prepare(order: Order) -> list[str]:
     parser = parser_of(_add_serve_arguments())
     args, config = engine_config(order.arguments, on_cpu=order.cpu_threads is not None, parser=parser)
     Path(order.facts).write_text(json.dumps(asdict(made_of(config))))
-    arguments = [pair for pair in order.arguments if pair[0] != "model"]
+    elsewhere = {"model", "served-model-name"} if order.aliases else {"model"}
+    arguments = [pair for pair in order.arguments if pair[0] not in elsewhere]
     if args.kv_cache_memory_bytes is not None:
         arguments.append(("kv-cache-memory-bytes", str(args.kv_cache_memory_bytes)))
     if order.api_server_count is not None:
