@@ -37,3 +37,18 @@ async def test_shares_by_command_and_an_arm_that_is_killed(tmp_path: Path) -> No
     s = summary.summarise(tmp_path / "run")
     for key in ("planned", "ok"):
         assert sum(arm["requests"][key] for arm in s["by_arm"].values()) == s["requests"][key]
+
+
+async def test_a_conversation_stays_on_one_arm(tmp_path: Path) -> None:
+    even = SplitOptions((Split("chat", (Arm("v1", 50.0), Arm("v2", 50.0))),))
+    talk = {"kind": "synthetic", "prompt_tokens": 5, "output_tokens": 2, "turns": 3, "count": 40}
+    async with routed(("v1", "v2"), even, ttft_ms=1, step_ms=1) as (url, _):
+        phase = {"name": "p", "rate": 20, "duration": "2s", "drain": "200s"}
+        watched = Watched(request(url, tmp_path / "run", phase, models=("chat",), workload=talk))
+        await watched.end()
+    arms: dict[int, list[str]] = {}
+    for row in watched.rows():
+        arms.setdefault(row["id"] - row["turn"], []).append(row["arm"])
+    assert {len(those) for those in arms.values()} == {3}
+    assert all(len(set(those)) == 1 for those in arms.values())
+    assert {those[0] for those in arms.values()} == {"v1", "v2"}
