@@ -96,7 +96,8 @@ class HttpServer:
             raise _starting()
         router_ms = arrival.router_ms(request.headers.get(arrival.HEADER))
         trace = {name: request.headers[name] for name in TRACE_HEADERS if name in request.headers}
-        body, arm = await request.read(), {}
+        body = await request.read()
+        arm: dict[str, str] = {}
         if self._chooser is not None:
             body, arm = self._chooser.choose(body, request.headers)
         try:

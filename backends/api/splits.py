@@ -7,13 +7,16 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from backends.api import fields
 from backends.errors import ApiError, bad_request, unavailable, unknown_model, unknown_size
 from backends.settings.split import Split, SplitOptions, point_of
+
+if TYPE_CHECKING:
+    from backends.api.service import Service
 
 #: Says which model answered a request for a name with several of them.
 ARM_HEADER = "x-rvtop-arm"
@@ -158,7 +161,7 @@ def _with_model(data: dict[str, Any], model: str) -> bytes:
     return orjson.dumps({**data, "model": model})
 
 
-def local(options: SplitOptions, service: Any) -> tuple[Splits, Chooser | None]:
+def local(options: SplitOptions, service: Service) -> tuple[Splits, Chooser | None]:
     """Of a server whose requests all pass through this process: ``service`` is its Service."""
 
     def up(model: str) -> bool:

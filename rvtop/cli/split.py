@@ -6,12 +6,15 @@ import asyncio
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rvtop.errors import UserError
 from rvtop.system.stdio import say
+
+if TYPE_CHECKING:
+    from rvtop.target.splits import SplitInfo
 
 
 def split(
@@ -81,17 +84,17 @@ def _url_of(on: str | None) -> str:
     return found.url
 
 
-async def _at(url: str, alias: str, shares: dict[str, float]) -> list[object]:
+async def _at(url: str, alias: str, shares: dict[str, float]) -> tuple[SplitInfo, ...]:
     from rvtop.net.transport import Transport
     from rvtop.target.splits import change_shares, splits_of
 
     if shares:
-        return list(await change_shares(url, Transport(), alias, shares))
-    found = [one for one in await splits_of(url, Transport()) if alias in ("", one.alias)]
+        return await change_shares(url, Transport(), alias, shares)
+    found = tuple(one for one in await splits_of(url, Transport()) if alias in ("", one.alias))
     if not found:
         what = f"no name {alias}" if alias else "no name"
         raise UserError(f"{url}: splits {what}; a backend does with --split ALIAS=MODEL:SHARE,…")
-    return list(found)
+    return found
 
 
 def _by_session(socket: Path, alias: str, shares: dict[str, float]) -> None:
