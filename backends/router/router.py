@@ -102,6 +102,15 @@ class Router:
                     self._pools[number] = dataclasses.replace(pool, servers=servers)
                     await self._tell(haproxy_config.place(pool, new))
 
+    async def admit(self, model: str, up: bool) -> None:
+        """Sends a model's requests to its slots, or not; what runs there goes on. For slots that are there
+        while the model is not, as Serve's proxies are. A router that is started anew sends them."""
+        state = "ready" if up else "maint"
+        for pool in self._pools:
+            if pool.model == model:
+                slots = [server.name for server in pool.servers if server.address is not None]
+                await self._tell([f"set server {pool.name}/{slot} state {state}" for slot in slots])
+
     async def weigh(self, changed: Split) -> None:
         """Splits the requests for a name in another way from now on."""
         self._splits = dataclasses.replace(

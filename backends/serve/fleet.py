@@ -71,7 +71,10 @@ class ServeFleet:
         for app in self._apps:
             rows = [figures["row"] for figures in await self._ask(app)]
             ready = [row for row in rows if row["state"] == "ready"]
-            app.up = bool(ready)
+            before, app.up = app.up, bool(ready)
+            if self.splits.fallback and self.splits.aliases_of(app.name) and not (before and app.up):
+                # Serve's proxies are there still, and would have its requests wait for a replica.
+                await self._router.admit(app.name, app.up)
             app.max_model_len = next((row["max_model_len"] for row in ready), 0)
             app.seen.update(row["engine"] for row in ready)
 
