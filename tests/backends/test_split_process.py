@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -147,7 +146,6 @@ async def test_an_arm_whose_engine_is_killed_takes_nothing_with_it(
     loads = [asyncio.create_task(load()) for _ in range(2)]
     await asyncio.sleep(1)
     os.kill(pid, signal.SIGKILL)
-    down = time.monotonic()
     async with asyncio.timeout(60):
         while (await client.get(SPLIT)).json()["splits"][0]["arms"][1]["up"]:
             await asyncio.sleep(0.05)
@@ -157,8 +155,6 @@ async def test_an_arm_whose_engine_is_killed_takes_nothing_with_it(
     await asyncio.gather(*loads)
     assert {status for arm, status in statuses if arm == "v1"} == {200}
     assert {status for _, status in statuses[known + 2 :]} == {200}
-    assert time.monotonic() - down < 60
-    assert set(await arms(client, 10)) == {"v1"} or "big-70b" in await arms(client, 40)
     async with asyncio.timeout(600):  # and it comes back
         while not (await client.get(SPLIT)).json()["splits"][0]["arms"][1]["up"]:
             await asyncio.sleep(0.5)
