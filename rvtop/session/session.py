@@ -357,8 +357,9 @@ class Session:
         ticks = 1 if self._seen else _UNSEEN_TICKS
         traces = self._outlets.traces
         spec = worker_spec(request, scenario, info, models, prepared, t0_ns, ticks, most_in_flight, traces)
+        of_b: Mapping[str, object] = {}
         if request.pair is not None:
-            spec = await self._ending.unless_stopped(with_second(request.pair, self._parts(), spec))
+            spec, of_b = await self._ending.unless_stopped(with_second(request.pair, self._parts(), spec))
         if request.search is not None and (len(scenario.phases) > 1 or scenario.thresholds):
             ignored = "ignores the scenario's phases and thresholds"
             self._feed.say(f"--find-max sends the workload of {scenario.name} and {ignored}", kind="search")
@@ -371,7 +372,7 @@ class Session:
         load.observers.append(lambda second: self._record_screen())
         load.observers.append(lambda second: self._recording.second(second.now_ns))
         around = surroundings(request, scenario, info, models, prepared, t0_ns, self._target.start_s)
-        around["server"] = dict(facts)
+        around |= {"server": dict(facts)} | ({"server_b": dict(of_b)} if of_b else {})
         load.spans = self._outlets.spans(around["t0_unix_ns"], spec.address.path)
         self._recorder.open(runlog.RunLog(request.out, scenario.to_yaml(), around), t0_ns)
         sources = sources_of(request.metrics_urls, info, request.transport)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -289,6 +290,11 @@ class RvtopApp(ThemedApp):
         else:
             self.push_screen(self.choosing.switch_screen(s), self._switch_to)
 
+    def action_pair(self, anew: bool = False) -> None:
+        """Live pairs of this server and a second one."""
+        if isinstance(screen := self.screen, SessionScreen):
+            self.choosing.pair(screen.newest, anew=anew)
+
     def _switch_to(self, command: Retarget | None) -> None:
         if command is not None:
             self.send(command)
@@ -313,10 +319,18 @@ class RvtopApp(ThemedApp):
         if self._ending is None:
             if handle is None:
                 return
-            self._ending = asyncio.create_task(handle.close())
+            self._ending = asyncio.create_task(self._end_all(handle))
         # Shielded: leaving without waiting must not cancel the session's clean-up.
         await asyncio.shield(self._ending)
         self.handle = self._ending = None
+
+    async def _end_all(self, handle: SessionHandle) -> None:
+        """Ends the session, then those that hold servers for it."""
+        async with contextlib.AsyncExitStack() as stack:
+            for below in self.choosing.below:
+                stack.push_async_callback(below.close)
+            self.choosing.below.clear()
+            await handle.close()
 
     async def action_quit(self) -> None:
         """Leaves; asks first about a scenario that has not ended and would end with this screen."""

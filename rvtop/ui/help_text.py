@@ -95,6 +95,7 @@ PANELS: dict[str, PanelHelp] = {
             Figure("B lower", "0 lies outside of the interval", CLIENT),
             Figure("same", "the interval lies within 5 % of A", CLIENT),
             Figure("not yet", "neither: more pairs tell", CLIENT),
+            Figure("t A", "pairs with another second server; these two again, A against A first", CLIENT),
             Figure("CENSORED", "completion differs by over a point, so means are not compared", CLIENT),
         ),
     ),

@@ -8,6 +8,7 @@ from tests.bench import (
     dashboard,
     frames,
     front_cost,
+    kv_events,
     pairs,
     peers,
     rates,
@@ -42,6 +43,7 @@ def main() -> None:
     ray_workers.main([])
     compare.main([])
     pairs.main([])
+    kv_events.main([])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from textual.binding import BindingType
 
 from rvtop.contract.snapshot import Snapshot
 from rvtop.errors import UserError
-from rvtop.results.compare import ALL, Comparison, Side
+from rvtop.results.compare import ALL, Comparison, Side, short_names
 from rvtop.ui import pair_lines
 from rvtop.ui.compare_lines import row_text, shown_rows
 from rvtop.ui.format import MISSING, wall
@@ -19,6 +19,7 @@ from rvtop.ui.ghost import Ghost
 from rvtop.ui.screens.choose_side import ChooseSideScreen, SideChoice
 from rvtop.ui.screens.list_screen import LIST_KEYS
 from rvtop.ui.screens.session_screen import SessionScreen
+from rvtop.ui.screens.text import TextScreen
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.sides import GHOST, LIVE, PAIR_A, PAIR_B, folder_of, row_key
 from rvtop.ui.widgets.compare import LEAST_CHART, Compared, ComparePanel, OverlayPanel
@@ -142,6 +143,35 @@ class CompareScreen(SessionScreen):
         self._redraw()
 
     # -- keys --------------------------------------------------------------------------------
+
+    def action_differs(self) -> None:
+        """Shows what differs of the two, but for their figures."""
+        s, found = self.snapshot, self.compared.found
+        if s is None or found is None:
+            self._found()
+            return
+        keys = self.sides.keys(s, self._ghost)
+        places = [(folder_of(key), "server") for key in keys]
+        if self.sides.shows_pairs(s, self._ghost):
+            places = [(s.out_dir or "", "server" if key == PAIR_A else "server_b") for key in keys]
+        self.run_worker(self._show_differing(found, places), exclusive=True, group="differs")
+
+    async def _show_differing(self, found: Comparison, places: list[tuple[str, str]]) -> None:
+        from rvtop.results.differing import differing_runs, differing_servers, server_facts_of
+
+        lines = differing_runs(found)
+        if all(folder for folder, _ in places):
+            told = [await asyncio.to_thread(server_facts_of, Path(folder), key) for folder, key in places]
+            lines += differing_servers(*told)
+        a, b = short_names(found.a, found.b)
+        await self.app.push_screen(TextScreen(f"what differs: A {a} → B {b}", lambda: lines))
+
+    async def action_requests(self) -> None:
+        """The requests of the session."""
+        if self.snapshot is None or not self.snapshot.load.sent:
+            self.notify_briefly("no requests yet")
+        else:
+            await self.app.run_action("show_screen('requests')")
 
     def action_cursor(self, step: int) -> None:
         found, s = self.compared.found, self.snapshot

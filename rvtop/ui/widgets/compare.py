@@ -100,7 +100,7 @@ class ComparePanel(Panel):
 
     def _empty(self, width: int, height: int) -> list[Line]:
         text = f"Choose A and B: {self._key('stored runs')} for stored runs, "
-        text += f"{self._key('topology: switch')} for a second server"
+        text += f"{self._key('live pairs: second server')} for a second server"
         before = [Line()] * max(0, (height - 1) // 2)
         middle = Line(" " * max(0, (width - len(text)) // 2))
         return [*before, middle.put(clip(text, width), self.rich_styles.base)]
