@@ -16,7 +16,7 @@ from typing import NoReturn
 from backends import registry
 from backends.errors import UsageError
 from backends.models.load import ModelError, default_index, default_models, is_local, resolve_model
-from backends.settings import fronts, serve, serve_llm, vllm, vllm_server
+from backends.settings import fronts, serve, serve_llm, split, vllm, vllm_server
 from backends.settings.options import DTYPES, ModelSpec, Options
 
 KEY_ENV = "RVTOP_API_KEY"
@@ -77,6 +77,7 @@ def parse_options(argv: Sequence[str]) -> tuple[Options, bool, bool]:
         front_processes=fronts.from_args(args),
         serve=serve.from_args(args),
         serve_llm=serve_llm.from_args(args),
+        split=split.from_args(args, models),
     )
     return options, args.lease, args.check
 
@@ -111,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     vllm.add_arguments(parser)
     vllm_server.add_arguments(parser)
     fronts.add_arguments(parser)
+    split.add_arguments(parser)
     add("--lease", action="store_true", help="stdin is a lease: a line every 2 s, else this process stops")
     add("--check", action="store_true", help="say which models would be served, and end")
     add("--list", action=_List, nargs=0, help="print the topologies as JSON, and end")

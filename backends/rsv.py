@@ -106,7 +106,12 @@ class ServeLlm:
                 checked = self._checked[app.name]
                 config = llm_app.llm_config(options, app.share, app.path, app.count, checked, env)
                 direct = options.serve_llm.direct_streaming
-                bound[app.app] = app.prefix, await asyncio.to_thread(llm_app.application, config, direct)
+                bound[app.app] = (
+                    app.prefix,
+                    await asyncio.to_thread(
+                        llm_app.application, config, direct, options.split.aliases_of(app.name)
+                    ),
+                )
         return bound
 
     def fleet(self, apps: Sequence[App], router: Router) -> LlmFleet:
@@ -155,6 +160,11 @@ def _refuse(options: Options) -> None:
         )
     if options.vllm.kv_events and options.serve.autoscale is not None and options.serve.autoscale[1] > 1:
         raise UsageError(f"--kv-events: --autoscale may start several {_ONE_REPLICA}")
+    if options.serve_llm.direct_streaming and options.split.splits:
+        raise UsageError(
+            "--direct-streaming: past its ingress Serve LLM knows a model by one name only; leave it out, or "
+            "--split"
+        )
     if options.serve_llm.direct_streaming and options.ray_address is not None:
         raise UsageError(
             "--direct-streaming: Ray reads this when its nodes start; leave --ray-address out, or set "

@@ -59,7 +59,7 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
         (model.name, [slot for s in specs if s.model == model.name for slot in slots_of(s.engine, fronts)])
         for model in options.models
     ]
-    router = Router(options.listener, slots, token=token, api_key=options.api_key)
+    router = Router(options.listener, slots, token=token, api_key=options.api_key, splits=options.split)
     turn = starting_turn(shares)
     replicas = [
         Replica(spec, _actor_options(share, group, number), turn)
@@ -72,7 +72,15 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
         "front_processes": fronts,
     }
     return await route(
-        NAME, router, replicas, facts, url=options.url, steps=steps, stack=stack, live=cluster.facts
+        NAME,
+        router,
+        replicas,
+        facts,
+        url=options.url,
+        steps=steps,
+        stack=stack,
+        live=cluster.facts,
+        split=options.split,
     )
 
 

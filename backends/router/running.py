@@ -9,10 +9,12 @@ from typing import Any
 
 from backends.api.control import Control
 from backends.api.http_aiohttp import HttpServer
+from backends.api.splits import Splits
 from backends.process.events import Steps
 from backends.process.restart import end_restart_loops, restart_loop
 from backends.router.fleet import Fleet, Member
 from backends.router.router import Router
+from backends.settings.split import NO_SPLITS, SplitOptions
 
 
 class RoutedEngines:
@@ -61,13 +63,15 @@ async def route(
     steps: Steps,
     stack: AsyncExitStack,
     live: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
+    split: SplitOptions = NO_SPLITS,
 ) -> RoutedEngines:
     """Starts the router, then its engines. What is started is pushed to ``stack``; the RoutedEngines takes
-    that over when all of it runs. ``facts`` and ``live`` are further entries of ``/rvtop/topology``."""
+    that over when all of it runs. ``facts`` and ``live`` are further entries of ``/rvtop/topology``;
+    ``split`` is what the router was made with."""
     stack.push_async_callback(router.close)
     control = HttpServer()
     stack.push_async_callback(control.close)
-    fleet = Fleet(members, router)
+    fleet = Fleet(members, router, split)
     stack.push_async_callback(fleet.close)
     stack.callback(router.stop_listening)
     await control.start(router.control)
@@ -78,7 +82,8 @@ async def route(
         for member in members:
             fleet.set_up(member.engine, True)
         await fleet.placed()
-        control.serve(fleet, Control(topology, [fleet], facts, live=live))
+        splits = Splits(split, fleet.up, router.weigh)
+        control.serve(fleet, Control(topology, [fleet], facts, live=live, splits=splits))
     loops = [asyncio.create_task(restart_loop(member, fleet)) for member in members]
     return RoutedEngines(router, fleet, loops, stack.pop_all())
 

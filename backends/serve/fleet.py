@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from backends.api import fields
 from backends.api.metrics import Metrics, merge_pages
 from backends.api.request import Endpoint
 from backends.api.service import Reply, Trace
+from backends.api.splits import refuse_unrouted
 from backends.cluster.cluster import ResourceShare
-from backends.errors import unavailable, unknown_model
 from backends.router.router import Router
 from backends.serve import serve
+from backends.settings.split import NO_SPLITS
 
 log = logging.getLogger("backends.rsc")
 
@@ -56,6 +56,7 @@ class ServeFleet:
 
     def __init__(self, apps: Sequence[App], router: Router) -> None:
         self.models: Mapping[str, Any] = {app.name: app for app in apps}
+        self.splits = NO_SPLITS
         self._apps = list(apps)
         self._router = router
         self._handles: dict[str, Any] = {}
@@ -70,9 +71,16 @@ class ServeFleet:
         for app in self._apps:
             rows = [figures["row"] for figures in await self._ask(app)]
             ready = [row for row in rows if row["state"] == "ready"]
-            app.up = bool(ready)
+            before, app.up = app.up, bool(ready)
+            if self.splits.fallback and self.splits.aliases_of(app.name) and not (before and app.up):
+                # Serve's proxies are there still, and would have its requests wait for a replica.
+                await self._router.admit(app.name, app.up)
             app.max_model_len = next((row["max_model_len"] for row in ready), 0)
             app.seen.update(row["engine"] for row in ready)
+
+    def up(self, model: str) -> bool:
+        """Whether a model had a replica that was ready when last asked."""
+        return bool(self.models[model].up)
 
     # -- what the control endpoint asks ----------------------------------------------------------------
 
@@ -100,10 +108,7 @@ class ServeFleet:
         router_ms: float | None = None,
     ) -> Reply:
         """Only what the router could give to no application comes here."""
-        model = fields.text(fields.json_object(body), "model")
-        if model is not None and model not in self.models:
-            raise unknown_model(model)
-        raise unavailable("No engine of this model is ready.")
+        refuse_unrouted(body, self.models, self.splits)
 
     # -- inside ------------------------------------------------------------------------------------------
 

@@ -54,6 +54,7 @@ class HfReplica:
             renderer=renderer,
             admission=Admission([self._engine], None),
             max_model_len=self._engine.info.max_model_len,
+            aliases=options.split.aliases_of(spec.model),
         )
         retrieval = await open_retrieval(options, Steps(lambda event, **fields: None))
         self._service = Service([model], metrics=Metrics(), retrieval=retrieval)

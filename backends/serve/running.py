@@ -16,6 +16,7 @@ import aiohttp
 
 from backends.api.control import Control
 from backends.api.http_aiohttp import HttpServer
+from backends.api.splits import Splits
 from backends.cluster.cluster import Node, ResourceShare, open_cluster
 from backends.errors import StartFailure, UsageError
 from backends.models.load import resolve_step
@@ -152,6 +153,7 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
         api_key=options.api_key,
         prefixes={app.name: app.prefix for app in apps},
         health_path="/-/healthz",
+        splits=options.split,
     )
     stack.push_async_callback(router.close)
     control = HttpServer()
@@ -167,13 +169,15 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
         for slot, address in proxies.items():
             await router.place(slot, address)
         fleet = kind.fleet(apps, router)
+        fleet.splits = options.split
         await fleet.look()
         facts = {
             "max_queue": options.max_queue,
             "serve": {**asdict(options.serve), "started": started, "run": run},
             **kind.facts(),
         }
-        control.serve(fleet, Control(kind.name, [fleet], facts, live=cluster.facts))
+        splits = Splits(options.split, fleet.up, router.weigh)
+        control.serve(fleet, Control(kind.name, [fleet], facts, live=cluster.facts, splits=splits))
     watch = asyncio.create_task(fleet.keep_looking())
     return ServeTopology(router, fleet, lease, watch, stack.pop_all())
 

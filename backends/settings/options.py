@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from backends.settings.serve import ServeOptions
 from backends.settings.serve_llm import ServeLlmOptions
+from backends.settings.split import SplitOptions
 from backends.settings.vllm import VllmOptions
 from backends.settings.vllm_server import VllmServerOptions
 
@@ -51,6 +52,14 @@ class Options:
     vllm_server: VllmServerOptions = field(default_factory=VllmServerOptions)
     serve: ServeOptions = field(default_factory=ServeOptions)
     serve_llm: ServeLlmOptions = field(default_factory=ServeLlmOptions)
+    split: SplitOptions = field(default_factory=SplitOptions)
+
+    @property
+    def names(self) -> list[str]:
+        """What requests are meant to name: the alias of a split in place of its arms."""
+        splits = self.split.splits
+        arms = {arm.model for split in splits for arm in split.arms}
+        return [split.alias for split in splits] + [m.name for m in self.models if m.name not in arms]
 
     @property
     def url(self) -> str:

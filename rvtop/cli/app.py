@@ -47,6 +47,7 @@ from rvtop.cli.quality import quality
 from rvtop.cli.run import run
 from rvtop.cli.share import share
 from rvtop.cli.showdown import SameForAll, compare, showdown
+from rvtop.cli.split import split
 from rvtop.cli.sweep import sweep
 from rvtop.cli.transport import TargetOptions, body_from, kv_sources, load_key, metrics_urls, transport_from
 from rvtop.contract import run_files
@@ -196,6 +197,7 @@ def attach(
 
 app.command()(run)
 app.command()(ctl)
+app.command()(split)
 app.command()(showdown)
 app.command()(sweep)
 app.command()(ab)

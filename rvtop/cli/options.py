@@ -212,11 +212,41 @@ class EngineOptions:
     direct_streaming: Annotated[
         bool, typer.Option("--direct-streaming", help="Topology rsv: tokens do not pass its ingress.")
     ] = False
+    split: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--split",
+            metavar="ALIAS=MODEL:SHARE,…",
+            help="One name for several of its models, by shares (rvtop split changes them); repeat.",
+        ),
+    ] = None
+    fallback: Annotated[
+        bool, typer.Option("--fallback", help="What an arm of --split can't answer goes to another arm.")
+    ] = False
+    session_header: Annotated[
+        str | None,
+        typer.Option(
+            "--session-header", help="Header that keeps a session on one arm; default x-session-id."
+        ),
+    ] = None
+    model_size: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model-size", metavar="SIZE=MODEL", help="What requests with model_size alone mean; repeat."
+        ),
+    ] = None
 
     def arguments(self) -> list[str]:
         """The same, as arguments of ``python -m backends``."""
         ray = ["--ray-address", self.ray_address] if self.ray_address is not None else []
-        return ray + self.of_engines()
+        return ray + self.of_gateway() + self.of_engines()
+
+    def of_gateway(self) -> list[str]:
+        """Those of names for several models."""
+        split = [part for text in self.split or () for part in ("--split", text)]
+        sizes = [part for text in self.model_size or () for part in ("--model-size", text)]
+        header = [] if self.session_header is None else ["--session-header", self.session_header]
+        return split + sizes + header + ["--fallback"] * self.fallback
 
     def of_engines(self) -> list[str]:
         """Those of them that only a topology has a use for."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rvtop.contract.arms import Arm
 from rvtop.contract.pairs import Pairs
 from rvtop.contract.requests import NO_REQUESTS, Requests
 from rvtop.contract.showdown import Showdown
@@ -367,3 +368,4 @@ class Snapshot:
     pairs: Pairs | None = None  # where each request goes to two servers
     probes: Probes | None = None  # where there are some
     saturation: Saturation | None = None  # while load is above what the server can answer
+    arms: tuple[Arm, ...] = ()  # models behind one name, where the server has some

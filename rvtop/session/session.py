@@ -21,6 +21,7 @@ from rvtop.contract.command import (
     SetConcurrency,
     SetRate,
     SetSlo,
+    SetSplit,
     SetWorkload,
 )
 from rvtop.contract.snapshot import Snapshot
@@ -29,6 +30,7 @@ from rvtop.load.fleet.fleet import WorkerFleet
 from rvtop.load.plan.schedule import PhasePlan
 from rvtop.results import runlog
 from rvtop.scenario.thresholds import check_thresholds
+from rvtop.session.arms_watch import ArmsWatch
 from rvtop.session.closed_loop import ClosedLoops
 from rvtop.session.commands import Commands
 from rvtop.session.ending import Ending
@@ -92,6 +94,7 @@ class Session:
         self._target = LoadTarget(request, self._feed, self._ending, lambda: self._state in running)
         self._figures = ServerFigures(self._feed, self._target.on_page)
         self._kv = KvWatch(request.kv_events, self._feed)
+        self._arms = ArmsWatch(self._target, self._feed, self._recorder)
         self._stillness = Stillness()
         self._played = Played()
         self._timeline = Timeline(self._played)
@@ -116,6 +119,7 @@ class Session:
             SetWorkload: self._load_commands.set_workload,
             Retarget: self._switching.follow,
             Record: self._recording.follow,
+            SetSplit: self._arms.follow,
         }
         self._pairs: PairWatch | None = None
         if request.pair is not None:
@@ -215,6 +219,7 @@ class Session:
             pairs=None if self._pairs is None else self._pairs.shown,
             probes=load.probes.shown(now) if load.probes is not None else None,
             saturation=load.watches.saturation.saturation,
+            arms=self._arms.shown,
         )
 
     def _named_models(self) -> tuple[str, ...]:
@@ -303,6 +308,7 @@ class Session:
             if self._load.probes is not None:
                 stack.push_async_callback(self._load.probes.stop)
             stack.push_async_callback(self._kv.stop)
+            stack.push_async_callback(self._arms.stop)
             if self._load.fleet is not None:
                 stack.push_async_callback(self._load.fleet.stop)
             stack.push_async_callback(self._target.stop_watching)
@@ -362,6 +368,7 @@ class Session:
         if request.pair is not None:
             self._pairs = PairWatch(request.pair, self._parts(), load)
         load.observers.insert(0, lambda second: self._kv.note(second.row))  # before the row is written
+        self._arms.attach(load, lambda: self._load_commands.slo)
         load.observers.append(lambda second: self._record_screen())
         load.observers.append(lambda second: self._recording.second(second.now_ns))
         around = surroundings(request, scenario, info, models, prepared, t0_ns, self._target.start_s)
@@ -373,6 +380,7 @@ class Session:
         guarded = self._ending.guarded
         self._figures.start(sources, guarded)
         self._kv.start(info)
+        self._arms.start()
         load.fleet = WorkerFleet(
             request.workers,
             spec,

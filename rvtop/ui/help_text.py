@@ -339,6 +339,21 @@ PANELS: dict[str, PanelHelp] = {
             ),
         ),
     ),
+    "arms": PanelHelp(
+        "arms",
+        "Models behind one name, where the server splits its requests. < and > change the share of the one "
+        "with ▸; rvtop split changes any.",
+        (
+            Figure("█ ┃", "the share that an arm got, and where it was to be", CLIENT),
+            Figure(
+                "asked", "its share in percent, as the server has it; down: no engine of it is up", SERVER
+            ),
+            Figure("got %", "its share of the requests that ended in the last 10 s", CLIENT),
+            Figure("TTFT p50 p99", "of these; goodput and mean E2E too", CLIENT),
+            Figure("errors", "since the start; red: there were some in the last 10 s", CLIENT),
+            Figure("(none)", "requests that ended without an answer that names an arm", CLIENT),
+        ),
+    ),
     "deployments": PanelHelp(
         "Ray Serve",
         "One line a deployment, as application/deployment. Drawn where Serve runs.",

@@ -123,6 +123,17 @@ ACTIONS: tuple[Action, ...] = (
         "LM",
         steering=True,
     ),
+    Action(
+        "arm: less weight",
+        "arm(False)",
+        ("less_than_sign",),
+        "the last arm of a split name gets a smaller share of its requests",
+        "LM",
+        steering=True,
+    ),
+    Action(
+        "arm: more weight", "arm(True)", ("greater_than_sign",), "it gets a larger share", "LM", steering=True
+    ),
     Action("panel: next", "app.focus_next", ("tab",), "move to the next panel"),
     Action("panel: one before", "app.focus_previous", ("shift+tab",), "move to the panel before"),
     Action("panel: zoom", "zoom", ("z",), "give the panel in focus the whole screen, and back", "LMP"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.bench import (
+    canary,
     compare,
     dashboard,
     frames,
@@ -37,6 +38,7 @@ def main() -> None:
     request_metrics.main([])
     router.main([])
     retarget.main([])
+    canary.main([])
     spans.main([])
     ray_workers.main([])
     compare.main([])
