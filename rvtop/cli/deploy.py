@@ -30,3 +30,21 @@ def written(out: Path, files: Mapping[str, str], force: bool) -> None:
 
     for path in write_all(out, files, force=force):
         say(printable(str(path)))
+
+
+@deploy_app.command()
+def grafana(
+    out: Out,
+    ray_before_2_53: Annotated[
+        bool,
+        typer.Option(
+            "--ray-before-2.53", help="Names as Ray up to 2.52 may write them: counters without _total."
+        ),
+    ] = False,
+    force: Force = False,
+) -> None:
+    """Dashboards for Grafana: cluster, serving, client, topologies side by side."""
+    from rvtop.deploy.grafana import files
+    from rvtop.deploy.promql import Names
+
+    written(out, files(Names(ray_before_2_53)), force)
