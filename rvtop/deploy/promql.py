@@ -98,9 +98,11 @@ def quantile(
     )
 
 
-def mean(names: Names, key: str, by: Sequence[str], matchers: Iterable[str] = ()) -> str:
+def mean(
+    names: Names, key: str, by: Sequence[str], matchers: Iterable[str] = (), *, window: str = WINDOW
+) -> str:
     """The mean of a histogram over the window, in the page's unit."""
-    sums, counts = (rate(names, key, by, matchers, part=part) for part in ("sum", "count"))
+    sums, counts = (rate(names, key, by, matchers, window=window, part=part) for part in ("sum", "count"))
     return f"({sums}) / ({counts})"
 
 
