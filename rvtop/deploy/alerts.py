@@ -168,7 +168,10 @@ def _lost(names: Names, limits: Limits) -> Sequence[Rule]:
     running = selector(names.series("running")[0])
     engines = f"count by (job, model_name) ({running})"
     healthy = f"sum by (application, deployment) ({names.ray('deployment', 'replicas')})"
-    wanted = f"max by (application, deployment) ({names.ray('deployment', 'target_replicas')})"
+    unhealthy = _missing(healthy)
+    if names.tells_wanted:
+        wanted = f"max by (application, deployment) ({names.ray('deployment', 'target_replicas')})"
+        unhealthy = f"{wanted} - {healthy} > 0 or ({unhealthy})"
     dcgm = "count by (Hostname) (group by (Hostname, gpu) (DCGM_FI_DEV_GPU_UTIL))"
     ray = f"count by (ip) (group by (ip, GpuIndex) ({names.ray('gpu', 'util')}))"
     gpu = "rvtop attach URL: screen 2 (map), the node's GPUs; rvtop doctor on that node; dmesg for Xid."
@@ -185,7 +188,7 @@ def _lost(names: Names, limits: Limits) -> Sequence[Rule]:
             "rvtop doctor on its machine; rvtop ps and rvtop logs.",
         ),
         Rule(
-            "RvtopReplicaUnhealthy", f"{wanted} - {healthy} > 0 or ({_missing(healthy)})",
+            "RvtopReplicaUnhealthy", unhealthy,
             "{{ $value }} replicas of {{ $labels.application }}/{{ $labels.deployment }} are not healthy",
             "rvtop attach URL: screen 1 (live), the panel of Serve: ○ are wanted, ● healthy.",
         ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
-from itertools import product
 
 from tests.unit.telemetry_pages import golden
 
@@ -36,16 +35,10 @@ def recorded(old: bool = False) -> dict[str, set[str]]:
     return found
 
 
-def _expanded(pattern: str) -> Iterator[str]:
-    """The names that a regular expression of ours stands for: groups of alternatives, and [_:]."""
-    parts = re.split(r"(\([^()]*\)|\[_:\])", pattern)
-    choices = [
-        part[1:-1].split("|") if part[:1] == "(" else list("_:") if part == "[_:]" else [part]
-        for part in parts
-    ]
-    for chosen in product(*choices):
-        whole = "".join(chosen)
-        yield from _expanded(whole) if re.search(r"[(\[]", whole) else (whole,)
+def _expanded(pattern: str) -> list[str]:
+    """The names that a regular expression of ours stands for: ``(a|b)c``, or ``a|b``."""
+    group = re.fullmatch(r"\(([^()]*)\)(\w*)", pattern)
+    return [one + group[2] for one in group[1].split("|")] if group else pattern.split("|")
 
 
 def asked_names(expr: str, old: bool = False) -> Iterator[tuple[str, set[str]]]:
@@ -53,11 +46,11 @@ def asked_names(expr: str, old: bool = False) -> Iterator[tuple[str, set[str]]]:
     that a page has count, and where none has one the first, which is missing then. A chain of ``or`` over
     older names asks for the first."""
     pages = recorded(old)
-    bare = re.sub(r"\[[^\]]*\]", "", expr.replace("[_:]", "\0")).replace("\0", "[_:]")
+    bare = re.sub(r"\[[^\]]*\]", "", expr)
     for name, matchers in _SELECTOR.findall(bare):
         found = {label: (sign, value) for label, sign, value in _MATCHER.findall(matchers)}
         pattern = found.pop("__name__", None)
-        names = [name] if pattern is None else list(_expanded(pattern[1]))
+        names = [name] if pattern is None else _expanded(pattern[1])
         known = [one for one in names if one in pages]
         if not known and pattern is not None and _is_older(names):
             continue
