@@ -1,5 +1,5 @@
-"""What a model's folder says of its size: ``config.json``, and the headers of its safetensors files. No weight
-is read."""
+"""What a model's folder says of its size: ``config.json``, and the headers of its safetensors files. No
+weight is read."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """How long an engine computes on a request, and how many requests a second it holds within an SLO. Pure.
 
-A step of a batch of b sequences takes ``step_s + b × sequence_s``: weights are read once a step, keys and values
-once a sequence (Pope et al., Efficiently scaling transformer inference, MLSys 2023; the roofline of Williams et
-al., CACM 52, 2009). A request holds one of ``slots`` places for its prefill and its steps; those who find none
-wait: Erlang's C (1917) gives how many, and the mean wait of those, times (1 + c²)/2 for service times with
-coefficient of variation c (Allen and Cunneen; Whitt, Approximations for the GI/G/m queue, Production and
-Operations Management 2, 1993). The wait of those who wait is taken as exponential.
+A step of a batch of b sequences takes ``step_s + b × sequence_s``: weights are read once a step, keys and
+values once a sequence (Pope et al., Efficiently scaling transformer inference, MLSys 2023; the roofline of
+Williams et al., CACM 52, 2009). A request holds one of ``slots`` places for its prefill and its steps;
+those who find none wait: Erlang's C (1917) gives how many, and the mean wait of those, times (1 + c²)/2 for
+service times with coefficient of variation c (Allen and Cunneen; Whitt, Approximations for the GI/G/m
+queue, Production and Operations Management 2, 1993). The wait of those who wait is taken as exponential.
 """
 
 from __future__ import annotations

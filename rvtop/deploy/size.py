@@ -1,14 +1,14 @@
-"""``rvtop size``: memory, batch, replicas, GPUs and cost of a model at a load. Pure, but for the tables it reads.
+"""``rvtop size``: memory, batch, replicas, GPUs and cost of a model at a load. Pure, but for its table.
 
-Every line of the answer has its formula and where it is from. What only a run can tell (how near an engine comes
-to a GPU's bandwidth) is a measured profile or a stated assumption.
+Every line of the answer has its formula and where it is from. What only a run can tell (how near an engine
+comes to a GPU's bandwidth) is a measured profile or a stated assumption.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from typing import Any
 from rvtop.deploy.model_files import BYTES, ModelSize
 from rvtop.deploy.service_time import Estimate, Load, ServiceTime, allowed
 
-#: Share of a GPU's bandwidth that decoding and of its FLOPS that prefill reach, where no run says: an assumption,
-#: a --profile replaces both.
+#: Share of a GPU's bandwidth that decoding and of its FLOPS that prefill reach, where no run says: an
+#: assumption, which a --profile replaces.
 BANDWIDTH_SHARE, FLOPS_SHARE = 0.6, 0.4
 #: Tokens in one step of vLLM's scheduler (max_num_batched_tokens), which bounds what activations take.
 BATCHED_TOKENS = 8192
@@ -126,12 +126,14 @@ def size(model: ModelSize, gpu: Gpu, asked: Asked, service: ServiceTime | None =
     slots = min(asked.most, tokens // (asked.tokens_in + asked.tokens_out))
     lines = [
         Line("parameters", model.parameters, "count", "all tensors of the safetensors headers"),
-        Line("weights", weights, "bytes", f"parameters × {BYTES[asked.dtype]} bytes ({asked.dtype}) / {share} GPU"),
+        Line("weights", weights, "bytes",
+             f"parameters × {BYTES[asked.dtype]} bytes ({asked.dtype}) / {share} GPU"),
         Line("KV per token", kv_token, "bytes",
              f"2 × {model.layers} layers × {model.kv_heads} KV heads × {model.head_dim} × "
              f"{BYTES[asked.kv_dtype]} bytes / {min(share, model.kv_heads)} (PagedAttention, SOSP 2023)"),
         Line("activations", activations, "bytes",
-             f"{BATCHED_TOKENS} tokens a step × hidden {model.hidden} × {_LIVE_VECTORS} live vectors (estimate)"),
+             f"{BATCHED_TOKENS} tokens a step × hidden {model.hidden} × {_LIVE_VECTORS} live vectors "
+             "(estimate)"),
         Line("room for KV", max(room, 0), "bytes",
              f"{asked.utilisation:g} × {gpu.memory / 1e9:g} GB ({gpu.source}) − weights − activations"),
         Line("KV tokens", tokens, "count", "room for KV / KV per token"),
@@ -165,12 +167,13 @@ def size(model: ModelSize, gpu: Gpu, asked: Asked, service: ServiceTime | None =
         Line("replicas", replicas, "count", f"{asked.rps:g} requests/s / rate a replica"),
         Line("GPUs", replicas * share, "count", f"replicas × {share}"),
         Line("cost an hour", cost, "money", "GPUs × price of a GPU hour"),
-        Line("cost a million output tokens", a_million, "money", "cost an hour / (3600 × rate × output tokens)"),
+        Line("cost a million output tokens", a_million, "money",
+             "cost an hour / (3600 × rate × output tokens)"),
     ]  # fmt: skip
     return Sized(tuple(lines), at, replicas)
 
 
-def measured(runs: list[Mapping[str, Any]], tokens_out: int) -> ServiceTime:
+def measured(runs: Sequence[Mapping[str, Any]]) -> ServiceTime:
     """Service times from summaries of runs of the same server: one gives its step at one batch, several at
     different rates the line through them (least squares). Raises ValueError where a run has no latencies."""
     points = []
@@ -192,5 +195,6 @@ def measured(runs: list[Mapping[str, Any]], tokens_out: int) -> ServiceTime:
         sum((b - mean_b) * (t - mean_t) for b, t in points) / spread if len(runs) > 1 and spread > 0 else 0.0
     )
     slope = max(0.0, slope)
-    told = f"measured: {len(runs)} run{'s' * (len(runs) > 1)} at a batch of {', '.join(f'{b:.1f}' for b in batch)}"
+    batches = ", ".join(f"{b:.1f}" for b in batch)
+    told = f"measured: {len(runs)} run{'s' * (len(runs) > 1)} at a batch of {batches}"
     return ServiceTime(min(prefill), max(0.0, mean_t - slope * mean_b), slope, told)
