@@ -1,15 +1,18 @@
-"""``rvtop deploy grafana``: panels and variables ask for what recorded pages have, and for all of the table."""
+"""``rvtop deploy grafana``: panels and variables ask for what recorded pages have, all of the table."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from rvtop.contract.figures import BY_KEY, SHOWN
 from rvtop.deploy import promql
@@ -166,3 +169,20 @@ def test_the_command_writes_four_files(rvtop_here: Rvtop, tmp_path: Path) -> Non
     code, _, err = rvtop_here("deploy", "grafana", "--out", tmp_path / "file")
     assert (code, err.count("\n")) == (2, 1)
     assert "--out" in err
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool here: apt install prometheus")
+@pytest.mark.parametrize("old", [False, True], ids=["ray 2.60", "ray 2.44"])
+def test_prometheus_parses_every_expression(old: bool, tmp_path: Path) -> None:
+    made = dashboards(Names(ray_before_2_53=old))
+    rules = [
+        {"record": f"rvtop:panel_{number}", "expr": expr.replace("$__rate_interval", "1m")}
+        for number, (_, expr, _) in enumerate(asked(made))
+    ]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+    checked = subprocess.run(
+        ["promtool", "check", "rules", "rules.yml"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert f"SUCCESS: {len(rules)} rules found" in checked.stdout
