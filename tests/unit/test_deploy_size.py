@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from rvtop.deploy.model_files import read_model
-from rvtop.deploy.service_time import Load, ServiceTime, allowed, estimate, wait_quantile, waits
+from rvtop.deploy.service_time import MARGIN, Load, ServiceTime, allowed, estimate, wait_quantile, waits
 from rvtop.deploy.size import Asked, gpus, measured, size
 from tests.conftest import Rvtop
 
@@ -111,7 +111,7 @@ MOCK = ServiceTime(0.05, 0.01, 0.0, "the mock's")
 def test_at_the_rate_it_allows_the_slo_holds(slots: int, limit_ms: float) -> None:
     found = allowed(slots, MOCK, Load(16), {"ttft_p99": limit_ms})
     assert found is not None
-    assert 1000 * p99_of_queue(found.rps, slots, MOCK, 16) <= 1.1 * limit_ms
+    assert 1000 * p99_of_queue(found.rps, slots, MOCK, 16) <= limit_ms
 
 
 @pytest.mark.parametrize("slots", [4, 8, 32])
@@ -125,11 +125,13 @@ def test_at_1_3_times_that_rate_it_is_missed(slots: int, limit_ms: float) -> Non
 
 def test_a_batch_that_slows_its_steps_is_where_little_s_law_holds() -> None:
     service = ServiceTime(0.02, 0.005, 0.001, "x")
-    found = estimate(10.0, 128, service, Load(100))
-    assert found.batch == pytest.approx(10.0 * service.whole(found.batch, 100))
+    found = estimate(8.0, 128, service, Load(100))
+    assert found.batch == pytest.approx(8.0 * service.whole(found.batch, 100))
     limit = allowed(64, service, Load(100), {"tpot_mean": 20.0})
     assert limit is not None
-    assert 1000 * limit.tpot_mean == pytest.approx(20.0, rel=0.01)
+    highest = estimate(limit.rps / MARGIN, 64, service, Load(100))
+    assert 1000 * highest.tpot_mean == pytest.approx(20.0, rel=0.01)
+    assert limit.tpot_mean < highest.tpot_mean
 
 
 def test_runs_at_two_rates_give_the_line_of_a_step() -> None:
