@@ -82,8 +82,8 @@ class Estimate:
         return all(1000 * getattr(self, name) <= limit for name, limit in slo.items())
 
 
-#: Of the highest rate: the tail of the wait is an approximation, whose p99 is up to a sixth too short where few
-#: wait (a queue in virtual time tells: tests/unit/test_deploy_size.py).
+#: Of the highest rate: the tail of the wait is an approximation, whose p99 is up to a sixth too short where
+#: few wait (a queue in virtual time tells: tests/unit/test_deploy_size.py).
 MARGIN = 0.9
 #: What an estimate can be held against.
 FIGURES = ("ttft_p99", "tpot_mean", "e2e_p99")

@@ -19,6 +19,9 @@ from rvtop.deploy.service_time import Estimate, Load, ServiceTime, allowed
 #: Share of a GPU's bandwidth that decoding and of its FLOPS that prefill reach, where no run says: an
 #: assumption, which a --profile replaces.
 BANDWIDTH_SHARE, FLOPS_SHARE = 0.6, 0.4
+#: What a step takes beside reading, on an H200: the shortest TPOT of rvc there, 1.8 ms, less the weights of
+#: its 1.5 B parameters at that bandwidth (docs/results/h200/paper-rvc.summary.json).
+STEP_S = 0.75e-3
 #: Tokens in one step of vLLM's scheduler (max_num_batched_tokens), which bounds what activations take.
 BATCHED_TOKENS = 8192
 #: Live activations in a layer, in vectors of the hidden size: input, residual, QKV, the MLP's two halves.
@@ -104,7 +107,7 @@ def roofline(model: ModelSize, gpu: Gpu, asked: Asked) -> ServiceTime:
     flops = gpu.flops * FLOPS_SHARE * share
     context = asked.tokens_in + asked.tokens_out / 2
     prefill = 2 * model.parameters * asked.tokens_in / flops
-    step = weights_bytes(model, asked.dtype) / bandwidth
+    step = STEP_S + weights_bytes(model, asked.dtype) / bandwidth
     # A sequence's keys and values are read in each step; between steps others' prefills take their time.
     sequence = context * model.kv_bytes(asked.kv_dtype) / bandwidth + prefill / max(asked.tokens_out, 1)
     source = (

@@ -32,6 +32,9 @@ def recorded(old: bool = False) -> dict[str, set[str]]:
             if line and not line.startswith("#"):
                 name = re.split(r"[{\s]", line, maxsplit=1)[0]
                 found.setdefault(name, set()).update(re.findall(r'(\w+)="', line))
+    # Ray's pages were recorded without the buckets of latencies, which have the labels of the count.
+    for name in [name for name in found if name.endswith("_ms_count")]:
+        found.setdefault(f"{name.removesuffix('_count')}_bucket", found[name] | {"le"})
     return found
 
 

@@ -186,3 +186,19 @@ def test_prometheus_parses_every_expression(old: bool, tmp_path: Path) -> None:
     )  # fmt: skip
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert f"SUCCESS: {len(rules)} rules found" in checked.stdout
+
+
+def plain(expr: str) -> str:
+    """An expression as the docs have it: all of every variable, and five minutes."""
+    return re.sub(r"\{[^}]*\}", "", expr).replace("$__rate_interval", "5m")
+
+
+def test_the_queries_of_the_docs_are_those_of_the_panels() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()
+    table = page.partition("## Queries that are often copied")[2].partition("## Alerts")[0]
+    rows = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == 7
+    panels = {plain(expr) for _, expr, _ in asked(dashboards())}
+    shown = [cell.strip().strip("`") for *_, cell in rows if cell.strip().startswith("`")]
+    assert len(shown) == 5  # two of the seven are asked twice
+    assert set(shown) <= panels

@@ -6,6 +6,7 @@ import heapq
 import json
 import math
 import random
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import pytest
 
 from rvtop.deploy.model_files import read_model
 from rvtop.deploy.service_time import MARGIN, Load, ServiceTime, allowed, estimate, wait_quantile, waits
-from rvtop.deploy.size import Asked, gpus, measured, size
+from rvtop.deploy.size import Asked, gpus, measured, roofline, size
 from tests.conftest import Rvtop
+from tests.unit.telemetry_pages import golden
 
 CONFIG = {
     "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 4096, "num_hidden_layers": 32,
@@ -52,6 +54,33 @@ def test_llama_8b_s_weights_and_kv_are_those_of_its_shape(tmp_path: Path) -> Non
     assert answer.value("KV tokens") == room // (128 * 1024)
     assert answer.value("batch that fits") == 256
     assert size(model, gpus()["H200"], asked(kv_dtype="fp8")).value("KV per token") == 64 * 1024
+
+
+def test_kv_per_token_is_what_a_real_vllm_divides_its_memory_by(tmp_path: Path) -> None:
+    """The recorded page of vLLM 0.29 on the CPU, of the tiny model in float32."""
+    line = next(
+        line
+        for line in golden("vllm_0.29_during.prom").splitlines()
+        if line.startswith("vllm:cache_config_info{")
+    )
+    told = dict(re.findall(r'(\w+)="([^"]*)"', line))
+    shape = {"num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 128, "num_hidden_layers": 2}
+    model = read_model(model_folder(tmp_path / "m", parameters=1000, torch_dtype="float32", **shape))
+    tokens = int(told["num_gpu_blocks"]) * int(told["block_size"])
+    assert tokens * model.kv_bytes("float32") == int(told["kv_cache_memory_bytes"])
+
+
+def test_a_step_of_1_5b_on_an_h200_is_near_what_was_measured(tmp_path: Path) -> None:
+    """2.9 to 3.2 ms TPOT at 24 requests a second of 600 + 256 tokens: within a third."""
+    shape = {
+        "num_attention_heads": 12,
+        "num_key_value_heads": 2,
+        "hidden_size": 1536,
+        "num_hidden_layers": 28,
+    }
+    model = read_model(model_folder(tmp_path / "m", parameters=1_543_714_304, **shape))
+    found = estimate(24.0, 256, roofline(model, gpus()["H200"], asked()), Load(256))
+    assert 1000 * found.tpot_mean == pytest.approx(3.0, rel=1 / 3)
 
 
 def test_two_gpus_a_replica_halve_weights_and_kv_but_not_below_a_head(tmp_path: Path) -> None:
