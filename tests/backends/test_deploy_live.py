@@ -164,7 +164,7 @@ def test_a_panel_s_p99_and_rvtop_s_are_in_one_bucket(
     counts: dict[float, float] = {}
     latest = -10.0
     for snapshot in read_screen(seen.folders[topology] / "screen.jsonl.gz", []):
-        found = snapshot.server_ttft if hasattr(snapshot, "server_ttft") else snapshot.latency.server_ttft
+        found = snapshot.latency.server_ttft
         if found is not None and snapshot.t_s >= latest + 10.0:
             latest = snapshot.t_s
             for edge, count in zip(found.le_ms, found.counts, strict=True):
