@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import pytest
@@ -23,7 +22,7 @@ from rvtop.stats.histogram import Histogram
 from rvtop.telemetry.buckets import growth, quantile
 from rvtop.telemetry.prometheus import PageReader
 from rvtop.telemetry.sample import Buckets
-from tests.backends.prometheus_server import HERE, Prometheus
+from tests.backends.prometheus_server import HERE, Prometheus, pages
 from tests.backends.test_deploy_live import substituted
 from tests.unit.telemetry_pages import golden
 
@@ -46,33 +45,6 @@ _COUNTS = re.compile(r"^(\S*(?:_total|_count|_sum|_bucket|_counter|_starts)(?:\{
 def grown(page: str, steps: int) -> str:
     """A page whose counters have grown: by what they held and one more, at each step."""
     return _COUNTS.sub(lambda line: f"{line[1]} {float(line[2]) * (1 + steps) + steps}", page)
-
-
-@contextmanager
-def growing(page: str) -> Iterator[str]:
-    """The address of a page that has grown each time it is read."""
-    read = 0
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            nonlocal read
-            read += 1
-            body = grown(page, read).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/metrics"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 class _Client:
@@ -125,7 +97,7 @@ def test_every_panel_and_every_variable(
     start = time.time()
     with ExitStack() as stack, Prometheus(tmp_path) as prometheus:
         for job, page in jobs.items():
-            prometheus.name([stack.enter_context(growing(whole(page)))], job)
+            prometheus.name([stack.enter_context(pages(partial(grown, whole(page))))], job)
 
         def read() -> bool:
             scraped = prometheus.value("min(count_over_time(up[1m]))") or 0
@@ -141,7 +113,13 @@ def test_every_panel_and_every_variable(
         empty = [
             f"{where}: {expr}" for where, expr in asked if not prometheus.finite(expr, start, time.time(), 1)
         ]
-        panel = next(panel for one in made for panel in one.panels if panel.title == "TTFT")
+        panel = next(
+            panel
+            for one in made
+            if one.uid == "rvtop-serving"
+            for panel in one.panels
+            if panel.title == "TTFT"
+        )
         p99 = next(query.expr for query in panel.queries if query.legend.startswith("p99"))
         theirs = prometheus.value(substituted(p99.replace("$job", "rvc")))
         events = growth(*(ttft(grown(jobs["rvc"], steps)) for steps in (1, 12)))
