@@ -124,7 +124,7 @@ def seen(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def engine_killed(backend: BackendProcess, prometheus: Prometheus) -> dict[str, float]:
     """Kills vLLM's engine process of rvc: seconds until its rule fires, and until it has resolved."""
     assert "RvtopEngineLost" not in prometheus.firing()
-    engines = processes.named(backend.pid, "EngineCore")
+    engines = processes.named(backend.pid, "VLLM::Engin")
     assert engines, processes.family(backend.pid)
     os.kill(engines[0].pid, signal.SIGKILL)
     killed = time.monotonic()

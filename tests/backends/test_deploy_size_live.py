@@ -78,7 +78,7 @@ def cache_tokens(page: str) -> int:
 
 def resident(backend: BackendProcess) -> int:
     """Bytes that vLLM's engine process holds in memory."""
-    (engine,) = processes.named(backend.pid, "EngineCore")
+    (engine,) = processes.named(backend.pid, "VLLM::Engin")
     status = Path(f"/proc/{engine.pid}/status").read_text()
     return 1024 * int(re.search(r"^VmRSS:\s+(\d+)", status, re.M)[1])  # type: ignore[index]
 
