@@ -7,7 +7,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 
@@ -171,7 +171,7 @@ def local(options: SplitOptions, service: Service) -> tuple[Splits, Chooser | No
     return splits, Chooser(splits, up) if len(service.models) > 1 else None
 
 
-def refuse_unrouted(body: bytes, models: Collection[str], options: SplitOptions) -> None:
+def refuse_unrouted(body: bytes, models: Collection[str], options: SplitOptions) -> NoReturn:
     """Raises ApiError for what a router could give to no engine: 404 for a name or, in place of it, a size
     that this server does not have, else 503."""
     data = fields.json_object(body)

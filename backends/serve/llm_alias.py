@@ -9,7 +9,7 @@ from typing import Any
 from ray.serve.llm.ingress import OpenAiIngress
 
 
-class AliasIngress(OpenAiIngress):  # type: ignore[misc]
+class AliasIngress(OpenAiIngress):
     """``aliases`` are further names of its one model."""
 
     def __init__(self, *args: Any, aliases: list[str], **kwargs: Any) -> None:

@@ -46,8 +46,8 @@ class Choice:
     topology: str | None = None
     url: str | None = None
     models: tuple[str, ...] = ()
-    second: Second | None = None
     arguments: tuple[str, ...] = ()
+    second: Second | None = None
 
     @property
     def label(self) -> str:

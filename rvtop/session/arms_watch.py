@@ -107,19 +107,18 @@ class ArmsWatch:
         totals = {name: sum(len(s.ended.get(name, ())) + s.errors[name] for s in recent) for name in names}
         span_s = max(1.0, min(float(WINDOW_S), (now_ns - self._began_ns) / 1e9))
         self.shown = tuple(
-            self._arm(name, *known.get(name, ("", None)), recent, totals, span_s) for name in names
+            self._arm(name, known.get(name, ("", None)), recent, totals, span_s) for name in names
         )
 
     def _arm(
         self,
         name: str,
-        alias: str,
-        told: ArmShare | None,
+        known: tuple[str, ArmShare | None],
         recent: Iterable[_Second],
         totals: Mapping[str, int],
         span_s: float,
     ) -> Arm:
-        recent = list(recent)
+        (alias, told), recent = known, list(recent)
         rows = np.array([row for s in recent for row in s.ended.get(name, ())], np.float64).reshape(-1, 3)
         ttft, e2e, tokens = rows.T
         all_of_them = sum(totals.values())
