@@ -17,16 +17,17 @@ from backends.cluster.placement_plan import Capacity, ModelLoad, Plan, Profile, 
 
 # Rates are means over the long window, or over the short one where that differs from the long one by more
 # than Poisson noise does once in a few hundred looks.
-LONG_S = 20.0
+LONG_S = 30.0
 SHORT_S = 4.0
 _SURPRISE = 3.0  # standard deviations
 # So many requests must have ended for a mean to replace the one before.
 _LEAST_ENDED = 8
-# Replicas move where the poorest model has less than COMFORT headroom, and the move gives it GAIN times as
-# much; two looks in a row must agree. A move costs a start of an engine.
-COMFORT = 1.25
-GAIN = 1.1
-_AGREE = 2
+# Replicas move where the poorest model has no headroom, and the move gives it GAIN times as much: a move costs
+# the start of an engine. That must hold for as long as the short window is, so that the rates which the new
+# plan is made of have nothing of the mix before.
+GAIN = 1.15
+# What waits is to be served within so long, beside what arrives.
+CATCH_UP_S = 30.0
 
 _SAMPLE = re.compile(
     r"(?:vllm|rvtop):(request_prefill_time_seconds|request_decode_time_seconds|"
@@ -78,12 +79,13 @@ def ended_of(page: str) -> Ended:
 
 @dataclass(frozen=True)
 class Look:
-    """One look: ``arrived`` requests of each model, as the router counts them since its start, and what each
-    engine says: (model, its sums)."""
+    """One look: ``arrived`` requests of each model, as the router counts them since its start; what each
+    engine says: (model, its sums); and the requests of each model that are in engines now, ``held``."""
 
     t_s: float
     arrived: Mapping[str, int]
     engines: Mapping[str, tuple[str, Ended]] = field(default_factory=dict)
+    held: Mapping[str, int] = field(default_factory=dict)
 
 
 class Mix:
@@ -96,6 +98,7 @@ class Mix:
         self._ended: dict[str, Ended] = {}  # of each model since its profile was last made
         self._ended_since: dict[str, float] = {}
         self._steps: dict[str, dict[float, float]] = {}  # of each model: batch -> ms a token
+        self._waiting: dict[str, int] = {}
 
     def look(self, look: Look, replicas: Mapping[str, int]) -> None:
         """``replicas`` of each model shared the work since the look before."""
@@ -113,7 +116,9 @@ class Mix:
                 self._ended[model] = self._ended.get(model, Ended()).plus(grown)
                 self._ended_since.setdefault(model, look.t_s)
         for name, load in self._loads.items():
-            self._loads[name] = self._profiled(load, look.t_s, replicas.get(name, 1))
+            count = replicas.get(name, 1)
+            self._waiting[name] = max(0, look.held.get(name, 0) - count * load.profile.places)
+            self._loads[name] = self._profiled(load, look.t_s, count)
 
     @property
     def ready(self) -> bool:
@@ -121,7 +126,7 @@ class Mix:
         return len(self._arrived) > 1 and self._arrived[-1][0] - self._arrived[0][0] >= SHORT_S
 
     def loads(self) -> list[ModelLoad]:
-        """What arrives now; what was taken until then while nothing has arrived."""
+        """What arrives now, and what waits; what was taken until then while nothing has arrived."""
         return [self._rated(load) for load in self._loads.values()]
 
     def _rated(self, load: ModelLoad) -> ModelLoad:
@@ -138,7 +143,7 @@ class Mix:
         expected = rate * (now - short_at)
         if abs(recent - expected) > _SURPRISE * math.sqrt(expected + 1.0):
             rate = recent / (now - short_at)
-        return replace(load, rate=rate, known="measured")
+        return replace(load, rate=rate + self._waiting[load.name] / CATCH_UP_S, known="measured")
 
     def _profiled(self, load: ModelLoad, now: float, replicas: int) -> ModelLoad:
         """With the means of the requests that ended since the last time, where they are enough."""
@@ -176,11 +181,12 @@ class Replanner:
         self._mix = Mix(loads)
         self._capacity = capacity
         self._slo = slo
-        self._wanted: tuple[dict[str, int], int] = ({}, 0)
+        self._since: float | None = None  # when it was first seen that another plan is better
         self.plan = plan(loads, capacity, slo)
 
-    def look(self, look: Look) -> Plan | None:
-        """Takes a look; a plan that shall take the place of the one in force, which it then is."""
+    def look(self, look: Look, *, settled: bool = True) -> Plan | None:
+        """Takes a look; a plan that shall take the place of the one in force, which it then is. While
+        replicas still move (``settled`` is False) there is none."""
         counts = self.plan.replicas
         self._mix.look(look, counts)
         if not self._mix.ready:
@@ -188,14 +194,14 @@ class Replanner:
         loads = self._mix.loads()
         now, best = fixed(loads, counts, self._capacity, self._slo), plan(loads, self._capacity, self._slo)
         self.plan = now  # the same replicas, with today's reasons
-        if now.headroom >= COMFORT or best.headroom < GAIN * now.headroom or best.replicas == counts:
-            self._wanted = ({}, 0)
+        enough = now.headroom >= 1 or best.headroom < GAIN * now.headroom or best.replicas == counts
+        if enough or not settled:
+            self._since = None
             return None
-        agreed = self._wanted[1] + 1 if self._wanted[0] == best.replicas else 1
-        self._wanted = (best.replicas, agreed)
-        if agreed < _AGREE:
+        self._since = look.t_s if self._since is None else self._since
+        if look.t_s - self._since < SHORT_S:
             return None
-        self._wanted = ({}, 0)
+        self._since = None
         self.plan = best
         return best
 

@@ -52,7 +52,7 @@ class Slo:
 
     ttft_ms: float = 1000.0
     tpot_ms: float | None = None
-    met: float = 0.99
+    met: float = 0.9
 
     @property
     def text(self) -> str:
