@@ -107,8 +107,7 @@ class Mix:
         ):
             self._arrived.clear()  # the router began anew
         self._arrived.append((look.t_s, dict(look.arrived)))
-        while len(self._arrived) > 2 and self._arrived[1][0] <= look.t_s - LONG_S:
-            self._arrived.popleft()
+        self.forget(look.t_s - LONG_S)
         for engine, (model, ended) in look.engines.items():
             grown = ended.since(self._engines.get(engine, Ended()))
             self._engines[engine] = ended
@@ -124,6 +123,11 @@ class Mix:
     def ready(self) -> bool:
         """Whether the short window is full."""
         return len(self._arrived) > 1 and self._arrived[-1][0] - self._arrived[0][0] >= SHORT_S
+
+    def forget(self, before_s: float) -> None:
+        """Arrivals before that are of another mix."""
+        while len(self._arrived) > 2 and self._arrived[1][0] <= before_s:
+            self._arrived.popleft()
 
     def loads(self) -> list[ModelLoad]:
         """What arrives now, and what waits; what was taken until then while nothing has arrived."""
@@ -202,6 +206,7 @@ class Replanner:
         if look.t_s - self._since < SHORT_S:
             return None
         self._since = None
+        self._mix.forget(look.t_s - SHORT_S)
         self.plan = best
         return best
 
