@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rvtop.contract.pairs import Pairs
+from rvtop.contract.placement import Placement
 from rvtop.contract.requests import NO_REQUESTS, Requests
 from rvtop.contract.showdown import Showdown
 from rvtop.contract.spending import Spending
@@ -247,7 +248,7 @@ class Series:
 @dataclass(frozen=True, slots=True)
 class Event:
     """One line of the event strip. ``level``: info | warn | error; ``kind``: what it is about (rate, pause,
-    phase, mark, worker, target, source, search, slo, command; "note" for all else)."""
+    phase, mark, worker, target, source, search, slo, command, placement; "note" for all else)."""
 
     unix_s: float
     text: str
@@ -367,3 +368,4 @@ class Snapshot:
     pairs: Pairs | None = None  # where each request goes to two servers
     probes: Probes | None = None  # where there are some
     saturation: Saturation | None = None  # while load is above what the server can answer
+    placement: Placement | None = None  # where a plan says how many replicas each model has

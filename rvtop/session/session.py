@@ -215,6 +215,7 @@ class Session:
             pairs=None if self._pairs is None else self._pairs.shown,
             probes=load.probes.shown(now) if load.probes is not None else None,
             saturation=load.watches.saturation.saturation,
+            placement=load.watches.placement.placement,
         )
 
     def _named_models(self) -> tuple[str, ...]:
