@@ -48,7 +48,7 @@ class HuggingFace:
 
     def apps(self, run: str, paths: Mapping[str, str], nodes: Sequence[Node]) -> list[App]:
         options = self._options
-        most = options.serve.autoscale[1] if options.serve.autoscale else options.num_replicas
+        most = options.autoscale.max_replicas if options.autoscale else options.num_replicas
         names = [spec.name for spec in options.models]
         shares = allocate(names, nodes, replicas=most, threads=options.threads)
         return running.apps_of(run, options, paths, shares)

@@ -81,7 +81,7 @@ class ServeLlm:
 
     def apps(self, run: str, paths: Mapping[str, str], nodes: Sequence[Node]) -> list[App]:
         options = self._options
-        most = options.serve.autoscale[1] if options.serve.autoscale else options.num_replicas
+        most = options.autoscale.max_replicas if options.autoscale else options.num_replicas
         shares = shares_of(replace(options, num_replicas=most), nodes)
         apps = running.apps_of(run, options, paths, shares, LLM_SERVER)
         several = next((app for app in apps if app.count > 1), None)
@@ -153,7 +153,7 @@ def _refuse(options: Options) -> None:
             "--kv-events: on a cluster that runs, Serve may put a replica on any node, and its events are "
             "for this machine alone; leave --ray-address out (rvc takes it)"
         )
-    if options.vllm.kv_events and options.serve.autoscale is not None and options.serve.autoscale[1] > 1:
+    if options.vllm.kv_events and options.autoscale is not None and options.autoscale.max_replicas > 1:
         raise UsageError(f"--kv-events: --autoscale may start several {_ONE_REPLICA}")
     if options.serve_llm.direct_streaming and options.ray_address is not None:
         raise UsageError(

@@ -45,7 +45,7 @@ class Replica(Member):
 
     @property
     def url(self) -> str | None:
-        if self.served is None or self.status != "ready":
+        if self.served is None or self.status not in ("ready", "draining"):
             return None
         assert not isinstance(self.served.address, str)
         host, port = self.served.address

@@ -21,6 +21,8 @@ from backends.errors import unavailable, unknown_model
 from backends.process.events import Steps
 from backends.router.haproxy_config import MAX_ROUTED_BODY_BYTES, Address, too_long
 from backends.router.router import Router
+from backends.scaling.counts import Counts
+from backends.scaling.counts import page as replicas_page
 
 log = logging.getLogger("backends.router.fleet")
 
@@ -105,7 +107,7 @@ class Member:
         extra = {"restarts": self.restarts, "url": self.url}
         told = await self.told()
         if told is not None:
-            return told | extra
+            return told | extra | ({"state": self.status} if self.status == "draining" else {})
         state = "unreachable" if self.status == "ready" else self.status
         if self.served is None:
             return {"engine": self.engine, "model": self.model, "state": state} | extra
@@ -141,6 +143,18 @@ class Fleet:
         self.models: dict[str, ModelCard] = {}
         self._router = router
         self._placing: set[asyncio.Task[None]] = set()
+        self.wanted: dict[str, int] = {}  # replicas of a model, where that is not what there are
+
+    def counts(self) -> dict[str, Counts]:
+        """How many replicas each model has."""
+        models = dict.fromkeys([*self.models, *(member.model for member in self.members)])
+        return {model: self._counts(model) for model in models}
+
+    def _counts(self, model: str) -> Counts:
+        states = [member.status for member in self.members if member.model == model]
+        healthy, draining = states.count("ready"), states.count("draining")
+        wanted = self.wanted.get(model, len(states) - draining)
+        return Counts(wanted, len(states) - healthy - draining, healthy, draining)
 
     def named(self, engine: str) -> Member:
         return next(member for member in self.members if member.engine == engine)
@@ -181,7 +195,7 @@ class Fleet:
 
     async def metrics_page(self) -> str:
         pages = await asyncio.gather(*(member.page() for member in self.members))
-        return merge_pages(page for page in pages if page is not None)
+        return merge_pages([*(page for page in pages if page is not None), replicas_page(self.counts())])
 
     async def act(self, action: str) -> bool | None:
         done = await asyncio.gather(*(member.act(action) for member in self.members))

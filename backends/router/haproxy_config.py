@@ -50,12 +50,14 @@ Address = tuple[str, int] | str
 
 @dataclass(frozen=True)
 class Server:
-    """An engine's slot. ``address`` None: not there (yet). HAProxy can give a slot another port while it
-    runs, but no other Unix socket: an engine that is to answer at one has the same ``socket`` for ever."""
+    """An engine's slot. ``address`` None: not there (yet). ``draining``: it gets no new request. HAProxy can
+    give a slot another port while it runs, but no other Unix socket: an engine that is to answer at one has
+    the same ``socket`` for ever."""
 
     name: str
     address: Address | None = None
     socket: str | None = None
+    draining: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,11 @@ def place(pool: Pool, server: Server) -> list[str]:
         f"set server {slot} health up",
         f"set server {slot} state ready",
     ]
+
+
+def drain(pool: Pool, server: Server) -> list[str]:
+    """Runtime commands that send no new request to a slot; what runs there goes on."""
+    return [f"set server {pool.name}/{server.name} state drain"]
 
 
 def quote(text: str) -> str:
@@ -244,7 +251,9 @@ def _server(server: Server) -> str:
         where = f"{server.address[0]}:{server.address[1]}"
     else:
         where = "127.0.0.1:1"
-    return f"    server {server.name} {where}" + ("" if server.address else " disabled")
+    return f"    server {server.name} {where}" + (
+        " disabled" if server.address is None or server.draining else ""
+    )
 
 
 def _answer(error: ApiError) -> str:

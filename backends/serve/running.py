@@ -191,7 +191,7 @@ def apps_of(
     for number, spec in enumerate(options.models):
         own = [share for share in shares if share.model == spec.name]
         name, prefix = f"rvtop-{run}-{number}", f"/rvtop-{run}/{number}"
-        fixed = options.serve.autoscale is None
+        fixed = options.autoscale is None
         path = paths[spec.name]
         apps.append(App(name, prefix, spec.name, path, own[0], len(own), fixed=fixed, deployment=deployment))
     return apps
@@ -200,7 +200,7 @@ def apps_of(
 async def deploy(kind: Kind, apps: Sequence[App], options: Options, steps: Steps, token: str) -> None:
     """Returns when all replicas wanted at first answer. Raises StartFailure, UsageError."""
     names = [app.app for app in apps]
-    wanted = sum(options.serve.autoscale[0] if options.serve.autoscale else app.count for app in apps)
+    wanted = sum(options.autoscale.first if options.autoscale else app.count for app in apps)
     bound = await kind.bind(apps, token, steps)
     with steps.step("placement", f"{wanted} replicas") as step:
         await to_the_end(serve.deploy, bound)
