@@ -99,6 +99,7 @@ class Mix:
         self._ended_since: dict[str, float] = {}
         self._steps: dict[str, dict[float, float]] = {}  # of each model: batch -> ms a token
         self._waiting: dict[str, int] = {}
+        self._shifted_s: float | None = None  # since when rates are surprising
 
     def look(self, look: Look, replicas: Mapping[str, int]) -> None:
         """``replicas`` of each model shared the work since the look before."""
@@ -108,6 +109,7 @@ class Mix:
             self._arrived.clear()  # the router began anew
         self._arrived.append((look.t_s, dict(look.arrived)))
         self.forget(look.t_s - LONG_S)
+        self._watch_shift(look.t_s)
         for engine, (model, ended) in look.engines.items():
             grown = ended.since(self._engines.get(engine, Ended()))
             self._engines[engine] = ended
@@ -136,18 +138,36 @@ class Mix:
     def _rated(self, load: ModelLoad) -> ModelLoad:
         if not self.ready or not any(self._arrived[-1][1].values()):
             return load
-        now, latest = self._arrived[-1]
-        first, counted = self._arrived[0]
-        short_at, short = next(
-            ((t, counts) for t, counts in reversed(self._arrived) if t <= now - SHORT_S), self._arrived[0]
-        )
-        whole = latest.get(load.name, 0) - counted.get(load.name, 0)
-        recent = latest.get(load.name, 0) - short.get(load.name, 0)
-        rate = whole / (now - first)
-        expected = rate * (now - short_at)
-        if abs(recent - expected) > _SURPRISE * math.sqrt(expected + 1.0):
-            rate = recent / (now - short_at)
+        rate, recent = self._rates(load.name)
+        rate = recent if self._surprising(rate, recent) else rate
         return replace(load, rate=rate + self._waiting[load.name] / CATCH_UP_S, known="measured")
+
+    def _rates(self, model: str) -> tuple[float, float]:
+        """Requests a second in the long window and in the short one."""
+        now, latest = self._arrived[-1]
+        before = [entry for entry in self._arrived if entry[0] <= now - SHORT_S]
+        counted = latest.get(model, 0)
+        (first, whole), (late, short) = self._arrived[0], before[-1]
+        return (
+            (counted - whole.get(model, 0)) / (now - first),
+            (counted - short.get(model, 0)) / (now - late),
+        )
+
+    def _surprising(self, rate: float, recent: float) -> bool:
+        """Whether so many in the short window are no chance at that rate."""
+        expected = rate * SHORT_S
+        return abs(recent * SHORT_S - expected) > _SURPRISE * math.sqrt(expected + 1.0)
+
+    def _watch_shift(self, now: float) -> None:
+        """The long window begins anew once another mix has filled the short one."""
+        shifted = self.ready and any(self._surprising(*self._rates(name)) for name in self._loads)
+        if not shifted:
+            self._shifted_s = None
+        elif self._shifted_s is None:
+            self._shifted_s = now
+        elif now - self._shifted_s >= SHORT_S - 1.0:
+            self.forget(now - SHORT_S)
+            self._shifted_s = None
 
     def _profiled(self, load: ModelLoad, now: float, replicas: int) -> ModelLoad:
         """With the means of the requests that ended since the last time, where they are enough."""
