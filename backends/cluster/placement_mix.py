@@ -22,9 +22,9 @@ SHORT_S = 4.0
 _SURPRISE = 3.0  # standard deviations
 # So many requests must have ended for a mean to replace the one before.
 _LEAST_ENDED = 8
-# Replicas move where the poorest model has no headroom, and the move gives it GAIN times as much: a move costs
-# the start of an engine. That must hold for as long as the short window is, so that the rates which the new
-# plan is made of have nothing of the mix before.
+# Replicas move where the poorest model has no headroom, and the move gives it GAIN times as much: a move
+# costs the start of an engine. That must hold for as long as the short window is, so that the rates which
+# the new plan is made of have nothing of the mix before.
 GAIN = 1.15
 # What waits is to be served within so long, beside what arrives.
 CATCH_UP_S = 30.0
@@ -121,6 +121,10 @@ class Mix:
             self._waiting[name] = max(0, look.held.get(name, 0) - count * load.profile.places)
             self._loads[name] = self._profiled(load, look.t_s, count)
 
+    def know_places(self, model: str, places: int) -> None:
+        load = self._loads[model]
+        self._loads[model] = replace(load, profile=replace(load.profile, places=places))
+
     @property
     def ready(self) -> bool:
         """Whether the short window is full."""
@@ -207,6 +211,10 @@ class Replanner:
         self._slo = slo
         self._since: float | None = None  # when it was first seen that another plan is better
         self.plan = plan(loads, capacity, slo)
+
+    def know_places(self, model: str, places: int) -> None:
+        """What an engine of the model computes at once, as it says itself."""
+        self._mix.know_places(model, places)
 
     def look(self, look: Look, *, settled: bool = True) -> Plan | None:
         """Takes a look; a plan that shall take the place of the one in force, which it then is. While

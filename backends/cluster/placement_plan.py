@@ -1,10 +1,10 @@
 """How many replicas each of several models gets, of so many slots. Pure.
 
-A slot is a GPU, a part of one, a core, or a unit of a Ray resource. A replica takes slots of one bin (a GPU or
-a node) and computes on ``places`` requests at once; what comes beyond waits. For n replicas this is the queue
-M/M/k with k = n × places servers, so P(wait > t) = C(k, a) · exp(−(kμ − λ)t), where C is Erlang's formula
-(A. K. Erlang, 1917), a = λ/μ and 1/μ a request's time in its place. From it follows how many requests a second
-n replicas *sustain* within the SLO. A model's *headroom* is what it sustains over what arrives.
+A slot is a GPU, a part of one, a core, or a unit of a Ray resource. A replica takes slots of one bin (a GPU
+or a node) and computes on ``places`` requests at once; what comes beyond waits. For n replicas this is the
+queue M/M/k with k = n × places servers, so P(wait > t) = C(k, a) · exp(−(kμ − λ)t), where C is Erlang's
+formula (A. K. Erlang, 1917), a = λ/μ and 1/μ a request's time in its place. From it follows how many requests
+a second n replicas *sustain* within the SLO. A model's *headroom* is what it sustains over what arrives.
 
 Each model gets one replica; each further one goes to the model with the least headroom that it still fits. So
 the least headroom is as large as it can be (where replicas are equally large), a model whose load grows never

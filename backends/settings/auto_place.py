@@ -17,8 +17,8 @@ _LIMITS = ("ttft_ms", "tpot_ms")
 @dataclass(frozen=True)
 class AutoPlace:
     """``mix`` are the requests a second of each model that are expected at the start; a model without one is
-    taken for as much asked as the least of the others. ``resource`` is the Ray resource whose units are slots;
-    None: GPUs, and without one cores."""
+    taken for as much asked as the least of the others. ``resource`` is the Ray resource whose units are
+    slots; None: GPUs, and without one cores."""
 
     mix: Mapping[str, float] = field(default_factory=dict)
     ttft_ms: float = 1000.0
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--auto-place",
         action="store_const",
         const=True,
-        help="plan how many replicas each model gets, from sizes, SLO and what arrives; plan anew as it shifts",
+        help="plan each model's replicas from its size, the SLO and what arrives, and anew as that shifts",
     )
     add("--place-mix", metavar="MODEL=RPS,…", help="requests a second of each model to plan the start for")
     add("--place-slo", metavar="ttft_ms=N,tpot_ms=N", help="limits to plan for (default: ttft_ms=1000)")

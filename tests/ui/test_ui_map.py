@@ -304,7 +304,7 @@ async def test_the_map_shows_the_plan_and_why() -> None:
         text = screen_text(app)
     assert "plan 3 replicas of each model" in text
     assert "2 on the move" in text
-    assert text.index("code    2   ×0.94 2 of 8 slots: measured 7 rps") < text.index("chat    6   ×1.21 6 of")
+    assert text.index("code    2  ×0.940 2 of 8 slots: measured 7 rps") < text.index("chat    6   ×1.21 6 of")
     assert "idle    1     ×-- 1 of 8 slots: nothing arrives" in text
 
 

@@ -1,5 +1,6 @@
-"""Replicas of several models behind a router that gives each request to the replica with the fewest: a queueing
-model in virtual time, in which replicas move as a plan says. It knows nothing of how plans are made."""
+"""Replicas of several models behind a router that gives each request to the replica with the fewest: a
+queueing model in virtual time, in which replicas move as a plan says. It knows nothing of how plans are
+made."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ class _Replica:
     running: int = 0
     waiting: deque[float] = field(default_factory=deque)
     draining: bool = False
-    ended: Ended = Ended()
+    ended: Ended = field(default_factory=Ended)
 
     @property
     def held(self) -> int:

@@ -61,9 +61,7 @@ def test_the_plan_serves_more_within_the_slo_than_an_even_split() -> None:
 
 def test_after_a_flip_of_the_mix_goodput_is_back_within_a_minute() -> None:
     world = followed((90.0, MIX), (120.0, FLIPPED), start=MIX)
-    best = max(
-        goodput(stays({"a": n, "b": 8 - n}, (120.0, FLIPPED)), 60.0, 120.0) for n in range(1, 8)
-    )
+    best = max(goodput(stays({"a": n, "b": 8 - n}, (120.0, FLIPPED)), 60.0, 120.0) for n in range(1, 8))
     back = goodput(world.done, 150.0, 210.0)
     print(f"goodput a minute after the flip: {back:.1f} rps, best plan {best:.1f}; moved at {world.moved}")
     assert back >= 0.9 * best
