@@ -4,6 +4,7 @@ what is counted of them."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 from backends.cluster.cluster import Node, ResourceShare, free_of
 from backends.cluster.placement_loop import AutoPlacer
 from backends.cluster.placement_mix import Ended, Replanner, ended_of
-from backends.cluster.placement_plan import Capacity, ModelLoad, PlanError, Profile, Slo, slots_of
+from backends.cluster.placement_plan import Capacity, ModelLoad, PlanError, Profile, Slo
 from backends.cluster.vllm_replicas import ReplicaPool
 from backends.errors import UsageError
 from backends.process.events import Steps
@@ -22,6 +23,8 @@ from backends.router.router import Router
 from backends.settings.auto_place import AutoPlace
 from backends.settings.options import Options
 
+log = logging.getLogger("backends.cluster.placement")
+
 # Until engines are measured: what reads weights once for each token, and the output that requests ask for.
 _GPU_BYTES_S = 2e12
 _CORE_BYTES_S = 1e10
@@ -29,6 +32,8 @@ _UNKNOWN_MS = 10.0
 _TOKENS = 128.0
 # vLLM's own number of places, until an engine says its.
 _PLACES = 256
+# Where models share GPUs, each gets so many parts of one.
+_PARTS = 8
 _WEIGHTS = ("*.safetensors", "*.bin")
 
 
@@ -56,12 +61,10 @@ class PlacedModels:
         for assigned in self.planner.plan.models:
             with steps.step(f"plan {assigned.model}", assigned.reason):
                 pass
-        sizes = {load.name: slots_of(load, capacity) for load in loads}
-        spare = capacity.total - sum(sizes.values())
+        sizes = {assigned.model: assigned.slots for assigned in self.planner.plan.models}
+        spare = 0 if capacity.grows else capacity.total - sum(sizes.values())
         self.shares = [
-            _share(load.name, sizes[load.name], slot)
-            for load in loads
-            for _ in range(1 + spare // sizes[load.name])
+            _share(model, size, slot) for model, size in sizes.items() for _ in range(1 + spare // size)
         ]
         self._placer: AutoPlacer | None = None
 
@@ -101,7 +104,7 @@ async def placed_models(
         token_ms = _UNKNOWN_MS if size is None else max(1.0, 1e3 * size / bytes_s)
         known = "expected" if spec.name in asked.mix else "assumed"
         rate = asked.mix.get(spec.name, least)
-        profile = Profile(places, token_ms)
+        profile = Profile(places, token_ms * (_PARTS if capacity.grows else 1))
         loads.append(ModelLoad(spec.name, rate, _TOKENS, profile, size, workers, known))
     return PlacedModels(asked, loads, capacity, slot, steps)
 
@@ -112,6 +115,21 @@ def weights_of(path: str) -> int | None:
         if size := sum(file.stat().st_size for file in Path(path).glob(pattern)):
             return size
     return None
+
+
+def gpu_bytes() -> float | None:
+    """The memory of this machine's smallest GPU; None where NVML does not say."""
+    try:
+        import pynvml  # type: ignore[import-untyped]
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(n) for n in range(pynvml.nvmlDeviceGetCount())]
+        return min((float(pynvml.nvmlDeviceGetMemoryInfo(handle).total) for handle in handles), default=None)
+    except pynvml.NVMLError as error:
+        log.warning("NVML does not tell the memory of a GPU (%s): weights are not counted", error)
+        return None
 
 
 def _check(options: Options) -> None:
@@ -140,10 +158,16 @@ def _capacity(
         gpu = math.floor(1e4 * min(1.0, gpus / total)) / 1e4
         return Capacity(bins, asked.resource or ""), Slot(part, gpu, options.threads or 1, asked.resource)
     if gpus:
-        workers = options.vllm.workers
+        workers, models = options.vllm.workers, len(options.models)
         whole = tuple(int(node.free_gpus) for node in nodes)
-        bins = whole if workers > 1 else (1,) * gpus
-        return Capacity(bins, "GPU"), Slot(min(1.0, int(1e4 * cpus / gpus) / 1e4), 1.0, 1, None)
+        if models > gpus and workers == 1:
+            memory = gpu_bytes()
+            part_bytes = None if memory is None else memory / _PARTS
+            core = int(1e4 * min(1.0, cpus / (gpus * _PARTS))) / 1e4
+            bins, unit = (_PARTS,) * gpus, "GPU-eighth"
+            return Capacity(bins, unit, part_bytes, grows=True), Slot(core, 1 / _PARTS, 1, None)
+        core = int(1e4 * min(1.0, cpus / gpus)) / 1e4
+        return Capacity(whole if workers > 1 else (1,) * gpus, "GPU"), Slot(core, 1.0, 1, None)
     memory = [node.memory / node.cpus for node in nodes if node.memory and node.cpus]
     cores = tuple(int(node.free_cpus) for node in nodes)
     slot_bytes = min(memory) if len(memory) == len(nodes) else None

@@ -203,14 +203,18 @@ class Mix:
 
 
 class Replanner:
-    """Says when replicas shall move. ``counts`` are those of the plan in force."""
+    """Says when replicas shall move. ``plan`` is the one in force. Where replicas grow instead of becoming
+    more, it stays as it began."""
 
     def __init__(self, loads: Sequence[ModelLoad], capacity: Capacity, slo: Slo) -> None:
-        self._mix = Mix(loads)
         self._capacity = capacity
         self._slo = slo
         self._since: float | None = None  # when it was first seen that another plan is better
         self.plan = plan(loads, capacity, slo)
+        if capacity.grows:
+            sizes = {assigned.model: assigned.slots for assigned in self.plan.models}
+            loads = [replace(load, slots=sizes[load.name]) for load in loads]
+        self._mix = Mix(loads)
 
     def know_places(self, model: str, places: int) -> None:
         """What an engine of the model computes at once, as it says itself."""
@@ -224,8 +228,10 @@ class Replanner:
         if not self._mix.ready:
             return None
         loads = self._mix.loads()
-        now, best = fixed(loads, counts, self._capacity, self._slo), plan(loads, self._capacity, self._slo)
-        self.plan = now  # the same replicas, with today's reasons
+        self.plan = now = fixed(loads, counts, self._capacity, self._slo)  # as it is, with today's reasons
+        if self._capacity.grows:  # a model's only replica can't move without a gap
+            return None
+        best = plan(loads, self._capacity, self._slo)
         enough = now.headroom >= 1 or best.headroom < GAIN * now.headroom or best.replicas == counts
         if enough or not settled:
             self._since = None

@@ -77,11 +77,14 @@ class ModelLoad:
 
 @dataclass(frozen=True)
 class Capacity:
-    """Free slots of each bin. ``slot_bytes`` None: memory is not counted."""
+    """Free slots of each bin. ``slot_bytes`` None: memory is not counted. ``grows``: each model has one
+    replica, which gets further slots of its bin instead of its model further replicas; a profile is then of a
+    replica with one slot."""
 
     bins: tuple[int, ...]
     unit: str = "slot"
     slot_bytes: float | None = None
+    grows: bool = False
 
     @property
     def total(self) -> int:
@@ -118,11 +121,16 @@ class Plan:
 def plan(loads: Sequence[ModelLoad], capacity: Capacity, slo: Slo) -> Plan:
     """The replicas of each model, in the order of ``loads``, with the reason for each. Raises PlanError."""
     sized = [replace(load, slots=slots_of(load, capacity)) for load in loads]
-    bins = list(capacity.bins)
+    bins, lies = list(capacity.bins), dict.fromkeys((load.name for load in sized), 0)
     for load in sorted(sized, key=lambda load: -load.slots):  # the large ones while there is room
-        if not _takes(bins, load.slots):
+        number = _takes(bins, load.slots)
+        if number is None:
             raise PlanError(_too_little(sized, load, capacity))
+        lies[load.name] = number
     counts = {load.name: 1 for load in sized}
+    if capacity.grows:
+        sized = _grown(sized, bins, lies, slo)
+        return _told(sized, counts, capacity, slo, sum(bins))
     while True:
         room = max(bins, default=0)
         fitting = [load for load in sized if load.slots <= room and load.rate > 0]
@@ -195,12 +203,35 @@ def _waits_longer(servers: int, offered: float, spare: float, wait_s: float) -> 
     return waits * math.exp(-spare * wait_s)
 
 
-def _takes(bins: list[int], slots: int) -> bool:
-    """Takes slots from the bin that has the least to spare; whether one has them."""
-    fitting = [free for free in bins if free >= slots]
-    if fitting:
-        bins[bins.index(min(fitting))] -= slots
-    return bool(fitting)
+def _takes(bins: list[int], slots: int) -> int | None:
+    """Takes slots from the bin that has the least to spare, and returns its number; None: none has them."""
+    fitting = [number for number, free in enumerate(bins) if free >= slots]
+    if not fitting:
+        return None
+    number = min(fitting, key=lambda number: bins[number])
+    bins[number] -= slots
+    return number
+
+
+def _grown(sized: Sequence[ModelLoad], bins: list[int], lies: Mapping[str, int], slo: Slo) -> list[ModelLoad]:
+    """The models with the slots of their replicas, each of which takes what is left of ``bins`` where it
+    ``lies``, the poorest first; k times the slots compute k times as fast."""
+    grown = {load.name: _of_slots(load, load.slots) for load in sized}
+    while True:
+        fitting = [load for load in grown.values() if load.rate > 0 and bins[lies[load.name]] > 0]
+        if not fitting:
+            return [grown[load.name] for load in sized]
+        poorest = min(fitting, key=lambda load: headroom(load, 1, slo))
+        bins[lies[poorest.name]] -= 1
+        given = next(load for load in sized if load.name == poorest.name)
+        grown[poorest.name] = _of_slots(given, poorest.slots + 1)
+
+
+def _of_slots(load: ModelLoad, slots: int) -> ModelLoad:
+    """The model with a replica of so many slots, by the profile of one."""
+    one = load.profile
+    times = (one.base_ms / slots, one.seq_ms / slots, one.prefill_ms / slots)
+    return replace(load, slots=slots, profile=Profile(one.places, *times))
 
 
 def _told(

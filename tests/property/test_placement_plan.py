@@ -167,3 +167,27 @@ def test_what_nobody_asks_for_gets_one_replica() -> None:
     made = plan([busy, idle], Capacity((8,)), SLO)
     assert made.replicas == {"a": 7, "b": 1}
     assert made.models[1].reason == "1 of 8 slots: nothing arrives"
+
+
+@settings(max_examples=60, deadline=None)
+@given(of_sizes, st.integers(1, 4))
+def test_models_that_share_gpus_get_parts_of_one_each(loads: list[ModelLoad], gpus: int) -> None:
+    capacity = Capacity((8,) * gpus, "GPU-eighth", slot_bytes=10e9, grows=True)
+    made = planned(loads, capacity)
+    if made is None:
+        return
+    assert set(made.replicas.values()) == {1}
+    assert sum(one.slots for one in made.models) + made.free == capacity.total
+    for one, load in zip(made.models, loads, strict=True):
+        assert 1 <= one.slots <= 8
+        assert load.size is not None
+        assert 0.7 * one.slots * 10e9 >= load.size
+        assert one.memory == one.slots * 10e9
+
+
+def test_of_one_gpu_the_busier_model_gets_more() -> None:
+    capacity = Capacity((8,), "GPU-eighth", slot_bytes=10e9, grows=True)
+    loads = [ModelLoad(n, rate, 100.0, Profile(64, 80.0), 3 * 10**9) for n, rate in (("a", 9.0), ("b", 3.0))]
+    made = plan(loads, capacity, SLO)
+    assert [one.slots for one in made.models] == [6, 2]
+    assert made.models[0].reason.startswith("6 of 8 GPU-eighths (1 × 6: 3.0 GB of weights): measured 9 rps")
