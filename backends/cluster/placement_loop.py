@@ -137,7 +137,7 @@ class AutoPlacer:
         held, ended = await asyncio.gather(self._counts.held(), self._counts.ended())
         now = self._clock()
         moving = any(pool.counts().starting + pool.counts().draining for pool in self._pools.values())
-        made = self._planner.look(Look(now, arrived, ended, held), settled=not moving)
+        made = self._planner.look(Look(now, arrived, ended, held), at_rest=not moving)
         if made is not None:
             self._note(made, "mix")
             for name in self._pools:

@@ -220,9 +220,9 @@ class Replanner:
         """What an engine of the model computes at once, as it says itself."""
         self._mix.know_places(model, places)
 
-    def look(self, look: Look, *, settled: bool = True) -> Plan | None:
+    def look(self, look: Look, *, at_rest: bool = True) -> Plan | None:
         """Takes a look; a plan that shall take the place of the one in force, which it then is. While
-        replicas still move (``settled`` is False) there is none."""
+        replicas still move (``at_rest`` is False) there is none."""
         counts = self.plan.replicas
         self._mix.look(look, counts)
         if not self._mix.ready:
@@ -233,7 +233,7 @@ class Replanner:
             return None
         best = plan(loads, self._capacity, self._slo)
         enough = now.headroom >= 1 or best.headroom < GAIN * now.headroom or best.replicas == counts
-        if enough or not settled:
+        if enough or not at_rest:
             self._since = None
             return None
         self._since = look.t_s if self._since is None else self._since

@@ -55,7 +55,7 @@ class World:
         engines: Mapping[str, Engine],
         replicas: Mapping[str, int],
         phases: Sequence[tuple[float, Mapping[str, float]]],
-        decide: Callable[[Look, bool], Mapping[str, int] | None] = lambda look, settled: None,
+        decide: Callable[[Look, bool], Mapping[str, int] | None] = lambda look, at_rest: None,
         *,
         start_s: float = 8.0,
         seed: int = 7,

@@ -34,10 +34,10 @@ def node(gpus: float = 0.0, cpus: float = 16.0, memory: float | None = None, nam
     return Node(name, "10.0.0.1", "host", cpus, gpus, cpus, gpus, None, True, None, memory)
 
 
-def options(asked: VllmOptions | None = None, **more: Any) -> Options:
+def options(**more: Any) -> Options:
     models = tuple(SimpleNamespace(name=name) for name in MODELS)
-    given = {"autoscale": None, "threads": None, "engine_concurrency": 4} | more
-    return cast("Options", SimpleNamespace(models=models, vllm=asked or VllmOptions(), **given))
+    given = {"autoscale": None, "threads": None, "engine_concurrency": 4, "vllm": VllmOptions()} | more
+    return cast("Options", SimpleNamespace(models=models, **given))
 
 
 async def made(
@@ -64,7 +64,7 @@ def test_what_is_asked_for_is_read() -> None:
         (["--auto-place", "--place-mix", "a=0"], "--place-mix 'a=0': must be a number greater than 0"),
         (
             ["--auto-place", "--place-slo", "ttft=1"],
-            "--place-slo 'ttft=1': write NAME=NUMBER with one of ttft",
+            "--place-slo 'ttft=1': write NAME=NUMBER with one of",
         ),
     ],
 )
@@ -92,7 +92,7 @@ async def test_each_gpu_is_a_slot_and_the_plan_is_told_as_a_step() -> None:
 
 
 async def test_an_engine_of_several_gpus_has_them_on_one_node() -> None:
-    placed = await made([node(3.0), node(4.0)], AutoPlace(), asked=VllmOptions(tensor_parallel=2))
+    placed = await made([node(3.0), node(4.0)], AutoPlace(), vllm=VllmOptions(tensor_parallel=2))
     assert sum(placed.planner.plan.replicas.values()) == 3
     assert {share.num_gpus for share in placed.shares} == {2.0}
 
@@ -134,4 +134,4 @@ async def test_what_does_not_fit_or_go_together_is_refused() -> None:
     with pytest.raises(UsageError, match="leave --autoscale out"):
         await made([node()], AutoPlace(), autoscale=object())
     with pytest.raises(UsageError, match="--placement spread: with --auto-place"):
-        await made([node()], AutoPlace(), asked=VllmOptions(placement="spread"))
+        await made([node()], AutoPlace(), vllm=VllmOptions(placement="spread"))

@@ -24,8 +24,8 @@ def loads(**rates: float) -> list[ModelLoad]:
 
 
 def replanned(planner: Replanner) -> Callable[[Look, bool], Mapping[str, int] | None]:
-    def decide(look: Look, settled: bool) -> Mapping[str, int] | None:
-        made = planner.look(look, settled=settled)
+    def decide(look: Look, at_rest: bool) -> Mapping[str, int] | None:
+        made = planner.look(look, at_rest=at_rest)
         return None if made is None else made.replicas
 
     return decide
