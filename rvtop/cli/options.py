@@ -211,6 +211,28 @@ class EngineOptions:
     direct_streaming: Annotated[
         bool, typer.Option("--direct-streaming", help="Topology rsv: tokens do not pass its ingress.")
     ] = False
+    auto_place: Annotated[
+        bool,
+        typer.Option(
+            "--auto-place", help="Topology rvc: plan each model's replicas, and anew as the mix shifts."
+        ),
+    ] = False
+    place_mix: Annotated[
+        str | None,
+        typer.Option("--place-mix", metavar="MODEL=RPS,…", help="With --auto-place: the mix to start for."),
+    ] = None
+    place_slo: Annotated[
+        str | None,
+        typer.Option(
+            "--place-slo", metavar="ttft_ms=N,tpot_ms=N", help="With --auto-place: the limits to plan for."
+        ),
+    ] = None
+    place_resource: Annotated[
+        str | None,
+        typer.Option(
+            "--place-resource", metavar="NAME", help="With --auto-place: a Ray resource to share, not GPUs."
+        ),
+    ] = None
 
     def arguments(self) -> list[str]:
         """The same, as arguments of ``python -m backends``."""
@@ -228,8 +250,15 @@ class EngineOptions:
             "--rust-frontend": self.rust_frontend,
             "--direct-streaming": self.direct_streaming,
             "--kv-events": self.kv_events,
+            "--auto-place": self.auto_place,
         }
-        return engine + fronts + servers + streams + [flag for flag, given in switches.items() if given]
+        places = {
+            "--place-mix": self.place_mix,
+            "--place-slo": self.place_slo,
+            "--place-resource": self.place_resource,
+        }
+        placing = [word for flag, text in places.items() if text is not None for word in (flag, text)]
+        return engine + fronts + servers + streams + placing + [flag for flag, given in switches.items() if given]
 
 
 def no_screen() -> str:
