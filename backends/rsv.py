@@ -32,8 +32,9 @@ from backends.process.events import Steps
 from backends.process.scratch_dir import OwnedTempDir
 from backends.router.router import Router
 from backends.serve import llm_app, running
-from backends.serve.fleet import App
+from backends.serve.app import App
 from backends.serve.llm_fleet import REPORT_MS, LlmFleet
+from backends.serve.scaling import scaled
 from backends.serve.serve import LLM_SERVER, free_port
 from backends.settings import kv_events
 from backends.settings.options import Options
@@ -105,12 +106,13 @@ class ServeLlm:
                 env = llm_app.environ(options, app.share)
                 checked = self._checked[app.name]
                 config = llm_app.llm_config(options, app.share, app.path, app.count, checked, env)
+                config["deployment_config"] = scaled(config["deployment_config"], app, options.autoscale)
                 direct = options.serve_llm.direct_streaming
                 bound[app.app] = app.prefix, await asyncio.to_thread(llm_app.application, config, direct)
         return bound
 
     def fleet(self, apps: Sequence[App], router: Router) -> LlmFleet:
-        return LlmFleet(apps, router, self._checked, list_nodes, self._published)
+        return LlmFleet(apps, router, self._checked, list_nodes, self._published, self._options.autoscale)
 
     def facts(self) -> dict[str, Any]:
         return {

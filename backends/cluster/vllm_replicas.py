@@ -94,12 +94,12 @@ class ReplicaPool:
 
     def retire(self) -> None:
         """Begins to retire one: one that is still starting, else the newest."""
-        starting = [slot for slot in self._starts if slot in self._replicas]
-        if starting:
-            self._starts[max(starting)].cancel()
-            return
         live = [slot for slot, replica in self._replicas.items() if replica.status != "draining"]
-        if live:
+        starting = [slot for slot in live if slot in self._starts]
+        if starting:
+            self._replicas[max(starting)].status = "draining"
+            self._starts[max(starting)].cancel()
+        elif live:
             task = asyncio.create_task(self._retired(max(live)))
             self._retires.add(task)
             task.add_done_callback(self._retires.discard)
@@ -138,6 +138,6 @@ def scaled(scale: Autoscale, pools: Sequence[ReplicaPool], members: Membership, 
         return await members.fleet.metrics_page(), await node_pages() if "gpu_util" in figures else ()
 
     figures = [rule.figure for rule in scale.rules]
-    scaler = Scaler(scale, pools, router.in_flight, pages, members.fleet.wanted)
+    scaler = Scaler(scale, pools, router.in_flight, pages, members.fleet.wanted, members.fleet.targets)
     scaler.start()
     return scaler

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from backends.api import fields
+from backends.api.defaults import NO_DEFAULTS, Defaults, not_here
 from backends.api.metrics import merge_pages
 from backends.api.request import Endpoint
 from backends.api.service import Reply, Trace
@@ -102,6 +103,10 @@ class Member:
         """Follows one of ``api.control.ACTIONS``: whether it could; None where it has nothing of the kind."""
         return None
 
+    async def configure(self, defaults: Defaults) -> None:
+        """Its requests get these from now on, also when it is started again. Raises ApiError."""
+        raise not_here("vllm")
+
     async def row(self) -> dict[str, Any]:
         """What ``/rvtop/topology`` says of it."""
         extra = {"restarts": self.restarts, "url": self.url}
@@ -143,7 +148,15 @@ class Fleet:
         self.models: dict[str, ModelCard] = {}
         self._router = router
         self._placing: set[asyncio.Task[None]] = set()
-        self.wanted: dict[str, int] = {}  # replicas of a model, where that is not what there are
+        # Where replicas follow the load: how many of a model there are to be, and what each is to hold.
+        self.wanted: dict[str, int] = {}
+        self.targets: dict[str, float] = {}
+        self.defaults = NO_DEFAULTS
+
+    async def configure(self, defaults: Defaults) -> None:
+        """See :class:`backends.api.defaults.Configurable`. Engines that are added later get them too."""
+        await asyncio.gather(*(member.configure(defaults) for member in self.members))
+        self.defaults = defaults
 
     def counts(self) -> dict[str, Counts]:
         """How many replicas each model has."""
@@ -195,7 +208,9 @@ class Fleet:
 
     async def metrics_page(self) -> str:
         pages = await asyncio.gather(*(member.page() for member in self.members))
-        return merge_pages([*(page for page in pages if page is not None), replicas_page(self.counts())])
+        return merge_pages(
+            [*(page for page in pages if page is not None), replicas_page(self.counts(), self.targets)]
+        )
 
     async def act(self, action: str) -> bool | None:
         done = await asyncio.gather(*(member.act(action) for member in self.members))

@@ -16,6 +16,7 @@ import orjson
 
 from backends.api import arrival
 from backends.api.control import ACTIONS, CONTROL_PATHS
+from backends.api.defaults import SET_PATH
 from backends.api.request import EMBEDDINGS, PATHS
 from backends.errors import ApiError, unauthorized, unavailable
 
@@ -93,7 +94,7 @@ def config(
         # Before anything waits for a body. What a client sends under this name is overwritten.
         f'    http-request set-header {arrival.HEADER} "%[date(0,us)] {arrival.machine()}"',
         f"    acl completion path {' '.join(PATHS)}",
-        f"    acl control_path path {' '.join((*CONTROL_PATHS, *ACTIONS))}",
+        f"    acl control_path path {' '.join((*CONTROL_PATHS, *ACTIONS, SET_PATH))}",
         *_key_rules(api_key),
         *(_body_rules(for_engine) if len(pools) > 1 else ()),
         f"    use_backend control unless {for_engine}",

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 
+from backends.api.defaults import NO_DEFAULTS
 from backends.process.events import Steps
 from backends.process.restart import end_restart_loops, restart_loop
 from backends.router.fleet import Fleet, Member
@@ -37,6 +38,8 @@ class Membership:
         Raises StartFailure with nothing left of it; so does cancelling this."""
         self.fleet.members.append(member)
         try:
+            if self.fleet.defaults != NO_DEFAULTS:
+                await member.configure(self.fleet.defaults)
             await member.start(steps)
         except BaseException:
             self.fleet.members.remove(member)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 #: Series of :func:`page`.
-SERIES = "rvtop:replicas"
+SERIES, TARGET = "rvtop:replicas", "rvtop:replica_target_requests"
 
 
 @dataclass(frozen=True)
@@ -19,16 +19,24 @@ class Counts:
     draining: int = 0
 
 
-def page(counts: Mapping[str, Counts]) -> str:
-    """Prometheus text, by the names of the models."""
+def page(counts: Mapping[str, Counts], targets: Mapping[str, float] | None = None) -> str:
+    """Prometheus text, by the names of the models. ``targets``: the requests that a replica is to hold, where
+    replicas follow the load."""
     lines = [
         f"# HELP {SERIES} Replicas of a model: wanted, and those that are starting, healthy or draining.",
         f"# TYPE {SERIES} gauge",
     ]
     for model, of_model in counts.items():
-        name = model.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        name = _escaped(model)
         lines += [
             f'{SERIES}{{model_name="{name}",state="{state}"}} {count}'
             for state, count in asdict(of_model).items()
         ]
+    if targets:
+        lines += [f"# HELP {TARGET} Requests that a replica is to hold.", f"# TYPE {TARGET} gauge"]
+        lines += [f'{TARGET}{{model_name="{_escaped(model)}"}} {each:g}' for model, each in targets.items()]
     return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -43,6 +43,10 @@ class Demand:
             page, nodes = await self._pages()
             self._read, self._read_s = self._figures.read(now_s, page, nodes, counts.healthy), now_s
 
+    def tell(self, figures: Mapping[str, float]) -> None:
+        """The figures of now, where another process reads them."""
+        self._read = dict(figures)
+
     def desired(self, now_s: float, requests: float, running: int, per_replica: float) -> list[float]:
         """Each demand in replicas. ``requests`` are those of now, which the pattern learns from. What is
         ahead is asked for so early that the delay of scaling up is over in time."""

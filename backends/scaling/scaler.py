@@ -48,7 +48,8 @@ class Replicas(Protocol):
 
 class Scaler:
     """``in_flight`` asks for the requests of each model, in replicas and before them; ``pages`` for the pages
-    that rules are read off; ``wanted`` is told how many replicas each model is to have."""
+    that rules are read off; ``wanted`` is told how many replicas each model is to have, ``targets`` how many
+    requests each of them is to hold."""
 
     def __init__(
         self,
@@ -57,7 +58,9 @@ class Scaler:
         in_flight: Callable[[], Awaitable[Mapping[str, int]]],
         pages: Pages,
         wanted: MutableMapping[str, int],
+        targets: MutableMapping[str, float],
     ) -> None:
+        self._targets = targets
         self._scale = scale
         self._in_flight = in_flight
         self._models = [_Model(scale, pool, pages, wanted) for pool in pools]
@@ -88,7 +91,10 @@ class Scaler:
                 now_s = time.monotonic()
                 for model in self._models:
                     await model.demand.look(now_s, model.pool.counts())
-                    model.step(now_s, held.get(model.pool.model, 0))
+                    each = self._scale.target_ongoing_requests or model.pool.places
+                    if each is not None:
+                        self._targets[model.pool.model] = each
+                        model.step(now_s, held.get(model.pool.model, 0), each)
             await asyncio.sleep(STEP_S)
 
 
@@ -108,13 +114,10 @@ class _Model:
         self._delays = backoff()
         self._again_s = 0.0  # a start that failed is tried again then
 
-    def step(self, now_s: float, requests: float) -> None:
+    def step(self, now_s: float, requests: float, per_replica: float) -> None:
         """Takes a sample, decides, and begins what it takes to get there."""
         self._window.add(now_s, requests)
-        counts, places = self.pool.counts(), self.pool.places
-        per_replica = self._scale.target_ongoing_requests or places
-        if per_replica is None:
-            return
+        counts = self.pool.counts()
         desired = self.demand.desired(now_s, requests, counts.healthy, per_replica)
         seen = Seen(now_s, self._window.value(now_s), counts.healthy, self._target, desired)
         target, self._waited = decide(self._scale, per_replica, seen, self._waited)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 
@@ -23,16 +24,17 @@ class Window:
         """Over the window that ends at ``now_s``; 0 before the first sample."""
         if not self._samples:
             return 0.0
-        values = [value for _, value in self._samples]
-        if self._how == "max":
-            return max(values)
-        if self._how == "min":
-            return min(values)
-        begin_s = max(self._samples[0][0], now_s - self._seconds)
-        if now_s <= begin_s:
-            return values[-1]
+        if now_s <= self._samples[-1][0]:
+            now_s = math.nextafter(self._samples[-1][0], math.inf)  # the newest one counts from its moment on
+        begin_s = now_s - self._seconds
         ends = [*(at for at, _ in self._samples), now_s][1:]
-        area = sum(
-            value * (end - max(at, begin_s)) for (at, value), end in zip(self._samples, ends, strict=True)
-        )
-        return area / (now_s - begin_s)
+        held = [
+            (value, end - max(at, begin_s))
+            for (at, value), end in zip(self._samples, ends, strict=True)
+            if end > max(at, begin_s)
+        ]
+        if self._how == "max":
+            return max(value for value, _ in held)
+        if self._how == "min":
+            return min(value for value, _ in held)
+        return sum(value * seconds for value, seconds in held) / sum(seconds for _, seconds in held)

@@ -21,9 +21,11 @@ from backends.cluster.node_pages import node_pages
 from backends.engines.protocol import EngineInfo
 from backends.router.router import Router
 from backends.serve import serve
-from backends.serve.fleet import ASK_LIMIT_S, App, ServeFleet
+from backends.serve.app import App
+from backends.serve.fleet import ASK_LIMIT_S, ServeFleet
 from backends.serve.llm_app import Checked
 from backends.serve.llm_page import of_replicas
+from backends.settings.autoscale import Autoscale
 
 log = logging.getLogger("backends.rsv")
 
@@ -40,9 +42,10 @@ class LlmFleet(ServeFleet):
         checked: dict[str, Checked],
         nodes: Callable[[], Awaitable[Sequence[Node]]],
         published: Mapping[str, Mapping[str, str]],
+        scale: Autoscale | None = None,
     ) -> None:
         """``published``: where the engine of a model tells what it caches."""
-        super().__init__(apps, router)
+        super().__init__(apps, router, scale)
         self._published = published
         self._checked = checked
         self._nodes = nodes
@@ -55,7 +58,13 @@ class LlmFleet(ServeFleet):
         )
         names = [figures["row"]["engine"] for app in answers for figures in app]
         engines = {name.rpartition("-")[2]: name for name in names}
-        return merge_pages([*(of_replicas(page, engines) for page in pages), await self._queue_page(answers)])
+        return merge_pages(
+            [
+                *(of_replicas(page, engines) for page in pages),
+                await self._queue_page(answers),
+                self._scaling_page(),
+            ]
+        )
 
     # -- inside ------------------------------------------------------------------------------------------
 

@@ -22,8 +22,9 @@ from backends.models.load import resolve_step
 from backends.process.events import Steps
 from backends.router.router import Router
 from backends.serve import serve
+from backends.serve.app import App
 from backends.serve.deployment import check_memory
-from backends.serve.fleet import App, ServeFleet
+from backends.serve.fleet import ServeFleet
 from backends.serve.lease_actor import ServeLease
 from backends.settings.options import Options
 
@@ -171,6 +172,7 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
         facts = {
             "max_queue": options.max_queue,
             "serve": {**asdict(options.serve), "started": started, "run": run},
+            **({} if options.autoscale is None else {"autoscale": asdict(options.autoscale)}),
             **kind.facts(),
         }
         control.serve(fleet, Control(kind.name, [fleet], facts, live=cluster.facts))

@@ -17,6 +17,7 @@ from typing import Any
 
 from backends.cluster.cluster import Node
 from backends.errors import StartFailure, UsageError
+from backends.scaling.counts import Counts
 
 log = logging.getLogger("backends.serve")
 
@@ -95,6 +96,23 @@ def check_deployed(names: Sequence[str]) -> bool:
         if status in ("DEPLOY_FAILED", "UNHEALTHY"):
             raise _failure(name, message)
     return all(found.get(name, ("",))[0] == "RUNNING" for name in names)
+
+
+def counts(app: str, deployment: str = "") -> tuple[Counts, float] | None:
+    """Replicas of the deployment whose name begins so, and the requests that each is to hold; None while
+    Serve does not know it, or does not scale it."""
+    from ray.serve.context import _get_global_client
+
+    found = _get_global_client().get_serve_details()["applications"].get(app) or {"deployments": {}}
+    for name, told in found["deployments"].items():
+        scale = (told.get("deployment_config") or {}).get("autoscaling_config")
+        if name.startswith(deployment) and scale:
+            states = [replica["state"] for replica in told["replicas"]]
+            healthy, draining = states.count("RUNNING"), states.count("STOPPING")
+            starting = len(states) - healthy - draining
+            each = float(scale["target_ongoing_requests"])
+            return Counts(told["target_num_replicas"], starting, healthy, draining), each
+    return None
 
 
 def replicas(app: str, deployment: str = "") -> list[str]:

@@ -23,12 +23,12 @@ _FLAGS = (
 class ServeOptions:
     """What was asked of Serve. ``max_ongoing`` is how many requests a replica is given at once, None for what
     its engine computes at once; ``batch`` how many requests `@serve.batch` puts into one call of `generate`,
-    None for no batching, ``batch_wait_s`` how long the first of a batch waits for others; ``grace_s`` how long
-    a replica that is retired may go on with the answers it has begun: as long as the longest of them takes;
-    ``grace_poll_s`` how often it looks whether they have ended. ``memory_gib`` is what each replica reserves
-    of its node's memory, None for nothing. Serve asks a replica every ``health_period_s`` whether it can
-    answer, and replaces it when it has not said so for ``health_timeout_s``. ``strategy`` says how the bundles
-    of a replica's placement group lie on nodes, None for Ray's own (PACK)."""
+    None for no batching, ``batch_wait_s`` how long the first of a batch waits for others; ``grace_s`` how
+    long a replica that is retired may go on with the answers it has begun: as long as the longest of them
+    takes; ``grace_poll_s`` how often it looks whether they have ended. ``memory_gib`` is what each replica
+    reserves of its node's memory, None for nothing. Serve asks a replica every ``health_period_s`` whether it
+    can answer, and replaces it when it has not said so for ``health_timeout_s``. ``strategy`` says how the
+    bundles of a replica's placement group lie on nodes, None for Ray's own (PACK)."""
 
     max_ongoing: int | None = None
     batch: int | None = None
