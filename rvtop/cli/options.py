@@ -257,8 +257,9 @@ class EngineOptions:
             "--place-slo": self.place_slo,
             "--place-resource": self.place_resource,
         }
-        placing = [word for flag, text in places.items() if text is not None for word in (flag, text)]
-        return engine + fronts + servers + streams + placing + [flag for flag, given in switches.items() if given]
+        valued = [word for flag, text in places.items() if text is not None for word in (flag, text)]
+        valued += [flag for flag, given in switches.items() if given]
+        return engine + fronts + servers + streams + valued
 
 
 def no_screen() -> str:
