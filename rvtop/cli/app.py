@@ -42,6 +42,7 @@ from rvtop.cli.options import (
     probe_target,
     terminal,
 )
+from rvtop.cli.plugins import plugins
 from rvtop.cli.quality import quality
 from rvtop.cli.run import run
 from rvtop.cli.set import set_defaults
@@ -200,6 +201,7 @@ app.command()(ab)
 app.command()(choose)
 app.command()(quality)
 app.command()(export)
+app.command()(plugins)
 app.command()(share)
 app.command("compare")(compare_runs)
 
