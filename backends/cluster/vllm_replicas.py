@@ -100,6 +100,7 @@ class ReplicaPool:
             self._replicas[max(starting)].status = "draining"
             self._starts[max(starting)].cancel()
         elif live:
+            self._replicas[max(live)].status = "draining"  # now: the next call shall find another
             task = asyncio.create_task(self._retired(max(live)))
             self._retires.add(task)
             task.add_done_callback(self._retires.discard)
