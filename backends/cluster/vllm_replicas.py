@@ -42,7 +42,9 @@ class PlacedReplica(Replica):
 
     async def start(self, steps: Steps | None = None) -> None:
         if self._group is None:
+            self.status = "pending"
             self._group = await reserve([bundle_of(self._share)])
+            self.status = "starting"
             self._options: Mapping[str, Any] = actor_options(self._share, self._group, 0)
         await super().start(steps)
 

@@ -167,7 +167,8 @@ class Fleet:
         states = [member.status for member in self.members if member.model == model]
         healthy, draining = states.count("ready"), states.count("draining")
         wanted = self.wanted.get(model, len(states) - draining)
-        return Counts(wanted, len(states) - healthy - draining, healthy, draining)
+        pending = states.count("pending")
+        return Counts(wanted, len(states) - healthy - draining, healthy, draining, pending)
 
     def named(self, engine: str) -> Member:
         return next(member for member in self.members if member.engine == engine)

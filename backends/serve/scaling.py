@@ -6,8 +6,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from backends.cluster.cluster import list_nodes
 from backends.cluster.node_pages import node_pages
 from backends.scaling.counts import Counts, page
 from backends.scaling.figures import Figures
@@ -31,10 +33,12 @@ class ScaleWatch:
 
     async def look(self) -> None:
         """Once a second."""
+        alive = len(await list_nodes())
         for app in self._apps:
             found = await asyncio.to_thread(serve.counts, app.app, app.deployment)
             if found is not None:
-                self._counts[app.name], self._targets[app.name] = found
+                counts, self._targets[app.name] = found
+                self._counts[app.name] = replace(counts, nodes=alive)
         if not self._rules:
             return
         nodes = await node_pages() if any(rule.figure == "gpu_util" for rule in self._rules) else []

@@ -110,8 +110,9 @@ def counts(app: str, deployment: str = "") -> tuple[Counts, float] | None:
             states = [replica["state"] for replica in told["replicas"]]
             healthy, draining = states.count("RUNNING"), states.count("STOPPING")
             starting = len(states) - healthy - draining
+            pending = sum(r["state"] == "STARTING" and r.get("node_id") is None for r in told["replicas"])
             each = float(scale["target_ongoing_requests"])
-            return Counts(told["target_num_replicas"], starting, healthy, draining), each
+            return Counts(told["target_num_replicas"], starting, healthy, draining, pending), each
     return None
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rvtop.cli.place_options import PlaceOptions
 from rvtop.errors import UserError
 from rvtop.system.files import FileFault, check_new, partial_of, yaml_path
 from rvtop.system.stdio import forgive_lost_output, say, say_error
@@ -175,7 +176,7 @@ class SessionOptions:
 
 
 @dataclass(frozen=True)
-class EngineOptions:
+class EngineOptions(PlaceOptions):
     """The options of ``python -m backends`` that have one of their own here."""
 
     ray_address: RayAddress = None
@@ -211,27 +212,32 @@ class EngineOptions:
     direct_streaming: Annotated[
         bool, typer.Option("--direct-streaming", help="Topology rsv: tokens do not pass its ingress.")
     ] = False
-    auto_place: Annotated[
-        bool,
-        typer.Option(
-            "--auto-place", help="Topology rvc: plan each model's replicas, and anew as the mix shifts."
-        ),
-    ] = False
-    place_mix: Annotated[
-        str | None,
-        typer.Option("--place-mix", metavar="MODEL=RPS,…", help="With --auto-place: the mix to start for."),
-    ] = None
-    place_slo: Annotated[
+    autoscale: Annotated[
         str | None,
         typer.Option(
-            "--place-slo", metavar="ttft_ms=N,tpot_ms=N", help="With --auto-place: the limits to plan for."
+            "--autoscale",
+            metavar="MIN:MAX|FIELD=VALUE,…",
+            help="Topologies rsc, rsv, rvc: replicas follow the load; min=1,max=3,target=4,up=2,down=10,…",
         ),
     ] = None
-    place_resource: Annotated[
+    autoscale_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--autoscale-on",
+            metavar="FIGURE>VALUE",
+            help="Scale on this too: kv_usage, gpu_util, ttft_p99, waiting; repeat.",
+        ),
+    ] = None
+    autoscale_pattern: Annotated[
         str | None,
         typer.Option(
-            "--place-resource", metavar="NAME", help="With --auto-place: a Ray resource to share, not GPUs."
+            "--autoscale-pattern",
+            metavar="LENGTH",
+            help="The load repeats itself (24h, 5m): replicas before it grows.",
         ),
+    ] = None
+    autoscale_ahead: Annotated[
+        float | None, typer.Option("--autoscale-ahead", help="Seconds before such a growth; default 30.")
     ] = None
 
     def arguments(self) -> list[str]:
@@ -250,16 +256,20 @@ class EngineOptions:
             "--rust-frontend": self.rust_frontend,
             "--direct-streaming": self.direct_streaming,
             "--kv-events": self.kv_events,
-            "--auto-place": self.auto_place,
         }
-        places = {
-            "--place-mix": self.place_mix,
-            "--place-slo": self.place_slo,
-            "--place-resource": self.place_resource,
-        }
-        valued = [word for flag, text in places.items() if text is not None for word in (flag, text)]
-        valued += [flag for flag, given in switches.items() if given]
-        return engine + fronts + servers + streams + valued
+        scale = [part for text in self.autoscale_on or () for part in ("--autoscale-on", text)]
+        scale += [
+            part
+            for flag, value in (
+                ("--autoscale", self.autoscale),
+                ("--autoscale-pattern", self.autoscale_pattern),
+                ("--autoscale-ahead", self.autoscale_ahead),
+            )
+            if value is not None
+            for part in (flag, f"{value:g}" if isinstance(value, float) else value)
+        ]
+        given = [flag for flag, on in switches.items() if on]
+        return engine + fronts + servers + streams + scale + self.placing() + given
 
 
 def no_screen() -> str:

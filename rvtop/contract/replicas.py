@@ -10,7 +10,8 @@ from typing import Any
 @dataclass(frozen=True, slots=True)
 class Replicas:
     """Those of one model. ``starting`` do not answer yet, ``draining`` end what they have begun, ``wanted``
-    are to be there. ``target_requests``: what each is to hold at once."""
+    are to be there. ``target_requests``: what each is to hold at once. ``pending``: those of the starting
+    ones that have no place in the cluster yet; ``nodes`` of that cluster."""
 
     model: str
     wanted: float | None = None
@@ -18,6 +19,8 @@ class Replicas:
     healthy: float | None = None
     draining: float | None = None
     target_requests: float | None = None
+    pending: float | None = None
+    nodes: float | None = None
 
     @property
     def held(self) -> float:

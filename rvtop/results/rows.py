@@ -40,7 +40,10 @@ _LISTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 #: Those that older runs do not have.
 _LATER: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "replicas": (("model",), ("wanted", "starting", "healthy", "draining", "target_requests")),
+    "replicas": (
+        ("model",),
+        ("wanted", "starting", "healthy", "draining", "target_requests", "pending", "nodes"),
+    ),
 }
 
 

@@ -9,10 +9,11 @@ from rvtop.contract.replicas import Replicas
 from rvtop.contract.snapshot import ServeDeployment
 from rvtop.telemetry.bounds import is_figure
 
-_STATES = ("wanted", "starting", "healthy", "draining")
-_REPLICAS, _TARGET = "rvtop:replicas", "rvtop:replica_target_requests"
+_STATES = ("wanted", "starting", "healthy", "draining", "pending")
+_REPLICAS = "rvtop:replicas"
+_FIELDS = {"rvtop:replica_target_requests": "target_requests", "rvtop:replica_nodes": "nodes"}
 #: Series of a page that are looked at.
-REPLICA_NAMES = frozenset({_REPLICAS, _TARGET})
+REPLICA_NAMES = frozenset({_REPLICAS, *_FIELDS})
 
 
 class ReplicaSlot(NamedTuple):
@@ -25,8 +26,8 @@ class ReplicaSlot(NamedTuple):
 def replica_slot(name: str, labels: Mapping[str, str]) -> ReplicaSlot | None:
     """The place of a series of REPLICA_NAMES; None when it does not say what it is of."""
     model, field = labels.get("model_name"), labels.get("state", "")
-    if name == _TARGET:
-        field = "target_requests"
+    if name in _FIELDS:
+        field = _FIELDS[name]
     elif field not in _STATES:
         return None
     return ReplicaSlot(model, field) if model else None

@@ -16,10 +16,10 @@ from rvtop.telemetry.state import ServerState
 
 
 def test_the_page_of_a_backend_is_read_back() -> None:
-    text = page({'a"b': Counts(3, 1, 2, 0), "m": Counts(1, 0, 1, 1)}, {"m": 4.0})
+    text = page({'a"b': Counts(3, 1, 2, 0, 1, nodes=2), "m": Counts(1, 0, 1, 1)}, {"m": 4.0})
     assert PageReader().read(text).replicas == (
-        Replicas('a"b', 3, 1, 2, 0),
-        Replicas("m", 1, 0, 1, 1, target_requests=4.0),
+        Replicas('a"b', 3, 1, 2, 0, pending=1, nodes=2),
+        Replicas("m", 1, 0, 1, 1, target_requests=4.0, pending=0),
     )
 
 
@@ -53,7 +53,9 @@ def row(
     return {
         "t_s": float(t_s),
         "in_flight": in_flight,
-        "replicas": [{name: getattr(one, name) for name in ("model", *names, "target_requests")}],
+        "replicas": [
+            {name: getattr(one, name) for name in ("model", *names, "target_requests", "pending", "nodes")}
+        ],
         **{f"replicas_{name}": getattr(one, name) for name in names},
         "engines": [{"name": name, "tokens_per_s": 5.0} for name in engines],
     }
@@ -114,6 +116,30 @@ def test_changes_are_said() -> None:
     ]
     watch.look(row(10, 1, 1, 1, 0, 0))
     assert said[-1] == ("m: 0 of 1 replicas answer", "warn", "scale")
+
+
+def test_places_are_said() -> None:
+    """A replica that has no place, the node that comes for it, and its end."""
+    said: list[str] = []
+    watch = ReplicaWatch(lambda text, level, kind: said.append(text))
+    for wanted, starting, healthy, pending, nodes in (
+        (1, 0, 1, 0, 1),
+        *[(2, 1, 1, 1, 1)] * 4,
+        *((2, 1, 1, 1, 2), (2, 1, 1, 0, 2)),
+        *((2, 0, 2, 0, 2), (1, 0, 1, 0, 2), (1, 0, 1, 0, 1)),
+    ):
+        one = row(1, 0, wanted, starting, healthy, 0)
+        one["replicas"][0] |= {"pending": pending, "nodes": nodes}
+        watch.look(one)
+    assert said == [
+        "m: more replicas wanted, 1 → 2",
+        "m: 1 pending, no node has room for it yet",
+        "cluster: node added, 1 → 2 nodes",
+        "m: 2 of 2 replicas answer after 0 s",
+        "m: fewer replicas wanted, 2 → 1",
+        "m: 1 of 1 replicas answer after 0 s",
+        "cluster: node removed, 2 → 1 nodes",
+    ]
 
 
 @pytest.mark.parametrize("state", ["sleeping", ""])
