@@ -150,7 +150,7 @@ def test_a_plan_beats_an_even_split_and_follows_the_mix(tmp_path: Path) -> None:
     assert sum(row["replicas"] for row in started["models"]) == 8
     assert planned >= 1.2 * even
     # What the best plan that stays does at the flipped mix is what its mirror image did before. (How soon
-    # depends on how fast this machine starts actors; in virtual time test_placement_mix holds it to a minute.)
+    # depends on how fast this machine starts actors; test_placement_mix holds it to a minute.)
     assert after >= 0.9 * planned
     assert plans[-1]["b"] > plans[-1]["a"]
     for load in loads:  # what a run's folder has of it
