@@ -89,6 +89,9 @@ class Replica(Member):
     async def died(self) -> str:
         from ray.exceptions import RayError
 
+        if self._actor is None:  # it was to go while it started anew, and was taken back
+            self.status = "restarting"
+            return "it had not come back yet"
         try:
             reason = str(await self._actor.died.remote())
         except RayError as error:

@@ -29,6 +29,8 @@ log = logging.getLogger("backends.rvc")
 
 # For the answers of a replica that is retired; as long as Serve gives them on rsc and rsv.
 RETIRE_S = 120.0
+#: States of a replica that is going.
+LEAVING = ("draining", "stopping")
 
 
 class PlacedReplica(Replica):
@@ -63,7 +65,7 @@ class ReplicaPool:
         self._makes = list(makes)
         self._replicas: dict[int, Replica] = {}  # by slot
         self._starts: dict[int, asyncio.Task[None]] = {}
-        self._retires: set[asyncio.Task[None]] = set()
+        self._retires: dict[int, asyncio.Task[None]] = {}
         self.members: Membership | None = None
 
     def first(self, count: int) -> list[Replica]:
@@ -75,7 +77,7 @@ class ReplicaPool:
 
     def counts(self) -> Counts:
         states = [replica.status for replica in self._replicas.values()]
-        healthy, draining = states.count("ready"), states.count("draining")
+        healthy, draining = states.count("ready"), sum(state in LEAVING for state in states)
         return Counts(len(states) - draining, len(states) - healthy - draining, healthy, draining)
 
     @property
@@ -85,8 +87,13 @@ class ReplicaPool:
         return float(known[0]) if known else None
 
     def add(self) -> None:
-        """Begins to start one more, in the first slot that is free. Nothing where none is: the one that
-        drains there comes first."""
+        """Takes back one that drains, or begins to start one more in the first slot that is free. Nothing
+        where the one in the last slot is about to end: the next step finds it free."""
+        back = next((n for n in self._retires if self._replicas[n].status == "draining"), None)
+        if back is not None:
+            self._retires.pop(back).cancel()
+            self._replicas[back].status = "ready"
+            return
         slot = next((n for n in range(len(self._makes)) if n not in self._replicas), None)
         if slot is None:
             return
@@ -96,20 +103,18 @@ class ReplicaPool:
 
     def retire(self) -> None:
         """Begins to retire one: one that is still starting, else the newest."""
-        live = [slot for slot, replica in self._replicas.items() if replica.status != "draining"]
+        live = [slot for slot, replica in self._replicas.items() if replica.status not in LEAVING]
         starting = [slot for slot in live if slot in self._starts]
         if starting:
-            self._replicas[max(starting)].status = "draining"
+            self._replicas[max(starting)].status = "stopping"
             self._starts[max(starting)].cancel()
         elif live:
-            self._replicas[max(live)].status = "draining"  # now: the next call shall find another
-            task = asyncio.create_task(self._retired(max(live)))
-            self._retires.add(task)
-            task.add_done_callback(self._retires.discard)
+            self._replicas[max(live)].status = "draining"
+            self._retires[max(live)] = asyncio.create_task(self._retired(max(live)))
 
     async def close(self) -> None:
         """What has begun is ended; replicas that serve or drain are the fleet's to end."""
-        tasks = [*self._starts.values(), *self._retires]
+        tasks = [*self._starts.values(), *self._retires.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -129,7 +134,7 @@ class ReplicaPool:
         replica = self._replicas[slot]
         took_s = await self.members.retire(replica, RETIRE_S)
         log.info("%s retired in %.1f s", replica.engine, took_s)
-        del self._replicas[slot]
+        del self._replicas[slot], self._retires[slot]
 
 
 def scaled(scale: Autoscale, pools: Sequence[ReplicaPool], members: Membership, router: Router) -> Scaler:

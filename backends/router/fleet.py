@@ -165,7 +165,7 @@ class Fleet:
 
     def _counts(self, model: str) -> Counts:
         states = [member.status for member in self.members if member.model == model]
-        healthy, draining = states.count("ready"), states.count("draining")
+        healthy, draining = states.count("ready"), states.count("draining") + states.count("stopping")
         wanted = self.wanted.get(model, len(states) - draining)
         pending = states.count("pending")
         return Counts(wanted, len(states) - healthy - draining, healthy, draining, pending)

@@ -58,15 +58,23 @@ class Membership:
 
     async def retire(self, member: Member, grace_s: float) -> float:
         """Sends no more requests to an engine, lets those that it has end for at most ``grace_s`` seconds,
-        and ends it. Returns the seconds that this took."""
+        and ends it. Returns the seconds that this took. Cancelled while they end, it gives the engine back,
+        which gets requests as before."""
         began = time.monotonic()
-        loop = self._loops.pop(member.engine, None)
-        if loop is not None:  # one that dies meanwhile is not started again
-            await end_restart_loops([loop])
         member.status = "draining"
-        for slot in member.slots:
-            await self._router.drain(slot)
-        await self._emptied(member, grace_s)
+        try:
+            loop = self._loops.pop(member.engine, None)
+            if loop is not None:  # one that dies meanwhile is not started again
+                await end_restart_loops([loop])
+            for slot in member.slots:
+                await self._router.drain(slot)
+            await self._emptied(member, grace_s)
+        except asyncio.CancelledError:
+            member.status = "ready"
+            self.fleet.set_up(member.engine, True)
+            self.watch(member)
+            raise
+        member.status = "stopping"
         for slot in member.slots:
             await self._router.place(slot, None)
         if member in self.fleet.members:

@@ -75,8 +75,9 @@ def _figures(key: str, now_s: float) -> dict[str, float]:
     from ray.experimental.internal_kv import _internal_kv_get
 
     held = _internal_kv_get(key)
-    told = json.loads(held) if held else {"at": 0.0, "figures": {}}
-    return told["figures"] if now_s - told["at"] < STALE_S else {}
+    told: dict[str, Any] = json.loads(held) if held else {"at": 0.0, "figures": {}}
+    found: dict[str, float] = told["figures"]
+    return found if now_s - told["at"] < STALE_S else {}
 
 
 @contextmanager

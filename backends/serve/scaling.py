@@ -4,6 +4,7 @@ in Serve's controller."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +17,8 @@ from backends.scaling.figures import Figures
 from backends.serve import scale_policy, serve
 from backends.serve.app import App
 from backends.settings.autoscale import Autoscale
+
+log = logging.getLogger("backends.serve.scaling")
 
 
 class ScaleWatch:
@@ -32,7 +35,15 @@ class ScaleWatch:
         self._figures = {app.name: Figures(app.name) for app in apps}
 
     async def look(self) -> None:
-        """Once a second."""
+        """Once a second. While Serve does not answer, what was known last stays."""
+        from ray.exceptions import RayError
+
+        try:
+            await self._look()
+        except (RayError, ValueError) as error:
+            log.debug("Serve's replicas are not known: %r", error)
+
+    async def _look(self) -> None:
         alive = len(await list_nodes())
         for app in self._apps:
             found = await asyncio.to_thread(serve.counts, app.app, app.deployment)

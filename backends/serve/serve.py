@@ -29,6 +29,7 @@ LLM_SERVER = "LLMServer:"
 _LLM_TELEMETRY = "llm_serve_telemetry"
 DEFAULT_PORT = 8000
 POLL_S = 0.1
+ASK_LIMIT_S = 2.0
 PROXY_LIMIT_S = 30.0
 DEPLOY_LIMIT_S = 1800.0  # weights of a big model from a slow disk
 DELETE_LIMIT_S = 30.0
@@ -100,10 +101,13 @@ def check_deployed(names: Sequence[str]) -> bool:
 
 def counts(app: str, deployment: str = "") -> tuple[Counts, float] | None:
     """Replicas of the deployment whose name begins so, and the requests that each is to hold; None while
-    Serve does not know it, or does not scale it."""
-    from ray.serve.context import _get_global_client
+    Serve does not know it, or does not scale it. Raises RayError (ValueError without a controller) while
+    Serve does not answer."""
+    import ray
 
-    found = _get_global_client().get_serve_details()["applications"].get(app) or {"deployments": {}}
+    controller = ray.get_actor(CONTROLLER, namespace=NAMESPACE)
+    details = ray.get(controller.get_serve_instance_details.remote(), timeout=ASK_LIMIT_S)
+    found = details["applications"].get(app) or {"deployments": {}}
     for name, told in found["deployments"].items():
         scale = (told.get("deployment_config") or {}).get("autoscaling_config")
         if name.startswith(deployment) and scale:

@@ -51,8 +51,9 @@ def _above(row: Row) -> float | None:
     targets = [one.get("target_requests") for one in row.get("replicas") or []]
     if not targets or not all(targets) or row.get("in_flight") is None:
         return None
-    most = max(targets)  # several models share what is in flight: with the larger target fewer are needed
-    return max(0.0, _held(row) - max(1, math.ceil(row["in_flight"] / most)))
+    most: float = max(targets)  # several models share what is in flight: the larger target needs fewer
+    needed = max(1, math.ceil(float(row["in_flight"]) / most))
+    return max(0.0, _held(row) - needed)
 
 
 def _per_second(rows: Sequence[Row], counts: Sequence[float]) -> float:

@@ -16,16 +16,19 @@ import pytest
 
 from tests.backends.conftest import Launch
 
-FIELDS = "min=1,max={most},initial=1,target=4,up=2,down=10,up_factor=1,down_factor=0.5,look_back=5"
+FIELDS = "min=1,max={most},initial=1,target=4,up=2,down={down},up_factor=1,down_factor=0.5,look_back=5"
+#: One that is still starting is stopped when it is not wanted any more: vLLM takes its time.
+DOWN_S = {"rsc": 10, "rvc": 30}
 LIMIT_S = 1200
 
 
 def scaled_run(topology: str, most: int, out: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The summary and the timeline of one run."""
+    scale = FIELDS.format(most=most, down=DOWN_S[topology])
     done = subprocess.run(
         [
             *(sys.executable, "-P", "-m", "rvtop.cli", "run", "autoscale", "--topology", topology),
-            *("--model", "tiny=tiny", "--autoscale", FIELDS.format(most=most), "--out", str(out)),
+            *("--model", "tiny=tiny", "--autoscale", scale, "--out", str(out)),
         ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -16,6 +16,7 @@ from backends.process.events import Steps
 from backends.router.fleet import Fleet, Member, Served
 from backends.router.membership import Membership
 from backends.scaling import scaler as scaling
+from backends.scaling.counts import Counts
 from backends.scaling.scaler import Scaler
 from backends.settings.autoscale import parse
 from tests.backends.fake_engine import FakeEngine
@@ -117,6 +118,33 @@ async def test_an_engine_is_added_and_retired_without_a_loss(bench: Bench, membe
     assert {await bench.ask() for _ in range(8)} == {"e0", "e1"}
 
 
+async def test_one_that_drains_is_taken_back(bench: Bench, members: Membership) -> None:
+    first, second = started(bench, 0), started(bench, 1)
+    await members.add(first)
+    pool = ReplicaPool("a", [lambda: first, lambda: second])
+    pool.first(2)
+    pool.members = members
+    await members.add(second)
+    bench.engines[1].hold = True
+    running = [asyncio.create_task(bench.client.post(CHAT, json={})) for _ in range(4)]
+    await until(lambda: bench.engines[1].active == 2)
+    pool.retire()
+    await until(lambda: second.status == "draining")
+    assert {await bench.ask() for _ in range(4)} == {"e0"}
+    pool.add()
+    assert pool.counts() == Counts(wanted=2, healthy=2)
+    bench.engines[1].hold = False
+    bench.engines[1].go.set()
+    assert {answer.status_code for answer in await asyncio.gather(*running)} == {200}
+    async with asyncio.timeout(LIMIT_S):
+        while {await bench.ask() for _ in range(8)} != {"e0", "e1"}:
+            await asyncio.sleep(0.01)
+    assert not second.closed
+    pool.retire()  # and may be retired again
+    await until(lambda: second.closed)
+    await pool.close()
+
+
 async def test_what_does_not_end_in_time_is_cut(bench: Bench, members: Membership) -> None:
     first = started(bench, 0)
     await members.add(first)
@@ -182,8 +210,12 @@ async def test_the_loop_scales_up_and_down_and_stops_what_starts_first(
         load.requests = 3  # two replicas: the one that is still starting goes
         await until(lambda: made[2].closed)
         assert made[1].status == "ready"
-        load.requests = 0
-        await until(lambda: made[1].closed)
+        load.requests = 6
+        await until(lambda: len(made) == 4)
+        made[3].may_start.set()
+        await until(lambda: made[3].status == "ready")
+        load.requests = 0  # two go at once
+        await until(lambda: made[1].closed and made[3].closed)
         assert [member.engine for member in members.fleet.members] == ["e0"]
         assert await bench.ask() == "e0"
     finally:

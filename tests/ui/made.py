@@ -116,6 +116,10 @@ def series(t: float) -> Series:
         node_cpu_max=tuple(None for _ in ts),
         preemptions=tuple(0.0 for _ in ts),
         watts=tuple(None for _ in ts),
+        replicas_wanted=tuple(None for _ in ts),
+        replicas_starting=tuple(None for _ in ts),
+        replicas_healthy=tuple(None for _ in ts),
+        replicas_draining=tuple(None for _ in ts),
     )
 
 
