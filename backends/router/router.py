@@ -31,6 +31,8 @@ COMMAND_LIMIT_S = 5.0
 POLL_S = 0.02
 # Column of HAProxy's `show stat` with the current sessions.
 _SCUR = 4
+# And that with all since its start.
+_STOT = 7
 
 
 class Router:
@@ -147,22 +149,30 @@ class Router:
             return log.warning("the router does not know the map %s", path)
         await self._tell(split.replace_map(path, changed, self._pool_names, version))
 
+    async def arrived(self) -> dict[str, int]:
+        """Requests for each model since the router's start, those that no engine answered among them; empty
+        while it is down."""
+        rows = await self._sessions("2", _STOT)
+        return {} if rows is None else self._by_model(rows)
+
     async def in_flight(self) -> dict[str, int]:
         """Requests that are in each model's engines now; empty while the router is down."""
         rows = await self._sessions("2")  # backends
-        if rows is None:
-            return {}
+        return {} if rows is None else self._by_model(rows)
+
+    def _by_model(self, rows: Sequence[tuple[str, str, int]]) -> dict[str, int]:
         sessions = {name: count for name, _, count in rows}
         return {pool.model: sessions.get(pool.name, 0) for pool in self._pools}
 
-    async def _sessions(self, kind: str) -> list[tuple[str, str, int]] | None:
-        """(pool, slot, current sessions) of HAProxy's rows of one kind; None while it is down."""
+    async def _sessions(self, kind: str, column: int = _SCUR) -> list[tuple[str, str, int]] | None:
+        """(pool, slot, sessions: the current ones, or what ``column`` has) of HAProxy's rows of one kind;
+        None while it is down."""
         try:
             table = await self._ask(f"show stat -1 {kind} -1")
         except (OSError, TimeoutError):
             return None
         rows = [line.split(",") for line in table.splitlines() if line and not line.startswith("#")]
-        return [(row[0], row[1], int(row[_SCUR])) for row in rows if len(row) > _SCUR]
+        return [(row[0], row[1], int(row[column])) for row in rows if len(row) > column]
 
     def stop_listening(self) -> None:
         """Takes no new connections; what runs goes on until :meth:`close`."""

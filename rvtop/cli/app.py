@@ -23,6 +23,7 @@ from rvtop.cli.config import config_app
 from rvtop.cli.ctl import ctl, is_socket, watch
 from rvtop.cli.deploy import deploy_app
 from rvtop.cli.deployments import down, logs, ps, up
+from rvtop.cli.engine_options import words_of
 from rvtop.cli.export import export
 from rvtop.cli.groups import index_app, scenario_app
 from rvtop.cli.option_groups import given, grouped
@@ -42,8 +43,8 @@ from rvtop.cli.options import (
     positive,
     probe_target,
     terminal,
-    words_of,
 )
+from rvtop.cli.plugins import plugins
 from rvtop.cli.quality import quality
 from rvtop.cli.run import run
 from rvtop.cli.set import set_defaults
@@ -210,6 +211,7 @@ app.command()(choose)
 app.command()(quality)
 app.command()(size)
 app.command()(export)
+app.command()(plugins)
 app.command()(share)
 app.command("compare")(compare_runs)
 

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from rvtop.cli.engine_options import EngineOptions
 from rvtop.cli.option_groups import grouped
-from rvtop.cli.options import EngineOptions, seconds
+from rvtop.cli.options import seconds
 from rvtop.system.stdio import say
 
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rvtop.cli.engine_options import EngineOptions, words_of
 from rvtop.cli.load_options import FindMaxOptions, SteadyOptions, TimeoutOptions, WatchOptions
 from rvtop.cli.option_groups import given, grouped
 from rvtop.cli.options import (
-    EngineOptions,
     LookOptions,
     MaxRate,
     Models,
@@ -21,7 +21,6 @@ from rvtop.cli.options import (
     go,
     positive,
     probe_target,
-    words_of,
 )
 from rvtop.cli.transport import TargetOptions, body_from, kv_sources, load_key, metrics_urls, transport_from
 from rvtop.errors import UserError, check_limits

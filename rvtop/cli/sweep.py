@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rvtop.cli.engine_options import EngineOptions, words_of
 from rvtop.cli.option_groups import grouped
-from rvtop.cli.options import EngineOptions, Models, Out, check_topology, words_of
+from rvtop.cli.options import Models, Out, check_topology
 from rvtop.errors import UserError, check_limits
 from rvtop.system.files import written_for
 from rvtop.system.stdio import say, say_error, say_nothing

@@ -220,6 +220,7 @@ class Session:
             probes=load.probes.shown(now) if load.probes is not None else None,
             saturation=load.watches.saturation.saturation,
             arms=self._arms.shown,
+            placement=load.watches.placement.placement,
         )
 
     def _named_models(self) -> tuple[str, ...]:

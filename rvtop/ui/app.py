@@ -26,6 +26,7 @@ from rvtop.ui.past import Past
 from rvtop.ui.pending_rate import PendingRate
 from rvtop.ui.polling import Polling
 from rvtop.ui.rate_memory import Rates
+from rvtop.ui.saying_app import SayingApp
 from rvtop.ui.screens.choose_side import ChooseSideScreen
 from rvtop.ui.screens.compare import CompareScreen
 from rvtop.ui.screens.end import EndScreen
@@ -39,11 +40,10 @@ from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.screens.start import StartScreen
 from rvtop.ui.screens.stopping import StoppingScreen
 from rvtop.ui.screens.table import REPLAY_SCREENS, SCREENS, ScreenEntry, screen_keys
-from rvtop.ui.sharing import ALONE, READ_ONLY, Sharing
+from rvtop.ui.sharing import ALONE, Sharing
 from rvtop.ui.shell import ScreenShell, ShowdownControls
 from rvtop.ui.sides import Sides
 from rvtop.ui.theme import Styles
-from rvtop.ui.themed_app import ThemedApp
 from rvtop.ui.themes import styles_for
 from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.panel import Panel
@@ -53,7 +53,7 @@ INTERRUPTED = 130
 EXIT_CODES = {"lost": 3, "failed": 4, "crashed": 5}
 
 
-class RvtopApp(ThemedApp):
+class RvtopApp(SayingApp):
     """Shows ``handle``'s session, or the Start screen when there is none yet.
 
     ``connect`` makes what is chosen there into a session; it raises ConnectFailed (or OSError) with one
@@ -207,22 +207,6 @@ class RvtopApp(ThemedApp):
         if screen is not None:
             screen.notify_briefly(text)
 
-    def action_nothing(self) -> None:
-        """Does nothing, on purpose."""
-
-    def action_read_only(self) -> None:
-        """What steers, on a screen that only watches."""
-        self.say(READ_ONLY)
-
-    def action_copy_web_address(self) -> None:
-        """The web view's address with its token; to the clipboard alone, and no file."""
-        self.copy_to_clipboard(self.sharing.web_url)
-        self.say("copied the web view's address; who has it sees this session")
-
-    def action_why_not_stop(self) -> None:
-        """Ctrl-Z."""
-        self.say("ctrl+z would stop the load's clocks; use another window, or space to pause")
-
     async def action_show_screen(self, name: str) -> None:
         """Shows a screen of the table; does nothing while a dialog or the Start screen is open."""
         entry = next(entry for entry in self._entries if entry.name == name)
@@ -258,10 +242,6 @@ class RvtopApp(ThemedApp):
 
         has_a, _ = self.sides.keys(s, self.ghosts.ghost)
         self.push_screen(ChooseSideScreen("b" if has_a else "a", ()), chosen)
-
-    def action_say_showdown(self) -> None:
-        """The showdown's key, where there is none."""
-        self.say("no showdown runs here: rvtop showdown SCENARIO begins one; 4 compares two runs")
 
     async def action_show_end(self) -> None:
         """The end card of a session that is over."""

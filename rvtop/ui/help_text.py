@@ -115,6 +115,8 @@ PANELS: dict[str, PanelHelp] = {
             Figure("■ ·", "a taken and a free place of a batch; untold: of the largest seen", SERVER),
             Figure("●", "requests that wait: 1, 10, 100 … each, the same all over the map", SERVER),
             Figure("━▶", "tokens a second out of the engine; as long as its share of all", SERVER),
+            Figure("plan", "rvc --auto-place: each model's replicas, and the reason", SERVER),
+            Figure("×1.2", "the load that they sustain within the SLO over what arrives", SERVER),
         ),
     ),
     "kv_engines": PanelHelp(

@@ -19,6 +19,7 @@ from rvtop.ui.map_lines import (
     token_bars,
     tokens_of_one_engine,
 )
+from rvtop.ui.placement_lines import placement_lines
 from rvtop.ui.theme import Styles
 from rvtop.ui.widgets.nodes import with_dashboard
 from rvtop.ui.widgets.panel import MARGINS, Panel
@@ -81,7 +82,9 @@ class MapPanel(Panel):
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         ghost = self.view.ghost
         scale = scale_of(width, s, ghost.snapshot) if ghost is not None else None
-        return map_lines(s, self.rich_styles, width, height, self._chosen.row, scale)
+        styles, plan = self.rich_styles, s.placement
+        below = placement_lines(plan, styles, width, height) if plan is not None else []
+        return [*map_lines(s, styles, width, height - len(below), self._chosen.row, scale), *below]
 
     def wanted(self, s: Snapshot, width: int) -> int:
         """Rows that it fills, its rule among them."""
