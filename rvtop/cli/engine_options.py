@@ -1,4 +1,4 @@
-"""The options of a topology that is started, and the command line of ``python -m backends`` that they make."""
+"""The options of a topology that is started, and the arguments of ``python -m backends`` that they make."""
 
 from __future__ import annotations
 
