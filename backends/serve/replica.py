@@ -33,7 +33,7 @@ class HfReplica:
     in Serve's own queue."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, spec: EngineSpec, options: Options, token: str
+        self, spec: EngineSpec, options: Options, token: str | None
     ) -> None:
         from ray import serve
 
@@ -102,9 +102,14 @@ class Batches:
 
 
 def application(
-    spec: EngineSpec, options: Options, token: str, resources: dict[str, float], count: int
+    spec: EngineSpec,
+    options: Options,
+    token: str | None,
+    resources: dict[str, float],
+    count: int,
+    kind: type[HfReplica] = HfReplica,
 ) -> Any:
-    """The Serve application of one model. ``count`` replicas, unless they follow the load."""
+    """The Serve application of one model. ``count`` replicas of a ``kind``, unless they follow the load."""
     from ray import serve
 
     deployment = serve.deployment(
@@ -115,6 +120,6 @@ def application(
         request_router_config={"request_routing_stats_period_s": 3600.0},
         **deployment_config(options, resources, spec.concurrency, count),
         **placement_group(options, resources),
-    )(serve.ingress()(HfReplica))
+    )(serve.ingress()(kind))
     clean = replace(options, listener=None, api_key=None)  # type: ignore[arg-type]
     return deployment.bind(spec, clean, token)
