@@ -21,6 +21,7 @@ from rvtop.cli.choose import choose
 from rvtop.cli.compare import compare_runs
 from rvtop.cli.config import config_app
 from rvtop.cli.ctl import ctl, is_socket, watch
+from rvtop.cli.deploy import deploy_app
 from rvtop.cli.deployments import down, logs, ps, up
 from rvtop.cli.export import export
 from rvtop.cli.groups import index_app, scenario_app
@@ -64,6 +65,7 @@ app = typer.Typer(
 app.add_typer(scenario_app, name="scenario")
 app.add_typer(index_app, name="index")
 app.add_typer(config_app, name="config")
+app.add_typer(deploy_app, name="deploy")
 
 #: What Typer raises for a wrong option. It carries a click of its own, so it is reached through Typer.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
