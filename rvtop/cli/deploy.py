@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from rvtop.cli.deploy_k8s import k8s
 from rvtop.system.stdio import say
 from rvtop.text import printable
 
@@ -30,3 +31,6 @@ def written(out: Path, files: Mapping[str, str], force: bool) -> None:
 
     for path in write_all(out, files, force=force):
         say(printable(str(path)))
+
+
+deploy_app.command()(k8s)

@@ -126,7 +126,10 @@ def _holds(rule: str, value: Any) -> bool:
 @cache
 def _program(rule: str) -> Any:
     import celpy
+    import lark.lexer
     from celpy import celtypes
+
+    lark.lexer.has_interegular = False  # it would compare all of CEL's patterns with each other, for seconds
 
     def find(text: Any, pattern: Any) -> Any:
         """Kubernetes' own: the first match, or nothing."""
