@@ -53,8 +53,8 @@ def _built_in(manifest: Mapping[str, Any]) -> list[str]:
     except kubernetes_validate.ValidationError as error:
         place = ".".join(str(part) for part in error.path)
         return [f"{place}: {error.message}"]
-    except kubernetes_validate.InvalidSchemaError as error:
-        return [f"apiVersion, kind: {error}"]
+    except kubernetes_validate.SchemaNotFoundError as error:
+        return [f"apiVersion: {error.api_version} has no {error.kind}"]
     return []
 
 
