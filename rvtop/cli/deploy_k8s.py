@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +19,7 @@ MODEL_ENV = "MODEL_ID"
 Model = Annotated[
     str | None, typer.Option(metavar="NAME=SOURCE", help=f"What it serves; default {MODEL_ENV} says it.")
 ]
+Slo = Annotated[str, typer.Option(help="What alerts hold it to, as in rvtop deploy alerts.")]
 EngineArgs = Annotated[list[str] | None, typer.Option("--engine-arg", help="vLLM engine argument k=v; repeat.")]
 
 
@@ -75,12 +75,15 @@ def k8s(
     scenario: Annotated[
         str, typer.Option(help="Of the Job that loads it: a file or a shipped name.")
     ] = "smoke",
+    slo: Slo = "ttft_p99=2000",
 ) -> None:
     """Kubernetes manifests of a topology: plain YAML, and a kustomize base with overlays."""
     from rvtop.cli.deploy import written
     from rvtop.deploy import images
+    from rvtop.deploy.alerts import Limits, groups
     from rvtop.deploy.k8s.folder import files
     from rvtop.deploy.k8s.options import Options
+    from rvtop.session.search import parse_slo
 
     served, source = model_given(model)
     options = Options(
@@ -112,7 +115,8 @@ def k8s(
         spot=spot,
         scenario=_scenario(scenario),
     )
-    written(out, files(options, alert_groups()), force)
+    rules = {"groups": groups(Limits(parse_slo(slo)))}
+    written(out, files(options, rules), force)
 
 
 def model_given(given: str | None) -> tuple[str, str]:
@@ -126,11 +130,6 @@ def model_given(given: str | None) -> tuple[str, str]:
     if not name or not source:
         raise UserError(f"--model {printable(text)}: write NAME=SOURCE")
     return name, source
-
-
-def alert_groups() -> Mapping[str, object]:
-    """The alert rules as data."""
-    raise NotImplementedError
 
 
 def _replicas(text: str) -> tuple[int, int]:
@@ -184,3 +183,29 @@ def _scenario(name: str) -> tuple[str, str | None]:
     scenario_named(name)
     path = Path(name)
     return (path.name, path.read_text("utf-8")) if path.is_file() else (name, None)
+
+
+def compose(
+    *,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Write there; the folder is made.")],
+    force: Annotated[bool, typer.Option("--force", help="Also over files that have another text.")] = False,
+    model: Model = None,
+    models: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Weights on this machine, at /mnt/shared/models there.")
+    ] = None,
+    cuda: Annotated[bool, typer.Option("--cuda", help="Engines on GPUs, one a worker; else on the CPU.")] = False,
+    workers: Annotated[int, typer.Option(help="Containers with an engine.")] = 1,
+    cpus: Annotated[int, typer.Option(help="Cores of each.")] = 2,
+    slo: Slo = "ttft_p99=2000",
+) -> None:
+    """Dockerfile and a stack of containers: Ray, router, Prometheus, Grafana, rvtop in the browser."""
+    from rvtop.cli.deploy import written
+    from rvtop.deploy import alerts, grafana
+    from rvtop.deploy.compose.stack import Options, files
+    from rvtop.session.search import parse_slo
+
+    served, source = model_given(model)
+    options = Options(served, source, cuda, workers, cpus, None if models is None else str(models.absolute()))
+    (rules,) = alerts.files(alerts.Limits(parse_slo(slo))).values()
+    boards = {Path(path).name: text for path, text in grafana.files().items()}
+    written(out, files(options, rules, boards), force)
