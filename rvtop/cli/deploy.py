@@ -9,11 +9,8 @@ from typing import Annotated
 
 import typer
 
+from rvtop.cli.deploy_k8s import compose, k8s
 from rvtop.errors import UserError
-
-
-deploy_app.command()(k8s)
-deploy_app.command()(compose)
 from rvtop.system.stdio import say
 from rvtop.text import printable
 

