@@ -23,12 +23,12 @@ OVERRIDES = "overrides.txt"
 
 _BUILD = {
     "cpu": """\
-ARG TORCH_INDEX="--extra-index-url=https://download.pytorch.org/whl/cpu"
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY {lock} {overrides} /build/
-# hadolint ignore=SC2086
 RUN set -- /build/wheels/rvtop-*.whl && /opt/rvtop/bin/uv pip install --no-cache --python=/opt/rvtop/bin/python \\
-      $TORCH_INDEX --index-strategy=unsafe-best-match --override=/build/{overrides} \\
-      --constraint=/build/{lock} "rvtop[{extras}] @ file://$1" "{vllm}" "torch==2.13.0+cpu" \\
+      --extra-index-url="$TORCH_INDEX" --index-strategy=unsafe-best-match \\
+      --override=/build/{overrides} --constraint=/build/{lock} \\
+      "rvtop[{extras}] @ file://$1" "{vllm}" "torch==2.13.0+cpu" \\
 """,
     "cuda": """\
 RUN set -- /build/wheels/rvtop-*.whl && /opt/rvtop/bin/uv pip install --no-cache --python=/opt/rvtop/bin/python \\
