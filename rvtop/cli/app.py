@@ -286,11 +286,16 @@ for _command in (ps, logs, down):
 @app.command()
 def doctor(
     deep: Annotated[bool, typer.Option("--deep", help="Also connect to the Ray cluster.")] = False,
+    k8s: Annotated[
+        bool, typer.Option("--k8s", help="Instead of this machine, the cluster that kubectl talks to.")
+    ] = False,
 ) -> None:
     """Checks this machine: versions, GPUs, ports, paths, limits, Ray. Exit code 1 if a check fails."""
     from rvtop.doctor import examine
 
-    raise typer.Exit(examine(deep=deep, out=say))
+    if deep and k8s:
+        raise UserError("--deep is for this machine's Ray, --k8s for a cluster of Kubernetes: give one of them")
+    raise typer.Exit(examine(deep=deep, k8s=k8s, out=say))
 
 
 def command() -> int:

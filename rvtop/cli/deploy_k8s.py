@@ -20,7 +20,9 @@ Model = Annotated[
     str | None, typer.Option(metavar="NAME=SOURCE", help=f"What it serves; default {MODEL_ENV} says it.")
 ]
 Slo = Annotated[str, typer.Option(help="What alerts hold it to, as in rvtop deploy alerts.")]
-EngineArgs = Annotated[list[str] | None, typer.Option("--engine-arg", help="vLLM engine argument k=v; repeat.")]
+EngineArgs = Annotated[
+    list[str] | None, typer.Option("--engine-arg", help="vLLM engine argument k=v; repeat.")
+]
 
 
 def k8s(
@@ -61,7 +63,9 @@ def k8s(
     ] = None,
     api_host: Annotated[str | None, typer.Option(help="The API gets an Ingress of this name.")] = None,
     ingress: Annotated[str, typer.Option(help="Which controller: nginx or alb.")] = "nginx",
-    operator_namespace: Annotated[str, typer.Option(help="Where KubeRay's operator runs.")] = "kuberay-system",
+    operator_namespace: Annotated[
+        str, typer.Option(help="Where KubeRay's operator runs.")
+    ] = "kuberay-system",
     prometheus_namespace: Annotated[str, typer.Option(help="Where Prometheus runs.")] = "monitoring",
     ingress_namespace: Annotated[str, typer.Option(help="Where nginx runs.")] = "ingress-nginx",
     eks_cluster: Annotated[
@@ -123,7 +127,9 @@ def model_given(given: str | None) -> tuple[str, str]:
     """(name, source) of the model. Raises UserError."""
     text = given or os.environ.get(MODEL_ENV, "").strip()
     if not text:
-        raise UserError(f"--model: give NAME=SOURCE, for example chat=Qwen/Qwen2.5-3B-Instruct, or set {MODEL_ENV}")
+        raise UserError(
+            f"--model: give NAME=SOURCE, for example chat=Qwen/Qwen2.5-3B-Instruct, or set {MODEL_ENV}"
+        )
     name, equals, source = text.partition("=")
     if not equals:
         name, source = text.rstrip("/").rpartition("/")[2], text
@@ -193,7 +199,9 @@ def compose(
     models: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Weights on this machine, at /mnt/shared/models there.")
     ] = None,
-    cuda: Annotated[bool, typer.Option("--cuda", help="Engines on GPUs, one a worker; else on the CPU.")] = False,
+    cuda: Annotated[
+        bool, typer.Option("--cuda", help="Engines on GPUs, one a worker; else on the CPU.")
+    ] = False,
     workers: Annotated[int, typer.Option(help="Containers with an engine.")] = 1,
     cpus: Annotated[int, typer.Option(help="Cores of each.")] = 2,
     slo: Slo = "ttft_p99=2000",

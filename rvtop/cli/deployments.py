@@ -24,7 +24,8 @@ def up(
     port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 0,
     model: Annotated[list[str] | None, typer.Option(help="name=path; repeat for several.")] = None,
     foreground: Annotated[
-        bool, typer.Option("--foreground", help="Be it, until stopped: for containers; ps and down know none.")
+        bool,
+        typer.Option("--foreground", help="Be it, until stopped: for containers; ps and down know none."),
     ] = False,
     engine: EngineOptions,
 ) -> None:

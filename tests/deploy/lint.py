@@ -20,7 +20,11 @@ _NO_LABEL = re.compile(r"karpenter\.sh/instance-")
 
 def faults(objects: list[Object]) -> list[str]:
     """Each as ``kind/name: what``."""
-    return [f"{made['kind']}/{made['metadata']['name']}: {text}" for made in objects for text in _of(made, objects)]
+    return [
+        f"{made['kind']}/{made['metadata']['name']}: {text}"
+        for made in objects
+        for text in _of(made, objects)
+    ]
 
 
 def _of(made: Object, objects: list[Object]) -> Iterator[str]:
@@ -115,7 +119,11 @@ def _pod_monitor(made: Object, objects: list[Object]) -> Iterator[str]:
     if not chosen:
         yield "selects no pod"
     for endpoint in made["spec"]["podMetricsEndpoints"]:
-        yield from (f"{pod.name} has no port {endpoint['port']}" for pod in chosen if endpoint["port"] not in pod.ports)
+        yield from (
+            f"{pod.name} has no port {endpoint['port']}"
+            for pod in chosen
+            if endpoint["port"] not in pod.ports
+        )
 
 
 def _service_monitor(made: Object, objects: list[Object]) -> Iterator[str]:

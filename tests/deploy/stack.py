@@ -88,7 +88,11 @@ def _start(folder: Path, name: str, service: dict[str, Any]) -> None:
     words = [*_PROGRAMS.get(name, []), *service["command"]]
     script.append("exec " + shlex.join(word.replace("$$", "$") for word in words))
     environment = {
-        **{one: os.environ[one] for one in ("PATH", "LD_LIBRARY_PATH", "RVTOP_CACHE", "LC_ALL") if one in os.environ},
+        **{
+            one: os.environ[one]
+            for one in ("PATH", "LD_LIBRARY_PATH", "RVTOP_CACHE", "LC_ALL")
+            if one in os.environ
+        },
         "HOME": "/tmp",
         "PYTHONPATH": os.getcwd(),
         "OMP_NUM_THREADS": "1",
@@ -152,7 +156,9 @@ def _targets(prometheus: str) -> dict[str, list[str]]:
         except OSError:
             pass
         jobs = len(found) == 4 and len(found.get("ray", ())) >= 3
-        if time.monotonic() - began > 120 or (jobs and {"up"} == {one for job in found.values() for one in job}):
+        if time.monotonic() - began > 120 or (
+            jobs and {"up"} == {one for job in found.values() for one in job}
+        ):
             return found
         time.sleep(2)
 

@@ -40,7 +40,7 @@ def schema() -> dict[str, Any]:
 def test_the_stack_is_a_compose_file(options: Options) -> None:
     import jsonschema
 
-    validator = jsonschema.Draft7Validator(schema())
+    validator = jsonschema.Draft202012Validator(schema())
     assert [error.message for error in validator.iter_errors(stack(options))] == []
     wrong = stack(options)
     wrong["services"]["head"]["comand"] = wrong["services"]["head"].pop("command")
@@ -67,7 +67,10 @@ def test_hadolint_finds_nothing_in_a_dockerfile(kind: str, tmp_path: Path) -> No
 def test_images_are_pinned_small_and_without_root() -> None:
     for kind in ("cpu", "cuda"):
         lines = dockerfile(kind).splitlines()
-        assert [line for line in lines if line.startswith("FROM")] == ["FROM ${BASE} AS build", "FROM ${BASE}"]
+        assert [line for line in lines if line.startswith("FROM")] == [
+            "FROM ${BASE} AS build",
+            "FROM ${BASE}",
+        ]
         assert "USER 1000:1000" in lines
     for service in stack(GPU)["services"].values():
         assert service["image"].rpartition(":")[2] not in ("", "latest")
@@ -133,7 +136,9 @@ def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not in_namespace.possible() or which("prometheus") is None, reason="no namespaces, or no Prometheus")
+@pytest.mark.skipif(
+    not in_namespace.possible() or which("prometheus") is None, reason="no namespaces, or no Prometheus"
+)
 def test_the_stack_runs_as_its_file_says(tiny_model: Path) -> None:
     """Each command but Grafana's, in a network of its own; Prometheus finds each target up."""
     folder = Path(tempfile.mkdtemp(prefix="rvt-stack-", dir="/var/tmp"))  # /tmp is each service's own

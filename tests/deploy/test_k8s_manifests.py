@@ -105,7 +105,11 @@ REFUSED = {
     "a misspelt field of a CRD": ("rsc", put("RayService", *GROUP, "maxReplica", value=4), "maxReplica"),
     "a text for a number": ("rsc", put("RayService", *GROUP, "maxReplicas", value="4"), "'4'"),
     "a cluster without its head": ("rsc", without("RayService", *HEAD), "headGroupSpec"),
-    "an unknown way to log in": ("rvc", put("RayCluster", "spec", "authOptions", "mode", value="basic"), "basic"),
+    "an unknown way to log in": (
+        "rvc",
+        put("RayCluster", "spec", "authOptions", "mode", value="basic"),
+        "basic",
+    ),
     "a memory that is no amount": (
         "rsc",
         put("RayService", *WORKER, "containers", 0, "resources", "limits", "memory", value="24 GB"),
@@ -116,7 +120,11 @@ REFUSED = {
         put("NodePool", *POOL, "requirements", 0, "key", value="karpenter.sh/instance-family"),
         "restricted",
     ),
-    "no values where some are asked for": ("rsc", put("NodePool", *POOL, "requirements", 0, "values", value=[]), "value"),
+    "no values where some are asked for": (
+        "rsc",
+        put("NodePool", *POOL, "requirements", 0, "values", value=[]),
+        "value",
+    ),
     "a node class with a role and a profile": (
         "rsc",
         put("EC2NodeClass", "spec", "instanceProfile", value="mine"),
@@ -128,7 +136,11 @@ REFUSED = {
         "alias",
     ),
     "a selector that is a text": ("vllm", put("Service", "spec", "selector", value="vllm"), "selector"),
-    "a misspelt field of Kubernetes": ("vllm", put("HorizontalPodAutoscaler", "spec", "maxReplica", value=3), "maxReplica"),
+    "a misspelt field of Kubernetes": (
+        "vllm",
+        put("HorizontalPodAutoscaler", "spec", "maxReplica", value=3),
+        "maxReplica",
+    ),
     "an Ingress of the dead API": (
         "vllm",
         put("Ingress", "apiVersion", value="extensions/v1beta1", name="api"),
@@ -148,9 +160,21 @@ USELESS = {
         put("RayService", *HEAD_BOX, "ports", value=[{"containerPort": 8000}]),
         "named serve",
     ),
-    "a range without an autoscaler": ("rsc", without("RayService", *RAY, "enableInTreeAutoscaling"), "do nothing"),
-    "a head that takes work": ("rsc", without("RayService", *HEAD, "rayStartParams", "num-cpus"), "takes work"),
-    "a head without memory": ("rvc", without("RayCluster", "spec", "gcsFaultToleranceOptions"), "head that ends"),
+    "a range without an autoscaler": (
+        "rsc",
+        without("RayService", *RAY, "enableInTreeAutoscaling"),
+        "do nothing",
+    ),
+    "a head that takes work": (
+        "rsc",
+        without("RayService", *HEAD, "rayStartParams", "num-cpus"),
+        "takes work",
+    ),
+    "a head without memory": (
+        "rvc",
+        without("RayCluster", "spec", "gcsFaultToleranceOptions"),
+        "head that ends",
+    ),
     "no login at the dashboard": ("rvc", without("RayCluster", "spec", "authOptions"), "runs code"),
     "a monitor that selects nothing": (
         "rsc",
@@ -167,7 +191,11 @@ USELESS = {
         put("Deployment", *VLLM, "env", 0, value={"name": "VLLM_API_KEY", "value": "sk-1"}),
         "in its text",
     ),
-    "a tag that moves": ("vllm", put("Deployment", *VLLM, "image", value="vllm/vllm-openai:latest"), "fixed tag"),
+    "a tag that moves": (
+        "vllm",
+        put("Deployment", *VLLM, "image", value="vllm/vllm-openai:latest"),
+        "fixed tag",
+    ),
     "a GPU that nobody may use": ("rsc", without("RayService", *WORKER, "tolerations"), "tolerates no"),
     "engines that are evicted": (
         "rsc",
@@ -198,8 +226,12 @@ def test_a_mistake_that_an_api_server_refuses(mistake: str) -> None:
     topology, change, said = REFUSED[mistake]
     objects = copy.deepcopy(whole(topology))
     change(objects)
-    found = [fault for before, one in zip(whole(topology), objects, strict=True) if before != one
-             for fault in schemas.faults(one)]
+    found = [
+        fault
+        for before, one in zip(whole(topology), objects, strict=True)
+        if before != one
+        for fault in schemas.faults(one)
+    ]
     assert any(said in fault for fault in found), found
 
 
@@ -253,7 +285,8 @@ def test_by_default_nobody_outside_reaches_ray(topology: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("topology", "door"), [("rvc", "rvtop-rvc"), ("rsv", "-worker"), ("rsc", "-worker"), ("vllm", "rvtop-vllm")]
+    ("topology", "door"),
+    [("rvc", "rvtop-rvc"), ("rsv", "-worker"), ("rsc", "-worker"), ("vllm", "rvtop-vllm")],
 )
 def test_clients_reach_the_api_and_nothing_else(topology: str, door: str) -> None:
     objects = made.objects(made.options(topology))
@@ -296,7 +329,11 @@ def test_no_file_has_a_secret() -> None:
 
 def test_options_reach_their_places() -> None:
     asked = made.options(
-        "rsc", runtime_env={"pip": ["numpy"]}, user_config={"top_k": 2}, claim="weights", source="/mnt/shared/m"
+        "rsc",
+        runtime_env={"pip": ["numpy"]},
+        user_config={"top_k": 2},
+        claim="weights",
+        source="/mnt/shared/m",
     )
     service = made.one(made.objects(asked), "RayService")["spec"]
     (application,) = yaml.safe_load(service["serveConfigV2"])["applications"]
@@ -358,12 +395,15 @@ def written(asked: Options, folder: Path) -> Path:
 @pytest.mark.skipif(which("kubectl") is None, reason="no kubectl here")
 def test_kustomize_makes_of_the_overlays_what_the_plain_file_has(tmp_path: Path) -> None:
     def objects(of: str) -> dict[tuple[str, str], dict[str, Any]]:
-        done = subprocess.run(["kubectl", "kustomize", of], cwd=folder, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["kubectl", "kustomize", of], cwd=folder, capture_output=True, text=True, check=True
+        )
         return {(one["kind"], one["metadata"]["name"]): one for one in made.documents(done.stdout)}
 
     folder = written(made.options("rsc"), tmp_path)
     plain = {
-        (one["kind"], one["metadata"]["name"]): one for one in made.documents((folder / "all.yaml").read_text())
+        (one["kind"], one["metadata"]["name"]): one
+        for one in made.documents((folder / "all.yaml").read_text())
     }
     assert objects("overlays/production") == plain
     dev = objects("overlays/dev")

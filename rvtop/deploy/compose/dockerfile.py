@@ -25,13 +25,13 @@ _BUILD = {
     "cpu": """\
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY {lock} {overrides} /build/
-RUN set -- /build/wheels/rvtop-*.whl && /opt/rvtop/bin/uv pip install --no-cache --python=/opt/rvtop/bin/python \\
+RUN set -- /build/wheels/rvtop-*.whl && uv pip install --no-cache \\
       --extra-index-url="$TORCH_INDEX" --index-strategy=unsafe-best-match \\
       --override=/build/{overrides} --constraint=/build/{lock} \\
       "rvtop[{extras}] @ file://$1" "{vllm}" "torch==2.13.0+cpu" \\
 """,
     "cuda": """\
-RUN set -- /build/wheels/rvtop-*.whl && /opt/rvtop/bin/uv pip install --no-cache --python=/opt/rvtop/bin/python \\
+RUN set -- /build/wheels/rvtop-*.whl && uv pip install --no-cache \\
       --torch-backend=cu129 "rvtop[{extras}] @ file://$1" "{vllm}" \\
 """,
 }
@@ -46,10 +46,11 @@ def dockerfile(kind: str) -> str:
 ARG BASE={BASES[kind]}
 
 FROM ${{BASE}} AS build
-RUN python3 -m venv /opt/rvtop && /opt/rvtop/bin/pip install --no-cache-dir "uv=={UV}"
+ENV VIRTUAL_ENV=/opt/rvtop PATH=/opt/rvtop/bin:$PATH
+RUN python3 -m venv /opt/rvtop && pip install --no-cache-dir "uv=={UV}"
 COPY wheels/ /build/wheels/
 {install.rstrip()}
-    && /opt/rvtop/bin/uv pip uninstall --python=/opt/rvtop/bin/python uv
+    && uv pip uninstall uv
 
 FROM ${{BASE}}
 RUN groupadd --gid 1000 rvtop \\

@@ -151,7 +151,10 @@ def _router(options: Options) -> Service:
         f'--model "$$MODEL_ID" --num-replicas {options.workers} --api-key-file /run/secrets/api-key'
     )
     made["command"] = ["sh", "-c", f"{node} && exec {front}"]
-    made["depends_on"] = {"head": {"condition": "service_healthy"}, "worker": {"condition": "service_started"}}
+    made["depends_on"] = {
+        "head": {"condition": "service_healthy"},
+        "worker": {"condition": "service_started"},
+    }
     made["environment"] |= {"MODEL_ID": f"{options.model}={options.source}", **_offline(options)}
     made["ports"] = ["127.0.0.1:8000:8000"]
     code = "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health', timeout=4)"
@@ -234,7 +237,10 @@ def _prometheus_config() -> dict[str, Any]:
         "rule_files": ["rules.yml"],
         "scrape_configs": [
             # Ray's head lists its nodes, so workers that come later are there too.
-            {"job_name": "ray", "file_sd_configs": [{"files": [f"/ray/{_NODES}"], "refresh_interval": "10s"}]},
+            {
+                "job_name": "ray",
+                "file_sd_configs": [{"files": [f"/ray/{_NODES}"], "refresh_interval": "10s"}],
+            },
             {
                 "job_name": "rvtop-router",
                 "authorization": key,

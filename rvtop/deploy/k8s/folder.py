@@ -34,9 +34,7 @@ def parts(options: Options, alerts: Mapping[str, object]) -> Parts:
     if not options.on_ray:
         made = [
             servers.vllm(options),
-            servers.objects.service(
-                options, servers.VLLM, options.service, servers.SERVE_PORT, servers.HTTP
-            ),
+            servers.objects.service(options, servers.VLLM, options.service, servers.SERVE_PORT, servers.HTTP),
             servers.scaler(options),
         ]
     else:
@@ -45,16 +43,16 @@ def parts(options: Options, alerts: Mapping[str, object]) -> Parts:
             front = servers.front(options)
             port = servers.SERVE_PORT
             made += [ray.ray_cluster(options), front]
-            made.append(
-                servers.objects.service(options, servers.FRONT, options.service, port, servers.HTTP)
-            )
+            made.append(servers.objects.service(options, servers.FRONT, options.service, port, servers.HTTP))
         else:
             made.append(ray.ray_service(options))
     return Parts(
         base=[*made, *closed],
         monitoring=[*monitors.monitors(options), monitors.rules(options, alerts)],
         karpenter=nodes.pools(options),
-        load=load_job.load_job(options, images.ours("cpu") if options.image == images.ours("cuda") else options.image),
+        load=load_job.load_job(
+            options, images.ours("cpu") if options.image == images.ours("cuda") else options.image
+        ),
     )
 
 
@@ -132,9 +130,7 @@ def _readme(options: Options, found: Parts) -> str:
     keys = {"api-key": "clients give it"}
     if options.on_ray:
         keys |= {ray.AUTH_KEY: "Ray's nodes, jobs and dashboard", ray.REDIS_KEY: "the head's memory in Redis"}
-    made = " \\\n".join(
-        f"    --from-literal={key}=$(openssl rand -hex 32)" for key in keys
-    )
+    made = " \\\n".join(f"    --from-literal={key}=$(openssl rand -hex 32)" for key in keys)
     lines = [
         f"# {options.name}: topology {options.topology} on Kubernetes",
         "",
@@ -159,8 +155,10 @@ def _readme(options: Options, found: Parts) -> str:
         "```",
         "",
         *(f"- `{key}` of `{secret}`: {use}." for key, use in keys.items()),
-        f"- Only pods of `{space}` with the label `rvtop.io/client: \"true\"` reach the API.",
+        f'- Only pods of `{space}` with the label `rvtop.io/client: "true"` reach the API.',
     ]
     if found.karpenter:
-        lines.append("- NodePool and EC2NodeClass belong to no namespace: Karpenter makes nodes for the workers.")
+        lines.append(
+            "- NodePool and EC2NodeClass belong to no namespace: Karpenter makes nodes for the workers."
+        )
     return "\n".join(lines) + "\n"

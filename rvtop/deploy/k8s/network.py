@@ -48,7 +48,9 @@ def ingresses(options: Options) -> list[Manifest]:
     in the cluster: the Ingress asks who it is before Ray asks for its token."""
     made = []
     if options.api_host is not None:
-        made.append(_ingress(options, API, options.api_host, options.service, SERVE_PORT, _annotations(options)))
+        made.append(
+            _ingress(options, API, options.api_host, options.service, SERVE_PORT, _annotations(options))
+        )
     if options.dashboard_host is not None:
         head = f"{options.name}-head-svc"
         asks = _annotations(options) | _authentication(options)

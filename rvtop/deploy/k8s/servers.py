@@ -41,7 +41,11 @@ def front(options: Options) -> Manifest:
     arguments = [
         *("rvtop", "up", "rvc", "--foreground", "--host", "0.0.0.0", "--port", str(SERVE_PORT)),
         *("--ray-address", head, "--model", "$(MODEL_ID)", "--num-replicas", str(options.replicas[0])),
-        *(word for name, value in options.engine_args.items() for word in ("--engine-arg", f"{name}={value}")),
+        *(
+            word
+            for name, value in options.engine_args.items()
+            for word in ("--engine-arg", f"{name}={value}")
+        ),
         *(("--engine-arg", f"tensor-parallel-size={options.gpus}") if options.gpus > 1 else ()),
     ]
     router = {
