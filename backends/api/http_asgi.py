@@ -1,6 +1,6 @@
 """The API as an ASGI application: the thin adapter of the pure api for foreign servers (Ray
-Serve's proxy). Where there is a head, the control paths belong to it; an application without one answers two of
-them here."""
+Serve's proxy). Where there is a head, the control paths belong to it; an application without one answers two
+of them here."""
 
 from __future__ import annotations
 

@@ -294,7 +294,7 @@ def doctor(
     from rvtop.doctor import examine
 
     if deep and k8s:
-        raise UserError("--deep is for this machine's Ray, --k8s for a cluster of Kubernetes: give one of them")
+        raise UserError("--deep is for this machine's Ray, --k8s for Kubernetes: give one of them")
     raise typer.Exit(examine(deep=deep, k8s=k8s, out=say))
 
 

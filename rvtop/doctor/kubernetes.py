@@ -1,4 +1,5 @@
-"""The Kubernetes cluster that kubectl talks to: whether what `rvtop deploy k8s` writes would find what it needs."""
+"""The Kubernetes cluster that kubectl talks to: whether what `rvtop deploy k8s` writes would find what it
+needs."""
 
 from __future__ import annotations
 
@@ -124,7 +125,7 @@ def _gpus() -> Check:
         return warn(
             "GPUs",
             f"none on {len(counts)} nodes",
-            "NVIDIA's device plugin tells of them; with Karpenter they come with the first pod; else --gpus 0",
+            "NVIDIA's device plugin tells of them; Karpenter's come with the first pod; else --gpus 0",
         )
     return ok("GPUs", f"{sum(counts)} on {sum(map(bool, counts))} of {len(counts)} nodes")
 

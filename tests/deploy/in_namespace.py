@@ -1,5 +1,5 @@
-"""Commands in namespaces of their own: network, processes and mounts. Ports are free there whatever else runs,
-and when the first process ends, so does all that it started."""
+"""Commands in namespaces of their own: network, processes and mounts. Ports are free there whatever else
+runs, and when the first process ends, so does all that it started."""
 
 from __future__ import annotations
 

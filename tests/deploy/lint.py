@@ -62,7 +62,8 @@ def _ray(made: Object, objects: list[Object]) -> Iterator[str]:
     groups = cluster.get("workerGroupSpecs", [])
     for group in groups:
         if group["minReplicas"] != group["maxReplicas"] and not cluster.get("enableInTreeAutoscaling"):
-            yield f"minReplicas and maxReplicas of {group['groupName']} do nothing without enableInTreeAutoscaling"
+            name = group["groupName"]
+            yield f"minReplicas and maxReplicas of {name} do nothing without enableInTreeAutoscaling"
     for template in (head["template"], *(group["template"] for group in groups)):
         yield from _containers(template)
         named = [p.get("name") for c in template["spec"]["containers"] for p in c.get("ports", [])]

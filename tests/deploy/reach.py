@@ -1,8 +1,8 @@
 """Who reaches which port of which pod, by the NetworkPolicies of a set of objects, and through its Ingresses.
 
-Small, and to Kubernetes' rules: a pod that no policy selects takes all; one that is selected takes what a rule of
-any of them lets in. Only ingress is looked at. KubeRay's own objects (pods of a RayService or RayCluster, its head
-and serve services) are made here as its source makes them.
+Small, and to Kubernetes' rules: a pod that no policy selects takes all; one that is selected takes what a
+rule of any of them lets in. Only ingress is looked at. KubeRay's own objects (pods of a RayService or
+RayCluster, its head and serve services) are made here as its source makes them.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What an API server would refuse, without one: the built-in kinds by kubernetes-validate, those of operators by
-their CRDs, closed (an unknown field is a mistake) and with their CEL rules.
+"""What an API server would refuse, without one: the built-in kinds by kubernetes-validate, those of operators
+by their CRDs, closed (an unknown field is a mistake) and with their CEL rules.
 
 The CRDs lie in a folder that RVTOP_CRDS names, and are not in the repository.
 """

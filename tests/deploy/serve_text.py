@@ -2,7 +2,8 @@
 
     python -m tests.deploy.serve_text CONFIG.yaml MODEL REQUESTS
 
-The last line of stdout is JSON: how many requests were answered, and with which status one without a key is refused.
+The last line of stdout is JSON: how many requests were answered, and with which status one without a key is
+refused.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Inside namespaces: the services of a compose file, each in a network namespace of its own with the name that the
-others call it by, and run by its own command.
+"""Inside namespaces: the services of a compose file, each in a network namespace of its own with the name
+that the others call it by, and run by its own command.
 
     python -m tests.deploy.stack FOLDER REQUESTS
 
-FOLDER has what `rvtop deploy compose` wrote, and ``secrets``. Images are not used: programs are those of this machine,
-volumes and secrets are bound where the file says, /tmp is a service's own. Grafana, which no package has, is left out.
-The last line of stdout is JSON: Prometheus' targets and the codes of requests to the router.
+FOLDER has what `rvtop deploy compose` wrote, and ``secrets``. Images are not used: programs are those of this
+machine, volumes and secrets are bound where the file says, /tmp is a service's own. Grafana, which no package
+has, is left out. The last line of stdout is JSON: Prometheus' targets and the codes of requests to the
+router.
 """
 
 from __future__ import annotations

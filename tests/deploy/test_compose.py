@@ -1,4 +1,5 @@
-"""Containers of `rvtop deploy compose`: sound files, no secret in them, and a stack that runs as its file says."""
+"""Containers of `rvtop deploy compose`: sound files, no secret in them, and a stack that runs as its file
+says."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ CPU = Options("chat", "/mnt/shared/models/chat", models="/srv/models")
 def schema() -> dict[str, Any]:
     """Of compose files, as check-jsonschema ships it."""
     spec = find_spec("check_jsonschema")
-    assert spec is not None and spec.submodule_search_locations
+    assert spec is not None
+    assert spec.submodule_search_locations
     path = Path(spec.submodule_search_locations[0], "builtin_schemas", "vendor", "compose-spec.json")
     found: dict[str, Any] = json.loads(path.read_text())
     return found
@@ -44,7 +46,7 @@ def test_the_stack_is_a_compose_file(options: Options) -> None:
     assert [error.message for error in validator.iter_errors(stack(options))] == []
     wrong = stack(options)
     wrong["services"]["head"]["comand"] = wrong["services"]["head"].pop("command")
-    assert [error for error in validator.iter_errors(wrong)]
+    assert list(validator.iter_errors(wrong))
 
 
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
@@ -106,7 +108,7 @@ def test_no_file_has_a_secret_or_a_default_password() -> None:
             if any(word in name for word in ("PASSWORD", "TOKEN", "KEY")):
                 assert value.startswith("/run/secrets/"), name
     assert compose["services"]["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"]
-    assert not [text for text in lint.values_of(compose) if "admin" == text]
+    assert "admin" not in lint.values_of(compose)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +167,7 @@ def test_the_stack_runs_as_its_file_says(tiny_model: Path) -> None:
         assert found["codes"] == {"200": 20}, logs
         assert found["without key"] == 401
         jobs = ("ray", "rvtop-router", "rvtop-client", "prometheus")
-        assert targets == dict.fromkeys(jobs, {"up"}), logs
+        assert targets == {job: {"up"} for job in jobs}, logs
         assert len(found["targets"]["ray"]) >= 3  # head, worker, router
     finally:
         rmtree(folder, ignore_errors=True)

@@ -1,5 +1,5 @@
-"""Manifests of `rvtop deploy k8s`: an API server would take each, nothing in them is without effect, and mistakes
-put in on purpose are refused."""
+"""Manifests of `rvtop deploy k8s`: an API server would take each, nothing in them is without effect, and
+mistakes put in on purpose are refused."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The Dockerfiles: two stages, an unprivileged user, versions pinned by the lock that rvtop itself is tested with.
+"""The Dockerfiles: two stages, an unprivileged user, versions pinned by the lock that rvtop itself is tested
+with.
 
-Both take rvtop from a wheel in ``wheels/`` beside them. ``BASE`` can be replaced by an image of one's own with the
-same Python.
+Both take rvtop from a wheel in ``wheels/`` beside them. ``BASE`` can be replaced by an image of one's own
+with the same Python.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def dockerfile(kind: str) -> str:
     """``kind``: ``cpu`` or ``cuda``."""
     install = _BUILD[kind].format(lock=LOCK, overrides=OVERRIDES, extras=EXTRAS[kind], vllm=VLLM[kind])
     return f"""\
-# rvtop with Ray and vLLM ({kind}). Put rvtop's wheel into wheels/ first: python -m build --wheel --outdir wheels
+# rvtop with Ray and vLLM ({kind}). Put rvtop's wheel into wheels/ first:
+# python -m build --wheel --outdir wheels
 ARG BASE={BASES[kind]}
 
 FROM ${{BASE}} AS build

@@ -145,7 +145,10 @@ def _worker(options: Options) -> Service:
 def _router(options: Options) -> Service:
     """A driver needs a node of Ray's beside it: one without cores, in the same container."""
     made = _ours(options, "ray-token", "api-key")
-    node = "ray start --address=head:6379 --num-cpus=0 --num-gpus=0 --metrics-export-port=8080 --disable-usage-stats"
+    node = (
+        "ray start --address=head:6379 --num-cpus=0 --num-gpus=0 --metrics-export-port=8080 "
+        "--disable-usage-stats"
+    )
     front = (
         "rvtop up rvc --foreground --host 0.0.0.0 --port 8000 --ray-address head:6379 "
         f'--model "$$MODEL_ID" --num-replicas {options.workers} --api-key-file /run/secrets/api-key'
@@ -278,6 +281,7 @@ docker compose up --build --wait router
 docker compose logs rvtop | grep token=    # the address for the browser (say 127.0.0.1 for 0.0.0.0)
 ```
 
-The API is at http://127.0.0.1:8000, Prometheus at :9090, Grafana at :3000 (admin and secrets/grafana-password), rvtop at
-:8090; all at the loopback address. Ray's dashboard and job port are published nowhere: `docker compose exec head ray status`.
+The API is at http://127.0.0.1:8000, Prometheus at :9090, Grafana at :3000 (admin and
+secrets/grafana-password), rvtop at :8090; all at the loopback address. Ray's dashboard and job port are
+published nowhere: `docker compose exec head ray status`.
 """

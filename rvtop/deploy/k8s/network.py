@@ -1,4 +1,5 @@
-"""Who reaches what: NetworkPolicies that let in only what is named, and Ingresses where they were asked for."""
+"""Who reaches what: NetworkPolicies that let in only what is named, and Ingresses where they were asked
+for."""
 
 from __future__ import annotations
 

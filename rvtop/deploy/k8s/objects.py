@@ -13,7 +13,8 @@ SERVE_PORT, DASHBOARD_PORT, GCS_PORT, METRICS_PORT, CLIENT_PORT = 8000, 8265, 63
 #: Pods that may call the API carry it.
 CLIENT_LABEL = {"rvtop.io/client": "true"}
 SHARED = "/mnt/shared"
-# KubeRay gives its pods `name` and `created-by` of these, and its services select by them: those two are not ours.
+# KubeRay gives its pods `name` and `created-by` of these, and its services select by them: those two are not
+# ours.
 _INSTANCE, _COMPONENT = "app.kubernetes.io/instance", "app.kubernetes.io/component"
 
 
@@ -79,7 +80,8 @@ def secret_env(options: Options, values: Mapping[str, str], optional: bool = Fal
 
 
 def engine_env(options: Options) -> list[Manifest]:
-    """What an engine finds: the model, offline where its weights lie in a volume, else a token for the Hub."""
+    """What an engine finds: the model, offline where its weights lie in a volume, else a token for the
+    Hub."""
     values = {"MODEL_ID": options.model_id, "HF_HOME": "/tmp/huggingface"}
     if options.claim is not None:
         return env({**values, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"})

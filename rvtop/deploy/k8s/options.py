@@ -43,7 +43,8 @@ class Options:
     whole GPUs (0: the CPU), ``cpus`` and ``memory``. ``claim`` is a PersistentVolumeClaim with weights,
     mounted read-only at /mnt/shared. ``dashboard_host`` and ``api_host`` are names that an Ingress of
     ``ingress`` kind makes reachable; None for neither. ``cluster`` is the EKS cluster for Karpenter's nodes,
-    None for nodes that somebody else makes; ``ami`` is an alias of their image. ``scenario`` is (its name, its text or None for a shipped one)."""
+    None for nodes that somebody else makes; ``ami`` is an alias of their image. ``scenario`` is (its name,
+    its text or None for a shipped one)."""
 
     topology: str
     model: str

@@ -1,4 +1,5 @@
-"""The Serve config in a RayService, which ``serve deploy`` takes too: rsc by our own builder, rsv by Ray's."""
+"""The Serve config in a RayService, which ``serve deploy`` takes too: rsc by our own builder, rsv by
+Ray's."""
 
 from __future__ import annotations
 
