@@ -39,7 +39,8 @@ def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A program that prints the file named as what it is asked for."""
     program = tmp_path / "kubectl"
     program.write_text(
-        f'#!/bin/sh\ncd {tmp_path}\nfor word in "$@"; do [ -f "$word" ] && exec /bin/cat "$word"; done\nexit 1\n'
+        f"#!/bin/sh\ncd {tmp_path}\n"
+        'for word in "$@"; do [ -f "$word" ] && exec /bin/cat "$word"; done\nexit 1\n'
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")

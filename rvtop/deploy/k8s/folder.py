@@ -134,7 +134,7 @@ def _readme(options: Options, found: Parts) -> str:
     lines = [
         f"# {options.name}: topology {options.topology} on Kubernetes",
         "",
-        f"Made by `rvtop deploy k8s {options.topology}`; rvtop's docs/kubernetes.md says what each part is for.",
+        f"Made by `rvtop deploy k8s {options.topology}`; rvtop's docs/kubernetes.md explains each part.",
         "",
         "```",
         f"kubectl create namespace {space}",
