@@ -13,13 +13,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from backends.api.control import Control
-from backends.api.http_asgi import AsgiApp
 from backends.cluster.cluster import ResourceShare
-from backends.cluster.hf_actor import EngineSpec, engine_spec
+from backends.cluster.hf_actor import engine_spec
 from backends.errors import UsageError
-from backends.serve.replica import HfReplica, application
-from backends.settings.environment import KEY_ENV, MODEL_ENV
+from backends.serve.replica import application
+from backends.settings.environment import MODEL_ENV
 from backends.settings.options import DTYPES, ModelSpec, Options
 from backends.settings.serve import ServeOptions
 
@@ -38,17 +36,6 @@ ARGS: dict[str, tuple[type, Any]] = {
     "trust_remote_code": (bool, False),
 }
 _AT_LEAST = {"max_model_len": 2, "concurrency": 1, "threads": 1, "num_cpus": 1, "num_gpus": 0, "batch": 1}
-
-
-class AppReplica(HfReplica):
-    """A replica that nobody of ours stands before. Clients need the key in its environment, if there is
-    one: an application's arguments can be read by every user of the cluster."""
-
-    async def __init__(self, spec: EngineSpec, options: Options, token: str | None) -> None:  # type: ignore[misc]
-        await super().__init__(spec, options, os.environ.get(KEY_ENV) or None)  # type: ignore[misc]
-
-    def __serve_build_asgi_app__(self) -> AsgiApp:
-        return AsgiApp(self._service, self._token, Control(TOPOLOGY, [self._service]))
 
 
 def build(args: dict[str, Any]) -> Any:
@@ -70,7 +57,7 @@ def build(args: dict[str, Any]) -> Any:
     share = ResourceShare(model.name, given["num_cpus"], given["num_gpus"], given["threads"])
     spec = replace(engine_spec(0, share, options), engine=TOPOLOGY)  # replicas add their own ids
     resources = {"num_cpus": share.num_cpus, "num_gpus": share.num_gpus}
-    return application(spec, options, None, resources, 1, AppReplica)
+    return application(spec, options, None, resources, 1)
 
 
 def _checked(args: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from backends.api.admission import Admission
+from backends.api.control import Control
 from backends.api.http_asgi import AsgiApp
 from backends.api.metrics import Metrics
 from backends.api.render import Renderer
@@ -19,6 +21,7 @@ from backends.errors import EngineUnavailable
 from backends.models.load import resolve_model
 from backends.process.events import Steps
 from backends.serve.deployment import deployment_config, placement_group
+from backends.settings.environment import KEY_ENV
 from backends.settings.options import Options
 from backends.text import make_logs_visible
 
@@ -35,13 +38,15 @@ class HfReplica:
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, spec: EngineSpec, options: Options, token: str | None
     ) -> None:
+        """``token`` is the router's; without a router the environment has the clients' key, if there is one
+        (what an application is bound to can be read by every user of the cluster)."""
         from ray import serve
 
         make_logs_visible()
         context = serve.get_replica_context()
         # Serve numbers replicas anew when some go; their own id is theirs for good, as counters need it.
         spec = replace(spec, engine=f"{spec.engine}-{context.replica_id.unique_id}")
-        self._token = token
+        self._token = token or os.environ.get(KEY_ENV) or None
         self._engine: Any = await asyncio.to_thread(make_engine, spec)
         await asyncio.to_thread(self._engine.warm_up)
         if options.serve.batch is not None:
@@ -60,7 +65,7 @@ class HfReplica:
 
     def __serve_build_asgi_app__(self) -> AsgiApp:
         """What Serve's ingress calls."""
-        return AsgiApp(self._service, self._token)
+        return AsgiApp(self._service, self._token, Control("rsc", [self._service]))
 
     async def check_health(self) -> None:
         """What Serve's controller calls; raises when the engine cannot answer."""
@@ -102,14 +107,9 @@ class Batches:
 
 
 def application(
-    spec: EngineSpec,
-    options: Options,
-    token: str | None,
-    resources: dict[str, float],
-    count: int,
-    kind: type[HfReplica] = HfReplica,
+    spec: EngineSpec, options: Options, token: str | None, resources: dict[str, float], count: int
 ) -> Any:
-    """The Serve application of one model. ``count`` replicas of a ``kind``, unless they follow the load."""
+    """The Serve application of one model. ``count`` replicas, unless they follow the load."""
     from ray import serve
 
     deployment = serve.deployment(
@@ -120,6 +120,6 @@ def application(
         request_router_config={"request_routing_stats_period_s": 3600.0},
         **deployment_config(options, resources, spec.concurrency, count),
         **placement_group(options, resources),
-    )(serve.ingress()(kind))
+    )(serve.ingress()(HfReplica))
     clean = replace(options, listener=None, api_key=None)  # type: ignore[arg-type]
     return deployment.bind(spec, clean, token)
