@@ -22,6 +22,7 @@ from rvtop.cli.compare import compare_runs
 from rvtop.cli.config import config_app
 from rvtop.cli.ctl import ctl, is_socket, watch
 from rvtop.cli.deploy import deploy_app
+from rvtop.cli.deploy_k8s import compose, k8s
 from rvtop.cli.deployments import down, logs, ps, up
 from rvtop.cli.export import export
 from rvtop.cli.groups import index_app, scenario_app
@@ -65,6 +66,8 @@ app = typer.Typer(
 app.add_typer(scenario_app, name="scenario")
 app.add_typer(index_app, name="index")
 app.add_typer(config_app, name="config")
+for _command in (k8s, compose):
+    deploy_app.command()(_command)
 app.add_typer(deploy_app, name="deploy")
 
 #: What Typer raises for a wrong option. It carries a click of its own, so it is reached through Typer.

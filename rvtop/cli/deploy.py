@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from rvtop.cli.deploy_k8s import compose, k8s
 from rvtop.errors import UserError
 from rvtop.system.stdio import say
 from rvtop.text import printable
@@ -78,7 +77,3 @@ def alerts(
         if not re.fullmatch(r"(\d+(ms|[smhdwy]))+|0", text):
             raise UserError(f"{option} {text}: must be a time as Prometheus writes it, such as 90s or 2m")
     written(out, files(Limits(parse_slo(slo), kv, window, hold), Names(ray_before_2_53)), force)
-
-
-deploy_app.command()(k8s)
-deploy_app.command()(compose)

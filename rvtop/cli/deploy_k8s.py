@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rvtop.cli.deploy import Force, Out, written
 from rvtop.errors import UserError
 from rvtop.text import printable
 
@@ -28,8 +29,8 @@ EngineArgs = Annotated[
 def k8s(
     *,
     topology: Annotated[str, typer.Argument(help="rvc, rsv, rsc or vllm.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Write there; the folder is made.")],
-    force: Annotated[bool, typer.Option("--force", help="Also over files that have another text.")] = False,
+    out: Out,
+    force: Force = False,
     model: Model = None,
     name: Annotated[str | None, typer.Option(help="Of the objects; default rvtop-TOPOLOGY.")] = None,
     namespace: Annotated[str, typer.Option(help="Where they go.")] = "rvtop",
@@ -82,7 +83,6 @@ def k8s(
     slo: Slo = "ttft_p99=2000",
 ) -> None:
     """Kubernetes manifests of a topology: plain YAML, and a kustomize base with overlays."""
-    from rvtop.cli.deploy import written
     from rvtop.deploy import images
     from rvtop.deploy.alerts import Limits, groups
     from rvtop.deploy.k8s.folder import files
@@ -193,8 +193,8 @@ def _scenario(name: str) -> tuple[str, str | None]:
 
 def compose(
     *,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Write there; the folder is made.")],
-    force: Annotated[bool, typer.Option("--force", help="Also over files that have another text.")] = False,
+    out: Out,
+    force: Force = False,
     model: Model = None,
     models: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Weights on this machine, at /mnt/shared/models there.")
@@ -207,7 +207,6 @@ def compose(
     slo: Slo = "ttft_p99=2000",
 ) -> None:
     """Dockerfile and a stack of containers: Ray, router, Prometheus, Grafana, rvtop in the browser."""
-    from rvtop.cli.deploy import written
     from rvtop.deploy import alerts, grafana
     from rvtop.deploy.compose.stack import Options, files
     from rvtop.session.search import parse_slo

@@ -1,4 +1,4 @@
-"""`rvtop deploy k8s`, `deploy compose`, `up --foreground` as commands: what they write, and their refusals."""
+"""`rvtop deploy k8s`, `deploy compose` and `up --foreground` as commands."""
 
 from __future__ import annotations
 
