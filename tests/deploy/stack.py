@@ -80,7 +80,8 @@ def _start(folder: Path, name: str, service: dict[str, Any]) -> None:
         source, target = volume.split(":")[:2]
         at = folder / source if source.startswith(".") else Path(source)
         binds.append((at if at.is_absolute() else folder / "volumes" / source, target))
-    script = ["mount -t tmpfs tmpfs /run", "mkdir -p /run/secrets"]
+    # Places for what is bound; those beside them, at the root, the test makes.
+    script = ["mount -t tmpfs tmpfs /run", "mkdir -p /run/secrets", "mount -t tmpfs tmpfs /mnt"]
     for source, target in binds:
         if source.suffix == "" and not source.is_file():
             source.mkdir(parents=True, exist_ok=True)

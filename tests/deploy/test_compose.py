@@ -144,7 +144,10 @@ def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
 def test_the_stack_runs_as_its_file_says(tiny_model: Path) -> None:
     """Each command but Grafana's, in a network of its own; Prometheus finds each target up."""
     folder = Path(tempfile.mkdtemp(prefix="rvt-stack-", dir="/var/tmp"))  # /tmp is each service's own
+    places = [path for path in map(Path, ("/ray", "/prometheus", "/results")) if not path.exists()]
     try:
+        for path in places:
+            path.mkdir()
         options = Options("tiny", f"/mnt/shared/models/{tiny_model.name}", models=str(tiny_model.parent))
         for path, text in files(options, RULES, {}).items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -171,3 +174,5 @@ def test_the_stack_runs_as_its_file_says(tiny_model: Path) -> None:
         assert len(found["targets"]["ray"]) >= 3  # head, worker, router
     finally:
         rmtree(folder, ignore_errors=True)
+        for path in places:
+            path.rmdir()
