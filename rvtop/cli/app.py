@@ -48,6 +48,7 @@ from rvtop.cli.quality import quality
 from rvtop.cli.run import run
 from rvtop.cli.share import share
 from rvtop.cli.showdown import SameForAll, compare, showdown
+from rvtop.cli.size import size
 from rvtop.cli.sweep import sweep
 from rvtop.cli.transport import TargetOptions, body_from, kv_sources, load_key, metrics_urls, transport_from
 from rvtop.contract import run_files
@@ -202,6 +203,7 @@ app.command()(sweep)
 app.command()(ab)
 app.command()(choose)
 app.command()(quality)
+app.command()(size)
 app.command()(export)
 app.command()(share)
 app.command("compare")(compare_runs)

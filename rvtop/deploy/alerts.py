@@ -1,7 +1,7 @@
 """``rvtop deploy alerts``: rules for Prometheus, with thresholds from an SLO.
 
-``groups`` is the value of ``groups`` in a rules file, and of ``spec.groups`` in a PrometheusRule. Every rule says
-which screen of rvtop to open. What is lost (an engine, a server, a GPU) is what was told in the last
+``groups`` is the value of ``groups`` in a rules file, and of ``spec.groups`` in a PrometheusRule. Every rule
+says which screen of rvtop to open. What is lost (an engine, a server, a GPU) is what was told in the last
 ``MEMORY`` and is not now: a change that was meant (fewer replicas) fires it for as long.
 """
 
@@ -94,7 +94,7 @@ def _latency(limits: Limits, names: Names) -> Sequence[Rule]:
         rules.append(
             Rule(
                 f"Rvtop{latency.upper()}{stat.capitalize()}High",
-                f"{_in_brackets(expr)} > {limit / 1000:g}",
+                f"({expr}) > {limit / 1000:g}",
                 f"{latency.upper()} {stat} of {_MODEL} is {{{{ $value | humanizeDuration }}}} "
                 f"(limit {limit:g} ms)",
                 "rvtop attach URL: screen 1 (live) has the latency beside the server's queue; screen 3 "
@@ -102,10 +102,6 @@ def _latency(limits: Limits, names: Names) -> Sequence[Rule]:
             )
         )
     return rules
-
-
-def _in_brackets(expr: str) -> str:
-    return f"({expr})"
 
 
 def _load(limits: Limits, names: Names) -> Sequence[Rule]:
@@ -172,7 +168,10 @@ def _lost(names: Names, limits: Limits) -> Sequence[Rule]:
     running = selector(names.series("running")[0])
     engines = f"count by (job, model_name) ({running})"
     healthy = f"sum by (application, deployment) ({names.ray('deployment', 'replicas')})"
-    wanted = f"max by (application, deployment) ({names.ray('deployment', 'target_replicas')})"
+    unhealthy = _missing(healthy)
+    if names.tells_wanted:
+        wanted = f"max by (application, deployment) ({names.ray('deployment', 'target_replicas')})"
+        unhealthy = f"{wanted} - {healthy} > 0 or ({unhealthy})"
     dcgm = "count by (Hostname) (group by (Hostname, gpu) (DCGM_FI_DEV_GPU_UTIL))"
     ray = f"count by (ip) (group by (ip, GpuIndex) ({names.ray('gpu', 'util')}))"
     gpu = "rvtop attach URL: screen 2 (map), the node's GPUs; rvtop doctor on that node; dmesg for Xid."
@@ -189,12 +188,12 @@ def _lost(names: Names, limits: Limits) -> Sequence[Rule]:
             "rvtop doctor on its machine; rvtop ps and rvtop logs.",
         ),
         Rule(
-            "RvtopReplicaUnhealthy", f"{wanted} - {healthy} > 0 or ({_missing(healthy)})",
+            "RvtopReplicaUnhealthy", unhealthy,
             "{{ $value }} replicas of {{ $labels.application }}/{{ $labels.deployment }} are not healthy",
             "rvtop attach URL: screen 1 (live), the panel of Serve: ○ are wanted, ● healthy.",
         ),
         Rule("RvtopGpuLost", _missing(dcgm), "{{ $value }} GPUs of {{ $labels.Hostname }} are gone", gpu),
-        Rule("RvtopGpuLost", _missing(ray), "{{ $value }} GPUs of node {{ $labels.ip }} are gone", gpu),
+        Rule("RvtopRayGpuLost", _missing(ray), "{{ $value }} GPUs of node {{ $labels.ip }} are gone", gpu),
     )  # fmt: skip
 
 

@@ -108,7 +108,6 @@ def _variable(variable: Variable) -> dict[str, Any]:
         "type": "query",
         "datasource": _SOURCE,
         "query": {"query": variable.query, "refId": variable.name},
-        "definition": variable.query,
         "includeAll": True,
         "multi": True,
         "allValue": ".*",
@@ -190,7 +189,7 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "yAxis": {"unit": "s"},
         "color": {"mode": "scheme", "scheme": "Oranges", "steps": 64},
         "cellGap": 1,
-        "tooltip": {"mode": "single", "yHistogram": False},
+        "tooltip": {"show": True, "yHistogram": False},
         "legend": {"show": True},
     },
 }

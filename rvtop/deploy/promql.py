@@ -27,6 +27,11 @@ class Names:
 
     ray_before_2_53: bool = False
 
+    @property
+    def tells_wanted(self) -> bool:
+        """Whether Serve tells how many replicas it wants: Ray 2.44 and 2.52 do not."""
+        return not self.ray_before_2_53
+
     def series(self, key: str, part: str = "") -> list[str]:
         """The regular expressions of a figure's names, the preferred first. ``part``: of a histogram
         ``bucket``, ``sum`` or ``count``. Raises KeyError."""
@@ -34,15 +39,14 @@ class Names:
         found = []
         for rank, suffix in enumerate(figure.suffixes):
             name = f"{suffix}_{part}" if part else suffix
-            # Ours never had the older names.
-            ours = "" if rank else "rvtop:|"
+            prefixes = ["vllm:", "ray_vllm_"] if rank else ["vllm:", "rvtop:", "ray_vllm_"]
+            prefixes += ["ray_vllm:"] * self.ray_before_2_53
             if figure.kind == "counter" and self.ray_before_2_53:
-                found.append(f"((vllm:|{ours}){name}_total|ray_vllm[_:]{name})".replace("|)", ")"))
-            elif figure.kind == "counter":
-                found.append(f"(vllm:|{ours}ray_vllm_){name}_total")
+                ends = ("" if prefix.startswith("ray") else "_total" for prefix in prefixes)
+                found.append("|".join(f"{p}{name}{end}" for p, end in zip(prefixes, ends, strict=True)))
             else:
-                ray = "ray_vllm[_:]" if self.ray_before_2_53 else "ray_vllm_"
-                found.append(f"(vllm:|{ours}{ray}){name}")
+                end = "_total" if figure.kind == "counter" else ""
+                found.append(f"({'|'.join(prefixes)}){name}{end}")
         return found
 
     def ray(self, of: str, field: str) -> str:

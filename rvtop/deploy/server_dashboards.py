@@ -164,6 +164,7 @@ def _serve(names: Names) -> tuple[Panel, ...]:
         Query(p.format(q=q, buckets=buckets, window=WINDOW), f"p{100 * q:g} {_OF_SERVE}") for q in (0.5, 0.99)
     )
     requests = grown("requests")
+    wanted = (Query(value("target_replicas"), f"wanted {_OF_SERVE}"),) if names.tells_wanted else ()
     return (
         Panel("Request rate by deployment", told("requests"), "reqps", (Query(requests, _OF_SERVE),)),
         Panel(
@@ -172,10 +173,7 @@ def _serve(names: Names) -> tuple[Panel, ...]:
         Panel("Queue by deployment", told("queued"), "short", (Query(value("queued"), _OF_SERVE),)),
         Panel(
             "Replicas", "Replicas that pass their health check, and those that Serve wants.", "short",
-            (
-                Query(value("replicas"), f"healthy {_OF_SERVE}"),
-                Query(value("target_replicas"), f"wanted {_OF_SERVE}"),
-            ),
+            (Query(value("replicas"), f"healthy {_OF_SERVE}"), *wanted),
         ),
         Panel("Ongoing in replicas", told("ongoing"), "short", (Query(value("ongoing"), _OF_SERVE),)),
         Panel(
