@@ -5,7 +5,8 @@ cost the same time a token as real ones) with a tokenizer whose every id decodes
 turn and drives the same rounds, then RVC alone at steady rates. Prints the tables; run folders stay in DIR.
 ``--suite fronts`` compares front ends instead (:mod:`tests.bench.gpu_fronts`), ``--suite paper`` makes the
 experiment's table (:mod:`tests.bench.gpu_paper`), ``--suite energy`` holds integrated power against NVML's
-counter (:mod:`tests.bench.gpu_energy`).
+counter (:mod:`tests.bench.gpu_energy`), ``--suite scale`` one engine against many
+(:mod:`tests.bench.gpu_scale`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 from rvtop.plain import kpm_table
 from tests.backends.backend_process import BackendProcess
-from tests.bench import gpu_energy, gpu_fronts, gpu_paper
+from tests.bench import gpu_energy, gpu_fronts, gpu_paper, gpu_scale
 from tests.bench.gpu_model import SHAPES, build_model
 
 _ROUNDS = """\
@@ -44,7 +45,12 @@ def run(url: str, out: Path, *arguments: str) -> dict[str, Any]:
 def main() -> None:
     """Runs a suite; without ``--suite`` RVC and RAC."""
     if sys.argv[1:2] == ["--suite"]:
-        suites = {"fronts": gpu_fronts.main, "paper": gpu_paper.main, "energy": gpu_energy.main}
+        suites = {
+            "fronts": gpu_fronts.main,
+            "paper": gpu_paper.main,
+            "energy": gpu_energy.main,
+            "scale": gpu_scale.main,
+        }
         suites[sys.argv[2]](run, sys.argv[3:])
         return
     parser = argparse.ArgumentParser(description=__doc__)

@@ -3,18 +3,23 @@
 ``python -m tests.bench.gpu --suite fronts --out DIR --servers rvc-4,vllm-4,vllm-4,rvc-4``. Each server is
 started in turn, given the same loads, and ended; a claim holds only within one such pair A B B A. Names:
 ``rvc-N`` (``--front-processes N``), ``vllm-N`` (``vllm serve --api-server-count N``), ``vllm-rust`` (vLLM's
-front end in Rust). All stand behind the same router, with the same arguments of the engine. ``--shape tiny``
-runs the same on the CPU with the tiny model, to try the suite itself.
+front end in Rust), ``rsv`` (Ray Serve LLM as shipped), ``rsv-0`` (its batcher off). After a number ``xM``
+means M engines, ``tpM`` tensor parallel and ``ppM`` pipeline parallel ones, for example ``rvc-4tp2``. All
+stand behind the same router, with the same arguments of the engine, and more of them by ``--more``.
+``--shape tiny`` runs the same on the CPU with the tiny model, to try the suite itself.
 
 For each load: the client's figures, the GPU's busy share, and the CPU seconds of the server's processes.
-``--energy SECONDS`` adds a steady phase in which the GPU's power is integrated beside NVML's own counter.
+``--energy SECONDS`` adds a steady phase in which the GPU's power is integrated beside NVML's own counter,
+``--second RATE:SECONDS`` the same rate by ``vllm bench serve``, a client that is not ours.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -33,16 +38,36 @@ phases:
 """
 
 
+_SECOND_LIMIT_S = 240.0
+_PARALLEL = {"x": "--num-replicas", "tp": "--tensor-parallel", "pp": "--pipeline-parallel"}
+_NAME = re.compile(r"(rvc|vllm)-(rust|[0-9]+)((?:(?:x|tp|pp)[0-9]+)*)")
+_BATCHER = {"rsv": [], "rsv-0": ["--stream-batching-ms", "0"]}
+
+
 def server_arguments(name: str) -> tuple[str, list[str]]:
-    """Topology and front end of a server's name. Raises ValueError."""
-    topology, _, fronts = name.partition("-")
-    if topology == "rvc" and fronts.isdecimal():
-        return "rvc", ["--front-processes", fronts, "--max-queue", "unlimited"]
-    if topology == "vllm" and fronts == "rust":
-        return "vllm", ["--rust-frontend"]
-    if topology == "vllm" and fronts.isdecimal():
-        return "vllm", ["--api-server-count", fronts]
-    raise ValueError(f"{name}: write rvc-N, vllm-N or vllm-rust")
+    """Topology and its flags of a server's name. Raises ValueError."""
+    if name in _BATCHER:
+        return "rsv", list(_BATCHER[name])
+    found = _NAME.fullmatch(name)
+    if found is None or (found[1], found[2]) == ("rvc", "rust"):
+        raise ValueError(f"{name}: write rvc-N, vllm-N, vllm-rust (and xM, tpM, ppM after it), rsv or rsv-0")
+    topology, fronts, parallel = found.groups()
+    flags = [
+        part
+        for way, number in re.findall(r"(x|tp|pp)([0-9]+)", parallel)
+        for part in (_PARALLEL[way], number)
+    ]
+    if topology == "rvc":
+        return topology, ["--front-processes", fronts, "--max-queue", "unlimited", *flags]
+    if fronts == "rust":
+        return topology, ["--rust-frontend", *flags]
+    return topology, ["--api-server-count", fronts, *flags]
+
+
+def engines_of(name: str) -> int:
+    """How many engines a server of this name has."""
+    found = re.search(r"x([0-9]+)", name)
+    return int(found[1]) if found else 1
 
 
 def engine_flags(shape: str, model: Path) -> list[str]:
@@ -57,24 +82,40 @@ def engine_flags(shape: str, model: Path) -> list[str]:
     ]
 
 
-def drive(run: Any, backend: BackendProcess, out: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """All loads on a server that is up; one row each."""
+def drive(
+    run: Any, backend: BackendProcess, out: Path, options: argparse.Namespace, engines: int
+) -> list[dict[str, Any]]:
+    """All loads on a server that is up, each for every one of its ``engines``; one row each."""
     rows = []
     tokens = ["--output-tokens", str(options.output)]
     for number, text in enumerate(options.loads.split(",")):
         name, _, seconds = text.partition(":")
-        arguments = ["--rate", name, "--duration", f"{seconds or 10}s", "--seed", str(number + 1)]
+        rate = name if name == "burst" else f"{float(name) * engines:g}"
+        arguments = ["--rate", rate, "--duration", f"{seconds or 10}s", "--seed", str(number + 1)]
         arguments += ["--prompt-tokens", str(options.prompt), *tokens]
         workers = ["--workers", str(options.workers)]
         if name == "burst":
             scenario = out / "burst.yaml"
-            sizes = {"size": seconds or 256, "prompt": options.prompt, "output": options.output}
+            sizes = {
+                "size": int(seconds or 256) * engines,
+                "prompt": options.prompt,
+                "output": options.output,
+            }
             scenario.write_text(_BURST.format(seed=number + 1, **sizes))
             arguments = [str(scenario)]
         cpu = CpuWatch(backend.pid)
         with GpuWatch() as gpu:
             summary = run(backend.url, out / f"run-{name}", *arguments, *workers, "--ui", "none")
-        rows.append({"load": name, **client_figures(summary), "gpu_busy": gpu.busy, **cpu.used()})
+        preemptions = summary["server"].get("preemptions")
+        rows.append(
+            {
+                "load": name,
+                "preemptions": preemptions,
+                **client_figures(summary),
+                "gpu_busy": gpu.busy,
+                **cpu.used(),
+            }
+        )
         print("  ", json.dumps(rows[-1]), flush=True)
     return rows
 
@@ -102,6 +143,34 @@ def energy(run: Any, backend: BackendProcess, out: Path, options: argparse.Names
     return row
 
 
+def second_client(
+    backend: BackendProcess, model: Path, out: Path, options: argparse.Namespace
+) -> dict[str, Any]:
+    """What ``vllm bench serve`` measures of the same work; its own words for the figures."""
+    rate, _, seconds = options.second.partition(":")
+    command = [sys.executable, "-P", "-m", "vllm.entrypoints.cli.main", "bench", "serve"]
+    command += ["--backend", "openai-chat", "--base-url", backend.url, "--endpoint", "/v1/chat/completions"]
+    command += ["--model", "q", "--tokenizer", str(model), "--dataset-name", "random", "--ignore-eos"]
+    command += ["--random-input-len", str(options.second_input), "--random-output-len", str(options.output)]
+    command += ["--num-prompts", str(int(float(rate) * float(seconds or 10))), "--request-rate", rate]
+    command += ["--save-result", "--result-dir", str(out), "--result-filename", "second.json"]
+    with (out / "second.log").open("w") as log:
+        subprocess.run(command, check=True, stdout=log, stderr=log, timeout=_SECOND_LIMIT_S)
+    told = json.loads((out / "second.json").read_text())
+    kept = (
+        "completed",
+        "failed",
+        "duration",
+        "total_input_tokens",
+        "total_output_tokens",
+        "output_throughput",
+    )
+    times = (f"{which}_{what}_ms" for what in ("ttft", "tpot", "itl") for which in ("mean", "median", "p99"))
+    row = {name: told.get(name) for name in (*kept, *times)}
+    print("  second client", json.dumps(row), flush=True)
+    return row
+
+
 def generated(url: str) -> float:
     """Tokens that the engines have made, by their own page."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
@@ -122,6 +191,9 @@ def main(run: Any, argv: list[str]) -> None:
     parser.add_argument("--workers", type=int, default=2, help="rvtop's load workers")
     parser.add_argument("--energy", type=int, default=0, help="seconds; after the last server's loads")
     parser.add_argument("--energy-rate", default="24")
+    parser.add_argument("--second", default="", help="RATE:SECONDS for `vllm bench serve`; empty: not run")
+    parser.add_argument("--second-input", type=int, default=600, help="tokens in of its prompts")
+    parser.add_argument("--more", action="append", default=[], help="one more flag of every server")
     options = parser.parse_args(argv)
     options.out.mkdir(parents=True, exist_ok=True)
     model = dummy_model(options.work, options.shape)
@@ -132,20 +204,22 @@ def main(run: Any, argv: list[str]) -> None:
         out = options.out / f"{number}-{name}"
         out.mkdir(parents=True)
         began = time.monotonic()
-        arguments = [*engine_flags(options.shape, model), *more]
+        arguments = [*engine_flags(options.shape, model), *more, *options.more]
         backend = BackendProcess(topology, "--lease", *arguments, log=out / "server.log")
         row: dict[str, Any] = {"server": name, "order": number}
         try:
             backend.wait_for("ready", limit_s=400)
             row["start_s"] = round(time.monotonic() - began, 1)
             print(f"{name} ready after {row['start_s']} s", flush=True)
-            row["loads"] = drive(run, backend, out, options)
+            row["loads"] = drive(run, backend, out, options, engines_of(name))
+            if options.second:
+                row["second"] = second_client(backend, model, out, options)
             if options.energy and number == len(servers) - 1:
                 row["energy"] = energy(run, backend, out, options)
         except (
             AssertionError,
             OSError,
-            subprocess.CalledProcessError,
+            subprocess.SubprocessError,
         ) as error:  # the others are worth their time
             row["failed"] = str(error)[-3000:]
             print(f"{name} failed: {row['failed']}", flush=True)

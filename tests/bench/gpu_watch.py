@@ -18,8 +18,8 @@ _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 @dataclass
 class GpuWatch:
-    """Samples the first GPU every ``period_s`` while it is entered; empty where there is none. ``energy_j``
-    is NVML's own counter over that time."""
+    """Samples the first GPU that CUDA may see every ``period_s`` while it is entered; empty where there is
+    none. ``energy_j`` is NVML's own counter over that time."""
 
     period_s: float = 0.1
     samples: list[tuple[float, float, float]] = field(default_factory=list)  # seconds, watts, percent busy
@@ -86,7 +86,8 @@ def _device() -> Any:
 
     try:
         pynvml.nvmlInit()
-        return pynvml.nvmlDeviceGetHandleByIndex(0)
+        first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
+        return pynvml.nvmlDeviceGetHandleByIndex(int(first) if first.isdecimal() else 0)
     except pynvml.NVMLError:
         return None
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.backends.backend_process import BackendProcess
-from tests.bench import peers, rates, soak, topologies
+from tests.bench import gpu_fronts, gpu_scale, peers, rates, soak, topologies
 from tests.mock.log import Log
 
 
@@ -105,18 +105,23 @@ def test_memory_of_this_process_is_read() -> None:
 def test_a_tree_is_counted_with_children_that_lost_their_parent(tmp_path: Path) -> None:
     import subprocess
 
-    spin = "import time\nwhile time.process_time() < 0.3: pass"
+    spun = tmp_path / "spun"
+    spin = (
+        "import pathlib, sys, time\nwhile time.process_time() < 0.3: pass\npathlib.Path(sys.argv[1]).touch()"
+    )
     # The middle process ends at once: its child would be init's, and nobody's CPU time.
-    orphan = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {spin!r}])"
+    orphan = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {spin!r}, sys.argv[1]])"
     report = tmp_path / "report.json"
     code = (
-        f"import subprocess, sys, time; subprocess.run([sys.executable, '-c', {orphan!r}]); time.sleep(1.5)"
+        "import pathlib, subprocess, sys, time\n"
+        f"subprocess.run([sys.executable, '-c', {orphan!r}, {str(spun)!r}])\n"
+        f"while not pathlib.Path({str(spun)!r}).exists(): time.sleep(0.02)"
     )
     tree = [
         sys.executable,
         peers.TREE,
         "--limit",
-        "20",
+        "120",
         "--report",
         str(report),
         "--",
@@ -158,3 +163,36 @@ def test_topologies_are_held_to_what_is_demanded() -> None:
     assert "22.90" in lines[1]
     assert lines[1].endswith("300 MiB     40 s")
     assert "--" in lines[3]
+
+
+@pytest.mark.parametrize(
+    ("name", "topology", "flags"),
+    [
+        ("rvc-4x2", "rvc", "--front-processes 4 --max-queue unlimited --num-replicas 2"),
+        (
+            "rvc-1tp2pp2",
+            "rvc",
+            "--front-processes 1 --max-queue unlimited --tensor-parallel 2 --pipeline-parallel 2",
+        ),
+        ("vllm-rust", "vllm", "--rust-frontend"),
+        ("rsv-0", "rsv", "--stream-batching-ms 0"),
+    ],
+)
+def test_a_servers_name_says_its_flags(name: str, topology: str, flags: str) -> None:
+    assert gpu_fronts.server_arguments(name) == (topology, flags.split())
+
+
+@pytest.mark.parametrize("name", ["rvc-rust", "rvc-", "vllm-4y2", "rac-1"])
+def test_a_name_of_no_server_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: write rvc-N"):
+        gpu_fronts.server_arguments(name)
+
+
+def test_the_share_of_many_engines_is_of_the_mean_of_one_before_and_after() -> None:
+    def row(server: str, tps: float, limited: str | None = None) -> dict[str, object]:
+        load = {"load": "burst", "kpm": {"tps": tps}, "client": {"limited_by": limited}}
+        return {"server": server, "loads": [load]}
+
+    rows = [row("rvc-4x1", 900.0), row("rvc-4x2", 1960.0, "cores"), row("rvc-4x1", 1100.0)]
+    found = gpu_scale.shares([*rows, {"server": "rvc-4tp2", "failed": "no"}], 2)
+    assert found == {"burst": {"share": pytest.approx(0.98), "client_limited": ["cores"]}}
