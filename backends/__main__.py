@@ -78,6 +78,8 @@ def main() -> NoReturn:
 
 
 async def _run(options: Options, events: Events, lease: bool) -> int:
+    for line in options.autoscale.warned if options.autoscale is not None else ():
+        log.warning("--autoscale: %s", line)
     stop = StopSignal(asyncio.get_running_loop())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         name = signal.Signals(number).name

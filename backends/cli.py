@@ -16,7 +16,7 @@ from typing import NoReturn
 from backends import registry
 from backends.errors import UsageError
 from backends.models.load import ModelError, default_index, default_models, is_local, resolve_model
-from backends.settings import fronts, serve, serve_llm, vllm, vllm_server
+from backends.settings import autoscale, fronts, serve, serve_llm, vllm, vllm_server
 from backends.settings.environment import KEY_ENV
 from backends.settings.options import DTYPES, ModelSpec, Options
 
@@ -46,7 +46,7 @@ def parse_options(argv: Sequence[str]) -> tuple[Options, bool, bool]:
     """
     args = _parser().parse_args(argv)
     taken = registry.entry(args.topology).flags
-    for group in (vllm, vllm_server, fronts, serve, serve_llm):
+    for group in (vllm, vllm_server, fronts, autoscale, serve, serve_llm):
         if group.__name__.rpartition(".")[2] not in taken:
             group.refuse_flags(args, args.topology)
     models = _models(args.model or [])
@@ -75,6 +75,7 @@ def parse_options(argv: Sequence[str]) -> tuple[Options, bool, bool]:
         vllm=vllm.from_args(args),
         vllm_server=vllm_server.from_args(args),
         front_processes=fronts.from_args(args),
+        autoscale=autoscale.from_args(args),
         serve=serve.from_args(args),
         serve_llm=serve_llm.from_args(args),
     )
@@ -106,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--trust-remote-code", action="store_true", help="let a model folder run its own Python")
     add("--ray-address", metavar="auto|HOST:PORT", help="Ray cluster to attach to; none starts a local one")
     add("--num-replicas", type=_number(1), metavar="N", help="engines per model (Ray topologies)")
+    autoscale.add_arguments(parser)
     serve.add_arguments(parser)
     serve_llm.add_arguments(parser)
     vllm.add_arguments(parser)

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import orjson
 
+from backends.api.defaults import Settings
 from backends.api.metrics import CONTENT_TYPE as METRICS_TYPE
 from backends.api.metrics import merge_pages
 from backends.errors import ApiError, unavailable
@@ -82,6 +83,7 @@ class Control:
         self._groups = groups
         self._facts = dict(facts or {})
         self._live = live
+        self._settings = Settings(topology)
         self._started = time.time()
 
     async def answer(self, path: str) -> tuple[str, bytes] | None:
@@ -97,6 +99,10 @@ class Control:
             case "/rvtop/topology":
                 return JSON_TYPE, orjson.dumps(await self._describe())
         return None
+
+    async def set(self, body: bytes) -> tuple[str, bytes]:
+        """Changes what requests get that do not say it themselves. Raises ApiError."""
+        return JSON_TYPE, orjson.dumps(await self._settings.change(body, list(self._groups)))
 
     async def act(self, path: str) -> tuple[str, bytes]:
         """Has the engines follow one of ACTIONS. Raises ApiError: 404 where no engine has anything of the

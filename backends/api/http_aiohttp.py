@@ -14,6 +14,7 @@ from aiohttp.client_exceptions import ClientConnectionResetError
 
 from backends.api import arrival
 from backends.api.control import ACTIONS, CONTROL_PATHS, Control
+from backends.api.defaults import SET_PATH
 from backends.api.request import PATHS
 from backends.api.response import CONTENT_TYPE as SSE_TYPE
 from backends.api.service import Answers
@@ -56,6 +57,7 @@ class HttpServer:
             app.router.add_get(path, self._answer_control)
         for path in ACTIONS:
             app.router.add_post(path, self._act)
+        app.router.add_post(SET_PATH, self._set)
         # handler_cancellation: a client that goes away cancels its handler, which frees the engine.
         self._runner = web.AppRunner(
             app,
@@ -119,6 +121,12 @@ class HttpServer:
         if self._control is None:
             raise _starting()
         content_type, body = await self._control.act(request.path)
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def _set(self, request: web.Request) -> web.StreamResponse:
+        if self._control is None:
+            raise _starting()
+        content_type, body = await self._control.set(await request.read())
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     @web.middleware

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from backends.api import fields
 from backends.api.admission import Admission
+from backends.api.defaults import NO_DEFAULTS, Defaults
 from backends.api.embeddings import Embeds, embed
 from backends.api.merge import merged
 from backends.api.metrics import Metrics
@@ -100,6 +101,7 @@ class Service:
         self.models = {model.name: model for model in models}
         self._metrics = metrics
         self._retrieval = retrieval
+        self.defaults = NO_DEFAULTS
         self._active = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -134,7 +136,7 @@ class Service:
         Cancelling this call, or closing the stream, frees the engine.
         """
         arrived = time.perf_counter()
-        call = parse_call(endpoint, body)
+        call = parse_call(endpoint, body, self.defaults)
         model = self._model(call.model)
         model.admission.check(call.generations)  # a full queue is refused before any work is done
         _check_logprobs(call, model)
@@ -234,6 +236,10 @@ class Service:
                 record.ended(outcome)
 
     # -- what the control endpoint asks ----------------------------------------------------------------
+
+    async def configure(self, defaults: Defaults) -> None:
+        """Requests from now on get these."""
+        self.defaults = defaults
 
     def ready(self) -> bool:
         """Whether every model has an engine that can answer."""

@@ -17,6 +17,7 @@ import os
 import socket
 from typing import Any
 
+from backends.api.defaults import Defaults
 from backends.api.http_aiohttp import HttpServer
 from backends.cluster.vllm_front import FrontSpec
 from backends.cluster.vllm_fronts import SPARE_PLACES, Fronts
@@ -124,6 +125,11 @@ class VllmActor:
             further = await self._fronts.up()
             self._fronts.watch(self._engine.abort)
         return Served(listener.getsockname()[:2], self._engine.info, self._path, further)
+
+    async def configure(self, defaults: Defaults) -> None:
+        """Requests from now on get these where they say nothing themselves."""
+        assert self._service is not None
+        await self._service.configure(defaults)
 
     async def died(self) -> str:
         """Returns when vLLM is gone; this process is then of no use. (When the process itself dies, the

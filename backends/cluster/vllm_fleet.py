@@ -11,9 +11,11 @@ from typing import Any
 import aiohttp
 import orjson
 
+from backends.api.defaults import NO_DEFAULTS, Defaults
 from backends.cluster.calls import as_start_failure, first_lines, kill, within
 from backends.cluster.vllm_actor import VllmActor
 from backends.cluster.vllm_service import EngineSpec
+from backends.errors import ApiError, unavailable
 from backends.process.events import Steps
 from backends.router.fleet import ACT_LIMIT_S, ASK_LIMIT_S, Member, Served, answer_of
 
@@ -36,6 +38,7 @@ class Replica(Member):
         self.spec = spec
         self._options = options  # Ray's: resources and placement
         self._actor: Any = None
+        self._defaults = NO_DEFAULTS
         self._dead: Any = None
         self._http = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {spec.token}"},
@@ -45,7 +48,7 @@ class Replica(Member):
 
     @property
     def url(self) -> str | None:
-        if self.served is None or self.status != "ready":
+        if self.served is None or self.status not in ("ready", "draining"):
             return None
         assert not isinstance(self.served.address, str)
         host, port = self.served.address
@@ -74,6 +77,8 @@ class Replica(Member):
                     await actor.warm_up.remote()
                 with as_start_failure(name):
                     served: Served = await actor.serve.remote()
+                    if self._defaults != NO_DEFAULTS:
+                        await actor.configure.remote(self._defaults)
             except BaseException:
                 await self._log_of(actor)
                 await kill(actor)
@@ -84,6 +89,9 @@ class Replica(Member):
     async def died(self) -> str:
         from ray.exceptions import RayError
 
+        if self._actor is None:  # it was to go while it started anew, and was taken back
+            self.status = "restarting"
+            return "it had not come back yet"
         try:
             reason = str(await self._actor.died.remote())
         except RayError as error:
@@ -133,6 +141,24 @@ class Replica(Member):
         except (RayError, TimeoutError) as error:
             log.warning("%s: %s failed: %s", self.engine, action, first_lines(error))
             return False
+
+    async def configure(self, defaults: Defaults) -> None:
+        from ray.exceptions import RayError
+
+        if self.spec.fronts > 1:
+            raise ApiError(
+                409,
+                "Defaults can't be set with --front-processes above 1: only one of them would have them.",
+                type="ConflictError",
+            )
+        self._defaults = defaults
+        if self._actor is None:
+            return  # it gets them when it is up
+        try:
+            async with asyncio.timeout(ASK_LIMIT_S):
+                await self._actor.configure.remote(defaults)
+        except (RayError, TimeoutError) as error:
+            raise unavailable(f"{self.engine} does not answer: {first_lines(error)}") from error
 
     async def _get(self, path: str) -> bytes | None:
         return None if self.url is None else await answer_of(self, self._http, self.url + path)

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from backends.api import fields
+from backends.api.defaults import NO_DEFAULTS, Defaults, not_here
 from backends.api.metrics import merge_pages
 from backends.api.request import Endpoint
 from backends.api.service import Reply, Trace
@@ -21,6 +22,8 @@ from backends.errors import unavailable, unknown_model
 from backends.process.events import Steps
 from backends.router.haproxy_config import MAX_ROUTED_BODY_BYTES, Address, too_long
 from backends.router.router import Router
+from backends.scaling.counts import Counts
+from backends.scaling.counts import page as replicas_page
 
 log = logging.getLogger("backends.router.fleet")
 
@@ -100,12 +103,16 @@ class Member:
         """Follows one of ``api.control.ACTIONS``: whether it could; None where it has nothing of the kind."""
         return None
 
+    async def configure(self, defaults: Defaults) -> None:
+        """Its requests get these from now on, also when it is started again. Raises ApiError."""
+        raise not_here("vllm")
+
     async def row(self) -> dict[str, Any]:
         """What ``/rvtop/topology`` says of it."""
         extra = {"restarts": self.restarts, "url": self.url}
         told = await self.told()
         if told is not None:
-            return told | extra
+            return told | extra | ({"state": self.status} if self.status == "draining" else {})
         state = "unreachable" if self.status == "ready" else self.status
         if self.served is None:
             return {"engine": self.engine, "model": self.model, "state": state} | extra
@@ -141,6 +148,27 @@ class Fleet:
         self.models: dict[str, ModelCard] = {}
         self._router = router
         self._placing: set[asyncio.Task[None]] = set()
+        # Where replicas follow the load: how many of a model there are to be, and what each is to hold.
+        self.wanted: dict[str, int] = {}
+        self.targets: dict[str, float] = {}
+        self.defaults = NO_DEFAULTS
+
+    async def configure(self, defaults: Defaults) -> None:
+        """See :class:`backends.api.defaults.Configurable`. Engines that are added later get them too."""
+        await asyncio.gather(*(member.configure(defaults) for member in self.members))
+        self.defaults = defaults
+
+    def counts(self) -> dict[str, Counts]:
+        """How many replicas each model has."""
+        models = dict.fromkeys([*self.models, *(member.model for member in self.members)])
+        return {model: self._counts(model) for model in models}
+
+    def _counts(self, model: str) -> Counts:
+        states = [member.status for member in self.members if member.model == model]
+        healthy, draining = states.count("ready"), states.count("draining") + states.count("stopping")
+        wanted = self.wanted.get(model, len(states) - draining)
+        pending = states.count("pending")
+        return Counts(wanted, len(states) - healthy - draining, healthy, draining, pending)
 
     def named(self, engine: str) -> Member:
         return next(member for member in self.members if member.engine == engine)
@@ -181,7 +209,9 @@ class Fleet:
 
     async def metrics_page(self) -> str:
         pages = await asyncio.gather(*(member.page() for member in self.members))
-        return merge_pages(page for page in pages if page is not None)
+        return merge_pages(
+            [*(page for page in pages if page is not None), replicas_page(self.counts(), self.targets)]
+        )
 
     async def act(self, action: str) -> bool | None:
         done = await asyncio.gather(*(member.act(action) for member in self.members))

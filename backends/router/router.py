@@ -13,7 +13,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from backends.errors import StartFailure
 from backends.process.restart import backoff
@@ -90,23 +91,48 @@ class Router:
 
     async def place(self, slot: str, address: Address | None) -> None:
         """Sends requests to an engine from now on, or, with None, no more: what runs there is cut."""
+        for pool, server in self._changed(slot, address=address, draining=False):
+            await self._tell(haproxy_config.place(pool, server))
+
+    async def drain(self, slot: str) -> None:
+        """Sends no new request to an engine; what runs there goes on until :meth:`place`. (A router that is
+        started again while it drains has lost those requests anyway.)"""
+        for pool, server in self._changed(slot, draining=True):
+            await self._tell(haproxy_config.drain(pool, server))
+
+    def _changed(self, slot: str, **change: Any) -> list[tuple[Pool, Server]]:
+        """Changes the slots of that name, one in each pool that has it."""
+        changed = []
         for number, pool in enumerate(self._pools):
             for index, server in enumerate(pool.servers):
                 if server.name == slot:
-                    new = dataclasses.replace(server, address=address)
+                    new = dataclasses.replace(server, **change)
                     servers = (*pool.servers[:index], new, *pool.servers[index + 1 :])
                     self._pools[number] = dataclasses.replace(pool, servers=servers)
-                    await self._tell(haproxy_config.place(pool, new))
+                    changed.append((pool, new))
+        return changed
+
+    async def held(self, slots: Collection[str]) -> int | None:
+        """Requests that are in these slots now; None while the router is down."""
+        rows = await self._sessions("4")  # servers
+        return None if rows is None else sum(count for _, slot, count in rows if slot in slots)
 
     async def in_flight(self) -> dict[str, int]:
         """Requests that are in each model's engines now; empty while the router is down."""
-        try:
-            table = await self._ask("show stat -1 2 -1")
-        except (OSError, TimeoutError):
+        rows = await self._sessions("2")  # backends
+        if rows is None:
             return {}
-        rows = [line.split(",") for line in table.splitlines() if line and not line.startswith("#")]
-        sessions = {row[0]: int(row[_SCUR]) for row in rows if len(row) > _SCUR}
+        sessions = {name: count for name, _, count in rows}
         return {pool.model: sessions.get(pool.name, 0) for pool in self._pools}
+
+    async def _sessions(self, kind: str) -> list[tuple[str, str, int]] | None:
+        """(pool, slot, current sessions) of HAProxy's rows of one kind; None while it is down."""
+        try:
+            table = await self._ask(f"show stat -1 {kind} -1")
+        except (OSError, TimeoutError):
+            return None
+        rows = [line.split(",") for line in table.splitlines() if line and not line.startswith("#")]
+        return [(row[0], row[1], int(row[_SCUR])) for row in rows if len(row) > _SCUR]
 
     def stop_listening(self) -> None:
         """Takes no new connections; what runs goes on until :meth:`close`."""

@@ -16,6 +16,7 @@ from typing import Any
 from backends.cluster.cluster import ResourceShare
 from backends.cluster.hf_actor import engine_spec
 from backends.errors import UsageError
+from backends.serve.model_app import App
 from backends.serve.replica import application
 from backends.settings.environment import MODEL_ENV
 from backends.settings.options import DTYPES, ModelSpec, Options
@@ -57,7 +58,8 @@ def build(args: dict[str, Any]) -> Any:
     share = ResourceShare(model.name, given["num_cpus"], given["num_gpus"], given["threads"])
     spec = replace(engine_spec(0, share, options), engine=TOPOLOGY)  # replicas add their own ids
     resources = {"num_cpus": share.num_cpus, "num_gpus": share.num_gpus}
-    return application(spec, options, None, resources, 1)
+    app = App(TOPOLOGY, "/", model.name, model.source, share, 1)
+    return application(spec, options, None, resources, app)
 
 
 def _checked(args: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from backends.api import fields
+from backends.api.defaults import Defaults, not_here
 from backends.api.metrics import Metrics, merge_pages
 from backends.api.request import Endpoint
 from backends.api.service import Reply, Trace
-from backends.cluster.cluster import ResourceShare
 from backends.errors import unavailable, unknown_model
 from backends.router.router import Router
 from backends.serve import serve
+from backends.serve.model_app import App
+from backends.serve.scaling import ScaleWatch
+from backends.settings.autoscale import Autoscale
 
 log = logging.getLogger("backends.rsc")
 
@@ -24,41 +25,23 @@ WATCH_S = 1.0
 ASK_LIMIT_S = 2.0
 
 
-@dataclass
-class App:
-    """The Serve application of one model. ``count`` replicas of ``share`` each (``fixed``: never fewer);
-    ``up`` says whether one of them was ready when last asked, ``seen`` which ever were. ``model``, ``path``
-    and the rest are what ``/v1/models`` says. Its engines are the replicas of the deployment whose name
-    begins with ``deployment``."""
-
-    app: str
-    prefix: str
-    name: str
-    path: str
-    share: ResourceShare
-    count: int
-    created: int = field(default_factory=lambda: int(time.time()))
-    max_model_len: int = 0
-    up: bool = False
-    fixed: bool = True
-    deployment: str = ""
-    seen: set[str] = field(default_factory=set)
-
-    @property
-    def restarts(self) -> int:
-        """How many replicas Serve started in place of one that died. (When it follows the load, which start
-        replaced one is Serve's to know: 0.)"""
-        return max(0, len(self.seen) - self.count) if self.fixed else 0
-
-
 class ServeFleet:
     """All replicas of ours, for the control endpoint."""
 
-    def __init__(self, apps: Sequence[App], router: Router) -> None:
+    def __init__(self, apps: Sequence[App], router: Router, scale: Autoscale | None = None) -> None:
         self.models: Mapping[str, Any] = {app.name: app for app in apps}
         self._apps = list(apps)
         self._router = router
         self._handles: dict[str, Any] = {}
+        #: Hands new defaults to the replicas; None where they take none.
+        self.reconfigure: Callable[[Defaults], Awaitable[None]] | None = None
+        self._scaling = None if scale is None else ScaleWatch(apps, scale, self.metrics_page)
+
+    async def configure(self, defaults: Defaults) -> None:
+        """See :class:`backends.api.defaults.Configurable`."""
+        if self.reconfigure is None:
+            raise not_here("rsv")
+        await self.reconfigure(defaults)
 
     async def keep_looking(self) -> None:
         """Keeps :meth:`ready` true to the facts. Never returns."""
@@ -73,6 +56,8 @@ class ServeFleet:
             app.up = bool(ready)
             app.max_model_len = next((row["max_model_len"] for row in ready), 0)
             app.seen.update(row["engine"] for row in ready)
+        if self._scaling is not None:
+            await self._scaling.look()
 
     # -- what the control endpoint asks ----------------------------------------------------------------
 
@@ -90,7 +75,7 @@ class ServeFleet:
         """All replicas' pages, and as ``engine="queue"`` what waits in Serve for one of them."""
         answers = await asyncio.gather(*(self._ask(app) for app in self._apps))
         pages = [figures["page"] for app in answers for figures in app]
-        return merge_pages([*pages, await self._queue_page(answers)])
+        return merge_pages([*pages, await self._queue_page(answers), self._scaling_page()])
 
     async def answer(
         self,
@@ -106,6 +91,9 @@ class ServeFleet:
         raise unavailable("No engine of this model is ready.")
 
     # -- inside ------------------------------------------------------------------------------------------
+
+    def _scaling_page(self) -> str:
+        return "" if self._scaling is None else self._scaling.page()
 
     async def _queue_page(self, answers: Sequence[Sequence[dict[str, Any]]]) -> str:
         in_flight = await self._router.in_flight()

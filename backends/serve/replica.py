@@ -6,11 +6,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from backends.api.admission import Admission
 from backends.api.control import Control
+from backends.api.defaults import NO_DEFAULTS, Defaults
 from backends.api.http_asgi import AsgiApp
 from backends.api.metrics import Metrics
 from backends.api.render import Renderer
@@ -21,6 +22,8 @@ from backends.errors import EngineUnavailable
 from backends.models.load import resolve_model
 from backends.process.events import Steps
 from backends.serve.deployment import deployment_config, placement_group
+from backends.serve.model_app import App
+from backends.serve.scaling import scaled
 from backends.settings.environment import KEY_ENV
 from backends.settings.options import Options
 from backends.text import make_logs_visible
@@ -67,6 +70,10 @@ class HfReplica:
         """What Serve's ingress calls."""
         return AsgiApp(self._service, self._token, Control("rsc", [self._service]))
 
+    async def reconfigure(self, config: dict[str, Any]) -> None:
+        """What Serve calls with its `user_config`, at the start and whenever only that changes."""
+        await self._service.configure(Defaults(**config))
+
     async def check_health(self) -> None:
         """What Serve's controller calls; raises when the engine cannot answer."""
         if (await self._engine.state()).status != "ready":
@@ -107,19 +114,28 @@ class Batches:
 
 
 def application(
-    spec: EngineSpec, options: Options, token: str | None, resources: dict[str, float], count: int
+    spec: EngineSpec,
+    options: Options,
+    token: str | None,
+    resources: dict[str, float],
+    app: App,
+    defaults: Defaults = NO_DEFAULTS,
 ) -> Any:
-    """The Serve application of one model. ``count`` replicas, unless they follow the load."""
+    """The Serve application of one model. ``app.count`` replicas, unless they follow the load. What differs
+    from one that is deployed in ``defaults`` alone makes no replica start anew."""
     from ray import serve
 
     deployment = serve.deployment(
         name=NAME,
         backpressure_config={"status_code": 429, "retry_after_s": 1},
         max_constructor_retry_count=1,
+        user_config=asdict(defaults),
         # The figures are for the head; the proxies do not need them.
         request_router_config={"request_routing_stats_period_s": 3600.0},
-        **deployment_config(options, resources, spec.concurrency, count),
+        **scaled(deployment_config(options, resources, spec.concurrency, app.count), app, options.autoscale),
         **placement_group(options, resources),
     )(serve.ingress()(HfReplica))
+    # Without a version Serve takes each deployment for one of new code, whose replicas all start anew.
+    deployment._version = app.app
     clean = replace(options, listener=None, api_key=None)  # type: ignore[arg-type]
     return deployment.bind(spec, clean, token)

@@ -23,8 +23,9 @@ from backends.process.events import Steps
 from backends.router.router import Router
 from backends.serve import serve
 from backends.serve.deployment import check_memory
-from backends.serve.fleet import App, ServeFleet
+from backends.serve.fleet import ServeFleet
 from backends.serve.lease_actor import ServeLease
+from backends.serve.model_app import App
 from backends.settings.options import Options
 
 # A replica without a request may be about to get one from Serve's queue.
@@ -171,6 +172,7 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
         facts = {
             "max_queue": options.max_queue,
             "serve": {**asdict(options.serve), "started": started, "run": run},
+            **({} if options.autoscale is None else {"autoscale": asdict(options.autoscale)}),
             **kind.facts(),
         }
         control.serve(fleet, Control(kind.name, [fleet], facts, live=cluster.facts))
@@ -191,7 +193,7 @@ def apps_of(
     for number, spec in enumerate(options.models):
         own = [share for share in shares if share.model == spec.name]
         name, prefix = f"rvtop-{run}-{number}", f"/rvtop-{run}/{number}"
-        fixed = options.serve.autoscale is None
+        fixed = options.autoscale is None
         path = paths[spec.name]
         apps.append(App(name, prefix, spec.name, path, own[0], len(own), fixed=fixed, deployment=deployment))
     return apps
@@ -200,7 +202,7 @@ def apps_of(
 async def deploy(kind: Kind, apps: Sequence[App], options: Options, steps: Steps, token: str) -> None:
     """Returns when all replicas wanted at first answer. Raises StartFailure, UsageError."""
     names = [app.app for app in apps]
-    wanted = sum(options.serve.autoscale[0] if options.serve.autoscale else app.count for app in apps)
+    wanted = sum(options.autoscale.first if options.autoscale else app.count for app in apps)
     bound = await kind.bind(apps, token, steps)
     with steps.step("placement", f"{wanted} replicas") as step:
         await to_the_end(serve.deploy, bound)

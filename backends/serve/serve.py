@@ -17,6 +17,7 @@ from typing import Any
 
 from backends.cluster.cluster import Node
 from backends.errors import StartFailure, UsageError
+from backends.scaling.counts import Counts
 
 log = logging.getLogger("backends.serve")
 
@@ -28,6 +29,7 @@ LLM_SERVER = "LLMServer:"
 _LLM_TELEMETRY = "llm_serve_telemetry"
 DEFAULT_PORT = 8000
 POLL_S = 0.1
+ASK_LIMIT_S = 2.0
 PROXY_LIMIT_S = 30.0
 DEPLOY_LIMIT_S = 1800.0  # weights of a big model from a slow disk
 DELETE_LIMIT_S = 30.0
@@ -95,6 +97,27 @@ def check_deployed(names: Sequence[str]) -> bool:
         if status in ("DEPLOY_FAILED", "UNHEALTHY"):
             raise _failure(name, message)
     return all(found.get(name, ("",))[0] == "RUNNING" for name in names)
+
+
+def counts(app: str, deployment: str = "") -> tuple[Counts, float] | None:
+    """Replicas of the deployment whose name begins so, and the requests that each is to hold; None while
+    Serve does not know it, or does not scale it. Raises RayError (ValueError without a controller) while
+    Serve does not answer."""
+    import ray
+
+    controller = ray.get_actor(CONTROLLER, namespace=NAMESPACE)
+    details = ray.get(controller.get_serve_instance_details.remote(), timeout=ASK_LIMIT_S)
+    found = details["applications"].get(app) or {"deployments": {}}
+    for name, told in found["deployments"].items():
+        scale = (told.get("deployment_config") or {}).get("autoscaling_config")
+        if name.startswith(deployment) and scale:
+            states = [replica["state"] for replica in told["replicas"]]
+            healthy, draining = states.count("RUNNING"), states.count("STOPPING")
+            starting = len(states) - healthy - draining
+            pending = sum(r["state"] == "STARTING" and r.get("node_id") is None for r in told["replicas"])
+            each = float(scale["target_ongoing_requests"])
+            return Counts(told["target_num_replicas"], starting, healthy, draining, pending), each
+    return None
 
 
 def replicas(app: str, deployment: str = "") -> list[str]:

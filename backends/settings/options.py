@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, field
 
+from backends.settings.autoscale import Autoscale
 from backends.settings.serve import ServeOptions
 from backends.settings.serve_llm import ServeLlmOptions
 from backends.settings.vllm import VllmOptions
@@ -28,7 +29,7 @@ class Options:
     anything heavy loads. ``engine_concurrency`` None is the topology's own default; ``max_queue`` None is
     unlimited; ``threads`` None leaves torch's default. ``ray_address`` None starts a local cluster,
     ``num_replicas`` None gives every GPU (without one: every node) an engine, ``front_processes`` None as
-    many processes in front of it as its cores can feed."""
+    many processes in front of it as its cores can feed. ``autoscale`` None is a fixed number of replicas."""
 
     topology: str
     models: tuple[ModelSpec, ...]
@@ -49,6 +50,7 @@ class Options:
     vllm: VllmOptions = field(default_factory=VllmOptions)
     front_processes: int | None = 1
     vllm_server: VllmServerOptions = field(default_factory=VllmServerOptions)
+    autoscale: Autoscale | None = None
     serve: ServeOptions = field(default_factory=ServeOptions)
     serve_llm: ServeLlmOptions = field(default_factory=ServeLlmOptions)
 

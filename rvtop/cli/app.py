@@ -46,6 +46,7 @@ from rvtop.cli.options import (
 )
 from rvtop.cli.quality import quality
 from rvtop.cli.run import run
+from rvtop.cli.set import set_defaults
 from rvtop.cli.share import share
 from rvtop.cli.showdown import SameForAll, compare, showdown
 from rvtop.cli.size import size
@@ -198,6 +199,7 @@ def attach(
 
 app.command()(run)
 app.command()(ctl)
+app.command("set")(set_defaults)
 app.command()(showdown)
 app.command()(sweep)
 app.command()(ab)

@@ -211,6 +211,33 @@ class EngineOptions:
     direct_streaming: Annotated[
         bool, typer.Option("--direct-streaming", help="Topology rsv: tokens do not pass its ingress.")
     ] = False
+    autoscale: Annotated[
+        str | None,
+        typer.Option(
+            "--autoscale",
+            metavar="MIN:MAX|FIELD=VALUE,…",
+            help="Topologies rsc, rsv, rvc: replicas follow the load; min=1,max=3,target=4,up=2,down=10,…",
+        ),
+    ] = None
+    autoscale_on: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--autoscale-on",
+            metavar="FIGURE>VALUE",
+            help="Scale on this too: kv_usage, gpu_util, ttft_p99, waiting; repeat.",
+        ),
+    ] = None
+    autoscale_pattern: Annotated[
+        str | None,
+        typer.Option(
+            "--autoscale-pattern",
+            metavar="LENGTH",
+            help="The load repeats itself (24h, 5m): replicas before it grows.",
+        ),
+    ] = None
+    autoscale_ahead: Annotated[
+        float | None, typer.Option("--autoscale-ahead", help="Seconds before such a growth; default 30.")
+    ] = None
 
     def arguments(self) -> list[str]:
         """The same, as arguments of ``python -m backends``."""
@@ -229,7 +256,20 @@ class EngineOptions:
             "--direct-streaming": self.direct_streaming,
             "--kv-events": self.kv_events,
         }
-        return engine + fronts + servers + streams + [flag for flag, given in switches.items() if given]
+        scale = [part for text in self.autoscale_on or () for part in ("--autoscale-on", text)]
+        scale += [
+            part
+            for flag, value in (
+                ("--autoscale", self.autoscale),
+                ("--autoscale-pattern", self.autoscale_pattern),
+                ("--autoscale-ahead", self.autoscale_ahead),
+            )
+            if value is not None
+            for part in (flag, f"{value:g}" if isinstance(value, float) else value)
+        ]
+        return (
+            engine + fronts + servers + streams + scale + [flag for flag, given in switches.items() if given]
+        )
 
 
 def no_screen() -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rvtop.contract.pairs import Pairs
+from rvtop.contract.replicas import Replicas
 from rvtop.contract.requests import NO_REQUESTS, Requests
 from rvtop.contract.showdown import Showdown
 from rvtop.contract.spending import Spending
@@ -242,6 +243,10 @@ class Series:
     node_cpu_max: tuple[float | None, ...] = ()
     preemptions: tuple[float | None, ...] = ()  # sum over engines since we began to watch
     watts: tuple[float | None, ...] = ()  # of all GPUs together; where there is none, of the processors
+    replicas_wanted: tuple[float | None, ...] = ()  # of all models that are scaled
+    replicas_starting: tuple[float | None, ...] = ()
+    replicas_healthy: tuple[float | None, ...] = ()
+    replicas_draining: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,4 +371,5 @@ class Snapshot:
     verdict: Verdict | None = None  # what binds it, while there is load
     pairs: Pairs | None = None  # where each request goes to two servers
     probes: Probes | None = None  # where there are some
+    replicas: tuple[Replicas, ...] = ()  # of models that are scaled
     saturation: Saturation | None = None  # while load is above what the server can answer

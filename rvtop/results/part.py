@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from rvtop.results.client import client_summary
 from rvtop.results.kv import kv_summary
+from rvtop.results.scaling import scaling_summary
 from rvtop.results.server import server_summary
 from rvtop.results.table import NONE, Bools, Requests
 from rvtop.results.ttft_parts import ttft_parts
@@ -141,6 +142,7 @@ def figures(part: Part, *, alone: bool = True) -> dict[str, Any]:
         "tokens": _tokens(part),
         "goodput_rps": _goodput(part),
         "server": server,
+        "replicas": scaling_summary(part.run.timeline, part.spans),
         "kv_map": kv_summary(part.run.timeline, part.spans),
     }
 

@@ -7,6 +7,7 @@ from rvtop.session.energy_watch import EnergyWatch
 from rvtop.session.live import LiveState
 from rvtop.session.load_parts import Parts, Second
 from rvtop.session.player import Player
+from rvtop.session.replica_watch import ReplicaWatch
 from rvtop.session.saturation_watch import SaturationWatch
 from rvtop.session.verdict_watch import VerdictWatch
 from rvtop.session.warm_up_watch import WarmUpWatch
@@ -26,6 +27,7 @@ class Watches:
         self.verdict = VerdictWatch(say, parts.target, str(request.workers))
         self.saturation = SaturationWatch(parts, live, player)
         self._warm_up = WarmUpWatch(parts, live, player)
+        self._replicas = ReplicaWatch(say)
 
     def judge(self, second: Second) -> None:
         """What binds the system now."""
@@ -41,3 +43,4 @@ class Watches:
             self.energy.look(second.row, self._live.tokens, self._target.engine_gpus)
         self.saturation.look(second)
         self._warm_up.look(second)
+        self._replicas.look(second.row)

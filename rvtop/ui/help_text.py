@@ -325,6 +325,16 @@ PANELS: dict[str, PanelHelp] = {
         "One line a deployment, as application/deployment. Drawn where Serve runs.",
         ray_figures("deployment"),
     ),
+    "replicas": PanelHelp(
+        "replicas",
+        "Replicas of all models over time, a cell each. Drawn where their number changes.",
+        (
+            Figure("● healthy", "replicas that answer", SERVER),
+            Figure("◐ starting", "replicas that are being placed or load their weights", SERVER),
+            Figure("○ wanted", "replicas that are to be there and have not begun to start", SERVER),
+            Figure("◌ draining", "replicas that get no more requests and end those they have", SERVER),
+        ),
+    ),
     "nodes": PanelHelp(
         "nodes",
         "One line a machine of the Ray cluster. Drawn for two and more, or where no GPU is seen.",

@@ -31,6 +31,7 @@ GOOD, LEAST, LINE, GONE = "good", "least", "line", "gone"
 #: Which panel gives up what, the first one first.
 FOLDS: tuple[tuple[str, str | int], ...] = (
     ("money", GONE),
+    ("replicas", LEAST),
     *(
         ("served", LINE),
         ("served_beside", GONE),
@@ -45,11 +46,17 @@ FOLDS: tuple[tuple[str, str | int], ...] = (
     *(("gpu_use", LEAST), ("inflight", LEAST), ("latency_time", LEAST), ("tokens", LEAST)),
     *(("knee", LEAST), ("knee_tokens", LEAST), ("knee", LINE), ("knee_tokens", LINE)),
     *(("deployments", LINE), ("gpu_use", LINE), ("gpu", LINE), ("inflight", LINE), ("engines", LINE)),
-    *(("latency_time", LINE), ("tokens", LINE), ("latency_time", GONE), ("gpu_use", GONE)),
+    *(
+        ("latency_time", LINE),
+        ("tokens", LINE),
+        ("replicas", LINE),
+        ("latency_time", GONE),
+        ("gpu_use", GONE),
+    ),
     *(("events", LINE), ("load", LEAST), ("plan", GONE), ("recording", LEAST), ("recording", LINE)),
     *(("ttft", 8), ("ttft", 7), ("ttft", 6), ("ttft", LEAST), ("load", LINE)),
     *(("events", GONE), ("latency", 4), ("latency", 3), ("latency", 2), ("comb", GONE), ("pairs", GONE)),
-    *(("probes", GONE), ("saturation", GONE)),
+    *(("probes", GONE), ("saturation", GONE), ("replicas", GONE)),
     *(("engine_charts", GONE), ("slowest", GONE), ("parts", GONE), ("kvqueue", GONE)),
     *(("served", GONE), ("knee_inflight", GONE), ("knee", GONE), ("knee_tokens", GONE)),
     *(("latency", LINE), ("nodes", GONE), ("deployments", GONE), ("inflight", GONE)),

@@ -10,6 +10,7 @@ from statistics import NormalDist
 
 from rvtop.contract.command import Command
 from rvtop.contract.figures import combined
+from rvtop.contract.replicas import Replicas
 from rvtop.contract.requests import RequestRow, Requests
 from rvtop.contract.showdown import COMPARED, Score, Showdown
 from rvtop.contract.snapshot import (
@@ -115,6 +116,10 @@ def series(t: float) -> Series:
         node_cpu_max=tuple(None for _ in ts),
         preemptions=tuple(0.0 for _ in ts),
         watts=tuple(None for _ in ts),
+        replicas_wanted=tuple(None for _ in ts),
+        replicas_starting=tuple(None for _ in ts),
+        replicas_healthy=tuple(None for _ in ts),
+        replicas_draining=tuple(None for _ in ts),
     )
 
 
@@ -781,3 +786,30 @@ def pairs(count: int = 240, same: int = 60, delta_ms: float = -12.4) -> Snapshot
     for row in same_then_both([pair(0) for _ in range(same)], [pair(delta_ms) for _ in range(count)]):
         fold.add(row)
     return replace(live(), pairs=fold.view("both" if count else "same"))
+
+
+def scaled(t: float = 92.0) -> Snapshot:
+    """Replicas that follow the load: one, then three wanted and started one after the other, then one that
+    ends what it has."""
+    made = live(t)
+
+    def at(second: float) -> tuple[float, float, float, float]:
+        """Wanted, starting, healthy, draining."""
+        age = t - second
+        if age > 50:
+            return 1.0, 0.0, 1.0, 0.0
+        if age > 40:
+            return 3.0, 1.0, 1.0, 0.0
+        if age > 25:
+            return 3.0, 1.0, 2.0, 0.0
+        return (3.0, 0.0, 3.0, 0.0) if age > 10 else (2.0, 0.0, 2.0, 1.0)
+
+    wanted, starting, healthy, draining = zip(*map(at, made.series.t_s), strict=True)
+    series = replace(
+        made.series,
+        replicas_wanted=wanted,
+        replicas_starting=starting,
+        replicas_healthy=healthy,
+        replicas_draining=draining,
+    )
+    return replace(made, series=series, replicas=(Replicas("q3b", 2.0, 0.0, 2.0, 1.0, 4.0),))

@@ -15,6 +15,7 @@ from backends import rsc, rvc
 from backends.cluster.cluster import Node
 from backends.errors import StartFailure
 from backends.process.events import Steps
+from backends.router import membership
 from backends.router import running as routed
 from backends.serve import running
 from backends.settings.options import ModelSpec, Options
@@ -147,10 +148,10 @@ def engines(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> Recorder:
         return SimpleNamespace(engine=spec.engine, start=nothing, drain=recorder.note_async("drain"))
 
     monkeypatch.setattr(rvc, "_place", place)
-    monkeypatch.setattr(rvc, "_actor_options", lambda *args: {})
+    monkeypatch.setattr(rvc, "actor_options", lambda *args: {})
     monkeypatch.setattr(routed, "Fleet", fleet)
     monkeypatch.setattr(rvc, "Replica", replica)
-    monkeypatch.setattr(routed, "restart_loop", nothing)
+    monkeypatch.setattr(membership, "restart_loop", nothing)
     return recorder
 
 

@@ -39,6 +39,7 @@ from rvtop.ui.widgets.pairs import PairsRow
 from rvtop.ui.widgets.panel import Panel
 from rvtop.ui.widgets.places import Places
 from rvtop.ui.widgets.probes import ProbesPanel
+from rvtop.ui.widgets.replicas import ReplicasPanel
 from rvtop.ui.widgets.saturation import SaturationPanel
 from rvtop.ui.widgets.served import ServedBesidePanel, ServedPanel
 from rvtop.ui.widgets.slowest import LivePartsPanel, SlowestPanel
@@ -82,6 +83,7 @@ class LiveScreen(Steering, VerdictKeys, AboutServer, ChartScreen):
             ServedPanel(),
             LatencyTimePanel(),
             TokensPanel(),
+            ReplicasPanel(),
             EnginesPanel(),
             EngineChartsPanel(),
             GpuPanel(),
