@@ -26,6 +26,7 @@ SLOW = frozenset(
     {
         "test_choose_measure.py",
         "test_cluster_guest.py",
+        "test_deploy_baseline.py",
         "test_deploy_live.py",
         "test_deploy_size_live.py",
         "test_lifecycle_faults.py",

@@ -69,7 +69,7 @@ def _checked(args: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: default for name, (_, default) in ARGS.items()}
     for name, value in args.items():
         kind = ARGS[name][0]
-        if type(value) is not kind:
+        if type(args[name]) is not kind:
             raise UsageError(f"args: {name}: {value!r} must be of type {kind.__name__}")
         if name in _AT_LEAST and value < _AT_LEAST[name]:
             raise UsageError(f"args: {name}: {value} must be at least {_AT_LEAST[name]}")

@@ -68,8 +68,8 @@ app = typer.Typer(
 app.add_typer(scenario_app, name="scenario")
 app.add_typer(index_app, name="index")
 app.add_typer(config_app, name="config")
-for _command in (k8s, compose):
-    deploy_app.command()(_command)
+deploy_app.command()(k8s)
+deploy_app.command()(compose)
 app.add_typer(deploy_app, name="deploy")
 
 #: What Typer raises for a wrong option. It carries a click of its own, so it is reached through Typer.

@@ -17,7 +17,7 @@ from rvtop.telemetry.metrics import RAY_TABLE, RayMetric
 #: The window of a rate in a panel: at least four scrapes, so that two are in it (Grafana fills it in).
 WINDOW = "$__rate_interval"
 
-_RAY = {(metric.of, metric.field): metric for metric in RAY_TABLE}
+_RAY: dict[tuple[str, str], RayMetric] = {(metric.of, metric.field): metric for metric in RAY_TABLE}
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ def wait_quantile(q: float, load: float, slots: int, service_s: float, variation
     mean = service_s / (slots - load) * (1 + variation**2) / 2
     # Few of those who wait find anybody before them: they wait for the first of all slots to be free, each of
     # which has a part of its service left that is anything from none to all of it.
-    first_free = service_s * (1 - ((1 - q) / waiting) ** (1 / slots))
+    first_free = service_s * (1 - math.pow((1 - q) / waiting, 1 / slots))
     return max(mean * math.log(waiting / (1 - q)), first_free)
 
 

@@ -8,8 +8,11 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -122,3 +125,31 @@ class Prometheus:
         self._process.terminate()
         self._process.wait(LIMIT_S)
         self._log.close()
+
+
+@contextmanager
+def pages(page: Callable[[int], str]) -> Iterator[str]:
+    """The address of a page that is made each time it is read: ``page`` of how often it has been."""
+    read = 0
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            nonlocal read
+            read += 1
+            body = page(read).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            with suppress(OSError):  # who scrapes has gone
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/metrics"
+        finally:
+            server.shutdown()
+            thread.join()

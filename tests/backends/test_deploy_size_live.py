@@ -21,7 +21,9 @@ from tests.mock.process import QueueingMock
 
 pytestmark = pytest.mark.timeout(1800)
 SLOTS, TOKENS = 8, 16
-LIMIT_MS = 300.0
+#: An answer takes a second, so that what other work on this machine adds is little beside it.
+TTFT_MS, STEP_MS = 250.0, 50.0
+LIMIT_MS = 1500.0
 SCENARIO = """\
 name: {name}
 seed: {seed}
@@ -48,12 +50,12 @@ def test_the_slo_holds_at_the_rate_it_allows_and_is_missed_at_1_3_times(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The server has places of a fixed service time; rvtop learns that time from a run at a low rate."""
-    with QueueingMock(SLOTS, tokens=TOKENS) as mock:
-        service = measured([run(mock.url, tmp_path / "profile", 2.0, 20)])
+    with QueueingMock(SLOTS, TTFT_MS, STEP_MS, TOKENS) as mock:
+        service = measured([run(mock.url, tmp_path / "profile", 1.0, 30)])
         found = allowed(SLOTS, service, Load(TOKENS), {"ttft_p99": LIMIT_MS})
         assert found is not None
-        held = run(mock.url, tmp_path / "held", found.rps, 60)
-        missed = run(mock.url, tmp_path / "missed", 1.3 * found.rps, 60)
+        held = run(mock.url, tmp_path / "held", found.rps, 150)
+        missed = run(mock.url, tmp_path / "missed", 1.3 * found.rps, 150)
     with capsys.disabled():
         print(
             f"\nallowed {found.rps:.1f} rps of {mock.capacity:.1f}: "
@@ -76,7 +78,7 @@ def cache_tokens(page: str) -> int:
 
 def resident(backend: BackendProcess) -> int:
     """Bytes that vLLM's engine process holds in memory."""
-    (engine,) = processes.named(backend.pid, "EngineCore")
+    (engine,) = processes.named(backend.pid, "VLLM::Engin")
     status = Path(f"/proc/{engine.pid}/status").read_text()
     return 1024 * int(re.search(r"^VmRSS:\s+(\d+)", status, re.M)[1])  # type: ignore[index]
 

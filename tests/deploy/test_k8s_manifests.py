@@ -355,6 +355,14 @@ def test_a_tensor_parallel_engine_reserves_its_gpus() -> None:
     assert config["placement_group_config"]["bundles"] == [{"GPU": 1, "CPU": 1}] * 2
 
 
+def test_arguments_of_vllm_are_its_flags() -> None:
+    given = {"enable_prefix_caching": False, "enforce-eager": True, "max_num_seqs": 64}
+    deployment = made.one(made.objects(made.options("vllm", engine_args=given)), "Deployment")
+    flags = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert {"--no-enable-prefix-caching", "--enforce-eager", "--max-num-seqs=64"} <= set(flags)
+    assert "replicas" not in deployment["spec"]  # the HPA's
+
+
 WRONG: dict[str, tuple[str, dict[str, Any]]] = {
     "--replicas 3:2": ("rsc", {"replicas": (3, 2)}),
     "--replicas: rvc": ("rvc", {"replicas": (1, 2)}),

@@ -25,62 +25,62 @@ OLD = [rule for group in groups(LIMITS, Names(ray_before_2_53=True)) for rule in
 
 ENGINE = '{job="rvc", instance="a:1", model_name="m", engine="0"}'
 OTHER = '{job="rvc", instance="a:1", model_name="m", engine="1"}'
-#: A histogram by its buckets: for ten minutes all events are in the highest, then all are in the lowest.
-SLOW_THEN_FAST = ((0.01, "0x40 0+100x60"), (60.0, "0+10x40 400+100x60"), ("+Inf", "0+10x40 400+100x60"))
+#: A histogram by its buckets: for five minutes all events are in the highest, then all are in the lowest.
+SLOW_THEN_FAST = ((0.01, "0x20 0+100x40"), (60.0, "0+10x20 200+100x40"), ("+Inf", "0+10x20 200+100x40"))
 
 
 def histogram(name: str) -> dict[str, str]:
-    """A latency that is bad for ten minutes and good from then on, with its sum and count."""
+    """A latency that is bad for five minutes and good from then on, with its sum and count."""
     made = {
         f'vllm:{name}_bucket{{job="rvc", model_name="m", le="{le}"}}': line for le, line in SLOW_THEN_FAST
     }
-    made[f'vllm:{name}_sum{{job="rvc", model_name="m"}}'] = "0+300x40 12000+1x60"
-    made[f'vllm:{name}_count{{job="rvc", model_name="m"}}'] = "0+10x40 400+100x60"
+    made[f'vllm:{name}_sum{{job="rvc", model_name="m"}}'] = "0+300x20 6000+1x40"
+    made[f'vllm:{name}_count{{job="rvc", model_name="m"}}'] = "0+10x20 200+100x40"
     return made
 
 
 SERVE = '{application="a", deployment="D"}'
-#: Of each alert the series (15 s apart) that make it true for ten minutes and false from then on.
+#: Of each alert the series (15 s apart) that make it true for five minutes and false from then on.
 SERIES: dict[str, dict[str, str]] = {
     "RvtopTTFTP99High": histogram("time_to_first_token_seconds"),
     "RvtopITLP99High": histogram("inter_token_latency_seconds"),
     "RvtopE2EP50High": histogram("e2e_request_latency_seconds"),
     "RvtopTPOTMeanHigh": histogram("inter_token_latency_seconds"),
     "RvtopErrorRateHigh": {
-        'rvtop:request_success_total{job="rsc", model_name="m", finished_reason="stop"}': "0+10x100",
-        'rvtop:request_success_total{job="rsc", model_name="m", finished_reason="error"}': "0+1x40 40x60",
+        'rvtop:request_success_total{job="rsc", model_name="m", finished_reason="stop"}': "0+10x60",
+        'rvtop:request_success_total{job="rsc", model_name="m", finished_reason="error"}': "0+1x20 20x40",
     },
     "RvtopServeErrorRateHigh": {
-        f"ray_serve_deployment_request_counter_total{SERVE}": "0+10x100",
-        f"ray_serve_deployment_error_counter_total{SERVE}": "0+1x40 40x60",
+        f"ray_serve_deployment_request_counter_total{SERVE}": "0+10x60",
+        f"ray_serve_deployment_error_counter_total{SERVE}": "0+1x20 20x40",
     },
-    "RvtopKvCacheFull": {f"vllm:kv_cache_usage_perc{ENGINE}": "0.97x40 0.5x60"},
+    "RvtopKvCacheFull": {f"vllm:kv_cache_usage_perc{ENGINE}": "0.97x20 0.5x40"},
     "RvtopNoTokens": {
-        f"vllm:num_requests_running{ENGINE}": "3x100",
-        f"vllm:generation_tokens_total{ENGINE}": "100x40 100+50x60",
+        f"vllm:num_requests_running{ENGINE}": "3x60",
+        f"vllm:generation_tokens_total{ENGINE}": "100x20 100+50x40",
     },
     "RvtopQueueLong": {
-        f"vllm:num_requests_waiting{ENGINE}": "20x40 0x60",
-        'vllm:request_success_total{job="rvc", model_name="m", finished_reason="stop"}': "0+30x100",
+        f"vllm:num_requests_waiting{ENGINE}": "20x20 0x40",
+        'vllm:request_success_total{job="rvc", model_name="m", finished_reason="stop"}': "0+30x60",
     },
     "RvtopEngineLost": {
-        f"vllm:num_requests_running{ENGINE}": "1x100",
-        f"vllm:num_requests_running{OTHER}": "1x4 stale _x36 1x60",
+        f"vllm:num_requests_running{ENGINE}": "1x60",
+        f"vllm:num_requests_running{OTHER}": "1x4 stale _x16 1x40",
     },
     "RvtopServerDown": {
-        'up{job="rvc", instance="a:1"}': "1x4 0x36 1x60",
-        f"vllm:num_requests_running{ENGINE}": "1x4 stale _x36 1x60",
+        'up{job="rvc", instance="a:1"}': "1x4 0x16 1x40",
+        f"vllm:num_requests_running{ENGINE}": "1x4 stale _x16 1x40",
     },
     "RvtopReplicaUnhealthy": {
-        f"ray_serve_autoscaling_target_replicas{SERVE}": "2x100",
-        f"ray_serve_deployment_replica_healthy{SERVE}": "1x40 2x60",
+        f"ray_serve_autoscaling_target_replicas{SERVE}": "2x60",
+        f"ray_serve_deployment_replica_healthy{SERVE}": "1x20 2x40",
     },
     "RvtopGpuLost": {
-        'DCGM_FI_DEV_GPU_UTIL{Hostname="n1", gpu="0"}': "50x100",
-        'DCGM_FI_DEV_GPU_UTIL{Hostname="n1", gpu="1"}': "50x4 stale _x36 50x60",
+        'DCGM_FI_DEV_GPU_UTIL{Hostname="n1", gpu="0"}': "50x60",
+        'DCGM_FI_DEV_GPU_UTIL{Hostname="n1", gpu="1"}': "50x4 stale _x16 50x40",
     },
     "RvtopRayGpuLost": {
-        'ray_node_gpus_utilization{ip="10.0.0.1", GpuIndex="0"}': "50x4 stale _x36 50x60",
+        'ray_node_gpus_utilization{ip="10.0.0.1", GpuIndex="0"}': "50x4 stale _x16 50x40",
     },
 }
 
@@ -99,11 +99,11 @@ def test_each_alert_fires_and_resolves(tmp_path: Path) -> None:
         {
             "interval": "15s",
             "input_series": [{"series": name, "values": values} for name, values in series.items()],
-            "promql_expr_test": [fires(alert, "6m", 1), fires(alert, "18m", 0)],
+            "promql_expr_test": [fires(alert, "4m", 1), fires(alert, "9m", 0)],
         }
         for alert, series in SERIES.items()
     ]
-    test = {"rule_files": [FILE], "evaluation_interval": "15s", "tests": cases}
+    test = {"rule_files": [FILE], "evaluation_interval": "30s", "tests": cases}
     (tmp_path / "test.yml").write_text(yaml.safe_dump(test))
     checked = subprocess.run(
         ["promtool", "check", "rules", FILE], cwd=tmp_path, capture_output=True, text=True, check=False

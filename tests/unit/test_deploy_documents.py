@@ -1,4 +1,4 @@
-"""The queries of the documents that the project began with: what they ask for is not there, or in another way.
+"""The queries of the documents that the project began with: what they ask for is not there, or otherwise.
 Their folder is not part of the repository; without it these are skipped."""
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rvtop.deploy import images
-from rvtop.deploy.k8s import load_job, monitors, network, nodes, ray, servers
+from rvtop.deploy.k8s import load_job, monitors, network, nodes, objects, ray, servers
 from rvtop.deploy.k8s.objects import Manifest
 from rvtop.deploy.k8s.options import Options, check
 from rvtop.deploy.yaml_text import yaml_text, yaml_texts
@@ -31,21 +31,14 @@ def parts(options: Options, alerts: Mapping[str, object]) -> Parts:
     """Raises UserError for options that do not fit. ``alerts`` is the content of a rules file."""
     check(options)
     closed = [*network.policies(options), *network.ingresses(options), *monitors.budgets(options)]
-    if not options.on_ray:
-        made = [
-            servers.vllm(options),
-            servers.objects.service(options, servers.VLLM, options.service, servers.SERVE_PORT, servers.HTTP),
-            servers.scaler(options),
-        ]
-    else:
-        made = [*ray.redis(options)]
+    if options.on_ray:
+        made = ray.redis(options)
         if options.topology == "rvc":
-            front = servers.front(options)
-            port = servers.SERVE_PORT
-            made += [ray.ray_cluster(options), front]
-            made.append(servers.objects.service(options, servers.FRONT, options.service, port, servers.HTTP))
+            made += [ray.ray_cluster(options), servers.front(options), _door(options, servers.FRONT)]
         else:
             made.append(ray.ray_service(options))
+    else:
+        made = [servers.vllm(options), _door(options, servers.VLLM), servers.scaler(options)]
     return Parts(
         base=[*made, *closed],
         monitoring=[*monitors.monitors(options), monitors.rules(options, alerts)],
@@ -54,6 +47,11 @@ def parts(options: Options, alerts: Mapping[str, object]) -> Parts:
             options, images.ours("cpu") if options.image == images.ours("cuda") else options.image
         ),
     )
+
+
+def _door(options: Options, component: str) -> Manifest:
+    """The Service of a server of HTTP."""
+    return objects.service(options, component, options.service, objects.SERVE_PORT, servers.HTTP)
 
 
 def files(options: Options, alerts: Mapping[str, object]) -> dict[str, str]:

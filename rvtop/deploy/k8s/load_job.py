@@ -15,7 +15,10 @@ def load_job(options: Options, image: str) -> list[Manifest]:
     name = f"{options.name}-{LOAD}"
     shipped, text = options.scenario
     target = f"http://{options.service}.{options.namespace}.svc:{SERVE_PORT}"
-    mounts = [{"name": "results", "mountPath": "/results"}, {"name": "tmp", "mountPath": "/tmp"}]
+    mounts: list[Manifest] = [
+        {"name": "results", "mountPath": "/results"},
+        {"name": "tmp", "mountPath": "/tmp"},
+    ]
     volumes: list[Manifest] = [
         {"name": "results", "persistentVolumeClaim": {"claimName": f"{name}-results"}},
         {"name": "tmp", "emptyDir": {}},

@@ -89,7 +89,7 @@ def vllm(options: Options) -> Manifest:
         "name": VLLM,
         "image": options.image,
         "command": ["python", "-m", "vllm.entrypoints.openai.api_server"],
-        "args": [f"--{name.replace('_', '-')}={value}" for name, value in arguments.items()],
+        "args": [_flag(name.replace("_", "-"), value) for name, value in arguments.items()],
         "env": [*objects.secret_env(options, {"VLLM_API_KEY": "api-key"}), *objects.engine_env(options)],
         "ports": [{"name": HTTP, "containerPort": SERVE_PORT}],
         **objects.http_probes("/health", HTTP, _START_S),
@@ -103,6 +103,13 @@ def vllm(options: Options) -> Manifest:
     # A new pod before an old one goes would need a GPU more.
     strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
     return _deployment(options, VLLM, pod, None, strategy)  # how many: the HPA says
+
+
+def _flag(name: str, value: object) -> str:
+    """As vLLM takes it: a switch has no value."""
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name}={value}"
 
 
 def scaler(options: Options) -> Manifest:
