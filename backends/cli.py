@@ -17,9 +17,9 @@ from backends import registry
 from backends.errors import UsageError
 from backends.models.load import ModelError, default_index, default_models, is_local, resolve_model
 from backends.settings import auto_place, autoscale, fronts, serve, serve_llm, split, vllm, vllm_server
+from backends.settings.environment import KEY_ENV
 from backends.settings.options import DTYPES, ModelSpec, Options
 
-KEY_ENV = "RVTOP_API_KEY"
 BACKLOG = 4096
 
 

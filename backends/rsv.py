@@ -32,8 +32,8 @@ from backends.process.events import Steps
 from backends.process.scratch_dir import OwnedTempDir
 from backends.router.router import Router
 from backends.serve import llm_app, running
-from backends.serve.app import App
 from backends.serve.llm_fleet import REPORT_MS, LlmFleet
+from backends.serve.model_app import App
 from backends.serve.scaling import scaled
 from backends.serve.serve import LLM_SERVER, free_port
 from backends.settings import kv_events

@@ -14,7 +14,7 @@ from backends.api.service import Reply, Trace
 from backends.api.splits import refuse_unrouted
 from backends.router.router import Router
 from backends.serve import serve
-from backends.serve.app import App
+from backends.serve.model_app import App
 from backends.serve.scaling import ScaleWatch
 from backends.settings.autoscale import Autoscale
 from backends.settings.split import NO_SPLITS

@@ -23,10 +23,10 @@ from backends.models.load import resolve_step
 from backends.process.events import Steps
 from backends.router.router import Router
 from backends.serve import serve
-from backends.serve.app import App
 from backends.serve.deployment import check_memory
 from backends.serve.fleet import ServeFleet
 from backends.serve.lease_actor import ServeLease
+from backends.serve.model_app import App
 from backends.settings.options import Options
 
 # A replica without a request may be about to get one from Serve's queue.

@@ -22,6 +22,7 @@ from rvtop.cli.compare import compare_runs
 from rvtop.cli.config import config_app
 from rvtop.cli.ctl import ctl, is_socket, watch
 from rvtop.cli.deploy import deploy_app
+from rvtop.cli.deploy_k8s import compose, k8s
 from rvtop.cli.deployments import down, logs, ps, up
 from rvtop.cli.engine_options import words_of
 from rvtop.cli.export import export
@@ -70,6 +71,8 @@ app = typer.Typer(
 app.add_typer(scenario_app, name="scenario")
 app.add_typer(index_app, name="index")
 app.add_typer(config_app, name="config")
+deploy_app.command()(k8s)
+deploy_app.command()(compose)
 app.add_typer(deploy_app, name="deploy")
 
 #: What Typer raises for a wrong option. It carries a click of its own, so it is reached through Typer.
@@ -298,11 +301,16 @@ for _command in (ps, logs, down):
 @app.command()
 def doctor(
     deep: Annotated[bool, typer.Option("--deep", help="Also connect to the Ray cluster.")] = False,
+    k8s: Annotated[
+        bool, typer.Option("--k8s", help="Instead of this machine, the cluster that kubectl talks to.")
+    ] = False,
 ) -> None:
     """Checks this machine: versions, GPUs, ports, paths, limits, Ray. Exit code 1 if a check fails."""
     from rvtop.doctor import examine
 
-    raise typer.Exit(examine(deep=deep, out=say))
+    if deep and k8s:
+        raise UserError("--deep is for this machine's Ray, --k8s for Kubernetes: give one of them")
+    raise typer.Exit(examine(deep=deep, k8s=k8s, out=say))
 
 
 def command() -> int:
