@@ -16,6 +16,7 @@ from typing import NoReturn
 from backends import registry
 from backends.errors import UsageError
 from backends.models.load import ModelError, default_index, default_models, is_local, resolve_model
+from backends.process import again
 from backends.settings import auto_place, autoscale, fronts, serve, serve_llm, split, vllm, vllm_server
 from backends.settings.environment import KEY_ENV
 from backends.settings.options import DTYPES, ModelSpec, Options
@@ -58,7 +59,7 @@ def parse_options(argv: Sequence[str]) -> tuple[Options, bool, bool]:
     options = Options(
         topology=args.topology,
         models=models,
-        listener=bind(args.host, args.port),
+        listener=again.listener() or bind(args.host, args.port),
         host=args.host,
         api_key=api_key,
         engine_concurrency=args.engine_concurrency,

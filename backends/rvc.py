@@ -23,12 +23,15 @@ from backends.cluster.cluster import ResourceShare, open_cluster
 from backends.cluster.placed_models import placed_models
 from backends.cluster.places import actor_options, amounts, bundle_of, free, reserve
 from backends.cluster.vllm_fleet import Replica, slots_of
+from backends.cluster.vllm_moves import Moves
 from backends.cluster.vllm_replicas import PlacedReplica, ReplicaPool, scaled
 from backends.cluster.vllm_service import EngineSpec
 from backends.cluster.vllm_shares import shares_of, starting_turn
+from backends.cluster.watch import ClusterWatch
 from backends.errors import UsageError
 from backends.models.load import resolve_or_refuse
 from backends.process.events import Steps
+from backends.router.fleet import Fleet
 from backends.router.router import Router
 from backends.router.running import RoutedEngines, route
 from backends.settings import environment
@@ -96,6 +99,11 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
     async def live() -> dict[str, Any]:
         return await cluster.facts() | (placed.facts() if placed is not None else {})
 
+    def around(fleet: Fleet) -> ClusterWatch:
+        moves = Moves(fleet)
+        stack.push_async_callback(moves.close)
+        return ClusterWatch(cluster.address, fleet.engine_rows, ours=cluster.ours, on_drain=moves.begin)
+
     running = await route(
         NAME,
         router,
@@ -106,6 +114,7 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
         stack=stack,
         live=live,
         split=options.split,
+        surroundings=around,
     )
     if placed is not None:
         running.changes = placed.begin(pools, running.members, router)

@@ -16,9 +16,10 @@ from backends.api.metrics import CONTENT_TYPE as METRICS_TYPE
 from backends.api.metrics import merge_pages
 from backends.api.splits import SPLIT_PATH, Splits
 from backends.errors import ApiError, unavailable
+from backends.process.notices import NOTICES
 
 JSON_TYPE = "application/json"
-CONTROL_PATHS = ("/health", "/v1/models", "/metrics", "/rvtop/topology", SPLIT_PATH)
+CONTROL_PATHS = ("/health", "/v1/models", "/metrics", "/rvtop/topology", "/rvtop/cluster", SPLIT_PATH)
 #: What a POST asks the engines to do, by its path; vLLM's names. With what an engine needs for it.
 ACTIONS = {
     "/reset_prefix_cache": "a prefix cache that can be reset",
@@ -71,7 +72,8 @@ class Acting(Protocol):
 class Control:
     """Answers the control paths as ``(content type, body)``; ``/health`` raises ApiError (503) while the
     backend cannot answer. ``facts`` are further entries of ``/rvtop/topology``, ``live`` asks for those that
-    change."""
+    change. ``cluster`` is what ``/rvtop/cluster`` says beside the notices, where there is one: known, and
+    asked of nobody, since it is read each second and while nothing answers."""
 
     def __init__(
         self,
@@ -80,7 +82,9 @@ class Control:
         facts: Mapping[str, Any] | None = None,
         live: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
         splits: Splits | None = None,
+        cluster: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
+        self._cluster = cluster
         self._topology = topology
         self._groups = groups
         self._facts = dict(facts or {})
@@ -103,6 +107,9 @@ class Control:
                 return JSON_TYPE, orjson.dumps(await self._describe())
             case path if path == SPLIT_PATH:
                 return JSON_TYPE, orjson.dumps({"splits": self._told()})
+            case "/rvtop/cluster":
+                known = self._cluster() if self._cluster is not None else {}
+                return JSON_TYPE, orjson.dumps({"notices": NOTICES.rows(), **known})
         return None
 
     async def split(self, body: bytes) -> tuple[str, bytes]:

@@ -25,7 +25,7 @@ from backends.cluster.vllm_service import EngineSpec, VllmService, drained, list
 from backends.engines.vllm_clients import ClientPlace, client_places, share_metrics
 from backends.engines.vllm_environment import vllm_environment
 from backends.errors import StartFailure
-from backends.models.load import ModelError, resolve_model
+from backends.models.load import ModelError, check_weights, resolve_model
 from backends.process.log_tail import LogTail
 from backends.process.scratch_dir import OwnedTempDir
 from backends.router.fleet import Served
@@ -75,6 +75,7 @@ class VllmActor:
         spec, options = self._spec, self._spec.options
         try:
             self._path = str(await asyncio.to_thread(resolve_model, spec.source))
+            check_weights(self._path)
         except ModelError as error:
             raise StartFailure(f"model {spec.model}: {error}") from error
         given = engine_arguments(options, path=self._path, model=spec.model, gpu_share=spec.gpu_share)

@@ -40,7 +40,6 @@ class PlacedReplica(Replica):
     def __init__(self, spec: EngineSpec, share: ResourceShare, turn: asyncio.Semaphore) -> None:
         super().__init__(spec, {}, turn)
         self._share = share
-        self._group: Any = None
 
     async def start(self, steps: Steps | None = None) -> None:
         if self._group is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Protocol
 
 from backends.api.control import Control
@@ -15,6 +15,22 @@ from backends.router.fleet import Fleet, Member
 from backends.router.membership import Membership
 from backends.router.router import Router
 from backends.settings.split import NO_SPLITS, SplitOptions
+
+
+class Surroundings(Protocol):
+    """What watches where engines run."""
+
+    def rows(self) -> Mapping[str, Any]:
+        """For ``/rvtop/cluster``."""
+        ...
+
+    def watching(self) -> AbstractAsyncContextManager[Any]:
+        """It watches while the body runs."""
+        ...
+
+    async def lost_all(self) -> str:
+        """Returns when all of it is gone for good."""
+        ...
 
 
 class Changes(Protocol):
@@ -37,15 +53,20 @@ class RoutedEngines:
         router: Router,
         members: Membership,
         stack: AsyncExitStack,
+        broken: Callable[[], Coroutine[Any, Any, str]] | None = None,
     ) -> None:
+        self._broken = broken
         self._router = router
         self.members = members
         self.changes: Changes | None = None
         self._stack = stack  # all that was started, to be closed backwards
 
     async def failed(self) -> str:
-        """Returns if the restart loop of an engine or of the router broke, which only a bug can do."""
+        """Returns if what the engines run in broke, or, which only a bug can do, the restart loop of an
+        engine or of the router."""
         parts = [self._router.failed(), self.members.broken()]
+        if self._broken is not None:
+            parts.append(self._broken())
         if self.changes is not None:
             parts.append(self.changes.failed())
         waits = [asyncio.create_task(part) for part in parts]
@@ -78,10 +99,11 @@ async def route(
     stack: AsyncExitStack,
     live: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
     split: SplitOptions = NO_SPLITS,
+    surroundings: Callable[[Fleet], Surroundings] | None = None,
 ) -> RoutedEngines:
     """Starts the router, then its engines. What is started is pushed to ``stack``; the RoutedEngines takes
     that over when all of it runs. ``facts`` and ``live`` are further entries of ``/rvtop/topology``;
-    ``split`` is what the router was made with."""
+    ``split`` is what the router was made with, ``surroundings`` makes what watches where the engines run."""
     stack.push_async_callback(router.close)
     control = HttpServer()
     stack.push_async_callback(control.close)
@@ -97,11 +119,17 @@ async def route(
             fleet.set_up(member.engine, True)
         await fleet.placed()
         splits = Splits(split, fleet.up, router.weigh)
-        control.serve(fleet, Control(topology, [fleet], facts, live=live, splits=splits))
+        around = surroundings(fleet) if surroundings is not None else None
+        cluster = around.rows if around is not None else None
+        told = Control(topology, [fleet], facts, live=live, splits=splits, cluster=cluster)
+        control.serve(fleet, told)
+    if around is not None:
+        await stack.enter_async_context(around.watching())
     of_fleet = Membership(fleet, router)
     for member in members:
         of_fleet.watch(member)
-    return RoutedEngines(router, of_fleet, stack.pop_all())
+    broken = around.lost_all if around is not None else None
+    return RoutedEngines(router, of_fleet, stack.pop_all(), broken)
 
 
 async def all_or_none(starts: Iterable[Coroutine[Any, Any, None]]) -> None:

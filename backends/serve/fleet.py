@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,9 +13,11 @@ from backends.api.metrics import Metrics, merge_pages
 from backends.api.request import Endpoint
 from backends.api.service import Reply, Trace
 from backends.api.splits import refuse_unrouted
+from backends.cluster.single_call import SingleCall
 from backends.router.router import Router
 from backends.serve import serve
 from backends.serve.model_app import App
+from backends.serve.replica_watch import ReplicaWatch
 from backends.serve.scaling import ScaleWatch
 from backends.settings.autoscale import Autoscale
 from backends.settings.split import NO_SPLITS
@@ -34,6 +37,8 @@ class ServeFleet:
         self._apps = list(apps)
         self._router = router
         self._handles: dict[str, Any] = {}
+        self._watches = {app.app: ReplicaWatch(app.name, app.path) for app in apps}
+        self._named: SingleCall[list[str]] = SingleCall(serve.named, [])
         #: Hands new defaults to the replicas; None where they take none.
         self.reconfigure: Callable[[Defaults], Awaitable[None]] | None = None
         self._scaling = None if scale is None else ScaleWatch(apps, scale, self.metrics_page)
@@ -54,6 +59,9 @@ class ServeFleet:
         for app in self._apps:
             rows = [figures["row"] for figures in await self._ask(app)]
             ready = [row for row in rows if row["state"] == "ready"]
+            fewest = app.count if app.fixed else 1
+            watch = self._watches[app.app]
+            watch.look(frozenset(row["engine"] for row in ready), fewest, time.monotonic())
             before, app.up = app.up, bool(ready)
             if self.splits.fallback and self.splits.aliases_of(app.name) and not (before and app.up):
                 # Serve's proxies are there still, and would have its requests wait for a replica.
@@ -110,10 +118,17 @@ class ServeFleet:
 
     async def _ask(self, app: App) -> list[dict[str, Any]]:
         """What each replica of an application says of itself: ``row`` and ``page``."""
-        names = await asyncio.to_thread(serve.replicas, app.app, app.deployment)
+        names = serve.replicas_of(app.app, app.deployment, await self._names())
         for gone in [name for name in self._handles if name.startswith(_prefix(app)) and name not in names]:
             del self._handles[gone]
         return list(await asyncio.gather(*(self._figures(app, name) for name in names)))
+
+    async def _names(self) -> list[str]:
+        """Of all actors of Serve; those of before while Ray's head does not tell them."""
+        try:
+            return await self._named(ASK_LIMIT_S if self._named.last else None)
+        except TimeoutError:
+            return self._named.last
 
     async def _figures(self, app: App, name: str) -> dict[str, Any]:
         from ray.exceptions import RayError

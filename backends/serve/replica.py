@@ -18,6 +18,7 @@ from backends.api.render import Renderer
 from backends.api.retrieval import open_retrieval
 from backends.api.service import ServedModel, Service
 from backends.cluster.hf_actor import EngineSpec, make_engine
+from backends.cluster.machine import machine_facts
 from backends.errors import EngineUnavailable
 from backends.models.load import resolve_model
 from backends.process.events import Steps
@@ -86,6 +87,7 @@ class HfReplica:
         a certain replica.)"""
         (row,) = await self._service.engine_rows()
         (model,) = self._service.models.values()
+        row["machine"] = machine_facts()
         return {"row": row, "page": await self._service.metrics_page(), "path": model.path}
 
     async def __del__(self) -> None:

@@ -18,6 +18,7 @@ from backends.api.control import Control
 from backends.api.http_aiohttp import HttpServer
 from backends.api.splits import Splits
 from backends.cluster.cluster import Node, ResourceShare, open_cluster
+from backends.cluster.watch import ClusterWatch
 from backends.errors import StartFailure, UsageError
 from backends.models.load import resolve_step
 from backends.process.events import Steps
@@ -68,7 +69,9 @@ class ServeTopology:
         lease: ServeLease | None,
         watch: asyncio.Task[None],
         stack: AsyncExitStack,
+        cluster_watch: ClusterWatch,
     ) -> None:
+        self._cluster_watch = cluster_watch
         self._router = router
         self._fleet = fleet
         self._lease = lease
@@ -76,14 +79,18 @@ class ServeTopology:
         self._stack = stack  # all that was started, to be closed backwards
 
     async def failed(self) -> str:
-        """Returns when our lease lapsed (this process was suspended for too long), or if the router's restart
-        loop or the watch of replicas broke, which only a bug can do."""
-        waits = [asyncio.create_task(self._router.failed()), asyncio.create_task(self._watch_ended())]
+        """Returns when the cluster was lost, when our lease lapsed (this process was suspended for too long),
+        or if the router's restart loop or the watch of replicas broke, which only a bug can do."""
+        waits = [
+            asyncio.create_task(self._cluster_watch.lost_all()),
+            asyncio.create_task(self._router.failed()),
+            asyncio.create_task(self._watch_ended()),
+        ]
         if self._lease is not None:
             waits.append(asyncio.create_task(self._lease.lapsed()))
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            return next(iter(done)).result()
+            return next(wait for wait in waits if wait in done).result()
         finally:
             for wait in waits:
                 wait.cancel()
@@ -179,9 +186,12 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
             **kind.facts(),
         }
         splits = Splits(options.split, fleet.up, router.weigh)
-        control.serve(fleet, Control(kind.name, [fleet], facts, live=cluster.facts, splits=splits))
+        around = ClusterWatch(cluster.address, fleet.engine_rows, ours=cluster.ours)
+        told = Control(kind.name, [fleet], facts, live=cluster.facts, splits=splits, cluster=around.rows)
+        control.serve(fleet, told)
+    await stack.enter_async_context(around.watching())
     watch = asyncio.create_task(fleet.keep_looking())
-    return ServeTopology(router, fleet, lease, watch, stack.pop_all())
+    return ServeTopology(router, fleet, lease, watch, stack.pop_all(), around)
 
 
 def apps_of(

@@ -123,11 +123,21 @@ def counts(app: str, deployment: str = "") -> tuple[Counts, float] | None:
 def replicas(app: str, deployment: str = "") -> list[str]:
     """Actor names of an application's replicas, whatever state they are in; those of deployments whose names
     begin so."""
+    return replicas_of(app, deployment, named())
+
+
+def named() -> list[str]:
+    """Names of all actors of Serve."""
     import ray
 
+    found = ray.util.list_named_actors(all_namespaces=True)
+    return [actor["name"] for actor in found if actor["namespace"] == NAMESPACE]
+
+
+def replicas_of(app: str, deployment: str, names: Sequence[str]) -> list[str]:
+    """Those of ``names`` that :func:`replicas` returns."""
     start = f"{REPLICA_PREFIX}{app}#{deployment}"
-    named = ray.util.list_named_actors(all_namespaces=True)
-    return sorted(a["name"] for a in named if a["namespace"] == NAMESPACE and a["name"].startswith(start))
+    return sorted(name for name in names if name.startswith(start))
 
 
 def replica(name: str) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rvtop.contract.arms import Arm
+from rvtop.contract.cluster import Cluster
 from rvtop.contract.pairs import Pairs
 from rvtop.contract.placement import Placement
 from rvtop.contract.replicas import Replicas
@@ -377,3 +378,4 @@ class Snapshot:
     saturation: Saturation | None = None  # while load is above what the server can answer
     arms: tuple[Arm, ...] = ()  # models behind one name, where the server has some
     placement: Placement | None = None  # where a plan says how many replicas each model has
+    cluster: Cluster | None = None  # where a backend of ours tells of the one that it is in

@@ -32,6 +32,7 @@ from rvtop.results import runlog
 from rvtop.scenario.thresholds import check_thresholds
 from rvtop.session.arms_watch import ArmsWatch
 from rvtop.session.closed_loop import ClosedLoops
+from rvtop.session.cluster_watch import ClusterWatch
 from rvtop.session.commands import Commands
 from rvtop.session.ending import Ending
 from rvtop.session.events import EventFeed
@@ -40,6 +41,7 @@ from rvtop.session.kv_watch import KvWatch
 from rvtop.session.load_commands import LoadCommands
 from rvtop.session.load_parts import Parts
 from rvtop.session.load_run import LoadRun
+from rvtop.session.load_state import load_state
 from rvtop.session.load_target import LoadTarget
 from rvtop.session.otlp import SpanSender
 from rvtop.session.outlets import Outlets
@@ -95,6 +97,7 @@ class Session:
         self._figures = ServerFigures(self._feed, self._target.on_page)
         self._kv = KvWatch(request.kv_events, self._feed)
         self._arms = ArmsWatch(self._target, self._feed, self._recorder)
+        self._cluster = ClusterWatch(self._feed)
         self._stillness = Stillness()
         self._played = Played()
         self._timeline = Timeline(self._played)
@@ -140,6 +143,7 @@ class Session:
             self._figures,
             self._played,
             self._kv,
+            self._cluster,
         )
 
     # -- from outside ------------------------------------------------------------------------
@@ -175,7 +179,7 @@ class Session:
         request, load = self._request, self._load
         view = View(
             request_name=self._scenario.name,
-            state=self._shown_state(now),
+            state=self._ending.state or load_state(self._state, load, now, live=request.live),
             target=self._target.info,
             url=self._target.url,
             topology=self._target.topology,
@@ -221,23 +225,12 @@ class Session:
             saturation=load.watches.saturation.saturation,
             arms=self._arms.shown,
             placement=load.watches.placement.placement,
+            cluster=self._cluster.cluster,
         )
 
     def _named_models(self) -> tuple[str, ...]:
         """The models that a scenario of this session has to name."""
         return self._request.models or self._scenario.models
-
-    def _shown_state(self, now_ns: int) -> str:
-        load = self._load
-        if self._ending.state or self._state != "running":
-            return self._ending.state or self._state
-        if load.rate_control.paused:
-            return "paused"
-        if load.player.state in ("draining", "cutting"):
-            return "draining"
-        if not load.live.sent and not load.rate_control.target_rps(now_ns) and self._request.live:
-            return "watching"
-        return "running"
 
     # -- from beginning to end ---------------------------------------------------------------
 
@@ -310,6 +303,7 @@ class Session:
                 stack.push_async_callback(self._load.probes.stop)
             stack.push_async_callback(self._kv.stop)
             stack.push_async_callback(self._arms.stop)
+            stack.push_async_callback(self._cluster.stop)
             if self._load.fleet is not None:
                 stack.push_async_callback(self._load.fleet.stop)
             stack.push_async_callback(self._target.stop_watching)
@@ -370,6 +364,7 @@ class Session:
             self._pairs = PairWatch(request.pair, self._parts(), load)
         load.observers.insert(0, lambda second: self._kv.note(second.row))  # before the row is written
         self._arms.attach(load, lambda: self._load_commands.slo)
+        load.observers.append(lambda second: self._cluster.check_clock())
         load.observers.append(lambda second: self._record_screen())
         load.observers.append(lambda second: self._recording.second(second.now_ns))
         around = surroundings(request, scenario, info, models, prepared, t0_ns, self._target.start_s)
@@ -382,6 +377,7 @@ class Session:
         self._figures.start(sources, guarded)
         self._kv.start(info)
         self._arms.start()
+        self._cluster.start(info, self._target.transport)
         load.fleet = WorkerFleet(
             request.workers,
             spec,

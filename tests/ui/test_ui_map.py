@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from textual.pilot import Pilot
 
 import rvtop.doctor
+from rvtop.contract.cluster import Cluster, ClusterNode
 from rvtop.contract.placement import PlacedModel, Placement
 from rvtop.contract.snapshot import Engine, Snapshot
 from rvtop.ui.app import RvtopApp
@@ -314,3 +315,26 @@ def test_the_plan_takes_a_third_of_the_map_at_most(width: int, height: int) -> N
     assert len(lines) <= max(2, height // 3)
     assert all(line.width <= width for line in lines)
     assert bool(lines) == (height >= 9)
+
+
+def test_a_node_that_is_to_go_says_so_beside_its_engines() -> None:
+    engines = tuple(Engine(f"e{n}", node=f"n{n}", running=1.0, max_seqs=4.0) for n in (1, 2))
+    nodes = (
+        ClusterNode("n1", engines=("e1",)),
+        ClusterNode("n2", "draining", 42.0, None, ("e2",)),
+        ClusterNode("n3", "silent", None, 5.0),
+        ClusterNode("n4", "dead"),
+    )
+    s = replace(made.live(), engines=engines, nodes=(), gpus=(), cluster=Cluster(nodes))
+    texts = [line.text for line in map_lines(s, STYLES, 100, 30, 0)]
+    assert "  n1" in texts
+    assert "  n2  draining 42 s" in texts
+    assert "  n3  no answer 5 s" in texts
+    assert not any("n4" in text for text in texts)
+
+
+def test_engines_of_several_nodes_of_one_machine_are_told_apart() -> None:
+    engines = tuple(Engine(f"e{n}", node="h", running=1.0, max_seqs=4.0) for n in (1, 2))
+    nodes = (ClusterNode("h/aa", engines=("e1",)), ClusterNode("h/bb", "draining", 9.0, None, ("e2",)))
+    s = replace(made.live(), engines=engines, nodes=(), gpus=(), cluster=Cluster(nodes))
+    assert "  h  e2:  draining 9 s" in [line.text for line in map_lines(s, STYLES, 100, 30, 0)]
