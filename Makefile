@@ -60,10 +60,11 @@ bench: $(READY)  ## measurements, three quarters of an hour on two cores
 
 # The tests that start and kill whole clusters (about 25 minutes on two cores), some 250 attempts to break a run
 # (20 minutes), and a million requests (9 minutes).
-soak: $(READY)  ## clusters started and killed, attempts to break a run, a million requests
+soak: $(READY)  ## clusters started and killed, attempts to break a run, a million requests, 40 minutes of faults
 	$(BIN)/python -m pytest -q -m slow --timeout 600
 	$(BIN)/python -m tests.faults.attempts
 	$(BIN)/python -m tests.bench.soak
+	$(BIN)/python -m tests.bench.soak_faults
 
 pictures: $(READY)  ## docs/screens, recorded from real sessions (five minutes)
 	$(BIN)/python docs/screens/make.py

@@ -19,9 +19,11 @@ from typing import NoReturn
 from backends import registry
 from backends.cli import parse_options
 from backends.errors import StartFailure, UsageError, missing_package
+from backends.process import again
 from backends.process.events import Events, Steps
 from backends.process.lease import StdinLease
-from backends.process.running import Running
+from backends.process.notices import NOTICES
+from backends.process.running import Running, StartAgain
 from backends.settings.options import Options
 from backends.text import log_to_stderr, visible
 
@@ -57,6 +59,7 @@ class StopSignal:
 
 
 def main() -> NoReturn:
+    said = again.remember()
     try:
         options, lease, check = parse_options(sys.argv[1:])
     except UsageError as error:
@@ -65,9 +68,12 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     events = Events.on_stdout()
     if check:
-        events.emit("checked", models=[spec.name for spec in options.models], topology=options.topology)
+        known = dict.fromkeys([*options.names, *(spec.name for spec in options.models)])
+        events.emit("checked", models=list(known), topology=options.topology)
         sys.exit(0)
     log_to_stderr()
+    if said:
+        NOTICES.say(said, "error")
     loop = _new_loop()
     code = loop.run_until_complete(_run(options, events, lease))
     logging.shutdown()
@@ -78,6 +84,8 @@ def main() -> NoReturn:
 
 
 async def _run(options: Options, events: Events, lease: bool) -> int:
+    for line in options.autoscale.warned if options.autoscale is not None else ():
+        log.warning("--autoscale: %s", line)
     stop = StopSignal(asyncio.get_running_loop())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         name = signal.Signals(number).name
@@ -102,8 +110,11 @@ async def _run(options: Options, events: Events, lease: bool) -> int:
 
 async def _serve(options: Options, events: Events, stop: StopSignal) -> int:
     stopping = asyncio.create_task(stop.wait())
+    absence = again.Absence(options.listener) if again.is_again() else None
     starting = asyncio.create_task(_start(options, Steps(events.emit)))
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if absence is not None:
+        await asyncio.to_thread(absence.end)
     if not starting.done():
         starting.cancel()
         with suppress(asyncio.CancelledError, StartFailure):
@@ -111,14 +122,16 @@ async def _serve(options: Options, events: Events, stop: StopSignal) -> int:
         events.emit("stopped")
         return 0
     running = starting.result()
-    models = [spec.name for spec in options.models]
-    events.emit("ready", url=options.url, models=models, pid=os.getpid(), topology=options.topology)
+    events.emit("ready", url=options.url, models=options.names, pid=os.getpid(), topology=options.topology)
     failing = asyncio.create_task(running.failed())
     await asyncio.wait({failing, stopping}, return_when=asyncio.FIRST_COMPLETED)
     code = 0
     if failing.done():
+        reason = failing.result()
+        if isinstance(reason, StartAgain) and not stopping.done():
+            await again.start_again(reason, running, options.listener, events.fd)
         code = StartFailure.exit_code
-        events.emit("error", kind="start", message=failing.result())
+        events.emit("error", kind="start", message=reason)
     failing.cancel()
     await running.close(stop.grace_s)
     events.emit("stopped")

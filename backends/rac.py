@@ -25,8 +25,10 @@ from backends.api.metrics import Metrics
 from backends.api.render import Renderer
 from backends.api.retrieval import open_retrieval
 from backends.api.service import ServedModel, Service
+from backends.api.splits import local
 from backends.cluster.cluster import ResourceShare, allocate, open_cluster
 from backends.cluster.hf_actor import RayEngine, actor_options, engine_spec
+from backends.cluster.watch import ClusterWatch
 from backends.models.load import resolve_step
 from backends.process.events import Steps
 from backends.process.restart import end_restart_loops, restart_loop
@@ -39,15 +41,28 @@ class Rac:
     """An HTTP server on the head with engines in a cluster."""
 
     def __init__(
-        self, server: LocalServer, restart_loops: Sequence[asyncio.Task[None]], stack: AsyncExitStack
+        self,
+        server: LocalServer,
+        restart_loops: Sequence[asyncio.Task[None]],
+        stack: AsyncExitStack,
+        watch: ClusterWatch,
     ) -> None:
+        self._watch = watch
         self._server = server
         self._restart_loops = restart_loops
         self._stack = stack  # all that was started, to be closed backwards
 
     async def failed(self) -> str:
-        """Returns if the restart loop of an engine broke, which only a bug can do."""
-        done, _ = await asyncio.wait(self._restart_loops, return_when=asyncio.FIRST_COMPLETED)
+        """Returns when the cluster was lost, or if the restart loop of an engine broke, which only a bug can
+        do."""
+        lost = asyncio.create_task(self._watch.lost_all())
+        try:
+            ends = [lost, *self._restart_loops]
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            lost.cancel()
+        if lost in done:
+            return lost.result()
         return f"an engine's restart loop ended: {next(iter(done)).exception()!r}"
 
     async def close(self, grace_s: float) -> None:
@@ -88,12 +103,16 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Rac:
     service = Service(models, metrics=Metrics(), retrieval=await open_retrieval(options, steps))
     with steps.step("http", options.url):
         facts = {"max_queue": options.max_queue, "index": options.index}
-        server.serve(service, Control(NAME, [service], facts, live=cluster.facts))
+        splits, chooser = local(options.split, service)
+        watch = ClusterWatch(cluster.address, service.engine_rows, ours=cluster.ours)
+        control = Control(NAME, [service], facts, live=cluster.facts, splits=splits, cluster=watch.rows)
+        server.serve(service, control, chooser)
+    await stack.enter_async_context(watch.watching())
     restart_loops = [
         asyncio.create_task(restart_loop(engine, service.models[engine.info.model].admission))
         for engine in engines
     ]
-    return Rac(LocalServer(server, service), restart_loops, stack.pop_all())
+    return Rac(LocalServer(server, service), restart_loops, stack.pop_all(), watch)
 
 
 def _engine(number: int, share: ResourceShare, options: Options) -> RayEngine:

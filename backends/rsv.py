@@ -32,8 +32,9 @@ from backends.process.events import Steps
 from backends.process.scratch_dir import OwnedTempDir
 from backends.router.router import Router
 from backends.serve import llm_app, running
-from backends.serve.fleet import App
 from backends.serve.llm_fleet import REPORT_MS, LlmFleet
+from backends.serve.model_app import App
+from backends.serve.scaling import scaled
 from backends.serve.serve import LLM_SERVER, free_port
 from backends.settings import kv_events
 from backends.settings.options import Options
@@ -81,7 +82,7 @@ class ServeLlm:
 
     def apps(self, run: str, paths: Mapping[str, str], nodes: Sequence[Node]) -> list[App]:
         options = self._options
-        most = options.serve.autoscale[1] if options.serve.autoscale else options.num_replicas
+        most = options.autoscale.max_replicas if options.autoscale else options.num_replicas
         shares = shares_of(replace(options, num_replicas=most), nodes)
         apps = running.apps_of(run, options, paths, shares, LLM_SERVER)
         several = next((app for app in apps if app.count > 1), None)
@@ -105,12 +106,18 @@ class ServeLlm:
                 env = llm_app.environ(options, app.share)
                 checked = self._checked[app.name]
                 config = llm_app.llm_config(options, app.share, app.path, app.count, checked, env)
+                config["deployment_config"] = scaled(config["deployment_config"], app, options.autoscale)
                 direct = options.serve_llm.direct_streaming
-                bound[app.app] = app.prefix, await asyncio.to_thread(llm_app.application, config, direct)
+                bound[app.app] = (
+                    app.prefix,
+                    await asyncio.to_thread(
+                        llm_app.application, config, direct, options.split.aliases_of(app.name)
+                    ),
+                )
         return bound
 
     def fleet(self, apps: Sequence[App], router: Router) -> LlmFleet:
-        return LlmFleet(apps, router, self._checked, list_nodes, self._published)
+        return LlmFleet(apps, router, self._checked, list_nodes, self._published, self._options.autoscale)
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -153,8 +160,13 @@ def _refuse(options: Options) -> None:
             "--kv-events: on a cluster that runs, Serve may put a replica on any node, and its events are "
             "for this machine alone; leave --ray-address out (rvc takes it)"
         )
-    if options.vllm.kv_events and options.serve.autoscale is not None and options.serve.autoscale[1] > 1:
+    if options.vllm.kv_events and options.autoscale is not None and options.autoscale.max_replicas > 1:
         raise UsageError(f"--kv-events: --autoscale may start several {_ONE_REPLICA}")
+    if options.serve_llm.direct_streaming and options.split.splits:
+        raise UsageError(
+            "--direct-streaming: past its ingress Serve LLM knows a model by one name only; leave it out, or "
+            "--split"
+        )
     if options.serve_llm.direct_streaming and options.ray_address is not None:
         raise UsageError(
             "--direct-streaming: Ray reads this when its nodes start; leave --ray-address out, or set "

@@ -11,24 +11,31 @@ answers 503 only if no other engine has it.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import math
 import secrets
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
-from backends.cluster.calls import as_start_failure, within
 from backends.cluster.cluster import ResourceShare, open_cluster
-from backends.cluster.vllm_fleet import PLACEMENT_LIMIT_S, Replica, slots_of
+from backends.cluster.placed_models import placed_models
+from backends.cluster.places import actor_options, amounts, bundle_of, free, reserve
+from backends.cluster.vllm_fleet import Replica, slots_of
+from backends.cluster.vllm_moves import Moves
+from backends.cluster.vllm_replicas import PlacedReplica, ReplicaPool, scaled
 from backends.cluster.vllm_service import EngineSpec
 from backends.cluster.vllm_shares import shares_of, starting_turn
+from backends.cluster.watch import ClusterWatch
+from backends.errors import UsageError
 from backends.models.load import resolve_or_refuse
 from backends.process.events import Steps
+from backends.router.fleet import Fleet
 from backends.router.router import Router
 from backends.router.running import RoutedEngines, route
 from backends.settings import environment
+from backends.settings.autoscale import Autoscale
 from backends.settings.fronts import chosen
 from backends.settings.options import Options
 
@@ -43,12 +50,15 @@ async def start(options: Options, steps: Steps) -> RoutedEngines:
 
 async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> RoutedEngines:
     """What is started is pushed to ``stack``; the RoutedEngines takes it over when all of it runs."""
-    for spec in options.models:  # here, where progress shows; engines resolve theirs again on their own node
-        await resolve_or_refuse(spec, steps)
+    # Here, where progress shows; engines resolve theirs again on their own node.
+    paths = {spec.name: await resolve_or_refuse(spec, steps) for spec in options.models}
     cluster = await open_cluster(options, steps)
     stack.push_async_callback(cluster.close)
-    shares = shares_of(options, await cluster.nodes())
-    group = await _place(shares, options, steps, stack)
+    nodes = await cluster.nodes()
+    placed = None
+    if options.auto_place is not None:
+        placed = await placed_models(options, options.auto_place, nodes, paths, steps)
+    shares = placed.shares if placed is not None else shares_of(_at_most(options), nodes)
     token = secrets.token_hex(32)
     fronts = chosen(options.front_processes, shares)
     specs = [
@@ -59,21 +69,77 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
         (model.name, [slot for s in specs if s.model == model.name for slot in slots_of(s.engine, fronts)])
         for model in options.models
     ]
-    router = Router(options.listener, slots, token=token, api_key=options.api_key)
+    router = Router(options.listener, slots, token=token, api_key=options.api_key, splits=options.split)
     turn = starting_turn(shares)
-    replicas = [
-        Replica(spec, _actor_options(share, group, number), turn)
-        for number, (spec, share) in enumerate(zip(specs, shares, strict=True))
-    ]
+    pools: list[ReplicaPool] = []
+    if options.autoscale is None and placed is None:
+        group = await _place(shares, options, steps, stack)
+        replicas = [
+            Replica(spec, actor_options(share, group, number), turn)
+            for number, (spec, share) in enumerate(zip(specs, shares, strict=True))
+        ]
+    else:
+        makes = [partial(PlacedReplica, spec, share, turn) for spec, share in zip(specs, shares, strict=True)]
+        pools = [
+            ReplicaPool(model.name, [m for m in makes if m.args[0].model == model.name])
+            for model in options.models
+        ]
+        alike = (options.autoscale or Autoscale()).first
+        counts = [placed.replicas(pool.model) if placed is not None else alike for pool in pools]
+        replicas = [made for pool, count in zip(pools, counts, strict=True) for made in pool.first(count)]
     facts = {
         "max_queue": options.max_queue,
         "index": options.index,
         "vllm": dataclasses.asdict(options.vllm),
         "front_processes": fronts,
     }
-    return await route(
-        NAME, router, replicas, facts, url=options.url, steps=steps, stack=stack, live=cluster.facts
+    if options.autoscale is not None:
+        facts["autoscale"] = dataclasses.asdict(options.autoscale)
+
+    async def live() -> dict[str, Any]:
+        return await cluster.facts() | (placed.facts() if placed is not None else {})
+
+    def around(fleet: Fleet) -> ClusterWatch:
+        moves = Moves(fleet)
+        stack.push_async_callback(moves.close)
+        return ClusterWatch(cluster.address, fleet.engine_rows, ours=cluster.ours, on_drain=moves.begin)
+
+    running = await route(
+        NAME,
+        router,
+        replicas,
+        facts,
+        url=options.url,
+        steps=steps,
+        stack=stack,
+        live=live,
+        split=options.split,
+        surroundings=around,
     )
+    if placed is not None:
+        running.changes = placed.begin(pools, running.members, router)
+    elif options.autoscale is not None:
+        running.changes = scaled(options.autoscale, pools, running.members, router)
+    return running
+
+
+def _at_most(options: Options) -> Options:
+    """With as many replicas as there may be at once: each has its part of what is free from the start."""
+    if options.autoscale is None:
+        return options
+    if options.autoscale.min_replicas == 0:
+        raise UsageError(
+            "--autoscale min=0: without an engine rvc's router answers 503 and sees no request to start one "
+            "for; give min=1 (rsc and rsv scale to none)"
+        )
+    if options.vllm.placement != "pack":
+        raise UsageError(
+            f"--placement {options.vllm.placement}: with --autoscale each replica has a placement group of "
+            "its own; leave it out"
+        )
+    if options.num_replicas is not None:
+        raise UsageError("--num-replicas: --autoscale says how many there are; leave it out")
+    return dataclasses.replace(options, num_replicas=options.autoscale.max_replicas)
 
 
 async def _place(
@@ -81,39 +147,13 @@ async def _place(
 ) -> Any:
     """Reserves one bundle per engine. A bundle is always of one node, which is what STRICT_PACK would say of
     an engine's several GPUs; PACK or SPREAD is between engines."""
-    from ray.util import placement_group, remove_placement_group
-
-    bundles = [_resources(share) for share in shares]
+    bundles = [bundle_of(share) for share in shares]
     strategy = options.vllm.placement.upper()
-    detail = f"{len(bundles)} × {_amounts(bundles[0])}, {strategy}"
-    with steps.step("placement", detail), as_start_failure("placement"):
-        group = await asyncio.to_thread(placement_group, bundles, strategy=strategy)
-        stack.push_async_callback(asyncio.to_thread, remove_placement_group, group)
-        async with within(PLACEMENT_LIMIT_S, f"no node has {_amounts(bundles[0])} free"):
-            await group.ready()
+    detail = f"{len(bundles)} × {amounts(bundles[0])}, {strategy}"
+    with steps.step("placement", detail):
+        group = await reserve(bundles, strategy)
+        stack.push_async_callback(free, group)
     return group
-
-
-def _resources(share: ResourceShare) -> dict[str, float]:
-    amounts = {"CPU": share.num_cpus, "GPU": share.num_gpus}
-    return {name: amount for name, amount in amounts.items() if amount}
-
-
-def _amounts(bundle: dict[str, float]) -> str:
-    return " and ".join(f"{amount:g} {name}" for name, amount in bundle.items())
-
-
-def _actor_options(share: ResourceShare, group: Any, bundle: int) -> dict[str, Any]:
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-    return {
-        "num_cpus": share.num_cpus,
-        "num_gpus": share.num_gpus,
-        "max_restarts": 0,  # we replace it ourselves, and know when
-        "scheduling_strategy": PlacementGroupSchedulingStrategy(
-            group, placement_group_bundle_index=bundle, placement_group_capture_child_tasks=True
-        ),
-    }
 
 
 def _engine_spec(

@@ -13,9 +13,12 @@ from rvtop.contract.command import Stop
 from rvtop.contract.figures import RATIO_TOLERANCE, SHOWN, texts
 from rvtop.contract.kv_lines import now_line, result_line
 from rvtop.contract.pairs import pair_words, summary_words
+from rvtop.contract.replicas import counts_line, is_scaled
+from rvtop.contract.replicas import result_line as replicas_line
 from rvtop.contract.snapshot import Event, Snapshot, StartStep
 from rvtop.contract.steps import step_line
 from rvtop.contract.stream import events_after
+from rvtop.results.arms import arm_lines
 from rvtop.results.beside_text import probe_lines, warm_up_line
 from rvtop.results.parts_text import parts_lines
 from rvtop.session.request import Outcome, SessionRequest
@@ -176,6 +179,8 @@ def figures_line(s: Snapshot) -> str:
     parts += _figures(s.figures if s.target_down_s is None else {})
     if s.kv_map is not None and (cached := now_line(s.kv_map)):
         parts.append(cached)
+    if is_scaled(s.series.replicas_wanted, s.series.replicas_healthy):
+        parts.append("replicas " + counts_line(s.replicas))
     if s.verdict is not None and s.verdict.binds:
         parts.append(s.verdict.title)
     if load.goodput_rps is not None:
@@ -297,8 +302,11 @@ def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
     lines += summary_words(summary.get("pairs"))
     if goodput is not None:
         lines.append(f"goodput {digits(goodput)} rps within the SLO")
+    lines += arm_lines(summary)
     if kv := result_line(summary.get("kv_map")):
         lines.append(kv)
+    if scaled := replicas_line(summary.get("replicas")):
+        lines.append(scaled)
     for found in summary.get("findings") or ():
         lines.append(f"{found['kind']}: " + "; ".join(filter(None, (found["text"], found["knob"]))))
     lines += probe_lines(summary.get("probes"))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from backends.api import fields
+from backends.api.defaults import NO_DEFAULTS, Defaults
 from backends.errors import bad_request
 
 Completions = Literal["chat", "completions"]
@@ -90,9 +91,10 @@ class Call:
         return self.n * (1 if self.prompts is None else len(self.prompts))
 
 
-def parse_call(endpoint: Completions, body: bytes) -> Call:
+def parse_call(endpoint: Completions, body: bytes, defaults: Defaults = NO_DEFAULTS) -> Call:
     """Checks a request body. Raises ApiError (400) with what is wrong and where."""
     data = fields.json_object(body)
+    defaults.put_in(data)
     _refuse_unsupported(data)
     limit, limit_field = _max_tokens(endpoint, data)
     stream = fields.flag(data, "stream")

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from backends.api import fields
 from backends.api.admission import Admission
+from backends.api.defaults import NO_DEFAULTS, Defaults
 from backends.api.embeddings import Embeds, embed
 from backends.api.merge import merged
 from backends.api.metrics import Metrics
@@ -54,6 +55,7 @@ class ServedModel:
     max_model_len: int
     tools: Tools | None = None
     created: int = field(default_factory=lambda: int(time.time()))
+    aliases: tuple[str, ...] = ()  # further names under which a router sends it requests
 
 
 class Retrieval(Embeds, Protocol):
@@ -98,8 +100,10 @@ class Service:
         retrieval: Retrieval | None = None,
     ) -> None:
         self.models = {model.name: model for model in models}
+        self._aliases = {alias: model for model in models for alias in model.aliases}
         self._metrics = metrics
         self._retrieval = retrieval
+        self.defaults = NO_DEFAULTS
         self._active = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -134,7 +138,7 @@ class Service:
         Cancelling this call, or closing the stream, frees the engine.
         """
         arrived = time.perf_counter()
-        call = parse_call(endpoint, body)
+        call = parse_call(endpoint, body, self.defaults)
         model = self._model(call.model)
         model.admission.check(call.generations)  # a full queue is refused before any work is done
         _check_logprobs(call, model)
@@ -235,6 +239,10 @@ class Service:
 
     # -- what the control endpoint asks ----------------------------------------------------------------
 
+    async def configure(self, defaults: Defaults) -> None:
+        """Requests from now on get these."""
+        self.defaults = defaults
+
     def ready(self) -> bool:
         """Whether every model has an engine that can answer."""
         return all(model.admission.ready for model in self.models.values())
@@ -304,9 +312,10 @@ class Service:
     def _model(self, name: str | None) -> ServedModel:
         if name is None:  # as vLLM: the first model when none is named
             return next(iter(self.models.values()))
-        if name not in self.models:
+        model = self.models.get(name) or self._aliases.get(name)
+        if model is None:
             raise unknown_model(name)
-        return self.models[name]
+        return model
 
     def _enter(self) -> None:
         self._active += 1

@@ -22,13 +22,16 @@ import secrets
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import backends
+from backends.cluster.single_call import SingleCall
 from backends.errors import StartFailure, UsageError
+from backends.process import again
 from backends.process.events import Steps
 from backends.process.scratch_dir import OwnedTempDir
 from backends.settings import environment
@@ -42,6 +45,9 @@ _STARTS = 3
 NAMESPACE = "rvtop"
 OBJECT_STORE_BYTES = 128 * 2**20  # tokens are small and never get there; Ray's minimum is 75 MiB
 CONNECT_LIMIT_S = 5.0
+_RETRY_S = 0.5
+#: A head that answers tells its nodes in milliseconds.
+_NODES_LIMIT_S = 2.0
 
 _LOCAL_SETTINGS = {  # idle workers that Ray starts ahead of need cost seconds of CPU on a small machine
     "enable_worker_prestart": False,
@@ -70,12 +76,14 @@ class Node:
 
 @dataclass(frozen=True)
 class ResourceShare:
-    """What one engine may use: Ray resources, and threads for its arithmetic on the CPU."""
+    """What one engine may use: Ray resources (``further``: others than CPUs and GPUs), and threads for its
+    arithmetic on the CPU."""
 
     model: str
     num_cpus: float
     num_gpus: float
     threads: int
+    further: tuple[tuple[str, float], ...] = ()
 
 
 class Cluster:
@@ -92,7 +100,7 @@ class Cluster:
         return self._folder is not None
 
     async def nodes(self) -> list[Node]:
-        """The nodes that are alive, the head first."""
+        """As :func:`list_nodes`."""
         return await list_nodes()
 
     async def facts(self) -> dict[str, Any]:
@@ -120,8 +128,19 @@ class Cluster:
 
 
 async def list_nodes() -> list[Node]:
-    """The nodes that are alive, the head first."""
-    return await asyncio.to_thread(_nodes)
+    """The nodes that are alive, the head first; those of before while Ray's head does not tell them."""
+    try:
+        return await _NODES(_NODES_LIMIT_S if _NODES.last else None)
+    except TimeoutError:
+        return _NODES.last
+
+
+async def free_of(resource: str) -> dict[str, float]:
+    """What is not reserved of a Ray resource, by the ids of the nodes that have it."""
+    from ray._private.state import available_resources_per_node
+
+    free = await asyncio.to_thread(available_resources_per_node)
+    return {node: amounts[resource] for node, amounts in free.items() if amounts.get(resource)}
 
 
 async def open_cluster(options: Options, steps: Steps) -> Cluster:
@@ -205,7 +224,7 @@ def _attach(address: str | None) -> Cluster:
             f"--ray-address {address}: Ray Client is not supported; on a node of the cluster give HOST:PORT"
         )
     if address != "auto":
-        _check_reachable(address)
+        _check_reachable(address, again.HEAD_LIMIT_S if again.is_again() else 0.0)
     # A token that was given is meant to be used. (One that lies in the home folder is sent to no address that
     # Ray itself would not send it to.)
     if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
@@ -217,13 +236,21 @@ def _attach(address: str | None) -> Cluster:
     return Cluster(context["gcs_address"], None, f"http://{dashboard}" if dashboard else None)
 
 
-def _check_reachable(address: str) -> None:
-    """Ray itself retries for a minute."""
+def _check_reachable(address: str, patience_s: float = 0.0) -> None:
+    """Ray itself retries for a minute. A head that was lost is waited for, ``patience_s`` seconds."""
+    until = time.monotonic() + patience_s
     match = re.fullmatch(r"\[?(.+?)\]?:(\d{1,5})", address)
     if match is None:
         raise UsageError(f"--ray-address {address}: write `auto` or HOST:PORT, for example 10.0.0.1:6379")
     try:
-        socket.create_connection((match[1], int(match[2])), timeout=CONNECT_LIMIT_S).close()
+        while True:
+            try:
+                socket.create_connection((match[1], int(match[2])), timeout=CONNECT_LIMIT_S).close()
+                return
+            except OSError:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(_RETRY_S)
     except (OSError, OverflowError) as error:
         raise StartFailure(f"no Ray cluster answers at {address} ({error}); is the address right?") from None
 
@@ -315,6 +342,9 @@ def _nodes() -> list[Node]:
     free = available_resources_per_node()
     found = [_node(row, free.get(row["NodeID"], row["Resources"])) for row in ray.nodes() if row["Alive"]]
     return sorted(found, key=lambda node: (not node.head, node.address, node.id))
+
+
+_NODES: SingleCall[list[Node]] = SingleCall(_nodes, [])
 
 
 def _node(row: dict[str, Any], free: dict[str, float]) -> Node:

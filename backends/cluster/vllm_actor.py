@@ -17,6 +17,7 @@ import os
 import socket
 from typing import Any
 
+from backends.api.defaults import Defaults
 from backends.api.http_aiohttp import HttpServer
 from backends.cluster.vllm_front import FrontSpec
 from backends.cluster.vllm_fronts import SPARE_PLACES, Fronts
@@ -24,7 +25,7 @@ from backends.cluster.vllm_service import EngineSpec, VllmService, drained, list
 from backends.engines.vllm_clients import ClientPlace, client_places, share_metrics
 from backends.engines.vllm_environment import vllm_environment
 from backends.errors import StartFailure
-from backends.models.load import ModelError, resolve_model
+from backends.models.load import ModelError, check_weights, resolve_model
 from backends.process.log_tail import LogTail
 from backends.process.scratch_dir import OwnedTempDir
 from backends.router.fleet import Served
@@ -74,6 +75,7 @@ class VllmActor:
         spec, options = self._spec, self._spec.options
         try:
             self._path = str(await asyncio.to_thread(resolve_model, spec.source))
+            check_weights(self._path)
         except ModelError as error:
             raise StartFailure(f"model {spec.model}: {error}") from error
         given = engine_arguments(options, path=self._path, model=spec.model, gpu_share=spec.gpu_share)
@@ -124,6 +126,11 @@ class VllmActor:
             further = await self._fronts.up()
             self._fronts.watch(self._engine.abort)
         return Served(listener.getsockname()[:2], self._engine.info, self._path, further)
+
+    async def configure(self, defaults: Defaults) -> None:
+        """Requests from now on get these where they say nothing themselves."""
+        assert self._service is not None
+        await self._service.configure(defaults)
 
     async def died(self) -> str:
         """Returns when vLLM is gone; this process is then of no use. (When the process itself dies, the

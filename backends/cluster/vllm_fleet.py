@@ -11,9 +11,12 @@ from typing import Any
 import aiohttp
 import orjson
 
+from backends.api.defaults import NO_DEFAULTS, Defaults
 from backends.cluster.calls import as_start_failure, first_lines, kill, within
 from backends.cluster.vllm_actor import VllmActor
 from backends.cluster.vllm_service import EngineSpec
+from backends.errors import ApiError, StartFailure, unavailable
+from backends.models.weights import damage
 from backends.process.events import Steps
 from backends.router.fleet import ACT_LIMIT_S, ASK_LIMIT_S, Member, Served, answer_of
 
@@ -35,7 +38,9 @@ class Replica(Member):
         super().__init__(spec.engine, spec.model, turn)
         self.spec = spec
         self._options = options  # Ray's: resources and placement
+        self._group: Any = None  # a placement group of its own, where it has one
         self._actor: Any = None
+        self._defaults = NO_DEFAULTS
         self._dead: Any = None
         self._http = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {spec.token}"},
@@ -45,7 +50,7 @@ class Replica(Member):
 
     @property
     def url(self) -> str | None:
-        if self.served is None or self.status != "ready":
+        if self.served is None or self.status not in ("ready", "draining"):
             return None
         assert not isinstance(self.served.address, str)
         host, port = self.served.address
@@ -57,13 +62,45 @@ class Replica(Member):
 
     async def start(self, steps: Steps | None = None) -> None:
         """Places a new actor, loads and warms up."""
+        await self._kill_old_actor()
+        self._actor, served = await self._brought_up(self._options, steps)
+        self.came_up(served)
+
+    async def move(self, options: Mapping[str, Any]) -> Any:
+        """Starts the engine once more, where ``options`` (of Ray) say, and is that one from then on. Returns
+        the actor of before, which goes on with the requests that it has. Raises StartFailure with nothing
+        changed."""
+        before = self._actor
+        options = {**self._options, **options}
+        actor, served = await self._brought_up(options)
+        if before is None or self._actor is not before:  # it died meanwhile, and is started again
+            await kill(actor)
+            raise StartFailure(f"{self.engine} died before its successor was up")
+        self._actor, self._options, self.served = actor, options, served
+        return before
+
+    def take_place(self, group: Any) -> Any:
+        """Its place is that placement group from now on. Returns the group of its own that it leaves, or
+        None."""
+        before, self._group = self._group, group
+        return before
+
+    @property
+    def needs(self) -> dict[str, float]:
+        """The resources that Ray reserves for it."""
+        amounts = {"CPU": self._options["num_cpus"], "GPU": self._options["num_gpus"]}
+        return {kind: amount for kind, amount in amounts.items() if amount}
+
+    async def _brought_up(self, options: Mapping[str, Any], steps: Steps | None = None) -> tuple[Any, Served]:
+        """An actor that serves. Raises StartFailure with nothing left of it."""
         import ray
 
         steps = steps or Steps(lambda event, **fields: None)
         name = self.spec.engine
-        await self._kill_old_actor()
+        if wrong := damage(self.spec.source):  # here, sooner than a process on its node could say
+            raise StartFailure(f"{wrong}; copy that file here again")
         async with self.turn:
-            actor: Any = ray.remote(VllmActor).options(**self._options).remote(self.spec)
+            actor: Any = ray.remote(VllmActor).options(**options).remote(self.spec)
             try:
                 with as_start_failure(name):
                     async with within(PLACEMENT_LIMIT_S, f"{name}: its place in the cluster is not free"):
@@ -74,20 +111,28 @@ class Replica(Member):
                     await actor.warm_up.remote()
                 with as_start_failure(name):
                     served: Served = await actor.serve.remote()
+                    if self._defaults != NO_DEFAULTS:
+                        await actor.configure.remote(self._defaults)
             except BaseException:
                 await self._log_of(actor)
                 await kill(actor)
                 raise
-        self._actor = actor
-        self.came_up(served)
+        return actor, served
 
     async def died(self) -> str:
         from ray.exceptions import RayError
 
-        try:
-            reason = str(await self._actor.died.remote())
-        except RayError as error:
-            reason = first_lines(error)
+        while True:
+            actor = self._actor
+            if actor is None:  # it was to go while it started anew, and was taken back
+                self.status = "restarting"
+                return "it had not come back yet"
+            try:
+                reason = str(await actor.died.remote())
+            except RayError as error:
+                reason = first_lines(error)
+            if self._actor is None or self._actor is actor:  # else it has moved: that was the one before
+                break
         self._dead, self._actor, self.status = self._actor, None, "restarting"
         return reason
 
@@ -133,6 +178,24 @@ class Replica(Member):
         except (RayError, TimeoutError) as error:
             log.warning("%s: %s failed: %s", self.engine, action, first_lines(error))
             return False
+
+    async def configure(self, defaults: Defaults) -> None:
+        from ray.exceptions import RayError
+
+        if self.spec.fronts > 1:
+            raise ApiError(
+                409,
+                "Defaults can't be set with --front-processes above 1: only one of them would have them.",
+                type="ConflictError",
+            )
+        self._defaults = defaults
+        if self._actor is None:
+            return  # it gets them when it is up
+        try:
+            async with asyncio.timeout(ASK_LIMIT_S):
+                await self._actor.configure.remote(defaults)
+        except (RayError, TimeoutError) as error:
+            raise unavailable(f"{self.engine} does not answer: {first_lines(error)}") from error
 
     async def _get(self, path: str) -> bytes | None:
         return None if self.url is None else await answer_of(self, self._http, self.url + path)

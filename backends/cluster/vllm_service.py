@@ -19,6 +19,7 @@ from backends.api.retrieval import open_retrieval
 from backends.api.service import Retrieval, ServedModel, Service
 from backends.api.tools import Tools
 from backends.api.vllm_tools import VllmTools
+from backends.cluster.machine import machine_facts
 from backends.process.events import Steps
 from backends.settings.options import Options
 
@@ -76,7 +77,7 @@ class VllmService(Service):
         self._fronts = fronts
 
     async def engine_rows(self) -> list[dict[str, Any]]:
-        rows = await super().engine_rows()
+        rows = [row | {"machine": machine_facts()} for row in await super().engine_rows()]
         if self._fronts is not None:
             for row in rows:  # of the one engine
                 own = {"pid": os.getpid(), "state": row["state"], "in_flight": row["in_flight"]}
@@ -108,6 +109,7 @@ async def open_service(
         admission=Admission([engine], queue, queues=spec.fronts),
         max_model_len=engine.info.max_model_len,
         tools=tools,
+        aliases=spec.options.split.aliases_of(spec.model),
     )
     retrieval = await open_retrieval(spec.options, Steps(lambda event, **fields: None))
     return VllmService([model], retrieval=retrieval, fronts=fronts)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from backends.errors import UsageError
 from backends.models import Progress, shared_dir
 from backends.models.progress_bars import no_progress_bars
+from backends.models.weights import damage
 from backends.process.events import Steps
 from backends.settings.options import DTYPES, ModelSpec
 
@@ -105,6 +106,7 @@ def load_model(
     """
     if dtype not in DTYPES:
         raise ModelError(f"no dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
+    check_weights(source)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -116,6 +118,12 @@ def load_model(
         )
     # Outside: an accelerator that is out of memory is not a bad model.
     return model.to(device).eval(), tokenizer
+
+
+def check_weights(source: Path | str) -> None:
+    """Raises ModelError for a folder whose weights are not whole, as far as their headers tell."""
+    if wrong := damage(source):
+        raise ModelError(f"{wrong}; copy that file here again")
 
 
 def load_embedder(

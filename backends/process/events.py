@@ -30,6 +30,11 @@ class Events:
         os.dup2(2, 1)
         return cls(fd)
 
+    @property
+    def fd(self) -> int:
+        """Where they are written to."""
+        return self._fd
+
     def emit(self, event: str, **fields: Any) -> None:
         line = json.dumps({"event": event, **fields}, ensure_ascii=False) + "\n"
         with self._lock:

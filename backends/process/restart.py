@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from backends.errors import StartFailure
-
-log = logging.getLogger("backends.process.restart")
+from backends.process.notices import NOTICES
 
 FIRST_DELAY_S = 0.5
 MAX_DELAY_S = 30.0
@@ -54,8 +52,9 @@ async def restart_loop(engine: Restartable, pool: EnginePool) -> None:
         up_since = time.monotonic()
         reason = await engine.died()
         name = engine.info.engine
-        log.error("engine %s died: %s", name, reason)
         pool.set_up(name, False)
+        NOTICES.say(f"engine {name} died: {reason}", "error")
+        died, said = time.monotonic(), ""
         if time.monotonic() - up_since > HEALTHY_S:
             delays = backoff()
         while True:
@@ -63,10 +62,12 @@ async def restart_loop(engine: Restartable, pool: EnginePool) -> None:
             try:
                 await engine.start()
             except StartFailure as error:
-                log.error("engine %s did not start again: %s", name, error)
+                if str(error) != said:  # else it fails as it did before
+                    said = str(error)
+                    NOTICES.say(f"engine {name} did not start again: {error}", "error")
             else:
                 break
-        log.info("engine %s is back", name)
+        NOTICES.say(f"engine {name} is back, after {time.monotonic() - died:.0f} s")
         pool.set_up(name, True)
 
 

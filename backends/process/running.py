@@ -8,11 +8,16 @@ from backends.process.events import Steps
 from backends.settings.options import Options
 
 
+class StartAgain(str):
+    """Why a topology broke, where it comes up again if all of it is started anew."""
+
+
 class Running(Protocol):
     """A topology that serves."""
 
     async def failed(self) -> str:
-        """Returns, with the reason in one line, only if the topology broke and cannot recover by itself."""
+        """Returns, with the reason in one line, only if the topology broke and cannot recover by itself;
+        a StartAgain where a start of all of it mends that."""
         ...
 
     async def close(self, grace_s: float) -> None:

@@ -12,15 +12,18 @@ from typing import Any
 
 import aiohttp
 
-from backends.api import fields
+from backends.api.defaults import NO_DEFAULTS, Defaults, not_here
 from backends.api.metrics import merge_pages
 from backends.api.request import Endpoint
 from backends.api.service import Reply, Trace
+from backends.api.splits import refuse_unrouted
 from backends.engines.protocol import EngineInfo
-from backends.errors import unavailable, unknown_model
 from backends.process.events import Steps
 from backends.router.haproxy_config import MAX_ROUTED_BODY_BYTES, Address, too_long
 from backends.router.router import Router
+from backends.scaling.counts import Counts
+from backends.scaling.counts import page as replicas_page
+from backends.settings.split import NO_SPLITS, SplitOptions
 
 log = logging.getLogger("backends.router.fleet")
 
@@ -100,12 +103,16 @@ class Member:
         """Follows one of ``api.control.ACTIONS``: whether it could; None where it has nothing of the kind."""
         return None
 
+    async def configure(self, defaults: Defaults) -> None:
+        """Its requests get these from now on, also when it is started again. Raises ApiError."""
+        raise not_here("vllm")
+
     async def row(self) -> dict[str, Any]:
         """What ``/rvtop/topology`` says of it."""
         extra = {"restarts": self.restarts, "url": self.url}
         told = await self.told()
         if told is not None:
-            return told | extra
+            return told | extra | ({"state": self.status} if self.status == "draining" else {})
         state = "unreachable" if self.status == "ready" else self.status
         if self.served is None:
             return {"engine": self.engine, "model": self.model, "state": state} | extra
@@ -136,11 +143,33 @@ class ModelCard:
 class Fleet:
     """All engines: what the control endpoint asks, and what tells the router of changes."""
 
-    def __init__(self, members: Sequence[Member], router: Router) -> None:
+    def __init__(self, members: Sequence[Member], router: Router, splits: SplitOptions = NO_SPLITS) -> None:
         self.members = list(members)
+        self.splits = splits
         self.models: dict[str, ModelCard] = {}
         self._router = router
         self._placing: set[asyncio.Task[None]] = set()
+        # Where replicas follow the load: how many of a model there are to be, and what each is to hold.
+        self.wanted: dict[str, int] = {}
+        self.targets: dict[str, float] = {}
+        self.defaults = NO_DEFAULTS
+
+    async def configure(self, defaults: Defaults) -> None:
+        """See :class:`backends.api.defaults.Configurable`. Engines that are added later get them too."""
+        await asyncio.gather(*(member.configure(defaults) for member in self.members))
+        self.defaults = defaults
+
+    def counts(self) -> dict[str, Counts]:
+        """How many replicas each model has."""
+        models = dict.fromkeys([*self.models, *(member.model for member in self.members)])
+        return {model: self._counts(model) for model in models}
+
+    def _counts(self, model: str) -> Counts:
+        states = [member.status for member in self.members if member.model == model]
+        healthy, draining = states.count("ready"), states.count("draining") + states.count("stopping")
+        wanted = self.wanted.get(model, len(states) - draining)
+        pending = states.count("pending")
+        return Counts(wanted, len(states) - healthy - draining, healthy, draining, pending)
 
     def named(self, engine: str) -> Member:
         return next(member for member in self.members if member.engine == engine)
@@ -167,11 +196,14 @@ class Fleet:
         """Returns when the router knows of every change so far."""
         await asyncio.gather(*self._placing)
 
+    def up(self, model: str) -> bool:
+        """Whether a model has an engine that can answer."""
+        return any(member.model == model and member.status == "ready" for member in self.members)
+
     # -- what the control endpoint asks ----------------------------------------------------------------
 
     def ready(self) -> bool:
-        up = {member.model for member in self.members if member.status == "ready"}
-        return self._router.pid is not None and up >= {member.model for member in self.members}
+        return self._router.pid is not None and all(self.up(member.model) for member in self.members)
 
     def restarts(self) -> int:
         return sum(member.restarts for member in self.members)
@@ -181,7 +213,9 @@ class Fleet:
 
     async def metrics_page(self) -> str:
         pages = await asyncio.gather(*(member.page() for member in self.members))
-        return merge_pages(page for page in pages if page is not None)
+        return merge_pages(
+            [*(page for page in pages if page is not None), replicas_page(self.counts(), self.targets)]
+        )
 
     async def act(self, action: str) -> bool | None:
         done = await asyncio.gather(*(member.act(action) for member in self.members))
@@ -198,10 +232,7 @@ class Fleet:
         """Only what the router could give to no engine comes here."""
         if len(body) > MAX_ROUTED_BODY_BYTES:
             raise too_long()
-        model = fields.text(fields.json_object(body), "model")
-        if model is not None and model not in {member.model for member in self.members}:
-            raise unknown_model(model)
-        raise unavailable("No engine of this model is ready.")
+        refuse_unrouted(body, {member.model for member in self.members}, self.splits)
 
     async def close(self) -> None:
         """Ends all engines."""

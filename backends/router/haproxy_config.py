@@ -16,6 +16,7 @@ import orjson
 
 from backends.api import arrival
 from backends.api.control import ACTIONS, CONTROL_PATHS
+from backends.api.defaults import SET_PATH
 from backends.api.request import EMBEDDINGS, PATHS
 from backends.errors import ApiError, unauthorized, unavailable
 
@@ -50,12 +51,14 @@ Address = tuple[str, int] | str
 
 @dataclass(frozen=True)
 class Server:
-    """An engine's slot. ``address`` None: not there (yet). HAProxy can give a slot another port while it
-    runs, but no other Unix socket: an engine that is to answer at one has the same ``socket`` for ever."""
+    """An engine's slot. ``address`` None: not there (yet). ``draining``: it gets no new request. HAProxy can
+    give a slot another port while it runs, but no other Unix socket: an engine that is to answer at one has
+    the same ``socket`` for ever."""
 
     name: str
     address: Address | None = None
     socket: str | None = None
+    draining: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,16 @@ class Pool:
     all_paths: bool = False
 
 
+@dataclass(frozen=True)
+class Further:
+    """Lines of the frontend beside its own: ``rules`` behind those that read the body, ``routes`` before
+    those by model; and whole sections."""
+
+    rules: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
+    blocks: tuple[tuple[str, ...], ...] = ()
+
+
 def config(
     pools: Sequence[Pool],
     *,
@@ -80,6 +93,7 @@ def config(
     admin_path: str,
     api_key: str | None,
     threads: int,
+    further: Further = Further(),  # frozen
 ) -> str:
     """The configuration. Pools in the order of the models: a request that names none goes to the first, as
     everywhere."""
@@ -91,15 +105,17 @@ def config(
         # Before anything waits for a body. What a client sends under this name is overwritten.
         f'    http-request set-header {arrival.HEADER} "%[date(0,us)] {arrival.machine()}"',
         f"    acl completion path {' '.join(PATHS)}",
-        f"    acl control_path path {' '.join((*CONTROL_PATHS, *ACTIONS))}",
+        f"    acl control_path path {' '.join((*CONTROL_PATHS, *ACTIONS, SET_PATH))}",
         *_key_rules(api_key),
         *(_body_rules(for_engine) if len(pools) > 1 else ()),
+        *further.rules,
         f"    use_backend control unless {for_engine}",
-        *(_model_rules(pools) if len(pools) > 1 else ()),
+        *(_model_rules(pools, further) if len(pools) > 1 else ()),
         f"    default_backend {'control' if len(pools) > 1 else pools[0].name}",
     ]
     blocks = [_global(admin_path, threads), _defaults(), frontend, _control(control_path)]
     blocks += [_pool(pool) for pool in pools]
+    blocks += [list(block) for block in further.blocks]
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
@@ -127,6 +143,11 @@ def place(pool: Pool, server: Server) -> list[str]:
         f"set server {slot} health up",
         f"set server {slot} state ready",
     ]
+
+
+def drain(pool: Pool, server: Server) -> list[str]:
+    """Runtime commands that send no new request to a slot; what runs there goes on."""
+    return [f"set server {pool.name}/{server.name} state drain"]
 
 
 def quote(text: str) -> str:
@@ -193,10 +214,11 @@ def _body_rules(for_engine: str) -> list[str]:
     ]
 
 
-def _model_rules(pools: Sequence[Pool]) -> list[str]:
+def _model_rules(pools: Sequence[Pool], further: Further) -> list[str]:
     first, named = pools[0].name, "var(txn.model)"
     lines = [
         "    use_backend control if too_long",
+        *further.routes,
         f"    use_backend {first} if !{{ {named} -m found }}",
         f"    use_backend {first} if {{ {named} -m len 0 }}",
     ]
@@ -244,7 +266,9 @@ def _server(server: Server) -> str:
         where = f"{server.address[0]}:{server.address[1]}"
     else:
         where = "127.0.0.1:1"
-    return f"    server {server.name} {where}" + ("" if server.address else " disabled")
+    return f"    server {server.name} {where}" + (
+        " disabled" if server.address is None or server.draining else ""
+    )
 
 
 def _answer(error: ApiError) -> str:

@@ -4,51 +4,88 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from typing import Any
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, Protocol
 
 from backends.api.control import Control
 from backends.api.http_aiohttp import HttpServer
+from backends.api.splits import Splits
 from backends.process.events import Steps
-from backends.process.restart import end_restart_loops, restart_loop
 from backends.router.fleet import Fleet, Member
+from backends.router.membership import Membership
 from backends.router.router import Router
+from backends.settings.split import NO_SPLITS, SplitOptions
+
+
+class Surroundings(Protocol):
+    """What watches where engines run."""
+
+    def rows(self) -> Mapping[str, Any]:
+        """For ``/rvtop/cluster``."""
+        ...
+
+    def watching(self) -> AbstractAsyncContextManager[Any]:
+        """It watches while the body runs."""
+        ...
+
+    async def lost_all(self) -> str:
+        """Returns when all of it is gone for good."""
+        ...
+
+
+class Changes(Protocol):
+    """What adds and retires engines while they serve, such as autoscaling."""
+
+    async def failed(self) -> str:
+        """Returns, with the reason in one line, if it broke, which only a bug can do."""
+        ...
+
+    async def close(self) -> None:
+        """Changes nothing any more; what it has begun is ended."""
+        ...
 
 
 class RoutedEngines:
-    """A router on the head with engines behind it."""
+    """A router on the head with engines behind it. ``changes`` is ended before they are."""
 
     def __init__(
         self,
         router: Router,
-        fleet: Fleet,
-        restart_loops: Sequence[asyncio.Task[None]],
+        members: Membership,
         stack: AsyncExitStack,
+        broken: Callable[[], Coroutine[Any, Any, str]] | None = None,
     ) -> None:
+        self._broken = broken
         self._router = router
-        self._fleet = fleet
-        self._restart_loops = restart_loops
+        self.members = members
+        self.changes: Changes | None = None
         self._stack = stack  # all that was started, to be closed backwards
 
     async def failed(self) -> str:
-        """Returns if the restart loop of an engine or of the router broke, which only a bug can do."""
-        router = asyncio.create_task(self._router.failed())
+        """Returns if what the engines run in broke, or, which only a bug can do, the restart loop of an
+        engine or of the router."""
+        parts = [self._router.failed(), self.members.broken()]
+        if self._broken is not None:
+            parts.append(self._broken())
+        if self.changes is not None:
+            parts.append(self.changes.failed())
+        waits = [asyncio.create_task(part) for part in parts]
         try:
-            waits: list[asyncio.Task[Any]] = [router, *self._restart_loops]
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return next(iter(done)).result()
         finally:
-            router.cancel()
-        if router in done:
-            return router.result()
-        return f"an engine's restart loop ended: {next(iter(done)).exception()!r}"
+            for wait in waits:
+                wait.cancel()
 
     async def close(self, grace_s: float) -> None:
         """Ends everything. Running requests may go on for ``grace_s`` seconds first."""
         async with self._stack:
-            await end_restart_loops(self._restart_loops)
+            if self.changes is not None:
+                await self.changes.close()
+            await self.members.close()
             self._router.stop_listening()
             if grace_s > 0:
-                await asyncio.gather(*(member.drain(grace_s) for member in self._fleet.members))
+                await asyncio.gather(*(member.drain(grace_s) for member in self.members.fleet.members))
 
 
 async def route(
@@ -61,13 +98,16 @@ async def route(
     steps: Steps,
     stack: AsyncExitStack,
     live: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
+    split: SplitOptions = NO_SPLITS,
+    surroundings: Callable[[Fleet], Surroundings] | None = None,
 ) -> RoutedEngines:
     """Starts the router, then its engines. What is started is pushed to ``stack``; the RoutedEngines takes
-    that over when all of it runs. ``facts`` and ``live`` are further entries of ``/rvtop/topology``."""
+    that over when all of it runs. ``facts`` and ``live`` are further entries of ``/rvtop/topology``;
+    ``split`` is what the router was made with, ``surroundings`` makes what watches where the engines run."""
     stack.push_async_callback(router.close)
     control = HttpServer()
     stack.push_async_callback(control.close)
-    fleet = Fleet(members, router)
+    fleet = Fleet(members, router, split)
     stack.push_async_callback(fleet.close)
     stack.callback(router.stop_listening)
     await control.start(router.control)
@@ -78,9 +118,18 @@ async def route(
         for member in members:
             fleet.set_up(member.engine, True)
         await fleet.placed()
-        control.serve(fleet, Control(topology, [fleet], facts, live=live))
-    loops = [asyncio.create_task(restart_loop(member, fleet)) for member in members]
-    return RoutedEngines(router, fleet, loops, stack.pop_all())
+        splits = Splits(split, fleet.up, router.weigh)
+        around = surroundings(fleet) if surroundings is not None else None
+        cluster = around.rows if around is not None else None
+        told = Control(topology, [fleet], facts, live=live, splits=splits, cluster=cluster)
+        control.serve(fleet, told)
+    if around is not None:
+        await stack.enter_async_context(around.watching())
+    of_fleet = Membership(fleet, router)
+    for member in members:
+        of_fleet.watch(member)
+    broken = around.lost_all if around is not None else None
+    return RoutedEngines(router, of_fleet, stack.pop_all(), broken)
 
 
 async def all_or_none(starts: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -7,8 +7,19 @@ from typing import Any
 
 from backends.cluster.cluster import Node
 from backends.errors import UsageError
+from backends.settings.autoscale import Autoscale
 from backends.settings.options import Options
 from backends.settings.serve import GIB
+
+_UNASKED = Autoscale()
+# Of the reports that Serve decides by.
+_RAYS_INTERVAL_S = 10.0
+#: Of an `autoscaling_config`; what else there is in an Autoscale is not Ray's.
+_FIELDS = (
+    *("initial_replicas", "target_ongoing_requests", "upscale_delay_s", "downscale_delay_s"),
+    *("downscale_to_zero_delay_s", "upscaling_factor", "downscaling_factor", "look_back_period_s"),
+    *("aggregation_function", "metrics_interval_s"),
+)
 
 
 def deployment_config(
@@ -18,17 +29,10 @@ def deployment_config(
     unless asked otherwise. ``count`` replicas, unless they follow the load."""
     asked = options.serve
     ongoing = asked.max_ongoing or ongoing
-    if asked.autoscale is None:
+    if options.autoscale is None:
         scale: dict[str, Any] = {"num_replicas": count}
     else:
-        least, most = asked.autoscale
-        scale = {
-            "autoscaling_config": {
-                "min_replicas": least,
-                "max_replicas": most,
-                "target_ongoing_requests": ongoing,
-            }
-        }
+        scale = {"autoscaling_config": autoscaling_config(options.autoscale, ongoing)}
     return {
         "ray_actor_options": {**resources, **_memory(options)},
         "max_ongoing_requests": ongoing,
@@ -41,6 +45,21 @@ def deployment_config(
         "logging_config": {"enable_access_log": False},
         **scale,
     }
+
+
+def autoscaling_config(scale: Autoscale, ongoing: int) -> dict[str, Any]:
+    """Ray's, with ``ongoing`` requests a replica as its target unless asked otherwise. Of what was not asked
+    for, Ray's own defaults count. A look-back has to be longer than the interval of its samples."""
+    config = {
+        name: getattr(scale, name)
+        for name in _FIELDS
+        if getattr(scale, name) is not None and getattr(scale, name) != getattr(_UNASKED, name)
+    }
+    config |= {"min_replicas": scale.min_replicas, "max_replicas": scale.max_replicas}
+    config.setdefault("target_ongoing_requests", ongoing)
+    if scale.metrics_interval_s is None and scale.look_back_period_s < 2 * _RAYS_INTERVAL_S:
+        config["metrics_interval_s"] = scale.look_back_period_s / 2
+    return config
 
 
 def placement_group(options: Options, resources: Mapping[str, float]) -> dict[str, Any]:

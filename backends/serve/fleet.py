@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from backends.api import fields
+from backends.api.defaults import Defaults, not_here
 from backends.api.metrics import Metrics, merge_pages
 from backends.api.request import Endpoint
 from backends.api.service import Reply, Trace
-from backends.cluster.cluster import ResourceShare
-from backends.errors import unavailable, unknown_model
+from backends.api.splits import refuse_unrouted
+from backends.cluster.single_call import SingleCall
 from backends.router.router import Router
 from backends.serve import serve
+from backends.serve.model_app import App
+from backends.serve.replica_watch import ReplicaWatch
+from backends.serve.scaling import ScaleWatch
+from backends.settings.autoscale import Autoscale
+from backends.settings.split import NO_SPLITS
 
 log = logging.getLogger("backends.rsc")
 
@@ -24,41 +28,26 @@ WATCH_S = 1.0
 ASK_LIMIT_S = 2.0
 
 
-@dataclass
-class App:
-    """The Serve application of one model. ``count`` replicas of ``share`` each (``fixed``: never fewer);
-    ``up`` says whether one of them was ready when last asked, ``seen`` which ever were. ``model``, ``path``
-    and the rest are what ``/v1/models`` says. Its engines are the replicas of the deployment whose name
-    begins with ``deployment``."""
-
-    app: str
-    prefix: str
-    name: str
-    path: str
-    share: ResourceShare
-    count: int
-    created: int = field(default_factory=lambda: int(time.time()))
-    max_model_len: int = 0
-    up: bool = False
-    fixed: bool = True
-    deployment: str = ""
-    seen: set[str] = field(default_factory=set)
-
-    @property
-    def restarts(self) -> int:
-        """How many replicas Serve started in place of one that died. (When it follows the load, which start
-        replaced one is Serve's to know: 0.)"""
-        return max(0, len(self.seen) - self.count) if self.fixed else 0
-
-
 class ServeFleet:
     """All replicas of ours, for the control endpoint."""
 
-    def __init__(self, apps: Sequence[App], router: Router) -> None:
+    def __init__(self, apps: Sequence[App], router: Router, scale: Autoscale | None = None) -> None:
         self.models: Mapping[str, Any] = {app.name: app for app in apps}
+        self.splits = NO_SPLITS
         self._apps = list(apps)
         self._router = router
         self._handles: dict[str, Any] = {}
+        self._watches = {app.app: ReplicaWatch(app.name, app.path) for app in apps}
+        self._named: SingleCall[list[str]] = SingleCall(serve.named, [])
+        #: Hands new defaults to the replicas; None where they take none.
+        self.reconfigure: Callable[[Defaults], Awaitable[None]] | None = None
+        self._scaling = None if scale is None else ScaleWatch(apps, scale, self.metrics_page)
+
+    async def configure(self, defaults: Defaults) -> None:
+        """See :class:`backends.api.defaults.Configurable`."""
+        if self.reconfigure is None:
+            raise not_here("rsv")
+        await self.reconfigure(defaults)
 
     async def keep_looking(self) -> None:
         """Keeps :meth:`ready` true to the facts. Never returns."""
@@ -70,9 +59,21 @@ class ServeFleet:
         for app in self._apps:
             rows = [figures["row"] for figures in await self._ask(app)]
             ready = [row for row in rows if row["state"] == "ready"]
-            app.up = bool(ready)
+            fewest = app.count if app.fixed else 1
+            watch = self._watches[app.app]
+            watch.look(frozenset(row["engine"] for row in ready), fewest, time.monotonic())
+            before, app.up = app.up, bool(ready)
+            if self.splits.fallback and self.splits.aliases_of(app.name) and not (before and app.up):
+                # Serve's proxies are there still, and would have its requests wait for a replica.
+                await self._router.admit(app.name, app.up)
             app.max_model_len = next((row["max_model_len"] for row in ready), 0)
             app.seen.update(row["engine"] for row in ready)
+        if self._scaling is not None:
+            await self._scaling.look()
+
+    def up(self, model: str) -> bool:
+        """Whether a model had a replica that was ready when last asked."""
+        return bool(self.models[model].up)
 
     # -- what the control endpoint asks ----------------------------------------------------------------
 
@@ -90,7 +91,7 @@ class ServeFleet:
         """All replicas' pages, and as ``engine="queue"`` what waits in Serve for one of them."""
         answers = await asyncio.gather(*(self._ask(app) for app in self._apps))
         pages = [figures["page"] for app in answers for figures in app]
-        return merge_pages([*pages, await self._queue_page(answers)])
+        return merge_pages([*pages, await self._queue_page(answers), self._scaling_page()])
 
     async def answer(
         self,
@@ -100,12 +101,12 @@ class ServeFleet:
         router_ms: float | None = None,
     ) -> Reply:
         """Only what the router could give to no application comes here."""
-        model = fields.text(fields.json_object(body), "model")
-        if model is not None and model not in self.models:
-            raise unknown_model(model)
-        raise unavailable("No engine of this model is ready.")
+        refuse_unrouted(body, self.models, self.splits)
 
     # -- inside ------------------------------------------------------------------------------------------
+
+    def _scaling_page(self) -> str:
+        return "" if self._scaling is None else self._scaling.page()
 
     async def _queue_page(self, answers: Sequence[Sequence[dict[str, Any]]]) -> str:
         in_flight = await self._router.in_flight()
@@ -117,10 +118,17 @@ class ServeFleet:
 
     async def _ask(self, app: App) -> list[dict[str, Any]]:
         """What each replica of an application says of itself: ``row`` and ``page``."""
-        names = await asyncio.to_thread(serve.replicas, app.app, app.deployment)
+        names = serve.replicas_of(app.app, app.deployment, await self._names())
         for gone in [name for name in self._handles if name.startswith(_prefix(app)) and name not in names]:
             del self._handles[gone]
         return list(await asyncio.gather(*(self._figures(app, name) for name in names)))
+
+    async def _names(self) -> list[str]:
+        """Of all actors of Serve; those of before while Ray's head does not tell them."""
+        try:
+            return await self._named(ASK_LIMIT_S if self._named.last else None)
+        except TimeoutError:
+            return self._named.last
 
     async def _figures(self, app: App, name: str) -> dict[str, Any]:
         from ray.exceptions import RayError

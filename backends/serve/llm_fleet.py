@@ -15,16 +15,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import aiohttp
-
 from backends.api.metrics import merge_pages
 from backends.cluster.cluster import Node
+from backends.cluster.node_pages import node_pages
 from backends.engines.protocol import EngineInfo
 from backends.router.router import Router
 from backends.serve import serve
-from backends.serve.fleet import ASK_LIMIT_S, App, ServeFleet
+from backends.serve.fleet import ASK_LIMIT_S, ServeFleet
 from backends.serve.llm_app import Checked
 from backends.serve.llm_page import of_replicas
+from backends.serve.model_app import App
+from backends.settings.autoscale import Autoscale
 
 log = logging.getLogger("backends.rsv")
 
@@ -41,9 +42,10 @@ class LlmFleet(ServeFleet):
         checked: dict[str, Checked],
         nodes: Callable[[], Awaitable[Sequence[Node]]],
         published: Mapping[str, Mapping[str, str]],
+        scale: Autoscale | None = None,
     ) -> None:
         """``published``: where the engine of a model tells what it caches."""
-        super().__init__(apps, router)
+        super().__init__(apps, router, scale)
         self._published = published
         self._checked = checked
         self._nodes = nodes
@@ -51,10 +53,18 @@ class LlmFleet(ServeFleet):
 
     async def metrics_page(self) -> str:
         """vLLM's series of our replicas, and as ``engine="queue"`` what waits in Serve for one of them."""
-        pages, *answers = await asyncio.gather(self._node_pages(), *(self._ask(app) for app in self._apps))
+        pages, *answers = await asyncio.gather(
+            node_pages(await self._nodes()), *(self._ask(app) for app in self._apps)
+        )
         names = [figures["row"]["engine"] for app in answers for figures in app]
         engines = {name.rpartition("-")[2]: name for name in names}
-        return merge_pages([*(of_replicas(page, engines) for page in pages), await self._queue_page(answers)])
+        return merge_pages(
+            [
+                *(of_replicas(page, engines) for page in pages),
+                await self._queue_page(answers),
+                self._scaling_page(),
+            ]
+        )
 
     # -- inside ------------------------------------------------------------------------------------------
 
@@ -101,24 +111,8 @@ class LlmFleet(ServeFleet):
             kv_events=self._published.get(app.name),
         )
 
-    async def _node_pages(self) -> list[str]:
-        urls = [node.metrics_url for node in await self._nodes() if node.metrics_url is not None]
-        limit = aiohttp.ClientTimeout(total=ASK_LIMIT_S)
-        async with aiohttp.ClientSession(timeout=limit, trust_env=False) as http:
-            return list(await asyncio.gather(*(_page(http, url) for url in urls)))
-
 
 def _engine(app: App, name: str) -> str:
     """A replica's name among engines. Serve numbers replicas anew when some go; their own id is theirs for
     good, as counters need it."""
     return f"vllm-{app.app.rpartition('-')[2]}-{name.rpartition('#')[2]}"
-
-
-async def _page(http: aiohttp.ClientSession, url: str) -> str:
-    """Empty while the node does not answer."""
-    try:
-        async with http.get(url) as answer:
-            return await answer.text() if answer.status == 200 else ""
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        log.debug("%s does not answer: %r", url, error)
-        return ""

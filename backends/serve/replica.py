@@ -5,20 +5,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import replace
+import os
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from backends.api.admission import Admission
+from backends.api.control import Control
+from backends.api.defaults import NO_DEFAULTS, Defaults
 from backends.api.http_asgi import AsgiApp
 from backends.api.metrics import Metrics
 from backends.api.render import Renderer
 from backends.api.retrieval import open_retrieval
 from backends.api.service import ServedModel, Service
 from backends.cluster.hf_actor import EngineSpec, make_engine
+from backends.cluster.machine import machine_facts
 from backends.errors import EngineUnavailable
 from backends.models.load import resolve_model
 from backends.process.events import Steps
 from backends.serve.deployment import deployment_config, placement_group
+from backends.serve.model_app import App
+from backends.serve.scaling import scaled
+from backends.settings.environment import KEY_ENV
 from backends.settings.options import Options
 from backends.text import make_logs_visible
 
@@ -33,15 +40,17 @@ class HfReplica:
     in Serve's own queue."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, spec: EngineSpec, options: Options, token: str
+        self, spec: EngineSpec, options: Options, token: str | None
     ) -> None:
+        """``token`` is the router's; without a router the environment has the clients' key, if there is one
+        (what an application is bound to can be read by every user of the cluster)."""
         from ray import serve
 
         make_logs_visible()
         context = serve.get_replica_context()
         # Serve numbers replicas anew when some go; their own id is theirs for good, as counters need it.
         spec = replace(spec, engine=f"{spec.engine}-{context.replica_id.unique_id}")
-        self._token = token
+        self._token = token or os.environ.get(KEY_ENV) or None
         self._engine: Any = await asyncio.to_thread(make_engine, spec)
         await asyncio.to_thread(self._engine.warm_up)
         if options.serve.batch is not None:
@@ -54,13 +63,18 @@ class HfReplica:
             renderer=renderer,
             admission=Admission([self._engine], None),
             max_model_len=self._engine.info.max_model_len,
+            aliases=options.split.aliases_of(spec.model),
         )
         retrieval = await open_retrieval(options, Steps(lambda event, **fields: None))
         self._service = Service([model], metrics=Metrics(), retrieval=retrieval)
 
     def __serve_build_asgi_app__(self) -> AsgiApp:
         """What Serve's ingress calls."""
-        return AsgiApp(self._service, self._token)
+        return AsgiApp(self._service, self._token, Control("rsc", [self._service]))
+
+    async def reconfigure(self, config: dict[str, Any]) -> None:
+        """What Serve calls with its `user_config`, at the start and whenever only that changes."""
+        await self._service.configure(Defaults(**config))
 
     async def check_health(self) -> None:
         """What Serve's controller calls; raises when the engine cannot answer."""
@@ -73,6 +87,7 @@ class HfReplica:
         a certain replica.)"""
         (row,) = await self._service.engine_rows()
         (model,) = self._service.models.values()
+        row["machine"] = machine_facts()
         return {"row": row, "page": await self._service.metrics_page(), "path": model.path}
 
     async def __del__(self) -> None:
@@ -102,19 +117,28 @@ class Batches:
 
 
 def application(
-    spec: EngineSpec, options: Options, token: str, resources: dict[str, float], count: int
+    spec: EngineSpec,
+    options: Options,
+    token: str | None,
+    resources: dict[str, float],
+    app: App,
+    defaults: Defaults = NO_DEFAULTS,
 ) -> Any:
-    """The Serve application of one model. ``count`` replicas, unless they follow the load."""
+    """The Serve application of one model. ``app.count`` replicas, unless they follow the load. What differs
+    from one that is deployed in ``defaults`` alone makes no replica start anew."""
     from ray import serve
 
     deployment = serve.deployment(
         name=NAME,
         backpressure_config={"status_code": 429, "retry_after_s": 1},
         max_constructor_retry_count=1,
+        user_config=asdict(defaults),
         # The figures are for the head; the proxies do not need them.
         request_router_config={"request_routing_stats_period_s": 3600.0},
-        **deployment_config(options, resources, spec.concurrency, count),
+        **scaled(deployment_config(options, resources, spec.concurrency, app.count), app, options.autoscale),
         **placement_group(options, resources),
     )(serve.ingress()(HfReplica))
+    # Without a version Serve takes each deployment for one of new code, whose replicas all start anew.
+    deployment._version = app.app
     clean = replace(options, listener=None, api_key=None)  # type: ignore[arg-type]
     return deployment.bind(spec, clean, token)

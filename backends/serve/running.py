@@ -16,15 +16,18 @@ import aiohttp
 
 from backends.api.control import Control
 from backends.api.http_aiohttp import HttpServer
+from backends.api.splits import Splits
 from backends.cluster.cluster import Node, ResourceShare, open_cluster
+from backends.cluster.watch import ClusterWatch
 from backends.errors import StartFailure, UsageError
 from backends.models.load import resolve_step
 from backends.process.events import Steps
 from backends.router.router import Router
 from backends.serve import serve
 from backends.serve.deployment import check_memory
-from backends.serve.fleet import App, ServeFleet
+from backends.serve.fleet import ServeFleet
 from backends.serve.lease_actor import ServeLease
+from backends.serve.model_app import App
 from backends.settings.options import Options
 
 # A replica without a request may be about to get one from Serve's queue.
@@ -66,7 +69,9 @@ class ServeTopology:
         lease: ServeLease | None,
         watch: asyncio.Task[None],
         stack: AsyncExitStack,
+        cluster_watch: ClusterWatch,
     ) -> None:
+        self._cluster_watch = cluster_watch
         self._router = router
         self._fleet = fleet
         self._lease = lease
@@ -74,14 +79,18 @@ class ServeTopology:
         self._stack = stack  # all that was started, to be closed backwards
 
     async def failed(self) -> str:
-        """Returns when our lease lapsed (this process was suspended for too long), or if the router's restart
-        loop or the watch of replicas broke, which only a bug can do."""
-        waits = [asyncio.create_task(self._router.failed()), asyncio.create_task(self._watch_ended())]
+        """Returns when the cluster was lost, when our lease lapsed (this process was suspended for too long),
+        or if the router's restart loop or the watch of replicas broke, which only a bug can do."""
+        waits = [
+            asyncio.create_task(self._cluster_watch.lost_all()),
+            asyncio.create_task(self._router.failed()),
+            asyncio.create_task(self._watch_ended()),
+        ]
         if self._lease is not None:
             waits.append(asyncio.create_task(self._lease.lapsed()))
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            return next(iter(done)).result()
+            return next(wait for wait in waits if wait in done).result()
         finally:
             for wait in waits:
                 wait.cancel()
@@ -152,6 +161,7 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
         api_key=options.api_key,
         prefixes={app.name: app.prefix for app in apps},
         health_path="/-/healthz",
+        splits=options.split,
     )
     stack.push_async_callback(router.close)
     control = HttpServer()
@@ -167,15 +177,21 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
         for slot, address in proxies.items():
             await router.place(slot, address)
         fleet = kind.fleet(apps, router)
+        fleet.splits = options.split
         await fleet.look()
         facts = {
             "max_queue": options.max_queue,
             "serve": {**asdict(options.serve), "started": started, "run": run},
+            **({} if options.autoscale is None else {"autoscale": asdict(options.autoscale)}),
             **kind.facts(),
         }
-        control.serve(fleet, Control(kind.name, [fleet], facts, live=cluster.facts))
+        splits = Splits(options.split, fleet.up, router.weigh)
+        around = ClusterWatch(cluster.address, fleet.engine_rows, ours=cluster.ours)
+        told = Control(kind.name, [fleet], facts, live=cluster.facts, splits=splits, cluster=around.rows)
+        control.serve(fleet, told)
+    await stack.enter_async_context(around.watching())
     watch = asyncio.create_task(fleet.keep_looking())
-    return ServeTopology(router, fleet, lease, watch, stack.pop_all())
+    return ServeTopology(router, fleet, lease, watch, stack.pop_all(), around)
 
 
 def apps_of(
@@ -191,7 +207,7 @@ def apps_of(
     for number, spec in enumerate(options.models):
         own = [share for share in shares if share.model == spec.name]
         name, prefix = f"rvtop-{run}-{number}", f"/rvtop-{run}/{number}"
-        fixed = options.serve.autoscale is None
+        fixed = options.autoscale is None
         path = paths[spec.name]
         apps.append(App(name, prefix, spec.name, path, own[0], len(own), fixed=fixed, deployment=deployment))
     return apps
@@ -200,7 +216,7 @@ def apps_of(
 async def deploy(kind: Kind, apps: Sequence[App], options: Options, steps: Steps, token: str) -> None:
     """Returns when all replicas wanted at first answer. Raises StartFailure, UsageError."""
     names = [app.app for app in apps]
-    wanted = sum(options.serve.autoscale[0] if options.serve.autoscale else app.count for app in apps)
+    wanted = sum(options.autoscale.first if options.autoscale else app.count for app in apps)
     bound = await kind.bind(apps, token, steps)
     with steps.step("placement", f"{wanted} replicas") as step:
         await to_the_end(serve.deploy, bound)

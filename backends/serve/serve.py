@@ -17,6 +17,7 @@ from typing import Any
 
 from backends.cluster.cluster import Node
 from backends.errors import StartFailure, UsageError
+from backends.scaling.counts import Counts
 
 log = logging.getLogger("backends.serve")
 
@@ -28,6 +29,7 @@ LLM_SERVER = "LLMServer:"
 _LLM_TELEMETRY = "llm_serve_telemetry"
 DEFAULT_PORT = 8000
 POLL_S = 0.1
+ASK_LIMIT_S = 2.0
 PROXY_LIMIT_S = 30.0
 DEPLOY_LIMIT_S = 1800.0  # weights of a big model from a slow disk
 DELETE_LIMIT_S = 30.0
@@ -97,14 +99,45 @@ def check_deployed(names: Sequence[str]) -> bool:
     return all(found.get(name, ("",))[0] == "RUNNING" for name in names)
 
 
+def counts(app: str, deployment: str = "") -> tuple[Counts, float] | None:
+    """Replicas of the deployment whose name begins so, and the requests that each is to hold; None while
+    Serve does not know it, or does not scale it. Raises RayError (ValueError without a controller) while
+    Serve does not answer."""
+    import ray
+
+    controller = ray.get_actor(CONTROLLER, namespace=NAMESPACE)
+    details = ray.get(controller.get_serve_instance_details.remote(), timeout=ASK_LIMIT_S)
+    found = details["applications"].get(app) or {"deployments": {}}
+    for name, told in found["deployments"].items():
+        scale = (told.get("deployment_config") or {}).get("autoscaling_config")
+        if name.startswith(deployment) and scale:
+            states = [replica["state"] for replica in told["replicas"]]
+            healthy, draining = states.count("RUNNING"), states.count("STOPPING")
+            starting = len(states) - healthy - draining
+            pending = sum(r["state"] == "STARTING" and r.get("node_id") is None for r in told["replicas"])
+            each = float(scale["target_ongoing_requests"])
+            return Counts(told["target_num_replicas"], starting, healthy, draining, pending), each
+    return None
+
+
 def replicas(app: str, deployment: str = "") -> list[str]:
     """Actor names of an application's replicas, whatever state they are in; those of deployments whose names
     begin so."""
+    return replicas_of(app, deployment, named())
+
+
+def named() -> list[str]:
+    """Names of all actors of Serve."""
     import ray
 
+    found = ray.util.list_named_actors(all_namespaces=True)
+    return [actor["name"] for actor in found if actor["namespace"] == NAMESPACE]
+
+
+def replicas_of(app: str, deployment: str, names: Sequence[str]) -> list[str]:
+    """Those of ``names`` that :func:`replicas` returns."""
     start = f"{REPLICA_PREFIX}{app}#{deployment}"
-    named = ray.util.list_named_actors(all_namespaces=True)
-    return sorted(a["name"] for a in named if a["namespace"] == NAMESPACE and a["name"].startswith(start))
+    return sorted(name for name in names if name.startswith(start))
 
 
 def replica(name: str) -> Any:

@@ -14,24 +14,22 @@ STRATEGIES = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
 
 #: Those that no other topology takes, as argparse names them.
 _FLAGS = (
-    *("autoscale", "max_ongoing", "serve_batch", "serve_batch_wait", "serve_grace", "serve_grace_poll"),
+    *("max_ongoing", "serve_batch", "serve_batch_wait", "serve_grace", "serve_grace_poll"),
     *("serve_memory", "serve_health_period", "serve_health_timeout", "serve_strategy"),
 )
 
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """What was asked of Serve. ``autoscale`` is (least, most) replicas per model, None for a fixed number;
-    ``max_ongoing`` is how many requests a replica is given at once, None for what its engine computes at
-    once; ``batch`` how many requests `@serve.batch` puts into one call of `generate`, None for no batching,
-    ``batch_wait_s`` how long the first of a batch waits for others; ``grace_s`` how long a replica that is
-    retired may go on with the answers it has begun: as long as the longest of them takes; ``grace_poll_s``
-    how often it looks whether they have ended. ``memory_gib`` is what each replica reserves of its node's
-    memory, None for nothing. Serve asks a replica every ``health_period_s`` whether it can answer, and
-    replaces it when it has not said so for ``health_timeout_s``. ``strategy`` says how the bundles of a
-    replica's placement group lie on nodes, None for Ray's own (PACK)."""
+    """What was asked of Serve. ``max_ongoing`` is how many requests a replica is given at once, None for what
+    its engine computes at once; ``batch`` how many requests `@serve.batch` puts into one call of `generate`,
+    None for no batching, ``batch_wait_s`` how long the first of a batch waits for others; ``grace_s`` how
+    long a replica that is retired may go on with the answers it has begun: as long as the longest of them
+    takes; ``grace_poll_s`` how often it looks whether they have ended. ``memory_gib`` is what each replica
+    reserves of its node's memory, None for nothing. Serve asks a replica every ``health_period_s`` whether it
+    can answer, and replaces it when it has not said so for ``health_timeout_s``. ``strategy`` says how the
+    bundles of a replica's placement group lie on nodes, None for Ray's own (PACK)."""
 
-    autoscale: tuple[int, int] | None = None
     max_ongoing: int | None = None
     batch: int | None = None
     batch_wait_s: float = 0.01
@@ -46,7 +44,6 @@ class ServeOptions:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags, in a group of their own. None of them has a default, so that giving one shows."""
     add = parser.add_argument_group("Ray Serve (topologies rsc, rsv)").add_argument
-    add("--autoscale", metavar="MIN:MAX", help="replicas per model, as the load asks for")
     add(
         "--max-ongoing",
         type=int,
@@ -95,7 +92,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def from_args(args: argparse.Namespace) -> ServeOptions:
     """Raises UsageError."""
     given = {
-        "autoscale": None if args.autoscale is None else _range(args.autoscale),
         "max_ongoing": args.max_ongoing,
         "batch": args.serve_batch,
         "batch_wait_s": args.serve_batch_wait,
@@ -135,10 +131,3 @@ def refuse_flags(args: argparse.Namespace, topology: str) -> None:
         if getattr(args, name) is not None:
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(f"{flag} is for Ray Serve: topology {topology} does not use it (rsc and rsv do)")
-
-
-def _range(text: str) -> tuple[int, int]:
-    least, colon, most = text.partition(":")
-    if not (colon and least.isdecimal() and most.isdecimal() and 1 <= int(least) <= int(most)):
-        raise UsageError(f"--autoscale {text!r}: write MIN:MAX, for example 1:4")
-    return int(least), int(most)

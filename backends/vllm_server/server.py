@@ -20,6 +20,7 @@ from backends.engines.protocol import EngineInfo
 from backends.engines.vllm_args import Made
 from backends.engines.vllm_page import relabelled, total
 from backends.errors import StartFailure, UsageError
+from backends.models.weights import damage
 from backends.process.events import Steps
 from backends.process.log_tail import LogTail
 from backends.router.fleet import ACT_LIMIT_S, ASK_LIMIT_S, Member, Served, answer_of
@@ -69,6 +70,8 @@ class VllmServer(Member):
     async def start(self, steps: Steps | None = None) -> None:
         """Starts the process, and asks it for some tokens."""
         steps = steps or Steps(lambda event, **fields: None)
+        if wrong := damage(self.spec.path):
+            raise StartFailure(f"{wrong}; copy that file here again")
         async with self.turn:
             await self._end()
             try:

@@ -174,64 +174,6 @@ class SessionOptions:
         return web_options(self.serve_on, control=self.serve_control)
 
 
-@dataclass(frozen=True)
-class EngineOptions:
-    """The options of ``python -m backends`` that have one of their own here."""
-
-    ray_address: RayAddress = None
-    engine_arg: Annotated[
-        list[str] | None, typer.Option("--engine-arg", help="vLLM engine argument k=v; repeat.")
-    ] = None
-    front_processes: Annotated[
-        str | None,
-        typer.Option(
-            "--front-processes", metavar="N|auto", help="Topology rvc: HTTP processes in front of one engine."
-        ),
-    ] = None
-    api_server_count: Annotated[
-        int | None,
-        typer.Option("--api-server-count", help="Topology vllm: HTTP processes in front of one engine."),
-    ] = None
-    rust_frontend: Annotated[
-        bool, typer.Option("--rust-frontend", help="Topology vllm: its front end in Rust instead.")
-    ] = False
-    stream_batching_ms: Annotated[
-        float | None,
-        typer.Option(
-            "--stream-batching-ms",
-            help="Topology rsv: milliseconds for which tokens are collected; 0: each is sent at once.",
-        ),
-    ] = None
-    kv_events: Annotated[
-        bool,
-        typer.Option(
-            "--kv-events", help="Topologies with vLLM: engines tell what they cache, for the KV map."
-        ),
-    ] = False
-    direct_streaming: Annotated[
-        bool, typer.Option("--direct-streaming", help="Topology rsv: tokens do not pass its ingress.")
-    ] = False
-
-    def arguments(self) -> list[str]:
-        """The same, as arguments of ``python -m backends``."""
-        ray = ["--ray-address", self.ray_address] if self.ray_address is not None else []
-        return ray + self.of_engines()
-
-    def of_engines(self) -> list[str]:
-        """Those of them that only a topology has a use for."""
-        engine = [part for text in self.engine_arg or () for part in ("--engine-arg", text)]
-        servers = [] if self.api_server_count is None else ["--api-server-count", str(self.api_server_count)]
-        fronts = [] if self.front_processes is None else ["--front-processes", self.front_processes]
-        batching = self.stream_batching_ms
-        streams = [] if batching is None else ["--stream-batching-ms", f"{batching:g}"]
-        switches = {
-            "--rust-frontend": self.rust_frontend,
-            "--direct-streaming": self.direct_streaming,
-            "--kv-events": self.kv_events,
-        }
-        return engine + fronts + servers + streams + [flag for flag, given in switches.items() if given]
-
-
 def no_screen() -> str:
     """Why no dashboard can be drawn, in a few words; empty where one can."""
     if os.environ.get("TEXTUAL_DRIVER") == DRIVER:  # a viewer of --serve: a browser is its terminal

@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rvtop.contract.arms import Arm
+from rvtop.contract.cluster import Cluster
 from rvtop.contract.pairs import Pairs
+from rvtop.contract.placement import Placement
+from rvtop.contract.replicas import Replicas
 from rvtop.contract.requests import NO_REQUESTS, Requests
 from rvtop.contract.showdown import Showdown
 from rvtop.contract.spending import Spending
@@ -242,12 +246,16 @@ class Series:
     node_cpu_max: tuple[float | None, ...] = ()
     preemptions: tuple[float | None, ...] = ()  # sum over engines since we began to watch
     watts: tuple[float | None, ...] = ()  # of all GPUs together; where there is none, of the processors
+    replicas_wanted: tuple[float | None, ...] = ()  # of all models that are scaled
+    replicas_starting: tuple[float | None, ...] = ()
+    replicas_healthy: tuple[float | None, ...] = ()
+    replicas_draining: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """One line of the event strip. ``level``: info | warn | error; ``kind``: what it is about (rate, pause,
-    phase, mark, worker, target, source, search, slo, command; "note" for all else)."""
+    phase, mark, worker, target, source, search, slo, command, placement; "note" for all else)."""
 
     unix_s: float
     text: str
@@ -366,4 +374,8 @@ class Snapshot:
     verdict: Verdict | None = None  # what binds it, while there is load
     pairs: Pairs | None = None  # where each request goes to two servers
     probes: Probes | None = None  # where there are some
+    replicas: tuple[Replicas, ...] = ()  # of models that are scaled
     saturation: Saturation | None = None  # while load is above what the server can answer
+    arms: tuple[Arm, ...] = ()  # models behind one name, where the server has some
+    placement: Placement | None = None  # where a plan says how many replicas each model has
+    cluster: Cluster | None = None  # where a backend of ours tells of the one that it is in

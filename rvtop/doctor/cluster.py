@@ -39,6 +39,7 @@ def checks(*, deep: bool) -> list[Check]:
     found = [reach(address, source)]
     if address is not None and found[0].level == "ok":
         found.append(dashboard(address))
+        found += head_state()
         found += token(version("ray"))
         if deep:
             found.append(connect(address))
@@ -85,6 +86,31 @@ def dashboard(address: str) -> Check:
     except (OSError, HTTPException, ValueError, AnswerTooLong, UserError):
         return ok("ray dashboard", f"none answers at {url}; ray start says where it is")
     return ok("ray dashboard", url)
+
+
+def head_state(proc: Path = Path("/proc")) -> list[Check]:
+    """Where the head of a cluster keeps what it knows, if it is on this machine: what becomes of the engines
+    when it dies."""
+    for path in proc.glob("[0-9]*"):
+        words = _words(path / "cmdline")
+        if Path(words[0]).name == "gcs_server":
+            if any(word.startswith("--redis_address=") and word != "--redis_address=" for word in words):
+                return [ok("ray head", "keeps its state in Redis: engines outlive it")]
+            if "RAY_gcs_storage=rocksdb" in _words(path / "environ"):
+                return [ok("ray head", "keeps its state on a disk (RocksDB): engines outlive it")]
+            text = "keeps its state in memory: when it dies, every engine has to be started again"
+            fix = "start it with RAY_REDIS_ADDRESS=HOST:PORT set, or RAY_gcs_storage=rocksdb"
+            return [warn("ray head", text, fix)]
+    return []
+
+
+def _words(path: Path) -> list[str]:
+    """What the kernel says of a process, word by word; one empty word where it has ended or is another
+    user's."""
+    try:
+        return path.read_bytes().decode("utf-8", "replace").split("\0")
+    except OSError:
+        return [""]
 
 
 def token(ray: str | None) -> list[Check]:

@@ -45,11 +45,16 @@ def build(limits: Limits, driver: Driver, runs: Path) -> MCPServer[Any]:
 
     server = MCPServer("rvtop", instructions=_INSTRUCTIONS, lifespan=lifespan, log_level="ERROR")
     tools = Tools(limits, driver, runs)
-    for tool in (tools.watch, tools.scenarios, tools.runs, tools.summary):
-        server.tool()(_told(tool))
-    for tool in (tools.start_load, tools.run_scenario, tools.set_rate, tools.pause, tools.resume):
-        server.tool()(_told(tool))
-    for tool in (tools.mark, tools.next_phase, tools.cancel, tools.stop):
+    to_look: tuple[Tool, ...] = (tools.watch, tools.scenarios, tools.runs, tools.summary)
+    to_load: tuple[Tool, ...] = (
+        tools.start_load,
+        tools.run_scenario,
+        tools.set_rate,
+        tools.pause,
+        tools.resume,
+    )
+    to_end: tuple[Tool, ...] = (tools.mark, tools.next_phase, tools.cancel, tools.stop)
+    for tool in (*to_look, *to_load, *to_end):
         server.tool()(_told(tool))
     return server
 

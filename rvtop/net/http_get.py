@@ -28,10 +28,15 @@ class AnswerTooLong(Exception):
 
 
 def get(
-    url: str, transport: Transport, headers: Mapping[str, str], timeout_s: float, method: str = "GET"
+    url: str,
+    transport: Transport,
+    headers: Mapping[str, str],
+    timeout_s: float,
+    method: str = "GET",
+    data: bytes | None = None,
 ) -> tuple[int, bytes]:
-    """Status and body, whole. ``headers`` go along with those of ``transport``. A POST
-    has no body.
+    """Status and body, whole. ``headers`` go along with those of ``transport``;
+    ``data`` is the body of a POST.
 
     ``timeout_s`` bounds each wait until the connection stands, and then the whole: a server that drips is
     late too. Raises OSError (also ssl.SSLError, TimeoutError), UnicodeError for an impossible host,
@@ -53,7 +58,7 @@ def get(
     try:
         connection.connect()
         watch.start()
-        connection.request(method, parts.path, headers={**headers, **transport.headers})
+        connection.request(method, parts.path, data, {**headers, **transport.headers})
         answer = connection.getresponse()
         body = _plain(answer.read(BODY_LIMIT + 1), answer.getheader("Content-Encoding") or "")
     except (OSError, http.client.HTTPException, ValueError) as error:

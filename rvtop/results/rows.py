@@ -20,13 +20,14 @@ _SECOND = (
     "workers",
     "cpu_watts",
     "cpu_joules",
+    *("replicas_wanted", "replicas_starting", "replicas_healthy", "replicas_draining"),
 )
 #: What each ``kv_map`` has as numbers, and what may be null there.
 _KV_COUNTS = ("engines", "cached", "shared", "storms", "requests", "hits", "lost")
 _KV_KNOWN = ("evicted_per_s", "top_share", "offered", "taken")
 #: The lists of a second: (what names an entry, its numbers).
 _LISTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "engines": ((), ("kv_usage",)),
+    "engines": ((), ("kv_usage", "tokens_per_s")),
     "nodes": (("name",), ("cpu", "memory_used", "memory_total")),
     "deployments": (
         ("name",),
@@ -35,6 +36,13 @@ _LISTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "gpus": (
         ("node",),
         ("memory_used", "memory_total", "util", "watts", "joules", "joules_integrated", "power_gap_s"),
+    ),
+}
+#: Those that older runs do not have.
+_LATER: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "replicas": (
+        ("model",),
+        ("wanted", "starting", "healthy", "draining", "target_requests", "pending", "nodes"),
     ),
 }
 
@@ -52,7 +60,8 @@ def check_second(row: dict[str, Any]) -> None:
         _numbers(kv_map, _KV_KNOWN, absent=False)
         if not isinstance(kv_map.get("complete"), bool):
             raise ValueError("kv_map: complete is not true or false")
-    for key, (names, numbers) in _LISTS.items():
+    lists = _LISTS if "replicas" not in row else {**_LISTS, **_LATER}
+    for key, (names, numbers) in lists.items():
         for item in _of_type(row, key, list):
             if not isinstance(item, dict):
                 raise ValueError(f"{key}: not a list of objects")
@@ -75,6 +84,9 @@ def check_command(row: dict[str, Any]) -> None:
             _numbers(row, ("ttft_ms", "tpot_ms", "e2e_ms"))
         case "worker_lost":
             _counts(row)
+        case "split":
+            _numbers(row, ("share", "before"), absent=False)
+            _text(row, "arm")
         case "step":
             _number(row, "rps", least=0.0)
             figures = _of_type(row, "figures", dict, absent=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from rvtop.session.cluster_watch import ClusterWatch
 from rvtop.session.ending import Ending
 from rvtop.session.events import EventFeed
 from rvtop.session.kv_watch import KvWatch
@@ -29,6 +30,7 @@ class Parts:
     figures: ServerFigures
     played: Played
     kv: KvWatch
+    cluster: ClusterWatch
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,7 @@ class Retargeting:
         self._parts.recorder.write(lambda log: note_target(log.folder, told))
         await self._parts.figures.move(sources, self._parts.ending.guarded)
         await self._parts.kv.move(info)
+        await self._parts.cluster.move(info, transport)
         text = f"requests go to {info.url} ({', '.join(printable_names(names))})"
         self._parts.feed.say(text, kind="target")
         return Done(text, at_ns, before)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Protocol
 
+from rvtop.contract.replicas import Replicas
 from rvtop.contract.requests import Requests
 from rvtop.contract.snapshot import (
     Engine,
@@ -77,6 +78,15 @@ def _ends(name: str, values: Iterable[float | None]) -> dict[str, float | None]:
     return {f"{name}_min": min(known, default=None), f"{name}_max": max(known, default=None)}
 
 
+def _replica_sums(replicas: Sequence[Replicas]) -> dict[str, float | None]:
+    """Of all models together, as ``replicas_wanted`` and so on; None where none is told."""
+    sums: dict[str, float | None] = {}
+    for name in ("wanted", "starting", "healthy", "draining"):
+        known = [count for each in replicas if (count := getattr(each, name)) is not None]
+        sums[f"replicas_{name}"] = sum(known) if known else None
+    return sums
+
+
 def timeline_row(
     t_s: float, now_ns: int, live: LiveState, server: ServerView, target_rps: float | None
 ) -> dict[str, Any]:
@@ -123,6 +133,8 @@ def timeline_row(
         "gpus": [asdict(gpu) for gpu in server.gpus if gpu.stale_s is None],
         "nodes": [asdict(node) for node in server.nodes if node.stale_s is None],
         "deployments": [asdict(deployment) for deployment in server.deployments],
+        "replicas": [asdict(each) for each in server.replicas],
+        **_replica_sums(server.replicas),
         "figures": dict(server.figures),
         "totals": dict(server.totals),
     }
@@ -191,6 +203,7 @@ class View:
             gpus=self.server.gpus,
             nodes=self.server.nodes,
             deployments=self.server.deployments,
+            replicas=self.server.replicas,
             sources=self.server.sources,
             series=series,
             events=events,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,6 +20,8 @@ _MOST_MEMORY = 0.95
 #: Of the options of one topology those that every other one takes, with a value each.
 _SHARED = ("--dtype", "--threads", "--max-model-len", "--max-queue", "--index", "--embedder", "--seed")
 _SHARED_SWITCHES = ("--trust-remote-code",)
+#: In the value of `--autoscale`: the most replicas that there may be.
+_MOST_REPLICAS = re.compile(r"(^\d+:|\bmax(?:_replicas)?=)(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +200,22 @@ def _router(f: Figures, server: Server) -> Knob:
     return Knob("cores for the processes that speak HTTP")
 
 
+def _wider(server: Server) -> Knob | None:
+    """More replicas at most, where they follow the load."""
+    scale = option(server.arguments, "--autoscale")
+    most_text = _MOST_REPLICAS.search(scale or "")
+    if scale is None or most_text is None:
+        return None
+    most = 2 * int(most_text[2])
+    wider = f"{scale[: most_text.start(2)]}{most}{scale[most_text.end(2) :]}"
+    given = with_option(server.arguments, "--autoscale", wider)
+    return _made(server, f"autoscale {scale}→{wider}", given, f"autoscaling_config: {{max_replicas: {most}}}")
+
+
 def _replicas_more(server: Server) -> Knob:
+    wider = _wider(server)
+    if wider is not None:
+        return wider
     now = len(server.places) or 1
     given = with_option(server.arguments, "--num-replicas", str(now + 1))
     if server.topology in (None, "baseline", "vllm"):
@@ -219,12 +237,9 @@ def _replicas(f: Figures, server: Server) -> Knob:
         more = str(most if most > int(now) else 2 * int(now))
         return _made(server, f"max_ongoing_requests {now}→{more}", with_option(given, "--max-ongoing", more),
                      f"max_ongoing_requests: {more}")  # fmt: skip
-    scale = option(given, "--autoscale")
-    if scale is not None and scale.partition(":")[2].isdecimal():
-        least, _, most_text = scale.partition(":")
-        wider = f"{least}:{2 * int(most_text)}"
-        return _made(server, f"autoscale {scale}→{wider}", with_option(given, "--autoscale", wider),
-                     f"autoscaling_config: {{max_replicas: {2 * int(most_text)}}}")  # fmt: skip
+    wider = _wider(server)
+    if wider is not None:
+        return wider
     if server.topology is None:
         return Knob("max_ongoing_requests, or more replicas", line="max_ongoing_requests: 64")
     return _replicas_more(server)

@@ -233,7 +233,11 @@ async def answers(url: str, transport: Transport | None = None, timeout_s: float
 
 
 def ask(
-    url: str, transport: Transport, timeout_s: float | None = None, method: str = "GET"
+    url: str,
+    transport: Transport,
+    timeout_s: float | None = None,
+    method: str = "GET",
+    data: bytes | None = None,
 ) -> tuple[int, bytes]:
     """Status and body. Raises TargetError, TransportError."""
     timeout_s = _PROBE_TIMEOUT_S if timeout_s is None else timeout_s
@@ -241,7 +245,7 @@ def ask(
     if transport.unix_socket is not None:
         base = f"{base} on {transport.unix_socket}"
     try:
-        return get(url, transport, auth_headers(transport), timeout_s, method)
+        return get(url, transport, auth_headers(transport), timeout_s, method, data)
     except AnswerTooLong as error:
         page = urlsplit(url).path
         raise _TooLong(f"{base}: the answer to {method} {page} is {error}") from error

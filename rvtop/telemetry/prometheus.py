@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from rvtop.contract.replicas import Replicas
 from rvtop.net.light_httpx import httpx
 from rvtop.net.transport import Transport, TransportError
 from rvtop.telemetry.bounds import MOST, MOST_VALUES
@@ -18,6 +19,7 @@ from rvtop.telemetry.exposition import NotPrometheus, SeriesReader
 from rvtop.telemetry.gpu import DCGM_NAMES, GpuKey, GpuParts, GpuSlot, dcgm_slot
 from rvtop.telemetry.metrics import NAMES, RAY_NAMES
 from rvtop.telemetry.ray_series import RayKey, RayParts, RaySlot, ray_slot
+from rvtop.telemetry.replicas import REPLICA_NAMES, ReplicaParts, ReplicaSlot, replica_slot
 from rvtop.telemetry.sample import DeploymentSample, EngineSample, GpuSample, NodeSample, Sample
 from rvtop.telemetry.vllm import EngineKey, EngineParts, EngineSlot, engine_slot
 from rvtop.text import NAME_LIMIT, printable
@@ -35,6 +37,7 @@ class Page:
     nodes: tuple[NodeSample, ...] = ()
     deployments: tuple[DeploymentSample, ...] = ()
     note: str = ""  # what was left out
+    replicas: tuple[Replicas, ...] = ()
 
     def sample(self, source: str) -> Sample:
         """The page as an answer that came now."""
@@ -46,6 +49,7 @@ class Page:
             nodes=self.nodes,
             deployments=self.deployments,
             note=self.note,
+            replicas=self.replicas,
         )
 
 
@@ -53,14 +57,20 @@ class PageReader:
     """Reads pages of one source; remembers its series, so that the second page is read much faster."""
 
     def __init__(self) -> None:
-        wanted = (*NAMES, *DCGM_NAMES, *RAY_NAMES)
-        self._series: SeriesReader[EngineSlot | GpuSlot | RaySlot] = SeriesReader(wanted, self._slot)
+        wanted = (*NAMES, *DCGM_NAMES, *RAY_NAMES, *REPLICA_NAMES)
+        self._series: SeriesReader[EngineSlot | GpuSlot | RaySlot | ReplicaSlot] = SeriesReader(
+            wanted, self._slot
+        )
         self._values: dict[str, set[str]] = {}  # of labels that split figures
 
-    def _slot(self, name: str, labels: Mapping[str, str]) -> EngineSlot | GpuSlot | RaySlot | None:
+    def _slot(
+        self, name: str, labels: Mapping[str, str]
+    ) -> EngineSlot | GpuSlot | RaySlot | ReplicaSlot | None:
         labels = {key: printable(value, NAME_LIMIT) for key, value in labels.items()}
         if name in RAY_NAMES:
             return ray_slot(name, labels)
+        if name in REPLICA_NAMES:
+            return replica_slot(name, labels)
         if name not in NAMES:
             return dcgm_slot(name, labels)
         slot = engine_slot(name, labels)
@@ -85,6 +95,7 @@ class PageReader:
         engines: dict[EngineKey, EngineParts] = {}
         gpus: dict[GpuKey, GpuParts] = {}
         ray: dict[RayKey, RayParts] = {}
+        replicas: dict[str, ReplicaParts] = {}
         left_out: dict[str, None] = {}
         for pairs in self._series.read_in_parts(text):
             for slot, value in pairs:
@@ -100,6 +111,10 @@ class PageReader:
                         gpu.add(slot, value)
                     else:
                         left_out["GPUs"] = None
+                elif isinstance(slot, ReplicaSlot):
+                    of_model = replicas.get(slot.key) or _new(replicas, slot.key, ReplicaParts)
+                    if of_model is not None:
+                        of_model.add(slot, value)
                 else:
                     part = ray.get(slot.key) or _new(ray, slot.key, RayParts)
                     if part is not None:
@@ -117,6 +132,7 @@ class PageReader:
             tuple(ray[key].node(key, default_node) for key in ray_keys if key.of == "node"),
             tuple(ray[key].deployment(key) for key in ray_keys if key.of == "deployment"),
             f"more than {MOST} {' and '.join(left_out)}; the rest is left out" if left_out else "",
+            tuple(replicas[model].replicas(model) for model in sorted(replicas)),
         )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from rvtop.contract.replicas import Replicas
+
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
@@ -107,11 +109,13 @@ class Sample:
     second_hand: bool = False
     note: str = ""  # one line for the user: what of the answer was left out
     packages: tuple[PackageSample, ...] = ()
+    replicas: tuple[Replicas, ...] = ()
 
     @property
     def empty(self) -> bool:
         """Whether it tells of nothing."""
-        return not (self.engines or self.gpus or self.nodes or self.deployments or self.packages)
+        told = (self.engines, self.gpus, self.nodes, self.deployments, self.packages, self.replicas)
+        return not any(told)
 
 
 def without_meters(sample: Sample) -> Sample:

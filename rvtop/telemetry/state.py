@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
 
 from rvtop.contract.figures import BY_KEY, SHOWN, combined, shown
+from rvtop.contract.replicas import Replicas
 from rvtop.contract.snapshot import Engine, Gpu, Node, ServeDeployment, ServerHist, SourceStatus
 from rvtop.telemetry.bounds import MOST, fitting
 from rvtop.telemetry.buckets import Growth, merged, server_hist
 from rvtop.telemetry.counters import EngineCounters, RecentEvents, TokenRate
 from rvtop.telemetry.deployments import DeploymentState
 from rvtop.telemetry.power_state import GpuState, PackageStates
+from rvtop.telemetry.replicas import of_deployments
 from rvtop.telemetry.sample import DeploymentSample, EngineSample, NodeSample, Sample
 from rvtop.text import printable
 
@@ -50,6 +52,7 @@ class ServerView:
     engine_kind: str | None = None
     cpu_watts: float | None = None  # of this machine's processors, where they tell
     cpu_joules: float | None = None  # since we began to watch
+    replicas: tuple[Replicas, ...] = ()  # of models that are scaled
 
     @property
     def watts(self) -> float | None:
@@ -102,6 +105,7 @@ class ServerState:
         self._nodes: dict[str, tuple[NodeSample, int]] = {}  # with when it was seen
         self._packages = PackageStates()
         self._deployments: dict[str, DeploymentState] = {}
+        self._replicas: dict[str, tuple[tuple[Replicas, ...], int]] = {}  # by source, with when
         self._second_hand: set[str] = set()  # sources whose engines count only while no other tells of any
 
     # -- fold ---------------------------------------------------------------------------------
@@ -134,6 +138,8 @@ class ServerState:
                 self._gpus[gpu.node, gpu.index] = held.told(*told)
         if sample.packages:
             self._packages.apply(sample.packages, sample.t_ns)
+        if sample.replicas:
+            self._replicas[sample.source] = (sample.replicas, sample.t_ns)
         for node in sample.nodes:
             self._nodes[node.node] = (node, sample.t_ns)
         for deployment in sample.deployments:
@@ -248,15 +254,21 @@ class ServerState:
         totals = self.totals()
         kv = _each(gauges, "kv_usage")
         kinds = {engine.sample.kind for engine in self._engines.values()} - {None}
+        deployments = tuple(
+            self._deployments[name].line(now_ns)
+            for name in sorted(self._deployments)
+            if _fresh(self._deployments[name].t_ns, now_ns)
+        )
+        told = [each for each, t_ns in self._replicas.values() if _fresh(t_ns, now_ns)]
         return ServerView(
             engines=self._engine_lines(now_ns),
             gpus=tuple(self._gpu_line(self._gpus[key], now_ns) for key in sorted(self._gpus)),
             nodes=tuple(_node_line(*self._nodes[name], now_ns) for name in sorted(self._nodes)),
-            deployments=tuple(
-                self._deployments[name].line(now_ns)
-                for name in sorted(self._deployments)
-                if _fresh(self._deployments[name].t_ns, now_ns)
-            ),
+            deployments=deployments,
+            # One that is late is not told by Ray's names meanwhile.
+            replicas=tuple(one for each in told for one in each)
+            if self._replicas
+            else of_deployments(deployments),
             sources=tuple(_source_line(name, source, now_ns) for name, source in self._sources.items()),
             tokens_per_s=_sum(
                 source.tokens.per_s

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rvtop.contract.snapshot import Engine, Snapshot
+from rvtop.ui.cluster_lines import further_lines, put_states
 from rvtop.ui.draw import Line
 from rvtop.ui.format import age, count, fixed, percent, rate, sig3
 from rvtop.ui.theme import Styles
@@ -215,9 +216,12 @@ def map_lines(
                 head.put(f"  GPU {percent(utils[0])}", styles.server)
             if node in cpu:
                 head.put(f"  cpu {percent(cpu[node])}", styles.server)
+            put_states(head, s.cluster, [row.name for row in rows if row.node == node], styles)
             body.append(head.cut(width))
         places.append(len(body))
         body.append(engine_line(styles, row, total, each, names, width, chosen=index == chosen))
+    headed = [row.name for row in rows if row.node]
+    body += [line.cut(width) for line in further_lines(s.cluster, headed, styles)]
     least = 1 if legend else 0
     blank = len(body) <= height - len(lines) - 2 * least  # rows of engines go before blank ones
     lines = lines if blank else lines[:1]

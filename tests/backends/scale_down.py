@@ -21,6 +21,7 @@ from backends.cluster.hf_actor import engine_spec
 from backends.engines.vllm_args import Made
 from backends.process.events import Steps
 from backends.serve import llm_app, serve
+from backends.serve.model_app import App
 from backends.serve.replica import application
 
 APP, PREFIX, TOKEN = "rvtop-test-0", "/rvtop-test/0", "t"
@@ -71,7 +72,9 @@ async def main(topology: str, model: str) -> dict[str, Any]:
 async def deploy(options: Any, count: int, wait: bool = True) -> None:
     share = ResourceShare("tiny", 0.5, 0.0, 1)
     if options.topology == "rsc":
-        app = application(engine_spec(0, share, options), options, TOKEN, {"num_cpus": 0.5}, count)
+        app = application(
+            engine_spec(0, share, options), options, TOKEN, {"num_cpus": 0.5}, app_of(share, count)
+        )
     else:
         path = options.models[0].source
         given = dict(llm_app.arguments(options, share, path))
@@ -83,6 +86,10 @@ async def deploy(options: Any, count: int, wait: bool = True) -> None:
     async with asyncio.timeout(LIMIT_S):
         while wait and not await asyncio.to_thread(serve.check_deployed, [APP]):
             await asyncio.sleep(0.1)
+
+
+def app_of(share: ResourceShare, count: int) -> App:
+    return App(APP, PREFIX, "tiny", "", share, count)
 
 
 async def states(topology: str) -> dict[str, int]:

@@ -1,10 +1,15 @@
 """A Ray cluster that is not ours: two nodes on this machine, with token authentication, and an application of
 its owner on Ray Serve. Runs in a process of its own, which other processes of a test attach to.
 
-    python -m tests.backends.someones_cluster
+    python -m tests.backends.someones_cluster PORT HEAD_CPUS [HEAD_IP]
 
-Commands on stdin, one a line: ``kill`` (the worker node dies), ``add`` (another one joins), ``serve`` (starts
-Serve with the owner's application), ``status``; each is answered by one JSON line. It all ends with stdin.
+Commands on stdin, one a line: ``kill [NODE]`` (the newest worker node, or that one, dies), ``add`` (another
+one joins), ``serve`` (starts Serve with the owner's application), ``status``, ``kill-gcs`` and ``start-gcs``
+(the head's; with ``RAY_REDIS_ADDRESS`` it has its state in Redis), ``drain SECONDS NODE`` (a worker node is
+announced to go), ``wait COUNT`` (until so many nodes are there), ``stop`` and
+``cont`` (the newest worker's raylet is suspended); each is answered by one
+JSON line. It all ends with stdin. With HEAD_IP the head has that address, and no worker: those are started
+elsewhere.
 """
 
 from __future__ import annotations
@@ -13,8 +18,11 @@ import contextlib
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,18 +39,30 @@ START_TRIES = 3
 class SomeonesCluster:
     """The test's end."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int = 0,
+        head_cpus: int = CPUS,
+        env: Mapping[str, str] | None = None,
+        token: str | None = None,
+        head_ip: str = "",
+    ) -> None:
+        """``port`` of the head's GCS (0: a free one) and ``token`` are those of a cluster before, where it is
+        to take its place."""
         self.token_file = folder / "token"
-        self.token_file.write_text(secrets.token_hex(32))
+        self.token_file.write_text(token or secrets.token_hex(32))
         self.token_file.chmod(0o600)
         self.log = folder / "cluster.log"
+        words = [str(port), str(head_cpus), head_ip]
         with self.log.open("wb") as stderr:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.backends.someones_cluster"],
+                [sys.executable, "-m", "tests.backends.someones_cluster", *words],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env={**os.environ, **NODE_START, **self.auth},
+                env={**os.environ, **NODE_START, **self.auth, **(env or {})},
                 text=True,
             )
         started = self._answer()
@@ -63,6 +83,11 @@ class SomeonesCluster:
         self._process.stdin.write(command + "\n")
         self._process.stdin.flush()
         return self._answer()
+
+    def kill(self) -> None:
+        """Ends all of it at once, as a head node that is lost with all that runs there."""
+        self._process.kill()
+        self._process.wait(60)
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -105,27 +130,62 @@ def _host(answers: Any) -> None:
     from ray.cluster_utils import Cluster
 
     quiet = {"enable_worker_prestart": False, "prestart_worker_first_driver": False}
+    port, head_cpus = (int(word) for word in sys.argv[1:3])
+    ip = "".join(sys.argv[3:])
     node = {"num_cpus": CPUS, "object_store_memory": 80 * 2**20}
-    cluster = Cluster(
-        initialize_head=True, head_node_args={**node, "_system_config": quiet, "include_dashboard": False}
-    )
-    workers = [cluster.add_node(**node)]
+    head = {**node, "num_cpus": head_cpus, "_system_config": quiet, "include_dashboard": False}
+    if port:
+        head["gcs_server_port"] = port
+    if ip:
+        head["node_ip_address"] = ip
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    workers = [] if ip else [cluster.add_node(**node)]
     cluster.wait_for_nodes()
     ray.init(cluster.address, namespace="theirs", configure_logging=False, log_to_driver=False)
     print(json.dumps({"address": cluster.address, "folder": os.environ["RAY_TMPDIR"]}), file=answers)
     for command in map(str.strip, sys.stdin):
         answer: dict[str, Any] = {}
-        if command == "kill":
-            cluster.remove_node(workers.pop(), allow_graceful=False)
+        words = command.split()
+        if command.startswith("kill") and command != "kill-gcs":
+            lost = next((node for node in workers if node.node_id == words[-1]), workers[-1])
+            workers.remove(lost)
+            cluster.remove_node(lost, allow_graceful=False)
         elif command == "add":
             workers.append(cluster.add_node(**node))
             cluster.wait_for_nodes()  # also until Ray has noticed that a killed one is dead
         elif command == "serve":
             answer = _serve()
+        elif command.startswith("wait"):  # for so many nodes
+            until = time.monotonic() + ANSWER_LIMIT_S
+            while sum(row["Alive"] for row in ray.nodes()) < int(words[1]) and time.monotonic() < until:
+                time.sleep(0.2)
+        elif command == "kill-gcs":
+            cluster.head_node.kill_gcs_server()
+        elif command == "start-gcs":
+            cluster.head_node.start_gcs_server()
+        elif command.startswith("drain"):
+            answer = _drain(cluster.address, words[2], int(words[1]))
+        elif command in ("stop", "cont"):
+            number = signal.SIGSTOP if command == "stop" else signal.SIGCONT
+            for process in workers[-1].all_processes["raylet"]:
+                os.kill(process.process.pid, number)
         elif command == "status":
             answer = _status()
         print(json.dumps(answer), file=answers)
     cluster.shutdown()
+
+
+def _drain(address: str, node_id: str, seconds: int) -> dict[str, Any]:
+    """What `ray drain-node` does, as a cloud's agent for spot machines would have it done."""
+    words = ["--address", address, "--node-id", node_id, "--reason", "DRAIN_NODE_REASON_PREEMPTION"]
+    words += ["--reason-message", "spot", "--deadline-remaining-seconds", str(seconds)]
+    done = subprocess.run(
+        [sys.executable, "-m", "ray.scripts.scripts", "drain-node", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {"code": done.returncode, "said": done.stderr[-500:]}
 
 
 def _serve() -> dict[str, Any]:

@@ -87,6 +87,25 @@ async def test_what_runs_on_an_engine_that_is_taken_out_is_cut(one: Bench) -> No
             await anext(parts)
 
 
+async def test_an_engine_that_moves_ends_what_it_has_and_gets_nothing_more(empty: Bench) -> None:
+    """Its successor takes its slot, also from connections that were kept open to it."""
+    before, after = empty.engines
+    await empty.router.place("e0", before.address)
+    assert {await empty.ask() for _ in range(4)} == {"e0"}
+    before.hold = True
+    before.go.set()
+    async with asyncio.timeout(120), empty.client.stream("POST", CHAT, json={}) as response:
+        lines = response.aiter_lines()
+        await anext(lines)
+        asked = len(before.requests)
+        await empty.router.place("e0", after.address)
+        assert {await empty.ask() for _ in range(20)} == {"e1"}
+        assert len(before.requests) == asked
+        before.hold = False
+        before.go.set()
+        assert [line async for line in lines if line][-1] == "data: e0 2"
+
+
 async def test_an_engine_that_ends_before_it_answers_is_502(one: Bench) -> None:
     one.engines[0].hold = True
     task = asyncio.create_task(one.client.post(CHAT, json={}))

@@ -8,8 +8,10 @@ from functools import cache, lru_cache
 from random import Random
 from statistics import NormalDist
 
+from rvtop.contract.arms import Arm
 from rvtop.contract.command import Command
 from rvtop.contract.figures import combined
+from rvtop.contract.replicas import Replicas
 from rvtop.contract.requests import RequestRow, Requests
 from rvtop.contract.showdown import COMPARED, Score, Showdown
 from rvtop.contract.snapshot import (
@@ -115,6 +117,10 @@ def series(t: float) -> Series:
         node_cpu_max=tuple(None for _ in ts),
         preemptions=tuple(0.0 for _ in ts),
         watts=tuple(None for _ in ts),
+        replicas_wanted=tuple(None for _ in ts),
+        replicas_starting=tuple(None for _ in ts),
+        replicas_healthy=tuple(None for _ in ts),
+        replicas_draining=tuple(None for _ in ts),
     )
 
 
@@ -287,6 +293,15 @@ def saturated() -> Snapshot:
     slopes = Saturation(12.4, 50.0, 40.2, Slope(9.8, 2.4), Slope(212.0, 22.0))
     ttft = Dist(now=1240.0, mean=1100.0, p50=1226.0, p90=2100.0, p99=2400.0, phase_p99=2400.0, count=10)
     return replace(s, saturation=slopes, probes=Probes(1.0, ttft, 74, 72, 1, (("timeout_ttft", 2),)))
+
+
+def split() -> Snapshot:
+    """One name for two versions, the new one of which fails now and then."""
+    arms = (
+        Arm("v1", "chat", 0.9, 0.892, True, 8123, 0, 0, 41.2, 158.0, 52.0, 1210.0, 812.0, 44.1),
+        Arm("v2", "chat", 0.1, 0.108, True, 904, 12, 3, 39.8, 310.0, 60.0, 1400.0, 96.0, 4.9),
+    )
+    return replace(live(), arms=arms)
 
 
 def server_hist(median_ms: float, sigma: float, n: int) -> ServerHist:
@@ -781,3 +796,30 @@ def pairs(count: int = 240, same: int = 60, delta_ms: float = -12.4) -> Snapshot
     for row in same_then_both([pair(0) for _ in range(same)], [pair(delta_ms) for _ in range(count)]):
         fold.add(row)
     return replace(live(), pairs=fold.view("both" if count else "same"))
+
+
+def scaled(t: float = 92.0) -> Snapshot:
+    """Replicas that follow the load: one, then three wanted and started one after the other, then one that
+    ends what it has."""
+    made = live(t)
+
+    def at(second: float) -> tuple[float, float, float, float]:
+        """Wanted, starting, healthy, draining."""
+        age = t - second
+        if age > 50:
+            return 1.0, 0.0, 1.0, 0.0
+        if age > 40:
+            return 3.0, 1.0, 1.0, 0.0
+        if age > 25:
+            return 3.0, 1.0, 2.0, 0.0
+        return (3.0, 0.0, 3.0, 0.0) if age > 10 else (2.0, 0.0, 2.0, 1.0)
+
+    wanted, starting, healthy, draining = zip(*map(at, made.series.t_s), strict=True)
+    series = replace(
+        made.series,
+        replicas_wanted=wanted,
+        replicas_starting=starting,
+        replicas_healthy=healthy,
+        replicas_draining=draining,
+    )
+    return replace(made, series=series, replicas=(Replicas("q3b", 2.0, 0.0, 2.0, 1.0, 4.0),))

@@ -10,6 +10,7 @@ import made
 import pytest
 from driven import opened, screen_text, text_of
 
+from rvtop.contract.cluster import Cluster
 from rvtop.contract.snapshot import Snapshot
 from rvtop.contract.spending import Spending
 from rvtop.ui.app import RvtopApp
@@ -50,6 +51,21 @@ async def test_a_silent_server_is_said_with_the_classes_since_then_and_before_a_
         await pilot.pause()
         await pilot.pause()
         assert not app.screen.query_one(NoticePanel).region.area
+
+
+async def test_a_head_that_is_lost_is_said_while_serving_goes_on() -> None:
+    s = made.live()
+    handle = made.FakeHandle(replace(s, cluster=Cluster(head_lost_s=12.0)))
+    app = RvtopApp(handle)
+    async with opened(app) as pilot:
+        notice = text_of(app, NoticePanel)
+        assert notice.startswith(" ✗ DEGRADED   scaling paused, serving continues")
+        assert "Ray's head has not answered for 12 s" in notice
+        handle.now = replace(s, seq=s.seq + 1, cluster=Cluster(head_lost_s=None))
+        app.poll()
+        await pilot.pause()
+        await pilot.pause()
+        assert "DEGRADED" not in screen_text(app)
 
 
 @pytest.mark.parametrize("size", [(40, 12), (80, 24), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}")

@@ -440,3 +440,28 @@ def test_the_truth_about_this_machine_without_heavy_imports(tmp_path: Path) -> N
 
 def test_sizes() -> None:
     assert (gib(64 * 2**20), gib(1.5 * 2**30)) == ("64 MiB", "1.5 GiB")
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "level", "part"),
+    [
+        (["/ray/gcs_server", "--redis_address=10.0.0.9", "--redis_port=6379"], "A=b", "ok", "in Redis"),
+        (["/ray/gcs_server", "--gcs_server_port=6379"], "RAY_gcs_storage=rocksdb", "ok", "on a disk"),
+        (
+            ["/ray/gcs_server", "--gcs_server_port=6379"],
+            "A=b",
+            "warn",
+            "every engine has to be started again",
+        ),
+        (["/ray/raylet"], "A=b", None, ""),
+    ],
+)
+def test_where_the_head_keeps_its_state(
+    tmp_path: Path, words: list[str], variable: str, level: str | None, part: str
+) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "cmdline").write_bytes("\0".join(words).encode())
+    (tmp_path / "7" / "environ").write_text(f"PATH=/bin\0{variable}\0")
+    found = cluster.head_state(tmp_path)
+    assert [check.level for check in found] == ([] if level is None else [level])
+    assert all(part in check.text for check in found)

@@ -18,7 +18,19 @@ RVTOP = (
     *("plain", "ui", "web", "mcp", "cli"),
 )
 BACKENDS = (
-    *("text", "errors", "settings", "process", "corpus", "models", "rag", "engines", "api", "router"),
+    *(
+        "text",
+        "errors",
+        "settings",
+        "process",
+        "scaling",
+        "corpus",
+        "models",
+        "rag",
+        "engines",
+        "api",
+        "router",
+    ),
     *("cluster", "serve", "vllm_server", "baseline", "rac", "rsc", "rsv", "rvc", "vllm", "registry", "cli"),
     "__main__",
 )

@@ -38,6 +38,7 @@ TOP = [
     "tokens",
     "goodput_rps",
     "server",
+    "replicas",
     "kv_map",
     "energy",
     "cost",
@@ -51,10 +52,11 @@ TOP = [
     "warm_up",
     "phases",
     "by_model",
+    "by_arm",
     "findings",
     "blocks",
 ]
-PART = TOP[8:24]
+PART = TOP[8:25]
 DIST = ["mean", "p50", "p90", "p95", "p99", "p999", "min", "max", "count"]
 
 GAP = bucket_of(10_000_000).item()

@@ -21,11 +21,12 @@ from backends.process.events import Steps
 from backends.serve import llm_app, serve
 from backends.serve.llm_page import of_replicas
 from backends.settings import serve_llm
+from backends.settings.autoscale import Autoscale
 from backends.settings.options import ModelSpec, Options
 from backends.settings.serve import ServeOptions
 from backends.settings.serve_llm import ServeLlmOptions
 from backends.settings.vllm import VllmOptions
-from rvtop.cli.options import EngineOptions
+from rvtop.cli.engine_options import EngineOptions
 
 CPU = ResourceShare("tiny", 2.0, 0.0, 1)
 CHECKED = llm_app.Checked({"dtype": "float32", "seed": 0}, Made("float32", 256, 4096))
@@ -109,7 +110,7 @@ def test_rvtop_passes_them_on() -> None:
         ({"max_queue": 0}, "--max-queue 0"),
         ({"vllm": VllmOptions(kv_events=True), "ray_address": "auto"}, "Serve may put a replica on any node"),
         (
-            {"vllm": VllmOptions(kv_events=True), "serve": ServeOptions(autoscale=(1, 2))},
+            {"vllm": VllmOptions(kv_events=True), "autoscale": Autoscale(1, 2)},
             "--kv-events: --autoscale may start several replicas",
         ),
     ],
@@ -149,7 +150,8 @@ def test_what_serve_is_asked_for(options: Options) -> None:
     asked = replace(
         options,
         max_queue=None,
-        serve=ServeOptions(autoscale=(1, 3), max_ongoing=7, grace_s=5.0),
+        autoscale=Autoscale(1, 3),
+        serve=ServeOptions(max_ongoing=7, grace_s=5.0),
         serve_llm=ServeLlmOptions(0.0, False),
     )
     config = llm_app.llm_config(asked, CPU, "/m", 3, CHECKED, {})
@@ -193,7 +195,7 @@ def test_an_application_per_model(options: Options) -> None:
         ("rvtop-r1-1", "/rvtop-r1/1", "b", "/y", 2),
     ]
     assert {app.deployment for app in apps} == {serve.LLM_SERVER}
-    follows = rsv.ServeLlm(replace(both, serve=ServeOptions(autoscale=(1, 4)))).apps(
+    follows = rsv.ServeLlm(replace(both, autoscale=Autoscale(1, 4))).apps(
         "r1", {"a": "/x", "b": "/y"}, [node]
     )
     assert [(app.count, app.fixed) for app in follows] == [(4, False), (4, False)]

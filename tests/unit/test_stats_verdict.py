@@ -214,6 +214,8 @@ KNOBS = [
     (ROUTER, "rsv", ("--stream-batching-ms", "0"), None),
     (REPLICAS, "rsv", ("--max-ongoing", "2"), ("--max-ongoing", "4")),
     (REPLICAS, "rsc", ("--autoscale", "1:2"), ("--autoscale", "1:4")),
+    (REPLICAS, "rsc", ("--autoscale", "min=1,max=2,up=3"), ("--autoscale", "min=1,max=4,up=3")),
+    (DECODE, "rvc", ("--autoscale", "1:2"), ("--autoscale", "1:4")),
     (DECODE, "rvc", ("--num-replicas", "1"), ("--num-replicas", "2")),
     (ONE_SLOT, "baseline", ("--dtype", "float32", "--engine-concurrency", "1"), ("--dtype", "float32")),
     (CLIENT, "vllm", (), None),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -15,6 +17,7 @@ from backends import rsc, rvc
 from backends.cluster.cluster import Node
 from backends.errors import StartFailure
 from backends.process.events import Steps
+from backends.router import membership
 from backends.router import running as routed
 from backends.serve import running
 from backends.settings.options import ModelSpec, Options
@@ -67,7 +70,8 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
         return [NODE]
 
     async def open_cluster(*args: Any) -> Any:
-        return SimpleNamespace(ours=False, nodes=nodes, close=recorder.note_async("cluster"), facts=nothing)
+        close = recorder.note_async("cluster")
+        return SimpleNamespace(ours=False, address="h:1", nodes=nodes, close=close, facts=nothing)
 
     def router(*args: Any, **kwargs: Any) -> Any:
         return SimpleNamespace(
@@ -84,12 +88,18 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
 
     for module in (running, rvc):
         monkeypatch.setattr(module, "open_cluster", open_cluster)
+        monkeypatch.setattr(module, "ClusterWatch", watch)
         monkeypatch.setattr(module, "Router", router)
     for module in (running, routed):
         monkeypatch.setattr(module, "HttpServer", http_server)
     monkeypatch.setattr(running, "resolve_step", nothing)
     monkeypatch.setattr(rvc, "resolve_or_refuse", nothing)
     return recorder
+
+
+def watch(*args: Any, **settings: Any) -> Any:
+    """One that sees nothing."""
+    return SimpleNamespace(rows=dict, watching=contextlib.nullcontext, lost_all=asyncio.Event().wait)
 
 
 @pytest.fixture
@@ -140,6 +150,7 @@ def engines(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> Recorder:
             list_models=lambda: None,
             set_up=lambda *args: None,
             placed=nothing,
+            engine_rows=nothing,
             close=recorder.note_async("engines"),
         )
 
@@ -147,10 +158,10 @@ def engines(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> Recorder:
         return SimpleNamespace(engine=spec.engine, start=nothing, drain=recorder.note_async("drain"))
 
     monkeypatch.setattr(rvc, "_place", place)
-    monkeypatch.setattr(rvc, "_actor_options", lambda *args: {})
+    monkeypatch.setattr(rvc, "actor_options", lambda *args: {})
     monkeypatch.setattr(routed, "Fleet", fleet)
     monkeypatch.setattr(rvc, "Replica", replica)
-    monkeypatch.setattr(routed, "restart_loop", nothing)
+    monkeypatch.setattr(membership, "restart_loop", nothing)
     return recorder
 
 

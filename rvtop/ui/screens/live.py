@@ -15,6 +15,7 @@ from rvtop.ui.screens.chart_screen import ChartScreen
 from rvtop.ui.screens.steering import Steering
 from rvtop.ui.screens.verdict_keys import VerdictKeys
 from rvtop.ui.shell import ScreenShell
+from rvtop.ui.widgets.arms import ArmsPanel
 from rvtop.ui.widgets.banner import OVER, Banner
 from rvtop.ui.widgets.change import ChangePanel
 from rvtop.ui.widgets.comb import CombPanel
@@ -39,6 +40,7 @@ from rvtop.ui.widgets.pairs import PairsRow
 from rvtop.ui.widgets.panel import Panel
 from rvtop.ui.widgets.places import Places
 from rvtop.ui.widgets.probes import ProbesPanel
+from rvtop.ui.widgets.replicas import ReplicasPanel
 from rvtop.ui.widgets.saturation import SaturationPanel
 from rvtop.ui.widgets.served import ServedBesidePanel, ServedPanel
 from rvtop.ui.widgets.slowest import LivePartsPanel, SlowestPanel
@@ -78,10 +80,12 @@ class LiveScreen(Steering, VerdictKeys, AboutServer, ChartScreen):
             StepsPanel(),
             TtftPanel(),
             LatencyPanel(),
+            ArmsPanel(),
             ChangePanel(),
             ServedPanel(),
             LatencyTimePanel(),
             TokensPanel(),
+            ReplicasPanel(),
             EnginesPanel(),
             EngineChartsPanel(),
             GpuPanel(),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from rvtop.contract.cluster import ClusterNode
 from rvtop.contract.snapshot import Node, Snapshot
+from rvtop.ui.cluster_lines import put_state, state_of
 from rvtop.ui.draw import Line, bar, fitting
 from rvtop.ui.format import age, clip, fixed, gib, percent
 from rvtop.ui.theme import Styles
@@ -39,7 +41,7 @@ class NodesPanel(Panel):
         return 1 + min(3, len(s.nodes)), 1 + len(s.nodes)
 
     def draws(self, s: Snapshot) -> tuple[object, ...] | None:
-        return s.nodes, s.target.dashboard
+        return s.nodes, s.target.dashboard, s.cluster
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles = self.rich_styles
@@ -52,13 +54,15 @@ class NodesPanel(Panel):
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         shown, rest = choose(s.nodes, height, badness)
         size = min(max((len(node.name) for node in shown), default=0), max(4, width - FIXED - LEAST_BAR))
-        lines = [self._row(node, size, width) for node in shown]
+        lines = [self._row(node, size, width, state_of(s.cluster, node.name)) for node in shown]
         if rest:
             lines.append(Line(f"{rest} more, none busier", self.rich_styles.quiet))
         return lines
 
-    def _row(self, node: Node, size: int, width: int) -> Line:
+    def _row(self, node: Node, size: int, width: int, state: ClusterNode | None) -> Line:
         styles = self.rich_styles
+        if state is not None:
+            return put_state(Line(fixed(node.name, size), styles.base), state, styles)
         if node.stale_s is not None:
             line = Line(fixed(node.name, size), styles.stale)
             return line.put(f"  STALE {age(node.stale_s)}", styles.attention)

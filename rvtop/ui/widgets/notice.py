@@ -1,5 +1,5 @@
 """One row for what spoils all other figures, the worst first: a server that does not answer, a client that
-can't keep up."""
+can't keep up, a cluster whose head is gone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.panel import Panel
 
 
+def head_lost_s(s: Snapshot) -> float | None:
+    """Seconds since the cluster's head answered, while it does not."""
+    return s.cluster.head_lost_s if s.cluster is not None else None
+
+
 class NoticePanel(Panel, can_focus=False):
     NAME = "notice"
     PLACE = "top"
@@ -21,7 +26,8 @@ class NoticePanel(Panel, can_focus=False):
         self._before: dict[str, int] = {}  # errors by class when the server last answered
 
     def wants(self, s: Snapshot) -> bool:
-        return s.state not in OVER and (s.target_down_s is not None or s.load.client_limited is not None)
+        limited = s.target_down_s is not None or s.load.client_limited is not None
+        return s.state not in OVER and (limited or head_lost_s(s) is not None)
 
     def show(self, s: Snapshot) -> None:
         if s.target_down_s is None:
@@ -31,7 +37,10 @@ class NoticePanel(Panel, can_focus=False):
     def one_line(self, s: Snapshot, width: int) -> Line:
         if s.target_down_s is not None:
             return self._down(s, s.target_down_s, width)
-        return self._row("CLIENT-LIMITED", [s.load.client_limited or ""], width)
+        if s.load.client_limited is not None:
+            return self._row("CLIENT-LIMITED", [s.load.client_limited], width)
+        lost = f"Ray's head has not answered for {age(head_lost_s(s) or 0.0)}"
+        return self._row("DEGRADED", ["scaling paused, serving continues", lost], width)
 
     def _down(self, s: Snapshot, silent_s: float, width: int) -> Line:
         since = ((name, n - self._before.get(name, 0)) for name, n in s.load.errors)

@@ -1,0 +1,94 @@
+"""What a request gets that does not say it itself; changed while the backend serves (``rvtop set``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from backends.api import fields
+from backends.errors import ApiError, bad_request
+
+SET_PATH = "/rvtop/set"
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """None: what there is without (of the surface's own defaults, :mod:`backends.api.request`)."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    rag_top_k: int | None = None
+
+    def put_in(self, data: dict[str, Any]) -> None:
+        """Puts them into a request body where it has nothing of its own."""
+        if self.max_tokens is not None and all(
+            data.get(name) is None for name in ("max_tokens", "max_completion_tokens")
+        ):
+            data["max_tokens"] = self.max_tokens
+        if self.temperature is not None and data.get("temperature") is None:
+            data["temperature"] = self.temperature
+        rag = data.get("rag")
+        if self.rag_top_k is not None and isinstance(rag, dict) and rag.get("top_k") is None:
+            data["rag"] = {**rag, "top_k": self.rag_top_k}
+
+    def changed(self, data: Mapping[str, Any]) -> Defaults:
+        """Those with the fields of ``data``; null takes one away. Raises ApiError (400)."""
+        known = asdict(self)
+        if unknown := next((name for name in data if name not in known), None):
+            raise bad_request(f"`{unknown}` can't be set; there are {', '.join(known)}.", unknown)
+        given = dict(data)
+        new = {
+            "max_tokens": fields.integer(given, "max_tokens", low=1),
+            "temperature": None if given.get("temperature") is None else _temperature(given),
+            "rag_top_k": fields.integer(given, "rag_top_k", low=1, high=100),
+        }
+        return Defaults(**{**known, **{name: new[name] for name in data}})
+
+
+NO_DEFAULTS = Defaults()
+
+
+@runtime_checkable
+class Configurable(Protocol):
+    """Engines whose defaults can be changed while they serve."""
+
+    async def configure(self, defaults: Defaults) -> None:
+        """Returns when every request from now on gets them. Raises ApiError where that can't be."""
+        ...
+
+
+class Settings:
+    """The defaults of a backend, as its control endpoint changes them."""
+
+    def __init__(self, topology: str) -> None:
+        self._topology = topology
+        self.defaults = Defaults()
+
+    async def change(self, body: bytes, groups: list[Any]) -> dict[str, Any]:
+        """Has all groups take what a JSON object says. Raises ApiError: 400 for a value that can't be, 404
+        where the engines are not ours."""
+        defaults = self.defaults.changed(fields.json_object(body))
+        if not all(isinstance(group, Configurable) for group in groups):
+            raise not_here(self._topology)
+        for group in groups:
+            await group.configure(defaults)
+        self.defaults = defaults
+        return asdict(defaults)
+
+
+def not_here(topology: str) -> ApiError:
+    """Of a topology whose servers are not ours."""
+    return ApiError(
+        404,
+        f"Topology {topology} has no defaults that can be set: its servers are vLLM's or Ray's own. "
+        "baseline, rac, rsc and rvc have.",
+        type="NotFoundError",
+    )
+
+
+def _temperature(data: dict[str, Any]) -> float:
+    value = fields.number(data, "temperature", 1.0)
+    if not 0.0 <= value <= 2.0:
+        raise bad_request(f"temperature must be in [0, 2], got {value}.", "temperature")
+    return value

@@ -1,0 +1,119 @@
+"""A backend that lost what it runs in (a Ray cluster whose head is gone with its state) starts anew in its
+own place: the same process id, lease, events and port, so that whoever started it and whoever loads it see a
+backend that was away for a while. Nothing of Ray's can be used twice in a process, so it is a new program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import select
+import socket
+import sys
+import threading
+
+from backends.errors import ApiError, unavailable
+from backends.process.running import Running, StartAgain
+
+log = logging.getLogger("backends.process.again")
+
+#: How long a head that was lost is waited for: its node may have to start first.
+HEAD_LIMIT_S = 300.0
+#: Whoever reads the notices each second has read why.
+_SAID_S = 1.5
+#: Closing talks to what is gone, and may hang.
+_CLOSE_LIMIT_S = 5.0
+#: The listening socket and the reason, handed over.
+_LISTENER_ENV, _REASON_ENV = "RVTOP_LISTENER_FD", "RVTOP_STARTED_AGAIN"
+
+_LOOK_S, _REQUEST_S = 0.2, 0.5
+
+_first: dict[str, str] = {}  # the environment that this program was started with
+_handed: list[int] = []
+_again: list[str] = []
+
+
+def _refusal(error: ApiError) -> bytes:
+    body = json.dumps(error.body()).encode()
+    headers = {**error.headers(), "Content-Type": "application/json", "Content-Length": len(body)}
+    lines = [f"HTTP/1.1 {error.status} Service Unavailable", *(f"{k}: {v}" for k, v in headers.items())]
+    return "\r\n".join([*lines, "Connection: close", "", ""]).encode() + body
+
+
+_REFUSAL = _refusal(unavailable("The server is starting again."))
+
+
+def remember() -> str:
+    """Called first of all. Returns why this is not the first start; "" for the first one."""
+    _handed[:] = [int(fd) for fd in [os.environ.pop(_LISTENER_ENV, "")] if fd.isdigit()]
+    _again[:] = [reason for reason in [os.environ.pop(_REASON_ENV, "")] if reason]
+    _first.clear()
+    _first.update(os.environ)
+    return _again[0] if _again else ""
+
+
+def is_again() -> bool:
+    """Whether this is not the first start."""
+    return bool(_again)
+
+
+def listener() -> socket.socket | None:
+    """The listening socket of the start before; None for the first one."""
+    if not _handed:
+        return None
+    handed = socket.socket(fileno=_handed.pop())
+    os.set_inheritable(handed.fileno(), False)
+    handed.setblocking(False)
+    return handed
+
+
+class Absence:
+    """Answers 503 on the listening socket while a backend starts again, so that clients need not wait for as
+    long as that takes. In a thread: imports hold up an event loop."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._listening = listening.dup()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._answer, name="absence", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """It is over: others answer."""
+        self._over.set()
+        self._thread.join(_LOOK_S + _REQUEST_S)
+        self._listening.close()
+
+    def _answer(self) -> None:
+        while not self._over.is_set():
+            if not select.select([self._listening], [], [], _LOOK_S)[0]:
+                continue
+            with contextlib.suppress(OSError):  # another one took it, or it went away
+                client, _ = self._listening.accept()
+                with client:
+                    client.settimeout(_REQUEST_S)
+                    client.recv(1 << 16)
+                    client.sendall(_REFUSAL)
+
+
+async def start_again(reason: StartAgain, running: Running, listening: socket.socket, events_fd: int) -> None:
+    """Ends what still runs, and starts this program anew with the same arguments. ``events_fd`` is where its
+    events go. Returns only where that can't be done."""
+    log.error("%s", reason)
+    await asyncio.sleep(_SAID_S)
+    kept = os.dup(listening.fileno())
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSE_LIMIT_S):
+            await asyncio.gather(running.close(0.0), return_exceptions=True)
+    os.set_inheritable(kept, True)
+    with contextlib.suppress(OSError):  # a gone terminal
+        sys.stderr.flush()
+    env = {**_first, _LISTENER_ENV: str(kept), _REASON_ENV: str(reason)}
+    try:
+        os.dup2(events_fd, 1)  # which goes to stderr while a backend runs
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], env)
+    except OSError as error:
+        log.error("the backend could not start itself again: %s", error)
+        os.close(kept)

@@ -1,0 +1,50 @@
+"""Says what becomes of an application's replicas: Serve replaces by itself those that die, and why it can't
+it tells only in its own log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from backends.models.weights import damage
+from backends.process.notices import NOTICES, Notices
+
+
+class ReplicaWatch:
+    """Of one application, whose weights are in ``path`` as far as this machine can see. Looked at once a
+    second."""
+
+    def __init__(self, model: str, path: Path | str, notices: Notices = NOTICES) -> None:
+        self._model = model
+        self._path = path
+        self._notices = notices
+        self._ready: frozenset[str] | None = None
+        self._since: float | None = None  # when one was lost
+        self._wanted = 0
+        self._damage = ""
+
+    def look(self, ready: frozenset[str], fewest: int, now: float) -> None:
+        """``ready``: the engines that answer; ``fewest``: how many there should be at least. (More of them
+        come and go with the load.)"""
+        before, self._ready = self._ready, ready
+        if before is None:
+            return
+        gone = before - ready
+        self._wanted = max(self._wanted, min(fewest, len(before)))
+        if gone and len(ready) < self._wanted:
+            self._since = self._since if self._since is not None else now
+            names = ", ".join(sorted(gone))
+            of = f"{len(ready)} of {self._wanted} ready"
+            text = f"{self._model}: {names} answers no more; {of}, Serve replaces what died"
+            self._notices.say(text, "warn")
+        if self._since is None:
+            return
+        if len(ready) >= self._wanted:
+            self._notices.say(f"{self._model}: {len(ready)} ready again, after {now - self._since:.0f} s")
+            self._since, self._damage = None, ""
+            return
+        wrong = damage(self._path) or ""
+        if wrong and wrong != self._damage:
+            rest = f"{len(ready)} of {self._wanted} serve on" if ready else "none serves"
+            text = f"{self._model} can't be loaded again: {wrong}; copy that file here again; {rest}"
+            self._notices.say(text, "error")
+        self._damage = wrong

@@ -1,0 +1,31 @@
+"""What a backend of ours gives requests that do not say it themselves, changed while it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+
+from rvtop.errors import UserError
+from rvtop.net.transport import Transport
+from rvtop.target.probe import ask
+from rvtop.text import NAME_LIMIT, printable, told
+
+SET_PATH = "/rvtop/set"
+LIMIT_S = 30.0
+Value = int | float | None
+
+
+async def change_defaults(url: str, transport: Transport, values: Mapping[str, Value]) -> dict[str, Value]:
+    """Sets them; None takes one away. Returns all that are set then. Raises UserError with what the server
+    has against it."""
+    body = json.dumps(dict(values)).encode()
+    status, answer = await asyncio.to_thread(ask, url + SET_PATH, transport, LIMIT_S, "POST", body)
+    try:
+        said = json.loads(answer)
+        if status == 200:
+            return {told(name, NAME_LIMIT): value for name, value in said.items() if value is not None}
+        message = printable(str(said["error"]["message"]), 300)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        message = f"HTTP {status}: not a backend of rvtop's"
+    raise UserError(f"set: {message}")

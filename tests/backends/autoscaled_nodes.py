@@ -1,0 +1,64 @@
+"""Ray's own autoscaler over fake nodes (`ray.autoscaler.fake_multi_node`) and an autoscaled run of rsc on it.
+Runs as process 1 of namespaces of its own (user, process, network), so that nothing of it meets another Ray,
+and all of it ends with it; prints the run's events as JSON.
+
+    unshare --user --map-root-user --pid --fork --kill-child --mount-proc --net \\
+        python -m tests.backends.autoscaled_nodes OUT_FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+GIB = 2**30
+PORT = 6379
+FIELDS = "min=1,max=2,initial=1,target=4,up=2,down=5,look_back=5"
+# A replica takes most of a node's memory: the second one needs another node.
+MEMORY_GIB = 1
+NODE = {"CPU": 1, "memory": int(1.5 * GIB), "object_store_memory": 80 * 2**20}
+LIMIT_S = 900
+
+
+def main(out: Path) -> int:
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    from ray.cluster_utils import AutoscalingCluster
+
+    made = AutoscalingCluster(
+        head_resources={"CPU": 2},
+        worker_node_types={
+            "worker": {"resources": dict(NODE), "node_config": {}, "min_workers": 0, "max_workers": 1}
+        },
+        idle_timeout_minutes=0.2,
+    )
+    config = out / "autoscaler.json"
+    config.write_text(json.dumps(made._config))
+    environ = {
+        **os.environ,
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "RAY_FAKE_CLUSTER": "1",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    start = [
+        *("ray", "start", "--head", f"--port={PORT}", f"--autoscaling-config={config}", "--num-cpus=2"),
+        *(f"--memory={NODE['memory']}", f"--object-store-memory={NODE['object_store_memory']}"),
+        *("--include-dashboard=false", "--node-ip-address=127.0.0.1"),
+    ]
+    subprocess.run(start, env=environ, check=True, stdout=sys.stderr, timeout=120)
+    run = [
+        *(sys.executable, "-P", "-m", "rvtop.cli", "run", "autoscale", "--topology", "rsc"),
+        *("--model", "tiny=tiny", "--autoscale", FIELDS, "--ray-address", f"127.0.0.1:{PORT}"),
+        *("--serve-memory", str(MEMORY_GIB), "--out", str(out / "run")),
+    ]
+    done = subprocess.run(run, env=environ, stdout=sys.stderr, timeout=LIMIT_S)
+    events = (out / "run" / "events.jsonl").read_text().splitlines()
+    print(json.dumps([json.loads(line)["text"] for line in events]))
+    return done.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

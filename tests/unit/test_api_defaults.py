@@ -1,0 +1,91 @@
+"""What requests get that do not say it themselves, set while a backend serves."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from backends.api.control import Control
+from backends.api.defaults import NO_DEFAULTS, Defaults
+from backends.api.request import parse_call
+from backends.errors import ApiError
+from rvtop.cli.set import values_from
+from rvtop.errors import UserError
+
+SET = Defaults(max_tokens=7, temperature=0.5, rag_top_k=2)
+
+
+def call(body: dict[str, Any], defaults: Defaults) -> Any:
+    message = {"messages": [{"role": "user", "content": "hi"}]}
+    return parse_call("chat", json.dumps(message | body).encode(), defaults)
+
+
+def test_a_request_that_says_nothing_gets_them() -> None:
+    found = call({"rag": {}}, SET)
+    assert (found.max_tokens, found.temperature, found.rag_top_k) == (7, 0.5, 2)
+    found = call({}, SET)
+    assert found.rag_top_k is None  # no retrieval was asked for
+    found = call({"rag": {}}, NO_DEFAULTS)
+    assert (found.max_tokens, found.temperature, found.rag_top_k) == (None, 1.0, 4)
+
+
+@pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])
+def test_what_a_request_says_counts(limit: str) -> None:
+    found = call({limit: 3, "temperature": 0.0, "rag": {"top_k": 9}}, SET)
+    assert (found.max_tokens, found.temperature, found.rag_top_k) == (3, 0.0, 9)
+
+
+class Group:
+    """Engines that take defaults."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, Any] = {}
+        self.given: list[Defaults] = []
+
+    async def configure(self, defaults: Defaults) -> None:
+        self.given.append(defaults)
+
+
+async def test_changes_add_up_and_null_takes_one_away() -> None:
+    group = Group()
+    control = Control("rac", [group])  # type: ignore[list-item]
+    for body in ({"max_tokens": 7, "rag_top_k": 2}, {"temperature": 0.5}, {"rag_top_k": None}):
+        _, said = await control.set(json.dumps(body).encode())
+    assert group.given == [
+        Defaults(7, None, 2),
+        Defaults(7, 0.5, 2),
+        Defaults(7, 0.5, None),
+    ]
+    assert json.loads(said) == {"max_tokens": 7, "temperature": 0.5, "rag_top_k": None}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"max_tokens": 0}, 400, "max_tokens"),
+        ({"temperature": 3}, 400, "temperature must be in"),
+        ({"rag_top_k": 101}, 400, "rag_top_k"),
+        ({"top_k": 3}, 400, "`top_k` can't be set; there are max_tokens, temperature, rag_top_k."),
+    ],
+)
+async def test_what_can_not_be_is_refused(body: dict[str, Any], status: int, words: str) -> None:
+    group = Group()
+    with pytest.raises(ApiError) as refused:
+        await Control("rac", [group]).set(json.dumps(body).encode())  # type: ignore[list-item]
+    assert refused.value.status == status
+    assert words in refused.value.message
+    assert group.given == []
+
+
+async def test_servers_that_are_not_ours_have_none() -> None:
+    with pytest.raises(ApiError, match="Topology x has no defaults that can be set"):
+        await Control("x", [object()]).set(b'{"max_tokens": 3}')  # type: ignore[list-item]
+
+
+def test_the_words_of_the_command() -> None:
+    assert values_from(["max_tokens=64", "temperature=none"]) == {"max_tokens": 64, "temperature": None}
+    for word in ("max_tokens", "max_tokens=many", "max_tokens=true", "=3"):
+        with pytest.raises(UserError, match="write "):
+            values_from([word])
