@@ -68,7 +68,8 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     events = Events.on_stdout()
     if check:
-        events.emit("checked", models=[spec.name for spec in options.models], topology=options.topology)
+        known = dict.fromkeys([*options.names, *(spec.name for spec in options.models)])
+        events.emit("checked", models=list(known), topology=options.topology)
         sys.exit(0)
     log_to_stderr()
     if said:
@@ -121,8 +122,7 @@ async def _serve(options: Options, events: Events, stop: StopSignal) -> int:
         events.emit("stopped")
         return 0
     running = starting.result()
-    models = [spec.name for spec in options.models]
-    events.emit("ready", url=options.url, models=models, pid=os.getpid(), topology=options.topology)
+    events.emit("ready", url=options.url, models=options.names, pid=os.getpid(), topology=options.topology)
     failing = asyncio.create_task(running.failed())
     await asyncio.wait({failing, stopping}, return_when=asyncio.FIRST_COMPLETED)
     code = 0

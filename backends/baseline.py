@@ -21,6 +21,7 @@ from backends.api.metrics import Metrics
 from backends.api.render import Renderer
 from backends.api.retrieval import open_retrieval
 from backends.api.service import ServedModel, Service
+from backends.api.splits import local
 from backends.engines.hf import HfEngine, load_engine
 from backends.models.load import resolve_step
 from backends.process.events import Steps
@@ -41,7 +42,8 @@ async def start(options: Options, steps: Steps) -> LocalServer:
         service = Service(models, metrics=Metrics(), retrieval=retrieval)
         with steps.step("http", options.url):
             facts = {"max_queue": options.max_queue, "index": options.index}
-            server.serve(service, Control(NAME, [service], facts))
+            splits, chooser = local(options.split, service)
+            server.serve(service, Control(NAME, [service], facts, splits=splits), chooser)
     except BaseException:
         await server.close()
         raise

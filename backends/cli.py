@@ -17,10 +17,10 @@ from backends import registry
 from backends.errors import UsageError
 from backends.models.load import ModelError, default_index, default_models, is_local, resolve_model
 from backends.process import again
-from backends.settings import autoscale, fronts, serve, serve_llm, vllm, vllm_server
+from backends.settings import auto_place, autoscale, fronts, serve, serve_llm, split, vllm, vllm_server
+from backends.settings.environment import KEY_ENV
 from backends.settings.options import DTYPES, ModelSpec, Options
 
-KEY_ENV = "RVTOP_API_KEY"
 BACKLOG = 4096
 
 
@@ -47,7 +47,7 @@ def parse_options(argv: Sequence[str]) -> tuple[Options, bool, bool]:
     """
     args = _parser().parse_args(argv)
     taken = registry.entry(args.topology).flags
-    for group in (vllm, vllm_server, fronts, autoscale, serve, serve_llm):
+    for group in (vllm, vllm_server, fronts, autoscale, auto_place, serve, serve_llm):
         if group.__name__.rpartition(".")[2] not in taken:
             group.refuse_flags(args, args.topology)
     models = _models(args.model or [])
@@ -77,8 +77,10 @@ def parse_options(argv: Sequence[str]) -> tuple[Options, bool, bool]:
         vllm_server=vllm_server.from_args(args),
         front_processes=fronts.from_args(args),
         autoscale=autoscale.from_args(args),
+        auto_place=auto_place.from_args(args, [model.name for model in models]),
         serve=serve.from_args(args),
         serve_llm=serve_llm.from_args(args),
+        split=split.from_args(args, models),
     )
     return options, args.lease, args.check
 
@@ -109,11 +111,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--ray-address", metavar="auto|HOST:PORT", help="Ray cluster to attach to; none starts a local one")
     add("--num-replicas", type=_number(1), metavar="N", help="engines per model (Ray topologies)")
     autoscale.add_arguments(parser)
+    auto_place.add_arguments(parser)
     serve.add_arguments(parser)
     serve_llm.add_arguments(parser)
     vllm.add_arguments(parser)
     vllm_server.add_arguments(parser)
     fronts.add_arguments(parser)
+    split.add_arguments(parser)
     add("--lease", action="store_true", help="stdin is a lease: a line every 2 s, else this process stops")
     add("--check", action="store_true", help="say which models would be served, and end")
     add("--list", action=_List, nargs=0, help="print the topologies as JSON, and end")

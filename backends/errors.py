@@ -56,6 +56,12 @@ def unknown_model(name: str) -> ApiError:
     return ApiError(404, f"The model `{name}` does not exist.", type="NotFoundError", param="model")
 
 
+def unknown_size(size: str) -> ApiError:
+    return ApiError(
+        404, f"No model of the size `{size}` is served.", type="NotFoundError", param="model_size"
+    )
+
+
 def queue_full(waiting: int) -> ApiError:
     message = f"The admission queue is full ({waiting} requests wait); try again later."
     return ApiError(429, message, type="TooManyRequestsError", retry_after=1)

@@ -25,6 +25,7 @@ from backends.api.metrics import Metrics
 from backends.api.render import Renderer
 from backends.api.retrieval import open_retrieval
 from backends.api.service import ServedModel, Service
+from backends.api.splits import local
 from backends.cluster.cluster import ResourceShare, allocate, open_cluster
 from backends.cluster.hf_actor import RayEngine, actor_options, engine_spec
 from backends.cluster.watch import ClusterWatch
@@ -102,8 +103,10 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Rac:
     service = Service(models, metrics=Metrics(), retrieval=await open_retrieval(options, steps))
     with steps.step("http", options.url):
         facts = {"max_queue": options.max_queue, "index": options.index}
+        splits, chooser = local(options.split, service)
         watch = ClusterWatch(cluster.address, service.engine_rows, ours=cluster.ours)
-        server.serve(service, Control(NAME, [service], facts, live=cluster.facts, cluster=watch.rows))
+        control = Control(NAME, [service], facts, live=cluster.facts, splits=splits, cluster=watch.rows)
+        server.serve(service, control, chooser)
     await stack.enter_async_context(watch.watching())
     restart_loops = [
         asyncio.create_task(restart_loop(engine, service.models[engine.info.model].admission))

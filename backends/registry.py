@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from backends.errors import UsageError
 from backends.process.running import Topology
+
+log = logging.getLogger("backends.registry")
 
 
 @dataclass(frozen=True)
@@ -30,13 +35,30 @@ class Entry:
 
 def _read() -> dict[str, Entry]:
     described = json.loads(Path(__file__).with_name("topologies.json").read_text("utf-8"))
-    return {
-        name: Entry(entry["module"], entry["about"], tuple(entry["extras"]), tuple(entry["flags"]))
-        for name, entry in described.items()
-    }
+    return {name: _entry(entry) for name, entry in described.items()}
+
+
+def _entry(entry: Mapping[str, Any]) -> Entry:
+    extras, flags = entry.get("extras", ()), entry.get("flags", ())
+    return Entry(entry["module"], entry["about"], tuple(extras), tuple(flags))
+
+
+def _added(known: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Those that other packages add (docs/plugins.md). One that fails is left out, and the log says so."""
+    found = {}
+    for point in entry_points(group="rvtop.topologies"):
+        if point.name in known:
+            log.warning("plugin %s: rvtop has a topology of that name, which counts", point.name)
+            continue
+        try:
+            found[point.name] = _entry(point.load())
+        except Exception as error:  # noqa: BLE001 - it is somebody else's code
+            log.warning("plugin %s: %s: %s", point.name, type(error).__name__, error)
+    return found
 
 
 REGISTRY = _read()
+REGISTRY |= _added(REGISTRY)
 
 
 def entry(name: str) -> Entry:

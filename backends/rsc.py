@@ -31,8 +31,8 @@ from backends.cluster.hf_actor import engine_spec
 from backends.process.events import Steps
 from backends.router.router import Router
 from backends.serve import running, serve
-from backends.serve.app import App
 from backends.serve.fleet import ServeFleet
+from backends.serve.model_app import App
 from backends.serve.replica import application
 from backends.settings.options import Options
 

@@ -32,8 +32,8 @@ from backends.process.events import Steps
 from backends.process.scratch_dir import OwnedTempDir
 from backends.router.router import Router
 from backends.serve import llm_app, running
-from backends.serve.app import App
 from backends.serve.llm_fleet import REPORT_MS, LlmFleet
+from backends.serve.model_app import App
 from backends.serve.scaling import scaled
 from backends.serve.serve import LLM_SERVER, free_port
 from backends.settings import kv_events
@@ -108,7 +108,12 @@ class ServeLlm:
                 config = llm_app.llm_config(options, app.share, app.path, app.count, checked, env)
                 config["deployment_config"] = scaled(config["deployment_config"], app, options.autoscale)
                 direct = options.serve_llm.direct_streaming
-                bound[app.app] = app.prefix, await asyncio.to_thread(llm_app.application, config, direct)
+                bound[app.app] = (
+                    app.prefix,
+                    await asyncio.to_thread(
+                        llm_app.application, config, direct, options.split.aliases_of(app.name)
+                    ),
+                )
         return bound
 
     def fleet(self, apps: Sequence[App], router: Router) -> LlmFleet:
@@ -157,6 +162,11 @@ def _refuse(options: Options) -> None:
         )
     if options.vllm.kv_events and options.autoscale is not None and options.autoscale.max_replicas > 1:
         raise UsageError(f"--kv-events: --autoscale may start several {_ONE_REPLICA}")
+    if options.serve_llm.direct_streaming and options.split.splits:
+        raise UsageError(
+            "--direct-streaming: past its ingress Serve LLM knows a model by one name only; leave it out, or "
+            "--split"
+        )
     if options.serve_llm.direct_streaming and options.ray_address is not None:
         raise UsageError(
             "--direct-streaming: Ray reads this when its nodes start; leave --ray-address out, or set "

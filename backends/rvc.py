@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any
 
 from backends.cluster.cluster import ResourceShare, open_cluster
+from backends.cluster.placed_models import placed_models
 from backends.cluster.places import actor_options, amounts, bundle_of, free, reserve
 from backends.cluster.vllm_fleet import Replica, slots_of
 from backends.cluster.vllm_moves import Moves
@@ -34,6 +35,7 @@ from backends.router.fleet import Fleet
 from backends.router.router import Router
 from backends.router.running import RoutedEngines, route
 from backends.settings import environment
+from backends.settings.autoscale import Autoscale
 from backends.settings.fronts import chosen
 from backends.settings.options import Options
 
@@ -48,11 +50,15 @@ async def start(options: Options, steps: Steps) -> RoutedEngines:
 
 async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> RoutedEngines:
     """What is started is pushed to ``stack``; the RoutedEngines takes it over when all of it runs."""
-    for spec in options.models:  # here, where progress shows; engines resolve theirs again on their own node
-        await resolve_or_refuse(spec, steps)
+    # Here, where progress shows; engines resolve theirs again on their own node.
+    paths = {spec.name: await resolve_or_refuse(spec, steps) for spec in options.models}
     cluster = await open_cluster(options, steps)
     stack.push_async_callback(cluster.close)
-    shares = shares_of(_at_most(options), await cluster.nodes())
+    nodes = await cluster.nodes()
+    placed = None
+    if options.auto_place is not None:
+        placed = await placed_models(options, options.auto_place, nodes, paths, steps)
+    shares = placed.shares if placed is not None else shares_of(_at_most(options), nodes)
     token = secrets.token_hex(32)
     fronts = chosen(options.front_processes, shares)
     specs = [
@@ -63,10 +69,10 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
         (model.name, [slot for s in specs if s.model == model.name for slot in slots_of(s.engine, fronts)])
         for model in options.models
     ]
-    router = Router(options.listener, slots, token=token, api_key=options.api_key)
+    router = Router(options.listener, slots, token=token, api_key=options.api_key, splits=options.split)
     turn = starting_turn(shares)
     pools: list[ReplicaPool] = []
-    if options.autoscale is None:
+    if options.autoscale is None and placed is None:
         group = await _place(shares, options, steps, stack)
         replicas = [
             Replica(spec, actor_options(share, group, number), turn)
@@ -78,7 +84,9 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
             ReplicaPool(model.name, [m for m in makes if m.args[0].model == model.name])
             for model in options.models
         ]
-        replicas = [replica for pool in pools for replica in pool.first(options.autoscale.first)]
+        alike = (options.autoscale or Autoscale()).first
+        counts = [placed.replicas(pool.model) if placed is not None else alike for pool in pools]
+        replicas = [made for pool, count in zip(pools, counts, strict=True) for made in pool.first(count)]
     facts = {
         "max_queue": options.max_queue,
         "index": options.index,
@@ -87,6 +95,9 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
     }
     if options.autoscale is not None:
         facts["autoscale"] = dataclasses.asdict(options.autoscale)
+
+    async def live() -> dict[str, Any]:
+        return await cluster.facts() | (placed.facts() if placed is not None else {})
 
     def around(fleet: Fleet) -> ClusterWatch:
         moves = Moves(fleet)
@@ -101,10 +112,13 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
         url=options.url,
         steps=steps,
         stack=stack,
-        live=cluster.facts,
+        live=live,
+        split=options.split,
         surroundings=around,
     )
-    if options.autoscale is not None:
+    if placed is not None:
+        running.changes = placed.begin(pools, running.members, router)
+    elif options.autoscale is not None:
         running.changes = scaled(options.autoscale, pools, running.members, router)
     return running
 

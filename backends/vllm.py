@@ -60,6 +60,7 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
         api_key=options.api_key,
         sockets={spec.engine: spec.order.socket for spec in specs},
         all_paths=True,
+        splits=options.split,
     )
     turn = starting_turn(shares)
     environ = {**os.environ, **environment.carried(), **folder.env}
@@ -70,7 +71,9 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
         "vllm": dataclasses.asdict(options.vllm),
         "vllm_server": dataclasses.asdict(options.vllm_server),
     }
-    return await route(NAME, router, servers, facts, url=options.url, steps=steps, stack=stack)
+    return await route(
+        NAME, router, servers, facts, url=options.url, steps=steps, stack=stack, split=options.split
+    )
 
 
 def visible_gpus() -> tuple[str, ...]:
@@ -125,5 +128,6 @@ def _spec(
         api_server_count=options.vllm_server.api_server_count,
         rust_frontend=options.vllm_server.rust_frontend,
         kv_events=published,
+        aliases=options.split.aliases_of(share.model),
     )
     return ServerSpec(engine, share.model, path, order, devices, token)

@@ -18,6 +18,7 @@ from rvtop.contract.replicas import result_line as replicas_line
 from rvtop.contract.snapshot import Event, Snapshot, StartStep
 from rvtop.contract.steps import step_line
 from rvtop.contract.stream import events_after
+from rvtop.results.arms import arm_lines
 from rvtop.results.beside_text import probe_lines, warm_up_line
 from rvtop.results.parts_text import parts_lines
 from rvtop.session.request import Outcome, SessionRequest
@@ -301,6 +302,7 @@ def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
     lines += summary_words(summary.get("pairs"))
     if goodput is not None:
         lines.append(f"goodput {digits(goodput)} rps within the SLO")
+    lines += arm_lines(summary)
     if kv := result_line(summary.get("kv_map")):
         lines.append(kv)
     if scaled := replicas_line(summary.get("replicas")):

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-#: All that a test sees of the caller's environment: where programs, libraries and the source documents are,
-#: and pytest's own.
-KEPT = ("PATH", "LD_LIBRARY_PATH", "CC", "RVTOP_SOURCES")
+#: All that a test sees of the caller's environment: where programs, libraries, the source documents and CRDs
+#: are, and pytest's own.
+KEPT = ("PATH", "LD_LIBRARY_PATH", "CC", "RVTOP_SOURCES", "RVTOP_CRDS")
 KEPT_PREFIXES = ("PYTEST_", "TEXTUAL_SNAPSHOT_", "COV_", "COVERAGE_")
 
 

@@ -14,11 +14,12 @@ import orjson
 from backends.api.defaults import Settings
 from backends.api.metrics import CONTENT_TYPE as METRICS_TYPE
 from backends.api.metrics import merge_pages
+from backends.api.splits import SPLIT_PATH, Splits
 from backends.errors import ApiError, unavailable
 from backends.process.notices import NOTICES
 
 JSON_TYPE = "application/json"
-CONTROL_PATHS = ("/health", "/v1/models", "/metrics", "/rvtop/topology", "/rvtop/cluster")
+CONTROL_PATHS = ("/health", "/v1/models", "/metrics", "/rvtop/topology", "/rvtop/cluster", SPLIT_PATH)
 #: What a POST asks the engines to do, by its path; vLLM's names. With what an engine needs for it.
 ACTIONS = {
     "/reset_prefix_cache": "a prefix cache that can be reset",
@@ -80,6 +81,7 @@ class Control:
         groups: Sequence[EngineGroup],
         facts: Mapping[str, Any] | None = None,
         live: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
+        splits: Splits | None = None,
         cluster: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         self._cluster = cluster
@@ -87,6 +89,7 @@ class Control:
         self._groups = groups
         self._facts = dict(facts or {})
         self._live = live
+        self._splits = splits
         self._settings = Settings(topology)
         self._started = time.time()
 
@@ -102,10 +105,18 @@ class Control:
                 return METRICS_TYPE, merge_pages(pages).encode()
             case "/rvtop/topology":
                 return JSON_TYPE, orjson.dumps(await self._describe())
+            case path if path == SPLIT_PATH:
+                return JSON_TYPE, orjson.dumps({"splits": self._told()})
             case "/rvtop/cluster":
                 known = self._cluster() if self._cluster is not None else {}
                 return JSON_TYPE, orjson.dumps({"notices": NOTICES.rows(), **known})
         return None
+
+    async def split(self, body: bytes) -> tuple[str, bytes]:
+        """Changes the shares of an alias (see :meth:`Splits.change`). Raises ApiError."""
+        if self._splits is None:
+            raise ApiError(404, "This server splits no name.", type="NotFoundError")
+        return JSON_TYPE, orjson.dumps({"splits": await self._splits.change(body)})
 
     async def set(self, body: bytes) -> tuple[str, bytes]:
         """Changes what requests get that do not say it themselves. Raises ApiError."""
@@ -142,7 +153,13 @@ class Control:
             for group in self._groups
             for model in group.models.values()
         }
+        for split in self._splits.options.splits if self._splits else ():
+            card = cards[split.arms[0].model]
+            cards[split.alias] = card | {"id": split.alias, "parent": split.arms[0].model}
         return {"object": "list", "data": list(cards.values())}
+
+    def _told(self) -> list[dict[str, Any]]:
+        return self._splits.told() if self._splits else []
 
     async def _describe(self) -> dict[str, Any]:
         rows = await asyncio.gather(*(group.engine_rows() for group in self._groups))
@@ -153,6 +170,7 @@ class Control:
             "started_at": self._started,
             "models": [card["id"] for card in self._models()["data"]],
             "engines": [row for group_rows in rows for row in group_rows],
+            **({"splits": told} if (told := self._told()) else {}),
             **self._facts,
             **(await self._live() if self._live else {}),
         }

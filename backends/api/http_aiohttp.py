@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 
 import orjson
@@ -18,6 +18,7 @@ from backends.api.defaults import SET_PATH
 from backends.api.request import PATHS
 from backends.api.response import CONTENT_TYPE as SSE_TYPE
 from backends.api.service import Answers
+from backends.api.splits import SPLIT_PATH, Chooser
 from backends.errors import ApiError, internal, unauthorized, unavailable
 
 log = logging.getLogger("backends.http")
@@ -50,6 +51,7 @@ class HttpServer:
         self._api_key = api_key
         self._service: Answers | None = None
         self._control: Control | None = None
+        self._chooser: Chooser | None = None
         app = web.Application(client_max_size=max_body_bytes, middlewares=[self._check])
         for path in PATHS:
             app.router.add_post(path, self._answer)
@@ -57,6 +59,7 @@ class HttpServer:
             app.router.add_get(path, self._answer_control)
         for path in ACTIONS:
             app.router.add_post(path, self._act)
+        app.router.add_post(SPLIT_PATH, self._split)
         app.router.add_post(SET_PATH, self._set)
         # handler_cancellation: a client that goes away cancels its handler, which frees the engine.
         self._runner = web.AppRunner(
@@ -74,8 +77,9 @@ class HttpServer:
         self._site = web.SockSite(self._runner, sock, backlog=4096)
         await self._site.start()
 
-    def serve(self, service: Answers, control: Control) -> None:
-        self._service, self._control = service, control
+    def serve(self, service: Answers, control: Control, chooser: Chooser | None = None) -> None:
+        """Answers from now on. ``chooser`` chooses models where no router in front of this does."""
+        self._service, self._control, self._chooser = service, control, chooser
 
     async def stop_listening(self) -> None:
         """Takes no new connections; open ones go on."""
@@ -95,10 +99,16 @@ class HttpServer:
         router_ms = arrival.router_ms(request.headers.get(arrival.HEADER))
         trace = {name: request.headers[name] for name in TRACE_HEADERS if name in request.headers}
         body = await request.read()
-        reply = await self._service.answer(PATHS[request.path], body, trace or None, router_ms)
+        arm: dict[str, str] = {}
+        if self._chooser is not None:
+            body, arm = self._chooser.choose(body, request.headers)
+        try:
+            reply = await self._service.answer(PATHS[request.path], body, trace or None, router_ms)
+        except ApiError as error:
+            return _error(error, arm)
         if reply.stream is None:
-            return web.Response(body=reply.body, content_type="application/json")
-        response = web.StreamResponse(headers={"Content-Type": SSE_TYPE, "Cache-Control": "no-cache"})
+            return web.Response(body=reply.body, content_type="application/json", headers=arm)
+        response = web.StreamResponse(headers={"Content-Type": SSE_TYPE, "Cache-Control": "no-cache", **arm})
         async with aclosing(reply.stream) as chunks:
             try:
                 writer = await response.prepare(request)
@@ -121,6 +131,12 @@ class HttpServer:
         if self._control is None:
             raise _starting()
         content_type, body = await self._control.act(request.path)
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def _split(self, request: web.Request) -> web.StreamResponse:
+        if self._control is None:
+            raise _starting()
+        content_type, body = await self._control.split(await request.read())
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _set(self, request: web.Request) -> web.StreamResponse:
@@ -157,11 +173,11 @@ class HttpServer:
             raise unauthorized()
 
 
-def _error(error: ApiError) -> web.Response:
+def _error(error: ApiError, more: Mapping[str, str] | None = None) -> web.Response:
     return web.Response(
         body=orjson.dumps(error.body()),
         status=error.status,
-        headers=error.headers(),
+        headers={**error.headers(), **(more or {})},
         content_type="application/json",
     )
 

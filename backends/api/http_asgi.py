@@ -1,5 +1,6 @@
 """The API as an ASGI application: the thin adapter of the pure api for foreign servers (Ray
-Serve's proxy). The control paths are not here: they belong to the head."""
+Serve's proxy). Where there is a head, the control paths belong to it; an application without one answers two
+of them here."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from typing import Any
 import orjson
 
 from backends.api import arrival
+from backends.api.control import Control
 from backends.api.request import PATHS
 from backends.api.response import CONTENT_TYPE as SSE_TYPE
 from backends.api.service import Answers, Reply
@@ -22,6 +24,7 @@ from backends.errors import ApiError, internal, unauthorized
 log = logging.getLogger("backends.http")
 
 MAX_BODY_BYTES = 8 * 2**20
+OPEN_PATH, MODELS_PATH = "/health", "/v1/models"
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -32,12 +35,14 @@ Send = Callable[[Message], Awaitable[None]]
 class AsgiApp:
     """``POST`` to the paths of the API, answered by ``answers``, below any ``root_path``.
 
-    ``token`` None means open; otherwise every request needs it as a bearer token.
+    ``token`` None means open; otherwise every request needs it as a bearer token. With a ``control`` also
+    ``GET`` of ``/v1/models`` and, without a token, ``/health``: what else it knows is of this replica alone.
     """
 
-    def __init__(self, answers: Answers, token: str | None = None) -> None:
+    def __init__(self, answers: Answers, token: str | None = None, control: Control | None = None) -> None:
         self._answers = answers
         self._token = token
+        self._control = control
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -60,6 +65,11 @@ class AsgiApp:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if self._control is not None and path in (OPEN_PATH, MODELS_PATH) and scope["method"] == "GET":
+            if path != OPEN_PATH:
+                self._check_token(scope)
+            answer = await self._control.answer(path)
+            return Reply(body=answer[1] if answer else b"")
         if path not in PATHS:
             raise ApiError(404, f"Not Found: {scope['method']} {path}", type="Not Found")
         if scope["method"] != "POST":

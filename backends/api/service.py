@@ -55,6 +55,7 @@ class ServedModel:
     max_model_len: int
     tools: Tools | None = None
     created: int = field(default_factory=lambda: int(time.time()))
+    aliases: tuple[str, ...] = ()  # further names under which a router sends it requests
 
 
 class Retrieval(Embeds, Protocol):
@@ -99,6 +100,7 @@ class Service:
         retrieval: Retrieval | None = None,
     ) -> None:
         self.models = {model.name: model for model in models}
+        self._aliases = {alias: model for model in models for alias in model.aliases}
         self._metrics = metrics
         self._retrieval = retrieval
         self.defaults = NO_DEFAULTS
@@ -310,9 +312,10 @@ class Service:
     def _model(self, name: str | None) -> ServedModel:
         if name is None:  # as vLLM: the first model when none is named
             return next(iter(self.models.values()))
-        if name not in self.models:
+        model = self.models.get(name) or self._aliases.get(name)
+        if model is None:
             raise unknown_model(name)
-        return self.models[name]
+        return model
 
     def _enter(self) -> None:
         self._active += 1

@@ -79,12 +79,14 @@ class Node:
 
 @dataclass(frozen=True)
 class ResourceShare:
-    """What one engine may use: Ray resources, and threads for its arithmetic on the CPU."""
+    """What one engine may use: Ray resources (``further``: others than CPUs and GPUs), and threads for its
+    arithmetic on the CPU."""
 
     model: str
     num_cpus: float
     num_gpus: float
     threads: int
+    further: tuple[tuple[str, float], ...] = ()
 
 
 class Cluster:
@@ -134,6 +136,14 @@ async def list_nodes() -> list[Node]:
         return await _NODES(_NODES_LIMIT_S if _NODES.last else None)
     except TimeoutError:
         return _NODES.last
+
+
+async def free_of(resource: str) -> dict[str, float]:
+    """What is not reserved of a Ray resource, by the ids of the nodes that have it."""
+    from ray._private.state import available_resources_per_node
+
+    free = await asyncio.to_thread(available_resources_per_node)
+    return {node: amounts[resource] for node, amounts in free.items() if amounts.get(resource)}
 
 
 async def open_cluster(options: Options, steps: Steps) -> Cluster:

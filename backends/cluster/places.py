@@ -41,7 +41,7 @@ async def free(group: Any) -> None:
 
 def bundle_of(share: ResourceShare) -> dict[str, float]:
     """What one engine reserves."""
-    given = {"CPU": share.num_cpus, "GPU": share.num_gpus}
+    given = {"CPU": share.num_cpus, "GPU": share.num_gpus, **dict(share.further)}
     return {name: amount for name, amount in given.items() if amount}
 
 

@@ -109,6 +109,7 @@ async def open_service(
         admission=Admission([engine], queue, queues=spec.fronts),
         max_model_len=engine.info.max_model_len,
         tools=tools,
+        aliases=spec.options.split.aliases_of(spec.model),
     )
     retrieval = await open_retrieval(spec.options, Steps(lambda event, **fields: None))
     return VllmService([model], retrieval=retrieval, fronts=fronts)

@@ -12,18 +12,18 @@ from typing import Any
 
 import aiohttp
 
-from backends.api import fields
 from backends.api.defaults import NO_DEFAULTS, Defaults, not_here
 from backends.api.metrics import merge_pages
 from backends.api.request import Endpoint
 from backends.api.service import Reply, Trace
+from backends.api.splits import refuse_unrouted
 from backends.engines.protocol import EngineInfo
-from backends.errors import unavailable, unknown_model
 from backends.process.events import Steps
 from backends.router.haproxy_config import MAX_ROUTED_BODY_BYTES, Address, too_long
 from backends.router.router import Router
 from backends.scaling.counts import Counts
 from backends.scaling.counts import page as replicas_page
+from backends.settings.split import NO_SPLITS, SplitOptions
 
 log = logging.getLogger("backends.router.fleet")
 
@@ -143,8 +143,9 @@ class ModelCard:
 class Fleet:
     """All engines: what the control endpoint asks, and what tells the router of changes."""
 
-    def __init__(self, members: Sequence[Member], router: Router) -> None:
+    def __init__(self, members: Sequence[Member], router: Router, splits: SplitOptions = NO_SPLITS) -> None:
         self.members = list(members)
+        self.splits = splits
         self.models: dict[str, ModelCard] = {}
         self._router = router
         self._placing: set[asyncio.Task[None]] = set()
@@ -195,11 +196,14 @@ class Fleet:
         """Returns when the router knows of every change so far."""
         await asyncio.gather(*self._placing)
 
+    def up(self, model: str) -> bool:
+        """Whether a model has an engine that can answer."""
+        return any(member.model == model and member.status == "ready" for member in self.members)
+
     # -- what the control endpoint asks ----------------------------------------------------------------
 
     def ready(self) -> bool:
-        up = {member.model for member in self.members if member.status == "ready"}
-        return self._router.pid is not None and up >= {member.model for member in self.members}
+        return self._router.pid is not None and all(self.up(member.model) for member in self.members)
 
     def restarts(self) -> int:
         return sum(member.restarts for member in self.members)
@@ -228,10 +232,7 @@ class Fleet:
         """Only what the router could give to no engine comes here."""
         if len(body) > MAX_ROUTED_BODY_BYTES:
             raise too_long()
-        model = fields.text(fields.json_object(body), "model")
-        if model is not None and model not in {member.model for member in self.members}:
-            raise unknown_model(model)
-        raise unavailable("No engine of this model is ready.")
+        refuse_unrouted(body, {member.model for member in self.members}, self.splits)
 
     async def close(self) -> None:
         """Ends all engines."""

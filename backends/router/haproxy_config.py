@@ -75,6 +75,16 @@ class Pool:
     all_paths: bool = False
 
 
+@dataclass(frozen=True)
+class Further:
+    """Lines of the frontend beside its own: ``rules`` behind those that read the body, ``routes`` before
+    those by model; and whole sections."""
+
+    rules: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
+    blocks: tuple[tuple[str, ...], ...] = ()
+
+
 def config(
     pools: Sequence[Pool],
     *,
@@ -83,6 +93,7 @@ def config(
     admin_path: str,
     api_key: str | None,
     threads: int,
+    further: Further = Further(),  # frozen
 ) -> str:
     """The configuration. Pools in the order of the models: a request that names none goes to the first, as
     everywhere."""
@@ -97,12 +108,14 @@ def config(
         f"    acl control_path path {' '.join((*CONTROL_PATHS, *ACTIONS, SET_PATH))}",
         *_key_rules(api_key),
         *(_body_rules(for_engine) if len(pools) > 1 else ()),
+        *further.rules,
         f"    use_backend control unless {for_engine}",
-        *(_model_rules(pools) if len(pools) > 1 else ()),
+        *(_model_rules(pools, further) if len(pools) > 1 else ()),
         f"    default_backend {'control' if len(pools) > 1 else pools[0].name}",
     ]
     blocks = [_global(admin_path, threads), _defaults(), frontend, _control(control_path)]
     blocks += [_pool(pool) for pool in pools]
+    blocks += [list(block) for block in further.blocks]
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
@@ -201,10 +214,11 @@ def _body_rules(for_engine: str) -> list[str]:
     ]
 
 
-def _model_rules(pools: Sequence[Pool]) -> list[str]:
+def _model_rules(pools: Sequence[Pool], further: Further) -> list[str]:
     first, named = pools[0].name, "var(txn.model)"
     lines = [
         "    use_backend control if too_long",
+        *further.routes,
         f"    use_backend {first} if !{{ {named} -m found }}",
         f"    use_backend {first} if {{ {named} -m len 0 }}",
     ]

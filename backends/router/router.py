@@ -14,13 +14,15 @@ import os
 import signal
 import socket
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from backends.errors import StartFailure
 from backends.process.restart import backoff
 from backends.process.scratch_dir import OwnedTempDir
-from backends.router import haproxy_config
+from backends.router import haproxy_config, split
 from backends.router.haproxy_config import Address, Pool, Server
+from backends.settings.split import NO_SPLITS, Split, SplitOptions
 
 log = logging.getLogger("backends.router.router")
 
@@ -29,6 +31,8 @@ COMMAND_LIMIT_S = 5.0
 POLL_S = 0.02
 # Column of HAProxy's `show stat` with the current sessions.
 _SCUR = 4
+# And that with all since its start.
+_STOT = 7
 
 
 class Router:
@@ -37,7 +41,7 @@ class Router:
     ``models`` are (model, names of its engines' slots). Slots are empty until :meth:`place` fills them; what
     they hold survives the router's own death. ``prefixes`` (by model) go before the paths of requests;
     ``sockets`` (by slot) are Unix sockets of engines that answer there; with ``all_paths`` engines get all
-    but what the control endpoint answers.
+    but what the control endpoint answers. ``splits``: further names for models, and for several of them.
     """
 
     def __init__(
@@ -51,8 +55,10 @@ class Router:
         sockets: Mapping[str, str] | None = None,
         health_path: str = "/health",
         all_paths: bool = False,
+        splits: SplitOptions = NO_SPLITS,
     ) -> None:
         self._listener = listener
+        self._splits = splits
         self._token = token
         self._api_key = api_key
         self._pools = [
@@ -117,22 +123,56 @@ class Router:
         rows = await self._sessions("4")  # servers
         return None if rows is None else sum(count for _, slot, count in rows if slot in slots)
 
+    async def admit(self, model: str, up: bool) -> None:
+        """Sends a model's requests to its slots, or not; what runs there goes on. For slots that are there
+        while the model is not, as Serve's proxies are. A router that is started anew sends them."""
+        state = "ready" if up else "maint"
+        for pool in self._pools:
+            if pool.model == model:
+                slots = [server.name for server in pool.servers if server.address is not None]
+                await self._tell([f"set server {pool.name}/{slot} state {state}" for slot in slots])
+
+    async def weigh(self, changed: Split) -> None:
+        """Splits the requests for a name in another way from now on."""
+        self._splits = dataclasses.replace(
+            self._splits,
+            splits=tuple(changed if one.alias == changed.alias else one for one in self._splits.splits),
+        )
+        number = [one.alias for one in self._splits.splits].index(changed.alias)
+        path = split.map_path(self._folder.path, number)
+        async with self._commands:
+            try:
+                version = split.version_of(await self._ask(f"prepare map {path}"))
+            except (OSError, TimeoutError) as error:
+                return log.warning("the router is told of the split when it is back: %s", error)
+        if version is None:
+            return log.warning("the router does not know the map %s", path)
+        await self._tell(split.replace_map(path, changed, self._pool_names, version))
+
+    async def arrived(self) -> dict[str, int]:
+        """Requests for each model since the router's start, those that no engine answered among them; empty
+        while it is down."""
+        rows = await self._sessions("2", _STOT)
+        return {} if rows is None else self._by_model(rows)
+
     async def in_flight(self) -> dict[str, int]:
         """Requests that are in each model's engines now; empty while the router is down."""
         rows = await self._sessions("2")  # backends
-        if rows is None:
-            return {}
+        return {} if rows is None else self._by_model(rows)
+
+    def _by_model(self, rows: Sequence[tuple[str, str, int]]) -> dict[str, int]:
         sessions = {name: count for name, _, count in rows}
         return {pool.model: sessions.get(pool.name, 0) for pool in self._pools}
 
-    async def _sessions(self, kind: str) -> list[tuple[str, str, int]] | None:
-        """(pool, slot, current sessions) of HAProxy's rows of one kind; None while it is down."""
+    async def _sessions(self, kind: str, column: int = _SCUR) -> list[tuple[str, str, int]] | None:
+        """(pool, slot, sessions: the current ones, or what ``column`` has) of HAProxy's rows of one kind;
+        None while it is down."""
         try:
             table = await self._ask(f"show stat -1 {kind} -1")
         except (OSError, TimeoutError):
             return None
         rows = [line.split(",") for line in table.splitlines() if line and not line.startswith("#")]
-        return [(row[0], row[1], int(row[_SCUR])) for row in rows if len(row) > _SCUR]
+        return [(row[0], row[1], int(row[column])) for row in rows if len(row) > column]
 
     def stop_listening(self) -> None:
         """Takes no new connections; what runs goes on until :meth:`close`."""
@@ -155,6 +195,10 @@ class Router:
     # -- inside ------------------------------------------------------------------------------------------
 
     @property
+    def _pool_names(self) -> dict[str, str]:
+        return {pool.model: pool.name for pool in self._pools}
+
+    @property
     def _admin_path(self) -> str:
         return str(self._folder.path / "admin.sock")
 
@@ -175,7 +219,11 @@ class Router:
             admin_path=self._admin_path,
             api_key=self._api_key,
             threads=max(1, min(4, len(os.sched_getaffinity(0)) // 8)),
+            further=split.further(self._splits, self._pool_names, self._folder.path),
         )
+        for number, one in enumerate(self._splits.splits):
+            map_file = Path(split.map_path(self._folder.path, number))
+            map_file.write_text(split.map_text(one, self._pool_names))
         path.write_text(text)
         # `-db`: in the foreground, our child.
         self._process = await asyncio.create_subprocess_exec(

@@ -9,10 +9,12 @@ from typing import Any, Protocol
 
 from backends.api.control import Control
 from backends.api.http_aiohttp import HttpServer
+from backends.api.splits import Splits
 from backends.process.events import Steps
 from backends.router.fleet import Fleet, Member
 from backends.router.membership import Membership
 from backends.router.router import Router
+from backends.settings.split import NO_SPLITS, SplitOptions
 
 
 class Surroundings(Protocol):
@@ -96,15 +98,16 @@ async def route(
     steps: Steps,
     stack: AsyncExitStack,
     live: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
+    split: SplitOptions = NO_SPLITS,
     surroundings: Callable[[Fleet], Surroundings] | None = None,
 ) -> RoutedEngines:
     """Starts the router, then its engines. What is started is pushed to ``stack``; the RoutedEngines takes
     that over when all of it runs. ``facts`` and ``live`` are further entries of ``/rvtop/topology``;
-    ``surroundings`` makes what watches where the engines run."""
+    ``split`` is what the router was made with, ``surroundings`` makes what watches where the engines run."""
     stack.push_async_callback(router.close)
     control = HttpServer()
     stack.push_async_callback(control.close)
-    fleet = Fleet(members, router)
+    fleet = Fleet(members, router, split)
     stack.push_async_callback(fleet.close)
     stack.callback(router.stop_listening)
     await control.start(router.control)
@@ -115,9 +118,11 @@ async def route(
         for member in members:
             fleet.set_up(member.engine, True)
         await fleet.placed()
+        splits = Splits(split, fleet.up, router.weigh)
         around = surroundings(fleet) if surroundings is not None else None
         cluster = around.rows if around is not None else None
-        control.serve(fleet, Control(topology, [fleet], facts, live=live, cluster=cluster))
+        told = Control(topology, [fleet], facts, live=live, splits=splits, cluster=cluster)
+        control.serve(fleet, told)
     if around is not None:
         await stack.enter_async_context(around.watching())
     of_fleet = Membership(fleet, router)

@@ -8,19 +8,19 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from backends.api import fields
 from backends.api.defaults import Defaults, not_here
 from backends.api.metrics import Metrics, merge_pages
 from backends.api.request import Endpoint
 from backends.api.service import Reply, Trace
+from backends.api.splits import refuse_unrouted
 from backends.cluster.single_call import SingleCall
-from backends.errors import unavailable, unknown_model
 from backends.router.router import Router
 from backends.serve import serve
-from backends.serve.app import App
+from backends.serve.model_app import App
 from backends.serve.replica_watch import ReplicaWatch
 from backends.serve.scaling import ScaleWatch
 from backends.settings.autoscale import Autoscale
+from backends.settings.split import NO_SPLITS
 
 log = logging.getLogger("backends.rsc")
 
@@ -33,6 +33,7 @@ class ServeFleet:
 
     def __init__(self, apps: Sequence[App], router: Router, scale: Autoscale | None = None) -> None:
         self.models: Mapping[str, Any] = {app.name: app for app in apps}
+        self.splits = NO_SPLITS
         self._apps = list(apps)
         self._router = router
         self._handles: dict[str, Any] = {}
@@ -61,11 +62,18 @@ class ServeFleet:
             fewest = app.count if app.fixed else 1
             watch = self._watches[app.app]
             watch.look(frozenset(row["engine"] for row in ready), fewest, time.monotonic())
-            app.up = bool(ready)
+            before, app.up = app.up, bool(ready)
+            if self.splits.fallback and self.splits.aliases_of(app.name) and not (before and app.up):
+                # Serve's proxies are there still, and would have its requests wait for a replica.
+                await self._router.admit(app.name, app.up)
             app.max_model_len = next((row["max_model_len"] for row in ready), 0)
             app.seen.update(row["engine"] for row in ready)
         if self._scaling is not None:
             await self._scaling.look()
+
+    def up(self, model: str) -> bool:
+        """Whether a model had a replica that was ready when last asked."""
+        return bool(self.models[model].up)
 
     # -- what the control endpoint asks ----------------------------------------------------------------
 
@@ -93,10 +101,7 @@ class ServeFleet:
         router_ms: float | None = None,
     ) -> Reply:
         """Only what the router could give to no application comes here."""
-        model = fields.text(fields.json_object(body), "model")
-        if model is not None and model not in self.models:
-            raise unknown_model(model)
-        raise unavailable("No engine of this model is ready.")
+        refuse_unrouted(body, self.models, self.splits)
 
     # -- inside ------------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from backends.settings.engine import engine_arguments
 from backends.settings.options import Options
 from backends.settings.vllm import split_tools
 
+ALIAS_INGRESS = "backends.serve.llm_alias:AliasIngress"
 # Serve LLM says itself what is served under which name, and how vLLM starts workers on GPUs.
 _NOT_OURS = frozenset({"model", "served-model-name", "distributed-executor-backend"})
 # Each of several processes has its own.
@@ -134,14 +135,18 @@ def ingress_config(engines: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def application(config: Mapping[str, Any], direct: bool) -> Any:
-    """The Serve application of one model. Raises StartFailure when Serve LLM refuses it."""
+def application(config: Mapping[str, Any], direct: bool, aliases: Sequence[str] = ()) -> Any:
+    """The Serve application of one model, which has ``aliases`` too. Raises StartFailure when Serve LLM
+    refuses it."""
     from ray.serve.llm import LLMConfig, build_openai_app
 
     try:
         args: dict[str, Any] = {"llm_configs": [LLMConfig(**config)]}
         if not direct:  # then there is no ingress
             args["ingress_deployment_config"] = ingress_config(config["deployment_config"])
+        if aliases:
+            ingress = {"ingress_cls": ALIAS_INGRESS, "ingress_extra_kwargs": {"aliases": [*aliases]}}
+            args["ingress_cls_config"] = ingress
         return build_openai_app(args)
     except ValueError as error:  # pydantic's too
         raise StartFailure(f"Ray Serve LLM: {' '.join(str(error).split())[:300]}") from error

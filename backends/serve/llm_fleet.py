@@ -21,10 +21,10 @@ from backends.cluster.node_pages import node_pages
 from backends.engines.protocol import EngineInfo
 from backends.router.router import Router
 from backends.serve import serve
-from backends.serve.app import App
 from backends.serve.fleet import ASK_LIMIT_S, ServeFleet
 from backends.serve.llm_app import Checked
 from backends.serve.llm_page import of_replicas
+from backends.serve.model_app import App
 from backends.settings.autoscale import Autoscale
 
 log = logging.getLogger("backends.rsv")

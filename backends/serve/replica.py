@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from backends.api.admission import Admission
+from backends.api.control import Control
 from backends.api.defaults import NO_DEFAULTS, Defaults
 from backends.api.http_asgi import AsgiApp
 from backends.api.metrics import Metrics
@@ -20,9 +22,10 @@ from backends.cluster.machine import machine_facts
 from backends.errors import EngineUnavailable
 from backends.models.load import resolve_model
 from backends.process.events import Steps
-from backends.serve.app import App
 from backends.serve.deployment import deployment_config, placement_group
+from backends.serve.model_app import App
 from backends.serve.scaling import scaled
+from backends.settings.environment import KEY_ENV
 from backends.settings.options import Options
 from backends.text import make_logs_visible
 
@@ -37,15 +40,17 @@ class HfReplica:
     in Serve's own queue."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, spec: EngineSpec, options: Options, token: str
+        self, spec: EngineSpec, options: Options, token: str | None
     ) -> None:
+        """``token`` is the router's; without a router the environment has the clients' key, if there is one
+        (what an application is bound to can be read by every user of the cluster)."""
         from ray import serve
 
         make_logs_visible()
         context = serve.get_replica_context()
         # Serve numbers replicas anew when some go; their own id is theirs for good, as counters need it.
         spec = replace(spec, engine=f"{spec.engine}-{context.replica_id.unique_id}")
-        self._token = token
+        self._token = token or os.environ.get(KEY_ENV) or None
         self._engine: Any = await asyncio.to_thread(make_engine, spec)
         await asyncio.to_thread(self._engine.warm_up)
         if options.serve.batch is not None:
@@ -58,13 +63,14 @@ class HfReplica:
             renderer=renderer,
             admission=Admission([self._engine], None),
             max_model_len=self._engine.info.max_model_len,
+            aliases=options.split.aliases_of(spec.model),
         )
         retrieval = await open_retrieval(options, Steps(lambda event, **fields: None))
         self._service = Service([model], metrics=Metrics(), retrieval=retrieval)
 
     def __serve_build_asgi_app__(self) -> AsgiApp:
         """What Serve's ingress calls."""
-        return AsgiApp(self._service, self._token)
+        return AsgiApp(self._service, self._token, Control("rsc", [self._service]))
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
         """What Serve calls with its `user_config`, at the start and whenever only that changes."""
@@ -113,7 +119,7 @@ class Batches:
 def application(
     spec: EngineSpec,
     options: Options,
-    token: str,
+    token: str | None,
     resources: dict[str, float],
     app: App,
     defaults: Defaults = NO_DEFAULTS,

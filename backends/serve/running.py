@@ -16,6 +16,7 @@ import aiohttp
 
 from backends.api.control import Control
 from backends.api.http_aiohttp import HttpServer
+from backends.api.splits import Splits
 from backends.cluster.cluster import Node, ResourceShare, open_cluster
 from backends.cluster.watch import ClusterWatch
 from backends.errors import StartFailure, UsageError
@@ -23,10 +24,10 @@ from backends.models.load import resolve_step
 from backends.process.events import Steps
 from backends.router.router import Router
 from backends.serve import serve
-from backends.serve.app import App
 from backends.serve.deployment import check_memory
 from backends.serve.fleet import ServeFleet
 from backends.serve.lease_actor import ServeLease
+from backends.serve.model_app import App
 from backends.serve.replica_watch import hurried
 from backends.settings.options import Options
 
@@ -161,6 +162,7 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
         api_key=options.api_key,
         prefixes={app.name: app.prefix for app in apps},
         health_path="/-/healthz",
+        splits=options.split,
     )
     stack.push_async_callback(router.close)
     control = HttpServer()
@@ -176,6 +178,7 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
         for slot, address in proxies.items():
             await router.place(slot, address)
         fleet = kind.fleet(apps, router)
+        fleet.splits = options.split
         await fleet.look()
         facts = {
             "max_queue": options.max_queue,
@@ -183,10 +186,12 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
             **({} if options.autoscale is None else {"autoscale": asdict(options.autoscale)}),
             **kind.facts(),
         }
+        splits = Splits(options.split, fleet.up, router.weigh)
         around = ClusterWatch(
             cluster.address, fleet.engine_rows, ours=cluster.ours, on_drain=hurried(options.serve.grace_s)
         )
-        control.serve(fleet, Control(kind.name, [fleet], facts, live=cluster.facts, cluster=around.rows))
+        told = Control(kind.name, [fleet], facts, live=cluster.facts, splits=splits, cluster=around.rows)
+        control.serve(fleet, told)
     await stack.enter_async_context(around.watching())
     watch = asyncio.create_task(fleet.keep_looking())
     return ServeTopology(router, fleet, lease, watch, stack.pop_all(), around)

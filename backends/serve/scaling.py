@@ -15,7 +15,7 @@ from backends.cluster.node_pages import node_pages
 from backends.scaling.counts import Counts, page
 from backends.scaling.figures import Figures
 from backends.serve import scale_policy, serve
-from backends.serve.app import App
+from backends.serve.model_app import App
 from backends.settings.autoscale import Autoscale
 
 log = logging.getLogger("backends.serve.scaling")

@@ -13,6 +13,10 @@ from collections.abc import Mapping
 
 from backends.settings.vllm import OUR_ENV
 
+#: The API key that clients must give.
+KEY_ENV = "RVTOP_API_KEY"
+#: The model to serve, where nothing else names one: NAME=SOURCE, or a source alone.
+MODEL_ENV = "MODEL_ID"
 NAMES = ("RVTOP_CACHE", "TRANSFORMERS_OFFLINE")
 PREFIXES = ("HF_", "VLLM_", "OTEL_")
 _SECRET = ("TOKEN", "KEY", "SECRET", "PASSWORD", "HEADERS")

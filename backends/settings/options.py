@@ -6,9 +6,11 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, field
 
+from backends.settings.auto_place import AutoPlace
 from backends.settings.autoscale import Autoscale
 from backends.settings.serve import ServeOptions
 from backends.settings.serve_llm import ServeLlmOptions
+from backends.settings.split import SplitOptions
 from backends.settings.vllm import VllmOptions
 from backends.settings.vllm_server import VllmServerOptions
 
@@ -29,7 +31,8 @@ class Options:
     anything heavy loads. ``engine_concurrency`` None is the topology's own default; ``max_queue`` None is
     unlimited; ``threads`` None leaves torch's default. ``ray_address`` None starts a local cluster,
     ``num_replicas`` None gives every GPU (without one: every node) an engine, ``front_processes`` None as
-    many processes in front of it as its cores can feed. ``autoscale`` None is a fixed number of replicas."""
+    many processes in front of it as its cores can feed. ``autoscale`` None is a fixed number of replicas;
+    so is ``auto_place`` None."""
 
     topology: str
     models: tuple[ModelSpec, ...]
@@ -51,8 +54,17 @@ class Options:
     front_processes: int | None = 1
     vllm_server: VllmServerOptions = field(default_factory=VllmServerOptions)
     autoscale: Autoscale | None = None
+    auto_place: AutoPlace | None = None
     serve: ServeOptions = field(default_factory=ServeOptions)
     serve_llm: ServeLlmOptions = field(default_factory=ServeLlmOptions)
+    split: SplitOptions = field(default_factory=SplitOptions)
+
+    @property
+    def names(self) -> list[str]:
+        """What requests are meant to name: the alias of a split in place of its arms."""
+        splits = self.split.splits
+        arms = {arm.model for split in splits for arm in split.arms}
+        return [split.alias for split in splits] + [m.name for m in self.models if m.name not in arms]
 
     @property
     def url(self) -> str:

@@ -37,7 +37,8 @@ from backends.settings.vllm import VllmOptions
 class Order:
     """What to start. ``arguments`` are vLLM's as (name, value); it answers at the Unix socket ``socket``, and
     what vLLM makes of them (``engines.vllm_args.Made``) is written to ``facts``. ``cpu_threads`` None: it
-    computes on a GPU. ``kv_events``: where the arguments have it publish what it caches."""
+    computes on a GPU. ``kv_events``: where the arguments have it publish what it caches. ``aliases``: further
+    names of its model."""
 
     arguments: list[tuple[str, str]]
     socket: str
@@ -49,6 +50,7 @@ class Order:
     api_server_count: int | None
     rust_frontend: bool
     kv_events: dict[str, str] | None = None
+    aliases: tuple[str, ...] = ()
 
 
 def main(order: Order) -> None:
@@ -81,7 +83,8 @@ def _prepare(order: Order) -> list[str]:
     parser = parser_of(_add_serve_arguments())
     args, config = engine_config(order.arguments, on_cpu=order.cpu_threads is not None, parser=parser)
     Path(order.facts).write_text(json.dumps(asdict(made_of(config))))
-    arguments = [pair for pair in order.arguments if pair[0] != "model"]
+    elsewhere = {"model", "served-model-name"} if order.aliases else {"model"}
+    arguments = [pair for pair in order.arguments if pair[0] not in elsewhere]
     if args.kv_cache_memory_bytes is not None:
         arguments.append(("kv-cache-memory-bytes", str(args.kv_cache_memory_bytes)))
     if order.api_server_count is not None:
@@ -92,7 +95,8 @@ def _prepare(order: Order) -> list[str]:
         arguments.append((REQUEST_METRICS, "true"))
     # A line a request would cost time that no other topology spends.
     arguments += [("uds", order.socket), ("disable-uvicorn-access-log", "true")]
-    return [args.model, *argv_of(parser, arguments)]
+    served = ["--served-model-name", *args.served_model_name, *order.aliases] if order.aliases else []
+    return [args.model, *argv_of(parser, arguments), *served]
 
 
 def _add_serve_arguments() -> Callable[[Any], Any]:

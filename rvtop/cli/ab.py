@@ -29,12 +29,6 @@ from rvtop.system.startup import import_numpy
 if TYPE_CHECKING:
     from rvtop.scenario.schema import Scenario
 
-#: Without a scenario and without --rate.
-_RATE = 5.0
-_PAIRS = 300
-#: A steady load may take so much longer than its pairs need by their rate, before it ends without them.
-_SLACK, _SLACK_S = 1.5, 30.0
-
 
 @grouped
 def ab(
@@ -125,6 +119,7 @@ def _url_of(name: str) -> str:
 
 def _work(name: str | None, steady: SteadyOptions, pairs: int | None) -> tuple[Scenario, int | None]:
     """The scenario, and after how many pairs it ends. Raises UserError, ScenarioError."""
+    from rvtop.session.pair_plan import PAIRS, RATE, lasts_s
     from rvtop.session.request import find
 
     if name is not None:
@@ -136,9 +131,9 @@ def _work(name: str | None, steady: SteadyOptions, pairs: int | None) -> tuple[S
         scenario = find(name)
         seed = scenario.seed if steady.seed is None else steady.seed
         return scenario.model_copy(update={"seed": seed}), pairs
-    rate = _RATE if steady.rate is None else steady.rate
+    rate = RATE if steady.rate is None else steady.rate
     positive("--rate", rate)
     if "--duration" not in given(steady):
-        pairs = pairs or _PAIRS
-        steady = replace(steady, duration=f"{pairs / rate * _SLACK + _SLACK_S:g}s")
+        pairs = pairs or PAIRS
+        steady = replace(steady, duration=f"{lasts_s(pairs, rate):g}s")
     return steady.scenario(rate), pairs

@@ -21,9 +21,13 @@ from rvtop.cli.choose import choose
 from rvtop.cli.compare import compare_runs
 from rvtop.cli.config import config_app
 from rvtop.cli.ctl import ctl, is_socket, watch
+from rvtop.cli.deploy import deploy_app
+from rvtop.cli.deploy_k8s import compose, k8s
 from rvtop.cli.deployments import down, logs, ps, up
+from rvtop.cli.engine_options import words_of
 from rvtop.cli.export import export
 from rvtop.cli.groups import index_app, scenario_app
+from rvtop.cli.mcp import mcp
 from rvtop.cli.option_groups import given, grouped
 from rvtop.cli.options import (
     LookOptions,
@@ -42,11 +46,14 @@ from rvtop.cli.options import (
     probe_target,
     terminal,
 )
+from rvtop.cli.plugins import plugins
 from rvtop.cli.quality import quality
 from rvtop.cli.run import run
 from rvtop.cli.set import set_defaults
 from rvtop.cli.share import share
 from rvtop.cli.showdown import SameForAll, compare, showdown
+from rvtop.cli.size import size
+from rvtop.cli.split import split
 from rvtop.cli.sweep import sweep
 from rvtop.cli.transport import TargetOptions, body_from, kv_sources, load_key, metrics_urls, transport_from
 from rvtop.contract import run_files
@@ -65,6 +72,9 @@ app = typer.Typer(
 app.add_typer(scenario_app, name="scenario")
 app.add_typer(index_app, name="index")
 app.add_typer(config_app, name="config")
+deploy_app.command()(k8s)
+deploy_app.command()(compose)
+app.add_typer(deploy_app, name="deploy")
 
 #: What Typer raises for a wrong option. It carries a click of its own, so it is reached through Typer.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -80,21 +90,23 @@ def root(
     look: LookOptions,
     topology: Annotated[str | None, typer.Option(help="Begin with this one; it ends with rvtop.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="name=path of what it serves; repeat.")] = None,
+    backend_options: Annotated[
+        str, typer.Option(help="Further options of python -m backends for it, as one text.")
+    ] = "",
 ) -> None:
     """Without a command: the dashboard, to start a topology or attach to a server."""
     if version:
         say(f"rvtop {rvtop.__version__}")
         raise typer.Exit
     if context.invoked_subcommand is not None:
-        ahead = {"--topology": topology, "--model": model, "--yes": yes}
+        ahead = {"--topology": topology, "--model": model, "--yes": yes, "--backend-options": backend_options}
         for option in [name for name, value in ahead.items() if value]:
             command = context.invoked_subcommand
             raise UserError(f"{option} stands behind the command: rvtop {command} … {option} …")
         return
-    if model and topology is None:
-        raise UserError(
-            "--model goes with --topology NAME here, or behind a command: rvtop attach URL --model"
-        )
+    if (model or backend_options) and topology is None:
+        option = "--model" if model else "--backend-options"
+        raise UserError(f"{option} goes with --topology NAME here, or behind a command: rvtop run … {option}")
     if topology is not None:
         check_topology(topology)
     if why := no_screen():
@@ -103,7 +115,8 @@ def root(
     from rvtop.cli.dashboard import pick
     from rvtop.contract.handle import Choice
 
-    first = None if topology is None else Choice(topology=topology, models=tuple(model or ()))
+    arguments = words_of(backend_options)
+    first = None if topology is None else Choice(topology, None, tuple(model or ()), arguments)
     raise typer.Exit(code_of(pick(yes=yes, first=first)))
 
 
@@ -193,13 +206,17 @@ def attach(
 
 app.command()(run)
 app.command()(ctl)
+app.command()(split)
 app.command("set")(set_defaults)
 app.command()(showdown)
 app.command()(sweep)
 app.command()(ab)
 app.command()(choose)
 app.command()(quality)
+app.command()(mcp)
+app.command()(size)
 app.command()(export)
+app.command()(plugins)
 app.command()(share)
 app.command("compare")(compare_runs)
 
@@ -286,11 +303,16 @@ for _command in (ps, logs, down):
 @app.command()
 def doctor(
     deep: Annotated[bool, typer.Option("--deep", help="Also connect to the Ray cluster.")] = False,
+    k8s: Annotated[
+        bool, typer.Option("--k8s", help="Instead of this machine, the cluster that kubectl talks to.")
+    ] = False,
 ) -> None:
     """Checks this machine: versions, GPUs, ports, paths, limits, Ray. Exit code 1 if a check fails."""
     from rvtop.doctor import examine
 
-    raise typer.Exit(examine(deep=deep, out=say))
+    if deep and k8s:
+        raise UserError("--deep is for this machine's Ray, --k8s for Kubernetes: give one of them")
+    raise typer.Exit(examine(deep=deep, k8s=k8s, out=say))
 
 
 def command() -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rvtop.cli.config import settings_now, with_settings
-from rvtop.contract.handle import Choice, Connect, ConnectFailed
+from rvtop.contract.handle import Choice, Connect, ConnectFailed, Second
 from rvtop.contract.start import StartFacts
 from rvtop.errors import UserError
 from rvtop.session.client import RemoteSession
@@ -137,7 +138,10 @@ def _remembering(chosen: list[RemoteSession]) -> Connect:
     """Connects to what is chosen on the Start screen, and adds the session to ``chosen``."""
 
     async def connect(choice: Choice) -> RemoteSession:
-        session = await _connect(choice)
+        if choice.second is not None:
+            session = await _connect_pairs(choice, choice.second, chosen[-1].request)
+        else:
+            session = await _connect(choice)
         chosen.append(session)
         return session
 
@@ -159,7 +163,7 @@ def _look_around() -> StartFacts:
 def request_of(choice: Choice, url: str = "") -> SessionRequest:
     """The session that a choice means; ``url``: where its server was reached. Raises UserError."""
     if choice.topology is not None:
-        return with_settings(start_request(choice.topology, models=choice.models))
+        return with_settings(start_request(choice.topology, models=choice.models, arguments=choice.arguments))
     return with_settings(attach_request(url or choice.url or "", choice.models, (), None, None))
 
 
@@ -175,6 +179,21 @@ async def _connect(choice: Choice) -> RemoteSession:
             choose_models(info, choice.models)
             request = request_of(choice, info.url)
             remember_target(os.environ, shown(info.url))
+    except UserError as error:
+        raise ConnectFailed(str(error)) from error
+    return await RemoteSession().start(request)
+
+
+async def _connect_pairs(choice: Choice, second: Second, before: SessionRequest | None) -> RemoteSession:
+    """Starts live pairs in place of the session ``before``. Raises ConnectFailed where the second server
+    does not answer, or the workload can't be sent to both."""
+    from rvtop.session.pair_plan import pairs_now
+
+    assert before is not None
+    try:
+        request = pairs_now(before, choice.url or "", second, choice.models)
+        same = second.url == request.url
+        await probe(second.url, request.transport if same else replace(request.transport, unix_socket=None))
     except UserError as error:
         raise ConnectFailed(str(error)) from error
     return await RemoteSession().start(request)

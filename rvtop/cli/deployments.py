@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
+from rvtop.cli.engine_options import EngineOptions
 from rvtop.cli.option_groups import grouped
-from rvtop.cli.options import EngineOptions, seconds
+from rvtop.cli.options import seconds
+from rvtop.errors import UserError
 from rvtop.system.stdio import say
 
 
@@ -22,9 +24,20 @@ def up(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 0,
     model: Annotated[list[str] | None, typer.Option(help="name=path; repeat for several.")] = None,
+    foreground: Annotated[
+        bool,
+        typer.Option("--foreground", help="Be it, until stopped: for containers; ps and down know none."),
+    ] = False,
     engine: EngineOptions,
 ) -> None:
     """Starts a topology that stays up; further options go to python -P -m backends as they are."""
+    if foreground:
+        from rvtop.lifecycle.foreground import become
+        from rvtop.target.backend import BackendOptions
+
+        if name is not None:
+            raise UserError("--name: a topology in the foreground has none; leave one of the two out")
+        become(BackendOptions(topology, host, port, tuple(model or ()), (*engine.arguments(), *context.args)))
     from rvtop.lifecycle.up import up as bring_up
 
     bring_up(

@@ -27,10 +27,11 @@ class Format(StrEnum):
 def export(
     folder: Annotated[Path, typer.Argument(help="A run folder.")],
     format: Annotated[
-        Format,
+        str,
         typer.Option(
+            metavar="vllm-bench|csv|parquet|trace|…",
             help="vllm-bench: the JSON of vllm bench serve --save-result; csv, parquet: a row a request; "
-            "trace: what a scenario of kind: trace replays."
+            "trace: what a scenario of kind: trace replays; or that of a plugin.",
         ),
     ],
     out: Annotated[
@@ -42,14 +43,16 @@ def export(
     from rvtop.results.lines import Unread
 
     unread = Unread(folder / "requests.jsonl")
-    if format is Format.PARQUET:
+    if format not in list(Format):
+        _write(_added(format, folder), out)
+    elif format == Format.PARQUET:
         if out is None:
             raise UserError("export --format parquet: is no text; give --out FILE")
         with written_for("--out", out) as part:
             formats.write_parquet(formats.request_rows(folder, unread), part)
-    elif format is Format.CSV:
+    elif format == Format.CSV:
         _write(formats.csv_text(formats.request_rows(folder, unread)), out)
-    elif format is Format.TRACE:
+    elif format == Format.TRACE:
         from rvtop.results.trace import trace_of
 
         made = trace_of(folder, unread)
@@ -68,6 +71,21 @@ def export(
         say_error(f"warning: {unread}")
     if out is not None:
         say(f"export: {out}")
+
+
+def _added(name: str, folder: Path) -> Iterator[str]:
+    """The text of a plugin's format (docs/plugins.md). Raises UserError."""
+    from rvtop.system.plugins import named, of_group
+
+    if name not in of_group("exporters"):
+        known = ", ".join([*Format, *of_group("exporters")])
+        raise UserError(f"export --format {name}: unknown; known are: {known}")
+    plugin = named("exporters", name, "export --format")
+    make = plugin.load()
+    try:
+        yield from make(folder)
+    except Exception as error:
+        raise plugin.failed(error) from error
 
 
 def _write(texts: Iterator[str], out: Path | None) -> None:

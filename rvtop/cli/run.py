@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rvtop.cli.engine_options import EngineOptions, words_of
 from rvtop.cli.load_options import FindMaxOptions, SteadyOptions, TimeoutOptions, WatchOptions
 from rvtop.cli.option_groups import given, grouped
 from rvtop.cli.options import (
-    EngineOptions,
     LookOptions,
     MaxRate,
     Models,
@@ -75,10 +74,7 @@ def run(
     timeouts = timeout.timeouts()
     load_key(reach.api_key_file)
     models = tuple(model or ())
-    try:
-        arguments = (*engine.arguments(), *shlex.split(backend_options))
-    except ValueError as error:  # a quotation mark that is never closed
-        raise UserError(f"--backend-options: {error}") from None
+    arguments = (*engine.arguments(), *words_of(backend_options))
     if target is not None and (
         only := [*engine.of_engines(), *(["--backend-options"] if backend_options else [])]
     ):

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rvtop.cli.engine_options import EngineOptions, words_of
 from rvtop.cli.option_groups import grouped
-from rvtop.cli.options import EngineOptions, Models, Out, check_topology
+from rvtop.cli.options import Models, Out, check_topology
 from rvtop.errors import UserError, check_limits
 from rvtop.system.files import written_for
 from rvtop.system.stdio import say, say_error, say_nothing
@@ -59,10 +60,7 @@ def sweep(
 
     found = combinations(vary)
     _check_engine(topology)
-    try:
-        arguments = (*engine.arguments(), *shlex.split(backend_options))
-    except ValueError as error:  # a quotation mark that is never closed
-        raise UserError(f"--backend-options: {error}") from None
+    arguments = (*engine.arguments(), *words_of(backend_options))
     work = equal_lengths(find(scenario))
     models = tuple(model or ())
     folder = out or default_out(f"sweep-{work.name}")

@@ -130,6 +130,16 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class SetSplit:
+    """Give the model ``arm`` of a name that the server splits another share of its requests, percent; the
+    others divide the rest as they did. ``alias``: the name, needed where the arm is behind several."""
+
+    arm: str
+    share: float
+    alias: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """End the run: cancel what is in flight, write the results, end what we started."""
 
@@ -149,6 +159,7 @@ Command = (
     | Retarget
     | SetWorkload
     | Record
+    | SetSplit
     | Stop
 )
 
@@ -166,6 +177,7 @@ COMMANDS: dict[str, type[Any]] = {
     "retarget": Retarget,
     "workload": SetWorkload,
     "record": Record,
+    "split": SetSplit,
     "stop": Stop,
 }
 NAMES = {kind: name for name, kind in COMMANDS.items()}

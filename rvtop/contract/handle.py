@@ -28,13 +28,26 @@ class SessionHandle(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Second:
+    """A second server that gets the same requests at the same times: live pairs, at ``rps`` to each; None: at
+    the rate of the pairs before."""
+
+    url: str
+    rps: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """What the Start screen returns: exactly one of a topology to start and a URL to attach to. ``models``:
-    ``name=source`` of a topology, names of a server; none: those that it serves by default."""
+    ``name=source`` of a topology, names of a server; none: those that it serves by default. ``arguments``:
+    further ones of ``python -m backends``, of a topology. ``second``: live pairs of the server at ``url``,
+    with the workload of the session before."""
 
     topology: str | None = None
     url: str | None = None
     models: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    second: Second | None = None
 
     @property
     def label(self) -> str:

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rvtop.contract.arms import Arm
 from rvtop.contract.cluster import Cluster
 from rvtop.contract.pairs import Pairs
+from rvtop.contract.placement import Placement
 from rvtop.contract.replicas import Replicas
 from rvtop.contract.requests import NO_REQUESTS, Requests
 from rvtop.contract.showdown import Showdown
@@ -253,7 +255,7 @@ class Series:
 @dataclass(frozen=True, slots=True)
 class Event:
     """One line of the event strip. ``level``: info | warn | error; ``kind``: what it is about (rate, pause,
-    phase, mark, worker, target, source, search, slo, command; "note" for all else)."""
+    phase, mark, worker, target, source, search, slo, command, placement; "note" for all else)."""
 
     unix_s: float
     text: str
@@ -374,4 +376,6 @@ class Snapshot:
     probes: Probes | None = None  # where there are some
     replicas: tuple[Replicas, ...] = ()  # of models that are scaled
     saturation: Saturation | None = None  # while load is above what the server can answer
+    arms: tuple[Arm, ...] = ()  # models behind one name, where the server has some
+    placement: Placement | None = None  # where a plan says how many replicas each model has
     cluster: Cluster | None = None  # where a backend of ours tells of the one that it is in

@@ -150,7 +150,8 @@ def command_line(choice: Choice) -> str:
     models = [word for model in choice.models for word in ("--model", model)]
     if choice.url is not None:
         return shlex.join(["rvtop", "attach", choice.url, *models])
-    return shlex.join(["rvtop", "--topology", choice.topology or "", *models])
+    further = ["--backend-options", shlex.join(choice.arguments)] if choice.arguments else []
+    return shlex.join(["rvtop", "--topology", choice.topology or "", *models, *further])
 
 
 def report_line(folder: str) -> str:

@@ -9,10 +9,11 @@ from rvtop.doctor.check import Check
 Print = Callable[[str], None]
 
 
-def examine(*, deep: bool, out: Print) -> int:
-    """Runs every check and prints its line; 1 if one fails, else 0 (warnings don't count)."""
+def examine(*, deep: bool, out: Print, k8s: bool = False) -> int:
+    """Runs every check and prints its line; 1 if one fails, else 0 (warnings don't count). ``k8s``: those of
+    the Kubernetes cluster that kubectl talks to, instead of this machine's."""
     checks: list[Check] = []
-    for group in _groups(deep=deep):
+    for group in _of_kubernetes() if k8s else _groups(deep=deep):
         for check in group():
             out(line(check))
             checks.append(check)
@@ -30,6 +31,12 @@ def verdict(checks: Sequence[Check]) -> str:
     """How many of each."""
     counts = [f"{sum(check.level == level for check in checks)} {level}" for level in ("ok", "warn", "fail")]
     return ", ".join(counts)
+
+
+def _of_kubernetes() -> list[Callable[[], list[Check]]]:
+    from rvtop.doctor import kubernetes
+
+    return [kubernetes.checks]
 
 
 def _groups(*, deep: bool) -> list[Callable[[], list[Check]]]:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 #: How vLLM names the processes that hold a model; what answers requests in front of them has other names.
 _ENGINE = "VLLM::"
+#: In the command line of such a process that could not name itself: setproctitle does nothing, and says
+#: nothing, where it does not find the arguments to write over.
+_SPAWNED = b"from multiprocessing.spawn import spawn_main"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +24,11 @@ class Part:
     pid: int
     name: str
     memory_bytes: int
+    spawned: bool = False  # by vLLM, which spawns what holds a model
 
     @property
     def is_engine(self) -> bool:
-        return self.name.startswith(_ENGINE)
+        return self.spawned or self.name.startswith(_ENGINE)
 
 
 def below(pid: int) -> list[Part]:
@@ -35,7 +39,11 @@ def below(pid: int) -> list[Part]:
     while more:
         more = {child for child, (parent, _) in parents.items() if parent in more} - found
         found |= more
-    return [Part(one, parents[one][1], _memory(one)) for one in sorted(found) if one in parents]
+    return [
+        Part(one, parents[one][1], _memory(one), _SPAWNED in _command(one))
+        for one in sorted(found)
+        if one in parents
+    ]
 
 
 def overhead(parts: Sequence[Part]) -> tuple[int, int] | None:
@@ -47,10 +55,8 @@ def overhead(parts: Sequence[Part]) -> tuple[int, int] | None:
 def child_with(text: str) -> int | None:
     """The child of this process that has the word ``text`` in its command line; None where there is none."""
     for child, parent, _ in _processes():
-        if parent == os.getpid():
-            with contextlib.suppress(OSError):
-                if text.encode() in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
-                    return child
+        if parent == os.getpid() and text.encode() in _command(child).split(b"\0"):
+            return child
     return None
 
 
@@ -85,6 +91,13 @@ def _stat(pid: int) -> tuple[int, str] | None:
         if state != b"Z":
             return int(parent), os.fsdecode(head.partition(b"(")[2])
     return None
+
+
+def _command(pid: int) -> bytes:
+    """Its command line, arguments apart by zeros; empty where it has ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def _memory(pid: int) -> int:

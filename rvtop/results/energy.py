@@ -7,8 +7,9 @@ straight line between the two seconds around it.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
-from collections import defaultdict
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,12 +72,16 @@ class Idle:
         return None, None
 
 
+def _floats() -> array[float]:
+    return array("d")
+
+
 @dataclass(slots=True)
 class _Total:
     """A total by the second, without its new beginnings."""
 
-    times: list[float] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
+    times: array[float] = field(default_factory=_floats)
+    values: array[float] = field(default_factory=_floats)
     told: float = 0.0  # the last one as it was told
 
     def add(self, t_s: float, value: float | None) -> None:
@@ -88,12 +93,20 @@ class _Total:
         self.times.append(t_s)
         self.told = value
 
+    def forget(self, t_s: float) -> None:
+        if self.times and self.times[0] == t_s:
+            del self.times[0], self.values[0]
+
     def at(self, t_s: float) -> float | None:
         """By the straight line between the two seconds around it, or beyond the last; None where none is
         near."""
         times, values = self.times, self.values
         if len(times) < 2 or not times[0] - NEAR_S <= t_s <= times[-1] + NEAR_S:
             return None
+        if t_s == times[-1]:  # the ends of a window that goes on are seconds
+            return values[-1]
+        if t_s == times[0]:
+            return values[0]
         place = min(max(bisect_left(times, t_s), 1), len(times) - 1)
         share = (t_s - times[place - 1]) / (times[place] - times[place - 1])
         return values[place - 1] + (values[place] - values[place - 1]) * share
@@ -109,25 +122,97 @@ class _Total:
         return grown if spans else None
 
 
-@dataclass(slots=True)
 class _Meter:
-    """What one GPU, or the processors, told."""
+    """What one GPU told."""
 
-    joules: _Total = field(default_factory=_Total)
-    integrated: _Total = field(default_factory=_Total)
-    gap_s: _Total = field(default_factory=_Total)
-    by: set[str] = field(default_factory=set)
+    __slots__ = ("busy", "by", "gap_s", "integrated", "joules", "peaks", "seconds")
+
+    def __init__(self) -> None:
+        self.joules, self.integrated, self.gap_s = _Total(), _Total(), _Total()
+        self.by: dict[str, int] = {}  # seconds in which each source told
+        self.seconds = 0
+        self.busy = 0  # seconds in which it held anything, was busy, or did not tell
+        self.peaks: deque[tuple[float, float]] = deque()  # (time, memory in use), each less than that before
 
     def add(self, t_s: float, gpu: Mapping[str, Any]) -> None:
         self.joules.add(t_s, gpu.get("joules"))
         self.integrated.add(t_s, gpu.get("joules_integrated"))
         self.gap_s.add(t_s, gpu.get("power_gap_s"))
-        if gpu.get("joules") is not None and gpu.get("joules_by"):
-            self.by.add(str(gpu["joules_by"]))
+        if by := _source(gpu):
+            self.by[by] = self.by.get(by, 0) + 1
+        self.seconds += 1
+        self.busy += _is_busy(gpu)
+        used = gpu.get("memory_used") or 0.0
+        while self.peaks and self.peaks[-1][1] <= used:
+            self.peaks.pop()
+        self.peaks.append((t_s, used))
+
+    def forget(self, t_s: float, gpu: Mapping[str, Any]) -> None:
+        """Takes out the oldest second, as it was added."""
+        for total in (self.joules, self.integrated, self.gap_s):
+            total.forget(t_s)
+        if by := _source(gpu):
+            self.by[by] -= 1
+            if not self.by[by]:
+                del self.by[by]
+        self.seconds -= 1
+        self.busy -= _is_busy(gpu)
+        if self.peaks and self.peaks[0][0] == t_s:
+            self.peaks.popleft()
 
     @property
     def source(self) -> str:
         return BOTH if len(self.by) > 1 else next(iter(self.by), "")
+
+
+def _source(gpu: Mapping[str, Any]) -> str:
+    return str(gpu.get("joules_by") or "") if gpu.get("joules") is not None else ""
+
+
+def _is_busy(gpu: Mapping[str, Any]) -> bool:
+    """Whether something may be in it in this second."""
+    used, total = gpu.get("memory_used"), gpu.get("memory_total")
+    holds = used is None or not total or used > _BARE * total
+    return holds or (gpu.get("util") or 0.0) >= IDLE_UTIL
+
+
+class Meters:
+    """What GPUs and processors told in some seconds of a timeline: each is added, and may be forgotten again,
+    the oldest first. So a window of the last seconds costs no more than the one that is new."""
+
+    def __init__(self, rows: Iterable[Row] = ()) -> None:
+        self.of: dict[GpuId, _Meter] = {}
+        self.processors = _Total()
+        for row in rows:
+            self.add(row)
+
+    def add(self, row: Row) -> None:
+        """Takes one second in."""
+        t_s, of = row["t_s"], self.of
+        for gpu in row.get("gpus") or []:
+            key = (gpu["node"], gpu["index"])
+            if (meter := of.get(key)) is None:
+                meter = of[key] = _Meter()
+            meter.add(t_s, gpu)
+        self.processors.add(t_s, row.get("cpu_joules"))
+
+    def forget(self, row: Row) -> None:
+        """Takes out the oldest second that was added."""
+        for gpu in row.get("gpus") or []:
+            key = (gpu["node"], gpu["index"])
+            meter = self.of[key]
+            meter.forget(row["t_s"], gpu)
+            if not meter.seconds:
+                del self.of[key]
+        self.processors.forget(row["t_s"])
+
+    def serving(self, engine_gpus: int | None = None) -> list[GpuId]:
+        """The GPUs that serve: as many as the engines have, those with the most memory in use; where that is
+        not known all that hold anything or were busy, or do not tell."""
+        if engine_gpus is None:
+            return sorted(key for key, meter in self.of.items() if meter.busy)
+        most = {key: meter.peaks[0][1] for key, meter in self.of.items()}
+        return sorted(sorted(most, key=lambda key: (-most[key], key))[:engine_gpus])
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,26 +225,16 @@ class _Used:
     gap_s: float = 0.0
 
 
-class RunEnergy:
-    """The energy of a run. ``engine_gpus``: how many GPUs the engines say they have; None where they don't.
-    ``gpus`` are those that serve."""
+class MeteredEnergy:
+    """The energy by ``meters``. ``engine_gpus``: how many GPUs the engines say they have; None where they
+    don't. ``gpus`` are those that serve; ``idle`` has seen what is to count as idle."""
 
-    def __init__(
-        self, rows: Sequence[Row], engine_gpus: int | None = None, powers: Powers = NO_POWERS
-    ) -> None:
+    def __init__(self, meters: Meters, engine_gpus: int | None = None, powers: Powers = NO_POWERS) -> None:
+        self._meters = meters
         self._powers = powers
-        self.gpus = gpus_of(rows, engine_gpus)
+        self.gpus = meters.serving(engine_gpus)
         self._unseen = max(0, (engine_gpus or 0) - len(self.gpus))  # that no source of figures tells of
-        self._meters: dict[GpuId, _Meter] = defaultdict(_Meter)
-        self._processors = _Total()
         self.idle = Idle(self.gpus)
-        served = set(self.gpus)
-        for row in rows:
-            for gpu in row.get("gpus") or []:
-                if (key := (gpu["node"], gpu["index"])) in served:
-                    self._meters[key].add(row["t_s"], gpu)
-            self._processors.add(row["t_s"], row.get("cpu_joules"))
-            self.idle.add(row)
 
     def over(self, spans: Spans, *, tokens: float, requests: float) -> dict[str, Any] | None:
         """The energy over ``spans`` ((start, end), seconds from the run's start), in which ``requests`` ended
@@ -168,7 +243,7 @@ class RunEnergy:
         """
         seconds = sum(end - start for start, end in spans)
         gpus = [(key, self._used(key, spans, seconds)) for key in self.gpus]
-        cpu_joules = self._processors.growth(spans)
+        cpu_joules = self._meters.processors.growth(spans)
         found = [used for _, used in gpus] + [self._setting(seconds)] * self._unseen
         if not found and cpu_joules is not None:
             found = [_Used(cpu_joules, None, RAPL)]
@@ -207,7 +282,7 @@ class RunEnergy:
         }
 
     def _used(self, key: GpuId, spans: Spans, seconds: float) -> _Used:
-        meter = self._meters[key]
+        meter = self._meters.of[key]
         joules = meter.joules.growth(spans)
         if joules is None:
             return self._setting(seconds)
@@ -220,21 +295,20 @@ class RunEnergy:
         return _Used(None) if watts is None else _Used(watts * seconds, None, SETTING)
 
 
+class RunEnergy(MeteredEnergy):
+    """The energy of a run, of which all seconds are known."""
+
+    def __init__(
+        self, rows: Sequence[Row], engine_gpus: int | None = None, powers: Powers = NO_POWERS
+    ) -> None:
+        super().__init__(Meters(rows), engine_gpus, powers)
+        for row in rows:
+            self.idle.add(row)
+
+
 def gpus_of(rows: Iterable[Row], engine_gpus: int | None = None) -> list[GpuId]:
-    """The GPUs that serve: as many as the engines have, those with the most memory in use; where that is not
-    known all that hold anything or were busy, or do not tell."""
-    most: dict[GpuId, float] = {}
-    bare: dict[GpuId, bool] = {}
-    for row in rows:
-        for gpu in row.get("gpus") or []:
-            key, used, util = (gpu["node"], gpu["index"]), gpu.get("memory_used"), gpu.get("util")
-            most[key] = max(most.get(key, 0.0), used or 0.0)
-            total = gpu.get("memory_total")
-            holds = used is None or not total or used > _BARE * total
-            bare[key] = bare.get(key, True) and not holds and (util or 0.0) < IDLE_UTIL
-    if engine_gpus is not None:
-        return sorted(sorted(most, key=lambda key: (-most[key], key))[:engine_gpus])
-    return sorted(key for key in most if not bare[key])
+    """The GPUs that serve in these seconds."""
+    return Meters(rows).serving(engine_gpus)
 
 
 def watts_of(row: Row, served: Sequence[GpuId]) -> float | None:

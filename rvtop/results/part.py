@@ -17,7 +17,7 @@ from rvtop.results.client import client_summary
 from rvtop.results.kv import kv_summary
 from rvtop.results.scaling import scaling_summary
 from rvtop.results.server import server_summary
-from rvtop.results.table import NONE, Bools, Requests
+from rvtop.results.table import LARGEST, NONE, Bools, Requests
 from rvtop.results.ttft_parts import ttft_parts
 from rvtop.stats.histogram import QUANTILES, Histogram
 from rvtop.stats.limits import client_limited
@@ -48,8 +48,12 @@ class Part:
         mask: Bools,
         spans: Sequence[tuple[float, float]],
         unended: Mapping[str, int],
+        *,
+        whole: bool = True,
     ) -> None:
+        """``whole``: the mask holds whole phases and models, whose gaps are summed already."""
         table = run.table
+        self.whole = whole
         self.run = run
         self.mask = mask
         self.spans = spans
@@ -206,6 +210,13 @@ def _tpot(part: Part) -> Dist:
 def gaps_of(part: Part) -> Histogram:
     """The gaps between token chunks."""
     table, mask = part.run.table, part.mask
+    if not part.whole:
+        mine = np.where(mask & table.ok, 0, -1)
+        each = [some.counts(mine[some.row], 1, LARGEST)[0] for some in table.each_gaps]
+        summed = np.sum(each, axis=0) if each else np.zeros(1, dtype=np.int64)
+        return Histogram.from_sparse(
+            [(int(bucket), int(summed[bucket])) for bucket in np.flatnonzero(summed)]
+        )
     counts: dict[int, int] = {}
     phases, models = set(table.phase[mask].tolist()), set(table.model[mask].tolist())
     for (phase, model), here in table.gaps.items():

@@ -84,6 +84,9 @@ def check_command(row: dict[str, Any]) -> None:
             _numbers(row, ("ttft_ms", "tpot_ms", "e2e_ms"))
         case "worker_lost":
             _counts(row)
+        case "split":
+            _numbers(row, ("share", "before"), absent=False)
+            _text(row, "arm")
         case "step":
             _number(row, "rps", least=0.0)
             figures = _of_type(row, "figures", dict, absent=False)

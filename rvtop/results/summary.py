@@ -18,6 +18,7 @@ import orjson
 
 from rvtop.contract import run_files
 from rvtop.results import pairs, runlog, warm_up
+from rvtop.results.arms import by_arm
 from rvtop.results.blocks import Blocks
 from rvtop.results.ending import End, end_of_log, heartbeat, weighed
 from rvtop.results.findings import findings, saturations
@@ -108,6 +109,7 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
                 (name, part(in_measured & _of_model(table, name), measured, [name])) for name in models
             )
         },
+        "by_arm": by_arm(run, in_measured, all_of_it.spans, all_of_it.unended),
         "findings": findings(all_of_it, environment["topology"]) + saturations(commands, windows),
         "blocks": blocks.figures(table),
         **pairs.summed_up(folder, environment, {w.name for w in windows if w.warmup}),

@@ -59,6 +59,8 @@ class Requests:
     gaps: dict[tuple[int, int], Int64s]  # (phase, model) -> counts of ok requests' gaps, shape (BUCKETS,)
     each_gaps: Sequence[Gaps] = ()  # the same by request, in parts
     error_texts: Mapping[tuple[str, str], int] = field(default_factory=dict)  # counts of (error class, text)
+    arms: tuple[str, ...] = ()  # names, indexed by ``arm``; none where no response named one
+    arm: Int64s = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # NONE where none was named
 
     @property
     def ok(self) -> Bools:
@@ -134,6 +136,7 @@ class _Columns:
         self._told = array("f")
         self._gaps = GapColumns(LARGEST)
         self._error_texts: Counter[tuple[str, str]] = Counter()
+        self._arms, self._arm = _Names(), array("q")
         self._pick = itemgetter(*_FIELDS)
         self.from_usage = array("b")
 
@@ -144,6 +147,8 @@ class _Columns:
         fields = [NONE if value is None else value for value in self._pick(row)]
         self._numbers.extend((phase, model, errors[failed or ""], *fields))
         self._told.extend(told_of(row.get("server")))
+        arm = row.get("arm")
+        self._arm.append(NONE if arm is None else self._arms[arm])
         self.from_usage.append(row["token_source"] == "usage")
         if failed:
             text = (failed, str(row.get("error_text") or ""))
@@ -192,6 +197,8 @@ class _Columns:
             gaps=_by_phase_and_model(each, phase, model, len(models)),
             each_gaps=each,
             error_texts=self._error_texts,
+            arms=tuple(self._arms),
+            arm=np.frombuffer(self._arm, dtype=np.int64),
             told=np.frombuffer(self._told, dtype=np.float32).reshape(-1, len(NOTHING)),
         )
 
@@ -211,7 +218,7 @@ def _by_phase_and_model(
 def _is_request(row: Mapping[str, Any]) -> bool:
     """Whether a row has all that a table needs, of the right type and of a size that can be."""
     try:
-        names = (row["phase"], row["model"], row["error"] or "")
+        names = (row["phase"], row["model"], row["error"] or "", row.get("arm") or "")
         fields = [NONE if row[name] is None else row[name] for name in _FIELDS]
         hist = [] if row["error"] else [(bucket, count) for bucket, count in row["itl_hist"]]
         row["token_source"]

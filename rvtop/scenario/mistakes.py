@@ -117,7 +117,8 @@ def _message(error: ErrorDetails, context: Mapping[str, Any], written: str) -> s
     if kind == "literal_error":
         return f"must be {context['expected']}".replace("'", "") + got
     if kind.startswith("union_tag"):
-        return "must be rag, prompts, synthetic or trace" + (got if kind == "union_tag_invalid" else "")
+        kinds = "must be rag, prompts, synthetic, trace or plugin"
+        return kinds + (got if kind == "union_tag_invalid" else "")
     if kind == "string_pattern_mismatch":
         wanted = (words for part, words in _PATTERNS if part in context["pattern"])
         return f"must {next(wanted, 'not hold / or #')}{got}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rvtop.scenario.lengths import Lengths
 from rvtop.scenario.units import human_duration
 from rvtop.scenario.workload import (
+    PluginWorkload,
     PromptsWorkload,
     RagWorkload,
     SyntheticWorkload,
@@ -21,6 +22,8 @@ def sends_words(workload: Workload) -> str:
         words = _prompts(workload)
     elif isinstance(workload, SyntheticWorkload):
         words = _synthetic(workload)
+    elif isinstance(workload, PluginWorkload):
+        words = f"prompts of the plugin {workload.name}, {_output(workload, f'{workload.max_tokens} tokens')}"
     else:
         words = _trace(workload)
     temperature = "" if workload.temperature is None else f", temperature {workload.temperature:g}"

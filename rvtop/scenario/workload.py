@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -221,6 +221,22 @@ class TraceWorkload(_Workload):
         return (("file", Path(self.file)),)
 
 
+class PluginWorkload(_Workload):
+    """Prompts of a package that adds some (docs/plugins.md): ``name`` is its entry point, ``options`` are
+    handed to it as they are."""
+
+    kind: Literal["plugin"]
+    name: Text
+    options: dict[str, Any] = Field(default_factory=dict)
+    max_tokens: Count = DEFAULT_MAX_TOKENS
+    ignore_eos: Flag = False
+
+    @property
+    def output_limit(self) -> int:
+        return self.max_tokens
+
+
 Workload = Annotated[
-    RagWorkload | PromptsWorkload | SyntheticWorkload | TraceWorkload, Field(discriminator="kind")
+    RagWorkload | PromptsWorkload | SyntheticWorkload | TraceWorkload | PluginWorkload,
+    Field(discriminator="kind"),
 ]

@@ -44,10 +44,11 @@ class RemoteSession:
         self._out = Path()
         self._early: IO[bytes] | None = None
         self.outcome: Outcome | None = None
+        self.request: SessionRequest | None = None  # what was asked for
 
     async def start(self, request: SessionRequest) -> RemoteSession:
         """Starts the process and returns at once; what goes wrong inside it shows in the snapshots."""
-        self._out = request.out
+        self._out, self.request = request.out, request
         # Its stderr before there is a run folder; then it goes to the folder's session.log.
         self._early = tempfile.TemporaryFile()  # noqa: SIM115 - closed as the process has ended
         self._process = await child.start(*child.module_command("rvtop.session"), stderr=self._early)

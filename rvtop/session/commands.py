@@ -91,6 +91,10 @@ class Commands:
         self._done(command, done)
         return done
 
+    def note(self, question: str, by: str) -> None:
+        """Writes to the command log what somebody who said his name asked, though it changes nothing."""
+        self._recorder.note({"cmd": question, "by": by})
+
     async def close(self) -> None:
         """Ends what takes its time still."""
         under_way = list(self._under_way)

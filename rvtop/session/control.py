@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from time import perf_counter_ns
@@ -27,7 +28,13 @@ from rvtop.text import printable
 
 PROTOCOL = 1
 #: Questions, which change nothing.
-QUESTIONS = ("snapshot", "watch", "readonly")
+QUESTIONS = ("snapshot", "watch", "readonly", "name")
+
+#: Whose commands are those of a connection that does not say its name.
+_NAMELESS = "control"
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+#: Senders that are no connection.
+_OURS = ("keyboard", "signal", "scenario", "autoscale", "session")
 
 _CLIENTS = 32
 _LONGEST = 64 << 10  # bytes of a line
@@ -67,6 +74,7 @@ class ControlSocket:
         self._watching: dict[asyncio.StreamWriter, SnapshotWriter] = {}
         self._watched = asyncio.Event()  # somebody watches
         self._readonly: set[asyncio.StreamWriter] = set()  # clients that gave up commanding
+        self._names: dict[asyncio.StreamWriter, str] = {}  # of clients that said it
         self._telling: asyncio.Task[None] | None = None
         self._line = b""  # the newest snapshot that was asked for …
         self._next_picture_ns = 0  # … which stands for it until then
@@ -123,6 +131,7 @@ class ControlSocket:
             del self._clients[client]
             self._watching.pop(writer, None)
             self._readonly.discard(writer)
+            self._names.pop(writer, None)
             with contextlib.suppress(OSError):
                 writer.close()
 
@@ -155,6 +164,8 @@ class ControlSocket:
         self, name: str, fields: dict[str, Any], writer: asyncio.StreamWriter
     ) -> dict[str, Any] | bytes:
         if name == "snapshot":
+            if writer in self._names:
+                self._commands.note("snapshot", self._names[writer])
             return self._picture()
         if name == "watch":
             self._watching.setdefault(writer, SnapshotWriter())
@@ -165,12 +176,16 @@ class ControlSocket:
         if name == "readonly":
             self._readonly.add(writer)
             return {"ok": "read-only from now on"}
+        if name == "name":
+            self._names[writer] = said = _name_of(fields)
+            return {"ok": f"commands of this connection are noted as by {said}"}
         if name not in COMMANDS:
             known = ", ".join((*self._commands.names, *QUESTIONS))
             raise CommandError(f"unknown command {printable(name, 40)}; known here: {known}")
         if writer in self._readonly:
             raise CommandError(f"{name}: this connection is read-only")
-        done = self._commands.follow(command_of(name, fields), "control")
+        by = self._names.get(writer, _NAMELESS)
+        done = self._commands.follow(command_of(name, fields), by)
         while done.later is not None:
             await asyncio.wait([done.later])
             if done.later.cancelled():
@@ -215,6 +230,17 @@ class ControlSocket:
             messages = self._watching.get(writer)
             if messages is not None and writer.transport.get_write_buffer_size() < _BEHIND:
                 self._write(writer, b"".join(map(CODEC.encode, messages.messages(snapshot))))
+
+
+def _name_of(fields: dict[str, Any]) -> str:
+    """Who a client says that it is. Raises CommandError."""
+    said = fields.get("by")
+    if list(fields) != ["by"] or not isinstance(said, str) or not _NAME.fullmatch(said) or said in _OURS:
+        raise CommandError(
+            'name: say who sends as {"cmd": "name", "by": "my-script"}: small letters, digits and -, at most '
+            f"32, and none of {', '.join(_OURS)}"
+        )
+    return said
 
 
 async def _lines(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from rvtop.contract.spending import Spending
 from rvtop.results.cost import joules_of, powers_of
-from rvtop.results.energy import MEASURED, GpuId, Idle, RunEnergy, over, told_by, watts_of
+from rvtop.results.energy import MEASURED, GpuId, Idle, MeteredEnergy, Meters, over, told_by, watts_of
 from rvtop.stats.prices import Prices, cost, per_million, prefill_share, split
 
 WINDOW_S = 30
@@ -26,7 +26,8 @@ class EnergyWatch:
         self.spending: Spending | None = None
         self._prices = prices
         self._powers = powers_of(prices)
-        self._rows: deque[tuple[Row, int]] = deque(maxlen=WINDOW_S + 1)
+        self._rows: deque[tuple[Row, int]] = deque()
+        self._meters = Meters()  # of these rows
         self._idle = Idle(())
         self._served: list[GpuId] = []
 
@@ -34,8 +35,11 @@ class EnergyWatch:
         """Once a second: its line of the timeline. ``tokens`` is how many came so far by the client's own
         count; ``engine_gpus`` how many GPUs the engines say they have."""
         self._rows.append((row, tokens))
+        self._meters.add(row)
+        if len(self._rows) > WINDOW_S + 1:
+            self._meters.forget(self._rows.popleft()[0])
         first, first_tokens = self._rows[0]
-        energy = RunEnergy([each for each, _ in self._rows], engine_gpus, self._powers)
+        energy = MeteredEnergy(self._meters, engine_gpus, self._powers)
         if energy.gpus != self._served:
             self._served, self._idle = energy.gpus, Idle(energy.gpus)
         self._idle.add(row)

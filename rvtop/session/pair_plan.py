@@ -2,18 +2,58 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import takewhile
 
+from rvtop.contract.handle import Second
 from rvtop.contract.pairs import SAME, PairOptions
 from rvtop.errors import UserError
 from rvtop.scenario.phase import Phase
 from rvtop.scenario.schema import Scenario
+from rvtop.session.request import SessionRequest, default_out, watch_scenario
 
 _WARM_UP = "warm-up"
 #: Seconds of it: caches, connections and clocks of both servers.
 _WARM_UP_S = 3.0
 #: A against A may take so much longer than its pairs need by their rate, before it ends without them.
 _SLACK, _SLACK_S = 1.5, 5.0
+#: Where nobody says another: requests a second to each server, and the pairs after which the load ends.
+RATE, PAIRS = 5.0, 300
+#: A steady load may take so much longer than its pairs need by their rate, before it ends without them.
+_LONGER, _LONGER_S = 1.5, 30.0
+
+
+def lasts_s(pairs: int, rps: float) -> float:
+    """How long a steady load may take for so many pairs."""
+    return pairs / rps * _LONGER + _LONGER_S
+
+
+def pairs_now(request: SessionRequest, url: str, second: Second, models: tuple[str, ...]) -> SessionRequest:
+    """Live pairs of the server at ``url`` and a second one, with the workload of a session that was asked for
+    by ``request`` and that goes to ``url`` now. Raises UserError where that workload can't be sent to two
+    servers alike."""
+    scenario = request.scenario or watch_scenario()
+    rps = second.rps or (scenario.phases[-1].peak_rps if request.pair is not None else None) or RATE
+    steady = {"name": "pairs", "rate": rps, "duration": lasts_s(PAIRS, rps), "arrivals": "poisson"}
+    alone = {"phases": (Phase.model_validate(steady),), "thresholds": {}, "stop_when_saturated": False}
+    options = PairOptions(second.url, pairs=PAIRS)
+    there = request.url == url  # else the load went over to another server meanwhile, or we started it
+    transport = request.transport
+    return SessionRequest(
+        with_pairs(scenario.model_copy(update=alone), options),
+        default_out("ab"),
+        url=url,
+        models=models,
+        timeouts=request.timeouts,
+        metrics_urls=request.metrics_urls if there else (),
+        max_rate=request.max_rate,
+        transport=transport if there else replace(transport, unix_socket=None),
+        body=request.body,
+        pair=options,
+        kv_events=request.kv_events if there else (),
+        slo=request.slo,
+        prices=request.prices,
+    )
 
 
 def with_pairs(scenario: Scenario, options: PairOptions) -> Scenario:

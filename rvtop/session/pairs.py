@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from time import perf_counter_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -16,14 +16,18 @@ from rvtop.load.worker.messages import AddTarget, WorkerSpec
 from rvtop.results.pairs import PairFold, lines_of
 from rvtop.session.load_parts import Parts, Second
 from rvtop.session.setup import address_at
+from rvtop.target.acts import server_facts
 from rvtop.target.probe import choose_models, probe, shown
 
 if TYPE_CHECKING:
     from rvtop.session.load_run import LoadRun
 
 
-async def with_second(options: PairOptions, parts: Parts, spec: WorkerSpec) -> WorkerSpec:
-    """The spec of workers that send each request to the server at ``options.url`` too.
+async def with_second(
+    options: PairOptions, parts: Parts, spec: WorkerSpec
+) -> tuple[WorkerSpec, dict[str, Any]]:
+    """The spec of workers that send each request to the server at ``options.url`` too, and what that server
+    says of itself.
 
     It gets the first one's models if it serves them, else its own. Raises TargetError where it can't be used,
     UserError where the two can't be sent the same.
@@ -41,7 +45,8 @@ async def with_second(options: PairOptions, parts: Parts, spec: WorkerSpec) -> W
         )
     if "rag" in spec.body and info.topology is None:
         raise UserError(f"{info.url} is no backend of rvtop, and workload.where: server needs one")
-    return replace(spec, pair=AddTarget(address_at(info.url, spec.address.path, transport), models))
+    pair = AddTarget(address_at(info.url, spec.address.path, transport), models)
+    return replace(spec, pair=pair), await server_facts(info, transport)
 
 
 class PairWatch:

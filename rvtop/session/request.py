@@ -166,9 +166,12 @@ def attach_request(
     )
 
 
-def start_request(topology: str, out: Path | None = None, models: Sequence[str] = ()) -> SessionRequest:
-    """A hand-driven session on a topology that it starts; ``models`` as ``name=source``."""
-    backend = topology_options(topology, models=models, port=0, arguments=())
+def start_request(
+    topology: str, out: Path | None = None, models: Sequence[str] = (), arguments: Sequence[str] = ()
+) -> SessionRequest:
+    """A hand-driven session on a topology that it starts; ``models`` as ``name=source``, ``arguments``:
+    further ones of ``python -m backends``."""
+    backend = topology_options(topology, models=models, port=0, arguments=arguments)
     return SessionRequest(
         scenario=None,
         out=out or default_out(topology),

@@ -21,6 +21,7 @@ from rvtop.contract.command import (
     SetConcurrency,
     SetRate,
     SetSlo,
+    SetSplit,
     SetWorkload,
 )
 from rvtop.contract.snapshot import Snapshot
@@ -29,6 +30,7 @@ from rvtop.load.fleet.fleet import WorkerFleet
 from rvtop.load.plan.schedule import PhasePlan
 from rvtop.results import runlog
 from rvtop.scenario.thresholds import check_thresholds
+from rvtop.session.arms_watch import ArmsWatch
 from rvtop.session.closed_loop import ClosedLoops
 from rvtop.session.cluster_watch import ClusterWatch
 from rvtop.session.commands import Commands
@@ -39,6 +41,7 @@ from rvtop.session.kv_watch import KvWatch
 from rvtop.session.load_commands import LoadCommands
 from rvtop.session.load_parts import Parts
 from rvtop.session.load_run import LoadRun
+from rvtop.session.load_state import load_state
 from rvtop.session.load_target import LoadTarget
 from rvtop.session.otlp import SpanSender
 from rvtop.session.outlets import Outlets
@@ -93,6 +96,7 @@ class Session:
         self._target = LoadTarget(request, self._feed, self._ending, lambda: self._state in running)
         self._figures = ServerFigures(self._feed, self._target.on_page)
         self._kv = KvWatch(request.kv_events, self._feed)
+        self._arms = ArmsWatch(self._target, self._feed, self._recorder)
         self._cluster = ClusterWatch(self._feed)
         self._stillness = Stillness()
         self._played = Played()
@@ -118,6 +122,7 @@ class Session:
             SetWorkload: self._load_commands.set_workload,
             Retarget: self._switching.follow,
             Record: self._recording.follow,
+            SetSplit: self._arms.follow,
         }
         self._pairs: PairWatch | None = None
         if request.pair is not None:
@@ -174,7 +179,7 @@ class Session:
         request, load = self._request, self._load
         view = View(
             request_name=self._scenario.name,
-            state=self._shown_state(now),
+            state=self._ending.state or load_state(self._state, load, now, live=request.live),
             target=self._target.info,
             url=self._target.url,
             topology=self._target.topology,
@@ -218,24 +223,14 @@ class Session:
             pairs=None if self._pairs is None else self._pairs.shown,
             probes=load.probes.shown(now) if load.probes is not None else None,
             saturation=load.watches.saturation.saturation,
+            arms=self._arms.shown,
+            placement=load.watches.placement.placement,
             cluster=self._cluster.cluster,
         )
 
     def _named_models(self) -> tuple[str, ...]:
         """The models that a scenario of this session has to name."""
         return self._request.models or self._scenario.models
-
-    def _shown_state(self, now_ns: int) -> str:
-        load = self._load
-        if self._ending.state or self._state != "running":
-            return self._ending.state or self._state
-        if load.rate_control.paused:
-            return "paused"
-        if load.player.state in ("draining", "cutting"):
-            return "draining"
-        if not load.live.sent and not load.rate_control.target_rps(now_ns) and self._request.live:
-            return "watching"
-        return "running"
 
     # -- from beginning to end ---------------------------------------------------------------
 
@@ -307,6 +302,7 @@ class Session:
             if self._load.probes is not None:
                 stack.push_async_callback(self._load.probes.stop)
             stack.push_async_callback(self._kv.stop)
+            stack.push_async_callback(self._arms.stop)
             stack.push_async_callback(self._cluster.stop)
             if self._load.fleet is not None:
                 stack.push_async_callback(self._load.fleet.stop)
@@ -356,8 +352,9 @@ class Session:
         ticks = 1 if self._seen else _UNSEEN_TICKS
         traces = self._outlets.traces
         spec = worker_spec(request, scenario, info, models, prepared, t0_ns, ticks, most_in_flight, traces)
+        of_b: Mapping[str, object] = {}
         if request.pair is not None:
-            spec = await self._ending.unless_stopped(with_second(request.pair, self._parts(), spec))
+            spec, of_b = await self._ending.unless_stopped(with_second(request.pair, self._parts(), spec))
         if request.search is not None and (len(scenario.phases) > 1 or scenario.thresholds):
             ignored = "ignores the scenario's phases and thresholds"
             self._feed.say(f"--find-max sends the workload of {scenario.name} and {ignored}", kind="search")
@@ -366,11 +363,12 @@ class Session:
         if request.pair is not None:
             self._pairs = PairWatch(request.pair, self._parts(), load)
         load.observers.insert(0, lambda second: self._kv.note(second.row))  # before the row is written
+        self._arms.attach(load, lambda: self._load_commands.slo)
         load.observers.append(lambda second: self._cluster.check_clock())
         load.observers.append(lambda second: self._record_screen())
         load.observers.append(lambda second: self._recording.second(second.now_ns))
         around = surroundings(request, scenario, info, models, prepared, t0_ns, self._target.start_s)
-        around["server"] = dict(facts)
+        around |= {"server": dict(facts)} | ({"server_b": dict(of_b)} if of_b else {})
         load.spans = self._outlets.spans(around["t0_unix_ns"], spec.address.path)
         self._recorder.open(runlog.RunLog(request.out, scenario.to_yaml(), around), t0_ns)
         sources = sources_of(request.metrics_urls, info, request.transport)
@@ -378,6 +376,7 @@ class Session:
         guarded = self._ending.guarded
         self._figures.start(sources, guarded)
         self._kv.start(info)
+        self._arms.start()
         self._cluster.start(info, self._target.transport)
         load.fleet = WorkerFleet(
             request.workers,

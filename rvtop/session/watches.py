@@ -6,6 +6,7 @@ from rvtop.session.comb_watch import CombWatch
 from rvtop.session.energy_watch import EnergyWatch
 from rvtop.session.live import LiveState
 from rvtop.session.load_parts import Parts, Second
+from rvtop.session.placement_watch import PlacementWatch
 from rvtop.session.player import Player
 from rvtop.session.replica_watch import ReplicaWatch
 from rvtop.session.saturation_watch import SaturationWatch
@@ -26,11 +27,13 @@ class Watches:
         self.energy = EnergyWatch(request.prices)
         self.verdict = VerdictWatch(say, parts.target, str(request.workers))
         self.saturation = SaturationWatch(parts, live, player)
+        self.placement = PlacementWatch(parts.target, parts.feed)
         self._warm_up = WarmUpWatch(parts, live, player)
         self._replicas = ReplicaWatch(say)
 
     def judge(self, second: Second) -> None:
-        """What binds the system now."""
+        """What binds the system now, and what it is."""
+        self.placement.look(second.row)
         self.verdict.look(self._live, self._player.start_ns, second, self.comb.comb)
 
     def look(self, second: Second) -> None:

@@ -48,8 +48,7 @@ def comb_of(gaps: Distribution, engine_gap_ms: float | None = None) -> Comb | No
     lumps = sum(n for _, n in apart)
     if lumps < _LEAST_LUMPS or gaps.count < lumps / (1 - _LEAST_TOGETHER):
         return None
-    near = max((_around(apart, middle) for middle, _ in apart), key=lambda band: sum(n for _, n in band))
-    inside = sum(n for _, n in near)
+    near, inside = _fullest(apart)
     period_ns = sum(ns * n for ns, n in near) / inside
     if inside < _LEAST_NEAR * lumps or not _PERIODS_NS[0] <= period_ns <= _PERIODS_NS[1]:
         return None
@@ -63,8 +62,22 @@ def comb_of(gaps: Distribution, engine_gap_ms: float | None = None) -> Comb | No
     )
 
 
-def _around(apart: list[tuple[float, int]], middle_ns: float) -> list[tuple[float, int]]:
-    return [(ns, n) for ns, n in apart if abs(ns - middle_ns) <= _NEAR * middle_ns]
+def _fullest(apart: list[tuple[float, int]]) -> tuple[list[tuple[float, int]], int]:
+    """Of all bands around one of the lengths (``apart`` has them ascending) the one that holds most gaps, and
+    how many it holds. Both ends of the band only move up as its middle does, so each length is added and
+    taken away once."""
+    first = end = inside = most = 0
+    band = (0, 0)
+    for middle, _ in apart:
+        while end < len(apart) and apart[end][0] - middle <= _NEAR * middle:
+            inside += apart[end][1]
+            end += 1
+        while middle - apart[first][0] > _NEAR * middle:
+            inside -= apart[first][1]
+            first += 1
+        if inside > most:
+            most, band = inside, (first, end)
+    return apart[slice(*band)], most
 
 
 def _bars(gaps: Distribution, period_ns: float) -> tuple[float, ...]:

@@ -5,11 +5,15 @@ They are described once, in ``backends/topologies.json``, which ``backends.regis
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+from rvtop.system.plugins import Plugin, PluginError, of_group
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,7 @@ class Topology:
     where: str = ""
     route: str = ""
     adds: str = ""
+    packages: tuple[str, ...] = ()  # what it needs beside those extras
 
 
 def _read() -> dict[str, Topology]:
@@ -34,16 +39,38 @@ def _read() -> dict[str, Topology]:
     if not folders:
         return {}
     described = json.loads(Path(folders[0], "topologies.json").read_text("utf-8"))
-    columns = ("engine", "where", "route", "adds")
-    return {
-        name: Topology(
-            entry["about"],
-            tuple(entry["extras"]),
-            entry.get("experiment", False),
-            **{column: entry.get(column, "") for column in columns},
-        )
-        for name, entry in described.items()
-    }
+    return {name: _topology(entry, entry.get("experiment", False)) for name, entry in described.items()}
+
+
+def _topology(entry: Mapping[str, Any], experiment: bool = False) -> Topology:
+    columns = {column: str(entry.get(column, "")) for column in ("engine", "where", "route", "adds")}
+    packages = tuple(entry.get("packages", ()))
+    return Topology(entry["about"], tuple(entry.get("extras", ())), experiment, **columns, packages=packages)
+
+
+def _added(known: Mapping[str, Topology]) -> dict[str, Topology]:
+    """Those of plugins (docs/plugins.md). One that fails is left out: ``rvtop plugins`` says why."""
+    found = {}
+    for name, plugin in of_group("topologies").items():
+        if name in known:
+            continue
+        with contextlib.suppress(PluginError):
+            found[name] = described(plugin)
+    return found
+
+
+def described(plugin: Plugin) -> Topology:
+    """What a plugin says of its topology. Raises PluginError."""
+    entry = plugin.load()
+    try:
+        made = _topology(entry)
+        sound = all(isinstance(text, str) for text in (entry["module"], made.about, *made.packages))
+        unknown = set(made.extras) - set(_PACKAGES)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise plugin.failed(error) from error
+    if not sound or unknown:
+        raise plugin.failed(ValueError("module, about and packages are texts, extras those of rvtop"))
+    return made
 
 
 TOPOLOGIES = _read()
@@ -56,16 +83,19 @@ _PACKAGES = {
     "llm": ("pyarrow", "pandas"),
 }
 
+TOPOLOGIES |= _added(TOPOLOGIES)
+
 
 def missing(name: str, find: Callable[[str], object | None] = find_spec) -> str:
     """Why topology ``name`` can't start here and what to install, in one line; empty when it can.
 
     Looks the packages up without importing them (milliseconds; importing takes seconds).
     """
-    extras = TOPOLOGIES[name].extras
+    extras, further = TOPOLOGIES[name].extras, TOPOLOGIES[name].packages
     absent = list(dict.fromkeys(p for extra in extras for p in _PACKAGES[extra] if find(p) is None))
     if not absent:
-        return ""
+        absent = [package for package in further if find(package) is None]
+        return f"{absent[0]} is not installed: pip install {' '.join(absent)}" if absent else ""
     verb = "is" if len(absent) == 1 else "are"
     wanted = ",".join(extra for extra in extras if not set(_PACKAGES[extra]).isdisjoint(absent))
     return f"{', '.join(absent)} {verb} not installed: pip install 'rvtop[{wanted}]'"

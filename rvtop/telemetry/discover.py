@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from rvtop.net.transport import Transport
+from rvtop.telemetry.added import added_sources
 from rvtop.telemetry.gpu import NvmlSource
 from rvtop.telemetry.prometheus import PrometheusSource, origin
 from rvtop.telemetry.rapl import RaplSource, packages
@@ -71,7 +72,7 @@ def sources_for(
         sources.append(RaySource(from_topology(_base(target_url), private, transport)))
     elif topology is None and local and discovery_file() is not None:
         sources.append(RaySource(from_machine(), engines=True))
-    return sources
+    return [*sources, *added_sources(target_url)]
 
 
 def names_of_target(sources: Sequence[TelemetrySource], target_url: str) -> frozenset[str]:

@@ -72,3 +72,9 @@ def keys_of(event: BlockStored | BlockRemoved) -> list[Key]:
     if not group:
         return event.block_hashes  # type: ignore[return-value]  # a list of one of Key's kinds
     return [(key, group) for key in event.block_hashes]
+
+
+def parent_of(event: BlockStored) -> Key | None:
+    """The key of the block before its first one."""
+    parent = event.parent_block_hash
+    return (parent, event.group_idx) if event.group_idx and parent is not None else parent

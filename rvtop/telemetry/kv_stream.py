@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from rvtop.stats.block_map import BlockMap, Key
 from rvtop.stats.kv_map import EngineMap
-from rvtop.telemetry.kv_decode import OWN, BadBatch, BlockRemoved, BlockStored, decode, keys_of
+from rvtop.telemetry.kv_decode import OWN, BadBatch, BlockRemoved, BlockStored, decode, keys_of, parent_of
 
 #: Batches that may wait for a replay to end.
 MOST_HELD = 20_000
@@ -52,6 +52,10 @@ class KvStream:
 
     def live(self, seq: int, payload: bytes) -> None:
         """A batch as it is published."""
+        if seq == self._next and seq > self._last_live and not self.replaying:  # as nearly all
+            self._last_live, self._reconnected = seq, False
+            self._next_one(seq, payload)
+            return
         restarted = seq <= self._last_live or (self._reconnected and seq != self._next and not self.replaying)
         self._last_live, self._reconnected = seq, False
         if restarted:
@@ -158,23 +162,17 @@ class KvStream:
             self.lost += 1
             self._missing += 1
             return
-        blocks = self.map
+        blocks, at_s = self.map, batch.ts
         for event in batch.events:  # thousands a second: no call more than is needed
-            if isinstance(event, BlockRemoved):
+            if type(event) is BlockStored:
+                if event.medium in OWN:
+                    keys, parent = keys_of(event), parent_of(event)
+                    began = blocks.store(keys, parent, event.block_size, at_s)
+                    if began is not None and self._on_begin is not None:
+                        self._on_begin(began, keys[0], parent)
+            elif type(event) is BlockRemoved:
                 if event.medium in OWN:
                     blocks.remove(keys_of(event) if event.group_idx else event.block_hashes)
-            elif isinstance(event, BlockStored):
-                if event.medium in OWN:
-                    self._store(event, batch.ts)
             else:
                 blocks.clear()
                 self._missing = 0
-
-    def _store(self, event: BlockStored, at_s: float) -> None:
-        keys = keys_of(event)
-        parent: Key | None = event.parent_block_hash
-        if event.group_idx and event.parent_block_hash is not None:
-            parent = (event.parent_block_hash, event.group_idx)
-        began = self.map.store(keys, parent, event.block_size, at_s)
-        if began is not None and self._on_begin is not None:
-            self._on_begin(began, keys[0], parent)

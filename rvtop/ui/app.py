@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from textual._xterm_parser import XTermParser
 from textual.binding import Binding, BindingType
-from textual.events import Key
 
 from rvtop.contract.command import Command, Record, Retarget
 from rvtop.contract.handle import Choice, Connect, SessionHandle
@@ -23,9 +22,13 @@ from rvtop.ui.glyphs import AsciiGlyphs
 from rvtop.ui.keymap import with_keymap
 from rvtop.ui.keys import ACTIONS
 from rvtop.ui.look import Look
+from rvtop.ui.past import Past
 from rvtop.ui.pending_rate import PendingRate
 from rvtop.ui.polling import Polling
 from rvtop.ui.rate_memory import Rates
+from rvtop.ui.saying_app import SayingApp
+from rvtop.ui.screens.choose_side import ChooseSideScreen
+from rvtop.ui.screens.compare import CompareScreen
 from rvtop.ui.screens.end import EndScreen
 from rvtop.ui.screens.events import EventsScreen
 from rvtop.ui.screens.help import HelpScreen, PanelHelpScreen
@@ -34,13 +37,13 @@ from rvtop.ui.screens.live import LiveScreen
 from rvtop.ui.screens.palette import PaletteScreen
 from rvtop.ui.screens.recording_name import RecordingNameScreen
 from rvtop.ui.screens.session_screen import SessionScreen
+from rvtop.ui.screens.start import StartScreen
 from rvtop.ui.screens.stopping import StoppingScreen
 from rvtop.ui.screens.table import REPLAY_SCREENS, SCREENS, ScreenEntry, screen_keys
-from rvtop.ui.sharing import ALONE, READ_ONLY, Sharing
+from rvtop.ui.sharing import ALONE, Sharing
 from rvtop.ui.shell import ScreenShell, ShowdownControls
 from rvtop.ui.sides import Sides
 from rvtop.ui.theme import Styles
-from rvtop.ui.themed_app import ThemedApp
 from rvtop.ui.themes import styles_for
 from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.panel import Panel
@@ -50,7 +53,7 @@ INTERRUPTED = 130
 EXIT_CODES = {"lost": 3, "failed": 4, "crashed": 5}
 
 
-class RvtopApp(ThemedApp):
+class RvtopApp(SayingApp):
     """Shows ``handle``'s session, or the Start screen when there is none yet.
 
     ``connect`` makes what is chosen there into a session; it raises ConnectFailed (or OSError) with one
@@ -98,7 +101,7 @@ class RvtopApp(ThemedApp):
             self._filters.append(AsciiGlyphs())
         self.last_used: list[str] = []
         self.showdown = showdown
-        self.rates, self.ghosts, self.sides = Rates(), GhostKeeper(), Sides()
+        self.rates, self.ghosts, self.past, self.sides = Rates(), GhostKeeper(), Past(), Sides()
         self.clock = clock
         self.pending_rate = PendingRate(clock)  # of all screens: another one goes on from it
         self.handle = handle
@@ -119,7 +122,7 @@ class RvtopApp(ThemedApp):
 
     def first_screen(self) -> SessionScreen:
         """A new screen of the session, the one that is shown first; nothing is remembered of one before."""
-        self.rates, self.ghosts = Rates(), GhostKeeper()
+        self.rates, self.ghosts, self.past = Rates(), GhostKeeper(), Past()
         self.pending_rate = PendingRate(self.clock)
         self._polling.new_session()
         return self._entries[0].screen(self)
@@ -139,15 +142,8 @@ class RvtopApp(ThemedApp):
         await self.push_screen(screen)
         self._polling.begin()
         self.set_interval(1.0, self.reload_theme)
-        self._take_typed()
         if self.sharing.web_url:
             self.say(f"web view: {self.sharing.web_place}; its whole address: palette, web view")
-
-    def _take_typed(self) -> None:
-        """Does what was typed while the process started, as if it were typed now."""
-        for event in XTermParser().feed(self.look.typed):
-            if isinstance(event, Key):
-                self.post_message(event.set_sender(self))
 
     # -- the session -------------------------------------------------------------------------
 
@@ -211,34 +207,41 @@ class RvtopApp(ThemedApp):
         if screen is not None:
             screen.notify_briefly(text)
 
-    def action_nothing(self) -> None:
-        """Does nothing, on purpose."""
-
-    def action_read_only(self) -> None:
-        """What steers, on a screen that only watches."""
-        self.say(READ_ONLY)
-
-    def action_copy_web_address(self) -> None:
-        """The web view's address with its token; to the clipboard alone, and no file."""
-        self.copy_to_clipboard(self.sharing.web_url)
-        self.say("copied the web view's address; who has it sees this session")
-
-    def action_why_not_stop(self) -> None:
-        """Ctrl-Z."""
-        self.say("ctrl+z would stop the load's clocks; use another window, or space to pause")
-
     async def action_show_screen(self, name: str) -> None:
         """Shows a screen of the table; does nothing while a dialog or the Start screen is open."""
         entry = next(entry for entry in self._entries if entry.name == name)
+        if isinstance(self.screen, StartScreen):
+            if not self.screen.over_session:
+                self.say("no session yet: enter begins the one at the cursor")
+                return
+            await self.pop_screen()
         if not isinstance(self.screen, SessionScreen) or isinstance(self.screen, entry.screen):
             return
         await self._back_to_first()
         if not isinstance(self.screen, entry.screen):
             await self.push_screen(entry.screen(self))
 
-    def action_say_showdown(self) -> None:
-        """The showdown's key, where there is none."""
-        self.say("no showdown runs here: rvtop showdown SCENARIO begins one; 4 compares two runs")
+    async def show_instant(self, t_s: float) -> None:
+        """Shows the second of ``t_s`` of the session on the live screen."""
+        await self.action_show_screen("live")
+        if (live := self.live) is not None and live is self.screen:
+            live.action_go_to(t_s)
+
+    def show_runs(self) -> None:
+        """Lists the stored runs; the chosen one is compared."""
+        screen = self.session_screen
+        s = screen.newest if screen is not None else None
+        if s is None:
+            return
+
+        async def chosen(answer: tuple[str, str] | None) -> None:
+            if answer is not None:
+                await self.action_show_screen("compare")
+                if isinstance(self.screen, CompareScreen):
+                    self.screen.take(answer)
+
+        has_a, _ = self.sides.keys(s, self.ghosts.ghost)
+        self.push_screen(ChooseSideScreen("b" if has_a else "a", ()), chosen)
 
     async def action_show_end(self) -> None:
         """The end card of a session that is over."""
@@ -271,7 +274,10 @@ class RvtopApp(ThemedApp):
 
     async def action_show_start(self) -> None:
         """Lists what else there is; the session goes on until another one is chosen."""
-        if not self.choosing.possible:
+        if isinstance(self.screen, StartScreen):
+            over = self.screen.over_session
+            self.say("this is Start; " + ("esc goes back" if over else "enter begins the row at the cursor"))
+        elif not self.choosing.possible:
             self.say("this screen shows one session; q leaves, rvtop alone lists all")
         elif isinstance(self.screen, SessionScreen):
             await self.choosing.show()
@@ -288,6 +294,11 @@ class RvtopApp(ThemedApp):
             self.say(f"the load is on its way to {s.switch.to} already")
         else:
             self.push_screen(self.choosing.switch_screen(s), self._switch_to)
+
+    def action_pair(self, anew: bool = False) -> None:
+        """Live pairs of this server and a second one."""
+        if isinstance(screen := self.screen, SessionScreen):
+            self.choosing.pair(screen.newest, anew=anew)
 
     def _switch_to(self, command: Retarget | None) -> None:
         if command is not None:
@@ -313,10 +324,18 @@ class RvtopApp(ThemedApp):
         if self._ending is None:
             if handle is None:
                 return
-            self._ending = asyncio.create_task(handle.close())
+            self._ending = asyncio.create_task(self._end_all(handle))
         # Shielded: leaving without waiting must not cancel the session's clean-up.
         await asyncio.shield(self._ending)
         self.handle = self._ending = None
+
+    async def _end_all(self, handle: SessionHandle) -> None:
+        """Ends the session, then those that hold servers for it."""
+        async with contextlib.AsyncExitStack() as stack:
+            for below in self.choosing.below:
+                stack.push_async_callback(below.close)
+            self.choosing.below.clear()
+            await handle.close()
 
     async def action_quit(self) -> None:
         """Leaves; asks first about a scenario that has not ended and would end with this screen."""

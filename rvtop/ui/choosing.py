@@ -10,13 +10,16 @@ from textual.app import App
 from textual.screen import Screen
 from textual.worker import Worker
 
+from rvtop.contract.command import Pause
 from rvtop.contract.handle import Choice, Connect, ConnectFailed, SessionHandle
 from rvtop.contract.snapshot import Snapshot
 from rvtop.contract.start import FirstFacts, LookAround
+from rvtop.ui.screens.second import SecondScreen
 from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.screens.start import StartScreen
 from rvtop.ui.screens.stopping import StoppingScreen
 from rvtop.ui.screens.switch import SwitchScreen
+from rvtop.ui.second_lines import choice_of, keeps, why_not
 from rvtop.ui.shell import ScreenShell
 
 
@@ -31,6 +34,14 @@ class ChoosingShell(ScreenShell, Protocol):
 
     def first_screen(self) -> SessionScreen:
         """A new screen of the session, the one that is shown first."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Shows one line for some seconds."""
+        ...
+
+    async def action_show_screen(self, name: str) -> None:
+        """Shows a screen of the session."""
         ...
 
 
@@ -50,6 +61,7 @@ class Choosing:
         self._connect = connect
         self._facts, self._look_around, self._url = facts, look_around, url
         self._connecting: Worker[None] | None = None
+        self.below: list[SessionHandle] = []  # sessions that hold servers of ours for the one that is shown
 
     @property
     def possible(self) -> bool:
@@ -70,6 +82,54 @@ class Choosing:
     def switch_screen(self, snapshot: Snapshot) -> SwitchScreen:
         """What asks for another server for the load of ``snapshot``."""
         return SwitchScreen(snapshot, self._facts(), self._look_around)
+
+    # -- live pairs ------------------------------------------------------------------------------
+
+    def pair(self, s: Snapshot | None, *, anew: bool) -> None:
+        """Begins live pairs of the server of ``s`` and one that is asked for. ``anew``: of the two that are
+        paired now, else of the server and itself."""
+        connect = self._connect
+        why = "" if s is None else why_not(s)
+        if connect is None and not why:
+            why = "this screen shows one session; rvtop ab A B"
+        if s is None or connect is None or why:
+            self._shell.say(f"no live pairs: {why}" if why else "")
+            return
+
+        def chosen(url: str | None) -> None:
+            if url is not None:
+                begins = self._begin_pairs(connect, choice_of(s, url), keep=keeps(s))
+                self._connecting = self._app.run_worker(begins, exclusive=True)
+
+        if anew:
+            chosen(s.pairs.b if s.pairs is not None else s.target.url)
+        else:
+            self._app.push_screen(SecondScreen(s, self._facts(), self._look_around), chosen)
+
+    async def _begin_pairs(self, connect: Connect, choice: Choice, *, keep: bool) -> None:
+        """``keep``: the session holds a server of ours, so it stays, paused, until the pairs are left."""
+        self._shell.say("live pairs: asks the second server …")
+        try:
+            handle = await connect(choice)
+        except (ConnectFailed, OSError) as error:
+            self._shell.say(f"no live pairs: {error}")
+            return
+        before = self._shell.handle
+        if keep and before is not None:
+            before.send(Pause())
+            self.below.append(before)
+            self._shell.handle = handle
+        else:
+            below, self.below = self.below, []  # these stay
+            try:
+                await self._take_over(handle)
+            finally:
+                self.below = below
+        for side in "ab":
+            self._shell.sides.choose(side, "")
+        with self._app.batch_update():
+            await self._replace_all(self._shell.first_screen)
+        await self._shell.action_show_screen("compare")
 
     def choose(self, choice: Choice) -> None:
         """Begins the session that was chosen."""
@@ -93,14 +153,18 @@ class Choosing:
             if (screen := self.screen) is not None:
                 screen.failed(str(error) or type(error).__name__, over_session=self._shell.handle is not None)
             return
+        await self._take_over(handle)
+        with self._app.batch_update():
+            await self._replace_all(self._shell.first_screen)
+
+    async def _take_over(self, handle: SessionHandle) -> None:
+        """Ends the session; ``handle`` is the one from now on."""
         try:
             await self._end_session()
         except asyncio.CancelledError:  # rvtop is left meanwhile: this one is to be closed too
             self._shell.handle = handle
             raise
         self._shell.handle = handle
-        with self._app.batch_update():
-            await self._replace_all(self._shell.first_screen)
 
     async def _end_session(self) -> None:
         """Ends the session below the Start screen, if there is one."""

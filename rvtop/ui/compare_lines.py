@@ -171,8 +171,9 @@ def percent_text(row: Row) -> str:
         return MISSING
     if row.percent >= 900:
         return f"× {sig3(1 + row.percent / 100)}"
-    sign = "+" if row.percent > 0 else "−" if row.percent < 0 else ""
-    return f"{sign}{abs(row.percent):.1f} %"
+    text = f"{abs(row.percent):.1f} %"
+    sign = "" if text == "0.0 %" else "+" if row.percent > 0 else "−"
+    return sign + text
 
 
 def note_lines(notes: list[str], styles: Styles, width: int) -> list[Line]:

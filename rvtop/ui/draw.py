@@ -53,6 +53,13 @@ class Line:
         made.runs, made.width = [(" ", None), *self.runs], self.width + 1
         return made
 
+    def led_by(self, mark: str, style: Style) -> Line:
+        """The line with ``mark``, of one cell, in place of its first one."""
+        made = Line(mark, style)
+        for text, own in self.runs:
+            made.put(text[1:] if made.runs == [(mark, style)] else text, own)
+        return made
+
     def segments(self, width: int, base: Style, behind: Style | None = None) -> list[Segment]:
         """The line as Rich takes it: exactly ``width`` cells, ``base`` where no style was given, and
         ``behind`` what has no background."""

@@ -197,8 +197,10 @@ def _trust(facts: EndFacts, styles: Styles, width: int) -> list[Line]:
     for part in parts:
         if lines and lines[-1].width + 3 + part.width <= width:
             lines[-1].put(" · ", styles.quiet).join(part)
-        else:
-            lines.append(Line(fixed("" if lines else "trust", _HEAD), styles.quiet).join(part))
+            continue
+        for text in textwrap.wrap(part.text, max(8, width - _HEAD), subsequent_indent="  "):
+            head = Line(fixed("" if lines else "trust", _HEAD), styles.quiet)
+            lines.append(head.put(text, part.runs[0][1]))
     return [line.cut(width) for line in lines]
 
 

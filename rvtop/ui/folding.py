@@ -17,17 +17,21 @@ class Folding:
     def __init__(self) -> None:
         self.folded: frozenset[str] = frozenset()
         self._spoke_at: dict[str, float] = {}  # when each panel last had something to say
+        self._unheard: set[str] = set()  # folded from the begin, and quiet ever since
         self._changed_at: float | None = None
         self._now: float | None = None
 
     def observe(self, t_s: float, quiet: Mapping[str, bool], *, hold: bool) -> frozenset[str]:
         """Takes in which panels have nothing to say at ``t_s``, and returns those that are folded.
 
-        ``hold``: nothing changes now. What is quiet when it is first seen is folded from the begin.
+        ``hold``: nothing changes now. What is quiet when it is first seen is folded from the begin, and
+        unfolded with its first words, however soon after another change: when a load begins all panels begin
+        to speak within seconds, and would be unfolded one in ten seconds.
         """
         if self._now is not None and t_s < self._now:  # another session
             self.folded, self._changed_at = frozenset(), None
             self._spoke_at.clear()
+            self._unheard.clear()
         self._now = t_s
         first = {name for name, still in quiet.items() if name not in self._spoke_at}
         for name, still in quiet.items():
@@ -35,9 +39,15 @@ class Folding:
                 self._spoke_at[name] = t_s
             elif name in first:
                 self._spoke_at[name] = t_s - QUIET_S
+        self._unheard |= {name for name in first if quiet[name]}
         self.folded |= {name for name in first if quiet[name]}
         self.folded &= set(self._spoke_at)
-        if hold or (self._changed_at is not None and t_s - self._changed_at < APART_S):
+        if hold:
+            return self.folded
+        begin = {name for name in self._unheard if not quiet.get(name, True)}
+        self._unheard -= begin
+        self.folded -= begin
+        if begin or (self._changed_at is not None and t_s - self._changed_at < APART_S):
             return self.folded
         # To see what begins matters more than to save rows.
         speaks = next((n for n in sorted(self.folded) if not quiet.get(n, True)), None)

@@ -46,9 +46,9 @@ class AsciiGlyphs(LineFilter):
         ]
 
 
-def wants_ascii(asked: bool | None, environ: Mapping[str, str], *, typed: bytearray | None = None) -> bool:
-    """Whether to draw with ASCII alone: as ``asked``, else by locale and TERM, else (with ``typed``, which
-    gets what was typed so far) by how wide the terminal draws ``●``."""
+def wants_ascii(asked: bool | None, environ: Mapping[str, str], *, ask: bool = False) -> bool:
+    """Whether to draw with ASCII alone: as ``asked``, else by locale and TERM, else (with ``ask``) by how
+    wide the terminal draws ``●``."""
     if asked is not None:
         return asked
     if environ.get("TERM", "") in ("linux", "dumb"):
@@ -59,16 +59,16 @@ def wants_ascii(asked: bool | None, environ: Mapping[str, str], *, typed: bytear
         utf8 = False
     if not utf8:
         return True
-    return typed is not None and glyph_cells(typed) == 2
+    return ask and glyph_cells() == 2
 
 
 def glyph_cells(
-    typed: bytearray, fd_in: int | None = None, fd_out: int | None = None, timeout_s: float = PROBE_S
+    fd_in: int | None = None, fd_out: int | None = None, timeout_s: float = PROBE_S
 ) -> int | None:
     """How many cells the terminal gives ``●``: draws one, asks for the cursor (CSI 6n), and wipes it away.
 
     None where it is no terminal or does not answer in time. The answer stands behind what was typed since the
-    process began, which has to be read with it: ``typed`` gets that.
+    process began, which is read with it and dropped: it was typed before there was anything to see.
     """
     try:
         fd_in = sys.stdin.fileno() if fd_in is None else fd_in
@@ -81,15 +81,14 @@ def glyph_cells(
     try:
         tty.setcbreak(fd_in, termios.TCSANOW)
         os.write(fd_out, "\r●\x1b[6n".encode())
+        said = b""
         end = time.monotonic() + timeout_s
         while (left := end - time.monotonic()) > 0 and select.select([fd_in], [], [], left)[0]:
             if not (read := os.read(fd_in, 64)):
                 return None
-            typed += read
-            if found := re.search(rb"\x1b\[\d+;(\d+)R", typed):
-                cells = int(found[1]) - 1
-                del typed[found.start() : found.end()]
-                return cells
+            said += read
+            if found := re.search(rb"\x1b\[\d+;(\d+)R", said):
+                return int(found[1]) - 1
         return None
     except OSError:
         return None

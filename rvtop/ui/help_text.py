@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import rvtop.contract.client_figures as client
 import rvtop.contract.figures as table
 from rvtop.contract.figures import BY_KEY, SHOWN
+from rvtop.stats.verdict_rules import RULES
 from rvtop.telemetry.metrics import RAY_TABLE
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    name: str
-    what: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class PanelHelp:
-    title: str
-    about: str
-    figures: tuple[Figure, ...]
-
+from rvtop.ui.help_kv import KV_PANELS
+from rvtop.ui.panel_help import Figure, PanelHelp
 
 CLIENT = "rvtop's own load client"
 SERVER = "the server's /metrics, once a second"
-KV = "the engines' KV events (vLLM's --kv-events-config)"
 
 
 def source_of(figure: table.Figure) -> str:
@@ -39,6 +24,13 @@ def ray_figures(of: str) -> tuple[Figure, ...]:
     """The figures of nodes or deployments that are shown."""
     shown = (metric for metric in RAY_TABLE if metric.of == of and metric.heading)
     return tuple(Figure(m.heading, m.help, f"Ray's metrics pages: {m.series}") for m in shown)
+
+
+def verdict_words() -> list[tuple[str, list[str], str]]:
+    """Each verdict that there is, in the words of its rules, with the source of the first one."""
+    names = dict.fromkeys(rule.name for rule in RULES)
+    of = {name: [rule for rule in RULES if rule.name == name] for name in names}
+    return [(name, [rule.words for rule in rules], rules[0].source) for name, rules in of.items()]
 
 
 PANELS: dict[str, PanelHelp] = {
@@ -95,6 +87,7 @@ PANELS: dict[str, PanelHelp] = {
             Figure("B lower", "0 lies outside of the interval", CLIENT),
             Figure("same", "the interval lies within 5 % of A", CLIENT),
             Figure("not yet", "neither: more pairs tell", CLIENT),
+            Figure("t A", "pairs with another second server; these two again, A against A first", CLIENT),
             Figure("CENSORED", "completion differs by over a point, so means are not compared", CLIENT),
         ),
     ),
@@ -106,48 +99,11 @@ PANELS: dict[str, PanelHelp] = {
             Figure("■ ·", "a taken and a free place of a batch; untold: of the largest seen", SERVER),
             Figure("●", "requests that wait: 1, 10, 100 … each, the same all over the map", SERVER),
             Figure("━▶", "tokens a second out of the engine; as long as its share of all", SERVER),
+            Figure("plan", "rvc --auto-place: each model's replicas, and the reason", SERVER),
+            Figure("×1.2", "the load that they sustain within the SLO over what arrives", SERVER),
         ),
     ),
-    "kv_engines": PanelHelp(
-        "KV map",
-        "What is in each engine's prefix cache: blocks that it told it stored, less those that it told it "
-        "evicted. Cached is not in use: a block stays cached when no request needs it, until its place is "
-        "wanted.",
-        (
-            Figure("cached", "different full blocks that a request could find", KV),
-            Figure("shared", "of these, those seen in more than one request", KV),
-            Figure("twice", "blocks that are there once more: computed side by side", KV),
-            Figure("stored/s, evict/s", "blocks a second, in the last second", KV),
-            Figure("hits ≥", "of the requests seen to begin, how many branch off a cached beginning", KV),
-            Figure("lost", "batches of events that did not come and could not be had again", KV),
-            Figure(
-                "✗ EVICTION STORM", "half of what is cached evicted in 10 s, a tenth of it stored again", KV
-            ),
-            Figure("locality", "how often the replica with the longest beginning got the request", KV),
-        ),
-    ),
-    "kv_heat": PanelHelp(
-        "blocks",
-        "The blocks of the engine at the cursor: how many requests were seen to share them, and how long ago "
-        "they were stored. When a block was last used, engines do not tell.",
-        (
-            Figure("░ ▒ ▓ █", "few to many blocks, on a log scale; the number stands beside", KV),
-            Figure(
-                "requests", "at least so many; who found all of a prompt stores nothing, and is not seen", KV
-            ),
-        ),
-    ),
-    "kv_prefixes": PanelHelp(
-        "prefixes",
-        "Beginnings that several requests have in common, those that go on from one below it. Their text is "
-        "not known here: rvtop leaves the tokens of events unread.",
-        (
-            Figure("tokens", "length of the beginning, in whole blocks", KV),
-            Figure("requests", "seen to use it, the one that stored it among them", KV),
-            Figure("■ ·", "of all requests seen to begin, how many branch off at its end or behind it", KV),
-            Figure("branches", "different continuations that are cached now", KV),
-        ),
-    ),
+    **KV_PANELS,
     "before": PanelHelp(
         "before",
         "The ghost's half: what was, in the same places and on the same scale as what is, below it.",
@@ -204,6 +160,16 @@ PANELS: dict[str, PanelHelp] = {
             Figure("errors", "failed since the start, by class; never part of a latency", CLIENT),
             Figure("dropped", "due but never sent, since max_in_flight was reached", CLIENT),
             Figure("client lag", f"{client.LATE.brief}, p99 of 10 s; large: {client.LIMITED.name}", CLIENT),
+        ),
+    ),
+    "verdict": PanelHelp(
+        "verdict",
+        "What binds the system now: the first rule that holds, three figures that say so, and the knob that "
+        "moves it. It changes after 5 s of agreement. enter on this row tries the knob: the server starts "
+        "with it, same load, and what was before is the ghost; v explains.",
+        (
+            *(Figure(name, "; or: ".join(words), source) for name, words, source in verdict_words()),
+            Figure("not known yet", "none of them can be told; the row says what is missing", "rvtop"),
         ),
     ),
     "ttft": PanelHelp(
@@ -318,6 +284,21 @@ PANELS: dict[str, PanelHelp] = {
                 "cost of a million tokens, split by the engines' times of prefill and decode; of an hour",
                 "the settings' prices: docs/energy.md",
             ),
+        ),
+    ),
+    "arms": PanelHelp(
+        "arms",
+        "Models behind one name, where the server splits its requests. < and > change the share of the one "
+        "with ▸; rvtop split changes any.",
+        (
+            Figure("█ ┃", "the share that an arm got, and where it was to be", CLIENT),
+            Figure(
+                "asked", "its share in percent, as the server has it; down: no engine of it is up", SERVER
+            ),
+            Figure("got %", "its share of the requests that ended in the last 10 s", CLIENT),
+            Figure("TTFT p50 p99", "of these; goodput and mean E2E too", CLIENT),
+            Figure("errors", "since the start; red: there were some in the last 10 s", CLIENT),
+            Figure("(none)", "requests that ended without an answer that names an arm", CLIENT),
         ),
     ),
     "deployments": PanelHelp(

@@ -42,10 +42,17 @@ FOLDS: tuple[tuple[str, str | int], ...] = (
         ("kvqueue", LINE),
         ("nodes", LINE),
     ),
-    *(("deployments", LEAST), ("gpu", LEAST), ("engines", LEAST), ("plan", LINE)),
+    *(("arms", LEAST), ("deployments", LEAST), ("gpu", LEAST), ("engines", LEAST), ("plan", LINE)),
     *(("gpu_use", LEAST), ("inflight", LEAST), ("latency_time", LEAST), ("tokens", LEAST)),
     *(("knee", LEAST), ("knee_tokens", LEAST), ("knee", LINE), ("knee_tokens", LINE)),
-    *(("deployments", LINE), ("gpu_use", LINE), ("gpu", LINE), ("inflight", LINE), ("engines", LINE)),
+    *(
+        ("arms", LINE),
+        ("deployments", LINE),
+        ("gpu_use", LINE),
+        ("gpu", LINE),
+        ("inflight", LINE),
+        ("engines", LINE),
+    ),
     *(
         ("latency_time", LINE),
         ("tokens", LINE),
@@ -59,7 +66,7 @@ FOLDS: tuple[tuple[str, str | int], ...] = (
     *(("probes", GONE), ("saturation", GONE), ("replicas", GONE)),
     *(("engine_charts", GONE), ("slowest", GONE), ("parts", GONE), ("kvqueue", GONE)),
     *(("served", GONE), ("knee_inflight", GONE), ("knee", GONE), ("knee_tokens", GONE)),
-    *(("latency", LINE), ("nodes", GONE), ("deployments", GONE), ("inflight", GONE)),
+    *(("latency", LINE), ("nodes", GONE), ("deployments", GONE), ("inflight", GONE), ("arms", GONE)),
     *(
         ("ttft", LINE),
         ("steps", LEAST),

@@ -14,25 +14,20 @@ from rvtop.ui.themes import styles_for
 @dataclass(frozen=True, slots=True)
 class Look:
     """``motion`` False: drawn once a second. ``mouse`` False: the terminal keeps it.
-    ``ascii``: glyphs beyond ASCII are replaced. ``typed``: keys from before the screen, as the terminal sends
-    them."""
+    ``ascii``: glyphs beyond ASCII are replaced."""
 
     styles: Styles
     keymap: Mapping[str, Sequence[str]] = field(default_factory=dict)
     motion: bool = True
     mouse: bool = True
     ascii: bool = False
-    typed: str = ""
 
 
 def look_of(settings: Settings, environ: Mapping[str, str]) -> Look:
     """The look that ``settings`` ask for, on the terminal of this process. Raises UserError."""
     styles = styles_for(settings.theme, environ, colours=colours_of(environ))
-    typed = bytearray()
-    ascii = wants_ascii(settings.ascii, environ, typed=typed)
-    return Look(
-        styles, settings.keymap, settings.motion, settings.mouse, ascii, typed.decode("utf-8", "replace")
-    )
+    ascii = wants_ascii(settings.ascii, environ, ask=True)
+    return Look(styles, settings.keymap, settings.motion, settings.mouse, ascii)
 
 
 def colours_of(environ: Mapping[str, str]) -> int:

@@ -9,6 +9,7 @@ from textual.app import App
 
 from rvtop.contract.handle import SessionHandle
 from rvtop.ui.ghost import GhostKeeper
+from rvtop.ui.past import Past
 from rvtop.ui.pending_rate import PendingRate
 from rvtop.ui.rate_memory import Rates
 from rvtop.ui.screens.session_screen import SessionScreen
@@ -29,6 +30,7 @@ class Polled(Protocol):
     pending_rate: PendingRate
     rates: Rates
     ghosts: GhostKeeper
+    past: Past
 
     @property
     def session_screen(self) -> SessionScreen | None:
@@ -68,6 +70,7 @@ class Polling:
         shell.rates.observe(snapshot)
         shell.pending_rate.observe(snapshot)
         shell.ghosts.observe(snapshot)
+        shell.past.observe(snapshot)
         over = snapshot.state in OVER
         self._end_due |= over and self._ran
         self._ran = not over

@@ -166,7 +166,7 @@ def detail_texts(row: RequestRow) -> list[tuple[str, str, str]]:
     parts = row.parts
     if parts is None:
         return []
-    told = "client − all that is told" if parts.told else "the server tells no parts: all that is not late"
+    told = "client − all that is told" if parts.told else "the server tells no parts, so all that is not late"
     about = {
         "late": "sent after its intended time",
         "network": f"residual: {told}",

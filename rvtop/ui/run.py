@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import sys
+import termios
 
 from rvtop.ui.app import INTERRUPTED, RvtopApp
 
@@ -25,6 +26,7 @@ async def run_app_async(app: RvtopApp) -> int:
     # So the process ends at once, and the session, at the other end of a pipe, sees that.
     before = signal.signal(signal.SIGHUP, lambda *_: os._exit(INTERRUPTED))
     gone = asyncio.create_task(_end_without_terminal())
+    _drop_typed()
     try:
         await app.run_async(mouse=app.look.mouse)
     finally:
@@ -33,6 +35,14 @@ async def run_app_async(app: RvtopApp) -> int:
         signal.signal(signal.SIGHUP, before)
         await app.close_handle()
     return app.exit_code or app.return_code or 0
+
+
+def _drop_typed() -> None:
+    """Drops what was typed while the process started: it was typed before there was anything to see, and
+    would choose whatever the first screen has under its cursor. What comes from here on until the first
+    picture, the application drops (``OrderedKeysApp``)."""
+    if sys.__stdin__ is not None and sys.__stdin__.isatty():
+        termios.tcflush(sys.__stdin__, termios.TCIFLUSH)
 
 
 async def _end_without_terminal() -> None:

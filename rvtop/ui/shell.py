@@ -11,6 +11,7 @@ from rvtop.contract.replay import Replay
 from rvtop.contract.shell import Shell
 from rvtop.ui.action import Action
 from rvtop.ui.ghost import GhostKeeper
+from rvtop.ui.past import Past
 from rvtop.ui.pending_rate import PendingRate
 from rvtop.ui.rate_memory import Rates
 from rvtop.ui.sharing import Sharing
@@ -61,6 +62,14 @@ class ScreenShell(Shell, Protocol):
         """Opens the list of all events."""
         ...
 
+    def show_runs(self) -> None:
+        """Lists the stored runs; the chosen one is compared."""
+        ...
+
+    async def show_instant(self, t_s: float) -> None:
+        """Shows the second of ``t_s`` (since the session's start) on the live screen."""
+        ...
+
     def name_recording(self, recorded_s: float, then: Callable[[], None]) -> None:
         """Asks for the file of the recording that goes on, ends it, and goes on with ``then``."""
         ...
@@ -83,6 +92,11 @@ class ScreenShell(Shell, Protocol):
     @property
     def rates(self) -> Rates:
         """What is remembered of the session's rates, whichever screen is on top."""
+        ...
+
+    @property
+    def past(self) -> Past:
+        """The session's seconds that a frozen screen can go back to, whichever screen is on top."""
         ...
 
     @property

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TypeVar
 
 from rich.style import Style
 
@@ -25,6 +26,7 @@ _COLUMNS = (
 _LAST_START = 10
 _LEAST_HERE = 20
 
+T = TypeVar("T")
 Item = UpRow | Offer | ModelRow | RecentRow
 
 
@@ -39,6 +41,58 @@ class Picture:
 def items_of(facts: StartFacts) -> list[Item]:
     """What can be chosen, in the order of the cursor."""
     return [*facts.up, *facts.offers, *facts.models, *facts.recent]
+
+
+def facts_with(facts: StartFacts, text: str) -> StartFacts:
+    """``facts`` with those rows alone that hold ``text``."""
+    wanted = text.casefold()
+    if not wanted:
+        return facts
+
+    def held(rows: Iterable[T]) -> tuple[T, ...]:
+        return tuple(row for row in rows if wanted in " ".join(map(str, asdict(row).values())).casefold())  # type: ignore[call-overload]
+
+    return replace(
+        facts,
+        up=held(facts.up),
+        offers=held(facts.offers),
+        models=held(facts.models),
+        recent=held(facts.recent),
+    )
+
+
+def _here(offer: Offer) -> str:
+    """Whether it runs here."""
+    return f"✗ {offer.why}" if offer.why else f"! {offer.note}" if offer.note else "✓"
+
+
+def describe_item(item: Item, command: str) -> list[str]:
+    """All that is known of a row, a line each, its command line last."""
+    if isinstance(item, Offer):
+        told = {
+            "is": item.about, "engine": item.engine, "runs as": item.where, "route": item.route,
+            "adds": item.adds, "here": _here(item),
+            "mend": item.fix, "last start": clock(item.last_start_s) if item.last_start_s is not None else "",
+        }  # fmt: skip
+    elif isinstance(item, UpRow):
+        told = {
+            "address": item.url, "topology": item.topology, "models": ", ".join(item.models),
+            "state": item.state, "up": clock(item.up_s), "fault": item.why,
+        }  # fmt: skip
+    elif isinstance(item, ModelRow):
+        size = "" if item.size is None else size_of(item.size)
+        told = {
+            "is": item.about,
+            "size": size,
+            "from": item.source,
+            "default": "yes" if item.by_default else "",
+        }
+    else:
+        age = "" if item.age_s is None else f"{short_span(item.age_s)} ago"
+        told = {"address": item.url, "folder": item.folder, "is": item.about, "seen": age, "fault": item.why}
+    if command:
+        told["shell"] = command
+    return [f"{name:<12}{text}" for name, text in told.items() if text]
 
 
 class StartLines:
@@ -165,6 +219,10 @@ class StartLines:
         line.put(clip(since, max(1, width - line.width)), self._styles.trouble if bad else text)
 
     def _shown_columns(self) -> list[tuple[str, str, int]]:
+        """Those that have room; what "here?" leaves of it goes to columns whose texts are longer."""
+        offers = self._facts.offers
+        here = max((len(_here(offer)) + 2 for offer in offers), default=0)
+        least = min(max(_LEAST_HERE, here), self._width // 3)
         room = self._width - 3 - 12 - _LEAST_HERE - _LAST_START - 1
         shown = []
         for column in _COLUMNS:
@@ -172,7 +230,14 @@ class StartLines:
             if room < 0:
                 break
             shown.append(column)
-        return shown
+        spare = self._width - 3 - 12 - least - _LAST_START - 1 - sum(size + _GAP for _, _, size in shown)
+        wide = []
+        for key, head, size in shown:
+            longest = max((len(getattr(offer, key)) for offer in offers), default=0)
+            more = max(0, min(spare, longest - size))
+            spare -= more
+            wide.append((key, head, size + more))
+        return wide
 
     def _here_width(self) -> int:
         columns = sum(size + _GAP for _, _, size in self._shown_columns())
@@ -190,7 +255,7 @@ class StartLines:
         line.put(fixed(row.name, 10), name).put("  ", text)
         for key, _, size in self._shown_columns():
             line.put(fixed(getattr(row, key), size), text).put(" " * _GAP, text)
-        said = f"✗ {row.why}" if row.why else f"! {row.note}" if row.note else "✓"
+        said = _here(row)
         mood = (
             self._styles.trouble if row.why else self._styles.attention if row.note else self._styles.server
         )

@@ -20,9 +20,16 @@ from typing import Any
 from rvtop.contract.run_files import PROMPTS
 from rvtop.contract.snapshot import StartStep
 from rvtop.ipc import child
-from rvtop.scenario.workload import PromptsWorkload, RagWorkload, SyntheticWorkload, TraceWorkload, Workload
+from rvtop.scenario.workload import (
+    PluginWorkload,
+    PromptsWorkload,
+    RagWorkload,
+    SyntheticWorkload,
+    TraceWorkload,
+    Workload,
+)
 from rvtop.text import printable
-from rvtop.workload import files, replay, sharegpt, synthetic
+from rvtop.workload import added, files, replay, sharegpt, synthetic
 from rvtop.workload.rows import Stopped, WorkloadError, encode, save, user_row
 
 __all__ = ["Prepared", "WorkloadError", "prepare", "write_prompts"]
@@ -114,6 +121,8 @@ class _Making:
             return map(encode, rows), workload.file, ""
         if isinstance(workload, PromptsWorkload):
             return files.lines(Path(workload.file), workload.limit), workload.file, ""
+        if isinstance(workload, PluginWorkload):
+            return map(encode, added.rows(workload, seed)), f"plugin {workload.name}", ""
         asked = enumerate(question_rows(workload.questions), 1)
         return (encode(user_row(f"q{i:02d}", row["question"])) for i, row in asked), workload.questions, ""
 

@@ -11,6 +11,7 @@ import httpx
 
 from backends.cli import bind
 from backends.router.router import Router
+from backends.settings.split import NO_SPLITS, SplitOptions
 from tests.backends.fake_engine import FakeEngine, engines
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -37,11 +38,13 @@ async def bench_of(
     place: bool = True,
     sockets: dict[str, str] | None = None,
     all_paths: bool = False,
+    splits: SplitOptions = NO_SPLITS,
 ) -> AsyncIterator[Bench]:
     listener = bind("127.0.0.1", 0)
     names = [slot for _, slots in models for slot in slots]
     async with engines(*names) as made:
-        router = Router(listener, models, token=TOKEN, api_key=api_key, sockets=sockets, all_paths=all_paths)
+        how = {"api_key": api_key, "sockets": sockets, "all_paths": all_paths, "splits": splits}
+        router = Router(listener, models, token=TOKEN, **how)  # type: ignore[arg-type]
         control = await FakeEngine("control").serve(router.control)
         try:
             await router.start()

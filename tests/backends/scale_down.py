@@ -21,7 +21,7 @@ from backends.cluster.hf_actor import engine_spec
 from backends.engines.vllm_args import Made
 from backends.process.events import Steps
 from backends.serve import llm_app, serve
-from backends.serve.app import App
+from backends.serve.model_app import App
 from backends.serve.replica import application
 
 APP, PREFIX, TOKEN = "rvtop-test-0", "/rvtop-test/0", "t"

@@ -51,6 +51,19 @@ async def test_tokens_go_by_model_and_embeddings_to_any_engine_of_the_first(two:
     assert await two.ask("/v1/embeddings", model="the embedder", input="x") in ("e0", "e1")
 
 
+async def test_each_request_counts_for_its_model_also_on_one_connection(two: Bench) -> None:
+    assert await two.router.arrived() == {"a": 0, ODD: 0}
+    for _ in range(5):
+        await two.ask(model="a")
+    await two.ask(model=ODD)
+    await two.ask(model="nope")
+    assert await two.router.arrived() == {"a": 5, ODD: 1}
+    await two.router.place("e2", None)
+    refused = await two.client.post(CHAT, json={"model": ODD, "messages": []})
+    assert refused.status_code == 503
+    assert await two.router.arrived() == {"a": 5, ODD: 2}
+
+
 async def test_what_no_engine_has_goes_to_the_control_endpoint(two: Bench) -> None:
     assert await two.ask(model="nope") == "control"
     assert await two.ask(model=f"{ODD}x") == "control"

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from backends.api import arrival
+from backends.api.control import Control
 from backends.api.http_asgi import MAX_BODY_BYTES, AsgiApp
 from backends.api.request import Endpoint
-from backends.api.service import Reply, Trace
+from backends.api.service import Reply, ServedModel, Trace
 from backends.errors import bad_request, queue_full
 
 CHAT = "/v1/chat/completions"
@@ -207,3 +208,44 @@ async def test_lifespan() -> None:
 
     await AsgiApp(Completer())({"type": "lifespan"}, receive, send)
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+class OneModel:
+    """What a control endpoint asks of a replica."""
+
+    models: dict[str, Any] = {"m": ServedModel("m", "/m", None, None, 64, created=7)}  # type: ignore[arg-type] # noqa: RUF012
+
+    def ready(self) -> bool:
+        return True
+
+    def restarts(self) -> int:
+        return 0
+
+    async def engine_rows(self) -> list[dict[str, Any]]:
+        return []
+
+    async def metrics_page(self) -> str:
+        return ""
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "token", "status"),
+    [
+        ("/v1/models", "GET", "t", 200),
+        ("/v1/models", "GET", "wrong", 401),
+        ("/v1/models", "POST", "t", 404),
+        ("/health", "GET", "wrong", 200),
+        ("/metrics", "GET", "t", 404),
+    ],
+)
+async def test_without_a_head_a_replica_says_what_it_serves(
+    path: str, method: str, token: str, status: int
+) -> None:
+    connection = Connection(path=path, method=method, token=token)
+    app = AsgiApp(Completer(), "t", Control("rsc", [OneModel()]))
+    async with asyncio.timeout(120):
+        await app(connection.scope, connection.receive, connection.send)
+    assert connection.status == status
+    if path == "/v1/models" and status == 200:
+        (card,) = json.loads(connection.body)["data"]
+        assert (card["id"], card["max_model_len"], card["created"]) == ("m", 64, 7)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from tests.bench import (
+    canary,
     compare,
     dashboard,
     frames,
     front_cost,
+    kv_events,
     pairs,
     peers,
     rates,
@@ -36,10 +38,12 @@ def main() -> None:
     request_metrics.main([])
     router.main([])
     retarget.main([])
+    canary.main([])
     spans.main([])
     ray_workers.main([])
     compare.main([])
     pairs.main([])
+    kv_events.main([])
 
 
 if __name__ == "__main__":

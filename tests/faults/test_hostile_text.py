@@ -64,7 +64,7 @@ async def screen(snapshot: Snapshot, width: int, height: int, *keys: str) -> str
     app = RvtopApp(Held(snapshot))
     async with app.run_test(size=(width, height)) as pilot:
         async with asyncio.timeout(240):
-            while app.live is None or app.live.snapshot is None:
+            while not app.hears or app.live is None or app.live.snapshot is None:
                 await pilot.pause(0.02)
         await pilot.press(*keys)
         await pilot.pause()

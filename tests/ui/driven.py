@@ -33,7 +33,11 @@ async def opened(app: RvtopApp, width: int = 120, height: int = 40) -> AsyncIter
         await until(
             pilot,
             lambda: (
-                app.choosing.screen is not None or (app.live is not None and app.live.snapshot is not None)
+                app.hears
+                and (
+                    app.choosing.screen is not None
+                    or (app.live is not None and app.live.snapshot is not None)
+                )
             ),
         )
         await pilot.pause()

@@ -8,6 +8,7 @@ from functools import cache, lru_cache
 from random import Random
 from statistics import NormalDist
 
+from rvtop.contract.arms import Arm
 from rvtop.contract.command import Command
 from rvtop.contract.figures import combined
 from rvtop.contract.replicas import Replicas
@@ -292,6 +293,15 @@ def saturated() -> Snapshot:
     slopes = Saturation(12.4, 50.0, 40.2, Slope(9.8, 2.4), Slope(212.0, 22.0))
     ttft = Dist(now=1240.0, mean=1100.0, p50=1226.0, p90=2100.0, p99=2400.0, phase_p99=2400.0, count=10)
     return replace(s, saturation=slopes, probes=Probes(1.0, ttft, 74, 72, 1, (("timeout_ttft", 2),)))
+
+
+def split() -> Snapshot:
+    """One name for two versions, the new one of which fails now and then."""
+    arms = (
+        Arm("v1", "chat", 0.9, 0.892, True, 8123, 0, 0, 41.2, 158.0, 52.0, 1210.0, 812.0, 44.1),
+        Arm("v2", "chat", 0.1, 0.108, True, 904, 12, 3, 39.8, 310.0, 60.0, 1400.0, 96.0, 4.9),
+    )
+    return replace(live(), arms=arms)
 
 
 def server_hist(median_ms: float, sigma: float, n: int) -> ServerHist:

@@ -93,7 +93,7 @@ async def compared(pilot: Pilot[int]) -> None:
     """Waits for the live screen, then goes to Compare."""
     app = pilot.app
     assert isinstance(app, RvtopApp)
-    await until(pilot, lambda: app.live is not None and app.live.snapshot is not None)
+    await until(pilot, lambda: app.hears and app.live is not None and app.live.snapshot is not None)
     await pilot.press("4")
     await until(pilot, lambda: isinstance(app.screen, CompareScreen) and app.screen.snapshot is not None)
     await pilot.pause()
@@ -226,8 +226,8 @@ async def test_now_stands_against_the_ghost() -> None:
         assert "the last 10 s" in text_of(app, ComparePanel)
         await show(app, pilot, handle, replace(other, load=replace(other.load, target_rps=96.0)))
         assert "load 48.0 rps → 96.0 rps" in text_of(app, ComparePanel)
-        await pilot.press("Y")
-        assert "only two stored runs have a command line" in text_of(app, Footer)
+        await pilot.press("Y")  # of two stored runs their comparison's, else the session's own
+        assert app.clipboard.startswith("rvtop ")
 
 
 async def test_rows_of_a_showdown_are_compared() -> None:
@@ -235,7 +235,7 @@ async def test_rows_of_a_showdown_are_compared() -> None:
         made.FakeHandle(made.showdown("done")), clock=lambda: 0.0, screens=SHOWDOWN_SCREENS, look=Look(STYLES)
     )
     async with app.run_test(size=(120, 40)) as pilot:
-        await until(pilot, lambda: app.session_screen is not None and app.session_screen.snapshot is not None)
+        await until(pilot, lambda: app.hears and app.session_screen is not None)
         await pilot.press("4")
         await until(pilot, lambda: isinstance(app.screen, CompareScreen) and bool(app.screen.snapshot))
         assert "A rac" in text_of(app, ComparePanel)

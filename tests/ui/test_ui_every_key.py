@@ -20,7 +20,7 @@ from rvtop.ui.screens.start import StartScreen
 from rvtop.ui.screens.table import SHOWDOWN_SCREENS
 
 #: Where a list has the cursor, ↑↓ move in it; the rate has + and - there.
-OF_A_LIST = {("A*Q", "up"), ("A*Q", "down")}
+OF_A_LIST = {("A*Q", "up"), ("A*Q", "down"), ("A*C", "up"), ("A*C", "down")}
 #: By the places of a screen: the app, and the keys that lead there from its first screen.
 Opened = tuple[RvtopApp, list[str]]
 
@@ -44,7 +44,7 @@ PLACES: dict[str, Callable[[], Opened]] = {
     "A*L": lambda: (live(), []),
     "A*M": lambda: (live(), ["2"]),
     "A*Q": lambda: (live(), ["3"]),
-    "AC": lambda: (live(), ["4"]),
+    "A*C": lambda: (live(), ["4"]),
     "AE": lambda: (live(), ["e"]),
     "AZ": lambda: (live(), []),
     "AW": lambda: (RvtopApp(made.FakeHandle(made.showdown("third")), screens=SHOWDOWN_SCREENS), []),
@@ -65,7 +65,10 @@ async def test_each_key_of_a_screen_does_its_action(places: str, monkeypatch: py
     done: list[str] = []
     async with app.run_test(size=(120, 40)) as pilot:
         await until(
-            pilot, lambda: app.choosing.screen or (app.session_screen and app.session_screen.snapshot)
+            pilot,
+            lambda: (
+                app.hears and (app.choosing.screen or (app.session_screen and app.session_screen.snapshot))
+            ),
         )
         await pilot.press(*keys)
         if places == "AZ":

@@ -22,10 +22,20 @@ def test_what_is_quiet_from_the_begin_is_folded_from_the_begin() -> None:
         "kv",
         "inflight",
     }
-    # Two begin to speak: one now, the other ten seconds later.
-    assert len(folding.observe(1, {"kv": False, "inflight": False}, hold=False)) == 1
-    assert len(folding.observe(10.9, {"kv": False, "inflight": False}, hold=False)) == 1
-    assert folding.observe(11, {"kv": False, "inflight": False}, hold=False) == set()
+    # Their first words unfold them, also the one a second after the other: a load has begun.
+    assert folding.observe(1, {"kv": False, "inflight": True}, hold=False) == {"inflight"}
+    assert folding.observe(2, {"kv": False, "inflight": False}, hold=False) == set()
+
+
+def test_of_two_that_spoke_before_one_is_unfolded_now_and_the_other_ten_seconds_later() -> None:
+    folding = Folding()
+    folding.observe(0, {"kv": False, "inflight": False}, hold=False)
+    for t in range(1, 60):
+        folding.observe(t, {"kv": True, "inflight": True}, hold=False)
+    assert folding.folded == {"kv", "inflight"}
+    assert len(folding.observe(60, {"kv": False, "inflight": False}, hold=False)) == 1
+    assert len(folding.observe(69.9, {"kv": False, "inflight": False}, hold=False)) == 1
+    assert folding.observe(70, {"kv": False, "inflight": False}, hold=False) == set()
 
 
 def test_nothing_changes_while_it_is_held() -> None:
@@ -48,17 +58,22 @@ def test_another_session_begins_anew() -> None:
         max_size=60,
     )
 )
-def test_at_most_one_panel_changes_in_ten_seconds(
+def test_at_most_one_panel_that_has_spoken_changes_in_ten_seconds(
     steps: list[tuple[float, dict[str, bool], bool]],
 ) -> None:
     folding, t, changed_at = Folding(), 0.0, -APART_S
     seen: set[str] = set()
+    unheard: set[str] = set()  # quiet when they were first seen, and ever since
     for dt, quiet, hold in steps:
         t += dt
         before = folding.folded
         after = folding.observe(t, quiet, hold=hold)
-        changed = (before ^ after) - (set(quiet) - seen)
+        unheard |= {name for name in set(quiet) - seen if quiet[name]}
+        begin = set() if hold else {name for name in unheard if not quiet.get(name, True)}
+        assert not begin & after, "first words unfold at once"
+        changed = (before ^ after) - (set(quiet) - seen) - begin
         seen |= set(quiet)
+        unheard -= begin
         if changed:
             assert len(changed) == 1
             assert not hold

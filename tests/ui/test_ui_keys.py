@@ -556,7 +556,7 @@ def test_keys_are_read_as_people_write_them() -> None:
 
 
 def test_the_footer_writes_pairs_together() -> None:
-    feet = [a for a in ACTIONS if a.foot and a.holds("A*L")]
+    feet = [a for a in ACTIONS if a.in_foot("A*L")]
     shown = [footer_key(a, ACTIONS) for a in sorted(feet, key=lambda a: a.foot)]
     assert shown == ["↑↓", "⇧↑↓", "g", "space", "t", "b", "m", "f", "w W", "r", "n", ":", "?", "q"]
 
@@ -585,6 +585,11 @@ def test_every_value_of_the_help_is_of_a_figure_in_it() -> None:
         for snapshot in (made.live(), made.watching(), made.stale(), empty, None):
             assert value_now(topic, name, snapshot)
 
+
+WHERE_NOT = """Some say in the last line why they do nothing there: the load's keys and `m` in a replay (there
+is no load), `w` `W` on a map without rows for its charts (it shows one instant), `1` to `6`, `e`, `l` and `s`
+on Start before there is a session, `0` where rvtop shows one session alone (a showdown, a replay, another's),
+`5` where no showdown runs."""
 
 MOUSE = """The mouse does nothing that no key does. A click on a key in the footer presses it; on a panel
 chooses it; on a name in a chart's legend hides its line (`H`); on the SLO sets it (`L`); on the dial opens
@@ -624,7 +629,7 @@ def page() -> str:
         places = ", ".join(where[place] for place in action.where)
         lines.append(f"| {keys} | {action.name} | {places} | {action.about} |")
     lines += ["", "`ctrl+q` does nothing, `ctrl+z` only says why not: it would stop the load's clocks.", ""]
-    lines += [MOUSE, ""]
+    lines += [WHERE_NOT, "", MOUSE, ""]
     return "\n".join(lines)
 
 

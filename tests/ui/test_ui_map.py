@@ -15,6 +15,7 @@ from textual.pilot import Pilot
 
 import rvtop.doctor
 from rvtop.contract.cluster import Cluster, ClusterNode
+from rvtop.contract.placement import PlacedModel, Placement
 from rvtop.contract.snapshot import Engine, Snapshot
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.describe import describe_server
@@ -34,6 +35,7 @@ from rvtop.ui.map_lines import (
     tokens_of_one_engine,
     unit,
 )
+from rvtop.ui.placement_lines import placement_lines
 from rvtop.ui.screens.map import MapScreen
 from rvtop.ui.screens.text import TextScreen
 from rvtop.ui.theme import DARK, Styles
@@ -282,6 +284,37 @@ async def test_what_is_missing_does_not_matter(snapshot: Snapshot, said: str) ->
         await pilot.press("j")
         await pilot.press("k")
         assert said in screen_text(app)
+
+
+PLAN = Placement(
+    3,
+    2,
+    (
+        PlacedModel("chat", 6, 1.21, "6 of 8 slots: measured 18 rps × 40 tokens, 20 ms a token"),
+        PlacedModel("code", 2, 0.94, "2 of 8 slots: measured 7 rps × 40 tokens, 20 ms a token"),
+        PlacedModel("idle", 1, None, "1 of 8 slots: nothing arrives"),
+    ),
+)
+
+
+async def test_the_map_shows_the_plan_and_why() -> None:
+    app = RvtopApp(made.FakeHandle(replace(made.mapped(), placement=PLAN)))
+    async with opened(app) as pilot:
+        await pilot.press("2")
+        await until(pilot, lambda: isinstance(app.screen, MapScreen))
+        text = screen_text(app)
+    assert "plan 3 replicas of each model" in text
+    assert "2 on the move" in text
+    assert text.index("code    2  ×0.940 2 of 8 slots: measured 7 rps") < text.index("chat    6   ×1.21 6 of")
+    assert "idle    1     ×-- 1 of 8 slots: nothing arrives" in text
+
+
+@given(st.integers(10, 200), st.integers(0, 60))
+def test_the_plan_takes_a_third_of_the_map_at_most(width: int, height: int) -> None:
+    lines = placement_lines(PLAN, STYLES, width, height)
+    assert len(lines) <= max(2, height // 3)
+    assert all(line.width <= width for line in lines)
+    assert bool(lines) == (height >= 9)
 
 
 def test_a_node_that_is_to_go_says_so_beside_its_engines() -> None:

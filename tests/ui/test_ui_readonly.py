@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import made
 import pytest
-from driven import opened
+from driven import opened, until
 
 from rvtop.contract.command import SetRate
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.keys import ACTIONS
+from rvtop.ui.screens.compare import CompareScreen
 from rvtop.ui.screens.stopping import StoppingScreen
 from rvtop.ui.sharing import Sharing
 from rvtop.ui.widgets.footer import Footer
@@ -27,14 +28,22 @@ def row(app: RvtopApp, kind: type[Header] | type[Footer]) -> str:
     return "\n".join(app.screen.query_one(kind).plain_text())
 
 
-@pytest.mark.parametrize("key", [a.keys[0] for a in ACTIONS if a.steers and a.keys])
-async def test_a_key_that_steers_says_so_and_sends_nothing(key: str) -> None:
+STEERING = [(a.keys[0], a.holds("A*L")) for a in ACTIONS if a.steers and a.keys]
+
+
+@pytest.mark.parametrize(("key", "on_live"), STEERING, ids=lambda one: str(one))
+async def test_a_key_that_steers_says_so_and_sends_nothing(key: str, on_live: bool) -> None:
+    """On the live screen, or where it is not there, on the Compare screen."""
     app, handle = watching()
     async with opened(app) as pilot:
+        if not on_live:
+            await pilot.press("4")
+            await until(pilot, lambda: isinstance(app.screen, CompareScreen) and app.screen.snapshot)
+        screens = len(app.screen_stack)
         await pilot.press(key)
         await pilot.pause()
         assert NOTICE in row(app, Footer)
-        assert len(app.screen_stack) == 2  # no dialog either
+        assert len(app.screen_stack) == screens  # no dialog either
         assert handle.sent == []
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import made
 import pytest
+from driven import until
 from textual.drivers.headless_driver import HeadlessDriver
 from textual.events import Resize
 from textual.geometry import Size
@@ -41,6 +42,7 @@ def changing() -> list[Snapshot]:
 @asynccontextmanager
 async def opened(app: RvtopApp, width: int, height: int) -> AsyncIterator[Pilot[int]]:
     async with app.run_test(size=(width, height)) as pilot:
+        await until(pilot, lambda: app.hears)
         await pilot.pause()
         yield pilot
 

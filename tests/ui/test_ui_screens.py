@@ -85,7 +85,7 @@ async def test_between_two_screens_above_the_first_one_replaces_the_other() -> N
 async def test_the_help_lists_the_screens_of_the_table_and_covers_them() -> None:
     handle = made.FakeHandle(sent(1, 1))
     app = RvtopApp(handle, screens=TWO)
-    async with opened(app, height=120) as pilot:
+    async with opened(app, height=200) as pilot:  # room for all keys
         await pilot.press("2")
         await pilot.press("question_mark")
         await pilot.pause()

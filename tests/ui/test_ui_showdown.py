@@ -60,7 +60,8 @@ def screen(snapshot: Snapshot, controls: Controls | None = None, look: Look | No
 async def drawn(pilot: Pilot[int]) -> None:
     """Waits for the first picture."""
     app = pilot.app
-    await until(pilot, lambda: isinstance(app.screen, ShowdownScreen) and app.screen.snapshot)
+    assert isinstance(app, RvtopApp)
+    await until(pilot, lambda: app.hears and isinstance(app.screen, ShowdownScreen) and app.screen.snapshot)
     await pilot.pause()
 
 

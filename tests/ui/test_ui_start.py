@@ -373,9 +373,11 @@ async def test_nought_lists_what_there_is_while_the_load_goes_on(handle: made.Fa
         await pilot.press("2", "0")
         await until(pilot, lambda: isinstance(app.screen, StartScreen))
         assert "choosing another one ends its load" in said(app, "message")
-        await pilot.press("2", "1", "0")
-        assert isinstance(app.screen, StartScreen)
-        await pilot.press("escape")
+        await pilot.press("0")
+        assert "esc goes back" in said(app, "message")
+        await pilot.press("2")  # a screen's key goes back to the session, and there
+        await until(pilot, lambda: isinstance(app.screen, MapScreen))
+        await pilot.press("0", "escape")
         await until(pilot, lambda: isinstance(app.screen, MapScreen))
         assert handle.closed == 0
 

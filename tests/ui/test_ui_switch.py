@@ -121,7 +121,7 @@ async def test_what_is_found_later_is_listed_and_the_cursor_stays() -> None:
     app = RvtopApp(made.FakeHandle(ours()), facts=lambda: made.nothing_known(), look_around=look_around)
     try:
         async with app.run_test(size=(120, 40)) as pilot:
-            await until(pilot, lambda: app.live is not None and app.live.snapshot is not None)
+            await until(pilot, lambda: app.hears and app.live is not None and app.live.snapshot is not None)
             await pilot.press("t", "down")
             dialog = app.screen
             assert isinstance(dialog, SwitchScreen)

@@ -91,3 +91,18 @@ def test_when_its_terminal_is_gone_it_ends(tmp_path: Path) -> None:
         assert terminal.process.wait(timeout=240) == 130
     finally:
         terminal.close()
+
+
+def test_what_is_typed_before_the_first_picture_does_nothing(tmp_path: Path) -> None:
+    """Keys typed blind would leave here at once: q, y."""
+    terminal = Terminal(str(tmp_path / "note"))
+    try:
+        os.write(terminal.fd, b"qy\x1b[200~qy\x1b[201~qy")
+        terminal.read(b"served")
+        os.write(terminal.fd, b"?")  # the first one that counts
+        terminal.read(b"all keys")
+        assert terminal.process.poll() is None
+        os.write(terminal.fd, b"\x03")
+        assert terminal.end() == 130
+    finally:
+        terminal.close()

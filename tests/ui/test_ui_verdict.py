@@ -98,3 +98,35 @@ async def test_a_screen_that_only_watches_explains_and_starts_nothing() -> None:
         await pilot.pause()
         assert handle.sent == []
         assert READ_ONLY in screen_text(app)
+
+
+async def test_the_row_takes_the_focus_has_help_and_enter_there_tries_the_knob() -> None:
+    handle = made.FakeHandle(bound())
+    app = RvtopApp(handle)
+    async with opened(app, 120, 40) as pilot:
+        await pilot.press("tab", "tab")
+        assert isinstance(app.focused, VerdictPanel)
+        assert "enter tries it, same load" in text_of(app, VerdictPanel)
+        assert text_of(app, VerdictPanel).startswith("▸bound by batch")
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert "help · verdict" in screen_text(app)
+        assert "rvtop's own load workers delay" in screen_text(app)
+        await pilot.press("escape", "enter")
+        await pilot.pause()
+        assert handle.sent == [Retarget(topology="vllm", arguments=("--max-num-seqs", "8"))]
+
+
+async def test_enter_on_a_row_without_a_knob_explains() -> None:
+    unknown = Verdict("not known yet", "needs 20 s of one rate, has 3", ("TTFT 24 ms",))
+    handle = made.FakeHandle(bound(unknown))
+    app = RvtopApp(handle)
+    async with opened(app, 120, 40) as pilot:
+        await pilot.press("tab", "tab")
+        assert "enter explains" in text_of(app, VerdictPanel)
+        await pilot.press("enter")
+        await pilot.pause()
+        text = screen_text(app)
+        assert "needs 20 s of one rate" in text
+        assert "enter try it" not in text
+        assert not handle.sent

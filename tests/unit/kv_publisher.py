@@ -75,6 +75,10 @@ class Publisher:
     def skip(self, *events: dict[str, Any]) -> None:
         self._keep(batch(*events))
 
+    def say(self, *frames: bytes) -> None:
+        """A message that is not vLLM's."""
+        self._pub.send_multipart(list(frames))
+
     def _keep(self, payload: bytes) -> None:
         self._kept = [*self._kept, (self._next, payload)][-self._keeps :]
         self._next += 1

@@ -50,7 +50,7 @@ class Bench:
         """Hears of the answers that have ended."""
         completed = self.poller.take_completed()
         self.waits.append(len(completed))
-        self.ended += [(one[0], one[-1]) for one in completed]
+        self.ended += [(one[0], one[6]) for one in completed]
 
     def add(self, on_read: Callable[[bytes], None] | None = None, *, tcp: bool = False) -> int:
         number = len(self.conns)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import rvtop.cli.app
 from rvtop.cli import dashboard
-from rvtop.contract.handle import Choice, Connect
+from rvtop.contract.handle import Choice, Connect, ConnectFailed, Second
+from rvtop.session.client import RemoteSession
 from rvtop.session.request import Outcome, start_request
 from rvtop.ui.sharing import Sharing
+from tests.faults.sessions import request
+from tests.mock.fast import any_mock
+from tests.mock.faulty import refusing_port
 
 GONE = Choice(url="http://127.0.0.1:1")
 
@@ -57,6 +63,34 @@ def left(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
         return (ended, *capfd.readouterr())
 
     return run
+
+
+async def test_live_pairs_begin_from_a_session_on_its_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole session of pairs, as the Compare screen starts it."""
+    with any_mock(ttft_ms=2, step_ms=1, tokens=4) as a, any_mock(ttft_ms=2, step_ms=1, tokens=4) as b:
+        asked = request(a.url, tmp_path, {"name": "steady", "rate": 20, "duration": "10m"})
+        before = RemoteSession()
+        before.request = asked
+        chosen = [before]
+        connect = dashboard._remembering(chosen)
+        with refusing_port() as port, pytest.raises(ConnectFailed, match="refused"):
+            await connect(Choice(url=a.url, second=Second(f"http://127.0.0.1:{port}", 20.0)))
+        assert chosen == [before]
+        monkeypatch.chdir(tmp_path)  # its run folder is in runs/
+        session = await connect(Choice(url=a.url, second=Second(b.url, 50.0)))
+        assert chosen == [before, session]
+        try:
+            async with asyncio.timeout(240):
+                while not ((s := session.snapshot()) and s.pairs and s.pairs.same_count):
+                    await asyncio.sleep(0.05)
+        finally:
+            await session.close()
+        now = session.snapshot()
+        assert now is not None
+        assert now.pairs is not None
+        assert (now.pairs.a, now.pairs.b) == (a.url, b.url)
 
 
 ALL_FAILED = Outcome(1, "all 44 requests failed: http_500 44", {"end": {"kind": "all_failed"}})

@@ -25,6 +25,7 @@ from rvtop.contract.command import (
     SetConcurrency,
     SetRate,
     SetSlo,
+    SetSplit,
     SetWorkload,
     Stop,
     Undo,
@@ -99,6 +100,7 @@ def test_every_command_comes_back_as_it_was() -> None:
             Undo(),
         ),
         *(SetSlo(200.0, None, 3.5), Retarget("http://b", ("m",)), SetWorkload(64), Record(file="a.yaml")),
+        SetSplit("v2", 50.0, "chat"),
         Stop("quit"),
     ]
     assert {type(command) for command in commands} == set(COMMANDS.values())

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from rvtop.contract.snapshot import Load, Snapshot, Target, Tokens
+from rvtop.deploy.client_dashboards import client
 from rvtop.session.metrics_page import LATENCIES, Measured, metrics
 from rvtop.stats.histogram import Histogram
 
-FILE = Path(__file__).parents[2] / "docs" / "grafana" / "rvtop-client.json"
-DASHBOARD: dict[str, Any] = json.loads(FILE.read_text("utf-8"))
+DASHBOARD: dict[str, Any] = client().json()
 #: What stands in these expressions beside names of figures.
-WORDS = {"sum", "max", "by", "rate", "increase", "histogram_quantile", "label_values"}
+WORDS = {"sum", "max", "by", "or", "vector", "rate", "increase", "histogram_quantile", "label_values"}
 #: Labels that Prometheus adds itself, or that a bucket has.
 THEIRS = {"instance"}
 _STRING = re.compile(r'"[^"]*"')

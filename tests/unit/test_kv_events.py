@@ -202,6 +202,26 @@ def test_without_a_replay_endpoint_a_loss_is_told(folder: Path) -> None:
         events.stop()
 
 
+def test_messages_of_other_parts_are_left_out(folder: Path) -> None:
+    """What follows one is read from where it begins."""
+    publisher = Publisher(folder)
+    events = KvEvents([KvSource("e", publisher.url)], look_s=0.05)
+    events.start()
+    try:
+        publisher.until_joined()
+        number, payload = (7).to_bytes(8, "big"), batch(stored("x y z"))
+        publisher.say(b"", number, payload, b"more")
+        publisher.publish(stored("a"))
+        publisher.publish(stored("b"))
+        publisher.say(b"topic", b"short", payload)
+        publisher.publish(stored("c"))
+        until(lambda: engine(events).cached == 3)
+        assert (engine(events).lost, engine(events).complete) == (0, True)
+    finally:
+        events.stop()
+        publisher.close()
+
+
 def test_engines_of_one_model_are_compared(folder: Path) -> None:
     publishers = [Publisher(folder, f"pub{n}") for n in range(2)]
     events = KvEvents(

@@ -70,7 +70,7 @@ def test_what_is_told_of_an_answer_is_when_its_parts_came(bench: Bench) -> None:
         bench.servers[0].sendall(part)
         bench.poller.poll(0)
         edges.append(time.perf_counter_ns())
-    ((record, head_ns, first_ns, read_ns, last_ns, gaps, body),) = bench.poller.take_completed()
+    ((record, head_ns, first_ns, read_ns, last_ns, gaps, body, _),) = bench.poller.take_completed()
     assert (record, body, len(gaps)) == ("record", END, 16)
     times = [head_ns, first_ns, last_ns, read_ns]
     assert all(a <= b for a, b in zip([before, *edges], times, strict=False))

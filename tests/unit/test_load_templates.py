@@ -29,6 +29,12 @@ def test_holes_are_where_nothing_depends_on_the_value() -> None:
     )
 
 
+def test_the_name_of_an_arm_has_a_hole_of_its_own() -> None:
+    found = response_template(HEAD.replace(b"X-Request-Id:abc", b"X-Rvtop-Arm: v1"), b"", BEFORE, AFTER)
+    assert found is not None
+    assert b"\r\nX-Rvtop-Arm:\x04\r\n" in found[0]
+
+
 def test_there_may_be_no_event_before_the_first_token() -> None:
     found = response_template(HEAD, b"", BEFORE, AFTER)
     assert found is not None

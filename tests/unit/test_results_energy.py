@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 
 from rvtop.results import summary
-from rvtop.results.energy import NO_POWERS, Powers, RunEnergy, gpus_of
+from rvtop.results.energy import NO_POWERS, MeteredEnergy, Meters, Powers, RunEnergy, gpus_of
 from tests.bench.gpu_energy import verdict
 from tests.unit.run_folder import command, make, phase, request, second
 
@@ -122,6 +124,48 @@ def test_a_gpu_of_the_engines_that_nothing_tells_of_is_missed() -> None:
     assert told is not None
     assert told["joules"] == pytest.approx(60 * 370 + 60 * 100)
     assert told["source"] == "counter and setting"
+
+
+def changing(draw: random.Random) -> list[dict[str, Any]]:
+    """GPUs that come and go, fill and empty, begin to count anew, and tell by another way or not at all."""
+    rows, joules = [], {0: 0.0, 1: 0.0, 2: 0.0}
+    for t_s in range(1, 121):
+        told = []
+        for index in (one for one in joules if (t_s // 20) % 3 != one):
+            joules[index] = 0.0 if draw.random() < 0.03 else joules[index] + draw.uniform(50, 400)
+            silent = {} if draw.random() < 0.9 else {"joules": None, "joules_by": ""}
+            memory = {"memory_used": draw.choice((0.1, 90.0)) * GIB, "memory_total": 140.0 * GIB}
+            by = "counter" if t_s < 70 else "integrated power"
+            figures = {"util": 0.0, "joules": joules[index], "joules_by": by, "power_gap_s": t_s / 10}
+            told.append({"node": "n", "index": index} | memory | figures | silent)
+        rows.append(second(float(t_s), gpus=told, cpu_joules=30.0 * t_s))
+    return rows
+
+
+@pytest.mark.parametrize("engine_gpus", [None, 2])
+def test_a_window_that_goes_on_has_what_is_in_it(engine_gpus: int | None) -> None:
+    """Meters that add a second and forget one tell what those of the window alone tell."""
+    window: deque[dict[str, Any]] = deque()
+    meters, seen = Meters(), set()
+    for row in changing(random.Random(3)):
+        window.append(row)
+        meters.add(row)
+        if len(window) > 12:
+            meters.forget(window.popleft())
+        anew = RunEnergy(list(window), engine_gpus)
+        on = MeteredEnergy(meters, engine_gpus)
+        assert on.gpus == anew.gpus
+        span = [(window[0]["t_s"], row["t_s"])]
+        found, wanted = (one.over(span, tokens=100, requests=10) for one in (on, anew))
+        assert (found is None) == (wanted is None)
+        if found is None or wanted is None:
+            continue
+        seen.add(wanted["source"])
+        for name in ("joules", "joules_per_token", "gap_s", "watts_mean"):
+            assert found[name] == (None if wanted[name] is None else pytest.approx(wanted[name])), name
+        assert [gpu["source"] for gpu in found["gpus"]] == [gpu["source"] for gpu in wanted["gpus"]]
+    assert {None, "counter"} < seen
+    assert len(meters.of) <= 3
 
 
 def test_a_machine_without_gpus_has_its_processors() -> None:

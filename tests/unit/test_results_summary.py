@@ -52,6 +52,7 @@ TOP = [
     "warm_up",
     "phases",
     "by_model",
+    "by_arm",
     "findings",
     "blocks",
 ]

@@ -19,18 +19,8 @@ from tests.mock.fast import any_mock
 from tests.mock.process import MockProcess
 
 NAMES = {
-    *(
-        "agent",
-        "autoscale",
-        "batch",
-        "chat",
-        "demo",
-        "gateway",
-        "paper-rounds",
-        "paper-rps",
-        "prefix-share",
-        "rag-long",
-    ),
+    *("agent", "autoscale", "batch", "canary", "chat", "demo", "gateway", "paper-rounds", "paper-rps"),
+    *("prefix-share", "rag-long"),
     *("ramp", "showdown", "showdown-gpu", "smoke", "soak", "spike", "steady"),
 }
 

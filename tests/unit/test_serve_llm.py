@@ -26,7 +26,7 @@ from backends.settings.options import ModelSpec, Options
 from backends.settings.serve import ServeOptions
 from backends.settings.serve_llm import ServeLlmOptions
 from backends.settings.vllm import VllmOptions
-from rvtop.cli.options import EngineOptions
+from rvtop.cli.engine_options import EngineOptions
 
 CPU = ResourceShare("tiny", 2.0, 0.0, 1)
 CHECKED = llm_app.Checked({"dtype": "float32", "seed": 0}, Made("float32", 256, 4096))

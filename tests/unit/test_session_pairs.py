@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rvtop.contract.command import Retarget
+from rvtop.contract.handle import Second
 from rvtop.contract.pairs import SAME, PairOptions
 from rvtop.errors import UserError
 from rvtop.results.stored import read_summary, side_of
 from rvtop.results.summary import summarise
 from rvtop.scenario.load import scenario_from
-from rvtop.session.pair_plan import with_pairs
+from rvtop.session.pair_plan import PAIRS, pairs_now, with_pairs
 from tests.faults.sessions import WORKLOAD, Watched, request
 from tests.mock.fast import any_mock
 from tests.mock.faulty import refusing_port
@@ -104,6 +106,31 @@ def test_the_plan_begins_with_a_warm_up_and_a_against_a_at_half_the_rate() -> No
     assert json.dumps(made.to_yaml())
     own = with_pairs(scenario({**LOAD, "name": "w", "warmup": True}, LOAD), PairOptions("http://b", same=0))
     assert [phase.name for phase in own.phases] == ["w", "hold"]
+
+
+def test_pairs_that_begin_from_a_session_have_its_workload_and_its_rate(tmp_path: Path) -> None:
+    before = request("http://a", tmp_path, LOAD, max_rate=200.0, metrics_urls=("http://a/metrics",))
+    asked = pairs_now(before, "http://a", Second("http://b", 24.0), ("tiny",))
+    assert asked.scenario is not None
+    assert before.scenario is not None
+    assert asked.scenario.workload == before.scenario.workload
+    assert [(one.name, one.peak_rps) for one in asked.scenario.phases] == [
+        ("warm-up", 24.0),
+        (SAME, 12.0),
+        ("pairs", 24.0),
+    ]
+    assert asked.pair == PairOptions("http://b", pairs=PAIRS)
+    assert (asked.url, asked.models, asked.max_rate) == ("http://a", ("tiny",), 200.0)
+    assert asked.metrics_urls == before.metrics_urls
+    assert asked.out.name.startswith("ab-")
+    again = pairs_now(asked, "http://a", Second("http://a"), ())
+    assert again.scenario is not None
+    assert again.scenario.phases == asked.scenario.phases, "the same again, at the rate of the pairs before"
+    elsewhere = pairs_now(before, "http://c", Second("http://b"), ())
+    assert elsewhere.metrics_urls == ()
+    watched = pairs_now(replace(before, scenario=None), "http://a", Second("http://b"), ())
+    assert watched.scenario is not None
+    assert watched.scenario.phases[-1].peak_rps == 5.0
 
 
 @pytest.mark.parametrize(

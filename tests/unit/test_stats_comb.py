@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from rvtop.stats.comb import Comb, comb_of, knob, said
+from rvtop.stats.comb import _NEAR, Comb, _fullest, comb_of, knob, said
 from rvtop.stats.histogram import Histogram
 
 ANSWERS, TOKENS = 30, 64
@@ -65,6 +65,16 @@ def test_lumps_of_speculative_decoding_are_no_comb(
 ) -> None:
     """The engine's own gaps are as long, or the lumps have no period."""
     assert found(speculated(30, jitter, random.Random(seed)), engine_gap_ms) is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_fullest_band_is_the_first_of_those_that_hold_most(seed: int) -> None:
+    """Held against all bands, each counted anew."""
+    draw = random.Random(seed)
+    apart = [(float(ns), draw.randint(1, 5)) for ns in sorted(draw.sample(range(1, 400), 60))]
+    bands = [[(ns, n) for ns, n in apart if abs(ns - middle) <= _NEAR * middle] for middle, _ in apart]
+    sums = [sum(n for _, n in band) for band in bands]
+    assert _fullest(apart) == (bands[sums.index(max(sums))], max(sums))
 
 
 def test_few_gaps_say_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -30,6 +31,15 @@ PARTS = [Part(10, "python", 90 * MIB), Part(11, "haproxy", 6 * MIB), Part(12, "V
 def test_overhead_is_all_that_is_no_engine_once_there_is_one() -> None:
     assert footprint.overhead(PARTS) == (96 * MIB, 2)
     assert footprint.overhead(PARTS[:2]) is None
+
+
+def test_an_engine_that_could_not_name_itself_is_one_that_was_spawned() -> None:
+    code = "import sys, time; sys.stdin.read()  # from multiprocessing.spawn import spawn_main"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
+        wait_for(lambda: footprint.below(process.pid)[0].spawned, "its command line")
+        assert footprint.below(process.pid)[0].is_engine
+        assert process.stdin is not None
+        process.stdin.close()
 
 
 def row(

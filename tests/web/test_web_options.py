@@ -109,6 +109,8 @@ def test_a_browser_s_size_is_one_that_can_be_drawn(asked: tuple[Any, Any], drawn
 async def test_the_screen_says_where_the_web_view_is_and_copies_its_address() -> None:
     app = RvtopApp(made.FakeHandle(made.live()), yes=True, sharing=Sharing(web_url=URL))
     async with app.run_test(size=(120, 40)) as pilot:
+        while not app.hears:
+            await pilot.pause(0.02)
         await pilot.pause()
         said = "\n".join(app.screen.query_one(Footer).plain_text())
         assert "web view: http://127.0.0.1:4711/;" in said

@@ -50,6 +50,9 @@ class Conn:
         ``known``: the poller's template may be used, and the whole response be read for
         :meth:`Poller.take_completed`. Raises ValueError when the stream is released or busy."""
 
+    def arm(self) -> bytes:
+        """What stood in the head, if the poller knew it, for the arm that answers; cut to 64 bytes."""
+
     def finish(self) -> None:
         """The request is in flight no more."""
 
@@ -158,10 +161,10 @@ class Poller:
         """Of the scheduled requests that were sent since the last call, the record, the connection's owner
         and the time."""
 
-    def take_completed(self) -> list[tuple[Any, int, int, int, int, bytes, bytes]]:
+    def take_completed(self) -> list[tuple[Any, int, int, int, int, bytes, bytes, bytes]]:
         """Of the answers that were read here to their end since the last call: the record; when the head, the
-        first token, the last byte and the last token came; what :meth:`Conn.take_gaps` would give; and the
-        bytes of the body behind the last token."""
+        first token, the last byte and the last token came; what :meth:`Conn.take_gaps` would give; the bytes
+        of the body behind the last token; and what :meth:`Conn.arm` would give."""
 
     def take_ttfts(self) -> bytes:
         """Of the first tokens that were seen here since the last call, the time from the intended one, int64

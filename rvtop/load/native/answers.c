@@ -79,12 +79,17 @@ static char *take_expected(Conn *self, char *const begin, const char *end)
 {
     char *p = begin;
     if (self->place == HEAD) {
-        Span unused;
+        Span arm = {NULL, NULL};
         const Template *head = &self->poller->head; /* empty when it was forgotten meanwhile */
-        const char *body = head->size ? match(head, p, end, &unused) : NULL;
+        const char *body = head->size ? match(head, p, end, &arm) : NULL;
         if (body) {
             p += body - p;
             self->head_ns = self->read_ns;
+            self->arm_size = arm.begin ? (size_t)(arm.end - arm.begin) : 0;
+            if (self->arm_size > ARM_SIZE)
+                self->arm_size = ARM_SIZE;
+            if (self->arm_size)
+                memcpy(self->arm, arm.begin, self->arm_size);
         }
         self->place = body ? PREAMBLE : ELSEWHERE;
     }
@@ -112,8 +117,9 @@ static char *take_expected(Conn *self, char *const begin, const char *end)
 static int set_completed(Conn *self, const char *p, size_t size)
 {
     PyObject *completed = Py_BuildValue(
-        "(OLLLLNy#)", self->record, (long long)self->head_ns, (long long)self->first_ns,
-        (long long)self->read_ns, (long long)self->last_ns, take(&self->gaps), p, (Py_ssize_t)size);
+        "(OLLLLNy#y#)", self->record, (long long)self->head_ns, (long long)self->first_ns,
+        (long long)self->read_ns, (long long)self->last_ns, take(&self->gaps), p, (Py_ssize_t)size, self->arm,
+        (Py_ssize_t)self->arm_size);
     if (keep(self->poller->completed, completed))
         return -1;
     finish(self);

@@ -88,6 +88,13 @@ static PyObject *conn_take_gaps(PyObject *object, PyObject *unused)
     return take(&((Conn *)object)->gaps);
 }
 
+static PyObject *conn_arm(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    Conn *self = (Conn *)object;
+    return PyBytes_FromStringAndSize(self->arm, (Py_ssize_t)self->arm_size);
+}
+
 static void conn_dealloc(PyObject *object)
 {
     Conn *self = (Conn *)object;
@@ -107,6 +114,7 @@ static PyMethodDef conn_methods[] = {
     {"retire", conn_retire, METH_NOARGS, NULL},
     {"expect_tokens", conn_expect_tokens, METH_VARARGS, NULL},
     {"take_gaps", conn_take_gaps, METH_NOARGS, NULL},
+    {"arm", conn_arm, METH_NOARGS, NULL},
     {"release", conn_release, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -29,7 +29,8 @@ enum {
 
 /* Bytes that have to be met as they are, and holes in them (templates.py makes them). */
 enum { MOST_HOLES = 64 /* of a template: heads have one for each of most headers */ };
-enum { HOLE_NAME = 0, HOLE_NUMBER = 1, HOLE_TEXT = 2, HOLE_VALUE = 3, LAST_HOLE = HOLE_VALUE };
+enum { HOLE_NAME = 0, HOLE_NUMBER = 1, HOLE_TEXT = 2, HOLE_VALUE = 3, HOLE_ARM = 4, LAST_HOLE = HOLE_ARM };
+enum { ARM_SIZE = 64 /* what is kept of the name of an arm */ };
 
 typedef struct {
     char *bytes;
@@ -108,6 +109,8 @@ struct Conn {
     Numbers gaps;       /* of the request since they were last taken */
     int64_t intended_ns, head_ns, first_ns;
     int opened;         /* whether an event was taken here */
+    char arm[ARM_SIZE]; /* what fills the head's hole for an arm … */
+    size_t arm_size;    /* … and its length */
     int handed;         /* whether any of the answer went to on_read, whose parser then needs all the rest */
     char *pattern;      /* a chunk's bytes before its text, then those after it */
     size_t before, after, room;

@@ -3,7 +3,8 @@ ones by comparing bytes.
 
 A template is the bytes themselves, with holes where answers differ and nothing depends on it: the values of
 headers that we do not act upon, the names and the date of a chunk, the text of a token. Whatever fills its
-holes means the same to us; a response that differs elsewhere goes through the parser.
+holes means the same to us, but for the header that names an arm, whose value is kept; a response that differs
+elsewhere goes through the parser.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import re
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
+
+from rvtop.load.wire.arm import ARM_HEADER
 
 if TYPE_CHECKING:
     from rvtop.load.native._native import Poller
@@ -20,8 +23,8 @@ if TYPE_CHECKING:
 _EVERY_NS = 100_000_000
 
 # The holes, as in text.c: bytes that stand in no header and in no JSON.
-_NAME, _NUMBER, _TEXT, _VALUE = b"\x00", b"\x01", b"\x02", b"\x03"
-_HOLES = re.compile(rb"[\x00-\x03]")
+_NAME, _NUMBER, _TEXT, _VALUE, _ARM = b"\x00", b"\x01", b"\x02", b"\x03", b"\x04"
+_HOLES = re.compile(rb"[\x00-\x04]")
 
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ?[\t\x20-\x7e\x80-\xff]*")
 #: Headers that we or the parser act upon.
@@ -84,7 +87,8 @@ def _head(head: bytes) -> bytes | None:
         header = _HEADER.fullmatch(line)
         if header is None:
             return None
-        out.append(line if header[1].lower() in _ACTS else header[1] + b":" + _VALUE)
+        name = header[1].lower()
+        out.append(line if name in _ACTS else header[1] + b":" + (_ARM if name == ARM_HEADER else _VALUE))
     return b"\r\n".join([*out, b"", b""])
 
 

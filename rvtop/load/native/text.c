@@ -89,7 +89,7 @@ static const char *fill_hole(unsigned char hole, const char *p, const char *end)
             p++;
         return p == begin || p - begin > MOST_DIGITS || (*begin == '0' && p - begin > 1) ? NULL : p;
     }
-    if (hole == HOLE_VALUE) { /* of an HTTP header */
+    if (hole == HOLE_VALUE || hole == HOLE_ARM) { /* of an HTTP header */
         while (p < end && (((c = (unsigned char)*p) >= 0x20 && c != 0x7f) || c == '\t'))
             p++;
         return p;
@@ -117,7 +117,7 @@ void find_holes(Template *template)
 }
 
 /* The end of what of p is the template; NULL if that is not there. text: what fills the last hole that is
- * one for text. */
+ * one for text or an arm. */
 const char *match(const Template *template, const char *p, const char *end, Span *text)
 {
     size_t at = 0;
@@ -132,7 +132,7 @@ const char *match(const Template *template, const char *p, const char *end, Span
         const char *begin = p;
         if (!(p = fill_hole(hole, p, end)))
             return NULL;
-        if (hole == HOLE_TEXT)
+        if (hole == HOLE_TEXT || hole == HOLE_ARM)
             *text = (Span){begin, p};
         at = stop + 1;
     }

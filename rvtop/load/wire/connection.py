@@ -24,6 +24,7 @@ from time import perf_counter_ns
 
 import httptools
 
+from rvtop.load.wire.arm import ARM_HEADER, arm_of
 from rvtop.load.wire.completion import Completion
 from rvtop.load.wire.native_reads import NativeReads, add_gaps
 from rvtop.load.wire.owner import Owner
@@ -296,6 +297,8 @@ class Connection(asyncio.Protocol):
             self._framed = True
         elif key == b"connection":
             self._close = value.lower() == b"close"
+        elif key == ARM_HEADER and self.record is not None and self.record.arm is None:
+            self.record.arm = arm_of(value)  # of the head itself: a template has another's
 
     def on_headers_complete(self) -> None:
         if self.record is not None:

@@ -12,6 +12,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Protocol
 
+from rvtop.load.wire.arm import arm_of
 from rvtop.load.wire.completion import Completion, Fresh
 from rvtop.load.wire.record import Record
 
@@ -79,6 +80,8 @@ class NativeReads:
             self._begun = b""
             connection.begun(conn.record)
         if connection.record is not None:
+            if conn.head_ns and connection.record.arm is None:
+                connection.record.arm = arm_of(conn.arm())
             connection.counted(conn.head_ns, bool(conn.opened), conn.first_ns, conn.take_gaps(), conn.last_ns)
 
     def _read(self, data: bytes) -> None:
@@ -146,10 +149,13 @@ def fill_record(
     last_ns: int,
     gaps: bytes,
     body: bytes,
+    arm: bytes,
 ) -> None:
     """Fills the record of a request whose response C has read to its end; ``body`` is what C did not
-    count."""
+    count, ``arm`` what the head said of it."""
     record.headers_ns = head_ns
+    if arm:
+        record.arm = arm_of(arm)
     completion = Completion(record, fresh)
     completion.join(first_ns)
     add_gaps(record, gaps, last_ns)

@@ -48,6 +48,7 @@ class Record:
     """One request from its intended time to its end. Filled by the client, read once at the end."""
 
     __slots__ = (
+        "arm",
         "body",
         "cached_tokens",
         "chunks",
@@ -89,6 +90,7 @@ class Record:
         self.cached_tokens: int | None = None
         self.finish: str | None = None
         self.engine: str | None = None
+        self.arm: str | None = None  # which of several models behind one name answered
         self.server: dict[str, Any] | None = None  # usage.rvtop, if any
         self.error: str | None = None
         self.error_text = ""
@@ -120,9 +122,11 @@ def lines(
         def since(ns: int) -> int | None:
             return ns - t0_ns if ns else None
 
-        more = {} if record.turn is None else {"turn": record.turn}
+        more: dict[str, Any] = {} if record.turn is None else {"turn": record.turn}
         if record.target:
             more["target"] = record.target
+        if record.arm is not None:
+            more["arm"] = record.arm
         out.append(
             orjson.dumps(
                 {

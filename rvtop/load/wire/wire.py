@@ -17,7 +17,7 @@ from rvtop.load.wire.turn import LoopTurn
 IDLE_LIMIT_NS = 3_000_000_000
 
 #: A response that was read to its end without Python: the arguments of ``fill_record`` from ``record`` on.
-Completed = tuple[Record, int, int, int, int, bytes, bytes]
+Completed = tuple[Record, int, int, int, int, bytes, bytes, bytes]
 
 
 class Wire(Protocol):

@@ -77,6 +77,7 @@ class Sender:
         self._pairs: Pairs | None = None  # every request goes to two targets
         self._cancels = Cancels(spec.seed)
         self._name = spec.name
+        self._run = b"%b-%x" % (spec.name.encode(), spec.t0_ns)  # what its conversations are named by
         self._turns: list[tuple[int, int, Talk, Turn]] = []  # that wait for their time, as a heap
         self.schedule = Schedule(spec.phases, spec.seed, spec.index, spec.count, prompts.at_s)
         self._course = self.schedule.course
@@ -304,8 +305,10 @@ class Sender:
             self._cancels.add(record, plan.cancel_share, round(plan.cancel_after_s * 1e9))
 
     def _request(self, record: Record, body: bytes, target: Endpoint | None = None) -> bytes:
-        trace = traceparent.header(self._traces, record.seq) if self._traces else b""
-        return (target or self._target).request(body, f"{self._name}-{record.seq}", trace)
+        more = traceparent.header(self._traces, record.seq) if self._traces else b""
+        if record.turn is not None:  # a server that splits a name keeps the conversation on one arm
+            more += b"\r\nX-Session-Id: %b-%d" % (self._run, record.seq - record.turn)
+        return (target or self._target).request(body, f"{self._name}-{record.seq}", more)
 
     def _full(self, limit: int) -> bool:
         if len(self._pool.busy) >= limit:

@@ -18,6 +18,7 @@ from rvtop.results.html.parts import parts_html
 from rvtop.results.html.quality import quality_html
 from rvtop.results.html.series import Drawn, distributions, over_time
 from rvtop.results.html.tables import (
+    arms_table,
     definitions,
     environment_table,
     errors_table,
@@ -87,6 +88,7 @@ def run_page(folder: Path, summed_up: Mapping[str, Any] | None = None) -> str:
         "</noscript></section>",
         _section("Phases", parts_table([(_phase_name(p, moved), p) for p in phases], "phase")),
         _section("Models", models),
+        _section("Arms", arms_table(result.get("by_arm") or {})),
         _section("Where the TTFT went", parts_html(result["ttft_parts"])),
         _section("Probes", probes_table(result.get("probes"))),
         _section("Server", server_table(result["server"])),

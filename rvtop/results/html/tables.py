@@ -89,6 +89,18 @@ def parts_table(parts: Iterable[tuple[str, Mapping[str, Any]]], what: str) -> st
     return table((what, *(name for name, _ in _COLUMNS), "errors"), rows, f"By {what}")
 
 
+def arms_table(arms: Mapping[str, Mapping[str, Any]]) -> str:
+    """The figures of each model behind one name, with its share of the requests; empty where there are
+    none."""
+
+    def named(name: str, share: float | None) -> str:
+        return name if share is None else f"{name} ({100 * share:.1f} %)"
+
+    return (
+        parts_table([(named(name, arm["share"]), arm) for name, arm in arms.items()], "arm") if arms else ""
+    )
+
+
 def probes_table(found: Mapping[str, Any] | None) -> str:
     """One-token requests beside the load: in all, and of each phase; empty where there were none."""
     if not found:

@@ -1,4 +1,4 @@
-"""The keys that tell of the server under load: its log, its arguments."""
+"""The key that tells of the server under load: its engines, their arguments."""
 
 from __future__ import annotations
 
@@ -7,22 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rvtop.contract.run_files import BACKEND_LOG
 from rvtop.ui.describe import describe_server
-from rvtop.ui.screens.log import LogScreen
 from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.screens.text import TextScreen
 
 
 class AboutServer(SessionScreen):
-    """Opens boxes with what a server's log and the run folder hold."""
-
-    def action_log(self) -> None:
-        s = self.newest
-        if s is None or not (s.target.owned or s.backend_log) or s.out_dir is None:
-            self.notify_briefly("no log: rvtop did not start this server")
-        else:
-            self.app.push_screen(LogScreen(Path(s.out_dir) / (s.backend_log or BACKEND_LOG)))
+    """Opens a box with what the server and the run folder tell."""
 
     def action_describe(self) -> None:
         self.run_worker(self._describe(), exclusive=True, group="describe")

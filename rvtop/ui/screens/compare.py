@@ -10,25 +10,27 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 
 from rvtop.contract.snapshot import Snapshot
+from rvtop.contract.start import replay_line
 from rvtop.errors import UserError
-from rvtop.results.compare import ALL, Comparison, Side
+from rvtop.results.compare import ALL, Comparison, Side, short_names
 from rvtop.ui import pair_lines
 from rvtop.ui.compare_lines import row_text, shown_rows
 from rvtop.ui.format import MISSING, wall
 from rvtop.ui.ghost import Ghost
 from rvtop.ui.screens.choose_side import ChooseSideScreen, SideChoice
 from rvtop.ui.screens.list_screen import LIST_KEYS
-from rvtop.ui.screens.session_screen import SessionScreen
+from rvtop.ui.screens.steering import Steering
+from rvtop.ui.screens.text import TextScreen
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.sides import GHOST, LIVE, PAIR_A, PAIR_B, folder_of, row_key
-from rvtop.ui.widgets.compare import LEAST_CHART, Compared, ComparePanel, OverlayPanel
+from rvtop.ui.widgets.compare import LEAST_CHART, MOST_CHART, Compared, ComparePanel, OverlayPanel
 from rvtop.ui.widgets.header import Header
 from rvtop.ui.widgets.pairs import PairsPanel
 from rvtop.ui.widgets.place_footer import PlaceFooter
 
 
-class CompareScreen(SessionScreen):
-    PLACES: ClassVar[str] = "AC"
+class CompareScreen(Steering):
+    PLACES: ClassVar[str] = "A*C"
     BINDINGS: ClassVar[list[BindingType]] = LIST_KEYS
     CSS = "CompareScreen { layout: vertical; }"
 
@@ -69,7 +71,9 @@ class CompareScreen(SessionScreen):
             figures.styles.height = "1fr"
             return
         chart.display = True
-        figures.styles.height = min(figures.wanted(s, self.size.width), both - LEAST_CHART)
+        rows = min(figures.wanted(s, self.size.width), both - LEAST_CHART)
+        figures.styles.height = rows
+        chart.styles.height = min(both - rows, MOST_CHART)
 
     def on_resize(self) -> None:
         if self.snapshot is not None:
@@ -96,13 +100,13 @@ class CompareScreen(SessionScreen):
     def action_side(self, side: str) -> None:
         """Opens the list of what can stand at ``side``."""
         if self.snapshot is not None:
-            self.app.push_screen(ChooseSideScreen(side, self._known(self.snapshot)), self._chosen)
+            self.app.push_screen(ChooseSideScreen(side, self._known(self.snapshot)), self.take)
 
     def action_runs(self) -> None:
         """Lists stored runs, for A where there is none yet."""
         if self.snapshot is not None:
             a, _ = self.sides.keys(self.snapshot, self._ghost)
-            self.app.push_screen(ChooseSideScreen("b" if a else "a", ()), self._chosen)
+            self.app.push_screen(ChooseSideScreen("b" if a else "a", ()), self.take)
 
     def _known(self, s: Snapshot) -> list[SideChoice]:
         made = []
@@ -120,7 +124,8 @@ class CompareScreen(SessionScreen):
                 made.append(SideChoice(row_key(score.name), "showdown", score.name, "its row"))
         return made
 
-    def _chosen(self, answer: tuple[str, str] | None) -> None:
+    def take(self, answer: tuple[str, str] | None) -> None:
+        """Compares what was chosen for a side."""
         if answer is None:
             return
         side, key = answer
@@ -142,6 +147,28 @@ class CompareScreen(SessionScreen):
         self._redraw()
 
     # -- keys --------------------------------------------------------------------------------
+
+    def action_differs(self) -> None:
+        """Shows what differs of the two, but for their figures."""
+        s, found = self.snapshot, self.compared.found
+        if s is None or found is None:
+            self._found()
+            return
+        keys = self.sides.keys(s, self._ghost)
+        places = [(folder_of(key), "server") for key in keys]
+        if self.sides.shows_pairs(s, self._ghost):
+            places = [(s.out_dir or "", "server" if key == PAIR_A else "server_b") for key in keys]
+        self.run_worker(self._show_differing(found, places), exclusive=True, group="differs")
+
+    async def _show_differing(self, found: Comparison, places: list[tuple[str, str]]) -> None:
+        from rvtop.results.differing import differing_runs, differing_servers, server_facts_of
+
+        lines = differing_runs(found)
+        if all(folder for folder, _ in places):
+            told = [await asyncio.to_thread(server_facts_of, Path(folder), key) for folder, key in places]
+            lines += differing_servers(*told)
+        a, b = short_names(found.a, found.b)
+        await self.app.push_screen(TextScreen(f"what differs: A {a} → B {b}", lambda: lines))
 
     def action_cursor(self, step: int) -> None:
         found, s = self.compared.found, self.snapshot
@@ -191,13 +218,23 @@ class CompareScreen(SessionScreen):
                 return
             self.copy(row_text(rows[min(self.sides.row, len(rows) - 1)], self.sides.part), "the row")
 
+    async def action_open(self) -> None:
+        """Lists the requests of the load that runs; of a stored run says what does."""
+        s = self.snapshot
+        keys = self.sides.keys(s, self._ghost) if s is not None else ()
+        stored = next((folder for key in reversed(keys) if (folder := folder_of(key))), "")
+        if {LIVE, PAIR_A, PAIR_B} & set(keys) or not stored:
+            await self.app.run_action("app.show_screen('requests')")
+        else:
+            self.notify_briefly(f"of a stored run {replay_line(stored)} lists them, under 3")
+
     def action_copy_command(self) -> None:
         s = self.snapshot
         command = self.sides.command(s, self._ghost) if s is not None else ""
         if command:
             self.copy(command, "the command line")
         else:
-            self.notify_briefly("only two stored runs have a command line")
+            super().action_copy_command()
 
 
 def _stored(folder: Path) -> Side:

@@ -24,6 +24,12 @@ class Dialog(ModalScreen[T], Generic[T]):
     HORIZONTAL_BREAKPOINTS = [(0, "-small"), (50, "-wide")]  # noqa: RUF012  (as Textual declares it)
     VERTICAL_BREAKPOINTS = [(0, "-least"), (5, "-low"), (14, "-high")]  # noqa: RUF012
 
+    def put(self, where: str, text: str) -> None:
+        """Writes ``text`` into the Static at ``where``; one that says it already is not laid out again."""
+        static = self.query_one(where, Static)
+        if static.content != text:
+            static.update(text)
+
     def on_mount(self) -> None:
         line = next(iter(self.query(Input)), None)
         if line is not None:

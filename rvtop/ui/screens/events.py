@@ -41,6 +41,17 @@ class EventsScreen(ListScreen):
     def action_events(self) -> None:
         self.app.pop_screen()
 
+    async def action_open(self) -> None:
+        """Shows the second of the chosen event."""
+        s = self.snapshot
+        listed = self.state.listed(s) if s is not None else []
+        if s is None or not listed:
+            self.notify_briefly("no event is listed")
+            return
+        event = listed[self.state.row(listed)]
+        t_s = event.t_s if event.t_s is not None else s.t_s - (s.unix_s - event.unix_s)
+        await self.shell.show_instant(max(0.0, t_s))
+
     def action_back(self) -> None:
         """Closes the filter, then the list."""
         if self.state.filter:

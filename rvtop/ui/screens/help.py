@@ -19,7 +19,8 @@ from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.action import Action
 from rvtop.ui.draw import Line
 from rvtop.ui.figure_values import value_now
-from rvtop.ui.help_text import PANELS, PanelHelp
+from rvtop.ui.help_text import PANELS
+from rvtop.ui.panel_help import PanelHelp
 from rvtop.ui.screens.dialog import Dialog
 from rvtop.ui.shell import shell_of
 from rvtop.ui.theme import Styles
@@ -104,7 +105,11 @@ class HelpText(ScrollView, can_focus=True):
     def make_again(self) -> None:
         """Draws the lines of now."""
         width = self.scrollable_content_region.width
-        self._lines = self._make(width)
+        before, self._lines = self._lines, self._make(width)
+        if self.virtual_size.width == width and [line.runs for line in before] == [
+            line.runs for line in self._lines
+        ]:
+            return  # nothing of it has changed
         self.virtual_size = Size(width, len(self._lines))
         self.refresh()
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.app import ComposeResult
+from textual.binding import BindingType
 
 from rvtop.contract.snapshot import Snapshot
 from rvtop.stats.kv_map import SHARE_EDGES
+from rvtop.ui.screens.list_screen import ENDS
 from rvtop.ui.screens.steering import Steering
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.header import Header
@@ -21,6 +23,7 @@ _ROOM_FOR_HEAT = 14
 
 class KvScreen(Steering):
     PLACES: ClassVar[str] = "A*K"
+    BINDINGS: ClassVar[list[BindingType]] = ENDS
     CSS = """
     KvScreen { layout: vertical; }
     KvScreen PrefixPanel { height: 1fr; }

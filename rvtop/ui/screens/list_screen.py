@@ -10,12 +10,16 @@ from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.screens.filter import FilterScreen
 from rvtop.ui.screens.session_screen import SessionScreen
 
+#: The keys that go to the ends of a list.
+ENDS: list[BindingType] = [
+    Binding("home", "cursor(-1000)", show=False),
+    Binding("end", "cursor(1000)", show=False),
+]
 #: The keys of a cursor in a list.
 LIST_KEYS: list[BindingType] = [
     Binding("up", "cursor(-1)", show=False),
     Binding("down", "cursor(1)", show=False),
-    Binding("home", "cursor(-1000)", show=False),
-    Binding("end", "cursor(1000)", show=False),
+    *ENDS,
 ]
 
 

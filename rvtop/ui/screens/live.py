@@ -15,6 +15,7 @@ from rvtop.ui.screens.chart_screen import ChartScreen
 from rvtop.ui.screens.steering import Steering
 from rvtop.ui.screens.verdict_keys import VerdictKeys
 from rvtop.ui.shell import ScreenShell
+from rvtop.ui.widgets.arms import ArmsPanel
 from rvtop.ui.widgets.banner import OVER, Banner
 from rvtop.ui.widgets.change import ChangePanel
 from rvtop.ui.widgets.comb import CombPanel
@@ -79,6 +80,7 @@ class LiveScreen(Steering, VerdictKeys, AboutServer, ChartScreen):
             StepsPanel(),
             TtftPanel(),
             LatencyPanel(),
+            ArmsPanel(),
             ChangePanel(),
             ServedPanel(),
             LatencyTimePanel(),

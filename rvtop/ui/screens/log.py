@@ -28,6 +28,7 @@ class LogScreen(Dialog[None]):
     def __init__(self, file: Path) -> None:
         super().__init__()
         self._file = file
+        self._shown: tuple[int, ...] = ()  # the rows, and the file's size and date, of what is shown
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box") as box:
@@ -44,5 +45,12 @@ class LogScreen(Dialog[None]):
         self._read()
 
     def _read(self) -> None:
-        lines = last_lines(self._file, max(1, self.size.height - _AROUND))
-        self.query_one("#lines", Static).update("\n".join(lines) or "nothing is in it yet")
+        rows = max(1, self.size.height - _AROUND)
+        try:
+            found = self._file.stat()
+            now: tuple[int, ...] = (rows, found.st_size, found.st_mtime_ns)
+        except OSError:
+            now = (rows,)
+        if now != self._shown:  # a file that stays is not read again
+            self._shown = now
+            self.put("#lines", "\n".join(last_lines(self._file, rows)) or "nothing is in it yet")

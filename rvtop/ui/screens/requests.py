@@ -59,6 +59,13 @@ class RequestsScreen(ListScreen, Steering):
         self.state.errors_only = not self.state.errors_only
         self.redraw()
 
+    async def action_open(self) -> None:
+        """Shows the second at which the chosen request was meant to be sent."""
+        s = self._listed()
+        found = self.state.row(s) if s is not None else None
+        if s is not None and found is not None:
+            await self.shell.show_instant(max(0.0, s.t_s - (s.unix_s - found[1].unix_s)))
+
     def action_prompt(self) -> None:
         if self.state.text:
             self.state.text = ""

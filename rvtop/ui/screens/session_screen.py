@@ -11,11 +11,15 @@ from textual.binding import BindingsMap
 from textual.screen import Screen
 
 from rvtop.contract.command import Record
+from rvtop.contract.run_files import BACKEND_LOG
 from rvtop.contract.snapshot import Snapshot
+from rvtop.contract.start import replay_line
 from rvtop.errors import UserError
+from rvtop.ui.command_of import command_of
 from rvtop.ui.keep import copied_text, save_picture
 from rvtop.ui.keymap import bindings
 from rvtop.ui.saving import save_clip, save_report
+from rvtop.ui.screens.log import LogScreen
 from rvtop.ui.screens.save import Saved, SaveScreen
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.svg import picture_of, still
@@ -179,7 +183,28 @@ class SessionScreen(Screen[None]):
             self.notify_briefly(f"copied {what} to the clipboard and to {path}")
 
     def action_back(self) -> None:
+        if self.focused is None:
+            self.notify_briefly("q leaves")
         self.set_focus(None)
+
+    def action_runs(self) -> None:
+        self.shell.show_runs()
+
+    def action_copy_command(self) -> None:
+        s, replay = self.newest, self.shell.replay
+        command = replay_line(replay.folder) if replay is not None else command_of(s) if s is not None else ""
+        if command:
+            self.copy(command, f"“{command}”")
+        else:
+            self.notify_briefly("no command line begins this session")
+
+    def action_log(self) -> None:
+        s, replay = self.newest, self.shell.replay
+        folder = replay.folder if replay is not None else s.out_dir if s is not None else None
+        if s is None or not (s.target.owned or s.backend_log) or folder is None:
+            self.notify_briefly("no log: rvtop did not start this server")
+        else:
+            self.app.push_screen(LogScreen(Path(folder) / (s.backend_log or BACKEND_LOG)))
 
     async def action_quit(self) -> None:
         await self.app.run_action("quit")

@@ -47,3 +47,7 @@ class ShowdownScreen(Steering):
             self.shell.poll()
         else:
             self.notify_briefly("no other topology has figures yet")
+
+    async def action_open(self) -> None:
+        """Shows the topology that runs."""
+        await self.app.run_action("app.show_screen('live')")

@@ -5,6 +5,7 @@ Each row stands for a command line, which is shown below the list.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual import on
@@ -36,15 +37,21 @@ from rvtop.ui.keymap import bindings
 from rvtop.ui.looking import look
 from rvtop.ui.screens.choose_side import ChooseSideScreen
 from rvtop.ui.screens.doctor import show_doctor
+from rvtop.ui.screens.filter import FilterScreen
+from rvtop.ui.screens.text import TextScreen
+from rvtop.ui.screens.topology_options import OptionsScreen
 from rvtop.ui.shell import ScreenShell, shell_of
 from rvtop.ui.sides import folder_of
-from rvtop.ui.start_lines import Item, head_line
+from rvtop.ui.start_lines import Item, describe_item, head_line
 from rvtop.ui.widgets.start_list import StartList
 
 #: Seconds from one look around to the next.
 LOOK_EACH_S = 5.0
 _KEYS = (
-    "↑↓ choose   enter go   space tick a model   u URL   R runs   D doctor   y copy   ? help   q quit",
+    "↑↓ choose   enter go   space tick a model   o options   d describe   / filter   u URL   R runs   "
+    "D doctor   y copy   : all   ? help   q quit",
+    "↑↓ choose   enter go   space tick a model   o options   u URL   R runs   D doctor   : all   ? help"
+    "   q quit",
     "↑↓ choose   enter go   space tick   u URL   y copy   ? help   q quit",
     "enter go   u URL   ? help   q quit",
     "? help   q quit",
@@ -96,6 +103,7 @@ class StartScreen(Screen[None]):
         self._facts, self._url = facts, url
         self.over_session = over_session
         self.busy = False
+        self._arguments: dict[str, tuple[str, ...]] = {}  # of each topology, as they were typed
 
     def compose(self) -> ComposeResult:
         yield _Head()
@@ -142,7 +150,9 @@ class StartScreen(Screen[None]):
 
     def show_message(self, text: str, *, calm: bool = False) -> None:
         """One line under the list."""
-        if not text and self.over_session:
+        if not text and self.list.filter:
+            text, calm = f"listed: what holds “{self.list.filter}”   esc lists all", True
+        elif not text and self.over_session:
             text, calm = _SESSION_RUNS, True
         message = self.query_one("#message", Static)
         message.set_class(calm, "calm")
@@ -181,8 +191,9 @@ class StartScreen(Screen[None]):
         if isinstance(item, RecentRow):
             return Choice(url=item.url) if item.url else None
         if isinstance(item, Offer):
-            facts = self.list.facts
-            return Choice(topology=item.name, models=model_options(facts.models, self.list.ticked))
+            facts = self.list.all_facts
+            models = model_options(facts.models, self.list.ticked)
+            return Choice(item.name, None, models, self._arguments.get(item.name, ()))
         return None
 
     def _show_command(self) -> None:
@@ -255,8 +266,12 @@ class StartScreen(Screen[None]):
             self.show_message("")
         elif isinstance(self.focused, Input):
             self.list.focus()
+        elif self.list.filter:
+            self._filter("")
         elif self.over_session:
             self.dismiss()
+        else:
+            self.notify_briefly("q leaves")
 
     def action_copy(self) -> None:
         command = self.command
@@ -272,6 +287,57 @@ class StartScreen(Screen[None]):
         except OSError:
             where = ""
         self.notify_briefly(f"copied to the clipboard{where}: {command}")
+
+    action_copy_command = action_copy  # the row is a command line
+
+    def action_filter(self) -> None:
+        def typed(text: str | None) -> None:
+            if text is not None:
+                self._filter(text)
+
+        self.app.push_screen(FilterScreen(self.list.filter, "name, engine, model, address, folder"), typed)
+
+    def _filter(self, text: str) -> None:
+        self.list.show_only(text)
+        self.show_message("")
+        self._show_command()
+
+    def action_options(self) -> None:
+        """Asks for what the topology at the cursor is started with."""
+        item = self.list.item
+        if not isinstance(item, Offer):
+            self.notify_briefly("o sets the options of a topology: choose one under start")
+            return
+
+        def typed(arguments: tuple[str, ...] | None) -> None:
+            if arguments is not None:
+                self._arguments[item.name] = arguments
+                self._show_command()
+
+        self.app.push_screen(OptionsScreen(item.name, self._arguments.get(item.name, ())), typed)
+
+    def action_describe(self) -> None:
+        item = self.list.item
+        if item is None:
+            self.notify_briefly("nothing is listed")
+        else:
+            lines = describe_item(item, self.command)
+            self.app.push_screen(TextScreen(item.name, lambda: lines))
+
+    def action_events(self) -> None:
+        self._of_session(self.shell.show_events)
+
+    def action_log(self) -> None:
+        self._of_session(lambda: self.notify_briefly("esc goes back to the session; l shows its log there"))
+
+    def action_save(self) -> None:
+        self._of_session(lambda: self.notify_briefly("esc goes back to the session; s saves it there"))
+
+    def _of_session(self, do: Callable[[], None]) -> None:
+        if self.over_session:
+            do()
+        else:
+            self.notify_briefly("no session yet: enter begins the one at the cursor")
 
     def action_doctor(self) -> None:
         show_doctor(self)

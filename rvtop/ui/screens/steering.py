@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rvtop.contract.arms import next_share, steered
 from rvtop.contract.command import (
     Cancel,
     Mark,
@@ -12,6 +13,7 @@ from rvtop.contract.command import (
     SetConcurrency,
     SetRate,
     SetSlo,
+    SetSplit,
     SetWorkload,
     Undo,
 )
@@ -162,6 +164,9 @@ class Steering(SessionScreen):
             self.shell.send(Undo())
 
     def action_mark(self) -> None:
+        if self.shell.replay is not None:
+            self.notify_briefly("a stored run takes no more marks; ' goes to the next one that it has")
+            return
         if self._steerable() is None:
             return
 
@@ -195,6 +200,21 @@ class Steering(SessionScreen):
                 self.shell.send(slo)
 
         self.app.push_screen(SloScreen(s.slo_ttft_ms), typed)
+
+    def action_arm(self, more: bool) -> None:
+        """The next larger or smaller share for the last arm of the name that the server splits."""
+        s = self._steerable()
+        if s is None:
+            return
+        arm = steered(s.arms)
+        if arm is None or arm.asked is None:
+            self.notify_briefly("this server splits no name; start it with --split ALIAS=MODEL:SHARE,…")
+            return
+        share = next_share(100 * arm.asked, more=more)
+        if share == 100 * arm.asked:
+            self.notify_briefly(f"{arm.name} has {share:g} % already")
+        else:
+            self.shell.send(SetSplit(arm.name, share, arm.alias))
 
     def action_workload(self) -> None:
         if self._steerable() is None:

@@ -40,7 +40,7 @@ class StoppingScreen(Dialog[None]):
             text = f"\n{self._seconds} s"
             if self._seconds >= PATIENCE_S:
                 text += "   ctrl+c leaves without waiting; results may be incomplete"
-            self.query_one("#wait", Static).update(text)
+            self.put("#wait", text)
 
     def action_wait(self) -> None:
         """Nothing: it is stopping already."""

@@ -39,7 +39,7 @@ class TextScreen(Dialog[None]):
         self.set_interval(_EACH_S, self._read)
 
     def _read(self) -> None:
-        self.query_one("#lines", Static).update("\n".join(self._lines()))
+        self.put("#lines", "\n".join(self._lines()))
 
     def action_by(self, rows: int) -> None:
         self.query_one("#box").scroll_relative(y=rows, animate=False)

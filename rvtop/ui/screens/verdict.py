@@ -38,7 +38,6 @@ class VerdictScreen(Dialog[Retarget | str | None]):
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="box") as box:
-            box.border_subtitle = "↑↓   enter try it   esc"
             box.can_focus = False
             yield Static("", id="lines", markup=False)
 
@@ -52,9 +51,12 @@ class VerdictScreen(Dialog[Retarget | str | None]):
         if s is None:
             return
         box = self.query_one("#box")
+        line = s.verdict.line if s.verdict is not None else ""
+        tries = "enter try it   " if trial(s) else "enter copy the line   " if line else ""
+        box.border_subtitle = f"↑↓   {tries}esc"
         box.border_title = s.verdict.title if s.verdict is not None else "no load"
-        width = box.content_size.width or self.app.size.width - _EDGES
-        self.query_one("#lines", Static).update("\n".join(dialog_lines(s, width)))
+        width = box.scrollable_content_region.width or self.app.size.width - _EDGES
+        self.put("#lines", "\n".join(dialog_lines(s, width)))
 
     def action_by(self, rows: int) -> None:
         self.query_one("#box").scroll_relative(y=rows, animate=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rvtop.contract.command import Retarget
 from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.screens.verdict import VerdictScreen
+from rvtop.ui.verdict_lines import trial
 
 
 class VerdictKeys(SessionScreen):
@@ -16,6 +17,15 @@ class VerdictKeys(SessionScreen):
             self.notify_briefly("no verdict: there is no load")
         else:
             self.app.push_screen(VerdictScreen(lambda: self.newest), self._try)
+
+    def action_try_knob(self) -> None:
+        """Tries the knob at once; without one that can be turned, explains."""
+        s = self.newest
+        what = None if s is None or s.verdict is None else trial(s) or s.verdict.line
+        if what:
+            self._try(what)
+        else:
+            self.action_verdict()
 
     def _try(self, what: Retarget | str | None) -> None:
         s = self.newest

@@ -95,7 +95,8 @@ class WorkloadScreen(TypedDialog[SetWorkload]):
     def __init__(self) -> None:
         hint = (
             "tokens of a prompt (in) and of an answer (out); prefix: what so many of the prompts have in "
-            "common at their beginning; off: as the workload has them"
+            "common at their beginning; off: as the workload has them. Kinds of workload can't be mixed "
+            "here: a scenario holds one kind, and another kind is another scenario"
         )
         placeholder = "in 512 out 128   prefix 1024 80%   off"
         super().__init__(

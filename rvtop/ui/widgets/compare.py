@@ -19,6 +19,8 @@ from rvtop.ui.widgets.panel import MARGINS, Panel
 from rvtop.ui.widgets.ttft import extent
 
 LEAST_CHART = 7
+#: More rows, and more columns, make its shape no clearer.
+MOST_CHART = 32
 
 
 @dataclass
@@ -100,7 +102,7 @@ class ComparePanel(Panel):
 
     def _empty(self, width: int, height: int) -> list[Line]:
         text = f"Choose A and B: {self._key('stored runs')} for stored runs, "
-        text += f"{self._key('topology: switch')} for a second server"
+        text += f"{self._key('live pairs: second server')} for a second server"
         before = [Line()] * max(0, (height - 1) // 2)
         middle = Line(" " * max(0, (width - len(text)) // 2))
         return [*before, middle.put(clip(text, width), self.rich_styles.base)]
@@ -114,7 +116,7 @@ class OverlayPanel(Panel):
     """B's TTFT, and A's as an outline over it."""
 
     DEFAULT_CSS = """
-    OverlayPanel { height: 1fr; }
+    OverlayPanel { height: 1fr; max-width: 120; }
     """
     TOPIC = "compare"
 

@@ -22,6 +22,8 @@ def entry(styles: Styles, event: Event, width: int) -> Line:
         line.put("✗ ", styles.trouble)
     elif event.level == "warn":
         line.put("! ", styles.attention)
+    if event.kind == "mark":
+        line.put("◆ ", styles.command)
     style = {"error": styles.trouble, "warn": styles.attention}.get(event.level, styles.base)
     return line.put(clip(event.text, max(1, width - line.width)), style)
 

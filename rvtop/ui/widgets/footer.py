@@ -35,42 +35,39 @@ class Footer(Panel, can_focus=False):
         self._hints = Hints(Line(), ())
         self._lead = 1  # cells before the keys
 
+    def idle(self, action: Action, s: Snapshot) -> bool:
+        """Whether a key does nothing now."""
+        steers = action.where == "*" and action.foot in LOAD_PLACES
+        steers = steers or action.action in ("next_phase", "mark", "record")
+        if steers and (s.state in OVER or s.state == "starting"):
+            return True
+        if action.action in ("freeze", "window(-1)"):
+            return not s.series.t_s or s.state in OVER
+        if action.action == "next_phase":
+            return s.phase is None or s.phase.index + 1 >= s.phase.count
+        return action.action == "ghost" and shell_of(self).ghosts.ghost is None
+
+    def label(self, action: Action, s: Snapshot) -> str:
+        """What the key would do now."""
+        now = {
+            "record": "end recording" if s.recording_s is not None else "",
+            "palette": "all actions",
+            "freeze": "follow again" if self.frozen else "",
+            "pause": "send again" if s.state == "paused" else "",
+            "quit": "leave" if s.state in OVER else "",
+        }
+        return now.get(action.action) or action.label
+
     def keys(self, s: Snapshot) -> list[tuple[Action, str]]:
         """The keys that do something now, with what each would do."""
-        shown: list[tuple[Action, str]] = []
-        table = sorted(
-            (a for a in shell_of(self).actions if a.foot and a.keys and a.holds(self.places)),
-            key=lambda a: a.foot,
-        )
-        for action in table:
-            label = action.label
-            of_load = action.where == "*" and action.foot in LOAD_PLACES
-            steers = of_load or action.action in ("next_phase", "mark")
-            if steers and (s.state in OVER or s.state == "starting"):
-                continue
-            if of_load and self.load_keys_above:
-                continue
-            if action.action in ("freeze", "window(-1)") and (not s.series.t_s or s.state in OVER):
-                continue
-            if action.action == "next_phase" and (s.phase is None or s.phase.index + 1 >= s.phase.count):
-                continue
-            if action.action == "ghost" and shell_of(self).ghosts.ghost is None:
-                continue
-            if action.action == "record" and s.state in (*OVER, "starting"):
-                continue
-            if action.action == "record" and s.recording_s is not None:
-                label = "end recording"
-            if action.action == "app.show_screen('live')":
-                continue  # that is this one
-            if action.action == "palette":
-                label = "all actions"
-            if action.action == "freeze" and self.frozen:
-                label = "follow again"
-            if action.action == "pause" and s.state == "paused":
-                label = "send again"
-            if action.action == "quit" and s.state in OVER:
-                label = "leave"
-            shown.append((action, label))
+        table = sorted((a for a in shell_of(self).actions if a.in_foot(self.places)), key=lambda a: a.foot)
+        shown = [
+            (action, self.label(action, s))
+            for action in table
+            if not self.idle(action, s)
+            and not (self.load_keys_above and action.where == "*" and action.foot in LOAD_PLACES)
+            and action.action != "app.show_screen('live')"  # that is this one
+        ]
         again = next(a for a in shell_of(self).actions if a.action == "again")
         if s.state in OVER and self.can_choose_again and again.keys:
             shown.insert(0, (again, "choose another"))

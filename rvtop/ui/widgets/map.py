@@ -19,9 +19,12 @@ from rvtop.ui.map_lines import (
     token_bars,
     tokens_of_one_engine,
 )
+from rvtop.ui.placement_lines import placement_lines
 from rvtop.ui.theme import Styles
 from rvtop.ui.widgets.nodes import with_dashboard
-from rvtop.ui.widgets.panel import Panel
+from rvtop.ui.widgets.panel import MARGINS, Panel
+
+_ALL = 1000  # rows: as many as there are
 
 
 @dataclass
@@ -79,7 +82,13 @@ class MapPanel(Panel):
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         ghost = self.view.ghost
         scale = scale_of(width, s, ghost.snapshot) if ghost is not None else None
-        return map_lines(s, self.rich_styles, width, height, self._chosen.row, scale)
+        styles, plan = self.rich_styles, s.placement
+        below = placement_lines(plan, styles, width, height) if plan is not None else []
+        return [*map_lines(s, styles, width, height - len(below), self._chosen.row, scale), *below]
+
+    def wanted(self, s: Snapshot, width: int) -> int:
+        """Rows that it fills, its rule among them."""
+        return 1 + len(self.rows(s, width - MARGINS, _ALL))
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         return Line(f" map: {len(s.engines)} engines", self.rich_styles.quiet).cut(width)
@@ -110,6 +119,10 @@ class BeforePanel(Panel):
         before, scale = ghost.snapshot, scale_of(width, s, ghost.snapshot)
         key = (id(before), scale, styles, width, height)
         return self.once(key, lambda: map_lines(before, styles, width, height, None, scale, legend=False))
+
+    def wanted(self, s: Snapshot, width: int) -> int:
+        """Rows that it fills, its rule among them."""
+        return 1 + len(self.rows(s, width - MARGINS, _ALL))
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         ghost = self.view.ghost
@@ -169,6 +182,10 @@ class EnginePanel(Panel):
             text = f"over {MOST_ENGINES} engines: a row is a node" if s.engines else NO_ENGINES
             return [Line(text, self.rich_styles.quiet)]
         return detail_lines(self.rich_styles, figures_of(engine), width)[:height]
+
+    def wanted(self, s: Snapshot, width: int) -> int:
+        """Rows that it fills, its rule among them."""
+        return 1 + len(self.rows(s, width - MARGINS, _ALL))
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         engine = self._chosen.engine(s)

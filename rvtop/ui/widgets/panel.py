@@ -266,7 +266,10 @@ class Panel(Widget, can_focus=True):
 
     def _lines(self, width: int, height: int) -> list[Line]:
         if height < 2:
-            return [Line().join(self.one_line(self.snapshot, width))] if self.snapshot else []
+            if self.snapshot is None:
+                return []
+            line = Line().join(self.one_line(self.snapshot, width))
+            return [line.led_by("▸", self.rich_styles.command) if self.has_focus else line]
         if self.snapshot is None:
             return [self.rule(Line(), Line(), Line(), width)]
         inner = width - MARGINS

@@ -5,11 +5,7 @@ from __future__ import annotations
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.action import SCREENS_FOOT, Action
 from rvtop.ui.shell import shell_of
-from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.footer import Footer
-
-#: What does nothing where no load runs.
-_STEERING = ("nudge(1)", "percent(10)", "go", "pause", "mark")
 
 
 class PlaceFooter(Footer):
@@ -18,17 +14,18 @@ class PlaceFooter(Footer):
     """
 
     def keys(self, s: Snapshot) -> list[tuple[Action, str]]:
-        over = s.state in OVER
-        steers = not over and s.state != "starting" and shell_of(self).replay is None
         table = [
             a
             for a in shell_of(self).actions
-            if a.foot and a.keys and a.holds(self.places) and (steers or a.action not in _STEERING)
             # Where a list has the screen, its own keys have the room.
-            if a.action != "record" and a.foot < SCREENS_FOOT
+            if a.in_foot(self.places) and a.action != "record" and a.foot < SCREENS_FOOT
+            if not self.idle(a, s)
         ]
+        if shell_of(self).replay is not None:  # there is no load
+            table = [a for a in table if not a.steers]
         if "cursor(1)" in {a.action for a in table} and "Q" in self.places:  # ↑↓ are the cursor in a list
             table = [a for a in table if not a.action.startswith(("nudge", "percent"))]
-        own = [a for a in table if a.where not in ("A", "*")]
-        others = sorted((a for a in table if a.where in ("A", "*")), key=lambda a: a.foot)
-        return [(a, "leave" if over and a.action == "quit" else a.label) for a in (*own, *others)]
+        if "C" in self.places:  # which compares: a load is steered here too, but seldom
+            table = [a for a in table if a.where != "*"]
+        table.sort(key=lambda a: (a.where in ("A", "*"), a.foot))
+        return [(a, a.label if a.action == "palette" else self.label(a, s)) for a in table]

@@ -10,7 +10,7 @@ from textual.widget import Widget
 
 from rvtop.contract.start import ModelRow, Offer, StartFacts, UpRow
 from rvtop.ui.shell import shell_of
-from rvtop.ui.start_lines import Item, Picture, StartLines, items_of
+from rvtop.ui.start_lines import Item, Picture, StartLines, facts_with, items_of
 
 
 class StartList(Widget, can_focus=True):
@@ -29,7 +29,8 @@ class StartList(Widget, can_focus=True):
 
     def __init__(self, facts: StartFacts) -> None:
         super().__init__()
-        self.facts = facts
+        self.facts = self.all_facts = facts  # those that the filter leaves, and all
+        self.filter = ""
         self.cursor = 0
         self.ticked: frozenset[str] = frozenset()
         self._asked: frozenset[str] | None = None  # what the user ticked
@@ -48,11 +49,12 @@ class StartList(Widget, can_focus=True):
         """Shows newer facts. The cursor stays at what it pointed to; before it was moved, it stands at what
         is up, else at what can be started."""
         before = self.item
-        self.facts = facts
+        self.all_facts = facts
         names = {model.name for model in facts.models}
         default = frozenset(model.name for model in facts.models if model.by_default)
         self.ticked = default if self._asked is None else self._asked & names or default
-        items = items_of(facts)
+        self.facts = facts_with(facts, self.filter)
+        items = items_of(self.facts)
         same = [i for i, item in enumerate(items) if before and _identity(item) == _identity(before)]
         if self._moved and same:
             self.cursor = same[0]
@@ -61,6 +63,11 @@ class StartList(Widget, can_focus=True):
             self.cursor = first[0] if first else 0
         self.cursor = max(0, min(self.cursor, len(items) - 1))
         self.refresh()
+
+    def show_only(self, text: str) -> None:
+        """Lists only the rows that hold ``text``; empty: all."""
+        self.filter = text
+        self.take(self.all_facts)
 
     def move(self, step: int) -> bool:
         """Moves the cursor; False where it stands at the end already."""

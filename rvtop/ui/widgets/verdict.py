@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
 from rvtop.contract.snapshot import Snapshot
 from rvtop.stats.verdict_said import NOT_KNOWN
 from rvtop.ui.draw import Line, fitting
 from rvtop.ui.format import clip
+from rvtop.ui.verdict_lines import trial
 from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.panel import Panel
 
 
-class VerdictPanel(Panel, can_focus=False):
-    NAME = "verdict"
+class VerdictPanel(Panel):
+    """In focus it says what ``enter`` does there: it tries the knob. Where there is none that rvtop can turn,
+    ``enter`` explains, as ``v`` does."""
+
+    TOPIC = "verdict"
     PLACE = "top"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "screen.try_knob", show=False)]
 
     def wants(self, s: Snapshot) -> bool:
         """Its row is for one message, the worst: a lost target or a limited client has it first."""
@@ -31,5 +40,8 @@ class VerdictPanel(Panel, can_focus=False):
         parts = [(2, Line(" │ ", styles.faint).put(clip(text, room), styles.base))]
         if verdict.knob:
             parts.append((3, Line(" │ ", styles.faint).put(verdict.knob, styles.base)))
-        parts.append((1, Line("  v", styles.command)))
+        if self.has_focus:
+            enter = "tries it, same load" if trial(s) else "copies the line" if verdict.line else "explains"
+            parts.append((1, Line("  enter", styles.command).put(f" {enter}", styles.quiet)))
+        parts.append((1, Line("  v", styles.command).put(" why" if self.has_focus else "", styles.quiet)))
         return fitting([(0, first), *parts], width)

@@ -1,0 +1,1 @@
+"""``rvtop deploy compose``: images of rvtop, and a stack of containers on one machine."""

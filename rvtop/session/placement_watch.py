@@ -1,0 +1,67 @@
+"""The plan by which the target places its models (``--auto-place``), during a load."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from rvtop.contract.placement import Placement, placement_of
+from rvtop.errors import UserError
+from rvtop.session.events import EventFeed
+from rvtop.session.load_target import LoadTarget
+from rvtop.target.probe import ask
+
+#: Seconds from one look to the next.
+_EVERY = 2
+_LIMIT_S = 5.0
+
+
+class PlacementWatch:
+    """``placement`` is the plan in force; None where the target has none. An event says each plan's reasons,
+    and each second's row has its replicas."""
+
+    def __init__(self, target: LoadTarget, feed: EventFeed) -> None:
+        self.placement: Placement | None = None
+        self._target = target
+        self._feed = feed
+        self._asked: asyncio.Task[None] | None = None
+        self._url = ""  # of the target that was asked last
+        self._without = False  # it has no plan
+        self._since = _EVERY
+
+    def look(self, row: dict[str, Any]) -> None:
+        """Once a second: notes the plan in its row of the timeline, and asks anew now and then."""
+        info = self._target.info
+        if info is None or info.topology != "rvc":
+            self.placement = None
+            return
+        if info.url != self._url:
+            self._url, self._without, self.placement, self._since = info.url, False, None, _EVERY
+        if self.placement is not None:
+            row["placement"] = {model.name: model.replicas for model in self.placement.models}
+        self._since += 1
+        if self._without or self._since < _EVERY or (self._asked is not None and not self._asked.done()):
+            return
+        self._since = 0
+        self._asked = asyncio.create_task(self._ask(info.url))
+
+    async def _ask(self, url: str) -> None:
+        try:
+            status, body = await asyncio.to_thread(
+                ask, f"{url}/rvtop/topology", self._target.transport, _LIMIT_S
+            )
+            facts = json.loads(body) if status == 200 else None
+        except (UserError, OSError, ValueError, RecursionError):
+            return  # whether it answers at all is said elsewhere
+        if url == self._url and facts is not None:
+            self.take(placement_of(facts))
+
+    def take(self, now: Placement | None) -> None:
+        """What the target says now."""
+        before, self.placement = self.placement, now
+        self._without = now is None
+        if now is None or (before is not None and before.number == now.number):
+            return
+        for model in now.models:
+            self._feed.say(f"plan {now.number}: {model.name} gets {model.reason}", kind="placement")

@@ -1,0 +1,104 @@
+"""The plan of a target's models: what of its answer is taken, what is said of it, what the timeline has."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rvtop.contract.placement import PlacedModel, Placement, placement_of
+from rvtop.contract.snapshot import Event
+from rvtop.session import placement_watch
+from rvtop.session.events import EventFeed
+from rvtop.session.placement_watch import PlacementWatch
+
+ROW = {"model": "a", "replicas": 6, "slots": 1, "headroom": 1.2, "reason": "6 of 8 slots"}
+FACTS = {"placement": {"number": 1, "moving": 2, "free": 0, "models": [ROW, {**ROW, "headroom": None}]}}
+json_like = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from([*FACTS["placement"], *ROW]), inner),
+)
+
+
+def test_a_plan_is_read() -> None:
+    a, b = PlacedModel("a", 6, 1.2, "6 of 8 slots"), PlacedModel("a", 6, None, "6 of 8 slots")
+    assert placement_of(FACTS) == Placement(1, 2, (a, b))
+
+
+@given(json_like)
+def test_what_makes_no_sense_is_no_plan(said: Any) -> None:
+    made = placement_of({"placement": said})
+    assert made is None or all(isinstance(model.replicas, int) for model in made.models)
+
+
+def test_what_a_server_says_is_made_printable() -> None:
+    row = {**ROW, "model": "a\x1b[2J", "reason": "b\x9b" + "x" * 1000}
+    made = placement_of({"placement": {"number": 1, "moving": 0, "models": [row]}})
+    assert made is not None
+    assert made.models[0].name == "a\\x1b[2J"
+    assert made.models[0].reason.startswith("b\\x9b")
+    assert len(made.models[0].reason) <= 400
+
+
+def watch(topology: str | None) -> tuple[PlacementWatch, list[Event]]:
+    events: list[Event] = []
+    info = SimpleNamespace(url="http://host:1", topology=topology)
+    target = cast("Any", SimpleNamespace(info=info, transport=None))
+    return PlacementWatch(target, EventFeed(events.append)), events
+
+
+async def test_each_plan_is_said_once_and_noted_each_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, events = watch("rvc")
+    answers = [json.dumps(FACTS).encode()]
+    asked: list[str] = []
+
+    def ask(url: str, *_: object) -> tuple[int, bytes]:
+        asked.append(url)
+        return 200, answers[-1]
+
+    monkeypatch.setattr(placement_watch, "ask", ask)
+
+    async def seconds(count: int) -> dict[str, Any]:
+        row: dict[str, Any] = {}
+        for _ in range(count):
+            row = {}
+            made.look(row)
+            while made._asked is not None and not made._asked.done():
+                await asyncio.sleep(0)
+        return row
+
+    assert await seconds(4) == {"placement": {"a": 6}}
+    assert asked == ["http://host:1/rvtop/topology"] * 2
+    assert [event.text for event in events] == ["plan 1: a gets 6 of 8 slots"] * 2
+    assert {event.kind for event in events} == {"placement"}
+    moved = {"placement": {"number": 2, "moving": 0, "models": [{**ROW, "replicas": 2}]}}
+    answers.append(json.dumps(moved).encode())
+    assert await seconds(4) == {"placement": {"a": 2}}
+    assert events[-1].text == "plan 2: a gets 6 of 8 slots"
+
+
+@pytest.mark.parametrize("topology", ["rac", None, "rvc"])
+async def test_a_server_without_a_plan_is_left_alone(
+    topology: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, events = watch(topology)
+    asked: list[str] = []
+
+    def ask(url: str, *_: object) -> tuple[int, bytes]:
+        asked.append(url)
+        return 200, b'{"topology": "rvc"}'
+
+    monkeypatch.setattr(placement_watch, "ask", ask)
+    for _ in range(9):
+        row: dict[str, Any] = {}
+        made.look(row)
+        while made._asked is not None and not made._asked.done():
+            await asyncio.sleep(0)
+        assert row == {}
+    assert len(asked) == (1 if topology == "rvc" else 0)
+    assert events == []
