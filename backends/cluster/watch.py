@@ -303,7 +303,7 @@ class ClusterWatch:
             return
         for key, node in self.state.nodes.items():
             named = tuple(sorted(str(row["engine"]) for row in rows if row.get("node_id") == key))
-            if named:
+            if named or node.state == "draining":  # those of a dead node are gone before it is told dead
                 node.engines = named
         told = {
             str(row["node_id"]): row["machine"] for row in rows if row.get("machine") and row.get("node_id")

@@ -13,7 +13,7 @@ import pytest
 from backends.cluster import ping
 from backends.cluster.machine import MachineWatch, machine_facts
 from backends.cluster.single_call import SingleCall
-from backends.cluster.watch import LOST_S, ClusterState, Seen
+from backends.cluster.watch import LOST_S, ClusterState, ClusterWatch, Seen
 from backends.process import again
 from backends.process.notices import KEPT, Notices
 from backends.serve.replica_watch import ReplicaWatch, hurried
@@ -300,3 +300,22 @@ def test_it_is_said_where_serve_has_no_time_for_a_successor() -> None:
     on_drain("n", 59.6)
     (row,) = notices.rows()
     assert "--serve-grace 120 is more than the 60 s left" in row["text"]
+
+
+async def test_an_engine_that_has_moved_is_not_said_to_be_lost() -> None:
+    notices = Notices()
+    rows = [{"engine": "vllm-1", "node_id": WORKER.id}]
+
+    async def engines() -> list[dict[str, str]]:
+        return rows
+
+    watch = ClusterWatch("10.0.0.1:1", engines, ours=False, notices=notices)
+    draining = replace(WORKER, drain_s=1060.0)
+    watch.state.told([HEAD, draining], 0.0, 1000.0)
+    watch.state.told([HEAD, draining], 1.0, 1001.0)
+    await watch._look_at_engines()
+    assert watch.state.nodes[WORKER.id].engines == ("vllm-1",)
+    rows[0]["node_id"] = HEAD.id
+    await watch._look_at_engines()
+    watch.state.told([HEAD, replace(draining, alive=False)], 2.0, 1002.0)
+    assert notices.rows()[-1]["text"] == "node h2 is gone as announced"
