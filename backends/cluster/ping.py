@@ -10,9 +10,9 @@ import contextlib
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
 
-async def answers(host: str, port: int, limit_s: float) -> bool:
+async def answers(host: str, port: int, limit_s: float) -> bool | None:
     """Whether something there says anything within ``limit_s`` seconds; to hang up counts (a server that
-    wants TLS does)."""
+    wants TLS does). None where nobody listens: the process is gone, and not only late."""
     try:
         async with asyncio.timeout(limit_s):
             reader, writer = await asyncio.open_connection(host, port)
@@ -24,5 +24,7 @@ async def answers(host: str, port: int, limit_s: float) -> bool:
                 writer.close()
                 with contextlib.suppress(OSError):
                     writer.transport.abort()
+    except ConnectionRefusedError:
+        return None
     except (OSError, TimeoutError):
         return False

@@ -28,6 +28,8 @@ PERIOD_S = 1.0
 ANSWER_S = 1.5
 #: Without an answer for so long a head or a node is said to be silent.
 LOST_S = 2.5
+#: A process that may only be late, on a machine that is busy, is given up after so long.
+GONE_S = 30.0
 #: How long after their head is back nodes may take to notice that it knows them no more.
 AFTERWARDS_S = 60.0
 #: A call to a GCS that answers takes milliseconds.
@@ -56,6 +58,7 @@ class NodeState:
     seen: Seen
     answered: float  # monotonic
     state: str = "alive"
+    refused: bool = False  # nobody listens there
     drains_at: float | None = None  # monotonic
     engines: tuple[str, ...] = ()
 
@@ -65,18 +68,19 @@ class ClusterState:
     """Everything that the watch knows, and what it says when that changes. Pure: its clocks are handed in."""
 
     notices: Notices
-    away: str = "scaling and restarts are paused, serving continues"
+    ours: bool = False  # it has one node, which ends with its head
     nodes: dict[str, NodeState] = field(default_factory=dict)
     head_answered: float = 0.0
     head_lost_at: float | None = None  # monotonic
+    head_gone: bool = False  # and will not answer again by itself
     lost_all: bool = False  # the head came back without its state, or its nodes went with it
     head_back_at: float | None = None  # monotonic
     begun: bool = False  # the nodes have been told once
 
     # -- the head -------------------------------------------------------------------------------
 
-    def head(self, answers: bool, now: float) -> None:
-        """Whether the GCS answered just now."""
+    def head(self, answers: bool | None, now: float) -> None:
+        """Whether the GCS answered just now; None: nobody listens."""
         if answers:
             lost_at, self.head_answered, self.head_lost_at = self.head_lost_at, now, None
             if lost_at is not None:
@@ -84,7 +88,12 @@ class ClusterState:
                 self.notices.say(f"Ray's head answers again, after {now - lost_at:.0f} s")
         elif self.head_lost_at is None and now - self.head_answered >= LOST_S:
             self.head_lost_at = self.head_answered
-            self.notices.say(f"Ray's head (GCS) does not answer: {self.away}", "error")
+            away = "scaling and restarts are paused, serving continues"
+            if self.ours and answers is None:
+                away = "everything is started again"
+            self.notices.say(f"Ray's head (GCS) does not answer: {away}", "error")
+        silent_s = now - self.head_answered
+        self.head_gone = silent_s >= (LOST_S if answers is None else GONE_S)
 
     # -- the nodes ------------------------------------------------------------------------------
 
@@ -136,9 +145,10 @@ class ClusterState:
                 f"node {self.name(node.seen.id)} {when} (drain announced){self._with(node, 'on it')}", "warn"
             )
 
-    def answered(self, node_id: str, answers: bool, now: float) -> None:
-        """Whether a node's raylet answered just now."""
+    def answered(self, node_id: str, answers: bool | None, now: float) -> None:
+        """Whether a node's raylet answered just now; None: nobody listens."""
         node = self.nodes[node_id]
+        node.refused = answers is None
         if answers:
             silent_s, node.answered = now - node.answered, now
             if node.state == "silent":
@@ -160,7 +170,8 @@ class ClusterState:
         back_at = self.head_back_at
         away = self.head_lost_at is not None or (back_at is not None and now - back_at < AFTERWARDS_S)
         living = [node for node in self.nodes.values() if node.state != "dead"]
-        if away and living and all(node.state == "silent" for node in living):
+        gone = [node.state == "silent" and (node.refused or now - node.answered >= GONE_S) for node in living]
+        if away and living and all(gone):
             self.lost_all = True
 
     # -- names and rows -------------------------------------------------------------------------
@@ -209,10 +220,8 @@ class ClusterWatch:
         host, _, port = gcs_address.rpartition(":")
         self._gcs = host.strip("[]"), int(port)
         self._engines = engines
-        self._ours = ours
         self._on_drain = on_drain
-        away = "everything is started again" if ours else "scaling and restarts are paused, serving continues"
-        self.state = ClusterState(notices, away=away, head_answered=time.monotonic())
+        self.state = ClusterState(notices, ours=ours, head_answered=time.monotonic())
         self._machines = MachineWatch(notices)
         self._moved: set[str] = set()
         self._ask: SingleCall[list[Seen]] = SingleCall(nodes_seen, [])
@@ -279,7 +288,7 @@ class ClusterWatch:
             await self._ask_head()
         if self._rows is None or self._rows.done():
             self._rows = asyncio.create_task(self._look_at_engines())
-        if state.lost_all or (self._ours and self.head_lost):
+        if state.lost_all or (state.ours and state.head_gone):
             self._lost_all.set()
 
     async def _ask_head(self) -> None:

@@ -13,7 +13,7 @@ import pytest
 from backends.cluster import ping
 from backends.cluster.machine import MachineWatch, machine_facts
 from backends.cluster.single_call import SingleCall
-from backends.cluster.watch import LOST_S, ClusterState, ClusterWatch, Seen
+from backends.cluster.watch import GONE_S, LOST_S, ClusterState, ClusterWatch, Seen
 from backends.process import again
 from backends.process.notices import KEPT, Notices
 from backends.serve.replica_watch import ReplicaWatch, hurried
@@ -149,11 +149,24 @@ def test_nodes_that_go_with_their_head_are_all_lost() -> None:
     told = Told()
     told.state.head(True, 0.0)
     for now in (1.0, 2.0, 3.0, 4.0):
+        told.state.head(None, now)
+        for node in (HEAD, WORKER):
+            told.state.answered(node.id, None, now)  # nobody listens
+        told.state.check_all(now)
+        assert told.state.lost_all == told.state.head_gone == (now >= LOST_S)
+
+
+def test_processes_that_may_only_be_late_are_given_time() -> None:
+    told = Told()
+    told.state.head(True, 0.0)
+    for node in (HEAD, WORKER):
+        told.state.answered(node.id, True, 0.0)
+    for now in range(1, int(GONE_S) + 3):
         told.state.head(False, now)
         for node in (HEAD, WORKER):
             told.state.answered(node.id, False, now)
         told.state.check_all(now)
-        assert told.state.lost_all == (now >= LOST_S)
+        assert told.state.lost_all == told.state.head_gone == (now >= GONE_S)
 
 
 def test_nodes_that_are_cut_off_from_a_head_that_is_there_are_not_lost() -> None:
@@ -215,9 +228,9 @@ def test_notices_are_safe_to_print_and_few() -> None:
 
 async def test_only_a_process_that_says_something_answers() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # as a stopped one: the kernel accepts
-        assert not await ping.answers("127.0.0.1", silent.getsockname()[1], 0.2)
+        assert await ping.answers("127.0.0.1", silent.getsockname()[1], 0.2) is False
         port = silent.getsockname()[1]
-    assert not await ping.answers("127.0.0.1", port, 5.0)  # nobody listens
+    assert await ping.answers("127.0.0.1", port, 5.0) is None  # nobody listens
 
     async def settings(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert (await reader.readexactly(24)).startswith(b"PRI * HTTP/2.0")
