@@ -137,6 +137,6 @@ def test_the_table_of_keys_is_sound() -> None:
         here = [action for action in ACTIONS if action.holds(places)]
         pressed = [key for action in here for key in action.keys]
         assert len(pressed) == len(set(pressed)), places
-        feet = [action.foot for action in here if action.foot]
+        feet = [action.foot for action in here if action.in_foot(places)]
         assert len(feet) == len(set(feet)), places
     assert all(action.label for action in ACTIONS if action.foot)
