@@ -33,6 +33,7 @@ from backends.cluster.single_call import SingleCall
 from backends.errors import StartFailure, UsageError
 from backends.process import again
 from backends.process.events import Steps
+from backends.process.notices import NOTICES
 from backends.process.scratch_dir import OwnedTempDir
 from backends.settings import environment
 from backends.settings.options import Options
@@ -48,6 +49,8 @@ CONNECT_LIMIT_S = 5.0
 _RETRY_S = 0.5
 #: A head that answers tells its nodes in milliseconds.
 _NODES_LIMIT_S = 2.0
+#: How long a cluster that is started anew is waited for, once its head answers.
+JOIN_LIMIT_S = 30.0
 
 _LOCAL_SETTINGS = {  # idle workers that Ray starts ahead of need cost seconds of CPU on a small machine
     "enable_worker_prestart": False,
@@ -155,9 +158,20 @@ async def open_cluster(options: Options, steps: Steps) -> Cluster:
         # must be one that lives as long as we do (executor threads do).
         cluster = await asyncio.to_thread(_start if address is None else _attach, address)
         _take_back_sigterm()
-        nodes = await cluster.nodes()
+        nodes = await _nodes_of_before(cluster)
         step.detail(describe(nodes))
     return cluster
+
+
+async def _nodes_of_before(cluster: Cluster) -> list[Node]:
+    """All of a cluster that is started anew: its head answers before the others have joined."""
+    until = time.monotonic() + JOIN_LIMIT_S
+    while len(nodes := await cluster.nodes()) < again.nodes_before() and time.monotonic() < until:
+        await asyncio.sleep(_RETRY_S)
+    if len(nodes) < again.nodes_before():
+        there = f"{len(nodes)} of {again.nodes_before()} nodes are back"
+        NOTICES.say(f"{there}: engines are started on these", "warn")
+    return nodes
 
 
 def describe(nodes: Sequence[Node]) -> str:

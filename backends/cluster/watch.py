@@ -147,9 +147,10 @@ class ClusterState:
                 self.notices.say(f"node {name} answers again, after {silent_s:.0f} s")
         elif node.state == "alive" and now - node.answered >= LOST_S:
             node.state = "silent"
+            others = any(now - other.answered < LOST_S for other in self.nodes.values())
+            rest = "; other nodes serve on" if others else ""
             self.notices.say(
-                f"node {self.name(node_id)} does not answer"
-                f"{self._with(node, 'on it out of reach')}; other nodes serve on",
+                f"node {self.name(node_id)} does not answer{self._with(node, 'on it out of reach')}{rest}",
                 "error",
             )
 
@@ -239,7 +240,9 @@ class ClusterWatch:
     async def lost_all(self) -> str:
         """Returns when the cluster that we knew is gone with all that was in it."""
         await self._lost_all.wait()
-        return StartAgain("Ray's head was lost with its state: every engine is started again")
+        reason = StartAgain("Ray's head was lost with its state: every engine is started again")
+        reason.nodes = sum(node.state != "dead" for node in self.state.nodes.values())
+        return reason
 
     async def run(self) -> None:
         """Looks each second. Never returns; cancel it."""

@@ -100,7 +100,9 @@ def load_model(
     device: str | torch.device = "cpu",
     trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The causal language model and tokenizer of a resolved source, in evaluation mode on ``device``.
+    """The causal language model and tokenizer of a resolved source, in evaluation mode on ``device``; its
+    weights are a copy in memory. (As transformers reads them they are the file itself, mapped, and whoever
+    cuts that short ends every process that uses it, by SIGBUS.)
 
     ``HF_HOME`` and ``HF_HUB_OFFLINE`` mean what they mean to the Hub's client. Raises ModelError.
     """
@@ -117,7 +119,11 @@ def load_model(
             source, dtype=wanted, trust_remote_code=trust_remote_code
         )
     # Outside: an accelerator that is out of memory is not a bad model.
-    return model.to(device).eval(), tokenizer
+    model = model.to(device).eval()
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu":  # else it has left the file already
+            tensor.data = tensor.data.clone()
+    return model, tokenizer
 
 
 def check_weights(source: Path | str) -> None:

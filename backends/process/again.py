@@ -26,14 +26,15 @@ HEAD_LIMIT_S = 300.0
 _SAID_S = 1.5
 #: Closing talks to what is gone, and may hang.
 _CLOSE_LIMIT_S = 5.0
-#: The listening socket and the reason, handed over.
-_LISTENER_ENV, _REASON_ENV = "RVTOP_LISTENER_FD", "RVTOP_STARTED_AGAIN"
+#: What is handed over: the listening socket, the reason, how many nodes the cluster had.
+_LISTENER_ENV, _REASON_ENV, _NODES_ENV = "RVTOP_LISTENER_FD", "RVTOP_STARTED_AGAIN", "RVTOP_NODES_BEFORE"
 
 _LOOK_S, _REQUEST_S = 0.2, 0.5
 
 _first: dict[str, str] = {}  # the environment that this program was started with
 _handed: list[int] = []
 _again: list[str] = []
+_nodes: list[int] = []
 
 
 def _refusal(error: ApiError) -> bytes:
@@ -50,6 +51,7 @@ def remember() -> str:
     """Called first of all. Returns why this is not the first start; "" for the first one."""
     _handed[:] = [int(fd) for fd in [os.environ.pop(_LISTENER_ENV, "")] if fd.isdigit()]
     _again[:] = [reason for reason in [os.environ.pop(_REASON_ENV, "")] if reason]
+    _nodes[:] = [int(count) for count in [os.environ.pop(_NODES_ENV, "")] if count.isdigit()]
     _first.clear()
     _first.update(os.environ)
     return _again[0] if _again else ""
@@ -58,6 +60,11 @@ def remember() -> str:
 def is_again() -> bool:
     """Whether this is not the first start."""
     return bool(_again)
+
+
+def nodes_before() -> int:
+    """How many nodes the cluster had that was lost; 0 for the first start."""
+    return sum(_nodes)
 
 
 def listener() -> socket.socket | None:
@@ -110,10 +117,10 @@ async def start_again(reason: StartAgain, running: Running, listening: socket.so
     os.set_inheritable(kept, True)
     with contextlib.suppress(OSError):  # a gone terminal
         sys.stderr.flush()
-    env = {**_first, _LISTENER_ENV: str(kept), _REASON_ENV: str(reason)}
+    handed = {_LISTENER_ENV: str(kept), _REASON_ENV: str(reason), _NODES_ENV: str(reason.nodes)}
     try:
         os.dup2(events_fd, 1)  # which goes to stderr while a backend runs
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], env)
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**_first, **handed})
     except OSError as error:
         log.error("the backend could not start itself again: %s", error)
         os.close(kept)

@@ -9,7 +9,10 @@ from backends.settings.options import Options
 
 
 class StartAgain(str):
-    """Why a topology broke, where it comes up again if all of it is started anew."""
+    """Why a topology broke, where it comes up again if all of it is started anew. ``nodes`` is how many its
+    cluster had."""
+
+    nodes = 0
 
 
 class Running(Protocol):

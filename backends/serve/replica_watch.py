@@ -3,10 +3,26 @@ it tells only in its own log."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from backends.models.weights import damage
 from backends.process.notices import NOTICES, Notices
+
+
+def hurried(grace_s: float, notices: Notices = NOTICES) -> Callable[[str, float | None], None]:
+    """What says of a node that is to go whether Serve moves its replicas or only ends them: it ends each
+    `graceful_shutdown_timeout_s` before the node goes, with or without a successor."""
+
+    def on_drain(node_id: str, left_s: float | None) -> None:
+        if left_s is not None and left_s < grace_s:
+            notices.say(
+                f"Serve ends replicas on a node that goes before their successors are up: --serve-grace "
+                f"{grace_s:g} is more than the {left_s:.0f} s left",
+                "warn",
+            )
+
+    return on_drain
 
 
 class ReplicaWatch:

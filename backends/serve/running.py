@@ -28,6 +28,7 @@ from backends.serve.deployment import check_memory
 from backends.serve.fleet import ServeFleet
 from backends.serve.lease_actor import ServeLease
 from backends.serve.model_app import App
+from backends.serve.replica_watch import hurried
 from backends.settings.options import Options
 
 # A replica without a request may be about to get one from Serve's queue.
@@ -186,7 +187,9 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
             **kind.facts(),
         }
         splits = Splits(options.split, fleet.up, router.weigh)
-        around = ClusterWatch(cluster.address, fleet.engine_rows, ours=cluster.ours)
+        around = ClusterWatch(
+            cluster.address, fleet.engine_rows, ours=cluster.ours, on_drain=hurried(options.serve.grace_s)
+        )
         told = Control(kind.name, [fleet], facts, live=cluster.facts, splits=splits, cluster=around.rows)
         control.serve(fleet, told)
     await stack.enter_async_context(around.watching())

@@ -1,7 +1,7 @@
 """A Ray cluster that is not ours: two nodes on this machine, with token authentication, and an application of
 its owner on Ray Serve. Runs in a process of its own, which other processes of a test attach to.
 
-    python -m tests.backends.someones_cluster PORT HEAD_CPUS [HEAD_IP]
+    python -m tests.backends.someones_cluster PORT HEAD_CPUS APART [HEAD_IP]
 
 Commands on stdin, one a line: ``kill [NODE]`` (the newest worker node, or that one, dies), ``add`` (another
 one joins), ``serve`` (starts Serve with the owner's application), ``status``, ``kill-gcs`` and ``start-gcs``
@@ -9,7 +9,8 @@ one joins), ``serve`` (starts Serve with the owner's application), ``status``, `
 announced to go), ``wait COUNT`` (until so many nodes are there), ``stop`` and
 ``cont`` (the newest worker's raylet is suspended); each is answered by one
 JSON line. It all ends with stdin. With HEAD_IP the head has that address, and no worker: those are started
-elsewhere.
+elsewhere. With APART 1 each worker has a loopback address of its own: drivers attach to any node of their
+address, and end with it.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class SomeonesCluster:
         env: Mapping[str, str] | None = None,
         token: str | None = None,
         head_ip: str = "",
+        apart: bool = False,
     ) -> None:
         """``port`` of the head's GCS (0: a free one) and ``token`` are those of a cluster before, where it is
         to take its place."""
@@ -55,7 +57,7 @@ class SomeonesCluster:
         self.token_file.write_text(token or secrets.token_hex(32))
         self.token_file.chmod(0o600)
         self.log = folder / "cluster.log"
-        words = [str(port), str(head_cpus), head_ip]
+        words = [str(port), str(head_cpus), str(int(apart)), head_ip]
         with self.log.open("wb") as stderr:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.backends.someones_cluster", *words],
@@ -130,8 +132,13 @@ def _host(answers: Any) -> None:
     from ray.cluster_utils import Cluster
 
     quiet = {"enable_worker_prestart": False, "prestart_worker_first_driver": False}
-    port, head_cpus = (int(word) for word in sys.argv[1:3])
-    ip = "".join(sys.argv[3:])
+    port, head_cpus, apart = (int(word) for word in sys.argv[1:4])
+    ip = "".join(sys.argv[4:])
+    addresses = (f"127.0.0.{number}" for number in range(2, 255))
+
+    def add() -> Any:
+        return cluster.add_node(**node, **({"node_ip_address": next(addresses)} if apart else {}))
+
     node = {"num_cpus": CPUS, "object_store_memory": 80 * 2**20}
     head = {**node, "num_cpus": head_cpus, "_system_config": quiet, "include_dashboard": False}
     if port:
@@ -139,7 +146,7 @@ def _host(answers: Any) -> None:
     if ip:
         head["node_ip_address"] = ip
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    workers = [] if ip else [cluster.add_node(**node)]
+    workers = [] if ip else [add()]
     cluster.wait_for_nodes()
     ray.init(cluster.address, namespace="theirs", configure_logging=False, log_to_driver=False)
     print(json.dumps({"address": cluster.address, "folder": os.environ["RAY_TMPDIR"]}), file=answers)
@@ -147,11 +154,11 @@ def _host(answers: Any) -> None:
         answer: dict[str, Any] = {}
         words = command.split()
         if command.startswith("kill") and command != "kill-gcs":
-            lost = next((node for node in workers if node.node_id == words[-1]), workers[-1])
+            lost = next(node for node in workers if node.node_id in words) if words[1:] else workers[-1]
             workers.remove(lost)
             cluster.remove_node(lost, allow_graceful=False)
         elif command == "add":
-            workers.append(cluster.add_node(**node))
+            workers.append(add())
             cluster.wait_for_nodes()  # also until Ray has noticed that a killed one is dead
         elif command == "serve":
             answer = _serve()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,15 @@ def test_cache_dir(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("RVTOP_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_dir() == tmp_path / ".cache" / "rvtop"
+
+
+def test_weights_are_not_the_mapped_file(tiny_model: Path, tmp_path: Path) -> None:
+    """Or an engine dies (SIGBUS) when somebody cuts that short."""
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    model, _ = load_model(folder)
+    (folder / "model.safetensors").write_bytes(b"")
+    assert str(folder) not in Path("/proc/self/maps").read_text()
+    assert model(torch.tensor([[1, 2, 3]])).logits.isfinite().all()
 
 
 BUILD = """

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from rvtop.contract.command import NextPhase
 from rvtop.load.wire.timeouts import Timeouts
 from rvtop.scenario.load import scenario_from
 from rvtop.session.request import SessionRequest
@@ -54,10 +55,8 @@ class Load:
         return time.monotonic() - began
 
     def end(self) -> None:
-        """No more is sent."""
-        from rvtop.contract.command import Stop
-
-        self.session.command(Stop())
+        """No more is sent; what is in flight is waited for."""
+        self.session.command(NextPhase())
 
     def check(self) -> None:
         """Every request is accounted for, once."""

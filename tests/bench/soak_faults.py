@@ -183,8 +183,9 @@ def stand_of(topology: str, model: Path, folder: Path, redis_address: str | None
     env: dict[str, str] = {}
     if topology == "rsc":
         given = {} if redis_address is None else {"RAY_REDIS_ADDRESS": redis_address}
-        cluster = SomeonesCluster(folder, env=given)
+        cluster = SomeonesCluster(folder, env=given, apart=True)
         words, env = ["--ray-address", cluster.address, "--num-replicas", "2"], cluster.env
+        words += ["--serve-grace", str(_DRAIN_S // 4)]
     else:
         words = ["--num-replicas", "1", "--dtype", "float32", "--engine-arg", "max-num-seqs=8"]
     backend = BackendProcess(

@@ -16,7 +16,7 @@ from backends.cluster.single_call import SingleCall
 from backends.cluster.watch import LOST_S, ClusterState, Seen
 from backends.process import again
 from backends.process.notices import KEPT, Notices
-from backends.serve.replica_watch import ReplicaWatch
+from backends.serve.replica_watch import ReplicaWatch, hurried
 from rvtop.net.http_get import get
 from rvtop.net.transport import Transport
 
@@ -45,7 +45,9 @@ class Told:
         self.state.told(rows, self.now, 1000.0 + self.now)
 
     def node(self, answers: bool, seconds: float = 1.0) -> None:
+        """The other node answers."""
         self.now += seconds
+        self.state.answered(HEAD.id, True, self.now)
         self.state.answered(WORKER.id, answers, self.now)
 
     def of(self, node: Seen) -> dict[str, object]:
@@ -106,6 +108,13 @@ def test_a_drain_may_be_called_off_or_have_no_time() -> None:
     assert told.of(WORKER)["left_s"] is None
     told.rows([HEAD, WORKER])
     assert told.said() == ["node h2 stays: its drain was called off"]
+
+
+def test_where_no_node_answers_none_is_said_to_serve_on() -> None:
+    told = Told()
+    told.state.answered(HEAD.id, False, 10.0)
+    told.state.answered(WORKER.id, False, 10.0)
+    assert told.said() == ["node h1 does not answer", "node h2 does not answer; vllm-1 on it out of reach"]
 
 
 def test_a_silent_node_is_said_within_five_seconds_and_when_it_is_back() -> None:
@@ -280,3 +289,14 @@ async def test_a_backend_that_starts_again_answers_meanwhile() -> None:
             absence.end()
     assert status == 503
     assert b"starting again" in body
+
+
+def test_it_is_said_where_serve_has_no_time_for_a_successor() -> None:
+    notices = Notices()
+    on_drain = hurried(120.0, notices)
+    on_drain("n", None)
+    on_drain("n", 180.0)
+    assert notices.rows() == []
+    on_drain("n", 59.6)
+    (row,) = notices.rows()
+    assert "--serve-grace 120 is more than the 60 s left" in row["text"]

@@ -13,7 +13,8 @@ from backends.process.running import StartAgain
 
 why = again.remember()
 listener = again.listener() or socket.create_server(("127.0.0.1", 0))
-facts = {"why": why, "pid": os.getpid(), "port": listener.getsockname()[1], "again": again.is_again()}
+facts = {"why": why, "pid": os.getpid(), "port": listener.getsockname()[1], "again": again.is_again(),
+         "nodes": again.nodes_before()}
 print(json.dumps({**facts, "mine": os.environ.get("MINE"), "given": os.environ["GIVEN"]}), flush=True)
 if not why:
     os.environ["MINE"] = "set while it ran"
@@ -23,7 +24,9 @@ if not why:
         async def close(self, grace_s):
             await asyncio.sleep(60)
 
-    asyncio.run(again.start_again(StartAgain("the head was lost"), Running(), listener, os.dup(1)))
+    reason = StartAgain("the head was lost")
+    reason.nodes = 3
+    asyncio.run(again.start_again(reason, Running(), listener, os.dup(1)))
     print("it came back")
 """
 
@@ -40,6 +43,7 @@ def test_it_keeps_its_process_and_port_and_says_why() -> None:
     first, second = (json.loads(line) for line in done.stdout.splitlines())
     assert (first["why"], first["again"]) == ("", False)
     assert (second["why"], second["again"]) == ("the head was lost", True)
+    assert (first["nodes"], second["nodes"]) == (0, 3)
     assert (second["pid"], second["port"]) == (first["pid"], first["port"])
     assert second["mine"] is None  # what it set for the cluster that is gone
     assert second["given"] == "x"
