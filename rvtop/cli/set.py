@@ -27,10 +27,11 @@ def set_defaults(
     ] = None,
 ) -> None:
     """Changes what requests get that do not say it themselves, at once and without a restart."""
+    from rvtop.lifecycle.choose import url_of
     from rvtop.net.transport import Transport
     from rvtop.target.defaults import change_defaults
 
-    now = asyncio.run(change_defaults(_url_of(on), Transport(), values_from(words)))
+    now = asyncio.run(change_defaults(url_of(on), Transport(), values_from(words)))
     said = ", ".join(f"{name} {value:g}" for name, value in now.items() if value is not None)
     say(f"set: {said or 'nothing'}")
 
@@ -53,19 +54,3 @@ def values_from(words: list[str]) -> dict[str, int | float | None]:
             raise UserError(f"set {word}: {text!r} is no number; write {name}=64, or {name}=none")
         values[name] = value
     return values
-
-
-def _url_of(on: str | None) -> str:
-    """Where the backend is. Raises UserError."""
-    if on is not None and ("://" in on or ":" in on):
-        from rvtop.target.probe import base_url
-
-        return base_url(on)
-    from rvtop.lifecycle.choose import choose
-    from rvtop.lifecycle.state import entry
-
-    name = choose(on)
-    found = entry(name)
-    if found is None or found.url is None:
-        raise UserError(f"{name}: is not up yet; rvtop ps shows its state")
-    return found.url

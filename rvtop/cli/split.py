@@ -36,12 +36,13 @@ def split(
 ) -> None:
     """Splits the requests for a name over its models in another way, at once: rvtop split chat v2=50."""
     from rvtop.cli.ctl import is_socket
+    from rvtop.lifecycle.choose import url_of
 
     alias, shares = shares_from(words or [])
     if on is not None and is_socket(on):
         _by_session(Path(on), alias, shares)
         return
-    for one in asyncio.run(_at(_url_of(on), alias, shares)):
+    for one in asyncio.run(_at(url_of(on), alias, shares)):
         say(json.dumps(asdict(one), ensure_ascii=False) if as_json else str(one))
 
 
@@ -66,22 +67,6 @@ def shares_from(words: list[str]) -> tuple[str, dict[str, float]]:
         if not 0 <= shares[arm] <= 100:
             raise UserError(f"split {word}: a share must be from 0 to 100 (percent)")
     return alias, shares
-
-
-def _url_of(on: str | None) -> str:
-    """Where the backend is. Raises UserError."""
-    if on is not None and ("://" in on or ":" in on):
-        from rvtop.target.probe import base_url
-
-        return base_url(on)
-    from rvtop.lifecycle.choose import choose
-    from rvtop.lifecycle.state import entry
-
-    name = choose(on)
-    found = entry(name)
-    if found is None or found.url is None:
-        raise UserError(f"{name}: is not up yet; rvtop ps shows its state")
-    return found.url
 
 
 async def _at(url: str, alias: str, shares: dict[str, float]) -> tuple[SplitInfo, ...]:

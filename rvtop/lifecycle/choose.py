@@ -20,3 +20,17 @@ def choose(name: str | None, *, logs: bool = False) -> str:
         return name
     have = f"known: {', '.join(known)}" if known else "nothing is up"
     raise UserError(f"{name}: no such deployment; {have}")
+
+
+def url_of(on: str | None) -> str:
+    """The URL of a backend that is up: ``on`` itself, or that of the deployment named so; None: of the only
+    deployment. Raises UserError."""
+    if on is not None and ":" in on:
+        from rvtop.target.probe import base_url
+
+        return base_url(on)
+    name = choose(on)
+    found = state.entry(name)
+    if found is None or found.url is None:
+        raise UserError(f"{name}: is not up yet; rvtop ps shows its state")
+    return found.url

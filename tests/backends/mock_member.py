@@ -28,6 +28,8 @@ class MockMember(Member):
         super().__init__(engine, model, asyncio.Semaphore(8))
         self._names = (model, *aliases)
         self._options = options
+        self.may_start = asyncio.Event()  # cleared: one that was killed stays down
+        self.may_start.set()
         self._mock: MockProcess | None = None
 
     @property
@@ -36,6 +38,7 @@ class MockMember(Member):
         return self._mock.pid
 
     async def start(self, steps: Steps | None = None) -> None:
+        await self.may_start.wait()
         self._mock = await asyncio.to_thread(any_mock(**self._options, models=self._names).start)
         info = EngineInfo(self.engine, "mock", self.model, "here", self.pid, ("cpu",), "none", 1, 4096)
         self.came_up(Served(("127.0.0.1", self._mock.port), info, self.model))

@@ -17,15 +17,17 @@ SPLIT = SplitOptions((Split("chat", (Arm("v1", 80.0), Arm("v2", 20.0))),), fallb
 
 async def test_shares_by_command_and_an_arm_that_is_killed(tmp_path: Path) -> None:
     async with routed(("v1", "v2"), SPLIT, ttft_ms=5, step_ms=1) as (url, members):
-        phase = {"name": "p", "rate": 60, "duration": "60s"}
+        phase = {"name": "p", "rate": 60, "duration": "30m"}
         watched = Watched(request(url, tmp_path / "run", phase, models=("chat",), slo={"ttft_ms": 10_000}))
         await watched.until(lambda s: len(s.arms) == 2 and all(arm.ok for arm in s.arms), "both arms answer")
         watched.send(SetSplit("v2", 100.0))
         await watched.until(lambda s: s.arms[1].asked == 1.0, "it is told")
         watched.send(Undo())
         await watched.until(lambda s: s.arms[1].asked == 0.2, "it is taken back")
+        members["v2"].may_start.clear()  # a second long it would be up again before anybody looked
         os.kill(members["v2"].pid, signal.SIGKILL)
         await watched.until(lambda s: any("is down" in e.text for e in s.events), "that is said")
+        members["v2"].may_start.set()
         await watched.until(lambda s: any("up again" in e.text for e in s.events), "it comes back")
         watched.send(Stop())
         await watched.end()

@@ -137,6 +137,6 @@ def test_the_table_of_keys_is_sound() -> None:
         here = [action for action in ACTIONS if action.holds(places)]
         pressed = [key for action in here for key in action.keys]
         assert len(pressed) == len(set(pressed)), places
-        feet = [action.foot for action in here if action.foot]
-        assert len(feet) == len(set(feet)), places
+        own = [action.foot for action in here if action.in_foot(places) and action.where != "*"]
+        assert len(own) == len(set(own)), places  # the load's keys stand apart on screens with others
     assert all(action.label for action in ACTIONS if action.foot)

@@ -130,7 +130,7 @@ async def test_a_client_is_greeted_and_its_commands_are_answered_in_order(served
     client = await served.client()
     assert client.hello["protocol"] == 1
     assert client.hello["session"] == "demo"
-    assert client.hello["commands"] == ["rate", "mark", "stop", "snapshot", "watch", "readonly"]
+    assert client.hello["commands"] == ["rate", "mark", "stop", "snapshot", "watch", "readonly", "name"]
     client.writer.write(b'{"cmd":"rate","rps":1,"id":7}\n{"cmd":"rate","rps":2,"id":"b"}\n\n')
     answers = [await client.line(), await client.line()]
     assert [answer["id"] for answer in answers] == [7, "b"]

@@ -326,7 +326,7 @@ def test_shipped_scenarios_are_found_by_name() -> None:
 def test_a_name_that_is_none(folder: Path) -> None:
     for name, said in [
         ("smokee", "smokee: no such scenario; did you mean smoke? shipped: "),
-        ("zzz", "zzz: no such scenario; shipped: agent, autoscale, batch, chat, demo, "),
+        ("zzz", "zzz: no such scenario; shipped: agent, autoscale, batch, canary, chat, demo, "),
         ("smoke.yaml", "smoke.yaml: no such file"),
         ("x/smoke", "x/smoke: no such file"),
         (str(folder), f"{folder}: is a folder, not a scenario file"),

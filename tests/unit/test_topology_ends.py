@@ -78,6 +78,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
             control=None,
             start=nothing,
             place=nothing,
+            weigh=nothing,
             stop_listening=recorder.note("stop listening"),
             close=recorder.note_async("router"),
         )
@@ -107,7 +108,12 @@ def serve(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> Recorder:
     async def take(*args: Any) -> Any:
         return SimpleNamespace(release=recorder.note_async("lease"))
 
-    fleet = SimpleNamespace(look=nothing, keep_looking=nothing, engine_rows=recorder.note_async("drain", []))
+    fleet = SimpleNamespace(
+        look=nothing,
+        keep_looking=nothing,
+        engine_rows=recorder.note_async("drain", []),
+        up=lambda model: True,
+    )
     monkeypatch.setattr(running.serve, "running", lambda: False)
     monkeypatch.setattr(running.serve, "start", lambda head: None)
     monkeypatch.setattr(running.serve, "proxies", lambda nodes: (("127.0.0.1", 1),))
@@ -149,6 +155,7 @@ def engines(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> Recorder:
             members=members,
             list_models=lambda: None,
             set_up=lambda *args: None,
+            up=lambda model: True,
             placed=nothing,
             engine_rows=nothing,
             close=recorder.note_async("engines"),
