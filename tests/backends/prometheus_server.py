@@ -96,12 +96,12 @@ class Prometheus:
         """What ``label_values(series, label)`` of Grafana asks for."""
         return list(self.get(f"label/{label}/values", **{"match[]": series, "start": start}))
 
-    def firing(self) -> dict[str, Mapping[str, str]]:
-        """The alerts that fire now, with their labels."""
+    def firing(self, job: str | None = None) -> dict[str, Mapping[str, str]]:
+        """The alerts that fire now, of ``job`` alone if it is given, with their labels."""
         return {
             alert["labels"]["alertname"]: alert["labels"]
             for alert in self.get("alerts")["alerts"]
-            if alert["state"] == "firing"
+            if alert["state"] == "firing" and job in (None, alert["labels"].get("job"))
         }
 
     def until(self, true: Callable[[], object], what: str, limit_s: float = LIMIT_S) -> None:
