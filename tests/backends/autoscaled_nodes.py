@@ -40,9 +40,9 @@ CONFIG = {
     "idle_timeout_minutes": 0.2,
     "auth": {},
     "docker": {},
-    **dict.fromkeys(("initialization_commands", "setup_commands", "rsync_exclude", "rsync_filter"), []),
-    **dict.fromkeys(("head_setup_commands", "worker_setup_commands", "cluster_synced_files"), []),
-    **dict.fromkeys(("head_start_ray_commands", "worker_start_ray_commands"), []),
+    **{key: [] for key in ("initialization_commands", "setup_commands", "rsync_exclude", "rsync_filter")},
+    **{key: [] for key in ("head_setup_commands", "worker_setup_commands", "cluster_synced_files")},
+    **{key: [] for key in ("head_start_ray_commands", "worker_start_ray_commands")},
     "file_mounts": {},
     "file_mounts_sync_continuously": False,
 }
