@@ -60,7 +60,16 @@ def main(out: Path) -> int:
         "RAY_USAGE_STATS_ENABLED": "0",
     }
     start = [
-        *("ray", "start", "--head", f"--port={PORT}", f"--autoscaling-config={config}", "--num-cpus=2"),
+        *(
+            sys.executable,
+            "-m",
+            "ray.scripts.scripts",
+            "start",
+            "--head",
+            f"--port={PORT}",
+            f"--autoscaling-config={config}",
+            "--num-cpus=2",
+        ),
         *(f"--memory={NODE['memory']}", f"--object-store-memory={NODE['object_store_memory']}"),
         *("--include-dashboard=false", "--node-ip-address=127.0.0.1"),
     ]
@@ -68,7 +77,7 @@ def main(out: Path) -> int:
     run = [
         *(sys.executable, "-P", "-m", "rvtop.cli", "run", "autoscale", "--topology", "rsc"),
         *("--model", "tiny=tiny", "--autoscale", FIELDS, "--ray-address", f"127.0.0.1:{PORT}"),
-        *("--serve-memory", str(MEMORY_GIB), "--out", str(out / "run")),
+        *("--backend-options", f"--serve-memory {MEMORY_GIB}", "--out", str(out / "run")),
     ]
     done = subprocess.run(run, env=environ, stdout=sys.stderr, timeout=LIMIT_S)
     events = (out / "run" / "events.jsonl").read_text().splitlines()
