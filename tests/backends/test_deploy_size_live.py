@@ -123,6 +123,7 @@ def test_weights_and_kv_are_what_vllm_takes_on_the_cpu(
     cache = kv["large"] - kv["tiny"]
     with capsys.disabled():
         print(
-            f"\nweights {more / mib:.1f} and KV {cache / mib:.1f} MiB more by the formula, {grown / mib:.1f} held"
+            f"\nweights {more / mib:.1f} and KV {cache / mib:.1f} MiB more by the formula, "
+            f"{grown / mib:.1f} held"
         )
     assert more + cache == pytest.approx(grown, rel=0.1)
