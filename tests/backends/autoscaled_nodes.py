@@ -1,4 +1,4 @@
-"""Ray's own autoscaler over fake nodes (`ray.autoscaler.fake_multi_node`) and an autoscaled run of rsc on it.
+"""Ray's own autoscaler over fake nodes (its `fake_multinode` provider) and an autoscaled run of rsc on it.
 Runs as process 1 of namespaces of its own (user, process, network), so that nothing of it meets another Ray,
 and all of it ends with it; prints the run's events as JSON.
 
@@ -21,21 +21,37 @@ FIELDS = "min=1,max=2,initial=1,target=4,up=2,down=5,look_back=5"
 MEMORY_GIB = 1
 NODE = {"CPU": 1, "memory": int(1.5 * GIB), "object_store_memory": 80 * 2**20}
 LIMIT_S = 900
+#: What `ray.cluster_utils.AutoscalingCluster` makes; the file that it reads is not in Ray's wheel.
+CONFIG = {
+    "cluster_name": "fake",
+    "max_workers": 1,
+    "provider": {
+        "type": "fake_multinode",
+        "use_node_id_as_ip": True,
+        "disable_node_updaters": True,
+        "disable_launch_config_check": True,
+    },
+    "available_node_types": {
+        "ray.head.default": {"resources": {"CPU": 2}, "node_config": {}, "max_workers": 0},
+        "worker": {"resources": NODE, "node_config": {}, "min_workers": 0, "max_workers": 1},
+    },
+    "head_node_type": "ray.head.default",
+    "upscaling_speed": 1.0,
+    "idle_timeout_minutes": 0.2,
+    "auth": {},
+    "docker": {},
+    **{key: [] for key in ("initialization_commands", "setup_commands", "rsync_exclude", "rsync_filter")},
+    **{key: [] for key in ("head_setup_commands", "worker_setup_commands", "cluster_synced_files")},
+    **{key: [] for key in ("head_start_ray_commands", "worker_start_ray_commands")},
+    "file_mounts": {},
+    "file_mounts_sync_continuously": False,
+}
 
 
 def main(out: Path) -> int:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    from ray.cluster_utils import AutoscalingCluster
-
-    made = AutoscalingCluster(
-        head_resources={"CPU": 2},
-        worker_node_types={
-            "worker": {"resources": dict(NODE), "node_config": {}, "min_workers": 0, "max_workers": 1}
-        },
-        idle_timeout_minutes=0.2,
-    )
     config = out / "autoscaler.json"
-    config.write_text(json.dumps(made._config))
+    config.write_text(json.dumps(CONFIG))
     environ = {
         **os.environ,
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
@@ -44,7 +60,16 @@ def main(out: Path) -> int:
         "RAY_USAGE_STATS_ENABLED": "0",
     }
     start = [
-        *("ray", "start", "--head", f"--port={PORT}", f"--autoscaling-config={config}", "--num-cpus=2"),
+        *(
+            sys.executable,
+            "-m",
+            "ray.scripts.scripts",
+            "start",
+            "--head",
+            f"--port={PORT}",
+            f"--autoscaling-config={config}",
+            "--num-cpus=2",
+        ),
         *(f"--memory={NODE['memory']}", f"--object-store-memory={NODE['object_store_memory']}"),
         *("--include-dashboard=false", "--node-ip-address=127.0.0.1"),
     ]
@@ -52,7 +77,7 @@ def main(out: Path) -> int:
     run = [
         *(sys.executable, "-P", "-m", "rvtop.cli", "run", "autoscale", "--topology", "rsc"),
         *("--model", "tiny=tiny", "--autoscale", FIELDS, "--ray-address", f"127.0.0.1:{PORT}"),
-        *("--serve-memory", str(MEMORY_GIB), "--out", str(out / "run")),
+        *("--backend-options", f"--serve-memory {MEMORY_GIB}", "--out", str(out / "run")),
     ]
     done = subprocess.run(run, env=environ, stdout=sys.stderr, timeout=LIMIT_S)
     events = (out / "run" / "events.jsonl").read_text().splitlines()
