@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from backends.cluster.cluster import ResourceShare, open_cluster
-from backends.cluster.placed_models import placed_models
+from backends.cluster.placed_models import PlacedModels, placed_models
 from backends.cluster.places import actor_options, amounts, bundle_of, free, reserve
 from backends.cluster.vllm_fleet import Replica, slots_of
 from backends.cluster.vllm_moves import Moves
@@ -61,8 +61,9 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
     shares = placed.shares if placed is not None else shares_of(_at_most(options), nodes)
     token = secrets.token_hex(32)
     fronts = chosen(options.front_processes, shares)
+    first = {model.name: _first(model.name, shares, options.autoscale, placed) for model in options.models}
     specs = [
-        _engine_spec(number, share, shares, options, token, loopback=cluster.ours, fronts=fronts)
+        _engine_spec(number, share, first[share.model], options, token, loopback=cluster.ours, fronts=fronts)
         for number, share in enumerate(shares)
     ]
     slots = [
@@ -84,9 +85,7 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
             ReplicaPool(model.name, [m for m in makes if m.args[0].model == model.name])
             for model in options.models
         ]
-        alike = (options.autoscale or Autoscale()).first
-        counts = [placed.replicas(pool.model) if placed is not None else alike for pool in pools]
-        replicas = [made for pool, count in zip(pools, counts, strict=True) for made in pool.first(count)]
+        replicas = [made for pool in pools for made in pool.first(first[pool.model])]
     facts = {
         "max_queue": options.max_queue,
         "index": options.index,
@@ -121,6 +120,15 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
     elif options.autoscale is not None:
         running.changes = scaled(options.autoscale, pools, running.members, router)
     return running
+
+
+def _first(
+    model: str, shares: Sequence[ResourceShare], scale: Autoscale | None, placed: PlacedModels | None
+) -> int:
+    """How many replicas of a model there are at the start."""
+    if placed is not None:
+        return placed.replicas(model)
+    return max(1, scale.first) if scale is not None else sum(share.model == model for share in shares)
 
 
 def _at_most(options: Options) -> Options:
@@ -159,13 +167,13 @@ async def _place(
 def _engine_spec(
     number: int,
     share: ResourceShare,
-    shares: Sequence[ResourceShare],
+    replicas: int,
     options: Options,
     token: str,
     loopback: bool,
     fronts: int,
 ) -> EngineSpec:
-    replicas = sum(other.model == share.model for other in shares)
+    # The replicas of the start share it: among all that there may be, one alone would refuse early.
     queue = None if options.max_queue is None else math.ceil(options.max_queue / replicas)
     return EngineSpec(
         engine=f"vllm-{number}",

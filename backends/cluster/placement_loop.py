@@ -30,10 +30,6 @@ class Counted(Protocol):
 
     @property
     def wanted(self) -> int: ...
-    @property
-    def starting(self) -> int: ...
-    @property
-    def draining(self) -> int: ...
 
 
 class Replicas(Protocol):
@@ -41,6 +37,11 @@ class Replicas(Protocol):
 
     @property
     def model(self) -> str: ...
+
+    @property
+    def moving(self) -> int:
+        """How many begun by :meth:`add` or :meth:`retire` are not through yet."""
+        ...
 
     def counts(self) -> Counted: ...
 
@@ -119,12 +120,11 @@ class AutoPlacer:
     def facts(self) -> dict[str, Any]:
         """What ``/rvtop/topology`` says: the plan in force with today's reasons, what moves, and the plans
         until now, the latest last."""
-        moving = {name: pool.counts() for name, pool in self._pools.items()}
         return {
             "placement": {
                 **rows_of(self._planner.plan),
                 "number": len(self._plans),
-                "moving": sum(count.starting + count.draining for count in moving.values()),
+                "moving": sum(pool.moving for pool in self._pools.values()),
                 "plans": self._plans[-_REMEMBERED:],
             }
         }
@@ -136,7 +136,8 @@ class AutoPlacer:
             return
         held, ended = await asyncio.gather(self._counts.held(), self._counts.ended())
         now = self._clock()
-        moving = any(pool.counts().starting + pool.counts().draining for pool in self._pools.values())
+        # Not those that died and start again: they may have no place until the plan changes.
+        moving = any(pool.moving for pool in self._pools.values())
         made = self._planner.look(Look(now, arrived, ended, held), at_rest=not moving)
         if made is not None:
             self._note(made, "mix")
@@ -164,7 +165,10 @@ class AutoPlacer:
 
     async def _run(self) -> None:
         while True:
-            await self.look()
+            try:
+                await self.look()
+            except Exception:  # the plan stays as it is, and what serves goes on
+                log.exception("the look at what arrives failed")
             await self._pause(LOOK_S)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from backends.cluster.calls import first_lines, kill
 from backends.cluster.places import free, reserve
 from backends.cluster.vllm_fleet import Replica
+from backends.cluster.vllm_replicas import LEAVING
 from backends.errors import StartFailure
 from backends.process.notices import NOTICES, Notices
 from backends.router.fleet import Fleet
@@ -37,7 +38,9 @@ class Moves:
         """Moves the engines of a node, which goes in ``left_s`` seconds (None: nobody says when)."""
         until = None if left_s is None else asyncio.get_running_loop().time() + left_s
         for member in self._fleet.members:
-            if isinstance(member, Replica) and member.served is not None and member.info.node_id == node_id:
+            if not isinstance(member, Replica) or member.status != "ready":
+                continue  # one that retires ends where it is
+            if member.served is not None and member.info.node_id == node_id:
                 task = asyncio.create_task(self._move(member, until))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -61,13 +64,18 @@ class Moves:
             await free(group)
             if not isinstance(error, StartFailure):
                 raise
+            if member.status in LEAVING:  # it retired meanwhile
+                return
             self._notices.say(f"{name} cannot move, and ends with its node: {error}", "error")
             return
         left = member.take_place(group)
-        self._fleet.set_up(name, True)
-        await self._fleet.placed()
-        self._notices.say(f"{name} answers on node {member.info.node}; the one before it ends its requests")
-        await asyncio.sleep(_HANDED_OVER_S)
+        if member.status == "ready":  # else it retires since, and the successor is closed with it
+            self._fleet.set_up(name, True)
+            await self._fleet.placed()
+            self._notices.say(
+                f"{name} answers on node {member.info.node}; the one before it ends its requests"
+            )
+            await asyncio.sleep(_HANDED_OVER_S)
         now = asyncio.get_running_loop().time()
         await _end(before, _GRACE_S if until is None else max(0.0, until - now - _STOP_S))
         if left is not None:

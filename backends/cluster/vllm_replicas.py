@@ -29,8 +29,8 @@ log = logging.getLogger("backends.rvc")
 
 # For the answers of a replica that is retired; as long as Serve gives them on rsc and rsv.
 RETIRE_S = 120.0
-#: States of a replica that is going.
-LEAVING = ("draining", "stopping")
+#: States of a replica that is going, or gone but for what Ray still has of it.
+LEAVING = ("draining", "stopping", "stopped")
 
 
 class PlacedReplica(Replica):
@@ -48,6 +48,10 @@ class PlacedReplica(Replica):
             self.status = "starting"
             self._options: Mapping[str, Any] = actor_options(self._share, self._group, 0)
         await super().start(steps)
+
+    @property
+    def needs(self) -> dict[str, float]:
+        return bundle_of(self._share)
 
     async def close(self) -> None:
         await super().close()
@@ -78,6 +82,11 @@ class ReplicaPool:
         states = [replica.status for replica in self._replicas.values()]
         healthy, draining = states.count("ready"), sum(state in LEAVING for state in states)
         return Counts(len(states) - draining, len(states) - healthy - draining, healthy, draining)
+
+    @property
+    def moving(self) -> int:
+        """Starts and retirements that are under way; a replica that died and starts again is none."""
+        return sum(not task.done() for task in [*self._starts.values(), *self._retires.values()])
 
     @property
     def places(self) -> float | None:
@@ -126,14 +135,15 @@ class ReplicaPool:
             log.error("%s did not start: %s", replica.engine, error)
         finally:
             if replica.status != "ready":
-                del self._replicas[slot]
+                self._replicas.pop(slot, None)
 
     async def _retired(self, slot: int) -> None:
         assert self.members is not None
         replica = self._replicas[slot]
         took_s = await self.members.retire(replica, RETIRE_S)
         log.info("%s retired in %.1f s", replica.engine, took_s)
-        del self._replicas[slot], self._retires[slot]
+        self._replicas.pop(slot, None)
+        self._retires.pop(slot, None)
 
 
 def scaled(scale: Autoscale, pools: Sequence[ReplicaPool], members: Membership, router: Router) -> Scaler:

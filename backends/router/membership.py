@@ -41,13 +41,16 @@ class Membership:
             if self.fleet.defaults != NO_DEFAULTS:
                 await member.configure(self.fleet.defaults)
             await member.start(steps)
+            self.fleet.list_models()
+            self.fleet.set_up(member.engine, True)
+            await self.fleet.placed()
         except BaseException:
             self.fleet.members.remove(member)
+            if member.served is not None:  # the router may have been told
+                for slot in member.slots:
+                    await self._router.place(slot, None)
             await member.close()
             raise
-        self.fleet.list_models()
-        self.fleet.set_up(member.engine, True)
-        await self.fleet.placed()
         self.watch(member)
 
     def watch(self, member: Member) -> None:

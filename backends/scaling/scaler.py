@@ -86,16 +86,24 @@ class Scaler:
 
     async def _run(self) -> None:
         while True:
-            held = await self._in_flight()
-            if held:  # empty while the router is down
-                now_s = time.monotonic()
-                for model in self._models:
-                    await model.demand.look(now_s, model.pool.counts())
-                    each = self._scale.target_ongoing_requests or model.pool.places
-                    if each is not None:
-                        self._targets[model.pool.model] = each
-                        model.step(now_s, held.get(model.pool.model, 0), each)
+            try:
+                await self.look()
+            except Exception:  # replicas stay as they are, and what serves goes on
+                log.exception("the look at the load failed")
             await asyncio.sleep(STEP_S)
+
+    async def look(self) -> None:
+        """One look, and what follows from it."""
+        held = await self._in_flight()
+        if not held:  # the router is down
+            return
+        now_s = time.monotonic()
+        for model in self._models:
+            await model.demand.look(now_s, model.pool.counts())
+            each = self._scale.target_ongoing_requests or model.pool.places
+            if each is not None:
+                self._targets[model.pool.model] = each
+                model.step(now_s, held.get(model.pool.model, 0), each)
 
 
 class _Model:

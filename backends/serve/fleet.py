@@ -37,6 +37,7 @@ class ServeFleet:
         self._apps = list(apps)
         self._router = router
         self._handles: dict[str, Any] = {}
+        self._open: dict[str, bool] = {}  # by model, see `up`
         self._watches = {app.app: ReplicaWatch(app.name, app.path) for app in apps}
         self._named: SingleCall[list[str]] = SingleCall(serve.named, [])
         #: Hands new defaults to the replicas; None where they take none.
@@ -53,7 +54,10 @@ class ServeFleet:
         """Keeps :meth:`ready` true to the facts. Never returns."""
         while True:
             await asyncio.sleep(WATCH_S)
-            await self.look()
+            try:
+                await self.look()
+            except Exception:  # what is shown is late, and what serves goes on
+                log.exception("the look at Serve's replicas failed")
 
     async def look(self) -> None:
         for app in self._apps:
@@ -62,18 +66,21 @@ class ServeFleet:
             fewest = app.count if app.fixed else 1
             watch = self._watches[app.app]
             watch.look(frozenset(row["engine"] for row in ready), fewest, time.monotonic())
-            before, app.up = app.up, bool(ready)
-            if self.splits.fallback and self.splits.aliases_of(app.name) and not (before and app.up):
+            app.up = bool(ready)
+            before, now = self._open.get(app.name, False), app.up or self._rests(app)
+            self._open[app.name] = now
+            if self.splits.fallback and self.splits.aliases_of(app.name) and not (before and now):
                 # Serve's proxies are there still, and would have its requests wait for a replica.
-                await self._router.admit(app.name, app.up)
+                await self._router.admit(app.name, now)
             app.max_model_len = next((row["max_model_len"] for row in ready), 0)
             app.seen.update(row["engine"] for row in ready)
         if self._scaling is not None:
             await self._scaling.look()
 
     def up(self, model: str) -> bool:
-        """Whether a model had a replica that was ready when last asked."""
-        return bool(self.models[model].up)
+        """Whether a model had a replica that was ready when last asked, or rests: of one that Serve scaled to
+        none, a request is what starts one."""
+        return self._open.get(model, False)
 
     # -- what the control endpoint asks ----------------------------------------------------------------
 
@@ -104,6 +111,9 @@ class ServeFleet:
         refuse_unrouted(body, self.models, self.splits)
 
     # -- inside ------------------------------------------------------------------------------------------
+
+    def _rests(self, app: App) -> bool:
+        return self._scaling is not None and self._scaling.rests(app.name)
 
     def _scaling_page(self) -> str:
         return "" if self._scaling is None else self._scaling.page()

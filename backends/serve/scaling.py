@@ -59,6 +59,10 @@ class ScaleWatch:
             figures = self._figures[app.name].read(time.monotonic(), engines, nodes, healthy)
             await asyncio.to_thread(scale_policy.tell, key_of(app), figures)
 
+    def rests(self, model: str) -> bool:
+        """Whether Serve wants no replica of a model now."""
+        return model in self._counts and self._counts[model].wanted == 0
+
     def page(self) -> str:
         """Replicas by state, as a page of metrics."""
         return page(self._counts, self._targets)

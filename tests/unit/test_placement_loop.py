@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,8 +15,6 @@ from backends.cluster.placement_plan import Capacity, ModelLoad, Profile, Slo
 @dataclass
 class Count:
     wanted: int
-    starting: int = 0
-    draining: int = 0
 
 
 @dataclass
@@ -23,6 +22,7 @@ class Pool:
     model: str
     count: Count
     fails: bool = False
+    moving: int = 0
     did: list[str] = field(default_factory=list)
 
     def counts(self) -> Count:
@@ -32,12 +32,12 @@ class Pool:
         self.did.append("add")
         if not self.fails:
             self.count.wanted += 1
-            self.count.starting += 1
+            self.moving += 1
 
     def retire(self) -> None:
         self.did.append("retire")
         self.count.wanted -= 1
-        self.count.draining += 1
+        self.moving += 1
 
     async def close(self) -> None:
         self.did.append("close")
@@ -97,7 +97,7 @@ async def test_replicas_move_when_the_mix_flips_and_wait_until_they_have() -> No
     await world.seconds(20)
     assert world.there == {"a": 2, "b": 6}, "they still move"
     for pool in world.pools.values():
-        pool.count.starting = pool.count.draining = 0
+        pool.moving = 0
     await world.seconds(9)
     assert world.there == {"a": 6, "b": 2}
 
@@ -128,3 +128,26 @@ async def test_what_is_told_is_json_whatever_arrives() -> None:
     assert told["models"][1]["reason"] == "1 of 8 slots: nothing arrives"
     await world.placer.close()
     assert world.pools["a"].did == ["close"]
+
+
+async def test_one_odd_answer_does_not_end_the_loop() -> None:
+    world = World(a=24.0, b=6.0)
+    looked, twice = 0, asyncio.Event()
+
+    async def arrived() -> Mapping[str, int]:
+        nonlocal looked
+        looked += 1
+        if looked == 1:
+            raise KeyError("what Ray did not say")
+        twice.set()
+        return {}
+
+    async def pause(_: float) -> None:
+        await asyncio.sleep(0)
+
+    world.arrived = arrived  # type: ignore[method-assign]
+    placer = AutoPlacer(world.planner, list(world.pools.values()), world, {}, pause=pause)
+    placer.start()
+    async with asyncio.timeout(10):
+        await twice.wait()
+    await placer.close()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,12 +15,13 @@ import pytest
 pytest.importorskip("ray")
 
 from backends import rsc, rvc
-from backends.cluster.cluster import Node
+from backends.cluster.cluster import Node, ResourceShare
 from backends.errors import StartFailure
 from backends.process.events import Steps
 from backends.router import membership
 from backends.router import running as routed
 from backends.serve import running
+from backends.settings import autoscale
 from backends.settings.options import ModelSpec, Options
 
 NODE = Node("n", "127.0.0.1", "host", 2.0, 0.0, 2.0, 0.0, None, True, None)
@@ -190,3 +192,13 @@ async def test_rvc_drains_only_when_there_is_time(
     await running.close(grace_s)
     ended = ["stop listening", "engines", "control", "router", "placement group", "cluster"]
     assert engines.calls == ["stop listening", *drained, *ended]
+
+
+@pytest.mark.parametrize(("asked", "queue"), [("1:8", 64), ("min=1,max=8,initial=2", 32)])
+def test_rvc_divides_the_queue_by_the_replicas_of_the_start(options: Options, asked: str, queue: int) -> None:
+    shares = [ResourceShare("tiny", 1.0, 0.0, 1)] * 8
+    options = replace(options, max_queue=64)
+    for scale, expected in ((autoscale.parse(asked), queue), (None, 8)):
+        first = rvc._first("tiny", shares, scale, None)
+        spec = rvc._engine_spec(0, shares[0], first, options, "t", loopback=True, fronts=1)
+        assert spec.queue == expected

@@ -1,0 +1,88 @@
+"""What the head tells the router of Serve's applications, as their replicas come and go; without Ray."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from backends.cluster.cluster import ResourceShare
+from backends.scaling.counts import Counts
+from backends.serve import fleet as serve_fleet
+from backends.serve.fleet import ServeFleet
+from backends.serve.model_app import App
+from backends.settings.autoscale import Autoscale
+from backends.settings.split import Arm, Split, SplitOptions
+
+
+class Router:
+    def __init__(self) -> None:
+        self.admitted: list[bool] = []
+
+    async def admit(self, model: str, up: bool) -> None:
+        self.admitted.append(up)
+
+
+class World:
+    """One application, whose replicas that are ready are ``ready``, of ``wanted``."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ready, self.wanted = 1, 1
+        self.router = Router()
+        app = App("app", "/a", "v1", "", ResourceShare("v1", 1.0, 0.0, 1), 1, fixed=False)
+        self.fleet = ServeFleet([app], cast("Any", self.router), Autoscale(min_replicas=0))
+        self.fleet.splits = SplitOptions((Split("chat", (Arm("v1", 50.0), Arm("v2", 50.0))),), fallback=True)
+        monkeypatch.setattr(self.fleet, "_ask", self._ask)
+        monkeypatch.setattr(self.fleet._scaling, "look", self._count)
+
+    async def _ask(self, app: App) -> list[dict[str, Any]]:
+        row = {"engine": "e", "state": "ready", "max_model_len": 1}
+        return [{"row": row}] * self.ready
+
+    async def _count(self) -> None:
+        assert self.fleet._scaling is not None
+        self.fleet._scaling._counts["v1"] = Counts(wanted=self.wanted)
+
+    async def look(self, ready: int, wanted: int) -> list[bool]:
+        """What the router is told by two looks."""
+        self.ready, self.wanted, self.router.admitted = ready, wanted, []
+        for _ in range(2):
+            await self.fleet.look()
+        return self.router.admitted
+
+
+async def test_an_arm_that_serve_scaled_to_none_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch)
+    assert await world.look(ready=1, wanted=1) == [True]
+    assert await world.look(ready=0, wanted=0) == [False, True]  # Serve's wish is known a look later
+    assert await world.look(ready=0, wanted=0) == []
+    assert world.fleet.up("v1")
+
+
+async def test_an_arm_whose_replicas_died_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch)
+    await world.look(ready=1, wanted=1)
+    assert await world.look(ready=0, wanted=1) == [False, False]
+    assert not world.fleet.up("v1")
+    assert await world.look(ready=1, wanted=1) == [True]
+
+
+async def test_one_odd_answer_does_not_end_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch)
+    looked, twice = 0, asyncio.Event()
+
+    async def look() -> None:
+        nonlocal looked
+        looked += 1
+        if looked == 1:
+            raise KeyError("what Ray did not say")
+        twice.set()
+
+    monkeypatch.setattr(serve_fleet, "WATCH_S", 0.0)
+    monkeypatch.setattr(world.fleet, "look", look)
+    watch = asyncio.create_task(world.fleet.keep_looking())
+    async with asyncio.timeout(10):
+        await twice.wait()
+    watch.cancel()
+    await asyncio.gather(watch, return_exceptions=True)
