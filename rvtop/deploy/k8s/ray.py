@@ -34,8 +34,8 @@ def ray_service(options: Options) -> Manifest:
 
 
 def ray_cluster(options: Options) -> Manifest:
-    """A cluster alone, for a driver that divides its nodes among the engines when it starts: so all workers are
-    there from the beginning."""
+    """A cluster alone, for a driver that divides its nodes among the engines when it starts: so all workers
+    are there from the beginning."""
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayCluster",

@@ -59,7 +59,7 @@ def front(options: Options) -> Manifest:
         ],
         "ports": [{"name": HTTP, "containerPort": SERVE_PORT}],
         **objects.http_probes("/health", HTTP, _START_S),
-        # /health is 503 while a model has no engine that is ready; a front that ends takes all engines with it.
+        # /health is 503 while a model has no ready engine; a front that ends takes all engines with it.
         "livenessProbe": {"tcpSocket": {"port": HTTP}, "periodSeconds": 10, "failureThreshold": 6},
         "resources": _amounts("2", "4Gi"),
         "volumeMounts": [*ray_folder, *objects.volumes(options, "1Gi")[1][1:]],
