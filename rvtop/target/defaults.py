@@ -34,4 +34,4 @@ async def change_defaults(url: str, transport: Transport, values: Mapping[str, V
 
 def _is_number(value: object) -> bool:
     """Whether it can be shown as one: finite, and no larger than a float can be."""
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # type: ignore[arg-type, operator]
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # type: ignore[arg-type]

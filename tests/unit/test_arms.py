@@ -172,13 +172,13 @@ async def test_arms_go_with_a_target_that_is_not_ours(world: World, monkeypatch:
     monkeypatch.setattr(arms_watch, "LOOK_S", 0.001)
     world.tell(CHAT)
     world.watch.look(perf_counter_ns())
-    assert len(world.watch.shown) == 2
+    assert [arm.name for arm in world.watch.shown] == ["v1", "v2"]
     world.watch._target.info.topology = None  # type: ignore[union-attr, misc]
     world.watch.start()
     await asyncio.sleep(0)
     await world.watch.stop()
     world.watch.look(perf_counter_ns())
-    assert world.watch.shown == ()
+    assert not world.watch.shown
     with pytest.raises(CommandError, match="splits no name"):
         world.watch.follow(SetSplit("v2", 50.0), "control")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -39,7 +38,7 @@ class Session:
 
 
 @pytest.fixture
-def sessions(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Session]]:
+def sessions(monkeypatch: pytest.MonkeyPatch) -> list[Session]:
     Session.made = []
     monkeypatch.setattr(module, "RemoteSession", Session)
     monkeypatch.setattr(Driver, "_look", lambda _: "picture")
