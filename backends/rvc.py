@@ -44,8 +44,25 @@ NAME = "rvc"
 
 async def start(options: Options, steps: Steps) -> RoutedEngines:
     """Starts or joins a cluster, puts the engines into it, and routes ``options.listener`` to them."""
+    _refuse(options)
     async with AsyncExitStack() as stack:
         return await _start(options, steps, stack)
+
+
+def _refuse(options: Options) -> None:
+    """Raises UsageError for what does not go together."""
+    scale = options.autoscale
+    if not options.vllm.kv_events:
+        return
+    for flag, given in (
+        ("--autoscale", scale is not None and scale.max_replicas > scale.min_replicas),
+        ("--auto-place", options.auto_place is not None),
+    ):
+        if given:
+            raise UsageError(
+                f"--kv-events: {flag} starts engines later, at sockets that a KV map which is read does not "
+                "know; leave one of the two out"
+            )
 
 
 async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> RoutedEngines:

@@ -38,7 +38,7 @@ def k8s(
         str | None, typer.Option(help="With rvtop, Ray and the engine; default rvtop deploy compose's.")
     ] = None,
     replicas: Annotated[
-        str, typer.Option(metavar="MIN[:MAX]", help="Engines; rvc takes a number alone.")
+        str, typer.Option(metavar="MIN[:MAX]", help="Engines; a range follows the load.")
     ] = "1",
     gpus: Annotated[int, typer.Option(help="GPUs of one engine; 0: it runs on the CPU.")] = 1,
     cpus: Annotated[str, typer.Option(help="Cores of one engine's pod.")] = "4",

@@ -31,6 +31,7 @@ class Driver:
         self._folder = Path(tempfile.mkdtemp(prefix="rvtop-mcp-"))
         self._socket = self._folder / "control.sock"
         self._session: RemoteSession | None = None
+        self._starting = asyncio.Lock()  # an agent may call start twice at once
 
     @property
     def own(self) -> bool:
@@ -42,16 +43,24 @@ class Driver:
         it ended before it could be watched."""
         if self._joined is not None:
             raise UserError("start: this server watches the session of its --socket; it starts none")
+        async with self._starting:
+            session = await self._start(request)
+        if session.outcome is not None and session.outcome.summary is None:
+            raise UserError(f"start: {session.outcome.message}")
+        return await self.snapshot()
+
+    async def _start(self, request: SessionRequest) -> RemoteSession:
+        """Returns once its socket is there, or it has ended."""
         if self.own:
             raise UserError("start: a load is up already; stop it first")
+        if self._session is not None:  # it has an outcome; its process may still be on its way out
+            await self._session.close()
         self._socket.unlink(missing_ok=True)
         self._session = session = await RemoteSession().start(replace(request, control=self._socket))
         async with asyncio.timeout(_OPEN_LIMIT_S):
             while session.outcome is None and not self._socket.exists():
                 await asyncio.sleep(_LOOK_S)
-        if session.outcome is not None and session.outcome.summary is None:
-            raise UserError(f"start: {session.outcome.message}")
-        return await self.snapshot()
+        return session
 
     async def command(self, name: str, fields: Mapping[str, Any]) -> str:
         """Sends one command; what the session says. Raises UserError: it refuses, or is gone."""
@@ -61,9 +70,7 @@ class Driver:
     async def snapshot(self) -> Snapshot:
         """The picture now; of a session of its own that ended, the last one. Raises UserError."""
         if self._session is not None and not self.own:
-            last = self._session.snapshot()
-            assert last is not None
-            return last
+            return _last_of(self._session)
         self._check_up("watch")
         try:
             return await asyncio.to_thread(self._look)
@@ -71,9 +78,7 @@ class Driver:
             if self._session is None:
                 raise
             await asyncio.sleep(_LOOK_S)  # it ends just now
-            last = self._session.snapshot()
-            assert last is not None
-            return last
+            return _last_of(self._session)
 
     async def ended(self, limit_s: float) -> None:
         """Returns once a session of its own is over, or after ``limit_s``."""
@@ -103,6 +108,14 @@ class Driver:
             _say_name(client)
             client.send(name, fields)
             return str(client.answer(name)[1]["ok"])
+
+
+def _last_of(session: RemoteSession) -> Snapshot:
+    """The last picture of a session that has ended. Raises UserError."""
+    last = session.snapshot()
+    if last is None:
+        raise UserError("watch: the session ended before there was a picture; start one anew")
+    return last
 
 
 def _say_name(client: ControlClient) -> None:

@@ -161,6 +161,8 @@ class ArmsWatch:
                 with contextlib.suppress(UserError):  # its silence is said elsewhere
                     self._told(await splits_of(info.url, self._target.transport))
                     without = "" if self._splits else info.url
+            elif info is not None and info.topology is None:
+                self._splits = ()  # of the server of before
             await asyncio.sleep(LOOK_S)
 
     def _told(self, splits: tuple[SplitInfo, ...], *, by_us: bool = False) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Mapping
 
 from rvtop.errors import UserError
@@ -24,8 +25,13 @@ async def change_defaults(url: str, transport: Transport, values: Mapping[str, V
     try:
         said = json.loads(answer)
         if status == 200:
-            return {told(name, NAME_LIMIT): value for name, value in said.items() if value is not None}
+            return {told(name, NAME_LIMIT): value for name, value in said.items() if _is_number(value)}
         message = printable(str(said["error"]["message"]), 300)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         message = f"HTTP {status}: not a backend of rvtop's"
     raise UserError(f"set: {message}")
+
+
+def _is_number(value: object) -> bool:
+    """Whether it can be shown as one: finite, and no larger than a float can be."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # type: ignore[arg-type]

@@ -63,7 +63,7 @@ def read_splits(body: bytes) -> tuple[SplitInfo, ...]:
     try:
         rows = json.loads(body)["splits"]
         return tuple(_split(row) for row in rows[:_MOST_ARMS])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return ()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +44,7 @@ def cluster_page(text: bytes | str) -> ClusterPage:
             return ClusterPage(notices, None)
         lost_s = _seconds(page.get("head_lost_s"))
         return ClusterPage(notices, Cluster(tuple(_node(row) for row in nodes[:MOST]), lost_s))
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError("/rvtop/cluster: not the answer of a backend of ours") from error
 
 
@@ -64,4 +65,7 @@ def _node(row: Mapping[str, Any]) -> ClusterNode:
 
 
 def _seconds(value: object) -> float | None:
-    return float(value) if type(value) in (int, float) and value == value else None  # type: ignore[arg-type]
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    seconds = float(value)
+    return seconds if math.isfinite(seconds) else None

@@ -12,15 +12,14 @@ from rvtop.contract.start import command_line
 
 def command_of(s: Snapshot) -> str:
     """What does the same from a shell: a showdown, the scenario of a run, or the dashboard by hand; empty
-    where that is not known."""
+    where that is not known: of live pairs, and where the server is ours, whose models and options no snapshot
+    has."""
     target = s.target
-    ours = target.topology if target.owned else None
     if s.showdown is not None:
         names = ",".join(one.name for one in s.showdown.scores)
         return shlex.join(["rvtop", "showdown", s.showdown.scenario, "--topologies", names])
+    if s.pairs is not None or target.owned:
+        return ""
     if s.plan is not None and s.out_dir:
-        to = ("--topology", ours) if ours else ("--target", target.url)
-        return shlex.join(["rvtop", "run", f"{s.out_dir}/{SCENARIO}", *to])
-    if ours:
-        return command_line(Choice(topology=ours))
+        return shlex.join(["rvtop", "run", f"{s.out_dir}/{SCENARIO}", "--target", target.url])
     return command_line(Choice(url=target.url)) if target.url else ""

@@ -23,7 +23,17 @@ def why_not(s: Snapshot) -> str:
         return "its server has ended with the session: rvtop up starts one that stays, then rvtop ab A B"
     if s.state == "starting" or not s.target.url:
         return "there is no server yet"
+    if keeps(s) and _ends(s):
+        return (
+            "its scenario would end meanwhile, and its server with it: rvtop up starts one that stays, then "
+            "rvtop ab A B"
+        )
     return "the load is on its way to another server" if s.switch is not None else ""
+
+
+def _ends(s: Snapshot) -> bool:
+    """Whether the session ends by itself, also while it is paused: a phase's clock goes on then."""
+    return s.state == "draining" or (s.phase is not None and s.phase.duration_s is not None)
 
 
 def keeps(s: Snapshot) -> bool:

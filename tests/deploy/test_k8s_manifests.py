@@ -363,9 +363,33 @@ def test_arguments_of_vllm_are_its_flags() -> None:
     assert "replicas" not in deployment["spec"]  # the HPA's
 
 
+@pytest.mark.parametrize(
+    ("replicas", "words", "workers"),
+    [((2, 2), ["--num-replicas", "2"], 2), ((1, 4), ["--autoscale", "1:4"], 4)],
+)
+def test_the_front_of_rvc_has_a_number_or_a_range_of_engines(
+    replicas: tuple[int, int], words: list[str], workers: int
+) -> None:
+    found = made.objects(made.options("rvc", replicas=replicas))
+    command = made.one(found, "Deployment")["spec"]["template"]["spec"]["containers"][0]["command"]
+    at = command.index(words[0])
+    assert command[at : at + 2] == words
+    assert len({"--num-replicas", "--autoscale"} & set(command)) == 1
+    (group,) = made.one(found, "RayCluster")["spec"]["workerGroupSpecs"]
+    assert {group[name] for name in ("replicas", "minReplicas", "maxReplicas")} == {workers}
+
+
+def test_a_front_without_a_ready_engine_is_not_ended() -> None:
+    """/health is 503 then; the engines would end with the front."""
+    deployment = made.one(made.objects(made.options("rvc")), "Deployment")
+    front = deployment["spec"]["template"]["spec"]["containers"][0]
+    assert front["livenessProbe"]["tcpSocket"] == {"port": "http"}
+    assert "httpGet" not in front["livenessProbe"]
+    assert front["readinessProbe"]["httpGet"] == {"path": "/health", "port": "http"}
+
+
 WRONG: dict[str, tuple[str, dict[str, Any]]] = {
     "--replicas 3:2": ("rsc", {"replicas": (3, 2)}),
-    "--replicas: rvc": ("rvc", {"replicas": (1, 2)}),
     "--gpus -1": ("rsc", {"gpus": -1}),
     "--name A": ("rsc", {"name": "A"}),
     "--memory 24 GB": ("rsc", {"memory": "24 GB"}),

@@ -73,12 +73,14 @@ async def test_nought_says_why_it_lists_nothing_where_there_is_one_session_alone
 
 
 async def test_the_command_line_is_copied_on_any_screen() -> None:
-    app = RvtopApp(made.FakeHandle(made.live()))
+    live = made.live()
+    live = replace(live, target=replace(live.target, owned=False))
+    app = RvtopApp(made.FakeHandle(live))
     async with opened(app) as pilot:
         for screen in ("1", "2", "3"):
             app.copy_to_clipboard("")
             await pilot.press(screen, "Y")
-            assert app.clipboard == command_of(made.live())
+            assert app.clipboard == command_of(live) != ""
     app = RvtopApp(replay=replayed())
     async with opened(app) as pilot:
         await pilot.press("Y")
@@ -88,11 +90,13 @@ async def test_the_command_line_is_copied_on_any_screen() -> None:
 def test_the_command_line_of_a_session_is_that_of_its_kind() -> None:
     s = made.live()
     ours = replace(s, plan=None, target=replace(s.target, topology="rvc", owned=True))
-    assert command_of(ours) == "rvtop --topology rvc"
+    assert command_of(ours) == "", "its models and options are not known"
+    assert command_of(replace(made.planned(), out_dir="runs/a b", target=ours.target)) == ""
     theirs = replace(ours, target=replace(s.target, owned=False, url="http://h:8000"))
     assert command_of(theirs) == "rvtop attach http://h:8000"
-    planned = replace(made.planned(), out_dir="runs/a b", target=ours.target)
-    assert command_of(planned) == "rvtop run 'runs/a b/scenario.yaml' --topology rvc"
+    planned = replace(made.planned(), out_dir="runs/a b", target=theirs.target)
+    assert command_of(planned) == "rvtop run 'runs/a b/scenario.yaml' --target http://h:8000"
+    assert command_of(replace(planned, pairs=made.pairs().pairs)) == "", "not the load of one server"
     walked = command_of(made.showdown("third"))
     assert walked == "rvtop showdown paper-rounds --topologies baseline,rac,rsc,rvc-noprefix,rvc"
 

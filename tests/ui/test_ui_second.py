@@ -15,7 +15,7 @@ from textual.widgets import Static
 
 from rvtop.contract.command import Pause
 from rvtop.contract.handle import Choice, ConnectFailed, Second, SessionHandle
-from rvtop.contract.snapshot import Snapshot, Target
+from rvtop.contract.snapshot import Phase, Snapshot, Target
 from rvtop.contract.start import StartFacts, UpRow
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.screens.compare import CompareScreen
@@ -31,7 +31,13 @@ HERE, THERE = "http://127.0.0.1:4", "http://127.0.0.1:8000"
 def now(*, owned: bool = False, rps: float | None = 24.0) -> Snapshot:
     s = made.live()
     target = replace(s.target, url=HERE, topology="rvc", owned=owned, models=("tiny",))
-    return replace(s, target=target, load=replace(s.load, target_rps=rps))
+    by_hand = Phase("live", 0, 1, 42.0, None)
+    return replace(s, target=target, phase=by_hand, load=replace(s.load, target_rps=rps))
+
+
+def of_a_scenario(*, owned: bool) -> Snapshot:
+    """Its phase ends by itself."""
+    return replace(now(owned=owned), phase=made.live().phase)
 
 
 class Connecting:
@@ -167,6 +173,10 @@ async def test_what_differs_and_the_requests_of_pairs() -> None:
         (now(), ""),
         (replace(now(owned=True), state="done"), "its server has ended with the session"),
         (replace(now(), state="done"), ""),
+        (now(owned=True), ""),
+        (of_a_scenario(owned=True), "its scenario would end meanwhile, and its server with it"),
+        (replace(now(owned=True), state="draining"), "its scenario would end meanwhile"),
+        (of_a_scenario(owned=False), ""),
         (replace(now(), state="starting"), "there is no server yet"),
         (made.showdown("third"), "a showdown runs"),
     ],

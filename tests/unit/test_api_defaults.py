@@ -13,6 +13,8 @@ from backends.api.request import parse_call
 from backends.errors import ApiError
 from rvtop.cli.set import values_from
 from rvtop.errors import UserError
+from rvtop.net.transport import Transport
+from rvtop.target import defaults
 
 SET = Defaults(max_tokens=7, temperature=0.5, rag_top_k=2)
 
@@ -89,3 +91,11 @@ def test_the_words_of_the_command() -> None:
     for word in ("max_tokens", "max_tokens=many", "max_tokens=true", "=3"):
         with pytest.raises(UserError, match="write "):
             values_from([word])
+
+
+async def test_only_numbers_are_taken_from_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"max_tokens": 64, "a": "\x1b[2J", "b": True, "c": None, "d": [1], "e": 10**400, "f": 0.5}
+    body = json.dumps(said)[:-1].encode() + b', "g": 1e999, "h": NaN}'
+    monkeypatch.setattr(defaults, "ask", lambda *_: (200, body))
+    found = await defaults.change_defaults("http://x", Transport(), {"max_tokens": 64})
+    assert found == {"max_tokens": 64, "f": 0.5}

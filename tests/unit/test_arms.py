@@ -168,12 +168,28 @@ async def test_the_server_is_asked_until_it_says_that_it_splits_nothing(
     assert len(answers) == 2
 
 
+async def test_arms_go_with_a_target_that_is_not_ours(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arms_watch, "LOOK_S", 0.001)
+    world.tell(CHAT)
+    world.watch.look(perf_counter_ns())
+    assert [arm.name for arm in world.watch.shown] == ["v1", "v2"]
+    world.watch._target.info.topology = None  # type: ignore[union-attr, misc]
+    world.watch.start()
+    await asyncio.sleep(0)
+    await world.watch.stop()
+    world.watch.look(perf_counter_ns())
+    assert not world.watch.shown
+    with pytest.raises(CommandError, match="splits no name"):
+        world.watch.follow(SetSplit("v2", 50.0), "control")
+
+
 def test_answers_of_any_kind_are_read() -> None:
     good = b'{"splits":[{"alias":"c","fallback":true,"arms":[{"arm":"a\\u001b","share":250,"up":1}]}]}'
     (split,) = read_splits(good)
     assert split.fallback
     assert (split.arms[0].share, split.arms[0].up, "\x1b" in split.arms[0].name) == (100.0, True, False)
-    for bad in (b"", b"[]", b'{"splits":5}', b'{"splits":[{"alias":"c"}]}', b'{"splits":[5]}', b"\xff"):
+    huge = good.replace(b"250", b"9" * 400)
+    for bad in (huge, b"", b"[]", b'{"splits":5}', b'{"splits":[{"alias":"c"}]}', b'{"splits":[5]}', b"\xff"):
         assert read_splits(bad) == ()
 
 

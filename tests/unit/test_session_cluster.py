@@ -65,6 +65,16 @@ def test_a_hostile_page_is_safe_or_refused() -> None:
     assert (shown.state, shown.left_s, shown.head) == ("alive", None, False)
     assert "\x1b" not in shown.name
     assert "\u202e" not in shown.engines[0]
+    far_off = json.dumps({"notices": [], "nodes": [node | {"left_s": 1}]})
+    huge = far_off.replace('"left_s": 1', '"left_s": 1e999')
+    far = cluster_page(huge).cluster
+    assert far is not None
+    assert far.nodes[0].left_s is None
+    no_float = huge.replace("1e999", "9" * 400)
+    no_number = '{"notices": [{"number": 1e999, "level": "info", "text": "x"}]}'
+    for text in (no_float, no_number):
+        with pytest.raises(ValueError, match="not the answer of a backend of ours"):
+            cluster_page(text)
     for text in ("[]", '{"notices": 3}', '{"notices": [{}]}', '{"notices": [], "nodes": [1]}', "[" * 99999):
         with pytest.raises(ValueError, match="not the answer of a backend of ours"):
             cluster_page(text)

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import socket
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
+from backends import rvc
 from backends.engines.vllm_environment import vllm_environment
 from backends.errors import UsageError
+from backends.process.events import Steps
 from backends.settings import kv_events, vllm
+from backends.settings.auto_place import AutoPlace
+from backends.settings.autoscale import Autoscale
+from backends.settings.options import ModelSpec, Options
 from backends.settings.vllm import VllmOptions, engine_argv
 
 
@@ -188,6 +195,19 @@ def test_what_is_cached_is_published_at_sockets_in_the_engine_s_folder() -> None
         parsed("--kv-events", "--engine-arg", "kv_events_config={}")
     environ = vllm_environment({}, VllmOptions(kv_events=True), folder="/f", cpu_threads=None)
     assert environ["PYTHONHASHSEED"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("flag", "more"),
+    [("--autoscale", {"autoscale": Autoscale(1, 2)}), ("--auto-place", {"auto_place": AutoPlace()})],
+)
+async def test_rvc_refuses_engines_that_start_later_where_they_tell_what_they_cache(
+    flag: str, more: dict[str, Any]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        options = Options("rvc", (ModelSpec("m", "m"),), listener, vllm=VllmOptions(kv_events=True), **more)
+        with pytest.raises(UsageError, match=f"--kv-events: {flag} starts engines later"):
+            await rvc.start(options, Steps(lambda event, **fields: None))
 
 
 def test_the_tool_parser_is_no_argument_of_the_engine() -> None:

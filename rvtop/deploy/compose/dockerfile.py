@@ -1,5 +1,6 @@
-"""The Dockerfiles: two stages, an unprivileged user, versions pinned by the lock that rvtop itself is tested
-with.
+"""The Dockerfiles: two stages, an unprivileged user. The CPU image's versions are pinned by the lock that
+rvtop itself is tested with. There is none for CUDA: vLLM's version is pinned there, and what vLLM and rvtop
+ask for besides is what is newest when the image is built.
 
 Both take rvtop from a wheel in ``wheels/`` beside them. ``BASE`` can be replaced by an image of one's own
 with the same Python.

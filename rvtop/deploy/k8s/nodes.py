@@ -24,7 +24,7 @@ def _pool(options: Options) -> Manifest:
         "kubernetes.io/arch": ["amd64"],
         "karpenter.sh/capacity-type": capacity,
     }
-    most = options.replicas[1] if options.topology != "rvc" else options.replicas[0]
+    most = options.replicas[1]
     return {
         "apiVersion": "karpenter.sh/v1",
         "kind": "NodePool",

@@ -138,8 +138,6 @@ def _check_topology(options: Options) -> None:
         raise UserError("--dashboard-host: vllm has no Ray dashboard; leave it out")
     if options.user_config and options.topology != "rsc":
         raise UserError(f"--user-config: {options.topology} takes none (rsc does); leave it out")
-    if options.topology == "rvc" and options.replicas[0] != options.replicas[1]:
-        raise UserError("--replicas: rvc places its engines when it starts: give one number, for example 2")
     if options.runtime_env and options.topology not in ("rsc", "rsv"):
         raise UserError(f"--runtime-env: {options.topology} takes none (rsc and rsv do); put it in the image")
     if options.engine_args and options.topology == "rsc":

@@ -34,7 +34,8 @@ def ray_service(options: Options) -> Manifest:
 
 
 def ray_cluster(options: Options) -> Manifest:
-    """A cluster alone: its engines are started by a driver, so their number does not follow the load."""
+    """A cluster alone, for a driver that divides its nodes among the engines when it starts: so all workers
+    are there from the beginning."""
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayCluster",
@@ -93,9 +94,9 @@ def _workers(options: Options, scales: bool) -> Manifest:
     pod["spec"] |= {"automountServiceAccountToken": False, **objects.placement(options)}
     return {
         "groupName": GROUP,
-        "replicas": least,
-        "minReplicas": least,
-        "maxReplicas": most if scales else least,
+        "replicas": least if scales else most,
+        "minReplicas": least if scales else most,
+        "maxReplicas": most,
         "rayStartParams": {},
         "template": pod,
     }

@@ -40,7 +40,7 @@ def front(options: Options) -> Manifest:
     }
     arguments = [
         *("rvtop", "up", "rvc", "--foreground", "--host", "0.0.0.0", "--port", str(SERVE_PORT)),
-        *("--ray-address", head, "--model", "$(MODEL_ID)", "--num-replicas", str(options.replicas[0])),
+        *("--ray-address", head, "--model", "$(MODEL_ID)", *_how_many(options.replicas)),
         *(
             word
             for name, value in options.engine_args.items()
@@ -59,6 +59,8 @@ def front(options: Options) -> Manifest:
         ],
         "ports": [{"name": HTTP, "containerPort": SERVE_PORT}],
         **objects.http_probes("/health", HTTP, _START_S),
+        # /health is 503 while a model has no ready engine; a front that ends takes all engines with it.
+        "livenessProbe": {"tcpSocket": {"port": HTTP}, "periodSeconds": 10, "failureThreshold": 6},
         "resources": _amounts("2", "4Gi"),
         "volumeMounts": [*ray_folder, *objects.volumes(options, "1Gi")[1][1:]],
         "securityContext": objects.container_security(),
@@ -72,6 +74,12 @@ def front(options: Options) -> Manifest:
     }
     # Two fronts would each place engines of their own.
     return _deployment(options, FRONT, pod, 1, {"type": "Recreate"})
+
+
+def _how_many(replicas: tuple[int, int]) -> tuple[str, str]:
+    """As rvc takes it."""
+    least, most = replicas
+    return ("--num-replicas", str(least)) if least == most else ("--autoscale", f"{least}:{most}")
 
 
 def vllm(options: Options) -> Manifest:
