@@ -38,7 +38,10 @@ def run(
         str | None, typer.Argument(help="Scenario file, or the name of a shipped one.")
     ] = None,
     target: Annotated[str | None, typer.Option(help="URL of a server that is up.")] = None,
-    topology: Annotated[str | None, typer.Option(help="Topology to start; see rvtop topologies.")] = None,
+    topology: Annotated[
+        str | None,
+        typer.Option(help="baseline, rac, rsc, rsv, rvc, vllm, or one of a plugin (rvtop plugins)."),
+    ] = None,
     model: Models = None,
     port: Annotated[int, typer.Option(help="Port for the started topology; 0 picks a free one.")] = 0,
     engine: EngineOptions,
