@@ -227,6 +227,10 @@ async def test_now_stands_against_the_ghost() -> None:
         await show(app, pilot, handle, replace(other, load=replace(other.load, target_rps=96.0)))
         assert "load 48.0 rps → 96.0 rps" in text_of(app, ComparePanel)
         await pilot.press("Y")  # of two stored runs their comparison's, else the session's own
+        assert not app.clipboard  # what options its server was started with is not known here
+        theirs = replace(other, target=replace(other.target, owned=False))
+        await show(app, pilot, handle, theirs)
+        await pilot.press("Y")
         assert app.clipboard.startswith("rvtop ")
 
 
