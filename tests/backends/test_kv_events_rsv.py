@@ -21,7 +21,7 @@ async def test_the_cache_of_serve_llm_s_engine_is_drawn(tiny_model: Path, tmp_pa
     pytest.importorskip("vllm")
     process = BackendProcess(
         *("rsv", "--lease", "--model", f"tiny={tiny_model}", "--dtype", "float32", "--threads", "1"),
-        *("--max-model-len", "512", "--gpu-memory-utilization", "0.2", "--kv-events"),
+        *("--max-model-len", "2048", "--gpu-memory-utilization", "0.2", "--kv-events"),
         log=tmp_path / "rsv.log",
     )
     try:
