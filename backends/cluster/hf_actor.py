@@ -16,6 +16,7 @@ from typing import Any
 
 from backends.cluster.calls import as_start_failure, first_lines, kill, within
 from backends.cluster.cluster import ResourceShare
+from backends.cluster.places import PLACEMENT_LIMIT_S
 from backends.engines.protocol import Delta, EngineInfo, EngineState, GenerateRequest
 from backends.errors import EngineError, EngineUnavailable, StartFailure
 from backends.models.load import ModelError, is_local, resolve_model
@@ -27,7 +28,6 @@ log = logging.getLogger("backends.hf_actor")
 
 # Calls that run at once in an actor: generations wait in the engine, state and cancel must always get in.
 MAX_CALLS = 4096
-PLACEMENT_LIMIT_S = 300.0
 STATE_LIMIT_S = 2.0
 # After a cancel: how long the engine may take to end the generation before its slot counts as free.
 CANCEL_LIMIT_S = 10.0

@@ -16,7 +16,9 @@ from typing import Any, Protocol
 
 from backends.cluster.placement_mix import Ended, Look, Replanner
 from backends.cluster.placement_plan import Plan
-from backends.process.restart import backoff
+from backends.process.looks import Looks
+from backends.scaling import replicas
+from backends.scaling.replicas import Settling
 
 log = logging.getLogger("backends.cluster.placement")
 
@@ -25,35 +27,13 @@ LOOK_S = 1.0
 _REMEMBERED = 20
 
 
-class Counted(Protocol):
-    """Replicas of a model by what they do; ``wanted`` are all that are not to go."""
-
-    @property
-    def wanted(self) -> int: ...
-
-
-class Replicas(Protocol):
-    """The replicas of one model."""
-
-    @property
-    def model(self) -> str: ...
+class Replicas(replicas.Replicas, Protocol):
+    """The replicas of one model, which say what is on its way."""
 
     @property
     def moving(self) -> int:
         """How many begun by :meth:`add` or :meth:`retire` are not through yet."""
         ...
-
-    def counts(self) -> Counted: ...
-
-    def add(self) -> None:
-        """Begins to start one more."""
-        ...
-
-    def retire(self) -> None:
-        """Begins to retire one by drain."""
-        ...
-
-    async def close(self) -> None: ...
 
 
 class Counts(Protocol):
@@ -91,29 +71,22 @@ class AutoPlacer:
         self._counts = counts
         self._wanted = wanted
         self._clock = clock
-        self._pause = pause
+        self._looks = Looks(self.look, LOOK_S, "what arrives", log, pause)
         self._plans: list[dict[str, Any]] = []
-        self._delays = {pool.model: backoff() for pool in pools}
-        self._not_before = dict.fromkeys(self._pools, -math.inf)
-        self._task: asyncio.Task[None] | None = None
+        self._settling = {pool.model: Settling(pool) for pool in pools}
         self._note(planner.plan, "start")
 
     def start(self) -> None:
         """Begins to look."""
-        self._task = asyncio.create_task(self._run())
+        self._looks.start()
 
     async def failed(self) -> str:
         """Returns if the loop broke, which only a bug can do."""
-        assert self._task is not None
-        await asyncio.wait([self._task])
-        error = None if self._task.cancelled() else self._task.exception()
-        return f"placement ended: {error!r}"
+        return f"placement ended: {await self._looks.failed()!r}"
 
     async def close(self) -> None:
         """Moves nothing any more; what it has begun is ended."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._looks.stop()
         for pool in self._pools.values():
             await pool.close()
 
@@ -141,35 +114,16 @@ class AutoPlacer:
         made = self._planner.look(Look(now, arrived, ended, held), at_rest=not moving)
         if made is not None:
             self._note(made, "mix")
-            for name in self._pools:
-                self._delays[name], self._not_before[name] = backoff(), -math.inf
-        self._settle(now)
-
-    def _settle(self, now: float) -> None:
-        """Begins to start and to retire what the plan asks for. A start that failed is tried again after a
-        growing delay."""
+            for settling in self._settling.values():
+                settling.anew()
         for name, count in self._planner.plan.replicas.items():
-            pool, self._wanted[name] = self._pools[name], count
-            there = pool.counts().wanted
-            for _ in range(there - count):
-                pool.retire()
-            if there < count and now >= self._not_before[name]:
-                self._not_before[name] = now + next(self._delays[name])
-                for _ in range(count - there):
-                    pool.add()
+            self._wanted[name] = count
+            self._settling[name].settle(now, count)
 
     def _note(self, plan: Plan, why: str) -> None:
         self._plans.append({"at": time.time(), "why": why, "replicas": plan.replicas})
         for assigned in plan.models:
             log.info("plan %d: %s gets %s", len(self._plans), assigned.model, assigned.reason)
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self.look()
-            except Exception:  # the plan stays as it is, and what serves goes on
-                log.exception("the look at what arrives failed")
-            await self._pause(LOOK_S)
 
 
 def rows_of(plan: Plan) -> dict[str, Any]:

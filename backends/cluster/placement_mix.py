@@ -8,12 +8,12 @@ the engines' histograms of requests that ended.
 from __future__ import annotations
 
 import math
-import re
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from backends.cluster.placement_plan import Capacity, ModelLoad, Plan, Profile, Slo, fixed, plan
+from backends.scaling.figures import samples
 
 # Rates are means over the long window, or over the short one where that differs from the long one by more
 # than Poisson noise does once in a few hundred looks.
@@ -28,11 +28,6 @@ _LEAST_ENDED = 8
 GAIN = 1.15
 # What waits is to be served within so long, beside what arrives.
 CATCH_UP_S = 30.0
-
-_SAMPLE = re.compile(
-    r"(?:vllm|rvtop):(request_prefill_time_seconds|request_decode_time_seconds|"
-    r"request_time_per_output_token_seconds)_(sum|count)(?:\{.*\})?\s+(\S+)$"
-)
 
 
 @dataclass(frozen=True)
@@ -61,19 +56,19 @@ def _values(ended: Ended) -> tuple[float, ...]:
 
 def ended_of(page: str) -> Ended:
     """The sums of one engine's page of metrics."""
-    found: dict[tuple[str, str], float] = {}
-    for line in page.splitlines():
-        if match := _SAMPLE.match(line):
-            key = match[1], match[2]
-            found[key] = found.get(key, 0.0) + float(match[3])
+    found: dict[str, float] = {}
+    for name, _, value in samples(page):
+        prefix, _, figure = name.partition(":")
+        if prefix in ("vllm", "rvtop"):
+            found[figure] = found.get(figure, 0.0) + value
     prefill, decode = "request_prefill_time_seconds", "request_decode_time_seconds"
     tpot = "request_time_per_output_token_seconds"
     return Ended(
-        found.get((prefill, "count"), 0.0),
-        found.get((prefill, "sum"), 0.0),
-        found.get((decode, "sum"), 0.0),
-        found.get((tpot, "count"), 0.0),
-        found.get((tpot, "sum"), 0.0),
+        found.get(f"{prefill}_count", 0.0),
+        found.get(f"{prefill}_sum", 0.0),
+        found.get(f"{decode}_sum", 0.0),
+        found.get(f"{tpot}_count", 0.0),
+        found.get(f"{tpot}_sum", 0.0),
     )
 
 
@@ -243,12 +238,3 @@ class Replanner:
         self._mix.forget(look.t_s - SHORT_S)
         self.plan = best
         return best
-
-
-def moves(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[list[str], list[str]]:
-    """Models that a replica is taken from, and those that one is added to, one entry a replica."""
-
-    def over(more: Mapping[str, int], less: Mapping[str, int]) -> Iterable[str]:
-        return (name for name in more for _ in range(more[name] - less.get(name, 0)))
-
-    return list(over(before, after)), list(over(after, before))

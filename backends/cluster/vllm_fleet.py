@@ -13,6 +13,7 @@ import orjson
 
 from backends.api.defaults import NO_DEFAULTS, Defaults
 from backends.cluster.calls import as_start_failure, first_lines, kill, within
+from backends.cluster.places import PLACEMENT_LIMIT_S
 from backends.cluster.vllm_actor import VllmActor
 from backends.cluster.vllm_service import EngineSpec
 from backends.errors import ApiError, StartFailure, unavailable
@@ -22,7 +23,6 @@ from backends.router.fleet import ACT_LIMIT_S, ASK_LIMIT_S, Member, Served, answ
 
 log = logging.getLogger("backends.rvc")
 
-PLACEMENT_LIMIT_S = 300.0
 CLOSE_LIMIT_S = 5.0
 
 

@@ -3,16 +3,17 @@ and retired."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Protocol
 
-from backends.process.restart import backoff
+from backends.process.looks import Looks
+from backends.scaling import replicas
 from backends.scaling.counts import Counts
 from backends.scaling.demand import Demand, Pages
 from backends.scaling.policy import Seen, Waited, decide
+from backends.scaling.replicas import Settling
 from backends.scaling.window import Window
 from backends.settings.autoscale import Autoscale
 
@@ -22,11 +23,8 @@ log = logging.getLogger("backends.scaling")
 STEP_S = 0.5
 
 
-class Replicas(Protocol):
-    """The replicas of one model."""
-
-    @property
-    def model(self) -> str: ...
+class Replicas(replicas.Replicas, Protocol):
+    """The replicas of one model, which say what the rule asks."""
 
     @property
     def places(self) -> float | None:
@@ -34,16 +32,6 @@ class Replicas(Protocol):
         ...
 
     def counts(self) -> Counts: ...
-
-    def add(self) -> None:
-        """Begins to start one more."""
-        ...
-
-    def retire(self) -> None:
-        """Begins to retire one, one that starts before one that serves."""
-        ...
-
-    async def close(self) -> None: ...
 
 
 class Scaler:
@@ -64,33 +52,20 @@ class Scaler:
         self._scale = scale
         self._in_flight = in_flight
         self._models = [_Model(scale, pool, pages, wanted) for pool in pools]
-        self._task: asyncio.Task[None] | None = None
+        self._looks = Looks(self.look, STEP_S, "the load", log)
 
     def start(self) -> None:
         """Begins to decide, each STEP_S."""
-        self._task = asyncio.create_task(self._run())
+        self._looks.start()
 
     async def failed(self) -> str:
         """Returns if the loop broke, which only a bug can do."""
-        assert self._task is not None
-        await asyncio.wait([self._task])
-        error = None if self._task.cancelled() else self._task.exception()
-        return f"autoscaling ended: {error!r}"
+        return f"autoscaling ended: {await self._looks.failed()!r}"
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._looks.stop()
         for model in self._models:
             await model.pool.close()
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                await self.look()
-            except Exception:  # replicas stay as they are, and what serves goes on
-                log.exception("the look at the load failed")
-            await asyncio.sleep(STEP_S)
 
     async def look(self) -> None:
         """One look, and what follows from it."""
@@ -119,8 +94,7 @@ class _Model:
         self._target = wanted[pool.model] = scale.first
         self._window = Window(scale.look_back_period_s, scale.aggregation_function)
         self._waited = Waited()
-        self._delays = backoff()
-        self._again_s = 0.0  # a start that failed is tried again then
+        self._settling = Settling(pool)
 
     def step(self, now_s: float, requests: float, per_replica: float) -> None:
         """Takes a sample, decides, and begins what it takes to get there."""
@@ -136,11 +110,5 @@ class _Model:
                 f"; asked for beside them: {max(desired):.1f} replicas" if desired else "",
             )
             self._target = self._wanted[self.pool.model] = target
-            self._delays, self._again_s = backoff(), 0.0
-        missing = target - counts.wanted
-        if missing > 0 and now_s >= self._again_s:
-            self._again_s = now_s + next(self._delays)
-            for _ in range(missing):
-                self.pool.add()
-        for _ in range(-missing):
-            self.pool.retire()
+            self._settling.anew()
+        self._settling.settle(now_s, target)

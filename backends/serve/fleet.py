@@ -14,6 +14,7 @@ from backends.api.request import Endpoint
 from backends.api.service import Reply, Trace
 from backends.api.splits import refuse_unrouted
 from backends.cluster.single_call import SingleCall
+from backends.process.looks import Looks
 from backends.router.router import Router
 from backends.serve import serve
 from backends.serve.model_app import App
@@ -52,12 +53,8 @@ class ServeFleet:
 
     async def keep_looking(self) -> None:
         """Keeps :meth:`ready` true to the facts. Never returns."""
-        while True:
-            await asyncio.sleep(WATCH_S)
-            try:
-                await self.look()
-            except Exception:  # what is shown is late, and what serves goes on
-                log.exception("the look at Serve's replicas failed")
+        await asyncio.sleep(WATCH_S)
+        await Looks(self.look, WATCH_S, "Serve's replicas", log).run()
 
     async def look(self) -> None:
         for app in self._apps:

@@ -108,14 +108,14 @@ class EngineOptions(PlaceOptions):
 
     def of_gateway(self) -> list[str]:
         """Those of names for several models."""
-        split = [part for text in self.split or () for part in ("--split", text)]
-        sizes = [part for text in self.model_size or () for part in ("--model-size", text)]
+        split = _repeated("--split", self.split)
+        sizes = _repeated("--model-size", self.model_size)
         header = [] if self.session_header is None else ["--session-header", self.session_header]
         return split + sizes + header + ["--fallback"] * self.fallback
 
     def of_engines(self) -> list[str]:
         """Those of them that only a topology has a use for."""
-        engine = [part for text in self.engine_arg or () for part in ("--engine-arg", text)]
+        engine = _repeated("--engine-arg", self.engine_arg)
         servers = [] if self.api_server_count is None else ["--api-server-count", str(self.api_server_count)]
         fronts = [] if self.front_processes is None else ["--front-processes", self.front_processes]
         batching = self.stream_batching_ms
@@ -125,7 +125,7 @@ class EngineOptions(PlaceOptions):
             "--direct-streaming": self.direct_streaming,
             "--kv-events": self.kv_events,
         }
-        scale = [part for text in self.autoscale_on or () for part in ("--autoscale-on", text)]
+        scale = _repeated("--autoscale-on", self.autoscale_on)
         scale += [
             part
             for flag, value in (
@@ -138,6 +138,10 @@ class EngineOptions(PlaceOptions):
         ]
         given = [flag for flag, on in switches.items() if on]
         return engine + fronts + servers + streams + scale + self.placing() + given
+
+
+def _repeated(flag: str, texts: list[str] | None) -> list[str]:
+    return [part for text in texts or () for part in (flag, text)]
 
 
 def words_of(backend_options: str) -> tuple[str, ...]:

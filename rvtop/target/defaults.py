@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from collections.abc import Mapping
 
 from rvtop.errors import UserError
 from rvtop.net.transport import Transport
+from rvtop.target.ours import message_of
 from rvtop.target.probe import ask
-from rvtop.text import NAME_LIMIT, printable, told
+from rvtop.text import NAME_LIMIT, told
 
 SET_PATH = "/rvtop/set"
 LIMIT_S = 30.0
@@ -22,14 +24,12 @@ async def change_defaults(url: str, transport: Transport, values: Mapping[str, V
     has against it."""
     body = json.dumps(dict(values)).encode()
     status, answer = await asyncio.to_thread(ask, url + SET_PATH, transport, LIMIT_S, "POST", body)
-    try:
-        said = json.loads(answer)
-        if status == 200:
-            return {told(name, NAME_LIMIT): value for name, value in said.items() if _is_number(value)}
-        message = printable(str(said["error"]["message"]), 300)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        message = f"HTTP {status}: not a backend of rvtop's"
-    raise UserError(f"set: {message}")
+    if status == 200:
+        with contextlib.suppress(ValueError, AttributeError, RecursionError):
+            said = json.loads(answer).items()
+            return {told(name, NAME_LIMIT): value for name, value in said if _is_number(value)}
+    other = f"HTTP {status}: not a backend of rvtop's"
+    raise UserError(f"set: {message_of(answer) or other}")
 
 
 def _is_number(value: object) -> bool:

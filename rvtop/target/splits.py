@@ -10,8 +10,9 @@ from typing import Any
 
 from rvtop.errors import UserError
 from rvtop.net.transport import Transport
+from rvtop.target.ours import message_of
 from rvtop.target.probe import ask
-from rvtop.text import NAME_LIMIT, printable, told
+from rvtop.text import NAME_LIMIT, told
 
 SPLIT_PATH = "/rvtop/split"
 LIMIT_S = 3.0
@@ -53,9 +54,9 @@ async def change_shares(
     status, answer = await asyncio.to_thread(ask, url + SPLIT_PATH, transport, LIMIT_S, "POST", body)
     if status == 200:
         return read_splits(answer)
-    if status in (404, 405) and not _message(answer):
+    if status in (404, 405) and not message_of(answer):
         raise UserError(f"{url}: splits no name (HTTP {status}); start it with --split ALIAS=MODEL:SHARE,…")
-    raise UserError(f"split: {_message(answer) or f'HTTP {status}'}")
+    raise UserError(f"split: {message_of(answer) or f'HTTP {status}'}")
 
 
 def read_splits(body: bytes) -> tuple[SplitInfo, ...]:
@@ -73,10 +74,3 @@ def _split(row: dict[str, Any]) -> SplitInfo:
         for arm in row["arms"][:_MOST_ARMS]
     )
     return SplitInfo(told(row["alias"], NAME_LIMIT), arms, bool(row.get("fallback")))
-
-
-def _message(body: bytes) -> str:
-    try:
-        return printable(str(json.loads(body)["error"]["message"]), 300)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return ""

@@ -11,6 +11,7 @@ from statistics import NormalDist
 from rvtop.contract.arms import Arm
 from rvtop.contract.command import Command
 from rvtop.contract.figures import combined
+from rvtop.contract.handle import Choice, SessionHandle
 from rvtop.contract.replicas import Replicas
 from rvtop.contract.requests import RequestRow, Requests
 from rvtop.contract.showdown import COMPARED, Score, Showdown
@@ -512,6 +513,21 @@ class FakeHandle:
 
     async def close(self) -> None:
         self.closed += 1
+
+
+class Connecting:
+    """Hands out sessions in turn, or raises; notes what was chosen."""
+
+    def __init__(self, *answers: SessionHandle | Exception) -> None:
+        self.chosen: list[Choice] = []
+        self._answers = list(answers)
+
+    async def __call__(self, choice: Choice) -> SessionHandle:
+        self.chosen.append(choice)
+        answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 def closed() -> Snapshot:

@@ -14,7 +14,7 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 
 from rvtop.contract.command import Pause
-from rvtop.contract.handle import Choice, ConnectFailed, Second, SessionHandle
+from rvtop.contract.handle import Choice, ConnectFailed, Second
 from rvtop.contract.snapshot import Phase, Snapshot, Target
 from rvtop.contract.start import StartFacts, UpRow
 from rvtop.ui.app import RvtopApp
@@ -40,21 +40,6 @@ def of_a_scenario(*, owned: bool) -> Snapshot:
     return replace(now(owned=owned), phase=made.live().phase)
 
 
-class Connecting:
-    """Hands out sessions of pairs in turn, or raises; notes what was chosen."""
-
-    def __init__(self, *answers: SessionHandle | Exception) -> None:
-        self.chosen: list[Choice] = []
-        self._answers = list(answers)
-
-    async def __call__(self, choice: Choice) -> SessionHandle:
-        self.chosen.append(choice)
-        answer = self._answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-
 def paired() -> made.FakeHandle:
     s = made.pairs()
     return made.FakeHandle(replace(s, target=replace(s.target, url=HERE, owned=False)))
@@ -62,7 +47,7 @@ def paired() -> made.FakeHandle:
 
 @asynccontextmanager
 async def opened(
-    handle: made.FakeHandle, connect: Connecting | None, facts: StartFacts | None = None
+    handle: made.FakeHandle, connect: made.Connecting | None, facts: StartFacts | None = None
 ) -> AsyncIterator[Pilot[int]]:
     facts = facts or made.start_facts()
     app = RvtopApp(handle, connect, facts=lambda: facts)
@@ -78,7 +63,7 @@ def says(pilot: Pilot[int], text: str) -> bool:
 
 async def test_a_second_server_is_chosen_and_pairs_take_the_place_of_the_load() -> None:
     before, after = made.FakeHandle(now()), paired()
-    connect = Connecting(after)
+    connect = made.Connecting(after)
     async with opened(before, connect) as pilot:
         await pilot.press("t")
         assert isinstance(pilot.app.screen, SecondScreen)
@@ -99,7 +84,7 @@ async def test_a_second_server_is_chosen_and_pairs_take_the_place_of_the_load() 
 async def test_a_server_of_ours_stays_and_its_load_pauses() -> None:
     """Its session ends with rvtop, after the pairs; also pairs that begin anew leave it."""
     before, first, second = made.FakeHandle(now(owned=True)), paired(), paired()
-    connect = Connecting(first, second)
+    connect = made.Connecting(first, second)
     async with opened(before, connect) as pilot:
         await pilot.press("t", "enter")
         await until(pilot, lambda: pilot.app.handle is first)  # type: ignore[attr-defined]
@@ -116,7 +101,7 @@ async def test_a_server_of_ours_stays_and_its_load_pauses() -> None:
 
 
 async def test_a_against_itself_shows_the_noise() -> None:
-    connect = Connecting(paired())
+    connect = made.Connecting(paired())
     async with opened(made.FakeHandle(now(rps=0.0)), connect) as pilot:
         await pilot.press("A")
         await until(pilot, lambda: connect.chosen)
@@ -125,7 +110,7 @@ async def test_a_against_itself_shows_the_noise() -> None:
 
 async def test_what_cannot_be_says_why_and_the_load_goes_on() -> None:
     before = made.FakeHandle(now())
-    connect = Connecting(ConnectFailed("http://127.0.0.1:8000: no answer"))
+    connect = made.Connecting(ConnectFailed("http://127.0.0.1:8000: no answer"))
     async with opened(before, connect) as pilot:
         await pilot.press("t", "enter")
         await until(pilot, lambda: says(pilot, "no live pairs: http://127.0.0.1:8000: no answer"))
@@ -142,14 +127,14 @@ async def test_what_cannot_be_says_why_and_the_load_goes_on() -> None:
 async def test_one_that_does_not_answer_and_none_at_all() -> None:
     gone = replace(made.start_facts(), up=(), recent=(made.start_facts().recent[0],), complete=True)
     gone = replace(gone, recent=(replace(gone.recent[0], url="http://gone:1", folder="", why="no answer"),))
-    async with opened(made.FakeHandle(now()), Connecting(), gone) as pilot:
+    async with opened(made.FakeHandle(now()), made.Connecting(), gone) as pilot:
         await pilot.press("t")
         await until(pilot, lambda: says(pilot, "http://gone:1"))
         await pilot.press("enter")
         wrong = pilot.app.screen.query_one("#wrong", Static)
         assert "http://gone:1 can't be loaded: no answer" in str(wrong.render())
     none = replace(gone, recent=())
-    async with opened(made.FakeHandle(now()), Connecting(), none) as pilot:
+    async with opened(made.FakeHandle(now()), made.Connecting(), none) as pilot:
         await pilot.press("t", "enter")
         await until(pilot, lambda: says(pilot, "rvtop up TOPOLOGY starts one"))
 

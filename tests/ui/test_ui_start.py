@@ -31,27 +31,12 @@ from rvtop.ui.theme import DARK, Styles
 from rvtop.ui.widgets.start_list import StartList
 
 
-class Connecting:
-    """Hands out sessions in turn, or raises; notes what was chosen."""
-
-    def __init__(self, *answers: SessionHandle | Exception) -> None:
-        self.chosen: list[Choice] = []
-        self._answers = list(answers)
-
-    async def __call__(self, choice: Choice) -> SessionHandle:
-        self.chosen.append(choice)
-        answer = self._answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-
 @pytest.fixture
 def handle() -> made.FakeHandle:
     return made.FakeHandle(replace(made.live(), load=replace(made.live().load, target_rps=5.0)))
 
 
-def started(connect: Connecting, facts: StartFacts | None = None, url: str = "") -> RvtopApp:
+def started(connect: made.Connecting, facts: StartFacts | None = None, url: str = "") -> RvtopApp:
     return RvtopApp(None, connect, facts=lambda: facts or made.start_facts(), url=url)
 
 
@@ -73,7 +58,7 @@ async def to(pilot: Pilot[int], name: str) -> None:
 
 
 async def test_all_that_is_known_is_listed() -> None:
-    app = started(Connecting())
+    app = started(made.Connecting())
     async with opened(app) as pilot:
         await pilot.pause()
         seen = screen_text(app)
@@ -114,7 +99,7 @@ async def test_before_anything_is_found_a_topology_can_be_chosen(handle: made.Fa
         go_on.wait(60)
         return made.start_facts()
 
-    connect = Connecting(handle)
+    connect = made.Connecting(handle)
     app = RvtopApp(None, connect, facts=lambda: made.nothing_known(), look_around=look_around)
     try:
         async with opened(app) as pilot:
@@ -134,7 +119,7 @@ async def test_before_anything_is_found_a_topology_can_be_chosen(handle: made.Fa
 
 async def test_what_comes_up_later_is_listed() -> None:
     facts = [made.start_without_gpu(), made.start_facts()]
-    app = RvtopApp(None, Connecting(), facts=lambda: facts[0], look_around=lambda: facts[0])
+    app = RvtopApp(None, made.Connecting(), facts=lambda: facts[0], look_around=lambda: facts[0])
     async with opened(app) as pilot:
         await pilot.pause()
         assert "up now" not in screen_text(app)
@@ -145,7 +130,7 @@ async def test_what_comes_up_later_is_listed() -> None:
 
 
 async def test_where_nothing_can_be_chosen_the_field_is_first_and_everything_says_why() -> None:
-    app = started(Connecting(), made.start_with_nothing())
+    app = started(made.Connecting(), made.start_with_nothing())
     async with opened(app) as pilot:
         assert isinstance(app.focused, Input)
         assert "no server yet, and no runs in runs/" in screen_text(app)
@@ -158,7 +143,7 @@ async def test_where_nothing_can_be_chosen_the_field_is_first_and_everything_say
 
 
 async def test_the_row_under_the_cursor_is_in_sight_on_a_low_screen() -> None:
-    app = started(Connecting())
+    app = started(made.Connecting())
     async with opened(app, 80, 12) as pilot:
         for item in items_of(made.start_facts()):
             await to(pilot, item.name)
@@ -170,7 +155,7 @@ async def test_the_row_under_the_cursor_is_in_sight_on_a_low_screen() -> None:
 async def test_a_server_of_before_that_is_not_up_says_so() -> None:
     facts = made.start_facts()
     gone = replace(facts.recent[0], why="not up")
-    async with opened(started(Connecting(), replace(facts, recent=(gone, *facts.recent[1:])))) as pilot:
+    async with opened(started(made.Connecting(), replace(facts, recent=(gone, *facts.recent[1:])))) as pilot:
         await until(pilot, lambda: "✗ not up" in screen_text(pilot.app))
 
 
@@ -181,7 +166,7 @@ async def test_d_shows_what_the_doctor_finds(monkeypatch: pytest.MonkeyPatch) ->
         return 0
 
     monkeypatch.setattr(rvtop.doctor, "examine", examine)
-    app = started(Connecting())
+    app = started(made.Connecting())
     async with opened(app) as pilot:
         await pilot.press("D")
         await until(pilot, lambda: "warn  ray dashboard   none" in screen_text(app))
@@ -195,7 +180,7 @@ async def test_r_lists_stored_runs_and_copies_what_plays_one(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     found = [RunRow("runs/a b", "ramp", "rvc", "2026-01-02T03:04:05Z", "done", 61.0, 240.0, 100.0)]
     monkeypatch.setattr(rvtop.results.stored, "stored_runs", lambda _: found)
-    app = started(Connecting())
+    app = started(made.Connecting())
     async with opened(app) as pilot:
         await pilot.press("R")
         await until(pilot, lambda: "2026-01-02 03:04" in screen_text(app))
@@ -211,7 +196,7 @@ async def test_each_row_is_a_command_line_which_is_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    app = started(Connecting())
+    app = started(made.Connecting())
     wanted = {
         "rvc": "rvtop attach http://127.0.0.1:8000 --model q3b --model q15b",
         "second": "",
@@ -234,7 +219,7 @@ async def test_each_row_is_a_command_line_which_is_copied(
 
 
 async def test_ticked_models_are_in_the_command_line_and_in_what_is_chosen(handle: made.FakeHandle) -> None:
-    connect = Connecting(handle)
+    connect = made.Connecting(handle)
     app = started(connect)
     async with opened(app) as pilot:
         await to(pilot, "tiny")
@@ -256,7 +241,7 @@ async def test_ticked_models_are_in_the_command_line_and_in_what_is_chosen(handl
 
 
 async def test_what_is_no_model_is_not_ticked() -> None:
-    app = started(Connecting())
+    app = started(made.Connecting())
     async with opened(app) as pilot:
         await pilot.press("space")
         assert "space ticks a model" in said(app, "message")
@@ -266,7 +251,7 @@ async def test_what_is_no_model_is_not_ticked() -> None:
 
 
 async def test_a_topology_is_started(handle: made.FakeHandle) -> None:
-    connect = Connecting(handle)
+    connect = made.Connecting(handle)
     app = started(connect)
     async with opened(app, 80, 24) as pilot:
         await to(pilot, "baseline")
@@ -280,7 +265,7 @@ async def test_a_topology_is_started(handle: made.FakeHandle) -> None:
 
 
 async def test_what_is_up_is_watched_with_all_its_models(handle: made.FakeHandle) -> None:
-    connect = Connecting(handle)
+    connect = made.Connecting(handle)
     app = started(connect)
     async with opened(app) as pilot:
         await pilot.press("down", "enter")
@@ -291,7 +276,9 @@ async def test_what_is_up_is_watched_with_all_its_models(handle: made.FakeHandle
 
 
 async def test_a_url_is_typed_and_why_it_cannot_be_is_said(handle: made.FakeHandle) -> None:
-    connect = Connecting(ConnectFailed("http://nowhere:1: connection refused; is the server up?"), handle)
+    connect = made.Connecting(
+        ConnectFailed("http://nowhere:1: connection refused; is the server up?"), handle
+    )
     app = started(connect)
     async with opened(app, 80, 24) as pilot:
         await pilot.press("u", *"ftp://x", "enter")
@@ -331,7 +318,7 @@ async def test_connecting_can_be_given_up() -> None:
 
 
 async def test_a_click_chooses_and_a_double_click_starts(handle: made.FakeHandle) -> None:
-    connect = Connecting(handle)
+    connect = made.Connecting(handle)
     app = started(connect, made.start_without_gpu())
     async with opened(app) as pilot:
         rows = app.screen.query_one(StartList)
@@ -342,7 +329,7 @@ async def test_a_click_chooses_and_a_double_click_starts(handle: made.FakeHandle
 
 
 async def test_a_run_is_not_opened_but_said_how() -> None:
-    app = started(Connecting())
+    app = started(made.Connecting())
     async with opened(app) as pilot:
         await to(pilot, "runs/ramp-48-20251126-140101")
         await pilot.press("enter")
@@ -350,7 +337,7 @@ async def test_a_run_is_not_opened_but_said_how() -> None:
 
 
 async def test_help_theme_and_palette_are_there_too() -> None:
-    app = started(Connecting())
+    app = started(made.Connecting())
     async with opened(app) as pilot:
         await pilot.press("question_mark")
         assert isinstance(app.screen, HelpScreen)
@@ -368,7 +355,7 @@ async def test_help_theme_and_palette_are_there_too() -> None:
 
 
 async def test_nought_lists_what_there_is_while_the_load_goes_on(handle: made.FakeHandle) -> None:
-    app = RvtopApp(handle, Connecting(), facts=lambda: made.start_facts())
+    app = RvtopApp(handle, made.Connecting(), facts=lambda: made.start_facts())
     async with opened(app) as pilot:
         await pilot.press("2", "0")
         await until(pilot, lambda: isinstance(app.screen, StartScreen))
@@ -385,7 +372,7 @@ async def test_nought_lists_what_there_is_while_the_load_goes_on(handle: made.Fa
 @pytest.mark.parametrize("keys", [[], ["2"]], ids=["over live", "over the map"])
 async def test_choosing_there_ends_the_load_of_before(handle: made.FakeHandle, keys: list[str]) -> None:
     after = made.FakeHandle(made.watching())
-    connect = Connecting(after)
+    connect = made.Connecting(after)
     app = RvtopApp(handle, connect, facts=lambda: made.start_facts())
     async with opened(app) as pilot:
         await pilot.press(*keys, "0")
@@ -401,7 +388,7 @@ async def test_choosing_there_ends_the_load_of_before(handle: made.FakeHandle, k
 
 
 async def test_a_url_that_is_typed_takes_the_place_of_the_one_that_stands_there() -> None:
-    app = started(Connecting(), url="http://127.0.0.1:9000")
+    app = started(made.Connecting(), url="http://127.0.0.1:9000")
     async with opened(app) as pilot:
         await pilot.press("u", *"http://n2:8000")
         await until(pilot, lambda: app.screen.query_one(Input).value == "http://n2:8000")
@@ -437,7 +424,7 @@ async def test_a_dialog_that_is_open_when_it_connects_goes_with_the_start_screen
 
 async def test_what_is_over_gives_way_to_the_start_screen_with_a_dialog_above_it() -> None:
     handle = made.FakeHandle(made.done())
-    app = RvtopApp(handle, Connecting(), facts=lambda: made.start_facts())
+    app = RvtopApp(handle, made.Connecting(), facts=lambda: made.start_facts())
     async with opened(app) as pilot:
         await pilot.press("2", "question_mark")
         await until(pilot, lambda: isinstance(app.screen, Dialog))
@@ -447,7 +434,7 @@ async def test_what_is_over_gives_way_to_the_start_screen_with_a_dialog_above_it
 
 
 async def test_the_load_of_before_goes_on_where_a_url_does_not_answer(handle: made.FakeHandle) -> None:
-    connect = Connecting(ConnectFailed("http://127.0.0.1:8000: refused"))
+    connect = made.Connecting(ConnectFailed("http://127.0.0.1:8000: refused"))
     app = RvtopApp(handle, connect, facts=lambda: made.start_facts())
     async with opened(app) as pilot:
         await pilot.press("0")

@@ -7,10 +7,19 @@ from __future__ import annotations
 import heapq
 import random
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from backends.cluster.placement_mix import Ended, Look, moves
+from backends.cluster.placement_mix import Ended, Look
+
+
+def moves(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[list[str], list[str]]:
+    """Models that a replica is taken from, and those that one is added to, one entry a replica."""
+
+    def over(more: Mapping[str, int], less: Mapping[str, int]) -> Iterable[str]:
+        return (name for name in more for _ in range(more[name] - less.get(name, 0)))
+
+    return list(over(before, after)), list(over(after, before))
 
 
 @dataclass(frozen=True)

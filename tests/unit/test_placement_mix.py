@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from backends.cluster.placement_mix import Ended, Look, Mix, Replanner, ended_of, moves
+from backends.cluster.placement_mix import Ended, Look, Mix, Replanner, ended_of
 from backends.cluster.placement_plan import Capacity, ModelLoad, Profile, Slo
-from tests.unit.placing_model import Done, Engine, World
+from tests.unit.placing_model import Done, Engine, World, moves
 
 SLO = Slo(ttft_ms=500.0)
 SLOTS = Capacity((8,))

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import fields
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from telemetry_pages import golden
@@ -17,6 +14,7 @@ from rvtop.contract.command import Stop
 from rvtop.contract.snapshot import Series
 from rvtop.plain import figures_line
 from rvtop.results.recording import read_recording
+from tests.backends.prometheus_server import pages
 from tests.faults.sessions import Watched, request
 from tests.mock.fast import any_mock
 
@@ -26,32 +24,12 @@ vllm:num_requests_waiting_by_reason{engine="0",model_name="m",reason="deferred"}
 """
 
 
-@contextmanager
-def page_server(page: str) -> Iterator[str]:
-    """The address of a page."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(page.encode())))
-            self.end_headers()
-            self.wfile.write(page.encode())
-
-        def log_message(self, *_: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/metrics"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 async def test_idle_gpus_and_figures_with_a_label_come_through(tmp_path: Path) -> None:
     loop = {"name": "loop", "concurrency": 4, "duration": "60s"}
-    with any_mock(ttft_ms=30, step_ms=10, tokens=8) as mock, page_server(golden("dcgm.prom") + PAGE) as url:
+    with (
+        any_mock(ttft_ms=30, step_ms=10, tokens=8) as mock,
+        pages(lambda _: golden("dcgm.prom") + PAGE) as url,
+    ):
         watched = Watched(request(mock.url, tmp_path / "run", loop, metrics_urls=(url,)))
         seen = await watched.until(
             # The page's server tells of no requests: those in flight are ours.
@@ -88,7 +66,10 @@ def replayed_as_written(watched: Watched, seconds: Iterable[int]) -> None:
 @pytest.mark.slow  # it has to last
 async def test_ten_random_seconds_are_replayed_as_they_were_written(tmp_path: Path) -> None:
     ramp = {"name": "ramp", "rate": {"from": 5, "to": 60, "shape": "linear"}, "duration": "25s"}
-    with any_mock(ttft_ms=30, step_ms=10, tokens=8) as mock, page_server(golden("dcgm.prom") + PAGE) as url:
+    with (
+        any_mock(ttft_ms=30, step_ms=10, tokens=8) as mock,
+        pages(lambda _: golden("dcgm.prom") + PAGE) as url,
+    ):
         watched = Watched(request(mock.url, tmp_path / "run", ramp, metrics_urls=(url,)))
         await watched.end()
     count = len(read_recording(watched.out))
