@@ -398,7 +398,7 @@ def test_two_runs_on_one_server_are_called_by_their_folders(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[1]", "{", '{"a": ' + "[" * 900 + "]" * 900 + "}", "{" * 5000], ids=range(5)
+    "text", ["", "[1]", "{", '{"a": ' + "[" * 1000 + "]" * 1000 + "}", "{" * 5000], ids=range(5)
 )
 def test_an_environment_that_can_not_be_read_is_empty(text: str, tmp_path: Path) -> None:
     (tmp_path / "environment.json").write_text(text)
@@ -406,6 +406,6 @@ def test_an_environment_that_can_not_be_read_is_empty(text: str, tmp_path: Path)
 
 
 def test_a_summary_as_deep_as_no_run_writes_one_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "summary.json").write_text('{"kpm":' * 900 + "{}" + "}" * 900)
+    (tmp_path / "summary.json").write_text('{"kpm":' * 1000 + "{}" + "}" * 1000)
     with pytest.raises(UserError, match=r"summary\.json: not JSON"):
         read_summary(tmp_path)
