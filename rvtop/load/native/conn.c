@@ -15,6 +15,8 @@ static void release(Conn *self)
     Py_CLEAR(self->on_read);
     Py_CLEAR(self->on_lost);
     Py_CLEAR(self->on_rest);
+    Py_CLEAR(self->decrypt);
+    Py_CLEAR(self->encrypt);
     Py_DECREF((PyObject *)self); /* the registration's own reference */
 }
 
@@ -58,12 +60,7 @@ static PyObject *conn_rest(PyObject *object, PyObject *unused)
 static PyObject *conn_retire(PyObject *object, PyObject *unused)
 {
     (void)unused;
-    Conn *self = (Conn *)object;
-    self->retired = 1;
-    if (self->idle) {
-        set_busy(self);
-        set_idle(self);
-    }
+    retire((Conn *)object);
     Py_RETURN_NONE;
 }
 
