@@ -113,9 +113,9 @@ class Poller:
     ) -> Conn:
         """Takes over the reading of a connected socket that does not block; ``owner`` stands for it.
         ``on_read`` gets the bytes that were not counted. ``on_lost`` gets an errno, or 0 at the end of the
-        stream. ``on_rest``: see :meth:`Conn.send`. With ``decrypt`` and ``encrypt``, those of a ``Tls``, what is
-        read goes through the one and what is sent through the other; ``on_lost`` gets TLS's errors too. Raises
-        OSError."""
+        stream. ``on_rest``: see :meth:`Conn.send`. With ``decrypt`` and ``encrypt``, those of a ``Tls``, what
+        is read goes through the one and what is sent through the other; ``on_lost`` gets TLS's errors too.
+        Raises OSError."""
 
     def set_template(self, head: bytes, preamble: bytes, first: bytes, /) -> None:
         """How responses begin (see ``templates.py``): the HTTP head, the body of a chunk of no account

@@ -65,8 +65,6 @@ class Connection(asyncio.Protocol):
         "transport",
     )
 
-    tls: Tls | None = None
-
     def __init__(self, owner: Owner[Connection]) -> None:
         self._owner = owner
         self.transport: asyncio.Transport | None = None
@@ -108,11 +106,7 @@ class Connection(asyncio.Protocol):
             self._native.send(record, request)
         else:
             self._begin(record)
-            self._write(request)
-
-    def _write(self, request: bytes) -> None:
-        assert self.transport is not None
-        self.transport.write(request)
+            self.transport.write(request if self.tls is None else self.tls.encrypt(request))
 
     def _begin(self, record: Record) -> None:
         self.record = record
@@ -212,6 +206,11 @@ class Connection(asyncio.Protocol):
         if self.transport is not None:
             self._owner.needs_loop(self, True)
             self.transport.write(request)
+
+    @property
+    def tls(self) -> Tls | None:
+        """What encrypts it."""
+        return None
 
     @property
     def pattern(self) -> tuple[bytes, bytes] | None:

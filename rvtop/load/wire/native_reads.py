@@ -138,8 +138,8 @@ class NativeReads:
 
 
 def read_natively(poller: Poller, templates: Templates, connection: Events) -> NativeReads | None:
-    """Moves the reading of ``connection`` from asyncio to C; None where asyncio keeps it: a connection that is
-    closing, and at the system's limit of watched descriptors."""
+    """Moves the reading of ``connection`` from asyncio to C; None where asyncio keeps it: a connection that
+    is closing, and at the system's limit of watched descriptors."""
     transport = connection.transport
     assert transport is not None
     if transport.is_closing():

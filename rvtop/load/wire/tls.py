@@ -1,5 +1,5 @@
-"""TLS of one connection over two memory BIOs: what came and what is to go are bytes, and whoever owns the socket
-moves them. So both wires, C's and asyncio's, read their sockets themselves and date what they read.
+"""TLS of one connection over two memory BIOs: bytes in, bytes out, and whoever owns the socket moves them. So
+both wires, C's and asyncio's, read their sockets themselves and date what they read.
 
 Kernel TLS, which would decrypt in recv, is not used: Python offers it from 3.12 on, for sockets that ``ssl``
 itself reads, and the kernel needs a module that few machines have loaded.
@@ -18,8 +18,8 @@ _P = TypeVar("_P", bound=asyncio.Protocol)
 #: The most plain bytes of one record (RFC 8446 §5.1): a read of so many takes it whole.
 _RECORD = 1 << 14
 
-#: Plain bytes; or, where TLS itself has something to say, these, a reply to be sent and how the connection has
-#: ended: 0 by close_notify, an error otherwise, None not at all.
+#: Plain bytes; or, where TLS itself has something to say, these, a reply to be sent and how the connection
+#: has ended: 0 by close_notify, an error otherwise, None not at all.
 Decrypted = bytes | tuple[bytes, bytes, ssl.SSLError | int | None]
 
 
@@ -50,7 +50,7 @@ class Tls:
         return done, self._outgoing.read(), error
 
     def encrypt(self, data: bytes) -> bytes:
-        """What is to be sent for ``data``. In the middle of a renegotiation that is nothing yet: it follows in a
+        """What is to be sent for ``data``. While the server renegotiates that is nothing yet: it follows in a
         reply of :meth:`decrypt`."""
         self._unsent += data
         self._write_unsent()
@@ -66,7 +66,8 @@ class Tls:
     def decrypt(self, data: bytes) -> Decrypted:
         """What the server's next bytes bring, be they several records or part of one."""
         incoming = self._incoming
-        pieces, end = [], None
+        pieces: list[bytes] = []
+        end: ssl.SSLError | int | None = None
         incoming.write(data)
         try:
             pieces.append(self._read(_RECORD))
@@ -87,19 +88,18 @@ class Tls:
 
 
 class Handshake(asyncio.Protocol, Generic[_P]):
-    """The protocol of a transport until the connection stands: then one made by ``factory`` takes over. ``made``
-    is that, or raises OSError (also ssl.SSLError) behind a transport that is closed."""
+    """The protocol of a transport until the connection stands: then one made by ``factory`` takes over.
+    ``made`` is that, or raises OSError (also ssl.SSLError); the transport is closing then."""
 
     def __init__(self, tls: Tls, factory: Callable[[Tls], _P]) -> None:
         self.made: asyncio.Future[_P] = asyncio.get_running_loop().create_future()
-        self.made.add_done_callback(lambda made: made.cancelled() or made.exception())  # may be awaited by none
+        self.made.add_done_callback(lambda made: made.cancelled() or made.exception())  # none may wait
         self._tls = tls
         self._factory = factory
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport: asyncio.Transport = transport  # type: ignore[assignment]
         self.data_received(b"")
 
     def data_received(self, data: bytes) -> None:

@@ -1,5 +1,5 @@
-"""A Connection whose bytes are encrypted. C calls ``tls`` itself (``native/records.c``); the rest of this is for
-what asyncio reads, and for how such a connection ends."""
+"""A Connection whose bytes are encrypted. C calls ``tls`` itself (``native/records.c``); here is what asyncio
+reads, and how such a connection ends."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from rvtop.load.wire.tls import Tls
 class TlsConnection(Connection):
     """See Connection."""
 
-    __slots__ = ("tls",)
+    __slots__ = ("_tls",)
 
     def __init__(self, owner: Owner[Connection], tls: Tls) -> None:
         super().__init__(owner)
-        self.tls = tls
+        self._tls = tls
+
+    @property
+    def tls(self) -> Tls:
+        """What encrypts it."""
+        return self._tls
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes as they came over the network."""
         assert self.transport is not None
-        got = self.tls.decrypt(data)
+        got = self._tls.decrypt(data)
         plain, reply, end = (got, b"", None) if isinstance(got, bytes) else got
         if reply:
             self.transport.write(reply)
@@ -30,13 +35,10 @@ class TlsConnection(Connection):
             self.connection_lost(None if isinstance(end, int) else end)
             self.drop()
 
-    def _write(self, request: bytes) -> None:
-        super()._write(self.tls.encrypt(request))
-
     def connection_lost(self, exc: Exception | None) -> None:
         """See Connection. Anyone on the way can close a TCP connection: a body without a length ends with
         close_notify alone (RFC 9112 §9.8), and without it was cut."""
-        if not self.tls.closed:
+        if not self._tls.closed:
             self._framed = True
         super().connection_lost(exc)
 
