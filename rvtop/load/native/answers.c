@@ -191,7 +191,7 @@ int read_conn(Conn *self, uint32_t events)
         if (n <= 0)
             return hand(self->poller, self->on_lost, PyLong_FromLong(n ? errno : 0));
         char *buffer = self->poller->buffer;
-        if (self->decrypt ? take_records(self, (size_t)n, stamp_ns) : take_read(self, buffer, buffer + n, stamp_ns))
+        if (self->tls ? take_records(self, (size_t)n, stamp_ns) : take_read(self, buffer, buffer + n, stamp_ns))
             return -1;
     } while (self->fd >= 0 && (ended || n == READ_SIZE));
     return 0;

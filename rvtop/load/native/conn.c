@@ -15,8 +15,7 @@ static void release(Conn *self)
     Py_CLEAR(self->on_read);
     Py_CLEAR(self->on_lost);
     Py_CLEAR(self->on_rest);
-    Py_CLEAR(self->decrypt);
-    Py_CLEAR(self->encrypt);
+    clear_tls(self);
     Py_DECREF((PyObject *)self); /* the registration's own reference */
 }
 

@@ -116,7 +116,9 @@ struct Conn {
     char *pattern;      /* a chunk's bytes before its text, then those after it */
     size_t before, after, room;
     PyObject *owner, *on_read, *on_lost, *on_rest;
-    PyObject *decrypt, *encrypt; /* of a connection with TLS (wire/tls.py); else NULL */
+    PyObject *tls;      /* a Tls (wire/tls.py), or NULL … */
+    PyObject *put, *take; /* … two of its calls … */
+    int even;           /* … and whether no record is begun there */
     PyObject *record;   /* of the request that is in flight; NULL: none is */
     int retired;        /* whether no further request may be sent on it */
     int idle;           /* whether it is one of the poller's idle ones … */
@@ -222,6 +224,8 @@ int read_conn(Conn *self, uint32_t events);
 
 /* -- records.c ------------------------------------------------------------------------------------------ */
 
+int set_tls(Conn *self, PyObject *tls);
+void clear_tls(Conn *self);
 PyObject *encrypted(Conn *self, PyObject *bytes);
 int take_records(Conn *self, size_t size, int64_t stamp_ns);
 

@@ -77,8 +77,8 @@ static PyObject *poller_add(PyObject *object, PyObject *args)
 {
     Poller *self = (Poller *)object;
     int fd;
-    PyObject *owner, *on_read, *on_lost, *on_rest, *decrypt = NULL, *encrypt = NULL;
-    if (!PyArg_ParseTuple(args, "iOOOO|OO:add", &fd, &owner, &on_read, &on_lost, &on_rest, &decrypt, &encrypt))
+    PyObject *owner, *on_read, *on_lost, *on_rest, *tls = Py_None;
+    if (!PyArg_ParseTuple(args, "iOOOO|O:add", &fd, &owner, &on_read, &on_lost, &on_rest, &tls))
         return NULL;
     allocfunc allocate = (allocfunc)PyType_GetSlot(conn_type, Py_tp_alloc);
     Conn *conn = (Conn *)allocate(conn_type, 0);
@@ -87,8 +87,13 @@ static PyObject *poller_add(PyObject *object, PyObject *args)
     Py_INCREF(object);
     conn->poller = self;
     conn->fd = -1;
-    if (watch_conn(self->epoll, EPOLL_CTL_ADD, fd, conn)) {
+    int failed = set_tls(conn, tls);
+    if (!failed && watch_conn(self->epoll, EPOLL_CTL_ADD, fd, conn)) {
         PyErr_SetFromErrno(PyExc_OSError);
+        failed = -1;
+    }
+    if (failed) {
+        clear_tls(conn);
         Py_DECREF(conn);
         return NULL;
     }
@@ -104,10 +109,6 @@ static PyObject *poller_add(PyObject *object, PyObject *args)
     conn->on_lost = on_lost;
     Py_INCREF(on_rest);
     conn->on_rest = on_rest;
-    Py_XINCREF(decrypt);
-    conn->decrypt = decrypt;
-    Py_XINCREF(encrypt);
-    conn->encrypt = encrypt;
     Py_INCREF((PyObject *)conn); /* the registration's own, until release */
     return (PyObject *)conn;
 }

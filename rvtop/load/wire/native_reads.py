@@ -73,9 +73,7 @@ class NativeReads:
         self._fed = False  # whether the parser has got any of this response
         self._begun = b""  # the response's head and what came first, until a template is made of it
         calls = (self._read, self._lost, connection.write_rest)
-        tls = connection.tls
-        coders = () if tls is None else (tls.decrypt, tls.encrypt)
-        self.conn: Conn = poller.add(fd, connection, *calls, *coders)
+        self.conn: Conn = poller.add(fd, connection, *calls, connection.tls)
 
     def send(self, record: Record, request: bytes) -> None:
         """Writes one request at once; asyncio would write at the end of this turn of the loop."""

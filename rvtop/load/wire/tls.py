@@ -24,14 +24,20 @@ Decrypted = bytes | tuple[bytes, bytes, ssl.SSLError | int | None]
 
 
 class Tls:
-    """A client's end. What is wrong with the connection is told by :meth:`handshake` and :meth:`decrypt`."""
+    """A client's end. What is wrong with the connection is told by :meth:`handshake` and :meth:`decrypt`.
 
-    __slots__ = ("_incoming", "_object", "_outgoing", "_read", "_unsent", "closed")
+    While ``even``, no record is begun, and one that comes whole may be decrypted by ``put`` and ``take``.
+    """
+
+    __slots__ = ("_incoming", "_object", "_outgoing", "_unsent", "closed", "even", "put", "take")
 
     def __init__(self, context: ssl.SSLContext, server_hostname: str | None) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
-        self._read = self._object.read
+        # Each token calls both, so without the wrapper that Python's ssl puts around an object of OpenSSL's.
+        self.put = self._incoming.write
+        self.take: Callable[[int], bytes] = getattr(self._object, "_sslobj", self._object).read
+        self.even = False
         self._unsent = b""  # plain bytes that wait for the end of a renegotiation
         self.closed = False  # close_notify has come: what came before it is all there is
 
@@ -63,16 +69,20 @@ class Tls:
         except ssl.SSLError:  # the server's turn in a renegotiation; a lasting error meets the next read too
             pass
 
-    def decrypt(self, data: bytes) -> Decrypted:
-        """What the server's next bytes bring, be they several records or part of one."""
-        incoming = self._incoming
+    def decrypt(self, data: bytes, failure: ssl.SSLError | None = None) -> Decrypted:
+        """What the server's next bytes bring, be they several records or part of one. ``failure``: what
+        ``take`` has raised, if that was called before."""
         pieces: list[bytes] = []
         end: ssl.SSLError | int | None = None
-        incoming.write(data)
+        self.even = False
+        self.put(data)
         try:
-            pieces.append(self._read(_RECORD))
-            while incoming.pending and pieces[-1]:
-                pieces.append(self._read(_RECORD))
+            if failure is not None:
+                raise failure
+            pieces.append(self.take(_RECORD))
+            while pieces[-1] and self._incoming.pending:
+                pieces.append(self.take(_RECORD))
+            self.even = True
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
@@ -81,10 +91,8 @@ class Tls:
             self.closed, end = True, 0
         if self._unsent:
             self._write_unsent()
-        plain = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if end is None and not self._outgoing.pending:
-            return plain
-        return plain, self._outgoing.read(), end
+        plain = b"".join(pieces)
+        return plain if end is None and not self._outgoing.pending else (plain, self._outgoing.read(), end)
 
 
 class Handshake(asyncio.Protocol, Generic[_P]):
