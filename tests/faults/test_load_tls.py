@@ -269,8 +269,10 @@ def test_keys_may_change_in_the_middle_of_an_answer(
 
 
 def test_a_proxy_that_ends_tls_changes_nothing(tmp_path: Path) -> None:
-    with any_mock(ttft_ms=5, step_ms=1, tokens=20) as mock:
-        with proxied(mock.url, tmp_path, "option http-no-delay", tls=True) as proxy:
-            for url in (proxy.url, proxy.https):
-                records = uvloop.run(ask(Address(url, ca_file=proxy.ca), 5, body=BODY))
-                assert [(record.error, record.chunks) for record in records] == [(None, 20)] * 5
+    with (
+        any_mock(ttft_ms=5, step_ms=1, tokens=20) as mock,
+        proxied(mock.url, tmp_path, "option http-no-delay", tls=True) as proxy,
+    ):
+        for url in (proxy.url, proxy.https):
+            records = uvloop.run(ask(Address(url, ca_file=proxy.ca), 5))
+            assert [(record.error, record.chunks) for record in records] == [(None, 20)] * 5

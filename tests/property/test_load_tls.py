@@ -28,6 +28,8 @@ from tests.property.test_load_native import (
 from tests.property.test_load_stream import cut_bodies, vllm
 from tests.unit.tls_peer import Peer
 
+DONE = b"data: [DONE]\n\n"
+
 pytestmark = pytest.mark.skipif(not native(), reason="the read path in C was not built here")
 
 
@@ -105,11 +107,11 @@ def check_alike(answers: list[Answer], in_c: bool) -> None:
     assert told(answers, in_c=in_c, make=partial(TlsPool, shares=[1.0])) == told(answers, in_c=False)
 
 
-def test_a_record_longer_than_a_read_and_a_read_of_hundreds_of_records() -> None:
-    words = b"".join(vllm("word") for _ in range(9000))
-    body = vllm("a") + words + vllm("z", "stop") + b"data: [DONE]\n\n"
-    long, short = chunked(body, [len(vllm("a"))]), chunked(body, [])
-    for wire, share in ((long, 1.0), (short, 0.37)):
-        for cuts in ([], list(range(600, len(wire), 600))):
-            got = told([(wire, cuts)], make=partial(TlsPool, shares=[share]))
-            assert got == told([(wire, [])], in_c=False)
+@pytest.mark.parametrize("in_c", [True, False])
+def test_records_of_16_kib_and_a_read_of_a_hundred_records(in_c: bool) -> None:
+    body = vllm("a") + b"".join(vllm("word") for _ in range(400)) + vllm("z", "stop") + DONE
+    wire = chunked(body, [len(vllm("a"))])
+    small = list(range(600, len(wire), 600))
+    for cuts, shares in (([], [1.0]), ([], [0.37]), (small, [0.0] * 100 + [1.0])):
+        got = told([(wire, cuts)], in_c=in_c, make=partial(TlsPool, shares=shares))
+        assert got == told([(wire, [])], in_c=False)
