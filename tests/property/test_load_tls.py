@@ -67,7 +67,7 @@ class TlsPool(Pool):
             super().say(self._peer.close())  # and no end of the TCP connection
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     cut_bodies(),
     st.lists(st.floats(0, 1), max_size=8),
@@ -85,7 +85,7 @@ def test_any_records_and_reads_of_any_stream_tell_what_the_reference_reads(
     assert facts == [expected(body)] * len(facts)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(ODD, max_size=12), st.lists(st.floats(0, 1), max_size=8), st.booleans())
 def test_of_anything_at_all_the_same_is_learned_as_without_tls(
     parts: list[bytes], at: list[float], in_c: bool
@@ -95,7 +95,7 @@ def test_of_anything_at_all_the_same_is_learned_as_without_tls(
     check_alike([(wire, cuts)], in_c)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(odd_answers(), min_size=1, max_size=3), st.booleans())
 def test_what_was_learned_of_one_answer_changes_nothing_of_the_next(rest: list[Answer], in_c: bool) -> None:
     first, last = answer(1), answer(2)
