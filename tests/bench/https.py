@@ -82,8 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for plain, secure in found:
         for name, run in (("http", plain), ("https", secure)):
             print(
-                f"  {name:>5}: mean TTFT {run.mean:.2f} ms, p99 {run.p99:.1f} ms, CPU a token {run.cpu_us:.1f} µs, "
-                f"failed {run.failed}"
+                f"  {name:>5}: mean TTFT {run.mean:.2f} ms, p99 {run.p99:.1f} ms, "
+                f"{run.cpu_us:.1f} µs of CPU a token, {run.failed} failed"
             )
     mean = statistics.median(secure.mean - plain.mean for plain, secure in found)
     p99 = statistics.median(secure.p99 - plain.p99 for plain, secure in found)
