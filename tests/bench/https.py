@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +28,12 @@ MEAN_MS, P99_MS, CPU = 1.0, 3.0, 1.5
 
 @dataclass(frozen=True)
 class Run:
-    """One run: TTFT in ms, the worker's CPU time a token event in µs, and how many requests failed."""
+    """One run: TTFT in ms, the worker's CPU time a token event in µs, failed requests by class."""
 
     mean: float
     p99: float
     cpu_us: float
-    failed: int
+    failed: dict[str, int]
 
 
 def measure(url: str, proxy: Proxy, rate: float, seconds: int) -> Run:
@@ -47,8 +48,8 @@ def measure(url: str, proxy: Proxy, rate: float, seconds: int) -> Run:
         rows = [json.loads(line) for line in (out / "requests.jsonl").read_bytes().splitlines()]
         last = json.loads((out / "timeline.jsonl").read_bytes().splitlines()[-1])
     tokens = sum(row["chunks"] for row in rows)
-    failed = sum(row["error"] is not None for row in rows)
-    return Run(ttft["mean"], ttft["p99"], 1e6 * last["worker_cpu_s"] / tokens, failed)
+    failed = Counter(row["error"] for row in rows if row["error"] is not None)
+    return Run(ttft["mean"], ttft["p99"], 1e6 * last["worker_cpu_s"] / tokens, dict(failed))
 
 
 def pairs(count: int, rate: float, seconds: int) -> list[tuple[Run, Run]]:
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, run in (("http", plain), ("https", secure)):
             print(
                 f"  {name:>5}: mean TTFT {run.mean:.2f} ms, p99 {run.p99:.1f} ms, "
-                f"{run.cpu_us:.1f} µs of CPU a token, {run.failed} failed"
+                f"{run.cpu_us:.1f} µs of CPU a token, failed: {run.failed or 'none'}"
             )
     mean = statistics.median(secure.mean - plain.mean for plain, secure in found)
     p99 = statistics.median(secure.p99 - plain.p99 for plain, secure in found)
