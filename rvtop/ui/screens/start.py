@@ -360,7 +360,7 @@ class StartScreen(Screen[None]):
             self.notify_briefly(f"picture: {path}")
 
     def action_help(self) -> None:
-        self.shell.show_help(None)
+        self.shell.show_help(None, "AS")
 
     def action_palette(self) -> None:
         self.shell.show_palette("AS")
