@@ -1,5 +1,5 @@
-"""Ray's fake nodes with memory. Ray's own provider hands a node's ``memory`` to Ray as a resource of the user's,
-which Ray refuses."""
+"""Ray's fake nodes with memory. Ray's own provider hands a node's ``memory`` to Ray as a resource of the
+user's, which Ray refuses."""
 
 from __future__ import annotations
 
