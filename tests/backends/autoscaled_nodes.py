@@ -1,10 +1,6 @@
-"""Ray's own autoscaler over fake nodes (`nodes_with_memory`) and an autoscaled run of rsc on it. Runs as process
-1 of namespaces of its own (user, process, network), so that nothing of it meets another Ray, and all of it ends
-with it; prints the run's events as JSON.
-
-    unshare --user --map-root-user --pid --fork --kill-child --mount-proc --net \\
-        python -m tests.backends.autoscaled_nodes OUT_FOLDER
-"""
+"""Ray's own autoscaler over fake nodes (`nodes_with_memory`) and an autoscaled run of rsc on it. Runs as
+process 1 of namespaces of its own (user, process, network), so that nothing of it meets another Ray, and all
+of it ends with it; prints the run's events as JSON."""
 
 from __future__ import annotations
 
