@@ -38,10 +38,8 @@ from backends.settings.options import Options
 
 NAME = "rsc"
 
-CONFIGURE_LIMIT_S = 30.0
 
-
-class HuggingFace:
+class HuggingFace(running.ThroughProxies):
     """Our engine in Serve."""
 
     name = NAME
@@ -72,7 +70,7 @@ class HuggingFace:
             options = replace(options, autoscale=replace(options.autoscale, initial_replicas=None))
         await running.to_the_end(serve.deploy, self._bound(options, defaults))
         names = [app.app for app in self._apps]
-        async with within(CONFIGURE_LIMIT_S, "the replicas did not take the new defaults"):
+        async with within(running.CONFIGURE_LIMIT_S, "the replicas did not take the new defaults"):
             while not await asyncio.to_thread(serve.check_deployed, names):
                 await asyncio.sleep(serve.POLL_S)
 

@@ -54,7 +54,7 @@ _FILES = {
 _ONE_REPLICA = "replicas with the same arguments, which can't publish at one address; give --num-replicas 1"
 
 
-class ServeLlm:
+class ServeLlm(running.ThroughProxies):
     """Serve LLM's engine and ingress."""
 
     name = NAME
