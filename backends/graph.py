@@ -4,14 +4,14 @@
                                           with `rag`: ──handles──▶ embed ──▶ search ──▶ rerank
     /analyze ──▶ HAProxy ──▶ head ──handle──▶ merge ──▶ preprocess, then sentiment ∥ topic
 
-Engine: Hugging Face, one per LLM replica. Where it runs: Serve decides, stage by stage. How a request reaches it:
-the router sends it to an LLM replica's own port; that replica asks the stages of retrieval by handles, one question
-and some passages each, and streams its tokens past Ray. (A token through a handle would cost a hop of Ray's each.)
+Engine: Hugging Face, one per LLM replica. Where it runs: Serve decides, stage by stage. How a request reaches
+it: the router sends it to an LLM replica's own port; that replica asks the stages of retrieval by handles,
+one question and some passages each, and streams its tokens past Ray. (A token through a handle would cost a
+hop of Ray's each.)
 
-Each stage is scaled on its own (``--stage-replicas``, ``rvtop set embed.replicas=2``), and ``--auto`` splits the
-cores or GPUs over them from what they are measured to compute. The head asks every replica what it does once a
-second, and tells the router which LLM replicas answer, drain or are gone.
-"""
+Each stage is scaled on its own (``--stage-replicas``, ``rvtop set embed.replicas=2``), and ``--auto`` splits
+the cores or GPUs over them from what they are measured to compute. The head asks every replica what it does
+once a second, and tells the router which LLM replicas answer, drain or are gone."""
 
 from __future__ import annotations
 
@@ -118,7 +118,8 @@ class Graph:
         return {"index": self._options.index, "graph": asdict(self._options.graph)}
 
     async def _split(self, fleet: GraphFleet, seconds: float, token: str, steps: Steps) -> None:
-        """Measures the stages, and gives each its replicas. The plan and its reasons are steps of the start."""
+        """Measures the stages, and gives each its replicas. The plan and its reasons are steps of the
+        start."""
         assert self._units is not None
         options = self._options
         with steps.step("profile", f"{seconds:g} s, answers of {TOKENS} tokens") as step:
@@ -145,7 +146,8 @@ class Graph:
 
 
 async def start(options: Options, steps: Steps) -> running.ServeTopology:
-    """Starts or joins a cluster and its Serve, and puts the stages into it. Raises StartFailure, UsageError."""
+    """Starts or joins a cluster and its Serve, and puts the stages into it. Raises StartFailure,
+    UsageError."""
     if options.num_replicas is not None:
         raise UsageError("--num-replicas: each stage has its own; give --stage-replicas llm=N")
     if options.serve.batch is not None:

@@ -59,7 +59,7 @@ class HuggingFace(running.ThroughProxies):
         shares = allocate(names, nodes, replicas=most, threads=options.threads)
         return running.apps_of(run, options, paths, shares)
 
-    async def bind(self, apps: Sequence[App], token: str, steps: Steps) -> dict[str, tuple[str, Any]]:
+    async def bind(self, apps: Sequence[App], token: str, steps: Steps) -> dict[str, tuple[str | None, Any]]:
         self._apps, self._token = apps, token
         return self._bound(self._options, NO_DEFAULTS)
 
@@ -74,8 +74,9 @@ class HuggingFace(running.ThroughProxies):
             while not await asyncio.to_thread(serve.check_deployed, names):
                 await asyncio.sleep(serve.POLL_S)
 
-    def _bound(self, options: Options, defaults: Defaults) -> dict[str, tuple[str, Any]]:
-        apps, token, bound = self._apps, self._token, {}
+    def _bound(self, options: Options, defaults: Defaults) -> dict[str, tuple[str | None, Any]]:
+        apps, token = self._apps, self._token
+        bound: dict[str, tuple[str | None, Any]] = {}
         for number, app in enumerate(apps):
             spec = engine_spec(number, app.share, options)
             if options.serve.batch is not None:

@@ -90,8 +90,9 @@ class ServeLlm(running.ThroughProxies):
             raise UsageError(f"--kv-events: model {several.name} would have {several.count} {_ONE_REPLICA}")
         return apps
 
-    async def bind(self, apps: Sequence[App], token: str, steps: Steps) -> dict[str, tuple[str, Any]]:
-        options, bound = self._options, {}
+    async def bind(self, apps: Sequence[App], token: str, steps: Steps) -> dict[str, tuple[str | None, Any]]:
+        options = self._options
+        bound: dict[str, tuple[str | None, Any]] = {}
         with steps.step("import", "ray.serve.llm"):
             loading = asyncio.create_task(asyncio.to_thread(_import))
             try:

@@ -1,10 +1,9 @@
 """What searches vectors: FAISS, or LanceDB. Each is a :class:`VectorStore` over the vectors of an index, and
 nothing else of retrieval knows which it is.
 
-A few vectors are searched exactly. From ``EXACT_BELOW`` on they lie in cells around centres (IVF: J. Sivic and
-A. Zisserman, 2003), and only the nearest cells are looked into: how many is measured on vectors of the store,
-so that the share of the true best that are found (recall) is ``RECALL`` at least.
-"""
+A few vectors are searched exactly. From ``EXACT_BELOW`` on they lie in cells around centres (IVF: J. Sivic
+and A. Zisserman, 2003), and only the nearest cells are looked into: how many is measured on vectors of the
+store, so that the share of the true best that are found (recall) is ``RECALL`` at least."""
 
 from __future__ import annotations
 
@@ -33,8 +32,8 @@ Rows = NDArray[np.int64]
 
 
 class VectorStore(Protocol):
-    """``size`` unit vectors of ``dimension`` numbers, searched by cosine. ``how`` says in a word how: ``exact``,
-    or how many cells of how many are looked into."""
+    """``size`` unit vectors of ``dimension`` numbers, searched by cosine. ``how`` says in a word how:
+    ``exact``, or how many cells of how many are looked into."""
 
     name: str
     size: int
@@ -42,8 +41,8 @@ class VectorStore(Protocol):
     how: str
 
     def search(self, queries: Vectors, top_k: int) -> tuple[Vectors, Rows]:
-        """For each row of ``queries`` (n, dimension) the cosines, best first, and which vectors they are: both
-        (n, top_k); where there are fewer, the rest of a row is -1. From any thread."""
+        """For each row of ``queries`` (n, dimension) the cosines, best first, and which vectors they are:
+        both (n, top_k); where there are fewer, the rest of a row is -1. From any thread."""
         ...
 
 

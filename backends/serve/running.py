@@ -51,7 +51,9 @@ class Kind(Protocol):
         """An application per model. ``paths`` are the models' folders."""
         ...
 
-    async def bind(self, apps: Sequence[App], token: str, steps: Steps) -> dict[str, tuple[str, Any]]:
+    async def bind(
+        self, apps: Sequence[App], token: str, steps: Steps
+    ) -> Mapping[str, tuple[str | None, Any]]:
         """What :func:`backends.serve.serve.deploy` takes. ``token`` is the bearer of the router."""
         ...
 

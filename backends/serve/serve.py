@@ -64,7 +64,8 @@ def running() -> bool:
 
 
 def deploy(apps: Mapping[str, tuple[str | None, Any]]) -> None:
-    """Puts applications in: name -> (route prefix, application), None: not over HTTP. Returns before they run."""
+    """Puts applications in: name -> (route prefix, application), None: not over HTTP. Returns before they
+    run."""
     from ray import serve
     from ray.serve.api import RunTarget
 

@@ -31,9 +31,9 @@ _FLAGS = (
 @dataclass(frozen=True)
 class GraphOptions:
     """``replicas`` of each stage, 1 where it is not named. ``profile_s`` is for how many seconds the stages
-    are measured before the cores (or GPUs) are split over them, None: they are not. ``reranker`` is ``words``,
-    ``none``, or a cross-encoder's folder or Hub id. ``embed_batch`` questions at most are embedded in one call,
-    the first of which waits up to ``embed_wait_s`` for the others."""
+    are measured before the cores (or GPUs) are split over them, None: they are not. ``reranker`` is
+    ``words``, ``none``, or a cross-encoder's folder or Hub id. ``embed_batch`` questions at most are embedded
+    in one call, the first of which waits up to ``embed_wait_s`` for the others."""
 
     replicas: Mapping[str, int] = field(default_factory=dict)
     profile_s: float | None = None
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--reranker",
         metavar="MODEL",
-        help=f"a cross-encoder (folder or Hub id), `{WORDS}` (BM25 over the passages; default) or `{NO_RERANKER}`",
+        help=f"a cross-encoder's folder or Hub id, `{WORDS}` (BM25 over the passages) or `{NO_RERANKER}`",
     )
     add("--no-analyze", action="store_const", const=True, help="leave /analyze and its stages out")
     add("--embed-batch", type=int, metavar="N", help="questions embedded in one call at most (16)")

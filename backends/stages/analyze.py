@@ -1,9 +1,9 @@
-"""The stages of ``/analyze``: a text is prepared, two models judge it at the same time, their answers are merged.
+"""The stages of ``/analyze``: a text is prepared, two models judge it at the same time, their answers are
+merged.
 
-Both models are causal language models, and judge by likelihood: of each label, the mean log probability of its
-tokens behind the same prompt (zero-shot classification: T. Brown et al., 2020, section 2.4). With one ``--model``
-both are of it, with several sentiment is the first's and topic the second's.
-"""
+Both models are causal language models, and judge by likelihood: of each label, the mean log probability of
+its tokens behind the same prompt (zero-shot classification: T. Brown et al., 2020, section 2.4). With one
+``--model`` both are of it, with several sentiment is the first's and topic the second's."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ class Judge(Stage):
         self.told(reads=model.name)
 
     async def judge(self, text: str, labels: Sequence[str]) -> dict[str, Any]:
-        """``label``, ``scores`` (by label, which sum to 1), and ``began`` and ``ended`` of its computing, Unix
-        seconds."""
+        """``label``, ``scores`` (by label, which sum to 1), and ``began`` and ``ended`` of its computing,
+        Unix seconds."""
         return await self.compute(1, self._judge, text, list(labels))
 
     def _judge(self, text: str, labels: list[str]) -> dict[str, Any]:

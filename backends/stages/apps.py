@@ -1,5 +1,5 @@
-"""The applications of a graph in Serve: one with the stages of retrieval, one of ``/analyze``, and one per model
-with its LLM. The stages are deployments, so that each has its own replicas."""
+"""The applications of a graph in Serve: one with the stages of retrieval, one of ``/analyze``, and one per
+model with its LLM. The stages are deployments, so that each has its own replicas."""
 
 from __future__ import annotations
 

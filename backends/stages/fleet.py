@@ -1,5 +1,5 @@
-"""The head's view of a graph: which LLM replica the router sends requests to, and what every stage's replicas say
-of themselves."""
+"""The head's view of a graph: which LLM replica the router sends requests to, and what every stage's replicas
+say of themselves."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ class GraphFleet(ServeFleet):
         return told
 
     async def _route(self, app: App) -> None:
-        """Gives each replica that answers a slot of the router, and takes the slots of those that are gone."""
+        """Gives each replica that answers a slot of the router, and takes the slots of those that are
+        gone."""
         rows = {_replica(figures): figures for figures in self._told.get(_key(app), ())}
         slots = self._slots[app.app]
         for slot, replica in slots.items():
@@ -74,8 +75,7 @@ class GraphFleet(ServeFleet):
         for replica, figures in rows.items():
             if figures["row"]["state"] != "ready" or replica in slots.values():
                 continue
-            slot = next((slot for slot, held in slots.items() if not held), None)
-            if slot is not None:
+            for slot in [slot for slot, held in slots.items() if not held][:1]:
                 slots[slot] = replica
                 await self._router.place(slot, tuple(figures["address"]))
 
@@ -102,7 +102,8 @@ class GraphFleet(ServeFleet):
 
     async def facts(self) -> dict[str, Any]:
         """Entries of ``/rvtop/topology``: each stage with its replicas; ``requests`` that passed it since its
-        replicas started, and ``total_ms`` of them from call to answer (the LLM's are in its engines' pages)."""
+        replicas started, and ``total_ms`` of them from call to answer (the LLM's are in its engines'
+        pages)."""
         names = self.stages()
         told = dict(zip(names, await asyncio.gather(*map(self.replicas_of, names)), strict=True))
         rows = [self._stage_row(stage, told[stage], told[LLM]) for stage in names]
@@ -126,8 +127,9 @@ class GraphFleet(ServeFleet):
         return row
 
     async def scale(self, counts: Mapping[str, int]) -> dict[str, int]:
-        """Has stages get other numbers of replicas; returns all, before new ones answer. No replica of another
-        stage is touched. Raises ApiError (400) for a stage that is not there, or more than there is room for."""
+        """Has stages get other numbers of replicas; returns all, before new ones answer. No replica of
+        another stage is touched. Raises ApiError (400) for a stage that is not there, or more than there is
+        room for."""
         known = self.stages()
         for stage, count in counts.items():
             if stage not in known:

@@ -1,5 +1,5 @@
-"""The last stage of a chat: a replica that asks the stages before it by handles, and then generates and streams
-from a port of its own, so that no token passes through Ray."""
+"""The last stage of a chat: a replica that asks the stages before it by handles, and then generates and
+streams from a port of its own, so that no token passes through Ray."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Handles:
 
 
 class GraphRetrieval(Questions):
-    """Looks up questions by way of the stages, each of which is another process, on whatever node. ``embedder``
-    is the name of theirs."""
+    """Looks up questions by way of the stages, each of which is another process, on whatever node.
+    ``embedder`` is the name of theirs."""
 
     def __init__(self, handles: Handles, embedder: str) -> None:
         self._handles = handles

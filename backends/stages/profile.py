@@ -40,9 +40,9 @@ async def warm_up(fleet: GraphFleet, token: str) -> None:
 async def profile(
     fleet: GraphFleet, seconds: float, token: str, concurrency: int
 ) -> tuple[dict[str, Work], float]:
-    """The work of each stage, and the requests a second that passed. Questions of the sample corpus, with answers
-    of ``TOKENS`` tokens; as many texts for ``/analyze`` where there is one. ``concurrency`` is how many requests
-    an LLM computes at once. Raises StartFailure when one fails."""
+    """The work of each stage, and the requests a second that passed. Questions of the sample corpus, with
+    answers of ``TOKENS`` tokens; as many texts for ``/analyze`` where there is one. ``concurrency`` is how
+    many requests an LLM computes at once. Raises StartFailure when one fails."""
     before, places = await _busy(fleet), await _places(fleet)
     questions = itertools.cycle(question.text for question in sample.questions())
     llm_ms: list[float] = []

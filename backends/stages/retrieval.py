@@ -1,17 +1,18 @@
-"""The stages of retrieval, each a deployment: questions to vectors, vectors to passages, passages in order."""
+"""The stages of retrieval, each a deployment: questions to vectors, vectors to passages, passages in
+order."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backends.api.embeddings import Embedded
-from backends.rag import rerank, stores
-from backends.rag.embed import Embedder, Vectors
-from backends.rag.retriever import Retriever, embedder_of
 from backends.settings.options import Options
 from backends.stages.stage import Stage, loaded
+
+if TYPE_CHECKING:  # faiss, which only the replicas need
+    from backends.rag.embed import Vectors
 
 #: How many times as many passages as asked for a reranker chooses from.
 FETCHED = 4
@@ -24,6 +25,9 @@ class Embed(Stage):
 
     def __init__(self, options: Options, threads: int) -> None:
         from ray import serve
+
+        from backends.rag.embed import Embedder
+        from backends.rag.retriever import embedder_of
 
         super().__init__("embed", threads)
         index, asked = options.index, options.graph
@@ -57,6 +61,9 @@ class Search(Stage):
     """The passages of an index whose vectors are nearest."""
 
     def __init__(self, options: Options, threads: int) -> None:
+        from backends.rag import stores
+        from backends.rag.retriever import Retriever
+
         super().__init__("search", threads)
         assert options.index is not None
         where = f"--index {options.index}"
@@ -79,11 +86,14 @@ class Rerank(Stage):
 
     def __init__(self, options: Options, threads: int, *_before: Any) -> None:
         """``_before`` are the handles of the stages before it, which belong to its application."""
+        from backends.rag import rerank
+
         super().__init__("rerank", threads)
+        self._best = rerank.best
         self._reranker = loaded("graph", rerank.open_reranker, options.graph.reranker, self.device)
         self.told(reranker=self._reranker.name)
 
     async def best(self, question: str, passages: list[str], top_k: int) -> list[str]:
         """``top_k`` of them, best first."""
-        chosen = await self.compute(1, rerank.best, self._reranker, question, passages, top_k)
+        chosen = await self.compute(1, self._best, self._reranker, question, passages, top_k)
         return [passages[number] for number in chosen]

@@ -1,9 +1,8 @@
 """What each stage's replicas reserve of a cluster. Pure.
 
-All replicas that compute with a model or over vectors are the same size: a *unit*, a core (with GPUs: a GPU) where
-there are two for each stage, else an equal part, so that each stage can at least be doubled while all run. What only
-passes on (preprocess, merge) reserves nothing.
-"""
+All replicas that compute with a model or over vectors are the same size: a *unit*, a core (with GPUs: a GPU)
+where there are two for each stage, else an equal part, so that each stage can at least be doubled while all
+run. What only passes on (preprocess, merge) reserves nothing."""
 
 from __future__ import annotations
 

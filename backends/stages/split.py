@@ -1,11 +1,10 @@
 """How many replicas each stage gets of what there is, from what each was measured to compute. Pure.
 
-A request that passes all stages takes Σ w of computing, w of each stage; C cores (or GPUs) can do C / Σ w of them a
-second, and stage i is then busy on C · w_i / Σ w of them. Replicas are dealt by
-:mod:`backends.cluster.placement_plan`: one to each stage, each further one to the stage with the least headroom. Where
-there are fewer cores than stages, replicas share cores, and with C − 1 more than one for each stage no core is left
-over that another could use.
-"""
+A request that passes all stages takes Σ w of computing, w of each stage; C cores (or GPUs) can do C / Σ w of
+them a second, and stage i is then busy on C · w_i / Σ w of them. Replicas are dealt by
+:mod:`backends.cluster.placement_plan`: one to each stage, each further one to the stage with the least
+headroom. Where there are fewer cores than stages, replicas share cores, and with C − 1 more than one for each
+stage no core is left over that another could use."""
 
 from __future__ import annotations
 
@@ -42,8 +41,9 @@ class StagePlan:
 
 
 def split(work: Mapping[str, Work], rate: float, units: Units, models: Mapping[str, int]) -> StagePlan:
-    """The replicas of the stages in ``work``, at a load of ``rate`` requests a second for each. ``models`` is how
-    many replicas one more of a stage really is (the LLM's: one of each model), 1 where it is not named."""
+    """The replicas of the stages in ``work``, at a load of ``rate`` requests a second for each. ``models`` is
+    how many replicas one more of a stage really is (the LLM's: one of each model), 1 where it is not
+    named."""
     loads = [
         ModelLoad(stage, rate, 1.0, Profile(1, max(done.ms, 1e-3)), slots=models.get(stage, 1))
         for stage, done in work.items()
@@ -51,7 +51,7 @@ def split(work: Mapping[str, Work], rate: float, units: Units, models: Mapping[s
     ]
     made = plan(loads, Capacity(_useful(units, loads), units.kind), SLO)
     whole = sum(work[load.name].ms for load in loads)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "model": assigned.model,
             "replicas": assigned.replicas,
@@ -61,7 +61,7 @@ def split(work: Mapping[str, Work], rate: float, units: Units, models: Mapping[s
         for assigned in made.models
     ]
     told = {"number": 1, "moving": 0, "unit": units.kind, "models": rows}
-    return StagePlan({row["model"]: int(row["replicas"]) for row in rows}, told)
+    return StagePlan(made.replicas, told)
 
 
 def _useful(units: Units, loads: Sequence[ModelLoad]) -> tuple[int, ...]:
