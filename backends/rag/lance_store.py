@@ -50,15 +50,7 @@ class LanceStore:
 
     def search(self, queries: Vectors, top_k: int) -> tuple[Vectors, Rows]:
         """See :class:`backends.rag.stores.VectorStore`."""
-        scores = np.full((len(queries), top_k), -1.0, np.float32)
-        rows = np.full((len(queries), top_k), -1, np.int64)
-        for number, query in enumerate(queries):
-            found = _found(self._table, query, top_k, self._probes)
-            count = found.num_rows
-            # LanceDB's distance under `dot` is 1 − the inner product.
-            scores[number, :count] = 1.0 - found["_distance"].to_numpy()
-            rows[number, :count] = found["row"].to_numpy()
-        return scores, rows
+        return _found(self._table, queries, top_k, self._probes)
 
 
 def _build(vectors: Vectors, folder: Path) -> None:
@@ -76,16 +68,23 @@ def _build(vectors: Vectors, folder: Path) -> None:
         table.create_index(metric="dot", index_type="IVF_FLAT", num_partitions=cells)
 
         def search(queries: Vectors, top_k: int, tried: int) -> Rows:
-            return np.stack([_found(table, query, top_k, tried)["row"].to_numpy() for query in queries])
+            return _found(table, queries, top_k, tried)[1]
 
         probes = probes_for(vectors, cells, search)
     facts = {"size": size, "dimension": dimension, "cells": cells, "probes": probes}
     (folder / _FACTS).write_text(json.dumps(facts), "utf-8")
 
 
-def _found(table: Any, query: Vectors, top_k: int, probes: int | None) -> Any:
-    asked = table.search(query).distance_type("dot").select(["row", "_distance"]).limit(top_k)
-    return (asked if probes is None else asked.nprobes(probes)).to_arrow()
+def _found(table: Any, queries: Vectors, top_k: int, probes: int | None) -> tuple[Vectors, Rows]:
+    scores = np.full((len(queries), top_k), -1.0, np.float32)
+    rows = np.full((len(queries), top_k), -1, np.int64)
+    for number, query in enumerate(queries):
+        asked = table.search(query).distance_type("dot").select(["row", "_distance"]).limit(top_k)
+        found = (asked if probes is None else asked.nprobes(probes)).to_arrow()
+        # LanceDB's distance under `dot` is 1 − the inner product.
+        scores[number, : found.num_rows] = 1.0 - found["_distance"].to_numpy()
+        rows[number, : found.num_rows] = found["row"].to_numpy()
+    return scores, rows
 
 
 def _line(error: Exception) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -53,6 +54,7 @@ def open_store(name: str, index: Any) -> VectorStore:
         return FaissStore(vectors_of(index) if index.vectors.ntotal >= EXACT_BELOW else index.vectors)
     if name != "lancedb":
         raise RagError(f"no vector store {name!r}: choose faiss or lancedb")
+    os.environ.setdefault("LANCEDB_LOG", "error")  # it warns of each cell that is empty
     try:
         from backends.rag.lance_store import LanceStore
     except ModuleNotFoundError as error:

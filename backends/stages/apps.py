@@ -107,10 +107,11 @@ class GraphApps:
     def _handles(self) -> Handles | None:
         if not self._has(RETRIEVAL):
             return None
-        from ray import serve
+        from ray.serve.handle import DeploymentHandle
 
         def handle(stage: str) -> Any:
-            return serve.get_deployment_handle(stage, self.stages[stage].app)
+            """(`serve.get_deployment_handle` would want the stage to be there already.)"""
+            return DeploymentHandle(stage, self.stages[stage].app)
 
         rerank = handle("rerank") if "rerank" in self.stages else None
         return Handles(handle("embed"), handle("search"), rerank)

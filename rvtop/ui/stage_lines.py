@@ -1,4 +1,4 @@
-"""The stages that a request passes, as columns below the map: one line for a chat, one for ``/analyze``. Pure."""
+"""The stages that a request passes, as lines below the map: one of a chat, one of ``/analyze``. Pure."""
 
 from __future__ import annotations
 
