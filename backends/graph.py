@@ -134,7 +134,7 @@ class Graph:
             told = ", ".join(f"{stage} {count}" for stage, count in changed.items())
             with steps.step("replicas", told):
                 await fleet.scale(changed)
-                await fleet.settled()
+                await fleet.all_up()
         fleet.plan = made.told
 
     async def _analyze(self, body: bytes) -> bytes:

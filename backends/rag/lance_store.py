@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from backends.models import build_once
+from backends.rag.cells import EXACT_BELOW, Rows, cells_of, digest, probes_for
 from backends.rag.embed import Vectors
 from backends.rag.errors import RagError
-from backends.rag.stores import EXACT_BELOW, Rows, cells_of, digest, probes_for
 
 _TABLE, _FACTS = "vectors", "facts.json"
 # Rows that go into the table at once.

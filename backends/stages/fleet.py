@@ -144,7 +144,7 @@ class GraphFleet(ServeFleet):
             await self._deploy()
         return {stage: self.counts[stage] for stage in known}
 
-    async def settled(self) -> None:
+    async def all_up(self) -> None:
         """Returns when each stage has the replicas that it is to have, or after SCALE_LIMIT_S. Raises
         StartFailure then."""
         until = time.monotonic() + SCALE_LIMIT_S

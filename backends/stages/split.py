@@ -66,7 +66,7 @@ def split(work: Mapping[str, Work], rate: float, units: Units, models: Mapping[s
 
 def _useful(units: Units, loads: Sequence[ModelLoad]) -> tuple[int, ...]:
     """The bins, with no more units than replicas can use."""
-    whole = int(units.total * units.size)
+    whole = round(units.total * units.size)
     most = max(sum(load.slots for load in loads), len(loads) - 1 + whole)
     bins = list(units.bins)
     while sum(bins) > most:

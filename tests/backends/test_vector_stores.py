@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.rag import rerank, stores
+from backends.rag import cells, rerank, stores
 from backends.rag.embed import Vectors, unit
 from backends.rag.errors import RagError
 from backends.rag.index import assemble
@@ -51,7 +51,7 @@ def test_few_vectors_are_searched_exactly(name: str) -> None:
     store = stores.open_store(name, index_of(vectors))
     assert (store.name, store.size, store.dimension, store.how) == (name, 500, DIMENSION, "exact")
     scores, rows = store.search(queries, TOP_K)
-    assert stores.recall(rows, stores.exact(vectors, queries, TOP_K)) == 1.0
+    assert cells.recall(rows, cells.exact(vectors, queries, TOP_K)) == 1.0
     assert np.allclose(scores[0], vectors[rows[0]] @ queries[0], atol=1e-5)
     scores, rows = store.search(queries[:1], 600)
     assert (rows[0, :500] >= 0).all()
@@ -65,7 +65,7 @@ def test_a_hundred_thousand_are_found_with_little_loss(name: str) -> None:
     store = stores.open_store(name, index_of(vectors))
     assert "cells" in store.how
     _, rows = store.search(queries, TOP_K)
-    found = stores.recall(rows, stores.exact(vectors, queries, TOP_K))
+    found = cells.recall(rows, cells.exact(vectors, queries, TOP_K))
     print(f"{name}: {store.how}, recall {found:.4f}")
     assert found >= 0.95
 
@@ -74,15 +74,15 @@ def test_probes_are_doubled_until_enough_is_found() -> None:
     vectors, _ = clustered(300)
     tried: list[int] = []
 
-    def search(queries: Vectors, top_k: int, probes: int) -> stores.Rows:
+    def search(queries: Vectors, top_k: int, probes: int) -> cells.Rows:
         tried.append(probes)
-        rows = stores.exact(vectors, queries, top_k)
+        rows = cells.exact(vectors, queries, top_k)
         rows[:, probes:] = -1  # finds as many as it looks into cells
         return rows
 
-    assert stores.probes_for(vectors, 64, search) == 16
+    assert cells.probes_for(vectors, 64, search) == 16
     assert tried == [1, 2, 4, 8, 16]
-    assert stores.probes_for(vectors, 6, search) == 6
+    assert cells.probes_for(vectors, 6, search) == 6
 
 
 def test_a_store_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

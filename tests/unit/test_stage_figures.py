@@ -13,8 +13,9 @@ from rvtop.results.ttft_parts import ttft_parts
 from rvtop.stats.typical import split_ttft
 from rvtop.stats.waterfall import TOLD, told_of, typical
 from rvtop.ui.stage_lines import ROOM, stage_lines
-from rvtop.ui.theme import Styles
-from tests.ui.made import STYLES
+from rvtop.ui.theme import DARK, Styles
+
+STYLES = Styles(DARK)
 
 
 def facts(requests: int, total_ms: float, **row: Any) -> dict[str, Any]:
@@ -49,14 +50,13 @@ def test_what_makes_no_sense_is_nothing() -> None:
 
 
 def test_the_lines_of_the_map() -> None:
-    styles: Styles = STYLES
     chat = [Stage("embed", 1, 2, 3, 2.0, 5.0, 2.5), Stage("search", 1, 1, 0, 2.0, 0.4), Stage("llm", 2, 2, 1)]
     analysis = [Stage(name, 1, 1, 0) for name in ("preprocess", "sentiment", "topic", "merge")]
-    lines = [line.plain for line in stage_lines([*chat, *analysis], styles, 120, 20)]
+    lines = [line.text for line in stage_lines([*chat, *analysis], STYLES, 120, 20)]
     assert lines[1] == "  embed ×1/2 3 in 5.00 ms batch 2.50 ━▶ search ×1 0 in 0.400 ms ━▶ llm ×2 1 in"
     assert lines[2] == "  preprocess ×1 0 in ━▶ sentiment ×1 0 in ∥ topic ×1 0 in ━▶ merge ×1 0 in"
-    assert all(line.width <= 40 for line in stage_lines(chat, styles, 40, 20))
-    assert stage_lines(chat, styles, 120, ROOM - 1) == stage_lines([], styles, 120, 20) == []
+    assert all(line.width <= 40 for line in stage_lines(chat, STYLES, 40, 20))
+    assert stage_lines(chat, STYLES, 120, ROOM - 1) == stage_lines([], STYLES, 120, 20) == []
 
 
 SERVER = {"router_ms": 0.5, "queue_ms": 1.0, "retrieve_ms": 9.0, "embed_ms": 5.0, "search_ms": 1.0}
@@ -78,7 +78,7 @@ def test_stages_are_parts_in_place_of_the_whole_retrieval() -> None:
         assert (one.parts.embed, one.parts.rerank, one.parts.retrieve) == (5.0, 2.0, None)
     summary = ttft_parts(ttft, late, decode, rows, None)
     assert summary["p50"]["search_ms"] == 1.0
-    assert "embed 5.00 + search 1.00 + rerank 2.00 + prefill 10.0" in parts_lines(summary)[0]
+    assert "embed 5 + search 1 + rerank 2 + prefill 10 ms" in parts_lines(summary)[0]
     plain = ttft_parts(ttft, late, decode, np.array([told_of({"queue_ms": 1.0})] * n), None)
     assert "embed_ms" not in plain["p50"]
 
