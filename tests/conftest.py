@@ -30,6 +30,7 @@ SLOW = frozenset(
         "test_deploy_baseline.py",
         "test_deploy_live.py",
         "test_deploy_size_live.py",
+        "test_graph_process.py",
         "test_head_lost.py",
         "test_lifecycle_faults.py",
         "test_node_faults.py",
