@@ -88,6 +88,8 @@ TOGETHER = {
         "test_models_tiny.py",
         "test_hf_engine.py",
         "test_rsc_batch.py",
+        "test_graph_inside.py",
+        "test_vector_stores.py",
     ),
     # Parse our own sources.
     "sources": ("test_import_rules.py", "test_layers.py"),

@@ -16,7 +16,9 @@ from rvtop.system.stdio import say
 def set_defaults(
     words: Annotated[
         list[str],
-        typer.Argument(metavar="NAME=VALUE…", help="max_tokens, temperature, rag_top_k (`none`: unset); STAGE.replicas."),
+        typer.Argument(
+            metavar="NAME=VALUE…", help="max_tokens, temperature, rag_top_k (`none` unsets); STAGE.replicas."
+        ),
     ],
     on: Annotated[
         str | None,
