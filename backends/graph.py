@@ -126,9 +126,9 @@ class Graph:
             work, rate = await profile(fleet, seconds, token, options.engine_concurrency or 1)
             step.detail(f"{rate:.3g} requests a second, one replica a stage")
         made = split(work, rate, self._units, {LLM: len(options.models)})
-        for line in made.lines:
-            with steps.step("plan", line):
-                NOTICES.say(f"plan: {line}")
+        for stage, reason in made.reasons.items():
+            with steps.step(f"plan {stage}", reason):
+                NOTICES.say(f"plan: {stage} gets {reason}")
         changed = {stage: n for stage, n in made.replicas.items() if n != self._counts[stage]}
         if changed:
             told = ", ".join(f"{stage} {count}" for stage, count in changed.items())

@@ -35,9 +35,9 @@ class StagePlan:
     told: Mapping[str, Any]
 
     @property
-    def lines(self) -> list[str]:
-        """One a stage: what it gets, and why."""
-        return [f"{row['model']} gets {row['reason']}" for row in self.told["models"]]
+    def reasons(self) -> dict[str, str]:
+        """By stage, one line each: what it gets, and why."""
+        return {row["model"]: row["reason"] for row in self.told["models"]}
 
 
 def split(work: Mapping[str, Work], rate: float, units: Units, models: Mapping[str, int]) -> StagePlan:

@@ -235,7 +235,7 @@ async def test_a_profile_splits_what_there_is(tiny_model: Path, tmp_path: Path) 
             assert told["llm"]["replicas"] >= max(told["embed"]["replicas"], told["search"]["replicas"])
             assert await chat(client, rag={"top_k": 1})
         steps = [event for event in process.events if event["event"] == "step" and event["state"] == "done"]
-        plan = [step["detail"] for step in steps if step["name"] == "plan"]
+        plan = [f"{step['name']}: {step['detail']}" for step in steps if step["name"].startswith("plan ")]
         print("\n".join(plan))
         assert len(plan) == len(told)
         assert all("ms of computing a request" in line for line in plan)

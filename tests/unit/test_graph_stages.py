@@ -124,7 +124,7 @@ def test_the_split_follows_the_work() -> None:
     assert max(work[stage].ms / n for stage, n in made.replicas.items()) < 319.0 / 4
     told = json.loads(json.dumps(made.told, allow_nan=False))
     assert [row["model"] for row in told["models"]] == list(work)
-    assert "319 ms of computing a request (80 % of all stages', measured over 50)" in made.lines[-1]
+    assert "319 ms of computing a request (80 % of all stages', measured over 50)" in made.reasons["llm"]
 
 
 def test_few_cores_get_no_replicas_that_could_not_run() -> None:
@@ -133,7 +133,7 @@ def test_few_cores_get_no_replicas_that_could_not_run() -> None:
     work = dict.fromkeys(("embed", "search", "rerank", "sentiment", "topic"), Work(1.0, 9))
     made = split({**work, "llm": Work(100.0, 9), "merge": Work(0.1, 9)}, 2.0, units, {"llm": 1})
     assert made.replicas == {**dict.fromkeys(work, 1), "llm": 2}
-    assert "share cores" in made.lines[-1]
+    assert "share cores" in made.reasons["llm"]
 
 
 def test_an_llm_of_several_models_takes_a_unit_of_each() -> None:
