@@ -72,6 +72,7 @@ class GraphFleet(ServeFleet):
                 slots[slot] = ""
             elif replica and rows[replica]["row"]["state"] == "draining":
                 await self._router.drain(slot)
+                app.seen.discard(rows[replica]["row"]["engine"])  # what comes later is in nobody's place
         for replica, figures in rows.items():
             if figures["row"]["state"] != "ready" or replica in slots.values():
                 continue
