@@ -54,7 +54,7 @@ _FILES = {
 _ONE_REPLICA = "replicas with the same arguments, which can't publish at one address; give --num-replicas 1"
 
 
-class ServeLlm:
+class ServeLlm(running.ThroughProxies):
     """Serve LLM's engine and ingress."""
 
     name = NAME
@@ -90,8 +90,9 @@ class ServeLlm:
             raise UsageError(f"--kv-events: model {several.name} would have {several.count} {_ONE_REPLICA}")
         return apps
 
-    async def bind(self, apps: Sequence[App], token: str, steps: Steps) -> dict[str, tuple[str, Any]]:
-        options, bound = self._options, {}
+    async def bind(self, apps: Sequence[App], token: str, steps: Steps) -> dict[str, tuple[str | None, Any]]:
+        options = self._options
+        bound: dict[str, tuple[str | None, Any]] = {}
         with steps.step("import", "ray.serve.llm"):
             loading = asyncio.create_task(asyncio.to_thread(_import))
             try:

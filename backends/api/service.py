@@ -61,8 +61,11 @@ class ServedModel:
 class Retrieval(Embeds, Protocol):
     """Server-side retrieval."""
 
-    async def expand(self, messages: Sequence[dict[str, Any]], top_k: int) -> list[dict[str, Any]]:
-        """Messages with what was found for the last user message put in. Raises ApiError."""
+    async def expand(
+        self, messages: Sequence[dict[str, Any]], top_k: int, took: dict[str, float | None]
+    ) -> list[dict[str, Any]]:
+        """Messages with what was found for the last user message put in. Where it has stages, what each took
+        goes into ``took`` (NAME_ms). Raises ApiError."""
         ...
 
 
@@ -143,13 +146,13 @@ class Service:
         model.admission.check(call.generations)  # a full queue is refused before any work is done
         _check_logprobs(call, model)
         use = _tool_use(call, model)
-        prompts, retrieve_ms = await self._prompts(call, model, use.described if use else ())
+        before: dict[str, float | None] = {"router_ms": router_ms, "retrieve_ms": None}
+        prompts = await self._prompts(call, model, use.described if use else (), before)
         request_id = f"{'chatcmpl' if endpoint == 'chat' else 'cmpl'}-{secrets.token_hex(8)}"
         choices = [
             Choice(index, prompt, use.reader(prompt) if use else None)
             for index, prompt in enumerate(prompt for prompt in prompts for _ in range(call.n))
         ]
-        before = {"router_ms": router_ms, "retrieve_ms": retrieve_ms}
         answer = Answer(call, request_id, int(time.time()), model.name, choices)
         sources = [
             self._parts(model, answer, _generation(answer, choice, model, use, trace), arrived, before)
@@ -167,27 +170,30 @@ class Service:
         return Reply(stream=sse(answer, parts, first))
 
     async def _prompts(
-        self, call: Call, model: ServedModel, tools: Sequence[dict[str, Any]]
-    ) -> tuple[list[tuple[int, ...]], float | None]:
-        """Token ids of each prompt, and the milliseconds that retrieval took (None without)."""
+        self,
+        call: Call,
+        model: ServedModel,
+        tools: Sequence[dict[str, Any]],
+        took: dict[str, float | None],
+    ) -> list[tuple[int, ...]]:
+        """Token ids of each prompt. The milliseconds that retrieval took go into ``took``."""
         if call.messages is None:
             if call.rag_top_k is not None:
                 raise bad_request(
                     "`rag` needs /v1/chat/completions: it looks up the last user message.", "rag"
                 )
             assert call.prompts is not None
-            return [await model.renderer.prompt(prompt) for prompt in call.prompts], None
+            return [await model.renderer.prompt(prompt) for prompt in call.prompts]
         messages: Sequence[dict[str, Any]] = call.messages
-        retrieve_ms = None
         if call.rag_top_k is not None:
             if self._retrieval is None:
                 raise bad_request(
                     "This server has no index to retrieve from: start it with --index DIR.", "rag"
                 )
             began = time.perf_counter()
-            messages = await self._retrieval.expand(messages, call.rag_top_k)
-            retrieve_ms = (time.perf_counter() - began) * 1e3
-        return [await model.renderer.chat(messages, tools)], retrieve_ms
+            messages = await self._retrieval.expand(messages, call.rag_top_k, took)
+            took["retrieve_ms"] = (time.perf_counter() - began) * 1e3
+        return [await model.renderer.chat(messages, tools)]
 
     async def _parts(
         self,

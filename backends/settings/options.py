@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from backends.settings.auto_place import AutoPlace
 from backends.settings.autoscale import Autoscale
+from backends.settings.graph import GraphOptions
 from backends.settings.serve import ServeOptions
 from backends.settings.serve_llm import ServeLlmOptions
 from backends.settings.split import SplitOptions
@@ -58,6 +59,7 @@ class Options:
     serve: ServeOptions = field(default_factory=ServeOptions)
     serve_llm: ServeLlmOptions = field(default_factory=ServeLlmOptions)
     split: SplitOptions = field(default_factory=SplitOptions)
+    graph: GraphOptions = field(default_factory=GraphOptions)
 
     @property
     def names(self) -> list[str]:

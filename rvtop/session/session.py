@@ -226,6 +226,7 @@ class Session:
             saturation=load.watches.saturation.saturation,
             arms=self._arms.shown,
             placement=load.watches.placement.placement,
+            stages=load.watches.placement.stages,
             cluster=self._cluster.cluster,
         )
 
