@@ -12,6 +12,16 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 
+class Adapter(NamedTuple):
+    """A LoRA adapter that an engine has taken in. ``name`` is that of requests; ``key`` and ``number`` are
+    the engine's, others for each version of its files; ``path`` is a folder that nobody changes."""
+
+    name: str
+    key: str
+    number: int
+    path: str
+
+
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """One generation. The prompt already fits: ``len(prompt_ids) + max_tokens <= max_model_len``.
@@ -21,7 +31,7 @@ class GenerateRequest:
     past end tokens (not past ``stop``), which is how a load test gets exact output lengths. ``logprobs`` asks
     for the log probability of each token and of so many of the likeliest. ``special`` are further sampling
     parameters of vLLM, from its own tool parsers. ``trace`` are headers by which an engine that makes spans
-    makes them parts of its client's trace.
+    makes them parts of its client's trace. ``adapter`` None: the model alone.
     """
 
     request_id: str
@@ -36,6 +46,7 @@ class GenerateRequest:
     logprobs: int | None = None
     special: Mapping[str, Any] | None = None
     trace: Mapping[str, str] | None = None
+    adapter: Adapter | None = None
 
 
 class Timings(NamedTuple):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 _ENGINE_LABEL = re.compile(r'(?<=[{,])engine="(\d+)"')
+# What tells the versions of an adapter apart (engines.adapters), which no reader of a page wants.
+_VERSION = re.compile(r"@[0-9a-f]{8}(?=[,\"])")
 _HEADS = ("# HELP vllm:", "# TYPE vllm:", "vllm:")
 
 
@@ -16,7 +18,10 @@ def relabelled(page: str, engine: str) -> str:
         return f'engine="{engine}"' if match[1] == "0" else f'engine="{engine}.{match[1]}"'
 
     lines = [line for line in page.splitlines() if line.startswith(_HEADS)]
-    return "\n".join(_ENGINE_LABEL.sub(label, line) for line in lines) + "\n"
+    named = [
+        _VERSION.sub("", line) if line.startswith("vllm:lora_requests_info{") else line for line in lines
+    ]
+    return "\n".join(_ENGINE_LABEL.sub(label, line) for line in named) + "\n"
 
 
 def total(page: str, name: str) -> float:

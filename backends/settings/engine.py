@@ -8,7 +8,7 @@ from backends.settings.vllm import engine_argv
 
 def engine_arguments(options: Options, *, path: str, model: str, gpu_share: float) -> list[tuple[str, str]]:
     """What :func:`backends.settings.vllm.engine_argv` makes of them for a model, alike in every topology."""
-    return engine_argv(
+    arguments = engine_argv(
         options.vllm,
         path=path,
         model=model,
@@ -19,3 +19,6 @@ def engine_arguments(options: Options, *, path: str, model: str, gpu_share: floa
         trust_remote_code=options.trust_remote_code,
         gpu_share=gpu_share,
     )
+    if options.lora.path is not None and options.lora.model == model:
+        arguments.insert(0, ("enable-lora", "true"))
+    return arguments
