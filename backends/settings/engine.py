@@ -5,6 +5,9 @@ from __future__ import annotations
 from backends.settings.options import Options
 from backends.settings.vllm import engine_argv
 
+# See there.
+ON_CPU = "backends.engines.lora_on_cpu.LeavesOutTheModel"
+
 
 def engine_arguments(options: Options, *, path: str, model: str, gpu_share: float) -> list[tuple[str, str]]:
     """What :func:`backends.settings.vllm.engine_argv` makes of them for a model, alike in every topology."""
@@ -20,5 +23,8 @@ def engine_arguments(options: Options, *, path: str, model: str, gpu_share: floa
         gpu_share=gpu_share,
     )
     if options.lora.path is not None and options.lora.model == model:
-        arguments.insert(0, ("enable-lora", "true"))
+        ours = [("enable-lora", "true")]
+        if not gpu_share:
+            ours.append(("worker-extension-cls", ON_CPU))
+        arguments = [*ours, *arguments]
     return arguments

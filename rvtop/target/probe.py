@@ -8,7 +8,8 @@ import http.client
 import json
 import os
 import ssl
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -16,6 +17,7 @@ from urllib.parse import quote, urlsplit
 from rvtop.errors import UserError
 from rvtop.net.http_get import AnswerTooLong, get
 from rvtop.net.transport import Transport
+from rvtop.target.mix import is_pattern, matching
 from rvtop.text import NAME_LIMIT, printable, told
 
 #: The API key of the target. Its value stays in the environment: it is in no argument, file or message.
@@ -195,21 +197,25 @@ def _knobs(rows: Any) -> tuple[Mapping[str, str | int], ...]:
     return tuple(found)
 
 
-def choose_models(info: TargetInfo, wanted: Sequence[str]) -> tuple[str, ...]:
-    """The models to send to, in turn: those ``wanted``; with none, the target's only one.
+def choose_models(info: TargetInfo, wanted: Collection[str]) -> tuple[str, ...]:
+    """The models to send to: those ``wanted``, by name or by a pattern as ``lora-*``; with none, the target's
+    only one.
 
     Raises TargetError (exit code 2) when the choice is impossible or open.
     """
     known = listed(info.models)
     # What a user can type is the name as it is shown.
     ids = {printable(name): name for name in info.models} | {name: name for name in info.models}
+    meant = matching(list(wanted), list(ids))
     for name in wanted:
-        if name not in ids:
-            raise TargetError(f"{info.url} serves no model {name!r}; it serves: {known}", 2)
-        if wanted.count(name) > 1:
-            raise TargetError(f"--model {name}: is given twice", 2)
+        if name not in meant.values():
+            what = "model that matches" if is_pattern(name) else "model"
+            raise TargetError(f"{info.url} serves no {what} {name!r}; it serves: {known}", 2)
+    twice = [name for name, count in Counter(wanted).items() if count > 1]
+    if twice:
+        raise TargetError(f"--model {twice[0]}: is given twice", 2)
     if wanted:
-        return tuple(ids[name] for name in wanted)
+        return tuple(dict.fromkeys(ids[name] for name in meant))
     if len(info.models) > 1:
         raise TargetError(f"{info.url} serves several models; name one or more with --model: {known}", 2)
     return info.models

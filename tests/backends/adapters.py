@@ -1,4 +1,4 @@
-"""LoRA adapters that are made for tests, as PEFT writes them, and what a model says with one merged into it."""
+"""LoRA adapters that are made for tests, as PEFT writes them, and what a model says with one in it."""
 
 from __future__ import annotations
 

@@ -83,9 +83,7 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, str(answer.json()["error"]["message"])
 
 
-async def test_each_adapter_says_what_its_merged_weights_say(
-    world: World, client: httpx.AsyncClient
-) -> None:
+async def test_each_adapter_says_what_its_merged_weights_say(world: World, client: httpx.AsyncClient) -> None:
     assert len({json.dumps(answers) for answers in world.wanted.values()}) == COUNT + 1
     for name, answers in world.wanted.items():
         assert [await said(client, name, prompt) for prompt in range(len(PROMPTS))] == answers, name
@@ -178,7 +176,7 @@ async def test_files_that_go_while_their_adapter_serves_end_nothing(
     await asyncio.sleep(0.02)
     (world.folder / "brief" / "adapter_model.safetensors").write_bytes(b"")
     got = await asyncio.gather(*running, *others, return_exceptions=True)
-    assert [answer for answer in got[6:]] == [world.wanted[f"lora-{n}"][0] for n in range(COUNT)]
+    assert got[6:] == [world.wanted[f"lora-{n}"][0] for n in range(COUNT)]
     refused = [answer for answer in got[:6] if isinstance(answer, AssertionError)]
     assert [answer for answer in got[:6] if answer not in refused] == [
         wanted[n % 3] for n, answer in enumerate(got[:6]) if answer not in refused
