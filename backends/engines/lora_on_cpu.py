@@ -2,8 +2,8 @@
 
 vLLM gives a token of a request without an adapter the index -1, and its operations for the CPU take that for
 the last adapter of the batch: requests for the model itself get an adapter's answers while both are in one
-batch (0.29; vllm-project/vllm pulls 48421 and 49656, open). Here they leave out such tokens, as those for GPUs
-do.
+batch (0.29; vllm-project/vllm pulls 48421 and 49656, open). Here they leave out such tokens, as those for
+GPUs do.
 """
 
 from __future__ import annotations
