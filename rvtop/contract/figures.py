@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["gauge", "counter", "histogram", "share"]
+Kind = Literal["gauge", "counter", "histogram", "share", "info"]
 Combine = Literal["sum", "max"]
 Format = Literal["count", "percent", "bytes", "ms", "split"]
 
@@ -37,7 +37,7 @@ class Figure:
     value of that label, under the key ``key/value``. ``buckets``: of a histogram whose mean is enough only
     the sum and the count are read. A ``share`` is no series: it is the first of its ``parts`` over the
     second, over all engines that of the sums; ``rest``: what is missing to 1. With a ``label`` there
-    is one for each value of the first part's.
+    is one for each value of the first part's. An ``info`` is told by labels alone (``telemetry.adapters``).
 
     The others say where it is shown; without ``heading`` it is nowhere. Counters count since rvtop began to
     watch, means of histograms cover the last 10 s. ``format`` "split": each label's share of all. ``row``:
@@ -155,12 +155,12 @@ FIGURES: tuple[Figure, ...] = (
         heading="accepted at", format="percent", foot=True, summary="draft_acceptance_by_position",
     ),
     Figure(
-        "adapters_running", "gauge", (), "adapters",
+        "adapters_running", "info", ("lora_requests_info",), "adapters",
         "LoRA adapters that the engine computes with now, and in how many engines.",
         label="running_lora_adapters", heading="adapters", foot=True,
     ),
     Figure(
-        "adapters_waiting", "gauge", (), "adapters",
+        "adapters_waiting", "info", ("lora_requests_info",), "adapters",
         "LoRA adapters whose requests wait, and in how many engines: for a place in the batch, which has "
         "vLLM's max_loras.",
         label="waiting_lora_adapters", heading="adapters waiting", foot=True,
