@@ -125,7 +125,7 @@ async def open_service(
 
 
 def _adapters(spec: EngineSpec, engine: Any, path: str, scratch: Path) -> Adapters | None:
-    folder, rank = spec.options.lora.folder_of(spec.model), engine.max_lora_rank
+    folder, rank = spec.options.lora.folder_of(spec.model), engine.info.max_lora_rank
     if folder is None or rank is None:
         return None
     return Adapters(AdapterFolder(folder, spec.model), engine, path, scratch / "adapters", rank)

@@ -102,30 +102,36 @@ class Adapters:
         return None
 
     def _copied(self, name: str) -> tuple[Version, Adapter]:
-        """A copy of the adapter that is whole. Raises AdapterError."""
-        source = self.folder.path / name
         if self._base is None:
             self._base = base_shapes(self.model)
-        self.copies.mkdir(exist_ok=True)
-        for _ in range(_COPIES):
-            version = self.folder.version(name)
-            digest = hashlib.sha256(f"{name}\0{version}".encode()).digest()
-            number = 1 + int.from_bytes(digest[:7])  # vLLM wants a positive one of 64 bits
-            adapter = Adapter(name, f"{name}@{digest[:4].hex()}", number, str(self.copies / f"{number:x}"))
-            if Path(adapter.path).is_dir():  # of another process in front of this engine
-                return version, adapter
-            made = Path(tempfile.mkdtemp(dir=self.copies))
-            try:
-                for file in (CONFIG, WEIGHTS):
-                    shutil.copyfile(source / file, made / file)
-                if self.folder.version(name) != version:
-                    continue
-                check(made, source, self.most_rank, self._base)
-                with contextlib.suppress(OSError):  # another process was faster
-                    os.rename(made, adapter.path)
-                return version, adapter
-            except OSError as error:
-                raise AdapterError(f"{error.filename or source}: cannot be read ({error.strerror})") from None
-            finally:
-                shutil.rmtree(made, ignore_errors=True)
-        raise AdapterError(f"{source}: it is being written; ask again when it is whole")
+        return copied(self.folder, name, self.copies, self.most_rank, self._base)
+
+
+def copied(
+    folder: AdapterFolder, name: str, copies: Path, most_rank: int, base: Shapes
+) -> tuple[Version, Adapter]:
+    """A copy in ``copies`` of an adapter that is whole, and the version of it. Raises AdapterError."""
+    source = folder.path / name
+    copies.mkdir(parents=True, exist_ok=True)
+    for _ in range(_COPIES):
+        version = folder.version(name)
+        digest = hashlib.sha256(f"{name}\0{version}".encode()).digest()
+        number = 1 + int.from_bytes(digest[:7])  # vLLM wants a positive one of 64 bits
+        adapter = Adapter(name, f"{name}@{digest[:4].hex()}", number, str(copies / f"{number:x}"))
+        if Path(adapter.path).is_dir():  # of another process in front of this engine
+            return version, adapter
+        made = Path(tempfile.mkdtemp(dir=copies))
+        try:
+            for file in (CONFIG, WEIGHTS):
+                shutil.copyfile(source / file, made / file)
+            if folder.version(name) != version:
+                continue
+            check(made, source, most_rank, base)
+            with contextlib.suppress(OSError):  # another process was faster
+                os.rename(made, adapter.path)
+            return version, adapter
+        except OSError as error:
+            raise AdapterError(f"{error.filename or source}: cannot be read ({error.strerror})") from None
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+    raise AdapterError(f"{source}: it is being written; ask again when it is whole")

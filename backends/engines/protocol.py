@@ -96,6 +96,8 @@ class EngineInfo:
     (vLLM's scheduler): it is then given every admitted request at once. ``node_id`` is Ray's id of the node.
     ``max_logprobs`` is how many alternatives of a token it tells at most; -1: any number.
     ``step_tokens`` is how many tokens, of prompts and answers, a step of it computes at most.
+    ``quantization`` of the weights and ``speculation`` (how, and tokens ahead) are None where there is none;
+    ``max_loras`` is how many LoRA adapters a batch may hold, of at most ``max_lora_rank``.
     ``kv_events`` is where it publishes what it caches (``settings.kv_events.sockets``).
     """
 
@@ -114,6 +116,10 @@ class EngineInfo:
     max_logprobs: int = 0
     kv_events: Mapping[str, str] | None = None
     step_tokens: int | None = None
+    quantization: str | None = None
+    speculation: str | None = None
+    max_loras: int | None = None
+    max_lora_rank: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

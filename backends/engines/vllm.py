@@ -133,12 +133,6 @@ class VllmEngine:
             self._live.discard(request.request_id)
             self._ended(request.request_id)
 
-    @property
-    def max_lora_rank(self) -> int | None:
-        """The largest rank of an adapter that it takes; None where it takes none."""
-        config = self._llm.vllm_config.lora_config
-        return None if config is None else int(config.max_lora_rank)
-
     async def add_adapter(self, adapter: Adapter) -> None:
         """Has the engine read an adapter: here, since one that it reads only to compute with it ends it if it
         can't be used (vllm-project/vllm pull 10546). Raises EngineRefusal, EngineUnavailable."""

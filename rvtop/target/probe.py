@@ -27,7 +27,10 @@ _PROBE_TIMEOUT_S = 5.0
 _MOST_ENGINES = 1000
 _MOST_PLACES = 1 << 20
 #: What is kept of what an engine of ours says of itself: settings that decide how fast it can be.
-ENGINE_KNOBS = ("kind", "model", "dtype", "threads", "concurrency", "max_model_len", "step_tokens")
+ENGINE_KNOBS = (
+    *("kind", "model", "dtype", "quantization", "threads", "concurrency", "max_model_len", "step_tokens"),
+    *("speculation", "max_loras", "max_lora_rank"),
+)
 #: Ends of a URL that name a page of the API rather than where it is.
 _PAGES = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1", "/metrics", "/health", "/docs")
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
