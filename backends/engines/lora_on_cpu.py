@@ -1,4 +1,4 @@
-"""What vLLM's workers load on the CPU beside themselves (``worker_extension_cls``) where adapters are served.
+"""vLLM's operations with adapters on the CPU, mended.
 
 vLLM gives a token of a request without an adapter the index -1, and its operations for the CPU take that for
 the last adapter of the batch: requests for the model itself get an adapter's answers while both are in one
@@ -14,10 +14,6 @@ from typing import Any
 
 OPERATIONS = ("bgmv_shrink", "bgmv_expand", "bgmv_expand_slice")
 _MARK = "_leaves_out_the_model"
-
-
-class LeavesOutTheModel:
-    """vLLM adds it to its worker class; there is nothing to add, only this module to load."""
 
 
 def with_adapter_only(operation: Callable[..., None]) -> Callable[..., None]:
@@ -38,7 +34,8 @@ def with_adapter_only(operation: Callable[..., None]) -> Callable[..., None]:
     return left_out
 
 
-def _load() -> None:
+def mend() -> None:
+    """Has vLLM's operations in this process do so."""
     from vllm.lora.ops import torch_ops
     from vllm.lora.ops.torch_ops import lora_ops
     from vllm.lora.punica_wrapper import punica_cpu
@@ -49,6 +46,3 @@ def _load() -> None:
             operation = with_adapter_only(operation)
         for module in (lora_ops, torch_ops, punica_cpu):
             setattr(module, name, operation)
-
-
-_load()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from backends.settings.options import Options
 from backends.settings.vllm import engine_argv
 
-# See there.
-ON_CPU = "backends.engines.lora_on_cpu.LeavesOutTheModel"
+ON_CPU = "backends.engines.lora_worker.LeavesOutTheModel"
 
 
 def engine_arguments(options: Options, *, path: str, model: str, gpu_share: float) -> list[tuple[str, str]]:
