@@ -35,10 +35,11 @@ def by_arm(
 def arm_lines(summary: Mapping[str, Any]) -> list[str]:
     """A line an arm of a summary; where there are none, one a model of several."""
     what, arms = "arm", summary.get("by_arm") or {}
-    if not arms and len(models := summary.get("by_model") or {}) > 1:
-        total = sum(one["requests"]["planned"] for one in models.values())
-        shares = {name: one["requests"]["planned"] / total if total else None for name, one in models.items()}
-        what, arms = "model", {name: {**one, "share": shares[name]} for name, one in models.items()}
+    asked = {name: one for name, one in (summary.get("by_model") or {}).items() if one["requests"]["planned"]}
+    if not arms and len(asked) > 1:
+        total = sum(one["requests"]["planned"] for one in asked.values())
+        shares = {name: one["requests"]["planned"] / total for name, one in asked.items()}
+        what, arms = "model", {name: {**one, "share": shares[name]} for name, one in asked.items()}
     lines = []
     for name, arm in arms.items():
         requests, ttft, kpm = arm["requests"], arm["ttft_ms"], arm["kpm"]

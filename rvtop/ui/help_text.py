@@ -294,7 +294,7 @@ PANELS: dict[str, PanelHelp] = {
             Figure("█ ┃", "the share that an arm got, and where it was to be", CLIENT),
             Figure(
                 "asked",
-                "its share in percent, as the server, of models the scenario, has it; down: no engine of it is up",
+                "its share in percent, as server or scenario have it; down: no engine of it is up",
                 SERVER,
             ),
             Figure("got %", "its share of the requests that ended in the last 10 s", CLIENT),

@@ -278,4 +278,9 @@ def test_a_run_without_arms_says_nothing_of_them(tmp_path: Path) -> None:
     s = summary.summarise(folder)
     assert s["by_arm"] == {}
     assert arm_lines(s) == []
+    rows.append(request(1, "p", 0.0, lag=0, first=10, last=30) | {"model": "b"})
+    told = arm_lines(summary.summarise(run_folder.make(tmp_path / "two", rows, commands)))
+    assert [line.partition(";")[0] for line in told] == [
+        f"model {name}: 50.0 % of the requests (1), 0 errors" for name in "ab"
+    ]
     assert "<h2>Arms</h2>" not in run_page(folder, s)
