@@ -7,6 +7,7 @@ import asyncio
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,13 @@ from typing import Any
 import httpx
 import pytest
 
+from rvtop.scenario.load import scenario_from
+from rvtop.session.request import SessionRequest
 from tests.backends import adapters
 from tests.backends.backend_process import BackendProcess
 from tests.backends.conformance import TEXT
 from tests.backends.reference import load
+from tests.faults.sessions import Watched
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
@@ -105,6 +109,34 @@ async def test_none_is_another_ones_answer_while_16_share_2_places(
     page = (await client.get("/metrics")).text
     assert "vllm:lora_requests_info" in page
     assert "@" not in "".join(line for line in page.splitlines() if "lora_requests_info" in line)
+
+
+async def test_a_load_by_share_has_figures_of_each_adapter(world: World, tmp_path: Path) -> None:
+    data = {
+        "name": "mix",
+        "seed": 7,
+        "models": {"tiny": 0.5, "lora-*": 0.5},
+        "workload": {"kind": "synthetic", "prompt_tokens": 20, "output_tokens": 24, "ignore_eos": True},
+        "phases": [{"name": "hold", "concurrency": 8, "requests": 120}],
+    }
+    url = world.process.url
+    watched = Watched(SessionRequest(scenario_from(data, "mix"), tmp_path / "run", url=url))
+    s = await watched.until(
+        lambda s: any(key.startswith("adapters_running/") for key in s.figures), "adapters"
+    )
+    assert {key.partition("/")[2] for key in s.figures if key.startswith("adapters_")} <= set(world.wanted)
+    outcome = await watched.end()
+    assert outcome.exit_code == 0, outcome.message
+    assert outcome.summary is not None
+    counts = Counter(row["model"] for row in watched.rows() if row["error"] is None)
+    assert {name: one["requests"]["ok"] for name, one in outcome.summary["by_model"].items()} == counts
+    assert set(counts) == set(world.wanted)
+    assert sum(counts.values()) == 120
+    assert {arm.name: (arm.kind, arm.ok) for arm in watched.now.arms} == {
+        name: ("model", count) for name, count in counts.items()
+    }
+    engines = json.loads((tmp_path / "run" / "environment.json").read_text())["target_engines"]
+    assert [(one["dtype"], one.get("max_loras")) for one in engines] == [("float32", 2), ("float32", None)]
 
 
 async def test_adapters_are_listed_below_their_model(world: World, client: httpx.AsyncClient) -> None:

@@ -7,8 +7,9 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from backends.api.service import ServedModel, Service
 from backends.engines.adapters import Adapters
 from backends.engines.lora_on_cpu import with_adapter_only
 from backends.engines.protocol import Adapter
+from backends.engines.vllm_args import made_of
 from backends.engines.vllm_page import relabelled
 from backends.errors import ApiError, EngineRefusal, EngineUnavailable, UsageError
 from backends.models.adapters import AdapterError, AdapterFolder, base_shapes, check
@@ -27,6 +29,7 @@ from backends.models.weights import damage
 from backends.settings.engine import engine_arguments
 from backends.settings.lora import LoraOptions, from_args
 from backends.settings.models import ModelSpec
+from rvtop.target import probe
 from tests.backends.test_api_http import FakeEngine, FakeRenderer
 
 Shapes = dict[str, Sequence[int]]
@@ -286,6 +289,33 @@ def test_rows_without_an_adapter_are_left_alone() -> None:
     assert got.ravel().tolist() == [20, 0, 40, 0]
     with_adapter_only(theirs)(rows, weights, got, np.array([1] * 4), scale=1.0)
     assert got.ravel().tolist() == [40, 20, 60, 20]
+
+
+def test_what_vllm_makes_of_weights_drafts_and_adapters_is_told() -> None:
+    def config(quantization: str | None, ahead: Any, lora: Any) -> SimpleNamespace:
+        model = SimpleNamespace(
+            dtype="torch.bfloat16", max_model_len=64, max_logprobs=20, quantization=quantization
+        )
+        scheduler = SimpleNamespace(max_num_seqs=4, max_num_batched_tokens=2048)
+        return SimpleNamespace(
+            model_config=model, scheduler_config=scheduler, speculative_config=ahead, lora_config=lora
+        )
+
+    ngram = SimpleNamespace(method="ngram", num_speculative_tokens=3)
+    all_of_it = made_of(config("awq", ngram, SimpleNamespace(max_loras=2, max_lora_rank=16)))
+    told = (all_of_it.quantization, all_of_it.speculation, all_of_it.max_loras, all_of_it.max_lora_rank)
+    assert told == ("awq", "ngram 3", 2, 16)
+    info = asdict(replace(FakeEngine().info, **asdict(all_of_it)))
+    (knobs,) = probe._knobs([info])
+    assert {name: knobs[name] for name in ("dtype", "quantization", "speculation", "max_loras")} == {
+        "dtype": "bfloat16",
+        "quantization": "awq",
+        "speculation": "ngram 3",
+        "max_loras": 2,
+    }
+    nothing = made_of(config(None, None, None))
+    (knobs,) = probe._knobs([asdict(replace(FakeEngine().info, **asdict(nothing)))])
+    assert not {"quantization", "speculation", "max_loras"} & {*knobs}
 
 
 def test_an_engine_takes_adapters_where_its_model_has_some(options_of: Any, tmp_path: Path) -> None:
