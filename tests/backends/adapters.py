@@ -12,6 +12,9 @@ from typing import Any
 
 RANK, ALPHA = 8, 16
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+#: What each answers to; with tokens that come again, so that n-grams are found in them.
+PROMPTS = tuple(tuple(range(start, start + 6)) * 3 for start in (40, 300, 551))
+TOKENS = 32
 #: How far an adapter moves a weight, of the size of the weights themselves: its answers are others.
 STRENGTH = 0.6
 

@@ -19,6 +19,7 @@ import pytest
 from rvtop.scenario.load import scenario_from
 from rvtop.session.request import SessionRequest
 from tests.backends import adapters
+from tests.backends.adapters import PROMPTS, TOKENS
 from tests.backends.backend_process import BackendProcess
 from tests.backends.conformance import TEXT
 from tests.backends.reference import load
@@ -26,8 +27,7 @@ from tests.faults.sessions import Watched
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
-COUNT, TOKENS = 16, 24
-PROMPTS = tuple(tuple(range(start, start + 7)) for start in (40, 300, 551))
+COUNT = 16
 #: A new folder is to serve within so much.
 NEW_LIMIT_S = 1.0
 

@@ -11,17 +11,16 @@ import httpx
 import pytest
 
 from tests.backends import adapters
+from tests.backends.adapters import PROMPTS, TOKENS
 from tests.backends.conformance import TEXT
 from tests.backends.conftest import Launch
+from tests.backends.reference import load
 from tests.faults.sessions import Watched, request
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 NGRAM = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 3, "prompt_lookup_min": 1}
 LITTLE = ("--threads", "1", "--dtype", "float32", "--max-model-len", "512", "--max-num-seqs", "8")
-#: With tokens that come again, so that there is something to look up.
-PROMPTS = [[*range(start, start + 6)] * 3 for start in (40, 300, 551, 77)]
-TOKENS = 64
 
 
 def counters(page: str) -> dict[str, float]:
@@ -40,7 +39,13 @@ async def greedy(url: str, **body: Any) -> list[list[int]]:
     async with httpx.AsyncClient(base_url=url, timeout=120, trust_env=False) as client:
         answers = []
         for prompt in PROMPTS:
-            asked = {"prompt": prompt, "max_tokens": TOKENS, "temperature": 0, "ignore_eos": True, **body}
+            asked = {
+                "prompt": list(prompt),
+                "max_tokens": TOKENS,
+                "temperature": 0,
+                "ignore_eos": True,
+                **body,
+            }
             answer = await client.post(TEXT, json={**asked, "return_token_ids": True})
             assert answer.status_code == 200, answer.text
             answers.append(answer.json()["choices"][0]["token_ids"])
@@ -55,14 +60,21 @@ async def page_of(url: str) -> str:
 async def test_the_tokens_are_the_same_and_the_acceptance_is_its_counters_growth(
     launch: Launch, tiny_model: Path, tmp_path: Path
 ) -> None:
+    """The tokens are Transformers', which rvc without speculation says to the same prompts too
+    (test_lora_rvc); with an adapter, where older releases of vLLM ended (vllm-project/vllm issue 20284)."""
     pytest.importorskip("vllm")
-    base = ("rvc", "--lease", "--model", f"tiny={tiny_model}", *LITTLE)
-    plain = launch(*base)
-    wanted = await greedy(plain.url)
-    plain.end_lease()
-    plain.wait()
-    guessing = launch(*base, "--engine-arg", f"speculative_config={json.dumps(NGRAM)}")
-    assert await greedy(guessing.url) == wanted
+    model = load(tiny_model)[0]
+    weights = adapters.tensors(model, 3)
+    folder = tmp_path / "adapters"
+    folder.mkdir()
+    adapters.write(folder / "lora-3", weights)
+    guessing = launch(
+        *("rvc", "--lease", "--model", f"tiny={tiny_model}", *LITTLE, "--lora-dir", str(folder)),
+        *("--engine-arg", f"speculative_config={json.dumps(NGRAM)}"),
+    )
+    assert await greedy(guessing.url) == adapters.greedy(model, PROMPTS, TOKENS)
+    wanted = adapters.greedy(adapters.merged(model, weights), PROMPTS, TOKENS)
+    assert await greedy(guessing.url, model="lora-3") == wanted
     before = counters(await page_of(guessing.url))
     assert before["accepted_tokens"] > 0
     workload = {"kind": "synthetic", "prompt_tokens": 40, "output_tokens": 96, "ignore_eos": True}
@@ -82,23 +94,3 @@ async def test_the_tokens_are_the_same_and_the_acceptance_is_its_counters_growth
     assert server["draft_acceptance_rate"] == pytest.approx(shown["acceptance"], abs=0.02)
     assert set(server["draft_acceptance_by_position"]) == {"0", "1", "2"}
     print(shown, server["draft_acceptance_rate"], server["draft_acceptance_by_position"])
-
-
-async def test_adapters_and_speculation_go_together(launch: Launch, tiny_model: Path, tmp_path: Path) -> None:
-    """Older releases of vLLM ended here (vllm-project/vllm issue 20284)."""
-    pytest.importorskip("vllm")
-    from tests.backends.reference import load
-
-    model = load(tiny_model)[0]
-    weights = adapters.tensors(model, 3)
-    folder = tmp_path / "adapters"
-    folder.mkdir()
-    adapters.write(folder / "lora-3", weights)
-    backend = launch(
-        *("rvc", "--lease", "--model", f"tiny={tiny_model}", *LITTLE, "--lora-dir", str(folder)),
-        *("--engine-arg", f"speculative_config={json.dumps(NGRAM)}"),
-    )
-    assert await greedy(backend.url) == adapters.greedy(model, PROMPTS, TOKENS)
-    wanted = adapters.greedy(adapters.merged(model, weights), PROMPTS, TOKENS)
-    assert await greedy(backend.url, model="lora-3") == wanted
-    assert counters(await page_of(backend.url))["draft_tokens"] > 0
