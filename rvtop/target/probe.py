@@ -63,6 +63,7 @@ class TargetInfo:
     dashboard: str = ""  # URL of Ray's, where one of ours tells it
     # Where each engine publishes KV events: engine, model, url, perhaps replay; of one of ours that does.
     kv_events: tuple[dict[str, str], ...] = ()
+    derived: frozenset[str] = frozenset()  # of ``models`` those with a `parent`: LoRA adapters
 
 
 def base_url(url: str) -> str:
@@ -150,6 +151,7 @@ async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
         places=places,
         knobs=knobs,
         dashboard=dashboard,
+        derived=frozenset(row["id"] for row in models if isinstance(row.get("parent"), str)),
         kv_events=kv_events,
     )
 
@@ -202,7 +204,7 @@ def _knobs(rows: Any) -> tuple[Mapping[str, str | int], ...]:
 
 def choose_models(info: TargetInfo, wanted: Collection[str]) -> tuple[str, ...]:
     """The models to send to: those ``wanted``, by name or by a pattern as ``lora-*``; with none, the target's
-    only one.
+    only one that is no other's adapter.
 
     Raises TargetError (exit code 2) when the choice is impossible or open.
     """
@@ -219,9 +221,10 @@ def choose_models(info: TargetInfo, wanted: Collection[str]) -> tuple[str, ...]:
         raise TargetError(f"--model {twice[0]}: is given twice", 2)
     if wanted:
         return tuple(dict.fromkeys(ids[name] for name in meant))
-    if len(info.models) > 1:
+    models = tuple(name for name in info.models if name not in info.derived) or info.models
+    if len(models) > 1:
         raise TargetError(f"{info.url} serves several models; name one or more with --model: {known}", 2)
-    return info.models
+    return models
 
 
 def listed(names: Sequence[str], most: int = 10) -> str:

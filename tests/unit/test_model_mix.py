@@ -67,6 +67,12 @@ def test_a_server_s_models_are_chosen_by_pattern() -> None:
     assert choose_models(info, ("o*", "base")) == ("other", "base")
     with pytest.raises(TargetError, match=r"serves no model that matches 'nope-\*'; it serves: base, lora-1"):
         choose_models(info, {"base": 1.0, "nope-*": 1.0})
+    adapters = frozenset(("lora-1", "lora-2", "lora-[x]"))
+    assert choose_models(TargetInfo("http://x", (*SERVED[:3],), None, None, derived=adapters), ()) == (
+        "base",
+    )
+    with pytest.raises(TargetError, match="serves several models"):
+        choose_models(TargetInfo("http://x", SERVED, None, None, derived=adapters), ())
     with pytest.raises(TargetError, match=r"serves no model 'nope'"):
         choose_models(info, ("nope",))
 
