@@ -93,5 +93,5 @@ class LocalAdapters(LoraModelLoader):
 class AdapterServer(LLMServer):
     """Serve LLM's server, with :class:`LocalAdapters`."""
 
-    async def __init__(self, llm_config: Any, **kwargs: Any) -> None:
+    async def __init__(self, llm_config: Any, **kwargs: Any) -> None:  # type: ignore[misc]  # as Ray has it
         await super().__init__(llm_config, **{**kwargs, "model_downloader": LocalAdapters})
