@@ -17,7 +17,7 @@ from typing import Any
 from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
 from ray.llm._internal.serve.core.configs.openai_api_models import OpenAIHTTPException
 from ray.llm._internal.serve.utils.lora_serve_utils import LoraModelLoader
-from ray.serve.llm.deployment import LLMServer
+from ray.serve.llm.deployment import LLMServer as RaysServer
 
 from backends.engines.adapters import copied
 from backends.models.adapters import AdapterError, AdapterFolder, Version, base_shapes, check
@@ -90,8 +90,8 @@ class LocalAdapters(LoraModelLoader):
         return loaded
 
 
-class AdapterServer(LLMServer):
-    """Serve LLM's server, with :class:`LocalAdapters`."""
+class LLMServer(RaysServer):
+    """Serve LLM's server, with :class:`LocalAdapters`. Serve names its replicas by the class."""
 
     async def __init__(self, llm_config: Any, **kwargs: Any) -> None:  # type: ignore[misc]  # as Ray has it
         await super().__init__(llm_config, **{**kwargs, "model_downloader": LocalAdapters})

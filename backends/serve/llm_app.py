@@ -30,7 +30,7 @@ from backends.settings.vllm import split_tools
 
 ALIAS_INGRESS = "backends.serve.llm_alias:AliasIngress"
 ADAPTER_INGRESS = "backends.serve.llm_adapters:AdapterIngress"
-ADAPTER_SERVER = "backends.serve.llm_adapters:AdapterServer"
+ADAPTER_SERVER = "backends.serve.llm_adapters:LLMServer"
 ADAPTERS = "rvtop_adapters"  # `llm_adapters.KEY`, which can't be imported here
 # Serve LLM says itself what is served under which name, and how vLLM starts workers on GPUs.
 _NOT_OURS = frozenset({"model", "served-model-name", "distributed-executor-backend"})
