@@ -28,7 +28,7 @@ def tensors(model: Any, seed: int, rank: int = RANK) -> dict[str, Any]:
     for name, layer in model.named_modules():
         if name.rpartition(".")[2] in MODULES:
             out, into = layer.weight.shape
-            scale = STRENGTH * float(layer.weight.std()) * rank / ALPHA / rank**0.5
+            scale = STRENGTH * float(layer.weight.detach().std()) * rank / ALPHA / rank**0.5
             a, b = torch.randn(rank, into, generator=draw), torch.randn(out, rank, generator=draw)
             made[f"base_model.model.{name}.lora_A.weight"] = a
             made[f"base_model.model.{name}.lora_B.weight"] = b * scale
