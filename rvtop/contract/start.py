@@ -149,11 +149,17 @@ def model_options(models: Sequence[ModelRow], ticked: frozenset[str]) -> tuple[s
 
 def command_line(choice: Choice) -> str:
     """What does the same from a shell."""
-    models = [word for model in choice.models for word in ("--model", model)]
     if choice.url is not None:
+        models = [word for model in choice.models for word in ("--model", model)]
         return shlex.join(["rvtop", "attach", choice.url, *models])
-    further = ["--backend-options", shlex.join(choice.arguments)] if choice.arguments else []
-    return shlex.join(["rvtop", "--topology", choice.topology or "", *models, *further])
+    return shlex.join(["rvtop", *start_words(choice.topology or "", choice.models, choice.arguments)])
+
+
+def start_words(topology: str, models: Sequence[str], arguments: Sequence[str]) -> tuple[str, ...]:
+    """The options by which `rvtop` and `rvtop run` start a topology; ``models`` as ``name=source``."""
+    named = [word for model in models for word in ("--model", model)]
+    further = ["--backend-options", shlex.join(arguments)] if arguments else []
+    return ("--topology", topology, *named, *further)
 
 
 def kubernetes_line(choice: Choice) -> str:

@@ -1,10 +1,6 @@
-"""Ray's own autoscaler over fake nodes (its `fake_multinode` provider) and an autoscaled run of rsc on it.
-Runs as process 1 of namespaces of its own (user, process, network), so that nothing of it meets another Ray,
-and all of it ends with it; prints the run's events as JSON.
-
-    unshare --user --map-root-user --pid --fork --kill-child --mount-proc --net \\
-        python -m tests.backends.autoscaled_nodes OUT_FOLDER
-"""
+"""Ray's own autoscaler over fake nodes (`nodes_with_memory`) and an autoscaled run of rsc on it. Runs as
+process 1 of namespaces of its own (user, process, network), so that nothing of it meets another Ray, and all
+of it ends with it; prints the run's events as JSON."""
 
 from __future__ import annotations
 
@@ -14,24 +10,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+GIB = 2**30
 PORT = 6379
 FIELDS = "min=1,max=2,initial=1,target=4,up=2,down=5,look_back=5"
-# A replica takes a core, and that is all a node has: the second one needs another node. (The provider's nodes
-# can't have memory: it hands it to Ray as a resource of their own, which Ray refuses.)
-NODE = {"CPU": 1, "object_store_memory": 80 * 2**20}
+# A replica takes most of a node's memory: the second one needs another node.
+MEMORY_GIB = 1
+NODE = {"CPU": 1, "memory": int(1.5 * GIB), "object_store_memory": 80 * 2**20}
 LIMIT_S = 900
 #: What `ray.cluster_utils.AutoscalingCluster` makes; the file that it reads is not in Ray's wheel.
 CONFIG = {
     "cluster_name": "fake",
     "max_workers": 1,
     "provider": {
-        "type": "fake_multinode",
+        "type": "external",
+        "module": "tests.backends.nodes_with_memory.NodesWithMemory",
         "use_node_id_as_ip": True,
         "disable_node_updaters": True,
         "disable_launch_config_check": True,
     },
     "available_node_types": {
-        "ray.head.default": {"resources": {"CPU": 1}, "node_config": {}, "max_workers": 0},
+        "ray.head.default": {"resources": {"CPU": 2}, "node_config": {}, "max_workers": 0},
         "worker": {"resources": NODE, "node_config": {}, "min_workers": 0, "max_workers": 1},
     },
     "head_node_type": "ray.head.default",
@@ -53,8 +51,8 @@ def main(out: Path) -> int:
     config.write_text(json.dumps(CONFIG))
     environ = {
         **os.environ,
-        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         "RAY_FAKE_CLUSTER": "1",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
         "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
@@ -67,16 +65,16 @@ def main(out: Path) -> int:
             "--head",
             f"--port={PORT}",
             f"--autoscaling-config={config}",
-            "--num-cpus=1",
+            "--num-cpus=2",
         ),
-        f"--object-store-memory={NODE['object_store_memory']}",
+        *(f"--memory={NODE['memory']}", f"--object-store-memory={NODE['object_store_memory']}"),
         *("--include-dashboard=false", "--node-ip-address=127.0.0.1"),
     ]
     subprocess.run(start, env=environ, check=True, stdout=sys.stderr, timeout=120)
     run = [
         *(sys.executable, "-P", "-m", "rvtop.cli", "run", "autoscale", "--topology", "rsc"),
         *("--model", "tiny=tiny", "--autoscale", FIELDS, "--ray-address", f"127.0.0.1:{PORT}"),
-        *("--out", str(out / "run")),
+        *("--backend-options", f"--serve-memory {MEMORY_GIB}", "--out", str(out / "run")),
     ]
     done = subprocess.run(run, env=environ, stdout=sys.stderr, timeout=LIMIT_S)
     events = (out / "run" / "events.jsonl").read_text().splitlines()
