@@ -13,6 +13,8 @@ from rvtop.telemetry.metrics import PREFIXES
 from rvtop.text import NAME_LIMIT, printable
 
 INFO_NAMES = frozenset(f"{prefix}lora_requests_info" for prefix in PREFIXES)
+#: Times of several processes in front of an engine are added up, which no time is (2049): then none counts.
+_LATEST = 2.5e9
 RUNNING, WAITING = "adapters_running", "adapters_waiting"
 
 
@@ -48,7 +50,7 @@ class Infos:
     def gauges(self, engine: str, *, alone: bool) -> dict[str, float]:
         """1 for each adapter that runs, or waits, in an engine; ``alone``: the page tells of no other."""
         known = self._newest.get(engine) or (self._newest.get("") if alone else None)
-        if known is None:
+        if known is None or known[0] > _LATEST:
             return {}
         slot = known[1]
         both = ((RUNNING, slot.running), (WAITING, slot.waiting))
