@@ -102,7 +102,7 @@ def test_the_newest_set_of_adapters_counts() -> None:
     assert shown(engine.gauges).items() >= {"adapters_running/c": 1}.items()
     (engine,) = parse(page + sets + info(1.95e9, ""))
     assert engine.gauges == {"running": 2}
-    # Of several processes in front of an engine vLLM adds up the times: which is the newest is not to be told.
+    # Of several processes in front of an engine vLLM adds up the times: none is the newest.
     assert parse(page + sets + info(3.7e9, "a"))[0].gauges == {"running": 2}
     # Of several engines, each has its own where the page says whose it is, and none where it does not.
     other = 'vllm:num_requests_running{engine="1",model_name="m"} 1\n'
