@@ -125,6 +125,7 @@ class ServeLlm(running.ThroughProxies):
             "index": None,
             "vllm": asdict(self._options.vllm),
             "serve_llm": asdict(self._options.serve_llm),
+            "lora_dir": self._options.lora.path,
         }
 
 
@@ -167,6 +168,10 @@ def _refuse(options: Options) -> None:
         raise UsageError(
             "--direct-streaming: past its ingress Serve LLM knows a model by one name only; leave it out, or "
             "--split"
+        )
+    if options.serve_llm.direct_streaming and options.lora.path is not None:
+        raise UsageError(
+            "--direct-streaming: past its ingress adapters are not known; leave it out, or --lora-dir"
         )
     if options.serve_llm.direct_streaming and options.ray_address is not None:
         raise UsageError(

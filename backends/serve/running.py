@@ -20,6 +20,7 @@ from backends.api.splits import Splits
 from backends.cluster.cluster import Node, ResourceShare, open_cluster
 from backends.cluster.watch import ClusterWatch
 from backends.errors import StartFailure, UsageError
+from backends.models.adapters import adapter_folder
 from backends.models.load import resolve_step
 from backends.process.events import Steps
 from backends.router.router import Router
@@ -106,6 +107,7 @@ class ThroughProxies:
             prefixes={app.name: app.prefix for app in apps},
             health_path="/-/healthz",
             splits=options.split,
+            adapters=options.lora.model,
         )
 
     async def open(
@@ -249,7 +251,15 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
         around = ClusterWatch(
             cluster.address, fleet.engine_rows, ours=cluster.ours, on_drain=hurried(options.serve.grace_s)
         )
-        told = Control(kind.name, [fleet], facts, live=live, splits=splits, cluster=around.rows)
+        told = Control(
+            kind.name,
+            [fleet],
+            facts,
+            live=live,
+            splits=splits,
+            cluster=around.rows,
+            adapters=adapter_folder(options.lora),
+        )
         control.serve(fleet, told)
     await stack.enter_async_context(around.watching())
     watch = asyncio.create_task(fleet.keep_looking())
