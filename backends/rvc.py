@@ -32,8 +32,10 @@ from backends.errors import UsageError
 from backends.models.load import resolve_or_refuse
 from backends.process.events import Steps
 from backends.router.fleet import Fleet
+from backends.router.grpc_config import GrpcFront
 from backends.router.router import Router
 from backends.router.running import RoutedEngines, route
+from backends.rpc.beside import SUFFIX
 from backends.settings import environment
 from backends.settings.autoscale import Autoscale
 from backends.settings.fronts import chosen
@@ -87,7 +89,15 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
         (model.name, [slot for s in specs if s.model == model.name for slot in slots_of(s.engine, fronts)])
         for model in options.models
     ]
-    router = Router(options.listener, slots, token=token, api_key=options.api_key, splits=options.split)
+    router = Router(
+        options.listener,
+        slots,
+        token=token,
+        api_key=options.api_key,
+        splits=options.split,
+        grpc=None if options.grpc is None else GrpcFront(options.grpc),
+        grpc_slots=[(m.name, [s.engine + SUFFIX for s in specs if s.model == m.name]) for m in options.models],
+    )
     turn = starting_turn(shares)
     pools: list[ReplicaPool] = []
     if options.autoscale is None and placed is None:
@@ -202,7 +212,8 @@ def _engine_spec(
         loopback=loopback,
         token=token,
         # Neither its socket nor the clients' key concerns an engine.
-        options=dataclasses.replace(options, listener=None, api_key=None),  # type: ignore[arg-type]
+        options=options.for_engines(),
         environ=environment.carried(),
         fronts=fronts,
+        grpc=options.grpc is not None,
     )

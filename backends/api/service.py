@@ -41,6 +41,7 @@ log = logging.getLogger("backends.api.service")
 
 Generation = tuple[int, GenerateRequest]  # the choice's index, and what its engine is asked
 Trace = Mapping[str, str]  # a request's headers by which its client's trace goes on
+Begun = tuple[Answer, AsyncGenerator[Part, None]]
 
 
 @dataclass
@@ -137,14 +138,27 @@ class Service:
         A stream is returned when its first token exists, so that whatever fails before has its own status.
         Cancelling this call, or closing the stream, frees the engine.
         """
+        answer, parts = await self.begin(parse_call(endpoint, body, self.defaults), trace, router_ms)
+        if not answer.call.stream:
+            async with aclosing(parts):
+                return Reply(body=await collect(answer, parts))
+        try:
+            first = await anext(parts)
+        except BaseException:
+            await parts.aclose()
+            raise
+        return Reply(stream=sse(answer, parts, first))
+
+    async def begin(self, call: Call, trace: Trace | None, router_ms: float | None) -> Begun:
+        """An answer that is not made yet, and the parts that make it; closing those frees the engine. What
+        every surface answers by. Raises ApiError, as do the parts."""
         arrived = time.perf_counter()
-        call = parse_call(endpoint, body, self.defaults)
         model = self._model(call.model)
         model.admission.check(call.generations)  # a full queue is refused before any work is done
         _check_logprobs(call, model)
         use = _tool_use(call, model)
         prompts, retrieve_ms = await self._prompts(call, model, use.described if use else ())
-        request_id = f"{'chatcmpl' if endpoint == 'chat' else 'cmpl'}-{secrets.token_hex(8)}"
+        request_id = f"{'chatcmpl' if call.endpoint == 'chat' else 'cmpl'}-{secrets.token_hex(8)}"
         choices = [
             Choice(index, prompt, use.reader(prompt) if use else None)
             for index, prompt in enumerate(prompt for prompt in prompts for _ in range(call.n))
@@ -155,16 +169,7 @@ class Service:
             self._parts(model, answer, _generation(answer, choice, model, use, trace), arrived, before)
             for choice in choices
         ]
-        parts = sources[0] if len(sources) == 1 else merged(sources)
-        if not call.stream:
-            async with aclosing(parts):
-                return Reply(body=await collect(answer, parts))
-        try:
-            first = await anext(parts)
-        except BaseException:
-            await parts.aclose()
-            raise
-        return Reply(stream=sse(answer, parts, first))
+        return answer, sources[0] if len(sources) == 1 else merged(sources)
 
     async def _prompts(
         self, call: Call, model: ServedModel, tools: Sequence[dict[str, Any]]

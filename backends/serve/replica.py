@@ -140,5 +140,4 @@ def application(
     )(serve.ingress()(HfReplica))
     # Without a version Serve takes each deployment for one of new code, whose replicas all start anew.
     deployment._version = app.app
-    clean = replace(options, listener=None, api_key=None)  # type: ignore[arg-type]
-    return deployment.bind(spec, clean, token)
+    return deployment.bind(spec, options.for_engines(), token)

@@ -22,7 +22,9 @@ from backends.cluster.watch import ClusterWatch
 from backends.errors import StartFailure, UsageError
 from backends.models.load import resolve_step
 from backends.process.events import Steps
+from backends.router.grpc_config import GrpcFront
 from backends.router.router import Router
+from backends.rpc import beside
 from backends.serve import serve
 from backends.serve.deployment import check_memory
 from backends.serve.fleet import ServeFleet

@@ -4,10 +4,11 @@ settings."""
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from backends.settings.auto_place import AutoPlace
 from backends.settings.autoscale import Autoscale
+from backends.settings.rpc import GrpcPlace
 from backends.settings.serve import ServeOptions
 from backends.settings.serve_llm import ServeLlmOptions
 from backends.settings.split import SplitOptions
@@ -32,7 +33,7 @@ class Options:
     unlimited; ``threads`` None leaves torch's default. ``ray_address`` None starts a local cluster,
     ``num_replicas`` None gives every GPU (without one: every node) an engine, ``front_processes`` None as
     many processes in front of it as its cores can feed. ``autoscale`` None is a fixed number of replicas;
-    so is ``auto_place`` None."""
+    so is ``auto_place`` None. ``grpc`` None is HTTP alone."""
 
     topology: str
     models: tuple[ModelSpec, ...]
@@ -58,6 +59,7 @@ class Options:
     serve: ServeOptions = field(default_factory=ServeOptions)
     serve_llm: ServeLlmOptions = field(default_factory=ServeLlmOptions)
     split: SplitOptions = field(default_factory=SplitOptions)
+    grpc: GrpcPlace | None = None
 
     @property
     def names(self) -> list[str]:
@@ -65,6 +67,10 @@ class Options:
         splits = self.split.splits
         arms = {arm.model for split in splits for arm in split.arms}
         return [split.alias for split in splits] + [m.name for m in self.models if m.name not in arms]
+
+    def for_engines(self) -> Options:
+        """Without what is the head's own: sockets and the clients' key."""
+        return replace(self, listener=None, api_key=None, grpc=None)  # type: ignore[arg-type]
 
     @property
     def url(self) -> str:
