@@ -28,6 +28,8 @@ def generated() -> dict[str, str]:
         for name, text in texts.items():
             if with_stubs or not name.endswith("_grpc.py"):
                 text = text.replace(f"import {NAME}_pb2 as", f"from {package} import {NAME}_pb2 as")
+                # By this name Ray Serve pickles a message.
+                text = text.replace(f"DESCRIPTOR, '{NAME}_pb2'", f"DESCRIPTOR, '{package}.{NAME}_pb2'")
                 found[f"{folder}/{name}"] = text
     return found
 

@@ -61,6 +61,8 @@ def blocks(
         f"    acl generate path {SERVICE}Generate",
         f"    acl for_engine path {SERVICE}Generate {SERVICE}Embed",
         *_key_rules(api_key),
+        # HAProxy gives an answer without a body no content type of its own.
+        "    http-after-response set-header Content-Type application/grpc if { res.hdr(grpc-status) -m found }",
     ]
     if several:
         frontend += [
@@ -125,4 +127,4 @@ def _key_rules(api_key: str | None) -> list[str]:
 
 def _answer(code: int, message: str) -> str:
     """A call's failure, which is told in headers alone, as the arguments of ``http-error`` and ``return``."""
-    return f"content-type application/grpc string '' hdr grpc-status {code} hdr grpc-message {quote(message)}"
+    return f"file /dev/null hdr grpc-status {code} hdr grpc-message {quote(message)}"

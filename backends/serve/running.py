@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Protocol
 
 import aiohttp
@@ -153,10 +154,14 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
             stack.push_async_callback(lease.release)
             stack.push_async_callback(asyncio.to_thread, serve.end, names, started)
         if started:
-            await to_the_end(serve.start, nodes[0])
+            await to_the_end(partial(serve.start, grpc=options.grpc is not None), nodes[0])
         addresses = await asyncio.to_thread(serve.proxies, nodes)
+        grpc_port = None if options.grpc is None else await asyncio.to_thread(serve.grpc_port)
         step.detail(f"{'started' if started else 'joined'}, HTTP proxies: {len(addresses)}")
     proxies = {f"serve-{number}": address for number, address in enumerate(addresses)}
+    calls = {}
+    if grpc_port is not None:
+        calls = {slot + beside.SUFFIX: (host, grpc_port) for slot, (host, _) in proxies.items()}
     router = Router(
         options.listener,
         [(app.name, list(proxies)) for app in apps],
@@ -165,19 +170,23 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
         prefixes={app.name: app.prefix for app in apps},
         health_path="/-/healthz",
         splits=options.split,
+        grpc=_grpc_front(options, apps),
+        grpc_slots=[(app.name, list(calls)) for app in apps],
     )
     stack.push_async_callback(router.close)
     control = HttpServer()
     stack.push_async_callback(control.close)
     stack.callback(router.stop_listening)
     await control.start(router.control)
+    grpc = await beside.behind(router.grpc_control)
+    stack.push_async_callback(grpc.close)
     await router.start()  # from here on clients get a 503
     await deploy(kind, apps, options, steps, token)
     with steps.step("warm-up", "through Serve"):
         for app in apps:
             await warm_up(app, addresses, token)
     with steps.step("http", options.url):
-        for slot, address in proxies.items():
+        for slot, address in (*proxies.items(), *calls.items()):
             await router.place(slot, address)
         fleet = kind.fleet(apps, router)
         fleet.splits = options.split
@@ -194,9 +203,17 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
         )
         told = Control(kind.name, [fleet], facts, live=cluster.facts, splits=splits, cluster=around.rows)
         control.serve(fleet, told)
+        grpc.serve(fleet, told, options.listener.getsockname()[1])
     await stack.enter_async_context(around.watching())
     watch = asyncio.create_task(fleet.keep_looking())
     return ServeTopology(router, fleet, lease, watch, stack.pop_all(), around)
+
+
+def _grpc_front(options: Options, apps: Sequence[App]) -> GrpcFront | None:
+    """Serve's gRPC proxy chooses an application by a header, where that of HTTP does by the path."""
+    if options.grpc is None:
+        return None
+    return GrpcFront(options.grpc, {app.name: {"application": app.app} for app in apps})
 
 
 def apps_of(
