@@ -95,14 +95,9 @@ class VllmDialect:
     method = f"/{VLLM}/Generate"
 
     def __init__(self) -> None:
-        try:
-            from google.protobuf.message import DecodeError
-            from smg_grpc_proto import vllm_engine_pb2
-        except ImportError:
-            raise UserError(
-                f"the target speaks {VLLM}, whose messages are not installed: pip install smg-grpc-proto"
-            ) from None
-        self._pb, self._broken = vllm_engine_pb2, DecodeError
+        from google.protobuf.message import DecodeError
+
+        self._pb, self._broken = vllm_messages(), DecodeError
 
     def request(self, body: bytes, request_id: str) -> bytes:
         """See Dialect."""
@@ -145,6 +140,17 @@ class VllmDialect:
             done.finish_reason, done.completion_tokens, done.prompt_tokens, done.cached_tokens or None
         )
         reader.read_end(ending, now_ns)
+
+
+def vllm_messages() -> Any:
+    """The messages of vLLM's service. Raises UserError where they are not installed."""
+    try:
+        from smg_grpc_proto import vllm_engine_pb2
+    except ImportError:
+        raise UserError(
+            f"the target speaks {VLLM}, whose messages are not installed: pip install smg-grpc-proto"
+        ) from None
+    return vllm_engine_pb2
 
 
 def dialect_of(service: str) -> Dialect:

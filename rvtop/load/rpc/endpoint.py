@@ -58,12 +58,14 @@ class GrpcEndpoint(Endpoint):
     async def resolve(self) -> None:
         """Loads what calls need. Raises UserError where it is not installed."""
         await asyncio.to_thread(self._load)
+        from rvtop.load.rpc import calls
+
+        calls.ready()
 
     def _load(self) -> None:
         try:
-            from rvtop.load.rpc import calls
+            import rvtop.load.rpc.calls
 
-            calls.ready()
             self.dialect  # noqa: B018 - it is made
         except ImportError as error:
             raise UserError(
