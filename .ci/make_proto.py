@@ -18,7 +18,12 @@ FOLDERS = {"backends/rpc": True, "rvtop/load/rpc": False}
 def generated() -> dict[str, str]:
     """Path from the root -> text."""
     with tempfile.TemporaryDirectory() as out:
-        arguments = [f"-I{ROOT / 'proto'}", f"--python_out={out}", f"--pyi_out={out}", f"--grpc_python_out={out}"]
+        arguments = [
+            f"-I{ROOT / 'proto'}",
+            f"--python_out={out}",
+            f"--pyi_out={out}",
+            f"--grpc_python_out={out}",
+        ]
         if protoc.main(["protoc", *arguments, str(ROOT / "proto" / f"{NAME}.proto")]):
             raise SystemExit("protoc failed")
         texts = {path.name: path.read_text() for path in Path(out).iterdir()}

@@ -96,7 +96,9 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
         api_key=options.api_key,
         splits=options.split,
         grpc=None if options.grpc is None else GrpcFront(options.grpc),
-        grpc_slots=[(m.name, [s.engine + SUFFIX for s in specs if s.model == m.name]) for m in options.models],
+        grpc_slots=[
+            (m.name, [s.engine + SUFFIX for s in specs if s.model == m.name]) for m in options.models
+        ],
     )
     turn = starting_turn(shares)
     pools: list[ReplicaPool] = []

@@ -20,7 +20,7 @@ class Closing(Protocol):
 class LocalServer:
     """An aiohttp server in front of a service; engines may be anywhere."""
 
-    def __init__(self, server: HttpServer, service: Service, grpc: Closing) -> None:
+    def __init__(self, server: HttpServer, service: Service, grpc: Closing | None = None) -> None:
         self._server = server
         self._grpc = grpc
         self._service = service
@@ -36,5 +36,6 @@ class LocalServer:
         self._service.stop_admitting()
         await self._service.drain(grace_s)
         await self._service.close()
-        await self._grpc.close()
+        if self._grpc is not None:
+            await self._grpc.close()
         await self._server.close()

@@ -62,7 +62,8 @@ def blocks(
         f"    acl for_engine path {SERVICE}Generate {SERVICE}Embed",
         *_key_rules(api_key),
         # HAProxy gives an answer without a body no content type of its own.
-        "    http-after-response set-header Content-Type application/grpc if { res.hdr(grpc-status) -m found }",
+        "    acl told_in_head res.hdr(grpc-status) -m found",
+        "    http-after-response set-header Content-Type application/grpc if told_in_head",
     ]
     if several:
         frontend += [

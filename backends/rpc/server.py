@@ -188,9 +188,7 @@ async def _unreached(service: Answers | None, request: rvtop_v1_pb2.GenerateRequ
     return _starting()
 
 
-async def _answered(
-    make: Callable[[], Awaitable[Any]], context: aio.ServicerContext[Any, Any]
-) -> Any:
+async def _answered(make: Callable[[], Awaitable[Any]], context: aio.ServicerContext[Any, Any]) -> Any:
     """What ``make`` returns; its failure becomes the call's."""
     try:
         return await make()

@@ -47,7 +47,9 @@ def from_args(
     if not text.isdecimal() or int(text) > 65535:
         raise UsageError(f"--grpc {text}: must be a port, from 0 (a free one) to 65535")
     if args.split or args.model_size:
-        raise UsageError("--grpc: names for several models (--split, --model-size) are of HTTP; leave one out")
+        raise UsageError(
+            "--grpc: names for several models (--split, --model-size) are of HTTP; leave one out"
+        )
     try:
         listener = bind(args.host, before or int(text))
     except UsageError as error:
@@ -59,5 +61,5 @@ def refuse_flags(args: argparse.Namespace, topology: str) -> None:
     """Raises UsageError when the flag is given to a topology without it."""
     if args.grpc is not None:
         raise UsageError(
-            f"--grpc is for baseline, rac, rsc and rvc: {topology} serves with another's front end, as it ships"
+            f"--grpc is for baseline, rac, rsc and rvc: {topology} has a front end of its own, as it ships"
         )

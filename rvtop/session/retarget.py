@@ -155,6 +155,4 @@ async def _warm_up_grpc(spec: WorkerSpec, target: AddTarget) -> None:
     answer = await ask_grpc(target.address.url, headers, transport, limit_s, requests)
     if answer.get("error"):
         kind, text = answer["error"]
-        raise CommandError(
-            f"{target.address.url}: a warm-up request failed ({kind}): {printable(text, 200)}"
-        )
+        raise CommandError(f"{target.address.url}: a warm-up request failed ({kind}): {printable(text, 200)}")

@@ -24,8 +24,8 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\
 
 
 def grpc_url(url: str) -> str:
-    """``url`` as the load engine takes it: grpc://host:port, and the service behind it if it names one. Raises
-    UserError (exit code 2)."""
+    """``url`` as the load engine takes it: grpc://host:port, and the service behind it if it names one.
+    Raises UserError (exit code 2)."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -33,8 +33,8 @@ def grpc_url(url: str) -> str:
         raise UserError(f"{url}: not a URL ({error}); it should look like grpc://host:50051") from error
     if "@" in parts.netloc:
         raise UserError(
-            "grpc://…: a user name or password in a URL shows in process lists; give an Authorization line in a "
-            "file with --header-file"
+            "grpc://…: a user name or password in a URL shows in process lists; give an Authorization line "
+            "in a file with --header-file"
         )
     if not parts.hostname or port is None or parts.query or parts.fragment:
         raise UserError(f"{url}: should look like grpc://host:50051")

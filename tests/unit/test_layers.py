@@ -29,6 +29,7 @@ BACKENDS = (
         "rag",
         "engines",
         "api",
+        "rpc",
         "router",
     ),
     *("cluster", "serve", "vllm_server", "baseline", "rac", "rsc", "rsv", "rvc", "vllm", "registry", "cli"),

@@ -2,9 +2,9 @@
 fork would not survive (grpc#32163).
 
 ``python -P -m rvtop.load.rpc.ask`` reads one JSON object from stdin: ``url``, ``headers`` (which may be
-secret), ``unix_socket``, ``limit_s``, and perhaps ``bodies``: requests as HTTP would have them, which are sent one
-after another. It writes one to stdout: ``models``, ``http_port``, ``service`` (that it speaks), ``ready``, and
-``error`` ([kind, text]) of what failed.
+secret), ``unix_socket``, ``limit_s``, and perhaps ``bodies``: requests as HTTP would have them, which are
+sent one after another. It writes one to stdout: ``models``, ``http_port``, ``service`` (that it speaks),
+``ready``, and ``error`` ([kind, text]) of what failed.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A call shares an HTTP/2 connection with others: up to MOST_STREAMS of them, as many as servers usually admit
 on one, since a call beyond that would wait in the client and look like a slow server. A message is dated when
-it is received: grpcio reads sockets in a thread of its own, so there is no turn of the loop to date it by, and
-what the client lacks in speed shows in its lag and its ticks, as over HTTP.
+it is received: grpcio reads sockets in a thread of its own, so no turn of the loop dates it. What the client
+lacks in speed shows in its lag and its ticks, as over HTTP.
 """
 
 from __future__ import annotations

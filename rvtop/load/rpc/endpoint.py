@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from importlib import import_module
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -64,13 +65,10 @@ class GrpcEndpoint(Endpoint):
 
     def _load(self) -> None:
         try:
-            import rvtop.load.rpc.calls
-
+            import_module("rvtop.load.rpc.calls")
             self.dialect  # noqa: B018 - it is made
         except ImportError as error:
-            raise UserError(
-                f"grpc:// needs gRPC ({error}); pip install 'rvtop[grpc]'"
-            ) from None
+            raise UserError(f"grpc:// needs gRPC ({error}); pip install 'rvtop[grpc]'") from None
 
     async def open(self, factory: Callable[[], _P]) -> _P:
         """Raises OSError: calls need no connection of ours."""

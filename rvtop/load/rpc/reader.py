@@ -13,7 +13,6 @@ from rvtop.load.wire.completion import Fresh
 from rvtop.load.wire.record import TEXT_LIMIT, Record
 from rvtop.text import printable
 
-
 #: Between what is said of a request beside its message (lines, as HTTP has them) and the message.
 BREAK = b"\r\n\r\n"
 
