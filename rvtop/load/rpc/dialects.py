@@ -64,7 +64,7 @@ class OurDialect:
         more = {key: value for key, value in data.items() if key not in _HTTP_ONLY}
         if more:
             made.more_json = json.dumps(more)
-        return made.SerializeToString()
+        return bytes(made.SerializeToString())
 
     def read(self, data: bytes, reader: CallReader, now_ns: int) -> None:
         """See Dialect."""
