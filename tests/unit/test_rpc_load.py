@@ -149,7 +149,7 @@ async def test_an_answer_is_read_as_over_http() -> None:
 
 async def test_the_text_is_kept_for_a_next_turn() -> None:
     async def script(request: pb.GenerateRequest, context: Context) -> AsyncIterator[pb.GenerateResponse]:
-        yield token("휴가 \"\n")
+        yield token('휴가 "\n')
         yield last("c")
 
     async with scripted(script) as caller:
@@ -157,7 +157,7 @@ async def test_the_text_is_kept_for_a_next_turn() -> None:
         record.body = []
         caller.pool.submit(record, caller.target.request(json.dumps(BODY).encode(), "r"))
         await caller.until(lambda: caller.ended)
-        assert answer_text(record.body) == "휴가 \"\nc"
+        assert answer_text(record.body) == '휴가 "\nc'
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,11 @@ async def test_what_is_given_up_is_cancelled_there() -> None:
         caller.pool.cancel(cancelled, "cancelled", "as asked")
         assert caller.ended == [cancelled]
         caller.pool.sweep(perf_counter_ns(), 10**12, 1, 1)
-        assert [record.error for record in (mute, cancelled, stalled)] == ["timeout_ttft", "cancelled", "stalled"]
+        assert [record.error for record in (mute, cancelled, stalled)] == [
+            "timeout_ttft",
+            "cancelled",
+            "stalled",
+        ]
         assert caller.ended == [cancelled, mute, stalled]
         assert not caller.pool.busy
         await caller.until(lambda: len(gone) == 3)
@@ -309,5 +313,3 @@ def test_an_address_that_can_not_be_called() -> None:
         endpoint_at(Address("grpc://host"))
     with pytest.raises(ValueError, match="x-a: gRPC carries ASCII only"):
         endpoint_at(Address("grpc://host:1", headers={"X-A": "ü"}))
-
-
