@@ -15,6 +15,7 @@ from tests.backends.grpc_client import SERVICE, GrpcClient, chat, connected, pb,
 
 #: A cancelled call's engine is free within this, of which most is what a busy machine takes.
 _FREE_S = 60.0
+_LONG = 4000  # tokens: seconds of work on any machine
 
 
 @pytest.fixture
@@ -93,16 +94,16 @@ async def test_grpc_frees_the_engine_of_a_call_that_is_given_up(
 ) -> None:
     await idle(client)
     before = await samples(client)
-    request = chat("q", max_tokens=1500, ignore_eos=True)
-    call = caller.start(request, timeout=5 if how == "deadline" else None)
-    await call.read()
+    request = chat("q", max_tokens=_LONG, ignore_eos=True)
+    call = caller.start(request, timeout=0.5 if how == "deadline" else None)
     if how == "cancelled":
+        await call.read()
         call.cancel()
-    else:
+    else:  # which may pass before the first token
         assert (await call.code()).name == "DEADLINE_EXCEEDED"
     began = time.monotonic()
     await idle(client, _FREE_S)
     print(f"free {time.monotonic() - began:.3f} s after the call was {how}")
     after = await samples(client)
     made = after["generation_tokens_total"] - before["generation_tokens_total"]
-    assert made < 1500  # it was not generated to its end
+    assert made < _LONG  # it was not generated to its end

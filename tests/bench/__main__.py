@@ -8,6 +8,7 @@ from tests.bench import (
     dashboard,
     frames,
     front_cost,
+    grpc_calls,
     kv_events,
     pairs,
     peers,
@@ -29,6 +30,7 @@ def main() -> None:
     startup.main()
     truth.main([])
     rates.main([])
+    grpc_calls.main([])
     dashboard.main([])
     frames.main([])
     peers.main([])
