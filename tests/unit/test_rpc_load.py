@@ -15,10 +15,14 @@ import pytest
 import uvloop
 from grpc import aio
 
+from rvtop.errors import UserError
 from rvtop.load.rpc import calls as rpc_calls
 from rvtop.load.rpc import rvtop_v1_pb2 as pb
 from rvtop.load.rpc.at import endpoint_at
 from rvtop.load.rpc.codes import kind_of
+from rvtop.load.rpc.dialects import OurDialect, dialect_of
+from rvtop.load.rpc.reader import CallReader
+from rvtop.load.wire.completion import Fresh
 from rvtop.load.wire.endpoint import Address
 from rvtop.load.wire.pool import ConnectionPool
 from rvtop.load.wire.record import Record
@@ -313,3 +317,37 @@ def test_an_address_that_can_not_be_called() -> None:
         endpoint_at(Address("grpc://host"))
     with pytest.raises(ValueError, match="x-a: gRPC carries ASCII only"):
         endpoint_at(Address("grpc://host:1", headers={"X-A": "ü"}))
+
+
+def test_vllm_s_own_service_is_read() -> None:
+    vllm = pytest.importorskip("smg_grpc_proto").vllm_engine_pb2
+    dialect = dialect_of("vllm.grpc.engine.VllmEngine")
+    asked = vllm.GenerateRequest.FromString(dialect.request(json.dumps(BODY | {"stop": "x"}).encode(), "r-1"))
+    assert (asked.request_id, asked.text, asked.stream) == ("r-1", "a\nb", True)
+    sampling = asked.sampling_params
+    assert (sampling.max_tokens, sampling.temperature, list(sampling.stop), sampling.n) == (5, 0.0, ["x"], 1)
+
+    record = Record(0, 0, 0, 0, 1)
+    reader = CallReader(record, Fresh())
+
+    def say(now_ns: int, **said: Any) -> None:
+        dialect.read(vllm.GenerateResponse(**said).SerializeToString(), reader, now_ns)
+
+    say(10, chunk=vllm.GenerateStreamChunk(token_ids=[1, 2], completion_tokens=2))
+    say(30, chunk=vllm.GenerateStreamChunk(token_ids=[3], completion_tokens=1))
+    say(31, complete=vllm.GenerateComplete(output_ids=[3], finish_reason="length", prompt_tokens=9))
+    reader.end()
+    assert (record.error, record.first_ns, list(record.gaps), record.chunks) == (None, 10, [20], 2)
+    assert (record.output_tokens, record.prompt_tokens, record.finish) == (3, 9, "length")
+
+    alone = Record(1, 0, 0, 0, 1)
+    reader = CallReader(alone, Fresh())
+    say(5, complete=vllm.GenerateComplete(output_ids=[1], finish_reason="stop", prompt_tokens=9))
+    assert (alone.first_ns, alone.output_tokens) == (5, 1)
+
+
+def test_a_service_that_nobody_knows() -> None:
+    with pytest.raises(UserError, match=r"no service 'a\.B' is known"):
+        dialect_of("a.B")
+    with pytest.raises(ValueError, match=r"."):
+        OurDialect().read(b"\xff\xff", CallReader(Record(0, 0, 0, 0, 1), Fresh()), 1)

@@ -134,7 +134,7 @@ class GrpcCall:
         except ValueError as error:
             record.fail("bad_stream", f"a message can't be read: {error}")
             call.cancel()
-        except asyncio.CancelledError:  # abort() has settled the record
+        except asyncio.CancelledError:  # abort() has ended the record
             call.cancel()
             return
         self._over()

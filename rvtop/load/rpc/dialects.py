@@ -130,14 +130,21 @@ class VllmDialect:
             told = self._pb.GenerateResponse.FromString(data)
         except self._broken as error:
             raise ValueError(str(error)) from None
+        record = reader.record
         if told.HasField("chunk"):
-            reader.read(bool(told.chunk.token_ids), "", now_ns)
+            count = len(told.chunk.token_ids)
+            record.output_tokens = (record.output_tokens or 0) + count  # counts are of the message alone
+            reader.read(count > 0, "", now_ns)
             return
         done = told.complete
-        # The last message repeats all ids: one alone brings those of an answer that had no other.
-        reader.read(bool(done.output_ids) and not reader.record.first_ns, "", now_ns)
+        # It repeats the last chunk: only an answer without chunks has its tokens here.
+        alone = record.output_tokens is None
+        reader.read(alone and len(done.output_ids) > 0, "", now_ns)
         ending = Ending(
-            done.finish_reason, done.completion_tokens, done.prompt_tokens, done.cached_tokens or None
+            done.finish_reason,
+            len(done.output_ids) if alone else None,
+            done.prompt_tokens,
+            done.cached_tokens or None,
         )
         reader.read_end(ending, now_ns)
 
