@@ -40,7 +40,7 @@ def test_a_run_over_grpc_says_what_the_server_s_log_says(tmp_path: Path) -> None
     with GrpcMock(ttft_ms=20, step_ms=2, tokens=8) as mock:
         load = ("--rate", "40", "--duration", "1s", "--arrivals", "constant", "--output-tokens", "8")
         summary = run(tmp_path / "run", "--target", mock.url, *load, "--prompt-tokens", "5")
-        log = mock.stop()
+        url, log = mock.url, mock.stop()
     assert summary["requests"]["ok"] == summary["requests"]["planned"] == 40 == len(log)
     assert set(log.end) == {"done"}
     rows = [json.loads(line) for line in (tmp_path / "run" / "requests.jsonl").read_bytes().splitlines()]
@@ -50,7 +50,7 @@ def test_a_run_over_grpc_says_what_the_server_s_log_says(tmp_path: Path) -> None
     told = [(row["first_token_ns"] - row["sent_ns"]) / 1e6 for row in rows]
     assert min(told) >= log.ttft_ns.min() / 1e6  # a client can't have seen a token before it was written
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
-    assert environment["target"] == mock.url
+    assert environment["target"] == url
 
 
 @pytest.mark.slow
