@@ -351,3 +351,23 @@ def test_a_service_that_nobody_knows() -> None:
         dialect_of("a.B")
     with pytest.raises(ValueError, match=r"."):
         OurDialect().read(b"\xff\xff", CallReader(Record(0, 0, 0, 0, 1), Fresh()), 1)
+
+
+async def test_what_does_not_fit_goes_to_the_server_or_ends_the_request() -> None:
+    odd = json.dumps(BODY | {"temperature": "hot", "max_tokens": -1, "min_p": 0.5}).encode()
+    asked = pb.GenerateRequest.FromString(OurDialect().request(odd, "r"))
+    assert not asked.HasField("temperature")
+    assert json.loads(asked.more_json) == {
+        "temperature": "hot",
+        "max_tokens": -1,
+        "min_p": 0.5,
+        "rvtop": {"timings": True},
+    }
+
+    async def script(request: pb.GenerateRequest, context: Context) -> AsyncIterator[pb.GenerateResponse]:
+        yield last()
+
+    async with scripted(script) as caller:
+        record = await caller.ask(stop=[5])
+        assert record.error == "http_400"
+        assert record.error_text.startswith("no message can say this: TypeError")

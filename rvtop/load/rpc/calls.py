@@ -65,17 +65,22 @@ class GrpcCalls:
     def begin(self, record: Record, request: bytes) -> GrpcCall:
         """See Calls."""
         head, _, message = request.partition(BREAK)
+        if not message:
+            return GrpcCall(self, record, None).refuse(
+                "http_400", f"no message can say this: {head.decode()}"
+            )
         lines = (line.partition(": ") for line in head.decode("latin-1").split("\r\n"))
         metadata = (*self._metadata, *((name.lower(), value) for name, _, value in lines))
         held = sum(connection.calls for connection in self._connections)
         if held >= self.owner.most:
-            return GrpcCall(self, record, None, message, metadata)
+            text = f"{held} calls are in flight, as many as this worker may hold: add workers (--workers N)"
+            return GrpcCall(self, record, None).refuse("client_limit", text)
         connection = next((one for one in self._connections if one.calls < MOST_STREAMS), None)
         if connection is None:
             connection = _Connection(self._place, self.dialect.method)
             self._connections.append(connection)
         connection.calls += 1
-        return GrpcCall(self, record, connection, message, metadata)
+        return GrpcCall(self, record, connection).send(message, metadata)
 
     def ended(self, connection: _Connection | None, record: Record) -> None:
         """A call is over."""
@@ -107,20 +112,24 @@ class GrpcCall:
         calls: GrpcCalls,
         record: Record,
         connection: _Connection | None,
-        message: bytes,
-        metadata: Metadata,
     ) -> None:
         self._calls = calls
         self._connection = connection
         self.record: Record | None = record
         self._reader = CallReader(record, calls.owner.fresh)
         self._task: asyncio.Task[None] | None = None
-        if connection is None:
-            calls.loop.call_soon(self._refused)
-            return
-        # Sent now, not when the task gets its turn.
-        call = connection.start(message, metadata=metadata)
-        self._task = calls.loop.create_task(self._run(call))
+
+    def send(self, message: bytes, metadata: Metadata) -> GrpcCall:
+        """Begins it now, not when its task gets a turn. Returns itself."""
+        assert self._connection is not None
+        call = self._connection.start(message, metadata=metadata)
+        self._task = self._calls.loop.create_task(self._run(call))
+        return self
+
+    def refuse(self, kind: str, text: str) -> GrpcCall:
+        """Ends it, without being sent, once the pool knows it. Returns itself."""
+        self._calls.loop.call_soon(self._refused, kind, text)
+        return self
 
     async def _run(self, call: aio.UnaryStreamCall[bytes, bytes]) -> None:
         read, reader, record = self._calls.dialect.read, self._reader, self._reader.record
@@ -147,13 +156,9 @@ class GrpcCall:
         kind = kind_of(code.name, text, begun=self._reader.read_ns > 0)
         record.fail(kind, f"{code.name}: {text}" if text else code.name)
 
-    def _refused(self) -> None:
+    def _refused(self, kind: str, text: str) -> None:
         if self.record is not None:
-            self.record.fail(
-                "client_limit",
-                f"{self._calls.owner.most} calls are in flight, as many as this worker may hold: add workers "
-                "(--workers N)",
-            )
+            self.record.fail(kind, text)
             self._over()
 
     def _over(self) -> None:

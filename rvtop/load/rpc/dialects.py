@@ -14,9 +14,9 @@ from rvtop.load.rpc.reader import CallReader, Ending
 OURS = "rvtop.v1.Generation"
 VLLM = "vllm.grpc.engine.VllmEngine"
 #: Fields of the body that a message has of its own.
-_PLAIN = ("max_tokens", "temperature", "top_p", "seed")
+_PLAIN = ("max_tokens", "temperature", "top_p", "seed", "ignore_eos")
 #: What HTTP alone needs to be told.
-_HTTP_ONLY = ("stream", "stream_options", "model", "messages", "prompt", "stop", "ignore_eos", *_PLAIN)
+_HTTP_ONLY = ("stream", "stream_options", "model", "messages", "prompt", "stop", *_PLAIN)
 
 
 class Dialect(Protocol):
@@ -27,7 +27,8 @@ class Dialect(Protocol):
         """Its path."""
 
     def request(self, body: bytes, request_id: str) -> bytes:
-        """The message for the JSON body of an HTTP request. Raises UserError for what it can't say."""
+        """The message for the JSON body of an HTTP request. Raises TypeError, ValueError for what it can't
+        say."""
 
     def read(self, data: bytes, reader: CallReader, now_ns: int) -> None:
         """Reads a message of the response. Raises ValueError for what is none."""
@@ -48,12 +49,14 @@ class OurDialect:
     def request(self, body: bytes, request_id: str) -> bytes:
         """See Dialect."""
         data, pb = orjson.loads(body), self._pb
-        made = pb.GenerateRequest(
-            model=data.get("model"), stop=_stops(data), ignore_eos=bool(data.get("ignore_eos"))
-        )
+        made = pb.GenerateRequest(model=data.get("model"), stop=_stops(data))
+        more = {key: value for key, value in data.items() if key not in _HTTP_ONLY}
         for name in _PLAIN:
             if data.get(name) is not None:
-                setattr(made, name, data[name])
+                try:
+                    setattr(made, name, data[name])
+                except (TypeError, ValueError):  # what the server refuses it says in its own words
+                    more[name] = data[name]
         if "messages" in data:
             for message in data["messages"]:
                 made.chat.messages.add(role=message["role"], content=text_of(message))
@@ -61,7 +64,6 @@ class OurDialect:
             made.text = data["prompt"]
         else:
             made.token_ids.ids.extend(data["prompt"])
-        more = {key: value for key, value in data.items() if key not in _HTTP_ONLY}
         if more:
             made.more_json = json.dumps(more)
         return bytes(made.SerializeToString())

@@ -52,9 +52,13 @@ class GrpcEndpoint(Endpoint):
         return self._dialect
 
     def request(self, body: bytes, request_id: str, more: bytes = b"") -> bytes:
-        """Metadata, as HTTP would have it, and the message."""
-        head = b"X-Request-Id: " + request_id.encode() + more
-        return head + BREAK + self.dialect.request(body, request_id)
+        """Metadata, as HTTP would have it, and the message; none behind why it can't be made, which fails the
+        request when it is sent."""
+        try:
+            message = self.dialect.request(body, request_id)
+        except (TypeError, ValueError) as error:
+            return f"{type(error).__name__}: {' '.join(str(error).split())}".encode() + BREAK
+        return b"X-Request-Id: %b%b%b%b" % (request_id.encode(), more, BREAK, message)
 
     async def resolve(self) -> None:
         """Loads what calls need. Raises UserError where it is not installed."""

@@ -143,7 +143,7 @@ def _hand_on(message: object, worker: Worker, spec: WorkerSpec) -> Coroutine[Any
 
 
 async def _resolve(target: Endpoint) -> None:
-    with contextlib.suppress(OSError):  # the requests that go there will say so
+    with contextlib.suppress(OSError, UserError):  # the requests that go there will say so
         await target.resolve()
 
 
