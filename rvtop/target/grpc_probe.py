@@ -18,7 +18,7 @@ from rvtop.text import printable
 
 #: Our own service (proto/rvtop_v1.proto): what a URL means that names none.
 OURS = "rvtop.v1.Generation"
-_START_S = 20.0  # of the process that asks, beside what it waits for
+_START_S = 60.0  # of the process that asks, beside what it waits for
 #: What every HTTP/2 client begins with, and an empty SETTINGS (RFC 9113, 3.4). A server says its own at once.
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
