@@ -28,7 +28,6 @@ _OPTIONS = (
     ("grpc.enable_retries", 0),  # nothing is sent twice
     # A server that is back is found within a second.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.primary_user_agent", "rvtop"),
 )
