@@ -11,7 +11,7 @@ export PYTHONUNBUFFERED = 1
 # Or each process of a test run compiles everything afresh.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test lint pytest asan bench soak pictures lock clean
+.PHONY: help setup demo proto test lint pytest asan bench soak pictures lock clean
 
 help:  ## what can be made
 	@awk -F '  ## ' '/^[a-z]+:.*  ## / {split($$1, name, ":"); printf "make %-6s  %s\n", name[1], $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ $(READY): pyproject.toml .ci/requirements-cpu.txt .ci/build_native.py $(wildcard
 
 demo: $(READY)  ## sets up everything and runs the main job (a terminal gets the dashboard)
 	@$(BIN)/rvtop demo
+
+proto: $(READY)  ## writes the Python code of proto/
+	$(BIN)/python .ci/make_proto.py
 
 lint: $(READY)  ## ruff (lint, format) and mypy
 	$(BIN)/ruff check .

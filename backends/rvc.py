@@ -33,8 +33,10 @@ from backends.models.adapters import adapter_folder
 from backends.models.load import resolve_or_refuse
 from backends.process.events import Steps
 from backends.router.fleet import Fleet
+from backends.router.grpc_config import GrpcFront
 from backends.router.router import Router
 from backends.router.running import RoutedEngines, route
+from backends.rpc.beside import SUFFIX
 from backends.settings import environment
 from backends.settings.autoscale import Autoscale
 from backends.settings.fronts import chosen
@@ -95,6 +97,10 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
         api_key=options.api_key,
         splits=options.split,
         adapters=options.lora.model,
+        grpc=None if options.grpc is None else GrpcFront(options.grpc),
+        grpc_slots=[
+            (m.name, [s.engine + SUFFIX for s in specs if s.model == m.name]) for m in options.models
+        ],
     )
     turn = starting_turn(shares)
     pools: list[ReplicaPool] = []
@@ -212,7 +218,8 @@ def _engine_spec(
         loopback=loopback,
         token=token,
         # Neither its socket nor the clients' key concerns an engine.
-        options=dataclasses.replace(options, listener=None, api_key=None),  # type: ignore[arg-type]
+        options=options.for_engines(),
         environ=environment.carried(),
         fronts=fronts,
+        grpc=options.grpc is not None,
     )

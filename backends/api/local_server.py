@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
 from backends.api.http_aiohttp import HttpServer
 from backends.api.service import Service
 
 
+class Closing(Protocol):
+    """What answers beside the HTTP server."""
+
+    async def close(self) -> None:
+        """Takes no new calls, and ends those that run."""
+        ...
+
+
 class LocalServer:
     """An aiohttp server in front of a service; engines may be anywhere."""
 
-    def __init__(self, server: HttpServer, service: Service) -> None:
+    def __init__(self, server: HttpServer, service: Service, grpc: Closing | None = None) -> None:
         self._server = server
+        self._grpc = grpc
         self._service = service
 
     async def failed(self) -> str:
@@ -26,4 +36,6 @@ class LocalServer:
         self._service.stop_admitting()
         await self._service.drain(grace_s)
         await self._service.close()
+        if self._grpc is not None:
+            await self._grpc.close()
         await self._server.close()

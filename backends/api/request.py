@@ -93,7 +93,11 @@ class Call:
 
 def parse_call(endpoint: Completions, body: bytes, defaults: Defaults = NO_DEFAULTS) -> Call:
     """Checks a request body. Raises ApiError (400) with what is wrong and where."""
-    data = fields.json_object(body)
+    return call_of(endpoint, fields.json_object(body), defaults)
+
+
+def call_of(endpoint: Completions, data: dict[str, Any], defaults: Defaults = NO_DEFAULTS) -> Call:
+    """As :func:`parse_call`, of the fields of a body; ``data`` gets the defaults."""
     defaults.put_in(data)
     _refuse_unsupported(data)
     limit, limit_field = _max_tokens(endpoint, data)

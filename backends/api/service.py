@@ -19,16 +19,18 @@ from backends.api import fields
 from backends.api.admission import Admission
 from backends.api.defaults import NO_DEFAULTS, Defaults
 from backends.api.embeddings import Embeds, embed
+from backends.api.generations import Generation, generation, tool_use
+from backends.api.generations import Trace as Trace
 from backends.api.logprobs import check_logprobs
 from backends.api.merge import merged
 from backends.api.metrics import Metrics
 from backends.api.render import Renderer
-from backends.api.request import INT64, Call, Completions, Endpoint, fit_max_tokens, parse_call
+from backends.api.request import Call, Completions, Endpoint, parse_call
 from backends.api.response import Answer, Choice, Part, collect, sse
 from backends.api.tokens import detokenize, tokenize
-from backends.api.tools import Tools, ToolUse
+from backends.api.tools import Tools
 from backends.engines.adapters import Adapters
-from backends.engines.protocol import Adapter, Delta, GenerateRequest
+from backends.engines.protocol import Adapter, Delta
 from backends.errors import (
     EngineError,
     EngineRefusal,
@@ -41,8 +43,7 @@ from backends.errors import (
 
 log = logging.getLogger("backends.api.service")
 
-Generation = tuple[int, GenerateRequest]  # the choice's index, and what its engine is asked
-Trace = Mapping[str, str]  # a request's headers by which its client's trace goes on
+Begun = tuple[Answer, AsyncGenerator[Part, None]]
 
 
 @dataclass
@@ -143,28 +144,8 @@ class Service:
         A stream is returned when its first token exists, so that whatever fails before has its own status.
         Cancelling this call, or closing the stream, frees the engine.
         """
-        arrived = time.perf_counter()
-        call = parse_call(endpoint, body, self.defaults)
-        model = self._model(call.model)
-        model.admission.check(call.generations)  # a full queue is refused before any work is done
-        check_logprobs(call.logprobs, model.admission.engines)
-        adapter = await self._adapter(model, call.model)
-        use = _tool_use(call, model)
-        before: dict[str, float | None] = {"router_ms": router_ms, "retrieve_ms": None}
-        prompts = await self._prompts(call, model, use.described if use else (), before)
-        request_id = f"{'chatcmpl' if endpoint == 'chat' else 'cmpl'}-{secrets.token_hex(8)}"
-        choices = [
-            Choice(index, prompt, use.reader(prompt) if use else None)
-            for index, prompt in enumerate(prompt for prompt in prompts for _ in range(call.n))
-        ]
-        name = adapter.name if adapter else model.name
-        answer = Answer(call, request_id, int(time.time()), name, choices, adapter)
-        sources = [
-            self._parts(model, answer, _generation(answer, choice, model, use, trace), arrived, before)
-            for choice in choices
-        ]
-        parts = sources[0] if len(sources) == 1 else merged(sources)
-        if not call.stream:
+        answer, parts = await self.begin(parse_call(endpoint, body, self.defaults), trace, router_ms)
+        if not answer.call.stream:
             async with aclosing(parts):
                 return Reply(body=await collect(answer, parts))
         try:
@@ -173,6 +154,32 @@ class Service:
             await parts.aclose()
             raise
         return Reply(stream=sse(answer, parts, first))
+
+    async def begin(self, call: Call, trace: Trace | None, router_ms: float | None) -> Begun:
+        """An answer that is not made yet, and the parts that make it; closing those frees the engine. What
+        every surface answers by. Raises ApiError, as do the parts."""
+        arrived = time.perf_counter()
+        model = self._model(call.model)
+        model.admission.check(call.generations)  # a full queue is refused before any work is done
+        check_logprobs(call.logprobs, model.admission.engines)
+        adapter = await self._adapter(model, call.model)
+        use = tool_use(call, model.tools)
+        before: dict[str, float | None] = {"router_ms": router_ms, "retrieve_ms": None}
+        prompts = await self._prompts(call, model, use.described if use else (), before)
+        request_id = f"{'chatcmpl' if call.endpoint == 'chat' else 'cmpl'}-{secrets.token_hex(8)}"
+        choices = [
+            Choice(index, prompt, use.reader(prompt) if use else None)
+            for index, prompt in enumerate(prompt for prompt in prompts for _ in range(call.n))
+        ]
+        name = adapter.name if adapter else model.name
+        answer = Answer(call, request_id, int(time.time()), name, choices, adapter)
+        sources = [
+            self._parts(
+                model, answer, generation(answer, choice, model.max_model_len, use, trace), arrived, before
+            )
+            for choice in choices
+        ]
+        return answer, sources[0] if len(sources) == 1 else merged(sources)
 
     async def _prompts(
         self,
@@ -344,48 +351,6 @@ class Service:
         self._active -= 1
         if self._active == 0:
             self._idle.set()
-
-
-def _tool_use(call: Call, model: ServedModel) -> ToolUse | None:
-    """Raises ApiError (400) for tools that nothing here would read out of the answer."""
-    if not call.tools:
-        return None
-    if model.tools is None:
-        raise bad_request(
-            "`tools` are not supported by this server: topology rvc takes them when it is started with "
-            "--engine-arg tool-call-parser=NAME (vLLM's name of the model's parser), and so do vllm and rsv.",
-            "tools",
-        )
-    return model.tools.use(call)
-
-
-def _generation(
-    answer: Answer, choice: Choice, model: ServedModel, use: ToolUse | None, trace: Trace | None
-) -> Generation:
-    """What the engine does for a choice. The choices of a prompt differ by their seed, as vLLM's do."""
-    call = answer.call
-    seed = None if call.seed is None else _wrapped(call.seed + choice.index % call.n)
-    request = GenerateRequest(
-        request_id=answer.request_id if len(answer.choices) == 1 else f"{answer.request_id}-{choice.index}",
-        prompt_ids=choice.prompt_ids,
-        max_tokens=fit_max_tokens(call, len(choice.prompt_ids), model.max_model_len),
-        temperature=call.temperature,
-        top_p=call.top_p,
-        seed=seed,
-        stop=call.stop,
-        stop_token_ids=call.stop_token_ids,
-        ignore_eos=call.ignore_eos,
-        logprobs=call.logprobs,
-        special=use.special if use else None,
-        trace=trace,
-        adapter=answer.adapter,
-    )
-    return choice.index, request
-
-
-def _wrapped(seed: int) -> int:
-    """A seed in 64 bits: the one after the largest is the smallest."""
-    return (seed + INT64) % (2 * INT64) - INT64
 
 
 def _rvtop(engine: str, waited_ms: float, before: Mapping[str, float | None], delta: Delta) -> dict[str, Any]:

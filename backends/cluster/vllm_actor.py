@@ -17,6 +17,7 @@ import os
 import socket
 from typing import Any
 
+from backends.api.control import Control
 from backends.api.defaults import Defaults
 from backends.api.http_aiohttp import HttpServer
 from backends.cluster.vllm_front import FrontSpec
@@ -59,6 +60,7 @@ class VllmActor:
         self._service: VllmService | None = None
         self._server: HttpServer | None = None
         self._fronts: Fronts | None = None
+        self._grpc: Any = None
         if spec.fronts > 1:
             metrics = self._folder.path / "metrics"
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
@@ -116,7 +118,7 @@ class VllmActor:
         return done
 
     async def serve(self) -> Served:
-        """Opens the engine's port, and those of its front processes."""
+        """Opens the engine's port, those of its front processes, and its gRPC port."""
         spec = self._spec
         self._service = await open_service(
             spec, self._engine, self._path, self._parser, self._folder.path, self._fronts
@@ -127,6 +129,13 @@ class VllmActor:
         if self._fronts is not None:
             further = await self._fronts.up()
             self._fronts.watch(self._engine.abort)
+        if spec.grpc:
+            from backends.rpc.server import GrpcServer
+
+            host = listener.getsockname()[0]
+            self._grpc = GrpcServer(f"[{host}]:0" if ":" in host else f"{host}:0", spec.token)
+            further += ((host, await self._grpc.start()),)
+            self._grpc.serve(self._service, Control("rvc", [self._service]))
         return Served(listener.getsockname()[:2], self._engine.info, self._path, further)
 
     async def configure(self, defaults: Defaults) -> None:

@@ -20,6 +20,7 @@ from backends.errors import ApiError, StartFailure, unavailable
 from backends.models.weights import damage
 from backends.process.events import Steps
 from backends.router.fleet import ACT_LIMIT_S, ASK_LIMIT_S, Member, Served, answer_of
+from backends.rpc.beside import SUFFIX
 
 log = logging.getLogger("backends.rvc")
 
@@ -58,7 +59,7 @@ class Replica(Member):
 
     @property
     def slots(self) -> list[str]:
-        return slots_of(self.engine, self.spec.fronts)
+        return slots_of(self.engine, self.spec.fronts) + [self.engine + SUFFIX] * self.spec.grpc
 
     async def start(self, steps: Steps | None = None) -> None:
         """Places a new actor, loads and warms up."""

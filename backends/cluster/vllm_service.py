@@ -39,7 +39,7 @@ SWITCH_S = 0.0005
 class EngineSpec:
     """What an engine's processes need. ``options`` are the head's (without its socket); ``environ`` is what
     the head's environment says to vLLM and Hugging Face; ``queue`` is how many may wait for this engine;
-    ``fronts`` how many processes answer for it."""
+    ``fronts`` how many processes answer for it; ``grpc`` says whether one of them does by gRPC too."""
 
     engine: str
     model: str
@@ -52,6 +52,7 @@ class EngineSpec:
     options: Options
     environ: Mapping[str, str]
     fronts: int = 1
+    grpc: bool = False
 
     def __repr__(self) -> str:  # the token and the environment stay out of every log
         return f"EngineSpec({self.engine}, {self.model}={self.source})"

@@ -28,6 +28,7 @@ _SAID_S = 1.5
 _CLOSE_LIMIT_S = 5.0
 #: What is handed over: the listening socket, the reason, how many nodes the cluster had.
 _LISTENER_ENV, _REASON_ENV, _NODES_ENV = "RVTOP_LISTENER_FD", "RVTOP_STARTED_AGAIN", "RVTOP_NODES_BEFORE"
+_GRPC_ENV = "RVTOP_GRPC_PORT"
 
 _LOOK_S, _REQUEST_S = 0.2, 0.5
 
@@ -35,6 +36,7 @@ _first: dict[str, str] = {}  # the environment that this program was started wit
 _handed: list[int] = []
 _again: list[str] = []
 _nodes: list[int] = []
+_grpc: list[int] = []
 
 
 def _refusal(error: ApiError) -> bytes:
@@ -52,6 +54,7 @@ def remember() -> str:
     _handed[:] = [int(fd) for fd in [os.environ.pop(_LISTENER_ENV, "")] if fd.isdigit()]
     _again[:] = [reason for reason in [os.environ.pop(_REASON_ENV, "")] if reason]
     _nodes[:] = [int(count) for count in [os.environ.pop(_NODES_ENV, "")] if count.isdigit()]
+    _grpc[:] = [int(port) for port in [os.environ.pop(_GRPC_ENV, "")] if port.isdigit()]
     _first.clear()
     _first.update(os.environ)
     return _again[0] if _again else ""
@@ -65,6 +68,11 @@ def is_again() -> bool:
 def nodes_before() -> int:
     """How many nodes the cluster had that was lost; 0 for the first start."""
     return sum(_nodes)
+
+
+def grpc_port() -> int | None:
+    """The port on which the start before answered gRPC; None without one."""
+    return _grpc[0] if _grpc else None
 
 
 def listener() -> socket.socket | None:
@@ -105,9 +113,15 @@ class Absence:
                     client.sendall(_REFUSAL)
 
 
-async def start_again(reason: StartAgain, running: Running, listening: socket.socket, events_fd: int) -> None:
+async def start_again(
+    reason: StartAgain,
+    running: Running,
+    listening: socket.socket,
+    events_fd: int,
+    grpc: int | None = None,
+) -> None:
     """Ends what still runs, and starts this program anew with the same arguments. ``events_fd`` is where its
-    events go. Returns only where that can't be done."""
+    events go, ``grpc`` the port of gRPC. Returns only where that can't be done."""
     log.error("%s", reason)
     await asyncio.sleep(_SAID_S)
     kept = os.dup(listening.fileno())
@@ -118,6 +132,8 @@ async def start_again(reason: StartAgain, running: Running, listening: socket.so
     with contextlib.suppress(OSError):  # a gone terminal
         sys.stderr.flush()
     handed = {_LISTENER_ENV: str(kept), _REASON_ENV: str(reason), _NODES_ENV: str(reason.nodes)}
+    if grpc is not None:
+        handed[_GRPC_ENV] = str(grpc)
     try:
         os.dup2(events_fd, 1)  # which goes to stderr while a backend runs
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**_first, **handed})

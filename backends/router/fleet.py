@@ -34,7 +34,8 @@ ACT_LIMIT_S = 60.0
 
 @dataclass(frozen=True)
 class Served:
-    """Where an engine answers, and what it serves. ``further``: where its other processes do."""
+    """Where an engine answers, and what it serves. ``further``: where its other processes do,
+    and last its gRPC port, in the order of :attr:`Member.slots`."""
 
     address: Address
     info: EngineInfo

@@ -249,7 +249,7 @@ def _pool(pool: Pool) -> list[str]:
         "observe layer4 error-limit 1 on-error mark-down",
         *([f"    http-request set-path {pool.prefix}%[path]"] if pool.prefix else []),
         *(() if pool.all_paths else _foreign_rules()),
-        *(_server(server) for server in pool.servers),
+        *(server_line(server) for server in pool.servers),
     ]
 
 
@@ -262,7 +262,8 @@ def _foreign_rules() -> list[str]:
     ]
 
 
-def _server(server: Server) -> str:
+def server_line(server: Server) -> str:
+    """A slot, as it is now."""
     if server.socket is not None:
         where = f"unix@{server.socket}"
     elif isinstance(server.address, tuple):

@@ -20,8 +20,9 @@ from typing import Any
 from backends.errors import StartFailure
 from backends.process.restart import backoff
 from backends.process.scratch_dir import OwnedTempDir
-from backends.router import haproxy_config, split
-from backends.router.haproxy_config import Address, Pool, Server
+from backends.router import grpc_config, haproxy_config, split
+from backends.router.grpc_config import GrpcFront
+from backends.router.haproxy_config import Address, Further, Pool, Server
 from backends.settings.split import NO_SPLITS, Split, SplitOptions
 
 log = logging.getLogger("backends.router.router")
@@ -42,7 +43,8 @@ class Router:
     they hold survives the router's own death. ``prefixes`` (by model) go before the paths of requests;
     ``sockets`` (by slot) are Unix sockets of engines that answer there; with ``all_paths`` engines get all
     but what the control endpoint answers. ``splits``: further names for models, and for several of them;
-    ``adapters``: the model that is asked for by the names of adapters too.
+    ``adapters``: the model that is asked for by the names of adapters too. ``grpc``: where calls are taken,
+    for which engines have the slots ``grpc_slots`` (as ``models``).
     """
 
     def __init__(
@@ -58,8 +60,12 @@ class Router:
         all_paths: bool = False,
         splits: SplitOptions = NO_SPLITS,
         adapters: str = "",
+        grpc: GrpcFront | None = None,
+        grpc_slots: Sequence[tuple[str, Sequence[str]]] = (),
     ) -> None:
         self._listener = listener
+        self._grpc = grpc
+        self._grpc_pools = grpc_config.pools_of(grpc_slots)
         self._splits = splits
         self._token = token
         self._api_key = api_key
@@ -112,13 +118,14 @@ class Router:
     def _changed(self, slot: str, **change: Any) -> list[tuple[Pool, Server]]:
         """Changes the slots of that name, one in each pool that has it."""
         changed = []
-        for number, pool in enumerate(self._pools):
-            for index, server in enumerate(pool.servers):
-                if server.name == slot:
-                    new = dataclasses.replace(server, **change)
-                    servers = (*pool.servers[:index], new, *pool.servers[index + 1 :])
-                    self._pools[number] = dataclasses.replace(pool, servers=servers)
-                    changed.append((pool, new))
+        for pools in (self._pools, self._grpc_pools):
+            for number, pool in enumerate(pools):
+                for index, server in enumerate(pool.servers):
+                    if server.name == slot:
+                        new = dataclasses.replace(server, **change)
+                        servers = (*pool.servers[:index], new, *pool.servers[index + 1 :])
+                        pools[number] = dataclasses.replace(pool, servers=servers)
+                        changed.append((pool, new))
         return changed
 
     async def held(self, slots: Collection[str]) -> int | None:
@@ -130,7 +137,7 @@ class Router:
         """Sends a model's requests to its slots, or not; what runs there goes on. For slots that are there
         while the model is not, as Serve's proxies are. A router that is started anew sends them."""
         state = "ready" if up else "maint"
-        for pool in self._pools:
+        for pool in (*self._pools, *self._grpc_pools):
             if pool.model == model:
                 slots = [server.name for server in pool.servers if server.address is not None]
                 await self._tell([f"set server {pool.name}/{slot} state {state}" for slot in slots])
@@ -165,7 +172,10 @@ class Router:
 
     def _by_model(self, rows: Sequence[tuple[str, str, int]]) -> dict[str, int]:
         sessions = {name: count for name, _, count in rows}
-        return {pool.model: sessions.get(pool.name, 0) for pool in self._pools}
+        found = {pool.model: sessions.get(pool.name, 0) for pool in self._pools}
+        for pool in self._grpc_pools:
+            found[pool.model] += sessions.get(pool.name, 0)
+        return found
 
     async def _sessions(self, kind: str, column: int = _SCUR) -> list[tuple[str, str, int]] | None:
         """(pool, slot, sessions: the current ones, or what ``column`` has) of HAProxy's rows of one kind;
@@ -182,6 +192,8 @@ class Router:
         if self._restart_loop is not None:
             self._restart_loop.cancel()
         self._listener.close()
+        if self._grpc is not None:
+            self._grpc.place.listener.close()
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGUSR1)
@@ -200,6 +212,11 @@ class Router:
     @property
     def _pool_names(self) -> dict[str, str]:
         return {pool.model: pool.name for pool in self._pools}
+
+    @property
+    def grpc_control(self) -> str | None:
+        """Path of the Unix socket of what is answered by gRPC on the head; None without gRPC."""
+        return None if self._grpc is None else str(self._folder.path / "grpc.sock")
 
     @property
     def _admin_path(self) -> str:
@@ -222,7 +239,7 @@ class Router:
             admin_path=self._admin_path,
             api_key=self._api_key,
             threads=max(1, min(4, len(os.sched_getaffinity(0)) // 8)),
-            further=split.further(self._splits, self._pool_names, self._folder.path),
+            further=self._further(),
         )
         for number, one in enumerate(self._splits.splits):
             map_file = Path(split.map_path(self._folder.path, number))
@@ -233,7 +250,7 @@ class Router:
             *(_binary(), "-db", "-f", str(path)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=2,
-            pass_fds=(self._listener.fileno(),),
+            pass_fds=[self._listener.fileno(), *([self._grpc.place.listener.fileno()] if self._grpc else [])],
             env={**os.environ, **self._folder.env, haproxy_config.TOKEN_ENV: self._token},
             start_new_session=True,  # Ctrl-C in our terminal is ours to handle
         )
@@ -247,6 +264,13 @@ class Router:
         except TimeoutError:
             self._process.kill()
             raise StartFailure(f"the router (HAProxy) was not up after {START_LIMIT_S:g} s") from None
+
+    def _further(self) -> Further:
+        further = split.further(self._splits, self._pool_names, self._folder.path)
+        if self._grpc is None or self.grpc_control is None:
+            return further
+        blocks = grpc_config.blocks(self._grpc, self._grpc_pools, self.grpc_control, self._api_key)
+        return dataclasses.replace(further, blocks=(*further.blocks, *blocks))
 
     async def _answers(self, pid: int) -> bool:
         """Whether this process, not one before it, answers on the admin socket."""

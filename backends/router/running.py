@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from backends.api.control import Control
 from backends.api.http_aiohttp import HttpServer
@@ -15,6 +16,7 @@ from backends.process.events import Steps
 from backends.router.fleet import Fleet, Member
 from backends.router.membership import Membership
 from backends.router.router import Router
+from backends.rpc import beside
 from backends.settings.split import NO_SPLITS, SplitOptions
 
 
@@ -110,6 +112,8 @@ async def route(
     stack.push_async_callback(router.close)
     control = HttpServer()
     stack.push_async_callback(control.close)
+    grpc = await beside.behind(router.grpc_control)
+    stack.push_async_callback(grpc.close)
     fleet = Fleet(members, router, split)
     stack.push_async_callback(fleet.close)
     stack.callback(router.stop_listening)
@@ -126,6 +130,7 @@ async def route(
         cluster = around.rows if around is not None else None
         told = Control(topology, [fleet], facts, live=live, splits=splits, cluster=cluster, adapters=adapters)
         control.serve(fleet, told)
+        grpc.serve(fleet, told, urlsplit(url).port or 0)
     if around is not None:
         await stack.enter_async_context(around.watching())
     of_fleet = Membership(fleet, router)

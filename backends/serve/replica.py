@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections.abc import AsyncGenerator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,21 @@ class HfReplica:
         """What Serve's ingress calls."""
         return AsgiApp(self._service, self._token, Control(self.topology, [self._service]))
 
+    async def Generate(self, request: Any, grpc_context: Any) -> AsyncGenerator[Any, None]:
+        """What Serve's gRPC proxy calls, as it does :meth:`Embed`."""
+        from backends.rpc import serve_calls
+
+        async with contextlib.aclosing(
+            serve_calls.generate(self._service, request, grpc_context, self._token)
+        ) as messages:
+            async for message in messages:
+                yield message
+
+    async def Embed(self, request: Any, grpc_context: Any) -> Any:
+        from backends.rpc import serve_calls
+
+        return await serve_calls.embed(self._service, request, grpc_context, self._token)
+
     async def reconfigure(self, config: dict[str, Any]) -> None:
         """What Serve calls with its `user_config`, at the start and whenever only that changes."""
         await self._service.configure(Defaults(**config))
@@ -150,5 +166,4 @@ def application(
     )(serve.ingress()(HfReplica))
     # Without a version Serve takes each deployment for one of new code, whose replicas all start anew.
     deployment._version = app.app
-    clean = replace(options, listener=None, api_key=None)  # type: ignore[arg-type]
-    return deployment.bind(spec, clean, token)
+    return deployment.bind(spec, options.for_engines(), token)

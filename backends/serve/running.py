@@ -9,7 +9,8 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import aiohttp
@@ -23,7 +24,9 @@ from backends.errors import StartFailure, UsageError
 from backends.models.adapters import adapter_folder
 from backends.models.load import resolve_step
 from backends.process.events import Steps
+from backends.router.grpc_config import GrpcFront
 from backends.router.router import Router
+from backends.rpc import beside
 from backends.serve import serve
 from backends.serve.deployment import check_memory
 from backends.serve.fleet import ServeFleet
@@ -35,7 +38,15 @@ from backends.settings.options import Options
 # A replica without a request may be about to get one from Serve's queue.
 IDLE_LOOKS = 3
 CONFIGURE_LIMIT_S = 30.0
-Proxies = Sequence[tuple[str, int]]  # where Serve's HTTP proxies answer
+
+
+@dataclass(frozen=True)
+class Proxies:
+    """Where Serve's proxies answer: host and port of those of HTTP; ``grpc_port`` of the same hosts, None
+    where no calls are taken."""
+
+    http: Sequence[tuple[str, int]]
+    grpc_port: int | None = None
 
 
 class Kind(Protocol):
@@ -98,7 +109,8 @@ class ThroughProxies:
         return {}
 
     def router(self, options: Options, apps: Sequence[App], proxies: Proxies, token: str) -> Router:
-        slots = [_slot(number) for number in range(len(proxies))]
+        slots = [_slot(number) for number in range(len(proxies.http))]
+        calls = [] if proxies.grpc_port is None else [slot + beside.SUFFIX for slot in slots]
         return Router(
             options.listener,
             [(app.name, slots) for app in apps],
@@ -108,6 +120,8 @@ class ThroughProxies:
             health_path="/-/healthz",
             splits=options.split,
             adapters=options.lora.model,
+            grpc=_grpc_front(options, apps),
+            grpc_slots=[(app.name, calls) for app in apps],
         )
 
     async def open(
@@ -122,8 +136,10 @@ class ThroughProxies:
         with steps.step("warm-up", "through Serve"):
             for app in apps:
                 await warm_up(app, proxies, token)
-        for number, address in enumerate(proxies):
-            await router.place(_slot(number), address)
+        for number, (host, port) in enumerate(proxies.http):
+            await router.place(_slot(number), (host, port))
+            if proxies.grpc_port is not None:
+                await router.place(_slot(number) + beside.SUFFIX, (host, proxies.grpc_port))
         await fleet.look()
 
 
@@ -222,20 +238,23 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
             stack.push_async_callback(lease.release)
             stack.push_async_callback(asyncio.to_thread, serve.end, names, started)
         if started:
-            await to_the_end(serve.start, nodes[0])
-        addresses = await asyncio.to_thread(serve.proxies, nodes)
-        step.detail(f"{'started' if started else 'joined'}, HTTP proxies: {len(addresses)}")
-    router = kind.router(options, apps, addresses, token)
+            await to_the_end(partial(serve.start, grpc=options.grpc is not None), nodes[0])
+        grpc_port = None if options.grpc is None else await asyncio.to_thread(serve.grpc_port)
+        proxies = Proxies(await asyncio.to_thread(serve.proxies, nodes), grpc_port)
+        step.detail(f"{'started' if started else 'joined'}, HTTP proxies: {len(proxies.http)}")
+    router = kind.router(options, apps, proxies, token)
     stack.push_async_callback(router.close)
     control = HttpServer(posts=kind.posts())
     stack.push_async_callback(control.close)
     stack.callback(router.stop_listening)
     await control.start(router.control)
+    grpc = await beside.behind(router.grpc_control)
+    stack.push_async_callback(grpc.close)
     await router.start()  # from here on clients get a 503
     await deploy(kind, apps, options, steps, token)
     fleet = kind.fleet(apps, router)
     fleet.splits = options.split
-    await kind.open(fleet, router, apps, addresses, token, steps)
+    await kind.open(fleet, router, apps, proxies, token, steps)
 
     async def live() -> dict[str, Any]:
         return await cluster.facts() | await fleet.facts()
@@ -261,9 +280,17 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
             adapters=adapter_folder(options.lora),
         )
         control.serve(fleet, told)
+        grpc.serve(fleet, told, options.listener.getsockname()[1])
     await stack.enter_async_context(around.watching())
     watch = asyncio.create_task(fleet.keep_looking())
     return ServeTopology(router, fleet, lease, watch, stack.pop_all(), around)
+
+
+def _grpc_front(options: Options, apps: Sequence[App]) -> GrpcFront | None:
+    """Serve's gRPC proxy chooses an application by a header, where that of HTTP does by the path."""
+    if options.grpc is None:
+        return None
+    return GrpcFront(options.grpc, {app.name: {"application": app.app} for app in apps})
 
 
 def apps_of(
@@ -308,10 +335,10 @@ async def deploy(kind: Kind, apps: Sequence[App], options: Options, steps: Steps
             await asyncio.sleep(serve.POLL_S)
 
 
-async def warm_up(app: App, proxies: Sequence[tuple[str, int]], token: str) -> None:
+async def warm_up(app: App, proxies: Proxies, token: str) -> None:
     """One request through all of Serve, which sets up its routes lazily."""
     body = {"model": app.name, "prompt": "warm-up", "max_tokens": 2, "ignore_eos": True}
-    for host, port in proxies:
+    for host, port in proxies.http:
         base = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         headers = {"Authorization": f"Bearer {token}"}
         try:

@@ -41,9 +41,13 @@ END_GRACE_S = 3.0
 KEEP_ALIVE_S = 2 * 3600
 
 
-def start(head: Node) -> None:
-    """Starts Serve with one proxy, on the head node."""
+def start(head: Node, *, grpc: bool = False) -> None:
+    """Starts Serve with one proxy, on the head node; ``grpc``: one that takes our calls too."""
     from ray import serve
+
+    calls = None
+    if grpc:
+        calls = {"port": free_port(head.address), "grpc_servicer_functions": [_grpc_servicer()]}
 
     serve.start(
         proxy_location="HeadOnly",
@@ -52,6 +56,7 @@ def start(head: Node) -> None:
             "port": free_port(head.address),
             "keep_alive_timeout_s": KEEP_ALIVE_S,
         },
+        grpc_options=calls,
         logging_config={"enable_access_log": False},
     )
 
@@ -222,6 +227,27 @@ def proxies(nodes: Sequence[Node]) -> tuple[tuple[str, int], ...]:
         time.sleep(POLL_S)
     local = http.host not in ("0.0.0.0", "::", "")
     return tuple((http.host if local else addresses[node], http.port) for node in on)
+
+
+def grpc_port() -> int:
+    """Where Serve's proxies take gRPC. Raises UsageError where they do not know our calls."""
+    import ray
+
+    controller = ray.get_actor(CONTROLLER, namespace=NAMESPACE)
+    told = ray.get(controller.get_serve_instance_details.remote(), timeout=ASK_LIMIT_S).get("grpc_options")
+    servicer = _grpc_servicer()
+    if not told or servicer not in told["grpc_servicer_functions"]:
+        raise UsageError(
+            "--grpc: the cluster's Serve was started without our calls, and can't get them while it runs; "
+            f"start it with grpc_options of grpc_servicer_functions {servicer}, or leave --grpc out"
+        )
+    return int(told["port"])
+
+
+def _grpc_servicer() -> str:
+    from backends.rpc.serve_calls import SERVICER
+
+    return SERVICER
 
 
 def _healthy_proxies() -> list[str]:

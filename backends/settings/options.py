@@ -4,13 +4,14 @@ settings."""
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from backends.settings.auto_place import AutoPlace
 from backends.settings.autoscale import Autoscale
 from backends.settings.graph import GraphOptions
 from backends.settings.lora import LoraOptions
 from backends.settings.models import ModelSpec as ModelSpec
+from backends.settings.rpc import GrpcPlace
 from backends.settings.serve import ServeOptions
 from backends.settings.serve_llm import ServeLlmOptions
 from backends.settings.split import SplitOptions
@@ -27,7 +28,7 @@ class Options:
     unlimited; ``threads`` None leaves torch's default. ``ray_address`` None starts a local cluster,
     ``num_replicas`` None gives every GPU (without one: every node) an engine, ``front_processes`` None as
     many processes in front of it as its cores can feed. ``autoscale`` None is a fixed number of replicas;
-    so is ``auto_place`` None."""
+    so is ``auto_place`` None. ``grpc`` None is HTTP alone."""
 
     topology: str
     models: tuple[ModelSpec, ...]
@@ -55,6 +56,7 @@ class Options:
     split: SplitOptions = field(default_factory=SplitOptions)
     graph: GraphOptions = field(default_factory=GraphOptions)
     lora: LoraOptions = field(default_factory=LoraOptions)
+    grpc: GrpcPlace | None = None
 
     @property
     def names(self) -> list[str]:
@@ -62,6 +64,10 @@ class Options:
         splits = self.split.splits
         arms = {arm.model for split in splits for arm in split.arms}
         return [split.alias for split in splits] + [m.name for m in self.models if m.name not in arms]
+
+    def for_engines(self) -> Options:
+        """Without what is the head's own: sockets and the clients' key."""
+        return replace(self, listener=None, api_key=None, grpc=None)  # type: ignore[arg-type]
 
     @property
     def url(self) -> str:

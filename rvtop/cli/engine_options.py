@@ -58,6 +58,14 @@ class EngineOptions(PlaceOptions):
     direct_streaming: Annotated[
         bool, typer.Option("--direct-streaming", help="Topology rsv: tokens do not pass its ingress.")
     ] = False
+    grpc: Annotated[
+        int | None,
+        typer.Option(
+            "--grpc",
+            metavar="PORT",
+            help="Topologies baseline, rac, rsc, rvc: answer gRPC too, on this port; 0: a free one.",
+        ),
+    ] = None
     split: Annotated[
         list[str] | None,
         typer.Option(
@@ -146,6 +154,7 @@ class EngineOptions(PlaceOptions):
             for part in (flag, f"{value:g}" if isinstance(value, float) else value)
         ]
         given = [flag for flag, on in switches.items() if on]
+        given += [] if self.grpc is None else ["--grpc", str(self.grpc)]
         return engine + fronts + servers + streams + scale + self.placing() + given
 
 

@@ -78,8 +78,8 @@ def clean_url(text: str) -> str:
         port = parts.port
     except ValueError as error:
         raise ValueError(f"not a URL: {url}: {error}") from None
-    if parts.scheme not in ("http", "https"):
-        raise ValueError(f"only http:// and https:// are known, not {parts.scheme}://")
+    if parts.scheme not in ("http", "https", "grpc"):
+        raise ValueError(f"only http://, https:// and grpc:// are known, not {parts.scheme}://")
     if not parts.hostname:
         raise ValueError(f"no host in {url}: write it as http://HOST:PORT")
     if port == 0:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+#: How the URL of a gRPC target begins.
+GRPC = "grpc://"
+
 
 def host_and_port(text: str) -> tuple[str, int | None] | None:
     """Host (without the brackets of IPv6) and port, None where none is named; None for what is no place."""

@@ -104,7 +104,7 @@ class ArmsWatch:
             info = self._target.info
             if info is not None and info.topology is not None and info.url != without:
                 with contextlib.suppress(UserError):  # its silence is said elsewhere
-                    self._told(await splits_of(info.url, self._target.transport))
+                    self._told(await splits_of(info.pages, self._target.transport))
                     without = "" if self._splits else info.url
             elif info is not None and info.topology is None:
                 self._splits = ()  # of the server of before
@@ -152,7 +152,7 @@ class ArmsWatch:
         info = self._target.info
         assert info is not None
         try:
-            now = await change_shares(info.url, self._target.transport, split.alias, {arm.name: share})
+            now = await change_shares(info.pages, self._target.transport, split.alias, {arm.name: share})
         except UserError as error:
             raise CommandError(str(error)) from None
         self._told(now, by_us=True)

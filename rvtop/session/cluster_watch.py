@@ -46,7 +46,7 @@ class ClusterWatch:
         """Begins to ask the backend at ``info``, in the running loop. Only one of ours is asked."""
         if self._task is None and info.topology is not None:
             self._seen = None
-            self._task = asyncio.create_task(self._run(f"{info.url}/rvtop/cluster", transport))
+            self._task = asyncio.create_task(self._run(f"{info.pages}/rvtop/cluster", transport))
 
     async def move(self, info: TargetInfo, transport: Transport) -> None:
         """Asks another target from now on."""

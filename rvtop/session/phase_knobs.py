@@ -68,7 +68,7 @@ class PhaseKnobs:
         info = self._parts.target.info
         if info is None:
             return
-        server = (info.url, self._parts.target.transport)
+        server = (info.pages, self._parts.target.transport)
         if action == STOP_PROFILE and self._profiled is not None:
             server, self._profiled = self._profiled, None  # the load may have gone over to another one
         why = await act(server[0], action, server[1])

@@ -55,7 +55,7 @@ class PlacementWatch:
         if self._without or self._since < _EVERY or (self._asked is not None and not self._asked.done()):
             return
         self._since = 0
-        self._asked = asyncio.create_task(self._ask(info.url))
+        self._asked = asyncio.create_task(self._ask(info.pages))
 
     async def _ask(self, url: str) -> None:
         try:

@@ -14,15 +14,17 @@ from rvtop.errors import UserError
 from rvtop.load.plan.prompts import Prompts
 from rvtop.load.wire.endpoint import Endpoint
 from rvtop.load.worker.messages import AddTarget, WorkerSpec
+from rvtop.net.place import GRPC
 from rvtop.results.environment import note_target
 from rvtop.session.load_parts import Parts
 from rvtop.session.load_run import LoadRun
 from rvtop.session.rate_control import Done
 from rvtop.session.setup import address_at, sources_of
-from rvtop.session.warm_up import ROUNDS, warm_up
-from rvtop.target.probe import TargetInfo, choose_models, probe, shown
+from rvtop.session.warm_up import ROUNDS, bodies, warm_up
+from rvtop.target.grpc_probe import ask_grpc
+from rvtop.target.probe import TargetInfo, auth_headers, choose_models, probe, shown
 from rvtop.telemetry.discover import is_loopback, names_of_target
-from rvtop.text import printable_names
+from rvtop.text import printable, printable_names
 
 _LOOK_S = 0.02
 
@@ -128,6 +130,8 @@ class Retargeting:
 
 async def _warm_up(spec: WorkerSpec, target: AddTarget) -> None:
     """Raises UserError."""
+    if target.address.url.startswith(GRPC):
+        return await _warm_up_grpc(spec, target)
     endpoint = Endpoint(target.address)
     prompts = Prompts(Path(spec.prompts), target.models, spec.body, spec.extra, whole=False)
     await asyncio.to_thread(prompts.read, ROUNDS)
@@ -138,3 +142,17 @@ async def _warm_up(spec: WorkerSpec, target: AddTarget) -> None:
         raise CommandError(f"{target.address.url}: {error.strerror or error}") from None
     except CommandError as error:
         raise CommandError(f"{target.address.url}: {error}") from None
+
+
+async def _warm_up_grpc(spec: WorkerSpec, target: AddTarget) -> None:
+    """The same in a process of its own, since gRPC's library is none for a session. Raises UserError."""
+    prompts = Prompts(Path(spec.prompts), target.models, spec.body, spec.extra, whole=False)
+    await asyncio.to_thread(prompts.read, ROUNDS)
+    transport = target.address.transport
+    headers = {**auth_headers(transport), **transport.headers}
+    limit_s = spec.timeouts.ttft_s or 60.0
+    requests = bodies(prompts, len(target.models))
+    answer = await ask_grpc(target.address.url, headers, transport, limit_s, requests)
+    if answer.get("error"):
+        kind, text = answer["error"]
+        raise CommandError(f"{target.address.url}: a warm-up request failed ({kind}): {printable(text, 200)}")

@@ -78,7 +78,7 @@ def check_capacity(scenario: Scenario, request: SessionRequest) -> int | None:
 def sources_of(metrics_urls: Sequence[str], info: TargetInfo, transport: Transport) -> list[TelemetrySource]:
     """Where the server's own figures come from."""
     return sources_for(
-        info.url,
+        info.pages,
         metrics_urls,
         os.environ.get(KEY_ENV),
         topology=info.topology,

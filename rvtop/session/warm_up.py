@@ -18,6 +18,12 @@ _MOST_TOKENS = 8
 _LOOK_S = 0.005
 
 
+def bodies(prompts: Prompts, models: int) -> list[bytes]:
+    """What :func:`warm_up` sends, in its order."""
+    prompts.limit_output(_MOST_TOKENS)
+    return [prompts.body(number % len(prompts), model) for number in range(ROUNDS) for model in range(models)]
+
+
 async def warm_up(target: Endpoint, prompts: Prompts, models: int, timeouts: Timeouts) -> None:
     """Sends the first prompts, one after another, to each of so many models, as the load would; answers are
     short. They are in no record. Raises CommandError for the first that fails."""

@@ -84,10 +84,10 @@ async def server_facts(info: TargetInfo, transport: Transport) -> dict[str, Any]
     if info.engine != "vllm" and info.topology != "vllm":
         return {}
     facts: dict[str, Any] = {}
-    version = await _told(f"{info.url}/version", transport)
+    version = await _told(f"{info.pages}/version", transport)
     if isinstance(version.get("version"), str):
         facts["version"] = printable(version["version"], _SAID_LIMIT)
-    told = await _told(f"{info.url}/server_info", transport)
+    told = await _told(f"{info.pages}/server_info", transport)
     if isinstance(told.get("vllm_config"), str):
         facts["vllm_config"] = without_secrets(printable(told["vllm_config"], _TEXT_LIMIT))
     for key, names in (("vllm_env", None), ("system_env", _SYSTEM)):

@@ -10,13 +10,15 @@ import os
 import ssl
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from rvtop.errors import UserError
 from rvtop.net.http_get import AnswerTooLong, get
+from rvtop.net.place import GRPC
 from rvtop.net.transport import Transport
+from rvtop.target.grpc_probe import OURS, ask_grpc, grpc_url, speaks_http2, trouble
 from rvtop.target.mix import is_pattern, matching
 from rvtop.text import NAME_LIMIT, printable, told
 
@@ -64,15 +66,23 @@ class TargetInfo:
     # Where each engine publishes KV events: engine, model, url, perhaps replay; of one of ours that does.
     kv_events: tuple[dict[str, str], ...] = ()
     derived: frozenset[str] = frozenset()  # of ``models`` those with a `parent`: LoRA adapters
+    http_url: str = ""  # of a gRPC target: where the same server answers HTTP, if it does
+
+    @property
+    def pages(self) -> str:
+        """Where its pages are: the URL itself, unless that speaks gRPC."""
+        return self.http_url or self.url
 
 
 def base_url(url: str) -> str:
     """``url`` up to where /v1 begins, so that …/v1 and …/v1/chat/completions mean the same server; a prefix
     before it (a gateway's) stays.
 
-    Raises TargetError (exit code 2) for what is no http URL, or holds a password or a query.
+    Raises UserError (exit code 2) for what is no http or grpc URL, or holds a password or a query.
     """
     text = url if "://" in url else f"http://{url}"
+    if text.startswith(GRPC):
+        return grpc_url(text)
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -121,6 +131,8 @@ async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
     """Asks a server what it serves. Raises TargetError, TransportError."""
     transport = transport or Transport()
     base = base_url(url)
+    if base.startswith(GRPC):
+        return await _probe_grpc(base, transport)
     status, body = await asyncio.to_thread(ask, f"{base}/v1/models", transport)
     if status in (401, 403):
         raise TargetError(f"{base}: needs an API key (HTTP {status}); set {KEY_ENV}")
@@ -130,30 +142,55 @@ async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
             f"{base}: not an OpenAI-compatible server "
             f"(GET /v1/models gave HTTP {status} and no list of models)"
         )
-    topology, on_ray, dashboard = None, False, ""
-    places: dict[str, int] = {}
-    knobs: tuple[Mapping[str, str | int], ...] = ()
-    kv_events: tuple[dict[str, str], ...] = ()
-    with contextlib.suppress(TargetError, ValueError, AttributeError, RecursionError):
-        status, body = await asyncio.to_thread(ask, f"{base}/rvtop/topology", transport)
-        facts = json.loads(body) if status == 200 else {}
-        named, on_ray = facts.get("topology"), bool(facts.get("ray"))
-        topology = printable(named, NAME_LIMIT) if isinstance(named, str) else None
-        dashboard = _dashboard(facts.get("ray"))
-        places, knobs = _places(facts.get("engines")), _knobs(facts.get("engines"))
-        kv_events = _kv_events(facts.get("engines"))
+    return await _with_facts(_info(base, models), transport)
+
+
+async def _probe_grpc(url: str, transport: Transport) -> TargetInfo:
+    """Asks a gRPC server; what it is besides its HTTP pages say, if it has some. Raises TargetError."""
+    headers = {**auth_headers(transport), **transport.headers}
+    answer = await ask_grpc(url, headers, transport, _PROBE_TIMEOUT_S)
+    if answer.get("error"):
+        raise TargetError(*trouble(url, answer["error"]))
+    models = [row for row in answer["models"] if _is_id(row["id"])]
+    if not models:
+        raise TargetError(f"{url}: lists no model that it serves")
+    parts = urlsplit(url)
+    base = f"{GRPC}{parts.netloc}" + (f"/{answer['service']}" if answer["service"] != OURS else "")
+    info = _info(base, models)
+    port = answer["http_port"]
+    if not port or transport.unix_socket is not None:
+        return info
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return await _with_facts(replace(info, http_url=f"http://{host}:{port}"), transport)
+
+
+def _info(url: str, models: Sequence[Mapping[str, Any]]) -> TargetInfo:
+    engine = next((told(row["owned_by"], NAME_LIMIT) for row in models if row.get("owned_by")), None)
     return TargetInfo(
-        url=base,
+        url=url,
         models=tuple(row["id"] for row in models),
-        topology=topology,
-        engine=next((told(row["owned_by"], NAME_LIMIT) for row in models if row.get("owned_by")), None),
-        on_ray=on_ray,
-        places=places,
-        knobs=knobs,
-        dashboard=dashboard,
+        topology=None,
+        engine=engine,
         derived=frozenset(row["id"] for row in models if isinstance(row.get("parent"), str)),
-        kv_events=kv_events,
     )
+
+
+async def _with_facts(info: TargetInfo, transport: Transport) -> TargetInfo:
+    """With what a topology of ours says of itself; as it is where none is."""
+    with contextlib.suppress(TargetError, ValueError, AttributeError, RecursionError):
+        status, body = await asyncio.to_thread(ask, f"{info.pages}/rvtop/topology", transport)
+        facts = json.loads(body) if status == 200 else {}
+        named, engines = facts.get("topology"), facts.get("engines")
+        return replace(
+            info,
+            topology=printable(named, NAME_LIMIT) if isinstance(named, str) else None,
+            on_ray=bool(facts.get("ray")),
+            dashboard=_dashboard(facts.get("ray")),
+            places=_places(engines),
+            knobs=_knobs(engines),
+            kv_events=_kv_events(engines),
+        )
+    return info
 
 
 def _dashboard(ray: Any) -> str:
@@ -234,7 +271,10 @@ def listed(names: Sequence[str], most: int = 10) -> str:
 
 
 async def answers(url: str, transport: Transport | None = None, timeout_s: float | None = None) -> bool:
-    """Whether anything speaks HTTP there still, within ``timeout_s`` (a probe's by default)."""
+    """Whether anything speaks HTTP there still (gRPC's HTTP/2, where that is the target's), within
+    ``timeout_s`` (a probe's by default)."""
+    if url.startswith(GRPC):
+        return await speaks_http2(url, transport or Transport(), timeout_s or _PROBE_TIMEOUT_S)
     try:
         await asyncio.to_thread(ask, f"{url}/health", transport or Transport(), timeout_s)
     except _TooLong:
@@ -254,6 +294,8 @@ def ask(
     """Status and body. Raises TargetError, TransportError."""
     timeout_s = _PROBE_TIMEOUT_S if timeout_s is None else timeout_s
     base = url.rpartition("/v1/")[0] or url
+    if url.startswith(GRPC):
+        raise TargetError(f"{base}: has no HTTP pages")
     if transport.unix_socket is not None:
         base = f"{base} on {transport.unix_socket}"
     try:

@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from rvtop.net.place import GRPC
 from rvtop.net.transport import Transport
 from rvtop.telemetry.added import added_sources
 from rvtop.telemetry.gpu import NvmlSource
@@ -56,7 +57,8 @@ def sources_for(
     to pages of the target's own host. Opens no connection. Raises TransportError.
     """
     transport = transport or Transport()
-    urls = list(dict.fromkeys(metrics_urls)) or [metrics_url(target_url)]
+    own = [] if target_url.startswith(GRPC) else [metrics_url(target_url)]  # gRPC has no pages
+    urls = list(dict.fromkeys(metrics_urls)) or own
     private = {**transport.key_headers(api_key), **transport.headers}
     sources: list[TelemetrySource] = []
     for url, name in zip(urls, _names(urls), strict=True):

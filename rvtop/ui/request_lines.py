@@ -10,6 +10,7 @@ from typing import Any
 from rich.style import Style
 
 from rvtop.contract.requests import RequestRow
+from rvtop.net.place import GRPC
 from rvtop.stats.typical import STAGES, TtftParts
 from rvtop.ui.draw import Line
 from rvtop.ui.format import clip, count, fixed, sig3, wall
@@ -199,6 +200,8 @@ def curl(url: str, row: RequestRow, prompt: dict[str, Any]) -> str:
     again."""
     if row.turn:
         raise ValueError(f"turn {row.turn + 1} of a conversation holds answers, which are not kept")
+    if url.startswith(GRPC):
+        return _grpcurl(url.removeprefix(GRPC), row, prompt)
     kind = "chat/completions" if "messages" in prompt else "completions"
     fields = {key: prompt[key] for key in ("messages", "prompt", "max_tokens", "min_tokens") if key in prompt}
     if "max_tokens" not in fields and row.output_tokens:
@@ -208,3 +211,21 @@ def curl(url: str, row: RequestRow, prompt: dict[str, Any]) -> str:
     where = shlex.quote(f"{url.rstrip('/')}/v1/{kind}")
     key = '"Authorization: Bearer $RVTOP_API_KEY"'
     return f"curl -N {where} -H 'Content-Type: application/json' -H {key} -d {shlex.quote(body)}"
+
+
+def _grpcurl(place: str, row: RequestRow, prompt: dict[str, Any]) -> str:
+    """The same for a gRPC target of ours, whose reflection tells the messages. Raises ValueError."""
+    host, _, service = place.partition("/")
+    if service:
+        raise ValueError(f"{service} has messages of its own; send it over HTTP instead")
+    said: dict[str, Any] = {"model": row.model, "max_tokens": prompt.get("max_tokens") or row.output_tokens}
+    if "messages" in prompt:
+        messages = [{"role": one["role"], "content": one["content"]} for one in prompt["messages"]]
+        said["chat"] = {"messages": messages}
+    elif isinstance(prompt["prompt"], str):
+        said["text"] = prompt["prompt"]
+    else:
+        said["token_ids"] = {"ids": prompt["prompt"]}
+    key = '"authorization: Bearer $RVTOP_API_KEY"'
+    body = shlex.quote(json.dumps(said))
+    return f"grpcurl -plaintext -H {key} -d {body} {shlex.quote(host)} rvtop.v1.Generation/Generate"

@@ -75,6 +75,7 @@ def backend(
         *(request.param, "--lease", "--model", f"tiny={tiny_model}", "--max-queue", str(MAX_QUEUE)),
         *("--engine-concurrency", "1", "--dtype", "float32", "--threads", "1"),
         *("--index", "sample", *TOOLS.get(request.param, ())),
+        *(("--grpc", "0") if "rpc" in REGISTRY[request.param].flags else ()),
         log=log,
     )
     try:

@@ -8,6 +8,7 @@ from tests.bench import (
     dashboard,
     frames,
     front_cost,
+    grpc_calls,
     https,
     kv_events,
     pairs,
@@ -30,6 +31,7 @@ def main() -> None:
     startup.main()
     truth.main([])
     rates.main([])
+    grpc_calls.main([])
     https.main([])
     dashboard.main([])
     frames.main([])

@@ -196,3 +196,14 @@ class PythonMock(MockProcess):
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "tests.mock.server"]
+
+
+class GrpcMock(MockProcess):
+    """The mock that speaks gRPC (tests/mock/grpc_server.py)."""
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "tests.mock.grpc_server"]
+
+    @property
+    def url(self) -> str:
+        return super().url.replace("http://", "grpc://")

@@ -55,6 +55,10 @@ class Server:
         self.open: set[Stream] = set()
         self.requests = 0
 
+    def connect(self) -> asyncio.Protocol:
+        """What reads a new client."""
+        return Connection(self)
+
     def deadline(self, s: Stream, token: int) -> int:
         due = s.arrival + self.ttft + token * self.step
         if self.tick:
@@ -321,9 +325,7 @@ async def serve(options: argparse.Namespace, make: type[Server] = Server) -> Ser
     with contextlib.suppress(PermissionError):  # a file or /dev/null: nobody holds it
         loop.add_reader(0, lease)
     try:
-        listener = await loop.create_server(
-            lambda: Connection(server), options.host, options.port, backlog=4096
-        )
+        listener = await loop.create_server(server.connect, options.host, options.port, backlog=4096)
     except OSError as fault:
         sys.exit(f"mock: port {options.port} of {options.host}: {fault.strerror}")
     print(listener.sockets[0].getsockname()[1], flush=True)

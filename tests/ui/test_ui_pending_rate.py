@@ -116,7 +116,7 @@ def test_urls_that_can_be_typed(text: str, url: str) -> None:
     [
         ("", "type the server's URL"),
         ("http://", "no host"),
-        ("ftp://h", "only http:// and https://"),
+        ("ftp://h", "only http://, https:// and grpc://"),
         ("http://h:99999", "not a URL"),
         ("http://h:0", "port 0"),
         ("a b", "no spaces"),

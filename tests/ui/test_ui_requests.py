@@ -140,6 +140,20 @@ def test_a_request_as_curl_runs_and_holds_no_key() -> None:
         curl("http://h", a_row(turn=1), prompt)
 
 
+def test_a_call_of_grpc_as_a_command() -> None:
+    prompt = {"messages": [{"role": "user", "content": "it's \x1b[31m“”"}], "max_tokens": 7}
+    line = curl("grpc://127.0.0.1:50051", a_row(), prompt)
+    words = shlex.split(line)
+    assert words[0] == "grpcurl"
+    assert words[-2:] == ["127.0.0.1:50051", "rvtop.v1.Generation/Generate"]
+    said = {"model": "q3b", "max_tokens": 7, "chat": {"messages": prompt["messages"]}}
+    assert json.loads(words[-3]) == said
+    assert line.isascii()
+    assert line.isprintable()
+    with pytest.raises(ValueError, match="messages of its own"):
+        curl("grpc://h:1/vllm.grpc.engine.VllmEngine", a_row(), prompt)
+
+
 async def test_the_keys_of_the_list(tmp_path: Path) -> None:
     rows = [
         json.dumps({"id": f"p{i}", "messages": [{"role": "user", "content": f"why {i}?"}]}) for i in range(60)

@@ -283,7 +283,7 @@ async def test_a_url_is_typed_and_why_it_cannot_be_is_said(handle: made.FakeHand
     async with opened(app, 80, 24) as pilot:
         await pilot.press("u", *"ftp://x", "enter")
         assert connect.chosen == []
-        assert "only http:// and https://" in said(app, "message")
+        assert "only http://, https:// and grpc://" in said(app, "message")
         app.screen.query_one(Input).value = "nowhere:1"
         await pilot.pause()
         assert said(app, "command") == "= rvtop attach http://nowhere:1"

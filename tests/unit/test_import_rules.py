@@ -65,6 +65,23 @@ def test_modules_bring_in_nothing_that_they_must_not(modules: tuple[str, ...], k
     assert not found, {module: brought_in(module) & kept_out for module in modules}
 
 
+#: gRPC's library and what its messages need: only where a target or a server speaks it.
+RPC = {"grpc", "grpc_health", "grpc_reflection", "google", "smg_grpc_proto"}
+#: What every start has of gRPC.
+BESIDE = ("backends.cli", "backends.rpc.beside", "backends.router.grpc_config", "backends.api.service")
+
+
+@pytest.mark.parametrize("modules", [(*LIGHT, "rvtop.load.rpc.at", "rvtop.target.grpc_probe"), BESIDE])
+def test_nothing_brings_in_grpc_before_it_is_needed(modules: tuple[str, ...]) -> None:
+    assert not brought_in(*modules) & RPC
+
+
+def test_grpc_is_imported_in_its_room_alone() -> None:
+    for package in ("rvtop", "backends"):
+        room = "rvtop/load/rpc/" if package == "rvtop" else "backends/rpc/"
+        assert [line for line in offences(package, RPC) if not line.startswith(room)] == []
+
+
 def test_a_session_s_screen_does_not_wait_for_what_the_start_screen_lists() -> None:
     assert not {"rvtop.cli.start_facts", "rvtop.lifecycle", "rvtop.doctor"} & loaded(*SCREEN)
 

@@ -29,6 +29,7 @@ BACKENDS = (
         "rag",
         "engines",
         "api",
+        "rpc",
         "router",
     ),
     *("cluster", "serve", "stages", "vllm_server"),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from rvtop.load.wire.calls import CallOwner, Calls
 from rvtop.load.wire.tls import Handshake, Tls
 from rvtop.net.transport import AUTHORIZATION, NEXT_ADDRESS_S, Transport, names_of, ssl_context
 
@@ -104,6 +105,10 @@ class Endpoint:
             len(body),
             body,
         )
+
+    def calls(self, owner: CallOwner) -> Calls | None:
+        """What carries requests there in place of connections; None: connections do."""
+        return None
 
     async def resolve(self) -> None:
         """Looks the host up. Raises socket.gaierror."""

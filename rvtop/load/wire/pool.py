@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from time import perf_counter_ns
 
+from rvtop.load.wire.calls import InFlight
 from rvtop.load.wire.completion import Fresh
 from rvtop.load.wire.connection import Connection
 from rvtop.load.wire.endpoint import Endpoint
@@ -53,7 +54,7 @@ class ConnectionPool:
         self._connecting: dict[Record, asyncio.Task[None]] = {}  # … wait for a new connection
         self._opening = 0  # connections that are being made
         self.most = sys.maxsize  # connections at once; a request that would need one more fails
-        self.busy: dict[Record, Connection | None] = {}
+        self.busy: dict[Record, InFlight | None] = {}
         self.fresh = Fresh()
         self._loop = asyncio.get_running_loop()
         self._completed: deque[Completed] = deque()
@@ -64,6 +65,7 @@ class ConnectionPool:
             alone=alone,
         )
         self.turn = self.wire.turn
+        self._calls = target.calls(self)
 
     def retarget(self, target: Endpoint) -> None:
         """Sends to ``target`` from now on, on new connections. Requests in flight end where they are; their
@@ -71,6 +73,9 @@ class ConnectionPool:
         self.wire.send_due()  # what was scheduled and has come due belongs to the target before
         self.register_sent()
         self._target = target
+        if self._calls is not None:
+            self._calls.retire()
+        self._calls = target.calls(self)
         for connection in self._open:
             connection.retire()
         for idle in self.wire.stale(perf_counter_ns()):
@@ -102,6 +107,10 @@ class ConnectionPool:
         self.busy[record] = None
         record.sent_ns = perf_counter_ns()
         self._on_sent(record)
+        if self._calls is not None:
+            self._loop_work.add(record)
+            self.busy[record] = self._calls.begin(record, request)
+            return
         connection = self.wire.send(record, request)
         if connection is not None:
             self.busy[record] = connection
@@ -193,6 +202,11 @@ class ConnectionPool:
             elif stall_ns is not None and now_ns - connection.last_read_ns > stall_ns:
                 connection.give_up("stalled", f"no bytes for {stall_ns / 1e9:g} s")
 
+    def call_ended(self, record: Record) -> None:
+        """A call is over, as its record says."""
+        self._loop_work.discard(record)
+        self.finished(record)
+
     def finished(self, record: Record) -> None:
         """A request has ended, as its record says."""
         self.busy.pop(record, None)
@@ -236,6 +250,8 @@ class ConnectionPool:
         self.cancel_all("cancelled", "the run was stopped")
         for connection in list(self._open):
             connection.drop()
+        if self._calls is not None:
+            self._calls.retire()
         self.wire.close()
 
 

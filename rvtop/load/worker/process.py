@@ -29,6 +29,7 @@ from rvtop.ipc.leave import leave
 from rvtop.load.plan.arrivals import Kind
 from rvtop.load.plan.prompts import Prompts
 from rvtop.load.plan.schedule import PhasePlan, PlanEvent, Schedule
+from rvtop.load.rpc.at import endpoint_at
 from rvtop.load.wire.endpoint import Endpoint
 from rvtop.load.worker.messages import AddPhase, AddPrompts, AddTarget, Failed, Ready, WorkerSpec
 from rvtop.load.worker.worker import Worker
@@ -132,7 +133,7 @@ def _hand_on(message: object, worker: Worker, spec: WorkerSpec) -> Coroutine[Any
     elif isinstance(message, AddTarget):
         first = spec.address
         ca, cert, key = first.ca_file, first.cert_file, first.key_file
-        target = Endpoint(replace(message.address, ca_file=ca, cert_file=cert, key_file=key))
+        target = endpoint_at(replace(message.address, ca_file=ca, cert_file=cert, key_file=key))
         worker.add_target(target, message.models)
         return _resolve(target)
     elif isinstance(message, AddPrompts):
@@ -142,7 +143,7 @@ def _hand_on(message: object, worker: Worker, spec: WorkerSpec) -> Coroutine[Any
 
 
 async def _resolve(target: Endpoint) -> None:
-    with contextlib.suppress(OSError):  # the requests that go there will say so
+    with contextlib.suppress(OSError, UserError):  # the requests that go there will say so
         await target.resolve()
 
 
@@ -156,9 +157,9 @@ async def _start(spec: WorkerSpec, writer: asyncio.WriteTransport, inbox: _Inbox
     raise_file_limit()
     try:
         prompts = Prompts(Path(spec.prompts), spec.models, spec.body, spec.extra)
-        target = Endpoint(spec.address)
+        target = endpoint_at(spec.address)
         await target.resolve()
-        second = None if spec.pair is None else Endpoint(spec.pair.address)
+        second = None if spec.pair is None else endpoint_at(spec.pair.address)
         if second is not None:
             await second.resolve()
     except (UserError, ValueError, OSError) as error:

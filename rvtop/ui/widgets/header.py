@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rvtop.contract.snapshot import Snapshot
+from rvtop.net.place import GRPC
 from rvtop.text import phase_words
 from rvtop.ui.draw import Line, clickable, fitting, spread
 from rvtop.ui.format import MISSING, age, clip, clock, first_that_fits, rate, sig3
@@ -97,6 +98,8 @@ class Header(Panel, can_focus=False):
         who.put(" ▸ ", styles.quiet).put(
             clip(what, 40 if detail >= 3 else 24 if detail >= 2 else 10), styles.base
         )
+        if detail >= 3 and target.url.startswith(GRPC):
+            who.put("  gRPC", styles.quiet)
         if detail >= 5 and target.engine:
             who.put("  ").put(target.engine, styles.quiet)
         if detail >= 5 and target.topology is None and target.models:
