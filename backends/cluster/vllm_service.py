@@ -21,6 +21,7 @@ from backends.api.tools import Tools
 from backends.api.vllm_tools import VllmTools
 from backends.cluster.machine import machine_facts
 from backends.process.events import Steps
+from backends.settings.accelerators import GPU
 from backends.settings.options import Options
 
 # The router keeps idle connections to us; were we to close one first, a request could be lost on it.
@@ -36,7 +37,7 @@ SWITCH_S = 0.0005
 class EngineSpec:
     """What an engine's processes need. ``options`` are the head's (without its socket); ``environ`` is what
     the head's environment says to vLLM and Hugging Face; ``queue`` is how many may wait for this engine;
-    ``fronts`` how many processes answer for it."""
+    ``fronts`` how many processes answer for it; ``resource`` what Ray calls its accelerators."""
 
     engine: str
     model: str
@@ -49,6 +50,7 @@ class EngineSpec:
     options: Options
     environ: Mapping[str, str]
     fronts: int = 1
+    resource: str = GPU
 
     def __repr__(self) -> str:  # the token and the environment stay out of every log
         return f"EngineSpec({self.engine}, {self.model}={self.source})"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from backends.errors import StartFailure, UsageError
+from backends.settings.accelerators import CPU, vllm_platform
 from backends.settings.vllm import names
 
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
@@ -80,13 +81,14 @@ def wants_request_metrics(given: Sequence[tuple[str, str]], known: Container[str
 
 @dataclass(frozen=True)
 class Made:
-    """What vLLM makes of its arguments."""
+    """What vLLM makes of its arguments. ``platform`` is what its devices are called here."""
 
     dtype: str
     concurrency: int
     max_model_len: int
     max_logprobs: int = 20
     step_tokens: int | None = None
+    platform: str = CPU
 
 
 def made_of(config: Any) -> Made:
@@ -97,6 +99,7 @@ def made_of(config: Any) -> Made:
         max_model_len=int(config.model_config.max_model_len),
         max_logprobs=int(config.model_config.max_logprobs),
         step_tokens=int(config.scheduler_config.max_num_batched_tokens),
+        platform=vllm_platform(),
     )
 
 

@@ -13,5 +13,5 @@ GRAFANA = "grafana/grafana:12.1.1"
 
 
 def ours(kind: str) -> str:
-    """The image that ``rvtop deploy compose`` builds: ``kind`` is ``cpu`` or ``cuda``."""
+    """The image that ``rvtop deploy compose`` builds: ``kind`` is ``cpu`` or ``gpu``."""
     return f"rvtop:{rvtop.__version__}-{kind}"

@@ -30,8 +30,8 @@ _FACTS_LIMIT_S = 10.0
 _TEXT_LIMIT = 20_000
 #: Of the server's machine; the rest of what vLLM collects (packages, host names) is left out.
 _SYSTEM = (
-    *("os", "python_version", "torch_version", "vllm_version", "cuda_runtime_version"),
-    *("nvidia_driver_version", "nvidia_gpu_models", "cpu_info", "gpu_topo"),
+    *("os", "python_version", "torch_version", "vllm_version", *version_facts()),
+    *("cpu_info", "gpu_topo"),
 )
 _SECRET_NAME = re.compile(r"key|token|secret|passw|auth|credential|cookie|bearer", re.IGNORECASE)
 #: A setting with such a name, in a text: its value, quoted or up to the next separator.
