@@ -9,7 +9,7 @@ from rvtop.doctor.check import Check, fail, gib, ok, warn
 from rvtop.doctor.versions import Version, version
 from rvtop.target.accelerators import with_toolkit
 
-_BUS = Path("/sys/bus/pci/devices")
+BUS = Path("/sys/bus/pci/devices")
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,13 @@ def probe() -> tuple[Gpus | None, str]:
         pynvml.nvmlShutdown()
 
 
-def pci_gpus(devices: Path = _BUS) -> int:
+def pci_gpus(devices: Path = BUS) -> int:
     """NVIDIA GPUs on the bus, whether they have a driver or not."""
     known = with_toolkit()
     return 0 if known is None else on_bus(known[0].pci, known[0].pci_class, devices)
 
 
-def on_bus(maker: str, kinds: str, devices: Path = _BUS) -> int:
+def on_bus(maker: str, kinds: str, devices: Path = BUS) -> int:
     """A maker's devices on the bus, of the PCI classes that begin with ``kinds``."""
     count = 0
     for device in devices.glob("*"):

@@ -1,4 +1,4 @@
-"""Accelerators by name, of ``backends/accelerators.json``, which ``backends.settings.accelerators`` reads too.
+"""Accelerators by name, of ``backends/accelerators.json``, which ``backends.settings`` reads too.
 
 Nothing else in rvtop knows a maker's words: their devices' files, what their driver library is asked, which
 variable says what a process sees.
@@ -75,7 +75,7 @@ def with_toolkit() -> tuple[Accelerator, Toolkit] | None:
 
 def _accelerator(name: str, entry: Mapping[str, Any]) -> Accelerator:
     known = {field.name for field in fields(Accelerator)} - {"toolkit"}
-    given = {
+    given: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in entry.items()
         if key in known

@@ -1,10 +1,10 @@
 """Who tells the figures of accelerators: one table of exporters, their series and labels.
 
-Units are brought to bytes, shares of 1, watts and joules by each series' scale. What an exporter does not have
-stays missing, which screens show as ``--``. Sources of the names: NVIDIA's dcgm-exporter (default counters),
-AMD's device-metrics-exporter (its metrics list: VRAM in MB, energy in µJ), Huawei's npu-exporter (memory in
-MB), all-smi's exporter. Only DCGM's names were checked against a page of a real device's exporter; the others
-against their projects' sources and documents (docs/accelerators.md).
+Units are brought to bytes, shares of 1, watts and joules by each series' scale. What an exporter does not
+have stays missing, which screens show as ``--``. The names are those of the projects' own documents and
+sources: NVIDIA's dcgm-exporter (default counters), AMD's device-metrics-exporter (VRAM in MB, energy in µJ),
+Huawei's npu-exporter (memory in MB) and all-smi (``all-smi api``). Which of them rvtop was run beside:
+docs/accelerators.md.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ EXPORTERS = (
         {**_amd(""), **_amd("amd_")},
         ("gpu_id",),
         ("hostname",),
-        ("card_model", "card_series"),
+        ("card_series", "card_model"),
         ("gpu_partition_id",),
     ),
     Exporter(
