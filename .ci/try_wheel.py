@@ -31,7 +31,7 @@ from tests.mock.process import PythonMock  # noqa: E402
 
 PYTHONS = ("3.11", "3.12", "3.13")
 ABSENT = ("torch", "ray", "vllm", "faiss", "transformers")
-LIMIT_S = 180.0
+LIMIT_S = 600.0
 _CHECK = """\
 import importlib.util as u, json, sys
 from rvtop.load.native import loader
