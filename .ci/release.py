@@ -1,9 +1,9 @@
 """``make release``: sdist, wheel, SBOM into dist/, each tried. The version is the tag's (docs/release.md).
 
-    1 sdist, and from it the wheel, for all of Python 3.11 to 3.13 (abi3), with the C read path
-    2 abi3audit: the C has nothing of one Python alone; auditwheel: the manylinux tag, whose glibc it says
-    3 the wheel in clean venvs (.ci/try_wheel.py), and by pipx
-    4 what the core installs, as a CycloneDX SBOM
+1 sdist, and from it the wheel, for all of Python 3.11 to 3.13 (abi3), with the C read path
+2 abi3audit: the C has nothing of one Python alone; auditwheel: the manylinux tag, whose glibc it says
+3 the wheel in clean venvs (.ci/try_wheel.py), and by pipx
+4 what the core installs, as a CycloneDX SBOM
 """
 
 from __future__ import annotations
@@ -63,11 +63,13 @@ def sbom(python: Path, out: Path, version: str, bin: Path) -> Path:
     return made
 
 
-def by_pipx(bin: Path, wheel: Path, work: Path) -> str:
-    """``pipx install`` in a home of its own; what its ``rvtop --version`` says."""
+def by_pipx(bin: Path, version: str, out: Path, work: Path) -> str:
+    """``pipx install rvtop`` of that version, by name from ``out``, in a home of its own; what its
+    ``rvtop --version`` says."""
     env = {**os.environ, "PIPX_HOME": str(work / "pipx"), "PIPX_BIN_DIR": str(work / "bin")}
     env |= {"PIPX_MAN_DIR": str(work / "man"), "PIPX_COMPLETION_DIR": str(work / "completion")}
-    run([str(bin / "pipx"), "install", "-q", "--python", sys.executable, str(wheel)], env)
+    install = [str(bin / "pipx"), "install", "-q", "--python", sys.executable, f"rvtop=={version}"]
+    run([*install, f"--pip-args=--find-links={out}"], env)
     return run([str(work / "bin" / "rvtop"), "--version"]).strip()
 
 
@@ -93,7 +95,7 @@ def main() -> int:
         tried = [sys.executable, str(ROOT / ".ci" / "try_wheel.py"), str(wheel)]
         if code := subprocess.run(tried, check=False).returncode:
             return code
-        print(f"pipx install: {by_pipx(bin, wheel, work)}", flush=True)
+        print(f"pipx install: {by_pipx(bin, version, out, work)}", flush=True)
         venv = work / "pipx" / "venvs" / "rvtop" / "bin" / "python"
         bill = sbom(venv, out, version, bin)
         parts = json.loads(bill.read_text("utf-8"))["components"]

@@ -4,8 +4,8 @@ from pathlib import Path as _Path
 
 
 def _built() -> str:
-    """The version that the build wrote down: the tag's (pyproject.toml). ``importlib.metadata`` would cost each
-    start 50 ms. A checkout in which nothing was built has none."""
+    """The version that the build wrote down: the tag's (pyproject.toml). ``importlib.metadata`` would cost
+    each start 50 ms. A checkout in which nothing was built has none."""
     try:
         return _Path(__file__).with_name("_version.txt").read_text("ascii").strip()
     except OSError:
