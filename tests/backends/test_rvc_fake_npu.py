@@ -32,16 +32,8 @@ def rvc(
     with fake_npu.node(json.dumps({"NPU": 2}), folder / "ray.log", env) as address:
         process = BackendProcess(
             *("rvc", "--lease", "--model", f"a={tiny_model}", "--ray-address", address),
-            *(
-                "--engine-arg",
-                "enforce-eager=true",
-                "--dtype",
-                "float32",
-                "--max-model-len",
-                "2048",
-                "--max-num-seqs",
-                "8",
-            ),
+            *("--engine-arg", "enforce-eager=true", "--dtype", "float32"),
+            *("--max-model-len", "2048", "--max-num-seqs", "8"),
             *("--engine-arg", f"kv-cache-memory-bytes={2**26}"),
             log=folder / "rvc.log",
             env=env,
