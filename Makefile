@@ -73,7 +73,7 @@ pictures: $(READY)  ## docs/screens, recorded from real sessions (five minutes)
 DOCS := build/docs-tools
 $(DOCS)/.ready: .ci/requirements-docs.txt
 	@$(PYTHON) -m venv --clear $(DOCS)
-	@$(DOCS)/bin/python -m pip --disable-pip-version-check install -q -r $<
+	@$(DOCS)/bin/python -m pip --disable-pip-version-check install -qq -r $<
 	@touch $@
 
 docs: $(DOCS)/.ready  ## build/site: the pages of docs/, without a warning
