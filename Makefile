@@ -77,7 +77,7 @@ $(DOCS)/.ready: .ci/requirements-docs.txt
 	@touch $@
 
 docs: $(DOCS)/.ready  ## build/site: the pages of docs/, without a warning
-	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build -q --strict -f .ci/mkdocs.yml && echo "docs: build/site"
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict -f .ci/mkdocs.yml && echo "docs: build/site"
 
 # Each Python that is here installs the wheel in a new venv (some minutes).
 release: $(READY)  ## dist/: sdist, manylinux wheel and SBOM, each tried (docs/release.md)
