@@ -52,11 +52,17 @@ def _watched(name, function):
     @functools.wraps(function)
     def call(*args, **kwargs):
         frames = [f.filename for f in traceback.extract_stack()[:-1]]
-        callers = [name for name in frames if f"{os.sep}torch{os.sep}" not in name and name != __file__]
+        callers = [name for name in frames if name != __file__ and _is_somebody(name)]
         _write("used" if name in _USED else "asked", callers[-1] if callers else "?")
         return function(*args, **kwargs)
 
     return call
+
+
+def _is_somebody(name):
+    # Neither torch nor the standard library, which only pass a call on.
+    inside = name.startswith(os.path.dirname(os.__file__)) and "site-packages" not in name
+    return f"{os.sep}torch{os.sep}" not in name and not inside and name != "<string>"
 
 
 def _write(what, who):
