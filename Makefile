@@ -11,10 +11,10 @@ export PYTHONUNBUFFERED = 1
 # Or each process of a test run compiles everything afresh.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo proto test lint pytest asan bench soak pictures lock clean
+.PHONY: help setup demo proto test lint pytest asan bench soak pictures docs release lock clean
 
 help:  ## what can be made
-	@awk -F '  ## ' '/^[a-z]+:.*  ## / {split($$1, name, ":"); printf "make %-6s  %s\n", name[1], $$2}' $(MAKEFILE_LIST)
+	@awk -F '  ## ' '/^[a-z]+:.*  ## / {split($$1, name, ":"); printf "make %-8s  %s\n", name[1], $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## .venv with everything for the CPU
 
@@ -71,6 +71,20 @@ soak: $(READY)  ## clusters started and killed, attempts to break a run, a milli
 
 pictures: $(READY)  ## docs/screens, recorded from real sessions (five minutes)
 	$(BIN)/python docs/screens/make.py
+
+# In a venv of its own: what builds the pages is nothing that rvtop is tested with.
+DOCS := build/docs-tools
+$(DOCS)/.ready: .ci/requirements-docs.txt
+	@$(PYTHON) -m venv --clear $(DOCS)
+	@$(DOCS)/bin/python -m pip --disable-pip-version-check install -qq -r $<
+	@touch $@
+
+docs: $(DOCS)/.ready  ## build/site: the pages of docs/, without a warning
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict -f .ci/mkdocs.yml && echo "docs: build/site"
+
+# Each Python that is here installs the wheel in a new venv (some minutes).
+release: $(READY)  ## dist/: sdist, manylinux wheel and SBOM, each tried (docs/release.md)
+	$(BIN)/python .ci/release.py
 
 # Writes .ci/requirements-cpu.txt afresh from pyproject.toml.
 lock: $(READY)  ## .ci/requirements-cpu.txt afresh

@@ -26,6 +26,7 @@ from backends.engines.hf import HfEngine, load_engine
 from backends.models.load import resolve_step
 from backends.process.events import Steps
 from backends.rpc import beside
+from backends.settings.accelerators import CPU, torch_devices, torch_platform
 from backends.settings.options import ModelSpec, Options
 
 NAME = "baseline"
@@ -73,7 +74,7 @@ async def _load(spec: ModelSpec, number: int, options: Options, steps: Steps) ->
 
 
 def _engine(path: Path | str, spec: ModelSpec, number: int, options: Options) -> HfEngine:
-    gpus = torch.cuda.device_count()
+    kind, count = torch_platform(), torch_devices()
     return load_engine(
         path,
         engine=f"hf-{number}",
@@ -82,6 +83,6 @@ def _engine(path: Path | str, spec: ModelSpec, number: int, options: Options) ->
         concurrency=options.engine_concurrency or 1,
         max_model_len=options.max_model_len,
         seed=options.seed,
-        device=f"cuda:{number % gpus}" if gpus else "cpu",
+        device=f"{kind}:{number % count}" if count else CPU,
         trust_remote_code=options.trust_remote_code,
     )

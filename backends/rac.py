@@ -26,7 +26,8 @@ from backends.api.render import Renderer
 from backends.api.retrieval import open_retrieval
 from backends.api.service import ServedModel, Service
 from backends.api.splits import local
-from backends.cluster.cluster import ResourceShare, allocate, open_cluster
+from backends.cluster.allocate import allocate
+from backends.cluster.cluster import ResourceShare, open_cluster
 from backends.cluster.hf_actor import RayEngine, actor_options, engine_spec
 from backends.cluster.watch import ClusterWatch
 from backends.models.load import resolve_step
@@ -120,7 +121,7 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Rac:
 
 
 def _engine(number: int, share: ResourceShare, options: Options) -> RayEngine:
-    return RayEngine(engine_spec(number, share, options), actor_options(share.num_cpus, share.num_gpus))
+    return RayEngine(engine_spec(number, share, options), actor_options(share))
 
 
 async def _renderers(sources: Sequence[Path | str], options: Options) -> list[Renderer]:

@@ -25,8 +25,9 @@ from dataclasses import replace
 from typing import Any
 
 from backends.api.defaults import NO_DEFAULTS, Defaults
+from backends.cluster.allocate import allocate
 from backends.cluster.calls import within
-from backends.cluster.cluster import Node, allocate
+from backends.cluster.cluster import Node
 from backends.cluster.hf_actor import engine_spec
 from backends.process.events import Steps
 from backends.router.router import Router
@@ -81,8 +82,7 @@ class HuggingFace(running.ThroughProxies):
             spec = engine_spec(number, app.share, options)
             if options.serve.batch is not None:
                 spec = replace(spec, concurrency=options.serve.batch)
-            resources = {"num_cpus": app.share.num_cpus, "num_gpus": app.share.num_gpus}
-            bound[app.app] = app.prefix, application(spec, options, token, resources, app, defaults)
+            bound[app.app] = app.prefix, application(spec, options, token, app.share.options, app, defaults)
         return bound
 
     def fleet(self, apps: Sequence[App], router: Router) -> ServeFleet:

@@ -37,6 +37,7 @@ from backends.serve.model_app import App
 from backends.serve.scaling import scaled
 from backends.serve.serve import LLM_SERVER, free_port
 from backends.settings import kv_events
+from backends.settings.accelerators import ray_options
 from backends.settings.options import Options
 from backends.settings.serve_llm import DIRECT
 
@@ -188,8 +189,7 @@ async def _checked(
 
     # One call: what vLLM loads for it goes with the process.
     task = ray.remote(max_calls=1)(llm_app.check).options(
-        num_cpus=0,
-        num_gpus=share.num_gpus / options.vllm.workers,
+        **ray_options(0, share.num_gpus / options.vllm.workers, share.resource),
         runtime_env={"env_vars": dict(env)},
         max_retries=0,
     )

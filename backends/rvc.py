@@ -213,6 +213,7 @@ def _engine_spec(
         model=share.model,
         source=next(spec.source for spec in options.models if spec.name == share.model),
         gpu_share=share.num_gpus,
+        resource=share.resource,
         threads=share.threads,
         queue=queue,
         loopback=loopback,

@@ -27,6 +27,7 @@ from backends.process.scratch_dir import OwnedTempDir
 from backends.router.router import Router
 from backends.router.running import RoutedEngines, route
 from backends.settings import environment, kv_events
+from backends.settings.accelerators import torch_devices, torch_platform, visible_variable
 from backends.settings.engine import engine_arguments
 from backends.settings.options import Options
 from backends.vllm_server.launch import Order
@@ -44,13 +45,13 @@ async def start(options: Options, steps: Steps) -> RoutedEngines:
 async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> RoutedEngines:
     """What is started is pushed to ``stack``; the RoutedEngines takes it over when all of it runs."""
     paths = {spec.name: await resolve_or_refuse(spec, steps) for spec in options.models}
-    gpus = await asyncio.to_thread(visible_gpus)
+    visible, gpus = await asyncio.to_thread(visible_gpus)
     shares = shares_of(options, [this_machine(gpus)])
     folder = OwnedTempDir("rvtop-vls-")
     stack.push_async_callback(asyncio.to_thread, folder.close)
     token = secrets.token_hex(32)
     specs = [
-        _spec(number, share, devices, paths[share.model], options, token, folder)
+        _spec(number, share, devices, visible, paths[share.model], options, token, folder)
         for number, (share, devices) in enumerate(zip(shares, devices_of(shares, gpus), strict=True))
     ]
     router = Router(
@@ -76,13 +77,15 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
     )
 
 
-def visible_gpus() -> tuple[str, ...]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    import torch
-
-    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    count = torch.cuda.device_count()
-    return tuple(named[:count] or [str(number) for number in range(count)])
+def visible_gpus() -> tuple[str | None, tuple[str, ...]]:
+    """The accelerators that this process may use, as the variable that comes first names them; without such a
+    variable a server cannot be told its own, and computes on the CPU."""
+    variable = visible_variable(torch_platform())
+    if variable is None:
+        return None, ()
+    given = [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
+    count = torch_devices()
+    return variable, tuple(given[:count] or [str(number) for number in range(count)])
 
 
 def this_machine(gpus: Sequence[str]) -> Node:
@@ -107,6 +110,7 @@ def _spec(
     number: int,
     share: ResourceShare,
     devices: tuple[str, ...],
+    visible: str | None,
     path: str,
     options: Options,
     token: str,
@@ -130,4 +134,4 @@ def _spec(
         kv_events=published,
         aliases=options.split.aliases_of(share.model),
     )
-    return ServerSpec(engine, share.model, path, order, devices, token)
+    return ServerSpec(engine, share.model, path, order, devices, token, visible)

@@ -43,6 +43,8 @@ SLOW = frozenset(
         "test_rsv_attach.py",
         "test_rsv_process.py",
         "test_rvc_cluster.py",
+        "test_release_made.py",
+        "test_rvc_fake_npu.py",
         "test_rvc_fronts.py",
         "test_rvc_process.py",
         "test_rvc_start.py",

@@ -49,8 +49,8 @@ class Metrics:
                 ("kv_cache_usage_perc", "KV bytes held over the capacity at full concurrency; 1 is full."),
                 ("kv_cache_bytes", "Bytes of keys and values held by live sequences."),
                 ("kv_cache_capacity_bytes", "KV bytes of `concurrency` sequences of max_model_len tokens."),
-                ("allocator_allocated_bytes", "Bytes that torch's CUDA allocator has given out."),
-                ("allocator_reserved_bytes", "Bytes that torch's CUDA allocator holds of the device."),
+                ("allocator_allocated_bytes", "Bytes that torch's allocator of the device has given out."),
+                ("allocator_reserved_bytes", "Bytes that torch's allocator holds of the device."),
             )
         }
         self._prompt_tokens = Counter("rvtop:prompt_tokens", "Prompt tokens prefilled.", LABELS, registry=r)

@@ -173,10 +173,9 @@ class Service:
         ]
         name = adapter.name if adapter else model.name
         answer = Answer(call, request_id, int(time.time()), name, choices, adapter)
+        limit = model.max_model_len
         sources = [
-            self._parts(
-                model, answer, generation(answer, choice, model.max_model_len, use, trace), arrived, before
-            )
+            self._parts(model, answer, generation(answer, choice, limit, use, trace), arrived, before)
             for choice in choices
         ]
         return answer, sources[0] if len(sources) == 1 else merged(sources)

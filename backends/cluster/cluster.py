@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import os
 import re
 import secrets
@@ -35,7 +34,7 @@ from backends.process import again
 from backends.process.events import Steps
 from backends.process.notices import NOTICES
 from backends.process.scratch_dir import OwnedTempDir
-from backends.settings import environment
+from backends.settings import accelerators, environment
 from backends.settings.options import Options
 
 log = logging.getLogger("backends.cluster.cluster")
@@ -60,9 +59,9 @@ _LOCAL_SETTINGS = {  # idle workers that Ray starts ahead of need cost seconds o
 
 @dataclass(frozen=True)
 class Node:
-    """A node that is alive. ``free_cpus`` and ``free_gpus`` are not reserved; ``metrics_url`` is
-    where Ray exports its metrics of the node. ``memory`` are the bytes that Ray has to reserve there, None
-    where it does not say."""
+    """A node that is alive. ``gpus`` are its accelerators, of Ray's ``resource``. ``free_cpus`` and
+    ``free_gpus`` are not reserved; ``metrics_url`` is where Ray exports its metrics of the node. ``memory``
+    are the bytes that Ray has to reserve there, None where it does not say."""
 
     id: str
     address: str
@@ -75,18 +74,25 @@ class Node:
     head: bool
     metrics_url: str | None
     memory: float | None = None
+    resource: str = accelerators.GPU
 
 
 @dataclass(frozen=True)
 class ResourceShare:
-    """What one engine may use: Ray resources (``further``: others than CPUs and GPUs), and threads for its
-    arithmetic on the CPU."""
+    """What one engine may use: Ray resources (``num_gpus``: accelerators, of ``resource``; ``further``:
+    others than those and CPUs), and threads for its arithmetic on the CPU."""
 
     model: str
     num_cpus: float
     num_gpus: float
     threads: int
     further: tuple[tuple[str, float], ...] = ()
+    resource: str = accelerators.GPU
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Ray's options of a process with all of it but ``further``."""
+        return accelerators.ray_options(self.num_cpus, self.num_gpus, self.resource)
 
 
 class Cluster:
@@ -177,47 +183,10 @@ async def _nodes_of_before(cluster: Cluster) -> list[Node]:
 def describe(nodes: Sequence[Node]) -> str:
     """``2 nodes, 16 CPUs, 4 × H200``."""
     parts = [f"{len(nodes)} node{'s' if len(nodes) != 1 else ''}", f"{sum(n.cpus for n in nodes):g} CPUs"]
-    for name in sorted({node.gpu_name or "GPU" for node in nodes if node.gpus}):
-        count = sum(node.gpus for node in nodes if (node.gpu_name or "GPU") == name)
+    for name in sorted({node.gpu_name or node.resource for node in nodes if node.gpus}):
+        count = sum(node.gpus for node in nodes if (node.gpu_name or node.resource) == name)
         parts.append(f"{count:g} × {name}")
     return ", ".join(parts)
-
-
-def allocate(
-    models: Sequence[str],
-    nodes: Sequence[Node],
-    *,
-    replicas: int | None = None,
-    threads: int | None = None,
-) -> list[ResourceShare]:
-    """Splits what is free of the cluster over engines, the same for each: with GPUs one engine per GPU,
-    without one engine of every model per node. ``replicas`` is the number of engines per model instead.
-
-    GPUs are dealt to the models in turn, so that two models get half each. When there are more engines than
-    GPUs, several share one (in equal parts). On the CPU each engine gets its part of its node's cores, and as
-    many ``threads`` unless told otherwise.
-
-    Raises StartFailure without any CPU or GPU.
-    """
-    cpus = [node.free_cpus for node in nodes if node.free_cpus > 0]
-    gpus = int(sum(node.free_gpus for node in nodes))
-    if not cpus and not gpus:
-        raise StartFailure(f"nothing is free in the cluster ({describe(nodes)}); add a node")
-    count = max(gpus, len(models)) if gpus and replicas is None else len(models) * (replicas or len(cpus))
-    num_gpus = 0.0
-    if gpus:
-        num_gpus = 1.0 if count <= gpus else _part(1 / math.ceil(count / gpus))
-    per_node = math.ceil(count / max(len(cpus), 1))
-    cores = min(cpus, default=0.0) / per_node
-    # With a GPU the arithmetic is not the CPU's, and a core is reserved only against overbooking.
-    num_cpus = min(1.0, _part(cores)) if gpus else _part(cores)
-    share = threads or max(1, int(cores))
-    return [ResourceShare(models[i % len(models)], num_cpus, num_gpus, share) for i in range(count)]
-
-
-def _part(amount: float) -> float:
-    """An amount of a resource as Ray takes it: whole from 1 on, else a fraction of at most four digits."""
-    return float(int(amount)) if amount >= 1 else math.floor(amount * 1e4) / 1e4
 
 
 def _take_back_sigterm() -> None:
@@ -363,6 +332,7 @@ _NODES: SingleCall[list[Node]] = SingleCall(_nodes, [])
 
 def _node(row: dict[str, Any], free: dict[str, float]) -> Node:
     resources, address = row["Resources"], row["NodeManagerAddress"]
+    resource = accelerators.resource_of(resources)
     kinds = [key.partition(":")[2] for key in resources if key.startswith("accelerator_type:")]
     port = row.get("MetricsExportPort")
     return Node(
@@ -370,13 +340,14 @@ def _node(row: dict[str, Any], free: dict[str, float]) -> Node:
         address=address,
         hostname=row["NodeManagerHostname"],
         cpus=resources.get("CPU", 0.0),
-        gpus=resources.get("GPU", 0.0),
+        gpus=resources.get(resource, 0.0),
         free_cpus=free.get("CPU", 0.0),
-        free_gpus=free.get("GPU", 0.0),
+        free_gpus=free.get(resource, 0.0),
         gpu_name=kinds[0] if kinds else None,
         head="node:__internal_head__" in resources,
         metrics_url=f"http://{address}:{port}/metrics" if port else None,
         memory=resources.get("memory"),
+        resource=resource,
     )
 
 

@@ -16,11 +16,12 @@ from typing import Any
 
 from backends.cluster.calls import as_start_failure, first_lines, kill, within
 from backends.cluster.cluster import ResourceShare
-from backends.cluster.places import PLACEMENT_LIMIT_S
+from backends.cluster.places import PLACEMENT_LIMIT_S, amounts
 from backends.engines.protocol import Delta, EngineInfo, EngineState, GenerateRequest
 from backends.errors import EngineError, EngineUnavailable, StartFailure
 from backends.models.load import ModelError, is_local, resolve_model
 from backends.process.events import Steps
+from backends.settings.accelerators import GPU, named, ray_ids, reserved, torch_platform
 from backends.settings.options import Options
 from backends.text import make_logs_visible
 
@@ -38,7 +39,8 @@ LOST = "The engine of this request died."
 @dataclass(frozen=True)
 class EngineSpec:
     """What an actor needs to make its engine. ``source`` as in :func:`backends.models.load.resolve_model`,
-    resolved on the actor's own node. ``threads`` is for torch on the CPU."""
+    resolved on the actor's own node. ``threads`` is for torch on the CPU; ``resource`` is Ray's of its
+    accelerators."""
 
     engine: str
     model: str
@@ -49,6 +51,7 @@ class EngineSpec:
     seed: int
     threads: int
     trust_remote_code: bool
+    resource: str = GPU
 
 
 def portable(source: str) -> str:
@@ -71,6 +74,7 @@ def engine_spec(number: int, share: ResourceShare, options: Options) -> EngineSp
         seed=options.seed,
         threads=share.threads,
         trust_remote_code=options.trust_remote_code,
+        resource=share.resource,
     )
 
 
@@ -113,7 +117,8 @@ class HfActor:
 
 
 def make_engine(spec: EngineSpec) -> Any:
-    """An :class:`HfEngine` in this Ray worker, on the GPU that Ray gave it. Blocking. Raises StartFailure."""
+    """An :class:`HfEngine` in this Ray worker, on the device that Ray gave it. Blocking. Raises
+    StartFailure."""
     import ray
     import torch
 
@@ -124,8 +129,7 @@ def make_engine(spec: EngineSpec) -> Any:
         path = resolve_model(spec.source)
     except ModelError as error:
         raise StartFailure(f"model {spec.model}: {error}") from error
-    context = ray.get_runtime_context()
-    gpus = context.get_accelerator_ids().get("GPU") or []
+    platform = torch_platform()
     return load_engine(
         path,
         engine=spec.engine,
@@ -135,9 +139,9 @@ def make_engine(spec: EngineSpec) -> Any:
         max_model_len=spec.max_model_len,
         seed=spec.seed,
         trust_remote_code=spec.trust_remote_code,
-        node_id=context.get_node_id(),
-        # Inside, the only visible GPU is number 0; people want the node's own number.
-        device_names=tuple(f"cuda:{gpu}" for gpu in gpus),
+        node_id=ray.get_runtime_context().get_node_id(),
+        # Inside, the only visible one is number 0; people want the node's own number.
+        device_names=() if platform is None else named(platform, ray_ids(spec.resource)),
     )
 
 
@@ -247,15 +251,13 @@ class RayEngine:
             await kill(actor)
 
     def _needs(self) -> str:
-        amounts = {key: self._options.get(key) for key in ("num_cpus", "num_gpus")}
-        return " and ".join(f"{value:g} {key[4:].upper()}" for key, value in amounts.items() if value)
+        return amounts(reserved(self._options))
 
 
-def actor_options(num_cpus: float, num_gpus: float) -> dict[str, Any]:
+def actor_options(share: ResourceShare) -> dict[str, Any]:
     """Ray's options of an engine's actor: spread over the nodes, never restarted behind our back."""
     return {
-        "num_cpus": num_cpus,
-        "num_gpus": num_gpus,
+        **share.options,
         "scheduling_strategy": "SPREAD",
         "max_concurrency": MAX_CALLS,
         "max_restarts": 0,

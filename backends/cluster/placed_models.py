@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backends.cluster.allocate import of_one_kind
 from backends.cluster.cluster import Node, ResourceShare, free_of
 from backends.cluster.placement_loop import AutoPlacer
 from backends.cluster.placement_mix import Ended, Replanner, ended_of
@@ -20,6 +21,7 @@ from backends.errors import UsageError
 from backends.process.events import Steps
 from backends.router.membership import Membership
 from backends.router.router import Router
+from backends.settings.accelerators import GPU
 from backends.settings.auto_place import AutoPlace
 from backends.settings.options import Options
 
@@ -39,12 +41,13 @@ _WEIGHTS = ("*.safetensors", "*.bin")
 
 @dataclass(frozen=True)
 class Slot:
-    """What one slot is."""
+    """What one slot is. ``kind`` is what Ray calls its accelerators."""
 
     num_cpus: float
     num_gpus: float
     threads: int
     resource: str | None
+    kind: str = GPU
 
 
 class PlacedModels:
@@ -147,6 +150,7 @@ def _capacity(
     options: Options, asked: AutoPlace, nodes: Sequence[Node], slots: Mapping[str, float] | None
 ) -> tuple[Capacity, Slot]:
     """What is free, in slots: units of the resource, GPUs, or cores. ``slots`` of each node, by its id."""
+    kind, nodes = of_one_kind(nodes)
     cpus = sum(node.free_cpus for node in nodes)
     gpus = int(sum(node.free_gpus for node in nodes))
     if slots is not None:
@@ -156,18 +160,20 @@ def _capacity(
             raise UsageError(f"--place-resource {asked.resource}: no node of the cluster has any of it free")
         part = math.floor(1e4 * min(1.0, cpus / total)) / 1e4
         gpu = math.floor(1e4 * min(1.0, gpus / total)) / 1e4
-        return Capacity(bins, asked.resource or ""), Slot(part, gpu, options.threads or 1, asked.resource)
+        return Capacity(bins, asked.resource or ""), Slot(
+            part, gpu, options.threads or 1, asked.resource, kind
+        )
     if gpus:
         workers, models = options.vllm.workers, len(options.models)
         whole = tuple(int(node.free_gpus) for node in nodes)
         if models > gpus and workers == 1:
-            memory = gpu_bytes()
+            memory = gpu_bytes() if kind == GPU else None
             part_bytes = None if memory is None else memory / _PARTS
             core = int(1e4 * min(1.0, cpus / (gpus * _PARTS))) / 1e4
-            bins, unit = (_PARTS,) * gpus, "GPU-eighth"
-            return Capacity(bins, unit, part_bytes, grows=True), Slot(core, 1 / _PARTS, 1, None)
+            bins, unit = (_PARTS,) * gpus, f"{kind}-eighth"
+            return Capacity(bins, unit, part_bytes, grows=True), Slot(core, 1 / _PARTS, 1, None, kind)
         core = int(1e4 * min(1.0, cpus / gpus)) / 1e4
-        return Capacity(whole if workers > 1 else (1,) * gpus, "GPU"), Slot(core, 1.0, 1, None)
+        return Capacity(whole if workers > 1 else (1,) * gpus, kind), Slot(core, 1.0, 1, None, kind)
     by_core = [node.memory / node.cpus for node in nodes if node.memory and node.cpus]
     cores = tuple(int(node.free_cpus) for node in nodes)
     slot_bytes = min(by_core) if len(by_core) == len(nodes) else None
@@ -184,6 +190,7 @@ def _share(model: str, slots: int, slot: Slot) -> ResourceShare:
         float(int(gpus)) if gpus >= 1 else gpus,
         slots * slot.threads,
         further,
+        slot.kind,
     )
 
 

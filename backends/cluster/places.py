@@ -41,7 +41,7 @@ async def free(group: Any) -> None:
 
 def bundle_of(share: ResourceShare) -> dict[str, float]:
     """What one engine reserves."""
-    given = {"CPU": share.num_cpus, "GPU": share.num_gpus, **dict(share.further)}
+    given = {"CPU": share.num_cpus, share.resource: share.num_gpus, **dict(share.further)}
     return {name: amount for name, amount in given.items() if amount}
 
 
@@ -55,8 +55,7 @@ def actor_options(share: ResourceShare, group: Any, bundle: int) -> dict[str, An
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     return {
-        "num_cpus": share.num_cpus,
-        "num_gpus": share.num_gpus,
+        **share.options,
         "max_restarts": 0,  # we replace it ourselves, and know when
         "scheduling_strategy": PlacementGroupSchedulingStrategy(
             group, placement_group_bundle_index=bundle, placement_group_capture_child_tasks=True

@@ -31,6 +31,7 @@ from backends.process.log_tail import LogTail
 from backends.process.scratch_dir import OwnedTempDir
 from backends.router.fleet import Served
 from backends.settings import kv_events
+from backends.settings.accelerators import ray_ids
 from backends.settings.engine import engine_arguments
 from backends.settings.vllm import split_tools
 from backends.text import make_logs_visible
@@ -85,7 +86,7 @@ class VllmActor:
         published = kv_events.sockets(self._folder.path) if options.vllm.kv_events else None
         if published is not None:
             arguments.append(kv_events.argument(published))
-        devices = _devices() if spec.gpu_share else ()
+        devices = ray_ids(spec.resource) or ("0",) if spec.gpu_share else ()
         places = client_places(self._folder.path, spec.fronts - 1 + SPARE_PLACES) if spec.fronts > 1 else []
         try:
             from backends.engines.vllm import load_engine
@@ -200,11 +201,3 @@ class VllmActor:
         import ray
 
         return "127.0.0.1" if self._spec.loopback else str(ray.util.get_node_ip_address())
-
-
-def _devices() -> tuple[str, ...]:
-    """The GPUs that Ray gave this process, by the node's numbers."""
-    import ray
-
-    ids = ray.get_runtime_context().get_accelerator_ids().get("GPU") or []
-    return tuple(f"cuda:{gpu}" for gpu in ids) or ("cuda:0",)

@@ -21,6 +21,7 @@ from backends.models.weights import damage
 from backends.process.events import Steps
 from backends.router.fleet import ACT_LIMIT_S, ASK_LIMIT_S, Member, Served, answer_of
 from backends.rpc.beside import SUFFIX
+from backends.settings.accelerators import reserved
 
 log = logging.getLogger("backends.rvc")
 
@@ -89,8 +90,7 @@ class Replica(Member):
     @property
     def needs(self) -> dict[str, float]:
         """The resources that Ray reserves for it."""
-        amounts = {"CPU": self._options["num_cpus"], "GPU": self._options["num_gpus"]}
-        return {kind: amount for kind, amount in amounts.items() if amount}
+        return reserved(self._options)
 
     async def _brought_up(self, options: Mapping[str, Any], steps: Steps | None = None) -> tuple[Any, Served]:
         """An actor that serves. Raises StartFailure with nothing left of it."""

@@ -24,6 +24,7 @@ from backends.cluster.machine import machine_facts
 from backends.engines.adapters import Adapters
 from backends.models.adapters import AdapterFolder
 from backends.process.events import Steps
+from backends.settings.accelerators import GPU
 from backends.settings.options import Options
 
 # The router keeps idle connections to us; were we to close one first, a request could be lost on it.
@@ -39,7 +40,8 @@ SWITCH_S = 0.0005
 class EngineSpec:
     """What an engine's processes need. ``options`` are the head's (without its socket); ``environ`` is what
     the head's environment says to vLLM and Hugging Face; ``queue`` is how many may wait for this engine;
-    ``fronts`` how many processes answer for it; ``grpc`` says whether one of them does by gRPC too."""
+    ``fronts`` how many processes answer for it; ``grpc`` says whether one of them does by gRPC too;
+    ``resource`` what Ray calls its accelerators."""
 
     engine: str
     model: str
@@ -53,6 +55,7 @@ class EngineSpec:
     environ: Mapping[str, str]
     fronts: int = 1
     grpc: bool = False
+    resource: str = GPU
 
     def __repr__(self) -> str:  # the token and the environment stay out of every log
         return f"EngineSpec({self.engine}, {self.model}={self.source})"

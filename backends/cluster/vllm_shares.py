@@ -6,7 +6,8 @@ import asyncio
 import dataclasses
 from collections.abc import Sequence
 
-from backends.cluster.cluster import Node, ResourceShare, allocate
+from backends.cluster.allocate import allocate, of_one_kind
+from backends.cluster.cluster import Node, ResourceShare
 from backends.errors import UsageError
 from backends.settings.options import Options
 
@@ -25,16 +26,17 @@ def shares_of(options: Options, nodes: Sequence[Node]) -> list[ResourceShare]:
 def _shares(options: Options, nodes: Sequence[Node]) -> list[ResourceShare]:
     size, flags = options.vllm.workers, options.vllm.parallel_flags
     names = [spec.name for spec in options.models]
+    kind, nodes = of_one_kind(nodes)
     if size > 1 and any(node.gpus for node in nodes):
         if not any(node.free_gpus >= size for node in nodes):
             most = max(int(node.free_gpus) for node in nodes)
             raise UsageError(
-                f"{flags}: an engine's {size} GPUs must be of one node, and {most} are free on the best"
+                f"{flags}: an engine's {size} {kind}s must be of one node, and {most} are free on the best"
             )
         nodes = [dataclasses.replace(node, free_gpus=node.free_gpus // size) for node in nodes]
         shares = allocate(names, nodes, replicas=options.num_replicas, threads=options.threads)
         if any(share.num_gpus < 1 for share in shares):
-            raise UsageError(f"{flags}: {len(shares)} engines need {size} GPUs each")
+            raise UsageError(f"{flags}: {len(shares)} engines need {size} {kind}s each")
         return [dataclasses.replace(share, num_gpus=share.num_gpus * size) for share in shares]
     return allocate(names, nodes, replicas=options.num_replicas, threads=options.threads)
 

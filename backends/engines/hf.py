@@ -37,6 +37,7 @@ from backends.engines.hf_stream import (
 from backends.engines.protocol import Delta, EngineInfo, EngineState, GenerateRequest
 from backends.errors import EngineError, EngineUnavailable, StartFailure, UsageError
 from backends.models.load import ModelError, load_model
+from backends.settings.accelerators import CPU, torch_platform
 
 log = logging.getLogger("backends.hf")
 
@@ -141,15 +142,15 @@ class HfEngine:
             live, running = len(self._live), len(self._running)
             caches = {id(cache): cache for cache in self._running.values()}  # a batch shares one
         capacity = self._info.concurrency * self._info.max_model_len * self._kv_bytes_per_token
-        cuda = self._model.device.type == "cuda"
+        device = self._model.device if self._model.device.type != CPU else None
         return EngineState(
             status="stopped" if self._closed else "ready",
             running=running,
             waiting=live - running,
             kv_bytes=sum(map(cache_bytes, caches.values())),
             kv_capacity_bytes=int(capacity) or None,
-            allocated_bytes=torch.cuda.memory_allocated(self._model.device) if cuda else None,
-            reserved_bytes=torch.cuda.memory_reserved(self._model.device) if cuda else None,
+            allocated_bytes=None if device is None else torch.accelerator.memory_allocated(device),
+            reserved_bytes=None if device is None else torch.accelerator.memory_reserved(device),
         )
 
     async def close(self) -> None:
@@ -256,8 +257,9 @@ def load_engine(
     Raises UsageError when ``max_model_len`` is more than the model can, StartFailure when loading fails.
     """
     transformers_logging.set_verbosity_error()
-    device = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
-    if dtype == "auto" and device == "cpu":
+    kind = torch_platform()
+    device = device or (CPU if kind is None else f"{kind}:0")
+    if dtype == "auto" and device == CPU:
         dtype = "float32"
     try:
         model, tokenizer = load_model(path, dtype, device, trust_remote_code)
@@ -275,7 +277,7 @@ def load_engine(
         dtype=str(model.dtype).removeprefix("torch."),
         concurrency=concurrency,
         max_model_len=context_length(model.config, max_model_len),
-        threads=torch.get_num_threads() if device == "cpu" else None,
+        threads=torch.get_num_threads() if device == CPU else None,
         node_id=node_id,
         max_logprobs=MAX_LOGPROBS,
     )

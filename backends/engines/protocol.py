@@ -128,7 +128,7 @@ class EngineState:
     ``stopped``.
 
     ``kv_bytes`` are the key/value bytes of live sequences, ``kv_capacity_bytes`` what ``concurrency``
-    sequences of ``max_model_len`` tokens would take. The allocator's bytes exist only on a CUDA device.
+    sequences of ``max_model_len`` tokens would take. The allocator's bytes exist only on an accelerator.
     """
 
     status: str

@@ -34,6 +34,7 @@ from backends.engines.vllm_args import engine_config, made_of, one_line, refusal
 from backends.engines.vllm_clients import ClientPlace, engine_knows, tell_of_requests
 from backends.engines.vllm_page import relabelled
 from backends.errors import EngineError, EngineRefusal, EngineUnavailable, StartFailure
+from backends.settings.accelerators import named
 
 log = logging.getLogger("backends.vllm")
 
@@ -228,7 +229,8 @@ async def load_engine(
     places: Sequence[ClientPlace] = (),
     kv_events: Mapping[str, str] | None = None,
 ) -> VllmEngine:
-    """Starts vLLM with arguments of its own parser: tens of seconds. No devices: on the CPU. ``places`` are
+    """Starts vLLM with arguments of its own parser: tens of seconds. ``devices``: their
+    numbers on the node; none: on the CPU. ``places`` are
     for further clients of the engine, ``kv_events`` is where the arguments have it publish what it caches.
 
     Raises UsageError when vLLM refuses an argument, StartFailure when it does not come up; why may stand only
@@ -286,14 +288,15 @@ def _info(
     threads: int | None,
     node_id: str | None,
 ) -> EngineInfo:
+    made = asdict(made_of(config))
     return EngineInfo(
         engine=engine,
         kind="vllm",
         model=model,
         node=socket.gethostname(),
         pid=os.getpid(),
-        devices=devices or ("cpu",),
-        **asdict(made_of(config)),
+        devices=named(made.pop("platform"), devices),
+        **made,
         threads=None if devices else threads,
         own_queue=True,
         node_id=node_id,

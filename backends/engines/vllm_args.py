@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from backends.errors import StartFailure, UsageError
+from backends.settings.accelerators import CPU, vllm_platform
 from backends.settings.vllm import names
 
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
@@ -80,7 +81,7 @@ def wants_request_metrics(given: Sequence[tuple[str, str]], known: Container[str
 
 @dataclass(frozen=True)
 class Made:
-    """What vLLM makes of its arguments."""
+    """What vLLM makes of its arguments. ``platform`` is what its devices are called here."""
 
     dtype: str
     concurrency: int
@@ -91,6 +92,7 @@ class Made:
     speculation: str | None = None
     max_loras: int | None = None
     max_lora_rank: int | None = None
+    platform: str = CPU
 
 
 def made_of(config: Any) -> Made:
@@ -106,6 +108,7 @@ def made_of(config: Any) -> Made:
         speculation=f"{ahead.method} {ahead.num_speculative_tokens}" if ahead is not None else None,
         max_loras=adapters.max_loras if adapters is not None else None,
         max_lora_rank=adapters.max_lora_rank if adapters is not None else None,
+        platform=vllm_platform(),
     )
 
 

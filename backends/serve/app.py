@@ -57,9 +57,8 @@ def build(args: dict[str, Any]) -> Any:
     )
     share = ResourceShare(model.name, given["num_cpus"], given["num_gpus"], given["threads"])
     spec = replace(engine_spec(0, share, options), engine=TOPOLOGY)  # replicas add their own ids
-    resources = {"num_cpus": share.num_cpus, "num_gpus": share.num_gpus}
     app = App(TOPOLOGY, "/", model.name, model.source, share, 1)
-    return application(spec, options, None, resources, app)
+    return application(spec, options, None, share.options, app)
 
 
 def _checked(args: Mapping[str, Any]) -> dict[str, Any]:

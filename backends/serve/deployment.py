@@ -7,6 +7,7 @@ from typing import Any
 
 from backends.cluster.cluster import Node
 from backends.errors import UsageError
+from backends.settings.accelerators import reserved
 from backends.settings.autoscale import Autoscale
 from backends.settings.options import Options
 from backends.settings.serve import GIB
@@ -23,9 +24,9 @@ _FIELDS = (
 
 
 def deployment_config(
-    options: Options, resources: Mapping[str, float], ongoing: int, count: int
+    options: Options, resources: Mapping[str, Any], ongoing: int, count: int
 ) -> dict[str, Any]:
-    """``resources`` are what a replica reserves (num_cpus, num_gpus). At most ``ongoing`` requests a replica,
+    """``resources`` are what a replica reserves, as Ray's options. At most ``ongoing`` requests a replica,
     unless asked otherwise. ``count`` replicas, unless they follow the load."""
     asked = options.serve
     ongoing = asked.max_ongoing or ongoing
@@ -62,13 +63,12 @@ def autoscaling_config(scale: Autoscale, ongoing: int) -> dict[str, Any]:
     return config
 
 
-def placement_group(options: Options, resources: Mapping[str, float]) -> dict[str, Any]:
+def placement_group(options: Options, resources: Mapping[str, Any]) -> dict[str, Any]:
     """Of a replica that is one process: a group of one bundle, where a strategy was asked for; else none."""
     if options.serve.strategy is None:
         return {}
-    bundle = {"CPU": resources["num_cpus"], "GPU": resources["num_gpus"], **_memory(options)}
     return {
-        "placement_group_bundles": [{name: amount for name, amount in bundle.items() if amount}],
+        "placement_group_bundles": [{**reserved(resources), **_memory(options)}],
         "placement_group_strategy": options.serve.strategy,
     }
 

@@ -139,7 +139,7 @@ def bundles(options: Options, share: ResourceShare) -> list[dict[str, float]]:
     if not share.num_gpus:
         return [{"CPU": share.num_cpus}]
     workers = options.vllm.workers
-    return [{"GPU": share.num_gpus / workers}] * workers
+    return [{share.resource: share.num_gpus / workers}] * workers
 
 
 def ingress_config(engines: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from backends.serve.fleet import ASK_LIMIT_S, ServeFleet
 from backends.serve.llm_app import Checked
 from backends.serve.llm_page import of_replicas
 from backends.serve.model_app import App
+from backends.settings.accelerators import CPU
 from backends.settings.autoscale import Autoscale
 
 log = logging.getLogger("backends.rsv")
@@ -100,7 +101,7 @@ class LlmFleet(ServeFleet):
             node=host,
             pid=pid,
             # How many GPUs, not which: the replica does not say.
-            devices=("cuda",) * math.ceil(share.num_gpus) or ("cpu",),
+            devices=(made.platform,) * math.ceil(share.num_gpus) or (CPU,),
             dtype=made.dtype,
             concurrency=made.concurrency,
             step_tokens=made.step_tokens,

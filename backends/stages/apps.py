@@ -129,7 +129,7 @@ class GraphApps:
         from ray import serve
 
         share = self._units.of(stage) if stage != "root" else self._units.of("merge")
-        resources = {"num_cpus": share.num_cpus, "num_gpus": share.num_gpus}
+        resources = share.options
         made = serve.deployment(
             name=stage,
             max_constructor_retry_count=1,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backends.cluster.cluster import Node, ResourceShare, describe
 from backends.errors import StartFailure
@@ -22,7 +22,7 @@ FREE = ("preprocess", "merge")
 @dataclass(frozen=True)
 class Units:
     """``share`` is what one replica takes; ``bins`` are how many such fit on each node, ``kind`` is what is
-    shared (``core`` or ``GPU``), ``size`` how much of one a unit is."""
+    shared (``core`` or ``GPU`` or another resource of Ray), ``size`` how much of one a unit is."""
 
     share: ResourceShare
     bins: tuple[int, ...]
@@ -37,7 +37,7 @@ class Units:
         """What a replica of a stage reserves."""
         if stage in FREE:
             return ResourceShare(stage, 0.0, 0.0, 1)
-        return ResourceShare(stage, self.share.num_cpus, self.share.num_gpus, self.share.threads)
+        return replace(self.share, model=stage)
 
 
 def stages_of(options: GraphOptions, *, index: bool) -> list[str]:
@@ -62,7 +62,9 @@ def units_of(
     if sum(gpus):
         bins = tuple(_fitting(free, size) for free in gpus)
         per_cpu = _part(min(1.0, sum(cores) / wanted))
-        return Units(ResourceShare("", per_cpu, size, threads or 1), bins, "GPU", size)
+        resource = next(node.resource for node, free in zip(nodes, gpus, strict=True) if free)
+        share = ResourceShare("", per_cpu, size, threads or 1, resource=resource)
+        return Units(share, bins, resource, size)
     bins = tuple(_fitting(free, size) for free in cores)
     return Units(ResourceShare("", size, 0.0, threads or max(1, int(size))), bins, "core", size)
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from backends.rag.errors import RagError
+from backends.settings.accelerators import CPU, named, ray_ids, ray_resources, torch_platform
 from backends.text import make_logs_visible
 
 T = TypeVar("T")
@@ -26,8 +27,8 @@ class Stage:
         make_logs_visible()
         torch.set_num_threads(threads)
         context, ray = serve.get_replica_context(), get_runtime_context()
-        gpus = ray.get_accelerator_ids().get("GPU") or []
-        self.device = "cuda" if gpus else "cpu"
+        platform, ids = torch_platform(), next(filter(None, map(ray_ids, ray_resources())), ())
+        self.device = platform if platform and ids else CPU
         replica = context.replica_id.unique_id
         self._about: dict[str, Any] = {
             "engine": f"{stage}-{replica}",
@@ -36,7 +37,7 @@ class Stage:
             "actor": ray.get_actor_id(),
             "node_id": ray.get_node_id(),
             "pid": os.getpid(),
-            "devices": [f"cuda:{gpu}" for gpu in gpus] or ["cpu"],
+            "devices": list(named(self.device, ids if self.device != CPU else ())),
             "max_model_len": 0,  # what the head reads of every replica
         }
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=stage)

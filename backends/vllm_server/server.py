@@ -24,6 +24,7 @@ from backends.models.weights import damage
 from backends.process.events import Steps
 from backends.process.log_tail import LogTail
 from backends.router.fleet import ACT_LIMIT_S, ASK_LIMIT_S, Member, Served, answer_of
+from backends.settings.accelerators import named
 from backends.vllm_server.launch import Order
 
 LAUNCHER = "backends.vllm_server.launch"
@@ -37,8 +38,8 @@ LOG_LIMIT_S = 5.0
 
 @dataclass(frozen=True)
 class ServerSpec:
-    """What a server's process needs. ``devices`` are the GPUs that it sees, as CUDA_VISIBLE_DEVICES names
-    them; none: the CPU. ``token`` is the bearer that it asks for."""
+    """What a server's process needs. ``devices`` are the accelerators that it sees, as the variable
+    ``visible`` names them; none: the CPU. ``token`` is the bearer that it asks for."""
 
     engine: str
     model: str
@@ -46,6 +47,7 @@ class ServerSpec:
     order: Order
     devices: tuple[str, ...]
     token: str
+    visible: str | None = None
 
     def __repr__(self) -> str:  # the token stays out of every log
         return f"ServerSpec({self.engine}, {self.model}={self.path})"
@@ -134,7 +136,8 @@ class VllmServer(Member):
             Path(path).unlink(missing_ok=True)
         environ = {**self._environ, "VLLM_API_KEY": spec.token}
         if spec.devices:
-            environ["CUDA_VISIBLE_DEVICES"] = ",".join(spec.devices)
+            assert spec.visible is not None
+            environ[spec.visible] = ",".join(spec.devices)
         reader, writer = os.pipe()
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -209,7 +212,7 @@ class VllmServer(Member):
             model=self.model,
             node=socket.gethostname(),
             pid=self._process.pid,
-            devices=tuple(f"cuda:{device}" for device in self.spec.devices) or ("cpu",),
+            devices=named(made.platform, self.spec.devices),
             dtype=made.dtype,
             concurrency=made.concurrency,
             step_tokens=made.step_tokens,

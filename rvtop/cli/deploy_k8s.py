@@ -96,7 +96,7 @@ def k8s(
         source=source,
         name=name or f"rvtop-{topology}",
         namespace=namespace,
-        image=image or images.ours("cuda" if gpus else "cpu"),
+        image=image or images.ours("gpu" if gpus else "cpu"),
         replicas=_replicas(replicas),
         gpus=gpus,
         cpus=cpus,
@@ -199,8 +199,8 @@ def compose(
     models: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Weights on this machine, at /mnt/shared/models there.")
     ] = None,
-    cuda: Annotated[
-        bool, typer.Option("--cuda", help="Engines on GPUs, one a worker; else on the CPU.")
+    gpu: Annotated[
+        bool, typer.Option("--gpu", help="Engines on GPUs, one a worker; else on the CPU.")
     ] = False,
     workers: Annotated[int, typer.Option(help="Containers with an engine.")] = 1,
     cpus: Annotated[int, typer.Option(help="Cores of each.")] = 2,
@@ -212,7 +212,7 @@ def compose(
     from rvtop.session.search import parse_slo
 
     served, source = model_given(model)
-    options = Options(served, source, cuda, workers, cpus, None if models is None else str(models.absolute()))
+    options = Options(served, source, gpu, workers, cpus, None if models is None else str(models.absolute()))
     (rules,) = alerts.files(alerts.Limits(parse_slo(slo))).values()
     boards = {Path(path).name: text for path, text in grafana.files().items()}
     written(out, files(options, rules, boards), force)

@@ -13,5 +13,6 @@ GRAFANA = "grafana/grafana:12.1.1"
 
 
 def ours(kind: str) -> str:
-    """The image that ``rvtop deploy compose`` builds: ``kind`` is ``cpu`` or ``cuda``."""
-    return f"rvtop:{rvtop.__version__}-{kind}"
+    """The image that ``rvtop deploy compose`` builds: ``kind`` is ``cpu`` or ``gpu``. A version between two
+    releases has a "+", which no tag of an image may."""
+    return f"rvtop:{rvtop.__version__.replace('+', '-')}-{kind}"

@@ -40,11 +40,12 @@ def _of_kubernetes() -> list[Callable[[], list[Check]]]:
 
 
 def _groups(*, deep: bool) -> list[Callable[[], list[Check]]]:
-    from rvtop.doctor import cluster, gpus, machine, ports, versions
+    from rvtop.doctor import accelerators, cluster, gpus, machine, ports, versions
 
     return [
         versions.checks,
         gpus.checks,
+        accelerators.checks,
         ports.checks,
         machine.checks,
         lambda: cluster.checks(deep=deep),

@@ -7,17 +7,18 @@ from pathlib import Path
 
 from rvtop.doctor.check import Check, fail, gib, ok, warn
 from rvtop.doctor.versions import Version, version
+from rvtop.target.accelerators import with_toolkit
 
-_NVIDIA = "0x10de"
-_DISPLAY = "0x03"  # PCI class: display controllers, of which 3D controllers (0x0302) are one kind
+BUS = Path("/sys/bus/pci/devices")
 
 
 @dataclass(frozen=True)
 class Gpus:
-    """What the driver tells. ``cuda``: the newest CUDA it can run, as (major, minor)."""
+    """What the driver tells. ``toolkit``: the newest that it can run of what torch is built with, as (major,
+    minor); None where it does not say."""
 
     driver: str
-    cuda: tuple[int, int]
+    toolkit: tuple[int, int] | None
     names: tuple[str, ...]
     memory: tuple[float, ...]  # bytes
     used: tuple[float, ...] = ()  # bytes of it
@@ -42,12 +43,13 @@ def probe() -> tuple[Gpus | None, str]:
     except pynvml.NVMLError as error:
         return None, str(error)
     try:
-        cuda = pynvml.nvmlSystemGetCudaDriverVersion_v2()
+        known = with_toolkit()
+        newest = None if known is None else int(getattr(pynvml, known[1].driver_version)())
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
         memory = [pynvml.nvmlDeviceGetMemoryInfo(handle) for handle in handles]
         return Gpus(
             driver=pynvml.nvmlSystemGetDriverVersion(),
-            cuda=(cuda // 1000, cuda % 1000 // 10),
+            toolkit=None if newest is None else (newest // 1000, newest % 1000 // 10),
             names=tuple(pynvml.nvmlDeviceGetName(handle) for handle in handles),
             memory=tuple(float(each.total) for each in memory),
             used=tuple(float(each.used) for each in memory),
@@ -58,15 +60,21 @@ def probe() -> tuple[Gpus | None, str]:
         pynvml.nvmlShutdown()
 
 
-def pci_gpus(devices: Path = Path("/sys/bus/pci/devices")) -> int:
+def pci_gpus(devices: Path = BUS) -> int:
     """NVIDIA GPUs on the bus, whether they have a driver or not."""
+    known = with_toolkit()
+    return 0 if known is None else on_bus(known[0].pci, known[0].pci_class, devices)
+
+
+def on_bus(maker: str, kinds: str, devices: Path = BUS) -> int:
+    """A maker's devices on the bus, of the PCI classes that begin with ``kinds``."""
     count = 0
     for device in devices.glob("*"):
         try:
             vendor, kind = ((device / name).read_text().strip() for name in ("vendor", "class"))
         except OSError:
             continue
-        count += vendor == _NVIDIA and kind.startswith(_DISPLAY)
+        count += vendor == maker and kind.startswith(kinds)
     return count
 
 
@@ -82,8 +90,9 @@ def without_driver(problem: str, on_bus: int) -> Check:
 
 
 def _list(found: Gpus) -> Check:
-    cuda = ".".join(map(str, found.cuda))
-    tail = f"driver {found.driver}, CUDA {cuda}"
+    tail = f"driver {found.driver}"
+    if found.toolkit is not None and (known := with_toolkit()) is not None:
+        tail += f", {known[1].name} {_dotted(found.toolkit)}"
     if not found.names:
         return warn("gpu", f"no GPU, though there is a driver ({tail})", "see what nvidia-smi reports")
     kinds = {
@@ -95,20 +104,26 @@ def _list(found: Gpus) -> Check:
 
 def build(found: Gpus, version: Version) -> list[Check]:
     """Whether torch was built for these GPUs and this driver."""
-    torch = version("torch")
-    if torch is None or not found.names:
+    torch, known = version("torch"), with_toolkit()
+    if torch is None or not found.names or known is None or found.toolkit is None:
         return []
+    toolkit = known[1]
     if torch.endswith("+cpu"):
         text = f"torch {torch} is a CPU build: the GPUs stay idle"
-        return [warn("gpu/torch", text, "pip install a CUDA build of torch")]
-    for name in ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu13", "nvidia-cuda-runtime-cu12"):
+        return [warn("gpu/torch", text, f"pip install a {toolkit.name} build of torch")]
+    for name in toolkit.runtimes:
         runtime = version(name)
         if runtime is None:
             continue
         major = int(runtime.partition(".")[0])
-        have = ".".join(map(str, found.cuda))
-        if major > found.cuda[0]:
-            text = f"torch {torch} needs CUDA {major}, the driver {found.driver} has {have}"
-            return [fail("gpu/torch", text, "update the driver, or install a torch for the older CUDA")]
-        return [ok("gpu/torch", f"torch {torch} with CUDA {runtime} on a driver for {have}")]
+        have = _dotted(found.toolkit)
+        if major > found.toolkit[0]:
+            text = f"torch {torch} needs {toolkit.name} {major}, the driver {found.driver} has {have}"
+            fix = f"update the driver, or install a torch for the older {toolkit.name}"
+            return [fail("gpu/torch", text, fix)]
+        return [ok("gpu/torch", f"torch {torch} with {toolkit.name} {runtime} on a driver for {have}")]
     return []
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))

@@ -20,12 +20,11 @@ from typing import Any
 
 from rvtop.contract.snapshot import StartStep
 from rvtop.settings.paths import state_folder
+from rvtop.target.accelerators import visible_variables
 from rvtop.target.backend import BackendOptions
 
 KEPT = 5
 _SCHEMA = 1
-#: What of the environment decides on which devices a backend starts.
-_DEVICES = ("CUDA_VISIBLE_DEVICES", "RAY_ADDRESS")
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class StartTimes:
     """The starts of one way of starting, on this machine. ``environ`` says where they are kept."""
 
     def __init__(self, options: BackendOptions, environ: Mapping[str, str], node: str | None = None) -> None:
-        devices = [environ.get(name, "") for name in _DEVICES]
+        devices = [environ.get(name, "") for name in (*visible_variables(), "RAY_ADDRESS")]
         way = [
             *(options.topology, list(options.models), list(options.arguments)),
             *(node or platform.node(), os.cpu_count(), devices),

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rvtop.net.transport import Transport
+from rvtop.target.accelerators import version_facts
 from rvtop.target.probe import TargetError, TargetInfo, ask
 from rvtop.text import printable, printable_json
 
@@ -29,10 +30,7 @@ _SAID_LIMIT = 200
 _FACTS_LIMIT_S = 10.0
 _TEXT_LIMIT = 20_000
 #: Of the server's machine; the rest of what vLLM collects (packages, host names) is left out.
-_SYSTEM = (
-    *("os", "python_version", "torch_version", "vllm_version", "cuda_runtime_version"),
-    *("nvidia_driver_version", "nvidia_gpu_models", "cpu_info", "gpu_topo"),
-)
+_SYSTEM = ("os", "python_version", "torch_version", "vllm_version", "cpu_info", "gpu_topo")
 _SECRET_NAME = re.compile(r"key|token|secret|passw|auth|credential|cookie|bearer", re.IGNORECASE)
 #: A setting with such a name, in a text: its value, quoted or up to the next separator.
 _SECRET_VALUE = re.compile(
@@ -90,7 +88,7 @@ async def server_facts(info: TargetInfo, transport: Transport) -> dict[str, Any]
     told = await _told(f"{info.pages}/server_info", transport)
     if isinstance(told.get("vllm_config"), str):
         facts["vllm_config"] = without_secrets(printable(told["vllm_config"], _TEXT_LIMIT))
-    for key, names in (("vllm_env", None), ("system_env", _SYSTEM)):
+    for key, names in (("vllm_env", None), ("system_env", (*_SYSTEM, *version_facts()))):
         if isinstance(found := told.get(key), dict):
             kept = {
                 name: without_secrets(value) if isinstance(value, str) else value

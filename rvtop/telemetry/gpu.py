@@ -1,4 +1,4 @@
-"""GPUs: NVML in this process (this machine only), and the series of NVIDIA's DCGM exporter."""
+"""GPUs and other accelerators: NVML in this process (this machine only), and the pages of exporters."""
 
 from __future__ import annotations
 
@@ -11,23 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from rvtop.telemetry.bounds import is_figure
+from rvtop.telemetry.exporters import SERIES, Series, label
 from rvtop.telemetry.sample import GpuSample, Sample
 from rvtop.text import NAME_LIMIT, printable
 
-_MIB = 1024.0 * 1024.0
 #: One of them is there where NVIDIA's driver is loaded: on Linux, in a container, under WSL.
 _DRIVER = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
-
-#: DCGM series -> field; memory comes in MiB, utilisation in percent, power in W, energy in mJ.
-DCGM_NAMES: Mapping[str, str] = {
-    "DCGM_FI_DEV_FB_USED": "used",
-    "DCGM_FI_DEV_FB_FREE": "free",
-    "DCGM_FI_DEV_FB_RESERVED": "reserved",
-    "DCGM_FI_DEV_FB_TOTAL": "total",
-    "DCGM_FI_DEV_GPU_UTIL": "util",
-    "DCGM_FI_DEV_POWER_USAGE": "watts",
-    "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION": "millijoules",
-}
 
 
 class GpuKey(NamedTuple):
@@ -38,11 +27,11 @@ class GpuKey(NamedTuple):
 
 
 class GpuSlot(NamedTuple):
-    """What one DCGM series is. ``part`` is the MIG instance, empty for a whole GPU."""
+    """What one series of an exporter is. ``part`` is the part of the device, empty for a whole one."""
 
     key: GpuKey
     name: str
-    field: str
+    series: Series
     part: str
 
 
@@ -51,48 +40,60 @@ def is_index(text: str) -> bool:
     return text.isdecimal() and len(text) <= 6
 
 
-def dcgm_slot(name: str, labels: Mapping[str, str]) -> GpuSlot | None:
-    """The place of a series of ``DCGM_NAMES``; None when it names no GPU."""
-    index = labels.get("gpu", "")
+def exporter_slot(name: str, labels: Mapping[str, str]) -> GpuSlot | None:
+    """The place of a series of ``exporters.SERIES``; None when it names no device."""
+    exporter, series = SERIES[name]
+    index = label(labels, exporter.index)
     if not is_index(index):
         return None
-    key = GpuKey(labels.get("Hostname", ""), int(index))
-    return GpuSlot(key, labels.get("modelName", "GPU"), DCGM_NAMES[name], labels.get("GPU_I_ID", ""))
+    model = label(labels, exporter.model, exporter.kind)
+    return GpuSlot(
+        GpuKey(label(labels, exporter.node), int(index)), model, series, label(labels, exporter.part)
+    )
 
 
 class GpuParts:
-    """Collects the DCGM series of one GPU."""
+    """Collects an exporter's series of one device."""
 
-    __slots__ = ("_name", "_parts")
+    __slots__ = ("_name", "_parts", "_ranks")
 
     def __init__(self) -> None:
         self._name = "GPU"
         self._parts: dict[str, dict[str, float]] = {}
+        self._ranks: dict[str, int] = {}
 
     def add(self, slot: GpuSlot, value: float) -> None:
-        """Takes one series in. The same GPU listed once per pod counts once; MIG instances add up."""
-        if is_figure(value):
-            self._name = slot.name
-            self._parts.setdefault(slot.field, {})[slot.part] = value
+        """Takes one series in. The same device listed once per pod counts once; parts add up."""
+        if not is_figure(value):
+            return
+        self._name = slot.name
+        field, scale, rank = slot.series
+        held = self._ranks.setdefault(field, rank)
+        if rank > held:
+            return
+        if rank < held:
+            self._ranks[field] = rank
+            self._parts[field] = {}
+        self._parts.setdefault(field, {})[slot.part] = value * scale
 
     def sample(self, key: GpuKey, default_node: str) -> GpuSample:
-        """The GPU at this moment."""
+        """The device at this moment."""
         value = {field: sum(parts.values()) for field, parts in self._parts.items()}
         used = value.get("used")
         total = value.get("total")
         if total is None and used is not None and "free" in value:
             total = used + value["free"] + value.get("reserved", 0.0)
-        # Of use, power and energy each MIG instance tells its own or the whole GPU's.
+        # Of use, power and energy each part tells its own or the whole device's.
         most = {field: max(parts.values()) for field, parts in self._parts.items()}
         return GpuSample(
             node=key.node or default_node,
             index=key.number,
             name=self._name,
-            memory_used=None if used is None else used * _MIB,
-            memory_total=None if total is None else total * _MIB,
-            util=_times(most.get("util"), 0.01),
+            memory_used=used,
+            memory_total=total,
+            util=most.get("util"),
             watts=most.get("watts"),
-            joules=_times(most.get("millijoules"), 1e-3),
+            joules=most.get("joules"),
         )
 
 

@@ -16,8 +16,9 @@ from rvtop.net.light_httpx import httpx
 from rvtop.net.transport import Transport, TransportError
 from rvtop.telemetry.adapters import INFO_NAMES, Infos, InfoSlot, info_slot
 from rvtop.telemetry.bounds import MOST, MOST_VALUES
+from rvtop.telemetry.exporters import SERIES
 from rvtop.telemetry.exposition import NotPrometheus, SeriesReader
-from rvtop.telemetry.gpu import DCGM_NAMES, GpuKey, GpuParts, GpuSlot, dcgm_slot
+from rvtop.telemetry.gpu import GpuKey, GpuParts, GpuSlot, exporter_slot
 from rvtop.telemetry.metrics import NAMES, RAY_NAMES
 from rvtop.telemetry.ray_series import RayKey, RayParts, RaySlot, ray_slot
 from rvtop.telemetry.replicas import REPLICA_NAMES, ReplicaParts, ReplicaSlot, replica_slot
@@ -59,7 +60,7 @@ class PageReader:
     """Reads pages of one source; remembers its series, so that the second page is read much faster."""
 
     def __init__(self) -> None:
-        wanted = (*NAMES, *INFO_NAMES, *DCGM_NAMES, *RAY_NAMES, *REPLICA_NAMES)
+        wanted = (*NAMES, *INFO_NAMES, *SERIES, *RAY_NAMES, *REPLICA_NAMES)
         self._series: SeriesReader[_Slot] = SeriesReader(wanted, self._slot)
         self._values: dict[str, set[str]] = {}  # of labels that split figures
 
@@ -72,7 +73,7 @@ class PageReader:
         if name in REPLICA_NAMES:
             return replica_slot(name, labels)
         if name not in NAMES:
-            return dcgm_slot(name, labels)
+            return exporter_slot(name, labels)
         slot = engine_slot(name, labels)
         if slot is None or not slot.value:
             return slot

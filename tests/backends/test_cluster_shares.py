@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.cluster import cluster
-from backends.cluster.cluster import Node, allocate, describe, open_cluster
+from backends.cluster.allocate import allocate
+from backends.cluster.cluster import Node, describe, open_cluster
 from backends.errors import StartFailure, UsageError
 from backends.process.events import Steps
 

@@ -21,7 +21,7 @@ def options(topology: str, **changes: Any) -> Options:
         source="Qwen/Qwen2.5-3B-Instruct",
         name=f"rvtop-{topology}",
         namespace="llm",
-        image="registry.example.com/rvtop:0.1.0-cuda",
+        image="registry.example.com/rvtop:0.1.0-gpu",
         replicas=(2, 2) if topology == "rvc" else (1, 4),
         gpus=2,
         tolerations=(Toleration("team", "chat", "NoSchedule"),),

@@ -104,14 +104,14 @@ def test_without_a_model_nothing_is_written(
 
 
 def test_compose_writes_its_stack_with_alerts_and_dashboards(rvtop_here: Rvtop, tmp_path: Path) -> None:
-    code, _, err = rvtop_here("deploy", "compose", "--out", tmp_path, "--cuda", "--workers", 2)
+    code, _, err = rvtop_here("deploy", "compose", "--out", tmp_path, "--gpu", "--workers", 2)
     assert (code, err) == (0, "")
     compose = yaml.safe_load((tmp_path / "compose.yaml").read_text())
     assert compose["services"]["worker"]["deploy"]["replicas"] == 2
     assert yaml.safe_load((tmp_path / "prometheus" / "rules.yml").read_text())["groups"]
     assert len(list((tmp_path / "grafana" / "dashboards").glob("*.json"))) >= 4
     (tmp_path / "compose.yaml").write_text("mine")
-    code, _, err = rvtop_here("deploy", "compose", "--out", tmp_path, "--cuda", "--workers", 2)
+    code, _, err = rvtop_here("deploy", "compose", "--out", tmp_path, "--gpu", "--workers", 2)
     assert code == 2
     assert "another text" in err
     assert (tmp_path / "compose.yaml").read_text() == "mine"

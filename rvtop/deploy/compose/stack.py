@@ -26,12 +26,12 @@ _CLIENT_PORT = 9400
 
 @dataclass(frozen=True)
 class Options:
-    """``workers`` containers with one engine each, of ``cpus`` cores (``cuda``: of a GPU). ``models`` is a
+    """``workers`` containers with one engine each, of ``cpus`` cores (``gpu``: of a GPU). ``models`` is a
     folder of the machine that containers see read-only at /mnt/shared/models; None for a Hub id."""
 
     model: str
     source: str
-    cuda: bool = False
+    gpu: bool = False
     workers: int = 1
     cpus: int = 2
     models: str | None = None
@@ -53,7 +53,7 @@ def files(options: Options, alerts: str, dashboards: Mapping[str, str]) -> dict[
     """Path below the output folder -> text. ``alerts`` is a rules file; ``dashboards`` are Grafana's, by
     name. Raises UserError."""
     check(options)
-    kind = "cuda" if options.cuda else "cpu"
+    kind = "gpu" if options.gpu else "cpu"
     made = {
         "compose.yaml": yaml_text(stack(options)),
         "Dockerfile": dockerfile(kind),
@@ -92,7 +92,7 @@ def stack(options: Options) -> dict[str, Any]:
 
 def _ours(options: Options, *secrets: str) -> Service:
     """What each container of our image has."""
-    kind = "cuda" if options.cuda else "cpu"
+    kind = "gpu" if options.gpu else "cpu"
     volumes = [] if options.models is None else [f"{options.models}:/mnt/shared/models:ro"]
     return {
         "image": images.ours(kind),
@@ -128,14 +128,14 @@ def _head(options: Options) -> Service:
 
 def _worker(options: Options) -> Service:
     made = _ours(options, "ray-token")
-    gpus = ["--num-gpus=1"] if options.cuda else []
+    gpus = ["--num-gpus=1"] if options.gpu else []
     made["command"] = [
         *("ray", "start", "--address=head:6379", f"--num-cpus={options.cpus}", *gpus, "--block"),
         *("--metrics-export-port=8080", "--disable-usage-stats"),
     ]
     made["depends_on"] = {"head": {"condition": "service_healthy"}}
     made["deploy"] = {"replicas": options.workers}
-    if options.cuda:
+    if options.gpu:
         device = {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
         made["deploy"]["resources"] = {"reservations": {"devices": [device]}}
     made["environment"] |= _offline(options)

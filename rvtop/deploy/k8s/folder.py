@@ -44,7 +44,7 @@ def parts(options: Options, alerts: Mapping[str, object]) -> Parts:
         monitoring=[*monitors.monitors(options), monitors.rules(options, alerts)],
         karpenter=nodes.pools(options),
         load=load_job.load_job(
-            options, images.ours("cpu") if options.image == images.ours("cuda") else options.image
+            options, images.ours("cpu") if options.image == images.ours("gpu") else options.image
         ),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rvtop.deploy.k8s.objects import Manifest
 from rvtop.deploy.k8s.options import GPU_TAINT, Options
 
-#: Disk for the image (vLLM's with CUDA has some 10 GB) and weights from the Hub.
+#: Disk for the image (vLLM's for GPUs has some 10 GB) and weights from the Hub.
 _DISK = "300Gi"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rvtop.contract.snapshot import Gpu, Snapshot
+from rvtop.telemetry.exporters import EXPORTERS
 from rvtop.ui.draw import Line, bar, fitting
 from rvtop.ui.format import age, clip, fixed, gib, percent
 from rvtop.ui.widgets.engines import choose, not_ok
@@ -109,7 +110,7 @@ class GpuPanel(Panel):
         return Line(clip("no GPU seen" + self._why(s), width), self.rich_styles.stale)
 
     def _why(self, s: Snapshot) -> str:
-        names = ("nvml", "dcgm", "gpu")
+        names = ("gpu", *(exporter.name for exporter in EXPORTERS))
         why = next((x.detail for x in s.sources if x.state != "ok" and x.name in names and x.detail), "")
         return f": {why}" if why else ""
 
