@@ -129,7 +129,7 @@ class Retargeting:
 async def _warm_up(spec: WorkerSpec, target: AddTarget) -> None:
     """Raises UserError."""
     endpoint = Endpoint(target.address)
-    prompts = Prompts(Path(spec.prompts), target.models, spec.body, spec.extra, whole=False)
+    prompts = Prompts(Path(spec.prompts), target.models, spec.body, spec.extra, api=spec.api, whole=False)
     await asyncio.to_thread(prompts.read, ROUNDS)
     try:
         await endpoint.resolve()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rvtop.load.plan.api import Api
 from rvtop.load.plan.schedule import PhasePlan, PlanEvent
 from rvtop.load.wire.endpoint import Address
 from rvtop.load.wire.timeouts import Timeouts
@@ -37,6 +38,7 @@ class WorkerSpec:
     traces: str = ""  # the run's number in the traces of its requests, hexadecimal; "": they have none
     name: str = "rvtop"  # what the ids of its requests begin with
     tell_ticks: int = 1  # tenths of a second between two deltas, a divisor of 10
+    api: Api = field(default_factory=Api)  # which endpoint is spoken
     pair: AddTarget | None = None  # target 1, to which each request goes too (``worker/pairs.py``)
 
 
@@ -108,7 +110,7 @@ class Delta:
     ttft_ns: Int64s
     e2e_ns: Int64s
     gaps: Histogram
-    chunks: int  # chunks that carried tokens
+    chunks: int  # chunks that carried tokens, and the tokens of answers that came in one piece
     ok: int
     counted_tokens: int  # output tokens of requests whose usage came …
     counted_chunks: int  # … and their chunks: the ratio scales the live figure
