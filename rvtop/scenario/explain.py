@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
+from rvtop.load.plan.api import Api
 from rvtop.scenario.planned import chart
 from rvtop.scenario.schema import Phase, Rate, Scenario
 from rvtop.scenario.thresholds import LOWER
 from rvtop.scenario.units import human_duration
-from rvtop.scenario.words import output_words, sends_words
+from rvtop.scenario.words import endpoint_words, output_words, sends_words
 
 
 def explain(scenario: Scenario) -> str:
@@ -20,6 +21,7 @@ def explain(scenario: Scenario) -> str:
         f"{scenario.name}  (seed {scenario.seed})",
         f"  to       {named}{turns}",
         f"  sends    {sends_words(scenario.workload)}",
+        *([f"  by       {endpoint_words(scenario.api)}"] if scenario.api != Api() else []),
         "",
     ]
     lines += _table([_HEAD, *_rows(scenario, models)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -35,7 +36,8 @@ _SECOND_NS = 1_000_000_000
 
 @dataclass
 class _Second:
-    """What ended in a second, by arm: (TTFT ms, E2E ms, tokens) of each that ended well."""
+    """What ended in a second, by arm: (TTFT ms, E2E ms, tokens) of each that ended well; an answer in one
+    piece has a TTFT of NaN."""
 
     index: int
     ended: dict[str, list[tuple[float, float, int]]] = field(default_factory=dict)
@@ -86,13 +88,13 @@ class ArmsWatch:
         second = self._second(perf_counter_ns())
         for row in map(orjson.loads, lines.splitlines()):
             arm, first = row.get("arm") or NO_ARM, row["first_token_ns"]
-            if row["error"] is not None or first is None:
+            if row["error"] is not None or row["last_token_ns"] is None:
                 self._errors[arm] += 1
                 second.errors[arm] += 1
                 continue
             self._ok[arm] += 1
             began = row["intended_ns"]
-            times = (first - began) / 1e6, (row["last_token_ns"] - began) / 1e6
+            times = math.nan if first is None else (first - began) / 1e6, (row["last_token_ns"] - began) / 1e6
             second.ended.setdefault(arm, []).append((*times, row["output_tokens"] or 0))
 
     def look(self, now_ns: int) -> None:
@@ -124,6 +126,7 @@ class ArmsWatch:
         all_of_them = sum(totals.values())
         limits = {figure: ns / 1e6 for figure, ns in slo_ns(self._slo()).items()}
         good = float(meets(ttft, e2e, tokens, limits).sum()) / span_s if limits else None
+        ttft = ttft[~np.isnan(ttft)]
 
         def at(values: Any, percent: float) -> float | None:
             return float(np.percentile(values, percent)) if len(values) else None

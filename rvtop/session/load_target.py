@@ -16,6 +16,7 @@ from rvtop.session.own_servers import OwnServer, OwnServers
 from rvtop.session.request import SessionRequest
 from rvtop.session.target_watch import ANSWER_S, LossWatch, TargetWatch
 from rvtop.target.probe import TargetInfo, answers, choose_models, probe
+from rvtop.target.served import check_served
 
 
 class LoadTarget:
@@ -95,7 +96,9 @@ class LoadTarget:
         # A backend of ours serves what was asked for: all of it is meant, in the order of the command line.
         self._own = self.servers.at(url)
         ours = self._own.backend.models if self._own is not None else ()
-        self.models = choose_models(self.info, models or ours)
+        api = self._request.scenario.api
+        self.models = choose_models(self.info, models or ours, unlisted=not api.generates)
+        await check_served(self.info, api, self.models, self._request.transport)
 
     async def start_backend(self, models: tuple[str, ...]) -> None:
         """Starts the backend of the request and probes it. Raises TargetError, Interrupted."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from rvtop.contract.command import CommandError, Retarget
 from rvtop.errors import UserError
+from rvtop.load.plan.api import Api
 from rvtop.load.plan.prompts import Prompts
 from rvtop.load.wire.endpoint import Endpoint
 from rvtop.load.worker.messages import AddTarget, WorkerSpec
@@ -21,6 +22,7 @@ from rvtop.session.rate_control import Done
 from rvtop.session.setup import address_at, sources_of
 from rvtop.session.warm_up import ROUNDS, warm_up
 from rvtop.target.probe import TargetInfo, choose_models, probe, shown
+from rvtop.target.served import check_served
 from rvtop.telemetry.discover import is_loopback, names_of_target
 from rvtop.text import printable_names
 
@@ -85,7 +87,9 @@ class Retargeting:
         info = await probe(url, transport)
         if not models:
             models = target.models if set(target.models) <= set(info.models) else info.models
-        names = choose_models(info, models)
+        api = load.spec.api if load.spec is not None else Api()
+        names = choose_models(info, models, unlisted=not api.generates)
+        await check_served(info, api, names, transport)
         self._check_reach(info)
         spec = load.spec
         assert spec is not None

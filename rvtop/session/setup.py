@@ -131,8 +131,10 @@ def worker_spec(
     traces: int = 0,
 ) -> WorkerSpec:
     """All that the workers need, the phases among it. Raises PromptError."""
+    if scenario.api.whole and request.probe_rate is not None:
+        raise UserError("--probe-rate looks at TTFTs, and answers in one piece have none; leave it out")
     # Read here once, so that a bad file is one line and not one from each worker.
-    prompts = Prompts(prepared.prompts, models, prepared.body, request.body)
+    prompts = Prompts(prepared.prompts, models, prepared.body, request.body, api=scenario.api)
     trace_rps = mean_rate(prompts.at_s) if prompts.at_s is not None else 0.0
     phases = () if request.search is not None else plan(scenario, len(models), trace_rps)
     if request.live:
@@ -150,6 +152,7 @@ def worker_spec(
         phases=phases,
         timeouts=request.timeouts,
         extra=request.body,
+        api=scenario.api,
         traces=f"{traces:016x}" if traces else "",
         tell_ticks=tell_ticks,
         most_in_flight=most_in_flight,

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from rvtop.errors import UserError
+from rvtop.load.plan.api import KINDS
 from rvtop.net.http_get import AnswerTooLong, get
 from rvtop.net.transport import Transport
 from rvtop.text import NAME_LIMIT, printable, told
@@ -27,7 +28,7 @@ _MOST_PLACES = 1 << 20
 #: What is kept of what an engine of ours says of itself: settings that decide how fast it can be.
 ENGINE_KNOBS = ("kind", "model", "dtype", "threads", "concurrency", "max_model_len", "step_tokens")
 #: Ends of a URL that name a page of the API rather than where it is.
-_PAGES = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1", "/metrics", "/health", "/docs")
+_PAGES = (*(kind.path for kind in KINDS.values()), "/v1/models", "/v1", "/metrics", "/health", "/docs")
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
 #: A model's id may be a path (4096 bytes at most), and goes along with each request.
 _ID_LIMIT = 4096
@@ -195,8 +196,9 @@ def _knobs(rows: Any) -> tuple[Mapping[str, str | int], ...]:
     return tuple(found)
 
 
-def choose_models(info: TargetInfo, wanted: Sequence[str]) -> tuple[str, ...]:
-    """The models to send to, in turn: those ``wanted``; with none, the target's only one.
+def choose_models(info: TargetInfo, wanted: Sequence[str], *, unlisted: bool = False) -> tuple[str, ...]:
+    """The models to send to, in turn: those ``wanted``; with none, the target's only one. ``unlisted``: a
+    name that the target does not list is taken as it is (servers leave out what embeds beside an LLM).
 
     Raises TargetError (exit code 2) when the choice is impossible or open.
     """
@@ -204,12 +206,12 @@ def choose_models(info: TargetInfo, wanted: Sequence[str]) -> tuple[str, ...]:
     # What a user can type is the name as it is shown.
     ids = {printable(name): name for name in info.models} | {name: name for name in info.models}
     for name in wanted:
-        if name not in ids:
+        if name not in ids and not unlisted:
             raise TargetError(f"{info.url} serves no model {name!r}; it serves: {known}", 2)
         if wanted.count(name) > 1:
             raise TargetError(f"--model {name}: is given twice", 2)
     if wanted:
-        return tuple(ids[name] for name in wanted)
+        return tuple(ids.get(name, name) for name in wanted)
     if len(info.models) > 1:
         raise TargetError(f"{info.url} serves several models; name one or more with --model: {known}", 2)
     return info.models

@@ -65,7 +65,12 @@ class Api:
     @property
     def whole(self) -> bool:
         """Whether answers come in one piece: there is no first token then, only the time of the answer."""
-        return not self.stream or bool(self.name and not KINDS[self.name].generates)
+        return not self.stream or not self.generates
+
+    @property
+    def generates(self) -> bool:
+        """Whether answers are output tokens."""
+        return not self.name or KINDS[self.name].generates
 
     @property
     def texts(self) -> int:
@@ -123,8 +128,9 @@ class Api:
             return fields
         fields["stream"] = self.stream
         if kind.lengths is _OPENAI and self.stream:
-            options = extra.get("stream_options")
-            fields["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
+            given = extra.get("stream_options")
+            options = given if isinstance(given, dict) else {}
+            fields["stream_options"] = {**options, "include_usage": True}
         elif kind.lengths is _OPENAI:
             fields.pop("stream_options", None)
         return fields
@@ -136,7 +142,8 @@ def text_of(messages: Sequence[Mapping[str, Any]]) -> str:
     for message in messages:
         content = message.get("content")
         parts = content if isinstance(content, list) else [{"text": content}]
-        said += [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
+        texts = [part.get("text") for part in parts if isinstance(part, dict)]
+        said += [text for text in texts if isinstance(text, str)]
     return "\n\n".join(said)
 
 

@@ -24,7 +24,9 @@ class PairedPool(ConnectionPool):
     carried alike: each has a wire of its own, also where both targets are the same server.
     """
 
-    def __init__(self, target: Endpoint, on_done: OnRecord, on_sent: OnRecord, answers: Answers = of_completions) -> None:
+    def __init__(
+        self, target: Endpoint, on_done: OnRecord, on_sent: OnRecord, answers: Answers = of_completions
+    ) -> None:
         self.second: ConnectionPool | None = None
         super().__init__(target, on_done, on_sent, _busy, answers)
         self.second = ConnectionPool(target, on_done, on_sent, _busy, answers)

@@ -113,7 +113,9 @@ class Worker:
         """Appends a set of prompts; :meth:`read_prompts` reads it."""
         self._wake()
         spec = self._spec
-        prompts = Prompts(Path(path), self._models, spec.body, spec.extra, api=spec.api, data=data, whole=False)
+        prompts = Prompts(
+            Path(path), self._models, spec.body, spec.extra, api=spec.api, data=data, whole=False
+        )
         self._prompt_sets.append(prompts)
         self._sender.add_prompts(prompts)
 
