@@ -199,7 +199,7 @@ def attach(
         for option in (*given(reach), *(name for name, value in theirs.items() if value is not None)):
             raise UserError(f"{option} goes with a URL: {url} is a session's socket, and it has its own")
         raise typer.Exit(watch(Path(url), session, dashboard=ui == "dashboard" and terminal()))
-    from rvtop.session.request import attach_request
+    from rvtop.session.request import attach_request, watch_scenario
 
     positive("--max-rate", max_rate)
     load_key(reach.api_key_file)
@@ -207,8 +207,8 @@ def attach(
     pages, fields = metrics_urls(reach.metrics_url), body_from(reach.body)
     published = kv_sources(reach.kv_events_url)
     request = attach_request(url, tuple(model or ()), pages, max_rate, session.out, transport, fields)
-    work = speaking(request.scenario, reach)
-    info_url = probe_target(url, request.models, transport, work.api)
+    work = None if reach.endpoint is None else speaking(watch_scenario(), reach)
+    info_url = probe_target(url, request.models, transport, None if work is None else work.api)
     request = replace(request, scenario=work, url=info_url, kv_events=published)
     raise typer.Exit(go(request, ui, session, yes=yes))
 

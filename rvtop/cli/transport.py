@@ -162,6 +162,8 @@ def speaking(scenario: Scenario, options: TargetOptions) -> Scenario:
         return scenario
     if name not in KINDS:
         raise UserError(f"--endpoint {name}: must be one of {', '.join(KINDS)}")
+    if not scenario.phases:  # of a hand-driven session, which no file says
+        return scenario.model_copy(update={"endpoint": name})
     return scenario_from(to_data(scenario) | {"endpoint": name}, f"--endpoint {name}")
 
 

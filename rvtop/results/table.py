@@ -70,7 +70,8 @@ class Requests:
     @property
     def answered(self) -> Bools:
         """Those of them whose answer has a time; of one in one piece that is its end alone."""
-        return self.ok & np.not_equal(self.last, NONE)
+        answered: Bools = self.ok & np.not_equal(self.last, NONE)
+        return answered
 
     @property
     def begun(self) -> Int64s:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rvtop.results.part import Part, RunFacts, dist
-from rvtop.results.table import LARGEST, NONE, Bools, Requests
+from rvtop.results.table import LARGEST, Bools, Requests
 from rvtop.results.windows import Window, of_phases
 from rvtop.stats.warm_up import warm_up
 from rvtop.text import LEFT_OUT
@@ -44,8 +44,8 @@ class WarmUp:
 def found_in(
     table: Requests, windows: Sequence[Window], commands: Sequence[Mapping[str, Any]]
 ) -> WarmUp | None:
-    """The warm-up of the first phase that is measured, by the TTFT of its requests (of answers in one piece by their latency) in the order of their
-    intended times. None where there is none, or where the load itself changes within that phase."""
+    """The warm-up of the first phase that is measured, by the TTFT of its requests (by the latency of answers
+    in one piece) in the order of their intended times. None where there is none, or where the load itself changes within that phase."""
     first = next((window for window in windows if not window.warmup), None)
     if first is None or not _is_even(first, commands):
         return None

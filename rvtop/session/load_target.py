@@ -6,6 +6,7 @@ from collections.abc import Callable
 from time import perf_counter_ns
 
 from rvtop.contract.snapshot import Target
+from rvtop.load.plan.api import Api
 from rvtop.load.worker.messages import Delta
 from rvtop.net.transport import Transport
 from rvtop.results.spent import engine_gpus
@@ -96,7 +97,8 @@ class LoadTarget:
         # A backend of ours serves what was asked for: all of it is meant, in the order of the command line.
         self._own = self.servers.at(url)
         ours = self._own.backend.models if self._own is not None else ()
-        api = self._request.scenario.api
+        scenario = self._request.scenario
+        api = Api() if scenario is None else scenario.api
         self.models = choose_models(self.info, models or ours, unlisted=not api.generates)
         await check_served(self.info, api, self.models, self._request.transport)
 

@@ -36,8 +36,8 @@ async def check_served(
     if status in _NOT_SERVED:
         said = _said(body)
         raise TargetError(
-            f"{info.url} does not serve endpoint {api.name} for model {printable(name)} (POST {path} gave HTTP "
-            f"{status}{f': {said}' if said else ''}); choose another --endpoint, --model or target",
+            f"{info.url} does not serve endpoint {api.name} for model {printable(name)} (POST {path} gave "
+            f"HTTP {status}{f': {said}' if said else ''}); choose another --endpoint, --model or target",
             2,
         )
 

@@ -1,6 +1,6 @@
 """What a row of prompts has to be, whether a user wrote it or we did: ``{id, messages | prompt, max_tokens?,
-min_tokens?, at_s?, documents?: [text], turns?: [{messages, max_tokens?, delay_s?}]}``. ``documents`` are those
-of a rerank, whose query is the prompt."""
+min_tokens?, at_s?, documents?: [text], turns?: [{messages, max_tokens?, delay_s?}]}``. ``documents`` are
+those of a rerank, whose query is the prompt."""
 
 from __future__ import annotations
 

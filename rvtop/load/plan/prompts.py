@@ -60,7 +60,8 @@ class Prompts:
         whole: bool = True,
     ) -> None:
         """Reads the file, or ``data``, which is what it holds; unless ``whole``, nothing is read before
-        :meth:`read`. ``api`` says which endpoint the bodies are for. ``extra`` wins over ``body`` and over what a prompt says; None there takes a field out.
+        :meth:`read`. ``api`` says which endpoint the bodies are for.
+        ``extra`` wins over ``body`` and over what a prompt says; None there takes a field out.
         Raises PromptError."""
         self._extra = dict(extra or {})
         if "max_completion_tokens" in self._extra:  # servers refuse the old and the new name together

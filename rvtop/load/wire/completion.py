@@ -12,7 +12,7 @@ forge either.
 from __future__ import annotations
 
 from array import array
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from rvtop.load.wire import timings
 from rvtop.load.wire.facts import failure_of, note_usage, parsed
@@ -61,7 +61,7 @@ class Completion:
     """The reading of one response body into a Record. ``now_ns`` is the time of the read (perf_counter)."""
 
     #: What ends a whole answer, in words.
-    CLOSING = "[DONE] and before a finish reason"
+    CLOSING: ClassVar[str] = "[DONE] and before a finish reason"
 
     __slots__ = (
         "_after",

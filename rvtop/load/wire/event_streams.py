@@ -22,8 +22,6 @@ _TEXT = (b'"text":"', b'"text": "', b'"thinking":"', b'"thinking": "')
 class EventStream(Completion):
     """What both have in common: one event closes the answer, and a stream without it was cut."""
 
-    CLOSING: ClassVar[str] = ""
-
     __slots__ = ("_closed", "_keeps")
 
     def __init__(self, record: Record, fresh: Fresh) -> None:
@@ -64,7 +62,7 @@ class EventStream(Completion):
 class MessageStream(EventStream):
     """``/v1/messages``: message_start, blocks of content_block_delta, message_delta, message_stop."""
 
-    CLOSING = "message_stop"
+    CLOSING: ClassVar[str] = "message_stop"
 
     __slots__ = ()
 
@@ -104,7 +102,7 @@ class MessageStream(EventStream):
 class ResponseStream(EventStream):
     """``/v1/responses``: events of a response, each with a number of its own, and one that closes it."""
 
-    CLOSING = "response.completed"
+    CLOSING: ClassVar[str] = "response.completed"
 
     __slots__ = ()
 

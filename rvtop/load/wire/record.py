@@ -111,7 +111,7 @@ class Record:
 
     @property
     def told_tokens(self) -> int | None:
-        """Output tokens of an answer that ended well in one piece; None of any other, and where it has none."""
+        """Output tokens of an answer in one piece that ended well; None of any other and without any."""
         return self.output_tokens if self.last_ns and not self.first_ns and self.error is None else None
 
     @property
