@@ -188,13 +188,15 @@ def _rate(part: Part) -> dict[str, float | None]:
 def _client(part: Part) -> dict[str, Any]:
     """Whether the load workers bent the figures, why, and how busy they were."""
     client = client_summary(part.run.timeline, part.spans)
+    whole = bool(part.e2e.size and not part.streamed.any())
     limited = client_limited(
         part.lag_dist["p99"],
-        part.ttft_dist["p50"] if part.streamed.any() or not part.e2e.size else float(np.median(part.e2e)),
+        float(np.median(part.e2e)) if whole else part.ttft_dist["p50"],
         part.errors,
         client["loop_lag_p99_ms"],
         client["worker_cpu"],
         part.run.workers,
+        "E2E" if whole else "TTFT",
     )
     return {"client_limited": limited is not None, "client": {"limited_by": limited, **client}}
 

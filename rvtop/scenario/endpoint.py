@@ -17,7 +17,7 @@ _OF_TOKENS = ("ttft_", "itl_", "tpot_")
 def endpoint_mistakes(data: Mapping[str, Any]) -> Iterator[Mistake]:
     """What of a scenario file's own data contradicts its ``endpoint``, ``stream`` or ``batch``."""
     name, stream = data.get("endpoint"), data.get("stream", True)
-    if name is not None and name not in KINDS:  # told as a wrong value
+    if name is not None and not (isinstance(name, str) and name in KINDS):  # told as a wrong value
         return
     if data.get("batch") is not None and name not in ("embeddings", "rerank"):
         yield Mistake(
