@@ -45,7 +45,8 @@ def found_in(
     table: Requests, windows: Sequence[Window], commands: Sequence[Mapping[str, Any]]
 ) -> WarmUp | None:
     """The warm-up of the first phase that is measured, by the TTFT of its requests (by the latency of answers
-    in one piece) in the order of their intended times. None where there is none, or where the load itself changes within that phase."""
+    in one piece) in the order of their intended times. None where there is none, or where the load itself
+    changes within that phase."""
     first = next((window for window in windows if not window.warmup), None)
     if first is None or not _is_even(first, commands):
         return None

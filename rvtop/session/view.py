@@ -55,13 +55,13 @@ def _ms(ns: float) -> float | None:
 
 
 def _delays(seconds: list[Second]) -> tuple[float | None, float | None, float | None]:
-    """p99 of late sends, median TTFT and p99 of the event loops' delays, ms. Where nothing was sent or read
-    a loop that stood still bent nothing."""
+    """p99 of late sends, median TTFT (E2E of answers in one piece) and p99 of the event loops' delays, ms.
+    Where nothing was sent or read a loop that stood still bent nothing."""
     lag = _ms(merged([s.lag for s in seconds]).percentile(99))
-    ttft = merged([s.ttft for s in seconds])
-    ttft = _ms((ttft if ttft.count else merged([s.e2e for s in seconds])).percentile(50))
+    first = merged([s.ttft for s in seconds])
+    first = first if first.count else merged([s.e2e for s in seconds])
     loop = _ms(merged([s.loop for s in seconds if s.lag.count or s.chunks]).percentile(99))
-    return lag, ttft, loop
+    return lag, _ms(first.percentile(50)), loop
 
 
 def _first_of(live: LiveState) -> str:

@@ -34,7 +34,7 @@ def client_limited(
 
     The p99 of late sends and of the event loop's delays are each held against 5 ms and against 5 % of the
     median of the first latency (TTFT, or E2E of answers in one piece); ``worker_cpu`` is the busiest worker's
-    share (0..1) of a core; ``workers`` is the run's ``--workers``, ``first`` what the first latency is called.
+    share (0..1) of a core; ``workers`` is the run's ``--workers``, ``first`` the name of that latency.
     """
     fix = _fix(workers)
     if errors.get("client_limit"):

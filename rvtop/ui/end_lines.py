@@ -123,7 +123,8 @@ def _under(head: str, texts: Sequence[str], styles: Styles, width: int, style: o
 
 
 def _figures(s: Snapshot, facts: EndFacts | None, styles: Styles, width: int) -> list[Line]:
-    """The TTFT in large digits (E2E, where answers have none), and beside it a block of three lines for each figure that has room."""
+    """The TTFT in large digits (E2E, where answers have none), and beside it a block of three lines for each
+    figure that has room."""
     known = facts.figures if facts is not None else {}
     text = sig3(known.get(f"{_first(known)}_p99"))
     digits = large(text) if all(char in "0123456789. " for char in text) else ("", f"{text:^7}", "")

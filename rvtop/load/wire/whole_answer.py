@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from rvtop.load.wire.event_streams import note_message_usage, note_response
 from rvtop.load.wire.facts import count, failure_of, note_usage, parsed
 from rvtop.load.wire.record import TEXT_LIMIT, Record
@@ -54,8 +56,7 @@ class WholeAnswer:
         try:
             answer = parsed(body)
         except ValueError:
-            begun = body.lstrip().startswith(b"{") and not body.rstrip().endswith(b"}")
-            if begun:
+            if _is_begun(body):
                 record.fail("truncated", "the body ended in the middle of its JSON")
             else:
                 record.fail("bad_stream", f"the body is not JSON: {body[:_SHOWN]!r}")
@@ -134,3 +135,15 @@ class WholeAnswer:
             self._record.fail("stream_error", failure)
         else:
             self._record.fail("bad_stream", f"the answer has no list {key!r}")
+
+
+def _is_begun(body: bytes) -> bool:
+    """Whether a body that is no JSON is the beginning of an object, cut perhaps in the middle of a character."""
+    text = body.decode("utf-8", "ignore").lstrip()
+    if not text.startswith("{"):
+        return False
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        return error.msg.startswith("unexpected end of data")
+    return False
