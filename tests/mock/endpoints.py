@@ -159,6 +159,11 @@ class EndpointsServer(Server):
 
     paths = (*Server.paths, "/v1/embeddings", "/v1/rerank", "/v1/responses", "/v1/messages")
 
+    def missing(self, path: str, asked: dict[str, Any]) -> str:
+        needs = {"embeddings": "input", "rerank": "documents", "responses": "input", "messages": "max_tokens"}
+        field = needs.get(path.removeprefix("/v1/"), "")
+        return "" if field in asked else field
+
     def prepare(self, s: Stream, path: str, asked: dict[str, Any]) -> None:
         s.path = path.removeprefix("/v1/")
         if s.path in ("embeddings", "rerank"):

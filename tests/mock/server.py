@@ -65,6 +65,10 @@ class Server:
     #: Paths that are answered by a Stream.
     paths: tuple[str, ...] = ("/v1/chat/completions", "/v1/completions")
 
+    def missing(self, path: str, asked: dict[str, Any]) -> str:
+        """The field that a request there must have, and has not; empty: none."""
+        return ""
+
     def prepare(self, s: Stream, path: str, asked: dict[str, Any]) -> None:
         """Takes from a request what only its endpoint knows."""
 
@@ -262,6 +266,8 @@ class Connection(asyncio.Protocol):
             asked = None
         if not isinstance(asked, dict):
             return refuse(close, "400 Bad Request", "BadRequestError", "the body is not a JSON object")
+        if missing := server.missing(path, asked):
+            return refuse(close, "400 Bad Request", "BadRequestError", f"{missing}: Field required")
         model = server.models.get(asked.get("model", next(iter(server.models))))
         if model is None:
             return refuse(close, "404 Not Found", "NotFoundError", "The model does not exist.")
