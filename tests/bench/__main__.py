@@ -6,6 +6,7 @@ from tests.bench import (
     canary,
     compare,
     dashboard,
+    endpoints,
     frames,
     front_cost,
     kv_events,
@@ -28,6 +29,7 @@ def main() -> None:
     """Runs them one after the other: side by side they would measure each other."""
     startup.main()
     truth.main([])
+    endpoints.main([])
     rates.main([])
     dashboard.main([])
     frames.main([])

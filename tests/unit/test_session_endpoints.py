@@ -11,12 +11,10 @@ import pytest
 
 from rvtop.load.plan.api import Api
 from rvtop.plain import result_lines
-from rvtop.scenario.load import scenario_from
-from rvtop.session.request import SessionRequest
 from rvtop.target.probe import TargetError, base_url, probe
 from rvtop.target.served import check_served
 from rvtop.ui.leading import leading
-from tests.faults.sessions import Watched
+from tests.faults.sessions import Watched, request
 from tests.mock.endpoints import CACHED_SHARE
 from tests.mock.process import EndpointsMock, PythonMock
 
@@ -38,9 +36,9 @@ class Ran:
 
 
 async def run(url: str, out: Path, **more: Any) -> Ran:
-    data = {"name": "ep", "workload": WORKLOAD, "slo": {"e2e_ms": 60_000}}
-    data["phases"] = [{"name": "all", "rounds": {"sizes": [4], "repeat": 2}}]
-    watched = Watched(SessionRequest(scenario_from(data | more, "ep"), out, url=url))
+    phases = more.pop("phases", [{"name": "all", "rounds": {"sizes": [4], "repeat": 2}}])
+    asked = {"workload": WORKLOAD, "slo": {"e2e_ms": 60_000}, **more}
+    watched = Watched(request(url, out, *phases, **asked))
     outcome = await watched.end()
     assert outcome.exit_code == 0, outcome.message
     assert outcome.summary is not None
