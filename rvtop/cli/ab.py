@@ -88,6 +88,8 @@ def ab(
         raise UserError("--workers ray:N: the two requests of a pair are sent from this machine; give N")
     work, pairs = _work(scenario, steady, pairs)
     work = speaking(work, reach)
+    if work.api.whole and figure != "e2e":
+        raise UserError(f"--figure {figure}: answers in one piece have none; use --figure e2e")
     options = PairOptions(second, figure, pairs, same, until_called)
     work = with_pairs(work, options)
     models = tuple(model or ())

@@ -191,6 +191,7 @@ def surroundings(
             "metrics_urls": list(request.metrics_urls),
             "transport": request.transport.for_environment(),
             "body": dict(request.body),
+            "endpoint": asdict(scenario.api),
             "pair": None if request.pair is None else asdict(request.pair),
             "exclude_warm_up": request.exclude_warm_up,
             "probe_rate": request.probe_rate,

@@ -1,4 +1,4 @@
-"""Endpoints of real servers: what vLLM's own server says of a response and of a message is read as it is meant,
+"""Endpoints of real servers: what vLLM says of a response and of a message is read as it is meant,
 and the embedder of a topology of ours answers a load."""
 
 from __future__ import annotations

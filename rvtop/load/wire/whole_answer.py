@@ -138,7 +138,7 @@ class WholeAnswer:
 
 
 def _is_begun(body: bytes) -> bool:
-    """Whether a body that is no JSON is the beginning of an object, cut perhaps in the middle of a character."""
+    """Whether a body that is no JSON is the beginning of an object, cut perhaps within a character."""
     text = body.decode("utf-8", "ignore").lstrip()
     if not text.startswith("{"):
         return False
