@@ -11,9 +11,12 @@ import pytest
 
 from rvtop.load.plan.api import Api
 from rvtop.plain import result_lines
+from rvtop.results.compare import compare
+from rvtop.results.stored import side_of
 from rvtop.target.probe import TargetError, base_url, probe
 from rvtop.target.served import check_served
 from rvtop.ui.leading import leading
+from rvtop.ui.prompts_file import api_of
 from tests.faults.sessions import Watched, request
 from tests.mock.endpoints import CACHED_SHARE
 from tests.mock.process import EndpointsMock, PythonMock
@@ -105,6 +108,17 @@ async def test_the_screen_shows_the_latency_where_the_ttft_would_be(
     assert (last.tokens.per_s, last.latency.ttft.p50) == (None, None)
     assert len(last.requests.slowest) == 8
     assert all(row.ttft_ms is None and row.e2e_ms for row in last.requests.slowest)
+    assert api_of(last.out_dir) == Api("embeddings")
+
+
+async def test_runs_of_two_endpoints_did_not_do_the_same_work(mock: EndpointsMock, tmp_path: Path) -> None:
+    sides = []
+    for name in ("embeddings", "rerank", "rerank"):
+        folder = tmp_path / f"{len(sides)}"
+        ran = await run(mock.url, folder, endpoint=name)
+        sides.append(side_of(folder, ran.summary))
+    assert any("endpoint" in why for why in compare(sides[0], sides[1]).refused)
+    assert not compare(sides[1], sides[2]).refused
 
 
 async def test_conversations_are_held_by_messages_too(mock: EndpointsMock, tmp_path: Path) -> None:
