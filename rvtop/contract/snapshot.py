@@ -253,6 +253,8 @@ class Series:
     replicas_starting: tuple[float | None, ...] = ()
     replicas_healthy: tuple[float | None, ...] = ()
     replicas_draining: tuple[float | None, ...] = ()
+    whole_p50_ms: tuple[float | None, ...] = ()  # E2E of answers in one piece, which have no TTFT
+    whole_p99_ms: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,8 @@ def timeline_row(
     """
     offered, sent, completed = live.rates(now_ns)
     recent = merged([s.ttft for s in live.recent(now_ns)])
+    in_one_piece = _first_of(live) == "E2E"
+    whole = merged([s.e2e for s in live.recent(now_ns)] if in_one_piece else [])
     last = live.last_full(now_ns)
     return {
         "t_s": t_s,
@@ -119,6 +121,8 @@ def timeline_row(
         "ttft_p50_ms": _ms(recent.percentile(50)),
         "ttft_p99_ms": _ms(recent.percentile(99)),
         "ttft_mean_ms": _ms(recent.mean_ns),
+        "whole_p50_ms": _ms(whole.percentile(50)),
+        "whole_p99_ms": _ms(whole.percentile(99)),
         "lag_p99_ms": _delays(live.recent(now_ns))[0],
         "server_ttft_ms": server.ttft.mean if server.ttft is not None else None,
         "server_itl_ms": server.itl.mean if server.itl is not None else None,
