@@ -200,7 +200,7 @@ def curl(url: str, row: RequestRow, prompt: dict[str, Any], api: Api = Api()) ->
         fields |= (
             {"query": text, "documents": prompt["documents"]} if "documents" in prompt else {"input": text}
         )
-    own = {key: prompt[key] for key in ("max_tokens", "min_tokens") if key in prompt}
+    own: dict[str, Any] = {key: prompt[key] for key in ("max_tokens", "min_tokens") if key in prompt}
     if "max_tokens" not in own and row.output_tokens:
         own["max_tokens"] = row.output_tokens
     fields |= api.lengths(own, of_prompts, {})
