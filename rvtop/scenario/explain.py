@@ -143,5 +143,5 @@ def _total(scenario: Scenario, models: int) -> str:
     return (
         f"{'' if exact else 'about '}{requests:,.0f} requests in {time}"
         + (f" (and up to {human_duration(drains)} of drains)" if drains else "")
-        + output_words(scenario.workload, requests)
+        + (output_words(scenario.workload, requests) if scenario.api.generates else ", no output tokens")
     )

@@ -35,9 +35,11 @@ def endpoint_words(api: Api) -> str:
     """Which endpoint is spoken, and what its requests hold."""
     path = KINDS[api.name].path if api.name else "chat or completions, as the prompts are"
     if api.name == "embeddings":
-        return f"{path}, {api.texts} text{'s' if api.texts > 1 else ''} a request"
+        return (
+            f"{path}, {api.texts} text{'s' if api.texts > 1 else ''} a request; output lengths are not sent"
+        )
     if api.name == "rerank":
-        return f"{path}, {api.texts} documents a request: the prompts that follow, unless a row has its own"
+        return f"{path}, {api.texts} documents a request: the prompts that follow, or a row's own; output lengths are not sent"
     return path if api.stream else f"{path}, answers in one piece"
 
 

@@ -79,7 +79,9 @@ def test_latency_may_be_limited_where_there_is_no_first_token() -> None:
     ],
 )
 def test_it_is_explained(more: dict[str, Any], says: str) -> None:
-    assert f"  by       {says}" in explain(scenario(**more))
+    words = explain(scenario(**more))
+    assert f"  by       {says}" in words
+    assert ("no output tokens" in words) == (more["endpoint"] in ("embeddings", "rerank"))
     assert "  by  " not in explain(scenario())
 
 
