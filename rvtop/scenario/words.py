@@ -34,12 +34,12 @@ def sends_words(workload: Workload) -> str:
 def endpoint_words(api: Api) -> str:
     """Which endpoint is spoken, and what its requests hold."""
     path = KINDS[api.name].path if api.name else "chat or completions, as the prompts are"
+    unsent = "output lengths are not sent"
     if api.name == "embeddings":
-        return (
-            f"{path}, {api.texts} text{'s' if api.texts > 1 else ''} a request; output lengths are not sent"
-        )
+        return f"{path}, {api.texts} text{'s' if api.texts > 1 else ''} a request; {unsent}"
     if api.name == "rerank":
-        return f"{path}, {api.texts} documents a request: the prompts that follow, or a row's own; output lengths are not sent"
+        where = "the prompts that follow, or a row's own"
+        return f"{path}, {api.texts} documents a request ({where}); {unsent}"
     return path if api.stream else f"{path}, answers in one piece"
 
 
