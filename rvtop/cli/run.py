@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rvtop.cli.engine_options import EngineOptions, words_of
-from rvtop.cli.load_options import FindMaxOptions, SteadyOptions, TimeoutOptions, WatchOptions
+from rvtop.cli.load_options import FindMaxOptions, SteadyOptions, TimeoutOptions, WatchOptions, check_figures
 from rvtop.cli.option_groups import given, grouped
 from rvtop.cli.options import (
     LookOptions,
@@ -105,6 +105,7 @@ def run(
     pages, body = metrics_urls(reach.metrics_url), body_from(reach.body)
     published = kv_sources(reach.kv_events_url)
     work = speaking(_scenario(scenario, steady, search), reach)
+    check_figures(work, search, watch.probe_rate)
     request = SessionRequest(
         work,
         session.out or default_out(work.name),

@@ -131,8 +131,6 @@ def worker_spec(
     traces: int = 0,
 ) -> WorkerSpec:
     """All that the workers need, the phases among it. Raises PromptError."""
-    if scenario.api.whole and request.probe_rate is not None:
-        raise UserError("--probe-rate looks at TTFTs, and answers in one piece have none; leave it out")
     # Read here once, so that a bad file is one line and not one from each worker.
     prompts = Prompts(prepared.prompts, models, prepared.body, request.body, api=scenario.api)
     trace_rps = mean_rate(prompts.at_s) if prompts.at_s is not None else 0.0

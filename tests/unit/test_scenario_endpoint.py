@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from rvtop.cli.load_options import check_figures
 from rvtop.cli.transport import TargetOptions, speaking
 from rvtop.errors import UserError
 from rvtop.load.plan.api import Api
@@ -14,6 +15,7 @@ from rvtop.scenario.explain import explain
 from rvtop.scenario.load import ScenarioError, scenario_from
 from rvtop.scenario.schema import Scenario
 from rvtop.session.request import watch_scenario, with_slo
+from rvtop.session.search import SearchOptions, parse_slo
 
 SYNTHETIC = {"kind": "synthetic", "prompt_tokens": 5, "output_tokens": 8}
 
@@ -93,3 +95,14 @@ def test_the_option_wins_and_is_checked_like_the_file() -> None:
         speaking(scenario(), TargetOptions(endpoint="embed"))
     with pytest.raises(ScenarioError, match=r"--endpoint rerank: slo.ttft_ms"):
         speaking(scenario(slo={"ttft_ms": 9}), TargetOptions(endpoint="rerank"))
+
+
+def test_options_ask_for_no_figure_that_answers_in_one_piece_do_not_have() -> None:
+    search = SearchOptions(parse_slo("e2e_p99=90,ttft_p99=9"))
+    whole = scenario(endpoint="embeddings")
+    check_figures(scenario(), search, 2.0)
+    check_figures(whole, SearchOptions(parse_slo("e2e_p99=90,error_rate=0.01")), None)
+    with pytest.raises(UserError, match="--slo ttft_p99: answers in one piece have no such figure"):
+        check_figures(whole, search, None)
+    with pytest.raises(UserError, match="--probe-rate looks at TTFTs"):
+        check_figures(whole, None, 2.0)
