@@ -282,16 +282,25 @@ def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
     service, goodput = summary["ttft_service_ms"], summary["goodput_rps"]
     errors = ", ".join(f"{kind} {n}" for kind, n in requests["errors"].items()) or "none"
     chunked = summary["tokens"]["source"] == "chunks"
+    if ttft["count"] or not summary["e2e_ms"]["count"]:
+        latencies = [
+            f"TTFT p50 {digits(ttft['p50'])} p90 {digits(ttft['p90'])} p99 {digits(ttft['p99'])} ms "
+            f"(from the actual send: p50 {digits(service['p50'])} p99 {digits(service['p99'])})",
+            *parts_lines(summary.get("ttft_parts")),
+            f"{_gaps_name(summary)} p50 {digits(itl['p50'])} p99 {digits(itl['p99'])} ms",
+        ]
+    else:  # answers in one piece
+        e2e = summary["e2e_ms"]
+        figures = " ".join(f"{name} {digits(e2e[name])}" for name in ("p50", "p90", "p99"))
+        latencies = [f"TTFT -- ITL -- (answers in one piece)   E2E {figures} ms"]
+    late = f"late sends p99 {digits(summary['schedule_lag_ms']['p99'])} ms"
     lines = [
         "",
         kpm_table({"A and B" if "pairs" in summary else summary["topology"] or "target": summary}),
         "",
         f"requests {requests['planned']} planned, {requests['ok']} ok, errors: {errors}",
-        f"TTFT p50 {digits(ttft['p50'])} p90 {digits(ttft['p90'])} p99 {digits(ttft['p99'])} ms "
-        f"(from the actual send: p50 {digits(service['p50'])} p99 {digits(service['p99'])})",
-        *parts_lines(summary.get("ttft_parts")),
-        f"{_gaps_name(summary)} p50 {digits(itl['p50'])} p99 {digits(itl['p99'])} ms   "
-        f"late sends p99 {digits(summary['schedule_lag_ms']['p99'])} ms",
+        *latencies[:-1],
+        f"{latencies[-1]}   {late}",
         f"tokens: {digits(summary['tokens']['input'])} in, {digits(summary['tokens']['output'])} out"
         + (" (counted chunks: the server gave no usage)" if chunked else ""),
     ]

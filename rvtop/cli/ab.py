@@ -21,7 +21,15 @@ from rvtop.cli.options import (
     positive,
     probe_target,
 )
-from rvtop.cli.transport import TargetOptions, body_from, kv_sources, load_key, metrics_urls, transport_from
+from rvtop.cli.transport import (
+    TargetOptions,
+    body_from,
+    kv_sources,
+    load_key,
+    metrics_urls,
+    speaking,
+    transport_from,
+)
 from rvtop.contract.pairs import FIGURES, PairOptions
 from rvtop.errors import UserError, check_limits
 from rvtop.system.startup import import_numpy
@@ -79,10 +87,13 @@ def ab(
     if carriers.ray:
         raise UserError("--workers ray:N: the two requests of a pair are sent from this machine; give N")
     work, pairs = _work(scenario, steady, pairs)
+    work = speaking(work, reach)
+    if work.api.whole and figure != "e2e":
+        raise UserError(f"--figure {figure}: answers in one piece have none; use --figure e2e")
     options = PairOptions(second, figure, pairs, same, until_called)
     work = with_pairs(work, options)
     models = tuple(model or ())
-    first = probe_target(first, models or work.models, transport)
+    first = probe_target(first, models or work.models, transport, work.api)
     options = replace(options, url=probe_target(second, (), replace(transport, unix_socket=None)))
     request = SessionRequest(
         work,

@@ -55,7 +55,15 @@ from rvtop.cli.showdown import SameForAll, compare, showdown
 from rvtop.cli.size import size
 from rvtop.cli.split import split
 from rvtop.cli.sweep import sweep
-from rvtop.cli.transport import TargetOptions, body_from, kv_sources, load_key, metrics_urls, transport_from
+from rvtop.cli.transport import (
+    TargetOptions,
+    body_from,
+    kv_sources,
+    load_key,
+    metrics_urls,
+    speaking,
+    transport_from,
+)
 from rvtop.contract import run_files
 from rvtop.errors import UserError, check_limits, unexpected
 from rvtop.ipc.leave import leave
@@ -191,16 +199,17 @@ def attach(
         for option in (*given(reach), *(name for name, value in theirs.items() if value is not None)):
             raise UserError(f"{option} goes with a URL: {url} is a session's socket, and it has its own")
         raise typer.Exit(watch(Path(url), session, dashboard=ui == "dashboard" and terminal()))
-    from rvtop.session.request import attach_request
+    from rvtop.session.request import attach_request, watch_scenario
 
     positive("--max-rate", max_rate)
     load_key(reach.api_key_file)
     transport = transport_from(url, reach)
     pages, fields = metrics_urls(reach.metrics_url), body_from(reach.body)
     published = kv_sources(reach.kv_events_url)
-    info_url = probe_target(url, tuple(model or ()), transport)
-    request = attach_request(info_url, tuple(model or ()), pages, max_rate, session.out, transport, fields)
-    request = replace(request, kv_events=published)
+    request = attach_request(url, tuple(model or ()), pages, max_rate, session.out, transport, fields)
+    work = None if reach.endpoint is None else speaking(watch_scenario(), reach)
+    info_url = probe_target(url, request.models, transport, None if work is None else work.api)
+    request = replace(request, scenario=work, url=info_url, kv_events=published)
     raise typer.Exit(go(request, ui, session, yes=yes))
 
 

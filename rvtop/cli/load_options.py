@@ -123,6 +123,19 @@ class WatchOptions:
         check_exclude_warm_up(self.exclude_warm_up)
 
 
+def check_figures(scenario: Scenario, search: SearchOptions | None, probe_rate: float | None) -> None:
+    """Raises UserError where options ask for figures that answers in one piece do not have."""
+    if not scenario.api.whole:
+        return
+    if probe_rate is not None:
+        raise UserError("--probe-rate looks at TTFTs, and answers in one piece have none; leave it out")
+    for name in search.slo if search is not None else ():
+        if name.startswith(("ttft", "itl", "tpot")):
+            raise UserError(
+                f"--slo {name}: answers in one piece have no such figure; use e2e_p99 and its like"
+            )
+
+
 @dataclass(frozen=True)
 class TimeoutOptions:
     """How long a request may wait for what."""

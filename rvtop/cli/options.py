@@ -18,6 +18,7 @@ from rvtop.system.stdio import forgive_lost_output, say, say_error
 from rvtop.web import DRIVER
 
 if TYPE_CHECKING:
+    from rvtop.load.plan.api import Api
     from rvtop.net.transport import Transport
     from rvtop.scenario.schema import Scenario
     from rvtop.session.request import Outcome, SessionRequest
@@ -231,15 +232,24 @@ def seconds(name: str, text: str) -> float:
     return value
 
 
-def probe_target(url: str, models: Collection[str], transport: Transport | None = None) -> str:
-    """Checks the target before anything opens; returns its base URL. Raises UserError."""
+def probe_target(
+    url: str, models: Collection[str], transport: Transport | None = None, api: Api | None = None
+) -> str:
+    """Checks the target before anything opens; returns its base URL. ``api``: what is to be spoken with it.
+    Raises UserError."""
     import asyncio
 
+    from rvtop.load.plan.api import Api
     from rvtop.target.probe import choose_models, probe
+    from rvtop.target.served import check_served
 
-    info = asyncio.run(probe(url, transport))
-    choose_models(info, models)
-    return info.url
+    async def look() -> str:
+        info, spoken = await probe(url, transport), api or Api()
+        chosen = choose_models(info, models, unlisted=not spoken.generates)
+        await check_served(info, spoken, chosen, transport)
+        return info.url
+
+    return asyncio.run(look())
 
 
 def go(request: SessionRequest, ui: str, options: SessionOptions, *, yes: bool) -> int:

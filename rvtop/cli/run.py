@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rvtop.cli.engine_options import EngineOptions, words_of
-from rvtop.cli.load_options import FindMaxOptions, SteadyOptions, TimeoutOptions, WatchOptions
+from rvtop.cli.load_options import FindMaxOptions, SteadyOptions, TimeoutOptions, WatchOptions, check_figures
 from rvtop.cli.option_groups import given, grouped
 from rvtop.cli.options import (
     LookOptions,
@@ -22,7 +22,15 @@ from rvtop.cli.options import (
     positive,
     probe_target,
 )
-from rvtop.cli.transport import TargetOptions, body_from, kv_sources, load_key, metrics_urls, transport_from
+from rvtop.cli.transport import (
+    TargetOptions,
+    body_from,
+    kv_sources,
+    load_key,
+    metrics_urls,
+    speaking,
+    transport_from,
+)
 from rvtop.errors import UserError, check_limits
 from rvtop.system.startup import import_numpy
 
@@ -96,7 +104,8 @@ def run(
         )
     pages, body = metrics_urls(reach.metrics_url), body_from(reach.body)
     published = kv_sources(reach.kv_events_url)
-    work = _scenario(scenario, steady, search)
+    work = speaking(_scenario(scenario, steady, search), reach)
+    check_figures(work, search, watch.probe_rate)
     request = SessionRequest(
         work,
         session.out or default_out(work.name),
@@ -119,7 +128,7 @@ def run(
     if backend is not None:
         check_backend(backend, work)
     if target is not None:
-        probe_target(target, request.models or work.models, transport)
+        probe_target(target, request.models or work.models, transport, work.api)
     raise typer.Exit(go(request, ui, session, yes=yes))
 
 

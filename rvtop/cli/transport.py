@@ -14,6 +14,7 @@ from rvtop.errors import UserError
 
 if TYPE_CHECKING:
     from rvtop.net.transport import Transport
+    from rvtop.scenario.schema import Scenario
     from rvtop.telemetry.kv_events import KvSource
 
 _SECRET = {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key"}
@@ -40,6 +41,9 @@ _OUR_FIELDS = {
     "model": "use --model",
     "messages": "use a scenario's workload",
     "prompt": "use a scenario's workload",
+    "input": "use a scenario's workload",
+    "query": "use a scenario's workload",
+    "documents": "use a scenario's workload",
 }
 
 
@@ -91,6 +95,13 @@ class TargetOptions:
         list[str] | None,
         typer.Option("--body", help="Field k=v of every request; v: JSON or text, null: leave it out."),
     ] = None
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--endpoint",
+            help="chat, completions, responses, messages, embeddings or rerank; default as the prompts are.",
+        ),
+    ] = None
 
 
 def transport_from(url: str | None, options: TargetOptions) -> Transport:
@@ -138,6 +149,22 @@ def transport_from(url: str | None, options: TargetOptions) -> Transport:
     if given:
         transport.ssl_context()
     return transport
+
+
+def speaking(scenario: Scenario, options: TargetOptions) -> Scenario:
+    """The scenario with ``--endpoint``. Raises UserError where it does not go with that endpoint."""
+    from rvtop.load.plan.api import KINDS
+    from rvtop.scenario.load import scenario_from
+    from rvtop.scenario.schema import to_data
+
+    name = options.endpoint
+    if name is None or name == scenario.endpoint:
+        return scenario
+    if name not in KINDS:
+        raise UserError(f"--endpoint {name}: must be one of {', '.join(KINDS)}")
+    if not scenario.phases:  # of a hand-driven session, which no file says
+        return scenario.model_copy(update={"endpoint": name})
+    return scenario_from(to_data(scenario) | {"endpoint": name}, f"--endpoint {name}")
 
 
 def body_from(fields: Iterable[str] | None) -> dict[str, Any]:

@@ -122,6 +122,8 @@ class Latency:
     server_ttft: ServerHist | None = None
     server_itl: ServerHist | None = None
     server_e2e: ServerHist | None = None
+    whole_recent: Distribution = EMPTY  # E2E of the last 10 s, where answers come in one piece …
+    whole_phase: Distribution = EMPTY  # … and since the phase began: they have no TTFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +254,8 @@ class Series:
     replicas_starting: tuple[float | None, ...] = ()
     replicas_healthy: tuple[float | None, ...] = ()
     replicas_draining: tuple[float | None, ...] = ()
+    whole_p50_ms: tuple[float | None, ...] = ()  # E2E of answers in one piece, which have no TTFT
+    whole_p99_ms: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,6 +359,7 @@ class Snapshot:
     events: tuple[Event, ...] = ()  # newest last, at most 200
     steps: tuple[StartStep, ...] = ()  # while starting
     slo_ttft_ms: float | None = None
+    slo_e2e_ms: float | None = None
     out_dir: str | None = None
     nodes: tuple[Node, ...] = ()  # machines of a Ray cluster
     deployments: tuple[ServeDeployment, ...] = ()  # Ray Serve's

@@ -71,7 +71,7 @@ class PartBlocks:
     def _latencies(self, name: str, values: Floats) -> Values:
         made: Values = {f"{name}_{key}": [] for key in LEAST}
         for k in range(BLOCKS):
-            here = values[self.answered == k]
+            here = values[(self.answered == k) & ~np.isnan(values)]
             points = np.percentile(here, list(_PERCENTILES.values())).tolist() if here.size else [0.0] * 3
             mean = float(here.mean()) if here.size else 0.0
             for key, value in zip(LEAST, (mean, *points), strict=True):
@@ -82,7 +82,7 @@ class PartBlocks:
         """Of gaps there are many a request: it is requests that count as few."""
         part, table = self.part, self.part.run.table
         requests = self._counts(self.answered)
-        span = (table.last[part.good] - table.first[part.good]).astype(np.float64)
+        span = (table.last[part.good] - table.begun[part.good]).astype(np.float64)
         gaps = np.maximum(table.chunks[part.good] - 1, 0)
         spans = np.bincount(self.answered, span, BLOCKS)
         counts = np.bincount(self.answered, gaps.astype(np.float64), BLOCKS)
@@ -110,11 +110,13 @@ class PartBlocks:
         if part.ok_count < BLOCKS * LEAST["mean"] or not part.total_s:
             return {}
         begin = float(table.intended[part.mask].min())
-        first, last = table.first[part.good].astype(np.float64), table.last[part.good].astype(np.float64)
+        first, last = table.begun[part.good].astype(np.float64), table.last[part.good].astype(np.float64)
         took = np.maximum(last - first, 1.0)
         edges = begin + np.linspace(0.0, 1e9 * part.total_s, BLOCKS + 1)
         until = [float((part.tokens * np.clip((edge - first) / took, 0.0, 1.0)).sum()) for edge in edges]
-        made: Values = {"tps": [float(n) * BLOCKS / part.total_s for n in np.diff(until)]}
+        made: Values = {}
+        if part.output is not None:
+            made["tps"] = [float(n) * BLOCKS / part.total_s for n in np.diff(until)]
         if any(limits for _, limits in part.run.slos):
             intended = table.intended[part.good]
             met = good(part.run.slos, intended, part.ttft, part.e2e, part.tokens)

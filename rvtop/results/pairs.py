@@ -156,7 +156,8 @@ class PairFold:
                 figure.add(a[key], b[key])
         if stage is self._both:
             for histogram, side in zip(self._ttft, (a, b), strict=True):
-                histogram.add(round(side["ttft"] * 1e6))
+                if "ttft" in side:
+                    histogram.add(round(side["ttft"] * 1e6))
             self._keep_point()
 
     def _keep_point(self) -> None:
@@ -273,9 +274,11 @@ def _stays(pairs: int) -> bool:
 
 def _figures(row: Mapping[str, Any]) -> dict[str, float]:
     """The figures of a request in ms by key; none of one that failed. TPOT needs two tokens."""
-    if row["error"] is not None or row["first_token_ns"] is None or row["last_token_ns"] is None:
+    if row["error"] is not None or row["last_token_ns"] is None:
         return {}
     intended, first, last = row["intended_ns"], row["first_token_ns"], row["last_token_ns"]
+    if first is None:  # an answer in one piece
+        return {"e2e": (last - intended) / 1e6}
     figures = {"ttft": (first - intended) / 1e6, "e2e": (last - intended) / 1e6}
     tokens = row["output_tokens"] or 0
     if tokens > 1:

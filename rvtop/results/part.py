@@ -58,11 +58,13 @@ class Part:
         self.mask = mask
         self.spans = spans
         self.unended = unended
-        self.good = mask & table.ok & (table.first != NONE)
+        self.good = mask & table.answered
         self.sent = mask & (table.sent != NONE)
         intended = table.intended[self.good]
-        self.tokens = table.output_tokens[self.good]
-        self.ttft = (table.first[self.good] - intended) / 1e6
+        self.tokens = np.maximum(table.output_tokens[self.good], 0)
+        #: Of the good ones, those that came token by token; the TTFT of the others is NaN.
+        self.streamed = table.first[self.good] != NONE
+        self.ttft = np.where(self.streamed, (table.first[self.good] - intended) / 1e6, np.nan)
         self.e2e = (table.last[self.good] - intended) / 1e6
         self.late = np.maximum(table.sent[self.good] - intended, 0) / 1e6
 
@@ -94,13 +96,18 @@ class Part:
 
     @cached_property
     def ttft_dist(self) -> Dist:
-        return dist(self.ttft)
+        return dist(self.ttft[self.streamed])
 
     @cached_property
     def lag_dist(self) -> Dist:
         """How late requests were sent."""
         table = self.run.table
         return dist((table.sent[self.sent] - table.intended[self.sent]) / 1e6)
+
+    @property
+    def output(self) -> int | None:
+        """Output tokens of the good ones; None where their answers have none (embeddings)."""
+        return _known_sum(self.run.table.output_tokens[self.good])
 
     @property
     def span_s(self) -> float:
@@ -126,10 +133,12 @@ class Part:
 def figures(part: Part, *, alone: bool = True) -> dict[str, Any]:
     """Every figure of ``part``, as the summary has them. ``alone``: the server had no other requests in its
     spans, so that its own figures are of these."""
-    table, good = part.run.table, part.good
+    table, good, streamed = part.run.table, part.good, part.streamed
     server = server_summary(part.run.timeline, part.spans)
+    decode = part.e2e - part.ttft
+    told = table.told[good][streamed]
     parts = ttft_parts(
-        part.ttft, part.late, part.e2e - part.ttft, table.told[good], server if alone else None
+        part.ttft[streamed], part.late[streamed], decode[streamed], told, server if alone else None
     )
     return {
         "requests": _requests(part),
@@ -138,7 +147,7 @@ def figures(part: Part, *, alone: bool = True) -> dict[str, Any]:
         "kpm": _kpm(part),
         "ttft_ms": part.ttft_dist,
         "ttft_parts": parts,
-        "ttft_service_ms": dist((table.first[good] - table.sent[good]) / 1e6),
+        "ttft_service_ms": dist((table.first[good] - table.sent[good])[streamed] / 1e6),
         "itl_ms": _itl(part),
         "tpot_ms": _tpot(part),
         "e2e_ms": dist(part.e2e),
@@ -179,13 +188,15 @@ def _rate(part: Part) -> dict[str, float | None]:
 def _client(part: Part) -> dict[str, Any]:
     """Whether the load workers bent the figures, why, and how busy they were."""
     client = client_summary(part.run.timeline, part.spans)
+    whole = bool(part.e2e.size and not part.streamed.any())
     limited = client_limited(
         part.lag_dist["p99"],
-        part.ttft_dist["p50"],
+        float(np.median(part.e2e)) if whole else part.ttft_dist["p50"],
         part.errors,
         client["loop_lag_p99_ms"],
         client["worker_cpu"],
         part.run.workers,
+        "E2E" if whole else "TTFT",
     )
     return {"client_limited": limited is not None, "client": {"limited_by": limited, **client}}
 
@@ -197,13 +208,13 @@ def _kpm(part: Part) -> dict[str, float | None]:
         "ttft_ms": part.ttft_dist["mean"],
         "latency_avg_ms": float(part.e2e.mean()) if part.e2e.size else None,
         "latency_total_s": part.total_s,
-        "tps": _over(int(part.tokens.sum()), part.total_s),
+        "tps": None if part.ok_count and part.output is None else _over(part.output or 0, part.total_s),
         "completed_pct": 100.0 * part.ok_count / planned if planned else None,
     }
 
 
 def _tpot(part: Part) -> Dist:
-    several = part.tokens > 1
+    several = (part.tokens > 1) & part.streamed
     return dist((part.e2e[several] - part.ttft[several]) / (part.tokens[several] - 1))
 
 
@@ -231,7 +242,7 @@ def _itl(part: Part) -> Dist:
     table, good, histogram = part.run.table, part.good, gaps_of(part)
     if not histogram.count:
         return dist(np.empty(0))
-    span = float((table.last[good] - table.first[good]).sum())
+    span = float((table.last[good] - table.begun[good]).sum())
     gaps = int(np.maximum(table.chunks[good] - 1, 0).sum())
     return {
         "mean": span / gaps / 1e6 if gaps else None,
@@ -246,7 +257,7 @@ def _tokens(part: Part) -> dict[str, Any]:
     table, good = part.run.table, part.good
     return {
         "input": _known_sum(table.prompt_tokens[good]),
-        "output": int(part.tokens.sum()) if part.ok_count else None,
+        "output": part.output,
         "cached": _known_sum(table.cached_tokens[good]),
         "source": _source(table.from_usage[good]),
     }

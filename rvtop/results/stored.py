@@ -206,6 +206,7 @@ def _work(
     blocks = _scenario(folder)
     for key in ("seed", "workload"):
         yield key, blocks.get(key, "")
+    yield from ((key, blocks[key]) for key in ("endpoint", "stream", "batch") if key in blocks)
     phases = [row for row in commands if row.get("cmd") == "phase"]
     for row in phases:
         yield f"phase {told(row.get('name'), NAME_LIMIT)}", _phase(row)

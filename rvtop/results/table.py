@@ -67,6 +67,17 @@ class Requests:
         """Requests that ended well."""
         return np.equal(self.error, 0)
 
+    @property
+    def answered(self) -> Bools:
+        """Those of them whose answer has a time; of one in one piece that is its end alone."""
+        answered: Bools = self.ok & np.not_equal(self.last, NONE)
+        return answered
+
+    @property
+    def begun(self) -> Int64s:
+        """When each answer began to come: its first token, or an answer in one piece."""
+        return np.where(np.equal(self.first, NONE), self.last, self.first)
+
 
 class _Names(dict[str, int]):
     """Names to small numbers, in the order of appearance."""

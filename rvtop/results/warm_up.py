@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rvtop.results.part import Part, RunFacts, dist
-from rvtop.results.table import LARGEST, NONE, Bools, Requests
+from rvtop.results.table import LARGEST, Bools, Requests
 from rvtop.results.windows import Window, of_phases
 from rvtop.stats.warm_up import warm_up
 from rvtop.text import LEFT_OUT
@@ -44,15 +44,16 @@ class WarmUp:
 def found_in(
     table: Requests, windows: Sequence[Window], commands: Sequence[Mapping[str, Any]]
 ) -> WarmUp | None:
-    """The warm-up of the first phase that is measured, by the TTFT of its requests in the order of their
-    intended times. None where there is none, or where the load itself changes within that phase."""
+    """The warm-up of the first phase that is measured, by the TTFT of its requests (by the latency of answers
+    in one piece) in the order of their intended times. None where there is none, or where the load itself
+    changes within that phase."""
     first = next((window for window in windows if not window.warmup), None)
     if first is None or not _is_even(first, commands):
         return None
     mask = of_phases(table, {first.name})
-    rows = np.flatnonzero(mask & table.ok & (table.first != NONE))
+    rows = np.flatnonzero(mask & table.answered)
     rows = rows[np.argsort(table.intended[rows], kind="stable")]
-    cut = warm_up((table.first[rows] - table.intended[rows]) / 1e6)
+    cut = warm_up((table.begun[rows] - table.intended[rows]) / 1e6)
     if not cut:
         return None
     until_ns = int(table.intended[rows[cut]])
@@ -104,9 +105,9 @@ def is_excluded(flags: Mapping[str, Any]) -> bool:
 
 def _figures(table: Requests, mask: Bools) -> dict[str, Any]:
     part = Part(RunFacts(table, (), (), "1"), mask, (), {})
-    tokens = int(part.tokens.sum())
+    tokens = part.output
     return {
         "ttft_ms": part.ttft_dist,
         "e2e_ms": dist(part.e2e),
-        "tps": tokens / part.total_s if part.total_s else None,
+        "tps": tokens / part.total_s if part.total_s and tokens is not None else None,
     }

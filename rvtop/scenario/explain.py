@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 
+from rvtop.load.plan.api import Api
 from rvtop.scenario.planned import chart
 from rvtop.scenario.schema import Phase, Rate, Scenario
 from rvtop.scenario.thresholds import LOWER
 from rvtop.scenario.units import human_duration
-from rvtop.scenario.words import output_words, sends_words
+from rvtop.scenario.words import endpoint_words, output_words, sends_words
 
 
 def explain(scenario: Scenario) -> str:
@@ -22,6 +23,7 @@ def explain(scenario: Scenario) -> str:
         f"{scenario.name}  (seed {scenario.seed})",
         f"  to       {named}{turns}",
         f"  sends    {sends_words(scenario.workload)}",
+        *([f"  by       {endpoint_words(scenario.api)}"] if scenario.api != Api() else []),
         "",
     ]
     lines += _table([_HEAD, *_rows(scenario, models)])
@@ -150,5 +152,5 @@ def _total(scenario: Scenario, models: int) -> str:
     return (
         f"{'' if exact else 'about '}{requests:,.0f} requests in {time}"
         + (f" (and up to {human_duration(drains)} of drains)" if drains else "")
-        + output_words(scenario.workload, requests)
+        + (output_words(scenario.workload, requests) if scenario.api.generates else ", no output tokens")
     )

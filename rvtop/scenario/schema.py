@@ -14,7 +14,9 @@ from typing import Annotated, Any, ClassVar
 import yaml
 from pydantic import BaseModel, Discriminator, Field, Strict, Tag, WithJsonSchema
 
-from rvtop.scenario.part import Flag, Mistake, Name, Number
+from rvtop.load.plan.api import Api
+from rvtop.scenario.endpoint import EndpointName, endpoint_mistakes
+from rvtop.scenario.part import Count, Flag, Mistake, Name, Number
 from rvtop.scenario.part import Part as _Part
 from rvtop.scenario.phase import ARRIVALS as ARRIVALS
 from rvtop.scenario.phase import DEFAULT_DRAIN_S as DEFAULT_DRAIN_S
@@ -56,8 +58,9 @@ class Slo(_Part):
 class Scenario(_Part):
     """A whole scenario. ``models`` empty: the target's only model; a list: each in turn; names with their
     shares of the requests: drawn by the seed, and a pattern such as ``lora-*`` stands for all that it matches
-    and that no other entry names. ``stop_when_saturated``: the run ends
-    where load is above what the server can answer."""
+    and that no other entry names. ``endpoint`` None: chat or completions, as the prompts are. ``stream:
+    false``: answers come in one piece. ``batch``: texts of an embeddings request (1), documents of a rerank
+    request (8). ``stop_when_saturated``: the run ends where load is above what the server can answer."""
 
     refused: ClassVar[Mapping[str, str]] = {
         "target": "does not belong in a scenario: give it on the command line (--target URL)",
@@ -67,6 +70,9 @@ class Scenario(_Part):
     name: Name
     seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = 0
     models: Models = ()
+    endpoint: EndpointName | None = None
+    stream: Flag = True
+    batch: Annotated[Count, Field(le=2048)] | None = None
     workload: Workload
     phases: tuple[Phase, ...] = Field(min_length=1)
     slo: Slo | None = None
@@ -86,12 +92,18 @@ class Scenario(_Part):
         if isinstance(thresholds, Mapping) and "min_goodput_rps" in thresholds and data.get("slo") is None:
             text = "needs an slo: goodput is what meets it"
             yield Mistake(text, ("thresholds", "min_goodput_rps"))
+        yield from endpoint_mistakes(data)
         models = data.get("models")
         if isinstance(models, list | tuple) and any(one in models[:i] for i, one in enumerate(models)):
             yield Mistake("names a model twice", "models")
         phases = data.get("phases")
         if isinstance(phases, list | tuple):
             yield from _between(phases, data.get("workload"))
+
+    @property
+    def api(self) -> Api:
+        """What is spoken with the target."""
+        return Api(self.endpoint or "", self.stream, self.batch or 0)
 
     @property
     def duration_s(self) -> float:

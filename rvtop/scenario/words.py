@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rvtop.load.plan.api import KINDS, Api
 from rvtop.scenario.lengths import Lengths
 from rvtop.scenario.units import human_duration
 from rvtop.scenario.workload import (
@@ -28,6 +29,18 @@ def sends_words(workload: Workload) -> str:
         words = _trace(workload)
     temperature = "" if workload.temperature is None else f", temperature {workload.temperature:g}"
     return words + temperature
+
+
+def endpoint_words(api: Api) -> str:
+    """Which endpoint is spoken, and what its requests hold."""
+    path = KINDS[api.name].path if api.name else "chat or completions, as the prompts are"
+    unsent = "output lengths are not sent"
+    if api.name == "embeddings":
+        return f"{path}, {api.texts} text{'s' if api.texts > 1 else ''} a request; {unsent}"
+    if api.name == "rerank":
+        where = "the prompts that follow, or a row's own"
+        return f"{path}, {api.texts} documents a request ({where}); {unsent}"
+    return path if api.stream else f"{path}, answers in one piece"
 
 
 def output_words(workload: Workload, requests: float) -> str:

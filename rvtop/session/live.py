@@ -139,8 +139,10 @@ class LiveState:
 
     def tokens_per_s(self, now_ns: int) -> float | None:
         """Output tokens in the last full second: chunks scaled by the usage-to-chunk ratio; None before
-        anything was sent."""
+        anything was sent, and where answers have none (embeddings)."""
         second = self.last_full(now_ns)
+        if self.ok and not self.tokens:
+            return None
         if not self.sent or (now_ns - self.t0_ns) < SECOND_NS:
             return None
         return (second.chunks if second else 0) * (self.chunk_ratio or 1.0)

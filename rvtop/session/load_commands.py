@@ -128,6 +128,8 @@ class LoadCommands:
             if limit is not None and not 0 < limit < math.inf:
                 raise CommandError(f"slo: {name} must be more than 0 ms, got {limit:g}")
             limits[name] = limit
+        if self._scenario.api.whole and (limits["ttft_ms"] or limits["tpot_ms"]):
+            raise CommandError("slo: answers in one piece have neither TTFT nor TPOT; give e2e")
         before, self.slo = self.slo, Slo(**limits) if any(limits.values()) else None
         entry = PlanEvent(perf_counter_ns() + LEAD_NS, "slo", slo_ns=slo_ns(self.slo))
         load.issue(entry, by)

@@ -7,6 +7,7 @@ from time import perf_counter_ns
 
 from rvtop.contract.snapshot import Target
 from rvtop.contract.start import start_words
+from rvtop.load.plan.api import Api
 from rvtop.load.worker.messages import Delta
 from rvtop.net.transport import Transport
 from rvtop.results.spent import engine_gpus
@@ -18,6 +19,7 @@ from rvtop.session.request import SessionRequest
 from rvtop.session.target_watch import ANSWER_S, LossWatch, TargetWatch
 from rvtop.target.mix import shares_of
 from rvtop.target.probe import TargetInfo, answers, choose_models, probe
+from rvtop.target.served import check_served
 from rvtop.text import printable_names
 
 
@@ -108,8 +110,11 @@ class LoadTarget:
         # A backend of ours serves what was asked for: all of it is meant, in the order of the command line.
         self._own = self.servers.at(url)
         ours = self._own.backend.models if self._own is not None else ()
-        self.models = choose_models(self.info, models or ours)
+        scenario = self._request.scenario
+        api = Api() if scenario is None else scenario.api
+        self.models = choose_models(self.info, models or ours, unlisted=not api.generates)
         self.shares = shares_of(models, printable_names(self.models)) if isinstance(models, Mapping) else ()
+        await check_served(self.info, api, self.models, self._request.transport)
 
     async def start_backend(self, models: Collection[str]) -> None:
         """Starts the backend of the request and probes it. Raises TargetError, Interrupted."""

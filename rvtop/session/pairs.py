@@ -18,6 +18,7 @@ from rvtop.session.load_parts import Parts, Second
 from rvtop.session.setup import address_at
 from rvtop.target.acts import server_facts
 from rvtop.target.probe import choose_models, probe, shown
+from rvtop.target.served import check_served
 
 if TYPE_CHECKING:
     from rvtop.session.load_run import LoadRun
@@ -43,6 +44,7 @@ async def with_second(
             f"{shown(options.url)} serves {len(models)} models and A is sent to {len(ours)}: name those that "
             "both serve with --model"
         )
+    await check_served(info, spec.api, models, transport)
     if "rag" in spec.body and info.topology is None:
         raise UserError(f"{info.url} is no backend of rvtop, and workload.where: server needs one")
     pair = AddTarget(address_at(info.url, spec.address.path, transport), models)

@@ -43,7 +43,7 @@ class ProbeRun:
         self._lost = False
         self.live = LiveState(spec.t0_ns)
         folder = parts.request.out
-        kind = "messages" if spec.address.path.endswith("/chat/completions") else "prompt"
+        kind = "prompt" if spec.address.path.endswith("/v1/completions") else "messages"
         path = folder / run_files.PROBE_PROMPTS
         try:
             path.write_bytes(b"".join(_row(number, kind) for number in range(_PROMPTS)))

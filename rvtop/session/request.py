@@ -103,8 +103,9 @@ def watch_scenario() -> Scenario:
 
 
 def with_slo(scenario: Scenario, slo: Mapping[str, float]) -> Scenario:
-    """The scenario, with ``slo`` (``ttft_ms``, ``tpot_ms``) where it names none of its own."""
-    if scenario.slo is not None or not slo:
+    """The scenario, with ``slo`` (``ttft_ms``, ``tpot_ms``) where it names none of its own, and has such
+    figures."""
+    if scenario.slo is not None or not slo or scenario.api.whole:
         return scenario
     from rvtop.scenario.schema import Slo
 

@@ -28,10 +28,15 @@ TYPICAL_S = 10
 #: Requests of a second that stand for all of it in the typical parts.
 _SAMPLE = 128
 
-#: The intended time and the first token's, by the order in which the keys are written.
+#: The intended time, the first token's and the last one's, by the order in which the keys are written.
 _NUMBER = rb" ?(-?\d+|null), ?"
 _TIMES = re.compile(
-    rb'"intended_ns":' + _NUMBER + rb'"sent_ns":[^,]+, ?"headers_ns":[^,]+, ?"first_token_ns":' + _NUMBER
+    rb'"intended_ns":'
+    + _NUMBER
+    + rb'"sent_ns":[^,]+, ?"headers_ns":[^,]+, ?"first_token_ns":'
+    + _NUMBER
+    + rb'"last_token_ns":'
+    + _NUMBER
 )
 _NO_ERROR = re.compile(rb'"error": ?null')
 
@@ -42,12 +47,13 @@ Times = tuple[float, ...]
 @dataclass(slots=True)
 class _Second:
     index: int
-    slowest: list[tuple[int, int, bytes]] = field(default_factory=list)  # a heap: (TTFT ns, n, line)
+    slowest: list[tuple[int, int, bytes]] = field(default_factory=list)  # a heap: (TTFT or E2E ns, n, line)
     sample: list[tuple[int, bytes]] = field(default_factory=list)  # (TTFT ns, line)
     rows: list[tuple[int, int, RequestRow]] = field(default_factory=list)  # of ``slowest`` …
     times: list[Times] = field(default_factory=list)  # … and of ``sample``, when it was looked at
-    counted: int = 0  # ``count`` at that time
-    count: int = 0
+    counted: int = 0  # ``kept`` at that time
+    kept: int = 0  # that ended well
+    count: int = 0  # of those, the ones with a TTFT
     told: int = 0
 
 
@@ -74,8 +80,12 @@ class RequestLog:
                 self._errors.append(self._row(orjson.loads(line)))
                 continue
             times = _TIMES.search(line)
-            if times is not None and times[2] != b"null":
-                self._add_ok(second, line, int(times[2]) - int(times[1]), times.end())
+            if times is None:
+                continue
+            if times[2] != b"null":
+                self._add_ok(second, line, int(times[2]) - int(times[1]), times.end(2))
+            elif times[3] != b"null":  # an answer in one piece: it has no parts
+                self._keep_slowest(second, line, int(times[3]) - int(times[1]))
 
     def end_second(self, now_ns: int) -> None:
         """Makes ``requests`` anew; it stays the same object while nothing has changed."""
@@ -103,12 +113,7 @@ class RequestLog:
         """``behind``: where the times end in the line."""
         second.count += 1
         second.told += told_of(_server(line, behind)) is not NOTHING
-        self._n += 1
-        heap = second.slowest
-        if len(heap) < LISTED:
-            heapq.heappush(heap, (ttft_ns, self._n, line))
-        elif ttft_ns > heap[0][0]:
-            heapq.heapreplace(heap, (ttft_ns, self._n, line))
+        self._keep_slowest(second, line, ttft_ns)
         # Each request of the second has the same chance to stand for it.
         if len(second.sample) < _SAMPLE:
             second.sample.append((ttft_ns, line))
@@ -117,10 +122,19 @@ class RequestLog:
         if place < _SAMPLE:
             second.sample[place] = (ttft_ns, line)
 
+    def _keep_slowest(self, second: _Second, line: bytes, took_ns: int) -> None:
+        self._n += 1
+        second.kept += 1
+        heap = second.slowest
+        if len(heap) < LISTED:
+            heapq.heappush(heap, (took_ns, self._n, line))
+        elif took_ns > heap[0][0]:
+            heapq.heapreplace(heap, (took_ns, self._n, line))
+
     def _look(self, second: _Second) -> None:
         """Reads the lines that were kept of a second, if there are new ones."""
-        if second.counted != second.count:
-            second.counted = second.count
+        if second.counted != second.kept:
+            second.counted = second.kept
             second.rows = [(ttft, n, self._row(orjson.loads(line))) for ttft, n, line in second.slowest]
             second.times = [times_of(orjson.loads(line)) for _, line in second.sample]
 

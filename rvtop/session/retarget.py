@@ -11,6 +11,7 @@ from typing import Any
 
 from rvtop.contract.command import CommandError, Retarget
 from rvtop.errors import UserError
+from rvtop.load.plan.api import Api
 from rvtop.load.plan.prompts import Prompts
 from rvtop.load.wire.endpoint import Endpoint
 from rvtop.load.worker.messages import AddTarget, WorkerSpec
@@ -23,6 +24,7 @@ from rvtop.session.setup import address_at, sources_of
 from rvtop.session.warm_up import ROUNDS, bodies, warm_up
 from rvtop.target.grpc_probe import ask_grpc
 from rvtop.target.probe import TargetInfo, auth_headers, choose_models, probe, shown
+from rvtop.target.served import check_served
 from rvtop.telemetry.discover import is_loopback, names_of_target
 from rvtop.text import printable, printable_names
 
@@ -87,7 +89,9 @@ class Retargeting:
         info = await probe(url, transport)
         if not models:
             models = target.models if set(target.models) <= set(info.models) else info.models
-        names = choose_models(info, models)
+        api = load.spec.api if load.spec is not None else Api()
+        names = choose_models(info, models, unlisted=not api.generates)
+        await check_served(info, api, names, transport)
         self._check_reach(info)
         spec = load.spec
         assert spec is not None
@@ -133,7 +137,7 @@ async def _warm_up(spec: WorkerSpec, target: AddTarget) -> None:
     if target.address.url.startswith(GRPC):
         return await _warm_up_grpc(spec, target)
     endpoint = Endpoint(target.address)
-    prompts = Prompts(Path(spec.prompts), target.models, spec.body, spec.extra, whole=False)
+    prompts = Prompts(Path(spec.prompts), target.models, spec.body, spec.extra, api=spec.api, whole=False)
     await asyncio.to_thread(prompts.read, ROUNDS)
     try:
         await endpoint.resolve()

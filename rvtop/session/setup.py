@@ -134,7 +134,7 @@ def worker_spec(
     """All that the workers need, the phases among it. With ``shares`` of the models a round of one asks one
     model, else each of them. Raises PromptError."""
     # Read here once, so that a bad file is one line and not one from each worker.
-    prompts = Prompts(prepared.prompts, models, prepared.body, request.body)
+    prompts = Prompts(prepared.prompts, models, prepared.body, request.body, api=scenario.api)
     trace_rps = mean_rate(prompts.at_s) if prompts.at_s is not None else 0.0
     phases = () if request.search is not None else plan(scenario, 1 if shares else len(models), trace_rps)
     if request.live:
@@ -153,6 +153,7 @@ def worker_spec(
         phases=phases,
         timeouts=request.timeouts,
         extra=request.body,
+        api=scenario.api,
         traces=f"{traces:016x}" if traces else "",
         tell_ticks=tell_ticks,
         most_in_flight=most_in_flight,
@@ -191,6 +192,7 @@ def surroundings(
             "metrics_urls": list(request.metrics_urls),
             "transport": request.transport.for_environment(),
             "body": dict(request.body),
+            "endpoint": asdict(scenario.api),
             "pair": None if request.pair is None else asdict(request.pair),
             "exclude_warm_up": request.exclude_warm_up,
             "probe_rate": request.probe_rate,

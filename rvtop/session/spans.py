@@ -34,7 +34,12 @@ _ATTRIBUTES = {
     "worker": "rvtop.worker",
     "engine": "rvtop.engine",
 }
-_OPERATIONS = {"/v1/chat/completions": "chat", "/v1/completions": "text_completion"}
+_OPERATIONS = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "text_completion",
+    "/v1/embeddings": "embeddings",
+    "/v1/rerank": "rerank",  # the conventions have no name for it
+}
 
 
 class SpanMaker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,8 @@ _SECOND_NS = 1_000_000_000
 
 @dataclass
 class _Second:
-    """What ended in a second, by name: (TTFT ms, E2E ms, tokens) of each that ended well."""
+    """What ended in a second, by name: (TTFT ms, E2E ms, tokens) of each that ended well; an answer in one
+    piece has a TTFT of NaN."""
 
     index: int
     ended: dict[str, list[tuple[float, float, int]]] = field(default_factory=dict)
@@ -43,13 +45,13 @@ class Tally:
     def take(self, name: str, row: Mapping[str, Any], now_ns: int) -> None:
         """Takes in a request that ended just now."""
         second, first = self._second(now_ns), row["first_token_ns"]
-        if row["error"] is not None or first is None:
+        if row["error"] is not None or row["last_token_ns"] is None:
             self._errors[name] += 1
             second.errors[name] += 1
             return
         self._ok[name] += 1
         began = row["intended_ns"]
-        times = (first - began) / 1e6, (row["last_token_ns"] - began) / 1e6
+        times = math.nan if first is None else (first - began) / 1e6, (row["last_token_ns"] - began) / 1e6
         second.ended.setdefault(name, []).append((*times, row["output_tokens"] or 0))
 
     def figures(self, now_ns: int, names: Sequence[str], limits: Mapping[str, float]) -> list[Arm]:
@@ -75,6 +77,7 @@ class Tally:
         rows = np.array([row for s in recent for row in s.ended.get(name, ())], np.float64).reshape(-1, 3)
         ttft, e2e, tokens = rows.T
         good = float(meets(ttft, e2e, tokens, limits).sum()) / span_s if limits else None
+        ttft = ttft[~np.isnan(ttft)]
 
         def at(values: Any, percent: float) -> float | None:
             return float(np.percentile(values, percent)) if len(values) else None

@@ -26,6 +26,7 @@ from rvtop.load.plan.schedule import NEVER
 from rvtop.scenario.schema import Slo
 from rvtop.session.live import SECOND_NS, WINDOW_S, LiveState, Second, dist, merged
 from rvtop.session.player import Player
+from rvtop.stats.distribution import EMPTY
 from rvtop.stats.limits import client_limited
 from rvtop.telemetry.state import ServerView
 from rvtop.text import printable_names
@@ -54,12 +55,18 @@ def _ms(ns: float) -> float | None:
 
 
 def _delays(seconds: list[Second]) -> tuple[float | None, float | None, float | None]:
-    """p99 of late sends, median TTFT and p99 of the event loops' delays, ms. Where nothing was sent or read
-    a loop that stood still bent nothing."""
+    """p99 of late sends, median TTFT (E2E of answers in one piece) and p99 of the event loops' delays, ms.
+    Where nothing was sent or read a loop that stood still bent nothing."""
     lag = _ms(merged([s.lag for s in seconds]).percentile(99))
-    ttft = _ms(merged([s.ttft for s in seconds]).percentile(50))
+    first = merged([s.ttft for s in seconds])
+    first = first if first.count else merged([s.e2e for s in seconds])
     loop = _ms(merged([s.loop for s in seconds if s.lag.count or s.chunks]).percentile(99))
-    return lag, ttft, loop
+    return lag, _ms(first.percentile(50)), loop
+
+
+def _first_of(live: LiveState) -> str:
+    """Which latency comes first: answers in one piece have no TTFT."""
+    return "E2E" if live.phase_e2e.count and not live.phase_ttft.count else "TTFT"
 
 
 def limited_since(live: LiveState, now_ns: int, since_ns: int, workers: str) -> str | None:
@@ -69,7 +76,7 @@ def limited_since(live: LiveState, now_ns: int, since_ns: int, workers: str) -> 
     lag, ttft, loop_lag = _delays(live.recent(now_ns, min(WINDOW_S, now - begun + 1)))
     # Before that, the CPU time is also that of the phase before.
     cpu = live.worker_cpu(now_ns) if now_ns - since_ns >= _CPU_WINDOW_NS else None
-    return client_limited(lag, ttft, live.phase_errors, loop_lag, cpu, workers)
+    return client_limited(lag, ttft, live.phase_errors, loop_lag, cpu, workers, _first_of(live))
 
 
 def _ends(name: str, values: Iterable[float | None]) -> dict[str, float | None]:
@@ -97,6 +104,8 @@ def timeline_row(
     """
     offered, sent, completed = live.rates(now_ns)
     recent = merged([s.ttft for s in live.recent(now_ns)])
+    in_one_piece = _first_of(live) == "E2E"
+    whole = merged([s.e2e for s in live.recent(now_ns)] if in_one_piece else [])
     last = live.last_full(now_ns)
     return {
         "t_s": t_s,
@@ -112,6 +121,8 @@ def timeline_row(
         "ttft_p50_ms": _ms(recent.percentile(50)),
         "ttft_p99_ms": _ms(recent.percentile(99)),
         "ttft_mean_ms": _ms(recent.mean_ns),
+        "whole_p50_ms": _ms(whole.percentile(50)),
+        "whole_p99_ms": _ms(whole.percentile(99)),
         "lag_p99_ms": _delays(live.recent(now_ns))[0],
         "server_ttft_ms": server.ttft.mean if server.ttft is not None else None,
         "server_itl_ms": server.itl.mean if server.itl is not None else None,
@@ -210,6 +221,7 @@ class View:
             events=events,
             steps=steps,
             slo_ttft_ms=self.slo.ttft_ms if self.slo else None,
+            slo_e2e_ms=self.slo.e2e_ms if self.slo else None,
             out_dir=out_dir,
             message=message,
             target_down_s=target_down_s,
@@ -267,7 +279,7 @@ class View:
             lag_p99_ms=lag,
             goodput_rps=live.goodput(now_ns) if self.slo is not None else None,
             client_limited=client_limited(
-                lag, ttft, live.errors, loop_lag, live.worker_cpu(now_ns), self.workers
+                lag, ttft, live.errors, loop_lag, live.worker_cpu(now_ns), self.workers, _first_of(live)
             ),
             max_rate=self.max_rate,
             due=live.due,
@@ -276,17 +288,20 @@ class View:
     def _latency(self, now_ns: int) -> Latency:
         live = self.live
         recent, last = live.recent(now_ns), live.last_full(now_ns)
-        ttft = merged([s.ttft for s in recent])
+        ttft, e2e = merged([s.ttft for s in recent]), merged([s.e2e for s in recent])
+        whole = _first_of(live) == "E2E"
         return Latency(
             ttft=dist(last.ttft if last else None, ttft, live.phase_ttft),
             itl=dist(last.gaps if last else None, merged([s.gaps for s in recent]), live.phase_gaps),
-            e2e=dist(last.e2e if last else None, merged([s.e2e for s in recent]), live.phase_e2e),
+            e2e=dist(last.e2e if last else None, e2e, live.phase_e2e),
             ttft_recent=ttft.distribution(),
             ttft_phase=live.phase_ttft.distribution(),
             itl_is_chunks=not live.gaps_are_tokens,
             server_ttft=self.server.ttft,
             server_itl=self.server.itl,
             server_e2e=self.server.e2e,
+            whole_recent=e2e.distribution() if whole else EMPTY,
+            whole_phase=live.phase_e2e.distribution() if whole else EMPTY,
         )
 
     def _tokens(self, now_ns: int, series: Series) -> Tokens:

@@ -7,6 +7,7 @@ from time import perf_counter_ns
 
 from rvtop.contract.command import CommandError
 from rvtop.load.plan.prompts import Prompts
+from rvtop.load.wire.answer import answers_of
 from rvtop.load.wire.endpoint import Endpoint
 from rvtop.load.wire.pool import ConnectionPool
 from rvtop.load.wire.record import Record
@@ -29,7 +30,7 @@ async def warm_up(target: Endpoint, prompts: Prompts, models: int, timeouts: Tim
     short. They are in no record. Raises CommandError for the first that fails."""
     prompts.limit_output(_MOST_TOKENS)
     ended: list[Record] = []
-    pool = ConnectionPool(target, ended.append)
+    pool = ConnectionPool(target, ended.append, answers=answers_of(prompts.api))
     limits = [timeouts.connect_s, timeouts.ttft_s or 60.0, timeouts.stall_s or 60.0]
     connect_ns, ttft_ns, stall_ns = (round(limit * 1e9) for limit in limits)
     try:

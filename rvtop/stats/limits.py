@@ -23,17 +23,18 @@ def _fix(workers: str) -> str:
 
 def client_limited(
     lag_p99_ms: float | None,
-    ttft_p50_ms: float | None,
+    first_p50_ms: float | None,
     errors: Mapping[str, int],
     loop_lag_p99_ms: float | None = None,
     worker_cpu: float | None = None,
     workers: str = "1",
+    first: str = "TTFT",
 ) -> str | None:
     """Why the load client's own delays distort the figures and what to do, or None while they do not.
 
     The p99 of late sends and of the event loop's delays are each held against 5 ms and against 5 % of the
-    median TTFT; ``worker_cpu`` is the busiest worker's share (0..1) of a core;
-    ``workers`` is the run's ``--workers``.
+    median of the first latency (TTFT, or E2E of answers in one piece); ``worker_cpu`` is the busiest worker's
+    share (0..1) of a core; ``workers`` is the run's ``--workers``, ``first`` the name of that latency.
     """
     fix = _fix(workers)
     if errors.get("client_limit"):
@@ -44,8 +45,8 @@ def client_limited(
             continue
         if ms > LAG_LIMIT_MS:
             return f"{what} {ms:.1f} ms (p99): {fix}"
-        if ttft_p50_ms is not None and ms > max(LAG_FLOOR_MS, LAG_SHARE * ttft_p50_ms):
-            return f"{what} {100.0 * ms / ttft_p50_ms:.0f} % of TTFT (p99 {ms:.1f} ms): {fix}"
+        if first_p50_ms is not None and ms > max(LAG_FLOOR_MS, LAG_SHARE * first_p50_ms):
+            return f"{what} {100.0 * ms / first_p50_ms:.0f} % of {first} (p99 {ms:.1f} ms): {fix}"
     if worker_cpu is not None and worker_cpu > CPU_LIMIT:
         return f"a load worker uses {100 * worker_cpu:.0f} % of a core: {fix}"
     return None

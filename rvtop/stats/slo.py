@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+#: Stands for the TTFT of an answer that came in one piece, which has none.
+NO_TTFT = -1
+
 
 def meets(
     ttft: npt.NDArray[Any], e2e: npt.NDArray[Any], tokens: npt.NDArray[Any], limits: Mapping[str, float]
@@ -15,15 +18,17 @@ def meets(
     """Which of n requests that ended well meet all ``limits`` (``ttft``, ``tpot``, ``e2e``).
 
     Arrays have shape (n,), so has the result; times, from the intended send, are in the unit of the limits.
-    TPOT = (E2E − TTFT)/(tokens − 1) is undefined for a single token, which breaks no limit.
+    TPOT = (E2E − TTFT)/(tokens − 1) is undefined for a single token, which breaks no limit; an answer in one
+    piece (a TTFT of NO_TTFT, or NaN) has neither figure, and E2E alone judges it.
     """
+    in_one_piece = ~(ttft >= 0)
     met = np.ones(ttft.shape, dtype=bool)
     if "ttft" in limits:
-        met &= ttft <= limits["ttft"]
+        met &= in_one_piece | (ttft <= limits["ttft"])
     if "e2e" in limits:
         met &= e2e <= limits["e2e"]
     if "tpot" in limits:
-        met &= (tokens <= 1) | ((e2e - ttft) / np.maximum(tokens - 1, 1) <= limits["tpot"])
+        met &= in_one_piece | (tokens <= 1) | ((e2e - ttft) / np.maximum(tokens - 1, 1) <= limits["tpot"])
     return met
 
 

@@ -149,6 +149,11 @@ async def ask_all(run: QualityRun, start: Start, check: Check, say: Say) -> None
 async def _prepare(run: QualityRun, say: Say) -> None:
     """Makes the prompts, once for all."""
     plan = run.plan
+    if plan.scenario.endpoint not in (None, "chat", "completions"):
+        raise UserError(
+            f"quality compares answers of chat and completions; scenario {plan.scenario.name} has "
+            f"endpoint: {plan.scenario.endpoint}"
+        )
     _folder(plan.out)
     made = await prepare(plan.scenario.workload, plan.out, plan.scenario.seed, True, _ended_steps(say))
     run.digest, run.body = made.digest, made.body

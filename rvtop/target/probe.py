@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from rvtop.errors import UserError
+from rvtop.load.plan.api import KINDS
 from rvtop.net.http_get import AnswerTooLong, get
 from rvtop.net.place import GRPC
 from rvtop.net.transport import Transport
@@ -34,7 +35,7 @@ ENGINE_KNOBS = (
     *("speculation", "max_loras", "max_lora_rank"),
 )
 #: Ends of a URL that name a page of the API rather than where it is.
-_PAGES = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1", "/metrics", "/health", "/docs")
+_PAGES = (*(kind.path for kind in KINDS.values()), "/v1/models", "/v1", "/metrics", "/health", "/docs")
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
 #: A model's id may be a path (4096 bytes at most), and goes along with each request.
 _ID_LIMIT = 4096
@@ -239,9 +240,10 @@ def _knobs(rows: Any) -> tuple[Mapping[str, str | int], ...]:
     return tuple(found)
 
 
-def choose_models(info: TargetInfo, wanted: Collection[str]) -> tuple[str, ...]:
+def choose_models(info: TargetInfo, wanted: Collection[str], *, unlisted: bool = False) -> tuple[str, ...]:
     """The models to send to: those ``wanted``, by name or by a pattern as ``lora-*``; with none, the target's
-    only one that is no other's adapter.
+    only one that is no other's adapter. ``unlisted``: a name that the target does not list is taken as it is
+    (servers leave out what embeds beside an LLM).
 
     Raises TargetError (exit code 2) when the choice is impossible or open.
     """
@@ -250,14 +252,14 @@ def choose_models(info: TargetInfo, wanted: Collection[str]) -> tuple[str, ...]:
     ids = {printable(name): name for name in info.models} | {name: name for name in info.models}
     meant = matching(list(wanted), list(ids))
     for name in wanted:
-        if name not in meant.values():
+        if name not in meant.values() and not (unlisted and not is_pattern(name)):
             what = "model that matches" if is_pattern(name) else "model"
             raise TargetError(f"{info.url} serves no {what} {name!r}; it serves: {known}", 2)
     twice = [name for name, count in Counter(wanted).items() if count > 1]
     if twice:
         raise TargetError(f"--model {twice[0]}: is given twice", 2)
     if wanted:
-        return tuple(dict.fromkeys(ids[name] for name in meant))
+        return tuple(dict.fromkeys(ids.get(name, name) for name in meant))
     models = tuple(name for name in info.models if name not in info.derived) or info.models
     if len(models) > 1:
         raise TargetError(f"{info.url} serves several models; name one or more with --model: {known}", 2)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rvtop.contract.snapshot import Snapshot
-from rvtop.results.compare import CENSORED, NOT_SIGNIFICANT, Row, short_names
+from rvtop.results.compare import CENSORED, NOT_SIGNIFICANT, Figures, Row, short_names
 from rvtop.results.end_facts import EndFacts
 from rvtop.ui.compare_lines import percent_text
 from rvtop.ui.draw import Line, large
@@ -123,10 +123,10 @@ def _under(head: str, texts: Sequence[str], styles: Styles, width: int, style: o
 
 
 def _figures(s: Snapshot, facts: EndFacts | None, styles: Styles, width: int) -> list[Line]:
-    """The TTFT in large digits, and beside it a block of three lines for each figure that has room."""
+    """The TTFT in large digits (E2E, where answers have none), and beside it a block of three lines for each
+    figure that has room."""
     known = facts.figures if facts is not None else {}
-    p99 = known.get("ttft_p99")
-    text = sig3(p99)
+    text = sig3(known.get(f"{_first(known)}_p99"))
     digits = large(text) if all(char in "0123456789. " for char in text) else ("", f"{text:^7}", "")
     rows = [Line(f" {digit}   ", styles.client_bold) for digit in digits]
     room = max(0, (width - rows[0].width) // _BLOCK)
@@ -147,9 +147,10 @@ def _blocks(s: Snapshot, facts: EndFacts | None) -> dict[str, list[tuple[str, st
     def of(head: str, text: str, below: str, style: str = "client") -> list[tuple[str, str]]:
         return [(head, "quiet"), (text, style), (below, "quiet")]
 
-    held, style = _slo(s, known.get("ttft_p99"))
+    first = _first(known)
+    held, style = _slo(s.slo_e2e_ms if first == "e2e" else s.slo_ttft_ms, known.get(f"{first}_p99"))
     return {
-        "ttft": of("TTFT p99, ms", held, _change(facts, "ttft_p99"), style),
+        "ttft": of(f"{first.upper()} p99, ms", held, _change(facts, f"{first}_p99"), style),
         "tokens": of("tokens/s", sig3(known.get("tps")), _change(facts, "tps")),
         "e2e": of("E2E mean, ms", sig3(known.get("e2e_mean")), _change(facts, "e2e_mean")),
         "goodput": of("goodput, rps", rate(known.get("goodput_rps")), asked),
@@ -157,15 +158,18 @@ def _blocks(s: Snapshot, facts: EndFacts | None) -> dict[str, list[tuple[str, st
     }
 
 
-def _slo(s: Snapshot, p99: float | None) -> tuple[str, str]:
-    if s.slo_ttft_ms is None:
+def _first(known: Figures) -> str:
+    """Which latency comes first: answers in one piece have no TTFT."""
+    return "e2e" if known.get("ttft_p99") is None and known.get("e2e_p99") is not None else "ttft"
+
+
+def _slo(limit_ms: float | None, p99: float | None) -> tuple[str, str]:
+    if limit_ms is None:
         return "no SLO", "quiet"
     if p99 is None:
-        return f"SLO {s.slo_ttft_ms:g} {MISSING}", "quiet"
-    held = p99 <= s.slo_ttft_ms
-    return (
-        (f"SLO {s.slo_ttft_ms:g} held", "client") if held else (f"✗ SLO {s.slo_ttft_ms:g} missed", "trouble")
-    )
+        return f"SLO {limit_ms:g} {MISSING}", "quiet"
+    held = p99 <= limit_ms
+    return (f"SLO {limit_ms:g} held", "client") if held else (f"✗ SLO {limit_ms:g} missed", "trouble")
 
 
 def _change(facts: EndFacts | None, key: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rvtop.contract.snapshot import Snapshot
 from rvtop.ui.axis import bins
 from rvtop.ui.format import wall
+from rvtop.ui.leading import leading
 from rvtop.ui.span import Span
 
 #: Seconds that a ghost's level is the mean of, as percentiles are of the last 10 s.
@@ -117,12 +118,12 @@ class GhostKeeper:
         other = before is not None and _target(s) != _target(before)
         if before is not None and other:
             self.ghost, self.hidden, self._loaded = Ghost(before), False, None
-        if s.state == "running" and s.latency.ttft_recent.count and s.target_down_s is None:
+        if s.state == "running" and leading(s).recent.count and s.target_down_s is None:
             self._loaded = s
 
     def keep(self, s: Snapshot) -> bool:
         """Makes ``s`` the ghost; False where it has no request to compare with."""
-        if not s.latency.ttft_recent.count:
+        if not leading(s).recent.count:
             return False
         self.ghost, self.hidden = Ghost(s), False
         return True

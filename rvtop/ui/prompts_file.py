@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rvtop.contract.run_files import PROMPTS
+from rvtop.contract.run_files import ENVIRONMENT, PROMPTS
+from rvtop.load.plan.api import KINDS, Api
 from rvtop.text import printable
 
 _LONGEST = 4 << 20
@@ -31,6 +32,16 @@ def prompt_row(out_dir: str | None, number: int) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise ValueError(f"{path}: row {number} can't be read")
     return row
+
+
+def api_of(out_dir: str | None) -> Api:
+    """What the run in ``out_dir`` spoke with its target; the usual where it does not tell."""
+    try:
+        told = json.loads((Path(out_dir or "") / ENVIRONMENT).read_bytes())["flags"]["endpoint"]
+        api = Api(told["name"], told["stream"], told["batch"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return Api()
+    return api if api.name in ("", *KINDS) and type(api.batch) is int else Api()
 
 
 def prompt_text(row: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.style import Style
 
 from rvtop.contract.requests import RequestRow
+from rvtop.load.plan.api import Api
 from rvtop.net.place import GRPC
 from rvtop.stats.typical import STAGES, TtftParts
 from rvtop.ui.draw import Line
@@ -195,20 +196,30 @@ def detail_texts(row: RequestRow) -> list[tuple[str, str, str]]:
     return made
 
 
-def curl(url: str, row: RequestRow, prompt: dict[str, Any]) -> str:
+def curl(url: str, row: RequestRow, prompt: dict[str, Any], api: Api = Api()) -> str:  # noqa: B008 - frozen
     """The request as a command to run; a key is named, not written. Raises ValueError for what can't be sent
     again."""
     if row.turn:
         raise ValueError(f"turn {row.turn + 1} of a conversation holds answers, which are not kept")
     if url.startswith(GRPC):
         return _grpcurl(url.removeprefix(GRPC), row, prompt)
-    kind = "chat/completions" if "messages" in prompt else "completions"
-    fields = {key: prompt[key] for key in ("messages", "prompt", "max_tokens", "min_tokens") if key in prompt}
-    if "max_tokens" not in fields and row.output_tokens:
-        fields["max_tokens"] = row.output_tokens
+    of_prompts = "messages" if "messages" in prompt else "prompt"
+    kind, fields = api.kind(of_prompts), api.said(prompt)
+    if "text" in fields:
+        if api.texts > 1 and "documents" not in prompt:
+            raise ValueError(f"a request of {api.name} held {api.texts} prompts of the file and more")
+        text = fields.pop("text")
+        fields |= (
+            {"query": text, "documents": prompt["documents"]} if "documents" in prompt else {"input": text}
+        )
+    own: dict[str, Any] = {key: prompt[key] for key in ("max_tokens", "min_tokens") if key in prompt}
+    if "max_tokens" not in own and row.output_tokens:
+        own["max_tokens"] = row.output_tokens
+    fields |= api.lengths(own, of_prompts, {})
+    fields |= {"stream": api.stream} if kind.generates else {}
     # In ASCII: what stands in a prompt must not reach the terminal it is pasted into as control characters.
-    body = json.dumps({"model": row.model, **fields, "stream": True})
-    where = shlex.quote(f"{url.rstrip('/')}/v1/{kind}")
+    body = json.dumps({"model": row.model, **fields})
+    where = shlex.quote(f"{url.rstrip('/')}{kind.path}")
     key = '"Authorization: Bearer $RVTOP_API_KEY"'
     return f"curl -N {where} -H 'Content-Type: application/json' -H {key} -d {shlex.quote(body)}"
 

@@ -6,6 +6,7 @@ from tests.bench import (
     canary,
     compare,
     dashboard,
+    endpoints,
     frames,
     front_cost,
     grpc_calls,
@@ -30,6 +31,7 @@ def main() -> None:
     """Runs them one after the other: side by side they would measure each other."""
     startup.main()
     truth.main([])
+    endpoints.main([])
     rates.main([])
     grpc_calls.main([])
     https.main([])

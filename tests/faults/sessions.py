@@ -26,7 +26,7 @@ WORKLOAD = {"kind": "synthetic", "prompt_tokens": 5, "output_tokens": 8}
 def request(url: str, out: Path, *phases: dict[str, Any], **more: Any) -> SessionRequest:
     """What ``rvtop run`` would ask for with a scenario of ``phases`` (as in a file)."""
     data = {"name": "test", "seed": 7, "workload": WORKLOAD, "phases": list(phases)}
-    for key in ("thresholds", "slo", "workload"):
+    for key in ("thresholds", "slo", "workload", "endpoint", "stream", "batch"):
         if key in more:
             data[key] = more.pop(key)
     timeouts = more.pop("timeouts", Timeouts(30.0, None, 60.0))

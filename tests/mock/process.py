@@ -191,6 +191,13 @@ class QueueingMock(MockProcess):
         return [sys.executable, "-m", "tests.mock.queueing"]
 
 
+class EndpointsMock(MockProcess):
+    """The mock in plain Python with the endpoints of tests/mock/endpoints.py besides chat and completions."""
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "tests.mock.endpoints"]
+
+
 class PythonMock(MockProcess):
     """The mock in plain Python (tests/mock/server.py): no compiler, a few hundred requests a second."""
 

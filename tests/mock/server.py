@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 from tests.mock.wire import (
     COLUMNS,
@@ -64,6 +65,24 @@ class Server:
         if self.tick:
             due = self.started - (self.started - due) // self.tick * self.tick
         return due
+
+    #: Paths that are answered by a Stream.
+    paths: tuple[str, ...] = ("/v1/chat/completions", "/v1/completions")
+
+    def missing(self, path: str, asked: dict[str, Any]) -> str:
+        """The field that a request there must have, and has not; empty: none."""
+        return ""
+
+    def prepare(self, s: Stream, path: str, asked: dict[str, Any]) -> None:
+        """Takes from a request what only its endpoint knows."""
+
+    def tokens_of(self, s: Stream, to: int) -> bytes:
+        """Tokens [s.sent, to) of a stream as they go on the wire."""
+        return render_tokens(s, to, self.join)
+
+    def whole_of(self, s: Stream) -> bytes:
+        """An answer in one piece."""
+        return render_whole(s)
 
     def group_end(self, s: Stream) -> int:
         """The end of the tokens written together. The first always goes alone: TTFT keeps its meaning."""
@@ -160,9 +179,9 @@ class Connection(asyncio.Protocol):
             return
         first, to = s.sent == 0, self.server.group_end(s)
         data = (
-            render_tokens(s, to, self.server.join)
+            self.server.tokens_of(s, to)
             if s.sse
-            else answer(self.close_after, "200 OK", "application/json", render_whole(s))
+            else answer(self.close_after, "200 OK", "application/json", self.server.whole_of(s))
         )
         now, before = time.monotonic_ns(), s.last
         late = max(0, now - s.due)
@@ -228,12 +247,10 @@ class Connection(asyncio.Protocol):
     def route(self, method: str, path: str, fields: dict[str, str], body: bytes, arrival: int) -> bytes:
         """What to write at once for a whole request; starts the stream when it asks for tokens."""
         close, server = self.close_after, self.server
-        if path in ("/v1/chat/completions", "/v1/completions"):
+        if path in server.paths:
             if method != "POST":
                 return refuse(close, "405 Method Not Allowed", "BadRequestError", "Method Not Allowed")
-            return self.start_stream(
-                path == "/v1/chat/completions", fields.get("x-request-id", ""), body, arrival
-            )
+            return self.start_stream(path, fields.get("x-request-id", ""), body, arrival)
         if path == "/health":
             return answer(close, "200 OK", TEXT, b"")
         if path == "/v1/models":
@@ -244,7 +261,7 @@ class Connection(asyncio.Protocol):
             return answer(close, "200 OK", ROWS, server.log_text().encode())
         return refuse(close, "404 Not Found", "NotFoundError", "Not Found")
 
-    def start_stream(self, chat: bool, request_id: str, body: bytes, arrival: int) -> bytes:
+    def start_stream(self, path: str, request_id: str, body: bytes, arrival: int) -> bytes:
         """Begins an answer; returns its HTTP head, or the refusal of a bad body."""
         close, server = self.close_after, self.server
         try:
@@ -253,6 +270,8 @@ class Connection(asyncio.Protocol):
             asked = None
         if not isinstance(asked, dict):
             return refuse(close, "400 Bad Request", "BadRequestError", "the body is not a JSON object")
+        if missing := server.missing(path, asked):
+            return refuse(close, "400 Bad Request", "BadRequestError", f"{missing}: Field required")
         model = server.models.get(asked.get("model", next(iter(server.models))))
         if model is None:
             return refuse(close, "404 Not Found", "NotFoundError", "The model does not exist.")
@@ -267,7 +286,7 @@ class Connection(asyncio.Protocol):
         self.stream = s = Stream(
             id=re.sub(r"[^A-Za-z0-9_.:/-]", "_", request_id)[:128] or f"{server.requests:016x}",
             model=model,
-            chat=chat,
+            chat=path == "/v1/chat/completions",
             sse=asked.get("stream") is True,
             usage=options.get("include_usage") is True,
             continuous=options.get("include_usage") is True and options.get("continuous_usage_stats") is True,
@@ -276,6 +295,7 @@ class Connection(asyncio.Protocol):
             created=int(time.time()),
             arrival=arrival,
         )
+        server.prepare(s, path, asked)
         server.open.add(s)
         model.running += 1
         model.prompt_tokens += s.prompt_tokens

@@ -91,6 +91,8 @@ class Stream:
     late_sum: int = 0
     clear_since: int = 0
     blocked: int = 0
+    path: str = ""  # of the endpoint, where it is another than chat or completions …
+    items: int = 0  # … and how many texts or documents were sent there
 
     def row(self, end: str) -> str:
         """This request's line of the log."""

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from rvtop.load.native.loader import make_poller, native
 from rvtop.load.native.templates import Templates
+from rvtop.load.wire.answer import of_completions
 from rvtop.load.wire.completion import Fresh
 from rvtop.load.wire.connection import Connection
 from rvtop.load.wire.native_reads import NativeReads, fill_record, read_natively
@@ -63,6 +64,7 @@ class Pool:
         self.poller = make_poller() if in_c else None
         self.templates = None if self.poller is None else Templates(self.poller)
         self.fresh, self.ended = Fresh(), list[Record]()
+        self.answers = of_completions
         self.turn = LoopTurn(time.monotonic)
         self.ours, self.server = socket.socketpair()
         self.ours.setblocking(False)

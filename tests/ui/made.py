@@ -122,6 +122,8 @@ def series(t: float) -> Series:
         replicas_starting=tuple(None for _ in ts),
         replicas_healthy=tuple(None for _ in ts),
         replicas_draining=tuple(None for _ in ts),
+        whole_p50_ms=tuple(None for _ in ts),
+        whole_p99_ms=tuple(None for _ in ts),
     )
 
 

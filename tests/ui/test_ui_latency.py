@@ -9,9 +9,12 @@ import made
 import pytest
 from driven import opened, screen_text, text_of
 
+from rvtop.contract.snapshot import Dist
+from rvtop.stats.distribution import EMPTY
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.widgets.latency import LatencyPanel
-from rvtop.ui.widgets.latency_time import short_ms
+from rvtop.ui.widgets.latency_time import LatencyTimePanel, short_ms
+from rvtop.ui.widgets.ttft import TtftPanel
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)], ids=lambda size: f"{size[0]}x{size[1]}")
@@ -48,6 +51,47 @@ async def test_while_watching_the_table_holds_the_servers_figures() -> None:
     async with opened(app):
         ttft = text_of(app, LatencyPanel).splitlines()[1]
         assert ttft.split() == ["TTFT", "--", "--", "--", "--", "~31.0", "~99.2"]
+
+
+async def test_the_latency_of_answers_in_one_piece_stands_where_the_ttft_would() -> None:
+    s = made.live()
+    latency, series = s.latency, s.series
+    whole = replace(
+        s,
+        latency=replace(
+            latency,
+            ttft=Dist(),
+            itl=Dist(),
+            e2e=latency.ttft,
+            ttft_recent=EMPTY,
+            ttft_phase=EMPTY,
+            whole_recent=latency.ttft_recent,
+            whole_phase=latency.ttft_phase,
+        ),
+        series=replace(
+            series,
+            ttft_p50_ms=(None,) * len(series.t_s),
+            ttft_p99_ms=(None,) * len(series.t_s),
+            whole_p50_ms=series.ttft_p50_ms,
+            whole_p99_ms=series.ttft_p99_ms,
+        ),
+        slo_ttft_ms=None,
+        slo_e2e_ms=s.slo_ttft_ms,
+    )
+    pictures = []
+    for shown in (s, whole):
+        app = RvtopApp(made.FakeHandle(shown))
+        async with opened(app, 200, 60):
+            pictures.append([text_of(app, panel) for panel in (TtftPanel, LatencyTimePanel)])
+            rows = text_of(app, LatencyPanel).splitlines()
+    assert [row.split()[:2] for row in rows[1:3]] == [["TTFT", "--"], ["ITL", "--"]]
+    (ttft, over_time), (e2e, e2e_over_time) = pictures
+    assert ttft.splitlines()[1:-1] == e2e.splitlines()[1:-1]  # the same picture under another name
+    assert over_time.splitlines()[1:-1] == e2e_over_time.splitlines()[1:-1]
+    assert "TTFT" not in e2e + e2e_over_time
+    assert "E2E" in e2e
+    assert "E2E" in e2e_over_time
+    assert "SLO" in e2e
 
 
 @pytest.mark.parametrize(

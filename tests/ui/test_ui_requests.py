@@ -7,6 +7,7 @@ import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import made
 import pytest
@@ -17,6 +18,7 @@ from textual.widgets import Input
 
 from rvtop.contract.requests import RequestRow
 from rvtop.contract.snapshot import Snapshot
+from rvtop.load.plan.api import Api
 from rvtop.stats.typical import TtftParts, Typical, estimated, split_ttft
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.request_lines import (
@@ -152,6 +154,44 @@ def test_a_call_of_grpc_as_a_command() -> None:
     assert line.isprintable()
     with pytest.raises(ValueError, match="messages of its own"):
         curl("grpc://h:1/vllm.grpc.engine.VllmEngine", a_row(), prompt)
+
+
+@pytest.mark.parametrize(
+    ("api", "row", "path", "body"),
+    [
+        (
+            Api("messages"),
+            {"messages": [{"role": "user", "content": "a"}], "max_tokens": 7, "min_tokens": 3},
+            "/v1/messages",
+            {"messages": [{"role": "user", "content": "a"}], "max_tokens": 7, "stream": True},
+        ),
+        (
+            Api("responses", stream=False),
+            {"prompt": "a"},
+            "/v1/responses",
+            {"input": "a", "max_output_tokens": 256, "stream": False},
+        ),
+        (Api("embeddings"), {"prompt": "a"}, "/v1/embeddings", {"input": "a"}),
+        (
+            Api("rerank"),
+            {"prompt": "q", "documents": ["x"]},
+            "/v1/rerank",
+            {"query": "q", "documents": ["x"]},
+        ),
+    ],
+)
+def test_curl_goes_to_the_endpoint_of_the_run(
+    api: Api, row: dict[str, Any], path: str, body: dict[str, Any]
+) -> None:
+    words = shlex.split(curl("http://h/", a_row(), row, api))
+    assert words[2] == f"http://h{path}"
+    assert json.loads(words[-1]) == {"model": "q3b", **body}
+
+
+def test_no_curl_of_a_request_that_held_several_prompts() -> None:
+    for api in (Api("rerank"), Api("embeddings", batch=2)):
+        with pytest.raises(ValueError, match=f"a request of {api.name} held"):
+            curl("http://h", a_row(), {"prompt": "q"}, api)
 
 
 async def test_the_keys_of_the_list(tmp_path: Path) -> None:

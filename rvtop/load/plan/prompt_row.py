@@ -1,5 +1,6 @@
 """What a row of prompts has to be, whether a user wrote it or we did: ``{id, messages | prompt, max_tokens?,
-min_tokens?, at_s?, turns?: [{messages, max_tokens?, delay_s?}]}``."""
+min_tokens?, at_s?, documents?: [text], turns?: [{messages, max_tokens?, delay_s?}]}``. ``documents`` are
+those of a rerank, whose query is the prompt."""
 
 from __future__ import annotations
 
@@ -16,6 +17,9 @@ def row_problem(row: Any) -> str | None:
         return 'has both "messages" and "prompt"'
     if "prompt" in row and not _is_prompt(row["prompt"]):
         return '"prompt" must be text or a list of token numbers'
+    documents = row.get("documents", [""])
+    if not isinstance(documents, list) or not documents or not all(isinstance(one, str) for one in documents):
+        return '"documents" must be a list of texts that is not empty'
     turns = row.get("turns", [])
     if turns and "prompt" in row:
         return '"turns" need "messages", not "prompt"'

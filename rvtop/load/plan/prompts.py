@@ -17,6 +17,7 @@ import numpy.typing as npt
 import orjson
 
 from rvtop.errors import UserError
+from rvtop.load.plan.api import Api, Texts
 from rvtop.load.plan.prompt_row import row_problem
 
 _OWN = ("max_tokens", "min_tokens")  # what a prompt may say for itself
@@ -54,16 +55,20 @@ class Prompts:
         body: Mapping[str, Any],
         extra: Mapping[str, Any] | None = None,
         *,
+        api: Api = Api(),  # noqa: B008 - frozen
         data: bytes | None = None,
         whole: bool = True,
     ) -> None:
         """Reads the file, or ``data``, which is what it holds; unless ``whole``, nothing is read before
-        :meth:`read`. ``extra`` wins over ``body`` and over what a prompt says; None there takes a field out.
+        :meth:`read`. ``api`` says which endpoint the bodies are for.
+        ``extra`` wins over ``body`` and over what a prompt says; None there takes a field out.
         Raises PromptError."""
         self._extra = dict(extra or {})
         if "max_completion_tokens" in self._extra:  # servers refuse the old and the new name together
             self._extra.setdefault("max_tokens", None)
+        self.api = api
         self.kind = ""
+        self._texts = Texts(api)
         self.turns: dict[int, tuple[Turn, ...]] = {}
         self._first: dict[int, list[dict[str, Any]]] = {}  # first messages of the conversations
         self._parts: list[bytes] = []
@@ -77,12 +82,7 @@ class Prompts:
         self._heads: list[bytes] = []
         self.add_models(models)
         self._body = body
-        common = {key: value for key, value in body.items() if key not in _OWN}
-        common = {key: value for key, value in (common | self._extra).items() if value is not None}
-        options = self._extra.get("stream_options")
-        common["stream"] = True
-        common["stream_options"] = {**(options if isinstance(options, dict) else {}), "include_usage": True}
-        self._tail = b"," + orjson.dumps(common)[1:]
+        self._tail = b""
         if whole:
             self.read()
 
@@ -95,11 +95,20 @@ class Prompts:
         """Takes in a prompt at each step; those of a trace and of conversations count when all are there."""
         for number, row in _rows(path, data):
             self._add(path, number, row, body)
+            if not self._tail:
+                self._tail = self._common(body)
             yield
         if not self._parts:
             raise PromptError(f"{path}: holds no prompt")
+        if problem := self._texts.problem:
+            raise PromptError(f"{path}: {problem}")
         self.at_s = np.array(self._times) if self._times else None
         self.most_turns = 1 + max((len(turns) for turns in self.turns.values()), default=0)
+
+    def _common(self, body: Mapping[str, Any]) -> bytes:
+        """The end of every body: what all requests carry."""
+        fields = {key: value for key, value in body.items() if key not in _OWN}
+        return _fields(self.api.common(fields, self._extra, self.kind)) + b"}"
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -107,7 +116,7 @@ class Prompts:
     @property
     def path(self) -> str:
         """The HTTP path that these prompts are for."""
-        return "/v1/chat/completions" if self.kind == "messages" else "/v1/completions"
+        return self.api.kind(self.kind).path
 
     def add_models(self, models: Sequence[str]) -> None:
         """Adds models, numbered after those that are known."""
@@ -121,7 +130,8 @@ class Prompts:
     def body(self, prompt: int, model: int) -> bytes:
         """The body of one request."""
         own = self._own[prompt] if self._max_tokens is None else self._limited(self._least.get(prompt))
-        return self._heads[model] + self._parts[prompt] + own + self._tail
+        part = self._parts[prompt] or self._texts.fields(prompt)
+        return self._heads[model] + part + own + self._tail
 
     def first_messages(self, prompt: int) -> list[dict[str, Any]]:
         """What a conversation begins with."""
@@ -130,8 +140,8 @@ class Prompts:
     def turn_body(self, messages: Sequence[Mapping[str, Any]], turn: Turn, model: int) -> bytes:
         """The body of a follow-up, whose whole history is ``messages``."""
         own = _own(turn.own, self._body, self._extra)
-        lengths = _fields(own) if self._max_tokens is None else self._limited(own.get("min_tokens"))
-        part = orjson.dumps({"messages": list(messages)})[1:-1]
+        lengths = self._lengths(own) if self._max_tokens is None else self._limited(own.get("min_tokens"))
+        part = orjson.dumps(self.api.said({"messages": list(messages)}))[1:-1]
         return self._heads[model] + part + lengths + self._tail
 
     def _limited(self, least: int | None) -> bytes:
@@ -139,7 +149,10 @@ class Prompts:
         most = self._max_tokens
         assert most is not None
         own = {"max_tokens": most} if least is None else {"max_tokens": most, "min_tokens": min(least, most)}
-        return _fields({key: value for key, value in own.items() if key not in self._extra})
+        return self._lengths({key: value for key, value in own.items() if key not in self._extra})
+
+    def _lengths(self, own: Mapping[str, Any]) -> bytes:
+        return _fields(self.api.lengths(own, self.kind, self._extra))
 
     def _add(self, path: Path, number: int, row: dict[str, Any], body: Mapping[str, Any]) -> None:
         times = self._times
@@ -147,7 +160,7 @@ class Prompts:
         def fault(text: str) -> PromptError:
             return PromptError(f"{path}:{number}: {text}")
 
-        problem = row_problem(row)
+        problem = row_problem(row) or self.api.problem(row)
         if problem is not None:
             raise fault(problem)
         here = "messages" if "messages" in row else "prompt"
@@ -168,8 +181,11 @@ class Prompts:
         own = _own(row, body, self._extra)
         if "min_tokens" in own:
             self._least[len(self._parts)] = own["min_tokens"]
-        self._parts.append(orjson.dumps({here: row[here]})[1:-1])
-        self._own.append(_fields(own))
+        said = self.api.said(row)
+        if "text" in said:  # with those of other rows it becomes the fields of a request
+            self._texts.add(said["text"], row.get("documents"))
+        self._parts.append(b"" if "text" in said else orjson.dumps(said)[1:-1])
+        self._own.append(self._lengths(own))
 
 
 def _own(row: Mapping[str, Any], body: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:

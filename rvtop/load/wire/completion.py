@@ -11,16 +11,14 @@ forge either.
 
 from __future__ import annotations
 
-import json
 from array import array
-from typing import Any, NamedTuple
-
-import orjson
+from typing import Any, ClassVar, NamedTuple
 
 from rvtop.load.wire import timings
+from rvtop.load.wire.facts import failure_of, note_usage, parsed
 from rvtop.load.wire.record import TEXT_LIMIT, Record
 from rvtop.load.wire.sse import SseError, SseParser
-from rvtop.text import printable, told
+from rvtop.text import printable
 
 
 class _Needles(NamedTuple):
@@ -33,8 +31,6 @@ class _Needles(NamedTuple):
     usage: bytes  # a chunk with figures of its own
 
 
-#: No count of tokens comes near this; a larger one is noise, and would not fit the tables.
-_MAX_COUNT = 1 << 40
 #: This much of a body that holds no event goes into the error.
 _SHOWN = 160
 
@@ -63,6 +59,9 @@ class Fresh:
 
 class Completion:
     """The reading of one response body into a Record. ``now_ns`` is the time of the read (perf_counter)."""
+
+    #: What ends a whole answer, in words.
+    CLOSING: ClassVar[str] = "[DONE] and before a finish reason"
 
     __slots__ = (
         "_after",
@@ -202,7 +201,7 @@ class Completion:
             if lost:
                 record.fail("reset" if reset else "truncated", lost)
             elif self.events:
-                record.fail("truncated", "the body ended before [DONE] and before a finish reason")
+                record.fail("truncated", f"the body ended before {self.CLOSING}")
             elif self.size:
                 record.fail("bad_stream", f"the body holds no server-sent event: {self._start!r}")
             else:
@@ -242,7 +241,7 @@ class Completion:
                 self._needles = None
                 return
             try:
-                chunk = _json(data)
+                chunk = parsed(data)
             except ValueError as error:
                 if not last:
                     self.record.fail("bad_stream", f"an event is not JSON ({error}): {data[:80]!r}")
@@ -256,10 +255,9 @@ class Completion:
 
     def _chunk(self, chunk: dict[str, Any], raw: bytes, now_ns: int) -> None:
         record = self.record
-        failure = chunk.get("error") or (chunk if chunk.get("object") == "error" else None)  # older vLLM's
-        if failure:
-            text = failure.get("message") if isinstance(failure, dict) else None
-            record.fail("stream_error", told(text or failure))
+        failure = failure_of(chunk)
+        if failure is not None:
+            record.fail("stream_error", failure)
             return
         usage = chunk.get("usage")
         if isinstance(usage, dict):
@@ -272,18 +270,23 @@ class Completion:
         choice = choices[0]
         finish = choice.get("finish_reason") or None  # some servers write "" while they go on
         if carries_token(choice):
-            if record.first_ns:
-                record.gaps.append(now_ns - record.last_ns)
-                self.fresh.gaps_ns.append(now_ns - record.last_ns)
-            else:
-                self._first(now_ns)
-            record.last_ns = now_ns
-            record.chunks += 1
+            self._token(now_ns)
             if finish is None:  # else no other like it comes
                 self._note_spelling(choice, raw)
         if isinstance(finish, str):
             record.finish = printable(finish, TEXT_LIMIT)
             self._finish_ns = now_ns
+
+    def _token(self, now_ns: int) -> None:
+        """A chunk with text, read by itself."""
+        record = self.record
+        if record.first_ns:
+            record.gaps.append(now_ns - record.last_ns)
+            self.fresh.gaps_ns.append(now_ns - record.last_ns)
+        else:
+            self._first(now_ns)
+        record.last_ns = now_ns
+        record.chunks += 1
 
     def _note_spelling(self, choice: dict[str, Any], raw: bytes) -> None:
         """Notes how this stream spells a chunk that carries text and nothing else, from one of them."""
@@ -297,6 +300,10 @@ class Completion:
         """What stands around the text in this event, which brings text and nothing else."""
         assert self._needles is not None
         begin = event.index(self._needles.text) + len(self._needles.text)
+        self._expect(event, begin)
+
+    def _expect(self, event: bytes, begin: int) -> None:
+        """Events like this one, whose text begins at ``begin``, bring text and nothing else."""
         end = _string_end(event, begin)
         self._before = event[:begin]
         self._after = event[end:]
@@ -309,15 +316,7 @@ class Completion:
         self.fresh.ttft_ns.append(now_ns - self.record.intended_ns)
 
     def _usage(self, usage: dict[str, Any]) -> None:
-        record = self.record
-        record.output_tokens = _count(usage.get("completion_tokens"), record.output_tokens)
-        record.prompt_tokens = _count(usage.get("prompt_tokens"), record.prompt_tokens)
-        details = usage.get("prompt_tokens_details")
-        if isinstance(details, dict):
-            record.cached_tokens = _count(details.get("cached_tokens"), record.cached_tokens)
-        record.server = timings.of_rvtop(usage.get("rvtop")) or record.server
-        engine = (record.server or {}).get("engine")
-        record.engine = engine if isinstance(engine, str) else record.engine
+        note_usage(self.record, usage)
 
 
 def carries_token(choice: dict[str, Any]) -> bool:
@@ -329,21 +328,6 @@ def carries_token(choice: dict[str, Any]) -> bool:
         if delta.get("tool_calls") or delta.get("function_call") or delta.get("refusal"):
             return True
     return bool(choice.get("text") or choice.get("token_ids"))
-
-
-def _json(data: bytes) -> Any:
-    """What an event says. Raises ValueError.
-
-    Servers in Python and JavaScript write what orjson refuses: NaN for a logprob, half a surrogate pair.
-    """
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        try:
-            return json.loads(data)
-        except (ValueError, RecursionError):
-            pass
-        raise
 
 
 def _string_end(raw: bytes, begin: int) -> int:
@@ -375,8 +359,3 @@ def _spelling(choice: dict[str, Any], raw: bytes) -> _Needles | None:
         ):
             return needles
     return None
-
-
-def _count(value: Any, otherwise: int | None) -> int | None:
-    sound = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_COUNT
-    return value if sound else otherwise

@@ -25,11 +25,9 @@ from time import perf_counter_ns
 import httptools
 
 from rvtop.load.wire.arm import ARM_HEADER, arm_of
-from rvtop.load.wire.completion import Completion
 from rvtop.load.wire.native_reads import NativeReads, add_gaps
 from rvtop.load.wire.owner import Owner
 from rvtop.load.wire.record import Record
-from rvtop.load.wire.response_text import KeptCompletion
 from rvtop.load.wire.tls import Tls
 from rvtop.net.decompress import Decompressor, decompressor
 
@@ -110,8 +108,7 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, record: Record) -> None:
         self.record = record
-        reader = Completion if record.body is None else KeptCompletion
-        self._completion = reader(record, self._owner.fresh)
+        self._completion = self._owner.answers(record, self._owner.fresh)
         self._decoder: Decompressor | None = None
         self._unreadable = ""  # why the body can't be read
         self._body = b""

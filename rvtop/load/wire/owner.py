@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
+from rvtop.load.wire.answer import Answers
 from rvtop.load.wire.completion import Fresh
 from rvtop.load.wire.native_reads import NativeReads
 from rvtop.load.wire.record import Record
@@ -16,6 +17,10 @@ class Owner(Protocol[_Connection]):
     """The pool, as its connections see it."""
 
     fresh: Fresh
+
+    @property
+    def answers(self) -> Answers:
+        """Makes the reader of an answer."""
 
     @property
     def turn(self) -> LoopTurn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from rvtop.load.wire.answer import Answers, of_completions
 from rvtop.load.wire.completion import Fresh
 from rvtop.load.wire.endpoint import Endpoint
 from rvtop.load.wire.pool import ConnectionPool, OnRecord
@@ -23,10 +24,12 @@ class PairedPool(ConnectionPool):
     carried alike: each has a wire of its own, also where both targets are the same server.
     """
 
-    def __init__(self, target: Endpoint, on_done: OnRecord, on_sent: OnRecord) -> None:
+    def __init__(
+        self, target: Endpoint, on_done: OnRecord, on_sent: OnRecord, answers: Answers = of_completions
+    ) -> None:
         self.second: ConnectionPool | None = None
-        super().__init__(target, on_done, on_sent, _busy)
-        self.second = ConnectionPool(target, on_done, on_sent, _busy)
+        super().__init__(target, on_done, on_sent, _busy, answers)
+        self.second = ConnectionPool(target, on_done, on_sent, _busy, answers)
         self.second.busy, self.second.fresh = self.busy, self.fresh
 
     def submit_second(self, record: Record, request: bytes) -> None:

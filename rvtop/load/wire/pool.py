@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from time import perf_counter_ns
 
+from rvtop.load.wire.answer import Answers, of_completions
 from rvtop.load.wire.calls import InFlight
 from rvtop.load.wire.completion import Fresh
 from rvtop.load.wire.connection import Connection
@@ -43,9 +44,12 @@ class ConnectionPool:
         on_done: OnRecord,
         on_sent: OnRecord = lambda record: None,
         alone: Callable[[], bool] = lambda: False,
+        answers: Answers = of_completions,
     ) -> None:
         """``on_done`` is called once for each request, ``on_sent`` before it for those that were tried.
-        ``alone`` says whether the loop has nothing to do but this pool."""
+        ``alone`` says whether the loop has nothing to do but this pool; ``answers`` makes the readers of
+        answers."""
+        self.answers = answers
         self._target = target
         self._on_done = on_done
         self._on_sent = on_sent

@@ -109,6 +109,17 @@ class Record:
         """Output tokens: the server's usage, else the chunks that were counted."""
         return self.chunks if self.output_tokens is None else self.output_tokens
 
+    @property
+    def told_tokens(self) -> int | None:
+        """Output tokens of an answer in one piece that ended well; None of any other and without any."""
+        return self.output_tokens if self.last_ns and not self.first_ns and self.error is None else None
+
+    @property
+    def from_usage(self) -> bool:
+        """Whether the server counted: the output tokens, or the input of an answer that has none."""
+        in_one_piece = bool(self.last_ns) and not self.first_ns
+        return self.output_tokens is not None or (in_one_piece and self.prompt_tokens is not None)
+
 
 def lines(
     records: Sequence[Record], t0_ns: int, phases: Sequence[str], models: Sequence[str], worker: int
@@ -144,10 +155,10 @@ def lines(
                     "last_token_ns": since(record.last_ns),
                     "itl_hist": hist,
                     "prompt_tokens": record.prompt_tokens,
-                    "output_tokens": record.tokens if record.first_ns else None,
+                    "output_tokens": record.tokens if record.first_ns else record.told_tokens,
                     "cached_tokens": record.cached_tokens,
                     "chunks": record.chunks,
-                    "token_source": "usage" if record.output_tokens is not None else "chunks",
+                    "token_source": "usage" if record.from_usage else "chunks",
                     "server": record.server,
                     "finish": record.finish,
                     "error": record.error,

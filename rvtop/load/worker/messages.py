@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rvtop.load.plan.api import Api
 from rvtop.load.plan.schedule import PhasePlan, PlanEvent
 from rvtop.load.wire.endpoint import Address
 from rvtop.load.wire.timeouts import Timeouts
@@ -38,6 +39,7 @@ class WorkerSpec:
     name: str = "rvtop"  # what the ids of its requests begin with
     tell_ticks: int = 1  # tenths of a second between two deltas, a divisor of 10
     shares: tuple[float, ...] = ()  # of ``models``; none: each in turn
+    api: Api = field(default_factory=Api)  # which endpoint is spoken
     pair: AddTarget | None = None  # target 1, to which each request goes too (``worker/pairs.py``)
 
 
@@ -109,7 +111,7 @@ class Delta:
     ttft_ns: Int64s
     e2e_ns: Int64s
     gaps: Histogram
-    chunks: int  # chunks that carried tokens
+    chunks: int  # chunks that carried tokens, and the tokens of answers that came in one piece
     ok: int
     counted_tokens: int  # output tokens of requests whose usage came …
     counted_chunks: int  # … and their chunks: the ratio scales the live figure

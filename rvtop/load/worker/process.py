@@ -156,7 +156,7 @@ async def _start(spec: WorkerSpec, writer: asyncio.WriteTransport, inbox: _Inbox
     write = writer.write
     raise_file_limit()
     try:
-        prompts = Prompts(Path(spec.prompts), spec.models, spec.body, spec.extra)
+        prompts = Prompts(Path(spec.prompts), spec.models, spec.body, spec.extra, api=spec.api)
         target = endpoint_at(spec.address)
         await target.resolve()
         second = None if spec.pair is None else endpoint_at(spec.pair.address)

@@ -12,7 +12,7 @@ from rvtop.load.wire.completion import Fresh
 from rvtop.load.wire.record import Record, lines
 from rvtop.load.worker.messages import Delta, Int64s, WorkerSpec
 from rvtop.stats.histogram import Histogram
-from rvtop.stats.slo import good
+from rvtop.stats.slo import NO_TTFT, good
 from rvtop.text import printable_names
 
 _TICK_NS = 100_000_000
@@ -140,10 +140,11 @@ class Reporter:
         for record in ended:
             if record.error is not None:
                 errors[record.error] = errors.get(record.error, 0) + 1
-        ttft = _array([r.first_ns - r.intended_ns for r in ok])
+        ttft = _array([r.first_ns - r.intended_ns if r.first_ns else NO_TTFT for r in ok])
         e2e = _array([r.last_ns - r.intended_ns for r in ok])
         tokens = _array([r.tokens for r in ok])
-        several = tokens > 1
+        several = (tokens > 1) & (ttft != NO_TTFT)
+        at_once = sum(r.told_tokens or 0 for r in ok)  # of answers in one piece
         delta = Delta(
             worker=spec.index,
             t_ns=now_ns,
@@ -158,7 +159,7 @@ class Reporter:
             ttft_ns=_array(fresh.ttft_ns),
             e2e_ns=e2e,
             gaps=Histogram.of(fresh.gaps_ns),
-            chunks=len(fresh.gaps_ns) + len(fresh.ttft_ns),
+            chunks=len(fresh.gaps_ns) + len(fresh.ttft_ns) + at_once,
             ok=len(ok),
             good=self._good(ok, ttft, e2e, tokens),
             counted_tokens=sum(r.output_tokens or 0 for r in counted),

@@ -11,6 +11,7 @@ from time import perf_counter_ns
 
 from rvtop.load.plan.prompts import Prompts
 from rvtop.load.plan.schedule import PhasePlan, PlanEvent
+from rvtop.load.wire.answer import answers_of
 from rvtop.load.wire.endpoint import Endpoint
 from rvtop.load.wire.paired import PairedPool
 from rvtop.load.wire.pool import ConnectionPool
@@ -54,10 +55,11 @@ class Worker:
         self._models = list(spec.models)
         self._prompt_sets = [prompts]
         self._pool: ConnectionPool
+        answers = answers_of(spec.api)
         if second is None:
-            self._pool = ConnectionPool(target, self._ended, self._reporter.note_sent, alone)
+            self._pool = ConnectionPool(target, self._ended, self._reporter.note_sent, alone, answers)
         else:
-            self._pool = PairedPool(target, self._ended, self._reporter.note_sent)
+            self._pool = PairedPool(target, self._ended, self._reporter.note_sent, answers)
         self._sender = Sender(
             spec,
             prompts,
@@ -111,7 +113,9 @@ class Worker:
         """Appends a set of prompts; :meth:`read_prompts` reads it."""
         self._wake()
         spec = self._spec
-        prompts = Prompts(Path(path), self._models, spec.body, spec.extra, data=data, whole=False)
+        prompts = Prompts(
+            Path(path), self._models, spec.body, spec.extra, api=spec.api, data=data, whole=False
+        )
         self._prompt_sets.append(prompts)
         self._sender.add_prompts(prompts)
 

@@ -124,7 +124,7 @@ class Drawn:
 
     def good(self) -> npt.NDArray[np.bool_]:
         """Which requests of the table are drawn."""
-        found: npt.NDArray[np.bool_] = self.mask & self.table.ok & (self.table.first != NONE)
+        found: npt.NDArray[np.bool_] = self.mask & self.table.answered
         return found
 
     def gaps(self) -> npt.NDArray[np.int64]:
@@ -146,6 +146,7 @@ def distributions(drawn: Sequence[Drawn], slo: Mapping[str, float | None]) -> li
         made: list[_Values] = []
         for one in drawn:
             good = one.good()
+            good &= of(one.table) != NONE
             made.append(((of(one.table)[good] - one.table.intended[good]) / 1e6, None))
         return made
 
@@ -204,7 +205,7 @@ def _low(values: npt.NDArray[Any], weights: npt.NDArray[Any] | None) -> float:
 
 def _latency(title: str, about: str, table: Requests, ended: Any, limit_ms: float | None) -> Chart:
     """p50 and p99 of the good requests of each second by intended time, from ``ended`` (ns)."""
-    good = table.ok & (table.first != NONE)
+    good = table.ok & (ended != NONE)
     begun = table.intended[good] / 1e9
     step = step_s(float(begun.max()) if begun.size else 0.0)
     x, (middle, tail) = percentiles(begun, (ended[good] - table.intended[good]) / 1e6, step, (50, 99))

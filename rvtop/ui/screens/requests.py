@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 
 from rvtop.contract.requests import RequestRow
 from rvtop.contract.snapshot import Snapshot
-from rvtop.ui.prompts_file import prompt_row, prompt_text
+from rvtop.ui.prompts_file import api_of, prompt_row, prompt_text
 from rvtop.ui.request_lines import ORDERS, curl
 from rvtop.ui.screens.list_screen import ListScreen
 from rvtop.ui.screens.steering import Steering
@@ -83,7 +83,8 @@ class RequestsScreen(ListScreen, Steering):
         """Copies the chosen request as a command."""
 
         def copy(s: Snapshot, request: RequestRow, row: dict[str, Any]) -> None:
-            self.copy(curl(s.target.url, request, row), f"request {request.id} as curl")
+            command = curl(s.target.url, request, row, api_of(s.out_dir))
+            self.copy(command, f"request {request.id} as curl")
 
         self._with_prompt(copy, "not copied: ")
 

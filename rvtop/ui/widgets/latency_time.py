@@ -9,6 +9,7 @@ from rvtop.ui.axis import nice
 from rvtop.ui.bands import Values, bands, log_eighths
 from rvtop.ui.draw import Line, fitting
 from rvtop.ui.format import sig3
+from rvtop.ui.leading import leading
 from rvtop.ui.rate_span import RateSpan
 from rvtop.ui.span import Span
 from rvtop.ui.widgets.time_chart import Picture, TimeChart, ends, highest
@@ -37,17 +38,18 @@ class LatencyTimePanel(TimeChart):
         return s.load.sent > 0
 
     def quiet(self, s: Snapshot) -> bool:
-        return not s.latency.ttft.count
+        return not leading(s).figures.count
 
     def depends(self, s: Snapshot) -> tuple[object, ...]:
-        return (s.slo_ttft_ms,)
+        return (leading(s).slo_ms,)
 
     def says(self, s: Snapshot) -> tuple[object, ...]:
-        return sig3(s.latency.ttft.p50), sig3(s.latency.ttft.p99)
+        figures = leading(s).figures
+        return sig3(figures.p50), sig3(figures.p99)
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
-        styles, d = self.rich_styles, s.latency.ttft
-        left = Line("TTFT", styles.client_bold)
+        styles, shown = self.rich_styles, leading(s)
+        d, left = shown.figures, Line(shown.name, styles.client_bold)
         if width >= 50:
             left.join(self.window_label(s))
         p50 = Line("p50 ", styles.quiet).put("█", styles.client).put(f" {sig3(d.p50):>5}", styles.client)
@@ -56,22 +58,22 @@ class LatencyTimePanel(TimeChart):
         return left, right.put(" ms", styles.quiet)
 
     def picture(self, s: Snapshot, span: Span | RateSpan, rows: int) -> Picture:
-        styles, series = self.rich_styles, s.series
-        p50 = span.means(series.t_s, series.ttft_p50_ms)
-        p99 = span.means(series.t_s, series.ttft_p99_ms)
+        styles, series, shown = self.rich_styles, s.series, leading(s)
+        p50 = span.means(series.t_s, getattr(series, shown.p50))
+        p99 = span.means(series.t_s, getattr(series, shown.p99))
         ghost = self.view.ghost
-        before = [] if ghost is None else [ghost.level("ttft_p50_ms"), ghost.level("ttft_p99_ms")]
-        low, high = log_ends([*p50, *before], p99, s.slo_ttft_ms)
+        before = [] if ghost is None else [ghost.level(shown.p50), ghost.level(shown.p99)]
+        low, high = log_ends([*p50, *before], p99, shown.slo_ms)
         nothing: list[int] = [0] * span.columns
         front = nothing if self.hides("p50") else log_eighths(p50, low, high, rows)
         behind = nothing if self.hides("p99") else log_eighths(p99, low, high, rows)
         cells = bands(front, behind, rows, style=styles.client, on_tail=styles.client_on_shade)
         labels, label_styles = ends(rows, short_ms(high), short_ms(low)), dict[int, Style]()
-        for figure in ("ttft_p50_ms", "ttft_p99_ms"):
+        for figure in (shown.p50, shown.p99):
             if not self.hides(figure.split("_")[1]):
                 self.put_ghost(cells, s, span, figure, lambda values: log_eighths(values, low, high, rows))
-        if s.slo_ttft_ms is not None and low < s.slo_ttft_ms <= high:
-            y = rows - max(1, -(-log_eighths([s.slo_ttft_ms], low, high, rows)[0] // 8))
+        if shown.slo_ms is not None and low < shown.slo_ms <= high:
+            y = rows - max(1, -(-log_eighths([shown.slo_ms], low, high, rows)[0] // 8))
             for x in range(span.columns):
                 if cells.chars[y][x] == " " or cells.styles[y][x] is styles.ghost:
                     cells.set(x, y, "┈", styles.attention)
@@ -80,10 +82,10 @@ class LatencyTimePanel(TimeChart):
         return Picture(cells, labels, label_styles)
 
     def one_line(self, s: Snapshot, width: int) -> Line:
-        styles = self.rich_styles
+        styles, shown = self.rich_styles, leading(s)
         right = self.heading(s, 0)[1]
-        line = fitting([(1, Line(" TTFT ", styles.quiet)), (0, right)], width)
-        values = s.series.ttft_p50_ms
+        line = fitting([(1, Line(f" {shown.name} ", styles.quiet)), (0, right)], width)
+        values = getattr(s.series, shown.p50)
         return self.with_spark(line, s, values, highest(values), width, styles.client)
 
 

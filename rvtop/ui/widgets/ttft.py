@@ -12,6 +12,7 @@ from rvtop.ui.columns import client_columns, server_bounds, server_columns, shar
 from rvtop.ui.draw import Cells, Line, eighths, fitting
 from rvtop.ui.format import age, count, sig3, tick
 from rvtop.ui.histogram_cells import DOT, DOTS_BELOW, Layers
+from rvtop.ui.leading import leading
 from rvtop.ui.widgets.panel import Panel
 
 #: Seconds after the axis moved in which the title says so.
@@ -46,10 +47,10 @@ class TtftPanel(Panel):
 
     def server(self, s: Snapshot) -> ServerHist | None:
         """The server's own histogram where it is all there is: we have sent nothing yet, others have."""
-        latency = s.latency
-        if latency.ttft_recent.count or latency.ttft_phase.count:
+        shown = leading(s)
+        if shown.recent.count or shown.phase.count:
             return None
-        told = latency.server_ttft
+        told = s.latency.server_ttft
         return told if told is not None and told.count else None
 
     def observe(self, s: Snapshot) -> None:
@@ -57,8 +58,9 @@ class TtftPanel(Panel):
         if phase != self._phase:
             self._phase = phase
             self.axis.refit()
-        shown = (s.latency.ttft_recent, s.latency.ttft_phase, self._ghost())
-        spans = [extent(h) for h in shown if h is not None and h.count]
+        shown = leading(s)
+        drawn = (shown.recent, shown.phase, self._ghost())
+        spans = [extent(h) for h in drawn if h is not None and h.count]
         server = self.server(s)
         if server is not None:
             spans = [(low, high) for low, high, _ in server_bounds(server)]
@@ -72,7 +74,7 @@ class TtftPanel(Panel):
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
         styles, right = self.rich_styles, Line()
-        server = self.server(s)
+        server, shown = self.server(s), leading(s)
         if server is not None:
             left = Line("TTFT", styles.server_bold).put(" · ", styles.quiet)
             left.put("SERVER", styles.server_bold).put(" last 10 s ", styles.quiet).put("█", styles.server)
@@ -81,8 +83,8 @@ class TtftPanel(Panel):
             n = server.count
         else:
             now = Line("last 10 s ", styles.quiet)
-            now.put(DOT if 0 < s.latency.ttft_recent.count < DOTS_BELOW else "█", styles.client)
-            left = Line("TTFT", styles.client_bold).put(" · ", styles.quiet).join(self.entry("now", now))
+            now.put(DOT if 0 < shown.recent.count < DOTS_BELOW else "█", styles.client)
+            left = Line(shown.name, styles.client_bold).put(" · ", styles.quiet).join(self.entry("now", now))
             phase = Line("phase ", styles.quiet).put("▒", styles.client)
             left.put("  ", styles.quiet).join(self.entry("phase", phase))
             if self.view.ghost is not None:
@@ -91,7 +93,7 @@ class TtftPanel(Panel):
                     f"{self.view.ghost.name(s)} ", self.clicks(styles.quiet, hide)
                 )
                 left.put("╌", self.clicks(styles.ghost, hide))
-            n = float(s.latency.ttft_recent.count)
+            n = float(shown.recent.count)
         since = s.t_s - self._moved_at
         if s.target_down_s is not None:
             right.put(f"STALE {age(s.target_down_s)}", styles.attention)
@@ -105,26 +107,26 @@ class TtftPanel(Panel):
     # -- content -----------------------------------------------------------------------------
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
-        server = self.server(s)
-        if server is None and not (s.latency.ttft_recent.count or s.latency.ttft_phase.count):
+        server, shown = self.server(s), leading(s)
+        if server is None and not (shown.recent.count or shown.phase.count):
             return self._empty(s, width, height)
         figures = height >= PERCENTILES_FROM  # else they stand in the table below
         plot = max(1, height - 2 - figures)
-        styles, told = self.rich_styles, server or s.latency.ttft
+        styles, told = self.rich_styles, server or shown.figures
         if server is not None:
             columns = shares(server_columns(server, self.axis, width))
             top = self._top(max(columns, default=0.0), width)
             cells = bands(eighths(columns, top, plot), [0] * width, plot, style=styles.server)
             prefix, bold = "~", styles.server_bold
         else:
-            recent = EMPTY if self.hides("now") else s.latency.ttft_recent
-            phase = EMPTY if self.hides("phase") else s.latency.ttft_phase
+            recent = EMPTY if self.hides("now") else shown.recent
+            phase = EMPTY if self.hides("phase") else shown.phase
             layers = Layers.of(recent, phase, self._ghost(), self.axis, width, plot)
             cells = layers.cells(self._top(layers.highest, width), plot, styles)
-            self._beyond(cells, s)
+            self._beyond(cells, shown.recent)
             prefix, bold = "", styles.client_bold
         marks = [(f"p{q}", getattr(told, f"p{q}")) for q in (50, 90, 99)]
-        self._limit(cells, s.slo_ttft_ms)
+        self._limit(cells, shown.slo_ms)
         lines = [*cells.lines(), self._rule(width, [ms for _, ms in marks], bold), self._labels(width)]
         if figures:
             lines.append(self._percentiles(width, marks, prefix, bold))
@@ -132,16 +134,15 @@ class TtftPanel(Panel):
 
     def _ghost(self) -> Distribution | None:
         ghost = self.view.ghost
-        return ghost.snapshot.latency.ttft_recent if ghost is not None else None
+        return leading(ghost.snapshot).recent if ghost is not None else None
 
     def _top(self, highest: float, width: int) -> float:
         # As a density, so that the same distribution keeps its height when the panel grows wider.
         wide = max(1, width)
         return self._peak.follow(wide * highest) / wide
 
-    def _beyond(self, cells: Cells, s: Snapshot) -> None:
+    def _beyond(self, cells: Cells, h: Distribution) -> None:
         """How many are slower than the axis reaches."""
-        h = s.latency.ttft_recent
         beyond = h.count and round(sum(client_columns(h, LogAxis(self.axis.high, self.axis.high * 1e4), 1)))
         if beyond and cells.height >= 3:
             text = f"{beyond} slower ▸"
@@ -223,8 +224,8 @@ class TtftPanel(Panel):
         return lines
 
     def one_line(self, s: Snapshot, width: int) -> Line:
-        d, styles = s.latency.ttft, self.rich_styles
-        parts = [(0, Line(" TTFT", styles.quiet))]
+        shown, styles = leading(s), self.rich_styles
+        d, parts = shown.figures, [(0, Line(f" {shown.name}", styles.quiet))]
         for name, rank in (("p50", 1), ("p90", 4), ("p99", 3)):
             figure = Line(f"  {name}", styles.quiet).put(f"{sig3(getattr(d, name)):>7}", styles.client)
             parts.append((rank, figure))
