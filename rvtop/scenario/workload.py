@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -194,6 +194,85 @@ class SyntheticWorkload(_Workload):
         return average(self.turns)
 
 
+class TasksWorkload(_Workload):
+    """Tasks of agents: requests that follow one another, a tool at work between them (docs/agents.md).
+
+    From ``file``, or made: ``count`` tasks of ``steps`` requests. The first asks ``prompt_tokens`` (after
+    ``prefix_tokens`` that all tasks share: instructions and tools), each further one adds ``growth_tokens`` to
+    all that was said before it, ``tool_ms`` after the answer. Before a ``fan_share`` of the steps a task forks
+    into ``fan_out`` branches, which the next step joins.
+    """
+
+    kind: Literal["tasks"]
+    file: Annotated[Text, Field(pattern=r"\.jsonl$")] | None = None
+    limit: Count | None = None
+    count: Annotated[Count, Field(le=1_000_000)] = 50
+    steps: Length = 6
+    prompt_tokens: Length | None = None
+    growth_tokens: Length | None = None
+    output_tokens: Length | None = None
+    prefix_tokens: Annotated[Count, Field(le=10_000_000)] | None = None
+    tool_ms: Length | None = None
+    fan_out: Length = 3
+    fan_share: Share | None = None
+    ignore_eos: Flag = True
+
+    @classmethod
+    def misplaced(cls, data: Mapping[str, Any]) -> Iterator[Mistake]:
+        made = [key for key in _MADE if key in data]
+        if "file" in data:
+            yield from (Mistake("is for tasks that are made, not for those of a file", key) for key in made)
+        elif "limit" in data:
+            yield Mistake("is for a file; count says how many tasks are made", "limit")
+        for key in ("prompt_tokens", "growth_tokens", "output_tokens"):
+            if "file" not in data and key not in data:
+                yield Mistake("is missing (tasks are made of lengths, or give file)", key)
+
+    def contradictions(self) -> Iterator[Mistake]:
+        if highest(self.steps) > MAX_TURNS:
+            yield Mistake(f"must be at most {MAX_TURNS} (give a distribution a max)", "steps")
+        if self.fan_share is None and "fan_out" in self.model_fields_set:
+            yield Mistake("needs fan_share, the share of the steps before which a task forks", "fan_out")
+        if self.fan_share is not None and highest(self.fan_out) < 2:
+            yield Mistake("must be 2 branches or more", "fan_out", ("fan_share",))
+        if self._bytes > MAX_PROMPT_BYTES:
+            gib = self._bytes / (1 << 30)
+            text = f"about {gib:.3g} GiB of prompts for each worker to hold; lower count or the lengths"
+            yield Mistake(text, "count", ("steps", "prompt_tokens", "growth_tokens", "prefix_tokens"))
+
+    @property
+    def _bytes(self) -> float:
+        if self.prompt_tokens is None or self.growth_tokens is None:
+            return 0.0
+        own = average(self.prompt_tokens) + (average(self.steps) - 1) * average(self.growth_tokens)
+        return BYTES_A_TOKEN * self.count * (own + (self.prefix_tokens or 0))
+
+    @property
+    def output_limit(self) -> int | None:
+        if self.output_tokens is None:
+            return DEFAULT_MAX_TOKENS
+        return self.output_tokens if isinstance(self.output_tokens, int) else None
+
+    @property
+    def output_mean(self) -> float | None:
+        return None if self.output_tokens is None else average(self.output_tokens)
+
+    @property
+    def turns_mean(self) -> float | None:
+        return None if self.file is not None else average(self.steps)
+
+    @property
+    def files(self) -> tuple[tuple[str, Path], ...]:
+        return () if self.file is None else (("file", Path(self.file)),)
+
+
+#: Keys of tasks that are made.
+_MADE = (
+    *("count", "steps", "prompt_tokens", "growth_tokens", "output_tokens", "prefix_tokens", "tool_ms"),
+    *("fan_out", "fan_share"),
+)
+
+
 class TraceWorkload(_Workload):
     """Recorded requests, sent at their recorded times with prompts of their recorded lengths.
 
@@ -237,6 +316,6 @@ class PluginWorkload(_Workload):
 
 
 Workload = Annotated[
-    RagWorkload | PromptsWorkload | SyntheticWorkload | TraceWorkload | PluginWorkload,
+    RagWorkload | PromptsWorkload | SyntheticWorkload | TasksWorkload | TraceWorkload | PluginWorkload,
     Field(discriminator="kind"),
 ]

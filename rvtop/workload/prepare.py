@@ -25,11 +25,12 @@ from rvtop.scenario.workload import (
     PromptsWorkload,
     RagWorkload,
     SyntheticWorkload,
+    TasksWorkload,
     TraceWorkload,
     Workload,
 )
 from rvtop.text import printable
-from rvtop.workload import added, files, replay, sharegpt, synthetic
+from rvtop.workload import added, files, replay, sharegpt, synthetic, tasks
 from rvtop.workload.rows import Stopped, WorkloadError, encode, save, user_row
 
 __all__ = ["Prepared", "WorkloadError", "prepare", "write_prompts"]
@@ -121,6 +122,8 @@ class _Making:
             return map(encode, rows), workload.file, ""
         if isinstance(workload, PromptsWorkload):
             return files.lines(Path(workload.file), workload.limit), workload.file, ""
+        if isinstance(workload, TasksWorkload):
+            return tasks.lines(workload, seed), workload.file or "workload", ""
         if isinstance(workload, PluginWorkload):
             return map(encode, added.rows(workload, seed)), f"plugin {workload.name}", ""
         asked = enumerate(question_rows(workload.questions), 1)
