@@ -18,6 +18,7 @@ from rvtop.contract.replicas import Replicas
 from rvtop.contract.requests import NO_REQUESTS, Requests
 from rvtop.contract.showdown import Showdown
 from rvtop.contract.spending import Spending
+from rvtop.contract.tasks import Tasks
 from rvtop.stats.comb import Comb
 from rvtop.stats.distribution import EMPTY, Distribution
 from rvtop.stats.kv_map import KvMap
@@ -379,3 +380,4 @@ class Snapshot:
     arms: tuple[Arm, ...] = ()  # models behind one name, where the server has some
     placement: Placement | None = None  # where a plan says how many replicas each model has
     cluster: Cluster | None = None  # where a backend of ours tells of the one that it is in
+    tasks: Tasks | None = None  # where the workload has tasks of agents

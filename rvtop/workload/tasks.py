@@ -17,7 +17,7 @@ from rvtop.workload.synthetic import Phrases
 
 
 def lines(workload: TasksWorkload, seed: int) -> Iterator[bytes]:
-    """Lines of ``prompts.jsonl``; the same seed gives the same ones. Raises WorkloadError: file, line, what."""
+    """Lines of ``prompts.jsonl``; the same seed gives the same ones. Raises WorkloadError."""
     if workload.file is None:
         return map(encode, _rows(workload, seed))
     return _checked(Path(workload.file), workload.limit)

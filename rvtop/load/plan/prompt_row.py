@@ -1,5 +1,5 @@
 """What a row of prompts has to be, whether a user wrote it or we did: ``{id, messages | prompt, max_tokens?,
-min_tokens?, at_s?, turns?: [{messages, max_tokens?, delay_s?}]}``, or of a task, instead of ``turns``, ``steps:
+min_tokens?, at_s?, turns?: [{messages, max_tokens?, delay_s?}]}``; of a task, instead of ``turns``, ``steps:
 [{messages, max_tokens?, tool_s?, after?, whole?}]`` (docs/agents.md)."""
 
 from __future__ import annotations
