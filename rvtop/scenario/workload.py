@@ -87,7 +87,9 @@ class RagWorkload(_Workload):
 
 class PromptsWorkload(_Workload):
     """Prompts from a file, in turn: ``.jsonl`` (id, messages or prompt, max_tokens, turns), ``.txt`` (one a
-    line), or ShareGPT conversations (``.json``, a list; ``.jsonl`` with ``format: sharegpt``).
+    line), or ShareGPT conversations (``.json``, a list; ``.jsonl`` with ``format: sharegpt``); ``format:
+    aiperf``: AIPerf's single and multi turn files in turn, ``aiperf-pool``: its random pool, of which
+    ``limit`` are drawn (None: as many as it holds), some more than once.
 
     Of a ShareGPT conversation the first question goes out, with the estimated length of the recorded
     answer as its output length unless ``max_tokens`` is given; with ``multi_turn`` the whole
@@ -97,7 +99,7 @@ class PromptsWorkload(_Workload):
 
     kind: Literal["prompts"]
     file: Annotated[Text, Field(pattern=r"\.(jsonl|txt|json)$")]
-    format: Literal["sharegpt"] | None = None
+    format: Literal["sharegpt", "aiperf", "aiperf-pool"] | None = None
     max_tokens: Count | None = None
     multi_turn: Flag = False
     think_s: Seconds | None = Field(default=None, alias="think")
@@ -106,7 +108,9 @@ class PromptsWorkload(_Workload):
 
     def contradictions(self) -> Iterator[Mistake]:
         if self.format is not None and self.file.endswith(".txt"):
-            yield Mistake("sharegpt is a .json or .jsonl file", "format", ("file",))
+            yield Mistake(f"{self.format} is a .json or .jsonl file", "format", ("file",))
+        if self.format not in (None, "sharegpt") and self.file.endswith(".json"):
+            yield Mistake(f"{self.format} is a .jsonl file", "format", ("file",))
         if self.multi_turn and not self.sharegpt:
             text = "is for format: sharegpt only (rows of .jsonl have their own turns)"
             yield Mistake(text, "multi_turn", ("file", "format"))
@@ -115,7 +119,7 @@ class PromptsWorkload(_Workload):
 
     @property
     def sharegpt(self) -> bool:
-        return self.format == "sharegpt" or self.file.endswith(".json")
+        return self.format == "sharegpt" or (self.format is None and self.file.endswith(".json"))
 
     @property
     def output_limit(self) -> int | None:
@@ -197,14 +201,15 @@ class SyntheticWorkload(_Workload):
 class TasksWorkload(_Workload):
     """Tasks of agents: requests that follow one another, a tool at work between them (docs/agents.md).
 
-    From ``file``, or made: ``count`` tasks of ``steps`` requests. The first asks ``prompt_tokens`` (after
+    From ``file`` (rows of our own, or sessions of another ``format``), or made: ``count`` tasks of ``steps`` requests. The first asks ``prompt_tokens`` (after
     ``prefix_tokens`` that all tasks share: instructions and tools), each further one adds ``growth_tokens``
     to all that was said before it, ``tool_ms`` after the answer. Before a ``fan_share`` of the steps a task
     forks into ``fan_out`` branches, which the next step joins.
     """
 
     kind: Literal["tasks"]
-    file: Annotated[Text, Field(pattern=r"\.jsonl$")] | None = None
+    file: Annotated[Text, Field(pattern=r"\.(jsonl|json)$")] | None = None
+    format: Literal["aiperf", "otel", "weka"] | None = None
     limit: Count | None = None
     count: Annotated[Count, Field(le=1_000_000)] = 50
     steps: Length = 6
@@ -222,8 +227,10 @@ class TasksWorkload(_Workload):
         made = [key for key in _MADE if key in data]
         if "file" in data:
             yield from (Mistake("is for tasks that are made, not for those of a file", key) for key in made)
-        elif "limit" in data:
-            yield Mistake("is for a file; count says how many tasks are made", "limit")
+        else:
+            for key in ("limit", "format"):
+                if key in data:
+                    yield Mistake("is for a file; count says how many tasks are made", key)
         for key in ("prompt_tokens", "growth_tokens", "output_tokens"):
             if "file" not in data and key not in data:
                 yield Mistake("is missing (tasks are made of lengths, or give file)", key)
@@ -276,20 +283,25 @@ _MADE = (
 class TraceWorkload(_Workload):
     """Recorded requests, sent at their recorded times with prompts of their recorded lengths.
 
-    ``format`` None: told by the file's name and header. Mooncake's ``hash_ids`` name blocks of
-    ``block_tokens`` of the prompt; equal ids become equal text, so that a prefix cache sees what it saw.
-    ``start_s`` leaves out the trace's beginning, ``limit`` takes the first requests from there,
-    ``max_prompt_tokens`` cuts longer prompts.
+    ``format`` None: told by the file's name and first line. ``hash_ids`` of Mooncake's and Bailian's name
+    blocks of ``block_tokens`` of the prompt (None: as the format has them); equal ids become equal text, so
+    that a prefix cache sees what it saw. ``start_s`` leaves out the trace's beginning, ``limit`` takes the
+    first requests (or sessions) from there, ``max_prompt_tokens`` cuts longer prompts. Sessions (AIPerf's,
+    OpenTelemetry's) become tasks that begin at their recorded times.
     """
 
     kind: Literal["trace"]
-    file: Annotated[Text, Field(pattern=r"\.(jsonl|csv)$")]
-    format: Literal["mooncake", "burstgpt", "azure"] | None = None
+    file: Annotated[Text, Field(pattern=r"\.(jsonl|json|csv)$")]
+    format: Literal["mooncake", "bailian", "aiperf", "otel", "burstgpt", "azure"] | None = None
     start_s: Seconds | None = Field(default=None, alias="start")
     limit: Count | None = None
     max_prompt_tokens: Count | None = None
-    block_tokens: Annotated[Count, Field(le=1_000_000)] = 512
+    block_tokens: Annotated[Count, Field(le=1_000_000)] | None = None
     ignore_eos: Flag = True
+
+    def contradictions(self) -> Iterator[Mistake]:
+        if self.max_prompt_tokens is not None and self.format in ("aiperf", "otel"):
+            yield Mistake("is not for sessions, whose prompts grow", "max_prompt_tokens", ("format",))
 
     @property
     def timed(self) -> bool:

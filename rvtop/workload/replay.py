@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,8 @@ from rvtop.scenario.trace_format import detect
 from rvtop.scenario.units import human_duration
 from rvtop.scenario.workload import BYTES_A_TOKEN, MAX_PROMPT_BYTES, TraceWorkload
 from rvtop.workload import traces
+from rvtop.workload.block_text import BlockText
 from rvtop.workload.rows import WorkloadError, user_row
-from rvtop.workload.synthetic import Phrases
-
-_BLOCKS_KEPT = 8192
 
 
 @dataclass(frozen=True)
@@ -33,26 +29,10 @@ class Replay:
 
     def rows(self, seed: int) -> Iterator[dict[str, Any]]:
         """Rows by time, the first at 0 s; the same seed gives the same rows."""
-        block = self.workload.block_tokens
-        own = random.Random(seed)
-        phrases = Phrases(seed)
+        texts = BlockText(seed, self.trace.block_tokens)
         start = self.trace.at_us[self.picked[0]]
-
-        @lru_cache(_BLOCKS_KEPT)
-        def words(name: int) -> str:
-            return phrases.text(block, random.Random(f"{seed}/block/{name}"))
-
         for i, row in enumerate(self.picked):
-            tokens = self.tokens(row)
-            blocks = self.trace.blocks_of(row)[: -(-tokens // block)]
-            if blocks:
-                # Of the last block only its beginning: requests that share a longer one share this too.
-                pieces = [words(name) for name in blocks]
-                pieces[-1] = " ".join(pieces[-1].split()[: tokens - block * (len(blocks) - 1)])
-                content = " ".join(pieces)
-            else:
-                content = phrases.text(tokens, own)
-            made = user_row(f"trace-{i}", content)
+            made = user_row(f"trace-{i}", texts.prompt(self.tokens(row), self.trace.blocks_of(row)))
             yield made | {
                 "max_tokens": self.trace.output[row],
                 "at_s": (self.trace.at_us[row] - start) / 1e6,
@@ -76,8 +56,7 @@ class Replay:
 def load(workload: TraceWorkload, on_progress: Callable[[int], None]) -> Replay:
     """Reads the workload's trace. Raises WorkloadError (damage, nothing left, too much)."""
     path = Path(workload.file)
-    kind = detect(path, workload.format)
-    trace = traces.read(path, kind, workload.block_tokens, on_progress)
+    trace = traces.read(path, detect(path, workload.format), workload.block_tokens, on_progress)
     picked = trace.pick(workload.start_s or 0.0, workload.limit)
     if not len(picked):
         after = f" from {human_duration(workload.start_s)} on" if workload.start_s and len(trace) else ""

@@ -56,7 +56,7 @@ class Steps:
         self.followers = tuple(map(tuple, followers))
         base = [0]
         for before in self.after[1:]:
-            base.append(_common(before, base))
+            base.append(common(before, base))
         self.base = tuple(base)
         users, keeps = [0] * count, [False] * count
         for k, turn in enumerate(self.turns, 1):
@@ -71,7 +71,7 @@ class Steps:
         self.facts = tuple(_facts(self.after, self.turns, _branches(self))) if task else None
 
 
-def _common(before: Sequence[int], base: Sequence[int]) -> int:
+def common(before: Sequence[int], base: Sequence[int]) -> int:
     """The last request that all of ``before`` go back to."""
     found = before[0]
     for one in before[1:]:
