@@ -1,12 +1,13 @@
 """The figures of a run's tasks worked out once more from its lines, with nothing of rvtop's: plain Python.
 
-``python -m tests.recompute_tasks RUN``: whether ``tasks`` in its ``summary.json`` is what its requests say."""
+``python -m tests.recompute_tasks RUN``: whether ``tasks`` of its ``summary.json`` are what its requests say."""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def task(steps: dict[int, dict[str, Any]]) -> dict[str, float | None]:
     model = sum(row["last_token_ns"] - row["sent_ns"] for row in path)
     tool = sum(row["task"]["tool_ns"] for row in path)
     own = path[0]["sent_ns"] - path[0]["intended_ns"]
-    for before, row in zip(path, path[1:], strict=False):
+    for before, row in pairwise(path):
         own += row["sent_ns"] - before["last_token_ns"] - row["task"]["tool_ns"]
     queues = [(row["server"] or {}).get("queue_ms") for row in path]
     return {
@@ -57,7 +58,9 @@ def figures(folder: Path) -> dict[str, Any]:
     for row in rows:
         tasks.setdefault(row["task"]["id"], {})[row["task"]["step"]] = row
     done = [one for one in tasks.values() if len(ok(one)) == one[0]["task"]["of"]]
-    failed = [one for one in tasks.values() if any(r["error"] not in (None, "unfinished") for r in one.values())]
+    failed = [
+        one for one in tasks.values() if any(r["error"] not in (None, "unfinished") for r in one.values())
+    ]
     times = [task(one) for one in done]
     met = [all(good(row, slo) for row in one.values()) for one in done]
     made: dict[str, Any] = {
@@ -75,10 +78,14 @@ def figures(folder: Path) -> dict[str, Any]:
         made[f"{name} max"] = values[-1] if values else None
     for step in sorted({number for one in tasks.values() for number in one}):
         those = [one[step] for one in tasks.values() if step in ok(one)]
-        known = [row for row in those if row["cached_tokens"] is not None and row["prompt_tokens"] is not None]
+        known = [
+            row for row in those if row["cached_tokens"] is not None and row["prompt_tokens"] is not None
+        ]
         prompt = sum(row["prompt_tokens"] for row in known)
         made[f"step {step} count"] = len(those)
-        made[f"step {step} ttft_ms"] = mean([row["first_token_ns"] - row["intended_ns"] for row in those], 1e6)
+        made[f"step {step} ttft_ms"] = mean(
+            [row["first_token_ns"] - row["intended_ns"] for row in those], 1e6
+        )
         made[f"step {step} prompt_tokens"] = mean([row["prompt_tokens"] for row in those], 1)
         made[f"step {step} hit_share"] = sum(r["cached_tokens"] for r in known) / prompt if prompt else None
     return made

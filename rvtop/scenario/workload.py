@@ -201,8 +201,9 @@ class SyntheticWorkload(_Workload):
 class TasksWorkload(_Workload):
     """Tasks of agents: requests that follow one another, a tool at work between them (docs/agents.md).
 
-    From ``file`` (rows of our own, or sessions of another ``format``), or made: ``count`` tasks of ``steps`` requests. The first asks ``prompt_tokens`` (after
-    ``prefix_tokens`` that all tasks share: instructions and tools), each further one adds ``growth_tokens``
+    From ``file`` (rows of our own, or sessions of another ``format``), or made: ``count`` tasks of ``steps``
+    requests. The first asks ``prompt_tokens`` (after ``prefix_tokens`` that all tasks share: instructions
+    and tools), each further one adds ``growth_tokens``
     to all that was said before it, ``tool_ms`` after the answer. Before a ``fan_share`` of the steps a task
     forks into ``fan_out`` branches, which the next step joins.
     """

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rvtop.scenario.trace_format import detect
+from rvtop.scenario.trace_format import SESSIONS, detect
 from rvtop.scenario.units import human_duration
 from rvtop.scenario.workload import BYTES_A_TOKEN, MAX_PROMPT_BYTES, TraceWorkload
-from rvtop.workload import traces
+from rvtop.workload import aiperf, otel, sessions, traces
 from rvtop.workload.block_text import BlockText
 from rvtop.workload.rows import WorkloadError, user_row
 
@@ -51,6 +51,29 @@ class Replay:
             rows = len(self.trace) + self.trace.silent
             words += f", {self.trace.silent:,} of the trace's {rows:,} rows left out (no prompt or no answer)"
         return words
+
+
+def sessions_of(workload: TraceWorkload, seed: int) -> Iterable[dict[str, Any]] | None:
+    """The rows of a trace of sessions, each to begin at its time; None of a trace of single requests. Raises
+    WorkloadError."""
+    path = Path(workload.file)
+    kind = detect(path, workload.format)
+    if kind not in SESSIONS:
+        return None
+    start_s, limit = workload.start_s or 0.0, workload.limit
+    if workload.max_prompt_tokens is not None:
+        raise WorkloadError(
+            f"{path}: workload.max_prompt_tokens is not for sessions ({kind}), which grow; take it out"
+        )
+    if kind == "aiperf":
+        block = workload.block_tokens
+        return aiperf.rows(path, seed, timed=True, limit=limit, block_tokens=block, start_s=start_s)
+    try:
+        found = otel.read(path)
+    except OSError as error:
+        raise WorkloadError(f"{path}: can't be read: {error.strerror}") from error
+    picked = [one for one in found if one.start_s >= found[0].start_s + start_s]
+    return sessions.rows(picked[:limit], seed, str(path), timed=True)
 
 
 def load(workload: TraceWorkload, on_progress: Callable[[int], None]) -> Replay:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from rvtop.scenario.workload import TasksWorkload
-from rvtop.workload import files
+from rvtop.workload import aiperf, files, otel, sessions, weka
 from rvtop.workload.lengths import draw
 from rvtop.workload.rows import WorkloadError, encode, user, user_row
 from rvtop.workload.synthetic import Phrases
@@ -20,7 +21,23 @@ def lines(workload: TasksWorkload, seed: int) -> Iterator[bytes]:
     """Lines of ``prompts.jsonl``; the same seed gives the same ones. Raises WorkloadError."""
     if workload.file is None:
         return map(encode, _rows(workload, seed))
-    return _checked(Path(workload.file), workload.limit)
+    path = Path(workload.file)
+    if workload.format is None and path.suffix == ".jsonl":
+        return _checked(path, workload.limit)
+    return map(encode, _recorded(workload.format or "otel", path, workload.limit, seed))
+
+
+def _recorded(kind: str, path: Path, limit: int | None, seed: int) -> Iterator[dict[str, Any]]:
+    """Sessions that were recorded elsewhere, in the file's order and without their times."""
+    if kind == "aiperf":
+        for row in aiperf.rows(path, seed, timed=False, limit=limit):
+            yield row if "steps" in row else row | {"steps": []}
+        return
+    try:
+        found = otel.read(path) if kind == "otel" else weka.read(path)
+        yield from sessions.rows(islice(found, limit), seed, str(path), timed=False)
+    except OSError as error:
+        raise WorkloadError(f"{path}: can't be read: {error.strerror}") from error
 
 
 def _checked(path: Path, limit: int | None) -> Iterator[bytes]:
