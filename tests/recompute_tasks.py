@@ -1,6 +1,6 @@
 """The figures of a run's tasks worked out once more from its lines, with nothing of rvtop's: plain Python.
 
-``python -m tests.recompute_tasks RUN``: whether ``tasks`` of its ``summary.json`` are what its requests say."""
+``python -m tests.recompute_tasks RUN``: whether ``tasks`` of its summary are what its requests say."""
 
 from __future__ import annotations
 
