@@ -107,11 +107,14 @@ class TaskWatch:
         if row["error"] is not None or row["first_token_ns"] is None:
             if not task.failed and row["error"] != "unfinished":
                 self._counts["failed"] += 1
-                task.failed = True  # it stays: other branches of it may still end
+                task.failed = True  # it stays: other branches of it may still end …
+                task.ends.clear()
+            return
+        self._count(step, row)
+        if task.failed:  # … and count for their step alone
             return
         task.ends[step] = step_end(row, after, tool_ns)
         task.good &= self._is_good(row)
-        self._count(step, row)
         if len(task.ends) == count:
             del self._open[number]
             self._counts["done"] += 1
