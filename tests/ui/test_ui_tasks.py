@@ -31,13 +31,11 @@ async def test_it_is_there_only_where_there_are_tasks_and_fits_every_size() -> N
     many = tuple(TaskStep(k, 10**7, 1e6, 1e9, 1.0) for k in range(32))
     for s in (replace(made.live(), tasks=Tasks()), replace(made.live(), tasks=Tasks(steps=many))):
         app = RvtopApp(made.FakeHandle(s))
-        async with opened(app) as pilot:
+        async with opened(app):
             panel = app.screen.query_one(TasksPanel)
             for rows in (1, 2, 3, 30):
                 for cells in (30, 60, 100, 140):
                     assert all(line.width <= cells for line in panel._lines(cells, rows))
-            app.handle = made.FakeHandle(made.live())
-            await pilot.pause()
     app = RvtopApp(made.FakeHandle(made.live()))
     async with opened(app, 200, 60):
         assert "tasks" not in screen_text(app)

@@ -135,10 +135,11 @@ def line(task: int, step: int, of: int, *after: int, phase: str = "p", **more: A
 
 
 def test_the_watch_counts_tasks_and_what_their_steps_hit() -> None:
+    other = TaskWatch({})
+    other.take(b'{"id":1,"error_text":"\\"task\\":{"}\n')
+    other.look(0)
+    assert other.tasks is None
     watch = TaskWatch({"ttft": 150_000_000})
-    watch.take(b'{"id":1,"error_text":"\\"task\\":{"}\n')
-    watch.look(0)
-    assert watch.tasks is None
     watch.take(line(0, 0, 2) + line(10, 0, 3) + line(20, 0, 2))
     watch.take(line(0, 1, 2, 0) + line(10, 1, 3, 0, error="http_500"))
     watch.take(line(10, 2, 3, 0, first_token_ns=None, error="http_500"))  # another branch of it

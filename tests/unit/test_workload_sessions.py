@@ -41,10 +41,11 @@ def sent(folder: Path, task: int = 0) -> list[list[str]]:
     """The words of each request of a task, as they would be sent where each answer is ``A``."""
     prompts = Prompts(folder / "prompts.jsonl", ["m"], {})
     talk = Talk(0, task, 0, 0, prompts.steps[task], prompts.first_messages(task))
-    said, ready = {0: prompts.first_messages(task)}, [0]
+    said: dict[int, list[Any]] = {0: prompts.first_messages(task)}
+    ready = [0]
     while ready:
         for step in talk.ended(ready.pop(0), "A"):
-            said[step] = list(talk.messages(step))  # type: ignore[arg-type]
+            said[step] = list(talk.messages(step))
             ready.append(step)
     return [" ".join(one["content"] for one in said[step]).split() for step in sorted(said)]
 
