@@ -23,7 +23,9 @@ TESTS = (
     "tests/unit/test_load_poller.py",
     "tests/unit/test_load_scheduled.py",
     "tests/unit/test_load_templates.py",
+    "tests/unit/test_load_tls.py",
     "tests/property/test_load_native.py",
+    "tests/property/test_tls_records.py",
 )
 FLAGS = (
     *("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"),

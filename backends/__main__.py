@@ -19,6 +19,7 @@ from typing import NoReturn
 from backends import registry
 from backends.cli import parse_options
 from backends.errors import StartFailure, UsageError, missing_package
+from backends.models.adapters import adapter_folder
 from backends.process import again
 from backends.process.events import Events, Steps
 from backends.process.lease import StdinLease
@@ -69,7 +70,9 @@ def main() -> NoReturn:
     events = Events.on_stdout()
     if check:
         known = dict.fromkeys([*options.names, *(spec.name for spec in options.models)])
-        events.emit("checked", models=list(known), topology=options.topology)
+        folder = adapter_folder(options.lora)
+        adapters = folder.names() if folder is not None else []
+        events.emit("checked", models=list(known), adapters=adapters, topology=options.topology)
         sys.exit(0)
     log_to_stderr()
     if said:

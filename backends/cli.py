@@ -17,7 +17,18 @@ from backends import registry
 from backends.errors import UsageError
 from backends.models.load import ModelError, default_index, default_models, is_local, resolve_model
 from backends.process import again
-from backends.settings import auto_place, autoscale, fronts, serve, serve_llm, split, vllm, vllm_server
+from backends.settings import (
+    auto_place,
+    autoscale,
+    fronts,
+    graph,
+    lora,
+    serve,
+    serve_llm,
+    split,
+    vllm,
+    vllm_server,
+)
 from backends.settings.environment import KEY_ENV
 from backends.settings.options import DTYPES, ModelSpec, Options
 
@@ -47,7 +58,7 @@ def parse_options(argv: Sequence[str]) -> tuple[Options, bool, bool]:
     """
     args = _parser().parse_args(argv)
     taken = registry.entry(args.topology).flags
-    for group in (vllm, vllm_server, fronts, autoscale, auto_place, serve, serve_llm):
+    for group in (vllm, vllm_server, fronts, autoscale, auto_place, serve, serve_llm, graph, lora):
         if group.__name__.rpartition(".")[2] not in taken:
             group.refuse_flags(args, args.topology)
     models = _models(args.model or [])
@@ -67,7 +78,7 @@ def parse_options(argv: Sequence[str]) -> tuple[Options, bool, bool]:
         dtype=args.dtype,
         threads=args.threads,
         max_model_len=args.max_model_len if args.max_model_len is not None else _env_max_model_len(),
-        index=_index(args.index),
+        index=_index(args.index, args.topology),
         embedder=args.embedder,
         seed=args.seed,
         trust_remote_code=args.trust_remote_code,
@@ -81,6 +92,8 @@ def parse_options(argv: Sequence[str]) -> tuple[Options, bool, bool]:
         serve=serve.from_args(args),
         serve_llm=serve_llm.from_args(args),
         split=split.from_args(args, models),
+        graph=graph.from_args(args),
+        lora=lora.from_args(args, models),
     )
     return options, args.lease, args.check
 
@@ -118,6 +131,8 @@ def _parser() -> argparse.ArgumentParser:
     vllm_server.add_arguments(parser)
     fronts.add_arguments(parser)
     split.add_arguments(parser)
+    graph.add_arguments(parser)
+    lora.add_arguments(parser)
     add("--lease", action="store_true", help="stdin is a lease: a line every 2 s, else this process stops")
     add("--check", action="store_true", help="say which models would be served, and end")
     add("--list", action=_List, nargs=0, help="print the topologies as JSON, and end")
@@ -180,14 +195,16 @@ def _checked(name: str, source: str) -> str:
     return str(found.absolute()) if isinstance(found, Path) else found
 
 
-def _index(given: str | None) -> str | None:
+def _index(given: str | None, topology: str) -> str | None:
     """The index asked for; by default the experiment's, where it is one that can be opened here (a folder of
-    LangChain's is no reason not to start)."""
+    LangChain's is no reason not to start). A graph without one would be an LLM alone: it takes the sample."""
     if given is not None:
         return None if given == "none" else given
     found = default_index()
     usable = found is not None and Path(found, "meta.json").is_file()
-    return found if usable and find_spec("faiss") and find_spec("sentence_transformers") else None
+    if usable and find_spec("faiss") and find_spec("sentence_transformers"):
+        return found
+    return "sample" if topology == "graph" else None
 
 
 def _api_key(file: str | None) -> str | None:

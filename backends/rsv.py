@@ -54,7 +54,7 @@ _FILES = {
 _ONE_REPLICA = "replicas with the same arguments, which can't publish at one address; give --num-replicas 1"
 
 
-class ServeLlm:
+class ServeLlm(running.ThroughProxies):
     """Serve LLM's engine and ingress."""
 
     name = NAME
@@ -90,8 +90,9 @@ class ServeLlm:
             raise UsageError(f"--kv-events: model {several.name} would have {several.count} {_ONE_REPLICA}")
         return apps
 
-    async def bind(self, apps: Sequence[App], token: str, steps: Steps) -> dict[str, tuple[str, Any]]:
-        options, bound = self._options, {}
+    async def bind(self, apps: Sequence[App], token: str, steps: Steps) -> dict[str, tuple[str | None, Any]]:
+        options = self._options
+        bound: dict[str, tuple[str | None, Any]] = {}
         with steps.step("import", "ray.serve.llm"):
             loading = asyncio.create_task(asyncio.to_thread(_import))
             try:
@@ -124,6 +125,7 @@ class ServeLlm:
             "index": None,
             "vllm": asdict(self._options.vllm),
             "serve_llm": asdict(self._options.serve_llm),
+            "lora_dir": self._options.lora.path,
         }
 
 
@@ -166,6 +168,10 @@ def _refuse(options: Options) -> None:
         raise UsageError(
             "--direct-streaming: past its ingress Serve LLM knows a model by one name only; leave it out, or "
             "--split"
+        )
+    if options.serve_llm.direct_streaming and options.lora.path is not None:
+        raise UsageError(
+            "--direct-streaming: past its ingress adapters are not known; leave it out, or --lora-dir"
         )
     if options.serve_llm.direct_streaming and options.ray_address is not None:
         raise UsageError(

@@ -29,6 +29,7 @@ from backends.cluster.vllm_service import EngineSpec
 from backends.cluster.vllm_shares import shares_of, starting_turn
 from backends.cluster.watch import ClusterWatch
 from backends.errors import UsageError
+from backends.models.adapters import adapter_folder
 from backends.models.load import resolve_or_refuse
 from backends.process.events import Steps
 from backends.router.fleet import Fleet
@@ -87,7 +88,14 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
         (model.name, [slot for s in specs if s.model == model.name for slot in slots_of(s.engine, fronts)])
         for model in options.models
     ]
-    router = Router(options.listener, slots, token=token, api_key=options.api_key, splits=options.split)
+    router = Router(
+        options.listener,
+        slots,
+        token=token,
+        api_key=options.api_key,
+        splits=options.split,
+        adapters=options.lora.model,
+    )
     turn = starting_turn(shares)
     pools: list[ReplicaPool] = []
     if options.autoscale is None and placed is None:
@@ -108,6 +116,7 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
         "index": options.index,
         "vllm": dataclasses.asdict(options.vllm),
         "front_processes": fronts,
+        "lora_dir": options.lora.path,
     }
     if options.autoscale is not None:
         facts["autoscale"] = dataclasses.asdict(options.autoscale)
@@ -131,6 +140,7 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
         live=live,
         split=options.split,
         surroundings=around,
+        adapters=adapter_folder(options.lora),
     )
     if placed is not None:
         running.changes = placed.begin(pools, running.members, router)

@@ -31,6 +31,7 @@ SLOW = frozenset(
         "test_deploy_baseline.py",
         "test_deploy_live.py",
         "test_deploy_size_live.py",
+        "test_graph_process.py",
         "test_head_lost.py",
         "test_lifecycle_faults.py",
         "test_node_faults.py",
@@ -88,6 +89,8 @@ TOGETHER = {
         "test_models_tiny.py",
         "test_hf_engine.py",
         "test_rsc_batch.py",
+        "test_graph_inside.py",
+        "test_vector_stores.py",
     ),
     # Parse our own sources.
     "sources": ("test_import_rules.py", "test_layers.py"),

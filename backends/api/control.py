@@ -16,6 +16,7 @@ from backends.api.metrics import CONTENT_TYPE as METRICS_TYPE
 from backends.api.metrics import merge_pages
 from backends.api.splits import SPLIT_PATH, Splits
 from backends.errors import ApiError, unavailable
+from backends.models.adapters import AdapterFolder
 from backends.process.notices import NOTICES
 
 JSON_TYPE = "application/json"
@@ -73,7 +74,8 @@ class Control:
     """Answers the control paths as ``(content type, body)``; ``/health`` raises ApiError (503) while the
     backend cannot answer. ``facts`` are further entries of ``/rvtop/topology``, ``live`` asks for those that
     change. ``cluster`` is what ``/rvtop/cluster`` says beside the notices, where there is one: known, and
-    asked of nobody, since it is read each second and while nothing answers."""
+    asked of nobody, since it is read each second and while nothing answers. ``adapters`` are listed as models
+    too."""
 
     def __init__(
         self,
@@ -83,7 +85,9 @@ class Control:
         live: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
         splits: Splits | None = None,
         cluster: Callable[[], Mapping[str, Any]] | None = None,
+        adapters: AdapterFolder | None = None,
     ) -> None:
+        self._adapters = adapters
         self._cluster = cluster
         self._topology = topology
         self._groups = groups
@@ -156,6 +160,10 @@ class Control:
         for split in self._splits.options.splits if self._splits else ():
             card = cards[split.arms[0].model]
             cards[split.alias] = card | {"id": split.alias, "parent": split.arms[0].model}
+        if self._adapters is not None and (base := cards.get(self._adapters.parent)) is not None:
+            for name in self._adapters.names():
+                path = str(self._adapters.path / name)
+                cards.setdefault(name, base | {"id": name, "root": path, "parent": self._adapters.parent})
         return {"object": "list", "data": list(cards.values())}
 
     def _told(self) -> list[dict[str, Any]]:

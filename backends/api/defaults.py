@@ -58,8 +58,21 @@ class Configurable(Protocol):
         ...
 
 
+@runtime_checkable
+class Scalable(Protocol):
+    """Engines with stages whose replicas can be told while they serve."""
+
+    async def scale(self, counts: Mapping[str, int]) -> Mapping[str, int]:
+        """Has stages get other numbers of replicas; returns those of all. Raises ApiError (400)."""
+        ...
+
+
+#: Behind a stage's name: how many replicas it is to have.
+REPLICAS = ".replicas"
+
+
 class Settings:
-    """The defaults of a backend, as its control endpoint changes them."""
+    """The defaults of a backend, and the replicas of its stages, as its control endpoint changes them."""
 
     def __init__(self, topology: str) -> None:
         self._topology = topology
@@ -68,13 +81,28 @@ class Settings:
     async def change(self, body: bytes, groups: list[Any]) -> dict[str, Any]:
         """Has all groups take what a JSON object says. Raises ApiError: 400 for a value that can't be, 404
         where the engines are not ours."""
-        defaults = self.defaults.changed(fields.json_object(body))
-        if not all(isinstance(group, Configurable) for group in groups):
-            raise not_here(self._topology)
-        for group in groups:
-            await group.configure(defaults)
-        self.defaults = defaults
-        return asdict(defaults)
+        data = fields.json_object(body)
+        counts = {name: data.pop(name) for name in list(data) if name.endswith(REPLICAS)}
+        defaults = self.defaults.changed(data)
+        scaled = await self._scaled(counts, groups) if counts else {}
+        if data or not counts:
+            if not all(isinstance(group, Configurable) for group in groups):
+                raise not_here(self._topology)
+            for group in groups:
+                await group.configure(defaults)
+            self.defaults = defaults
+        return asdict(defaults) | scaled
+
+    async def _scaled(self, counts: dict[str, Any], groups: list[Any]) -> dict[str, int]:
+        scalable = [group for group in groups if isinstance(group, Scalable)]
+        if not scalable:
+            raise bad_request(
+                f"Topology {self._topology} has no stages whose replicas could be set; graph has.",
+                next(iter(counts)),
+            )
+        asked = {name.removesuffix(REPLICAS): fields.integer(counts, name, low=1) or 0 for name in counts}
+        now = await scalable[0].scale(asked)
+        return {f"{stage}{REPLICAS}": count for stage, count in now.items()}
 
 
 def not_here(topology: str) -> ApiError:
@@ -82,7 +110,7 @@ def not_here(topology: str) -> ApiError:
     return ApiError(
         404,
         f"Topology {topology} has no defaults that can be set: its servers are vLLM's or Ray's own. "
-        "baseline, rac, rsc and rvc have.",
+        "baseline, rac, rsc, rvc and graph have.",
         type="NotFoundError",
     )
 

@@ -32,12 +32,13 @@ LAST_CHANCE_S = 2.0
 # How long an idle connection is kept: as aiohttp does.
 KEEP_ALIVE_S = 75.0
 
+Post = Callable[[bytes], Awaitable[bytes]]  # a body of JSON to one; raises ApiError
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class HttpServer:
     """Serves one socket. It answers 503 until :meth:`serve` gives it something to serve, so that an
-    early client learns that the server is starting.
+    early client learns that the server is starting. ``posts`` are further paths, answered once it serves.
 
     ``api_key`` None means open; otherwise all but ``/health`` needs it as a bearer token.
     """
@@ -47,7 +48,9 @@ class HttpServer:
         api_key: str | None = None,
         max_body_bytes: int = MAX_BODY_BYTES,
         keep_alive_s: float = KEEP_ALIVE_S,
+        posts: Mapping[str, Post] | None = None,
     ) -> None:
+        self._posts = dict(posts or {})
         self._api_key = api_key
         self._service: Answers | None = None
         self._control: Control | None = None
@@ -61,6 +64,8 @@ class HttpServer:
             app.router.add_post(path, self._act)
         app.router.add_post(SPLIT_PATH, self._split)
         app.router.add_post(SET_PATH, self._set)
+        for path in self._posts:
+            app.router.add_post(path, self._post)
         # handler_cancellation: a client that goes away cancels its handler, which frees the engine.
         self._runner = web.AppRunner(
             app,
@@ -126,6 +131,12 @@ class HttpServer:
         answer = await self._control.answer(request.path)
         assert answer is not None
         return web.Response(body=answer[1], headers={"Content-Type": answer[0]})
+
+    async def _post(self, request: web.Request) -> web.StreamResponse:
+        if self._control is None:
+            raise _starting()
+        body = await self._posts[request.path](await request.read())
+        return web.Response(body=body, content_type="application/json")
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
         if self._control is None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from backends.engines.protocol import TokenLogprobs
+from backends.engines.protocol import Engine, TokenLogprobs
+from backends.errors import bad_request
 
 # JSON has no infinity; OpenAI writes this.
 LEAST = -9999.0
@@ -39,3 +40,16 @@ def _entry(text: str, logprob: float) -> dict[str, Any]:
         "logprob": max(logprob, LEAST),
         "bytes": list(text.encode("utf-8", errors="replace")),
     }
+
+
+def check_logprobs(wanted: int | None, engines: Iterable[Engine]) -> None:
+    """Raises ApiError (400), in vLLM's words, when an engine cannot tell of so many tokens."""
+    if wanted is None:
+        return
+    for engine in engines:
+        most = engine.info.max_logprobs
+        if 0 <= most < wanted:
+            raise bad_request(
+                f"Requested sample logprobs of {wanted}, which is greater than max allowed: {most}",
+                "logprobs",
+            )

@@ -17,7 +17,7 @@ import orjson
 from backends.api import logprobs
 from backends.api.request import Call
 from backends.api.tools import ToolReader
-from backends.engines.protocol import Delta, Finish, TokenLogprobs
+from backends.engines.protocol import Adapter, Delta, Finish, TokenLogprobs
 from backends.errors import ApiError
 
 DONE = b"data: [DONE]\n\n"
@@ -51,13 +51,14 @@ class Choice:
 @dataclass(slots=True)
 class Answer:
     """What is known about an answer while it is made: ``call.n`` choices of each prompt, in order.
-    ``rvtop`` becomes ``usage.rvtop`` when it is set."""
+    ``adapter`` None: the model alone. ``rvtop`` becomes ``usage.rvtop`` when it is set."""
 
     call: Call
     request_id: str
     created: int
     model: str
     choices: list[Choice]
+    adapter: Adapter | None = None
     rvtop: dict[str, Any] | None = None
 
     def take(self, part: Part) -> None:

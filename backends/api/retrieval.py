@@ -39,7 +39,25 @@ class Embedder(Protocol):
     def count(self, texts: Sequence[str]) -> int: ...
 
 
-class IndexRetrieval:
+class Questions:
+    """What puts passages in front of the question of a conversation; where they come from is :meth:`find`."""
+
+    async def expand(
+        self, messages: Sequence[dict[str, Any]], top_k: int, took: dict[str, float | None]
+    ) -> list[dict[str, Any]]:
+        """See :class:`backends.api.service.Retrieval`."""
+        at = max((n for n, message in enumerate(messages) if message["role"] == "user"), default=None)
+        if at is None or not messages[at]["content"].strip():
+            raise bad_request("`rag` needs a user message to look up.", "messages")
+        question = messages[at]["content"]
+        return put_in(messages, at, build_messages(question, await self.find(question, top_k, took)))
+
+    async def find(self, question: str, top_k: int, took: dict[str, float | None] | None = None) -> list[str]:
+        """Texts of the best chunks, best first. What parts of it took, in ms, goes into ``took``."""
+        raise NotImplementedError
+
+
+class IndexRetrieval(Questions):
     """Looks up questions in an index, off the event loop, one batch at a time.
 
     Questions that arrive while a batch is being embedded make the next one: alone a question does
@@ -54,14 +72,6 @@ class IndexRetrieval:
         self._asked: list[tuple[str, int, asyncio.Future[list[str]]]] = []
         self._worker: asyncio.Task[None] | None = None
 
-    async def expand(self, messages: Sequence[dict[str, Any]], top_k: int) -> list[dict[str, Any]]:
-        """See :class:`backends.api.service.Retrieval`."""
-        at = max((n for n, message in enumerate(messages) if message["role"] == "user"), default=None)
-        if at is None or not messages[at]["content"].strip():
-            raise bad_request("`rag` needs a user message to look up.", "messages")
-        question = messages[at]["content"]
-        return put_in(messages, at, build_messages(question, await self.find(question, top_k)))
-
     @property
     def embedder(self) -> str:
         return self._embedder.name
@@ -73,7 +83,7 @@ class IndexRetrieval:
     def _embed(self, texts: Sequence[str]) -> Embedded:
         return Embedded(self._embedder.encode(texts), self._embedder.count(texts))
 
-    async def find(self, question: str, top_k: int) -> list[str]:
+    async def find(self, question: str, top_k: int, took: dict[str, float | None] | None = None) -> list[str]:
         """Texts of the best chunks, best first."""
         answer: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
         self._asked.append((question, top_k, answer))

@@ -19,6 +19,7 @@ from backends.api import fields
 from backends.api.admission import Admission
 from backends.api.defaults import NO_DEFAULTS, Defaults
 from backends.api.embeddings import Embeds, embed
+from backends.api.logprobs import check_logprobs
 from backends.api.merge import merged
 from backends.api.metrics import Metrics
 from backends.api.render import Renderer
@@ -26,7 +27,8 @@ from backends.api.request import INT64, Call, Completions, Endpoint, fit_max_tok
 from backends.api.response import Answer, Choice, Part, collect, sse
 from backends.api.tokens import detokenize, tokenize
 from backends.api.tools import Tools, ToolUse
-from backends.engines.protocol import Delta, GenerateRequest
+from backends.engines.adapters import Adapters
+from backends.engines.protocol import Adapter, Delta, GenerateRequest
 from backends.errors import (
     EngineError,
     EngineRefusal,
@@ -46,7 +48,7 @@ Trace = Mapping[str, str]  # a request's headers by which its client's trace goe
 @dataclass
 class ServedModel:
     """A model by the name that requests use, its tokenizer, and the engines that run it. ``tools`` None: its
-    tool calls are not read."""
+    tool calls are not read; ``adapters`` are LoRA adapters of it, by whose names it is asked for too."""
 
     name: str
     path: str
@@ -55,14 +57,18 @@ class ServedModel:
     max_model_len: int
     tools: Tools | None = None
     created: int = field(default_factory=lambda: int(time.time()))
+    adapters: Adapters | None = None
     aliases: tuple[str, ...] = ()  # further names under which a router sends it requests
 
 
 class Retrieval(Embeds, Protocol):
     """Server-side retrieval."""
 
-    async def expand(self, messages: Sequence[dict[str, Any]], top_k: int) -> list[dict[str, Any]]:
-        """Messages with what was found for the last user message put in. Raises ApiError."""
+    async def expand(
+        self, messages: Sequence[dict[str, Any]], top_k: int, took: dict[str, float | None]
+    ) -> list[dict[str, Any]]:
+        """Messages with what was found for the last user message put in. Where it has stages, what each took
+        goes into ``took`` (NAME_ms). Raises ApiError."""
         ...
 
 
@@ -141,16 +147,18 @@ class Service:
         call = parse_call(endpoint, body, self.defaults)
         model = self._model(call.model)
         model.admission.check(call.generations)  # a full queue is refused before any work is done
-        _check_logprobs(call, model)
+        check_logprobs(call.logprobs, model.admission.engines)
+        adapter = await self._adapter(model, call.model)
         use = _tool_use(call, model)
-        prompts, retrieve_ms = await self._prompts(call, model, use.described if use else ())
+        before: dict[str, float | None] = {"router_ms": router_ms, "retrieve_ms": None}
+        prompts = await self._prompts(call, model, use.described if use else (), before)
         request_id = f"{'chatcmpl' if endpoint == 'chat' else 'cmpl'}-{secrets.token_hex(8)}"
         choices = [
             Choice(index, prompt, use.reader(prompt) if use else None)
             for index, prompt in enumerate(prompt for prompt in prompts for _ in range(call.n))
         ]
-        before = {"router_ms": router_ms, "retrieve_ms": retrieve_ms}
-        answer = Answer(call, request_id, int(time.time()), model.name, choices)
+        name = adapter.name if adapter else model.name
+        answer = Answer(call, request_id, int(time.time()), name, choices, adapter)
         sources = [
             self._parts(model, answer, _generation(answer, choice, model, use, trace), arrived, before)
             for choice in choices
@@ -167,27 +175,30 @@ class Service:
         return Reply(stream=sse(answer, parts, first))
 
     async def _prompts(
-        self, call: Call, model: ServedModel, tools: Sequence[dict[str, Any]]
-    ) -> tuple[list[tuple[int, ...]], float | None]:
-        """Token ids of each prompt, and the milliseconds that retrieval took (None without)."""
+        self,
+        call: Call,
+        model: ServedModel,
+        tools: Sequence[dict[str, Any]],
+        took: dict[str, float | None],
+    ) -> list[tuple[int, ...]]:
+        """Token ids of each prompt. The milliseconds that retrieval took go into ``took``."""
         if call.messages is None:
             if call.rag_top_k is not None:
                 raise bad_request(
                     "`rag` needs /v1/chat/completions: it looks up the last user message.", "rag"
                 )
             assert call.prompts is not None
-            return [await model.renderer.prompt(prompt) for prompt in call.prompts], None
+            return [await model.renderer.prompt(prompt) for prompt in call.prompts]
         messages: Sequence[dict[str, Any]] = call.messages
-        retrieve_ms = None
         if call.rag_top_k is not None:
             if self._retrieval is None:
                 raise bad_request(
                     "This server has no index to retrieve from: start it with --index DIR.", "rag"
                 )
             began = time.perf_counter()
-            messages = await self._retrieval.expand(messages, call.rag_top_k)
-            retrieve_ms = (time.perf_counter() - began) * 1e3
-        return [await model.renderer.chat(messages, tools)], retrieve_ms
+            messages = await self._retrieval.expand(messages, call.rag_top_k, took)
+            took["retrieve_ms"] = (time.perf_counter() - began) * 1e3
+        return [await model.renderer.chat(messages, tools)]
 
     async def _parts(
         self,
@@ -312,10 +323,18 @@ class Service:
     def _model(self, name: str | None) -> ServedModel:
         if name is None:  # as vLLM: the first model when none is named
             return next(iter(self.models.values()))
-        model = self.models.get(name) or self._aliases.get(name)
+        found = self.models.get(name) or self._aliases.get(name)
+        adapted = (model for model in self.models.values() if model.adapters and model.adapters.has(name))
+        model = found or next(adapted, None)
         if model is None:
             raise unknown_model(name)
         return model
+
+    async def _adapter(self, model: ServedModel, name: str | None) -> Adapter | None:
+        """The adapter that a request for ``model`` names. Raises ApiError."""
+        if model.adapters is None or name is None or name in self.models or name in self._aliases:
+            return None
+        return await model.adapters.ready(name)
 
     def _enter(self) -> None:
         self._active += 1
@@ -325,19 +344,6 @@ class Service:
         self._active -= 1
         if self._active == 0:
             self._idle.set()
-
-
-def _check_logprobs(call: Call, model: ServedModel) -> None:
-    """Raises ApiError (400), in vLLM's words, when an engine cannot tell of so many tokens."""
-    if call.logprobs is None:
-        return
-    for engine in model.admission.engines:
-        most = engine.info.max_logprobs
-        if 0 <= most < call.logprobs:
-            raise bad_request(
-                f"Requested sample logprobs of {call.logprobs}, which is greater than max allowed: {most}",
-                "logprobs",
-            )
 
 
 def _tool_use(call: Call, model: ServedModel) -> ToolUse | None:
@@ -372,6 +378,7 @@ def _generation(
         logprobs=call.logprobs,
         special=use.special if use else None,
         trace=trace,
+        adapter=answer.adapter,
     )
     return choice.index, request
 

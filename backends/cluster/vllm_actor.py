@@ -118,7 +118,9 @@ class VllmActor:
     async def serve(self) -> Served:
         """Opens the engine's port, and those of its front processes."""
         spec = self._spec
-        self._service = await open_service(spec, self._engine, self._path, self._parser, self._fronts)
+        self._service = await open_service(
+            spec, self._engine, self._path, self._parser, self._folder.path, self._fronts
+        )
         listener = listen(self._host())
         self._server = await serve_on(self._service, spec.token, listener)
         further: tuple[tuple[str, int], ...] = ()

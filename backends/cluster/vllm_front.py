@@ -95,7 +95,7 @@ async def _serve(front: FrontSpec, reader: asyncio.StreamReader, say: Callable[[
         ended=lambda ours: say(f"- {ours}"),
     )
     await engine.warm_up()
-    service = await open_service(spec, engine, front.path, front.tool_parser)
+    service = await open_service(spec, engine, front.path, front.tool_parser, Path(front.metrics).parent)
     listener = listen(front.host, front.port)
     await serve_on(service, spec.token, listener)
     say(f"up {listener.getsockname()[1]}")

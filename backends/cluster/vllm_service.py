@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from backends.api.admission import Admission
@@ -20,6 +21,8 @@ from backends.api.service import Retrieval, ServedModel, Service
 from backends.api.tools import Tools
 from backends.api.vllm_tools import VllmTools
 from backends.cluster.machine import machine_facts
+from backends.engines.adapters import Adapters
+from backends.models.adapters import AdapterFolder
 from backends.process.events import Steps
 from backends.settings.options import Options
 
@@ -92,10 +95,15 @@ class VllmService(Service):
 
 
 async def open_service(
-    spec: EngineSpec, engine: Any, path: str, tool_parser: str | None, fronts: OtherFronts | None = None
+    spec: EngineSpec,
+    engine: Any,
+    path: str,
+    tool_parser: str | None,
+    scratch: Path,
+    fronts: OtherFronts | None = None,
 ) -> VllmService:
     """The service of one front process of ``engine``, a client of vLLM. Each of several queues its part of
-    what may wait. Raises StartFailure."""
+    what may wait. ``scratch``: the engine's folder for what it keeps. Raises StartFailure."""
     sys.setswitchinterval(SWITCH_S)
     renderer = await asyncio.to_thread(Renderer.load, path, trust_remote_code=spec.options.trust_remote_code)
     tools: Tools | None = None
@@ -109,10 +117,18 @@ async def open_service(
         admission=Admission([engine], queue, queues=spec.fronts),
         max_model_len=engine.info.max_model_len,
         tools=tools,
+        adapters=_adapters(spec, engine, path, scratch),
         aliases=spec.options.split.aliases_of(spec.model),
     )
     retrieval = await open_retrieval(spec.options, Steps(lambda event, **fields: None))
     return VllmService([model], retrieval=retrieval, fronts=fronts)
+
+
+def _adapters(spec: EngineSpec, engine: Any, path: str, scratch: Path) -> Adapters | None:
+    folder, rank = spec.options.lora.folder_of(spec.model), engine.info.max_lora_rank
+    if folder is None or rank is None:
+        return None
+    return Adapters(AdapterFolder(folder, spec.model), engine, path, scratch / "adapters", rank)
 
 
 async def drained(service: VllmService, engine: Any, grace_s: float) -> None:

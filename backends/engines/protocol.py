@@ -12,6 +12,16 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 
+class Adapter(NamedTuple):
+    """A LoRA adapter that an engine has taken in. ``name`` is that of requests; ``key`` and ``number`` are
+    the engine's, others for each version of its files; ``path`` is a folder that nobody changes."""
+
+    name: str
+    key: str
+    number: int
+    path: str
+
+
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """One generation. The prompt already fits: ``len(prompt_ids) + max_tokens <= max_model_len``.
@@ -21,7 +31,7 @@ class GenerateRequest:
     past end tokens (not past ``stop``), which is how a load test gets exact output lengths. ``logprobs`` asks
     for the log probability of each token and of so many of the likeliest. ``special`` are further sampling
     parameters of vLLM, from its own tool parsers. ``trace`` are headers by which an engine that makes spans
-    makes them parts of its client's trace.
+    makes them parts of its client's trace. ``adapter`` None: the model alone.
     """
 
     request_id: str
@@ -36,6 +46,7 @@ class GenerateRequest:
     logprobs: int | None = None
     special: Mapping[str, Any] | None = None
     trace: Mapping[str, str] | None = None
+    adapter: Adapter | None = None
 
 
 class Timings(NamedTuple):
@@ -85,6 +96,8 @@ class EngineInfo:
     (vLLM's scheduler): it is then given every admitted request at once. ``node_id`` is Ray's id of the node.
     ``max_logprobs`` is how many alternatives of a token it tells at most; -1: any number.
     ``step_tokens`` is how many tokens, of prompts and answers, a step of it computes at most.
+    ``quantization`` of the weights and ``speculation`` (how, and tokens ahead) are None where there is none;
+    ``max_loras`` is how many LoRA adapters a batch may hold, of at most ``max_lora_rank``.
     ``kv_events`` is where it publishes what it caches (``settings.kv_events.sockets``).
     """
 
@@ -103,6 +116,10 @@ class EngineInfo:
     max_logprobs: int = 0
     kv_events: Mapping[str, str] | None = None
     step_tokens: int | None = None
+    quantization: str | None = None
+    speculation: str | None = None
+    max_loras: int | None = None
+    max_lora_rank: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.exposition import generate_latest
 
 from backends.engines.protocol import (
+    Adapter,
     Delta,
     EngineInfo,
     EngineState,
@@ -103,7 +104,10 @@ class VllmEngine:
         first = 0.0
         cached: int | None = None
         prompt = self._prompt(list(request.prompt_ids))
-        outputs = self._llm.generate(prompt, params, request.request_id, trace_headers=request.trace)
+        adapter = None if request.adapter is None else _lora_request(request.adapter)
+        outputs = self._llm.generate(
+            prompt, params, request.request_id, lora_request=adapter, trace_headers=request.trace
+        )
         self._live.add(request.request_id)
         try:
             async with aclosing(outputs):
@@ -128,6 +132,18 @@ class VllmEngine:
         finally:
             self._live.discard(request.request_id)
             self._ended(request.request_id)
+
+    async def add_adapter(self, adapter: Adapter) -> None:
+        """Has the engine read an adapter: here, since one that it reads only to compute with it ends it if it
+        can't be used (vllm-project/vllm pull 10546). Raises EngineRefusal, EngineUnavailable."""
+        if self._closed or self._llm.errored:
+            raise EngineUnavailable(self._down())
+        try:
+            await self._llm.add_lora(_lora_request(adapter))
+        except Exception as error:
+            if self._closed or self._llm.errored:
+                raise EngineUnavailable(self._down()) from error
+            raise EngineRefusal(one_line(error)) from error
 
     async def act(self, action: str) -> bool | None:
         """Follows one of ``api.control.ACTIONS``: whether it could. None: this engine has no prefix cache, or
@@ -282,6 +298,12 @@ def _info(
         own_queue=True,
         node_id=node_id,
     )
+
+
+def _lora_request(adapter: Adapter) -> Any:
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest(adapter.key, adapter.number, adapter.path)
 
 
 def _logprobs(part: Any) -> tuple[TokenLogprobs, ...]:

@@ -87,16 +87,25 @@ class Made:
     max_model_len: int
     max_logprobs: int = 20
     step_tokens: int | None = None
+    quantization: str | None = None
+    speculation: str | None = None
+    max_loras: int | None = None
+    max_lora_rank: int | None = None
 
 
 def made_of(config: Any) -> Made:
     """Of a ``VllmConfig``."""
+    ahead, adapters = config.speculative_config, config.lora_config
     return Made(
         dtype=str(config.model_config.dtype).removeprefix("torch."),
         concurrency=int(config.scheduler_config.max_num_seqs),
         max_model_len=int(config.model_config.max_model_len),
         max_logprobs=int(config.model_config.max_logprobs),
         step_tokens=int(config.scheduler_config.max_num_batched_tokens),
+        quantization=config.model_config.quantization,
+        speculation=f"{ahead.method} {ahead.num_speculative_tokens}" if ahead is not None else None,
+        max_loras=adapters.max_loras if adapters is not None else None,
+        max_lora_rank=adapters.max_lora_rank if adapters is not None else None,
     )
 
 

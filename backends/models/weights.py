@@ -27,7 +27,7 @@ def damage(source: Path | str) -> str | None:
         return None
     try:
         for path in _files(folder):
-            if wrong := _wrong_with(path):
+            if wrong := file_damage(path):
                 return f"{path}: {wrong}"
     except OSError as error:
         return f"{error.filename or folder}: cannot be read ({error.strerror})"
@@ -48,7 +48,8 @@ def _files(folder: Path) -> Iterator[Path]:
     yield from sorted(folder.glob("*.safetensors"))
 
 
-def _wrong_with(path: Path) -> str | None:
+def file_damage(path: Path) -> str | None:
+    """What is wrong with one file; None where nothing shows. Raises OSError where it can't be read."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -70,6 +71,27 @@ def _wrong_with(path: Path) -> str | None:
     if size < end:
         return f"cut short: it has {size} bytes of {end}"
     return None if size == end else f"damaged: it has {size} bytes, and its header tells of {end}"
+
+
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors of a file that :func:`file_damage` finds nothing wrong with, by name."""
+    with path.open("rb") as file:
+        (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
+        header = json.loads(file.read(length))
+    return {
+        str(name): tuple(int(size) for size in tensor["shape"])
+        for name, tensor in header.items()
+        if name != "__metadata__"
+    }
+
+
+def folder_shapes(source: Path | str) -> dict[str, tuple[int, ...]]:
+    """The same of all files of a model's folder; empty where that is none of this format."""
+    folder, found = Path(source), dict[str, tuple[int, ...]]()
+    if folder.is_dir() and damage(folder) is None:
+        for path in _files(folder):
+            found |= shapes(path)
+    return found
 
 
 def _last(header: dict[str, Any]) -> int:

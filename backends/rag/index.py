@@ -171,6 +171,11 @@ def check_embedder(meta: Meta, embedder: Embedder, folder: Path) -> None:
     raise RagError(f"{folder} holds {what}: {fix}")
 
 
+def meta_of(folder: Path) -> Meta:
+    """What an index says of itself; its files are not looked at. Raises RagError."""
+    return _meta(folder)[0]
+
+
 def _meta(folder: Path) -> tuple[Meta, Mapping[str, str]]:
     if not folder.is_dir():
         what = "is a file, not an index" if folder.exists() else "does not exist"

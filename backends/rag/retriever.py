@@ -13,7 +13,7 @@ from backends.models.load import ModelError, default_embedder, resolve_embedder
 from backends.rag import index
 from backends.rag.embed import Embedder
 from backends.rag.errors import RagError
-from backends.rag.index import Index
+from backends.rag.index import Index, Meta
 from backends.rag.sources import SAMPLE
 
 
@@ -51,7 +51,7 @@ class Retriever:
             return cls(index.load(_sample(model, progress)), model)
         folder = Path(place).expanduser()
         found = index.load(folder)
-        model = Embedder.load(embedder or _embedder_of(found), device, progress)
+        model = Embedder.load(embedder or _embedder_of(found.meta), device, progress)
         index.check_embedder(found.meta, model, folder)
         return cls(found, model)
 
@@ -83,9 +83,17 @@ def _sample(embedder: Embedder, progress: Progress | None) -> Path:
         raise RagError(f"cannot build the index of the sample corpus: {error}") from error
 
 
-def _embedder_of(found: Index) -> str:
+def embedder_of(place: str | Path, embedder: str | None = None) -> str:
+    """The embedder with which :meth:`Retriever.open` opens an index, without reading its vectors. Raises
+    RagError."""
+    if embedder is not None or str(place) == SAMPLE:
+        return embedder or "tiny"
+    return _embedder_of(index.meta_of(Path(place).expanduser()))
+
+
+def _embedder_of(meta: Meta) -> str:
     try:
-        resolve_embedder(found.meta.embedder)
+        resolve_embedder(meta.embedder)
     except ModelError:
         return default_embedder()
-    return found.meta.embedder
+    return meta.embedder

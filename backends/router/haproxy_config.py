@@ -65,7 +65,8 @@ class Server:
 class Pool:
     """The engines of one model. ``name`` is HAProxy's, ``model`` what requests say. ``prefix`` goes before
     the path of what is forwarded; servers are up while ``health_path`` answers 200. Engines are asked for
-    completions only, or, with ``all_paths``, for all but what the head answers."""
+    completions only, or, with ``all_paths``, for all but what the head answers. ``adapters``: requests for a
+    name that is no model's go there, where a folder says whether it is an adapter's."""
 
     name: str
     model: str
@@ -73,6 +74,7 @@ class Pool:
     prefix: str = ""
     health_path: str = "/health"
     all_paths: bool = False
+    adapters: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ def config(
     """The configuration. Pools in the order of the models: a request that names none goes to the first, as
     everywhere."""
     all_paths = pools[0].all_paths
+    unknown = next((pool.name for pool in pools if pool.adapters), "control")
     for_engine = "!control_path" if all_paths else "METH_POST completion"
     frontend = [
         "frontend public",
@@ -111,7 +114,7 @@ def config(
         *further.rules,
         f"    use_backend control unless {for_engine}",
         *(_model_rules(pools, further) if len(pools) > 1 else ()),
-        f"    default_backend {'control' if len(pools) > 1 else pools[0].name}",
+        f"    default_backend {unknown if len(pools) > 1 else pools[0].name}",
     ]
     blocks = [_global(admin_path, threads), _defaults(), frontend, _control(control_path)]
     blocks += [_pool(pool) for pool in pools]

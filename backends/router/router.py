@@ -41,7 +41,8 @@ class Router:
     ``models`` are (model, names of its engines' slots). Slots are empty until :meth:`place` fills them; what
     they hold survives the router's own death. ``prefixes`` (by model) go before the paths of requests;
     ``sockets`` (by slot) are Unix sockets of engines that answer there; with ``all_paths`` engines get all
-    but what the control endpoint answers. ``splits``: further names for models, and for several of them.
+    but what the control endpoint answers. ``splits``: further names for models, and for several of them;
+    ``adapters``: the model that is asked for by the names of adapters too.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Router:
         health_path: str = "/health",
         all_paths: bool = False,
         splits: SplitOptions = NO_SPLITS,
+        adapters: str = "",
     ) -> None:
         self._listener = listener
         self._splits = splits
@@ -69,6 +71,7 @@ class Router:
                 prefix=(prefixes or {}).get(model, ""),
                 health_path=health_path,
                 all_paths=all_paths,
+                adapters=model == adapters,
             )
             for number, (model, slots) in enumerate(models)
         ]

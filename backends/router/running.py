@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from backends.api.control import Control
 from backends.api.http_aiohttp import HttpServer
 from backends.api.splits import Splits
+from backends.models.adapters import AdapterFolder
 from backends.process.events import Steps
 from backends.router.fleet import Fleet, Member
 from backends.router.membership import Membership
@@ -100,10 +101,12 @@ async def route(
     live: Callable[[], Awaitable[Mapping[str, Any]]] | None = None,
     split: SplitOptions = NO_SPLITS,
     surroundings: Callable[[Fleet], Surroundings] | None = None,
+    adapters: AdapterFolder | None = None,
 ) -> RoutedEngines:
     """Starts the router, then its engines. What is started is pushed to ``stack``; the RoutedEngines takes
     that over when all of it runs. ``facts`` and ``live`` are further entries of ``/rvtop/topology``;
-    ``split`` is what the router was made with, ``surroundings`` makes what watches where the engines run."""
+    ``split`` is what the router was made with, ``surroundings`` makes what watches where the engines run;
+    ``adapters`` are listed beside the models."""
     stack.push_async_callback(router.close)
     control = HttpServer()
     stack.push_async_callback(control.close)
@@ -121,7 +124,7 @@ async def route(
         splits = Splits(split, fleet.up, router.weigh)
         around = surroundings(fleet) if surroundings is not None else None
         cluster = around.rows if around is not None else None
-        told = Control(topology, [fleet], facts, live=live, splits=splits, cluster=cluster)
+        told = Control(topology, [fleet], facts, live=live, splits=splits, cluster=cluster, adapters=adapters)
         control.serve(fleet, told)
     if around is not None:
         await stack.enter_async_context(around.watching())

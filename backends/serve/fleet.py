@@ -79,6 +79,10 @@ class ServeFleet:
         none, a request is what starts one."""
         return self._open.get(model, False)
 
+    async def facts(self) -> dict[str, Any]:
+        """Further entries of ``/rvtop/topology`` that change."""
+        return {}
+
     # -- what the control endpoint asks ----------------------------------------------------------------
 
     def ready(self) -> bool:
@@ -156,4 +160,4 @@ class ServeFleet:
 
 
 def _prefix(app: App) -> str:
-    return f"{serve.REPLICA_PREFIX}{app.app}#"
+    return f"{serve.REPLICA_PREFIX}{app.app}#{app.deployment}"

@@ -29,6 +29,9 @@ from backends.settings.options import Options
 from backends.settings.vllm import split_tools
 
 ALIAS_INGRESS = "backends.serve.llm_alias:AliasIngress"
+ADAPTER_INGRESS = "backends.serve.llm_adapters:AdapterIngress"
+ADAPTER_SERVER = "backends.serve.llm_adapters:LLMServer"
+ADAPTERS = "rvtop_adapters"  # `llm_adapters.KEY`, which can't be imported here
 # Serve LLM says itself what is served under which name, and how vLLM starts workers on GPUs.
 _NOT_OURS = frozenset({"model", "served-model-name", "distributed-executor-backend"})
 # Each of several processes has its own.
@@ -100,19 +103,35 @@ def llm_config(
 ) -> dict[str, Any]:
     """The fields of one model's `LLMConfig`. ``count`` replicas, unless they follow the load."""
     asked, batching = options.serve, options.serve_llm.stream_batching_ms
+    further: dict[str, Any] = {} if batching is None else {"stream_batching_interval_ms": batching}
     # The bundle holds what an engine uses.
     resources = {"num_cpus": share.num_cpus if share.num_gpus else 0}
     group: dict[str, Any] = {"bundles": bundles(options, share)}
     if asked.strategy is not None:
         group["strategy"] = asked.strategy
-    return {
+    lora = _lora_config(options, share, path, checked, further)
+    return lora | {
         "model_loading_config": {"model_id": share.model, "model_source": path},
         "engine_kwargs": dict(checked.kwargs),
         "placement_group_config": group,
         "deployment_config": deployment_config(options, resources, checked.made.concurrency, count),
         "runtime_env": {"env_vars": dict(env)},
-        "experimental_configs": {} if batching is None else {"stream_batching_interval_ms": batching},
+        "experimental_configs": further,
     }
+
+
+def _lora_config(
+    options: Options, share: ResourceShare, path: str, checked: Checked, further: dict[str, Any]
+) -> dict[str, Any]:
+    """The fields for adapters of a model; where they are in a local folder, which Serve LLM itself can't load
+    from, ``further`` gets what our server needs."""
+    lora = options.lora
+    if lora.path is None or lora.model != share.model:
+        return {}
+    if lora.is_remote:
+        return {"lora_config": {"dynamic_lora_loading_path": lora.path}}
+    further[ADAPTERS] = {"path": lora.path, "model": path, "rank": checked.made.max_lora_rank}
+    return {"lora_config": {}, "server_cls": ADAPTER_SERVER}
 
 
 def bundles(options: Options, share: ResourceShare) -> list[dict[str, float]]:
@@ -144,9 +163,11 @@ def application(config: Mapping[str, Any], direct: bool, aliases: Sequence[str] 
         args: dict[str, Any] = {"llm_configs": [LLMConfig(**config)]}
         if not direct:  # then there is no ingress
             args["ingress_deployment_config"] = ingress_config(config["deployment_config"])
-        if aliases:
-            ingress = {"ingress_cls": ALIAS_INGRESS, "ingress_extra_kwargs": {"aliases": [*aliases]}}
-            args["ingress_cls_config"] = ingress
+        adapters = config["experimental_configs"].get(ADAPTERS)
+        if aliases or adapters:
+            more: dict[str, Any] = {"aliases": [*aliases]} | ({"adapters": adapters} if adapters else {})
+            ingress = {"ingress_cls": ADAPTER_INGRESS if adapters else ALIAS_INGRESS}
+            args["ingress_cls_config"] = {**ingress, "ingress_extra_kwargs": more}
         return build_openai_app(args)
     except ValueError as error:  # pydantic's too
         raise StartFailure(f"Ray Serve LLM: {' '.join(str(error).split())[:300]}") from error

@@ -16,7 +16,7 @@ from backends.api.http_asgi import AsgiApp
 from backends.api.metrics import Metrics
 from backends.api.render import Renderer
 from backends.api.retrieval import open_retrieval
-from backends.api.service import ServedModel, Service
+from backends.api.service import Retrieval, ServedModel, Service
 from backends.cluster.hf_actor import EngineSpec, make_engine
 from backends.cluster.machine import machine_facts
 from backends.errors import EngineUnavailable
@@ -38,6 +38,8 @@ NAME = "hf"
 class HfReplica:
     """Runs in a replica's process. Serve gives it as many requests as it may compute at once; the rest wait
     in Serve's own queue."""
+
+    topology = "rsc"
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, spec: EngineSpec, options: Options, token: str | None
@@ -61,16 +63,24 @@ class HfReplica:
             name=spec.model,
             path=str(path),
             renderer=renderer,
-            admission=Admission([self._engine], None),
+            admission=Admission([self._engine], self.queue_of(options)),
             max_model_len=self._engine.info.max_model_len,
             aliases=options.split.aliases_of(spec.model),
         )
-        retrieval = await open_retrieval(options, Steps(lambda event, **fields: None))
+        retrieval = await self.open_retrieval(options)
         self._service = Service([model], metrics=Metrics(), retrieval=retrieval)
+
+    def queue_of(self, options: Options) -> int | None:
+        """How many requests may wait in it; None: any number (those that Serve gave it)."""
+        return None
+
+    async def open_retrieval(self, options: Options) -> Retrieval | None:
+        """What looks up questions."""
+        return await open_retrieval(options, Steps(lambda event, **fields: None))
 
     def __serve_build_asgi_app__(self) -> AsgiApp:
         """What Serve's ingress calls."""
-        return AsgiApp(self._service, self._token, Control("rsc", [self._service]))
+        return AsgiApp(self._service, self._token, Control(self.topology, [self._service]))
 
     async def reconfigure(self, config: dict[str, Any]) -> None:
         """What Serve calls with its `user_config`, at the start and whenever only that changes."""

@@ -45,7 +45,7 @@ class ReplicaWatch:
         if before is None:
             return
         gone = before - ready
-        self._wanted = max(self._wanted, min(fewest, len(before)))
+        self._wanted = min(fewest, max(self._wanted, len(before)))
         if gone and len(ready) < self._wanted:
             self._since = self._since if self._since is not None else now
             names = ", ".join(sorted(gone))

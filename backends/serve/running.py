@@ -15,11 +15,12 @@ from typing import Any, Protocol
 import aiohttp
 
 from backends.api.control import Control
-from backends.api.http_aiohttp import HttpServer
+from backends.api.http_aiohttp import HttpServer, Post
 from backends.api.splits import Splits
 from backends.cluster.cluster import Node, ResourceShare, open_cluster
 from backends.cluster.watch import ClusterWatch
 from backends.errors import StartFailure, UsageError
+from backends.models.adapters import adapter_folder
 from backends.models.load import resolve_step
 from backends.process.events import Steps
 from backends.router.router import Router
@@ -33,6 +34,8 @@ from backends.settings.options import Options
 
 # A replica without a request may be about to get one from Serve's queue.
 IDLE_LOOKS = 3
+CONFIGURE_LIMIT_S = 30.0
+Proxies = Sequence[tuple[str, int]]  # where Serve's HTTP proxies answer
 
 
 class Kind(Protocol):
@@ -49,7 +52,9 @@ class Kind(Protocol):
         """An application per model. ``paths`` are the models' folders."""
         ...
 
-    async def bind(self, apps: Sequence[App], token: str, steps: Steps) -> dict[str, tuple[str, Any]]:
+    async def bind(
+        self, apps: Sequence[App], token: str, steps: Steps
+    ) -> Mapping[str, tuple[str | None, Any]]:
         """What :func:`backends.serve.serve.deploy` takes. ``token`` is the bearer of the router."""
         ...
 
@@ -58,6 +63,72 @@ class Kind(Protocol):
     def facts(self) -> dict[str, Any]:
         """Further entries of ``/rvtop/topology``."""
         ...
+
+    def names(self, apps: Sequence[App]) -> list[str]:
+        """All applications of ours, those without a model too."""
+        ...
+
+    def posts(self) -> Mapping[str, Post]:
+        """Further paths that the head answers to a POST."""
+        ...
+
+    def router(self, options: Options, apps: Sequence[App], proxies: Proxies, token: str) -> Router: ...
+
+    async def open(
+        self,
+        fleet: ServeFleet,
+        router: Router,
+        apps: Sequence[App],
+        proxies: Proxies,
+        token: str,
+        steps: Steps,
+    ) -> None:
+        """Once all is deployed: warms it up, and lets the router send requests there."""
+        ...
+
+
+class ThroughProxies:
+    """A kind whose requests all go through Serve's HTTP proxies to the application of their model."""
+
+    def names(self, apps: Sequence[App]) -> list[str]:
+        """See :class:`Kind`, here and below."""
+        return [app.app for app in apps]
+
+    def posts(self) -> Mapping[str, Post]:
+        return {}
+
+    def router(self, options: Options, apps: Sequence[App], proxies: Proxies, token: str) -> Router:
+        slots = [_slot(number) for number in range(len(proxies))]
+        return Router(
+            options.listener,
+            [(app.name, slots) for app in apps],
+            token=token,
+            api_key=options.api_key,
+            prefixes={app.name: app.prefix for app in apps},
+            health_path="/-/healthz",
+            splits=options.split,
+            adapters=options.lora.model,
+        )
+
+    async def open(
+        self,
+        fleet: ServeFleet,
+        router: Router,
+        apps: Sequence[App],
+        proxies: Proxies,
+        token: str,
+        steps: Steps,
+    ) -> None:
+        with steps.step("warm-up", "through Serve"):
+            for app in apps:
+                await warm_up(app, proxies, token)
+        for number, address in enumerate(proxies):
+            await router.place(_slot(number), address)
+        await fleet.look()
+
+
+def _slot(number: int) -> str:
+    return f"serve-{number}"
 
 
 class ServeTopology:
@@ -141,7 +212,7 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
     nodes = await cluster.nodes()
     check_memory(options, nodes)
     apps = kind.apps(run, paths, nodes)
-    names = [app.app for app in apps]
+    names = kind.names(apps)
     lease: ServeLease | None = None
     with steps.step("serve") as step:
         started = not await asyncio.to_thread(serve.running)
@@ -154,32 +225,22 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
             await to_the_end(serve.start, nodes[0])
         addresses = await asyncio.to_thread(serve.proxies, nodes)
         step.detail(f"{'started' if started else 'joined'}, HTTP proxies: {len(addresses)}")
-    proxies = {f"serve-{number}": address for number, address in enumerate(addresses)}
-    router = Router(
-        options.listener,
-        [(app.name, list(proxies)) for app in apps],
-        token=token,
-        api_key=options.api_key,
-        prefixes={app.name: app.prefix for app in apps},
-        health_path="/-/healthz",
-        splits=options.split,
-    )
+    router = kind.router(options, apps, addresses, token)
     stack.push_async_callback(router.close)
-    control = HttpServer()
+    control = HttpServer(posts=kind.posts())
     stack.push_async_callback(control.close)
     stack.callback(router.stop_listening)
     await control.start(router.control)
     await router.start()  # from here on clients get a 503
     await deploy(kind, apps, options, steps, token)
-    with steps.step("warm-up", "through Serve"):
-        for app in apps:
-            await warm_up(app, addresses, token)
+    fleet = kind.fleet(apps, router)
+    fleet.splits = options.split
+    await kind.open(fleet, router, apps, addresses, token, steps)
+
+    async def live() -> dict[str, Any]:
+        return await cluster.facts() | await fleet.facts()
+
     with steps.step("http", options.url):
-        for slot, address in proxies.items():
-            await router.place(slot, address)
-        fleet = kind.fleet(apps, router)
-        fleet.splits = options.split
-        await fleet.look()
         facts = {
             "max_queue": options.max_queue,
             "serve": {**asdict(options.serve), "started": started, "run": run},
@@ -190,7 +251,15 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
         around = ClusterWatch(
             cluster.address, fleet.engine_rows, ours=cluster.ours, on_drain=hurried(options.serve.grace_s)
         )
-        told = Control(kind.name, [fleet], facts, live=cluster.facts, splits=splits, cluster=around.rows)
+        told = Control(
+            kind.name,
+            [fleet],
+            facts,
+            live=live,
+            splits=splits,
+            cluster=around.rows,
+            adapters=adapter_folder(options.lora),
+        )
         control.serve(fleet, told)
     await stack.enter_async_context(around.watching())
     watch = asyncio.create_task(fleet.keep_looking())
@@ -218,7 +287,7 @@ def apps_of(
 
 async def deploy(kind: Kind, apps: Sequence[App], options: Options, steps: Steps, token: str) -> None:
     """Returns when all replicas wanted at first answer. Raises StartFailure, UsageError."""
-    names = [app.app for app in apps]
+    names = kind.names(apps)
     wanted = sum(options.autoscale.first if options.autoscale else app.count for app in apps)
     bound = await kind.bind(apps, token, steps)
     with steps.step("placement", f"{wanted} replicas") as step:

@@ -63,8 +63,9 @@ def running() -> bool:
     return {"name": CONTROLLER, "namespace": NAMESPACE} in ray.util.list_named_actors(all_namespaces=True)
 
 
-def deploy(apps: Mapping[str, tuple[str, Any]]) -> None:
-    """Puts applications in: name -> (route prefix, application). Returns before they run."""
+def deploy(apps: Mapping[str, tuple[str | None, Any]]) -> None:
+    """Puts applications in: name -> (route prefix, application), None: not over HTTP. Returns before they
+    run."""
     from ray import serve
     from ray.serve.api import RunTarget
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 from backends.settings.auto_place import AutoPlace
 from backends.settings.autoscale import Autoscale
+from backends.settings.graph import GraphOptions
+from backends.settings.lora import LoraOptions
+from backends.settings.models import ModelSpec as ModelSpec
 from backends.settings.serve import ServeOptions
 from backends.settings.serve_llm import ServeLlmOptions
 from backends.settings.split import SplitOptions
@@ -15,14 +18,6 @@ from backends.settings.vllm import VllmOptions
 from backends.settings.vllm_server import VllmServerOptions
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """``name=source``: the name that requests use, and a model folder, a Hub id, or a local model."""
-
-    name: str
-    source: str
 
 
 @dataclass
@@ -58,6 +53,8 @@ class Options:
     serve: ServeOptions = field(default_factory=ServeOptions)
     serve_llm: ServeLlmOptions = field(default_factory=ServeLlmOptions)
     split: SplitOptions = field(default_factory=SplitOptions)
+    graph: GraphOptions = field(default_factory=GraphOptions)
+    lora: LoraOptions = field(default_factory=LoraOptions)
 
     @property
     def names(self) -> list[str]:

@@ -19,7 +19,7 @@ from rvtop.system.stdio import say
 def up(
     *,
     context: typer.Context,
-    topology: Annotated[str, typer.Argument(help="baseline, rac, rsc, rsv, rvc, vllm or a plugin's.")],
+    topology: Annotated[str, typer.Argument(help="baseline, rac, rsc, rsv, rvc, vllm, graph or a plugin's.")],
     name: Annotated[str | None, typer.Option(help="Name of the deployment; default the topology's.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 picks a free one.")] = 0,

@@ -21,6 +21,14 @@ class EngineOptions(PlaceOptions):
     engine_arg: Annotated[
         list[str] | None, typer.Option("--engine-arg", help="vLLM engine argument k=v; repeat.")
     ] = None
+    lora_dir: Annotated[
+        str | None,
+        typer.Option(
+            "--lora-dir",
+            metavar="[MODEL=]DIR",
+            help="Topologies rvc, rsv: LoRA adapters, a folder each, asked for by name.",
+        ),
+    ] = None
     front_processes: Annotated[
         str | None,
         typer.Option(
@@ -129,6 +137,7 @@ class EngineOptions(PlaceOptions):
         scale += [
             part
             for flag, value in (
+                ("--lora-dir", self.lora_dir),
                 ("--autoscale", self.autoscale),
                 ("--autoscale-pattern", self.autoscale_pattern),
                 ("--autoscale-ahead", self.autoscale_ahead),

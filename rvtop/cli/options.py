@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -231,7 +231,7 @@ def seconds(name: str, text: str) -> float:
     return value
 
 
-def probe_target(url: str, models: tuple[str, ...], transport: Transport | None = None) -> str:
+def probe_target(url: str, models: Collection[str], transport: Transport | None = None) -> str:
     """Checks the target before anything opens; returns its base URL. Raises UserError."""
     import asyncio
 

@@ -1,4 +1,5 @@
-"""``rvtop set``: what a running backend gives requests that do not say it themselves."""
+"""``rvtop set``: what a running backend gives requests that do not say it themselves, and the replicas of a
+graph's stages."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ from rvtop.system.stdio import say
 def set_defaults(
     words: Annotated[
         list[str],
-        typer.Argument(metavar="NAME=VALUE…", help="max_tokens, temperature, rag_top_k; `none`: unset."),
+        typer.Argument(
+            metavar="NAME=VALUE…", help="max_tokens, temperature, rag_top_k (`none` unsets); STAGE.replicas."
+        ),
     ],
     on: Annotated[
         str | None,
@@ -26,7 +29,7 @@ def set_defaults(
         ),
     ] = None,
 ) -> None:
-    """Changes what requests get that do not say it themselves, at once and without a restart."""
+    """Changes what requests get that do not say it themselves, or a stage's replicas, without a restart."""
     from rvtop.lifecycle.choose import url_of
     from rvtop.net.transport import Transport
     from rvtop.target.defaults import change_defaults

@@ -16,7 +16,7 @@ class Arm:
     """A model behind the name ``alias``. ``asked`` is the share (0..1) that it is to have, ``got`` the one
     that it had of the requests that ended in the last 10 s; of those are the latencies (ms), the rates and
     ``errors_recent`` too, ``ok`` and ``errors`` since the start. ``up``: whether it has an engine that can
-    answer. None: not known."""
+    answer. None: not known. ``kind`` "model": no arm, but one of several models that requests name."""
 
     name: str
     alias: str = ""
@@ -32,11 +32,12 @@ class Arm:
     e2e_mean: float | None = None
     tokens_per_s: float | None = None
     goodput_rps: float | None = None
+    kind: str = "arm"
 
 
 def steered(arms: Sequence[Arm]) -> Arm | None:
     """The arm whose share the keys change: the last one of the split whose shares are known."""
-    return next((arm for arm in reversed(arms) if arm.asked is not None), None)
+    return next((arm for arm in reversed(arms) if arm.kind == "arm" and arm.asked is not None), None)
 
 
 def next_share(share: float, *, more: bool) -> float:

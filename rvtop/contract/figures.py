@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["gauge", "counter", "histogram", "share"]
+Kind = Literal["gauge", "counter", "histogram", "share", "info"]
 Combine = Literal["sum", "max"]
 Format = Literal["count", "percent", "bytes", "ms", "split"]
 
@@ -36,7 +36,8 @@ class Figure:
     series by label: {label: values not counted}. ``label`` splits a gauge or counter: one value for each
     value of that label, under the key ``key/value``. ``buckets``: of a histogram whose mean is enough only
     the sum and the count are read. A ``share`` is no series: it is the first of its ``parts`` over the
-    second, over all engines that of the sums; ``rest``: what is missing to 1.
+    second, over all engines that of the sums; ``rest``: what is missing to 1. With a ``label`` there
+    is one for each value of the first part's. An ``info`` is told by labels alone (``telemetry.adapters``).
 
     The others say where it is shown; without ``heading`` it is nowhere. Counters count since rvtop began to
     watch, means of histograms cover the last 10 s. ``format`` "split": each label's share of all. ``row``:
@@ -135,12 +136,34 @@ FIGURES: tuple[Figure, ...] = (
         "Running requests put back into the queue because the KV cache was full; they compute again.",
         heading="pre", row=3, foot=True, alarm=True, summary="preemptions",
     ),
+    Figure("drafts", "counter", ("spec_decode_num_drafts",), "drafts", "Steps that drafted tokens ahead."),
+    Figure(
+        "accepted_at", "counter", ("spec_decode_num_accepted_tokens_per_pos",), "tokens",
+        "Drafts that held, by their place behind the last token.", label="position",
+    ),
     Figure("drafted", "counter", ("spec_decode_num_draft_tokens",), "tokens", "Tokens drafted ahead."),
     Figure("accepted", "counter", ("spec_decode_num_accepted_tokens",), "tokens", "Drafts that held."),
     Figure(
         "acceptance", "share", (), "share 0..1", "Share of drafted tokens that held.",
         parts=("accepted", "drafted"),
         heading="accepted", format="percent", foot=True, plain="accepted", summary="draft_acceptance_rate",
+    ),
+    Figure(
+        "acceptance_at", "share", (), "share 0..1",
+        "Of all drafts, the share whose token at a position held: 0 is the first one drafted.",
+        parts=("accepted_at", "drafts"), label="position",
+        heading="accepted at", format="percent", foot=True, summary="draft_acceptance_by_position",
+    ),
+    Figure(
+        "adapters_running", "info", ("lora_requests_info",), "adapters",
+        "LoRA adapters that the engine computes with now, and in how many engines.",
+        label="running_lora_adapters", heading="adapters", foot=True,
+    ),
+    Figure(
+        "adapters_waiting", "info", ("lora_requests_info",), "adapters",
+        "LoRA adapters whose requests wait, and in how many engines: for a place in the batch, which has "
+        "vLLM's max_loras.",
+        label="waiting_lora_adapters", heading="adapters waiting", foot=True,
     ),
     Figure(
         "fragmentation", "share", (), "share 0..1",
@@ -215,13 +238,27 @@ def shown(values: Mapping[str, float]) -> dict[str, float]:
     made = {}
     for figure in SHOWN:
         if figure.parts:
-            share = share_of(figure, *(values.get(part) for part in figure.parts))
-            if share is not None:
-                made[figure.key] = share
+            for name, part in _first_parts(figure, values):
+                share = share_of(figure, part, values.get(figure.parts[1]))
+                if share is not None:
+                    made[name] = share
         elif figure.key in values:
             made[figure.key] = values[figure.key]
     made.update((name, value) for name, value in values.items() if SPLIT in name)
     return made
+
+
+def _first_parts(figure: Figure, values: Mapping[str, float]) -> list[tuple[str, float | None]]:
+    """(key of a share, its first part): one, or one for each value of the label."""
+    first = figure.parts[0]
+    if not figure.label:
+        return [(figure.key, values.get(first))]
+    found = ((name.partition(SPLIT), value) for name, value in values.items())
+    return [
+        (f"{figure.key}{SPLIT}{label}", value)
+        for (key, split, label), value in found
+        if split and key == first
+    ]
 
 
 def share_of(figure: Figure, part: float | None, whole: float | None) -> float | None:
@@ -247,10 +284,12 @@ def combined(engines: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def split(figure: Figure, values: Mapping[str, float]) -> list[tuple[str, float]]:
-    """What there is of a figure with a label: (label's value, share or count), without those that are 0."""
-    start = figure.key + SPLIT
+    """What there is of a figure with a label: (label's value, share or count), without counts that are 0."""
+    start, zeros = figure.key + SPLIT, figure.kind == "share"
     found = [
-        (name[len(start) :], value) for name, value in values.items() if name.startswith(start) and value
+        (name[len(start) :], value)
+        for name, value in values.items()
+        if name.startswith(start) and (value or zeros)
     ]
     if figure.format != "split":
         return found

@@ -18,6 +18,7 @@ from rvtop.contract.replicas import Replicas
 from rvtop.contract.requests import NO_REQUESTS, Requests
 from rvtop.contract.showdown import Showdown
 from rvtop.contract.spending import Spending
+from rvtop.contract.stages import Stage
 from rvtop.contract.tasks import Tasks
 from rvtop.stats.comb import Comb
 from rvtop.stats.distribution import EMPTY, Distribution
@@ -380,5 +381,6 @@ class Snapshot:
     saturation: Saturation | None = None  # while load is above what the server can answer
     arms: tuple[Arm, ...] = ()  # models behind one name, where the server has some
     placement: Placement | None = None  # where a plan says how many replicas each model has
+    stages: tuple[Stage, ...] = ()  # that a request passes, where the server is a graph of them
     cluster: Cluster | None = None  # where a backend of ours tells of the one that it is in
     tasks: Tasks | None = None  # where the workload has tasks of agents

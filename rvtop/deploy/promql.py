@@ -113,8 +113,11 @@ def mean(
 def share(names: Names, key: str, by: Sequence[str], matchers: Iterable[str] = ()) -> str:
     """A figure that is a share of two others: of counters what they grew by in the window."""
     figure = BY_KEY[key]
+    whole_by = [label for label in by if label != figure.label]
     one, whole = (
-        (rate if BY_KEY[part].kind == "counter" else gauge)(names, part, by, matchers)
-        for part in figure.parts
+        (rate if BY_KEY[part].kind == "counter" else gauge)(names, part, labels, matchers)
+        for part, labels in zip(figure.parts, (by, whole_by), strict=True)
     )
+    if figure.label:
+        return f"({one}) / on ({', '.join(whole_by)}) group_left () ({whole})"
     return f"1 - ({one}) / ({whole})" if figure.rest else f"({one}) / ({whole})"

@@ -52,7 +52,8 @@ def serving(names: Names) -> Dashboard:
     """What engines tell, all models and servers (Prometheus' jobs) of a choice."""
     rows = [(title, tuple(_figure(names, BY_KEY[key]) for key in keys)) for title, keys in SERVING_ROWS]
     placed = {key for _, keys in SERVING_ROWS for key in keys}
-    rest = tuple(_figure(names, figure) for figure in SHOWN if figure.key not in placed)
+    left = [figure for figure in SHOWN if figure.key not in placed and figure.kind != "info"]
+    rest = tuple(_figure(names, figure) for figure in left)
     rows.append(("Energy", _energy(names)))
     rows.append(("More of the engines", rest))
     running = selector(names.series("running")[0])

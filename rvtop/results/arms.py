@@ -33,15 +33,21 @@ def by_arm(
 
 
 def arm_lines(summary: Mapping[str, Any]) -> list[str]:
-    """A line an arm of a summary."""
+    """A line an arm of a summary; where there are none, one a model of several."""
+    what, arms = "arm", summary.get("by_arm") or {}
+    asked = {name: one for name, one in (summary.get("by_model") or {}).items() if one["requests"]["planned"]}
+    if not arms and len(asked) > 1:
+        total = sum(one["requests"]["planned"] for one in asked.values())
+        shares = {name: one["requests"]["planned"] / total for name, one in asked.items()}
+        what, arms = "model", {name: {**one, "share": shares[name]} for name, one in asked.items()}
     lines = []
-    for name, arm in (summary.get("by_arm") or {}).items():
+    for name, arm in arms.items():
         requests, ttft, kpm = arm["requests"], arm["ttft_ms"], arm["kpm"]
         failed = sum(requests["errors"].values())
         goodput = "" if arm["goodput_rps"] is None else f", goodput {digits(arm['goodput_rps'])} rps"
         share = "--" if arm["share"] is None else f"{100 * arm['share']:.1f} %"
         lines.append(
-            f"arm {name}: {share} of the requests ({requests['planned']}), {failed} errors; "
+            f"{what} {name}: {share} of the requests ({requests['planned']}), {failed} errors; "
             f"TTFT p50 {digits(ttft['p50'])} p99 {digits(ttft['p99'])} ms, "
             f"latency {digits(kpm['latency_avg_ms'])} ms, {digits(kpm['tps'])} tokens/s{goodput}"
         )

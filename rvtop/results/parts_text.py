@@ -15,6 +15,9 @@ PARTS = (
     ("router_ms", "router"),
     ("queue_ms", "queue"),
     ("retrieve_ms", "retrieval"),
+    ("embed_ms", "embed"),
+    ("search_ms", "search"),
+    ("rerank_ms", "rerank"),
     ("prefill_ms", "prefill"),
 )
 
@@ -30,6 +33,6 @@ def parts_lines(told: Mapping[str, Any] | None) -> list[str]:
     for rank in ranks:
         one = told[rank]
         if one is not None:
-            parts = (f"{name} {digits(one[key])}" for key, name in PARTS if one[key] is not None)
+            parts = (f"{name} {digits(one[key])}" for key, name in PARTS if one.get(key) is not None)
             lines.append(f"TTFT {rank} {digits(one['ttft_ms'])} = {' + '.join(parts)} ms ({source})")
     return lines

@@ -44,6 +44,12 @@ def _figure(
         names = {name for row in rows for name in row.get("figures") or {} if _splits(figure, name)}
         if figure.kind == "counter":
             split = {name: growth(name) for name in names}
+        elif figure.parts:
+            one, whole = figure.parts
+            split = {
+                name: share_of(figure, growth(f"{one}{SPLIT}{name.partition(SPLIT)[2]}"), growth(whole))
+                for name in names
+            }
         else:
             split = {name: _most(_told(row, name) for row in rows) for name in names}
         return {name.partition(SPLIT)[2]: split[name] for name in sorted(split)} or None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rvtop.stats.typical import HISTOGRAMS, Typical, estimated
+from rvtop.stats.typical import HISTOGRAMS, STAGES, Typical, estimated
 from rvtop.stats.waterfall import typical
 
 Floats = npt.NDArray[np.float64]
@@ -36,7 +36,8 @@ def ttft_parts(
 
 
 def _parts(one: Typical | None) -> dict[str, Any] | None:
-    """Milliseconds; None is a part that nobody tells, which is in ``network_ms``."""
+    """Milliseconds; None is a part that nobody tells, which is in ``network_ms``; stages of retrieval
+    stand there only where a server has them."""
     if one is None:
         return None
     parts = one.parts
@@ -47,6 +48,7 @@ def _parts(one: Typical | None) -> dict[str, Any] | None:
         "router_ms": parts.router,
         "queue_ms": parts.queue,
         "retrieve_ms": parts.retrieve,
+        **{f"{stage}_ms": took for stage in STAGES if (took := getattr(parts, stage)) is not None},
         "prefill_ms": parts.prefill,
         "decode_ms": one.decode_ms,
         "estimate": one.source == HISTOGRAMS,

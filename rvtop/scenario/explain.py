@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 
 from rvtop.scenario.planned import chart
 from rvtop.scenario.schema import Phase, Rate, Scenario
@@ -13,9 +14,10 @@ from rvtop.scenario.words import output_words, sends_words
 
 def explain(scenario: Scenario) -> str:
     """Several lines of plain text: load, phases as a table, how much in all, what decides success."""
-    models = max(1, len(scenario.models))
-    named = ", ".join(scenario.models) if scenario.models else "the target's only model"
-    turns = " in turn" if len(scenario.models) > 1 else ""
+    by_share = isinstance(scenario.models, Mapping)
+    models = 1 if by_share else max(1, len(scenario.models))
+    named = _models(scenario.models) if scenario.models else "the target's only model"
+    turns = " in turn" if models > 1 else ""
     lines = [
         f"{scenario.name}  (seed {scenario.seed})",
         f"  to       {named}{turns}",
@@ -41,6 +43,13 @@ def explain(scenario: Scenario) -> str:
         ]
         lines.append(f"  passes   with {', '.join(wanted)}; otherwise exit code 1")
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _models(models: Collection[str]) -> str:
+    if not isinstance(models, Mapping):
+        return ", ".join(models)
+    total = sum(models.values())
+    return ", ".join(f"{name} {100 * share / total:.3g} %" for name, share in models.items())
 
 
 _CHART = 64  # columns; with the highest rate behind it, it fits into 80

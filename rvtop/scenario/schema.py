@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import yaml
-from pydantic import BaseModel, Field, Strict, WithJsonSchema
+from pydantic import BaseModel, Discriminator, Field, Strict, Tag, WithJsonSchema
 
 from rvtop.scenario.part import Flag, Mistake, Name, Number
 from rvtop.scenario.part import Part as _Part
@@ -38,6 +38,14 @@ _THRESHOLDS = {
 }
 
 
+#: Names of models, or the relative share of each.
+Models = Annotated[
+    Annotated[tuple[Name, ...], Tag("<list>")]
+    | Annotated[dict[Name, Annotated[Number, Field(gt=0)]], Field(min_length=1), Tag("<shares>")],
+    Discriminator(lambda models: "<shares>" if isinstance(models, Mapping) else "<list>"),
+]
+
+
 class Slo(_Part):
     """What one request must meet to count as good; milliseconds, None is no demand."""
 
@@ -47,7 +55,9 @@ class Slo(_Part):
 
 
 class Scenario(_Part):
-    """A whole scenario. ``models`` empty: the target's only model. ``stop_when_saturated``: the run ends
+    """A whole scenario. ``models`` empty: the target's only model; a list: each in turn; names with their
+    shares of the requests: drawn by the seed, and a pattern such as ``lora-*`` stands for all that it matches
+    and that no other entry names. ``stop_when_saturated``: the run ends
     where load is above what the server can answer."""
 
     refused: ClassVar[Mapping[str, str]] = {
@@ -57,7 +67,7 @@ class Scenario(_Part):
 
     name: Name
     seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = 0
-    models: tuple[Name, ...] = ()
+    models: Models = ()
     workload: Workload
     phases: tuple[Phase, ...] = Field(min_length=1)
     slo: Slo | None = None

@@ -1,17 +1,14 @@
-"""The arms of the load's target: what each got and how it fared, what the server says of them, and the
-command that changes a share."""
+"""The arms of the load's target, or else its models: what each got and how it fared, what the server says of
+arms, and the command that changes a share."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from time import perf_counter_ns
-from typing import Any
 
-import numpy as np
 import orjson
 
 from rvtop.contract.arms import NO_ARM, Arm
@@ -24,38 +21,27 @@ from rvtop.session.load_target import LoadTarget
 from rvtop.session.rate_control import Done
 from rvtop.session.recorder import Recorder
 from rvtop.session.setup import slo_ns
-from rvtop.stats.slo import meets
+from rvtop.session.tally import Tally
 from rvtop.target.splits import ArmShare, SplitInfo, change_shares, splits_of
+from rvtop.text import printable_names
 
-WINDOW_S = 10
 LOOK_S = 1.0
 _MARK = b'"arm":"'
-_SECOND_NS = 1_000_000_000
-
-
-@dataclass
-class _Second:
-    """What ended in a second, by arm: (TTFT ms, E2E ms, tokens) of each that ended well."""
-
-    index: int
-    ended: dict[str, list[tuple[float, float, int]]] = field(default_factory=dict)
-    errors: Counter[str] = field(default_factory=Counter)
 
 
 class ArmsWatch:
-    """``shown`` is what there is to draw; nothing until the target tells of arms, or a response names one."""
+    """``shown`` is what there is to draw: the arms once the target tells of them or a response names one,
+    before that the models, where there are several."""
 
     def __init__(self, target: LoadTarget, feed: EventFeed, recorder: Recorder) -> None:
         self._target = target
         self._feed = feed
         self._recorder = recorder
         self._splits: tuple[SplitInfo, ...] = ()
-        self._seconds: deque[_Second] = deque(maxlen=WINDOW_S + 1)
-        self._ok: Counter[str] = Counter()
-        self._errors: Counter[str] = Counter()
+        self._arms = Tally()
+        self._models = Tally()
         self._named = False  # whether a response has named an arm
         self._slo: Callable[[], Slo | None] = lambda: None
-        self._began_ns = perf_counter_ns()
         self._task: asyncio.Task[None] | None = None
         self.shown: tuple[Arm, ...] = ()
 
@@ -79,77 +65,36 @@ class ArmsWatch:
 
     def take(self, lines: bytes) -> None:
         """Takes in lines of ``requests.jsonl``."""
-        if not self._named and _MARK not in lines:
+        several = len(self._target.models) > 1
+        self._named = self._named or _MARK in lines
+        if not self._named and not several:
             return
-        if not self._named:
-            self._named = True
-        second = self._second(perf_counter_ns())
+        now_ns = perf_counter_ns()
         for row in map(orjson.loads, lines.splitlines()):
-            arm, first = row.get("arm") or NO_ARM, row["first_token_ns"]
-            if row["error"] is not None or first is None:
-                self._errors[arm] += 1
-                second.errors[arm] += 1
-                continue
-            self._ok[arm] += 1
-            began = row["intended_ns"]
-            times = (first - began) / 1e6, (row["last_token_ns"] - began) / 1e6
-            second.ended.setdefault(arm, []).append((*times, row["output_tokens"] or 0))
+            if self._named:
+                self._arms.take(row.get("arm") or NO_ARM, row, now_ns)
+            if several:
+                self._models.take(row["model"], row, now_ns)
 
     def look(self, now_ns: int) -> None:
         """Once a second: makes ``shown`` anew."""
-        self._second(now_ns)
-        known = {arm.name: (split.alias, arm) for split in self._splits for arm in split.arms}
-        names = [*known, *sorted({*self._ok, *self._errors} - {*known})]
-        if not self._named and not known:
-            self.shown = ()
-            return
-        recent = [s for s in self._seconds if s.index > now_ns // _SECOND_NS - WINDOW_S]
-        totals = {name: sum(len(s.ended.get(name, ())) + s.errors[name] for s in recent) for name in names}
-        span_s = max(1.0, min(float(WINDOW_S), (now_ns - self._began_ns) / 1e9))
-        self.shown = tuple(
-            self._arm(name, known.get(name, ("", None)), recent, totals, span_s) for name in names
-        )
-
-    def _arm(
-        self,
-        name: str,
-        known: tuple[str, ArmShare | None],
-        recent: Iterable[_Second],
-        totals: Mapping[str, int],
-        span_s: float,
-    ) -> Arm:
-        (alias, told), recent = known, list(recent)
-        rows = np.array([row for s in recent for row in s.ended.get(name, ())], np.float64).reshape(-1, 3)
-        ttft, e2e, tokens = rows.T
-        all_of_them = sum(totals.values())
         limits = {figure: ns / 1e6 for figure, ns in slo_ns(self._slo()).items()}
-        good = float(meets(ttft, e2e, tokens, limits).sum()) / span_s if limits else None
+        known = {arm.name: (split.alias, arm) for split in self._splits for arm in split.arms}
+        if not self._named and not known:
+            self.shown = self._of_models(now_ns, limits)
+            return
+        names = [*known, *sorted(self._arms.names - {*known})]
+        figures = self._arms.figures(now_ns, names, limits)
+        self.shown = tuple(_told_of(arm, *known.get(arm.name, ("", None))) for arm in figures)
 
-        def at(values: Any, percent: float) -> float | None:
-            return float(np.percentile(values, percent)) if len(values) else None
-
-        return Arm(
-            name=name,
-            alias=alias,
-            asked=None if told is None else told.share / 100,
-            got=totals[name] / all_of_them if all_of_them else None,
-            up=None if told is None else told.up,
-            ok=self._ok[name],
-            errors=self._errors[name],
-            errors_recent=sum(s.errors[name] for s in recent),
-            ttft_p50=at(ttft, 50),
-            ttft_p99=at(ttft, 99),
-            ttft_mean=float(ttft.mean()) if len(ttft) else None,
-            e2e_mean=float(e2e.mean()) if len(e2e) else None,
-            tokens_per_s=float(tokens.sum()) / span_s if len(tokens) else None,
-            goodput_rps=good,
-        )
-
-    def _second(self, now_ns: int) -> _Second:
-        index = now_ns // _SECOND_NS
-        if not self._seconds or self._seconds[-1].index != index:
-            self._seconds.append(_Second(index))
-        return self._seconds[-1]
+    def _of_models(self, now_ns: int, limits: Mapping[str, float]) -> tuple[Arm, ...]:
+        """Of several models that requests name, as an arm each; their shares are the scenario's."""
+        names, shares = printable_names(self._target.models), self._target.shares
+        if len(names) < 2:
+            return ()
+        asked = dict(zip(names, shares or (1 / len(names),) * len(names), strict=True))
+        figures = self._models.figures(now_ns, [*names, *sorted(self._models.names - {*names})], limits)
+        return tuple(replace(one, kind="model", asked=asked.get(one.name)) for one in figures)
 
     # -- what the server says --------------------------------------------------------------------
 
@@ -217,6 +162,13 @@ class ArmsWatch:
         self._feed.say(text, kind="split")
         self.look(perf_counter_ns())
         return Done(text, perf_counter_ns(), SetSplit(arm.name, arm.share, split.alias))
+
+
+def _told_of(arm: Arm, alias: str, told: ArmShare | None) -> Arm:
+    """With what the server says of it."""
+    if told is None:
+        return replace(arm, alias=alias)
+    return replace(arm, alias=alias, asked=told.share / 100, up=told.up)
 
 
 def _change(split: SplitInfo, arm: ArmShare) -> tuple[str, str]:

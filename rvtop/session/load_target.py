@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from time import perf_counter_ns
 
 from rvtop.contract.snapshot import Target
@@ -16,12 +16,15 @@ from rvtop.session.live import LiveState
 from rvtop.session.own_servers import OwnServer, OwnServers
 from rvtop.session.request import SessionRequest
 from rvtop.session.target_watch import ANSWER_S, LossWatch, TargetWatch
+from rvtop.target.mix import shares_of
 from rvtop.target.probe import TargetInfo, answers, choose_models, probe
+from rvtop.text import printable_names
 
 
 class LoadTarget:
     """``info`` is None until the target was probed; ``models`` are those to send to, as the server names
-    them. ``is_running`` says whether the load goes on still, so that the target is missed. ``servers`` are
+    them, ``shares`` of the requests that each of them gets; none: in turn.
+    ``is_running`` says whether the load goes on still, so that the target is missed. ``servers`` are
     those that we started; ``away``: the one of now was ended on purpose, and its silence says nothing."""
 
     def __init__(
@@ -41,6 +44,7 @@ class LoadTarget:
         self.start_s: float | None = None  # how long a backend of ours took to be ready
         self.info: TargetInfo | None = None
         self.models: tuple[str, ...] = ()
+        self.shares: tuple[float, ...] = ()
 
     @property
     def engine_gpus(self) -> int | None:
@@ -98,15 +102,16 @@ class LoadTarget:
         """How it is reached."""
         return self._transport
 
-    async def probe(self, url: str, models: tuple[str, ...]) -> None:
+    async def probe(self, url: str, models: Collection[str]) -> None:
         """Learns what the server at ``url`` is; ``models`` are those asked for. Raises TargetError."""
         self.info = await probe(url, self._request.transport)
         # A backend of ours serves what was asked for: all of it is meant, in the order of the command line.
         self._own = self.servers.at(url)
         ours = self._own.backend.models if self._own is not None else ()
         self.models = choose_models(self.info, models or ours)
+        self.shares = shares_of(models, printable_names(self.models)) if isinstance(models, Mapping) else ()
 
-    async def start_backend(self, models: tuple[str, ...]) -> None:
+    async def start_backend(self, models: Collection[str]) -> None:
         """Starts the backend of the request and probes it. Raises TargetError, Interrupted."""
         options = self._request.backend
         assert options is not None

@@ -1,12 +1,15 @@
-"""The plan by which the target places its models (``--auto-place``), during a load."""
+"""What the target says of where its work is done, during a load: the plan by which it places models or stages
+(``--auto-place``, ``--auto``), and its stages."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 from rvtop.contract.placement import Placement, placement_of
+from rvtop.contract.stages import Passed, Stage, stages_of
 from rvtop.errors import UserError
 from rvtop.session.events import EventFeed
 from rvtop.session.load_target import LoadTarget
@@ -15,14 +18,19 @@ from rvtop.target.probe import ask
 #: Seconds from one look to the next.
 _EVERY = 2
 _LIMIT_S = 5.0
+#: The topologies that may have a plan or stages.
+_TELLING = ("rvc", "graph")
 
 
 class PlacementWatch:
     """``placement`` is the plan in force; None where the target has none. An event says each plan's reasons,
-    and each second's row has its replicas."""
+    and each second's row has its replicas. ``stages`` are those of a graph."""
 
     def __init__(self, target: LoadTarget, feed: EventFeed) -> None:
         self.placement: Placement | None = None
+        self.stages: tuple[Stage, ...] = ()
+        self._passed: Passed = {}  # the stages, until the look at
+        self._looked_s = 0.0
         self._target = target
         self._feed = feed
         self._asked: asyncio.Task[None] | None = None
@@ -33,13 +41,16 @@ class PlacementWatch:
     def look(self, row: dict[str, Any]) -> None:
         """Once a second: notes the plan in its row of the timeline, and asks anew now and then."""
         info = self._target.info
-        if info is None or info.topology != "rvc":
-            self.placement = None
+        if info is None or info.topology not in _TELLING:
+            self.placement, self.stages = None, ()
             return
         if info.url != self._url:
             self._url, self._without, self.placement, self._since = info.url, False, None, _EVERY
+            self.stages, self._passed = (), {}
         if self.placement is not None:
             row["placement"] = {model.name: model.replicas for model in self.placement.models}
+        if self.stages:
+            row["stages"] = {stage.name: [stage.ready, stage.in_flight, stage.ms] for stage in self.stages}
         self._since += 1
         if self._without or self._since < _EVERY or (self._asked is not None and not self._asked.done()):
             return
@@ -55,12 +66,15 @@ class PlacementWatch:
         except (UserError, OSError, ValueError, RecursionError):
             return  # whether it answers at all is said elsewhere
         if url == self._url and facts is not None:
+            now_s = time.monotonic()
+            self.stages, self._passed = stages_of(facts, self._passed, now_s - self._looked_s)
+            self._looked_s = now_s
             self.take(placement_of(facts))
 
     def take(self, now: Placement | None) -> None:
         """What the target says now."""
         before, self.placement = self.placement, now
-        self._without = now is None
+        self._without = now is None and not self.stages
         if now is None or (before is not None and before.number == now.number):
             return
         for model in now.models:

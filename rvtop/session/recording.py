@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from time import perf_counter_ns
 
@@ -32,7 +32,7 @@ class Recording:
         self,
         played: Played,
         scenario: Scenario,
-        models: Callable[[], tuple[str, ...]],
+        models: Callable[[], Collection[str]],
         feed: EventFeed,
         recorder: Recorder,
         folder: Path,

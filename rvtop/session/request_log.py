@@ -20,7 +20,7 @@ import orjson
 
 from rvtop.contract.requests import LISTED, RequestRow, Requests
 from rvtop.stats.typical import TtftParts, Typical, split_ttft
-from rvtop.stats.waterfall import NOTHING, told_of, typical
+from rvtop.stats.waterfall import NOTHING, TOLD, told_of, typical
 
 _SECOND_NS = 1_000_000_000
 WINDOW_S = 60
@@ -172,8 +172,9 @@ def times_of(row: dict[str, Any]) -> Times:
 def parts_of(row: dict[str, Any]) -> TtftParts:
     """The parts of the TTFT of a request that has one, from its line."""
     ttft, late, _, *told = times_of(row)
-    router, queue, retrieve, prefill = (None if isnan(part) else part for part in told[:4])
-    return split_ttft(ttft, late, router=router, queue=queue, retrieve=retrieve, prefill=prefill)
+    parts = (None if isnan(part) else part for part in told[: len(TOLD)])
+    named = {name.removesuffix("_ms"): part for name, part in zip(TOLD, parts, strict=True)}
+    return split_ttft(ttft, late, **named)
 
 
 def typical_of(sample: Sequence[Times]) -> tuple[Typical, ...]:

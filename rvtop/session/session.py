@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from time import perf_counter_ns
 
@@ -227,10 +227,11 @@ class Session:
             tasks=load.watches.tasks.tasks,
             arms=self._arms.shown,
             placement=load.watches.placement.placement,
+            stages=load.watches.placement.stages,
             cluster=self._cluster.cluster,
         )
 
-    def _named_models(self) -> tuple[str, ...]:
+    def _named_models(self) -> Collection[str]:
         """The models that a scenario of this session has to name."""
         return self._request.models or self._scenario.models
 
@@ -353,7 +354,8 @@ class Session:
         t0_ns = perf_counter_ns()
         ticks = 1 if self._seen else _UNSEEN_TICKS
         traces = self._outlets.traces
-        spec = worker_spec(request, scenario, info, models, prepared, t0_ns, ticks, most_in_flight, traces)
+        more = (ticks, most_in_flight, traces, self._target.shares)
+        spec = worker_spec(request, scenario, info, models, prepared, t0_ns, *more)
         of_b: Mapping[str, object] = {}
         if request.pair is not None:
             spec, of_b = await self._ending.unless_stopped(with_second(request.pair, self._parts(), spec))

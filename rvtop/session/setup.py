@@ -129,12 +129,14 @@ def worker_spec(
     tell_ticks: int,
     most_in_flight: int | None = None,
     traces: int = 0,
+    shares: tuple[float, ...] = (),
 ) -> WorkerSpec:
-    """All that the workers need, the phases among it. Raises PromptError."""
+    """All that the workers need, the phases among it. With ``shares`` of the models a round of one asks one
+    model, else each of them. Raises PromptError."""
     # Read here once, so that a bad file is one line and not one from each worker.
     prompts = Prompts(prepared.prompts, models, prepared.body, request.body)
     trace_rps = mean_rate(prompts.at_s) if prompts.at_s is not None else 0.0
-    phases = () if request.search is not None else plan(scenario, len(models), trace_rps)
+    phases = () if request.search is not None else plan(scenario, 1 if shares else len(models), trace_rps)
     if request.live:
         rate = phases[-1].rate_to if phases else 0.0
         phases += (PhasePlan("live", rate, rate, drain_s=5.0, arrivals="poisson"),)
@@ -146,6 +148,7 @@ def worker_spec(
         address=address_at(info.url, prompts.path, request.transport),
         prompts=str(prepared.prompts.resolve()),
         models=models,
+        shares=shares,
         body=prepared.body,
         phases=phases,
         timeouts=request.timeouts,

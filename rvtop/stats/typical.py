@@ -11,14 +11,18 @@ from dataclasses import dataclass, replace
 OURS, VLLM, HISTOGRAMS = "usage.rvtop", "metrics", "histograms"
 
 
+#: Of retrieval, where a server has it in stages, in the order in which they pass.
+STAGES = ("embed", "search", "rerank")
+
+
 @dataclass(frozen=True, slots=True)
 class TtftParts:
     """Where one TTFT went: parts in ms that sum to it, in the order in which they pass.
 
     ``late``: sent after its intended time, by the client. ``router`` (from its arrival at our router to that
-    at its engine's server), ``queue``, ``retrieve`` (documents of RAG) and ``prefill`` are told by the
-    server, each None where it does not. ``network`` is the residual: the network, the server's front end, and
-    whatever nobody tells.
+    at its engine's server), ``queue``, ``retrieve`` (documents of RAG; where that has stages, ``embed``,
+    ``search`` and ``rerank`` in its place) and ``prefill`` are told by the server, each None where it does
+    not. ``network`` is the residual: the network, the server's front end, and whatever nobody tells.
     """
 
     late: float = 0.0
@@ -27,16 +31,22 @@ class TtftParts:
     queue: float | None = None
     retrieve: float | None = None
     prefill: float | None = None
+    embed: float | None = None
+    search: float | None = None
+    rerank: float | None = None
+
+    @property
+    def _server(self) -> tuple[float | None, ...]:
+        return self.router, self.queue, self.retrieve, self.embed, self.search, self.rerank, self.prefill
 
     @property
     def told(self) -> bool:
         """Whether the server told any of them."""
-        return any(part is not None for part in (self.router, self.queue, self.retrieve, self.prefill))
+        return any(part is not None for part in self._server)
 
     @property
     def total(self) -> float:
-        told = (self.router, self.queue, self.retrieve, self.prefill)
-        return self.late + self.network + sum(part or 0.0 for part in told)
+        return self.late + self.network + sum(part or 0.0 for part in self._server)
 
 
 #: The server's parts may exceed the client's TTFT by so much, ms: its clock's ticks, and rounding.
@@ -51,10 +61,13 @@ def split_ttft(
     queue: float | None = None,
     retrieve: float | None = None,
     prefill: float | None = None,
+    embed: float | None = None,
+    search: float | None = None,
+    rerank: float | None = None,
 ) -> TtftParts:
     """The parts of a TTFT of which the client knows the whole and how late it sent. What a server tells that
     does not fit into it (by over ``TOLERANCE_MS``) is no part of it and left out."""
-    told = (router, queue, retrieve, prefill)
+    told = (router, queue, retrieve, prefill, embed, search, rerank)
     rest = ttft_ms - late_ms - sum(part or 0.0 for part in told)
     if rest < -TOLERANCE_MS:
         return TtftParts(late_ms, max(0.0, ttft_ms - late_ms))

@@ -27,6 +27,7 @@ from rvtop.study.questions import questions_of
 from rvtop.study.turns import Say, exit_code, write_study
 from rvtop.system.files import FileFault, unwritable
 from rvtop.target.backend import Backend, BackendOptions
+from rvtop.target.mix import matching
 from rvtop.target.probe import probe
 from rvtop.text import printable_json
 from rvtop.workload.prepare import prepare
@@ -173,7 +174,9 @@ async def _ask(run: QualityRun, name: str, server: Server) -> None:
 
 async def _each(run: QualityRun, name: str, server: Server) -> None:
     plan = run.plan
-    models = plan.scenario.models or server.models
+    asked = plan.scenario.models
+    by_share = isinstance(asked, Mapping)  # each of them is asked all, whatever its share
+    models = tuple(matching(list(asked), server.models) if by_share else asked) or server.models
     extra = dict(_GREEDY) | ({} if plan.max_tokens is None else {"max_tokens": plan.max_tokens})
     prompts = Prompts(plan.out / run_files.PROMPTS, models, run.body, extra)
     path = plan.out / run_files.ANSWERS

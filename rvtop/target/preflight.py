@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rvtop.errors import UserError
 from rvtop.target.backend import BackendOptions
+from rvtop.target.mix import matching
 from rvtop.target.probe import listed
 
 if TYPE_CHECKING:
@@ -49,13 +50,14 @@ def check_backend(options: BackendOptions, scenario: Scenario | None = None) -> 
         raise UserError(str(event.get("message") or otherwise))
     served = tuple(str(name) for name in event["models"])
     if scenario is not None:
-        check_models(scenario, served)
+        check_models(scenario, (*served, *(str(name) for name in event.get("adapters") or ())))
     return served
 
 
 def check_models(scenario: Scenario, served: Sequence[str]) -> None:
     """Raises UserError where the scenario names a model that is not among those ``served``."""
-    missing = [name for name in scenario.models if name not in served]
+    meant = set(matching(list(scenario.models), served).values())
+    missing = [name for name in scenario.models if name not in meant]
     if missing:
         options = " ".join(f"--model {name}=PATH" for name in missing[:10])
         raise UserError(

@@ -8,7 +8,8 @@ import http.client
 import json
 import os
 import ssl
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -16,6 +17,7 @@ from urllib.parse import quote, urlsplit
 from rvtop.errors import UserError
 from rvtop.net.http_get import AnswerTooLong, get
 from rvtop.net.transport import Transport
+from rvtop.target.mix import is_pattern, matching
 from rvtop.text import NAME_LIMIT, printable, told
 
 #: The API key of the target. Its value stays in the environment: it is in no argument, file or message.
@@ -25,7 +27,10 @@ _PROBE_TIMEOUT_S = 5.0
 _MOST_ENGINES = 1000
 _MOST_PLACES = 1 << 20
 #: What is kept of what an engine of ours says of itself: settings that decide how fast it can be.
-ENGINE_KNOBS = ("kind", "model", "dtype", "threads", "concurrency", "max_model_len", "step_tokens")
+ENGINE_KNOBS = (
+    *("kind", "model", "dtype", "quantization", "threads", "concurrency", "max_model_len", "step_tokens"),
+    *("speculation", "max_loras", "max_lora_rank"),
+)
 #: Ends of a URL that name a page of the API rather than where it is.
 _PAGES = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1", "/metrics", "/health", "/docs")
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
@@ -58,6 +63,7 @@ class TargetInfo:
     dashboard: str = ""  # URL of Ray's, where one of ours tells it
     # Where each engine publishes KV events: engine, model, url, perhaps replay; of one of ours that does.
     kv_events: tuple[dict[str, str], ...] = ()
+    derived: frozenset[str] = frozenset()  # of ``models`` those with a `parent`: LoRA adapters
 
 
 def base_url(url: str) -> str:
@@ -145,6 +151,7 @@ async def probe(url: str, transport: Transport | None = None) -> TargetInfo:
         places=places,
         knobs=knobs,
         dashboard=dashboard,
+        derived=frozenset(row["id"] for row in models if isinstance(row.get("parent"), str)),
         kv_events=kv_events,
     )
 
@@ -195,24 +202,29 @@ def _knobs(rows: Any) -> tuple[Mapping[str, str | int], ...]:
     return tuple(found)
 
 
-def choose_models(info: TargetInfo, wanted: Sequence[str]) -> tuple[str, ...]:
-    """The models to send to, in turn: those ``wanted``; with none, the target's only one.
+def choose_models(info: TargetInfo, wanted: Collection[str]) -> tuple[str, ...]:
+    """The models to send to: those ``wanted``, by name or by a pattern as ``lora-*``; with none, the target's
+    only one that is no other's adapter.
 
     Raises TargetError (exit code 2) when the choice is impossible or open.
     """
     known = listed(info.models)
     # What a user can type is the name as it is shown.
     ids = {printable(name): name for name in info.models} | {name: name for name in info.models}
+    meant = matching(list(wanted), list(ids))
     for name in wanted:
-        if name not in ids:
-            raise TargetError(f"{info.url} serves no model {name!r}; it serves: {known}", 2)
-        if wanted.count(name) > 1:
-            raise TargetError(f"--model {name}: is given twice", 2)
+        if name not in meant.values():
+            what = "model that matches" if is_pattern(name) else "model"
+            raise TargetError(f"{info.url} serves no {what} {name!r}; it serves: {known}", 2)
+    twice = [name for name, count in Counter(wanted).items() if count > 1]
+    if twice:
+        raise TargetError(f"--model {twice[0]}: is given twice", 2)
     if wanted:
-        return tuple(ids[name] for name in wanted)
-    if len(info.models) > 1:
+        return tuple(dict.fromkeys(ids[name] for name in meant))
+    models = tuple(name for name in info.models if name not in info.derived) or info.models
+    if len(models) > 1:
         raise TargetError(f"{info.url} serves several models; name one or more with --model: {known}", 2)
-    return info.models
+    return models
 
 
 def listed(names: Sequence[str], most: int = 10) -> str:

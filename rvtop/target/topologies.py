@@ -81,6 +81,7 @@ _PACKAGES = {
     "ray": ("ray", "aiohttp"),
     "vllm": ("vllm", "aiohttp"),
     "llm": ("pyarrow", "pandas"),
+    "rag": ("faiss", "sentence_transformers"),
 }
 
 TOPOLOGIES |= _added(TOPOLOGIES)

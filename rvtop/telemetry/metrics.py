@@ -32,7 +32,7 @@ class Name:
 
 
 def _names(figure: Figure) -> Iterator[tuple[str, Name]]:
-    for rank, suffix in enumerate(figure.suffixes):
+    for rank, suffix in enumerate(figure.suffixes if figure.kind != "info" else ()):
         for prefix, engine_kind in PREFIXES.items():
             base = prefix + suffix
             if figure.kind == "histogram":

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from rvtop.contract.replicas import Replicas
 from rvtop.net.light_httpx import httpx
 from rvtop.net.transport import Transport, TransportError
+from rvtop.telemetry.adapters import INFO_NAMES, Infos, InfoSlot, info_slot
 from rvtop.telemetry.bounds import MOST, MOST_VALUES
 from rvtop.telemetry.exposition import NotPrometheus, SeriesReader
 from rvtop.telemetry.gpu import DCGM_NAMES, GpuKey, GpuParts, GpuSlot, dcgm_slot
@@ -24,6 +25,7 @@ from rvtop.telemetry.sample import DeploymentSample, EngineSample, GpuSample, No
 from rvtop.telemetry.vllm import EngineKey, EngineParts, EngineSlot, engine_slot
 from rvtop.text import NAME_LIMIT, printable
 
+_Slot = EngineSlot | InfoSlot | GpuSlot | RaySlot | ReplicaSlot
 _MAX_PAGE = 16 * 1024 * 1024
 _ACCEPT = "text/plain;version=0.0.4;q=1,*/*;q=0.1"
 
@@ -57,15 +59,13 @@ class PageReader:
     """Reads pages of one source; remembers its series, so that the second page is read much faster."""
 
     def __init__(self) -> None:
-        wanted = (*NAMES, *DCGM_NAMES, *RAY_NAMES, *REPLICA_NAMES)
-        self._series: SeriesReader[EngineSlot | GpuSlot | RaySlot | ReplicaSlot] = SeriesReader(
-            wanted, self._slot
-        )
+        wanted = (*NAMES, *INFO_NAMES, *DCGM_NAMES, *RAY_NAMES, *REPLICA_NAMES)
+        self._series: SeriesReader[_Slot] = SeriesReader(wanted, self._slot)
         self._values: dict[str, set[str]] = {}  # of labels that split figures
 
-    def _slot(
-        self, name: str, labels: Mapping[str, str]
-    ) -> EngineSlot | GpuSlot | RaySlot | ReplicaSlot | None:
+    def _slot(self, name: str, labels: Mapping[str, str]) -> _Slot | None:
+        if name in INFO_NAMES:  # before its labels, which hold many names, are cut to the length of one
+            return info_slot({key: printable(value) for key, value in labels.items()})
         labels = {key: printable(value, NAME_LIMIT) for key, value in labels.items()}
         if name in RAY_NAMES:
             return ray_slot(name, labels)
@@ -96,6 +96,7 @@ class PageReader:
         gpus: dict[GpuKey, GpuParts] = {}
         ray: dict[RayKey, RayParts] = {}
         replicas: dict[str, ReplicaParts] = {}
+        infos = Infos()
         left_out: dict[str, None] = {}
         for pairs in self._series.read_in_parts(text):
             for slot, value in pairs:
@@ -105,6 +106,8 @@ class PageReader:
                         engine.add(slot, value)
                     else:
                         left_out["engines"] = None
+                elif isinstance(slot, InfoSlot):
+                    infos.add(slot, value)
                 elif isinstance(slot, GpuSlot):
                     gpu = gpus.get(slot.key) or _new(gpus, slot.key, GpuParts)
                     if gpu is not None:
@@ -124,7 +127,10 @@ class PageReader:
             yield None
         ray_keys = sorted(ray)
         yield Page(
-            tuple(engines[key].sample(key) for key in sorted(engines, key=_engine_order)),
+            tuple(
+                engines[key].sample(key, infos.gauges(key.engine, alone=len(engines) == 1))
+                for key in sorted(engines, key=_engine_order)
+            ),
             (
                 *(gpus[key].sample(key, default_node) for key in sorted(gpus)),
                 *(ray[key].gpu(key, default_node) for key in ray_keys if key.of == "gpu"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from rvtop.contract.figures import BY_KEY, SPLIT, of_name
@@ -110,9 +111,9 @@ class EngineParts:
         else:
             held[2][name.part] = held[2].get(name.part, 0.0) + value
 
-    def sample(self, key: EngineKey) -> EngineSample:
-        """The engine at this moment."""
-        gauges: dict[str, float] = {}
+    def sample(self, key: EngineKey, further: Mapping[str, float] = MappingProxyType({})) -> EngineSample:
+        """The engine at this moment, with ``further`` gauges."""
+        gauges: dict[str, float] = {**further}
         counters: dict[str, float] = {}
         for name, (_, value) in self._values.items():
             is_gauge = of_name(name).kind == "gauge"

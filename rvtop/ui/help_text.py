@@ -289,11 +289,13 @@ PANELS: dict[str, PanelHelp] = {
     "arms": PanelHelp(
         "arms",
         "Models behind one name, where the server splits its requests. < and > change the share of the one "
-        "with ▸; rvtop split changes any.",
+        "with ▸; rvtop split changes any. Else the models (LoRA adapters too) that the load goes to.",
         (
             Figure("█ ┃", "the share that an arm got, and where it was to be", CLIENT),
             Figure(
-                "asked", "its share in percent, as the server has it; down: no engine of it is up", SERVER
+                "asked",
+                "its share in percent, as server or scenario have it; down: no engine of it is up",
+                SERVER,
             ),
             Figure("got %", "its share of the requests that ended in the last 10 s", CLIENT),
             Figure("TTFT p50 p99", "of these; goodput and mean E2E too", CLIENT),

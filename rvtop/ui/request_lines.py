@@ -10,7 +10,7 @@ from typing import Any
 from rich.style import Style
 
 from rvtop.contract.requests import RequestRow
-from rvtop.stats.typical import TtftParts
+from rvtop.stats.typical import STAGES, TtftParts
 from rvtop.ui.draw import Line
 from rvtop.ui.format import clip, count, fixed, sig3, wall
 from rvtop.ui.theme import Styles
@@ -22,6 +22,9 @@ PARTS = (
     ("r", "router", "▒"),
     ("q", "queue", "▓"),
     ("s", "retrieve", "░"),
+    ("e", "embed", "░"),
+    ("s", "search", "░"),
+    ("k", "rerank", "░"),
     ("p", "prefill", "█"),
 )
 NAMES = {
@@ -30,10 +33,13 @@ NAMES = {
     "router": "router",
     "queue": "queue",
     "retrieve": "search",
+    "embed": "embed",
+    "search": "search",
+    "rerank": "rerank",
     "prefill": "prefill",
 }
 #: Parts that few servers have: where none tells them they are named nowhere.
-SELDOM = ("router", "retrieve")
+SELDOM = ("router", "retrieve", *STAGES)
 ORDERS = ("TTFT", "E2E", "newest")
 LEAST_BAR = 12
 
@@ -173,6 +179,9 @@ def detail_texts(row: RequestRow) -> list[tuple[str, str, str]]:
         "router": "from its arrival at the router to that at the engine's server",
         "queue": "waited in front of an engine and in it",
         "retrieve": "documents looked up for the prompt",
+        "embed": "the question to its vector",
+        "search": "its vector to passages",
+        "rerank": "the passages in order",
         "prefill": f"{count(row.prompt_tokens)} tokens in, {count(row.cached_tokens)} of them cached",
     }
     made = [

@@ -51,6 +51,7 @@ def main(out: Path) -> int:
     config.write_text(json.dumps(CONFIG))
     environ = {
         **os.environ,
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         "RAY_FAKE_CLUSTER": "1",
         "PYTHONPATH": str(Path(__file__).parents[2]),
         "RAY_AUTH_MODE": "disabled",

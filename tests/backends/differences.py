@@ -54,6 +54,7 @@ DIFFERENCES = {
     "baseline": _NO_TOOLS,
     "rac": _NO_TOOLS,
     "rsc": _NO_TOOLS,
+    "graph": _NO_TOOLS,
     "rvc": RVC,
     "rsv": RSV,
     "vllm": VLLM,
@@ -71,4 +72,4 @@ NOT_NOW = {
     )
 }
 #: Topologies whose start takes as long as tens of other tests: `make soak` runs theirs.
-SLOW = frozenset({"rsv", "vllm"})
+SLOW = frozenset({"rsv", "vllm", "graph"})

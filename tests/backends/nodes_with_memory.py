@@ -1,14 +1,18 @@
-"""Ray's fake nodes with memory. Ray's own provider hands a node's ``memory`` to Ray as a resource of the
-user's, which Ray refuses."""
+"""Ray's fake nodes with memory, which take a while to come. Ray's own provider hands a node's ``memory`` to
+Ray as a resource of the user's, which Ray refuses."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 from unittest.mock import patch
 
 import ray._private.parameter as parameter
 from ray.autoscaler._private.fake_multi_node.node_provider import FakeMultiNodeProvider
+
+#: A cloud's machines take a minute; this is what makes a replica wait for one.
+COMES_AFTER_S = 8.0
 
 
 class NodesWithMemory(FakeMultiNodeProvider):  # type: ignore[misc]
@@ -17,6 +21,7 @@ class NodesWithMemory(FakeMultiNodeProvider):  # type: ignore[misc]
     def _create_node_with_resources_and_labels(
         self, node_config: Any, tags: Any, count: int, resources: Mapping[str, float], labels: Any
     ) -> None:
+        time.sleep(COMES_AFTER_S)
         known = parameter.RayParams
         further = {name: amount for name, amount in resources.items() if name != "memory"}
 

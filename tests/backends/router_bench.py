@@ -39,11 +39,18 @@ async def bench_of(
     sockets: dict[str, str] | None = None,
     all_paths: bool = False,
     splits: SplitOptions = NO_SPLITS,
+    adapters: str = "",
 ) -> AsyncIterator[Bench]:
     listener = bind("127.0.0.1", 0)
     names = [slot for _, slots in models for slot in slots]
     async with engines(*names) as made:
-        how = {"api_key": api_key, "sockets": sockets, "all_paths": all_paths, "splits": splits}
+        how = {
+            "api_key": api_key,
+            "sockets": sockets,
+            "all_paths": all_paths,
+            "splits": splits,
+            "adapters": adapters,
+        }
         router = Router(listener, models, token=TOKEN, **how)  # type: ignore[arg-type]
         control = await FakeEngine("control").serve(router.control)
         try:

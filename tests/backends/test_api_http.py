@@ -86,7 +86,7 @@ class FakeEngine:
 
 
 class FakeRetrieval:
-    async def expand(self, messages: Any, top_k: int) -> list[dict[str, Any]]:
+    async def expand(self, messages: Any, top_k: int, took: Any) -> list[dict[str, Any]]:
         return [{"role": "user", "content": f"{top_k} chunks"}]
 
 

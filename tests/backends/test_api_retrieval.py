@@ -97,7 +97,7 @@ async def test_a_failure_reaches_those_who_asked_and_nobody_else() -> None:
 
 async def test_found_text_stands_before_the_question() -> None:
     retrieval = IndexRetrieval(FakeSearch(), FakeEmbedder())
-    system, user = await retrieval.expand([USER], 2)
+    system, user = await retrieval.expand([USER], 2, {})
     assert system["role"] == "system"
     assert user["role"] == "user"
     assert user["content"].index("휴가는?/0") < user["content"].index("휴가는?/1")
@@ -107,7 +107,7 @@ async def test_found_text_stands_before_the_question() -> None:
 async def test_the_question_is_the_last_user_message() -> None:
     search = FakeSearch()
     talk = [{"role": "user", "content": "old"}, {"role": "assistant", "content": "answer"}, USER]
-    expanded = await IndexRetrieval(search, FakeEmbedder()).expand(talk, 1)
+    expanded = await IndexRetrieval(search, FakeEmbedder()).expand(talk, 1, {})
     assert search.batches == [["휴가는?"]]
     assert [message["role"] for message in expanded] == ["system", "user", "assistant", "user"]
     assert expanded[1]["content"] == "old"
@@ -122,7 +122,7 @@ def test_the_clients_system_message_stays() -> None:
 @pytest.mark.parametrize("messages", [[], [{"role": "system", "content": "x"}], [{**USER, "content": " "}]])
 async def test_nothing_to_look_up_is_400(messages: list[dict[str, str]]) -> None:
     with pytest.raises(ApiError) as caught:
-        await IndexRetrieval(FakeSearch(), FakeEmbedder()).expand(messages, 1)
+        await IndexRetrieval(FakeSearch(), FakeEmbedder()).expand(messages, 1, {})
     assert caught.value.status == 400
 
 

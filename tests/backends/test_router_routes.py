@@ -45,6 +45,20 @@ async def test_a_request_goes_to_an_engine_of_its_model(two: Bench) -> None:
     assert await two.ask(**nested) == "e2"
 
 
+async def test_names_that_are_no_model_s_go_to_the_model_with_adapters() -> None:
+    async for bench in bench_of([("a", ["e0"]), ("b", ["e1"])], adapters="b"):
+        assert [await bench.ask(model=name) for name in ("a", "b", "lora-1", "nope")] == [
+            "e0",
+            "e1",
+            "e1",
+            "e1",
+        ]
+        assert await bench.ask() == "e0"
+        assert await bench.ask(TEXT, model="lora-1", prompt="x") == "e1"
+        assert await bench.ask("/tokenize", model="lora-1", prompt="x") == "e1"
+        assert await bench.ask("/v1/embeddings", model="the embedder", input="x") == "e0"
+
+
 async def test_tokens_go_by_model_and_embeddings_to_any_engine_of_the_first(two: Bench) -> None:
     assert await two.ask("/tokenize", model=ODD, prompt="x") == "e2"
     assert await two.ask("/detokenize", model=ODD, tokens=[1]) == "e2"

@@ -8,6 +8,7 @@ from tests.bench import (
     dashboard,
     frames,
     front_cost,
+    https,
     kv_events,
     pairs,
     peers,
@@ -29,6 +30,7 @@ def main() -> None:
     startup.main()
     truth.main([])
     rates.main([])
+    https.main([])
     dashboard.main([])
     frames.main([])
     peers.main([])

@@ -62,12 +62,18 @@ def _network(addresses: dict[str, str], folder: Path) -> None:
         _run(
             f"ip netns add {name} && ip link add v-{name} type veth peer name eth0 netns {name} && "
             f"ip link set v-{name} master br0 up && ip -n {name} link set lo up && "
-            f"ip -n {name} addr add {address}/24 dev eth0 && ip -n {name} link set eth0 up"
+            f"ip -n {name} addr add {address}/24 dev eth0 && ip -n {name} link set eth0 up && "
+            # As Docker's networks have it: Ray takes the address from which it would go out.
+            f"ip -n {name} route add default via {NETWORK}1"
         )
     hosts = folder / "hosts"
     lines = ["127.0.0.1 localhost", *(f"{address} {name}" for name, address in addresses.items())]
     hosts.write_text("\n".join(lines) + "\n")
     _run(f"mount --bind {hosts} /etc/hosts")
+    # Ray asks DNS beside /etc/hosts; Docker's answers at once, this machine's is not reached from in here.
+    resolver = folder / "resolv.conf"
+    resolver.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+    _run(f"mount --bind {resolver} /etc/resolv.conf")
 
 
 def _start(folder: Path, name: str, service: dict[str, Any]) -> None:

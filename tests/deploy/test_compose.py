@@ -144,7 +144,7 @@ def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
 def test_the_stack_runs_as_its_file_says(tiny_model: Path) -> None:
     """Each command but Grafana's, in a network of its own; Prometheus finds each target up."""
     folder = Path(tempfile.mkdtemp(prefix="rvt-stack-", dir="/var/tmp"))  # /tmp is each service's own
-    places = [path for path in map(Path, ("/ray", "/prometheus", "/results")) if not path.exists()]
+    places = [path for path in map(Path, ("/prometheus", "/results")) if not path.exists()]
     try:
         for path in places:
             path.mkdir()

@@ -7,7 +7,7 @@ import re
 import socket
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -66,12 +66,30 @@ class Pool:
         self.turn = LoopTurn(time.monotonic)
         self.ours, self.server = socket.socketpair()
         self.ours.setblocking(False)
-        self.connection = Connection(self)
+        self.connection = self.connect()
         self.connection.connection_made(Transport(self.ours))  # type: ignore[arg-type]
         self.connection.join()
         if self.poller is not None:
             self.poller.on_completed = self.reap
             self.connection._native.conn.rest()  # type: ignore[union-attr]
+
+    def connect(self) -> Connection:
+        """A connection to be read."""
+        return Connection(self)
+
+    def say(self, data: bytes) -> None:
+        """The server says this; it is read."""
+        self.server.sendall(data)
+        self.poll()
+
+    def heard(self) -> bytes:
+        """What the server has heard."""
+        return self.server.recv(10)
+
+    def hang_up(self) -> None:
+        """The server closes the connection; that is read."""
+        self.server.close()
+        self.poll()
 
     def reap(self) -> None:
         self.register_sent()
@@ -125,14 +143,12 @@ class Pool:
         else:
             record.sent_ns = 1
             self.connection.send(record, b"x")
-        assert self.server.recv(10) == b"x"  # unread, it would make the closing a reset
+        assert self.heard() == b"x"  # unread, it would make the closing a reset
         for a, b in zip([0, *cuts], [*cuts, len(wire)], strict=True):
             if not self.ended:
-                self.server.sendall(wire[a:b])
-                self.poll()
+                self.say(wire[a:b])
         if not self.ended:  # a body without an end
-            self.server.close()
-            self.poll()
+            self.hang_up()
         assert self.ended == [record]
         return record
 
@@ -162,10 +178,12 @@ def pool() -> Iterator[Pool]:
 Answer = tuple[bytes, list[int]]  # what comes, and where it is cut
 
 
-def told(answers: list[Answer], *, in_c: bool = True) -> list[tuple[Facts, bool, bool]]:
+def told(
+    answers: list[Answer], *, in_c: bool = True, make: Callable[..., Pool] = Pool
+) -> list[tuple[Facts, bool, bool]]:
     """All but the times of what a connection learns of answers that come one after the other, whether there
     was a head, and whether the connection is open then; the times are checked against each other."""
-    pool, out = Pool(in_c=in_c), list[tuple[Facts, bool, bool]]()
+    pool, out = make(in_c=in_c), list[tuple[Facts, bool, bool]]()
     try:
         for number, (wire, cuts) in enumerate(answers):
             record = pool.ask(number, wire, cuts)

@@ -26,6 +26,23 @@ async def test_each_arm_has_a_row_with_its_share_and_its_figures() -> None:
     assert {"10", "11", "39.8", "310", "12"} <= set(lines[2].split())
 
 
+async def test_models_of_a_load_have_rows_that_no_key_changes() -> None:
+    models = tuple(
+        Arm(name, kind="model", asked=asked, got=asked, ok=9, ttft_p50=41.2, ttft_p99=158.0)
+        for name, asked in (("base", 0.5), ("lora-1", 0.25), ("lora-2", 0.25))
+    )
+    handle = made.FakeHandle(replace(made.split(), arms=models))
+    app = RvtopApp(handle)
+    async with opened(app, 200, 60) as pilot:
+        lines = text_of(app, ArmsPanel).splitlines()
+        await pilot.press("<", ">")
+        assert handle.sent == []
+    assert lines[0].startswith("── models ")
+    assert lines[1].split()[0] == "base"
+    assert {"50", "41.2", "158", "0"} <= set(lines[1].split())
+    assert "▸" not in "".join(lines)
+
+
 async def test_it_is_there_only_where_there_are_arms() -> None:
     app = RvtopApp(made.FakeHandle(made.live()))
     async with opened(app, 200, 60):

@@ -17,6 +17,7 @@ import rvtop.doctor
 from rvtop.contract.cluster import Cluster, ClusterNode
 from rvtop.contract.placement import PlacedModel, Placement
 from rvtop.contract.snapshot import Engine, Snapshot
+from rvtop.contract.stages import Stage
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.describe import describe_server
 from rvtop.ui.map_lines import (
@@ -298,12 +299,14 @@ PLAN = Placement(
 
 
 async def test_the_map_shows_the_plan_and_why() -> None:
-    app = RvtopApp(made.FakeHandle(replace(made.mapped(), placement=PLAN)))
+    stages = (Stage("embed", 1, 2, 3, 2.0, 5.25), Stage("llm", 1, 1, 0))
+    app = RvtopApp(made.FakeHandle(replace(made.mapped(), placement=PLAN, stages=stages)))
     async with opened(app) as pilot:
         await pilot.press("2")
         await until(pilot, lambda: isinstance(app.screen, MapScreen))
         text = screen_text(app)
     assert "plan 3 replicas of each model" in text
+    assert "  embed ×1/2 3 in 5.25 ms ━▶ llm ×1 0 in" in text
     assert "2 on the move" in text
     assert text.index("code    2  ×0.940 2 of 8 slots: measured 7 rps") < text.index("chat    6   ×1.21 6 of")
     assert "idle    1     ×-- 1 of 8 slots: nothing arrives" in text

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+import pytest
 
 from rvtop.load.native.loader import make_poller
 
@@ -27,6 +30,23 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
         server, _ = listener.accept()
     server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return ours, server
+
+
+@contextlib.contextmanager
+def kernel_stamps() -> Iterator[None]:
+    """The kernel stamps what comes: it begins to some time after the first socket has asked for it. Skips
+    where it does not."""
+    ours, server = tcp_pair()
+    with ours, server:
+        ours.setsockopt(socket.SOL_SOCKET, 35, 1)  # SO_TIMESTAMPNS
+        seen: list[object] = []
+        until = time.monotonic() + 30
+        while not seen and time.monotonic() < until:
+            server.sendall(b"x")
+            _, seen, _, _ = ours.recvmsg(1, 64)
+        if not seen:
+            pytest.skip("this kernel does not tell when bytes came")
+        yield
 
 
 class Bench:
@@ -52,12 +72,15 @@ class Bench:
         self.waits.append(len(completed))
         self.ended += [(one[0], one[6]) for one in completed]
 
-    def add(self, on_read: Callable[[bytes], None] | None = None, *, tcp: bool = False) -> int:
+    def add(
+        self, on_read: Callable[[bytes], None] | None = None, *, tcp: bool = False, tls: object = None
+    ) -> int:
         number = len(self.conns)
         ours, server = tcp_pair() if tcp else socket.socketpair()
         ours.setblocking(False)
         take = on_read or (lambda data: self.read.append((number, data)))
-        self.conns.append(self.poller.add(ours.fileno(), number, take, self.lost.append, self.rest.append))
+        calls = (take, self.lost.append, self.rest.append)
+        self.conns.append(self.poller.add(ours.fileno(), number, *calls, tls))
         self._ours.append(ours)
         self.servers.append(server)
         return number

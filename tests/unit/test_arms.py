@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from rvtop.cli.split import shares_from
+from rvtop.contract.arms import steered
 from rvtop.contract.command import CommandError, SetSplit
 from rvtop.errors import UserError
 from rvtop.results import summary
@@ -35,7 +36,9 @@ class World:
         self.said: list[tuple[str, str]] = []
         self.notes: list[dict[str, Any]] = []
         feed = SimpleNamespace(say=lambda text, level="info", kind="": self.said.append((text, level)))
-        target = SimpleNamespace(info=SimpleNamespace(url="http://x", topology="rvc"), transport=None)
+        self.target = target = SimpleNamespace(
+            info=SimpleNamespace(url="http://x", topology="rvc"), transport=None, models=("a",), shares=()
+        )
         recorder = SimpleNamespace(note=self.notes.append)
         self.watch = ArmsWatch(target, feed, recorder)  # type: ignore[arg-type]
         self.asked: list[tuple[str, dict[str, float]]] = []
@@ -66,6 +69,23 @@ def test_there_is_nothing_where_nothing_is_split(world: World) -> None:
     world.watch.take(lines(request(0, "p", 0.0, first=10, last=20)))
     world.watch.look(perf_counter_ns())
     assert world.watch.shown == ()
+
+
+def test_several_models_are_shown_where_no_arm_is(world: World) -> None:
+    world.target.models, world.target.shares = ("a", "lora-1"), (0.75, 0.25)
+    rows = [request(n, "p", 0.0, first=10, last=20) for n in range(3)]
+    world.watch.take(lines(*rows, request(3, "p", 0.0, first=30, last=50) | {"model": "lora-1"}))
+    world.watch.look(perf_counter_ns())
+    a, adapter = world.watch.shown
+    assert [(one.kind, one.name, one.asked, one.got) for one in (a, adapter)] == [
+        ("model", "a", 0.75, 0.75),
+        ("model", "lora-1", 0.25, 0.25),
+    ]
+    assert (adapter.ok, adapter.errors, adapter.ttft_p50, adapter.e2e_mean) == (1, 0, 30.0, 50.0)
+    assert steered(world.watch.shown) is None  # no key changes what a scenario sends
+    world.tell(CHAT)
+    world.watch.look(perf_counter_ns())
+    assert {arm.kind for arm in world.watch.shown} == {"arm"}
 
 
 def test_each_arm_has_its_share_and_its_figures(world: World) -> None:
@@ -258,4 +278,9 @@ def test_a_run_without_arms_says_nothing_of_them(tmp_path: Path) -> None:
     s = summary.summarise(folder)
     assert s["by_arm"] == {}
     assert arm_lines(s) == []
+    rows.append(request(1, "p", 0.0, lag=0, first=10, last=30) | {"model": "b"})
+    told = arm_lines(summary.summarise(run_folder.make(tmp_path / "two", rows, commands)))
+    assert [line.partition(";")[0] for line in told] == [
+        f"model {name}: 50.0 % of the requests (1), 0 errors" for name in "ab"
+    ]
     assert "<h2>Arms</h2>" not in run_page(folder, s)

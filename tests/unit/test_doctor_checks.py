@@ -106,7 +106,7 @@ def test_another_ray_and_a_missing_extra_are_named() -> None:
     assert check == Check(
         "[ray]",
         "warn",
-        "no ray: rac, rsc and rvc can't be started here (attaching to servers works)",
+        "no ray: rac, rsc, rvc and graph can't be started here (attaching to servers works)",
         "pip install 'rvtop[ray]'",
     )
     nothing = versions.checks({}.get, lambda name: NEEDS[name] if name == "rvtop" else [])

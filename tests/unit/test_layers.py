@@ -31,11 +31,12 @@ BACKENDS = (
         "api",
         "router",
     ),
-    *("cluster", "serve", "vllm_server", "baseline", "rac", "rsc", "rsv", "rvc", "vllm", "registry", "cli"),
+    *("cluster", "serve", "stages", "vllm_server"),
+    *("baseline", "rac", "rsc", "rsv", "rvc", "vllm", "graph", "registry", "cli"),
     "__main__",
 )
 #: The topologies stand side by side.
-PEERS = {"baseline", "rac", "rsc", "rsv", "rvc", "vllm"}
+PEERS = {"baseline", "rac", "rsc", "rsv", "rvc", "vllm", "graph"}
 
 
 #: Words of our own that the field's have replaced (poller, command, completed, WorkerFleet, EnginePool, …).

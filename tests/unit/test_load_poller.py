@@ -18,24 +18,14 @@ import pytest
 from rvtop.load.native import loader
 from rvtop.load.native.loader import digest, make_poller, native
 from rvtop.load.plan.schedule import NEVER
-from tests.unit.poller_bench import Bench, tcp_pair, token, wait
+from tests.unit.poller_bench import Bench, kernel_stamps, token, wait
 
 pytestmark = pytest.mark.skipif(not native(), reason="the read path in C was not built here")
 
 
 @pytest.fixture
 def stamps() -> Iterator[None]:
-    """The kernel stamps what comes: it begins to some time after the first socket has asked for it."""
-    ours, server = tcp_pair()
-    with ours, server:
-        ours.setsockopt(socket.SOL_SOCKET, 35, 1)  # SO_TIMESTAMPNS
-        seen: list[object] = []
-        until = time.monotonic() + 30
-        while not seen and time.monotonic() < until:
-            server.sendall(b"x")
-            _, seen, _, _ = ours.recvmsg(1, 64)
-        if not seen:
-            pytest.skip("this kernel does not tell when bytes came")
+    with kernel_stamps():
         yield
 
 

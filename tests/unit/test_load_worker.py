@@ -195,7 +195,7 @@ async def test_a_command_is_heard_before_what_it_changes_is_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The loop was away: what is to be sent comes first, but the pause is in the pipe already."""
-    if not can_schedule:  # as with TLS
+    if not can_schedule:  # as without C
         monkeypatch.setattr(NativeWire, "can_schedule", False)
     bench = Bench(server, "good", prompts, PhasePlan("p", 1000.0, 1000.0))
     benches.append(bench)

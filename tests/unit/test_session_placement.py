@@ -102,3 +102,28 @@ async def test_a_server_without_a_plan_is_left_alone(
         assert row == {}
     assert len(asked) == (1 if topology == "rvc" else 0)
     assert events == []
+
+
+async def test_the_stages_of_a_graph_are_noted_each_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, events = watch("graph")
+    stage = {"stage": "embed", "ready": 1, "wanted": 1, "in_flight": 2, "requests": 4, "total_ms": 8.0}
+    answers = [stage, stage | {"requests": 6, "total_ms": 18.0}]
+
+    def ask(*_: object) -> tuple[int, bytes]:
+        return 200, json.dumps({"stages": [answers.pop(0) if len(answers) > 1 else answers[0]]}).encode()
+
+    monkeypatch.setattr(placement_watch, "ask", ask)
+    for _ in range(7):  # asked for every two seconds, without a plan too
+        row: dict[str, Any] = {}
+        made.look(row)
+        while made._asked is not None and not made._asked.done():
+            await asyncio.sleep(0)
+        if made.stages and made.stages[0].ms is not None:
+            assert made.stages[0].ms == 5.0
+            break
+    else:
+        raise AssertionError(made.stages)
+    row = {}
+    made.look(row)
+    assert row["stages"]["embed"][:2] == [1, 2]
+    assert events == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from math import nan
 from random import Random
 from typing import Any
 
@@ -17,7 +16,7 @@ from rvtop.contract.requests import LISTED, Requests
 from rvtop.contract.stream import RequestList, SnapshotReader, SnapshotWriter
 from rvtop.session.request_log import RequestLog, parts_of, typical_of
 from rvtop.stats.typical import TOLERANCE_MS, TtftParts, split_ttft
-from rvtop.stats.waterfall import NOTHING
+from rvtop.stats.waterfall import NOTHING, told_of
 from tests.ui import made
 
 MS = 1_000_000
@@ -135,7 +134,7 @@ def test_parts_of_a_line() -> None:
 @given(st.lists(st.tuples(st.floats(0.1, 1e4), st.floats(0, 1), st.booleans()), min_size=1, max_size=300))
 def test_typical_parts_sum_to_their_ttft(rows: list[tuple[float, float, bool]]) -> None:
     sample = [
-        (ttft, 0.05, 1.0, *((nan, share * (ttft - 0.05), nan, nan, 1.0) if tells else NOTHING))
+        (ttft, 0.05, 1.0, *(told_of({"queue_ms": share * (ttft - 0.05)}) if tells else NOTHING))
         for ttft, share, tells in rows
     ]
     names = []

@@ -53,7 +53,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_on_an_empty_machine_there_are_topologies_and_the_tiny_model() -> None:
     facts = start_facts.look_around()
     assert facts.complete
-    assert [offer.name for offer in facts.offers] == ["baseline", "rac", "rsc", "rvc", "rsv", "vllm"]
+    assert [offer.name for offer in facts.offers] == ["baseline", "rac", "rsc", "rvc", "rsv", "vllm", "graph"]
     assert facts.models == (ModelRow("tiny", "tiny", "built here", None, by_default=True),)
     assert (facts.up, facts.recent) == ((), ())
     assert (facts.machine.name, facts.machine.cores) == (platform.node(), os.cpu_count())
@@ -92,7 +92,15 @@ def test_the_last_starts_are_those_of_this_topology() -> None:
     starts.watch(lambda step: None)
     starts.keep(21.0)
     offers = {offer.name: offer.last_start_s for offer in start_facts.first_facts().offers}
-    assert offers == {"baseline": None, "rac": 21.0, "rsc": None, "rvc": None, "rsv": None, "vllm": None}
+    assert offers == {
+        "baseline": None,
+        "rac": 21.0,
+        "rsc": None,
+        "rvc": None,
+        "rsv": None,
+        "vllm": None,
+        "graph": None,
+    }
 
 
 @pytest.mark.parametrize(

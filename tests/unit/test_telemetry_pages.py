@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from telemetry_pages import golden, many_engines
 
-from rvtop.contract.figures import BY_KEY, FIGURES, SHOWN, shown
+from rvtop.contract.figures import BY_KEY, FIGURES, SHOWN, shown, split
 from rvtop.telemetry.exposition import NotPrometheus, SeriesReader
 from rvtop.telemetry.metrics import NAMES
 from rvtop.telemetry.prometheus import PageReader, parse
@@ -19,7 +19,7 @@ MIB = 1024 * 1024
 
 
 def test_the_table_names_each_series_once_and_explains_it() -> None:
-    suffixes = [suffix for figure in FIGURES for suffix in figure.suffixes]
+    suffixes = [suffix for figure in FIGURES if figure.kind != "info" for suffix in figure.suffixes]
     assert len(suffixes) == len(set(suffixes))
     assert len(BY_KEY) == len(FIGURES)
     for figure in FIGURES:
@@ -64,7 +64,8 @@ def test_vllm_page_under_load_and_after() -> None:
 def test_every_table_metric_that_vllm_has_is_on_its_page() -> None:
     (engine,) = parse(golden("vllm_0.29_after.prom"))
     ours = {f.key for f in FIGURES if f.suffixes} - {"kv_bytes", "alloc_reserved", "alloc_allocated"}
-    ours -= {"drafted", "accepted"}  # only where it decodes speculatively
+    ours -= {"drafts", "drafted", "accepted", "accepted_at"}  # only where it decodes speculatively
+    ours -= {"adapters_running", "adapters_waiting"}  # only with LoRA adapters
     assert ours == {name.partition("/")[0] for name in (*engine.gauges, *engine.counters, *engine.hists)}
 
 
@@ -78,6 +79,37 @@ def test_a_figure_that_a_label_splits_has_an_entry_for_each_value() -> None:
     }
     page = "vllm:spec_decode_num_draft_tokens_total 40\nvllm:spec_decode_num_accepted_tokens_total 30\n"
     assert shown(parse(page)[0].counters) == {"acceptance": 0.75}
+    page += "vllm:spec_decode_num_drafts_total 20\n" + "".join(
+        f'vllm:spec_decode_num_accepted_tokens_per_pos_total{{position="{at}"}} {held}\n'
+        for at, held in enumerate((18, 12, 0))
+    )
+    told = shown(parse(page)[0].counters)
+    shares = {"acceptance_at/0": 0.9, "acceptance_at/1": 0.6, "acceptance_at/2": 0.0}
+    assert {name: value for name, value in told.items() if name.startswith("acceptance_at")} == shares
+    assert split(BY_KEY["acceptance_at"], told) == [("0", 0.9), ("1", 0.6), ("2", 0.0)]
+
+
+def test_the_newest_set_of_adapters_counts() -> None:
+    def info(at: float, running: str, waiting: str = "", more: str = "") -> str:
+        labels = f'{more}max_lora="2",running_lora_adapters="{running}",waiting_lora_adapters="{waiting}"'
+        return f"vllm:lora_requests_info{{{labels}}} {at}\n"
+
+    page = 'vllm:num_requests_running{engine="0",model_name="m"} 2\n'
+    sets = info(1.8e9, "a,b") + info(1.9e9, "c", "a,b") + info(1.7e9, "")
+    (engine,) = parse(page + sets)
+    told = {"running": 2, "adapters_running/c": 1, "adapters_waiting/a": 1, "adapters_waiting/b": 1}
+    assert engine.gauges == told
+    assert shown(engine.gauges).items() >= {"adapters_running/c": 1}.items()
+    (engine,) = parse(page + sets + info(1.95e9, ""))
+    assert engine.gauges == {"running": 2}
+    # Of several processes in front of an engine vLLM adds up the times: none is the newest.
+    assert parse(page + sets + info(3.7e9, "a"))[0].gauges == {"running": 2}
+    # Of several engines, each has its own where the page says whose it is, and none where it does not.
+    other = 'vllm:num_requests_running{engine="1",model_name="m"} 1\n'
+    both = parse(page + other + sets + info(2e9, "d", more='engine="1",'))
+    assert [set(engine.gauges) for engine in both] == [{"running"}, {"running", "adapters_running/d"}]
+    names = ",".join(f"{n:03}" for n in range(500))
+    assert len(parse(page + info(1.0, names))[0].gauges) == 1 + 16
 
 
 def test_values_of_labels_are_bounded_over_all_pages_of_a_source() -> None:

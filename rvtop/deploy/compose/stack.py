@@ -203,7 +203,7 @@ def _prometheus() -> Service:
         "networks": ["serving"],
         "ports": ["127.0.0.1:9090:9090"],
         "secrets": ["api-key"],
-        "volumes": ["./prometheus:/etc/prometheus:ro", "ray-head:/ray:ro", "prometheus:/prometheus"],
+        "volumes": ["./prometheus:/etc/prometheus:ro", "ray-head:/tmp/ray:ro", "prometheus:/prometheus"],
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
     }
@@ -239,10 +239,11 @@ def _prometheus_config() -> dict[str, Any]:
         "global": {"scrape_interval": "5s", "evaluation_interval": "15s"},
         "rule_files": ["rules.yml"],
         "scrape_configs": [
-            # Ray's head lists its nodes, so workers that come later are there too.
+            # Ray's head lists its nodes, so workers that come later are there too. The file is a link to one
+            # in /tmp/ray, so here too it has to be there.
             {
                 "job_name": "ray",
-                "file_sd_configs": [{"files": [f"/ray/{_NODES}"], "refresh_interval": "10s"}],
+                "file_sd_configs": [{"files": [f"/tmp/ray/{_NODES}"], "refresh_interval": "10s"}],
             },
             {
                 "job_name": "rvtop-router",

@@ -104,13 +104,15 @@ class Poller:
         fd: int,
         owner: object,
         on_read: Callable[[bytes], None],
-        on_lost: Callable[[int], None],
+        on_lost: Callable[[Any], None],
         on_rest: Callable[[bytes], None],
+        tls: Any = None,
         /,
     ) -> Conn:
         """Takes over the reading of a connected socket that does not block; ``owner`` stands for it.
         ``on_read`` gets the bytes that were not counted. ``on_lost`` gets an errno, or 0 at the end of the
-        stream. ``on_rest``: see :meth:`Conn.send`. Raises OSError."""
+        stream. ``on_rest``: see :meth:`Conn.send`. What is sent and read goes through ``tls``, a ``Tls``, if
+        there is one; ``on_lost`` gets its errors too. Raises OSError."""
 
     def set_template(self, head: bytes, preamble: bytes, first: bytes, /) -> None:
         """How responses begin (see ``templates.py``): the HTTP head, the body of a chunk of no account

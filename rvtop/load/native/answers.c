@@ -128,7 +128,7 @@ static int set_completed(Conn *self, const char *p, size_t size)
 }
 
 /* What one recv brought. */
-static int take_read(Conn *self, char *begin, const char *end, int64_t stamp_ns)
+int take_read(Conn *self, char *begin, const char *end, int64_t stamp_ns)
 {
     self->exact = stamp_ns != 0;
     self->read_ns = arrival_ns(self, stamp_ns);
@@ -191,7 +191,7 @@ int read_conn(Conn *self, uint32_t events)
         if (n <= 0)
             return hand(self->poller, self->on_lost, PyLong_FromLong(n ? errno : 0));
         char *buffer = self->poller->buffer;
-        if (take_read(self, buffer, buffer + n, stamp_ns))
+        if (self->tls ? take_records(self, (size_t)n, stamp_ns) : take_read(self, buffer, buffer + n, stamp_ns))
             return -1;
     } while (self->fd >= 0 && (ended || n == READ_SIZE));
     return 0;

@@ -15,6 +15,7 @@ static void release(Conn *self)
     Py_CLEAR(self->on_read);
     Py_CLEAR(self->on_lost);
     Py_CLEAR(self->on_rest);
+    clear_tls(self);
     Py_DECREF((PyObject *)self); /* the registration's own reference */
 }
 
@@ -58,12 +59,7 @@ static PyObject *conn_rest(PyObject *object, PyObject *unused)
 static PyObject *conn_retire(PyObject *object, PyObject *unused)
 {
     (void)unused;
-    Conn *self = (Conn *)object;
-    self->retired = 1;
-    if (self->idle) {
-        set_busy(self);
-        set_idle(self);
-    }
+    retire((Conn *)object);
     Py_RETURN_NONE;
 }
 

@@ -7,8 +7,8 @@
  * Requests that were scheduled go out from here at their time. Without this module all goes through asyncio.
  *
  * poller.c and conn.c are the two types as Python has them; turn.c does one turn of the event loop, requests.c
- * sends, answers.c reads, dates.c dates, text.c knows what bytes say, histogram.c counts what goes into a
- * histogram, core.c is what all of them stand on.
+ * sends, answers.c reads, records.c does both where there is TLS, dates.c dates, text.c knows what bytes say,
+ * histogram.c counts what goes into a histogram, core.c is what all of them stand on.
  *
  * Built against the stable ABI of Python 3.11, Linux only; see .ci/build_native.py.
  */

@@ -20,6 +20,7 @@
 
 enum {
     READ_SIZE = 1 << 18,
+    RECORD_SIZE = (1 << 14) + 512, /* of a TLS record that is begun, which a read completes */
     STALE_NS = 1000000,   /* a turn that is older dates only what it is known to have begun with */
     CLOSE_NS = 5000,      /* two looks at the clock that belong together */
     EXACT_NS = 300000,    /* a turn that begins later than this after an arrival asks the kernel for dates */
@@ -115,6 +116,9 @@ struct Conn {
     char *pattern;      /* a chunk's bytes before its text, then those after it */
     size_t before, after, room;
     PyObject *owner, *on_read, *on_lost, *on_rest;
+    PyObject *tls;      /* a Tls (wire/tls.py), or NULL … */
+    PyObject *put, *take; /* … two of its calls … */
+    int even;           /* … and whether no record is begun there */
     PyObject *record;   /* of the request that is in flight; NULL: none is */
     int retired;        /* whether no further request may be sent on it */
     int idle;           /* whether it is one of the poller's idle ones … */
@@ -201,8 +205,10 @@ void set_timer(Poller *self);
 void set_idle(Conn *self);
 void set_busy(Conn *self);
 Conn *take_idle(Poller *self, int64_t at_ns);
+void retire(Conn *self);
 void set_in_native(Conn *self, int in_native);
 int parse_request(PyObject *args, Request *into);
+int write_now(Conn *self, PyObject *bytes, PyObject **rest);
 int begin(Conn *self, const Request *request);
 void finish(Conn *self);
 int add_scheduled(Poller *self, PyObject *record, PyObject *request, int64_t intended_ns);
@@ -213,7 +219,15 @@ int run_due(Poller *self);
 /* -- answers.c ------------------------------------------------------------------------------------------ */
 
 int set_pattern(Conn *self, const char *before, size_t before_size, const char *after, size_t after_size);
+int take_read(Conn *self, char *begin, const char *end, int64_t stamp_ns);
 int read_conn(Conn *self, uint32_t events);
+
+/* -- records.c ------------------------------------------------------------------------------------------ */
+
+int set_tls(Conn *self, PyObject *tls);
+void clear_tls(Conn *self);
+PyObject *encrypted(Conn *self, PyObject *bytes);
+int take_records(Conn *self, size_t size, int64_t stamp_ns);
 
 /* -- turn.c --------------------------------------------------------------------------------------------- */
 

@@ -19,7 +19,7 @@ static PyObject *poller_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     self->sent = PyList_New(0);
     self->completed = PyList_New(0);
     self->events = calloc(MOST_EVENTS, sizeof *self->events);
-    self->buffer = malloc(READ_SIZE);
+    self->buffer = malloc(READ_SIZE + RECORD_SIZE);
     struct epoll_event event = {.events = EPOLLIN | EPOLLET}; /* without a connection: the timer */
     if (self->epoll < 0 || self->timer < 0 || epoll_ctl(self->epoll, EPOLL_CTL_ADD, self->timer, &event))
         PyErr_SetFromErrno(PyExc_OSError);
@@ -77,8 +77,8 @@ static PyObject *poller_add(PyObject *object, PyObject *args)
 {
     Poller *self = (Poller *)object;
     int fd;
-    PyObject *owner, *on_read, *on_lost, *on_rest;
-    if (!PyArg_ParseTuple(args, "iOOOO:add", &fd, &owner, &on_read, &on_lost, &on_rest))
+    PyObject *owner, *on_read, *on_lost, *on_rest, *tls = Py_None;
+    if (!PyArg_ParseTuple(args, "iOOOO|O:add", &fd, &owner, &on_read, &on_lost, &on_rest, &tls))
         return NULL;
     allocfunc allocate = (allocfunc)PyType_GetSlot(conn_type, Py_tp_alloc);
     Conn *conn = (Conn *)allocate(conn_type, 0);
@@ -87,8 +87,13 @@ static PyObject *poller_add(PyObject *object, PyObject *args)
     Py_INCREF(object);
     conn->poller = self;
     conn->fd = -1;
-    if (watch_conn(self->epoll, EPOLL_CTL_ADD, fd, conn)) {
+    int failed = set_tls(conn, tls);
+    if (!failed && watch_conn(self->epoll, EPOLL_CTL_ADD, fd, conn)) {
         PyErr_SetFromErrno(PyExc_OSError);
+        failed = -1;
+    }
+    if (failed) {
+        clear_tls(conn);
         Py_DECREF(conn);
         return NULL;
     }

@@ -67,6 +67,16 @@ Conn *take_idle(Poller *self, int64_t at_ns)
     return conn;
 }
 
+/* No further request is sent on it. */
+void retire(Conn *self)
+{
+    self->retired = 1;
+    if (self->idle) {
+        set_busy(self);
+        set_idle(self);
+    }
+}
+
 /* -- one request ---------------------------------------------------------------------------------------- */
 
 void set_in_native(Conn *self, int in_native)
@@ -84,12 +94,27 @@ int parse_request(PyObject *args, Request *into)
                : -1;
 }
 
-/* Begins a request. What the socket does not take, be it for an error, on_rest gets. -1: that raised. */
-int begin(Conn *self, const Request *request)
+/* Writes at once; *rest is what the socket did not take, be it for an error, as a new reference; NULL: all was
+ * taken. -1: it raised. */
+int write_now(Conn *self, PyObject *bytes, PyObject **rest)
 {
     char *data;
     Py_ssize_t size;
-    if (PyBytes_AsStringAndSize(request->bytes, &data, &size))
+    *rest = NULL;
+    if (PyBytes_AsStringAndSize(bytes, &data, &size))
+        return -1;
+    ssize_t n = send(self->fd, data, (size_t)size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    n = n < 0 ? 0 : n;
+    if (n < size)
+        *rest = PyBytes_FromStringAndSize(data + n, size - n);
+    return n < size && !*rest ? -1 : 0;
+}
+
+/* Begins a request. What the socket does not take, be it for an error, on_rest gets. -1: it raised. */
+int begin(Conn *self, const Request *request)
+{
+    PyObject *rest = NULL, *bytes = encrypted(self, request->bytes);
+    if (!bytes)
         return -1;
     Py_INCREF(request->record);
     Py_XDECREF(self->record);
@@ -99,12 +124,12 @@ int begin(Conn *self, const Request *request)
     self->head_ns = self->first_ns = self->read_ns = self->last_ns = 0;
     self->opened = self->handed = 0;
     self->gaps.size = 0;
-    ssize_t n = send(self->fd, data, (size_t)size, MSG_NOSIGNAL | MSG_DONTWAIT);
-    n = n < 0 ? 0 : n;
+    int failed = write_now(self, bytes, &rest);
+    Py_DECREF(bytes);
     /* A connection with something left to write is not idle when the answer ends: Python sees to it. */
-    self->place = request->known && n == size && self->poller->head.size ? HEAD : ELSEWHERE;
+    self->place = request->known && !failed && !rest && self->poller->head.size ? HEAD : ELSEWHERE;
     set_in_native(self, self->place == HEAD);
-    return n < size ? hand(self->poller, self->on_rest, PyBytes_FromStringAndSize(data + n, size - n)) : 0;
+    return rest ? hand(self->poller, self->on_rest, rest) : failed;
 }
 
 /* No request is in flight any more. */

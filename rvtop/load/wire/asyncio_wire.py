@@ -145,9 +145,6 @@ class AsyncioWire:
         """See Wire."""
         return self._idle.stale(now_ns)
 
-    def use_tls(self, tls: bool) -> None:
-        """Asyncio does both alike."""
-
     def close(self) -> None:
         """See Wire."""
         self._idle.clear()

@@ -8,8 +8,8 @@ date is never early by more than that millisecond.
 
 Where it can, a connection leaves the socket to C (``native_reads.py``), which begins requests on it, reads
 their responses and dates what it reads; the connection is a state machine over the events that C and asyncio
-report in order: a request begun, tokens counted, a chunk of bytes, the connection lost. TLS, and a machine
-that could not build the C code, go through asyncio alone.
+report in order: a request begun, tokens counted, a chunk of bytes, the connection lost. A machine that could
+not build the C code goes through asyncio alone. ``tls_connection.py`` adds TLS.
 
 Built on ``asyncio.Protocol`` and ``httptools`` because every layer above them costs more per token than the
 token does, and what the client spends there shows up as latency the server never had.
@@ -30,6 +30,7 @@ from rvtop.load.wire.native_reads import NativeReads, add_gaps
 from rvtop.load.wire.owner import Owner
 from rvtop.load.wire.record import Record
 from rvtop.load.wire.response_text import KeptCompletion
+from rvtop.load.wire.tls import Tls
 from rvtop.net.decompress import Decompressor, decompressor
 
 _ERROR_BODY_LIMIT = 4096
@@ -105,7 +106,7 @@ class Connection(asyncio.Protocol):
             self._native.send(record, request)
         else:
             self._begin(record)
-            self.transport.write(request)
+            self.transport.write(request if self.tls is None else self.tls.encrypt(request))
 
     def _begin(self, record: Record) -> None:
         self.record = record
@@ -205,6 +206,11 @@ class Connection(asyncio.Protocol):
         if self.transport is not None:
             self._owner.needs_loop(self, True)
             self.transport.write(request)
+
+    @property
+    def tls(self) -> Tls | None:
+        """What encrypts it."""
+        return None
 
     @property
     def pattern(self) -> tuple[bytes, bytes] | None:

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from rvtop.load.wire.tls import Handshake, Tls
 from rvtop.net.transport import AUTHORIZATION, NEXT_ADDRESS_S, Transport, names_of, ssl_context
 
 _P = TypeVar("_P", bound=asyncio.Protocol)
@@ -94,11 +95,6 @@ class Endpoint:
         lines += [f"{name}: {value}" for name, value in fields.values()]
         self._head = "\r\n".join(lines).encode("latin-1") + b"\r\nX-Request-Id: "
 
-    @property
-    def tls(self) -> bool:
-        """Whether connections are encrypted."""
-        return self._ssl is not None
-
     def request(self, body: bytes, request_id: str, more: bytes = b"") -> bytes:
         """The bytes of one request. ``more``: further headers, each behind a line end."""
         return b"%s%s%s\r\nContent-Length: %d\r\n\r\n%s" % (
@@ -117,39 +113,50 @@ class Endpoint:
         found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         self._resolved = list(dict.fromkeys(_place(info[4]) for info in found))
 
-    async def open(self, factory: Callable[[], _P]) -> _P:
-        """A new connection. Of several addresses the first that answers is kept for the next ones; while one
-        does not, the others are tried beside it.
+    async def open(self, factory: Callable[[Tls | None], _P]) -> _P:
+        """A new connection, which ``factory`` makes once it stands, with TLS too if it is https. Of several
+        addresses the first that answers is kept for the next ones; while one does not, the others are tried
+        beside it.
 
         Raises OSError (also ssl.SSLError) as the last address failed.
         """
         if self._address.unix_socket:
-            _, made = await asyncio.get_running_loop().create_unix_connection(
-                factory, self._address.unix_socket, ssl=self._ssl, server_hostname=self._tls_name
-            )
-            return made
+            path = self._address.unix_socket
+            create = asyncio.get_running_loop().create_unix_connection
+            return (await self._secured(factory, lambda first: create(first, path)))[1]
         if not self._resolved:
             await self.resolve()
         if len(self._resolved) == 1:
             return (await self._open_one(factory, self._resolved[0]))[1]
         return await self._race(factory)
 
-    @property
-    def _tls_name(self) -> str | None:
-        return self._sent_host if self._ssl else None
-
     async def _open_one(
-        self, factory: Callable[[], _P], address: tuple[str, int]
+        self, factory: Callable[[Tls | None], _P], address: tuple[str, int]
     ) -> tuple[asyncio.Transport, _P]:
-        transport, made = await asyncio.get_running_loop().create_connection(
-            factory, address[0], address[1], ssl=self._ssl, server_hostname=self._tls_name
-        )
+        create = asyncio.get_running_loop().create_connection
+        transport, made = await self._secured(factory, lambda first: create(first, *address))
         sock = transport.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return transport, made
 
-    async def _race(self, factory: Callable[[], _P]) -> _P:
+    async def _secured(
+        self,
+        factory: Callable[[Tls | None], _P],
+        connect: Callable[[Callable[[], asyncio.Protocol]], Awaitable[tuple[asyncio.Transport, Any]]],
+    ) -> tuple[asyncio.Transport, _P]:
+        """Connects, and shakes hands if it is https."""
+        if self._ssl is None:
+            return await connect(lambda: factory(None))
+        handshake = Handshake(Tls(self._ssl, self._sent_host), factory)
+        transport, _ = await connect(lambda: handshake)
+        try:
+            return transport, await handshake.made
+        except asyncio.CancelledError:
+            transport.abort()
+            raise
+
+    async def _race(self, factory: Callable[[Tls | None], _P]) -> _P:
         loop = asyncio.get_running_loop()
         rest = list(self._resolved)
         tried: dict[asyncio.Task[tuple[asyncio.Transport, _P]], tuple[str, int]] = {}

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from typing import TYPE_CHECKING, Protocol
 
 from rvtop.load.wire.arm import arm_of
 from rvtop.load.wire.completion import Completion, Fresh
 from rvtop.load.wire.record import Record
+from rvtop.load.wire.tls import Tls
 
 if TYPE_CHECKING:
     from rvtop.load.native._native import Conn, Poller
@@ -26,6 +28,10 @@ class Events(Protocol):
 
     record: Record | None
     transport: asyncio.Transport | None
+
+    @property
+    def tls(self) -> Tls | None:
+        """What encrypts it."""
 
     def begun(self, record: Record | None) -> None:
         """C has ``record`` in flight here now; None: no request."""
@@ -66,7 +72,8 @@ class NativeReads:
         self._templates = templates
         self._fed = False  # whether the parser has got any of this response
         self._begun = b""  # the response's head and what came first, until a template is made of it
-        self.conn: Conn = poller.add(fd, connection, self._read, self._lost, connection.write_rest)
+        calls = (self._read, self._lost, connection.write_rest)
+        self.conn: Conn = poller.add(fd, connection, *calls, connection.tls)
 
     def send(self, record: Record, request: bytes) -> None:
         """Writes one request at once; asyncio would write at the end of this turn of the loop."""
@@ -120,17 +127,20 @@ class NativeReads:
         if blank and beginning is not None:
             self._templates.set(head + blank, *beginning)
 
-    def _lost(self, code: int) -> None:
-        self._connection.connection_lost(OSError(code, os.strerror(code)) if code else None)
+    def _lost(self, code: int | ssl.SSLError) -> None:
+        if isinstance(code, int):
+            self._connection.connection_lost(OSError(code, os.strerror(code)) if code else None)
+        else:
+            self._connection.connection_lost(code)
         self._connection.drop()
 
 
 def read_natively(poller: Poller, templates: Templates, connection: Events) -> NativeReads | None:
-    """Moves the reading of ``connection`` from asyncio to C; None where asyncio keeps it: TLS, a connection
-    that is closing, and at the system's limit of watched descriptors."""
+    """Moves the reading of ``connection`` from asyncio to C; None where asyncio keeps it: a connection that
+    is closing, and at the system's limit of watched descriptors."""
     transport = connection.transport
     assert transport is not None
-    if transport.is_closing() or transport.get_extra_info("sslcontext") is not None:
+    if transport.is_closing():
         return None
     transport.pause_reading()
     try:

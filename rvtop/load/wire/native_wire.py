@@ -1,7 +1,8 @@
-"""The wire in C: a poller sends scheduled requests and reads plain responses without the interpreter.
+"""The wire in C: a poller sends scheduled requests and reads plain responses without the interpreter, but for
+TLS (``tls.py``), which is called for each request and read.
 
-Connections that the poller does not take (TLS, or at the system's limit of watched descriptors) are read by
-asyncio, beside it.
+Connections that the poller does not take (at the system's limit of watched descriptors) are read by asyncio,
+beside it.
 """
 
 from __future__ import annotations
@@ -38,11 +39,12 @@ class NativeWire:
     keep the thread for a while.
     """
 
+    can_schedule = True
+
     def __init__(
         self,
         poller: Poller,
         *,
-        tls: bool,
         on_no_connection: Callable[[Record, bytes], None],
         on_completed: Callable[[], None],
         loop_work: Collection[object],
@@ -52,7 +54,6 @@ class NativeWire:
         self.poller = poller
         self.alone = alone
         self.turn = LoopTurn(self._loop.time)
-        self._tls = tls
         self._loop_work = loop_work
         self._idle = IdleConnections()
         self._templates = Templates(poller)
@@ -85,11 +86,6 @@ class NativeWire:
         except OSError:  # the system's limit of watched descriptors
             return False
         return True
-
-    @property
-    def can_schedule(self) -> bool:
-        """Unless the target wants TLS, which asyncio does."""
-        return not self._tls
 
     @property
     def scheduled(self) -> int:
@@ -134,10 +130,6 @@ class NativeWire:
         """See Wire."""
         return [*self.poller.stale(now_ns), *self._idle.stale(now_ns)]
 
-    def use_tls(self, tls: bool) -> None:
-        """See Wire."""
-        self._tls = tls
-
     def close(self) -> None:
         """See Wire."""
         self._idle.clear()
@@ -147,7 +139,6 @@ class NativeWire:
 
 def make_wire(
     *,
-    tls: bool,
     on_no_connection: Callable[[Record, bytes], None],
     on_completed: Callable[[], None],
     loop_work: Collection[object],
@@ -159,7 +150,6 @@ def make_wire(
         return AsyncioWire()
     return NativeWire(
         poller,
-        tls=tls,
         on_no_connection=on_no_connection,
         on_completed=on_completed,
         loop_work=loop_work,

@@ -21,6 +21,7 @@ from rvtop.load.wire.endpoint import Endpoint
 from rvtop.load.wire.native_reads import NativeReads, fill_record
 from rvtop.load.wire.native_wire import make_wire
 from rvtop.load.wire.record import Record
+from rvtop.load.wire.tls_connection import connection_of
 from rvtop.load.wire.wire import Completed
 
 _OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS}
@@ -57,7 +58,6 @@ class ConnectionPool:
         self._loop = asyncio.get_running_loop()
         self._completed: deque[Completed] = deque()
         self.wire = make_wire(
-            tls=target.tls,
             on_no_connection=self.submit,
             on_completed=self.reap,
             loop_work=self._loop_work,
@@ -71,7 +71,6 @@ class ConnectionPool:
         self.wire.send_due()  # what was scheduled and has come due belongs to the target before
         self.register_sent()
         self._target = target
-        self.wire.use_tls(target.tls)
         for connection in self._open:
             connection.retire()
         for idle in self.wire.stale(perf_counter_ns()):
@@ -122,7 +121,7 @@ class ConnectionPool:
         else:
             self._opening += 1
             try:
-                connection = await target.open(lambda: Connection(self))
+                connection = await target.open(lambda tls: connection_of(self, tls))
             except asyncio.CancelledError:
                 return  # cancel() has ended the record
             except OSError as error:

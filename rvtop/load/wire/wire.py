@@ -99,8 +99,5 @@ class Wire(Protocol):
     def stale(self, now_ns: int) -> Sequence[Connection]:
         """Connections that are idle and retired, or idle for too long, to be closed by the caller."""
 
-    def use_tls(self, tls: bool) -> None:
-        """Whether the connections made from now on are encrypted."""
-
     def close(self) -> None:
         """Calls nothing any more. All connections are closed by now."""

@@ -37,6 +37,7 @@ class WorkerSpec:
     traces: str = ""  # the run's number in the traces of its requests, hexadecimal; "": they have none
     name: str = "rvtop"  # what the ids of its requests begin with
     tell_ticks: int = 1  # tenths of a second between two deltas, a divisor of 10
+    shares: tuple[float, ...] = ()  # of ``models``; none: each in turn
     pair: AddTarget | None = None  # target 1, to which each request goes too (``worker/pairs.py``)
 
 

@@ -7,11 +7,13 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 from rvtop.contract.pairs import SAME
+from rvtop.load.plan.mix import Mix
 from rvtop.load.plan.prompts import Prompts
 from rvtop.load.plan.schedule import Due
 from rvtop.load.wire.endpoint import Endpoint
 from rvtop.load.wire.paired import PairedPool
 from rvtop.load.wire.record import Record
+from rvtop.load.worker.messages import WorkerSpec
 
 Request = Callable[[Record, bytes, Endpoint], bytes]
 
@@ -34,12 +36,13 @@ class Pairs:
         self,
         pool: PairedPool,
         targets: tuple[tuple[Endpoint, Sequence[int]], tuple[Endpoint, Sequence[int]]],
-        seed: int,
+        spec: WorkerSpec,
         request: Request,
     ) -> None:
         self._pool = pool
         self._targets = targets
-        self._seed = seed
+        self._seed = spec.seed
+        self._mix = Mix(spec.shares, spec.seed)
         self._request = request
         self._same = True  # the pool's second target is the first one, as it was made
 
@@ -55,11 +58,11 @@ class Pairs:
     def send(self, due: Due, prompts: Prompts, number: int) -> None:
         """Sends both requests of an arrival; ``number`` says which prompt and model it has in its turn."""
         first, second = self._targets[0], self._targets[0 if self._same else 1]
-        models = len(first[1])
-        prompt = (number // models if prompts.at_s is None else due.arrival) % len(prompts)
+        place, prompt = self._mix.of(number, len(first[1]))
+        prompt = (prompt if prompts.at_s is None else due.arrival) % len(prompts)
         both = []
         for side, (target, its_models) in enumerate((first, second)):
-            model = its_models[number % models]
+            model = its_models[place]
             record = Record(2 * due.seq + side, due.phase, model, prompt, due.intended_ns)
             record.target = 0 if self._same else side
             both.append((side, record, self._request(record, prompts.body(prompt, model), target)))

@@ -12,6 +12,7 @@ from time import perf_counter_ns
 
 from rvtop.load.plan.followups import REST_NS, Cancels, Slots
 from rvtop.load.plan.limits import worker_files
+from rvtop.load.plan.mix import Mix
 from rvtop.load.plan.prompts import Prompts
 from rvtop.load.plan.schedule import NEVER, Due, Lengths, PhasePlan, PlanEvent, Schedule
 from rvtop.load.plan.steps import Talk
@@ -77,6 +78,7 @@ class Sender:
         self._drained = True
         self._pairs: Pairs | None = None  # every request goes to two targets
         self._cancels = Cancels(spec.seed)
+        self._mix = Mix(spec.shares, spec.seed)
         self._name = spec.name
         self._run = b"%b-%x" % (spec.name.encode(), spec.t0_ns)  # what its conversations are named by
         self._turns: list[tuple[int, int, Talk]] = []  # (time, request's number) that wait, as a heap
@@ -110,7 +112,7 @@ class Sender:
     def pair_with(self, target: Endpoint, models: Sequence[int], pool: PairedPool) -> None:
         """Appends a target to which each request goes too, over ``pool``, from now on."""
         self.add_target(target, models)
-        self._pairs = Pairs(pool, (self._targets[0], self._targets[1]), self._spec.seed, self._request)
+        self._pairs = Pairs(pool, (self._targets[0], self._targets[1]), self._spec, self._request)
 
     def add_prompts(self, prompts: Prompts) -> None:
         """Appends a set of prompts, which may be read later."""
@@ -266,14 +268,15 @@ class Sender:
             self._send_one(due, ahead=True)
 
     def _send_one(self, due: Due, *, ahead: bool = False) -> None:
-        models, prompts = len(self._models), self._prompts
+        prompts = self._prompts
         number = due.arrival if self._course.plan.concurrency else due.seq
         if self._pairs is not None:
             self._pairs.send(due, prompts, number)
             return
-        model = self._models[number % models]
-        # Each model gets the same prompts, but a trace is one course of prompts in time.
-        prompt = (number // models if prompts.at_s is None else due.arrival) % len(prompts)
+        place, prompt = self._mix.of(number, len(self._models))
+        model = self._models[place]
+        # A trace is one course of prompts in time.
+        prompt = (prompt if prompts.at_s is None else due.arrival) % len(prompts)
         record = Record(due.seq * prompts.most_turns, due.phase, model, prompt, due.intended_ns)
         record.target = self._number
         steps = prompts.steps.get(prompt)

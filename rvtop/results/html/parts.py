@@ -20,7 +20,7 @@ def parts_html(told: Mapping[str, Any]) -> str:
     rows = [(rank, told[rank]) for rank in _RANKS if told.get(rank)]
     if not rows:
         return ""
-    known = [part for part in PARTS if any(one[part[0]] is not None for _, one in rows)]
+    known = [part for part in PARTS if any(one.get(part[0]) is not None for _, one in rows)]
     keys = "".join(
         f'<li><span class="part-key {_class(key)}"></span>{escape(name)}</li>' for key, name in known
     )
@@ -58,7 +58,7 @@ def _bars(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
         mark = "~" if one["estimate"] else ""
         drawn.append(f'<text x="0" y="{y + 13}">{rank} {mark}</text>')
         for key, name in PARTS:
-            wide = (one[key] or 0.0) / scale * (_WIDTH - _NAME)
+            wide = (one.get(key) or 0.0) / scale * (_WIDTH - _NAME)
             if wide > 0:
                 drawn.append(
                     f'<rect class="{_class(key)}" x="{at:.2f}" y="{y}" width="{wide:.2f}" height="{_BAR}">'
@@ -72,12 +72,13 @@ def _bars(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 
 
 def _table(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
-    head = ("requests", "TTFT ms", *(name for _, name in PARTS), "then decode")
+    shown = [(key, name) for key, name in PARTS if any(key in one for _, one in rows)]
+    head = ("requests", "TTFT ms", *(name for _, name in shown), "then decode")
     body = [
         (
             f"{rank}, ESTIMATE" if one["estimate"] else rank,
             one["ttft_ms"],
-            *(one[key] for key, _ in PARTS),
+            *(one.get(key) for key, _ in shown),
             one["decode_ms"],
         )
         for rank, one in rows

@@ -24,6 +24,10 @@ def worst(arm: Arm) -> tuple[float, ...]:
     return (float(arm.up is False), float(arm.errors_recent), arm.asked or 0.0)
 
 
+def _what(s: Snapshot) -> str:
+    return "models" if all(arm.kind == "model" for arm in s.arms) else "arms"
+
+
 class ArmsPanel(Panel):
     TOPIC = "arms"
     PLACE = "left"
@@ -42,7 +46,7 @@ class ArmsPanel(Panel):
         styles, names = self.rich_styles, sorted({arm.alias for arm in s.arms} - {""})
         heads = "asked  got %  TTFT p50     p99  errors"
         heads += "".join(f"{head:>{cells}}" for head, cells in self._more(width))
-        title = Line("arms", styles.client_bold)
+        title = Line(_what(s), styles.client_bold)
         if names:
             title.put(" of ", styles.quiet).put(clip(", ".join(names), 24), styles.base)
         return title, Line(heads if width >= FIXED + LEAST_NAME + len("arms of ") else "", styles.quiet)
@@ -102,7 +106,7 @@ class ArmsPanel(Panel):
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         styles = self.rich_styles
-        parts = [(0, Line(" arms     ", styles.quiet))]
+        parts = [(0, Line(f" {_what(s):<9}", styles.quiet))]
         for place, arm in enumerate(sorted(s.arms, key=worst, reverse=True)):
             alarm = styles.trouble if arm.up is False or arm.errors_recent else styles.client
             share = f"{percent(arm.got)}/{percent(arm.asked)} %"

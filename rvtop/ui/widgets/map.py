@@ -20,6 +20,7 @@ from rvtop.ui.map_lines import (
     tokens_of_one_engine,
 )
 from rvtop.ui.placement_lines import placement_lines
+from rvtop.ui.stage_lines import stage_lines
 from rvtop.ui.theme import Styles
 from rvtop.ui.widgets.nodes import with_dashboard
 from rvtop.ui.widgets.panel import MARGINS, Panel
@@ -83,7 +84,8 @@ class MapPanel(Panel):
         ghost = self.view.ghost
         scale = scale_of(width, s, ghost.snapshot) if ghost is not None else None
         styles, plan = self.rich_styles, s.placement
-        below = placement_lines(plan, styles, width, height) if plan is not None else []
+        below = stage_lines(s.stages, styles, width, height)
+        below += placement_lines(plan, styles, width, height - len(below)) if plan is not None else []
         return [*map_lines(s, styles, width, height - len(below), self._chosen.row, scale), *below]
 
     def wanted(self, s: Snapshot, width: int) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from rvtop.contract.requests import RequestRow
 from rvtop.contract.snapshot import Snapshot
-from rvtop.stats.typical import VLLM, Typical, estimated
+from rvtop.stats.typical import STAGES, VLLM, Typical, estimated
 from rvtop.text import phase_words
 from rvtop.ui.axis import StickyMax
 from rvtop.ui.draw import Line
@@ -91,8 +91,14 @@ class PartsPanel(Panel):
         return left, right
 
     def _is_named(self, typical: Sequence[Typical], part: str) -> bool:
-        """Whether the legend has a part: all but the router where there is none."""
-        return part != "router" or any(each.parts.router is not None for each in typical)
+        """Whether the legend has a part: all but the router and stages of retrieval where there are none, and
+        retrieval as a whole where it has stages."""
+        staged = any(getattr(each.parts, stage) is not None for each in typical for stage in STAGES)
+        if part == "retrieve" and staged:
+            return False
+        return part not in ("router", *STAGES) or any(
+            getattr(each.parts, part) is not None for each in typical
+        )
 
     def _estimates(self, s: Snapshot) -> list[Typical]:
         queue, prefill = s.figures.get("queue_time"), s.figures.get("prefill_time")
