@@ -21,6 +21,7 @@ from rvtop.contract.stream import events_after
 from rvtop.results.arms import arm_lines
 from rvtop.results.beside_text import probe_lines, warm_up_line
 from rvtop.results.parts_text import parts_lines
+from rvtop.results.tasks_text import task_lines
 from rvtop.session.request import Outcome, SessionRequest
 from rvtop.system.stdio import LineWriter
 from rvtop.text import digits, percent, phase_words
@@ -312,6 +313,7 @@ def result_lines(summary: Mapping[str, Any], folder: str) -> list[str]:
     if goodput is not None:
         lines.append(f"goodput {digits(goodput)} rps within the SLO")
     lines += arm_lines(summary)
+    lines += task_lines(summary.get("tasks"))
     if kv := result_line(summary.get("kv_map")):
         lines.append(kv)
     if scaled := replicas_line(summary.get("replicas")):

@@ -19,6 +19,7 @@ from rvtop.contract.requests import NO_REQUESTS, Requests
 from rvtop.contract.showdown import Showdown
 from rvtop.contract.spending import Spending
 from rvtop.contract.stages import Stage
+from rvtop.contract.tasks import Tasks
 from rvtop.stats.comb import Comb
 from rvtop.stats.distribution import EMPTY, Distribution
 from rvtop.stats.kv_map import KvMap
@@ -387,3 +388,4 @@ class Snapshot:
     placement: Placement | None = None  # where a plan says how many replicas each model has
     stages: tuple[Stage, ...] = ()  # that a request passes, where the server is a graph of them
     cluster: Cluster | None = None  # where a backend of ours tells of the one that it is in
+    tasks: Tasks | None = None  # where the workload has tasks of agents

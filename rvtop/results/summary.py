@@ -28,6 +28,7 @@ from rvtop.results.probes import probes
 from rvtop.results.rows import check_command, check_second, known_environment
 from rvtop.results.spent import Spent
 from rvtop.results.table import Bools, Requests, read
+from rvtop.results.tasks import task_figures
 from rvtop.results.windows import Window, of_phases
 from rvtop.text import printable_json
 
@@ -110,6 +111,7 @@ def summarise(folder: Path, end: End | None = None) -> dict[str, Any]:
             )
         },
         "by_arm": by_arm(run, in_measured, all_of_it.spans, all_of_it.unended),
+        "tasks": task_figures(all_of_it),
         "findings": findings(all_of_it, environment["topology"]) + saturations(commands, windows),
         "blocks": blocks.figures(table),
         **pairs.summed_up(folder, environment, {w.name for w in windows if w.warmup}),

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from rvtop.errors import UserError
 from rvtop.results.gaps import GapColumns, Gaps
 from rvtop.results.lines import Unread, json_lines
+from rvtop.results.task_lines import TaskLines
 from rvtop.stats.distribution import BUCKETS
 from rvtop.stats.waterfall import NOTHING, told_of
 
@@ -61,6 +62,7 @@ class Requests:
     error_texts: Mapping[tuple[str, str], int] = field(default_factory=dict)  # counts of (error class, text)
     arms: tuple[str, ...] = ()  # names, indexed by ``arm``; none where no response named one
     arm: Int64s = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # NONE where none was named
+    tasks: TaskLines = field(default_factory=TaskLines)  # of the requests that are steps of tasks
 
     @property
     def ok(self) -> Bools:
@@ -148,6 +150,7 @@ class _Columns:
         self._gaps = GapColumns(LARGEST)
         self._error_texts: Counter[tuple[str, str]] = Counter()
         self._arms, self._arm = _Names(), array("q")
+        self._tasks = TaskLines()
         self._pick = itemgetter(*_FIELDS)
         self.from_usage = array("b")
 
@@ -160,6 +163,8 @@ class _Columns:
         self._told.extend(told_of(row.get("server")))
         arm = row.get("arm")
         self._arm.append(NONE if arm is None else self._arms[arm])
+        if "task" in row:
+            self._tasks.add(len(self.from_usage), row)
         self.from_usage.append(row["token_source"] == "usage")
         if failed:
             text = (failed, str(row.get("error_text") or ""))
@@ -210,6 +215,7 @@ class _Columns:
             error_texts=self._error_texts,
             arms=tuple(self._arms),
             arm=np.frombuffer(self._arm, dtype=np.int64),
+            tasks=self._tasks,
             told=np.frombuffer(self._told, dtype=np.float32).reshape(-1, len(NOTHING)),
         )
 

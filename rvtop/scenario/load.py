@@ -13,7 +13,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from rvtop.errors import UserError
 from rvtop.scenario.mistakes import mistakes
-from rvtop.scenario.schema import PromptsWorkload, RagWorkload, Scenario, TraceWorkload, Workload
+from rvtop.scenario.schema import (
+    PromptsWorkload,
+    RagWorkload,
+    Scenario,
+    TasksWorkload,
+    TraceWorkload,
+    Workload,
+)
 from rvtop.scenario.trace_format import detect
 from rvtop.system.files import check_regular
 from rvtop.system.yaml_lines import FileError, KeyPath, Nodes, dotted, parse, read_text, reason
@@ -153,6 +160,6 @@ def _resolve(workload: Workload, folder: Path) -> Workload:
     if isinstance(workload, RagWorkload):
         index = absolute(workload.index) if workload.index is not None else None
         return workload.model_copy(update={"questions": absolute(workload.questions), "index": index})
-    if isinstance(workload, PromptsWorkload | TraceWorkload):
+    if isinstance(workload, PromptsWorkload | TasksWorkload | TraceWorkload) and workload.file is not None:
         return workload.model_copy(update={"file": absolute(workload.file)})
     return workload

@@ -14,7 +14,11 @@ from rvtop.system.yaml_lines import FileError, KeyPath, Nodes, dotted, one_line
 _ABSENT = object()
 
 #: What a file name's pattern asks for, by a part of it.
-_PATTERNS = (("csv", "end in .jsonl or .csv"), ("txt", "end in .jsonl, .txt or .json (ShareGPT)"))
+_PATTERNS = (
+    ("csv", "end in .jsonl, .csv or .json (OpenTelemetry)"),
+    ("txt", "end in .jsonl, .txt or .json (ShareGPT)"),
+    ("json)", "end in .jsonl or .json"),
+)
 
 
 def mistakes(problem: ValidationError, data: Mapping[str, Any], nodes: Nodes, shown: str) -> list[FileError]:
@@ -117,7 +121,7 @@ def _message(error: ErrorDetails, context: Mapping[str, Any], written: str) -> s
     if kind == "literal_error":
         return f"must be {context['expected']}".replace("'", "") + got
     if kind.startswith("union_tag"):
-        kinds = "must be rag, prompts, synthetic, trace or plugin"
+        kinds = "must be rag, prompts, synthetic, tasks, trace or plugin"
         return kinds + (got if kind == "union_tag_invalid" else "")
     if kind == "string_pattern_mismatch":
         wanted = (words for part, words in _PATTERNS if part in context["pattern"])

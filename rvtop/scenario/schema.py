@@ -29,6 +29,7 @@ from rvtop.scenario.units import format_duration
 from rvtop.scenario.workload import PromptsWorkload as PromptsWorkload
 from rvtop.scenario.workload import RagWorkload as RagWorkload
 from rvtop.scenario.workload import SyntheticWorkload as SyntheticWorkload
+from rvtop.scenario.workload import TasksWorkload as TasksWorkload
 from rvtop.scenario.workload import TraceWorkload as TraceWorkload
 from rvtop.scenario.workload import Workload as Workload
 

@@ -10,6 +10,7 @@ from rvtop.scenario.workload import (
     PromptsWorkload,
     RagWorkload,
     SyntheticWorkload,
+    TasksWorkload,
     TraceWorkload,
     Workload,
 )
@@ -23,6 +24,8 @@ def sends_words(workload: Workload) -> str:
         words = _prompts(workload)
     elif isinstance(workload, SyntheticWorkload):
         words = _synthetic(workload)
+    elif isinstance(workload, TasksWorkload):
+        words = _tasks(workload)
     elif isinstance(workload, PluginWorkload):
         words = f"prompts of the plugin {workload.name}, {_output(workload, f'{workload.max_tokens} tokens')}"
     else:
@@ -46,16 +49,20 @@ def endpoint_words(api: Api) -> str:
 def output_words(workload: Workload, requests: float) -> str:
     """How many tokens ``requests`` requests (or conversations) ask for, as the end of a sentence."""
     turns, mean = workload.turns_mean, workload.output_mean
+    one = "task" if isinstance(workload, TasksWorkload) else "conversation"
     if turns is None:
-        return ", each a conversation of as many requests as recorded"
-    more = f", each a conversation of {_turns(workload)}" if turns > 1 else ""
+        return f", each a {one} of as many requests as recorded"
+    more = f", each a {one} of {_turns(workload)}" if turns > 1 else ""
     if mean is None:
         return f"{more}, output tokens as recorded"
     # A conversation that the phase's end cuts short asks for less.
     bound = "at most " if turns > 1 or not workload.ignore_eos else ""
-    drawn = isinstance(workload, SyntheticWorkload) and not (
-        isinstance(workload.output_tokens, int) and isinstance(workload.turns, int)
-    )
+    lengths: tuple[object, ...] = ()
+    if isinstance(workload, SyntheticWorkload):
+        lengths = workload.output_tokens, workload.turns
+    elif isinstance(workload, TasksWorkload):
+        lengths = workload.output_tokens, workload.steps
+    drawn = any(isinstance(length, Lengths) for length in lengths)
     return f"{more}, {bound}{'about ' if drawn else ''}{requests * turns * mean:,.0f} output tokens"
 
 
@@ -101,6 +108,27 @@ def _synthetic(workload: SyntheticWorkload) -> str:
     return f"{words}, {_output(workload, _tokens(workload.output_tokens))}"
 
 
+def _tasks(workload: TasksWorkload) -> str:
+    if workload.file is not None:
+        first = f"the first {workload.limit:,} " if workload.limit is not None else ""
+        length = _output(workload, f"{workload.output_limit} tokens")
+        return f"{first}tasks of {workload.file}, {length} where a step says no other"
+    assert workload.prompt_tokens is not None and workload.growth_tokens is not None
+    assert workload.output_tokens is not None
+    words = f"{workload.count:,} made-up tasks of {_turns(workload)}: a prompt of "
+    words += _tokens(workload.prompt_tokens)
+    if workload.prefix_tokens is not None:
+        words += f" after a shared prefix of {workload.prefix_tokens} more"
+    words += f", then {_tokens(workload.growth_tokens)} more a step"
+    if workload.tool_ms is not None:
+        drawn = workload.tool_ms
+        words += f", a tool of {drawn if isinstance(drawn, int) else _drawn(drawn)} ms before each"
+    if workload.fan_share is not None:
+        wide = workload.fan_out if isinstance(workload.fan_out, int) else _drawn(workload.fan_out)
+        words += f", {wide} branches before {100 * workload.fan_share:.4g} % of them"
+    return f"{words}, {_output(workload, _tokens(workload.output_tokens))}"
+
+
 def _trace(workload: TraceWorkload) -> str:
     kind = f"{workload.format} " if workload.format is not None else ""
     first = f"the first {workload.limit:,}" if workload.limit is not None else "the"
@@ -114,7 +142,11 @@ def _trace(workload: TraceWorkload) -> str:
 
 
 def _turns(workload: Workload) -> str:
-    turns = workload.turns if isinstance(workload, SyntheticWorkload) else 1
+    turns: int | Lengths = 1
+    if isinstance(workload, SyntheticWorkload):
+        turns = workload.turns
+    elif isinstance(workload, TasksWorkload):
+        turns = workload.steps
     return f"{turns} requests" if isinstance(turns, int) else f"{_drawn(turns)} requests"
 
 

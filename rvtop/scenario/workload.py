@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -87,7 +87,9 @@ class RagWorkload(_Workload):
 
 class PromptsWorkload(_Workload):
     """Prompts from a file, in turn: ``.jsonl`` (id, messages or prompt, max_tokens, turns), ``.txt`` (one a
-    line), or ShareGPT conversations (``.json``, a list; ``.jsonl`` with ``format: sharegpt``).
+    line), or ShareGPT conversations (``.json``, a list; ``.jsonl`` with ``format: sharegpt``); ``format:
+    aiperf``: AIPerf's single and multi turn files in turn, ``aiperf-pool``: its random pool, of which
+    ``limit`` are drawn (None: as many as it holds), some more than once.
 
     Of a ShareGPT conversation the first question goes out, with the estimated length of the recorded
     answer as its output length unless ``max_tokens`` is given; with ``multi_turn`` the whole
@@ -97,7 +99,7 @@ class PromptsWorkload(_Workload):
 
     kind: Literal["prompts"]
     file: Annotated[Text, Field(pattern=r"\.(jsonl|txt|json)$")]
-    format: Literal["sharegpt"] | None = None
+    format: Literal["sharegpt", "aiperf", "aiperf-pool"] | None = None
     max_tokens: Count | None = None
     multi_turn: Flag = False
     think_s: Seconds | None = Field(default=None, alias="think")
@@ -106,7 +108,9 @@ class PromptsWorkload(_Workload):
 
     def contradictions(self) -> Iterator[Mistake]:
         if self.format is not None and self.file.endswith(".txt"):
-            yield Mistake("sharegpt is a .json or .jsonl file", "format", ("file",))
+            yield Mistake(f"{self.format} is a .json or .jsonl file", "format", ("file",))
+        if self.format not in (None, "sharegpt") and self.file.endswith(".json"):
+            yield Mistake(f"{self.format} is a .jsonl file", "format", ("file",))
         if self.multi_turn and not self.sharegpt:
             text = "is for format: sharegpt only (rows of .jsonl have their own turns)"
             yield Mistake(text, "multi_turn", ("file", "format"))
@@ -115,7 +119,7 @@ class PromptsWorkload(_Workload):
 
     @property
     def sharegpt(self) -> bool:
-        return self.format == "sharegpt" or self.file.endswith(".json")
+        return self.format == "sharegpt" or (self.format is None and self.file.endswith(".json"))
 
     @property
     def output_limit(self) -> int | None:
@@ -194,23 +198,111 @@ class SyntheticWorkload(_Workload):
         return average(self.turns)
 
 
+class TasksWorkload(_Workload):
+    """Tasks of agents: requests that follow one another, a tool at work between them (docs/agents.md).
+
+    From ``file`` (rows of our own, or sessions of another ``format``), or made: ``count`` tasks of ``steps``
+    requests. The first asks ``prompt_tokens`` (after ``prefix_tokens`` that all tasks share: instructions
+    and tools), each further one adds ``growth_tokens``
+    to all that was said before it, ``tool_ms`` after the answer. Before a ``fan_share`` of the steps a task
+    forks into ``fan_out`` branches, which the next step joins.
+    """
+
+    kind: Literal["tasks"]
+    file: Annotated[Text, Field(pattern=r"\.(jsonl|json)$")] | None = None
+    format: Literal["aiperf", "otel", "weka"] | None = None
+    limit: Count | None = None
+    count: Annotated[Count, Field(le=1_000_000)] = 50
+    steps: Length = 6
+    prompt_tokens: Length | None = None
+    growth_tokens: Length | None = None
+    output_tokens: Length | None = None
+    prefix_tokens: Annotated[Count, Field(le=10_000_000)] | None = None
+    tool_ms: Length | None = None
+    fan_out: Length = 3
+    fan_share: Share | None = None
+    ignore_eos: Flag = True
+
+    @classmethod
+    def misplaced(cls, data: Mapping[str, Any]) -> Iterator[Mistake]:
+        made = [key for key in _MADE if key in data]
+        if "file" in data:
+            yield from (Mistake("is for tasks that are made, not for those of a file", key) for key in made)
+        else:
+            for key in ("limit", "format"):
+                if key in data:
+                    yield Mistake("is for a file; count says how many tasks are made", key)
+        for key in ("prompt_tokens", "growth_tokens", "output_tokens"):
+            if "file" not in data and key not in data:
+                yield Mistake("is missing (tasks are made of lengths, or give file)", key)
+
+    def contradictions(self) -> Iterator[Mistake]:
+        if highest(self.steps) > MAX_TURNS:
+            yield Mistake(f"must be at most {MAX_TURNS} (give a distribution a max)", "steps")
+        if self.fan_share is None and "fan_out" in self.model_fields_set:
+            yield Mistake("needs fan_share, the share of the steps before which a task forks", "fan_out")
+        if self.fan_share is not None and highest(self.fan_out) < 2:
+            yield Mistake("must be 2 branches or more", "fan_out", ("fan_share",))
+        if self._bytes > MAX_PROMPT_BYTES:
+            gib = self._bytes / (1 << 30)
+            text = f"about {gib:.3g} GiB of prompts for each worker to hold; lower count or the lengths"
+            yield Mistake(text, "count", ("steps", "prompt_tokens", "growth_tokens", "prefix_tokens"))
+
+    @property
+    def _bytes(self) -> float:
+        if self.prompt_tokens is None or self.growth_tokens is None:
+            return 0.0
+        own = average(self.prompt_tokens) + (average(self.steps) - 1) * average(self.growth_tokens)
+        return BYTES_A_TOKEN * self.count * (own + (self.prefix_tokens or 0))
+
+    @property
+    def output_limit(self) -> int | None:
+        if self.output_tokens is None:
+            return DEFAULT_MAX_TOKENS
+        return self.output_tokens if isinstance(self.output_tokens, int) else None
+
+    @property
+    def output_mean(self) -> float | None:
+        return None if self.output_tokens is None else average(self.output_tokens)
+
+    @property
+    def turns_mean(self) -> float | None:
+        return None if self.file is not None else average(self.steps)
+
+    @property
+    def files(self) -> tuple[tuple[str, Path], ...]:
+        return () if self.file is None else (("file", Path(self.file)),)
+
+
+#: Keys of tasks that are made.
+_MADE = (
+    *("count", "steps", "prompt_tokens", "growth_tokens", "output_tokens", "prefix_tokens", "tool_ms"),
+    *("fan_out", "fan_share"),
+)
+
+
 class TraceWorkload(_Workload):
     """Recorded requests, sent at their recorded times with prompts of their recorded lengths.
 
-    ``format`` None: told by the file's name and header. Mooncake's ``hash_ids`` name blocks of
-    ``block_tokens`` of the prompt; equal ids become equal text, so that a prefix cache sees what it saw.
-    ``start_s`` leaves out the trace's beginning, ``limit`` takes the first requests from there,
-    ``max_prompt_tokens`` cuts longer prompts.
+    ``format`` None: told by the file's name and first line. ``hash_ids`` of Mooncake's and Bailian's name
+    blocks of ``block_tokens`` of the prompt (None: as the format has them); equal ids become equal text, so
+    that a prefix cache sees what it saw. ``start_s`` leaves out the trace's beginning, ``limit`` takes the
+    first requests (or sessions) from there, ``max_prompt_tokens`` cuts longer prompts. Sessions (AIPerf's,
+    OpenTelemetry's) become tasks that begin at their recorded times.
     """
 
     kind: Literal["trace"]
-    file: Annotated[Text, Field(pattern=r"\.(jsonl|csv)$")]
-    format: Literal["mooncake", "burstgpt", "azure"] | None = None
+    file: Annotated[Text, Field(pattern=r"\.(jsonl|json|csv)$")]
+    format: Literal["mooncake", "bailian", "aiperf", "otel", "burstgpt", "azure"] | None = None
     start_s: Seconds | None = Field(default=None, alias="start")
     limit: Count | None = None
     max_prompt_tokens: Count | None = None
-    block_tokens: Annotated[Count, Field(le=1_000_000)] = 512
+    block_tokens: Annotated[Count, Field(le=1_000_000)] | None = None
     ignore_eos: Flag = True
+
+    def contradictions(self) -> Iterator[Mistake]:
+        if self.max_prompt_tokens is not None and self.format in ("aiperf", "otel"):
+            yield Mistake("is not for sessions, whose prompts grow", "max_prompt_tokens", ("format",))
 
     @property
     def timed(self) -> bool:
@@ -237,6 +329,6 @@ class PluginWorkload(_Workload):
 
 
 Workload = Annotated[
-    RagWorkload | PromptsWorkload | SyntheticWorkload | TraceWorkload | PluginWorkload,
+    RagWorkload | PromptsWorkload | SyntheticWorkload | TasksWorkload | TraceWorkload | PluginWorkload,
     Field(discriminator="kind"),
 ]

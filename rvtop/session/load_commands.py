@@ -132,6 +132,7 @@ class LoadCommands:
             raise CommandError("slo: answers in one piece have neither TTFT nor TPOT; give e2e")
         before, self.slo = self.slo, Slo(**limits) if any(limits.values()) else None
         entry = PlanEvent(perf_counter_ns() + LEAD_NS, "slo", slo_ns=slo_ns(self.slo))
+        self._load().watches.tasks.slo_ns = slo_ns(self.slo)
         load.issue(entry, by)
         said = [f"{name.removesuffix('_ms')} ≤ {limit:g} ms" for name, limit in limits.items() if limit]
         text = f"SLO: {', '.join(said) or 'none'}"

@@ -76,7 +76,7 @@ class LoadRun:
         self._targets = 1
         self.held = ""  # why nothing may be sent before `go_on`
         self._paused_by_hand = False
-        self.on_lines: list[Callable[[bytes], None]] = []  # called with the lines of each delta
+        self.on_lines = [self.watches.tasks.take]  # called with the lines of each delta
         self.observers: list[Callable[[Second], None]] = [
             self.watches.judge,
             self._record_second,

@@ -64,7 +64,7 @@ def with_pairs(scenario: Scenario, options: PairOptions) -> Scenario:
     """
     for phase in scenario.phases:
         _check(phase)
-    if (scenario.workload.turns_mean or 1) > 1:
+    if scenario.workload.kind == "tasks" or (scenario.workload.turns_mean or 1) > 1:
         raise UserError(
             f"rvtop ab: the workload of {scenario.name} has conversations, and what is said in them would "
             "differ between the two: give one with single requests"

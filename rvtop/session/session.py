@@ -224,6 +224,7 @@ class Session:
             pairs=None if self._pairs is None else self._pairs.shown,
             probes=load.probes.shown(now) if load.probes is not None else None,
             saturation=load.watches.saturation.saturation,
+            tasks=load.watches.tasks.tasks,
             arms=self._arms.shown,
             placement=load.watches.placement.placement,
             stages=load.watches.placement.stages,

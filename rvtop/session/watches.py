@@ -9,7 +9,10 @@ from rvtop.session.load_parts import Parts, Second
 from rvtop.session.placement_watch import PlacementWatch
 from rvtop.session.player import Player
 from rvtop.session.replica_watch import ReplicaWatch
+from rvtop.session.request import with_slo
 from rvtop.session.saturation_watch import SaturationWatch
+from rvtop.session.setup import slo_ns
+from rvtop.session.task_watch import TaskWatch
 from rvtop.session.verdict_watch import VerdictWatch
 from rvtop.session.warm_up_watch import WarmUpWatch
 
@@ -28,6 +31,8 @@ class Watches:
         self.verdict = VerdictWatch(say, parts.target, str(request.workers))
         self.saturation = SaturationWatch(parts, live, player)
         self.placement = PlacementWatch(parts.target, parts.feed)
+        scenario = request.scenario
+        self.tasks = TaskWatch(slo_ns(None if scenario is None else with_slo(scenario, request.slo).slo))
         self._warm_up = WarmUpWatch(parts, live, player)
         self._replicas = ReplicaWatch(say)
 
@@ -45,5 +50,6 @@ class Watches:
         if not self._paired:  # what is told of energy is of one of the two servers
             self.energy.look(second.row, self._live.tokens, self._target.engine_gpus)
         self.saturation.look(second)
+        self.tasks.look(second.now_ns)
         self._warm_up.look(second)
         self._replicas.look(second.row)

@@ -303,6 +303,23 @@ PANELS: dict[str, PanelHelp] = {
             Figure("(none)", "requests that ended without an answer that names an arm", CLIENT),
         ),
     ),
+    "tasks": PanelHelp(
+        "tasks of agents",
+        "Tasks that are requests one after another with tools at work between them; means over those that "
+        "were done in the last minute, steps since the phase began. Drawn where the workload has tasks.",
+        (
+            Figure("/min good", "tasks done a minute; those of which every step met the SLO", CLIENT),
+            Figure("a task", "from the intended time of its first step to its last token", CLIENT),
+            Figure(
+                "█ model", "from sending a step to its last token, along the path that took longest", CLIENT
+            ),
+            Figure("▒ tools", "the stubbed tools on that path, as long as the workload says", CLIENT),
+            Figure("░ own wait", "rest: from the end of a step or tool to the next sending", CLIENT),
+            Figure("server's queue", "the part of model that requests waited inside the server", SERVER),
+            Figure("prefix hits", "of a step's prompt tokens, those from the prefix cache (usage)", SERVER),
+            Figure("cut", "tasks that the end of a phase or of its drain left open", CLIENT),
+        ),
+    ),
     "deployments": PanelHelp(
         "Ray Serve",
         "One line a deployment, as application/deployment. Drawn where Serve runs.",

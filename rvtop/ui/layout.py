@@ -42,11 +42,13 @@ FOLDS: tuple[tuple[str, str | int], ...] = (
         ("kvqueue", LINE),
         ("nodes", LINE),
     ),
-    *(("arms", LEAST), ("deployments", LEAST), ("gpu", LEAST), ("engines", LEAST), ("plan", LINE)),
+    *(("tasks", LEAST), ("arms", LEAST), ("deployments", LEAST), ("gpu", LEAST), ("engines", LEAST)),
+    ("plan", LINE),
     *(("gpu_use", LEAST), ("inflight", LEAST), ("latency_time", LEAST), ("tokens", LEAST)),
     *(("knee", LEAST), ("knee_tokens", LEAST), ("knee", LINE), ("knee_tokens", LINE)),
     *(
         ("arms", LINE),
+        ("tasks", LINE),
         ("deployments", LINE),
         ("gpu_use", LINE),
         ("gpu", LINE),
@@ -83,7 +85,7 @@ FOLDS: tuple[tuple[str, str | int], ...] = (
         ("banner", LINE),
         ("ttft", GONE),
     ),
-    *(("load", GONE), ("banner", GONE), ("steps", GONE), ("footer", GONE)),
+    *(("tasks", GONE), ("load", GONE), ("banner", GONE), ("steps", GONE), ("footer", GONE)),
 )
 _KNOWN = {name for name, _ in FOLDS}
 #: So many steps of it are taken before panels that it does not know go away.

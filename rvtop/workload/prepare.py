@@ -25,11 +25,12 @@ from rvtop.scenario.workload import (
     PromptsWorkload,
     RagWorkload,
     SyntheticWorkload,
+    TasksWorkload,
     TraceWorkload,
     Workload,
 )
 from rvtop.text import printable
-from rvtop.workload import added, files, replay, sharegpt, synthetic
+from rvtop.workload import added, aiperf, files, replay, sharegpt, synthetic, tasks
 from rvtop.workload.rows import Stopped, WorkloadError, encode, save, user_row
 
 __all__ = ["Prepared", "WorkloadError", "prepare", "write_prompts"]
@@ -103,6 +104,8 @@ class _Making:
     def _lines(self) -> tuple[Iterable[bytes], str, str]:
         """Lines of the file, what they are of, and what there is to tell of them."""
         workload, seed = self._workload, self._seed
+        if isinstance(workload, TraceWorkload) and (found := replay.sessions_of(workload, seed)) is not None:
+            return map(encode, found), workload.file, ""
         if isinstance(workload, TraceWorkload):
             self._reading = "reading the trace, line"
             made = replay.load(workload, self._on_progress)
@@ -119,8 +122,13 @@ class _Making:
                 limit=workload.limit,
             )
             return map(encode, rows), workload.file, ""
+        if isinstance(workload, PromptsWorkload) and workload.format is not None:
+            drawn = aiperf.prompts(Path(workload.file), workload.format, seed, workload.limit)
+            return map(encode, drawn), workload.file, ""
         if isinstance(workload, PromptsWorkload):
             return files.lines(Path(workload.file), workload.limit), workload.file, ""
+        if isinstance(workload, TasksWorkload):
+            return tasks.lines(workload, seed), workload.file or "workload", ""
         if isinstance(workload, PluginWorkload):
             return map(encode, added.rows(workload, seed)), f"plugin {workload.name}", ""
         asked = enumerate(question_rows(workload.questions), 1)

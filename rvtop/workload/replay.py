@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rvtop.scenario.trace_format import detect
+from rvtop.scenario.trace_format import SESSIONS, detect
 from rvtop.scenario.units import human_duration
 from rvtop.scenario.workload import BYTES_A_TOKEN, MAX_PROMPT_BYTES, TraceWorkload
-from rvtop.workload import traces
+from rvtop.workload import aiperf, otel, sessions, traces
+from rvtop.workload.block_text import BlockText
 from rvtop.workload.rows import WorkloadError, user_row
-from rvtop.workload.synthetic import Phrases
-
-_BLOCKS_KEPT = 8192
 
 
 @dataclass(frozen=True)
@@ -33,26 +29,10 @@ class Replay:
 
     def rows(self, seed: int) -> Iterator[dict[str, Any]]:
         """Rows by time, the first at 0 s; the same seed gives the same rows."""
-        block = self.workload.block_tokens
-        own = random.Random(seed)
-        phrases = Phrases(seed)
+        texts = BlockText(seed, self.trace.block_tokens)
         start = self.trace.at_us[self.picked[0]]
-
-        @lru_cache(_BLOCKS_KEPT)
-        def words(name: int) -> str:
-            return phrases.text(block, random.Random(f"{seed}/block/{name}"))
-
         for i, row in enumerate(self.picked):
-            tokens = self.tokens(row)
-            blocks = self.trace.blocks_of(row)[: -(-tokens // block)]
-            if blocks:
-                # Of the last block only its beginning: requests that share a longer one share this too.
-                pieces = [words(name) for name in blocks]
-                pieces[-1] = " ".join(pieces[-1].split()[: tokens - block * (len(blocks) - 1)])
-                content = " ".join(pieces)
-            else:
-                content = phrases.text(tokens, own)
-            made = user_row(f"trace-{i}", content)
+            made = user_row(f"trace-{i}", texts.prompt(self.tokens(row), self.trace.blocks_of(row)))
             yield made | {
                 "max_tokens": self.trace.output[row],
                 "at_s": (self.trace.at_us[row] - start) / 1e6,
@@ -73,11 +53,33 @@ class Replay:
         return words
 
 
+def sessions_of(workload: TraceWorkload, seed: int) -> Iterable[dict[str, Any]] | None:
+    """The rows of a trace of sessions, each to begin at its time; None of a trace of single requests. Raises
+    WorkloadError."""
+    path = Path(workload.file)
+    kind = detect(path, workload.format)
+    if kind not in SESSIONS:
+        return None
+    start_s, limit = workload.start_s or 0.0, workload.limit
+    if workload.max_prompt_tokens is not None:
+        raise WorkloadError(
+            f"{path}: workload.max_prompt_tokens is not for sessions ({kind}), which grow; take it out"
+        )
+    if kind == "aiperf":
+        block = workload.block_tokens
+        return aiperf.rows(path, seed, timed=True, limit=limit, block_tokens=block, start_s=start_s)
+    try:
+        found = otel.read(path)
+    except OSError as error:
+        raise WorkloadError(f"{path}: can't be read: {error.strerror}") from error
+    picked = [one for one in found if one.start_s >= found[0].start_s + start_s]
+    return sessions.rows(picked[:limit], seed, str(path), timed=True)
+
+
 def load(workload: TraceWorkload, on_progress: Callable[[int], None]) -> Replay:
     """Reads the workload's trace. Raises WorkloadError (damage, nothing left, too much)."""
     path = Path(workload.file)
-    kind = detect(path, workload.format)
-    trace = traces.read(path, kind, workload.block_tokens, on_progress)
+    trace = traces.read(path, detect(path, workload.format), workload.block_tokens, on_progress)
     picked = trace.pick(workload.start_s or 0.0, workload.limit)
     if not len(picked):
         after = f" from {human_duration(workload.start_s)} on" if workload.start_s and len(trace) else ""

@@ -2,6 +2,7 @@
 
 - Mooncake (``.jsonl``): ``{"timestamp": ms, "input_length": n, "output_length": n, "hash_ids": [...]}``,
   a hash id for each block of 512 prompt tokens, the last one shorter.
+- Bailian (``.jsonl``): the same with a ``timestamp`` in seconds, a ``chat_id`` and blocks of 16 tokens.
 - BurstGPT (``.csv``): ``Timestamp`` (s), ``Request tokens``, ``Response tokens``; other columns are not used.
   A response of 0 tokens is a request that failed.
 - Azure LLM inference (``.csv``): ``TIMESTAMP`` (date and time), ``ContextTokens``, ``GeneratedTokens``.
@@ -25,6 +26,9 @@ from rvtop.workload.rows import WorkloadError
 
 #: How often whoever waits is told how far the reading is.
 PROGRESS_LINES = 1024
+#: Tokens in a block of the traces that have some, and microseconds in the unit of their times.
+BLOCKS = {"mooncake": 512, "bailian": 16}
+_TO_US = {"mooncake": 1e3, "bailian": 1e6}
 _MOST_TOKENS = 10_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -44,6 +48,7 @@ class Trace:
     blocks: array[int] = field(default_factory=lambda: array("q"))
     ends: array[int] = field(default_factory=lambda: array("q"))
     silent: int = 0
+    block_tokens: int = 512
 
     def __len__(self) -> int:
         return len(self.at_us)
@@ -73,13 +78,14 @@ class Trace:
         return order[begin : None if limit is None else begin + limit]
 
 
-def read(path: Path, kind: str, block_tokens: int, on_progress: Callable[[int], None]) -> Trace:
-    """The whole trace of ``kind`` (see ``trace_format.detect``). ``on_progress`` is called with the number of
-    each ``PROGRESS_LINES``-th line; what it raises goes through. Raises WorkloadError with file and line."""
-    trace = Trace()
+def read(path: Path, kind: str, block_tokens: int | None, on_progress: Callable[[int], None]) -> Trace:
+    """The whole trace of ``kind`` (see ``trace_format.detect``). ``block_tokens``: the length of its blocks,
+    None: as the format has them. ``on_progress`` is called with the number of each ``PROGRESS_LINES``-th
+    line; what it raises goes through. Raises WorkloadError with file and line."""
+    trace = Trace(block_tokens=block_tokens or BLOCKS.get(kind, 512))
     try:
-        if kind == "mooncake":
-            _read_mooncake(path, trace, block_tokens, on_progress)
+        if kind in BLOCKS:
+            _read_blocks(path, trace, _TO_US[kind], on_progress)
         else:
             _read_csv(path, kind, trace, on_progress)
     except (OSError, UnicodeDecodeError) as error:
@@ -164,7 +170,7 @@ def _azure_us(text: str) -> int:
     return (value - _EPOCH) // _MICROSECOND
 
 
-def _read_mooncake(path: Path, trace: Trace, block_tokens: int, on_progress: Callable[[int], None]) -> None:
+def _read_blocks(path: Path, trace: Trace, to_us: float, on_progress: Callable[[int], None]) -> None:
     numbers: dict[object, int] = {}
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -177,21 +183,23 @@ def _read_mooncake(path: Path, trace: Trace, block_tokens: int, on_progress: Cal
             except orjson.JSONDecodeError as error:
                 raise WorkloadError(f"{path}:{number}: not JSON: {error}") from error
             try:
-                at_us, prompt, output, ids = _mooncake_row(row, block_tokens)
+                at_us, prompt, output, ids = _blocks_row(row, trace.block_tokens, to_us)
             except ValueError as problem:
                 raise WorkloadError(f"{path}:{number}: {problem}") from None
             trace.add(at_us, prompt, output, [numbers.setdefault(name, len(numbers)) for name in ids])
 
 
-def _mooncake_row(row: object, block_tokens: int) -> tuple[int, int, int, list[object]]:
+def _blocks_row(row: object, block_tokens: int, to_us: float) -> tuple[int, int, int, list[object]]:
+    """``to_us``: microseconds in the unit of its timestamp."""
     if not isinstance(row, dict):
         raise ValueError('must be {"timestamp": …, "input_length": …, "output_length": …, "hash_ids": […]}')
     for key in ("timestamp", "input_length", "output_length"):
         if key not in row:
             raise ValueError(f"{key} is missing")
     at = row["timestamp"]
-    if isinstance(at, bool) or not isinstance(at, int | float) or abs(at) > _MOST_S * 1000:
-        raise ValueError(f"timestamp: must be a number of milliseconds, got {at!r}")
+    if isinstance(at, bool) or not isinstance(at, int | float) or not abs(at) * to_us <= _MOST_S * 1e6:
+        unit = "seconds" if to_us == 1e6 else "milliseconds"
+        raise ValueError(f"timestamp: must be a number of {unit}, got {at!r}")
     for key in ("input_length", "output_length"):
         if type(row[key]) is not int or not 0 <= row[key] <= _MOST_TOKENS:
             raise ValueError(f"{key}: must be a whole number from 0 to {_MOST_TOKENS:,}, got {row[key]!r}")
@@ -204,4 +212,4 @@ def _mooncake_row(row: object, block_tokens: int) -> tuple[int, int, int, list[o
             f"hash_ids: {prompt} tokens make {blocks} blocks of {block_tokens}, but there are {len(ids)} ids"
             " (workload.block_tokens sets another block size)"
         )
-    return round(at * 1000), prompt, row["output_length"], ids
+    return round(at * to_us), prompt, row["output_length"], ids

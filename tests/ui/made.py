@@ -39,6 +39,7 @@ from rvtop.contract.snapshot import (
 )
 from rvtop.contract.spending import Spending
 from rvtop.contract.start import GpuRow, Machine, ModelRow, Offer, RecentRow, StartFacts, UpRow
+from rvtop.contract.tasks import Tasks, TaskStep
 from rvtop.results.pairs import PairFold
 from rvtop.stats.comb import Comb
 from rvtop.stats.histogram import Histogram
@@ -305,6 +306,14 @@ def split() -> Snapshot:
         Arm("v2", "chat", 0.1, 0.108, True, 904, 12, 3, 39.8, 310.0, 60.0, 1400.0, 96.0, 4.9),
     )
     return replace(live(), arms=arms)
+
+
+def agents() -> Snapshot:
+    """A workload of tasks."""
+    shares = (0.0, 0.62, 0.81, 0.88, 0.9, None)
+    steps = tuple(TaskStep(k, 48 - k, 41.0 + k, 900.0 + 310 * k, share) for k, share in enumerate(shares))
+    tasks = Tasks(42, 1, 2, 5, 12.3, 11.0, 8310.0, 14_200.0, 3120.0, 5170.0, 20.0, 412.0, steps)
+    return replace(live(), tasks=tasks)
 
 
 def server_hist(median_ms: float, sigma: float, n: int) -> ServerHist:

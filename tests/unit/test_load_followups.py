@@ -8,9 +8,9 @@ import pytest
 from rvtop.errors import UserError
 from rvtop.load.fleet.autoscale import Autoscale
 from rvtop.load.fleet.workers import Workers, parse_workers
-from rvtop.load.plan.followups import Cancels, Slots, Talk, chosen
-from rvtop.load.plan.prompts import Turn
+from rvtop.load.plan.followups import Cancels, Slots, chosen
 from rvtop.load.plan.schedule import NEVER
+from rvtop.load.plan.steps import Steps, Talk, Turn
 from rvtop.load.wire.record import Record
 from rvtop.load.wire.response_text import answer_text
 
@@ -57,23 +57,48 @@ def test_a_pause_is_not_caught_up() -> None:
 
 
 def talk(*turns: Turn) -> Talk:
-    return Talk(0, 0, 0, 0, turns, [{"role": "user", "content": "hi"}])
+    return Talk(0, 0, 0, 0, Steps(turns), [{"role": "user", "content": "hi"}])
 
 
 def test_the_models_own_answer_goes_before_the_next_question() -> None:
     one = talk(Turn((USER,), {}, 0.5))
-    turn = one.next("hello")
-    assert turn is not None
-    assert turn.delay_s == 0.5
-    assert one.messages[1:] == [{"role": "assistant", "content": "hello"}, USER]
-    assert one.next("bye") is None
+    assert one.steps.keeps == (True, False)
+    assert one.ended(0, "hello") == [1]
+    assert list(one.messages(1))[1:] == [{"role": "assistant", "content": "hello"}, USER]
+    assert (one.ended(1, "bye"), one.open) == ([], 0)
 
 
 def test_a_recorded_answer_takes_its_place() -> None:
     recorded = {"role": "assistant", "content": "as it was"}
     one = talk(Turn((recorded, USER), {}))
-    one.next("something else")
-    assert one.messages[1:] == [recorded, USER]
+    assert one.steps.keeps == (False, False)
+    one.ended(0, "something else")
+    assert list(one.messages(1))[1:] == [recorded, USER]
+
+
+def test_branches_go_on_from_the_fork_and_are_joined() -> None:
+    def asks(text: str, *after: int, **more: bool) -> Turn:
+        return Turn(({"role": "user", "content": text},), {}, 0.0, after, **more)
+
+    def said(step: int) -> str:
+        return " ".join(f"{m['role'][0]}:{m['content']}" for m in one.messages(step))
+
+    # 0 forks into 1 and 2; 3 goes on from 2; 4 joins 1 and 3; 5 stands alone behind it.
+    turns = (asks("b1", 0), asks("b2", 0), asks("on", 2), asks("join", 1, 3), asks("new", 4, whole=True))
+    one = Talk(0, 0, 0, 0, Steps(turns, task=True), [{"role": "user", "content": "hi"}])
+    assert one.steps.base == (0, 0, 0, 2, 0, 4)
+    assert one.steps.facts is not None
+    assert [fact["branch"] for fact in one.steps.facts] == ["", "1", "2", "2", "", ""]
+    assert one.ended(0, "A0") == [1, 2]
+    assert said(1) == "u:hi a:A0 u:b1"
+    assert said(2) == "u:hi a:A0 u:b2"
+    assert (one.ended(2, "A2"), one.open) == ([3], 2)
+    assert said(3) == "u:hi a:A0 u:b2 a:A2 u:on"
+    assert one.ended(3, "A3") == []  # 1 is still on its way
+    assert (one.ended(1, "A1"), one.open) == ([4], 1)
+    assert said(4) == "u:hi a:A0 u:A1 u:A3 u:join"
+    assert (one.ended(4, "A4"), said(5), one.ended(5, ""), one.open) == ([5], "u:new", [], 0)
+    assert not one._said
 
 
 def test_the_answer_is_the_text_of_the_stream_however_it_was_split() -> None:

@@ -53,6 +53,7 @@ TOP = [
     "phases",
     "by_model",
     "by_arm",
+    "tasks",
     "findings",
     "blocks",
 ]

@@ -184,7 +184,7 @@ for phase, said in [
         *(f"4: phases[0].{one}" for one in said.split("|")),
     )
 for workload, said in [
-    ("{kind: ragg}", "kind: must be rag, prompts, synthetic, trace or plugin, got ragg"),
+    ("{kind: ragg}", "kind: must be rag, prompts, synthetic, tasks, trace or plugin, got ragg"),
     ("{kind: rag, where: server, index: d}", "index: is for where: client only (the server has its own index)"),
     ("{kind: rag, top_k: 101}", "top_k: must be ≤ 100, got 101"),
     ("{kind: prompts, file: a.csv}", "file: must end in .jsonl, .txt or .json (ShareGPT), got a.csv"),

@@ -19,8 +19,8 @@ from tests.mock.fast import any_mock
 from tests.mock.process import MockProcess
 
 NAMES = {
-    *("agent", "autoscale", "batch", "canary", "chat", "demo", "gateway", "paper-rounds", "paper-rps"),
-    *("prefix-share", "rag-long"),
+    *("agent", "agents", "autoscale", "batch", "canary", "chat", "demo", "gateway"),
+    *("paper-rounds", "paper-rps", "prefix-share", "rag-long"),
     *("ramp", "showdown", "showdown-gpu", "smoke", "soak", "spike", "steady"),
 }
 
@@ -58,6 +58,8 @@ def shortened(scenario: Scenario) -> Scenario:
         data["workload"] |= {"count": 16, "output_tokens": 4}
         if "think" in data["workload"]:
             data["workload"]["think"] = "10ms"
+    elif scenario.workload.kind == "tasks":
+        data["workload"] |= {"count": 8, "output_tokens": 4, "tool_ms": 10}
     for phase in data["phases"]:
         _shorten(phase)
     return scenario_from(data | {"thresholds": {}}, scenario.name)

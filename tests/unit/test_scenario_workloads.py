@@ -14,6 +14,7 @@ from rvtop.scenario.schema import Scenario, SyntheticWorkload, TraceWorkload
 
 RATE = "  - {name: a, rate: 2, duration: 10s}\n"
 REPLAY = "  - {name: a, trace: {speed: 2}}\n"
+TASKS = "kind: tasks, prompt_tokens: 100, growth_tokens: 100, output_tokens: 9"
 MADE = "kind: synthetic, prompt_tokens: 600, output_tokens: 9"
 DRAWN = "kind: synthetic, prompt_tokens: {dist: normal, mean: 600, std: 100, max: 2048}, output_tokens: {dist: uniform, min: 8, max: 16}"
 
@@ -139,8 +140,15 @@ def test_only_what_differs_is_written(folder: Path) -> None:
         (f"{MADE}, turns: {{dist: exponential, mean: 3}}", "workload.turns: must be at most 1000 (give a distribution a max)"),
         (f"{MADE}, count: 1000000", "workload.count: about 3.35 GiB of prompts for each worker to hold; lower count or the lengths"),
         ("kind: synthetic, prompt_tokens: 9000000, output_tokens: 9", "workload.prompt_tokens: about 25.7 GiB of prompts for each worker to hold; lower count or the lengths"),
+        ("kind: tasks, prompt_tokens: 5, growth_tokens: 5", "workload.output_tokens: is missing (tasks are made of lengths, or give file)"),
+        (f"{TASKS}, limit: 5", "workload.limit: is for a file; count says how many tasks are made"),
+        (f"{TASKS}, steps: 1001", "workload.steps: must be at most 1000 (give a distribution a max)"),
+        (f"{TASKS}, fan_out: 2", "workload.fan_out: needs fan_share, the share of the steps before which a task forks"),
+        (f"{TASKS}, fan_out: 1, fan_share: 0.5", "workload.fan_out: must be 2 branches or more"),
+        ("kind: tasks, file: p.jsonl, steps: 5", "workload.steps: is for tasks that are made, not for those of a file"),
+        (f"{TASKS}, count: 900000", "workload.count: about 3.02 GiB of prompts for each worker to hold; lower count or the lengths"),
         ("kind: prompts, file: p.txt, format: sharegpt", "workload.format: sharegpt is a .json or .jsonl file"),
-        ("kind: prompts, file: p.txt, format: csv", "workload.format: must be sharegpt, got csv"),
+        ("kind: prompts, file: p.txt, format: csv", "workload.format: must be sharegpt, aiperf or aiperf-pool, got csv"),
         ("kind: prompts, file: p.txt, multi_turn: true", "workload.multi_turn: is for format: sharegpt only (rows of .jsonl have their own turns)"),
         ("kind: prompts, file: s.json, think: 2s", "workload.think: is for multi_turn: true only"),
     ],
@@ -153,11 +161,12 @@ def test_one_line_with_file_line_and_key(folder: Path, workload: str, said: str)
     ("workload", "said"),
     [
         ("kind: trace", "workload.file: is missing"),
-        ("kind: trace, file: t.json", "workload.file: must end in .jsonl or .csv, got t.json"),
+        ("kind: trace, file: t.txt", "workload.file: must end in .jsonl, .csv or .json (OpenTelemetry), got t.txt"),
         ("kind: trace, file: none.csv", "workload.file: no such file: {here}/none.csv"),
-        ("kind: trace, file: t.csv, format: aws", "workload.format: must be mooncake, burstgpt or azure, got aws"),
+        ("kind: trace, file: t.csv, format: aws", "workload.format: must be mooncake, bailian, aiperf, otel, burstgpt or azure, got aws"),
         ("kind: trace, file: t.csv, format: mooncake", "workload.file: {here}/t.csv: a mooncake trace is a .jsonl file"),
         ("kind: trace, file: t.csv, format: azure", "workload.file: {here}/t.csv:1: a trace of format azure has 'TIMESTAMP' in its first line"),
+        ("kind: trace, file: t.jsonl, format: otel, max_prompt_tokens: 9", "workload.max_prompt_tokens: is not for sessions, whose prompts grow"),
         ("kind: trace, file: t.jsonl, start: 10x", "workload.start: unknown unit 'x' in '10x': use ms, s, m or h"),
         ("kind: trace, file: t.jsonl, limit: 0", "workload.limit: must be ≥ 1, got 0"),
         ("kind: trace, file: t.jsonl, speed: 2", "workload.speed: unknown key; known here: block_tokens, file, format, ignore_eos, kind, limit, max_prompt_tokens, start, temperature"),

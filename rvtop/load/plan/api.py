@@ -83,8 +83,9 @@ class Api:
 
     def problem(self, row: Mapping[str, Any]) -> str | None:
         """Why a row of prompts, which is sound in itself, can't be asked here; None when it can."""
-        if row.get("turns") and self.name in NO_TURNS:
-            return f'has "turns", and endpoint {self.name} has no conversations'
+        key = "steps" if row.get("steps") else "turns"
+        if row.get(key) and self.name in NO_TURNS:
+            return f'has "{key}", and endpoint {self.name} has no conversations'
         if isinstance(row.get("prompt"), list) and self.name in ("chat", "responses", "messages", "rerank"):
             return f'"prompt" is a list of token numbers, and endpoint {self.name} takes text'
         return None

@@ -1,5 +1,6 @@
-"""What a worker sends because something ended: the next request of a closed loop, the next turn of a
-conversation, and the cancelling of requests, where the scenario asks for it. Pure: no clock, no I/O.
+"""What a worker does because something ended or takes long: the next request of a closed loop, and the
+cancelling of requests, where the scenario asks for it. What follows in a conversation or a task is in
+``steps``. Pure: no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -7,9 +8,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
 
-from rvtop.load.plan.prompts import Turn
 from rvtop.load.plan.schedule import NEVER
 from rvtop.load.wire.record import Record
 
@@ -17,30 +16,6 @@ from rvtop.load.wire.record import Record
 REST_NS = 100_000_000
 
 _MASK = (1 << 64) - 1
-
-
-@dataclass(slots=True)
-class Talk:
-    """A conversation under way: ``turn`` requests were sent, ``messages`` is the history of the last."""
-
-    number: int  # of its first request
-    prompt: int
-    model: int
-    phase: int
-    turns: tuple[Turn, ...]
-    messages: list[dict[str, Any]]
-    turn: int = 0
-
-    def next(self, answer: str) -> Turn | None:
-        """Adds the answer and the next turn to the history; None when the conversation is over."""
-        if self.turn >= len(self.turns):
-            return None
-        turn = self.turns[self.turn]
-        self.turn += 1
-        if not turn.recorded:
-            self.messages.append({"role": "assistant", "content": answer})
-        self.messages.extend(turn.messages)
-        return turn
 
 
 @dataclass(slots=True)

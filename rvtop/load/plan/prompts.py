@@ -1,13 +1,12 @@
 """``prompts.jsonl`` as a worker reads it: each prompt ready to be joined into a request body.
 
 ``prompt_row.py`` says what a row holds: ``at_s`` (of a trace) is when it was sent, seconds from the trace's
-start, and ``turns`` (of a conversation) what follows the first answer.
+start, and ``turns`` (of a conversation) or ``steps`` (of a task) what follows the first answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import orjson
 from rvtop.errors import UserError
 from rvtop.load.plan.api import Api, Texts
 from rvtop.load.plan.prompt_row import row_problem
+from rvtop.load.plan.steps import Message, Steps, Turn
 
 _OWN = ("max_tokens", "min_tokens")  # what a prompt may say for itself
 
@@ -27,25 +27,12 @@ class PromptError(UserError):
     """A prompts file that can't be used; the text names file and line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A follow-up in a conversation, ``delay_s`` after the answer before it ended."""
-
-    messages: tuple[dict[str, Any], ...]
-    own: Mapping[str, Any]
-    delay_s: float = 0.0
-
-    @property
-    def recorded(self) -> bool:
-        """Whether it brings the answer that stands before it; otherwise that is the model's own."""
-        return self.messages[0].get("role") == "assistant"
-
-
 class Prompts:
     """Request bodies for (prompt, model), joined from four parts that were serialised once.
 
-    ``at_s``: the times of a trace, shape (n,), None when the prompts are none. ``turns``: the follow-ups
-    of each prompt that has some; ``most_turns``: the requests of the longest conversation.
+    ``at_s``: the times of a trace, shape (n,), None when the prompts are none. ``steps``: what follows each
+    prompt that is a task or that something follows; ``most_turns``: the requests of the longest of them;
+    ``tasks``: whether some are tasks.
     """
 
     def __init__(
@@ -69,7 +56,8 @@ class Prompts:
         self.api = api
         self.kind = ""
         self._texts = Texts(api)
-        self.turns: dict[int, tuple[Turn, ...]] = {}
+        self.steps: dict[int, Steps] = {}
+        self.tasks = False
         self._first: dict[int, list[dict[str, Any]]] = {}  # first messages of the conversations
         self._parts: list[bytes] = []
         self._own: list[bytes] = []  # the lengths of each
@@ -103,7 +91,7 @@ class Prompts:
         if problem := self._texts.problem:
             raise PromptError(f"{path}: {problem}")
         self.at_s = np.array(self._times) if self._times else None
-        self.most_turns = 1 + max((len(turns) for turns in self.turns.values()), default=0)
+        self.most_turns = 1 + max((len(steps.turns) for steps in self.steps.values()), default=0)
 
     def _common(self, body: Mapping[str, Any]) -> bytes:
         """The end of every body: what all requests carry."""
@@ -137,7 +125,7 @@ class Prompts:
         """What a conversation begins with."""
         return list(self._first[prompt])
 
-    def turn_body(self, messages: Sequence[Mapping[str, Any]], turn: Turn, model: int) -> bytes:
+    def turn_body(self, messages: Sequence[Message], turn: Turn, model: int) -> bytes:
         """The body of a follow-up, whose whole history is ``messages``."""
         own = _own(turn.own, self._body, self._extra)
         lengths = self._lengths(own) if self._max_tokens is None else self._limited(own.get("min_tokens"))
@@ -175,9 +163,12 @@ class Prompts:
             if isinstance(at_s, bool) or not isinstance(at_s, int | float) or not late <= at_s < 1e9:
                 raise fault(f'"at_s" must be a time in seconds, not before the line above, got {at_s!r}')
             times.append(float(at_s))
-        if row.get("turns"):
-            self.turns[len(self._parts)] = tuple(map(_turn, row["turns"]))
+        task = "steps" in row
+        if task or row.get("turns"):
+            follow = map(_turn, row["steps"] if task else row["turns"])
+            self.steps[len(self._parts)] = Steps(tuple(follow), task=task)
             self._first[len(self._parts)] = row["messages"]
+            self.tasks |= task
         own = _own(row, body, self._extra)
         if "min_tokens" in own:
             self._least[len(self._parts)] = own["min_tokens"]
@@ -201,7 +192,9 @@ def _fields(values: Mapping[str, Any]) -> bytes:
 
 def _turn(data: Mapping[str, Any]) -> Turn:
     own = {key: data[key] for key in _OWN if key in data}
-    return Turn(tuple(data["messages"]), own, float(data.get("delay_s", 0.0)))
+    delay_s = float(data.get("tool_s", data.get("delay_s", 0.0)))
+    after, whole = tuple(data.get("after", ())), bool(data.get("whole"))
+    return Turn(tuple(data["messages"]), own, delay_s, after, whole)
 
 
 def _rows(path: Path, data: bytes | None) -> Iterator[tuple[int, Any]]:

@@ -70,6 +70,7 @@ class Record:
         "seq",
         "server",
         "target",
+        "task",
         "turn",
     )
 
@@ -96,6 +97,7 @@ class Record:
         self.error_text = ""
         self.target = 0  # number of the target that it was made for
         self.turn: int | None = None  # of a conversation, from 0
+        self.task: dict[str, Any] | None = None  # of a task: what its line says of the step
         self.body: list[bytes] | None = None  # the body as it came, where a next turn needs it
 
     def fail(self, kind: str, text: str = "") -> None:
@@ -134,6 +136,8 @@ def lines(
             return ns - t0_ns if ns else None
 
         more: dict[str, Any] = {} if record.turn is None else {"turn": record.turn}
+        if record.task is not None and record.turn is not None:
+            more["task"] = {"id": record.seq - record.turn, **record.task}
         if record.target:
             more["target"] = record.target
         if record.arm is not None:

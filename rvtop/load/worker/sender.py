@@ -10,11 +10,12 @@ import resource
 from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 
-from rvtop.load.plan.followups import REST_NS, Cancels, Slots, Talk
+from rvtop.load.plan.followups import REST_NS, Cancels, Slots
 from rvtop.load.plan.limits import worker_files
 from rvtop.load.plan.mix import Mix
-from rvtop.load.plan.prompts import Prompts, Turn
+from rvtop.load.plan.prompts import Prompts
 from rvtop.load.plan.schedule import NEVER, Due, Lengths, PhasePlan, PlanEvent, Schedule
+from rvtop.load.plan.steps import Talk
 from rvtop.load.wire import traceparent
 from rvtop.load.wire.endpoint import Endpoint
 from rvtop.load.wire.paired import PairedPool
@@ -80,7 +81,7 @@ class Sender:
         self._mix = Mix(spec.shares, spec.seed)
         self._name = spec.name
         self._run = b"%b-%x" % (spec.name.encode(), spec.t0_ns)  # what its conversations are named by
-        self._turns: list[tuple[int, int, Talk, Turn]] = []  # that wait for their time, as a heap
+        self._turns: list[tuple[int, int, Talk]] = []  # (time, request's number) that wait, as a heap
         self.schedule = Schedule(spec.phases, spec.seed, spec.index, spec.count, prompts.at_s)
         self._course = self.schedule.course
         self.slots = Slots()  # of a closed loop
@@ -145,10 +146,14 @@ class Sender:
         return end_ns if not self._drained and end_ns > now_ns else NEVER
 
     def _follow_up_ns(self) -> int:
-        """When the next slot or turn may send; a pause holds them, and the phase's end leaves them out."""
+        """When the next slot or turn may send; a pause holds them, and the phase's end leaves them out. The
+        steps of tasks go on in the drain."""
         if self._course.paused:
             return NEVER
-        at = min(self.slots.next_ns, self._turns[0][0] if self._turns else NEVER)
+        slot, turn = self.slots.next_ns, self._turns[0][0] if self._turns else NEVER
+        if self._prompts.tasks:
+            return min(slot if slot < self._course.end_ns else NEVER, turn)
+        at = min(slot, turn)
         return at if at < self._course.end_ns else NEVER
 
     # -- sending -----------------------------------------------------------------------------
@@ -181,6 +186,7 @@ class Sender:
 
     def _follow(self, entry: PlanEvent) -> None:
         if entry.kind == "cut":
+            self._turns.clear()
             self._pool.cancel_all("unfinished", "cut by the end of the drain")
         elif entry.kind == "cancel":
             self._pool.cancel_in_flight("cancelled", "all in flight were cancelled by a command")
@@ -220,6 +226,7 @@ class Sender:
         self._turns.clear()
         # Where nothing follows from the end of a request, it can wait for the next tick.
         follows = plan.concurrency or plan.max_in_flight is not None or self._prompts.most_turns > 1
+        follows = follows or self._prompts.tasks
         self._wire.deliver_now(bool(follows))
         self._by_plan = self._wire.can_schedule and not (follows or plan.cancel_share or self._pairs)
         if self._pairs is not None:
@@ -240,12 +247,12 @@ class Sender:
         for due in self.schedule.due(until_ns):
             self._send_one(due)
         while self._follow_up_ns() <= until_ns:
-            if self.slots.next_ns <= until_ns:
+            if self.slots.next_ns <= min(until_ns, self._course.end_ns - 1):
                 number = self.slots.number
                 self._send_one(self.schedule.closed(number, self.slots.take()))
             else:
-                at_ns, _, talk, turn = heapq.heappop(self._turns)
-                self._send_turn(at_ns, talk, turn)
+                at_ns, number, talk = heapq.heappop(self._turns)
+                self._send_turn(at_ns, number - talk.number, talk)
         for record in self._cancels.take(until_ns):
             self._pool.cancel(record, "cancelled", "given up by the client, as the scenario asks")
 
@@ -272,29 +279,34 @@ class Sender:
         prompt = (prompt if prompts.at_s is None else due.arrival) % len(prompts)
         record = Record(due.seq * prompts.most_turns, due.phase, model, prompt, due.intended_ns)
         record.target = self._number
-        turns = prompts.turns.get(prompt)
-        if prompts.most_turns > 1:
+        steps = prompts.steps.get(prompt)
+        if prompts.most_turns > 1 or prompts.tasks:
             record.turn = 0
-        if turns:
+        if steps is not None:
             first = prompts.first_messages(prompt)
-            talk = Talk(record.seq, prompt, model, due.phase, turns, first)
-            self.talks[record] = talk
-            if not turns[0].recorded:
-                record.body = []
+            self._follow_talk(record, Talk(record.seq, prompt, model, due.phase, steps, first))
         body = prompts.body(prompt, model)
         if ahead:
             self._wire.schedule(record, self._request(record, body), record.intended_ns)
         else:
             self._submit(record, body)
 
-    def _send_turn(self, at_ns: int, talk: Talk, turn: Turn) -> None:
-        record = Record(talk.number + talk.turn, talk.phase, talk.model, talk.prompt, at_ns)
-        record.turn = talk.turn
+    def _send_turn(self, at_ns: int, number: int, talk: Talk) -> None:
+        record = Record(talk.number + number, talk.phase, talk.model, talk.prompt, at_ns)
+        record.turn = number
         record.target = self._number
+        self._follow_talk(record, talk)
+        turn = talk.steps.turns[number - 1]
+        self._submit(record, self._prompts.turn_body(talk.messages(number), turn, talk.model))
+
+    def _follow_talk(self, record: Record, talk: Talk) -> None:
+        """Other requests may follow this one."""
         self.talks[record] = talk
-        if talk.turn < len(talk.turns) and not talk.turns[talk.turn].recorded:
+        steps, number = talk.steps, record.turn or 0
+        if steps.keeps[number]:
             record.body = []
-        self._submit(record, self._prompts.turn_body(talk.messages, turn, talk.model))
+        if steps.facts is not None:
+            record.task = steps.facts[number]
 
     def _submit(self, record: Record, body: bytes) -> None:
         plan = self._course.plan
@@ -327,17 +339,28 @@ class Sender:
         talk = self.talks.pop(record, None)
         if record.phase != self._course.phase:
             return
-        turn = None
-        if talk is not None and record.error is None and record.target == self._number:
-            turn = talk.next(answer_text(record.body or ()))
+        if talk is not None:
+            self._follow_in(talk, record, now)
             record.body = None
-        if talk is not None and turn is not None:
-            at_ns = now + round(turn.delay_s * 1e9)
-            heapq.heappush(self._turns, (at_ns, record.seq, talk, turn))
-        elif self.slots.size:
+        if (talk is None or not talk.open) and self.slots.size:
             self.slots.free(now if record.error is None else now + REST_NS)
         if not self.sending:
             self._arm(now)
+
+    def _follow_in(self, talk: Talk, record: Record, now_ns: int) -> None:
+        """Notes what follows ``record`` in its conversation or task; nothing does where a request of it
+        failed."""
+        if talk.failed or record.error is not None or record.target != self._number:
+            talk.gave_up()
+            waiting = [one for one in self._turns if one[2] is talk]  # other branches
+            if waiting:
+                talk.open -= len(waiting)
+                self._turns = [one for one in self._turns if one[2] is not talk]
+                heapq.heapify(self._turns)
+            return
+        for number in talk.ended(record.turn or 0, answer_text(record.body or ())):
+            at_ns = now_ns + round(talk.steps.turns[number - 1].delay_s * 1e9)
+            heapq.heappush(self._turns, (at_ns, talk.number + number, talk))
 
     def check_drained(self, now_ns: int) -> None:
         """Calls ``on_drained`` if the phase has drained since the last call."""
@@ -352,7 +375,7 @@ class Sender:
         if self._pool.busy or self._wire.scheduled or course.phase < 0:
             return False
         if now_ns >= course.end_ns:
-            return schedule.next_ns == NEVER
+            return schedule.next_ns == NEVER and not (self._prompts.tasks and self._turns)
         if course.plan.concurrency:
             return self.slots.left == 0 and not self._turns
         return schedule.exhausted(now_ns) and not self._turns

@@ -30,6 +30,7 @@ from rvtop.results.html.tables import (
     spent_table,
     text,
 )
+from rvtop.results.html.tasks import tasks_html
 from rvtop.results.lines import LONGEST, open_file, read_lines
 from rvtop.results.quality import quality_of_run
 from rvtop.results.rows import check_command, check_second
@@ -89,6 +90,7 @@ def run_page(folder: Path, summed_up: Mapping[str, Any] | None = None) -> str:
         _section("Phases", parts_table([(_phase_name(p, moved), p) for p in phases], "phase")),
         _section("Models", models),
         _section("Arms", arms_table(result.get("by_arm") or {})),
+        _section("Tasks", tasks_html(result.get("tasks"))),
         _section("Where the TTFT went", parts_html(result["ttft_parts"])),
         _section("Probes", probes_table(result.get("probes"))),
         _section("Server", server_table(result["server"])),

@@ -45,6 +45,7 @@ from rvtop.ui.widgets.saturation import SaturationPanel
 from rvtop.ui.widgets.served import ServedBesidePanel, ServedPanel
 from rvtop.ui.widgets.slowest import LivePartsPanel, SlowestPanel
 from rvtop.ui.widgets.steps import StepsPanel
+from rvtop.ui.widgets.tasks import TasksPanel
 from rvtop.ui.widgets.timeline import TimelinePanel
 from rvtop.ui.widgets.tokens import TokensPanel
 from rvtop.ui.widgets.ttft import TtftPanel
@@ -81,6 +82,7 @@ class LiveScreen(Steering, VerdictKeys, AboutServer, ChartScreen):
             TtftPanel(),
             LatencyPanel(),
             ArmsPanel(),
+            TasksPanel(),
             ChangePanel(),
             ServedPanel(),
             LatencyTimePanel(),
