@@ -78,7 +78,8 @@ def run_ray_data_llm(rows: Sequence[Work], options: BatchOptions, spec: EngineSp
     )
     processor = llm.build_processor(config)
     stage = processor.get_stage_by_name("vLLMEngineStage")
-    stage.fn = _told_of(stage.fn)
+    # Around pydantic, which would have the stage work out its resources again, without what it has used up.
+    object.__setattr__(stage, "fn", _told_of(stage.fn))
     stage.fn_constructor_kwargs["place"] = place
     table = [
         {"key": row.key, "tokenized_prompt": row.token_ids, "sampling_params": row.sampling} for row in rows
