@@ -39,12 +39,10 @@ class Strip:
     def shares(self, width: int) -> list[float | None]:
         """``width`` shares over all of the time so far; None where nothing was measured."""
         count = len(self.spans)
-        if not count or width < 1:
-            return []
         made: list[float | None] = []
-        columns = min(width, count)
-        for column in range(columns):
-            part = self.spans[column * count // columns : (column + 1) * count // columns]
+        for column in range(width if count else 0):
+            start = column * count // width
+            part = self.spans[start : max(start + 1, (column + 1) * count // width)]
             busy, places = (sum(values) for values in zip(*part, strict=True))
             made.append(min(1.0, busy / places) if places else None)
         return made
