@@ -154,4 +154,3 @@ class SyncEngine:
             return outputs
 
         engine.step = followed
-

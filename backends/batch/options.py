@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,8 +21,8 @@ HOWS = ("generate", "map-batches", "ray-data-llm")
 class BatchOptions:
     """What one way is asked to do. ``work``: the file of rows; ``source``: the model; ``engines`` of them,
     each fed with ``batch_size`` rows at a time (the Ray ways). ``threads`` None: each engine's part of the
-    cores. ``ray_address`` None starts a local cluster. ``part``: which of several processes of ``generate`` this
-    is, each with an engine, for the GPUs that it takes."""
+    cores. ``ray_address`` None starts a local cluster. ``part``: which of several processes of ``generate``
+    this is, each with an engine, for the GPUs that it takes."""
 
     how: str
     work: Path
@@ -35,7 +35,7 @@ class BatchOptions:
     seed: int = 0
     trust_remote_code: bool = False
     ray_address: str | None = None
-    vllm: VllmOptions = VllmOptions()
+    vllm: VllmOptions = field(default_factory=VllmOptions)
     part: int = 0
     lease: bool = False
 

@@ -82,5 +82,7 @@ def _tokens(row: Mapping[str, Any], tokenizer: Any) -> list[int]:
     try:
         text = tokenizer.apply_chat_template(row["messages"], add_generation_prompt=True, tokenize=False)
     except Exception as error:  # a template is a program of the model's: it may raise anything
-        raise Refused(f"the model's chat template refuses it: {' '.join(str(error).split())[:200]}") from error
+        raise Refused(
+            f"the model's chat template refuses it: {' '.join(str(error).split())[:200]}"
+        ) from error
     return list(tokenizer(text, add_special_tokens=False).input_ids)

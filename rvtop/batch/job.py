@@ -71,9 +71,9 @@ class Job:
     """Reads the file when it is made. Raises UserError where that, or the folder, can't be used."""
 
     def __init__(
-        self, plan: Plan, *, command: Command = engine_command, clock: Callable[[], float] = time.monotonic
+        self, plan: Plan, *, command: Command | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.plan, self.clock, self._command = plan, clock, command
+        self.plan, self.clock, self._command = plan, clock, command or engine_command
         self.codes: list[int] = []
         self._index: dict[int, Row] = {}
         self._bad: list[BadRow] = []
@@ -159,7 +159,9 @@ class Job:
             before = folder.count
             log = folder.path / LOG
             process = EngineProcess(
-                self._command(self.plan, lane.how, work, part), log, lambda event: self._take(lane, folder, event)
+                self._command(self.plan, lane.how, work, part),
+                log,
+                lambda event: self._take(lane, folder, event),
             )
             stalled, code = await self._watched(process, lane)
             why = f"nothing came for {self.plan.stall_s:g} s" if stalled else process.why(code)
@@ -231,7 +233,14 @@ def _claim(plan: Plan, digest: str) -> int:
     """Makes the folder ours alone until the descriptor is closed, and notes what the batch is of. Raises
     UserError for one that is in use, or holds another batch, or one that was not to be resumed."""
     out = plan.out
-    of = {"schema": 1, "file": plan.file.name, "sha256": digest, "model": plan.model, "name": plan.name, "hows": list(plan.hows)}
+    of = {
+        "schema": 1,
+        "file": plan.file.name,
+        "sha256": digest,
+        "model": plan.model,
+        "name": plan.name,
+        "hows": list(plan.hows),
+    }
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock = os.open(out / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -244,7 +253,9 @@ def _claim(plan: Plan, digest: str) -> int:
             raise UserError(f"--out {out}: a batch runs there; wait for it, or give another folder") from None
         before = _read_job(out / JOB)
         if before is not None and not plan.resume:
-            raise UserError(f"--out {out}: holds a batch already; go on with --resume, or give another folder")
+            raise UserError(
+                f"--out {out}: holds a batch already; go on with --resume, or give another folder"
+            )
         if before is None and plan.resume and any(out.glob("*.jsonl")):
             raise UserError(f"--resume: {out / JOB} is missing; give another folder")
         for name in ("sha256", "model", "name", "hows") if before is not None else ():

@@ -196,7 +196,10 @@ class Lane:
             "engines": self.engines,
             "max_num_seqs": self.slots,
             "restarts": self.restarts,
-            "strip": {"span_s": self.strip.span_s, "shares": [_rounded(one) for one in self.strip.shares(120)]},
+            "strip": {
+                "span_s": self.strip.span_s,
+                "shares": [_rounded(one) for one in self.strip.shares(120)],
+            },
         }
 
 

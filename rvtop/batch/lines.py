@@ -62,7 +62,10 @@ def table(lanes: Sequence[Lane], now: float) -> list[str]:
     rows = [_HEAD, *(_row(lane, now) for lane in lanes)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
     return [
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
     ]
 

@@ -68,7 +68,9 @@ def _raw(path: Path) -> Iterator[tuple[int, Any]]:
         check_regular(path)
         yield from _parquet(path) if path.suffix == ".parquet" else _jsonl(path)
     except OSError as error:
-        raise UserError(f"{path}: can't be read: {error.strerror or error}; give a .jsonl or .parquet file") from None
+        raise UserError(
+            f"{path}: can't be read: {error.strerror or error}; give a .jsonl or .parquet file"
+        ) from None
 
 
 def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
@@ -77,7 +79,9 @@ def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
         while line := file.readline(_LONGEST):
             number += 1
             if not line.endswith(b"\n") and len(line) == _LONGEST:
-                raise UserError(f"{path}:{number}: a line of more than {_LONGEST >> 20} MiB; is this JSON lines?")
+                raise UserError(
+                    f"{path}:{number}: a line of more than {_LONGEST >> 20} MiB; is this JSON lines?"
+                )
             line = line.removeprefix(_BOM).strip()
             if not line:
                 continue
@@ -205,7 +209,10 @@ def _prompt(prompt: Any) -> str:
 
 def _sampling(body: Mapping[str, Any]) -> dict[str, Any]:
     """Every parameter, those that the row leaves out with OpenAI's default."""
-    sampling = {name: read(name, body[name]) if name in body else default for name, (default, read) in _SAMPLING.items()}
+    sampling = {
+        name: read(name, body[name]) if name in body else default
+        for name, (default, read) in _SAMPLING.items()
+    }
     most = body.get("max_completion_tokens", body.get("max_tokens"))
     if most is not None and sampling["min_tokens"] > most:
         raise _Wrong(f"min_tokens: {sampling['min_tokens']} is more than max_tokens {most}")
@@ -222,7 +229,9 @@ def _number(low: float, high: float, *, above: bool = False) -> Callable[[str, A
             raise _Wrong(f"{name}: {value} is not a finite number")
         if not low <= value <= high or (above and value == low):
             least = f"above {low:g}" if above else f"at least {low:g}"
-            raise _Wrong(f"{name}: {value:g} must be {least}" + (f" and at most {high:g}" if high < math.inf else ""))
+            raise _Wrong(
+                f"{name}: {value:g} must be {least}" + (f" and at most {high:g}" if high < math.inf else "")
+            )
         return float(value)
 
     return read

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,9 +19,11 @@ from rvtop.system.stdio import say, say_error, say_nothing
 if TYPE_CHECKING:
     from rvtop.batch.job import Job
 
-HOWS = ("generate", "map-batches", "ray-data-llm")
 _INTERRUPTED = 130
 _POLL_S = 0.25
+
+#: Writes the summary of a batch that ended in that way, and gives the lines to show of it.
+End = Callable[[str], list[str]]
 
 
 @grouped
@@ -31,7 +33,9 @@ def batch(
     how: Annotated[
         str, typer.Option("--how", help="generate, map-batches, ray-data-llm, several of them (a,b), or all.")
     ] = "ray-data-llm",
-    model: Annotated[str, typer.Option("--model", help="Folder, Hub id, tiny, or NAME=one of these.")] = "tiny",
+    model: Annotated[
+        str, typer.Option("--model", help="Folder, Hub id, tiny, or NAME=one of these.")
+    ] = "tiny",
     out: Annotated[Path, typer.Option("--out", help="Folder of the results.")],
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the batch in --out: what is done there stays.")
@@ -45,7 +49,8 @@ def batch(
     ] = None,
     threads: Annotated[int | None, typer.Option("--threads", help="CPU threads of each engine.")] = None,
     dtype: Annotated[
-        str | None, typer.Option("--dtype", help="Of the weights; default float32 on a CPU, else the model's.")
+        str | None,
+        typer.Option("--dtype", help="Of the weights; default float32 on a CPU, else the model's."),
     ] = None,
     max_model_len: Annotated[int | None, typer.Option("--max-model-len", help="Context in tokens.")] = None,
     ray_address: RayAddress = None,
@@ -83,9 +88,13 @@ def batch(
         name, source = "", model
     if not source or (equals and not name):
         raise UserError(f"--model {model!r}: write NAME=SOURCE, or SOURCE alone")
-    values = {"--batch-size": batch_size} | {o: sizes[o] for o in ("--max-num-seqs", "--threads", "--max-model-len")}
+    values = {"--batch-size": batch_size} | {
+        o: sizes[o] for o in ("--max-num-seqs", "--threads", "--max-model-len")
+    }
     values |= {"--dtype": dtype, "--ray-address": ray_address}
-    arguments = [part for option, value in values.items() if value is not None for part in (option, str(value))]
+    arguments = [
+        part for option, value in values.items() if value is not None for part in (option, str(value))
+    ]
     arguments += [part for text in engine_arg or () for part in ("--engine-arg", text)]
     plan = Plan(file, hows, source, out, name, engines, resume, stall_after, tuple(arguments))
     job = Job(plan)
@@ -97,6 +106,8 @@ def batch(
 
 
 def _hows(text: str) -> tuple[str, ...]:
+    from rvtop.batch.job import HOWS
+
     if text == "all":
         return HOWS
     hows = tuple(dict.fromkeys(text.split(",")))
@@ -112,12 +123,12 @@ def run_batch(job: Job, *, ui: str, as_json: bool = False) -> int:
     from rvtop.batch.lines import table
     from rvtop.batch.summary import same_lines, summarise, write_summary
 
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
 
     def end(kind: str) -> list[str]:
         found.update(summarise(job, kind))
         write_summary(job, found)
-        return [*same_lines(found["same"]), f"results: {job.plan.out}"]  # type: ignore[arg-type]
+        return [*same_lines(found["same"]), f"results: {job.plan.out}"]
 
     why = no_screen() if ui == "dashboard" else ""
     if why.startswith("TERM"):
@@ -135,14 +146,14 @@ def run_batch(job: Job, *, ui: str, as_json: bool = False) -> int:
     return _INTERRUPTED if kind == "interrupted" else job.exit_code
 
 
-def _on_screen(job: Job, end: object) -> tuple[str, Sequence[str]]:
+def _on_screen(job: Job, end: End) -> tuple[str, Sequence[str]]:
     from rvtop.cli.dashboard import look_now
     from rvtop.ui.batch_run import show_batch
 
-    return show_batch(job, look_now(), end)  # type: ignore[arg-type]
+    return show_batch(job, look_now(), end)
 
 
-def _in_lines(job: Job, end: object, *, quiet: bool) -> tuple[str, Sequence[str]]:
+def _in_lines(job: Job, end: End, *, quiet: bool) -> tuple[str, Sequence[str]]:
     """Plain lines; SIGINT, SIGTERM and SIGHUP end it with what is done kept."""
     from rvtop.batch.lines import Narrator
 
@@ -165,7 +176,7 @@ def _in_lines(job: Job, end: object, *, quiet: bool) -> tuple[str, Sequence[str]
         return "failed" if job.codes else "done"
 
     kind = asyncio.run(main())
-    return kind, end(kind)  # type: ignore[operator]
+    return kind, end(kind)
 
 
 def _say_what_is_wrong(job: Job, kind: str) -> None:

@@ -122,8 +122,9 @@ class BatchApp(ThemedApp):
 
     def _view(self) -> BatchView:
         job, over = self._job, bool(self.how)
+        file, model = told(job.plan.file.name), told(job.plan.name or job.plan.model)
         return BatchView(
-            f"{told(job.plan.file.name)} · {job.lanes[0].total} rows · {told(job.plan.name or job.plan.model)}",
+            f"{file} · {job.lanes[0].total} rows · {model}",
             job.lanes,
             job.clock(),
             job.began,

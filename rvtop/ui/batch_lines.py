@@ -35,7 +35,9 @@ def batch_lines(view: BatchView, styles: Styles, width: int, height: int) -> lis
     head = spread(
         [
             Line(" rvtop  ", styles.strong).put("batch  ", styles.client_bold).put(view.title, styles.base),
-            Line(clock(max(lane.ended or view.now for lane in view.lanes) - view.began), styles.strong).put(" "),
+            Line(clock(max(lane.ended or view.now for lane in view.lanes) - view.began), styles.strong).put(
+                " "
+            ),
         ],
         width,
     )
@@ -54,7 +56,11 @@ def batch_lines(view: BatchView, styles: Styles, width: int, height: int) -> lis
 
 
 def _lane(lane: Lane, now: float, longest: float, styles: Styles, width: int, rows: int) -> list[Line]:
-    return [_rule(lane, styles, width), _progress(lane, now, styles, width), *_figures(lane, now, longest, styles, width, rows)]
+    return [
+        _rule(lane, styles, width),
+        _progress(lane, now, styles, width),
+        *_figures(lane, now, longest, styles, width, rows),
+    ]
 
 
 def _rule(lane: Lane, styles: Styles, width: int) -> Line:
@@ -78,7 +84,9 @@ def _progress(lane: Lane, now: float, styles: Styles, width: int) -> Line:
     ]
     if lane.state == "runs":
         parts.append((1, Line("ETA ", styles.quiet).put(f"{clock(lane.eta_s(now))}  ", styles.strong)))
-    errors = Line("errors ", styles.quiet).put(f"{lane.errors}  ", styles.attention if lane.errors else styles.base)
+    errors = Line("errors ", styles.quiet).put(
+        f"{lane.errors}  ", styles.attention if lane.errors else styles.base
+    )
     parts.append((1, errors))
     if lane.before:
         parts.append((5, Line(f"{count(lane.before)} from before  ", styles.quiet)))
@@ -87,9 +95,7 @@ def _progress(lane: Lane, now: float, styles: Styles, width: int) -> Line:
     return fitting(parts, width)
 
 
-def _figures(
-    lane: Lane, now: float, longest: float, styles: Styles, width: int, rows: int
-) -> list[Line]:
+def _figures(lane: Lane, now: float, longest: float, styles: Styles, width: int, rows: int) -> list[Line]:
     """Words, and the strip below them. All lanes have one scale of time: what takes longer is longer."""
     if lane.state == "waits":
         return [Line(" waits for its turn", styles.quiet), *[Line()] * rows]
