@@ -24,6 +24,7 @@ collect_seldom()  # as our own processes do; a fifth of the time of the tests of
 #: Files whose tests start and kill whole topologies or clusters: too slow for every run (`make soak`).
 SLOW = frozenset(
     {
+        "test_batch_process.py",
         "test_choose_measure.py",
         "test_cluster_guest.py",
         "test_damaged_weights.py",
