@@ -22,19 +22,23 @@ class Strip:
     span_s: float = 0.25
     spans: list[list[float]] = field(default_factory=list)
 
-    def add(self, at_s: float, busy: float, places: float) -> None:
-        """What was measured in a span that ended ``at_s`` seconds after the first row began."""
-        if at_s < 0:
+    def add(self, start: float, end: float, busy: float, places: float) -> None:
+        """What was measured from ``start`` to ``end``, in seconds after the first row began."""
+        start, end = max(0.0, start), max(0.0, end)
+        if end <= start:
             return
-        while int(at_s / self.span_s) >= _POINTS:
+        while int(end / self.span_s) >= _POINTS:
             pairs = [self.spans[i : i + 2] for i in range(0, len(self.spans), 2)]
             self.spans = [[sum(part) for part in zip(*pair, strict=True)] for pair in pairs]
             self.span_s *= 2
-        place = int(at_s / self.span_s)
-        while len(self.spans) <= place:
-            self.spans.append([0.0, 0.0])
-        self.spans[place][0] += busy
-        self.spans[place][1] += places
+        for place in range(int(start / self.span_s), int(end / self.span_s) + 1):
+            within = min(end, (place + 1) * self.span_s) - max(start, place * self.span_s)
+            if within <= 0:
+                continue
+            while len(self.spans) <= place:
+                self.spans.append([0.0, 0.0])
+            self.spans[place][0] += busy * within / (end - start)
+            self.spans[place][1] += places * within / (end - start)
 
     def shares(self, width: int) -> list[float | None]:
         """``width`` shares over all of the time so far; None where nothing was measured."""
@@ -107,17 +111,19 @@ class Lane:
         if self.first is None:
             if not found["steps"]:
                 return
-            self.first, self.state, span = now - span, "runs", span
+            span = max(span, float(found["step_s"]))  # a step may have begun before
+            self.first, self.state = now - span, "runs"
         self.steps += int(found["steps"])
         self.step_s += float(found["step_s"])
         places = span * self.slots
+        busy = min(busy, places)  # a step that began before, again
         # Rows that came in this span were left at its beginning: half of a span's error at most.
         wanted = span * min(float(self.slots), self.left / self.engines)
         self.busy_s += busy
         self.place_s += places
-        self.wanted_s += max(wanted, min(busy, places))
+        self.wanted_s += max(wanted, busy)
         self.bubble_s += max(0.0, wanted - busy)
-        self.strip.add(now - self.first - span, busy, places)
+        self.strip.add(now - self.first - span, now - self.first, busy, places)
 
     # -- figures -------------------------------------------------------------------------------------------
 

@@ -88,10 +88,8 @@ def batch(
         name, source = "", model
     if not source or (equals and not name):
         raise UserError(f"--model {model!r}: write NAME=SOURCE, or SOURCE alone")
-    values = {"--batch-size": batch_size} | {
-        o: sizes[o] for o in ("--max-num-seqs", "--threads", "--max-model-len")
-    }
-    values |= {"--dtype": dtype, "--ray-address": ray_address}
+    values: dict[str, int | str | None] = {"--dtype": dtype, "--ray-address": ray_address}
+    values |= {option: number for option, number in sizes.items() if option != "--engines"}
     arguments = [
         part for option, value in values.items() if value is not None for part in (option, str(value))
     ]

@@ -7,7 +7,9 @@ import contextlib
 from collections.abc import Callable
 from typing import ClassVar
 
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -49,6 +51,17 @@ class BatchLanes(Widget):
         return self._strips[y] if y < len(self._strips) else Strip.blank(self.size.width)
 
 
+class BatchScreen(Screen[None]):
+    """Nothing but the lanes."""
+
+    def __init__(self, view: Callable[[], BatchView], styles: Callable[[], Styles]) -> None:
+        super().__init__()
+        self._view, self._styles = view, styles
+
+    def compose(self) -> ComposeResult:
+        yield BatchLanes(self._view, self._styles)
+
+
 class BatchApp(ThemedApp):
     """Runs ``job`` while it shows it. ``end`` is told how it ended, and gives the lines to show below.
     ``error`` is what the job raised."""
@@ -67,21 +80,20 @@ class BatchApp(ThemedApp):
             self._filters.append(AsciiGlyphs())
         self._job, self._end = job, end
         self._notes: list[str] = []
-        self._running: asyncio.Task[None] | None = None
+        self._computing: asyncio.Task[None] | None = None
         self.error: UserError | None = None
         self.exit_code = 0
         self.how = ""  # it ended: done, failed or interrupted
 
-    def compose(self) -> list[Widget]:  # type: ignore[override]
-        return [BatchLanes(self._view, lambda: self.rich_styles)]
-
-    def on_mount(self) -> None:
-        self._running = asyncio.create_task(self._run())
+    async def on_mount(self) -> None:
+        await self.push_screen(BatchScreen(self._view, lambda: self.rich_styles))
+        self._computing = asyncio.create_task(self._run())
         self.set_interval(_DRAWN_S if self.look.motion else _DRAWN_STILL_S, self.draw)
 
     def draw(self) -> None:
         """Draws what there is now."""
-        self.query_one(BatchLanes).draw()
+        for lanes in self.screen.query(BatchLanes):
+            lanes.draw()
 
     def say(self, text: str) -> None:
         self._notes = [*self._notes[:-1], text] if len(self._notes) > 3 else [*self._notes, text]
@@ -94,17 +106,17 @@ class BatchApp(ThemedApp):
     def leave(self, code: int) -> None:
         """The same, with an exit code of the app's own."""
         self.exit_code = code
-        if self._running is not None and not self._running.done():
+        if self._computing is not None and not self._computing.done():
             self.how = "interrupted"
-            self._running.cancel()
+            self._computing.cancel()
         self.exit()
 
     async def close_handle(self) -> None:
         """Waits until nothing runs any more."""
-        if self._running is not None:
-            self._running.cancel()
+        if self._computing is not None:
+            self._computing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._running
+                await self._computing
 
     async def _run(self) -> None:
         try:

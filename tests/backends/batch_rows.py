@@ -1,5 +1,5 @@
-"""The rows that a batch is tried with, and what is known of them: how long each answer is, which can't be had,
-and whether answers that differ between two ways differ by a tie."""
+"""The rows that a batch is tried with, and what is known of them: how long each answer is, which can't be
+had, and whether answers that differ between two ways differ by a tie."""
 
 from __future__ import annotations
 

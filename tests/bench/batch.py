@@ -1,5 +1,5 @@
-"""The three ways of `rvtop batch` on one set of rows: rows/s, tokens/s, how full the batch was, and whether they
-computed the same; ``python -m tests.bench.batch [--rows 512] [--longest 512] [--places 32] [--model tiny]``."""
+"""The three ways of `rvtop batch` on one set of rows: rows/s, tokens/s, how full the batch was, and whether
+they computed the same; ``python -m tests.bench.batch [--rows N] [--longest N] [--places N] [--model M]``."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def _compared(ways: dict[str, Any]) -> list[str]:
     lines = [f"ray-data-llm {best:.2f} times the best other, {batches:.2f} times map_batches({_BATCH})"]
     if best < 1 or batches < _ASKED:
         for how, way in ways.items():
-            idle = way["run_s"] - way["in_steps_s"]
+            idle, at_once = way["run_s"] - way["in_steps_s"], way["sequences_a_step"]
+            steps = f"{way['steps']} steps of {way['step_ms']:.2f} ms with {at_once:.1f} sequences each"
             lines.append(
-                f"why: {how}: {way['steps']} steps of {way['step_ms']:.2f} ms with {way['sequences_a_step']:.1f} "
-                f"sequences each ({way['step_ms'] / way['sequences_a_step']:.3f} ms a token), {idle:.2f} s outside"
+                f"why: {how}: {steps} ({way['step_ms'] / at_once:.3f} ms a token), {idle:.2f} s outside"
             )
     return lines
 

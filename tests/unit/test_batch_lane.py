@@ -66,13 +66,13 @@ def test_a_strip_of_any_length_keeps_its_sums() -> None:
     strip = Strip(span_s=1.0)
     assert strip.shares(5) == []
     for second in range(10_000):
-        strip.add(float(second), 1.0 if second < 5_000 else 0.25, 1.0)
+        strip.add(float(second), second + 1.0, 1.0 if second < 5_000 else 0.25, 1.0)
     shares = strip.shares(10)
     assert shares[:4] == pytest.approx([1.0] * 4)
     assert shares[6:] == pytest.approx([0.25] * 4)
     assert sum(busy for busy, _ in strip.spans) == pytest.approx(6_250)
     short = Strip(span_s=1.0)
-    short.add(0.0, 1.0, 2.0)
+    short.add(0.0, 1.0, 1.0, 2.0)
     assert short.shares(3) == [0.5] * 3
 
 
