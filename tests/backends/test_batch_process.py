@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -104,3 +105,44 @@ async def test_a_batch_ends_though_one_of_two_engines_is_killed(
     assert set(answers(tmp_path / "out")) == set(good)
     check_poison(tmp_path / "out")
     assert len(job.engines) >= 3  # another took its place
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_a_kill_at_half_leaves_nothing_behind_and_resume_ends_it(
+    how: str, tmp_path: Path, tiny_model: Path
+) -> None:
+    before = ours()
+    good = write_rows(tmp_path / "rows.jsonl", 64, 512, mean=5.5)
+    out = tmp_path / "out"
+    words = (tmp_path / "rows.jsonl", "--model", tiny_model, "--out", out, "--how", how, *FLAGS)
+    command = [sys.executable, "-P", "-m", "rvtop.cli", "batch", *map(str, words), "--ui", "none"]
+    killed = subprocess.Popen(command)
+    try:
+        until(lambda: written(out) >= len(good) // 2 or killed.poll() is not None)
+    finally:
+        killed.kill()
+        killed.wait()
+    kept = written(out)
+    assert len(good) // 2 <= kept < len(good)
+    until(lambda: ours() <= before)
+    ended = run_rvtop(*words, "--resume", "--json")
+    log = (out / "batch.log").read_text("utf-8", "replace")[-3000:]
+    assert ended.returncode == 0, f"{ended.stderr}\n{log}"
+    assert set(answers(out)) == set(good)
+    check_poison(out)
+    rows = json.loads(ended.stdout)["ways"][how]["rows"]
+    # What was written is not computed again; what was in flight is, at most.
+    assert (rows["before"], rows["computed"], rows["again"]) == (kept, len(good) - kept, 0)
+
+
+def written(out: Path) -> int:
+    """Whole lines of results."""
+    path = out / "results.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def until(true: Callable[[], object]) -> None:
+    end = time.monotonic() + LIMIT_S
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
