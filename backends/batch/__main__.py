@@ -41,6 +41,8 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     log_to_stderr()
     signal.signal(signal.SIGTERM, _end)
+    if os.getpgid(0) != os.getpid():
+        os.setpgid(0, 0)  # started by hand: the shell's group is none of ours
     # The reaper ends our group, vLLM's processes in it, when we end, in whatever way.
     folder = OwnedTempDir("rvtop-batch-", group=os.getpgid(0))
     if options.lease:

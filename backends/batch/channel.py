@@ -9,13 +9,14 @@ import logging
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 log = logging.getLogger("backends.batch.channel")
 
-_CONNECT_LIMIT_S = 10.0
+_CONNECT_LIMIT_S = _CLOSE_LIMIT_S = 10.0
 #: What a line may have, in bytes; a row of 100 000 tokens has less.
 _LONGEST = 1 << 24
 
@@ -36,10 +37,17 @@ class Listener:
         self._socket = socket.create_server((host, 0))
         self._forward = forward
         self.place = Place(host, self._socket.getsockname()[1], secrets.token_hex(16))
+        self._readers: list[threading.Thread] = []
         threading.Thread(target=self._accept, name="batch lines", daemon=True).start()
 
     def close(self) -> None:
+        """Takes no more connections, and waits until all that was said on those there were is handed on: they
+        end with their actors, which Ray ends behind the last row."""
+        self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+        until = time.monotonic() + _CLOSE_LIMIT_S
+        for reader in self._readers:
+            reader.join(max(0.0, until - time.monotonic()))
 
     def _accept(self) -> None:
         while True:
@@ -47,7 +55,9 @@ class Listener:
                 connection, _ = self._socket.accept()
             except OSError:  # closed
                 return
-            threading.Thread(target=self._read, args=(connection,), daemon=True).start()
+            reader = threading.Thread(target=self._read, args=(connection,), daemon=True)
+            self._readers.append(reader)
+            reader.start()
 
     def _read(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as lines:

@@ -15,8 +15,9 @@ from backends.batch.meter import Meter
 from backends.batch.options import BatchOptions
 from backends.batch.rows import Work
 
-#: Ray's own tasks (rows into blocks, blocks into batches) need a CPU beside the engines'.
-_TASK_CPUS = 1.0
+#: What Ray Data LLM's tasks beside the engines (rows into its columns, and out of them) reserve of a CPU
+#: each, and what is left for them.
+_TASK_CPUS, _TASKS_CPUS = 0.1, 0.2
 #: Batches that an engine works at, beyond those that fill it: as one of them is at its tail, others go on.
 _SPARE_BATCHES = 2
 
@@ -76,7 +77,8 @@ def run_ray_data_llm(rows: Sequence[Work], options: BatchOptions, spec: EngineSp
         placement_group_config={"bundle_per_worker": bundle},  # without it Ray waits for a GPU for ever
         runtime_env=_runtime_env(options, gpus),
     )
-    processor = llm.build_processor(config)
+    small = {"num_cpus": _TASK_CPUS}
+    processor = llm.build_processor(config, preprocess_map_kwargs=small, postprocess_map_kwargs=small)
     stage = processor.get_stage_by_name("vLLMEngineStage")
     # Around pydantic, which would have the stage work out its resources again, without what it has used up.
     object.__setattr__(stage, "fn", _told_of(stage.fn))
@@ -121,13 +123,13 @@ def _told_of(engine_stage: Any) -> Any:
 
 def engine_resources(options: BatchOptions) -> tuple[float, float]:
     """CPUs and GPUs that Ray reserves for each engine: with GPUs as many as it computes on, else its part of
-    the CPUs, less one for Ray's own tasks."""
+    the CPUs, less what Ray's own tasks need."""
     import ray
 
     found = ray.cluster_resources()
     if found.get("GPU"):
         return 1.0, float(options.vllm.workers)
-    cpus = max(found.get("CPU", 1.0) - _TASK_CPUS, 0.5) / options.engines
+    cpus = (found.get("CPU", 1.0) - _TASKS_CPUS) / options.engines
     return (float(int(cpus)) if cpus >= 1 else math.floor(cpus * 1e4) / 1e4), 0.0
 
 

@@ -123,6 +123,9 @@ class Job:
                 self.codes.append(error.exit_code)
                 if error.exit_code == 2:
                     return
+            except UserError as error:
+                lane.end(self.clock(), "failed", str(error))
+                raise
             except BaseException:
                 lane.end(self.clock(), "interrupted")
                 raise

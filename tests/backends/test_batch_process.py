@@ -65,7 +65,7 @@ def test_three_ways_have_the_same_answers_and_the_same_errors(
         assert way["tokens"]["output"] == sum(len(tokens) for tokens in found["generate"].values())
     # Only between batches does a place stand empty that a row waits for.
     assert summary["ways"]["map-batches"]["bubble_share"] > summary["ways"]["generate"]["bubble_share"]
-    assert ours() <= before
+    until(lambda: ours() <= before)
     again = run_rvtop(tmp_path / "rows.jsonl", *words, "--resume", "--json")
     assert again.returncode == 0
     assert json.loads(again.stdout)["ways"]["generate"]["rows"]["computed"] == 0
