@@ -14,19 +14,8 @@ ROOT = Path(__file__).parents[2]
 #: Lowest first: a package imports only itself and what stands before it.
 RVTOP = (
     *("text", "errors", "system", "settings", "stats", "contract", "ipc", "net", "load", "scenario"),
-    *(
-        "workload",
-        "target",
-        "telemetry",
-        "results",
-        "lifecycle",
-        "doctor",
-        "deploy",
-        "session",
-        "study",
-        "batch",
-    ),
-    *("plain", "ui", "web", "mcp", "cli"),
+    *("workload", "target", "telemetry", "results", "lifecycle", "doctor", "deploy", "session", "study"),
+    *("batch", "plain", "ui", "web", "mcp", "cli"),
 )
 BACKENDS = (
     *(
@@ -42,20 +31,8 @@ BACKENDS = (
         "api",
         "router",
     ),
-    *(
-        "cluster",
-        "serve",
-        "vllm_server",
-        "batch",
-        "baseline",
-        "rac",
-        "rsc",
-        "rsv",
-        "rvc",
-        "vllm",
-        "registry",
-        "cli",
-    ),
+    *("cluster", "serve", "vllm_server", "batch"),
+    *("baseline", "rac", "rsc", "rsv", "rvc", "vllm", "registry", "cli"),
     "__main__",
 )
 #: The topologies stand side by side.
