@@ -41,7 +41,9 @@ def engine_spec(options: BatchOptions, path: str, gpu_share: float) -> EngineSpe
         gpu_share=gpu_share,
     )
     args, config = engine_config(argv, on_cpu=gpu_share == 0)
-    plain = AsyncEngineArgs.from_cli_args(parser_of(AsyncEngineArgs.add_cli_args).parse_args([]))
+    # With the model: that of vLLM's default would be looked for on the Hub.
+    bare = parser_of(AsyncEngineArgs.add_cli_args).parse_args([f"--model={path}"])
+    plain = AsyncEngineArgs.from_cli_args(bare)
     made = made_of(config)
     given = {
         field.name: getattr(args, field.name)
@@ -49,6 +51,7 @@ def engine_spec(options: BatchOptions, path: str, gpu_share: float) -> EngineSpe
         if getattr(args, field.name) != getattr(plain, field.name)
     }
     same = {
+        "model": path,
         "max_num_seqs": made.concurrency,
         "max_num_batched_tokens": made.step_tokens,
         "max_model_len": made.max_model_len,
