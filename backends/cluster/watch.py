@@ -58,6 +58,7 @@ class NodeState:
     seen: Seen
     answered: float  # monotonic
     state: str = "alive"
+    answers: bool = True  # as it was asked last
     refused: bool = False  # nobody listens there
     drains_at: float | None = None  # monotonic
     engines: tuple[str, ...] = ()
@@ -148,7 +149,7 @@ class ClusterState:
     def answered(self, node_id: str, answers: bool | None, now: float) -> None:
         """Whether a node's raylet answered just now; None: nobody listens."""
         node = self.nodes[node_id]
-        node.refused = answers is None
+        node.answers, node.refused = bool(answers), answers is None
         if answers:
             silent_s, node.answered = now - node.answered, now
             if node.state == "silent":
@@ -312,7 +313,9 @@ class ClusterWatch:
             return
         for key, node in self.state.nodes.items():
             named = tuple(sorted(str(row["engine"]) for row in rows if row.get("node_id") == key))
-            if named or node.state == "draining":  # those of a dead node are gone before it is told dead
+            # Those that leave a node that answers have moved or were retired; those of a node that died are
+            # gone before it is told dead.
+            if named or (node.answers and node.state in ("alive", "draining")):
                 node.engines = named
         told = {
             str(row["node_id"]): row["machine"] for row in rows if row.get("machine") and row.get("node_id")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rvtop.contract.run_files import SUMMARY
 from rvtop.contract.start import GpuRow, Machine, ModelRow, Offer, RecentRow, StartFacts, UpRow
+from rvtop.deploy.k8s.options import TOPOLOGIES as ON_KUBERNETES
 from rvtop.errors import UserError
 from rvtop.lifecycle import state
 from rvtop.lifecycle.start_times import StartTimes
@@ -66,6 +67,7 @@ def _offers(environ: Mapping[str, str], gpus: tuple[GpuRow, ...]) -> list[Offer]
             fix,
             note=busy,
             last_start_s=StartTimes(BackendOptions(name), environ).expected_s,
+            kubernetes=name in ON_KUBERNETES,
         )
         made.append(offer)
     return made

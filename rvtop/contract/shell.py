@@ -47,6 +47,7 @@ class Shell(Protocol):
         """Leaves a session that is over, back to the choice."""
         ...
 
-    def show_help(self, topic: str | None) -> None:
-        """Opens the help; ``topic`` is the panel whose figures come first, as help_text.PANELS names it."""
+    def show_help(self, topic: str | None, places: str) -> None:
+        """Opens the help of the panel ``topic``, as help_text.PANELS names it; without one, all keys, first
+        those that hold in ``places``."""
         ...

@@ -38,6 +38,7 @@ class Target:
     engine: str | None = None  # "vllm", "hf", … as far as its metrics show it
     owned: bool = False  # started by this session, so ended by it too
     dashboard: str = ""  # URL of Ray's dashboard, where it is known
+    start: tuple[str, ...] = ()  # of one that is owned: the words of a command line that start it
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,8 @@ class UpRow:
 @dataclass(frozen=True, slots=True)
 class Offer:
     """A topology. One that can't run here says ``why`` and how to ``fix`` it; ``note`` is what one that can
-    should be known for. ``last_start_s``: what its start is expected to take."""
+    should be known for. ``last_start_s``: what its start is expected to take. ``kubernetes``: there are
+    manifests for it."""
 
     name: str
     about: str  # one line
@@ -46,6 +47,7 @@ class Offer:
     fix: str = ""
     note: str = ""
     last_start_s: float | None = None
+    kubernetes: bool = False
 
     @property
     def available(self) -> bool:
@@ -147,11 +149,27 @@ def model_options(models: Sequence[ModelRow], ticked: frozenset[str]) -> tuple[s
 
 def command_line(choice: Choice) -> str:
     """What does the same from a shell."""
-    models = [word for model in choice.models for word in ("--model", model)]
     if choice.url is not None:
+        models = [word for model in choice.models for word in ("--model", model)]
         return shlex.join(["rvtop", "attach", choice.url, *models])
-    further = ["--backend-options", shlex.join(choice.arguments)] if choice.arguments else []
-    return shlex.join(["rvtop", "--topology", choice.topology or "", *models, *further])
+    return shlex.join(["rvtop", *start_words(choice.topology or "", choice.models, choice.arguments)])
+
+
+def start_words(topology: str, models: Sequence[str], arguments: Sequence[str]) -> tuple[str, ...]:
+    """The options by which `rvtop` and `rvtop run` start a topology; ``models`` as ``name=source``."""
+    named = [word for model in models for word in ("--model", model)]
+    further = ["--backend-options", shlex.join(arguments)] if arguments else []
+    return ("--topology", topology, *named, *further)
+
+
+def kubernetes_line(choice: Choice) -> str:
+    """What writes the manifests of a topology and applies them. Only a model of the Hub is named: a folder of
+    this machine is in no pod, and without ``--model`` MODEL_ID names it."""
+    folder = f"{choice.topology}-k8s"
+    named = [model for model in choice.models if not model.partition("=")[2].startswith(("/", ".", "~"))]
+    models = ["--model", named[0]] if len(named) == 1 and "/" in named[0] else []
+    deploy = ["rvtop", "deploy", "k8s", choice.topology or "", *models, "--out", folder]
+    return f"{shlex.join(deploy)} && kubectl apply -k {shlex.quote(folder)}/overlays/production"
 
 
 def report_line(folder: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from time import perf_counter_ns
 
 from rvtop.contract.snapshot import Target
+from rvtop.contract.start import start_words
 from rvtop.load.worker.messages import Delta
 from rvtop.net.transport import Transport
 from rvtop.results.spent import engine_gpus
@@ -65,6 +66,14 @@ class LoadTarget:
         if own is not None:
             return own.options.topology
         return asked.topology if asked is not None and self.info is None else None
+
+    @property
+    def start(self) -> tuple[str, ...]:
+        """The words of a command line that start it; none where it is not ours."""
+        options = (
+            self._own.options if self._own is not None else self._request.backend if self.owned else None
+        )
+        return start_words(options.topology, options.models, options.arguments) if options is not None else ()
 
     @property
     def standby(self) -> tuple[Target, ...]:

@@ -184,6 +184,7 @@ class Session:
             url=self._target.url,
             topology=self._target.topology,
             owned=self._target.owned,
+            start=self._target.start,
             models=self._target.models,
             player=load.player,
             live=load.live,

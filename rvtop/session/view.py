@@ -163,6 +163,7 @@ class View:
     url: str
     topology: str | None
     owned: bool
+    start: tuple[str, ...]
     models: tuple[str, ...]
     player: Player
     live: LiveState
@@ -229,6 +230,7 @@ class View:
             models=printable_names(self.models),
             engine=self.server.engine_kind or (info.engine if info else None),
             owned=self.owned,
+            start=self.start,
             dashboard=info.dashboard if info else "",
         )
 

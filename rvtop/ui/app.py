@@ -166,18 +166,18 @@ class RvtopApp(SayingApp):
 
     # -- screens -----------------------------------------------------------------------------
 
-    def show_help(self, topic: str | None) -> None:
-        """Opens the help of the panel of ``topic`` beside it, or without one all keys."""
+    def show_help(self, topic: str | None, places: str) -> None:
+        """Opens the help of the panel of ``topic`` beside it, or all keys, those of ``places`` first."""
         screen = self.session_screen
         panels = screen.query(Panel) if screen is not None and topic else ()
         panel = next((one for one in panels if topic == one.TOPIC and one.region.area), None)
         if screen is None or panel is None:
-            self.push_screen(HelpScreen(self.actions))
+            self.push_screen(HelpScreen(self.actions, places))
             return
 
         def then(what: str | None) -> None:
             if what == "all":
-                self.show_help(None)
+                self.show_help(None, places)
             elif what == "next":
                 screen.focus_next(Panel)
                 screen.action_help()

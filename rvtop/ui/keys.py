@@ -171,6 +171,13 @@ ACTIONS: tuple[Action, ...] = (
         "what the topology at the cursor is started with: --max-num-seqs 8 --threads 1",
         "S",
     ),
+    Action(
+        "topology: on Kubernetes",
+        "kubernetes",
+        ("K",),
+        "copy the line that writes the manifests of the topology at the cursor and applies them",
+        "S",
+    ),
     Action("engine: open", "open", ("enter",), "all that the engine at the cursor tells", "M", 6, "engine"),
     Action("instant: before", "instant(-1)", ("left",), "freeze, and show the second before", "LM"),
     Action("instant: after", "instant(1)", ("right",), "show the second after", "LM"),

@@ -92,6 +92,8 @@ def describe_item(item: Item, command: str) -> list[str]:
         told = {"address": item.url, "folder": item.folder, "is": item.about, "seen": age, "fault": item.why}
     if command:
         told["shell"] = command
+    if isinstance(item, Offer) and item.kubernetes:
+        told["Kubernetes"] = "K copies the line that deploys it there"
     return [f"{name:<12}{text}" for name, text in told.items() if text]
 
 

@@ -1,10 +1,6 @@
-"""Ray's own autoscaler over fake nodes (its `fake_multinode` provider) and an autoscaled run of rsc on it.
-Runs as process 1 of namespaces of its own (user, process, network), so that nothing of it meets another Ray,
-and all of it ends with it; prints the run's events as JSON.
-
-    unshare --user --map-root-user --pid --fork --kill-child --mount-proc --net \\
-        python -m tests.backends.autoscaled_nodes OUT_FOLDER
-"""
+"""Ray's own autoscaler over fake nodes (`nodes_with_memory`) and an autoscaled run of rsc on it. Runs as
+process 1 of namespaces of its own (user, process, network), so that nothing of it meets another Ray, and all
+of it ends with it; prints the run's events as JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +22,8 @@ CONFIG = {
     "cluster_name": "fake",
     "max_workers": 1,
     "provider": {
-        "type": "fake_multinode",
+        "type": "external",
+        "module": "tests.backends.nodes_with_memory.NodesWithMemory",
         "use_node_id_as_ip": True,
         "disable_node_updaters": True,
         "disable_launch_config_check": True,
@@ -54,8 +51,8 @@ def main(out: Path) -> int:
     config.write_text(json.dumps(CONFIG))
     environ = {
         **os.environ,
-        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         "RAY_FAKE_CLUSTER": "1",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
         "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
     }

@@ -442,3 +442,30 @@ def test_kustomize_makes_of_the_overlays_what_the_plain_file_has(tmp_path: Path)
     group = dev["RayService", "rvtop-rsc"]["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]
     assert [group["replicas"], group["minReplicas"], group["maxReplicas"]] == [1, 1, 1]
     assert {kind for kind, _ in objects("load")} == {"Job", "ConfigMap", "PersistentVolumeClaim"}
+
+
+@pytest.mark.parametrize("topology", made.ALL)
+def test_the_dev_overlay_has_one_engine_and_asks_for_one(topology: str) -> None:
+    """Its patches, done here: what they make is what ``--replicas 1`` makes."""
+
+    def objects(replicas: tuple[int, int]) -> dict[tuple[str, str], dict[str, Any]]:
+        asked = made.options(topology, replicas=replicas)
+        listed = made.documents(files(asked, made.ALERTS)["all.yaml"])
+        return {(one["kind"], one["metadata"]["name"]): one for one in listed}
+
+    found, one = objects((1, 4)), objects((1, 1))
+    asked = made.options(topology, replicas=(1, 4))
+    overlay = yaml.safe_load(files(asked, made.ALERTS)["overlays/dev/kustomization.yaml"])
+    for patch in overlay["patches"]:
+        at = patch["target"]["kind"], patch["target"]["name"]
+        for step in yaml.safe_load(patch["patch"]):
+            *above, last = step["path"].strip("/").split("/")
+            place: Any = found[at]
+            for name in above:
+                place = place[int(name)] if isinstance(place, list) else place[name]
+            assert last in place
+            place[last] = step["value"]
+    assert overlay["patches"]
+    for patch in overlay["patches"]:
+        at = patch["target"]["kind"], patch["target"]["name"]
+        assert found[at] == one[at]

@@ -636,11 +636,13 @@ def start_facts() -> StartFacts:
             Offer(
                 *("rsc", "Ray Serve", "HF generate", "Serve replicas", "Serve proxy → router", "Ray Serve"),
                 last_start_s=24.0,
+                kubernetes=True,
             ),
             Offer(
                 *("rvc", "vLLM", "vLLM", "actor per GPU", "HAProxy → engine's port", "Ray + batching"),
                 why="vllm is not installed",
                 fix="pip install 'rvtop[vllm]'",
+                kubernetes=True,
             ),
         ),
         up=(

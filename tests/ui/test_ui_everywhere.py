@@ -13,7 +13,7 @@ from test_ui_every_key import PLACES, replayed
 from rvtop.contract.command import Mark
 from rvtop.contract.handle import Choice, SessionHandle
 from rvtop.contract.snapshot import Snapshot
-from rvtop.contract.start import command_line
+from rvtop.contract.start import command_line, start_words
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.command_of import command_of
 from rvtop.ui.screens.choose_side import ChooseSideScreen, SideChoice
@@ -91,7 +91,11 @@ def test_the_command_line_of_a_session_is_that_of_its_kind() -> None:
     s = made.live()
     ours = replace(s, plan=None, target=replace(s.target, topology="rvc", owned=True))
     assert command_of(ours) == "", "its models and options are not known"
-    assert command_of(replace(made.planned(), out_dir="runs/a b", target=ours.target)) == ""
+    words = start_words("rvc", ("q=/m/q",), ("--max-num-seqs", "8"))
+    started = replace(ours, target=replace(ours.target, start=words))
+    assert command_of(started) == "rvtop --topology rvc --model q=/m/q --backend-options '--max-num-seqs 8'"
+    planned = replace(made.planned(), out_dir="runs/a b", target=started.target)
+    assert command_of(planned).startswith("rvtop run 'runs/a b/scenario.yaml' --topology rvc --model q=/m/q ")
     theirs = replace(ours, target=replace(s.target, owned=False, url="http://h:8000"))
     assert command_of(theirs) == "rvtop attach http://h:8000"
     planned = replace(made.planned(), out_dir="runs/a b", target=theirs.target)

@@ -150,3 +150,13 @@ async def test_what_could_not_be_read_is_said_first(replay: ReplaySession) -> No
     app = shown(replay)
     async with opened(app) as pilot:
         await until(pilot, lambda: "line 17: not JSON" in screen_text(app))
+
+
+async def test_its_help_begins_with_its_own_keys(replay: ReplaySession) -> None:
+    app = shown(replay)
+    async with opened(app, 120, 60) as pilot:
+        await pilot.press("?")
+        shown_first = screen_text(app)
+        assert "keys here" in shown_first
+        assert "replay: go to a time" in shown_first
+        assert "rate: one more" not in shown_first

@@ -18,7 +18,7 @@ import rvtop.doctor
 import rvtop.results.stored
 from rvtop.contract.command import SetRate
 from rvtop.contract.handle import Choice, ConnectFailed, SessionHandle
-from rvtop.contract.start import StartFacts
+from rvtop.contract.start import StartFacts, kubernetes_line
 from rvtop.results.stored import RunRow
 from rvtop.ui.app import RvtopApp
 from rvtop.ui.screens.dialog import Dialog
@@ -334,6 +334,28 @@ async def test_a_run_is_not_opened_but_said_how() -> None:
         await to(pilot, "runs/ramp-48-20251126-140101")
         await pilot.press("enter")
         assert "prints its figures" in said(app, "message")
+
+
+async def test_it_names_the_line_that_deploys_a_topology_on_kubernetes() -> None:
+    app = started(made.Connecting())
+    async with opened(app) as pilot:
+        await to(pilot, "baseline")
+        await pilot.press("K")
+        assert "no manifests are made for baseline; for Kubernetes there are rsc, rvc" in said(app, "message")
+        await pilot.press("down", "down", "down", "K")  # rvc, which can't be started here
+        line = "rvtop deploy k8s rvc --out rvc-k8s && kubectl apply -k rvc-k8s/overlays/production"
+        assert line in said(app, "message")
+
+
+def test_only_a_model_of_the_hub_is_named_for_kubernetes() -> None:
+    for models, named in (
+        (("q=Qwen/Qwen2.5-3B",), " --model q=Qwen/Qwen2.5-3B"),
+        (("q=/mnt/q",), ""),
+        (("tiny=tiny",), ""),
+        (("a=x/a", "b=x/b"), ""),
+    ):
+        line = kubernetes_line(Choice(topology="vllm", models=models))
+        assert line.startswith(f"rvtop deploy k8s vllm{named} --out vllm-k8s && ")
 
 
 async def test_help_theme_and_palette_are_there_too() -> None:

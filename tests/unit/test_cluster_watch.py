@@ -332,3 +332,25 @@ async def test_an_engine_that_has_moved_is_not_said_to_be_lost() -> None:
     await watch._look_at_engines()
     watch.state.told([HEAD, replace(draining, alive=False)], 2.0, 1002.0)
     assert notices.rows()[-1]["text"] == "node h2 is gone as announced"
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [(True, "node h2 is gone (idle)"), (None, "node h2 is gone (idle); rsc-0-a lost with it")],
+    ids=["retired before", "died with it"],
+)
+async def test_an_engine_that_was_retired_is_not_lost_with_its_node(answers: bool | None, said: str) -> None:
+    told: list[dict[str, str]] = [{"engine": "rsc-0-a", "node_id": WORKER.id}]
+
+    async def engines() -> list[dict[str, str]]:
+        return told
+
+    notices = Notices()
+    watch = ClusterWatch("10.0.0.1:1", engines, ours=False, notices=notices)
+    watch.state.told([HEAD, WORKER], 0.0, 1000.0)
+    await watch._look_at_engines()
+    told.clear()
+    watch.state.answered(WORKER.id, answers, 1.0)
+    await watch._look_at_engines()
+    watch.state.told([HEAD, replace(WORKER, alive=False, reason="idle")], 2.0, 1002.0)
+    assert said in [row["text"] for row in notices.rows()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rvtop.deploy import images
@@ -69,9 +69,7 @@ def files(options: Options, alerts: Mapping[str, object]) -> dict[str, str]:
     if found.karpenter:
         made |= _folder(KARPENTER, found.karpenter, component=True)
         components.append(KARPENTER)
-    made[f"{DEV}/kustomization.yaml"] = _kustomization(
-        resources=["../../base"], patches=[_one_engine(options)]
-    )
+    made[f"{DEV}/kustomization.yaml"] = _kustomization(resources=["../../base"], patches=_one_engine(options))
     made[f"{PRODUCTION}/kustomization.yaml"] = _kustomization(
         resources=["../../base"],
         components=[f"../../{name}" for name in components],
@@ -108,18 +106,34 @@ def _pinned(image: str) -> dict[str, str]:
     return {"name": name, "newName": name, "newTag": tag}
 
 
-def _one_engine(options: Options) -> dict[str, Any]:
-    """A patch: one engine and no more."""
-    workers = "workerGroupSpecs/0"
+def _one_engine(options: Options) -> list[dict[str, Any]]:
+    """Patches: one engine and no more, both the place for it and what asks for it."""
+    one = replace(options, replicas=(1, 1))
     if options.topology == "vllm":
-        kind, amounts = "HorizontalPodAutoscaler", {"minReplicas": 1, "maxReplicas": 1}
-        at = "/spec"
-    else:
-        kind = "RayCluster" if options.topology == "rvc" else "RayService"
-        at = f"/spec/{workers}" if options.topology == "rvc" else f"/spec/rayClusterConfig/{workers}"
-        amounts = {"replicas": 1, "minReplicas": 1, "maxReplicas": 1}
-    steps = [{"op": "replace", "path": f"{at}/{name}", "value": value} for name, value in amounts.items()]
-    return {"target": {"kind": kind, "name": options.name}, "patch": yaml_text(steps)}
+        return [
+            _patch("HorizontalPodAutoscaler", options.name, {"minReplicas": 1, "maxReplicas": 1}, "/spec")
+        ]
+    amounts = {"replicas": 1, "minReplicas": 1, "maxReplicas": 1}
+    group = "workerGroupSpecs/0"
+    if options.topology == "rvc":
+        front = servers.front(one)
+        container = "/spec/template/spec/containers/0"
+        command = front["spec"]["template"]["spec"]["containers"][0]["command"]
+        return [
+            _patch("RayCluster", options.name, amounts, f"/spec/{group}"),
+            _patch("Deployment", front["metadata"]["name"], {"command": command}, container),
+        ]
+    config = {"serveConfigV2": ray.ray_service(one)["spec"]["serveConfigV2"]}
+    return [
+        _patch("RayService", options.name, amounts, f"/spec/rayClusterConfig/{group}"),
+        _patch("RayService", options.name, config, "/spec"),
+    ]
+
+
+def _patch(kind: str, name: str, values: Mapping[str, Any], at: str) -> dict[str, Any]:
+    """Gives fields of the object that stand ``at`` a path other values."""
+    steps = [{"op": "replace", "path": f"{at}/{field}", "value": value} for field, value in values.items()]
+    return {"target": {"kind": kind, "name": name}, "patch": yaml_text(steps)}
 
 
 def _readme(options: Options, found: Parts) -> str:

@@ -72,14 +72,16 @@ def figure_lines(topic: str, chosen: int, s: Snapshot | None, styles: Styles, wi
     return lines
 
 
-def help_lines(styles: Styles, keys: Sequence[Action], width: int) -> list[Line]:
-    """The whole text: ``keys``, colours and the panels."""
-    lines = [Line("keys", styles.command)]
-    for key in keys:
-        if key.keys:
-            lines += wrapped(key.show, styles.command, f"{key.name}: {key.about}", styles.base, width)
+def help_lines(styles: Styles, keys: Sequence[Action], places: str, width: int) -> list[Line]:
+    """The whole text: the ``keys`` that hold in ``places``, the others, colours and the panels."""
+    lines: list[Line] = []
+    for title, here in (("keys here", True), ("keys of other screens", False)):
+        lines.append(Line(title, styles.command))
+        for key in keys:
+            if key.keys and key.holds(places) is here:
+                lines += wrapped(key.show, styles.command, f"{key.name}: {key.about}", styles.base, width)
+        lines.append(Line())
     lines += [
-        Line(),
         Line("colours", styles.command),
         Line("warm", styles.client).to(NAMES).put("what clients feel", styles.base),
         Line("cool", styles.server).to(NAMES).put("what servers do, marked SERVER", styles.base),
@@ -130,15 +132,19 @@ class HelpScreen(Dialog[None]):
         Binding("escape,q,question_mark,f1,enter", "leave", show=False),
     ]
 
-    def __init__(self, keys: Sequence[Action]) -> None:
+    def __init__(self, keys: Sequence[Action], places: str) -> None:
         super().__init__()
         self._keys = keys
+        self._places = places
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box") as box:
             box.border_title = "help · all keys"
             box.border_subtitle = "↑↓ scroll   esc closes"
-            yield HelpText(lambda width: help_lines(shell_of(self).rich_styles, self._keys, width))
+            yield HelpText(self._lines)
+
+    def _lines(self, width: int) -> list[Line]:
+        return help_lines(shell_of(self).rich_styles, self._keys, self._places, width)
 
     def on_mount(self) -> None:
         self.query_one(HelpText).focus()

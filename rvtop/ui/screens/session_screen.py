@@ -106,11 +106,11 @@ class SessionScreen(Screen[None]):
 
     def action_help(self) -> None:
         panel = self.panel_in_focus
-        self.shell.show_help(panel.TOPIC if panel is not None else None)
+        self.shell.show_help(panel.TOPIC if panel is not None else None, self.PLACES)
 
     def action_help_of(self, topic: str) -> None:
         """The help of the panel of ``topic``, also where another one has the focus."""
-        self.shell.show_help(topic)
+        self.shell.show_help(topic, self.PLACES)
 
     def action_events(self) -> None:
         self.shell.show_events()

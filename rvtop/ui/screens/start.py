@@ -27,6 +27,7 @@ from rvtop.contract.start import (
     StartFacts,
     UpRow,
     command_line,
+    kubernetes_line,
     model_options,
     replay_line,
     report_line,
@@ -48,6 +49,8 @@ from rvtop.ui.widgets.start_list import StartList
 #: Seconds from one look around to the next.
 LOOK_EACH_S = 5.0
 _KEYS = (
+    "↑↓ choose   enter go   space tick a model   o options   d describe   K Kubernetes   / filter   u URL   "
+    "R runs   D doctor   y copy   : all   ? help   q quit",
     "↑↓ choose   enter go   space tick a model   o options   d describe   / filter   u URL   R runs   "
     "D doctor   y copy   : all   ? help   q quit",
     "↑↓ choose   enter go   space tick a model   o options   u URL   R runs   D doctor   : all   ? help"
@@ -316,6 +319,18 @@ class StartScreen(Screen[None]):
 
         self.app.push_screen(OptionsScreen(item.name, self._arguments.get(item.name, ())), typed)
 
+    def action_kubernetes(self) -> None:
+        """Copies the line that deploys the topology at the cursor."""
+        item = self.list.item
+        choice = self._choice(item)
+        if not isinstance(item, Offer) or choice is None:
+            self.notify_briefly("K deploys a topology on Kubernetes: choose one under start")
+        elif not item.kubernetes:
+            offered = ", ".join(one.name for one in self._facts.offers if one.kubernetes)
+            self.notify_briefly(f"no manifests are made for {item.name}; for Kubernetes there are {offered}")
+        else:
+            self._copy(kubernetes_line(choice))
+
     def action_describe(self) -> None:
         item = self.list.item
         if item is None:
@@ -360,7 +375,7 @@ class StartScreen(Screen[None]):
             self.notify_briefly(f"picture: {path}")
 
     def action_help(self) -> None:
-        self.shell.show_help(None)
+        self.shell.show_help(None, "AS")
 
     def action_palette(self) -> None:
         self.shell.show_palette("AS")
