@@ -61,7 +61,8 @@ def run_ray_data_llm(rows: Sequence[Work], options: BatchOptions, spec: EngineSp
 
     cpus, gpus = engine_resources(options)
     arguments = {name: value for name, value in spec.arguments.items() if name != "model"}
-    bundle = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
+    workers = options.vllm.workers
+    bundle = {"CPU": cpus / workers} | ({"GPU": gpus / workers} if gpus else {})
     config = llm.vLLMEngineProcessorConfig(
         model_source=str(spec.arguments["model"]),
         engine_kwargs=arguments,
