@@ -27,7 +27,7 @@ from backends.process.scratch_dir import OwnedTempDir
 from backends.router.router import Router
 from backends.router.running import RoutedEngines, route
 from backends.settings import environment, kv_events
-from backends.settings.accelerators import torch_devices, torch_platform, visible_variable
+from backends.settings.accelerators import visible_accelerators
 from backends.settings.engine import engine_arguments
 from backends.settings.options import Options
 from backends.vllm_server.launch import Order
@@ -45,7 +45,7 @@ async def start(options: Options, steps: Steps) -> RoutedEngines:
 async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> RoutedEngines:
     """What is started is pushed to ``stack``; the RoutedEngines takes it over when all of it runs."""
     paths = {spec.name: await resolve_or_refuse(spec, steps) for spec in options.models}
-    visible, gpus = await asyncio.to_thread(visible_gpus)
+    visible, gpus = await asyncio.to_thread(visible_accelerators)
     shares = shares_of(options, [this_machine(gpus)])
     folder = OwnedTempDir("rvtop-vls-")
     stack.push_async_callback(asyncio.to_thread, folder.close)
@@ -75,17 +75,6 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Route
     return await route(
         NAME, router, servers, facts, url=options.url, steps=steps, stack=stack, split=options.split
     )
-
-
-def visible_gpus() -> tuple[str | None, tuple[str, ...]]:
-    """The accelerators that this process may use, as the variable that comes first names them; without such a
-    variable a server cannot be told its own, and computes on the CPU."""
-    variable = visible_variable(torch_platform())
-    if variable is None:
-        return None, ()
-    given = [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
-    count = torch_devices()
-    return variable, tuple(given[:count] or [str(number) for number in range(count)])
 
 
 def this_machine(gpus: Sequence[str]) -> Node:

@@ -25,6 +25,7 @@ collect_seldom()  # as our own processes do; a fifth of the time of the tests of
 SLOW = frozenset(
     {
         "test_agents_process.py",
+        "test_batch_process.py",
         "test_choose_measure.py",
         "test_cluster_guest.py",
         "test_damaged_weights.py",

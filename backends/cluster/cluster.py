@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import backends
 from backends.cluster.single_call import SingleCall
@@ -35,7 +35,6 @@ from backends.process.events import Steps
 from backends.process.notices import NOTICES
 from backends.process.scratch_dir import OwnedTempDir
 from backends.settings import accelerators, environment
-from backends.settings.options import Options
 
 log = logging.getLogger("backends.cluster.cluster")
 
@@ -152,7 +151,14 @@ async def free_of(resource: str) -> dict[str, float]:
     return {node: amounts[resource] for node, amounts in free.items() if amounts.get(resource)}
 
 
-async def open_cluster(options: Options, steps: Steps) -> Cluster:
+class Asked(Protocol):
+    """What of a start's options says which cluster: None for a local one of our own."""
+
+    @property
+    def ray_address(self) -> str | None: ...
+
+
+async def open_cluster(options: Asked, steps: Steps) -> Cluster:
     """Attaches to the cluster at ``options.ray_address``, or starts a local one when that is None.
 
     Raises UsageError for an address that cannot be one, StartFailure when Ray does not start, nothing answers

@@ -36,10 +36,13 @@ class Events:
         return self._fd
 
     def emit(self, event: str, **fields: Any) -> None:
-        line = json.dumps({"event": event, **fields}, ensure_ascii=False) + "\n"
+        self.write((json.dumps({"event": event, **fields}, ensure_ascii=False) + "\n").encode())
+
+    def write(self, line: bytes) -> None:
+        """The same, of an event that is a line already."""
         with self._lock:
             try:
-                os.write(self._fd, line.encode())
+                os.write(self._fd, line)
             except OSError as error:
                 log.debug("the reader of the events is gone: %s", error)
 

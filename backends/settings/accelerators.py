@@ -8,8 +8,10 @@ node: ``npu:0``. Ray and torch are imported late.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +96,24 @@ def visible_variable(platform: str | None) -> str | None:
     """The variable that says which accelerators of a platform a process sees; None where none does."""
     entry = table().get(platform or "")
     return None if entry is None else str(entry["visible"])
+
+
+def visible_accelerators() -> tuple[str | None, tuple[str, ...]]:
+    """The accelerators that this process may use, as the variable that comes first names them; without such a
+    variable a server cannot be told its own, and computes on the CPU."""
+    variable = visible_variable(torch_platform())
+    if variable is None:
+        return None, ()
+    given = [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
+    count = torch_devices()
+    return variable, tuple(given[:count] or [str(number) for number in range(count)])
+
+
+def any_here(environ: Mapping[str, str]) -> bool:
+    """Whether this machine has the files of an accelerator that ``environ`` does not hide. For a process that
+    must not import torch yet: that reads its settings on its import."""
+    return any(
+        glob(entry["files"]) and environ.get(entry["visible"]) != ""
+        for entry in table().values()
+        if "files" in entry
+    )

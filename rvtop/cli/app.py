@@ -17,6 +17,7 @@ import typer
 import rvtop
 from rvtop.cli import light_typer
 from rvtop.cli.ab import ab
+from rvtop.cli.batch import batch
 from rvtop.cli.choose import choose
 from rvtop.cli.compare import compare_runs
 from rvtop.cli.config import config_app
@@ -222,6 +223,7 @@ app.command()(sweep)
 app.command()(ab)
 app.command()(choose)
 app.command()(quality)
+app.command()(batch)
 app.command()(mcp)
 app.command()(size)
 app.command()(export)

@@ -8,13 +8,17 @@ import select
 import signal
 import sys
 import termios
+from typing import TYPE_CHECKING
 
 from rvtop.ui.app import INTERRUPTED, RvtopApp
+
+if TYPE_CHECKING:
+    from rvtop.ui.batch_app import BatchApp
 
 _LOOK_S = 1.0
 
 
-async def run_app_async(app: RvtopApp) -> int:
+async def run_app_async(app: RvtopApp | BatchApp) -> int:
     """Runs the screen until it is left, and returns the process's exit code.
 
     The session is closed however the screen ends: by a key, a signal or an exception.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.bench import (
+    batch,
     canary,
     compare,
     dashboard,
@@ -50,6 +51,7 @@ def main() -> None:
     compare.main([])
     pairs.main([])
     kv_events.main([])
+    batch.main([])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 RVTOP = (
     *("text", "errors", "system", "settings", "stats", "contract", "ipc", "net", "load", "scenario"),
     *("workload", "target", "telemetry", "results", "lifecycle", "doctor", "deploy", "session", "study"),
-    *("plain", "ui", "web", "mcp", "cli"),
+    *("batch", "plain", "ui", "web", "mcp", "cli"),
 )
 BACKENDS = (
     *(
@@ -32,7 +32,7 @@ BACKENDS = (
         "rpc",
         "router",
     ),
-    *("cluster", "serve", "stages", "vllm_server"),
+    *("cluster", "serve", "stages", "vllm_server", "batch"),
     *("baseline", "rac", "rsc", "rsv", "rvc", "vllm", "graph", "registry", "cli"),
     "__main__",
 )
