@@ -75,7 +75,7 @@ def _useful(units: Units, loads: Sequence[ModelLoad]) -> tuple[int, ...]:
 
 
 def _reason(stage: str, replicas: int, work: Work, whole: float, units: Units) -> str:
-    part = "" if units.size == 1 else f" ({replicas} replicas that share {units.kind}s)"
+    part = "" if units.size == 1 else f" (replicas share {units.kind}s)"
     several = "s" if replicas != 1 else ""
     gets = (
         f"{replicas} replica{several} of one {units.kind}"
@@ -86,5 +86,10 @@ def _reason(stage: str, replicas: int, work: Work, whole: float, units: Units) -
     sustains = replicas * 1e3 / work.ms if work.ms else float("inf")
     return (
         f"{gets}: {work.ms:.3g} ms of computing a request ({100 * share:.0f} % of all stages', measured over "
-        f"{work.requests}); at most {sustains:.3g} a second"
+        f"{work.requests}); at most {_few(sustains)} a second"
     )
+
+
+def _few(value: float) -> str:
+    """Three digits, and no power of ten."""
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
