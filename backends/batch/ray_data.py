@@ -123,8 +123,8 @@ def _told_of(engine_stage: Any) -> Any:
 
 
 def engine_resources(options: BatchOptions) -> tuple[float, float, str]:
-    """CPUs and accelerators that Ray reserves for each engine, and Ray's name of those: where there are some as
-    many as it computes on, else its part of the CPUs, less what Ray's own tasks need."""
+    """CPUs and accelerators that Ray reserves for each engine, and what Ray calls those: where there are some
+    as many as it computes on, else its part of the CPUs, less what Ray's own tasks need."""
     import ray
 
     found = ray.cluster_resources()
