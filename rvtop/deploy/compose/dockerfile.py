@@ -2,8 +2,8 @@
 rvtop itself is tested with. There is none for GPUs: vLLM's version is pinned there, and what vLLM and rvtop
 ask for besides is what is newest when the image is built.
 
-Both take rvtop from a wheel in ``wheels/`` beside them. ``BASE`` can be replaced by an image of one's own
-with the same Python.
+Both take rvtop from a wheel in ``wheels/`` beside them. ``BASE`` can be replaced by a Debian
+image of one's own with the same Python.
 """
 
 from __future__ import annotations
@@ -37,6 +37,11 @@ RUN set -- /build/wheels/rvtop-*.whl && uv pip install --no-cache \\
       --torch-backend=cu129 "rvtop[{extras}] @ file://$1" "{vllm}" \\
 """,
 }
+#: vLLM's CPU kernels are linked with libnuma, which a slim base lacks: without it no engine starts.
+_LIBRARIES = """\
+RUN apt-get update && apt-get install -y --no-install-recommends "libnuma1=2.0.*" \\
+    && rm -rf /var/lib/apt/lists/*
+"""
 _DRIVER = "NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility \\\n    "
 
 
@@ -56,7 +61,7 @@ COPY wheels/ /build/wheels/
     && uv pip uninstall uv
 
 FROM ${{BASE}}
-RUN groupadd --gid 1000 rvtop \\
+{_LIBRARIES if kind == "cpu" else ""}RUN groupadd --gid 1000 rvtop \\
     && useradd --uid 1000 --gid 1000 --create-home rvtop \\
     && install -d -o rvtop -g rvtop /tmp/ray /results
 COPY --from=build /opt/rvtop /opt/rvtop
