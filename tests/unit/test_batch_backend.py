@@ -24,6 +24,7 @@ class Tokenizer:
     """A token a letter; a chat is its letters between two."""
 
     def __call__(self, text: str, add_special_tokens: bool = True) -> Any:
+        text.encode()
         return SimpleNamespace(input_ids=[ord(letter) for letter in text])
 
     def apply_chat_template(self, messages: list[dict[str, str]], **_: Any) -> str:
@@ -71,9 +72,11 @@ def test_what_no_engine_can_take_is_told_and_left_out(tmp_path: Path) -> None:
         {"messages": [{"role": "tool", "content": "x"}]},
         {"prompt": ""},
         {"prompt": "a", "sampling": {**SAMPLING, "temperature": 3.0}},
+        {"messages": [{"role": "user", "content": "\ud800"}]},
         {"prompt": "good"},
     )
-    assert [row.key for row in rows] == [6]
+    assert [row.key for row in rows] == [7]
+    assert refused.pop(6).startswith("the model's tokenizer refuses it: 'utf-8' codec can't encode")
     assert refused == {
         1: "too long: 32 tokens of prompt, the model takes 32",
         2: "too long: 30 tokens of prompt and 3 of output, the model takes 32",
