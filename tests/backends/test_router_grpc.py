@@ -55,7 +55,7 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench_of(api_key: str | None = None) -> AsyncIterator[Bench]:
+async def bench_of(api_key: str | None = None, adapters: str = "") -> AsyncIterator[Bench]:
     http, grpc = bind("127.0.0.1", 0), bind("127.0.0.1", 0)
     place = GrpcPlace("127.0.0.1", grpc.getsockname()[1], grpc)
     router = Router(
@@ -63,6 +63,7 @@ async def bench_of(api_key: str | None = None) -> AsyncIterator[Bench]:
         [("a", ["e0"]), (ODD, ["e1"])],
         token=TOKEN,
         api_key=api_key,
+        adapters=adapters,
         grpc=GrpcFront(place, {ODD: {"application": "their's"}}),
         grpc_slots=[("a", ["e0.grpc"]), (ODD, ["e1.grpc"])],
     )
@@ -98,6 +99,12 @@ async def test_calls_go_by_model_and_the_rest_to_the_head(bench: Bench) -> None:
     models = await bench.client.stub.ListModels(pb.ListModelsRequest())
     assert [model.id for model in models.models] == ["control"]
     assert await bench.router.arrived() == {"a": 2, ODD: 1}
+
+
+async def test_names_that_are_no_model_s_go_to_the_model_with_adapters() -> None:
+    async with bench_of(adapters=ODD) as bench:
+        assert (await bench.ask(model="adapter")).startswith("e1 ")
+        assert (await bench.ask(model="a")).startswith("e0 ")
 
 
 async def test_many_calls_share_one_connection_and_a_cancelled_one_ends_there(bench: Bench) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -97,6 +98,12 @@ def test_each_stage_can_be_doubled(nodes: Sequence[Node], size: float, total: in
     assert sum(share.num_cpus for share in reserved) <= sum(one.cpus for one in nodes) / 2
     assert sum(share.num_gpus for share in reserved) <= sum(one.gpus for one in nodes) / 2
     assert {share.num_cpus for share in reserved if share.model in ("preprocess", "merge")} == {0.0}
+
+
+def test_of_several_kinds_of_accelerators_one_is_shared() -> None:
+    nodes = [replace(node(64, 8), resource="TPU"), node(64, 16)]
+    units = units_of(GraphOptions(), stages_of(GraphOptions(), index=True), 1, nodes, None)
+    assert (units.kind, units.bins, units.share.resource) == ("GPU", (0, 16), "GPU")
 
 
 def test_replicas_asked_for_make_units_smaller() -> None:
