@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -211,6 +212,7 @@ async def test_a_stage_that_fails_says_so() -> None:
         ({"text": "x", "labels": {"topic": ["a"]}}, "labels"),
         ({"text": "x", "labels": {"topic": ["a", "a"]}}, "labels"),
         ({"text": "x", "labels": {"topic": ["a", 7]}}, "labels"),
+        ({"text": "x", "labels": {"topic": ["a", "b" * 101]}}, "labels"),
     ],
 )
 def test_what_analyze_refuses(body: dict[str, Any], param: str | None) -> None:
@@ -228,6 +230,32 @@ def test_what_analyze_takes() -> None:
     assert (text, labels["topic"], timings) == ("good", ["a", "b"], True)
     assert labels["sentiment"] == list(analyze.LABELS["sentiment"])
     assert analyze.cleaned("  a\u0301\x1b[31m\n b\u200b ") == "\u00e1 [31m b"
+
+
+class Letters:
+    """A token a letter, behind one that begins a text."""
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        return [1] * add_special_tokens + [ord(letter) % 250 for letter in text]
+
+
+def test_no_label_takes_a_branch_past_its_model_s_context() -> None:
+    torch = pytest.importorskip("torch")
+    seen: list[list[int]] = []
+
+    def model(ids: Any) -> Any:
+        seen.append(ids[0].tolist())
+        return SimpleNamespace(logits=torch.zeros(*ids.shape, 250))
+
+    judge = object.__new__(analyze.Judge)
+    judge._model, judge._tokenizer, judge._ask = model, Letters(), "Topic:"
+    judge._longest, judge.device = 128, "cpu"
+    told = judge._judge("x" * 500, ["a", "b" * 100])
+    assert sum(told["scores"].values()) == pytest.approx(1.0)
+    assert max(map(len, seen)) == 128
+    assert {ids.index(1) for ids in seen} == {0} == {ids.count(1) - 1 for ids in seen}
+    with pytest.raises(ValueError, match="holds no text"):
+        judge._judge("x", ["a", "b" * 130])
 
 
 class Stages:
