@@ -131,6 +131,16 @@ async def test_an_engine_from_which_nothing_comes_is_started_anew(
     job.close()
 
 
+async def test_a_part_that_brings_nothing_is_given_up_while_another_goes_on(tmp_path: Path) -> None:
+    plan_of(tmp_path / "out", die=0, part=1, bad_starts=99, pause_s=0.05)
+    job = job_of(tmp_path, engines=2)
+    await job.run()
+    lane = job.lanes[0]
+    assert (job.exit_code, lane.state, lane.restarts) == (5, "failed", TRIES - 1)
+    assert lane.done == COUNT // 2  # all of the other part
+    job.close()
+
+
 async def test_engines_that_bring_nothing_are_given_up(tmp_path: Path) -> None:
     plan_of(tmp_path / "out", die=0, bad_starts=99)
     job = job_of(tmp_path)
