@@ -12,7 +12,7 @@ from backends.api import arrival
 from backends.api.service import Service
 from backends.errors import ApiError, unauthorized
 from backends.rpc import calls
-from backends.rpc.codes import code_of, key_given, texts, trace_of
+from backends.rpc.codes import code_of, details_of, key_given, texts, trace_of
 from backends.rpc.rvtop_v1_pb2 import EmbedRequest, EmbedResponse, GenerateRequest, GenerateResponse
 
 #: What Serve's proxies have to know to take our calls.
@@ -57,5 +57,5 @@ def _checked(context: Any, token: str | None) -> dict[str, str]:
 
 def _failed(context: Any, error: ApiError) -> CallFailed:
     context.set_code(code_of(error))
-    context.set_details(error.message)
-    return CallFailed(error.message)
+    context.set_details(details_of(error))
+    return CallFailed(details_of(error))

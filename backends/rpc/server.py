@@ -25,7 +25,7 @@ from backends.api.service import Answers, Service
 from backends.errors import ApiError, StartFailure, internal, unauthorized, unavailable
 from backends.process.looks import Looks
 from backends.rpc import calls, rvtop_v1_pb2, rvtop_v1_pb2_grpc
-from backends.rpc.codes import code_of, key_given, texts, trace_of
+from backends.rpc.codes import code_of, details_of, key_given, texts, trace_of
 
 log = logging.getLogger("backends.rpc")
 
@@ -200,7 +200,7 @@ async def _answered(make: Callable[[], Awaitable[Any]], context: aio.ServicerCon
 
 
 async def _abort(context: aio.ServicerContext[Any, Any], error: ApiError) -> None:
-    await context.abort(code_of(error), error.message)
+    await context.abort(code_of(error), details_of(error))
 
 
 def _hidden() -> ApiError:

@@ -7,14 +7,20 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from grpc import aio
 
+from backends.api.control import Control
+from backends.api.service import Service
 from backends.cli import bind
+from backends.errors import bad_request
 from backends.router.grpc_config import GrpcFront
 from backends.router.router import Router
-from backends.rpc import rvtop_v1_pb2_grpc
+from backends.rpc import rvtop_v1_pb2_grpc, serve_calls
+from backends.rpc.serve_calls import CallFailed
+from backends.rpc.server import GrpcServer
 from backends.settings.rpc import GrpcPlace
 from tests.backends.grpc_client import GrpcClient, connected, pb
 
@@ -136,6 +142,26 @@ async def test_calls_need_the_key(bench: Bench) -> None:
             assert (code, "API key" in text) == ("UNAUTHENTICATED", True)
             with pytest.raises(aio.AioRpcError, match="UNIMPLEMENTED"):  # it got through: there is none here
                 await stranger.health()
+
+
+async def test_a_long_reason_stays_that_of_its_code() -> None:
+    class Refusing(Service):
+        async def begin(self, *_: Any) -> Any:
+            raise bad_request("\U0001f600" * 20_000, "more_json")
+
+    server = GrpcServer("127.0.0.1:0")
+    port = await server.start()
+    server.serve(Refusing([]), Control("baseline", []))
+    try:
+        async with connected(f"127.0.0.1:{port}") as client:
+            code, text = await client.failure(pb.GenerateRequest(text="x"))
+    finally:
+        await server.close()
+    assert (code, len(text), text[-1]) == ("INVALID_ARGUMENT", 500, "…")
+    told = Mock(**{"invocation_metadata.return_value": ()})
+    with pytest.raises(CallFailed):
+        await anext(serve_calls.generate(Refusing([]), pb.GenerateRequest(text="x"), told, None))
+    told.set_details.assert_called_once_with(text)
 
 
 def test_a_port_that_is_taken_is_told_by_its_flag() -> None:

@@ -14,8 +14,11 @@ import pytest
 from backends.api.defaults import Settings
 from backends.cluster.cluster import Node
 from backends.errors import ApiError, UsageError
+from backends.graph import start
 from backends.settings import graph
 from backends.settings.graph import GraphOptions
+from backends.settings.options import ModelSpec, Options
+from backends.settings.serve import ServeOptions
 from backends.stages import analyze
 from backends.stages.llm import GraphRetrieval, Handles
 from backends.stages.shares import stages_of, units_of
@@ -68,6 +71,22 @@ def test_flags_that_can_not_be(argv: tuple[str, ...], said: str) -> None:
 def test_other_topologies_have_no_stages(argv: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match=f"{argv[0]} is for topology graph: rsc has no stages"):
         graph.refuse_flags(flags(*argv), "rsc")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"num_replicas": 2}, "--num-replicas: each stage has its own"),
+        ({"serve": ServeOptions(batch=2)}, "--serve-batch: it is the embedder"),
+        ({"graph": GraphOptions({"search": 2})}, "--stage-replicas search: without an index"),
+    ],
+)
+async def test_what_a_graph_does_not_take_is_told_before_anything_starts(
+    given: dict[str, Any], said: str
+) -> None:
+    none: Any = None
+    with pytest.raises(UsageError, match=said):
+        await start(Options("graph", (ModelSpec("tiny", "tiny"),), none, **given), none)
 
 
 def node(cpus: float, gpus: float = 0.0) -> Node:
