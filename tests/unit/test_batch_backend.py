@@ -95,6 +95,7 @@ def test_all_that_an_engine_says_arrives_and_nothing_of_others() -> None:
         arrived.set()
 
     listener = Listener("127.0.0.1", forward)
+    assert listener.place.secret not in repr(listener.place)
     with socket.create_connection((listener.place.host, listener.place.port)) as other:
         other.sendall(b'guess\n{"event": "row"}\n')
         assert other.recv(10) == b""  # it is closed
@@ -120,6 +121,20 @@ def test_all_that_an_engine_says_arrives_and_nothing_of_others() -> None:
 def test_options_are_refused_in_one_line(words: tuple[str, ...], told: str) -> None:
     with pytest.raises(UsageError, match=told):
         parse_options([*words, "--work", "w", "--model", "m"])
+
+
+def test_more_engines_than_accelerators_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    from backends.batch.ray_data import engine_resources
+
+    options = parse_options(["map-batches", "--work", "w", "--model", "m", "--engines", "2"])
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "NPU": 2.0})
+    assert engine_resources(options) == (1.0, 1.0, "NPU")
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "NPU": 1.0})
+    with pytest.raises(UsageError, match="--engines 2: they need 2 NPUs, the cluster has 1"):
+        engine_resources(options)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 9.0})
+    assert engine_resources(options) == (4.0, 0.0, "GPU")
 
 
 def test_options_of_vllm_are_those_of_the_topologies(monkeypatch: pytest.MonkeyPatch) -> None:
