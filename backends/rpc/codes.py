@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import grpc
 
-from backends.errors import ApiError
+from backends.errors import ApiError, internal
 
 #: By HTTP status, as Google's API guide maps them (google/rpc/code.proto); 413 is there none.
 CODES = {
@@ -39,6 +39,11 @@ def details_of(error: ApiError) -> str:
     """Its text: of a long one, which may hold what a client sent, the beginning."""
     text = error.message
     return text if len(text) <= MOST_DETAILS else f"{text[: MOST_DETAILS - 1]}…"
+
+
+def hidden() -> ApiError:
+    """What a client is told of a fault of ours."""
+    return internal("Internal server error; the server's log has the reason.")
 
 
 def texts(metadata: Metadata | None) -> dict[str, str]:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from unittest.mock import Mock
 
+import grpc
 import pytest
 from grpc import aio
 
@@ -162,6 +163,17 @@ async def test_a_long_reason_stays_that_of_its_code() -> None:
     with pytest.raises(CallFailed):
         await anext(serve_calls.generate(Refusing([]), pb.GenerateRequest(text="x"), told, None))
     told.set_details.assert_called_once_with(text)
+
+
+async def test_what_broke_in_a_replica_of_serve_s_is_not_told_to_its_client() -> None:
+    class Broken(Service):
+        async def begin(self, *_: Any) -> Any:
+            raise RuntimeError("/secret/place")
+
+    told = Mock(**{"invocation_metadata.return_value": ()})
+    with pytest.raises(CallFailed, match=r"^Internal server error; the server's log has the reason\.$"):
+        await anext(serve_calls.generate(Broken([]), pb.GenerateRequest(text="x"), told, None))
+    told.set_code.assert_called_once_with(grpc.StatusCode.INTERNAL)
 
 
 def test_a_port_that_is_taken_is_told_by_its_flag() -> None:
