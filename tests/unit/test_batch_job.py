@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from rvtop.batch.folder import ERRORS, RESULTS
+from rvtop.batch.folder import ERRORS, RESULTS, Folder
 from rvtop.batch.job import TRIES, Job, Plan
 from rvtop.batch.summary import same_lines, summarise
 from rvtop.errors import UserError
@@ -231,3 +231,13 @@ def test_a_batch_without_one_answer_fails(tmp_path: Path) -> None:
     assert job.exit_code == 1
     assert not (tmp_path / "out" / STARTED).exists()  # nothing is started for it
     job.close()
+
+
+def test_lines_that_are_no_batch_s_are_told(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for name, line in ((ERRORS, {"custom_id": "a"}), (RESULTS, ["custom_id"])):
+        out.mkdir(exist_ok=True)
+        (out / name).write_text(json.dumps(line) + "\n")
+        with pytest.raises(UserError, match=f"{name}:1: is no line of a batch's"):
+            Folder(out, "m")
+        (out / name).unlink()
