@@ -244,17 +244,17 @@ def _number(low: float, high: float, *, above: bool = False) -> Callable[[str, A
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise _Wrong(f"{name}: {value!r} must be a number")
         try:
-            value = float(value)
+            number = float(value)
         except OverflowError:  # of a whole number
-            value = math.inf
-        if not math.isfinite(value):
-            raise _Wrong(f"{name}: {value} is not a finite number")
-        if not low <= value <= high or (above and value == low):
+            number = math.inf
+        if not math.isfinite(number):
+            raise _Wrong(f"{name}: {number} is not a finite number")
+        if not low <= number <= high or (above and number == low):
             least = f"above {low:g}" if above else f"at least {low:g}"
             raise _Wrong(
-                f"{name}: {value:g} must be {least}" + (f" and at most {high:g}" if high < math.inf else "")
+                f"{name}: {number:g} must be {least}" + (f" and at most {high:g}" if high < math.inf else "")
             )
-        return value
+        return number
 
     return read
 
