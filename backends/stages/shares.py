@@ -63,7 +63,8 @@ def units_of(
     size = _size(gpus if sum(gpus) else cores, wanted)
     if sum(gpus):
         bins = tuple(_fitting(free, size) for free in gpus)
-        per_cpu = _part(min(1.0, sum(cores) / wanted))
+        # Of its own node's, or fewer fit there than there are parts of its accelerators.
+        per_cpu = _part(min(1.0, *(core / fit for core, fit in zip(cores, bins, strict=True) if fit)))
         share = ResourceShare("", per_cpu, size, threads or 1, resource=resource)
         return Units(share, bins, resource, size)
     bins = tuple(_fitting(free, size) for free in cores)

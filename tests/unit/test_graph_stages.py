@@ -126,6 +126,12 @@ def test_of_several_kinds_of_accelerators_one_is_shared() -> None:
     assert (units.kind, units.bins, units.share.resource) == ("GPU", (0, 16), "GPU")
 
 
+def test_as_many_replicas_fit_on_a_node_as_its_accelerators_have_parts() -> None:
+    nodes = [node(64), node(8, 8)]
+    units = units_of(GraphOptions(), stages_of(GraphOptions(), index=True), 1, nodes, None)
+    assert (units.bins, units.share.num_cpus) == ((0, 16), 0.5)
+
+
 def test_replicas_asked_for_make_units_smaller() -> None:
     options = GraphOptions({"llm": 12}, analyze=False)
     units = units_of(options, stages_of(options, index=True), 1, [node(10)], 1)
