@@ -150,7 +150,7 @@ async def _warm_up(spec: WorkerSpec, target: AddTarget) -> None:
 
 async def _warm_up_grpc(spec: WorkerSpec, target: AddTarget) -> None:
     """The same in a process of its own, since gRPC's library is none for a session. Raises UserError."""
-    prompts = Prompts(Path(spec.prompts), target.models, spec.body, spec.extra, whole=False)
+    prompts = Prompts(Path(spec.prompts), target.models, spec.body, spec.extra, api=spec.api, whole=False)
     await asyncio.to_thread(prompts.read, ROUNDS)
     transport = target.address.transport
     headers = {**auth_headers(transport), **transport.headers}
