@@ -137,8 +137,8 @@ def check_figures(
         raise UserError("--probe-rate looks at TTFTs, and answers in one piece have none; leave it out")
     if stop_when_saturated:
         raise UserError(
-            "--stop-when-saturated looks at TTFTs, and answers in one piece have none; leave it out (--find-max "
-            "with --slo e2e_p99=MS finds what the server holds)"
+            "--stop-when-saturated looks at TTFTs, and answers in one piece have none; leave it out "
+            "(--find-max with --slo e2e_p99=MS finds what the server holds)"
         )
     for name in search.slo if search is not None else ():
         if name.startswith(("ttft", "itl", "tpot")):
