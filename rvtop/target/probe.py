@@ -259,7 +259,9 @@ def choose_models(info: TargetInfo, wanted: Collection[str], *, unlisted: bool =
     if twice:
         raise TargetError(f"--model {twice[0]}: is given twice", 2)
     if wanted:
-        return tuple(dict.fromkeys(ids.get(name, name) for name in meant))
+        # One that is not served has come so far only as `unlisted`, and stands for itself.
+        found = [[one for one, asked in meant.items() if asked == name] or [name] for name in wanted]
+        return tuple(dict.fromkeys(ids.get(one, one) for some in found for one in some))
     models = bases(info)
     if len(models) > 1:
         raise TargetError(f"{info.url} serves several models; name one or more with --model: {known}", 2)

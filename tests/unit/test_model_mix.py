@@ -75,6 +75,15 @@ def test_a_server_s_models_are_chosen_by_pattern() -> None:
         choose_models(TargetInfo("http://x", SERVED, None, None, derived=adapters), ())
     with pytest.raises(TargetError, match=r"serves no model 'nope'"):
         choose_models(info, ("nope",))
+    assert choose_models(info, ("nope",), unlisted=True) == ("nope",)  # an embedder beside an LLM
+    assert choose_models(info, ("nope", "lora-?", "base"), unlisted=True) == (
+        "nope",
+        "lora-1",
+        "lora-2",
+        "base",
+    )
+    with pytest.raises(TargetError, match="serves no model that matches"):
+        choose_models(info, ("nope-*",), unlisted=True)
 
 
 def test_a_load_that_goes_on_elsewhere_asks_for_the_same_or_for_no_adapter() -> None:
