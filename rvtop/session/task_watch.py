@@ -49,6 +49,7 @@ class TaskWatch:
         self.slo_ns = slo_ns
         self._seen = False
         self._phase = ""
+        self._past: set[str] = set()  # phases before it
         self._open: dict[int, _Open] = {}
         self._steps: dict[int, _Step] = {}
         self._done: deque[tuple[int, Waited, bool]] = deque()  # (when, …, good) of the last minute
@@ -98,7 +99,10 @@ class TaskWatch:
         found = task_of(row)
         if found is None:
             return
+        if row["phase"] in self._past:  # after a retarget, or from another worker: its task was counted
+            return
         if row["phase"] != self._phase:  # the one before has drained, or was cut
+            self._past.add(self._phase)
             self._counts["cut"] += sum(not one.failed for one in self._open.values())
             self._open.clear()
             self._steps.clear()

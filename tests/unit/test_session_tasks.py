@@ -163,6 +163,13 @@ def test_the_watch_counts_tasks_and_what_their_steps_hit() -> None:
     assert watch.tasks is not None
     assert (watch.tasks.done, watch.tasks.cut, watch.tasks.open) == (2, 1, 0)
     assert watch.tasks.good_per_minute == 2.0
+    watch.take(line(40, 0, 2, phase="q"))
+    watch.take(line(20, 1, 2, 0) + line(50, 0, 2) + line(60, 0, 1, phase="q"))  # p's last ones are late
+    watch.look(watch._began_ns + 30_000_000_000)
+    assert (watch.tasks.done, watch.tasks.cut, watch.tasks.open) == (3, 1, 1)
+    watch.take(line(40, 1, 2, 0, phase="q"))
+    watch.look(watch._began_ns + 30_000_000_000)
+    assert (watch.tasks.done, watch.tasks.cut, watch.tasks.open) == (4, 1, 0)
 
 
 def test_a_step_answered_in_one_piece_is_answered(tmp_path: Path) -> None:
