@@ -31,7 +31,7 @@ _PAIRS = (
     ("╭╮╰╯┌┐└┘├┤┬┴┼┏┓┗┛", "+" * 17),
     ("◆◇▾▼▲▸▹▶◂", "*ovV^>>><"),  # events, marks
     ("↑↓←→⇧", "^v<>S"),
-    ("…±×µ≤≥–—−≈•’“”", '~+xu<>---~*\'""'),
+    ("…±×µ≤≥–—−≈•’“”∥", '~+xu<>---~*\'""|'),
 )
 TO_ASCII = {ord(a): b for full, plain in _PAIRS for a, b in zip(full, plain, strict=True)}
 

@@ -154,7 +154,9 @@ def attach_to(monkeypatch: pytest.MonkeyPatch, url: str, *models: str) -> None:
         return TargetInfo(asked, models, None, None)
 
     monkeypatch.setattr(rvtop.session.load_target, "probe", probe)
-    monkeypatch.setattr(rvtop.session.load_target, "choose_models", lambda info, wanted: info.models)
+    monkeypatch.setattr(
+        rvtop.session.load_target, "choose_models", lambda info, wanted, unlisted: info.models
+    )
 
 
 async def test_every_fault_at_once_in_one_run(

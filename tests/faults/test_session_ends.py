@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def mock() -> Iterator[MockProcess]:
 class Run:
     """``rvtop …`` as a process of its own."""
 
-    def __init__(self, out: Path, *words: str) -> None:
+    def __init__(self, out: Path, *words: str, env: Mapping[str, str] | None = None) -> None:
         self.out = out
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "rvtop.cli", *words, "--out", str(out)],
@@ -45,6 +45,7 @@ class Run:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            env=env,
         )
         self.below: set[int] = set()
 
@@ -186,7 +187,13 @@ def test_ctrl_c_several_times_within_a_second_writes_the_results(
 @pytest.mark.parametrize("option", ["--check", "--lease"])
 def test_an_interrupt_before_the_load_leaves_no_folder(tmp_path: Path, runs: list[Run], option: str) -> None:
     """While its options are checked, or the topology starts: nothing was measured, so nothing is left."""
-    runs.append(Run(tmp_path / "run", "run", "smoke", "--topology", "baseline"))
+    slow = tmp_path / "slow"  # the check takes a moment, which may be over before anybody looks
+    slow.mkdir()
+    slow.joinpath("sitecustomize.py").write_text(
+        'import sys, time\nif "--check" in sys.orig_argv: time.sleep(600)\n'
+    )
+    env = {**os.environ, "PYTHONPATH": str(slow)} if option == "--check" else None
+    runs.append(Run(tmp_path / "run", "run", "smoke", "--topology", "baseline", env=env))
     run = runs[-1]
     wait_for(
         lambda: any(f"backends baseline {option}" in what for what in children(run.process.pid).values()),
@@ -196,7 +203,7 @@ def test_an_interrupt_before_the_load_leaves_no_folder(tmp_path: Path, runs: lis
     run.process.send_signal(signal.SIGINT)
     code, _, err = run.end()
     assert (code, err) == (130, "rvtop: interrupted before the load began\n")
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [slow]
 
 
 def test_kill_9_leaves_no_worker_and_a_folder_that_sums_up(

@@ -23,8 +23,9 @@ async def test_it_says_where_the_time_of_a_task_goes_and_what_each_step_hits() -
     width = len(lines[3].strip())
     assert lines[3].count("█") / width == pytest.approx(3120 / 8310, abs=0.02)
     assert lines[3].count("▒") / width == pytest.approx(5170 / 8310, abs=0.02)
-    assert lines[5].split()[:7] == ["1", "47", "42.0", "1", "210", "62", "%"]
-    assert lines[9].split()[:6] == ["5", "43", "46.0", "2", "450", "--"]
+    assert lines[4].split() == ["step", "requests", "TTFT", "ms", "prompt", "tokens", "prefix", "hits"]
+    assert lines[6].split()[:7] == ["1", "47", "42.0", "1", "210", "62", "%"]
+    assert lines[10].split()[:6] == ["5", "43", "46.0", "2", "450", "--"]
 
 
 async def test_it_is_there_only_where_there_are_tasks_and_fits_every_size() -> None:

@@ -21,7 +21,7 @@ from backends.api.service import ServedModel, Service
 from backends.engines.adapters import Adapters
 from backends.engines.lora_on_cpu import with_adapter_only
 from backends.engines.protocol import Adapter
-from backends.engines.vllm_args import made_of
+from backends.engines.vllm_args import Made, made_of
 from backends.engines.vllm_page import relabelled
 from backends.errors import ApiError, EngineRefusal, EngineUnavailable, UsageError
 from backends.models.adapters import AdapterError, AdapterFolder, base_shapes, check
@@ -301,12 +301,15 @@ def test_what_vllm_makes_of_weights_drafts_and_adapters_is_told() -> None:
             model_config=model, scheduler_config=scheduler, speculative_config=ahead, lora_config=lora
         )
 
+    def row_of(made: Made) -> dict[str, Any]:
+        fields = {key: value for key, value in asdict(made).items() if key != "platform"}
+        return asdict(replace(FakeEngine().info, **fields))
+
     ngram = SimpleNamespace(method="ngram", num_speculative_tokens=3)
     all_of_it = made_of(config("awq", ngram, SimpleNamespace(max_loras=2, max_lora_rank=16)))
     told = (all_of_it.quantization, all_of_it.speculation, all_of_it.max_loras, all_of_it.max_lora_rank)
     assert told == ("awq", "ngram 3", 2, 16)
-    info = asdict(replace(FakeEngine().info, **asdict(all_of_it)))
-    (knobs,) = probe._knobs([info])
+    (knobs,) = probe._knobs([row_of(all_of_it)])
     assert {name: knobs[name] for name in ("dtype", "quantization", "speculation", "max_loras")} == {
         "dtype": "bfloat16",
         "quantization": "awq",
@@ -314,7 +317,7 @@ def test_what_vllm_makes_of_weights_drafts_and_adapters_is_told() -> None:
         "max_loras": 2,
     }
     nothing = made_of(config(None, None, None))
-    (knobs,) = probe._knobs([asdict(replace(FakeEngine().info, **asdict(nothing)))])
+    (knobs,) = probe._knobs([row_of(nothing)])
     assert not {"quantization", "speculation", "max_loras"} & {*knobs}
 
 

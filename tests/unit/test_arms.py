@@ -22,6 +22,7 @@ from rvtop.results.html.page import run_page
 from rvtop.scenario.schema import Slo
 from rvtop.session import arms_watch
 from rvtop.session.arms_watch import ArmsWatch
+from rvtop.target.probe import TargetInfo
 from rvtop.target.splits import ArmShare, SplitInfo, read_splits
 from tests.unit import run_folder
 from tests.unit.run_folder import request
@@ -37,7 +38,7 @@ class World:
         self.notes: list[dict[str, Any]] = []
         feed = SimpleNamespace(say=lambda text, level="info", kind="": self.said.append((text, level)))
         self.target = target = SimpleNamespace(
-            info=SimpleNamespace(url="http://x", topology="rvc"), transport=None, models=("a",), shares=()
+            info=TargetInfo("http://x", ("a",), "rvc", None), transport=None, models=("a",), shares=()
         )
         recorder = SimpleNamespace(note=self.notes.append)
         self.watch = ArmsWatch(target, feed, recorder)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ import uvloop
 
 import rvtop.net.http_get
 from rvtop.load.wire.endpoint import Address, Endpoint, _place
+from rvtop.load.wire.tls import Tls
 from rvtop.net.http_get import get
 from rvtop.net.transport import Transport, names_of
 from tests.mock.faulty import FaultyServer, blackhole_port, refusing_port
@@ -27,6 +28,9 @@ def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLo
 
 class Noting(asyncio.Protocol):
     """Notes its connections."""
+
+    def __init__(self, tls: Tls | None = None) -> None:
+        assert tls is None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport

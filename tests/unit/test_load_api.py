@@ -112,7 +112,7 @@ def test_a_turn_of_a_conversation_brings_its_history(tmp_path: Path, name: str, 
     row = {"messages": TALK, "turns": [{"messages": [{"role": "user", "content": "And?"}]}]}
     made = prompts(tmp_path, Api(name), row)
     history = [*TALK, {"role": "assistant", "content": "So."}, {"role": "user", "content": "And?"}]
-    found = json.loads(made.turn_body(history, made.turns[0][0], 0))
+    found = json.loads(made.turn_body(history, made.steps[0].turns[0], 0))
     assert found[key][-1] == history[-1]
     assert len(found[key]) == (3 if name == "messages" else 4)
 

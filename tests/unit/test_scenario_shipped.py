@@ -19,9 +19,9 @@ from tests.mock.fast import any_mock
 from tests.mock.process import MockProcess
 
 NAMES = {
-    *("agent", "agents", "autoscale", "batch", "canary", "chat", "demo", "gateway"),
+    *("agent", "autoscale", "batch", "canary", "chat", "demo", "gateway"),
     *("paper-rounds", "paper-rps", "prefix-share", "rag-long"),
-    *("ramp", "showdown", "showdown-gpu", "smoke", "soak", "spike", "steady"),
+    *("ramp", "showdown", "showdown-gpu", "smoke", "soak", "spike", "steady", "tasks"),
 }
 
 

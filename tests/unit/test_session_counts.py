@@ -96,7 +96,9 @@ def check(watched: Watched, outcome: Outcome, workers: int) -> list[dict[str, An
 
 @pytest.fixture(autouse=True)
 def two_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rvtop.session.load_target, "choose_models", lambda info, wanted: info.models)
+    monkeypatch.setattr(
+        rvtop.session.load_target, "choose_models", lambda info, wanted, unlisted: info.models
+    )
 
 
 @pytest.mark.usefixtures("patient")

@@ -16,6 +16,7 @@ from rvtop.contract.snapshot import Event
 from rvtop.session import placement_watch
 from rvtop.session.events import EventFeed
 from rvtop.session.placement_watch import PlacementWatch
+from rvtop.target.probe import TargetInfo
 
 ROW = {"model": "a", "replicas": 6, "slots": 1, "headroom": 1.2, "reason": "6 of 8 slots"}
 FACTS = {"placement": {"number": 1, "moving": 2, "free": 0, "models": [ROW, {**ROW, "headroom": None}]}}
@@ -47,7 +48,7 @@ def test_what_a_server_says_is_made_printable() -> None:
 
 def watch(topology: str | None) -> tuple[PlacementWatch, list[Event]]:
     events: list[Event] = []
-    info = SimpleNamespace(url="http://host:1", topology=topology)
+    info = TargetInfo("http://host:1", ("a",), topology, None)
     target = cast("Any", SimpleNamespace(info=info, transport=None))
     return PlacementWatch(target, EventFeed(events.append)), events
 

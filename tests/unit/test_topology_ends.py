@@ -78,6 +78,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     def router(*args: Any, **kwargs: Any) -> Any:
         return SimpleNamespace(
             control=None,
+            grpc_control=None,
             start=nothing,
             place=nothing,
             weigh=nothing,
@@ -85,7 +86,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
             close=recorder.note_async("router"),
         )
 
-    def http_server() -> Any:
+    def http_server(**settings: Any) -> Any:
         control = recorder.note_async("control")
         return SimpleNamespace(start=nothing, serve=lambda *args: None, close=control)
 
@@ -117,7 +118,7 @@ def serve(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> Recorder:
         up=lambda model: True,
     )
     monkeypatch.setattr(running.serve, "running", lambda: False)
-    monkeypatch.setattr(running.serve, "start", lambda head: None)
+    monkeypatch.setattr(running.serve, "start", lambda head, grpc: None)
     monkeypatch.setattr(running.serve, "proxies", lambda nodes: (("127.0.0.1", 1),))
     monkeypatch.setattr(running.serve, "end", recorder.note("serve"))
     monkeypatch.setattr(running, "ServeLease", SimpleNamespace(take=take))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import ssl
+from typing import Any
 
 import pytest
 
@@ -14,26 +15,41 @@ NAME = "localhost"
 
 
 @functools.cache
+def _authority() -> Any:
+    """Skips without trustme."""
+    return pytest.importorskip("trustme").CA()
+
+
+def server_context() -> ssl.SSLContext:
+    """A server of its own, which knows no other's tickets."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _authority().issue_cert(NAME, "127.0.0.1").configure_cert(made)
+    return made
+
+
+@functools.cache
 def contexts(most: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Of a server and of a client that trusts it. Skips without trustme."""
-    trustme = pytest.importorskip("trustme")
-    authority = trustme.CA()
-    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
-    authority.issue_cert(NAME, "127.0.0.1").configure_cert(server)
-    authority.configure_trust(client)
+    """Of a server and of a client that trusts it."""
+    client = ssl.create_default_context()
+    _authority().configure_trust(client)
     client.maximum_version = most
-    return server, client
+    return server_context(), client
 
 
 class Peer:
     """The server's end of a connection whose client's end is ``client``; they have shaken hands. ``said`` is
     what the server said last of itself: its tickets."""
 
-    def __init__(self, most: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> None:
-        server, client = contexts(most)
+    def __init__(
+        self,
+        most: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+        session: ssl.SSLSession | None = None,
+        server: ssl.SSLContext | None = None,
+    ) -> None:
+        known, client = contexts(most)
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._object = server.wrap_bio(self._in, self._out, server_side=True)
-        self.client = Tls(client, NAME)
+        self._object = (server or known).wrap_bio(self._in, self._out, server_side=True)
+        self.client = Tls(client, NAME, session)
         self.said, done = b"", False
         while not done:
             done, reply, error = self.client.handshake(self.said)

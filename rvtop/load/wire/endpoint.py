@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from rvtop.load.wire.calls import CallOwner, Calls
-from rvtop.load.wire.tls import Handshake, Tls
+from rvtop.load.wire.tls import Handshake, Tickets, Tls
 from rvtop.net.transport import AUTHORIZATION, NEXT_ADDRESS_S, Transport, names_of, ssl_context
 
 _P = TypeVar("_P", bound=asyncio.Protocol)
@@ -79,6 +79,7 @@ class Endpoint:
             self._ssl = ssl_context(
                 address.ca_file, address.cert_file, address.key_file, insecure=address.insecure
             )
+        self._tickets = Tickets()
         self._resolved: list[tuple[str, int]] = []
         host = f"[{self._sent_host}]" if ":" in self._sent_host else self._sent_host
         default = 443 if self._ssl else 80
@@ -153,10 +154,13 @@ class Endpoint:
         """Connects, and shakes hands if it is https."""
         if self._ssl is None:
             return await connect(lambda: factory(None))
-        handshake = Handshake(Tls(self._ssl, self._sent_host), factory)
+        tls = Tls(self._ssl, self._sent_host, self._tickets.session())
+        handshake = Handshake(tls, factory)
         transport, _ = await connect(lambda: handshake)
         try:
-            return transport, await handshake.made
+            made = await handshake.made
+            self._tickets.stands(tls)
+            return transport, made
         except asyncio.CancelledError:
             transport.abort()
             raise

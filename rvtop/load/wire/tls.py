@@ -12,6 +12,7 @@ import errno
 import ssl
 from collections.abc import Callable
 from typing import Generic, TypeVar
+from weakref import ref
 
 _P = TypeVar("_P", bound=asyncio.Protocol)
 
@@ -29,17 +30,36 @@ class Tls:
     While ``even``, no record is begun, and one that comes whole may be decrypted by ``put`` and ``take``.
     """
 
-    __slots__ = ("_incoming", "_object", "_outgoing", "_unsent", "closed", "even", "put", "take")
+    __slots__ = (
+        *("__weakref__", "_incoming", "_object", "_outgoing", "_unsent"),
+        *("closed", "even", "offered", "put", "take"),
+    )
 
-    def __init__(self, context: ssl.SSLContext, server_hostname: str | None) -> None:
+    def __init__(
+        self, context: ssl.SSLContext, server_hostname: str | None, session: ssl.SSLSession | None = None
+    ) -> None:
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+        self._object = context.wrap_bio(
+            self._incoming, self._outgoing, server_hostname=server_hostname, session=session
+        )
+        self.offered = session is not None
         # Each token calls both, so without the wrapper that Python's ssl puts around an object of OpenSSL's.
         self.put = self._incoming.write
         self.take: Callable[[int], bytes] = getattr(self._object, "_sslobj", self._object).read
         self.even = False
         self._unsent = b""  # plain bytes that wait for the end of a renegotiation
         self.closed = False  # close_notify has come: what came before it is all there is
+
+    @property
+    def ticket(self) -> ssl.SSLSession | None:
+        """By which the next connection resumes this one's session; None as long as the server gave none."""
+        session = self._object.session
+        return session if session is not None and session.has_ticket else None
+
+    @property
+    def resumed(self) -> bool:
+        """Whether it stands by a ticket."""
+        return bool(self._object.session_reused)
 
     def handshake(self, data: bytes) -> tuple[bool, bytes, ssl.SSLError | None]:
         """Takes the server's next bytes (none at first). Returns whether the connection stands, what is to be
@@ -93,6 +113,27 @@ class Tls:
             self._write_unsent()
         plain = b"".join(pieces)
         return plain if end is None and not self._outgoing.pending else (plain, self._outgoing.read(), end)
+
+
+class Tickets:
+    """The session of the connections to one server, which the next ones resume: that spares both ends most of
+    a handshake. A server that takes a ticket no more shakes hands as with a stranger, and gives another."""
+
+    def __init__(self) -> None:
+        self._giver: ref[Tls] | None = None  # the connection whose ticket is the one that is used
+        self._session: ssl.SSLSession | None = None
+
+    def session(self) -> ssl.SSLSession | None:
+        """For a connection that begins now."""
+        if self._session is None and self._giver is not None and (tls := self._giver()) is not None:
+            self._session = tls.ticket  # it came with what was read behind the handshake
+        return self._session
+
+    def stands(self, tls: Tls) -> None:
+        """A connection stands."""
+        refused = tls.offered and not tls.resumed
+        if refused or self._giver is None or (self._session is None and self._giver() is None):
+            self._giver, self._session = ref(tls), None
 
 
 class Handshake(asyncio.Protocol, Generic[_P]):

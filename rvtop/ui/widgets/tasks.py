@@ -14,7 +14,7 @@ from rvtop.ui.widgets.panel import Panel
 HEADS = "step  requests  TTFT ms  prompt tokens  prefix hits"
 #: Cells of a row before the bar of its prefix hits, and of the longest bar.
 FIXED, MOST_BAR = len(HEADS) + 1, 24
-_ABOVE = 3  # rows above the steps
+_ABOVE = 4  # rows above the steps
 
 
 def duration(ms: float | None) -> str:
@@ -43,14 +43,14 @@ class TasksPanel(Panel):
         styles, tasks = self.rich_styles, s.tasks
         if tasks is None:
             return Line(), Line()
-        title = Line("tasks", styles.client_bold).join(self._counts(tasks))
-        return title, Line(HEADS if width >= FIXED + title.width + 2 else "", styles.quiet)
+        return Line("tasks", styles.client_bold).join(self._counts(tasks)), Line()
 
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         tasks = s.tasks
         if tasks is None:
             return []
         lines = [self._times(tasks, width), self._made_of(tasks, width), self._bar(tasks, width)]
+        lines.append(Line(HEADS[: max(0, width)], self.rich_styles.quiet))
         room = height - len(lines)
         shown = tasks.steps if len(tasks.steps) <= room else tasks.steps[: max(0, room - 1)]
         lines += [self._step(step, width) for step in shown]
