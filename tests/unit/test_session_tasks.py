@@ -174,7 +174,7 @@ def test_the_watch_counts_tasks_and_what_their_steps_hit() -> None:
 
 def test_a_step_answered_in_one_piece_is_answered(tmp_path: Path) -> None:
     """``stream: false``: there is no first token, only the answer's end."""
-    whole = {"first_token_ns": None}
+    whole: dict[str, Any] = {"first_token_ns": None}
     watch = TaskWatch({"e2e": 400_000_000, "ttft": 1})
     watch.take(line(0, 0, 2, **whole) + line(0, 1, 2, 0, **whole))
     watch.look(watch._began_ns + 30_000_000_000)
