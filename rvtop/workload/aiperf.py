@@ -187,7 +187,7 @@ def _messages(row: Mapping[str, Any], text: BlockText, block_tokens: int) -> tup
             )
         return [user(text.prompt(tokens, ids))], bool(ids)
     texts = row.get("texts") or [row.get("text", row.get("text_input"))]
-    contents = [_content(one) for one in texts] if isinstance(texts, list) else [None]
+    contents: list[Any] = [_content(one) for one in texts] if isinstance(texts, list) else [None]
     if not all(isinstance(one, str) and one for one in contents):
         raise ValueError("has no text, texts, input_length, text_input or messages")
     role = row.get("role") or "user"
