@@ -84,6 +84,9 @@ def test_several_models_are_shown_where_no_arm_is(world: World) -> None:
     ]
     assert (adapter.ok, adapter.errors, adapter.ttft_p50, adapter.e2e_mean) == (1, 0, 30.0, 50.0)
     assert steered(world.watch.shown) is None  # no key changes what a scenario sends
+    world.target.models = ("a", "b", "c")  # the load goes over to another server, whose models go in turn
+    world.watch.look(perf_counter_ns())
+    assert [one.asked for one in world.watch.shown[:3]] == [pytest.approx(1 / 3)] * 3
     world.tell(CHAT)
     world.watch.look(perf_counter_ns())
     assert {arm.kind for arm in world.watch.shown} == {"arm"}
