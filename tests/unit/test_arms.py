@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
 from types import SimpleNamespace
@@ -197,7 +198,7 @@ async def test_arms_go_with_a_target_that_is_not_ours(world: World, monkeypatch:
     world.tell(CHAT)
     world.watch.look(perf_counter_ns())
     assert [arm.name for arm in world.watch.shown] == ["v1", "v2"]
-    world.watch._target.info.topology = None  # type: ignore[union-attr, misc]
+    world.target.info = replace(world.target.info, topology=None)
     world.watch.start()
     await asyncio.sleep(0)
     await world.watch.stop()
