@@ -30,7 +30,7 @@ from backends.router.router import Router
 from backends.serve import running
 from backends.serve.fleet import ServeFleet
 from backends.serve.model_app import App
-from backends.settings.graph import LLM
+from backends.settings.graph import LLM, RETRIEVAL
 from backends.settings.options import Options
 from backends.stages import analyze
 from backends.stages.apps import Bound, GraphApps
@@ -152,4 +152,7 @@ async def start(options: Options, steps: Steps) -> running.ServeTopology:
         raise UsageError("--num-replicas: each stage has its own; give --stage-replicas llm=N")
     if options.serve.batch is not None:
         raise UsageError("--serve-batch: it is the embedder that batches here; give --embed-batch N")
+    named = [stage for stage in RETRIEVAL if stage in options.graph.replicas and options.index is None]
+    if named:
+        raise UsageError(f"--stage-replicas {named[0]}: without an index it is not there; give --index")
     return await running.start(options, steps, Graph(options))

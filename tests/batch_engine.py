@@ -5,7 +5,8 @@
 
 What it does is said by files beside the work file's folder, ``PLAN`` (JSON): ``places`` of its batch, ``die``
 (after so many rows, in the first start), ``hang`` (the same, and no more lines), ``kind`` of error it starts
-with, ``pause_s`` between rows. Each key that it computes is appended to ``COMPUTED``.
+with, ``pause_s`` between rows, ``part`` (the one that dies or hangs; default each). Each key that it computes
+is appended to ``COMPUTED``.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def engine(work: Path) -> None:
     say("engine", engine="e", pid=os.getpid(), slots=places)
     rows = [json.loads(line) for line in work.read_text().splitlines()]
     for done, row in enumerate(rows):
-        if starts <= plan.get("bad_starts", 1):
+        if starts <= plan.get("bad_starts", 1) and work.name.startswith(str(plan.get("part", ""))):
             if done == plan.get("die"):
                 os._exit(9)
             if done == plan.get("hang"):

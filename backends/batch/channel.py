@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 log = logging.getLogger("backends.batch.channel")
@@ -27,7 +27,7 @@ class Place:
 
     host: str
     port: int
-    secret: str
+    secret: str = field(repr=False)  # Ray tells in its logs what actors are made with
 
 
 class Listener:

@@ -14,6 +14,7 @@ from backends.batch.engine import EngineSpec, SyncEngine, row_fields, watch
 from backends.batch.meter import Meter
 from backends.batch.options import BatchOptions
 from backends.batch.rows import Work
+from backends.errors import UsageError
 from backends.settings.accelerators import ray_options, resource_of
 
 #: What Ray Data LLM's tasks beside the engines (rows into its columns, and out of them) reserve of a CPU
@@ -124,12 +125,17 @@ def _told_of(engine_stage: Any) -> Any:
 
 def engine_resources(options: BatchOptions) -> tuple[float, float, str]:
     """CPUs and accelerators that Ray reserves for each engine, and what Ray calls those: where there are some
-    as many as it computes on, else its part of the CPUs, less what Ray's own tasks need."""
+    as many as it computes on, else its part of the CPUs, less what Ray's own tasks need. Raises UsageError
+    where there are fewer accelerators: Ray would wait for more."""
     import ray
 
     found = ray.cluster_resources()
     resource = resource_of(found)
-    if found.get(resource):
+    if there := found.get(resource):
+        needed = options.engines * options.vllm.workers
+        if there < needed:
+            told = f"they need {needed} {resource}s, the cluster has {there:g}"
+            raise UsageError(f"--engines {options.engines}: {told}")
         return 1.0, float(options.vllm.workers), resource
     cpus = (found.get("CPU", 1.0) - _TASKS_CPUS) / options.engines
     return (float(int(cpus)) if cpus >= 1 else math.floor(cpus * 1e4) / 1e4), 0.0, resource

@@ -78,11 +78,19 @@ def _work(
 
 def _tokens(row: Mapping[str, Any], tokenizer: Any) -> list[int]:
     if "messages" not in row:
-        return list(tokenizer(row["prompt"]).input_ids)
+        return _encoded(tokenizer, row["prompt"])
     try:
         text = tokenizer.apply_chat_template(row["messages"], add_generation_prompt=True, tokenize=False)
     except Exception as error:  # a template is a program of the model's: it may raise anything
         raise Refused(
             f"the model's chat template refuses it: {' '.join(str(error).split())[:200]}"
         ) from error
-    return list(tokenizer(text, add_special_tokens=False).input_ids)
+    return _encoded(tokenizer, text, add_special_tokens=False)
+
+
+def _encoded(tokenizer: Any, text: str, **how: bool) -> list[int]:
+    try:
+        return list(tokenizer(text, **how).input_ids)
+    except Exception as error:  # halves of surrogate pairs; a tokenizer may be a program of the model's, too
+        reason = " ".join(str(error).split())[:200]
+        raise Refused(f"the model's tokenizer refuses it: {reason}") from error

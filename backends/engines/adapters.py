@@ -131,7 +131,9 @@ def copied(
                 os.rename(made, adapter.path)
             return version, adapter
         except OSError as error:
-            raise AdapterError(f"{error.filename or source}: cannot be read ({error.strerror})") from None
+            raise AdapterError(
+                f"{error.filename or source}: cannot be read ({error.strerror or error})"
+            ) from None
         finally:
             shutil.rmtree(made, ignore_errors=True)
     raise AdapterError(f"{source}: it is being written; ask again when it is whole")

@@ -75,25 +75,33 @@ def check(folder: Path, shown: Path, most_rank: int, base: Shapes) -> None:
     config = _config(folder, shown)
     rank = config.get("r")
     if type(rank) is not int or rank < 1:
-        raise AdapterError(f"{shown / CONFIG}: r must be a whole number, 1 or more, not {rank!r}")
+        raise AdapterError(f"{shown / CONFIG}: r must be a whole number, 1 or more, not {repr(rank)[:80]}")
     if rank > most_rank:
         raise AdapterError(
-            f"{shown / CONFIG}: its rank {rank} is above this server's {most_rank}; start it with "
+            f"{shown / CONFIG}: its rank {str(rank)[:80]} is above this server's {most_rank}; start it with "
             f"--engine-arg max_lora_rank=N"
         )
     alpha = config.get("lora_alpha")
     if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not abs(alpha) < 1e6:
-        raise AdapterError(f"{shown / CONFIG}: lora_alpha must be a number, not {alpha!r}")
+        raise AdapterError(f"{shown / CONFIG}: lora_alpha must be a number, not {repr(alpha)[:80]}")
     for key, good in (("use_dora", (False, None)), ("bias", ("none", None)), ("modules_to_save", (None, []))):
         if config.get(key) not in good:
-            raise AdapterError(f"{shown / CONFIG}: {key} is {config[key]!r}, which vLLM does not serve")
+            raise AdapterError(
+                f"{shown / CONFIG}: {key} is {repr(config[key])[:80]}, which vLLM does not serve"
+            )
     if config.get("rank_pattern") or config.get("alpha_pattern"):
         raise AdapterError(f"{shown / CONFIG}: rank_pattern and alpha_pattern are not served by vLLM")
     if not isinstance(config.get("target_modules"), str | list):
         raise AdapterError(f"{shown / CONFIG}: no target_modules")
-    if wrong := file_damage(folder / WEIGHTS):
-        raise AdapterError(f"{shown / WEIGHTS}: {wrong}")
-    _check_tensors(shapes(folder / WEIGHTS), shown / WEIGHTS, rank, base)
+    try:
+        if wrong := file_damage(folder / WEIGHTS):
+            raise AdapterError(f"{shown / WEIGHTS}: {wrong}")
+        tensors = shapes(folder / WEIGHTS)
+    except OSError as error:
+        raise AdapterError(f"{shown / WEIGHTS}: {_reason(error)}") from None
+    except ValueError as error:
+        raise AdapterError(f"{shown / WEIGHTS}: {error}") from None
+    _check_tensors(tensors, shown / WEIGHTS, rank, base)
 
 
 def base_shapes(model: Path | str) -> Shapes:
@@ -142,7 +150,9 @@ def _config(folder: Path, shown: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise AdapterError(f"{shown / CONFIG}: is no JSON object")
     if str(config.get("peft_type", "LORA")).upper() != "LORA":
-        raise AdapterError(f"{shown / CONFIG}: peft_type is {config['peft_type']!r}; only LORA is served")
+        raise AdapterError(
+            f"{shown / CONFIG}: peft_type is {repr(config['peft_type'])[:80]}; only LORA is served"
+        )
     return config
 
 
@@ -158,7 +168,9 @@ def _stat(folder: Path, file: str) -> tuple[int, int, int]:
 
 
 def _reason(error: OSError) -> str:
-    return "missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+    return (
+        "missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror or error})"
+    )
 
 
 def _is_name(name: str) -> bool:

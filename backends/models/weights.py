@@ -74,15 +74,20 @@ def file_damage(path: Path) -> str | None:
 
 
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of the tensors of a file that :func:`file_damage` finds nothing wrong with, by name."""
+    """The shapes of the tensors of a file that :func:`file_damage` finds nothing wrong with, by name. Raises
+    ValueError for one that has none."""
     with path.open("rb") as file:
         (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
         header = json.loads(file.read(length))
-    return {
-        str(name): tuple(int(size) for size in tensor["shape"])
-        for name, tensor in header.items()
-        if name != "__metadata__"
-    }
+    found: dict[str, tuple[int, ...]] = {}
+    for name, tensor in header.items():
+        if name == "__metadata__":
+            continue
+        shape = tensor.get("shape")
+        if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+            raise ValueError(f"damaged: its header has no shape of {name[:120]!r}")
+        found[name] = tuple(shape)
+    return found
 
 
 def folder_shapes(source: Path | str) -> dict[str, tuple[int, ...]]:

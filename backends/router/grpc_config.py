@@ -81,16 +81,18 @@ def blocks(
             f"    use_backend {first} if {{ {named} -m len 0 }}",
             *(f"    use_backend {p.name} if {{ {named} -m str -- {quote(p.model)} }}" for p in pools),
         ]
-    frontend.append(f"    default_backend {'grpc_control' if several else pools[0].name}")
+    unknown = next((pool.name for pool in pools if pool.adapters), "grpc_control")
+    frontend.append(f"    default_backend {unknown if several else pools[0].name}")
     control = ("backend grpc_control", f"    server head unix@{control_path} proto h2")
     tuned = ("global", f"    tune.h2.fe.max-concurrent-streams {MOST_STREAMS}")
     return (tuned, tuple(frontend), control, *(_pool(pool, front.headers) for pool in pools))
 
 
-def pools_of(models: Sequence[tuple[str, Sequence[str]]]) -> list[Pool]:
-    """(model, names of its engines' gRPC slots) -> their pools."""
+def pools_of(models: Sequence[tuple[str, Sequence[str]]], adapters: str = "") -> list[Pool]:
+    """(model, names of its engines' gRPC slots) -> their pools. ``adapters``: the model that is asked for by
+    the names of adapters too."""
     return [
-        Pool(f"g{number}", model, tuple(Server(name) for name in slots))
+        Pool(f"g{number}", model, tuple(Server(name) for name in slots), adapters=model == adapters)
         for number, (model, slots) in enumerate(models)
     ]
 

@@ -65,7 +65,7 @@ class Router:
     ) -> None:
         self._listener = listener
         self._grpc = grpc
-        self._grpc_pools = grpc_config.pools_of(grpc_slots)
+        self._grpc_pools = grpc_config.pools_of(grpc_slots, adapters)
         self._splits = splits
         self._token = token
         self._api_key = api_key

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import grpc
 
-from backends.errors import ApiError
+from backends.errors import ApiError, internal
 
 #: By HTTP status, as Google's API guide maps them (google/rpc/code.proto); 413 is there none.
 CODES = {
@@ -23,6 +23,8 @@ CODES = {
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
+#: A header: beyond 8 KB (a character may be 12 bytes there) a client is told RESOURCE_EXHAUSTED instead.
+MOST_DETAILS = 500
 TRACE_KEYS = ("traceparent", "tracestate")
 
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -31,6 +33,17 @@ Metadata = Sequence[tuple[str, str | bytes]]
 def code_of(error: ApiError) -> grpc.StatusCode:
     """The code by which a client is told of ``error``."""
     return CODES.get(error.status, grpc.StatusCode.UNKNOWN)
+
+
+def details_of(error: ApiError) -> str:
+    """Its text: of a long one, which may hold what a client sent, the beginning."""
+    text = error.message
+    return text if len(text) <= MOST_DETAILS else f"{text[: MOST_DETAILS - 1]}…"
+
+
+def hidden() -> ApiError:
+    """What a client is told of a fault of ours."""
+    return internal("Internal server error; the server's log has the reason.")
 
 
 def texts(metadata: Metadata | None) -> dict[str, str]:

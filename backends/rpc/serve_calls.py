@@ -4,6 +4,7 @@ and how it is told of one, is Serve's."""
 from __future__ import annotations
 
 import hmac
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -12,8 +13,10 @@ from backends.api import arrival
 from backends.api.service import Service
 from backends.errors import ApiError, unauthorized
 from backends.rpc import calls
-from backends.rpc.codes import code_of, key_given, texts, trace_of
+from backends.rpc.codes import code_of, details_of, hidden, key_given, texts, trace_of
 from backends.rpc.rvtop_v1_pb2 import EmbedRequest, EmbedResponse, GenerateRequest, GenerateResponse
+
+log = logging.getLogger("backends.rpc")
 
 #: What Serve's proxies have to know to take our calls.
 SERVICER = "backends.rpc.rvtop_v1_pb2_grpc.add_GenerationServicer_to_server"
@@ -36,6 +39,9 @@ async def generate(
                 yield message
     except ApiError as error:
         raise _failed(context, error) from None
+    except Exception:  # Serve would tell the client all of it
+        log.exception("Generate failed")
+        raise _failed(context, hidden()) from None
 
 
 async def embed(service: Service, request: EmbedRequest, context: Any, token: str | None) -> EmbedResponse:
@@ -45,6 +51,9 @@ async def embed(service: Service, request: EmbedRequest, context: Any, token: st
         return await calls.embed(service, request)
     except ApiError as error:
         raise _failed(context, error) from None
+    except Exception:
+        log.exception("Embed failed")
+        raise _failed(context, hidden()) from None
 
 
 def _checked(context: Any, token: str | None) -> dict[str, str]:
@@ -57,5 +66,5 @@ def _checked(context: Any, token: str | None) -> dict[str, str]:
 
 def _failed(context: Any, error: ApiError) -> CallFailed:
     context.set_code(code_of(error))
-    context.set_details(error.message)
-    return CallFailed(error.message)
+    context.set_details(details_of(error))
+    return CallFailed(details_of(error))

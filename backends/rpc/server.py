@@ -22,10 +22,10 @@ from grpc_reflection.v1alpha import reflection
 from backends.api import arrival
 from backends.api.control import Control
 from backends.api.service import Answers, Service
-from backends.errors import ApiError, StartFailure, internal, unauthorized, unavailable
+from backends.errors import ApiError, StartFailure, unauthorized, unavailable
 from backends.process.looks import Looks
 from backends.rpc import calls, rvtop_v1_pb2, rvtop_v1_pb2_grpc
-from backends.rpc.codes import code_of, key_given, texts, trace_of
+from backends.rpc.codes import code_of, details_of, hidden, key_given, texts, trace_of
 
 log = logging.getLogger("backends.rpc")
 
@@ -130,7 +130,7 @@ class _Servicer(rvtop_v1_pb2_grpc.GenerationServicer):
             await _abort(context, error)
         except Exception:  # the client gets an answer, the log the reason
             log.exception("Generate failed")
-            await _abort(context, _hidden())
+            await _abort(context, hidden())
 
     async def Embed(
         self, request: rvtop_v1_pb2.EmbedRequest, context: aio.ServicerContext[Any, Any]
@@ -196,15 +196,11 @@ async def _answered(make: Callable[[], Awaitable[Any]], context: aio.ServicerCon
         await _abort(context, error)
     except Exception:  # the client gets an answer, the log the reason
         log.exception("a call failed")
-        await _abort(context, _hidden())
+        await _abort(context, hidden())
 
 
 async def _abort(context: aio.ServicerContext[Any, Any], error: ApiError) -> None:
-    await context.abort(code_of(error), error.message)
-
-
-def _hidden() -> ApiError:
-    return internal("Internal server error; the server's log has the reason.")
+    await context.abort(code_of(error), details_of(error))
 
 
 def _starting() -> ApiError:

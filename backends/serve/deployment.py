@@ -64,11 +64,13 @@ def autoscaling_config(scale: Autoscale, ongoing: int) -> dict[str, Any]:
 
 
 def placement_group(options: Options, resources: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a replica that is one process: a group of one bundle, where a strategy was asked for; else none."""
-    if options.serve.strategy is None:
+    """Of a replica that is one process: a group of one bundle, where a strategy was asked for; else none. Ray
+    has no bundle of nothing: neither has a replica that reserves that."""
+    bundle = {**reserved(resources), **_memory(options)}
+    if options.serve.strategy is None or not bundle:
         return {}
     return {
-        "placement_group_bundles": [{**reserved(resources), **_memory(options)}],
+        "placement_group_bundles": [bundle],
         "placement_group_strategy": options.serve.strategy,
     }
 

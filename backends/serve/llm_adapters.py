@@ -9,7 +9,6 @@ were there when a replica first loaded it: Serve LLM keeps it for as long as the
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from ray.serve.llm.deployment import LLMServer as RaysServer
 
 from backends.engines.adapters import copied
 from backends.models.adapters import AdapterError, AdapterFolder, Version, base_shapes, check
+from backends.process.scratch_dir import OwnedTempDir
 from backends.serve.llm_alias import AliasIngress
 
 #: Where a model's `LLMConfig` says it, beside Ray's own: {path, model (its folder), rank}.
@@ -61,12 +61,12 @@ class AdapterIngress(AliasIngress):
 
 
 class LocalAdapters(LoraModelLoader):
-    """Takes from a folder what Ray's own would download. The copies are in a temporary folder of the
-    replica's process."""
+    """Takes from a folder what Ray's own would download. The copies are in a temporary folder, which goes
+    when the replica's process does, also where Ray ends it by force."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._copies = tempfile.TemporaryDirectory(prefix="rvtop-lora-")
+        self._copies = OwnedTempDir("rvtop-lora-")
         self._numbers: dict[str, int] = {}
 
     async def load_model_from_config(self, lora_model_id: str, llm_config: Any) -> DiskMultiplexConfig:
@@ -77,7 +77,7 @@ class LocalAdapters(LoraModelLoader):
         base, _, name = lora_model_id.partition(":")
         folder = AdapterFolder(Path(told["path"]), base)
         shapes = await asyncio.to_thread(base_shapes, told["model"])
-        copies = Path(self._copies.name)
+        copies = self._copies.path
         _, adapter = await asyncio.to_thread(copied, folder, name, copies, told["rank"], shapes)
         number = self._numbers.setdefault(lora_model_id, len(self._numbers) + 1)
         loaded = DiskMultiplexConfig(

@@ -113,7 +113,7 @@ def any_here(environ: Mapping[str, str]) -> bool:
     """Whether this machine has the files of an accelerator that ``environ`` does not hide. For a process that
     must not import torch yet: that reads its settings on its import."""
     return any(
-        glob(entry["files"]) and environ.get(entry["visible"]) != ""
+        glob(entry["files"]) and environ.get(entry["visible"]) not in ("", "-1")
         for entry in table().values()
         if "files" in entry
     )

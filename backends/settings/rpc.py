@@ -60,6 +60,4 @@ def from_args(
 def refuse_flags(args: argparse.Namespace, topology: str) -> None:
     """Raises UsageError when the flag is given to a topology without it."""
     if args.grpc is not None:
-        raise UsageError(
-            f"--grpc is for baseline, rac, rsc and rvc: {topology} has a front end of its own, as it ships"
-        )
+        raise UsageError(f"--grpc is for baseline, rac, rsc and rvc: {topology} answers over HTTP alone")

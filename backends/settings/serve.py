@@ -43,7 +43,7 @@ class ServeOptions:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags, in a group of their own. None of them has a default, so that giving one shows."""
-    add = parser.add_argument_group("Ray Serve (topologies rsc, rsv)").add_argument
+    add = parser.add_argument_group("Ray Serve (topologies rsc, rsv, graph)").add_argument
     add(
         "--max-ongoing",
         type=int,
@@ -130,4 +130,6 @@ def refuse_flags(args: argparse.Namespace, topology: str) -> None:
     for name in _FLAGS:
         if getattr(args, name) is not None:
             flag = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{flag} is for Ray Serve: topology {topology} does not use it (rsc and rsv do)")
+            raise UsageError(
+                f"{flag} is for Ray Serve: topology {topology} does not use it (rsc, rsv and graph do)"
+            )

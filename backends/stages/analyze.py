@@ -12,6 +12,7 @@ import re
 import time
 import unicodedata
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import orjson
@@ -30,6 +31,7 @@ LABELS = {
 _ASKS = {"sentiment": "The sentiment of this text is", "topic": "The topic of this text is"}
 MOST_LABELS = 32
 MOST_CHARACTERS = 100_000
+MOST_LABEL_CHARACTERS = 100
 # Tokens of a text that are judged; a shorter context cuts further.
 _MOST_TOKENS = 512
 
@@ -52,6 +54,10 @@ def checked(body: bytes) -> tuple[str, dict[str, list[str]], bool]:
         if not sound or not 2 <= len(set(words)) <= MOST_LABELS or len(set(words)) < len(words):
             raise bad_request(
                 f"`labels.{name}` must be a list of 2 to {MOST_LABELS} different words.", "labels"
+            )
+        if max(map(len, words)) > MOST_LABEL_CHARACTERS:
+            raise bad_request(
+                f"`labels.{name}`: a label has at most {MOST_LABEL_CHARACTERS} characters.", "labels"
             )
         labels[name] = words
     told = data.get("rvtop")
@@ -78,8 +84,7 @@ class Judge(Stage):
             f"--model {model.name}", load_model, path, options.dtype, self.device, options.trust_remote_code
         )
         self._ask = _ASKS[stage]
-        longest = int(self._model.config.max_position_embeddings) - 64
-        self._most = max(1, min(_MOST_TOKENS, longest))
+        self._longest = int(self._model.config.max_position_embeddings)
         self.told(reads=model.name)
 
     async def judge(self, text: str, labels: Sequence[str]) -> dict[str, Any]:
@@ -91,12 +96,16 @@ class Judge(Stage):
         import torch
 
         began = time.time()
-        encode = self._tokenizer.encode
-        head = [*encode(text, add_special_tokens=False)[: self._most], *encode(f"\n{self._ask}")]
+        encode = partial(self._tokenizer.encode, add_special_tokens=False)
+        ask, tails = encode(f"\n{self._ask}"), [encode(f" {label}") for label in labels]
+        # Past its context a model fails, on a GPU for good. What begins a text for it (BOS) stays.
+        room = self._longest - len(ask) - max(map(len, tails))
+        if room < 1:
+            raise ValueError(f"a context of {self._longest} tokens holds no text beside the longest label")
+        head = [*self._tokenizer.encode(text)[: min(_MOST_TOKENS, room)], *ask]
         means = []
         with torch.inference_mode():
-            for label in labels:
-                tail = encode(f" {label}", add_special_tokens=False)
+            for tail in tails:
                 ids = torch.tensor([[*head, *tail]], device=self.device)
                 logs = torch.log_softmax(self._model(ids).logits[0, len(head) - 1 : -1].float(), dim=-1)
                 means.append(logs.gather(1, ids[0, len(head) :, None]).mean())

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from backends.cluster.allocate import of_one_kind
 from backends.cluster.cluster import Node, ResourceShare, describe
 from backends.errors import StartFailure
 from backends.settings.graph import ANALYSIS, LLM, NO_RERANKER, RETRIEVAL, GraphOptions
@@ -51,6 +52,7 @@ def units_of(
 ) -> Units:
     """The units for these stages and the LLMs of ``models`` models. Raises StartFailure where nothing is
     free."""
+    resource, nodes = of_one_kind(nodes)
     computing = [stage for stage in stages if stage not in FREE]
     first = sum(options.first(stage) for stage in computing) + models * options.first(LLM)
     wanted = max(first, _EACH * (len(computing) + models))
@@ -61,8 +63,8 @@ def units_of(
     size = _size(gpus if sum(gpus) else cores, wanted)
     if sum(gpus):
         bins = tuple(_fitting(free, size) for free in gpus)
-        per_cpu = _part(min(1.0, sum(cores) / wanted))
-        resource = next(node.resource for node, free in zip(nodes, gpus, strict=True) if free)
+        # Of its own node's, or fewer fit there than there are parts of its accelerators.
+        per_cpu = _part(min(1.0, *(core / fit for core, fit in zip(cores, bins, strict=True) if fit)))
         share = ResourceShare("", per_cpu, size, threads or 1, resource=resource)
         return Units(share, bins, resource, size)
     bins = tuple(_fitting(free, size) for free in cores)

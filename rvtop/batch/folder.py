@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rvtop.batch.rows import BadRow, Row
 from rvtop.errors import UserError
 from rvtop.system.files import unwritable
 from rvtop.text import told
+
+T = TypeVar("T")
 
 RESULTS = "results.jsonl"
 ERRORS = "errors.jsonl"
@@ -40,10 +42,8 @@ class Folder:
             self._results, self._errors = (_opened(path / name) for name in (RESULTS, ERRORS))
         except OSError as error:
             raise unwritable(path, error) from error
-        for line in _lines(path / RESULTS):
-            self.good.add(str(line["custom_id"]))
-        for line in _lines(path / ERRORS):
-            self.bad.add(int(line["line"]))
+        self.good.update(_lines(path / RESULTS, _id))
+        self.bad.update(_lines(path / ERRORS, lambda line: int(line["line"])))
 
     @property
     def count(self) -> int:
@@ -135,7 +135,11 @@ def write_bad(folder: Folder, rows: Iterable[BadRow]) -> int:
 
 def tokens_of(path: Path) -> dict[str, tuple[int, ...]]:
     """The output tokens of each row of a way, by its id."""
-    return {str(line["custom_id"]): _tokens(line) for line in _lines(path / RESULTS)}
+    return dict(_lines(path / RESULTS, lambda line: (_id(line), _tokens(line))))
+
+
+def _id(line: Mapping[str, Any]) -> str:
+    return str(line["custom_id"])
 
 
 def _tokens(line: Mapping[str, Any]) -> tuple[int, ...]:
@@ -154,14 +158,14 @@ def _opened(path: Path) -> int:
     return fd
 
 
-def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
+def _lines(path: Path, read: Callable[[Mapping[str, Any]], T]) -> Iterator[T]:
+    """What ``read`` makes of each line. Raises UserError for one that is none of a batch's."""
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    found = json.loads(line)
-                    assert isinstance(found, dict) and "custom_id" in found
-                except (ValueError, AssertionError):
+                    found = read(json.loads(line))
+                except (ValueError, KeyError, TypeError, IndexError, RecursionError):
                     raise UserError(
                         f"{path}:{number}: is no line of a batch's; restore it, or give another --out"
                     ) from None

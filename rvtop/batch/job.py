@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,14 @@ def engine_command(plan: Plan, how: str, work: Path, part: int) -> list[str]:
     return module_command(
         "backends.batch", how, *where, "--engines", str(plan.engines), "--part", str(part), *plan.arguments
     )
+
+
+@dataclass
+class _Progress:
+    """Of one start of engines: when it moved last, and the rows that it brought. Another's do not count."""
+
+    moved: float
+    rows: int = 0
 
 
 class LaneFailed(Exception):
@@ -143,15 +152,18 @@ class Job:
     # -- one way -------------------------------------------------------------------------------------------
 
     async def _run_lane(self, lane: Lane, folder: Folder) -> None:
-        """Ray gives its engines their rows; ``generate`` is a process an engine, each with its part."""
+        """Ray gives its engines their rows; ``generate`` is a process an engine, each with its part. One that
+        fails does not keep the others from theirs."""
         parts = self.plan.engines if lane.how == "generate" else 1
         tasks = [asyncio.create_task(self._run_part(lane, folder, part, parts)) for part in range(parts)]
         try:
-            await asyncio.gather(*tasks)
+            await asyncio.wait(tasks)
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+        for failed in filter(None, ends):
+            raise failed
 
     async def _run_part(self, lane: Lane, folder: Folder, part: int, parts: int) -> None:
         """Until each of its rows is done: what breaks on the way is started anew with those that are left.
@@ -159,18 +171,18 @@ class Job:
         fruitless = 0
         work = folder.path / f"{part}.{WORK}"
         while write_work(work, self._left(folder, part, parts)):
-            before = folder.count
+            progress = _Progress(self.clock())
             log = folder.path / LOG
             process = EngineProcess(
                 self._command(self.plan, lane.how, work, part),
                 log,
-                lambda event: self._take(lane, folder, event),
+                partial(self._take, lane, folder, progress),
             )
-            stalled, code = await self._watched(process, lane)
+            stalled, code = await self._watched(process, progress)
             why = f"nothing came for {self.plan.stall_s:g} s" if stalled else process.why(code)
             if process.error.get("kind") in ("usage", "start"):
                 raise LaneFailed(why, 2 if process.error["kind"] == "usage" else 4)
-            fruitless = 0 if folder.count > before else fruitless + 1
+            fruitless = 0 if progress.rows else fruitless + 1
             if next(self._left(folder, part, parts), None) is None:
                 return
             if fruitless == TRIES:
@@ -178,15 +190,14 @@ class Job:
             lane.restarts += 1
             lane.step = f"started anew: {told(why, NAME_LIMIT)}"
 
-    async def _watched(self, process: EngineProcess, lane: Lane) -> tuple[bool, int]:
+    async def _watched(self, process: EngineProcess, progress: _Progress) -> tuple[bool, int]:
         """Runs a process; whether it was ended because nothing came, and its exit code."""
         running = asyncio.create_task(process.run())
-        self._moved = self.clock()
         stalled = False
         try:
             while not running.done():
                 await asyncio.wait([running], timeout=_LOOK_S)
-                if not running.done() and self.clock() - self._moved > self.plan.stall_s:
+                if not running.done() and self.clock() - progress.moved > self.plan.stall_s:
                     stalled = True
                     process.kill()
             return stalled, running.result()
@@ -194,7 +205,7 @@ class Job:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
-    def _take(self, lane: Lane, folder: Folder, event: Mapping[str, Any]) -> None:
+    def _take(self, lane: Lane, folder: Folder, progress: _Progress, event: Mapping[str, Any]) -> None:
         """What the engines' process told."""
         kind, now = event.get("event"), self.clock()
         if kind == "occupied":
@@ -204,14 +215,17 @@ class Job:
         elif kind == "row" and (row := self._index.get(int(event["key"]))) is not None:
             if folder.good_row(row, event):
                 lane.row(event, now)
+                progress.rows += 1
         elif kind == "refused" and (row := self._index.get(int(event["key"]))) is not None:
-            lane.errors += folder.bad_row(row.key, row.id, str(event["reason"]))
+            new = folder.bad_row(row.key, row.id, str(event["reason"]))
+            lane.errors += new
+            progress.rows += new
         elif kind == "step":
             detail = f" {event['detail']}" if event.get("detail") else ""
             lane.step = told(f"{event['name']}{detail}", NAME_LIMIT)
         elif kind == "engine":
             lane.slots = int(event["slots"])
-        self._moved = now
+        progress.moved = now
 
     def _left(self, folder: Folder, part: int, parts: int) -> Iterator[Row]:
         """The rows of a part that are not done."""

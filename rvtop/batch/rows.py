@@ -15,12 +15,15 @@ from typing import Any
 
 from rvtop.errors import UserError
 from rvtop.system.files import check_regular
+from rvtop.text import NAME_LIMIT, told
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 URLS = ("/v1/chat/completions", "/v1/completions")
 _BOM = b"\xef\xbb\xbf"
 #: A JSON line of more bytes is none of ours.
 _LONGEST = 1 << 24
+#: Whole numbers beyond have no way into an engine: one of them would end it, with the other rows in it.
+_MOST = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -196,15 +199,30 @@ def _message(place: int, message: Any) -> dict[str, Any]:
         if not all(isinstance(part, str) for part in parts):
             raise _Wrong(f"{where}.content: only parts of text can be read")
         content = "".join(parts)  # type: ignore[arg-type]
-    if not isinstance(content, str) or not content.strip():
-        raise _Wrong(f"{where}.content: must be a text that is not empty")
-    return {**message, "content": content}
+    try:
+        json.dumps([value for name, value in message.items() if name != "content"])
+    except TypeError as error:  # Parquet has times and bytes
+        raise _Wrong(f"{where}: {error}") from None
+    return {**message, "content": _text(f"{where}.content", content)}
 
 
 def _prompt(prompt: Any) -> str:
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise _Wrong("prompt: must be a text that is not empty")
-    return prompt
+    return _text("prompt", prompt)
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise _Wrong(f"{name}: must be a text that is not empty")
+    return _whole_text(name, value)
+
+
+def _whole_text(name: str, value: str) -> str:
+    """JSON can say half of a surrogate pair, which no tokenizer takes."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise _Wrong(f"{name}: its character {error.start} is half of a surrogate pair") from None
+    return value
 
 
 def _sampling(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,14 +243,18 @@ def _number(low: float, high: float, *, above: bool = False) -> Callable[[str, A
     def read(name: str, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise _Wrong(f"{name}: {value!r} must be a number")
-        if not math.isfinite(value):
-            raise _Wrong(f"{name}: {value} is not a finite number")
-        if not low <= value <= high or (above and value == low):
+        try:
+            number = float(value)
+        except OverflowError:  # of a whole number
+            number = math.inf
+        if not math.isfinite(number):
+            raise _Wrong(f"{name}: {number} is not a finite number")
+        if not low <= number <= high or (above and number == low):
             least = f"above {low:g}" if above else f"at least {low:g}"
             raise _Wrong(
-                f"{name}: {value:g} must be {least}" + (f" and at most {high:g}" if high < math.inf else "")
+                f"{name}: {number:g} must be {least}" + (f" and at most {high:g}" if high < math.inf else "")
             )
-        return float(value)
+        return number
 
     return read
 
@@ -241,8 +263,9 @@ def _whole(name: str, value: Any, low: int) -> int:
     whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     if isinstance(value, bool) or not whole:
         raise _Wrong(f"{name}: {value!r} must be a whole number")
-    if value < low:
-        raise _Wrong(f"{name}: {value} must be at least {low}")
+    if not low <= value <= _MOST:
+        least = f"at least {low}" if value < low else "below 2^63"
+        raise _Wrong(f"{name}: {told(str(value), NAME_LIMIT)} must be {least}")
     return int(value)
 
 
@@ -254,7 +277,7 @@ def _stop(name: str, value: Any) -> list[str]:
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) and text for text in texts):
         raise _Wrong(f"{name}: must be a text, or a list of texts")
-    return texts
+    return [_whole_text(name, text) for text in texts]
 
 
 def _switch(name: str, value: Any) -> bool:

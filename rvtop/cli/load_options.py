@@ -123,12 +123,23 @@ class WatchOptions:
         check_exclude_warm_up(self.exclude_warm_up)
 
 
-def check_figures(scenario: Scenario, search: SearchOptions | None, probe_rate: float | None) -> None:
+def check_figures(
+    scenario: Scenario,
+    search: SearchOptions | None,
+    probe_rate: float | None,
+    *,
+    stop_when_saturated: bool = False,
+) -> None:
     """Raises UserError where options ask for figures that answers in one piece do not have."""
     if not scenario.api.whole:
         return
     if probe_rate is not None:
         raise UserError("--probe-rate looks at TTFTs, and answers in one piece have none; leave it out")
+    if stop_when_saturated:
+        raise UserError(
+            "--stop-when-saturated looks at TTFTs, and answers in one piece have none; leave it out "
+            "(--find-max with --slo e2e_p99=MS finds what the server holds)"
+        )
     for name in search.slo if search is not None else ():
         if name.startswith(("ttft", "itl", "tpot")):
             raise UserError(

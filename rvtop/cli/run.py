@@ -105,7 +105,7 @@ def run(
     pages, body = metrics_urls(reach.metrics_url), body_from(reach.body)
     published = kv_sources(reach.kv_events_url)
     work = speaking(_scenario(scenario, steady, search), reach)
-    check_figures(work, search, watch.probe_rate)
+    check_figures(work, search, watch.probe_rate, stop_when_saturated=watch.stop_when_saturated)
     request = SessionRequest(
         work,
         session.out or default_out(work.name),

@@ -12,7 +12,9 @@ def warm_up_line(found: Mapping[str, Any] | None) -> str:
     """By ``warm_up`` of a summary; empty where there is none."""
     if not found:
         return ""
-    both, rest = (found[key]["ttft_ms"] for key in ("with", "without"))
+    # Answers in one piece have no TTFT.
+    name = "ttft" if found["with"]["ttft_ms"]["count"] else "e2e"
+    both, rest = (found[key][f"{name}_ms"] for key in ("with", "without"))
     then = (
         "they are left out"
         if found["excluded"]
@@ -20,8 +22,8 @@ def warm_up_line(found: Mapping[str, Any] | None) -> str:
     )
     return (
         f"warm-up: the first {found['requests']} requests of {phase_words(found['phase'])}, until "
-        f"{found['until_s']:.1f} s: TTFT mean {digits(both['mean'])} p99 {digits(both['p99'])} ms with them, "
-        f"{digits(rest['mean'])} and {digits(rest['p99'])} ms without; {then}"
+        f"{found['until_s']:.1f} s: {name.upper()} mean {digits(both['mean'])} p99 {digits(both['p99'])} ms "
+        f"with them, {digits(rest['mean'])} and {digits(rest['p99'])} ms without; {then}"
     )
 
 

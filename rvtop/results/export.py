@@ -168,7 +168,7 @@ def _times(row: Mapping[str, Any]) -> dict[str, float | None]:
         for name in ("intended_ns", "sent_ns", "first_token_ns", "last_token_ns")
     )
     tokens = _of_type(row.get("output_tokens"), "int")
-    good = not row.get("error") and None not in (intended, first, last)
+    good = not row.get("error") and None not in (intended, last)
 
     def ms(end: Any, begin: Any) -> float | None:
         return None if end is None or begin is None else (end - begin) / 1e6

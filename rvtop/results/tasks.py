@@ -72,7 +72,7 @@ def _dist(values: Iterable[float | None]) -> dict[str, float | int | None]:
 def _by_task(table: Requests, mask: Bools) -> list[_Task]:
     """The tasks whose first step is in ``mask``."""
     found: dict[int, _Task] = {}
-    answered = table.ok & (table.first != NONE)
+    answered = table.answered
     for row, number, step, count, tool_ns, after in table.tasks:
         task = found.setdefault(number, _Task(count))
         if step >= task.steps:  # of a damaged file
@@ -118,7 +118,8 @@ def _by_step(part: Part, tasks: list[_Task]) -> list[dict[str, Any]]:
     made = []
     for step in sorted(rows)[:MOST_STEPS]:
         all_of_them = np.array(rows[step])
-        those = all_of_them[(table.ok & (table.first != NONE))[all_of_them]]
+        those = all_of_them[table.answered[all_of_them]]
+        streamed = those[table.first[those] != NONE]  # an answer in one piece has no first token
         began, prompt, cached = table.intended[those], table.prompt_tokens[those], table.cached_tokens[those]
         known = (prompt != NONE) & (cached != NONE)
         looked_up = int(prompt[known].sum())
@@ -126,7 +127,11 @@ def _by_step(part: Part, tasks: list[_Task]) -> list[dict[str, Any]]:
             step=step,
             count=int(those.size),
             failed=int(all_of_them.size - those.size),
-            ttft_ms=float((table.first[those] - began).mean()) / 1e6 if those.size else None,
+            ttft_ms=(
+                float((table.first[streamed] - table.intended[streamed]).mean()) / 1e6
+                if streamed.size
+                else None
+            ),
             e2e_ms=float((table.last[those] - began).mean()) / 1e6 if those.size else None,
             prompt_tokens=float(prompt[prompt != NONE].mean()) if (prompt != NONE).any() else None,
             hit_share=int(cached[known].sum()) / looked_up if looked_up else None,

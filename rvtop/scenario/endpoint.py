@@ -41,12 +41,21 @@ def _of_workload(name: str | None, workload: Mapping[str, Any]) -> Iterator[Mist
             yield Mistake(
                 f"endpoint: {name} has no conversations; use chat, responses or messages", ("workload", key)
             )
+    if workload.get("kind") == "tasks" and name in NO_TURNS:
+        yield Mistake(
+            f"tasks are conversations, which endpoint: {name} has not; use chat, responses or messages",
+            ("workload", "kind"),
+        )
     if workload.get("where") == "server" and name not in (None, "chat"):
         yield Mistake(f"server goes with endpoint: chat, not with {name}", ("workload", "where"))
 
 
 def _of_figures(data: Mapping[str, Any], words: str) -> Iterator[Mistake]:
     slo, thresholds = data.get("slo"), data.get("thresholds")
+    if data.get("stop_when_saturated") is True:
+        yield Mistake(
+            f"{words} has no first token, whose growth tells over-saturation", "stop_when_saturated"
+        )
     for key in ("ttft_ms", "tpot_ms"):
         if isinstance(slo, Mapping) and slo.get(key) is not None:
             yield Mistake(f"{words} has no first token, so nothing to limit; use e2e_ms", ("slo", key))

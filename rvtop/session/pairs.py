@@ -17,7 +17,7 @@ from rvtop.results.pairs import PairFold, lines_of
 from rvtop.session.load_parts import Parts, Second
 from rvtop.session.setup import address_at
 from rvtop.target.acts import server_facts
-from rvtop.target.probe import choose_models, probe, shown
+from rvtop.target.probe import choose_models, has_models, probe, shown
 from rvtop.target.served import check_served
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ async def with_second(
         transport = parts.request.transport
     info = await probe(options.url, transport)
     ours = spec.models
-    models = ours if set(ours) <= set(info.models) else choose_models(info, ())
+    models = ours if has_models(info, ours, parts.target.info) else choose_models(info, ())
     if len(models) != len(ours):
         raise UserError(
             f"{shown(options.url)} serves {len(models)} models and A is sent to {len(ours)}: name those that "

@@ -23,7 +23,7 @@ from rvtop.session.rate_control import Done
 from rvtop.session.setup import address_at, sources_of
 from rvtop.session.warm_up import ROUNDS, bodies, warm_up
 from rvtop.target.grpc_probe import ask_grpc
-from rvtop.target.probe import TargetInfo, auth_headers, choose_models, probe, shown
+from rvtop.target.probe import TargetInfo, auth_headers, bases, choose_models, has_models, probe, shown
 from rvtop.target.served import check_served
 from rvtop.telemetry.discover import is_loopback, names_of_target
 from rvtop.text import printable, printable_names
@@ -88,7 +88,7 @@ class Retargeting:
             transport = self._parts.request.transport
         info = await probe(url, transport)
         if not models:
-            models = target.models if set(target.models) <= set(info.models) else info.models
+            models = target.models if has_models(info, target.models, target.info) else bases(info)
         api = load.spec.api if load.spec is not None else Api()
         names = choose_models(info, models, unlisted=not api.generates)
         await check_served(info, api, names, transport)
@@ -150,7 +150,7 @@ async def _warm_up(spec: WorkerSpec, target: AddTarget) -> None:
 
 async def _warm_up_grpc(spec: WorkerSpec, target: AddTarget) -> None:
     """The same in a process of its own, since gRPC's library is none for a session. Raises UserError."""
-    prompts = Prompts(Path(spec.prompts), target.models, spec.body, spec.extra, whole=False)
+    prompts = Prompts(Path(spec.prompts), target.models, spec.body, spec.extra, api=spec.api, whole=False)
     await asyncio.to_thread(prompts.read, ROUNDS)
     transport = target.address.transport
     headers = {**auth_headers(transport), **transport.headers}

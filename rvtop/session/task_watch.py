@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 from rvtop.contract.tasks import MOST_STEPS, Tasks, TaskStep
-from rvtop.stats.slo import meets
+from rvtop.stats.slo import NO_TTFT, meets
 from rvtop.stats.tasks import StepEnd, Waited, step_end, task_of, waited
 
 WINDOW_S = 60
@@ -33,6 +33,7 @@ class _Step:
     """Sums over a step of all tasks."""
 
     count: int = 0
+    streamed: int = 0  # with a first token
     ttft_ms: float = 0.0
     prompts: int = 0  # that the server counted
     prompt_tokens: int = 0
@@ -48,6 +49,7 @@ class TaskWatch:
         self.slo_ns = slo_ns
         self._seen = False
         self._phase = ""
+        self._past: set[str] = set()  # phases before it
         self._open: dict[int, _Open] = {}
         self._steps: dict[int, _Step] = {}
         self._done: deque[tuple[int, Waited, bool]] = deque()  # (when, …, good) of the last minute
@@ -97,14 +99,17 @@ class TaskWatch:
         found = task_of(row)
         if found is None:
             return
+        if row["phase"] in self._past:  # after a retarget, or from another worker: its task was counted
+            return
         if row["phase"] != self._phase:  # the one before has drained, or was cut
+            self._past.add(self._phase)
             self._counts["cut"] += sum(not one.failed for one in self._open.values())
             self._open.clear()
             self._steps.clear()
             self._phase = row["phase"]
         number, step, count, after, tool_ns = found
         task = self._open.setdefault(number, _Open())
-        if row["error"] is not None or row["first_token_ns"] is None:
+        if row["error"] is not None or row["last_token_ns"] is None:
             if not task.failed and row["error"] != "unfinished":
                 self._counts["failed"] += 1
                 task.failed = True  # it stays: other branches of it may still end …
@@ -121,14 +126,19 @@ class TaskWatch:
             self._done.append((now_ns, waited(task.ends), task.good))
 
     def _is_good(self, row: Mapping[str, Any]) -> bool:
-        times = (row[key] - row["intended_ns"] for key in ("first_token_ns", "last_token_ns"))
-        ttft, e2e = (np.array([ns]) for ns in times)
+        began, first = row["intended_ns"], row["first_token_ns"]
+        ttft, e2e = (
+            np.array([NO_TTFT if first is None else first - began]),
+            np.array([row["last_token_ns"] - began]),
+        )
         return bool(meets(ttft, e2e, np.array([row["output_tokens"] or 0]), self.slo_ns)[0])
 
     def _count(self, step: int, row: Mapping[str, Any]) -> None:
         sums = self._steps.setdefault(step, _Step())
         sums.count += 1
-        sums.ttft_ms += (row["first_token_ns"] - row["intended_ns"]) / 1e6
+        if row["first_token_ns"] is not None:
+            sums.streamed += 1
+            sums.ttft_ms += (row["first_token_ns"] - row["intended_ns"]) / 1e6
         prompt, cached = row["prompt_tokens"], row["cached_tokens"]
         if prompt is not None:
             sums.prompts += 1
@@ -142,7 +152,7 @@ def _shown(step: int, sums: _Step) -> TaskStep:
     return TaskStep(
         step,
         sums.count,
-        sums.ttft_ms / sums.count,
+        sums.ttft_ms / sums.streamed if sums.streamed else None,
         sums.prompt_tokens / sums.prompts if sums.prompts else None,
         sums.cached / sums.looked_up if sums.looked_up else None,
     )

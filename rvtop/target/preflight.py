@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rvtop.errors import UserError
 from rvtop.target.backend import BackendOptions
-from rvtop.target.mix import matching
+from rvtop.target.mix import is_pattern, matching
 from rvtop.target.probe import listed
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ def check_models(scenario: Scenario, served: Sequence[str]) -> None:
     """Raises UserError where the scenario names a model that is not among those ``served``."""
     meant = set(matching(list(scenario.models), served).values())
     missing = [name for name in scenario.models if name not in meant]
+    if not scenario.api.generates:  # what embeds beside an LLM is on no list
+        missing = [name for name in missing if is_pattern(name)]
     if missing:
         options = " ".join(f"--model {name}=PATH" for name in missing[:10])
         raise UserError(

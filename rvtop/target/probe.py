@@ -259,11 +259,24 @@ def choose_models(info: TargetInfo, wanted: Collection[str], *, unlisted: bool =
     if twice:
         raise TargetError(f"--model {twice[0]}: is given twice", 2)
     if wanted:
-        return tuple(dict.fromkeys(ids.get(name, name) for name in meant))
-    models = tuple(name for name in info.models if name not in info.derived) or info.models
+        # One that is not served has come so far only as `unlisted`, and stands for itself.
+        found = [[one for one, asked in meant.items() if asked == name] or [name] for name in wanted]
+        return tuple(dict.fromkeys(ids.get(one, one) for some in found for one in some))
+    models = bases(info)
     if len(models) > 1:
         raise TargetError(f"{info.url} serves several models; name one or more with --model: {known}", 2)
     return models
+
+
+def bases(info: TargetInfo) -> tuple[str, ...]:
+    """The models that are no other's adapter; all where every one is."""
+    return tuple(name for name in info.models if name not in info.derived) or info.models
+
+
+def has_models(info: TargetInfo, models: Sequence[str], before: TargetInfo | None) -> bool:
+    """Whether a load that sends ``models`` to the server ``before`` may ask ``info`` for the same: it lists
+    them, or ``before`` does not list them either (what embeds beside an LLM)."""
+    return set(models) <= set(info.models) or not (before is None or set(models) <= set(before.models))
 
 
 def listed(names: Sequence[str], most: int = 10) -> str:

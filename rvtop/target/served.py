@@ -28,12 +28,14 @@ async def check_served(
     """Asks for nothing with the first of ``models``: a server that has the endpoint misses a field, and
     computes nothing. Raises TargetError (exit code 2) where it has none, or not for that model, or where the
     target speaks gRPC, which has chat and completions alone."""
-    if not api.name:
-        return
     if info.url.startswith(GRPC):
-        if api.name in _BY_GRPC:
+        if not api.stream:
+            raise TargetError(f"{info.url}: gRPC streams; stream: false is for an http URL", 2)
+        if api.name in ("", *_BY_GRPC):
             return
         raise TargetError(f"{info.url}: endpoint {api.name} is not there by gRPC; give its http URL", 2)
+    if not api.name:
+        return
     path, name = KINDS[api.name].path, models[0] if models else ""
     transport = transport or Transport()
     sent = replace(transport, headers={**transport.headers, "Content-Type": "application/json"})

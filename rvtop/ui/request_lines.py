@@ -10,7 +10,7 @@ from typing import Any
 from rich.style import Style
 
 from rvtop.contract.requests import RequestRow
-from rvtop.load.plan.api import Api
+from rvtop.load.plan.api import Api, content_of
 from rvtop.net.place import GRPC
 from rvtop.stats.typical import STAGES, TtftParts
 from rvtop.ui.draw import Line
@@ -206,12 +206,11 @@ def curl(url: str, row: RequestRow, prompt: dict[str, Any], api: Api = Api()) ->
     of_prompts = "messages" if "messages" in prompt else "prompt"
     kind, fields = api.kind(of_prompts), api.said(prompt)
     if "text" in fields:
-        if api.texts > 1 and "documents" not in prompt:
+        rerank = api.name == "rerank"
+        if "documents" not in prompt if rerank else api.texts > 1:
             raise ValueError(f"a request of {api.name} held {api.texts} prompts of the file and more")
         text = fields.pop("text")
-        fields |= (
-            {"query": text, "documents": prompt["documents"]} if "documents" in prompt else {"input": text}
-        )
+        fields |= {"query": text, "documents": prompt["documents"]} if rerank else {"input": text}
     own: dict[str, Any] = {key: prompt[key] for key in ("max_tokens", "min_tokens") if key in prompt}
     if "max_tokens" not in own and row.output_tokens:
         own["max_tokens"] = row.output_tokens
@@ -231,7 +230,7 @@ def _grpcurl(place: str, row: RequestRow, prompt: dict[str, Any]) -> str:
         raise ValueError(f"{service} has messages of its own; send it over HTTP instead")
     said: dict[str, Any] = {"model": row.model, "max_tokens": prompt.get("max_tokens") or row.output_tokens}
     if "messages" in prompt:
-        messages = [{"role": one["role"], "content": one["content"]} for one in prompt["messages"]]
+        messages = [{"role": one["role"], "content": content_of(one)} for one in prompt["messages"]]
         said["chat"] = {"messages": messages}
     elif isinstance(prompt["prompt"], str):
         said["text"] = prompt["prompt"]

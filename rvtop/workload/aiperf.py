@@ -187,11 +187,19 @@ def _messages(row: Mapping[str, Any], text: BlockText, block_tokens: int) -> tup
             )
         return [user(text.prompt(tokens, ids))], bool(ids)
     texts = row.get("texts") or [row.get("text", row.get("text_input"))]
-    contents = [one.get("contents", [""])[0] if isinstance(one, dict) else one for one in texts]
+    contents: list[Any] = [_content(one) for one in texts] if isinstance(texts, list) else [None]
     if not all(isinstance(one, str) and one for one in contents):
         raise ValueError("has no text, texts, input_length, text_input or messages")
     role = row.get("role") or "user"
     return [{"role": str(role), "content": "\n".join(contents)}], False
+
+
+def _content(text: Any) -> Any:
+    """A text as it stands, or the first of ``{"contents": [text, …]}``; None of what is neither."""
+    if not isinstance(text, dict):
+        return text
+    found = text.get("contents")
+    return found[0] if isinstance(found, list) and found else None
 
 
 def _ms(row: Mapping[str, Any], key: str) -> float | None:

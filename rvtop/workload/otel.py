@@ -101,7 +101,7 @@ def _nano(span: Mapping[str, Any], key: str, here: str) -> float:
     value = span.get(key)
     try:
         return int(value) / 1e9  # type: ignore[arg-type]  # a text or a number
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise WorkloadError(f"{here}: {key} must be a time in nanoseconds, got {value!r}") from None
 
 
@@ -111,7 +111,7 @@ def _attributes(listed: Any, here: str) -> dict[str, Any]:
         return listed
     try:
         return {one["key"]: _value(one["value"]) for one in listed}
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, AttributeError, RecursionError):
         raise WorkloadError(f"{here}: attributes must be [{{key, value}}, …]") from None
 
 

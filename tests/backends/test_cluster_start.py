@@ -61,7 +61,7 @@ def test_stopping_while_it_starts_leaves_nothing(
         (["rsc", "--serve-grace", "-1"], "--serve-grace -1: must be a number of seconds, 0 or more"),
         (["rsc", "--serve-grace", "inf"], "--serve-grace inf: must be a number of seconds, 0 or more"),
         (["rvc", "--serve-grace", "2"], "--serve-grace is for Ray Serve"),
-        (["rac", "--serve-batch", "2"], "topology rac does not use it (rsc and rsv do)"),
+        (["rac", "--serve-batch", "2"], "topology rac does not use it (rsc, rsv and graph do)"),
         (["rac", "--ray-address", "ray://10.0.0.1:10001"], "Ray Client is not supported"),
     ],
 )

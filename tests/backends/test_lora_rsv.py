@@ -3,6 +3,9 @@ their own names and by Ray's."""
 
 from __future__ import annotations
 
+import asyncio
+import tempfile
+import time
 from pathlib import Path
 
 import httpx
@@ -15,7 +18,7 @@ from tests.backends.reference import load
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
-TOKENS = 24
+TOKENS, GONE_S = 24, 30.0
 PROMPT = tuple(range(40, 47))
 
 
@@ -23,6 +26,7 @@ async def test_adapters_serve_by_name_from_a_local_folder(
     launch: Launch, tiny_model: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("ray.llm")
+    before = copies()
     folder = tmp_path / "adapters"
     folder.mkdir()
     model = load(tiny_model)[0]
@@ -63,3 +67,15 @@ async def test_adapters_serve_by_name_from_a_local_folder(
         assert cards == {"tiny": None, "cut": "tiny"} | dict.fromkeys(weights, "tiny")
         engines = (await client.get("/rvtop/topology")).json()["engines"]
         assert [row["max_loras"] for row in engines] == [2]
+    made = copies() - before
+    assert made
+    backend.kill()
+    until = time.monotonic() + GONE_S
+    while left := made & copies():
+        assert time.monotonic() < until, left
+        await asyncio.sleep(0.1)
+
+
+def copies() -> set[Path]:
+    """The folders with copies of adapters that are there."""
+    return set(Path(tempfile.gettempdir()).glob("rvtop-lora-*"))

@@ -7,14 +7,21 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import Mock
 
+import grpc
 import pytest
 from grpc import aio
 
+from backends.api.control import Control
+from backends.api.service import Service
 from backends.cli import bind
+from backends.errors import bad_request
 from backends.router.grpc_config import GrpcFront
 from backends.router.router import Router
-from backends.rpc import rvtop_v1_pb2_grpc
+from backends.rpc import rvtop_v1_pb2_grpc, serve_calls
+from backends.rpc.serve_calls import CallFailed
+from backends.rpc.server import GrpcServer
 from backends.settings.rpc import GrpcPlace
 from tests.backends.grpc_client import GrpcClient, connected, pb
 
@@ -55,7 +62,7 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench_of(api_key: str | None = None) -> AsyncIterator[Bench]:
+async def bench_of(api_key: str | None = None, adapters: str = "") -> AsyncIterator[Bench]:
     http, grpc = bind("127.0.0.1", 0), bind("127.0.0.1", 0)
     place = GrpcPlace("127.0.0.1", grpc.getsockname()[1], grpc)
     router = Router(
@@ -63,6 +70,7 @@ async def bench_of(api_key: str | None = None) -> AsyncIterator[Bench]:
         [("a", ["e0"]), (ODD, ["e1"])],
         token=TOKEN,
         api_key=api_key,
+        adapters=adapters,
         grpc=GrpcFront(place, {ODD: {"application": "their's"}}),
         grpc_slots=[("a", ["e0.grpc"]), (ODD, ["e1.grpc"])],
     )
@@ -100,6 +108,12 @@ async def test_calls_go_by_model_and_the_rest_to_the_head(bench: Bench) -> None:
     assert await bench.router.arrived() == {"a": 2, ODD: 1}
 
 
+async def test_names_that_are_no_model_s_go_to_the_model_with_adapters() -> None:
+    async with bench_of(adapters=ODD) as bench:
+        assert (await bench.ask(model="adapter")).startswith("e1 ")
+        assert (await bench.ask(model="a")).startswith("e0 ")
+
+
 async def test_many_calls_share_one_connection_and_a_cancelled_one_ends_there(bench: Bench) -> None:
     calls = [bench.client.start(pb.GenerateRequest(model=ODD, text="wait")) for _ in range(150)]
     await asyncio.gather(*(call.read() for call in calls))  # beyond HTTP/2's usual 100
@@ -129,6 +143,37 @@ async def test_calls_need_the_key(bench: Bench) -> None:
             assert (code, "API key" in text) == ("UNAUTHENTICATED", True)
             with pytest.raises(aio.AioRpcError, match="UNIMPLEMENTED"):  # it got through: there is none here
                 await stranger.health()
+
+
+async def test_a_long_reason_stays_that_of_its_code() -> None:
+    class Refusing(Service):
+        async def begin(self, *_: Any) -> Any:
+            raise bad_request("\U0001f600" * 20_000, "more_json")
+
+    server = GrpcServer("127.0.0.1:0")
+    port = await server.start()
+    server.serve(Refusing([]), Control("baseline", []))
+    try:
+        async with connected(f"127.0.0.1:{port}") as client:
+            code, text = await client.failure(pb.GenerateRequest(text="x"))
+    finally:
+        await server.close()
+    assert (code, len(text), text[-1]) == ("INVALID_ARGUMENT", 500, "…")
+    told = Mock(**{"invocation_metadata.return_value": ()})
+    with pytest.raises(CallFailed):
+        await anext(serve_calls.generate(Refusing([]), pb.GenerateRequest(text="x"), told, None))
+    told.set_details.assert_called_once_with(text)
+
+
+async def test_what_broke_in_a_replica_of_serve_s_is_not_told_to_its_client() -> None:
+    class Broken(Service):
+        async def begin(self, *_: Any) -> Any:
+            raise RuntimeError("/secret/place")
+
+    told = Mock(**{"invocation_metadata.return_value": ()})
+    with pytest.raises(CallFailed, match=r"^Internal server error; the server's log has the reason\.$"):
+        await anext(serve_calls.generate(Broken([]), pb.GenerateRequest(text="x"), told, None))
+    told.set_code.assert_called_once_with(grpc.StatusCode.INTERNAL)
 
 
 def test_a_port_that_is_taken_is_told_by_its_flag() -> None:

@@ -152,6 +152,11 @@ def test_a_call_of_grpc_as_a_command() -> None:
     assert json.loads(words[-3]) == said
     assert line.isascii()
     assert line.isprintable()
+    bare = {
+        "messages": [{"role": "assistant", "tool_calls": []}, {"role": "user", "content": [{"text": "q"}]}]
+    }
+    said = json.loads(shlex.split(curl("grpc://h:1", a_row(), bare))[-3])["chat"]
+    assert [one["content"] for one in said["messages"]] == ["", "q"]
     with pytest.raises(ValueError, match="messages of its own"):
         curl("grpc://h:1/vllm.grpc.engine.VllmEngine", a_row(), prompt)
 
@@ -178,6 +183,7 @@ def test_a_call_of_grpc_as_a_command() -> None:
             "/v1/rerank",
             {"query": "q", "documents": ["x"]},
         ),
+        (Api("embeddings"), {"prompt": "q", "documents": ["x"]}, "/v1/embeddings", {"input": "q"}),
     ],
 )
 def test_curl_goes_to_the_endpoint_of_the_run(
@@ -189,7 +195,7 @@ def test_curl_goes_to_the_endpoint_of_the_run(
 
 
 def test_no_curl_of_a_request_that_held_several_prompts() -> None:
-    for api in (Api("rerank"), Api("embeddings", batch=2)):
+    for api in (Api("rerank"), Api("rerank", batch=1), Api("embeddings", batch=2)):
         with pytest.raises(ValueError, match=f"a request of {api.name} held"):
             curl("http://h", a_row(), {"prompt": "q"}, api)
 

@@ -50,6 +50,20 @@ def test_no_word_of_one_makers_toolkit_stands_outside_the_table() -> None:
     assert found == [TABLE]
 
 
+def test_files_of_devices_count_unless_a_variable_hides_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dev0").touch()
+    table = {"x": {"visible": "SEES", "files": f"{tmp_path}/dev[0-9]*"}, "y": {"visible": "Y"}}
+    monkeypatch.setattr(settings, "table", lambda: table)
+    assert [settings.any_here(env) for env in ({}, {"SEES": "0,1"}, {"SEES": ""}, {"SEES": "-1"})] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
 def test_both_packages_read_the_same_table() -> None:
     table = settings.table()
     assert [kind.name for kind in accelerators()] == list(table)

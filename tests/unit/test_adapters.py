@@ -172,6 +172,28 @@ def test_what_an_engine_could_not_use_is_found_before(
     assert "\n" not in str(found.value)
 
 
+@pytest.mark.parametrize("shape", [None, 5, ["4", 16], [1e400, 16], [-1, 16]])
+def test_weights_whose_header_has_no_shape_are_told(tmp_path: Path, shape: Any) -> None:
+    made = write(tmp_path / "bad")
+    header = json.dumps({"a": {"dtype": "F32", "data_offsets": [0, 8], "shape": shape}}).encode()
+    (made / "adapter_model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    with pytest.raises(AdapterError, match=r"adapter_model.safetensors: damaged: its header has no shape"):
+        check(made, made, 16, {})
+
+
+def test_a_name_that_is_no_file_is_told(tmp_path: Path) -> None:
+    """A file that can be found and not read: its reason, once for each surface."""
+    made = write(tmp_path / "bad")
+    (made / "adapter_model.safetensors").unlink()
+    (made / "adapter_model.safetensors").mkdir()
+    with pytest.raises(AdapterError, match="cannot be read \\(Is a directory\\)"):
+        check(made, made, 16, {})
+    long = write(tmp_path / "long", r="4" * 9999)
+    with pytest.raises(AdapterError) as found:
+        check(long, long, 16, {})
+    assert len(str(found.value)) < 400
+
+
 def test_a_whole_one_passes_also_where_the_model_s_files_say_nothing(tmp_path: Path, model: Path) -> None:
     made = write(tmp_path / "good", use_dora=False, bias="none", peft_type="LORA")
     assert damage(made) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
 from types import SimpleNamespace
@@ -84,6 +85,9 @@ def test_several_models_are_shown_where_no_arm_is(world: World) -> None:
     ]
     assert (adapter.ok, adapter.errors, adapter.ttft_p50, adapter.e2e_mean) == (1, 0, 30.0, 50.0)
     assert steered(world.watch.shown) is None  # no key changes what a scenario sends
+    world.target.models = ("a", "b", "c")  # the load goes over to another server, whose models go in turn
+    world.watch.look(perf_counter_ns())
+    assert [one.asked for one in world.watch.shown[:3]] == [pytest.approx(1 / 3)] * 3
     world.tell(CHAT)
     world.watch.look(perf_counter_ns())
     assert {arm.kind for arm in world.watch.shown} == {"arm"}
@@ -194,7 +198,7 @@ async def test_arms_go_with_a_target_that_is_not_ours(world: World, monkeypatch:
     world.tell(CHAT)
     world.watch.look(perf_counter_ns())
     assert [arm.name for arm in world.watch.shown] == ["v1", "v2"]
-    world.watch._target.info.topology = None  # type: ignore[union-attr, misc]
+    world.target.info = replace(world.target.info, topology=None)
     world.watch.start()
     await asyncio.sleep(0)
     await world.watch.stop()

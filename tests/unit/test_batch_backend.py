@@ -24,6 +24,7 @@ class Tokenizer:
     """A token a letter; a chat is its letters between two."""
 
     def __call__(self, text: str, add_special_tokens: bool = True) -> Any:
+        text.encode()
         return SimpleNamespace(input_ids=[ord(letter) for letter in text])
 
     def apply_chat_template(self, messages: list[dict[str, str]], **_: Any) -> str:
@@ -71,9 +72,11 @@ def test_what_no_engine_can_take_is_told_and_left_out(tmp_path: Path) -> None:
         {"messages": [{"role": "tool", "content": "x"}]},
         {"prompt": ""},
         {"prompt": "a", "sampling": {**SAMPLING, "temperature": 3.0}},
+        {"messages": [{"role": "user", "content": "\ud800"}]},
         {"prompt": "good"},
     )
-    assert [row.key for row in rows] == [6]
+    assert [row.key for row in rows] == [7]
+    assert refused.pop(6).startswith("the model's tokenizer refuses it: 'utf-8' codec can't encode")
     assert refused == {
         1: "too long: 32 tokens of prompt, the model takes 32",
         2: "too long: 30 tokens of prompt and 3 of output, the model takes 32",
@@ -92,6 +95,7 @@ def test_all_that_an_engine_says_arrives_and_nothing_of_others() -> None:
         arrived.set()
 
     listener = Listener("127.0.0.1", forward)
+    assert listener.place.secret not in repr(listener.place)
     with socket.create_connection((listener.place.host, listener.place.port)) as other:
         other.sendall(b'guess\n{"event": "row"}\n')
         assert other.recv(10) == b""  # it is closed
@@ -117,6 +121,20 @@ def test_all_that_an_engine_says_arrives_and_nothing_of_others() -> None:
 def test_options_are_refused_in_one_line(words: tuple[str, ...], told: str) -> None:
     with pytest.raises(UsageError, match=told):
         parse_options([*words, "--work", "w", "--model", "m"])
+
+
+def test_more_engines_than_accelerators_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    from backends.batch.ray_data import engine_resources
+
+    options = parse_options(["map-batches", "--work", "w", "--model", "m", "--engines", "2"])
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "NPU": 2.0})
+    assert engine_resources(options) == (1.0, 1.0, "NPU")
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0, "NPU": 1.0})
+    with pytest.raises(UsageError, match="--engines 2: they need 2 NPUs, the cluster has 1"):
+        engine_resources(options)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 9.0})
+    assert engine_resources(options) == (4.0, 0.0, "GPU")
 
 
 def test_options_of_vllm_are_those_of_the_topologies(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from rvtop.batch.folder import ERRORS, RESULTS
+from rvtop.batch.folder import ERRORS, RESULTS, Folder
 from rvtop.batch.job import TRIES, Job, Plan
 from rvtop.batch.summary import same_lines, summarise
 from rvtop.errors import UserError
@@ -131,6 +131,16 @@ async def test_an_engine_from_which_nothing_comes_is_started_anew(
     job.close()
 
 
+async def test_a_part_that_brings_nothing_is_given_up_while_another_goes_on(tmp_path: Path) -> None:
+    plan_of(tmp_path / "out", die=0, part=1, bad_starts=99, pause_s=0.05)
+    job = job_of(tmp_path, engines=2)
+    await job.run()
+    lane = job.lanes[0]
+    assert (job.exit_code, lane.state, lane.restarts) == (5, "failed", TRIES - 1)
+    assert lane.done == COUNT // 2  # all of the other part
+    job.close()
+
+
 async def test_engines_that_bring_nothing_are_given_up(tmp_path: Path) -> None:
     plan_of(tmp_path / "out", die=0, bad_starts=99)
     job = job_of(tmp_path)
@@ -221,3 +231,13 @@ def test_a_batch_without_one_answer_fails(tmp_path: Path) -> None:
     assert job.exit_code == 1
     assert not (tmp_path / "out" / STARTED).exists()  # nothing is started for it
     job.close()
+
+
+def test_lines_that_are_no_batch_s_are_told(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for name, line in ((ERRORS, {"custom_id": "a"}), (RESULTS, ["custom_id"])):
+        out.mkdir(exist_ok=True)
+        (out / name).write_text(json.dumps(line) + "\n")
+        with pytest.raises(UserError, match=f"{name}:1: is no line of a batch's"):
+            Folder(out, "m")
+        (out / name).unlink()

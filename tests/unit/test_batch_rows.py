@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,12 @@ def test_rows_of_our_own_and_of_openai_mean_the_same(tmp_path: Path) -> None:
         ({**HELLO, "temperature": -1}, "temperature: -1 must be at least 0"),
         ({**HELLO, "top_p": 0}, "top_p: 0 must be above 0"),
         ({**HELLO, "top_p": "1"}, "top_p: '1' must be a number"),
+        ({**HELLO, "temperature": 10**400}, "temperature: inf is not a finite number"),
+        ({**HELLO, "seed": 2**63}, "seed: 9223372036854775808 must be below 2^63"),
+        ({**HELLO, "top_k": 10**400}, "must be below 2^63"),
+        ({"prompt": "a\ud800"}, "prompt: its character 1 is half of a surrogate pair"),
+        ({"messages": [{"role": "user", "content": "\udc00"}]}, "messages[0].content: its character 0"),
+        ({**HELLO, "stop": ["\ud800"]}, "stop: its character 0"),
         ({**HELLO, "max_tokens": 0}, "max_tokens: 0 must be at least 1"),
         ({**HELLO, "max_tokens": 3, "min_tokens": 4}, "min_tokens: 4 is more than max_tokens 3"),
         ({**HELLO, "seed": 1.5}, "seed: 1.5 must be a whole number"),
@@ -123,6 +130,11 @@ def test_parquet_has_a_column_a_field(tmp_path: Path) -> None:
         {"id": "b", "prompt": None, "messages": HELLO["messages"], "max_tokens": None, "body": None},
         {"id": "c", "prompt": None, "messages": None, "max_tokens": None, "body": json.dumps(HELLO)},
         {"id": "d", "prompt": None, "messages": None, "max_tokens": None, "body": "{"},
+    ]
+    timed = [{"id": "e", "messages": [{**HELLO["messages"][0], "at": datetime(2026, 1, 1)}]}]
+    parquet.write_table(arrow.Table.from_pylist(timed), path)
+    assert list(read_rows(path)) == [
+        BadRow(1, "e", "messages[0]: Object of type datetime is not JSON serializable")
     ]
     parquet.write_table(arrow.Table.from_pylist(rows), path)
     text, chat, body, bad = read_rows(path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +14,11 @@ import pytest
 from backends.api.defaults import Settings
 from backends.cluster.cluster import Node
 from backends.errors import ApiError, UsageError
+from backends.graph import start
 from backends.settings import graph
 from backends.settings.graph import GraphOptions
+from backends.settings.options import ModelSpec, Options
+from backends.settings.serve import ServeOptions
 from backends.stages import analyze
 from backends.stages.llm import GraphRetrieval, Handles
 from backends.stages.shares import stages_of, units_of
@@ -68,6 +73,22 @@ def test_other_topologies_have_no_stages(argv: tuple[str, ...]) -> None:
         graph.refuse_flags(flags(*argv), "rsc")
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"num_replicas": 2}, "--num-replicas: each stage has its own"),
+        ({"serve": ServeOptions(batch=2)}, "--serve-batch: it is the embedder"),
+        ({"graph": GraphOptions({"search": 2})}, "--stage-replicas search: without an index"),
+    ],
+)
+async def test_what_a_graph_does_not_take_is_told_before_anything_starts(
+    given: dict[str, Any], said: str
+) -> None:
+    none: Any = None
+    with pytest.raises(UsageError, match=said):
+        await start(Options("graph", (ModelSpec("tiny", "tiny"),), none, **given), none)
+
+
 def node(cpus: float, gpus: float = 0.0) -> Node:
     return Node("id", "10.0.0.1", "n1", cpus, gpus, cpus, gpus, None, True, None)
 
@@ -97,6 +118,18 @@ def test_each_stage_can_be_doubled(nodes: Sequence[Node], size: float, total: in
     assert sum(share.num_cpus for share in reserved) <= sum(one.cpus for one in nodes) / 2
     assert sum(share.num_gpus for share in reserved) <= sum(one.gpus for one in nodes) / 2
     assert {share.num_cpus for share in reserved if share.model in ("preprocess", "merge")} == {0.0}
+
+
+def test_of_several_kinds_of_accelerators_one_is_shared() -> None:
+    nodes = [replace(node(64, 8), resource="TPU"), node(64, 16)]
+    units = units_of(GraphOptions(), stages_of(GraphOptions(), index=True), 1, nodes, None)
+    assert (units.kind, units.bins, units.share.resource) == ("GPU", (0, 16), "GPU")
+
+
+def test_as_many_replicas_fit_on_a_node_as_its_accelerators_have_parts() -> None:
+    nodes = [node(64), node(8, 8)]
+    units = units_of(GraphOptions(), stages_of(GraphOptions(), index=True), 1, nodes, None)
+    assert (units.bins, units.share.num_cpus) == ((0, 16), 0.5)
 
 
 def test_replicas_asked_for_make_units_smaller() -> None:
@@ -204,6 +237,7 @@ async def test_a_stage_that_fails_says_so() -> None:
         ({"text": "x", "labels": {"topic": ["a"]}}, "labels"),
         ({"text": "x", "labels": {"topic": ["a", "a"]}}, "labels"),
         ({"text": "x", "labels": {"topic": ["a", 7]}}, "labels"),
+        ({"text": "x", "labels": {"topic": ["a", "b" * 101]}}, "labels"),
     ],
 )
 def test_what_analyze_refuses(body: dict[str, Any], param: str | None) -> None:
@@ -221,6 +255,32 @@ def test_what_analyze_takes() -> None:
     assert (text, labels["topic"], timings) == ("good", ["a", "b"], True)
     assert labels["sentiment"] == list(analyze.LABELS["sentiment"])
     assert analyze.cleaned("  a\u0301\x1b[31m\n b\u200b ") == "\u00e1 [31m b"
+
+
+class Letters:
+    """A token a letter, behind one that begins a text."""
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        return [1] * add_special_tokens + [ord(letter) % 250 for letter in text]
+
+
+def test_no_label_takes_a_branch_past_its_model_s_context() -> None:
+    torch = pytest.importorskip("torch")
+    seen: list[list[int]] = []
+
+    def model(ids: Any) -> Any:
+        seen.append(ids[0].tolist())
+        return SimpleNamespace(logits=torch.zeros(*ids.shape, 250))
+
+    judge = object.__new__(analyze.Judge)
+    judge._model, judge._tokenizer, judge._ask = model, Letters(), "Topic:"
+    judge._longest, judge.device = 128, "cpu"
+    told = judge._judge("x" * 500, ["a", "b" * 100])
+    assert sum(told["scores"].values()) == pytest.approx(1.0)
+    assert max(map(len, seen)) == 128
+    assert {ids.index(1) for ids in seen} == {0} == {ids.count(1) - 1 for ids in seen}
+    with pytest.raises(ValueError, match="holds no text"):
+        judge._judge("x", ["a", "b" * 130])
 
 
 class Stages:

@@ -16,7 +16,7 @@ from rvtop.session.request import SessionRequest
 from rvtop.target.backend import BackendOptions
 from rvtop.target.mix import matching, shares_of
 from rvtop.target.preflight import check_backend, check_models
-from rvtop.target.probe import TargetError, TargetInfo, choose_models
+from rvtop.target.probe import TargetError, TargetInfo, bases, choose_models, has_models
 from tests.faults.sessions import WORKLOAD, Watched
 from tests.mock.fast import any_mock
 
@@ -75,6 +75,27 @@ def test_a_server_s_models_are_chosen_by_pattern() -> None:
         choose_models(TargetInfo("http://x", SERVED, None, None, derived=adapters), ())
     with pytest.raises(TargetError, match=r"serves no model 'nope'"):
         choose_models(info, ("nope",))
+    assert choose_models(info, ("nope",), unlisted=True) == ("nope",)  # an embedder beside an LLM
+    assert choose_models(info, ("nope", "lora-?", "base"), unlisted=True) == (
+        "nope",
+        "lora-1",
+        "lora-2",
+        "base",
+    )
+    with pytest.raises(TargetError, match="serves no model that matches"):
+        choose_models(info, ("nope-*",), unlisted=True)
+
+
+def test_a_load_that_goes_on_elsewhere_asks_for_the_same_or_for_no_adapter() -> None:
+    adapters = frozenset(("lora-1", "lora-2"))
+    here, there = (
+        TargetInfo(url, SERVED[:3], None, None, derived=adapters) for url in ("http://a", "http://b")
+    )
+    assert bases(there) == ("base",)
+    assert bases(TargetInfo("http://c", ("lora-1",), None, None, derived=adapters)) == ("lora-1",)
+    assert has_models(there, ("base", "lora-1"), here)
+    assert not has_models(there, ("other",), TargetInfo("http://d", ("other",), None, None))
+    assert has_models(there, ("embedder",), here)  # on neither list: it embeds beside an LLM
 
 
 def test_adapters_of_a_topology_are_known_before_it_starts(tmp_path: Path) -> None:
@@ -85,6 +106,8 @@ def test_adapters_of_a_topology_are_known_before_it_starts(tmp_path: Path) -> No
     assert check_backend(options, scenario({"base": 1, "lora-*": 1})) == ("base",)
     with pytest.raises(Exception, match=r"names x-\*, and what starts would serve base, lora-1"):
         check_models(scenario({"base": 1, "x-*": 1}), ("base", "lora-1"))
+    embeds = scenario(["tiny"]).model_copy(update={"endpoint": "embeddings"})
+    check_models(embeds, ("base",))  # the embedder of --index is on no list
 
 
 # -- who gets which request --------------------------------------------------------------------------------

@@ -72,6 +72,14 @@ def test_csv_has_a_row_a_request_and_no_text_that_acts(folder: Path) -> None:
     assert rows[3]["error_text"].startswith("'=1+1")  # no spreadsheet takes it for a formula
 
 
+def test_an_answer_in_one_piece_has_its_latency(tmp_path: Path) -> None:
+    rows = [request(0, "hold", 100, lag=0, last=40)]
+    made = make(tmp_path / "run", rows, [phase("hold", 0.0, 1.0), command(1.5, "stop")], [])
+    result = CliRunner().invoke(app, ["export", str(made), "--format", "csv"])
+    (row,) = csv.DictReader(io.StringIO(result.stdout))
+    assert (row["ttft_ms"], row["tpot_ms"], row["e2e_ms"]) == ("", "", "40.0")
+
+
 def test_csv_and_parquet_open_in_pandas_with_the_same_sums(folder: Path, tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")

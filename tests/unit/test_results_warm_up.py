@@ -49,6 +49,11 @@ def test_it_is_told_and_left_in(tmp_path: Path) -> None:
     assert found["without"]["ttft_ms"]["mean"] == pytest.approx(WARM + 4.5)
     assert found["without"]["ttft_ms"]["count"] == COUNT - SLOW
     assert warm_up_line(found).endswith("--exclude-warm-up auto leaves them out")
+    assert "TTFT mean" in warm_up_line(found)
+    for figures in (found["with"], found["without"]):  # as answers in one piece have them
+        figures["ttft_ms"] = {"mean": None, "p99": None, "count": 0}
+    assert "E2E mean --" not in warm_up_line(found)
+    assert "E2E mean" in warm_up_line(found)
 
 
 def test_it_is_left_out_where_that_was_asked_for(tmp_path: Path) -> None:

@@ -371,3 +371,8 @@ async def test_what_does_not_fit_goes_to_the_server_or_ends_the_request() -> Non
         record = await caller.ask(stop=[5])
         assert record.error == "http_400"
         assert record.error_text.startswith("no message can say this: TypeError")
+        for messages in ([{"content": "no role"}], ["no message"]):
+            record = await caller.ask(messages=messages)
+            assert record.error == "http_400"
+        # A content's part that is a text stands for itself, as servers take it.
+        assert (await caller.ask(messages=[{"role": "user", "content": ["q"]}])).error is None

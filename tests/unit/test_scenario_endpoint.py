@@ -44,6 +44,12 @@ def test_what_is_not_said_is_as_it_always_was() -> None:
         ({"endpoint": "embeddings", "slo": {"ttft_ms": 9}}, "slo.ttft_ms", "use e2e_ms"),
         ({"stream": False, "slo": {"tpot_ms": 9}}, "slo.tpot_ms", "stream: false has no first token"),
         ({"endpoint": "embeddings", "thresholds": {"itl_p99_ms": 9}}, "thresholds.itl_p99_ms", "e2e_p99_ms"),
+        ({"stream": False, "stop_when_saturated": True}, "stop_when_saturated", "has no first token"),
+        (
+            {"endpoint": "embeddings", "workload": {"kind": "tasks", "file": "t.jsonl"}},
+            "workload.kind",
+            "tasks are conversations",
+        ),
         (
             {"endpoint": "completions", "workload": {**SYNTHETIC, "turns": 3}},
             "workload.turns",
@@ -106,3 +112,6 @@ def test_options_ask_for_no_figure_that_answers_in_one_piece_do_not_have() -> No
         check_figures(whole, search, None)
     with pytest.raises(UserError, match="--probe-rate looks at TTFTs"):
         check_figures(whole, None, 2.0)
+    check_figures(scenario(), None, None, stop_when_saturated=True)
+    with pytest.raises(UserError, match="--stop-when-saturated looks at TTFTs"):
+        check_figures(whole, None, None, stop_when_saturated=True)

@@ -103,6 +103,8 @@ def test_our_own_replica_has_a_group_of_one_bundle_where_a_strategy_is_asked_for
         "placement_group_strategy": "SPREAD",
     }
     assert placement_group(options, resources) == {}
+    spread = replace(options, serve=ServeOptions(strategy="SPREAD"))
+    assert placement_group(spread, {"num_cpus": 0.0, "num_gpus": 0.0}) == {}  # Ray refuses an empty bundle
 
 
 def test_more_memory_than_any_node_has_is_refused_before_serve_waits_for_it(options: Options) -> None:

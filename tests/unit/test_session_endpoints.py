@@ -154,5 +154,8 @@ def test_a_url_may_name_any_endpoint() -> None:
 async def test_by_grpc_there_are_chat_and_completions_alone() -> None:
     info = TargetInfo("grpc://127.0.0.1:9", ("mock",), None, None)
     await check_served(info, Api("chat"), ("mock",))
+    for api in (Api(stream=False), Api("chat", stream=False)):
+        with pytest.raises(TargetError, match="gRPC streams; stream: false is for an http URL"):
+            await check_served(info, api, ("mock",))
     with pytest.raises(TargetError, match="endpoint embeddings is not there by gRPC; give its http URL"):
         await check_served(info, Api("embeddings"), ("mock",))

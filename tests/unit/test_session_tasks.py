@@ -13,12 +13,14 @@ import pytest
 from rvtop.load.fleet.workers import Workers
 from rvtop.plain import result_lines
 from rvtop.results.html.page import run_page
+from rvtop.results.summary import summarise
 from rvtop.session.task_watch import TaskWatch
 from tests import recompute_tasks
 from tests.faults.sessions import Watched, request
 from tests.mock.fast import any_mock
 from tests.mock.faulty import FaultyServer
 from tests.mock.process import MockProcess
+from tests.unit.run_folder import make, phase
 
 MADE = {
     "kind": "tasks", "count": 10, "steps": 6, "prompt_tokens": 20, "growth_tokens": 10, "output_tokens": 4,
@@ -161,3 +163,32 @@ def test_the_watch_counts_tasks_and_what_their_steps_hit() -> None:
     assert watch.tasks is not None
     assert (watch.tasks.done, watch.tasks.cut, watch.tasks.open) == (2, 1, 0)
     assert watch.tasks.good_per_minute == 2.0
+    watch.take(line(40, 0, 2, phase="q"))
+    watch.take(line(20, 1, 2, 0) + line(50, 0, 2) + line(60, 0, 1, phase="q"))  # p's last ones are late
+    watch.look(watch._began_ns + 30_000_000_000)
+    assert (watch.tasks.done, watch.tasks.cut, watch.tasks.open) == (3, 1, 1)
+    watch.take(line(40, 1, 2, 0, phase="q"))
+    watch.look(watch._began_ns + 30_000_000_000)
+    assert (watch.tasks.done, watch.tasks.cut, watch.tasks.open) == (4, 1, 0)
+
+
+def test_a_step_answered_in_one_piece_is_answered(tmp_path: Path) -> None:
+    """``stream: false``: there is no first token, only the answer's end."""
+    whole: dict[str, Any] = {"first_token_ns": None}
+    watch = TaskWatch({"e2e": 400_000_000, "ttft": 1})
+    watch.take(line(0, 0, 2, **whole) + line(0, 1, 2, 0, **whole))
+    watch.look(watch._began_ns + 30_000_000_000)
+    shown = watch.tasks
+    assert shown is not None
+    assert (shown.done, shown.failed, shown.open, shown.good_per_minute) == (1, 0, 0, 2.0)
+    assert [(step.count, step.ttft_ms) for step in shown.steps] == [(1, None), (1, None)]
+    rows = [json.loads(line(0, 0, 2, **whole)), json.loads(line(0, 1, 2, 0, **whole))]
+    more = {"phase": "p", "model": "a", "worker": 0, "engine": None, "headers_ns": None, "itl_hist": []}
+    more |= {"chunks": 0, "token_source": "usage", "finish": "stop"}
+    made = summarise(make(tmp_path, [row | more for row in rows], [phase("p", 0, 5)]))["tasks"]
+    assert (made["begun"], made["done"], made["cut"], made["steps"]["done"]) == (1, 1, 0, 2)
+    assert made["wall_ms"]["mean"] == pytest.approx(1301)
+    assert [(one["count"], one["ttft_ms"], one["e2e_ms"]) for one in made["by_step"]] == [
+        (1, None, pytest.approx(301)),
+        (1, None, pytest.approx(301)),
+    ]

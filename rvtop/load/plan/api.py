@@ -148,6 +148,15 @@ def text_of(messages: Sequence[Mapping[str, Any]]) -> str:
     return "\n\n".join(said)
 
 
+def content_of(message: Mapping[str, Any]) -> str:
+    """The text of a message of a conversation, its parts joined as servers join them."""
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    texts = [part.get("text", "") if isinstance(part, dict) else part for part in content]
+    return "\n".join(texts)
+
+
 class Texts:
     """The texts of embeddings and rerank requests, each serialised once: a request of several takes those
     that follow in the file, its first ones behind its last."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import orjson
 
 from rvtop.errors import UserError
+from rvtop.load.plan.api import content_of
 from rvtop.load.rpc.reader import CallReader, Ending
 
 OURS = "rvtop.v1.Generation"
@@ -59,7 +60,7 @@ class OurDialect:
                     more[name] = data[name]
         if "messages" in data:
             for message in data["messages"]:
-                made.chat.messages.add(role=message["role"], content=text_of(message))
+                made.chat.messages.add(role=message["role"], content=content_of(message))
         elif isinstance(data["prompt"], str):
             made.text = data["prompt"]
         else:
@@ -119,7 +120,7 @@ class VllmDialect:
         )
         made = pb.GenerateRequest(request_id=request_id, sampling_params=sampling, stream=True)
         if "messages" in data:
-            made.text = "\n".join(text_of(message) for message in data["messages"])
+            made.text = "\n".join(content_of(message) for message in data["messages"])
         elif isinstance(data["prompt"], str):
             made.text = data["prompt"]
         else:
@@ -169,14 +170,6 @@ def dialect_of(service: str) -> Dialect:
     if service == VLLM:
         return VllmDialect()
     raise UserError(f"grpc: no service {service!r} is known; there are {OURS} and {VLLM}")
-
-
-def text_of(message: Mapping[str, Any]) -> str:
-    """The text of a message of a conversation, its parts joined as servers join them."""
-    content = message.get("content") or ""
-    if isinstance(content, str):
-        return content
-    return "\n".join(part.get("text", "") for part in content)
 
 
 def _stops(data: Mapping[str, Any]) -> Sequence[str]:

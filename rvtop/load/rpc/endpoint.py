@@ -57,7 +57,7 @@ class GrpcEndpoint(Endpoint):
         request when it is sent."""
         try:
             message = self.dialect.request(body, request_id)
-        except (TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             return f"{type(error).__name__}: {' '.join(str(error).split())}".encode() + BREAK
         return b"X-Request-Id: %b%b%b%b" % (request_id.encode(), more, BREAK, message)
 
