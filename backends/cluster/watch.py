@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -298,6 +298,10 @@ class ClusterWatch:
         except Exception as error:  # noqa: BLE001  # Ray's own, of many kinds: it answers no such question now
             log.debug("the head does not tell its nodes: %r", error)
             return
+        gone = {row.id for row in rows if not row.alive}
+        if any(key in gone and node.state == "draining" for key, node in self.state.nodes.items()):
+            # It goes as soon as nothing is on it, so what it had may have moved since the last look.
+            await self._look_at_engines(gone)
         self.state.told(rows, time.monotonic(), time.time())
         for key, node in self.state.nodes.items():
             if node.state == "draining" and key not in self._moved:
@@ -305,7 +309,8 @@ class ClusterWatch:
                 left_s = None if node.drains_at is None else node.drains_at - time.monotonic()
                 self._on_drain(key, left_s)
 
-    async def _look_at_engines(self) -> None:
+    async def _look_at_engines(self, gone: Collection[str] = ()) -> None:
+        """``gone``: nodes that went as announced, by what the head says."""
         try:
             rows = await self._engines()
         except Exception as error:  # noqa: BLE001  # it is being closed, or Ray's head is away
@@ -315,7 +320,8 @@ class ClusterWatch:
             named = tuple(sorted(str(row["engine"]) for row in rows if row.get("node_id") == key))
             # Those that leave a node that answers have moved or were retired; those of a node that died are
             # gone before it is told dead.
-            if named or (node.answers and node.state in ("alive", "draining")):
+            there = node.state == "alive" and node.answers
+            if named or there or (node.state == "draining" and (node.answers or key in gone)):
                 node.engines = named
         told = {
             str(row["node_id"]): row["machine"] for row in rows if row.get("machine") and row.get("node_id")

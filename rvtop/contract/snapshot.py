@@ -26,8 +26,9 @@ from rvtop.stats.kv_map import KvMap
 from rvtop.stats.saturation import Saturation
 from rvtop.stats.verdict_said import Verdict
 
-#: Session states, in the order they are passed through.
-STATES = ("starting", "watching", "running", "paused", "draining", "done", "lost", "failed", "crashed")
+#: Session states, in the order they are passed through; those of a session that has ended.
+OVER = ("done", "lost", "failed", "crashed")
+STATES = ("starting", "watching", "running", "paused", "draining", *OVER)
 
 
 @dataclass(frozen=True, slots=True)

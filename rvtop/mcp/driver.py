@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rvtop.contract.snapshot import Snapshot
+from rvtop.contract.snapshot import OVER, Snapshot
 from rvtop.errors import UserError
 from rvtop.session.client import RemoteSession
 from rvtop.session.control_client import ControlClient
@@ -81,10 +81,14 @@ class Driver:
             return _last_of(self._session)
 
     async def ended(self, limit_s: float) -> None:
-        """Returns once a session of its own is over, or after ``limit_s``."""
+        """Returns once a session of its own is over and its process has gone, or after ``limit_s``."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 while self.own:
+                    assert self._session is not None
+                    last = self._session.snapshot()
+                    if last is not None and last.state in OVER:  # it stays until it is left
+                        await self._session.close()
                     await asyncio.sleep(_LOOK_S)
 
     async def close(self) -> None:

@@ -18,7 +18,7 @@ import orjson
 from rvtop.contract.codec import CodecError, UnknownType
 from rvtop.contract.command import NAMES, Command
 from rvtop.contract.messages import CODEC
-from rvtop.contract.snapshot import Event, Snapshot
+from rvtop.contract.snapshot import OVER, Event, Snapshot
 from rvtop.contract.stream import EVENTS, SnapshotReader
 from rvtop.errors import UserError
 from rvtop.ipc.lines import LineSplitter, LineTooLong
@@ -29,7 +29,6 @@ _PATIENCE_S = 10.0
 #: These ask a server or make prompts first.
 _SLOW = ("retarget", "workload", "undo")
 _SLOW_S = 180.0
-_OVER = ("done", "lost", "failed", "crashed")
 
 
 class ControlClient:
@@ -217,7 +216,7 @@ class WatchedSession:
         finally:
             writer.close()
         last = self._snapshot
-        if last is not None and last.state not in _OVER:
+        if last is not None and last.state not in OVER:
             self._show(replace(last, state="lost", message=problem))
 
     def _take(self, line: bytes) -> None:

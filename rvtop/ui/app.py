@@ -14,6 +14,7 @@ from textual.binding import Binding, BindingType
 from rvtop.contract.command import Command, Record, Retarget
 from rvtop.contract.handle import Choice, Connect, SessionHandle
 from rvtop.contract.replay import Replay
+from rvtop.contract.snapshot import OVER
 from rvtop.contract.start import FirstFacts, LookAround, StartFacts
 from rvtop.ui.action import Action
 from rvtop.ui.choosing import Choosing
@@ -45,7 +46,6 @@ from rvtop.ui.shell import ScreenShell, ShowdownControls
 from rvtop.ui.sides import Sides
 from rvtop.ui.theme import Styles
 from rvtop.ui.themes import styles_for
-from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.panel import Panel
 
 INTERRUPTED = 130

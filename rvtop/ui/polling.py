@@ -8,12 +8,12 @@ from typing import Protocol
 from textual.app import App
 
 from rvtop.contract.handle import SessionHandle
+from rvtop.contract.snapshot import OVER
 from rvtop.ui.ghost import GhostKeeper
 from rvtop.ui.past import Past
 from rvtop.ui.pending_rate import PendingRate
 from rvtop.ui.rate_memory import Rates
 from rvtop.ui.screens.session_screen import SessionScreen
-from rvtop.ui.widgets.banner import OVER
 
 #: Seconds between two polls of the session: 10 frames a second at most.
 POLL_S = 0.1

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from rvtop.contract.handle import Choice, Second
-from rvtop.contract.snapshot import Snapshot
+from rvtop.contract.snapshot import OVER, Snapshot
 from rvtop.contract.start import StartFacts
 from rvtop.ui.format import rate
 from rvtop.ui.switch_lines import SwitchChoice, choices_of
-from rvtop.ui.widgets.banner import OVER
 
 
 def seconds_of(s: Snapshot, facts: StartFacts) -> list[SwitchChoice]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rvtop.contract.showdown import COMPARED, HEADS, Score, Showdown
-from rvtop.contract.snapshot import Snapshot, StartStep
+from rvtop.contract.snapshot import OVER, Snapshot, StartStep
 from rvtop.results.compare import CENSORED, NOT_SIGNIFICANT
 from rvtop.stats.distribution import EMPTY, Distribution
 from rvtop.text import phase_words
@@ -213,7 +213,7 @@ class _Row:
         if s.state == "starting":
             step = next((step for step in reversed(s.steps) if step.state == "run"), None)
             return f"{step.name} {clock(step.elapsed_s)}" if step is not None else "starting"
-        if s.phase is None or s.state in ("done", "lost", "failed", "crashed"):
+        if s.phase is None or s.state in OVER:
             return s.state
         return f"{phase_words(s.phase.name)} {s.phase.index + 1}/{s.phase.count}"
 

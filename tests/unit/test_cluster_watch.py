@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -354,3 +355,30 @@ async def test_an_engine_that_was_retired_is_not_lost_with_its_node(answers: boo
     await watch._look_at_engines()
     watch.state.told([HEAD, replace(WORKER, alive=False, reason="idle")], 2.0, 1002.0)
     assert said in [row["text"] for row in notices.rows()]
+
+
+async def test_a_node_that_goes_empty_takes_nothing_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last engine has moved, and it has gone, between two looks."""
+    rows = [{"engine": "rsc-0-a", "node_id": WORKER.id}]
+
+    async def engines() -> list[dict[str, str]]:
+        return rows
+
+    notices = Notices()
+    watch = ClusterWatch("10.0.0.1:1", engines, ours=False, notices=notices)
+    draining = replace(WORKER, drain_s=time.time() + 60)
+    seen = [HEAD, draining]
+
+    async def ask(limit_s: float) -> list[Seen]:
+        return seen
+
+    monkeypatch.setattr(watch, "_ask", ask)
+    watch.state.told([HEAD, WORKER], 0.0, time.time())
+    await watch._look_at_engines()
+    await watch._ask_head()
+    assert watch.state.nodes[WORKER.id].engines == ("rsc-0-a",)
+    rows[0] = {"engine": "rsc-0-b", "node_id": HEAD.id}
+    watch.state.answered(WORKER.id, None, 1.0)
+    seen[1] = replace(draining, alive=False)
+    await watch._ask_head()
+    assert notices.rows()[-1]["text"] == "node h2 is gone as announced"

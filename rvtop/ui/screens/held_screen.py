@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
-from rvtop.contract.snapshot import Snapshot
+from rvtop.contract.snapshot import OVER, Snapshot
 from rvtop.ui.chart_view import ChartView
 from rvtop.ui.past import moved, next_mark
 from rvtop.ui.screens.ghost_keys import GhostKeys
 from rvtop.ui.shell import ScreenShell
-from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.footer import Footer
 from rvtop.ui.widgets.panel import Panel
 from rvtop.ui.widgets.time_chart import TimeChart

@@ -7,7 +7,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 
 from rvtop.contract.command import SetConcurrency, SetRate
-from rvtop.contract.snapshot import Snapshot
+from rvtop.contract.snapshot import OVER, Snapshot
 from rvtop.ui.format import rate
 from rvtop.ui.rate_memory import Means
 from rvtop.ui.screens.about_server import AboutServer
@@ -16,7 +16,7 @@ from rvtop.ui.screens.steering import Steering
 from rvtop.ui.screens.verdict_keys import VerdictKeys
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.arms import ArmsPanel
-from rvtop.ui.widgets.banner import OVER, Banner
+from rvtop.ui.widgets.banner import Banner
 from rvtop.ui.widgets.change import ChangePanel
 from rvtop.ui.widgets.comb import CombPanel
 from rvtop.ui.widgets.deployments import DeploymentsPanel

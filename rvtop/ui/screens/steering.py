@@ -17,7 +17,7 @@ from rvtop.contract.command import (
     SetWorkload,
     Undo,
 )
-from rvtop.contract.snapshot import Snapshot
+from rvtop.contract.snapshot import OVER, Snapshot
 from rvtop.ui.format import count, rate
 from rvtop.ui.rate_phrase import Bounds
 from rvtop.ui.screens.confirm import CancelScreen, ConfirmScreen
@@ -28,7 +28,6 @@ from rvtop.ui.screens.slo import SloScreen
 from rvtop.ui.screens.workload import WorkloadScreen
 from rvtop.ui.sharing import READ_ONLY
 from rvtop.ui.shell import ScreenShell
-from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.load import LoadPanel
 
 

@@ -6,7 +6,7 @@ import textwrap
 
 from rich.style import Style
 
-from rvtop.contract.snapshot import Snapshot
+from rvtop.contract.snapshot import OVER, Snapshot
 from rvtop.ui.draw import Line, fitting
 from rvtop.ui.format import clip, count, sig3
 from rvtop.ui.shell import shell_of
@@ -14,7 +14,6 @@ from rvtop.ui.widgets.panel import MARGINS, Panel
 
 MESSAGE_ROWS = 6
 #: The states of a session that has ended.
-OVER = ("done", "lost", "failed", "crashed")
 TITLES = {
     "done": "■ done",
     "lost": "✗ the target was lost",

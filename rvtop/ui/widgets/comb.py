@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from rvtop.contract.snapshot import Snapshot
+from rvtop.contract.snapshot import OVER, Snapshot
 from rvtop.stats.comb import Comb, knob, said
 from rvtop.ui.draw import Line, area, eighths, fitting
 from rvtop.ui.format import clip, milliseconds
-from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.panel import Panel
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from textual import events
 
-from rvtop.contract.snapshot import Snapshot
+from rvtop.contract.snapshot import OVER, Snapshot
 from rvtop.ui.action import Action
 from rvtop.ui.draw import Line
 from rvtop.ui.format import clip, wall
 from rvtop.ui.keymap import footer_key
 from rvtop.ui.shell import shell_of
-from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.hints import GAP, LOAD_PLACES, Hints, hints
 from rvtop.ui.widgets.panel import Panel
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.style import Style
 from textual import events
 
-from rvtop.contract.snapshot import Snapshot
+from rvtop.contract.snapshot import OVER, Snapshot
 from rvtop.ui.axis import StickyMax, history
 from rvtop.ui.draw import Cells, Line, area, eighths, fitting, large, over
 from rvtop.ui.format import MISSING, clip, count, first_that_fits, rate, sig3
@@ -13,7 +13,6 @@ from rvtop.ui.layout import TWO_COLUMNS
 from rvtop.ui.rate_dial import LEAST_WIDTH, RateDial
 from rvtop.ui.rate_memory import Means, RateScale
 from rvtop.ui.shell import shell_of
-from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.hints import Hints, load_hints
 from rvtop.ui.widgets.panel import Panel
 

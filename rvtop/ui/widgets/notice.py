@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from rich.style import Style
 
-from rvtop.contract.snapshot import Snapshot
+from rvtop.contract.snapshot import OVER, Snapshot
 from rvtop.ui.draw import Line, fitting
 from rvtop.ui.format import age, clip, count
-from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.panel import Panel
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from rvtop.contract.pairs import NOT_YET, Pairs, pair_words
-from rvtop.contract.snapshot import Snapshot
+from rvtop.contract.snapshot import OVER, Snapshot
 from rvtop.ui.draw import Line
 from rvtop.ui.format import clip, count
 from rvtop.ui.pair_lines import mirrored, point_lines, table_lines, wrapped_notes
 from rvtop.ui.sides import PAIR_B
-from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.compare import Compared
 from rvtop.ui.widgets.panel import MARGINS, Panel
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from rvtop.contract.snapshot import Snapshot
+from rvtop.contract.snapshot import OVER, Snapshot
 from rvtop.ui.draw import Line, fitting
 from rvtop.ui.format import count, sig3
-from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.panel import Panel
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.style import Style
 
-from rvtop.contract.snapshot import ServerHist, Snapshot
+from rvtop.contract.snapshot import OVER, ServerHist, Snapshot
 from rvtop.stats.distribution import EMPTY, Distribution
 from rvtop.ui.axis import LogAxis, StickyMax
 from rvtop.ui.bands import bands
@@ -97,7 +97,7 @@ class TtftPanel(Panel):
         since = s.t_s - self._moved_at
         if s.target_down_s is not None:
             right.put(f"STALE {age(s.target_down_s)}", styles.attention)
-        elif 0 <= since < SAY_MOVED_S and s.state not in ("done", "lost", "failed", "crashed"):
+        elif 0 <= since < SAY_MOVED_S and s.state not in OVER:
             style = styles.strong if since < SAY_MOVED_S / 2 else styles.quiet
             right.put(f"axis now to {tick(self.axis.high)}", style)
         elif n:

@@ -6,12 +6,11 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from rvtop.contract.snapshot import Snapshot
+from rvtop.contract.snapshot import OVER, Snapshot
 from rvtop.stats.verdict_said import NOT_KNOWN
 from rvtop.ui.draw import Line, fitting
 from rvtop.ui.format import clip
 from rvtop.ui.verdict_lines import trial
-from rvtop.ui.widgets.banner import OVER
 from rvtop.ui.widgets.panel import Panel
 
 
