@@ -50,7 +50,7 @@ class Driver:
         return await self.snapshot()
 
     async def _start(self, request: SessionRequest) -> RemoteSession:
-        """Returns once its socket is there and its load has begun, or it has ended."""
+        """Returns once its socket is there, or it has ended."""
         if self.own:
             raise UserError("start: a load is up already; stop it first")
         if self._session is not None:  # it has an outcome; its process may still be on its way out
@@ -58,7 +58,7 @@ class Driver:
         self._socket.unlink(missing_ok=True)
         self._session = session = await RemoteSession().start(replace(request, control=self._socket))
         async with asyncio.timeout(_OPEN_LIMIT_S):
-            while session.outcome is None and not (self._socket.exists() and _begun(session, request)):
+            while session.outcome is None and not self._socket.exists():
                 await asyncio.sleep(_LOOK_S)
         return session
 
@@ -112,13 +112,6 @@ class Driver:
             _say_name(client)
             client.send(name, fields)
             return str(client.answer(name)[1]["ok"])
-
-
-def _begun(session: RemoteSession, request: SessionRequest) -> bool:
-    """Whether a load on a server that is up has begun, so that its rate can be set. A topology that starts is
-    not waited for: its steps are seen by `watch`."""
-    last = session.snapshot()
-    return request.backend is not None or (last is not None and last.state != "starting")
 
 
 def _last_of(session: RemoteSession) -> Snapshot:
