@@ -10,6 +10,7 @@ import httpx
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 MAX_QUEUE = 4
+LONG = 4000  # tokens that keep an engine busy while a busy machine looks at it
 TOOL = {
     "type": "function",
     "function": {
@@ -100,7 +101,7 @@ async def occupy(client: httpx.AsyncClient, count: int) -> list[asyncio.Task[dic
 
     def more(number: int) -> list[asyncio.Task[dict[str, Any]]]:
         return [
-            asyncio.create_task(chat(client, max_tokens=1500, ignore_eos=True, temperature=0))
+            asyncio.create_task(chat(client, max_tokens=LONG, ignore_eos=True, temperature=0))
             for _ in range(number)
         ]
 
