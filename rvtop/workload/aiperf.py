@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 
 from rvtop.scenario.workload import DEFAULT_MAX_TOKENS
-from rvtop.workload.block_text import BlockText
+from rvtop.workload.block_text import BlockText, block_ids
 from rvtop.workload.rows import WorkloadError, user
 
 _MOST_TOKENS = 10_000_000
@@ -173,18 +173,11 @@ def _messages(row: Mapping[str, Any], text: BlockText, block_tokens: int) -> tup
             raise ValueError('messages: must hold {"role": …, "content": …}')
         return said, row.get("message_mode") != "delta"
     if row.get("input_length") is not None:
-        tokens, ids = row["input_length"], row.get("hash_ids") or []
+        tokens = row["input_length"]
         if type(tokens) is not int or not 1 <= tokens <= _MOST_TOKENS:
             bounds = f"from 1 to {_MOST_TOKENS:,}"
             raise ValueError(f"input_length: must be a whole number {bounds}, got {tokens!r}")
-        if not isinstance(ids, list) or any(type(one) not in (int, str) for one in ids):
-            raise ValueError("hash_ids: must be a list of numbers")
-        blocks = -(-tokens // block_tokens)
-        if ids and len(ids) != blocks:
-            raise ValueError(
-                f"hash_ids: {tokens} tokens make {blocks} blocks of {block_tokens}, but there are {len(ids)} "
-                "ids (workload.block_tokens sets another block size)"
-            )
+        ids = block_ids(row, tokens, block_tokens)
         return [user(text.prompt(tokens, ids))], bool(ids)
     texts = row.get("texts") or [row.get("text", row.get("text_input"))]
     contents: list[Any] = [_content(one) for one in texts] if isinstance(texts, list) else [None]

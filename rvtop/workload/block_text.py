@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 from rvtop.workload.synthetic import Phrases
 
 _BLOCKS_KEPT = 8192
+
+
+def block_ids(row: Mapping[str, Any], tokens: int, block_tokens: int) -> list[object]:
+    """``hash_ids`` of a trace's row whose prompt has so many ``tokens``: one a block, or none at all. Raises
+    ValueError."""
+    ids = row.get("hash_ids") or []
+    if not isinstance(ids, list) or any(type(one) not in (int, str) for one in ids):
+        raise ValueError("hash_ids: must be a list of numbers")
+    blocks = -(-tokens // block_tokens)
+    if ids and len(ids) != blocks:
+        raise ValueError(
+            f"hash_ids: {tokens} tokens make {blocks} blocks of {block_tokens}, but there are {len(ids)} ids"
+            " (workload.block_tokens sets another block size)"
+        )
+    return ids
 
 
 class BlockText:

@@ -22,6 +22,7 @@ from pathlib import Path
 import orjson
 
 from rvtop.scenario.trace_format import COLUMNS, column_names
+from rvtop.workload.block_text import block_ids
 from rvtop.workload.rows import WorkloadError
 
 #: How often whoever waits is told how far the reading is.
@@ -203,13 +204,5 @@ def _blocks_row(row: object, block_tokens: int, to_us: float) -> tuple[int, int,
     for key in ("input_length", "output_length"):
         if type(row[key]) is not int or not 0 <= row[key] <= _MOST_TOKENS:
             raise ValueError(f"{key}: must be a whole number from 0 to {_MOST_TOKENS:,}, got {row[key]!r}")
-    prompt, ids = row["input_length"], row.get("hash_ids") or []
-    if not isinstance(ids, list) or any(type(one) not in (int, str) for one in ids):
-        raise ValueError("hash_ids: must be a list of numbers")
-    blocks = -(-prompt // block_tokens)
-    if ids and len(ids) != blocks:
-        raise ValueError(
-            f"hash_ids: {prompt} tokens make {blocks} blocks of {block_tokens}, but there are {len(ids)} ids"
-            " (workload.block_tokens sets another block size)"
-        )
-    return round(at * to_us), prompt, row["output_length"], ids
+    prompt = row["input_length"]
+    return round(at * to_us), prompt, row["output_length"], block_ids(row, prompt, block_tokens)
