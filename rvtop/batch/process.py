@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,6 @@ from rvtop.ipc.exit_reason import exit_reason
 from rvtop.ipc.lines import LineSplitter, LineTooLong
 from rvtop.system.log_tail import last_lines
 
-_LEASE_S = 2.0
-_STOP_LIMIT_S = 15.0
 _CHUNK = 1 << 16
 #: A row of 100 000 tokens has less.
 _LONGEST = 1 << 24
@@ -37,13 +33,13 @@ class EngineProcess:
         """Runs it to its end, every event told; its exit code. Cancelled, it ends the process."""
         with child.open_log(self._log) as log:
             self._process = await child.start(*self._command, "--lease", stderr=log)
-        renewing = asyncio.create_task(self._renew(self._process))
+        renewing = asyncio.create_task(child.renew_lease(self._process))
         try:
             await self._read(self._process)
             return await self._process.wait()
         finally:
             renewing.cancel()
-            await self._stop(self._process)
+            await child.end(self._process)
 
     @property
     def pid(self) -> int | None:
@@ -61,23 +57,6 @@ class EngineProcess:
         tail = next((line for line in reversed(last_lines(self._log, 5)) if line.strip()), "")
         return f"{exit_reason(code)}: {tail}" if tail else exit_reason(code)
 
-    async def _stop(self, process: asyncio.subprocess.Process) -> None:
-        child.close_stdin(process)
-        try:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), _STOP_LIMIT_S)
-        finally:
-            child.kill_group(process)
-            await process.wait()
-
-    async def _renew(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdin is not None
-        with contextlib.suppress(ConnectionError):
-            while True:
-                process.stdin.write(b"\n")
-                await process.stdin.drain()
-                await asyncio.sleep(_LEASE_S)
-
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
         lines = LineSplitter(_LONGEST)
@@ -91,11 +70,8 @@ class EngineProcess:
                 self._take(line)
 
     def _take(self, line: bytes) -> None:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            return  # a library printed something; the log has its stderr
-        if not isinstance(event, dict):
+        event = child.event_of(line)
+        if event is None:
             return
         if event.get("event") == "error":
             self.error = event

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 #: asyncio's own: bytes that a reader holds before the child has to wait.
 _BUFFER = 1 << 16
+_LEASE_S = 2.0
+_END_LIMIT_S = 15.0
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
@@ -81,6 +84,37 @@ def close_stdin(process: asyncio.subprocess.Process) -> None:
     """Asks the child to end."""
     if process.stdin is not None:
         process.stdin.close()
+
+
+async def renew_lease(process: asyncio.subprocess.Process) -> None:
+    """Writes what a child that was started with ``--lease`` lives by, until that is gone. Cancel it."""
+    assert process.stdin is not None
+    with contextlib.suppress(ConnectionError):
+        while True:
+            process.stdin.write(b"\n")
+            await process.stdin.drain()
+            await asyncio.sleep(_LEASE_S)
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """Ends the child: gently, then by force, with all that it has started."""
+    close_stdin(process)
+    try:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), _END_LIMIT_S)
+    finally:
+        kill_group(process)  # its own children too: none may outlive it
+        await process.wait()
+
+
+def event_of(line: bytes) -> dict[str, Any] | None:
+    """An event of a backend's (docs/architecture.md); None where a library printed something (the log has its
+    stderr)."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
 
 
 def kill(process: asyncio.subprocess.Process) -> None:

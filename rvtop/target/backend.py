@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +13,6 @@ from rvtop.ipc import child
 from rvtop.system.log_tail import last_lines
 from rvtop.target.probe import TargetError
 from rvtop.text import NAME_LIMIT, printable, told
-
-_LEASE_S = 2.0
-_STOP_LIMIT_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +51,8 @@ class Backend:
         with child.open_log(self._log) as log:
             self._process = await child.start(*self._options.command("--lease"), stderr=log)
         ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._tasks = [asyncio.create_task(self._renew()), asyncio.create_task(self._read_events(ready))]
+        running = child.renew_lease(self._process), self._read_events(ready)
+        self._tasks = [asyncio.create_task(one) for one in running]
         try:
             self.url = await ready
         except BaseException:
@@ -92,33 +88,16 @@ class Backend:
         process = self._process
         if process is None:
             return
-        child.close_stdin(process)
-        try:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), _STOP_LIMIT_S)
-        finally:
-            child.kill_group(process)  # its own children too: none may outlive it
-        await process.wait()
+        await child.end(process)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _renew(self) -> None:
-        assert self._process is not None and self._process.stdin is not None
-        with contextlib.suppress(ConnectionError):
-            while True:
-                self._process.stdin.write(b"\n")
-                await self._process.stdin.drain()
-                await asyncio.sleep(_LEASE_S)
-
     async def _read_events(self, ready: asyncio.Future[str]) -> None:
         assert self._process is not None and self._process.stdout is not None
         async for line in self._process.stdout:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue  # a library printed something; the log has its stderr
-            if not isinstance(event, dict):
+            event = child.event_of(line)
+            if event is None:
                 continue
             if event.get("event") == "step":
                 self._on_step(
