@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from backends import registry
 from backends.cli import parse_options
-from backends.errors import StartFailure, UsageError, missing_package
+from backends.errors import StartFailure, UsageError
 from backends.models.adapters import adapter_folder
 from backends.process import again
 from backends.process.events import Events, Steps
@@ -97,14 +97,8 @@ async def _run(options: Options, events: Events, lease: bool) -> int:
         StdinLease(sys.stdin.fileno(), lambda reason: stop.request(reason, 0.0)).start()
     try:
         return await _serve(options, events, stop)
-    except StartFailure as error:
-        log.error("%s", error)
-        events.emit("error", kind=error.kind, message=str(error))
-        return error.exit_code
-    except ModuleNotFoundError as error:
-        log.exception("failed to start")
-        events.emit("error", kind="start", message=missing_package(error))
-        return StartFailure.exit_code
+    except (StartFailure, ModuleNotFoundError) as error:
+        return events.failed(error)
     except Exception as error:
         log.exception("failed to start")
         events.emit("error", kind="start", message=f"{type(error).__name__}: {_one_line(error)}")

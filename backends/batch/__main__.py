@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from backends.batch.options import BatchOptions, parse_options
 from backends.batch.process import engine_environment
 from backends.batch.rows import Work, prepare
-from backends.errors import StartFailure, UsageError, missing_package
+from backends.errors import StartFailure, UsageError
 from backends.models.load import ModelError, check_weights, resolve_model
 from backends.process.events import Events, StartStep, Steps
 from backends.process.lease import StdinLease
@@ -62,14 +62,8 @@ def _reported(options: BatchOptions, events: Events, folder: OwnedTempDir) -> in
     """Runs it; what goes wrong becomes an ``error`` event, and the exit code."""
     try:
         run(options, events, folder)
-    except StartFailure as error:
-        log.error("%s", error)
-        events.emit("error", kind=error.kind, message=str(error))
-        return error.exit_code
-    except ModuleNotFoundError as error:
-        log.exception("failed to start")
-        events.emit("error", kind="start", message=missing_package(error))
-        return StartFailure.exit_code
+    except (StartFailure, ModuleNotFoundError) as error:
+        return events.failed(error)
     except Exception as error:
         log.exception("the batch broke")
         text = " ".join(str(error).split())[:300]

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from backends.errors import StartFailure, missing_package
+
 log = logging.getLogger("backends.process.events")
 
 
@@ -37,6 +39,16 @@ class Events:
 
     def emit(self, event: str, **fields: Any) -> None:
         self.write((json.dumps({"event": event, **fields}, ensure_ascii=False) + "\n").encode())
+
+    def failed(self, error: StartFailure | ModuleNotFoundError) -> int:
+        """Tells, and logs, what could not be started; the exit code."""
+        if isinstance(error, StartFailure):
+            log.error("%s", error)
+            self.emit("error", kind=error.kind, message=str(error))
+            return error.exit_code
+        log.error("failed to start", exc_info=error)
+        self.emit("error", kind=StartFailure.kind, message=missing_package(error))
+        return StartFailure.exit_code
 
     def write(self, line: bytes) -> None:
         """The same, of an event that is a line already."""
