@@ -35,17 +35,31 @@ class Dialect(Protocol):
         """Reads a message of the response. Raises ValueError for what is none."""
 
 
-class OurDialect:
+class _Messages:
+    """The generated messages of a service."""
+
+    def __init__(self, pb: Any) -> None:
+        from google.protobuf.message import DecodeError
+
+        self._pb, self._broken = pb, DecodeError
+
+    def _told(self, data: bytes) -> Any:
+        """A message of the response. Raises ValueError for what is none."""
+        try:
+            return self._pb.GenerateResponse.FromString(data)
+        except self._broken as error:
+            raise ValueError(str(error)) from None
+
+
+class OurDialect(_Messages):
     """Of the topologies of rvtop."""
 
     method = f"/{OURS}/Generate"
 
     def __init__(self) -> None:
-        from google.protobuf.message import DecodeError
-
         from rvtop.load.rpc import rvtop_v1_pb2
 
-        self._pb, self._broken = rvtop_v1_pb2, DecodeError
+        super().__init__(rvtop_v1_pb2)
 
     def request(self, body: bytes, request_id: str) -> bytes:
         """See Dialect."""
@@ -71,10 +85,7 @@ class OurDialect:
 
     def read(self, data: bytes, reader: CallReader, now_ns: int) -> None:
         """See Dialect."""
-        try:
-            told = self._pb.GenerateResponse.FromString(data)
-        except self._broken as error:
-            raise ValueError(str(error)) from None
+        told = self._told(data)
         text = told.text
         reader.read(bool(text or told.tokens), text, now_ns)
         if told.finish_reason:
@@ -91,16 +102,14 @@ class OurDialect:
             )
 
 
-class VllmDialect:
+class VllmDialect(_Messages):
     """Of ``vllm serve --grpc``, whose messages the package smg-grpc-proto has. It takes prompts as they are,
     without a chat template, and answers with token ids."""
 
     method = f"/{VLLM}/Generate"
 
     def __init__(self) -> None:
-        from google.protobuf.message import DecodeError
-
-        self._pb, self._broken = vllm_messages(), DecodeError
+        super().__init__(vllm_messages())
 
     def request(self, body: bytes, request_id: str) -> bytes:
         """See Dialect."""
@@ -129,10 +138,7 @@ class VllmDialect:
 
     def read(self, data: bytes, reader: CallReader, now_ns: int) -> None:
         """See Dialect."""
-        try:
-            told = self._pb.GenerateResponse.FromString(data)
-        except self._broken as error:
-            raise ValueError(str(error)) from None
+        told = self._told(data)
         record = reader.record
         if told.HasField("chunk"):
             count = len(told.chunk.token_ids)
