@@ -3,13 +3,11 @@ cache with what the earlier ones said."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.backends.whole_run import whole_run
 from tests.recompute import lines
 from tests.recompute_tasks import differences
 
@@ -39,23 +37,12 @@ slo: {ttft_ms: 60000}
 def test_fifty_tasks_against_rvc(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "fifty.yaml").write_text(SCENARIO)
     out = tmp_path / "run"
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-P", "-m", "rvtop.cli", "run", str(tmp_path / "fifty.yaml")),
-            *("--topology", "rvc", "--model", f"tiny={tiny_model}", "--out", str(out), "--ui", "plain"),
-            *("--backend-options", "--threads 1 --max-model-len 2048"),
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+    summary, said = whole_run(
+        *(out, str(tmp_path / "fifty.yaml"), "--topology", "rvc", "--model", f"tiny={tiny_model}"),
+        *("--ui", "plain", "--backend-options", "--threads 1 --max-model-len 2048"),
+        limit_s=LIMIT_S,
     )
-    try:
-        said, _ = process.communicate(timeout=LIMIT_S)
-    finally:
-        process.kill()
-    assert process.returncode == 0, said
-    tasks = json.loads((out / "summary.json").read_text())["tasks"]
+    tasks = summary["tasks"]
     assert (tasks["begun"], tasks["done"], tasks["steps"]["done"]) == (50, 50, 300)
     assert differences(out) == []
     assert tasks["good"] == 50

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.backends.conftest import Launch
+from tests.backends.whole_run import whole_run
 
 FIELDS = "min=1,max={most},initial=1,target=4,up=2,down={down},up_factor=1,down_factor=0.5,look_back=5"
 #: One that is still starting is stopped when it is not wanted any more: vLLM takes its time.
@@ -25,21 +26,11 @@ LIMIT_S = 1200
 def scaled_run(topology: str, most: int, out: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The summary and the timeline of one run."""
     scale = FIELDS.format(most=most, down=DOWN_S[topology])
-    done = subprocess.run(
-        [
-            *(sys.executable, "-P", "-m", "rvtop.cli", "run", "autoscale", "--topology", topology),
-            *("--model", "tiny=tiny", "--autoscale", scale, "--out", str(out)),
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=LIMIT_S,
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
-    assert "replicas 1 → " in done.stdout
+    words = ("autoscale", "--topology", topology, "--model", "tiny=tiny", "--autoscale", scale)
+    summary, said = whole_run(out, *words, limit_s=LIMIT_S)
+    assert "replicas 1 → " in said
     rows = [json.loads(line) for line in (out / "timeline.jsonl").read_text().splitlines()]
-    return json.loads((out / "summary.json").read_text()), rows
+    return summary, rows
 
 
 @pytest.mark.slow

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from rvtop.deploy.service_time import Load, allowed
 from rvtop.deploy.size import measured, weights_bytes
 from tests.backends import processes
 from tests.backends.backend_process import BackendProcess
+from tests.backends.whole_run import whole_run
 from tests.mock.process import QueueingMock
 
 pytestmark = pytest.mark.timeout(1800)
@@ -37,13 +35,7 @@ def run(url: str, folder: Path, rate: float, seconds: int) -> dict[str, Any]:
     """A run at a rate; its summary."""
     file = folder.with_suffix(".yaml")
     file.write_text(SCENARIO.format(name=folder.name, seed=11, tokens=TOKENS, rate=rate, seconds=seconds))
-    ended = subprocess.run(
-        [*(sys.executable, "-P", "-m", "rvtop.cli", "run", str(file), "--target", url, "--out", str(folder))],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
-    return summary
+    return whole_run(folder, str(file), "--target", url, limit_s=600)[0]
 
 
 def test_the_slo_holds_at_the_rate_it_allows_and_is_missed_at_1_3_times(

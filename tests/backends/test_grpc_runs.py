@@ -6,8 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,22 +16,15 @@ import pytest
 from backends.registry import REGISTRY
 from tests.backends.conftest import Launch
 from tests.backends.grpc_client import connected
+from tests.backends.whole_run import whole_run
 from tests.mock.process import GrpcMock
 
 OURS = [name for name, entry in REGISTRY.items() if "rpc" in entry.flags]
 
 
 def run(out: Path, *arguments: str) -> dict[str, Any]:
-    """One run to its good end; its summary."""
-    ended = subprocess.run(
-        [sys.executable, "-P", "-m", "rvtop.cli", "run", *arguments, "--ui", "plain", "--out", str(out)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return dict(json.loads((out / "summary.json").read_text()))
+    """The summary of one run."""
+    return whole_run(out, *arguments, "--ui", "plain", limit_s=600)[0]
 
 
 def test_a_run_over_grpc_says_what_the_server_s_log_says(tmp_path: Path) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.backends.whole_run import whole_run
 
 LIMIT_S = 600
 #: More requests than places, so that their queue is a part that counts.
@@ -29,17 +29,7 @@ def summed_up(topology: str, folder: Path) -> dict[str, Any]:
     scenario, out = folder / "parts.yaml", folder / "run"
     scenario.write_text(SCENARIO)
     words = ("--topology", topology, "--model", "tiny", "--engine-arg", "max_num_seqs=2")
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "rvtop.cli", "run", str(scenario), *words, "--out", str(out)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
-    return summary
+    return whole_run(out, str(scenario), *words, limit_s=LIMIT_S)[0]
 
 
 @pytest.mark.timeout(LIMIT_S + 60)

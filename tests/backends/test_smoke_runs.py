@@ -4,8 +4,6 @@ the paper's rounds."""
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import pytest
 
 from backends.registry import REGISTRY
+from tests.backends.whole_run import whole_run
 
 LIMIT_S = 1200
 PAPER_LIMIT_S = 1200
@@ -29,24 +28,8 @@ TWO = ("--model", "a=tiny", "--model", "b=tiny")
 
 
 def run(scenario: str, topology: str, out: Path, limit_s: float) -> dict[str, Any]:
-    """One run to its good end; its summary."""
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-P", "-m", "rvtop.cli", "run", scenario, "--topology", topology),
-            *(*TWO, "--out", str(out)),
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        said, _ = process.communicate(timeout=limit_s)
-    finally:
-        process.kill()
-    assert process.returncode == 0, said
-    summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
-    return summary
+    """One run on the two models; its summary."""
+    return whole_run(out, scenario, "--topology", topology, *TWO, limit_s=limit_s)[0]
 
 
 @pytest.mark.timeout(LIMIT_S + 60)
