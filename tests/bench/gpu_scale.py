@@ -3,7 +3,8 @@
 ``python -m tests.bench.gpu --suite scale --out DIR --gpus 2``. Each engine gets the same load: one engine, N
 engines, one engine again, then a tensor parallel and a pipeline parallel engine over all GPUs (both at once
 where there are four or more). Told: tokens/s of N engines over N times those of one, by the mean of its two
-runs, and whether the client limited any. Options are those of :mod:`tests.bench.gpu_fronts`.
+runs, and whether the client limited any. The loads are long, or start and end weigh more than the middle.
+Options are those of :mod:`tests.bench.gpu_fronts`.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def main(run: Any, argv: list[str]) -> None:
         run,
         [
             *("--out", str(options.out), "--servers", ",".join(names), "--workers", str(2 * options.gpus)),
-            *("--loads", "96:8,burst:256"),
+            *("--loads", "96:20,burst:512"),
             *more,
         ],
     )
