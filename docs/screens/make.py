@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -135,8 +136,9 @@ async def start_screen(look: Look) -> None:
 
 async def session(run: Path, look: Look) -> None:
     """vLLM on Ray under load, driven by keys."""
-    backend = topology_options("rvc", models=(), port=0, arguments=())
+    backend = topology_options("rvc", models=(), port=0, arguments=("--threads", "1"))
     held = await RemoteSession().start(shipped_request("chat", run, backend=backend, live=True))
+    os.nice(10)  # recording costs more than the screen itself, and would make the load's sends late
     app = RvtopApp(held, yes=True, look=look, facts=first_facts, look_around=look_around)
     try:
         async with app.run_test(size=SIZE) as pilot:
@@ -177,9 +179,9 @@ async def main() -> None:
     look = Look(Styles(DARK))
     with tempfile.TemporaryDirectory() as folder:
         await start_screen(look)
+        await showdown(Path(folder) / "showdown", look)
         await session(Path(folder) / "run", look)
         await replay(Path(folder) / "run", look)
-        await showdown(Path(folder) / "showdown", look)
 
 
 if __name__ == "__main__":
