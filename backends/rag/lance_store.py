@@ -30,11 +30,11 @@ class LanceStore:
         """Opens a table that :meth:`of` built. Raises RagError."""
         try:
             facts = json.loads((folder / _FACTS).read_text("utf-8"))
+            self.size, self.dimension = int(facts["size"]), int(facts["dimension"])
+            self._cells, self._probes = facts["cells"], facts["probes"]
             self._table = lancedb.connect(str(folder)).open_table(_TABLE)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise RagError(f"{folder} is damaged: {_line(error)}; remove that folder") from error
-        self.size, self.dimension = int(facts["size"]), int(facts["dimension"])
-        self._cells, self._probes = facts["cells"], facts["probes"]
         self.how = "exact" if self._cells is None else f"{self._probes} of {self._cells} cells"
 
     @classmethod

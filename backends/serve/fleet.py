@@ -86,7 +86,7 @@ class ServeFleet:
     # -- what the control endpoint asks ----------------------------------------------------------------
 
     def ready(self) -> bool:
-        return self._router.pid is not None and all(app.up for app in self._apps)
+        return self._router.pid is not None and all(self.up(app.name) for app in self._apps)
 
     def restarts(self) -> int:
         return sum(app.restarts for app in self._apps)

@@ -76,10 +76,10 @@ class Watched(Job):
 
     engines: list[int]
 
-    def _take(self, lane: Lane, folder: Folder, event: Mapping[str, Any]) -> None:
+    def _take(self, lane: Lane, folder: Folder, progress: Any, event: Mapping[str, Any]) -> None:
         if event["event"] == "engine":
             self.engines = [*getattr(self, "engines", []), int(event["pid"])]
-        super()._take(lane, folder, event)
+        super()._take(lane, folder, progress, event)
 
 
 @pytest.mark.parametrize("how", HOWS)

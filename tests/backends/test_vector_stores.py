@@ -58,6 +58,16 @@ def test_few_vectors_are_searched_exactly(name: str) -> None:
     assert (rows[0, 500:] == -1).all()
 
 
+@pytest.mark.skipif(find_spec("lancedb") is None, reason="no lancedb")
+@pytest.mark.parametrize("facts", ["", "[]", "{}", '{"size": null, "dimension": 64}'])
+def test_a_damaged_folder_is_said_in_one_line(facts: str, tmp_path: Path) -> None:
+    from backends.rag.lance_store import LanceStore
+
+    (tmp_path / "facts.json").write_text(facts)
+    with pytest.raises(RagError, match=r"is damaged: .*; remove that folder"):
+        LanceStore(tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STORES)
 def test_a_hundred_thousand_are_found_with_little_loss(name: str) -> None:

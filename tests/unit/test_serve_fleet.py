@@ -17,6 +17,8 @@ from backends.settings.split import Arm, Split, SplitOptions
 
 
 class Router:
+    pid = 1
+
     def __init__(self) -> None:
         self.admitted: list[bool] = []
 
@@ -58,6 +60,7 @@ async def test_an_arm_that_serve_scaled_to_none_stays_open(monkeypatch: pytest.M
     assert await world.look(ready=0, wanted=0) == [False, True]  # Serve's wish is known a look later
     assert await world.look(ready=0, wanted=0) == []
     assert world.fleet.up("v1")
+    assert world.fleet.ready()  # a request is what starts a replica
 
 
 async def test_an_arm_whose_replicas_died_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,6 +68,7 @@ async def test_an_arm_whose_replicas_died_is_closed(monkeypatch: pytest.MonkeyPa
     await world.look(ready=1, wanted=1)
     assert await world.look(ready=0, wanted=1) == [False, False]
     assert not world.fleet.up("v1")
+    assert not world.fleet.ready()
     assert await world.look(ready=1, wanted=1) == [True]
 
 
