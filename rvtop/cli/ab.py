@@ -63,7 +63,7 @@ def ab(
     reach: TargetOptions,
     yes: Yes = False,
 ) -> None:
-    """Sends each request to two servers at the same time; shows B − A, to be looked at at any time."""
+    """Sends each request to two servers at once; shows B − A. The test may be looked at at any time."""
     check_limits()
     import_numpy()
     from rvtop.load.fleet.workers import parse_workers

@@ -28,6 +28,7 @@ from rvtop.cli.deployments import down, logs, ps, up
 from rvtop.cli.engine_options import words_of
 from rvtop.cli.export import export
 from rvtop.cli.groups import index_app, scenario_app
+from rvtop.cli.help_pages import CommandsBySection, with_headings
 from rvtop.cli.mcp import mcp
 from rvtop.cli.option_groups import given, grouped
 from rvtop.cli.options import (
@@ -74,6 +75,7 @@ from rvtop.system.stdio import say, say_error
 light_typer.install()
 app = typer.Typer(
     add_completion=False,
+    cls=CommandsBySection,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="htop for LLM serving on Ray and vLLM: live load, live figures.",
@@ -142,7 +144,7 @@ def demo(
         bool, typer.Option("--all", help="All topologies in turn, and their comparison.")
     ] = False,
 ) -> None:
-    """Runs with no set-up: small local model, sample corpus, RAG questions, real load."""
+    """Runs with no set-up: a small model, RAG questions, real load."""
     check_limits()
     from rvtop.session.request import shipped_request, topology_options
     from rvtop.target.preflight import check_backend
@@ -185,7 +187,7 @@ def attach(
     look: LookOptions,
     reach: TargetOptions,
 ) -> None:
-    """Watches a server that is up; the rate starts at 0 and is yours to turn."""
+    """Watches a server that is up; its rate starts at 0."""
     check_limits()
     check_ui(ui)
     session.check()
@@ -248,7 +250,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Sums a run folder up again, also one of a run that was killed, and prints its figures."""
+    """Sums a run folder up again, also one of a killed run."""
     import json
 
     from rvtop.cli.quality import report_quality
@@ -294,7 +296,7 @@ def replay(
     ] = 1.0,
     look: LookOptions,
 ) -> None:
-    """Plays a stored run through the same screens, at any instant and speed; needs no server."""
+    """Plays a stored run through the same screens. At any instant and speed; needs no server."""
     from rvtop.session.replay import SPEEDS
 
     if speed not in SPEEDS:
@@ -324,6 +326,9 @@ def doctor(
     if deep and k8s:
         raise UserError("--deep is for this machine's Ray, --k8s for Kubernetes: give one of them")
     raise typer.Exit(examine(deep=deep, k8s=k8s, out=say))
+
+
+with_headings(app)
 
 
 def command() -> int:

@@ -32,7 +32,7 @@ def compare_runs(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON alone.")] = False,
 ) -> None:
-    """Compares stored runs with the first of them; refuses those that did different work."""
+    """Compares stored runs with the first of them. Refuses those that did different work."""
     import json
 
     from rvtop.results.compare import compare

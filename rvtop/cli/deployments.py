@@ -30,7 +30,7 @@ def up(
     ] = False,
     engine: EngineOptions,
 ) -> None:
-    """Starts a topology that stays up; further options go to python -P -m backends as they are."""
+    """Starts a topology that stays up. Further options go to python -P -m backends as they are."""
     if foreground:
         from rvtop.lifecycle.foreground import become
         from rvtop.target.backend import BackendOptions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -51,6 +51,7 @@ def check_exclude_warm_up(choice: str) -> None:
 class SteadyOptions:
     """A scenario of one phase, made of options."""
 
+    heading: ClassVar[str] = "A steady load in the place of a scenario"
     rate: Annotated[float | None, typer.Option(help="Requests per second, instead of a scenario.")] = None
     duration: Annotated[str, typer.Option(help="How long, with --rate: 30s, 2m; a number is seconds.")] = (
         "30s"
@@ -96,6 +97,7 @@ class SteadyOptions:
 class WatchOptions:
     """What a run looks for beside its figures."""
 
+    heading: ClassVar[str] = "What the run looks for"
     stop_when_saturated: Annotated[
         bool,
         typer.Option(
@@ -151,6 +153,7 @@ def check_figures(
 class TimeoutOptions:
     """How long a request may wait for what."""
 
+    heading: ClassVar[str] = "What a request may wait for"
     connect_timeout: Annotated[str, typer.Option(help="Time until a connection must stand.")] = "5s"
     ttft_timeout: Annotated[str | None, typer.Option(help="Time until the first token; default none.")] = None
     stall_timeout: Annotated[str, typer.Option(help="Time without a byte in a stream.")] = "60s"
@@ -170,6 +173,7 @@ class TimeoutOptions:
 class FindMaxOptions:
     """The search for the highest rate that holds an SLO."""
 
+    heading: ClassVar[str] = "The highest rate"
     find_max: Annotated[
         bool, typer.Option("--find-max", help="Search the highest rate that holds --slo.")
     ] = False

@@ -1,15 +1,19 @@
 """Options that several commands share stand in one dataclass: a command takes the group as one parameter.
 
 A field of a group is what a parameter of a command is: ``Annotated[type, typer.Option(...)]`` and a default.
+``--help`` lists the fields under the group's ``heading``.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
+
+from typer.models import OptionInfo
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -50,12 +54,27 @@ def given(group: Any) -> list[str]:
 
 def _options(group: type[Any]) -> list[inspect.Parameter]:
     hints = get_type_hints(group, include_extras=True)
+    heading = getattr(group, "heading", None)
     return [
         inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=_under(heading, hints[field.name]),
         )
         for field in fields(group)
     ]
+
+
+def _under(heading: str | None, hint: Any) -> Any:
+    """The annotation of an option that stands under ``heading``, unless it names another one itself."""
+    made = []
+    for one in getattr(hint, "__metadata__", ()):
+        if isinstance(one, OptionInfo) and one.rich_help_panel is None:
+            one = copy.copy(one)  # other commands may share it
+            one.rich_help_panel = heading
+        made.append(one)
+    return Annotated[hint.__origin__, *made] if made else hint
 
 
 def _taken(group: type[Any], values: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -66,6 +66,7 @@ Ui = Annotated[str, typer.Option("--ui", help="dashboard, plain or none.")]
 class LookOptions:
     """How the screen is drawn. Their values go into the environment, where every child finds them."""
 
+    heading: ClassVar[str] = "The screen"
     theme: Annotated[
         str | None,
         typer.Option(
@@ -83,6 +84,7 @@ class LookOptions:
 class SessionOptions:
     """Where a session writes, and who else sees and steers it: of every command that runs one."""
 
+    heading: ClassVar[str] = "What the session leaves, who sees and steers it"
     out: Out = None
     control: Annotated[
         Path | None,

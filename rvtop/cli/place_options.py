@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
@@ -12,6 +12,7 @@ import typer
 class PlaceOptions:
     """``--auto-place`` of ``python -m backends rvc``, and what it goes by."""
 
+    heading: ClassVar[str] = "The topology that is started"
     auto_place: Annotated[
         bool,
         typer.Option(

@@ -11,7 +11,7 @@ from rvtop.system.stdio import say
 
 
 def plugins(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
-    """Lists the plugins that are installed, and whether each can be imported. Exit code 1 if one can't."""
+    """Lists the installed plugins; says whether each can be imported. Exit code 1 if one can't."""
     from rvtop.system.plugins import GROUPS, Plugin, PluginError
     from rvtop.system.plugins import plugins as installed
     from rvtop.target.topologies import described

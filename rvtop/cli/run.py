@@ -48,7 +48,7 @@ def run(
     target: Annotated[str | None, typer.Option(help="URL of a server that is up.")] = None,
     topology: Annotated[
         str | None,
-        typer.Option(help="baseline, rac, rsc, rsv, rvc, vllm or a plugin's."),
+        typer.Option(help="baseline, rac, rsc, rsv, rvc, vllm, graph or a plugin's."),
     ] = None,
     model: Models = None,
     port: Annotated[int, typer.Option(help="Port for the started topology; 0 picks a free one.")] = 0,

@@ -29,7 +29,7 @@ def set_defaults(
         ),
     ] = None,
 ) -> None:
-    """Changes what requests get that do not say it themselves, or a stage's replicas, without a restart."""
+    """Changes defaults of requests, or a stage's replicas, live. Without a restart."""
     from rvtop.lifecycle.choose import url_of
     from rvtop.net.transport import Transport
     from rvtop.target.defaults import change_defaults

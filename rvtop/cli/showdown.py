@@ -69,7 +69,7 @@ def showdown(
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON alone.")] = False,
     look: LookOptions,
 ) -> None:
-    """Runs topologies one after another with the same requests, and compares them."""
+    """Runs topologies in turn on the same requests; compares them."""
     check_ui(ui)
     if repeat < 1:
         raise UserError(f"--repeat {repeat}: must be 1 or more")

@@ -34,7 +34,7 @@ def split(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Splits the requests for a name over its models in another way, at once: rvtop split chat v2=50."""
+    """Shifts the requests for a name between its models, at once. As in rvtop split chat v2=50."""
     from rvtop.cli.ctl import is_socket
     from rvtop.lifecycle.choose import url_of
 

@@ -44,7 +44,7 @@ def sweep(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON alone.")] = False,
 ) -> None:
-    """Runs a topology with each combination of engine arguments; names the best one under the SLO."""
+    """Runs a topology with each of some engine arguments. Names the best one under the SLO."""
     if ui not in ("plain", "none"):
         raise UserError(f"--ui {ui}: must be plain or none")
     if repeat < 1:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -51,6 +51,7 @@ _OUR_FIELDS = {
 class TargetOptions:
     """How a server that is up is reached, and what every request to it carries."""
 
+    heading: ClassVar[str] = "The server that is up"
     metrics_url: Annotated[
         list[str] | None,
         typer.Option("--metrics-url", help="Prometheus page of the server, if not /metrics."),
