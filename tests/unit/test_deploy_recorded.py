@@ -33,8 +33,11 @@ pytestmark = [
 
 #: What no recorded page has: an engine that drafts tokens, and the buckets of Serve's latencies.
 MADE = """\
+vllm:spec_decode_num_drafts_total{engine="0",model_name="tiny"} 5
 vllm:spec_decode_num_draft_tokens_total{engine="0",model_name="tiny"} 10
 vllm:spec_decode_num_accepted_tokens_total{engine="0",model_name="tiny"} 7
+vllm:spec_decode_num_accepted_tokens_per_pos_total{engine="0",model_name="tiny",position="0"} 4
+vllm:spec_decode_num_accepted_tokens_per_pos_total{engine="0",model_name="tiny",position="1"} 3
 ray_serve_deployment_processing_latency_ms_bucket{application="demo",deployment="D",le="50"} 2
 ray_serve_deployment_processing_latency_ms_bucket{application="demo",deployment="D",le="100"} 9
 ray_serve_deployment_processing_latency_ms_bucket{application="demo",deployment="D",le="+Inf"} 10
