@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.timeout(1200),
 ]
 LIMIT_S = 300.0
-#: Panels that tell of engines with a paged cache, of Ray, of GPUs.
+#: Panels that tell of engines with a paged cache or drafts, of Ray, of GPUs.
 NOT_HERE = (
     "KV cache",
     "Prefix",
@@ -31,6 +31,7 @@ NOT_HERE = (
     "Waiting for",
     "Energy",
     "Drafted",
+    "Accepted",
     "Step",
     "Frag",
 )
