@@ -18,9 +18,6 @@ from backends.rpc.rvtop_v1_pb2 import EmbedRequest, EmbedResponse, GenerateReque
 
 log = logging.getLogger("backends.rpc")
 
-#: What Serve's proxies have to know to take our calls.
-SERVICER = "backends.rpc.rvtop_v1_pb2_grpc.add_GenerationServicer_to_server"
-
 
 class CallFailed(Exception):
     """What Serve is told; the code and the text are in the call's context. (An ApiError has no way through

@@ -245,7 +245,7 @@ def grpc_port() -> int:
 
 
 def _grpc_servicer() -> str:
-    from backends.rpc.serve_calls import SERVICER
+    from backends.rpc.serve_proxy import SERVICER
 
     return SERVICER
 

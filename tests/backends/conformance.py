@@ -87,7 +87,8 @@ async def idle(client: httpx.AsyncClient, limit_s: float = 120.0) -> None:
     async with asyncio.timeout(limit_s):
         while True:
             now = await samples(client)
-            if now["num_requests_running"] == 0 and now["num_requests_waiting"] == 0:
+            # An engine that is late to answer is not on the page: it may be at work.
+            if now.get("num_requests_running") == 0 == now.get("num_requests_waiting"):
                 return
             await asyncio.sleep(0.02)
 

@@ -65,9 +65,6 @@ TOOLS = dict.fromkeys(("rvc", "rsv", "vllm"), _PARSER)
 #: Tests that a topology now passes and now fails: they ask for a figure of this very moment.
 _NO_GRPC = (("test_grpc", "it has a front end that is not ours, as it ships"),)
 NOT_NOW = {
-    # An open fault, one run in three (docs/grpc.md): Ray's `gRPCProxy.send_request_to_replica` cancels in its
-    # response's `__anext__` alone, and what meets it at its `yield` is lost.
-    "rsc": (("test_grpc_frees_the_engine", "Serve's gRPC proxy does not always tell a replica"),),
     "vllm": _NO_GRPC,
     "rsv": (
         *_NO_GRPC,

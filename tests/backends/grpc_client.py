@@ -21,9 +21,14 @@ class GrpcClient:
     """Asks one server; ``key`` is its bearer token."""
 
     def __init__(self, channel: Any, key: str = "") -> None:
+        self._channel = channel
         self.stub = GenerationStub(channel)
         self._health = health_pb2_grpc.HealthStub(channel)
         self.metadata = (("authorization", f"Bearer {key}"),) if key else ()
+
+    async def close(self) -> None:
+        """Goes away, with what runs."""
+        await self._channel.close()
 
     def start(self, request: pb.GenerateRequest, **how: Any) -> Any:
         """A call whose messages are not read yet."""
