@@ -1,0 +1,90 @@
+"""Commands in the pages: each ``rvtop WORD`` in code is a command, and has the options that stand behind it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from backends.cli import _parser
+from rvtop.cli.app import app
+from tests.unit.test_layers import BACKENDS, RVTOP
+from tests.unit.test_release import PAGES, ROOT
+
+#: CHANGELOG also names options that are gone.
+HELD = [page for page in PAGES if page.name != "CHANGELOG.md"]
+OPTION = re.compile(r"(?<![\w-])--[a-z][\w.-]*\w")
+
+
+def options_by_command() -> dict[tuple[str, ...], set[str]]:
+    """The options of every command, by its words; () is ``rvtop`` itself."""
+    found: dict[tuple[str, ...], set[str]] = {}
+
+    def walk(command: typer.core.TyperCommand, words: tuple[str, ...]) -> None:
+        found[words] = {"--help", *(o for p in command.params for o in (*p.opts, *p.secondary_opts))}
+        for name, child in getattr(command, "commands", {}).items():
+            walk(child, (*words, name))
+
+    walk(typer.main.get_command(app), ())  # type: ignore[arg-type]
+    return found
+
+
+COMMANDS = options_by_command()
+BACKEND = {option for action in _parser()._actions for option in action.option_strings}
+
+
+def command_lines(text: str) -> Iterator[str]:
+    """What follows ``rvtop`` in code blocks and between backticks, without comments."""
+    fence = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+    for block in fence.findall(text):
+        for line in block.replace("\\\n", " ").splitlines():
+            for command in re.split(r"\s#\s", line)[0].split("; "):
+                if found := re.match(r"\$? ?(?:[A-Z_]+=\S+ )?rvtop (.+)", command.strip()):
+                    yield found[1]
+    for code in re.findall(r"`([^`\n]+)`", fence.sub("", text)):
+        if code.startswith("rvtop "):
+            yield code.removeprefix("rvtop ")
+
+
+def wrong(line: str) -> list[str]:
+    """What ``rvtop LINE`` names and rvtop has not."""
+    words = line.split()
+    if words[0].startswith("-"):
+        command: tuple[str, ...] = ()
+    elif (words[0],) in COMMANDS:
+        command = (words[0],)
+    else:
+        return [words[0]]
+    while (longer := (*command, *words[len(command) : len(command) + 1])) in COMMANDS and longer != command:
+        command = longer
+    if command[:1] == ("index",):  # hands them on
+        return []
+    known = COMMANDS[command]
+    if command == ("up",) or "--backend-options" in words:
+        known = known | BACKEND
+    return [f"{' '.join(command)} {option}" for option in OPTION.findall(line) if option not in known]
+
+
+@pytest.mark.parametrize("page", HELD, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_s_commands_are_there_with_their_options(page: Path) -> None:
+    assert [fault for line in command_lines(page.read_text("utf-8")) for fault in wrong(line)] == []
+
+
+def test_what_is_not_there_is_found() -> None:
+    lines = list(
+        command_lines(
+            "```\nrvtop run x --rats 3  # --no\nrvtop go; rvtop up rac --grpc 1\n```\n`rvtop ps --all`"
+        )
+    )
+    assert [wrong(line) for line in lines] == [["run --rats"], ["go"], [], ["ps --all"]]
+
+
+def test_the_order_of_packages_in_the_architecture_is_the_tested_one() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    for name, order in (("rvtop", RVTOP), ("backends", BACKENDS)):
+        line = re.search(rf"^{name}: +(.+)$", text, re.MULTILINE)
+        assert line is not None
+        assert line[1].replace("│", " ").split() == list(order)
