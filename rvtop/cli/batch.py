@@ -65,7 +65,7 @@ def batch(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON alone.")] = False,
     look: LookOptions,
 ) -> None:
-    """Computes a file of rows without a server, in three ways. Compares them."""
+    """Answers a file of prompts without a server, one way or three. Compares the three."""
     check_ui(ui)
     hows = _hows(how)
     sizes = {

@@ -82,7 +82,7 @@ def k8s(
     ] = "smoke",
     slo: Slo = "ttft_p99=2000",
 ) -> None:
-    """Kubernetes manifests of a topology: plain YAML, and a kustomize base with overlays."""
+    """Kubernetes manifests of a topology. As plain YAML, and a kustomize base with overlays."""
     from rvtop.deploy import images
     from rvtop.deploy.alerts import Limits, groups
     from rvtop.deploy.k8s.folder import files
@@ -206,7 +206,7 @@ def compose(
     cpus: Annotated[int, typer.Option(help="Cores of each.")] = 2,
     slo: Slo = "ttft_p99=2000",
 ) -> None:
-    """Dockerfile and a stack of containers: Ray, router, Prometheus, Grafana, rvtop in the browser."""
+    """A Dockerfile and a compose stack. Ray, router, Prometheus, Grafana, rvtop in the browser."""
     from rvtop.deploy import alerts, grafana
     from rvtop.deploy.compose.stack import Options, files
     from rvtop.session.search import parse_slo

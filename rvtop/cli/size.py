@@ -45,7 +45,7 @@ def size(
     topology: Annotated[str, typer.Option(help="vllm or rsv: whose overhead a node has.")] = "rsv",
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Memory, batch, GPUs and cost of a model at a load. Each with its formula."""
+    """Estimates memory, GPUs and cost of a model at a load. Each line has its formula."""
     from rvtop.cli.config import settings_now
     from rvtop.deploy.model_files import read_model
     from rvtop.deploy.size import Asked, gpus

@@ -620,7 +620,7 @@ def page() -> str:
         "# Keys",
         "",
         "Every action has a name, which the palette (`:`) lists and the settings' `keymap` takes. This page",
-        "is made from the tables in `rvtop/ui/keys.py` and `rvtop/ui/screens/table.py`; a test compares them.",
+        "is made from `rvtop/ui/keys.py` and `rvtop/ui/screens/table.py`; a test compares them.",
         "",
         "| key | screen |",
         "|---|---|",

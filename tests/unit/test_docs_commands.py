@@ -1,4 +1,4 @@
-"""Commands in the pages: each ``rvtop WORD`` in code is a command, and has the options that stand behind it."""
+"""Commands in the pages: each ``rvtop WORD`` in code is a command, and has the options behind it."""
 
 from __future__ import annotations
 
