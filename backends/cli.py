@@ -47,7 +47,7 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
     """Tells an option's default where there is one and its text does not."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        told = action.default in (None, False) or "default" in (action.help or "")
+        told = action.default is None or action.default is False or "default" in (action.help or "")
         return action.help if told else super()._get_help_string(action)
 
 

@@ -1,7 +1,8 @@
-"""Commands in the pages: each ``rvtop WORD`` in code is a command, and has the options behind it."""
+"""Facts in the pages held to the code: commands, options, keys of scenario files, the order of packages."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,3 +89,22 @@ def test_the_order_of_packages_in_the_architecture_is_the_tested_one() -> None:
         line = re.search(rf"^{name}: +(.+)$", text, re.MULTILINE)
         assert line is not None
         assert line[1].replace("│", " ").split() == list(order)
+
+
+def test_every_key_of_a_scenario_is_on_a_page() -> None:
+    docs = ROOT / "docs"
+    text = "".join((docs / f"{name}.md").read_text("utf-8") for name in ("scenarios", "agents", "recording"))
+    named = {word for code in re.findall(r"`([^`\n]+)`", text) for word in re.findall(r"\w+", code)}
+    named |= set(
+        re.findall(r"\b(\w+):", "".join(re.findall(r"^```yaml.*?^```", text, re.DOTALL | re.MULTILINE)))
+    )
+    schema = json.loads((ROOT / "rvtop" / "scenario" / "scenario.schema.json").read_text("utf-8"))
+    parts = [schema, *schema["$defs"].values()]
+    keys = {
+        key
+        for part in parts
+        for shape in (part, *part.get("anyOf", ()))
+        for key in shape.get("properties", ())
+    }
+    assert {"prefix_share", "burstiness", "at", "thresholds"} <= keys
+    assert sorted(keys - named) == []
