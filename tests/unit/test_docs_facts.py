@@ -108,3 +108,12 @@ def test_every_key_of_a_scenario_is_on_a_page() -> None:
     }
     assert {"prefix_share", "burstiness", "at", "thresholds"} <= keys
     assert sorted(keys - named) == []
+
+
+def test_every_package_is_in_the_architecture() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    rows = "".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `"))
+    folders = {
+        path.parent.name for top in ("rvtop", "backends") for path in (ROOT / top).glob("*/__init__.py")
+    }
+    assert sorted(name for name in folders if f"{name}/`" not in rows) == []
