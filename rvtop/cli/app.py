@@ -300,7 +300,7 @@ def replay(
     *,
     folder: Annotated[Path, typer.Argument(help="A run folder.")],
     speed: Annotated[
-        float, typer.Option(help="At first: 0.25, 0.5, 1, 2, 4, 8, 16 or 32 times; [ and ] change it.")
+        float, typer.Option(help="Speed at first: 0.25, 0.5, 1, 2, 4, 8, 16 or 32 times; [ and ] change it.")
     ] = 1.0,
     look: LookOptions,
 ) -> None:

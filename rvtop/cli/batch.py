@@ -50,7 +50,7 @@ def batch(
     threads: Annotated[int | None, typer.Option("--threads", help="CPU threads of each engine.")] = None,
     dtype: Annotated[
         str | None,
-        typer.Option("--dtype", help="Of the weights; default float32 on a CPU, else the model's."),
+        typer.Option("--dtype", help="Data type of the weights; default float32 on a CPU, else the model's."),
     ] = None,
     max_model_len: Annotated[int | None, typer.Option("--max-model-len", help="Context in tokens.")] = None,
     ray_address: RayAddress = None,

@@ -18,7 +18,7 @@ deploy_app = typer.Typer(
 )
 
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Write there; the folder is made.")]
-Force = Annotated[bool, typer.Option("--force", help="Also over files that have another text.")]
+Force = Annotated[bool, typer.Option("--force", help="Write over files that have another text.")]
 
 RayBefore = Annotated[
     bool,

@@ -65,8 +65,8 @@ def ps() -> None:
 
 def logs(
     name: Annotated[str | None, typer.Argument(help="Which one; not needed when there is only one.")] = None,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as the log grows.")] = False,
-    lines: Annotated[int, typer.Option("-n", "--lines", help="Lines from its end.")] = 50,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Keep printing as the log grows.")] = False,
+    lines: Annotated[int, typer.Option("-n", "--lines", help="How many lines, from its end.")] = 50,
 ) -> None:
     """Prints the log of a deployment."""
     from rvtop.lifecycle.logs import logs as print_log

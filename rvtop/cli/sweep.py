@@ -36,7 +36,7 @@ def sweep(
         str, typer.Option(help="Further options of python -m backends, as one text.")
     ] = "",
     repeat: Annotated[int, typer.Option(help="Times that each combination runs.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of the order in which they run.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the order in which they run.")] = 0,
     out: Out = None,
     ui: Annotated[str, typer.Option("--ui", help="plain or none.")] = "plain",
     html: Annotated[
@@ -44,7 +44,7 @@ def sweep(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON alone.")] = False,
 ) -> None:
-    """Runs a topology with each value of engine arguments. Names the best one under the SLO."""
+    """Runs a topology with each combination of engine arguments. Names the best one under the SLO."""
     if ui not in ("plain", "none"):
         raise UserError(f"--ui {ui}: must be plain or none")
     if repeat < 1:
