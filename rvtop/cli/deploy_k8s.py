@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 MODEL_ENV = "MODEL_ID"
 
 Model = Annotated[
-    str | None, typer.Option(metavar="NAME=SOURCE", help=f"What it serves; default: the variable {MODEL_ENV}.")
+    str | None,
+    typer.Option(metavar="NAME=SOURCE", help=f"What it serves; default: the variable {MODEL_ENV}."),
 ]
 Slo = Annotated[str, typer.Option(help="Limits of its alerts, as in rvtop deploy alerts.")]
 EngineArgs = Annotated[
