@@ -1,4 +1,4 @@
-"""Facts in the pages held to the code: commands, options, keys of scenario files, the order of packages."""
+"""Facts in the pages held to the code: commands, options, scenarios and their keys, the order of packages."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
 from backends.cli import _parser
 from rvtop.cli.app import app
+from rvtop.scenario.load import scenario_from
 from tests.unit.test_layers import BACKENDS, RVTOP
 from tests.unit.test_release import PAGES, ROOT
 
@@ -117,3 +119,13 @@ def test_every_package_is_in_the_architecture() -> None:
         path.parent.name for top in ("rvtop", "backends") for path in (ROOT / top).glob("*/__init__.py")
     }
     assert sorted(name for name in folders if f"{name}/`" not in rows) == []
+
+
+def test_scenarios_in_the_pages_are_sound() -> None:
+    found = 0
+    for page in HELD:
+        for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE):
+            if "workload:" in block and "phases:" in block:
+                scenario_from({"name": page.stem, **yaml.safe_load(block)}, str(page))
+                found += 1
+    assert found >= 4
