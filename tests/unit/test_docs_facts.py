@@ -19,6 +19,9 @@ from tests.unit.test_release import PAGES, ROOT
 
 #: CHANGELOG also names options that are gone.
 HELD = [page for page in PAGES if page.name != "CHANGELOG.md"]
+#: Commands whose first word is a scenario: a shipped one where it is written like one.
+OF_SCENARIOS = [*((name,) for name in ("run", "showdown", "sweep", "quality")), ("scenario", "explain")]
+SHIPPED = {path.stem for path in (ROOT / "scenarios").glob("*.yaml")}
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w.-]*\w")
 
 
@@ -65,6 +68,9 @@ def wrong(line: str) -> list[str]:
         command = longer
     if command[:1] == ("index",):  # hands them on
         return []
+    name = words[len(command)] if len(words) > len(command) else ""
+    if command in OF_SCENARIOS and re.fullmatch(r"[a-z][a-z-]*", name) and name not in SHIPPED:
+        return [f"{' '.join(command)} {name}"]
     known = COMMANDS[command]
     if command == ("up",) or "--backend-options" in words:
         known = known | BACKEND
@@ -79,10 +85,10 @@ def test_a_page_s_commands_are_there_with_their_options(page: Path) -> None:
 def test_what_is_not_there_is_found() -> None:
     lines = list(
         command_lines(
-            "```\nrvtop run x --rats 3  # --no\nrvtop go; rvtop up rac --grpc 1\n```\n`rvtop ps --all`"
+            "```\nrvtop run smoke --rats 3  # --no\nrvtop run smoky\nrvtop go; rvtop up rac --grpc 1\n```\n`rvtop ps --all`"
         )
     )
-    assert [wrong(line) for line in lines] == [["run --rats"], ["go"], [], ["ps --all"]]
+    assert [wrong(line) for line in lines] == [["run --rats"], ["run smoky"], ["go"], [], ["ps --all"]]
 
 
 def test_the_order_of_packages_in_the_architecture_is_the_tested_one() -> None:
