@@ -83,11 +83,8 @@ def test_a_page_s_commands_are_there_with_their_options(page: Path) -> None:
 
 
 def test_what_is_not_there_is_found() -> None:
-    lines = list(
-        command_lines(
-            "```\nrvtop run smoke --rats 3  # --no\nrvtop run smoky\nrvtop go; rvtop up rac --grpc 1\n```\n`rvtop ps --all`"
-        )
-    )
+    block = "```\nrvtop run smoke --rats 3  # --no\nrvtop run smoky\nrvtop go; rvtop up rac --grpc 1\n```\n"
+    lines = command_lines(block + "`rvtop ps --all`")
     assert [wrong(line) for line in lines] == [["run --rats"], ["run smoky"], ["go"], [], ["ps --all"]]
 
 
