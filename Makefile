@@ -56,7 +56,7 @@ pytest: $(READY)
 asan: $(READY)  ## the native read path under AddressSanitizer and UBSan
 	$(BIN)/python .ci/asan.py
 
-# About half an hour on two cores; the first time it also makes venvs for the clients that it is compared with.
+# The first time it also makes venvs for the clients that it is compared with.
 bench: export TORCH_CPU_INDEX := $(TORCH_CPU_INDEX)
 bench: $(READY)  ## measurements, three quarters of an hour on two cores
 	$(BIN)/python -m tests.bench

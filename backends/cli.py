@@ -43,6 +43,14 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells an option's default where there is one and its text does not."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        told = action.default is None or action.default is False or "default" in (action.help or "")
+        return action.help if told else super()._get_help_string(action)
+
+
 class _List(argparse.Action):
     """Prints the registry and ends the process, as ``--help`` does with the help."""
 
@@ -104,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -P -m backends",
         description="Serves one topology: an OpenAI-compatible API, /health, /metrics and /rvtop/topology.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Help,
     )
     add = parser.add_argument
     add("topology", metavar="TOPOLOGY", help=", ".join(registry.REGISTRY))

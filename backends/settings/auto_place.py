@@ -28,7 +28,7 @@ class AutoPlace:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags, in a group of their own, without defaults, so that giving one shows."""
-    add = parser.add_argument_group("placement of several models (topology rvc)").add_argument
+    add = parser.add_argument_group("Placement of several models (topology rvc)").add_argument
     add(
         "--auto-place",
         action="store_const",

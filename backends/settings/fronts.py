@@ -27,7 +27,7 @@ class Share(Protocol):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flag, in a group of its own, without a default, so that giving it shows."""
-    add = parser.add_argument_group("processes in front of an engine (topology rvc)").add_argument
+    add = parser.add_argument_group("Processes in front of an engine (topology rvc)").add_argument
     add("--front-processes", metavar="N|auto", help="processes that speak HTTP in front of one engine (1)")
 
 

@@ -50,7 +50,7 @@ class GraphOptions:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags, in a group of their own, without defaults, so that giving one shows."""
-    add = parser.add_argument_group("stages (topology graph)").add_argument
+    add = parser.add_argument_group("Stages (topology graph)").add_argument
     add("--stage-replicas", metavar="STAGE=N,…", help=f"replicas of {', '.join(STAGES)} (default: 1 each)")
     add(
         "--auto",

@@ -103,7 +103,7 @@ def point_of(key: bytes) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags, in a group of their own."""
-    add = parser.add_argument_group("several models behind one name").add_argument
+    add = parser.add_argument_group("Several models behind one name").add_argument
     add(
         "--split",
         action="append",

@@ -12,7 +12,7 @@ from rvtop.cli.option_groups import given, grouped
 from rvtop.cli.options import (
     LookOptions,
     MaxRate,
-    Models,
+    ModelNames,
     SessionOptions,
     Ui,
     Yes,
@@ -41,19 +41,19 @@ if TYPE_CHECKING:
 @grouped
 def ab(
     *,
-    a: Annotated[str, typer.Argument(help="The reference: URL, or the name of one of rvtop up.")],
-    b: Annotated[str, typer.Argument(help="What is held against it; the same again shows the noise.")],
+    a: Annotated[str, typer.Argument(help="The reference: a URL, or the name of a deployment (rvtop ps).")],
+    b: Annotated[str, typer.Argument(help="What is compared with it; A once more shows the noise.")],
     scenario: Annotated[str | None, typer.Option(help="Scenario file, or the name of a shipped one.")] = None,
     steady: SteadyOptions,
     pairs: Annotated[
-        int | None, typer.Option(help="End after so many pairs; default 300, of a scenario as it says.")
+        int | None, typer.Option(help="End after so many pairs; default 300, or as long as the scenario.")
     ] = None,
-    same: Annotated[int, typer.Option(help="Pairs of A against A before; 0: none.")] = 50,
+    same: Annotated[int, typer.Option(help="Pairs of A against A that come first; 0: none.")] = 50,
     figure: Annotated[str, typer.Option(help="What you want to know: ttft, tpot or e2e.")] = "ttft",
     until_called: Annotated[
         bool, typer.Option("--until-called", help="End as soon as that figure is called different.")
     ] = False,
-    model: Models = None,
+    model: ModelNames = None,
     timeout: TimeoutOptions,
     workers: Annotated[str, typer.Option(help="Load workers: a number, or auto.")] = "1",
     max_rate: MaxRate = None,
@@ -63,7 +63,7 @@ def ab(
     reach: TargetOptions,
     yes: Yes = False,
 ) -> None:
-    """Sends each request to two servers at once; shows B − A. The test may be looked at at any time."""
+    """Sends each request to two servers at once; shows B − A. Its intervals hold at every look."""
     check_limits()
     import_numpy()
     from rvtop.load.fleet.workers import parse_workers

@@ -34,7 +34,8 @@ from rvtop.cli.option_groups import given, grouped
 from rvtop.cli.options import (
     LookOptions,
     MaxRate,
-    Models,
+    ModelNames,
+    Served,
     SessionOptions,
     Ui,
     Yes,
@@ -78,7 +79,8 @@ app = typer.Typer(
     cls=CommandsBySection,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="htop for LLM serving on Ray and vLLM: live load, live figures.",
+    help="htop for LLM serving on Ray and vLLM: live load, live figures. Without a command: "
+    "a menu of what can be watched or started here.",
 )
 app.add_typer(scenario_app, name="scenario")
 app.add_typer(index_app, name="index")
@@ -99,8 +101,12 @@ def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     yes: Yes = False,
     look: LookOptions,
-    topology: Annotated[str | None, typer.Option(help="Begin with this one; it ends with rvtop.")] = None,
-    model: Annotated[list[str] | None, typer.Option(help="name=path of what it serves; repeat.")] = None,
+    topology: Annotated[
+        str | None, typer.Option(help="Start this one, without the menu; it ends with rvtop.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=PATH", help="What it serves; repeat for several.")
+    ] = None,
     backend_options: Annotated[
         str, typer.Option(help="Further options of python -m backends for it, as one text.")
     ] = "",
@@ -138,7 +144,7 @@ def demo(
     session: SessionOptions,
     ui: Ui = "dashboard",
     topology: Annotated[str, typer.Option(help="Topology to show.")] = "baseline",
-    model: Models = None,
+    model: Served = None,
     look: LookOptions,
     every: Annotated[
         bool, typer.Option("--all", help="All topologies in turn, and their comparison.")
@@ -177,9 +183,11 @@ def attach(
     *,
     url: Annotated[
         str,
-        typer.Argument(help="Any OpenAI-compatible server, as http://host:8000; or a session's --control."),
+        typer.Argument(
+            help="Any OpenAI-compatible server, as http://host:8000, or the socket of a session's --control."
+        ),
     ],
-    model: Models = None,
+    model: ModelNames = None,
     max_rate: MaxRate = None,
     yes: Yes = False,
     session: SessionOptions,
@@ -246,11 +254,11 @@ def report(
         typer.Option(
             "--exclude-warm-up",
             metavar="auto|none",
-            help="From now on leave the warm-up that is found out of the run's figures, or not.",
+            help="auto: from now on leave the warm-up that is found out; none: count it again.",
         ),
     ] = None,
 ) -> None:
-    """Sums a run folder up again, also one of a killed run."""
+    """Prints the figures of a run folder, also of a killed run."""
     import json
 
     from rvtop.cli.quality import report_quality
@@ -292,7 +300,7 @@ def replay(
     *,
     folder: Annotated[Path, typer.Argument(help="A run folder.")],
     speed: Annotated[
-        float, typer.Option(help="At first: 0.25, 0.5, 1, 2, 4, 8, 16 or 32 times; [ and ] change it.")
+        float, typer.Option(help="Speed at first: 0.25, 0.5, 1, 2, 4, 8, 16 or 32 times; [ and ] change it.")
     ] = 1.0,
     look: LookOptions,
 ) -> None:

@@ -50,7 +50,7 @@ def batch(
     threads: Annotated[int | None, typer.Option("--threads", help="CPU threads of each engine.")] = None,
     dtype: Annotated[
         str | None,
-        typer.Option("--dtype", help="Of the weights; default float32 on a CPU, else the model's."),
+        typer.Option("--dtype", help="Data type of the weights; default float32 on a CPU, else the model's."),
     ] = None,
     max_model_len: Annotated[int | None, typer.Option("--max-model-len", help="Context in tokens.")] = None,
     ray_address: RayAddress = None,
@@ -65,7 +65,7 @@ def batch(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON alone.")] = False,
     look: LookOptions,
 ) -> None:
-    """Computes a file of rows without a server, in three ways. Compares them."""
+    """Answers a file of prompts without a server, one way or three. Compares the three."""
     check_ui(ui)
     hows = _hows(how)
     sizes = {

@@ -45,7 +45,7 @@ def choose(
     out: Out = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON alone.")] = False,
 ) -> None:
-    """vLLM's own server or Ray Serve LLM: asks four questions. Compares both, says what starts the one."""
+    """Chooses vLLM's own server or Ray Serve LLM, by four questions. Compares both; says what starts it."""
     if out is not None and not measure:
         raise UserError("--out is for the runs of --measure: give both, or neither")
     given = {

@@ -26,7 +26,7 @@ def compare_runs(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Compare runs of different work too.")] = False,
-    level: Annotated[float, typer.Option(help="Of the intervals, %.")] = 95.0,
+    level: Annotated[float, typer.Option(help="Level of the intervals, %.")] = 95.0,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write it as a page that needs no other file.")
     ] = None,

@@ -53,7 +53,7 @@ def path() -> None:
 def init(
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
 ) -> None:
-    """Writes a settings file in which every setting stands as a comment."""
+    """Writes a settings file, every setting as a comment."""
     from rvtop.settings.fields import commented
     from rvtop.settings.paths import config_file
 

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def ctl(
-    socket: Annotated[Path, typer.Argument(help="The socket of a session: what its --control said.")],
+    socket: Annotated[Path, typer.Argument(help="The socket of a session: what it was given by --control.")],
     command: Annotated[
         str,
         typer.Argument(
             help="rate, closed, pause, resume, phase, mark, slo, cancel, undo, retarget, workload, record, "
-            "stop; snapshot, watch."
+            "split, stop; snapshot, watch."
         ),
     ],
     words: Annotated[

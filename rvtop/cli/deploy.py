@@ -14,11 +14,11 @@ from rvtop.system.stdio import say
 from rvtop.text import printable
 
 deploy_app = typer.Typer(
-    help="Write what runs beside a server: dashboards, alerts, manifests.", rich_markup_mode=None
+    help="Writes dashboards, alerts, Kubernetes manifests, containers.", rich_markup_mode=None
 )
 
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Write there; the folder is made.")]
-Force = Annotated[bool, typer.Option("--force", help="Also over files that have another text.")]
+Force = Annotated[bool, typer.Option("--force", help="Write over files that have another text.")]
 
 RayBefore = Annotated[
     bool,
@@ -30,7 +30,7 @@ RayBefore = Annotated[
 
 @deploy_app.callback()
 def deploy() -> None:
-    """Write what runs beside a server: dashboards, alerts, manifests."""
+    """Writes dashboards, alerts, Kubernetes manifests, containers."""
 
 
 def written(out: Path, files: Mapping[str, str], force: bool) -> None:
@@ -47,7 +47,7 @@ def grafana(
     ray_before_2_53: RayBefore = False,
     force: Force = False,
 ) -> None:
-    """Dashboards for Grafana: cluster, serving, client, topologies side by side."""
+    """Grafana dashboards: cluster, serving, client, comparison."""
     from rvtop.deploy.grafana import files
     from rvtop.deploy.promql import Names
 
@@ -61,12 +61,12 @@ def alerts(
         str, typer.Option(help="The limits: ttft_p99=200,itl_p99=50,tpot_mean=40 (ms), error_rate=0.01.")
     ] = "ttft_p99=2000",
     kv: Annotated[float, typer.Option(help="Share of the KV cache, 0 to 1, that may be in use.")] = 0.95,
-    window: Annotated[str, typer.Option(help="Of every rate: at least four scrapes.")] = "2m",
+    window: Annotated[str, typer.Option(help="Window of every rate: at least four scrapes.")] = "2m",
     hold: Annotated[str, typer.Option("--for", help="How long it lasts before it fires.")] = "1m",
     ray_before_2_53: RayBefore = False,
     force: Force = False,
 ) -> None:
-    """Rules for Prometheus, with thresholds from the SLO; each names the screen of rvtop to open."""
+    """Prometheus alerts, by the SLO. Each names the screen of rvtop to open."""
     from rvtop.deploy.alerts import Limits, files
     from rvtop.deploy.promql import Names
     from rvtop.session.search import parse_slo

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 MODEL_ENV = "MODEL_ID"
 
 Model = Annotated[
-    str | None, typer.Option(metavar="NAME=SOURCE", help=f"What it serves; default {MODEL_ENV} says it.")
+    str | None,
+    typer.Option(metavar="NAME=SOURCE", help=f"What it serves; default: the variable {MODEL_ENV}."),
 ]
-Slo = Annotated[str, typer.Option(help="What alerts hold it to, as in rvtop deploy alerts.")]
+Slo = Annotated[str, typer.Option(help="Limits of its alerts, as in rvtop deploy alerts.")]
 EngineArgs = Annotated[
     list[str] | None, typer.Option("--engine-arg", help="vLLM engine argument k=v; repeat.")
 ]
@@ -32,10 +33,10 @@ def k8s(
     out: Out,
     force: Force = False,
     model: Model = None,
-    name: Annotated[str | None, typer.Option(help="Of the objects; default rvtop-TOPOLOGY.")] = None,
-    namespace: Annotated[str, typer.Option(help="Where they go.")] = "rvtop",
+    name: Annotated[str | None, typer.Option(help="Name of the objects; default rvtop-TOPOLOGY.")] = None,
+    namespace: Annotated[str, typer.Option(help="Namespace of the objects.")] = "rvtop",
     image: Annotated[
-        str | None, typer.Option(help="With rvtop, Ray and the engine; default rvtop deploy compose's.")
+        str | None, typer.Option(help="Image with rvtop, Ray and the engine; default rvtop deploy compose's.")
     ] = None,
     replicas: Annotated[
         str, typer.Option(metavar="MIN[:MAX]", help="Engines; a range follows the load.")
@@ -47,10 +48,10 @@ def k8s(
         str | None, typer.Option(metavar="PVC", help="Volume with weights, mounted at /mnt/shared.")
     ] = None,
     toleration: Annotated[
-        list[str] | None, typer.Option(metavar="KEY[=VALUE][:EFFECT]", help="Of engines' pods; repeat.")
+        list[str] | None, typer.Option(metavar="KEY[=VALUE][:EFFECT]", help="For engines' pods; repeat.")
     ] = None,
     node_selector: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Of engines' pods; repeat.")
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="For engines' pods; repeat.")
     ] = None,
     runtime_env: Annotated[
         Path | None, typer.Option(metavar="FILE", help="YAML: Ray's runtime environment (rsc, rsv).")
@@ -73,16 +74,16 @@ def k8s(
         str | None, typer.Option(metavar="NAME", help="Also GPU nodes by Karpenter, in this EKS cluster.")
     ] = None,
     instance_family: Annotated[
-        list[str] | None, typer.Option(help="Of those nodes; repeat; default g6e.")
+        list[str] | None, typer.Option(help="Instance family of those nodes; repeat; default g6e.")
     ] = None,
-    ami: Annotated[str, typer.Option(help="Alias of their image; pin a version.")] = "al2023@latest",
+    ami: Annotated[str, typer.Option(help="AMI alias of those nodes; pin a version.")] = "al2023@latest",
     spot: Annotated[bool, typer.Option("--spot", help="They may be spot nodes.")] = False,
     scenario: Annotated[
-        str, typer.Option(help="Of the Job that loads it: a file or a shipped name.")
+        str, typer.Option(help="Scenario of the Job that loads it: a file or a shipped name.")
     ] = "smoke",
     slo: Slo = "ttft_p99=2000",
 ) -> None:
-    """Kubernetes manifests of a topology: plain YAML, and a kustomize base with overlays."""
+    """Kubernetes manifests of a topology. As plain YAML, and a kustomize base with overlays."""
     from rvtop.deploy import images
     from rvtop.deploy.alerts import Limits, groups
     from rvtop.deploy.k8s.folder import files
@@ -206,7 +207,7 @@ def compose(
     cpus: Annotated[int, typer.Option(help="Cores of each.")] = 2,
     slo: Slo = "ttft_p99=2000",
 ) -> None:
-    """Dockerfile and a stack of containers: Ray, router, Prometheus, Grafana, rvtop in the browser."""
+    """A Dockerfile and a compose stack. Ray, router, Prometheus, Grafana, rvtop in the browser."""
     from rvtop.deploy import alerts, grafana
     from rvtop.deploy.compose.stack import Options, files
     from rvtop.session.search import parse_slo

@@ -26,11 +26,13 @@ def up(
     model: Annotated[list[str] | None, typer.Option(help="name=path; repeat for several.")] = None,
     foreground: Annotated[
         bool,
-        typer.Option("--foreground", help="Be it, until stopped: for containers; ps and down know none."),
+        typer.Option(
+            "--foreground", help="Run it in the foreground, for containers; ps and down do not list it."
+        ),
     ] = False,
     engine: EngineOptions,
 ) -> None:
-    """Starts a topology that stays up. Further options go to python -P -m backends as they are."""
+    """Starts a topology that stays up. Takes every option of python -m backends too."""
     if foreground:
         from rvtop.lifecycle.foreground import become
         from rvtop.target.backend import BackendOptions
@@ -52,7 +54,7 @@ def up(
 
 
 def ps() -> None:
-    """Lists what is up."""
+    """Lists the deployments that are up."""
     from rvtop.lifecycle.ps import table
     from rvtop.lifecycle.state import deployments
 
@@ -63,8 +65,8 @@ def ps() -> None:
 
 def logs(
     name: Annotated[str | None, typer.Argument(help="Which one; not needed when there is only one.")] = None,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as the log grows.")] = False,
-    lines: Annotated[int, typer.Option("-n", "--lines", help="Lines from its end.")] = 50,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Keep printing as the log grows.")] = False,
+    lines: Annotated[int, typer.Option("-n", "--lines", help="How many lines, from its end.")] = 50,
 ) -> None:
     """Prints the log of a deployment."""
     from rvtop.lifecycle.logs import logs as print_log
@@ -77,7 +79,7 @@ def down(
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
     timeout: Annotated[str, typer.Option(help="Time to wait before it is ended by force: 45s, 2m.")] = "45s",
 ) -> None:
-    """Takes a deployment down, with all it started."""
+    """Ends a deployment, with all that it started."""
     from rvtop.lifecycle.down import down as take_down
 
     take_down(name, everything=everything, timeout_s=seconds("--timeout", timeout), out=say)

@@ -40,7 +40,7 @@ class EngineOptions(PlaceOptions):
         typer.Option("--api-server-count", help="Topology vllm: HTTP processes in front of one engine."),
     ] = None
     rust_frontend: Annotated[
-        bool, typer.Option("--rust-frontend", help="Topology vllm: its front end in Rust instead.")
+        bool, typer.Option("--rust-frontend", help="Topology vllm: vLLM's front end in Rust.")
     ] = False
     stream_batching_ms: Annotated[
         float | None,
@@ -86,7 +86,9 @@ class EngineOptions(PlaceOptions):
     model_size: Annotated[
         list[str] | None,
         typer.Option(
-            "--model-size", metavar="SIZE=MODEL", help="What requests with model_size alone mean; repeat."
+            "--model-size",
+            metavar="SIZE=MODEL",
+            help="Model of requests that name model_size and no model; repeat.",
         ),
     ] = None
     autoscale: Annotated[
@@ -110,11 +112,14 @@ class EngineOptions(PlaceOptions):
         typer.Option(
             "--autoscale-pattern",
             metavar="LENGTH",
-            help="The load repeats itself (24h, 5m): replicas before it grows.",
+            help="The load repeats itself after this time (24h, 5m): replicas start before it grows.",
         ),
     ] = None
     autoscale_ahead: Annotated[
-        float | None, typer.Option("--autoscale-ahead", help="Seconds before such a growth; default 30.")
+        float | None,
+        typer.Option(
+            "--autoscale-ahead", help="Seconds that replicas start ahead of such a growth; default 30."
+        ),
     ] = None
 
     def arguments(self) -> list[str]:

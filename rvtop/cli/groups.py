@@ -13,14 +13,14 @@ from rvtop.system.stdio import say, say_error
 from rvtop.text import printable
 
 scenario_app = typer.Typer(help="Scenario files: check, explain, schema.", rich_markup_mode=None)
-index_app = typer.Typer(help="Build, search or import a document index for RAG.", rich_markup_mode=None)
+index_app = typer.Typer(help="Builds, searches or imports a document index for RAG.", rich_markup_mode=None)
 
 
 @scenario_app.command("check")
 def scenario_check(
     files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Scenario files or shipped names.")],
 ) -> None:
-    """Says of each scenario whether it is sound; if not, every mistake: file, line, key. Exit code 2 then."""
+    """Checks scenario files. Says ok, or every mistake with file, line and key; exit code 2 then."""
     sound = True
     for file in files:
         try:
@@ -38,7 +38,7 @@ def scenario_check(
 
 @scenario_app.command("schema")
 def scenario_schema() -> None:
-    """Prints the JSON Schema of scenario files, for an editor."""
+    """Prints the JSON Schema of scenario files, for editors."""
     from rvtop.scenario.json_schema import schema_text
 
     say(schema_text().rstrip("\n"))
@@ -46,7 +46,7 @@ def scenario_schema() -> None:
 
 @scenario_app.command("explain")
 def scenario_explain(file: Annotated[str, typer.Argument(help="Scenario file or shipped name.")]) -> None:
-    """Explains what a scenario will do."""
+    """Says in words what a scenario will do."""
     from rvtop.scenario.explain import explain
 
     for line in explain(scenario_named(file)).split("\n"):
@@ -77,5 +77,5 @@ def index_search(context: typer.Context) -> None:
 
 @index_app.command("import", context_settings=_PASS_ON)
 def index_import(context: typer.Context) -> None:
-    """Converts a LangChain folder (index.faiss + index.pkl): rvtop index import DIR --out DIR2."""
+    """Converts a LangChain FAISS folder. As in rvtop index import DIR --out DIR2."""
     _rag("import", context)

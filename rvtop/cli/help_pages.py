@@ -6,6 +6,7 @@ An option's heading is Typer's ``rich_help_panel``; a group of options names one
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import typer
@@ -48,7 +49,9 @@ class OptionsByHeading(TyperCommand):
             heading = getattr(parameter, "rich_help_panel", None) or _OPTIONS
             kind = "Arguments" if parameter.param_type_name == "argument" else heading
             names, text = row
-            rows.setdefault(kind, []).append((names.replace("<list[str]>", "<str>"), text))
+            rows.setdefault(kind, []).append(
+                (re.sub(r"<list\[(\w+)\]>", lambda found: f"<{found[1].lower()}>", names), text)
+            )
         for heading, found in rows.items():
             if found:
                 with formatter.section(heading):

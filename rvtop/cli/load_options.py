@@ -51,8 +51,10 @@ def check_exclude_warm_up(choice: str) -> None:
 class SteadyOptions:
     """A scenario of one phase, made of options."""
 
-    heading: ClassVar[str] = "A steady load in the place of a scenario"
-    rate: Annotated[float | None, typer.Option(help="Requests per second, instead of a scenario.")] = None
+    heading: ClassVar[str] = "A steady load instead of a scenario"
+    rate: Annotated[
+        float | None, typer.Option(help="Requests per second; with --find-max the first rate tried.")
+    ] = None
     duration: Annotated[str, typer.Option(help="How long, with --rate: 30s, 2m; a number is seconds.")] = (
         "30s"
     )
@@ -97,7 +99,7 @@ class SteadyOptions:
 class WatchOptions:
     """What a run looks for beside its figures."""
 
-    heading: ClassVar[str] = "What the run looks for"
+    heading: ClassVar[str] = "Saturation, warm-up, probes"
     stop_when_saturated: Annotated[
         bool,
         typer.Option(
@@ -153,10 +155,12 @@ def check_figures(
 class TimeoutOptions:
     """How long a request may wait for what."""
 
-    heading: ClassVar[str] = "What a request may wait for"
-    connect_timeout: Annotated[str, typer.Option(help="Time until a connection must stand.")] = "5s"
-    ttft_timeout: Annotated[str | None, typer.Option(help="Time until the first token; default none.")] = None
-    stall_timeout: Annotated[str, typer.Option(help="Time without a byte in a stream.")] = "60s"
+    heading: ClassVar[str] = "Timeouts"
+    connect_timeout: Annotated[str, typer.Option(help="Most time until a connection is made.")] = "5s"
+    ttft_timeout: Annotated[
+        str | None, typer.Option(help="Most time until the first token; default none.")
+    ] = None
+    stall_timeout: Annotated[str, typer.Option(help="Most time without a byte in a stream.")] = "60s"
 
     def timeouts(self) -> Timeouts:
         """The same in seconds. Raises UserError."""
@@ -173,11 +177,14 @@ class TimeoutOptions:
 class FindMaxOptions:
     """The search for the highest rate that holds an SLO."""
 
-    heading: ClassVar[str] = "The highest rate"
+    heading: ClassVar[str] = "Search for the highest rate"
     find_max: Annotated[
-        bool, typer.Option("--find-max", help="Search the highest rate that holds --slo.")
+        bool, typer.Option("--find-max", help="Search for the highest rate that holds --slo.")
     ] = False
-    slo: Annotated[str | None, typer.Option(help="For --find-max: ttft_p99=200,tpot_mean=50 (ms).")] = None
+    slo: Annotated[
+        str | None,
+        typer.Option(help="Limits for --find-max: ttft_p99=200,tpot_mean=50 (ms), error_rate=0.01."),
+    ] = None
     step: Annotated[
         str, typer.Option(help="For --find-max: a step's least length; about 100 requests make it longer.")
     ] = "10s"

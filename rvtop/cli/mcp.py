@@ -29,7 +29,7 @@ def mcp(
         typer.Option(metavar="URL|TOPOLOGY", help="What it may load or start; repeatable, nothing else is."),
     ] = None,
 ) -> None:
-    """An MCP server for agents: watch, and within limits load. On stdin and stdout."""
+    """Serves agents by MCP: they watch and, within limits, load. On stdin and stdout."""
     positive("--max-rate", max_rate)
     targets = tuple(target or ())
     if not allow_load and (max_rate is not None or targets):

@@ -51,14 +51,24 @@ def _new_yaml(path: Path | None) -> Path | None:
 
 Models = Annotated[
     list[str] | None,
-    typer.Option("--model", help="Model to send to (repeat for several); with --topology: name=path."),
+    typer.Option(
+        "--model", help="Model to send to, or with --topology what it serves, as name=path; repeat."
+    ),
+]
+ModelNames = Annotated[
+    list[str] | None, typer.Option("--model", help="Model to send to; repeat for several.")
+]
+Served = Annotated[
+    list[str] | None, typer.Option("--model", help="What it serves, as name=path; repeat for several.")
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/NAME-TIME.")]
 RayAddress = Annotated[str | None, typer.Option("--ray-address", help="Ray cluster: auto or HOST:PORT.")]
 MaxRate = Annotated[
     float | None, typer.Option("--max-rate", help="Never send more requests a second than this.")
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Don't ask before the first load on a server not ours.")]
+Yes = Annotated[
+    bool, typer.Option("--yes", help="Don't ask before the first load on a server that rvtop did not start.")
+]
 Ui = Annotated[str, typer.Option("--ui", help="dashboard, plain or none.")]
 
 
@@ -84,7 +94,7 @@ class LookOptions:
 class SessionOptions:
     """Where a session writes, and who else sees and steers it: of every command that runs one."""
 
-    heading: ClassVar[str] = "What the session leaves, who sees and steers it"
+    heading: ClassVar[str] = "What the session writes, and who may watch or command it"
     out: Out = None
     control: Annotated[
         Path | None,
@@ -96,7 +106,7 @@ class SessionOptions:
         Path | None,
         typer.Option(
             "--record",
-            help="Scenario file to write, which does again what scenario and hands did.",
+            help="Write a scenario file that repeats what the scenario and the keys did.",
             callback=_new_yaml,
         ),
     ] = None
@@ -107,7 +117,7 @@ class SessionOptions:
         bool,
         typer.Option(
             "--serve",
-            help="Show the session in browsers too, which only watch; prints an address with a token.",
+            help="Show the session in browsers too, which may only watch; prints an address with a token.",
         ),
     ] = False
     serve_on: Annotated[

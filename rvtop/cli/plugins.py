@@ -10,7 +10,7 @@ import typer
 from rvtop.system.stdio import say
 
 
-def plugins(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Lists the installed plugins; says whether each can be imported. Exit code 1 if one can't."""
     from rvtop.system.plugins import GROUPS, Plugin, PluginError
     from rvtop.system.plugins import plugins as installed

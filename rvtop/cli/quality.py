@@ -45,7 +45,7 @@ def quality(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON alone.")] = False,
 ) -> None:
-    """Tells how far the answers of topologies agree. Asks them the same, one at a time, greedily."""
+    """Asks topologies the same; says how far their answers agree. One question at a time, greedily."""
     if ui not in ("plain", "none"):
         raise UserError(f"--ui {ui}: must be plain or none")
     for option, number in (("--limit", limit), ("--max-tokens", max_tokens)):

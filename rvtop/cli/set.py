@@ -29,7 +29,7 @@ def set_defaults(
         ),
     ] = None,
 ) -> None:
-    """Changes defaults of requests, or a stage's replicas, live. Without a restart."""
+    """Changes requests' defaults or a stage's replicas, live. Nothing is restarted."""
     from rvtop.lifecycle.choose import url_of
     from rvtop.net.transport import Transport
     from rvtop.target.defaults import change_defaults

@@ -18,7 +18,7 @@ def share(
     out: Annotated[Path, typer.Option(metavar="FILE", help="The page.")],
     size: Annotated[str, typer.Option(metavar="COLUMNSxROWS", help="The size of its screen.")] = "140x44",
 ) -> None:
-    """Makes one HTML file of a run that plays its screens. It needs no server and no network."""
+    """Writes one HTML page that plays a run's screens. It needs no server and no network."""
     columns, rows = _size(size)
     from rvtop.cli.dashboard import look_now
     from rvtop.results.recording import read_recording

@@ -33,7 +33,7 @@ class SameForAll:
         int | None, typer.Option(help="CPU threads of each engine; default its part of the cores less one.")
     ] = None
     dtype: Annotated[
-        str | None, typer.Option(help="Of the weights; default bfloat16 on a GPU, else float32.")
+        str | None, typer.Option(help="Data type of the weights; default bfloat16 on a GPU, else float32.")
     ] = None
     max_model_len: Annotated[int | None, typer.Option(help="Context in tokens; default the model's own.")] = (
         None

@@ -25,7 +25,7 @@ def size(
     tokens_in: Annotated[int, typer.Option("--in", help="Prompt tokens of a request.")],
     tokens_out: Annotated[int, typer.Option("--out", help="Output tokens of a request.")],
     slo: Annotated[
-        str, typer.Option(help="What has to hold: ttft_p99=500,tpot_mean=50,e2e_p99=9000 (ms).")
+        str, typer.Option(help="Limits to hold: ttft_p99=500,tpot_mean=50,e2e_p99=9000 (ms).")
     ] = "ttft_p99=1000",
     profile: Annotated[
         list[Path] | None,
@@ -35,17 +35,21 @@ def size(
     ] = None,
     tp: Annotated[int, typer.Option("--tp", help="GPUs that share a replica (tensor parallel).")] = 1,
     dtype: Annotated[str, typer.Option(help="auto, float32, float16, bfloat16 or fp8.")] = "auto",
-    kv_dtype: Annotated[str, typer.Option("--kv-dtype", help="Of keys and values: auto or fp8.")] = "auto",
+    kv_dtype: Annotated[
+        str, typer.Option("--kv-dtype", help="Data type of keys and values: auto or fp8.")
+    ] = "auto",
     utilisation: Annotated[float, typer.Option(help="Share of a GPU that the engine takes.")] = 0.9,
     max_num_seqs: Annotated[int, typer.Option("--max-num-seqs", help="Most requests in a batch.")] = 256,
     variation: Annotated[
         float, typer.Option(help="Coefficient of variation of the lengths of answers; 0: all alike.")
     ] = 0.0,
-    price: Annotated[float | None, typer.Option(help="Of a GPU hour; default: that of the settings.")] = None,
+    price: Annotated[
+        float | None, typer.Option(help="Price of a GPU hour; default that of the settings.")
+    ] = None,
     topology: Annotated[str, typer.Option(help="vllm or rsv: whose overhead a node has.")] = "rsv",
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Memory, batch, GPUs and cost of a model at a load. Each with its formula."""
+    """Estimates memory, GPUs and cost of a model at a load. Each line has its formula."""
     from rvtop.cli.config import settings_now
     from rvtop.deploy.model_files import read_model
     from rvtop.deploy.size import Asked, gpus

@@ -34,7 +34,7 @@ def split(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Shifts the requests for a name between its models, at once. As in rvtop split chat v2=50."""
+    """Changes the shares of the models behind one name, at once. For example: rvtop split chat v2=50."""
     from rvtop.cli.ctl import is_socket
     from rvtop.lifecycle.choose import url_of
 

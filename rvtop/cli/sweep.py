@@ -10,7 +10,7 @@ import typer
 
 from rvtop.cli.engine_options import EngineOptions, words_of
 from rvtop.cli.option_groups import grouped
-from rvtop.cli.options import Models, Out, check_topology
+from rvtop.cli.options import Out, Served, check_topology
 from rvtop.errors import UserError, check_limits
 from rvtop.system.files import written_for
 from rvtop.system.stdio import say, say_error, say_nothing
@@ -30,13 +30,13 @@ def sweep(
     vary: Annotated[
         list[str], typer.Option(help="Engine argument and its values: max_num_seqs=64,256; repeat.")
     ],
-    model: Models = None,
+    model: Served = None,
     engine: EngineOptions,
     backend_options: Annotated[
         str, typer.Option(help="Further options of python -m backends, as one text.")
     ] = "",
     repeat: Annotated[int, typer.Option(help="Times that each combination runs.")] = 1,
-    seed: Annotated[int, typer.Option(help="Of the order in which they run.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the order in which they run.")] = 0,
     out: Out = None,
     ui: Annotated[str, typer.Option("--ui", help="plain or none.")] = "plain",
     html: Annotated[
@@ -44,7 +44,7 @@ def sweep(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON alone.")] = False,
 ) -> None:
-    """Runs a topology with each of some engine arguments. Names the best one under the SLO."""
+    """Runs a topology with each combination of engine arguments. Names the best one under the SLO."""
     if ui not in ("plain", "none"):
         raise UserError(f"--ui {ui}: must be plain or none")
     if repeat < 1:

@@ -51,7 +51,7 @@ _OUR_FIELDS = {
 class TargetOptions:
     """How a server that is up is reached, and what every request to it carries."""
 
-    heading: ClassVar[str] = "The server that is up"
+    heading: ClassVar[str] = "How the server is reached"
     metrics_url: Annotated[
         list[str] | None,
         typer.Option("--metrics-url", help="Prometheus page of the server, if not /metrics."),

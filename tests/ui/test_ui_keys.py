@@ -42,6 +42,7 @@ from rvtop.ui.screens.palette import Choices, PaletteScreen, matching
 from rvtop.ui.screens.rate import RateScreen
 from rvtop.ui.screens.slo import parse_slo
 from rvtop.ui.screens.stopping import StoppingScreen
+from rvtop.ui.screens.table import SHOWDOWN_SCREENS
 from rvtop.ui.screens.workload import parse_workload
 from rvtop.ui.screens.workload import preview as workload_preview
 from rvtop.ui.sharing import Sharing
@@ -619,7 +620,16 @@ def page() -> str:
         "# Keys",
         "",
         "Every action has a name, which the palette (`:`) lists and the settings' `keymap` takes. This page",
-        "is made from the table in `rvtop/ui/keys.py`; a test compares them.",
+        "is made from `rvtop/ui/keys.py` and `rvtop/ui/screens/table.py`; a test compares them.",
+        "",
+        "| key | screen |",
+        "|---|---|",
+        *(
+            f"| `{entry.key}` | {entry.title} |"
+            for entry in sorted(SHOWDOWN_SCREENS, key=lambda one: one.key)
+        ),
+        "",
+        "These keys are fixed; those below can be changed, but for `ctrl+c`.",
         "",
         "| key | name in palette and keymap | where | does |",
         "|---|---|---|---|",
