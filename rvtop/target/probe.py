@@ -279,6 +279,21 @@ def has_models(info: TargetInfo, models: Sequence[str], before: TargetInfo | Non
     return set(models) <= set(info.models) or not (before is None or set(models) <= set(before.models))
 
 
+def models_beside(info: TargetInfo, ours: Sequence[str], first: TargetInfo | None) -> tuple[str, ...]:
+    """What a second server is asked for where the ``first`` gets ``ours``: the same by name if it may be,
+    else its only one. Raises TargetError."""
+    if has_models(info, ours, first):
+        return tuple(ours)
+    own = bases(info)
+    if len(own) != 1 or len(ours) != 1:
+        raise TargetError(
+            f"{shown(info.url)} does not serve all of what the first server is sent to ({listed(ours)}); it "
+            f"serves: {listed(info.models)}: name those that both serve with --model",
+            2,
+        )
+    return own
+
+
 def listed(names: Sequence[str], most: int = 10) -> str:
     """``names`` for a line of text; of many only the first ``most``, and how many more there are."""
     shown = ", ".join(names[:most])
