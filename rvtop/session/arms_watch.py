@@ -92,7 +92,6 @@ class ArmsWatch:
         names, shares = printable_names(self._target.models), self._target.shares
         if len(names) < 2:
             return ()
-        # Those of another server's models do not count, as in plan/mix.py: the load goes to each in turn.
         in_turn = (1 / len(names),) * len(names)
         asked = dict(zip(names, shares if len(shares) == len(names) else in_turn, strict=True))
         figures = self._models.figures(now_ns, [*names, *sorted(self._models.names - {*names})], limits)

@@ -255,7 +255,7 @@ def choose_models(info: TargetInfo, wanted: Collection[str], *, unlisted: bool =
         if name not in meant.values() and not (unlisted and not is_pattern(name)):
             what = "model that matches" if is_pattern(name) else "model"
             raise TargetError(f"{info.url} serves no {what} {name!r}; it serves: {known}", 2)
-    twice = [name for name, count in Counter(wanted).items() if count > 1]
+    twice = [name for name, count in Counter(list(wanted)).items() if count > 1]
     if twice:
         raise TargetError(f"--model {twice[0]}: is given twice", 2)
     if wanted:
