@@ -138,8 +138,9 @@ class Control:
         try:
             if kept := again.changed_before("set"):
                 await self._settings.change(orjson.dumps(kept), list(self._groups))
-            for alias, shares in again.changed_before("split").items() if self._splits is not None else ():
-                await self._splits.change(orjson.dumps({"alias": alias, "shares": shares}))
+            if self._splits is not None:
+                for alias, shares in again.changed_before("split").items():
+                    await self._splits.change(orjson.dumps({"alias": alias, "shares": shares}))
         except ApiError as error:  # the backend serves all the same
             NOTICES.say(f"what `rvtop set` and `rvtop split` changed is lost: {error}", "warn")
 

@@ -62,7 +62,8 @@ class Sender:
         self._prompts = prompts
         self._prompt_sets = [prompts]
         self._mix = Mix(spec.shares, spec.seed)
-        self._targets = [(target, range(len(spec.models)), self._mix)]
+        models: Sequence[int] = range(len(spec.models))
+        self._targets = [(target, models, self._mix)]
         self._traces = int(spec.traces, 16) if spec.traces else 0
         self._number = 0  # of the target in force …
         self._target, self._models = self._targets[0][:2]  # … which serves these of the models
