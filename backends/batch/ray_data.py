@@ -20,8 +20,8 @@ from backends.settings.accelerators import ray_options, resource_of
 #: What Ray Data LLM's tasks beside the engines (rows into its columns, and out of them) reserve of a CPU
 #: each, and what is left for them.
 _TASK_CPUS, _TASKS_CPUS = 0.1, 0.2
-#: Batches that an engine works at, beyond those that fill it: as one of them is at its tail, others go on. With
-#: two an engine of 64 places had 40 sequences a step, with six 54 (tests/bench/batch.py's rows).
+#: Batches that an engine works at, beyond those that fill it: as one of them is at its tail, others go on.
+#: With two an engine of 64 places had 40 sequences a step, with six 54 (the rows of tests/bench/batch.py).
 _SPARE_BATCHES = 6
 
 
