@@ -110,6 +110,7 @@ async def _start(options: Options, steps: Steps, stack: AsyncExitStack) -> Rac:
         splits, chooser = local(options.split, service)
         watch = ClusterWatch(cluster.address, service.engine_rows, ours=cluster.ours)
         control = Control(NAME, [service], facts, live=cluster.facts, splits=splits, cluster=watch.rows)
+        await control.as_before()
         server.serve(service, control, chooser)
         grpc.serve(service, control, options.listener.getsockname()[1])
     await stack.enter_async_context(watch.watching())

@@ -11,12 +11,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import orjson
 
+from backends.api import fields
 from backends.api.defaults import Settings
 from backends.api.metrics import CONTENT_TYPE as METRICS_TYPE
 from backends.api.metrics import merge_pages
 from backends.api.splits import SPLIT_PATH, Splits
 from backends.errors import ApiError, unavailable
 from backends.models.adapters import AdapterFolder
+from backends.process import again
 from backends.process.notices import NOTICES
 
 JSON_TYPE = "application/json"
@@ -120,11 +122,27 @@ class Control:
         """Changes the shares of an alias (see :meth:`Splits.change`). Raises ApiError."""
         if self._splits is None:
             raise ApiError(404, "This server splits no name.", type="NotFoundError")
-        return JSON_TYPE, orjson.dumps({"splits": await self._splits.change(body)})
+        told = await self._splits.change(body)
+        again.keep("split", self._splits.shares())
+        return JSON_TYPE, orjson.dumps({"splits": told})
 
     async def set(self, body: bytes) -> tuple[str, bytes]:
         """Changes what requests get that do not say it themselves. Raises ApiError."""
-        return JSON_TYPE, orjson.dumps(await self._settings.change(body, list(self._groups)))
+        now = await self._settings.change(body, list(self._groups))
+        again.keep("set", fields.json_object(body))
+        return JSON_TYPE, orjson.dumps(now)
+
+    async def as_before(self) -> None:
+        """Where this program was started again in its own place: changes what was changed before. To be
+        called once the engines are up, before requests come."""
+        try:
+            if kept := again.changed_before("set"):
+                await self._settings.change(orjson.dumps(kept), list(self._groups))
+            if self._splits is not None:
+                for alias, shares in again.changed_before("split").items():
+                    await self._splits.change(orjson.dumps({"alias": alias, "shares": shares}))
+        except ApiError as error:  # the backend serves all the same
+            NOTICES.say(f"what `rvtop set` and `rvtop split` changed is lost: {error}", "warn")
 
     async def act(self, path: str) -> tuple[str, bytes]:
         """Has the engines follow one of ACTIONS. Raises ApiError: 404 where no engine has anything of the

@@ -57,6 +57,10 @@ class Splits:
             for split in self.now.values()
         ]
 
+    def shares(self) -> dict[str, dict[str, float]]:
+        """By alias the share of each arm, in percent."""
+        return {alias: {arm.model: arm.share for arm in split.arms} for alias, split in self.now.items()}
+
     async def change(self, body: bytes) -> list[dict[str, Any]]:
         """Follows ``{"alias": …, "shares": {ARM: percent}}``; the alias may be left out where there is one.
         Raises ApiError."""

@@ -21,7 +21,8 @@ from backends.settings.accelerators import ray_options, resource_of
 #: each, and what is left for them.
 _TASK_CPUS, _TASKS_CPUS = 0.1, 0.2
 #: Batches that an engine works at, beyond those that fill it: as one of them is at its tail, others go on.
-_SPARE_BATCHES = 2
+#: With two an engine of 64 places had 40 sequences a step, with six 54 (the rows of tests/bench/batch.py).
+_SPARE_BATCHES = 6
 
 
 def run_map_batches(rows: Sequence[Work], options: BatchOptions, spec: EngineSpec, place: Place) -> None:

@@ -14,6 +14,8 @@ import select
 import socket
 import sys
 import threading
+from collections.abc import Mapping
+from typing import Any
 
 from backends.errors import ApiError, unavailable
 from backends.process.running import Running, StartAgain
@@ -26,9 +28,10 @@ HEAD_LIMIT_S = 300.0
 _SAID_S = 1.5
 #: Closing talks to what is gone, and may hang.
 _CLOSE_LIMIT_S = 5.0
-#: What is handed over: the listening socket, the reason, how many nodes the cluster had.
+#: What is handed over: the listening socket, the reason, how many nodes the cluster had; the port of
+#: gRPC, and what was changed while the backend served.
 _LISTENER_ENV, _REASON_ENV, _NODES_ENV = "RVTOP_LISTENER_FD", "RVTOP_STARTED_AGAIN", "RVTOP_NODES_BEFORE"
-_GRPC_ENV = "RVTOP_GRPC_PORT"
+_GRPC_ENV, _CHANGED_ENV = "RVTOP_GRPC_PORT", "RVTOP_CHANGED"
 
 _LOOK_S, _REQUEST_S = 0.2, 0.5
 
@@ -37,6 +40,8 @@ _handed: list[int] = []
 _again: list[str] = []
 _nodes: list[int] = []
 _grpc: list[int] = []
+_before: dict[str, dict[str, Any]] = {}
+_changed: dict[str, dict[str, Any]] = {}  # those and what was changed since
 
 
 def _refusal(error: ApiError) -> bytes:
@@ -55,6 +60,10 @@ def remember() -> str:
     _again[:] = [reason for reason in [os.environ.pop(_REASON_ENV, "")] if reason]
     _nodes[:] = [int(count) for count in [os.environ.pop(_NODES_ENV, "")] if count.isdigit()]
     _grpc[:] = [int(port) for port in [os.environ.pop(_GRPC_ENV, "")] if port.isdigit()]
+    changed = os.environ.pop(_CHANGED_ENV, "") or "{}"
+    for held in (_before, _changed):
+        held.clear()
+        held.update(json.loads(changed))
     _first.clear()
     _first.update(os.environ)
     return _again[0] if _again else ""
@@ -68,6 +77,16 @@ def is_again() -> bool:
 def nodes_before() -> int:
     """How many nodes the cluster had that was lost; 0 for the first start."""
     return sum(_nodes)
+
+
+def keep(what: str, values: Mapping[str, Any]) -> None:
+    """Has a further start know what was changed: of ``what``, these values, beside those of before."""
+    _changed.setdefault(what, {}).update(values)
+
+
+def changed_before(what: str) -> dict[str, Any]:
+    """What the starts before this one kept."""
+    return dict(_before.get(what, {}))
 
 
 def grpc_port() -> int | None:
@@ -134,6 +153,8 @@ async def start_again(
     handed = {_LISTENER_ENV: str(kept), _REASON_ENV: str(reason), _NODES_ENV: str(reason.nodes)}
     if grpc is not None:
         handed[_GRPC_ENV] = str(grpc)
+    if _changed:
+        handed[_CHANGED_ENV] = json.dumps(_changed)
     try:
         os.dup2(events_fd, 1)  # which goes to stderr while a backend runs
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**_first, **handed})

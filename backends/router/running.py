@@ -129,6 +129,7 @@ async def route(
         around = surroundings(fleet) if surroundings is not None else None
         cluster = around.rows if around is not None else None
         told = Control(topology, [fleet], facts, live=live, splits=splits, cluster=cluster, adapters=adapters)
+        await told.as_before()
         control.serve(fleet, told)
         grpc.serve(fleet, told, urlsplit(url).port or 0)
     if around is not None:

@@ -279,6 +279,7 @@ async def _start(options: Options, steps: Steps, kind: Kind, stack: AsyncExitSta
             cluster=around.rows,
             adapters=adapter_folder(options.lora),
         )
+        await told.as_before()
         control.serve(fleet, told)
         grpc.serve(fleet, told, options.listener.getsockname()[1])
     await stack.enter_async_context(around.watching())

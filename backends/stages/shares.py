@@ -17,6 +17,8 @@ from backends.settings.graph import ANALYSIS, LLM, NO_RERANKER, RETRIEVAL, Graph
 
 #: Units that there are to be for each stage.
 _EACH = 2
+#: The smallest amount that Ray tells from nothing.
+_LEAST = 1e-4
 FREE = ("preprocess", "merge")
 
 
@@ -72,12 +74,18 @@ def units_of(
 
 
 def _size(free: Sequence[float], wanted: int) -> float:
-    """The largest amount of which ``wanted`` fit into what is free on each node, at most 1."""
+    """The largest amount of which ``wanted`` fit into what is free on each node, at most 1. Raises
+    StartFailure."""
     if sum(int(amount) for amount in free) >= wanted:
         return 1.0
     parts = 1
     while sum(_fitting(amount, _part(1 / parts)) for amount in free) < wanted:
         parts += 1
+        if parts > 1 / _LEAST:
+            raise StartFailure(
+                f"{sum(free):g} of the cluster is free, too little for {wanted} replicas: none is smaller "
+                f"than {_LEAST:g}; add a node, or end what else runs on it"
+            )
     return _part(1 / parts)
 
 

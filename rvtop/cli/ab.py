@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +21,6 @@ from rvtop.cli.options import (
     check_ui,
     go,
     positive,
-    probe_target,
 )
 from rvtop.cli.transport import (
     TargetOptions,
@@ -35,6 +36,8 @@ from rvtop.errors import UserError, check_limits
 from rvtop.system.startup import import_numpy
 
 if TYPE_CHECKING:
+    from rvtop.load.plan.api import Api
+    from rvtop.net.transport import Transport
     from rvtop.scenario.schema import Scenario
 
 
@@ -93,8 +96,8 @@ def ab(
     options = PairOptions(second, figure, pairs, same, until_called)
     work = with_pairs(work, options)
     models = tuple(model or ())
-    first = probe_target(first, models or work.models, transport, work.api)
-    options = replace(options, url=probe_target(second, (), replace(transport, unix_socket=None)))
+    first, second = asyncio.run(_probed((first, second), models or work.models, transport, work.api))
+    options = replace(options, url=second)
     request = SessionRequest(
         work,
         session.out or default_out("ab"),
@@ -126,6 +129,22 @@ def _url_of(name: str) -> str:
     if found.url is None or not found.running:
         raise UserError(f"{name}: is {found.state}, so nothing can be sent there; see rvtop ps")
     return found.url
+
+
+async def _probed(
+    urls: tuple[str, str], wanted: Collection[str], transport: Transport, api: Api
+) -> tuple[str, str]:
+    """The base URLs of the two, once both can be sent the same; models are chosen by name on each. Raises
+    UserError."""
+    from rvtop.target.probe import choose_models, models_beside, probe
+    from rvtop.target.served import check_served
+
+    second = transport if urls[0] == urls[1] else replace(transport, unix_socket=None)
+    a, b = await probe(urls[0], transport), await probe(urls[1], second)
+    ours = choose_models(a, wanted, unlisted=not api.generates)
+    await check_served(a, api, ours, transport)
+    await check_served(b, api, models_beside(b, ours, a), second)
+    return a.url, b.url
 
 
 def _work(name: str | None, steady: SteadyOptions, pairs: int | None) -> tuple[Scenario, int | None]:

@@ -228,10 +228,11 @@ def _arguments(chosen: Sequence[str], same: SameForAll) -> dict[str, tuple[str, 
     )
     made = {}
     for name in chosen:
-        on_ray = "ray" in TOPOLOGIES[name].extras
+        topology = TOPOLOGIES[name]
+        on_ray = "ray" in topology.extras
         address = ("--ray-address", same.ray_address) if on_ray and same.ray_address is not None else ()
-        several = on_ray or "vllm" in TOPOLOGIES[name].extras
-        made[name] = (*address, *knobs.arguments(several=several))
+        several = on_ray or "vllm" in topology.extras
+        made[name] = (*address, *knobs.arguments(several=several, stages=topology.stages))
     return made
 
 

@@ -13,8 +13,9 @@ STEPS = (0.0, 1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 100.0)
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """A model behind the name ``alias``. ``asked`` is the share (0..1) that it is to have, ``got`` the one
-    that it had of the requests that ended in the last 10 s; of those are the latencies (ms), the rates and
+    """A model behind the name ``alias``; one behind several names is an arm of each. ``asked`` is the share
+    (0..1) that it is to have, ``got`` the one that it had of the requests (where there are several names: of
+    those for its name) that ended in the last 10 s; of those are the latencies (ms), the rates and
     ``errors_recent`` too, ``ok`` and ``errors`` since the start. ``up``: whether it has an engine that can
     answer. None: not known. ``kind`` "model": no arm, but one of several models that requests name."""
 

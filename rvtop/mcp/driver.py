@@ -39,27 +39,41 @@ class Driver:
         return self._session is not None and self._session.outcome is None
 
     async def start(self, request: SessionRequest) -> Snapshot:
-        """Starts a session of its own and returns its first picture. Raises UserError: one is up already, or
-        it ended before it could be watched."""
+        """Starts a session of its own and returns its first picture: one of a load that has begun, where the
+        target is a server that is up. Raises UserError: one is up already, or it ended before that."""
         if self._joined is not None:
             raise UserError("start: this server watches the session of its --socket; it starts none")
         async with self._starting:
             session = await self._start(request)
+        last = session.snapshot()
+        if session.outcome is None and last is not None and last.state in OVER:  # it stays until it is left
+            await session.close()
         if session.outcome is not None and session.outcome.summary is None:
             raise UserError(f"start: {session.outcome.message}")
         return await self.snapshot()
 
     async def _start(self, request: SessionRequest) -> RemoteSession:
-        """Returns once its socket is there, or it has ended."""
+        """Returns once its socket is there and its load has begun, or it has ended. Raises UserError."""
         if self.own:
             raise UserError("start: a load is up already; stop it first")
         if self._session is not None:  # it has an outcome; its process may still be on its way out
             await self._session.close()
         self._socket.unlink(missing_ok=True)
         self._session = session = await RemoteSession().start(replace(request, control=self._socket))
-        async with asyncio.timeout(_OPEN_LIMIT_S):
-            while session.outcome is None and not self._socket.exists():
-                await asyncio.sleep(_LOOK_S)
+        try:
+            async with asyncio.timeout(_OPEN_LIMIT_S):
+                while session.outcome is None and not (self._socket.exists() and _begun(session, request)):
+                    await asyncio.sleep(_LOOK_S)
+        except TimeoutError:
+            if self._socket.exists():  # it may prepare prompts for long
+                raise UserError(
+                    f"start: the load has not begun after {_OPEN_LIMIT_S:g} s; `watch` tells what it does, "
+                    "`stop` ends it"
+                ) from None
+            await session.close()
+            raise UserError(
+                f"start: the session did not open its socket within {_OPEN_LIMIT_S:g} s; it was ended"
+            ) from None
         return session
 
     async def command(self, name: str, fields: Mapping[str, Any]) -> str:
@@ -112,6 +126,15 @@ class Driver:
             _say_name(client)
             client.send(name, fields)
             return str(client.answer(name)[1]["ok"])
+
+
+def _begun(session: RemoteSession, request: SessionRequest) -> bool:
+    """Whether there is no more to wait for: a phase runs, so that its rate can be set, or all is over. A
+    topology that starts is not waited for: that takes minutes, and `watch` shows its steps."""
+    last = session.snapshot()
+    return request.backend is not None or (
+        last is not None and (last.phase is not None or last.state in OVER)
+    )
 
 
 def _last_of(session: RemoteSession) -> Snapshot:

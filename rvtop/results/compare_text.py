@@ -12,8 +12,10 @@ from rvtop.text import phase_words
 
 MISSING = "--"
 _NAME, _CELL, _INTERVAL = 16, 12, 20
-#: What is told of each phase, beside the table of all.
+#: What is told of each phase, beside the table of all; where neither side's answers come token by token
+#: (embeddings, ``stream: false``), their latency.
 _OF_PHASES = ("ttft_mean", "ttft_p99", "tps")
+_IN_ONE_PIECE = ("e2e_mean", "e2e_p99", "tps")
 
 
 def text_lines(found: Comparison) -> list[str]:
@@ -26,8 +28,16 @@ def text_lines(found: Comparison) -> list[str]:
     lines += [_line(row.figure.name, row) for row in found.parts[ALL]]
     for name in found.names[1:]:
         lines.append(f"phase {phase_words(name)}")
-        lines += [_line(row.figure.name, row) for row in found.parts[name] if row.figure.key in _OF_PHASES]
+        lines += [_line(row.figure.name, row) for row in of_phase(found.parts[name])]
     return [*lines, "", *about_intervals(found), *found.notes]
+
+
+def of_phase(rows: Sequence[Row]) -> list[Row]:
+    """Those of a phase's figures that are told."""
+    known = {row.figure.key for row in rows if row.a is not None or row.b is not None}
+    keys = _OF_PHASES if known.intersection(_OF_PHASES[:2]) or "e2e_mean" not in known else _IN_ONE_PIECE
+    shown = [row for row in rows if row.figure.key in keys]
+    return shown if keys == _OF_PHASES else [row for row in shown if row.figure.key in known]
 
 
 def about_intervals(found: Comparison) -> list[str]:

@@ -29,7 +29,12 @@ COLUMNS: Mapping[str, str] = {
     **dict.fromkeys(("prompt_tokens", "output_tokens", "cached_tokens", "chunks"), "int"),
     **dict.fromkeys(("token_source", "finish", "error", "error_text"), "str"),
     **dict.fromkeys(("lag_ms", "ttft_ms", "tpot_ms", "e2e_ms"), "float"),
+    "arm": "str",
+    **dict.fromkeys(("task", "step", "steps", "branch", "tool_ns"), "int"),
+    "after": "str",
 }
+#: Columns of a request that is a step of a task of agents, and their keys in its ``task``.
+_TASK = {"task": "id", "step": "step", "steps": "of", "branch": "branch", "tool_ns": "tool_ns"}
 _INT64 = range(-(1 << 63), 1 << 63)
 
 
@@ -150,7 +155,8 @@ def request_rows(folder: Path, unread: Unread) -> Iterator[dict[str, Any]]:
     path = folder / run_files.REQUESTS
     try:
         for row in json_lines(path, unread):
-            yield {name: _of_type(row.get(name), kind) for name, kind in COLUMNS.items()} | _times(row)
+            plain = {name: _of_type(row.get(name), kind) for name, kind in COLUMNS.items()}
+            yield plain | _times(row) | _task(row.get("task"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; give the folder of a run") from error
 
@@ -181,6 +187,15 @@ def _times(row: Mapping[str, Any]) -> dict[str, float | None]:
         "tpot_ms": decode / (tokens - 1) if several else None,  # type: ignore[operator]
         "e2e_ms": ms(last, intended) if good else None,
     }
+
+
+def _task(told: Any) -> dict[str, int | str | None]:
+    """Which step of which task of agents a request is; None where it is of none."""
+    task: Mapping[str, Any] = told if isinstance(told, Mapping) else {}
+    numbers = {name: _of_type(task.get(key), "int") for name, key in _TASK.items()}
+    after = task.get("after")
+    steps = [one for one in after if type(one) is int] if isinstance(after, list) else []
+    return {**numbers, "after": " ".join(map(str, steps)) or None}
 
 
 def csv_text(rows: Iterator[dict[str, Any]]) -> Iterator[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from time import perf_counter_ns
 
 import orjson
@@ -27,6 +28,8 @@ from rvtop.text import printable_names
 
 LOOK_S = 1.0
 _MARK = b'"arm":"'
+#: Between an arm and its alias, in the name by which requests are counted; in no name as it is shown.
+_OF = "\x1f"
 
 
 class ArmsWatch:
@@ -69,30 +72,43 @@ class ArmsWatch:
         self._named = self._named or _MARK in lines
         if not self._named and not several:
             return
-        now_ns = perf_counter_ns()
+        now_ns, shared = perf_counter_ns(), self._shared()
         for row in map(orjson.loads, lines.splitlines()):
             if self._named:
-                self._arms.take(row.get("arm") or NO_ARM, row, now_ns)
+                self._arms.take(_counted(row.get("arm") or NO_ARM, row["model"], shared), row, now_ns)
             if several:
                 self._models.take(row["model"], row, now_ns)
 
     def look(self, now_ns: int) -> None:
         """Once a second: makes ``shown`` anew."""
         limits = {figure: ns / 1e6 for figure, ns in slo_ns(self._slo()).items()}
-        known = {arm.name: (split.alias, arm) for split in self._splits for arm in split.arms}
+        shared = self._shared()
+        known = {
+            _counted(arm.name, split.alias, shared): (split.alias, arm)
+            for split in self._splits
+            for arm in split.arms
+        }
         if not self._named and not known:
             self.shown = self._of_models(now_ns, limits)
             return
         names = [*known, *sorted(self._arms.names - {*known})]
         figures = self._arms.figures(now_ns, names, limits)
-        self.shown = tuple(_told_of(arm, *known.get(arm.name, ("", None))) for arm in figures)
+        shown = [_told_of(arm, *known.get(arm.name, ("", None))) for arm in figures]
+        self.shown = tuple(shown if len(self._splits) < 2 else map(partial(_within, shown), shown))
+
+    def _shared(self) -> Mapping[str, set[str]]:
+        """The arms behind several names, and these."""
+        aliases: dict[str, set[str]] = {}
+        for split in self._splits:
+            for arm in split.arms:
+                aliases.setdefault(arm.name, set()).add(split.alias)
+        return {arm: names for arm, names in aliases.items() if len(names) > 1}
 
     def _of_models(self, now_ns: int, limits: Mapping[str, float]) -> tuple[Arm, ...]:
         """Of several models that requests name, as an arm each; their shares are the scenario's."""
         names, shares = printable_names(self._target.models), self._target.shares
         if len(names) < 2:
             return ()
-        # Those of another server's models do not count, as in plan/mix.py: the load goes to each in turn.
         in_turn = (1 / len(names),) * len(names)
         asked = dict(zip(names, shares if len(shares) == len(names) else in_turn, strict=True))
         figures = self._models.figures(now_ns, [*names, *sorted(self._models.names - {*names})], limits)
@@ -166,8 +182,20 @@ class ArmsWatch:
         return Done(text, perf_counter_ns(), SetSplit(arm.name, arm.share, split.alias))
 
 
+def _counted(arm: str, model: str, shared: Mapping[str, set[str]]) -> str:
+    """The name by which a request for ``model`` is counted: an arm behind several names is one of each."""
+    return f"{arm}{_OF}{model}" if model in shared.get(arm, ()) else arm
+
+
+def _within(arms: Sequence[Arm], arm: Arm) -> Arm:
+    """With the share that it got of the requests for its own name."""
+    whole = sum(one.got or 0.0 for one in arms if one.alias == arm.alias)
+    return arm if not arm.alias or arm.got is None or not whole else replace(arm, got=arm.got / whole)
+
+
 def _told_of(arm: Arm, alias: str, told: ArmShare | None) -> Arm:
     """With what the server says of it."""
+    arm = replace(arm, name=arm.name.partition(_OF)[0])
     if told is None:
         return replace(arm, alias=alias)
     return replace(arm, alias=alias, asked=told.share / 100, up=told.up)

@@ -17,8 +17,8 @@ from rvtop.session.live import LiveState
 from rvtop.session.own_servers import OwnServer, OwnServers
 from rvtop.session.request import SessionRequest
 from rvtop.session.target_watch import ANSWER_S, LossWatch, TargetWatch
-from rvtop.target.mix import shares_of
-from rvtop.target.probe import TargetInfo, answers, choose_models, probe
+from rvtop.target.mix import matching, shares_of
+from rvtop.target.probe import TargetInfo, answers, bases, choose_models, has_models, probe
 from rvtop.target.served import check_served
 from rvtop.text import printable_names
 
@@ -47,6 +47,7 @@ class LoadTarget:
         self.info: TargetInfo | None = None
         self.models: tuple[str, ...] = ()
         self.shares: tuple[float, ...] = ()
+        self.mix: Mapping[str, float] = {}  # what was asked for, by name or pattern; of no server
 
     @property
     def engine_gpus(self) -> int | None:
@@ -113,7 +114,8 @@ class LoadTarget:
         scenario = self._request.scenario
         api = Api() if scenario is None else scenario.api
         self.models = choose_models(self.info, models or ours, unlisted=not api.generates)
-        self.shares = shares_of(models, printable_names(self.models)) if isinstance(models, Mapping) else ()
+        self.mix = models if isinstance(models, Mapping) else {}
+        self.shares = shares_of(self.mix, printable_names(self.models))
         await check_served(self.info, api, self.models, self._request.transport)
 
     async def start_backend(self, models: Collection[str]) -> None:
@@ -158,11 +160,22 @@ class LoadTarget:
         """The load goes to another server now, which was probed; ``pages`` as in :meth:`expect_answers`. A
         backend of ours runs on, and may be come back to."""
         self.info, self.models, self._transport, self._pages = info, models, transport, pages
+        self.shares = shares_of(self.mix, printable_names(models))
         self._own, self.away = self.servers.at(info.url), False
         if self._silence is not None:
             self._silence.begin_anew()
         if self._loss is not None:
             self._loss.begin_anew(perf_counter_ns())
+
+    def models_at(self, info: TargetInfo) -> tuple[str, ...]:
+        """The models to send to at another server where nobody names them: those that have a share, else
+        those of before if it serves them, else its own."""
+        if self.shares:
+            meant = matching(list(self.mix), printable_names(info.models))
+            if meant:
+                shown = dict(zip(printable_names(info.models), info.models, strict=True))
+                return tuple(shown[name] for name in meant)
+        return self.models if has_models(info, self.models, self.info) else bases(info)
 
     def on_delta(self, delta: Delta) -> None:
         """A worker's delta may show that it answered: be it with a refusal."""

@@ -17,7 +17,7 @@ from rvtop.results.pairs import PairFold, lines_of
 from rvtop.session.load_parts import Parts, Second
 from rvtop.session.setup import address_at
 from rvtop.target.acts import server_facts
-from rvtop.target.probe import choose_models, has_models, probe, shown
+from rvtop.target.probe import models_beside, probe
 from rvtop.target.served import check_served
 
 if TYPE_CHECKING:
@@ -38,12 +38,7 @@ async def with_second(
         transport = parts.request.transport
     info = await probe(options.url, transport)
     ours = spec.models
-    models = ours if has_models(info, ours, parts.target.info) else choose_models(info, ())
-    if len(models) != len(ours):
-        raise UserError(
-            f"{shown(options.url)} serves {len(models)} models and A is sent to {len(ours)}: name those that "
-            "both serve with --model"
-        )
+    models = models_beside(info, ours, parts.target.info)
     await check_served(info, spec.api, models, transport)
     if "rag" in spec.body and info.topology is None:
         raise UserError(f"{info.url} is no backend of rvtop, and workload.where: server needs one")

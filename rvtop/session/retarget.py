@@ -23,7 +23,8 @@ from rvtop.session.rate_control import Done
 from rvtop.session.setup import address_at, sources_of
 from rvtop.session.warm_up import ROUNDS, bodies, warm_up
 from rvtop.target.grpc_probe import ask_grpc
-from rvtop.target.probe import TargetInfo, auth_headers, bases, choose_models, has_models, probe, shown
+from rvtop.target.mix import in_turn_words, shares_of
+from rvtop.target.probe import TargetInfo, auth_headers, choose_models, probe, shown
 from rvtop.target.served import check_served
 from rvtop.telemetry.discover import is_loopback, names_of_target
 from rvtop.text import printable, printable_names
@@ -87,10 +88,8 @@ class Retargeting:
         if url == self._parts.request.url:
             transport = self._parts.request.transport
         info = await probe(url, transport)
-        if not models:
-            models = target.models if has_models(info, target.models, target.info) else bases(info)
         api = load.spec.api if load.spec is not None else Api()
-        names = choose_models(info, models, unlisted=not api.generates)
+        names = choose_models(info, models or target.models_at(info), unlisted=not api.generates)
         await check_served(info, api, names, transport)
         self._check_reach(info)
         spec = load.spec
@@ -98,7 +97,8 @@ class Retargeting:
         if "rag" in spec.body and info.topology is None:
             raise CommandError(f"{info.url} is no backend of rvtop, and workload.where: server needs one")
         address = address_at(info.url, spec.address.path, transport)
-        await _warm_up(spec, AddTarget(address, names))
+        further = AddTarget(address, names, shares_of(target.mix, printable_names(names)))
+        await _warm_up(spec, further)
         while load.player.state != "sending":  # a phase drains: the next one has not begun
             load.check_now(draining=True)
             await asyncio.sleep(_LOOK_S)
@@ -106,7 +106,7 @@ class Retargeting:
         how: dict[str, Any] = {}
         if server is not None:  # how it was started
             how = {"topology": server.options.topology, "arguments": list(server.options.arguments)}
-        at_ns = load.go_over(AddTarget(address, names), info.url, by, how)
+        at_ns = load.go_over(further, info.url, by, how)
         await asyncio.sleep(max(0, at_ns - perf_counter_ns()) / 1e9)
         metrics = self._parts.request.metrics_urls if url == self._parts.request.url else ()
         sources = sources_of(metrics, info, transport)
@@ -119,6 +119,8 @@ class Retargeting:
         await self._parts.cluster.move(info, transport)
         text = f"requests go to {info.url} ({', '.join(printable_names(names))})"
         self._parts.feed.say(text, kind="target")
+        if told_of_shares := in_turn_words(target.mix, printable_names(names), printable_names(info.models)):
+            self._parts.feed.say(f"{info.url}: {told_of_shares}", "warn", "target")
         return Done(text, at_ns, before)
 
     def _check_reach(self, info: TargetInfo) -> None:

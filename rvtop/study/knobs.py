@@ -40,14 +40,15 @@ class Knobs:
     max_model_len: int | None = None
     num_replicas: int | None = None
 
-    def arguments(self, *, several: bool) -> tuple[str, ...]:
+    def arguments(self, *, several: bool, stages: bool = False) -> tuple[str, ...]:
         """Options of ``python -m backends``. ``several``: whether the topology can have
-        more than one engine of a model."""
+        more than one engine of a model; ``stages``: its engines are the replicas of a stage."""
         made = ["--threads", str(self.threads), "--dtype", self.dtype]
         if self.max_model_len is not None:
             made += ["--max-model-len", str(self.max_model_len)]
         if self.num_replicas is not None and several:
-            made += ["--num-replicas", str(self.num_replicas)]
+            count = str(self.num_replicas)
+            made += ["--stage-replicas", f"llm={count}"] if stages else ["--num-replicas", count]
         return tuple(made)
 
 

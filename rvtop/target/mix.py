@@ -29,6 +29,19 @@ def matching(wanted: Sequence[str], served: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def in_turn_words(wanted: Mapping[str, float], models: Sequence[str], served: Sequence[str]) -> str:
+    """What of the shares does not hold on a server that lists ``served`` where ``models`` (names as they are
+    shown) are sent to; "": all of them hold."""
+    if not wanted:
+        return ""
+    gone = [name for name in wanted if name not in matching(list(wanted), served).values()]
+    rest = "the others keep their shares" if shares_of(wanted, models) else "its models are asked in turn"
+    if gone:
+        return f"no share for {', '.join(gone)}, which it does not serve: {rest}"
+    held = shares_of(wanted, models) or len(models) < 2
+    return "" if held else f"the shares are not those of its models: {rest}"
+
+
 def shares_of(wanted: Mapping[str, float], models: Sequence[str]) -> tuple[float, ...]:
     """The share of each of ``models`` (names as they are shown), of 1: a pattern's is divided evenly between
     all that it stands for. Empty where some of them have none, which are sent to in turn."""

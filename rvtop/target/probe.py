@@ -255,7 +255,7 @@ def choose_models(info: TargetInfo, wanted: Collection[str], *, unlisted: bool =
         if name not in meant.values() and not (unlisted and not is_pattern(name)):
             what = "model that matches" if is_pattern(name) else "model"
             raise TargetError(f"{info.url} serves no {what} {name!r}; it serves: {known}", 2)
-    twice = [name for name, count in Counter(wanted).items() if count > 1]
+    twice = [name for name, count in Counter(list(wanted)).items() if count > 1]
     if twice:
         raise TargetError(f"--model {twice[0]}: is given twice", 2)
     if wanted:
@@ -277,6 +277,21 @@ def has_models(info: TargetInfo, models: Sequence[str], before: TargetInfo | Non
     """Whether a load that sends ``models`` to the server ``before`` may ask ``info`` for the same: it lists
     them, or ``before`` does not list them either (what embeds beside an LLM)."""
     return set(models) <= set(info.models) or not (before is None or set(models) <= set(before.models))
+
+
+def models_beside(info: TargetInfo, ours: Sequence[str], first: TargetInfo | None) -> tuple[str, ...]:
+    """What a second server is asked for where the ``first`` gets ``ours``: the same by name if it may be,
+    else its only one. Raises TargetError."""
+    if has_models(info, ours, first):
+        return tuple(ours)
+    own = bases(info)
+    if len(own) != 1 or len(ours) != 1:
+        raise TargetError(
+            f"{shown(info.url)} does not serve all of what the first server is sent to ({listed(ours)}); it "
+            f"serves: {listed(info.models)}: name those that both serve with --model",
+            2,
+        )
+    return own
 
 
 def listed(names: Sequence[str], most: int = 10) -> str:

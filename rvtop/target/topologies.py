@@ -30,6 +30,7 @@ class Topology:
     route: str = ""
     adds: str = ""
     packages: tuple[str, ...] = ()  # what it needs beside those extras
+    stages: bool = False  # its engines are the replicas of one stage of several
 
 
 def _read() -> dict[str, Topology]:
@@ -45,7 +46,8 @@ def _read() -> dict[str, Topology]:
 def _topology(entry: Mapping[str, Any], experiment: bool = False) -> Topology:
     columns = {column: str(entry.get(column, "")) for column in ("engine", "where", "route", "adds")}
     packages = tuple(entry.get("packages", ()))
-    return Topology(entry["about"], tuple(entry.get("extras", ())), experiment, **columns, packages=packages)
+    extras, stages = tuple(entry.get("extras", ())), "graph" in entry.get("flags", ())
+    return Topology(entry["about"], extras, experiment, **columns, packages=packages, stages=stages)
 
 
 def _added(known: Mapping[str, Topology]) -> dict[str, Topology]:

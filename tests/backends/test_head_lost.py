@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.backends import processes
@@ -121,6 +122,7 @@ async def test_a_cluster_of_our_own_is_started_again(folder: Path, tiny_model: P
     try:
         url = await asyncio.to_thread(lambda: rsc.url)
         before = await engines(url)
+        assert (await defaults(url, {"max_tokens": 9}))["max_tokens"] == 9
         (gcs,) = processes.named(rsc.pid, "gcs_server")
         async with loaded(url, folder / "run", rate=5, seconds=90) as load:
             began = time.monotonic()
@@ -133,8 +135,17 @@ async def test_a_cluster_of_our_own_is_started_again(folder: Path, tiny_model: P
             load.end()
         print(f"own head lost: said after {said_s:.1f} s, all again after {took_s:.1f} s")
         assert said_s < SAID_LIMIT_S
+        assert (await defaults(url, {}))["max_tokens"] == 9  # for as long as the backend lives
     finally:
         rsc.kill()
+
+
+async def defaults(url: str, changed: dict[str, Any]) -> dict[str, Any]:
+    """What requests get that do not say it themselves, with what is changed of it."""
+    async with httpx.AsyncClient(timeout=60) as client:
+        answer = await client.post(f"{url}/rvtop/set", json=changed)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
 
 
 def again(folder: Path, port: int, token: str) -> SomeonesCluster:

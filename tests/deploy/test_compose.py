@@ -198,3 +198,14 @@ def test_the_stack_runs_as_its_file_says(tiny_model: Path) -> None:
         rmtree(folder, ignore_errors=True)
         for path in places:
             path.rmdir()
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_images_have_the_extras_of_every_topology_and_flag(kind: str) -> None:
+    described = (Path(__file__).parents[2] / "backends" / "topologies.json").read_text()
+    wanted = {extra for one in json.loads(described).values() for extra in one["extras"]}
+    if kind == "cpu":
+        wanted -= {"vllm"}  # its CPU build stands in its place
+    (extras,) = re.findall(r'"rvtop\[(.+)\] @', dockerfile(kind))
+    # Of `--grpc`, `--serve-on` and `--metrics-port`.
+    assert {*wanted, "grpc", "web", "metrics"} <= set(extras.split(","))

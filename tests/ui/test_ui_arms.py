@@ -106,3 +106,13 @@ def test_what_is_not_known_is_a_dash() -> None:
     panel = ArmsPanel()
     assert panel.wants(s)
     assert panel.heights(s, 90) == (3, 3)
+
+
+async def test_where_several_names_are_split_each_row_has_its_own() -> None:
+    arms = (Arm("v1", "chat", 0.9), Arm("v2", "chat", 0.1), Arm("v2", "code", 0.5), Arm("(none)"))
+    app = RvtopApp(made.FakeHandle(replace(made.split(), arms=arms)))
+    async with opened(app, 200, 60):
+        head, *rows = text_of(app, ArmsPanel).splitlines()
+    assert "arms of chat, code" in head
+    names = ("chat v1", "chat v2", "▸code v2", "(none)")
+    assert [row.strip()[: len(name)] for name, row in zip(names, rows[:4], strict=True)] == [*names]

@@ -10,7 +10,10 @@ import pytest
 from backends.api.control import Control
 from backends.api.defaults import NO_DEFAULTS, Defaults
 from backends.api.request import parse_call
+from backends.api.splits import Splits
 from backends.errors import ApiError
+from backends.process import again
+from backends.settings.split import Arm, Split, SplitOptions
 from rvtop.cli.set import values_from
 from rvtop.errors import UserError
 from rvtop.net.transport import Transport
@@ -61,6 +64,36 @@ async def test_changes_add_up_and_null_takes_one_away() -> None:
         Defaults(7, 0.5, None),
     ]
     assert json.loads(said) == {"max_tokens": 7, "temperature": 0.5, "rag_top_k": None}
+
+
+async def test_a_backend_that_starts_again_has_what_was_changed_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: dict[str, dict[str, Any]] = {}
+    monkeypatch.setattr(again, "_changed", kept)
+    options = SplitOptions((Split("chat", (Arm("v1", 90.0), Arm("v2", 10.0))),))
+    group = Group()
+    first = Control("rac", [group], splits=Splits(options, lambda _: True))  # type: ignore[list-item]
+    await first.as_before()
+    assert group.given == []  # there was nothing
+    await first.set(b'{"max_tokens": 7, "temperature": 0.5}')
+    await first.set(b'{"temperature": null}')
+    await first.split(b'{"alias": "chat", "shares": {"v2": 33.3}}')
+    with pytest.raises(ApiError):
+        await first.set(b'{"max_tokens": 0}')  # what is refused is not kept
+
+    monkeypatch.setattr(again, "_before", kept)
+    told: list[Split] = []
+
+    async def tell(split: Split) -> None:
+        told.append(split)
+
+    group = Group()
+    splits = Splits(options, lambda _: True, tell)
+    await Control("rac", [group], splits=splits).as_before()  # type: ignore[list-item]
+    assert group.given == [Defaults(7, None, None)]
+    assert [arm.share for arm in splits.now["chat"].arms] == [pytest.approx(66.7), 33.3]
+    assert told == [splits.now["chat"]]  # the router knows it
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,28 @@ def test_each_arm_has_its_share_and_its_figures(world: World) -> None:
     assert sum(arm.ok + arm.errors for arm in world.watch.shown) == len(rows)
 
 
+def test_a_model_behind_two_names_is_an_arm_of_each(world: World) -> None:
+    code = SplitInfo("code", (ArmShare("v2", 75.0, True), ArmShare("v3", 25.0, True)))
+    world.tell(CHAT, code)
+    for n, (alias, arm, count) in enumerate((("chat", "v1", 8), ("chat", "v2", 2), ("code", "v2", 5))):
+        rows = [request(n, "p", 0.0, first=10 * (n + 1), last=100, arm=arm) | {"model": alias}] * count
+        world.watch.take(lines(*rows))
+    world.watch.take(lines(request(9, "p", 0.0, error="reset") | {"model": "code"}))
+    world.watch.look(perf_counter_ns())
+    shown = [(arm.alias, arm.name, arm.asked, arm.got, arm.ok) for arm in world.watch.shown]
+    assert shown == [
+        ("chat", "v1", 0.9, pytest.approx(0.8), 8),
+        ("chat", "v2", 0.1, pytest.approx(0.2), 2),
+        ("code", "v2", 0.75, 1.0, 5),
+        ("code", "v3", 0.25, 0.0, 0),
+        ("", "(none)", None, pytest.approx(1 / 16), 0),
+    ]
+    assert [arm.ttft_p50 for arm in world.watch.shown[1:3]] == [20.0, 30.0]
+    moved = steered(world.watch.shown)
+    assert moved is not None
+    assert (moved.alias, moved.name) == ("code", "v3")
+
+
 def test_what_happens_to_an_arm_is_said(world: World) -> None:
     world.tell(CHAT)
     down = SplitInfo("chat", (CHAT.arms[0], ArmShare("v2", 10.0, False)))

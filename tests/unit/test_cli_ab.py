@@ -7,10 +7,14 @@ from dataclasses import replace
 import pytest
 
 import rvtop.lifecycle.state as state
-from rvtop.cli.ab import _url_of, _work
+from rvtop.cli.ab import _probed, _url_of, _work
 from rvtop.cli.load_options import SteadyOptions
 from rvtop.errors import UserError
 from rvtop.lifecycle.state import Deployment
+from rvtop.load.plan.api import Api
+from rvtop.net.transport import Transport
+from rvtop.target.probe import TargetError, TargetInfo, models_beside
+from tests.mock.process import PythonMock
 
 UP = Deployment("rvc", "rvc", "ready", url="http://127.0.0.1:8000")
 
@@ -44,3 +48,26 @@ def test_a_steady_load_lasts_as_long_as_its_pairs_need_and_a_scenario_as_it_says
     assert (work.name, work.seed, pairs) == ("smoke", 9, None)
     with pytest.raises(UserError, match="--prompt-tokens goes with --rate"):
         _work("smoke", SteadyOptions(prompt_tokens=9), None)
+
+
+def serving(*models: str) -> TargetInfo:
+    return TargetInfo("http://b:1", models, None, "vllm")
+
+
+def test_models_of_b_are_chosen_by_name() -> None:
+    a = serving("m", "n")
+    assert models_beside(serving("x", "n", "m"), ("m",), a) == ("m",)
+    assert models_beside(serving("x", "n", "m"), ("n", "m"), a) == ("n", "m")
+    assert models_beside(serving("other"), ("m",), a) == ("other",)
+    for there, ours in ((("x", "y"), ("m",)), (("m",), ("m", "n")), (("x",), ("m", "n"))):
+        with pytest.raises(TargetError, match="does not serve all of what the first server is sent to"):
+            models_beside(serving(*there), ours, a)
+
+
+async def test_b_may_serve_more_than_what_is_compared() -> None:
+    with PythonMock(models=("m",)) as a, PythonMock(models=("n", "m")) as b:
+        urls = (a.url, b.url)
+        assert await _probed(urls, ("m",), Transport(), Api()) == urls
+        assert await _probed(urls, (), Transport(), Api()) == urls
+        with pytest.raises(TargetError, match="serves no model 'n'"):
+            await _probed(urls, ("n",), Transport(), Api())

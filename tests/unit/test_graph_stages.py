@@ -13,7 +13,7 @@ import pytest
 
 from backends.api.defaults import Settings
 from backends.cluster.cluster import Node
-from backends.errors import ApiError, UsageError
+from backends.errors import ApiError, StartFailure, UsageError
 from backends.graph import start
 from backends.settings import graph
 from backends.settings.graph import GraphOptions
@@ -118,6 +118,14 @@ def test_each_stage_can_be_doubled(nodes: Sequence[Node], size: float, total: in
     assert sum(share.num_cpus for share in reserved) <= sum(one.cpus for one in nodes) / 2
     assert sum(share.num_gpus for share in reserved) <= sum(one.gpus for one in nodes) / 2
     assert {share.num_cpus for share in reserved if share.model in ("preprocess", "merge")} == {0.0}
+
+
+@pytest.mark.parametrize("free", [0.001, 0.00005])
+def test_next_to_nothing_free_is_one_line(free: float) -> None:
+    with pytest.raises(StartFailure, match=f"{free:g} of the cluster is free, too little for 12 replicas"):
+        units_of(GraphOptions(), stages_of(GraphOptions(), index=True), 1, [node(free)], None)
+    least = units_of(GraphOptions(), stages_of(GraphOptions(), index=True), 1, [node(0.0012)], None)
+    assert (least.size, least.total) == (0.0001, 12)
 
 
 def test_of_several_kinds_of_accelerators_one_is_shared() -> None:

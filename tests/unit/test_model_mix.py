@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rvtop.contract.command import Retarget, Stop
 from rvtop.load.plan.mix import Mix
 from rvtop.scenario.explain import explain
 from rvtop.scenario.load import ScenarioError, load_scenario, scenario_from
@@ -64,6 +65,7 @@ def test_a_pattern_s_share_is_divided_between_all_that_it_means() -> None:
 def test_a_server_s_models_are_chosen_by_pattern() -> None:
     info = TargetInfo("http://x", SERVED, None, None)
     assert choose_models(info, {"base": 0.5, "lora-?": 0.5}) == ("base", "lora-1", "lora-2")
+    assert choose_models(info, {"other": 3, "base": 1}) == ("other", "base")  # shares are no counts
     assert choose_models(info, ("o*", "base")) == ("other", "base")
     with pytest.raises(TargetError, match=r"serves no model that matches 'nope-\*'; it serves: base, lora-1"):
         choose_models(info, {"base": 1.0, "nope-*": 1.0})
@@ -156,6 +158,54 @@ async def test_a_load_goes_to_models_by_share_and_each_has_its_figures(tmp_path:
         "base": ("model", 0.5),
         **{f"lora-{n}": ("model", 0.125) for n in range(4)},
     }
+
+
+async def test_shares_go_with_the_names_to_another_server(tmp_path: Path) -> None:
+    async def goes(url: str, shares: dict[str, float], models: tuple[str, ...] = ()) -> None:
+        done = watched.session.commands.follow(Retarget(url, models), "control")
+        while done.later is not None:
+            done = await done.later
+        ok = watched.now.load.ok
+        await watched.until(lambda s: s.load.ok > ok + 150, "load there")
+        await watched.until(
+            lambda s: {arm.name: arm.asked for arm in s.arms if arm.asked is not None} == shares, "the shares"
+        )
+
+    phase = {"name": "p", "rate": 400, "duration": "10m"}
+    data = {"name": "mix", "seed": 7, "workload": WORKLOAD, "phases": [phase], "models": {"a": 3, "b": 1}}
+    with (
+        any_mock(ttft_ms=2, step_ms=1, tokens=2, models=("a", "b")) as first,
+        any_mock(ttft_ms=2, step_ms=1, tokens=2, models=("b", "a")) as other_order,
+        any_mock(ttft_ms=2, step_ms=1, tokens=2, models=("c", "a")) as without_b,
+        any_mock(ttft_ms=2, step_ms=1, tokens=2, models=("x", "y")) as others,
+    ):
+        watched = Watched(SessionRequest(scenario_from(data, "mix"), tmp_path / "run", url=first.url))
+        await watched.until(lambda s: s.load.ok, "the load")
+        await goes(other_order.url, {"b": 0.25, "a": 0.75})
+        await goes(without_b.url, {})  # one model is no mix
+        assert watched.now.target is not None
+        assert watched.now.target.models == ("a",)
+        said = [event.text for event in watched.now.events if "no share for" in event.text]
+        assert [text.partition(": ")[2] for text in said] == [
+            "no share for b, which it does not serve: the others keep their shares"
+        ]
+        await goes(first.url, {"a": 0.75, "b": 0.25})
+        await goes(others.url, {"x": 0.5, "y": 0.5}, ("x", "y"))
+        assert "no share for a, b, which it does not serve: its models are asked in turn" in (
+            watched.now.events[-1].text
+        )
+        await goes(first.url, {"a": 0.75, "b": 0.25})
+        watched.send(Stop())
+        await watched.end()
+    got: dict[int, Counter[str]] = {}
+    for row in watched.rows():
+        got.setdefault(row.get("target", 0), Counter())[row["model"]] += 1
+    for number in (0, 1, 3, 5):
+        total = sum(got[number].values())
+        assert set(got[number]) == {"a", "b"}
+        assert abs(got[number]["a"] - 0.75 * total) < 4 * (total * 0.75 * 0.25) ** 0.5
+    assert set(got[2]) == {"a"}
+    assert abs(got[4]["x"] - got[4]["y"]) <= 1
 
 
 # -- the file ----------------------------------------------------------------------------------------------

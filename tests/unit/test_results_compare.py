@@ -93,6 +93,24 @@ def test_figures_stand_beside_each_other(tmp_path: Path) -> None:
     assert row_of(found, "ttft_mean", "hold") == mean
 
 
+def test_phases_of_answers_in_one_piece_are_told_by_their_latency(tmp_path: Path) -> None:
+    folders = []
+    for name, ms in (("a", 40), ("b", 20)):
+        rows = [request(n, "hold", 1000 + 100 * n, lag=0, last=ms + n % 10) for n in range(10)]
+        log = [phase("hold", 1, 1, by="scenario"), command(3, "stop", by="scenario")]
+        folders.append(make(tmp_path / name, rows, [*log, command(3, "ended", **END)]))
+        (tmp_path / name / "scenario.yaml").write_text(SCENARIO)
+        summary.write(tmp_path / name)
+    lines = text_lines(compared(*folders))
+    of_phase = lines[lines.index("phase hold") + 1 :]
+    assert of_phase[0].split()[:5] == ["E2E", "mean", "ms", "44.5", "24.5"]
+    assert of_phase[1].split()[:3] == ["E2E", "p99", "ms"]
+    assert of_phase[2] == ""  # nothing that neither side has
+    with_tokens = text_lines(compared(run(tmp_path / "c"), run(tmp_path / "d")))
+    at = with_tokens.index("phase hold") + 1
+    assert [line.split()[0] for line in with_tokens[at : at + 3]] == ["TTFT", "TTFT", "tokens/s"]
+
+
 def test_a_difference_is_significant_beyond_the_noise_of_blocks(tmp_path: Path) -> None:
     a = run(tmp_path / "a", 100, count=1000)
     found = compared(a, run(tmp_path / "b", 99, count=1000, noise_ms=0.5))

@@ -72,6 +72,25 @@ def test_csv_has_a_row_a_request_and_no_text_that_acts(folder: Path) -> None:
     assert rows[3]["error_text"].startswith("'=1+1")  # no spreadsheet takes it for a formula
 
 
+def test_steps_of_tasks_and_arms_have_columns(tmp_path: Path) -> None:
+    task = {"id": 0, "of": 4, "branch": 1, "tool_ns": 5_000_000}
+    rows = [
+        request(0, "hold", 100, first=1, last=2, task={**task, "step": 0, "after": []}, arm="v2"),
+        request(3, "hold", 140, first=1, last=2, task={**task, "step": 3, "after": [1, 2]}),
+        request(4, "hold", 150, first=1, last=2, task="no task of this version"),
+    ]
+    made = make(tmp_path / "run", rows, [phase("hold", 0.0, 1.0), command(1.5, "stop")], [])
+    result = CliRunner().invoke(app, ["export", str(made), "--format", "csv"])
+    assert result.exit_code == 0, result.output
+    names = ("arm", "task", "step", "steps", "branch", "after", "tool_ns")
+    told = [tuple(row[name] for name in names) for row in csv.DictReader(io.StringIO(result.stdout))]
+    assert told == [
+        ("v2", "0", "0", "4", "1", "", "5000000"),
+        ("", "0", "3", "4", "1", "1 2", "5000000"),
+        ("",) * len(names),
+    ]
+
+
 def test_an_answer_in_one_piece_has_its_latency(tmp_path: Path) -> None:
     rows = [request(0, "hold", 100, lag=0, last=40)]
     made = make(tmp_path / "run", rows, [phase("hold", 0.0, 1.0), command(1.5, "stop")], [])

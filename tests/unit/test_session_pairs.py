@@ -150,3 +150,14 @@ def test_a_scenario_that_can_t_be_sent_alike_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=says):
         with_pairs(scenario(*phases, workload=workload), PairOptions("http://b"))
+
+
+async def test_pairs_go_to_the_same_model_of_a_second_server_with_several(tmp_path: Path) -> None:
+    with (
+        any_mock(ttft_ms=5, step_ms=1, tokens=8, models=("m",)) as a,
+        any_mock(ttft_ms=5, step_ms=1, tokens=8, models=("n", "m")) as b,
+    ):
+        watched = paired(a, PairOptions(b.url, same=0, pairs=20), tmp_path / "run")
+        outcome = await watched.end()
+    assert outcome.exit_code == 0, outcome.message
+    assert {(row["model"], row["error"]) for row in watched.rows()} == {("m", None)}

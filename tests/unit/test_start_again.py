@@ -14,7 +14,7 @@ from backends.process.running import StartAgain
 why = again.remember()
 listener = again.listener() or socket.create_server(("127.0.0.1", 0))
 facts = {"why": why, "pid": os.getpid(), "port": listener.getsockname()[1], "again": again.is_again(),
-         "nodes": again.nodes_before()}
+         "nodes": again.nodes_before(), **{what: again.changed_before(what) for what in ("set", "split")}}
 print(json.dumps({**facts, "mine": os.environ.get("MINE"), "given": os.environ["GIVEN"]}), flush=True)
 if not why:
     os.environ["MINE"] = "set while it ran"
@@ -26,6 +26,8 @@ if not why:
 
     reason = StartAgain("the head was lost")
     reason.nodes = 3
+    again.keep("set", {"max_tokens": 7, "temperature": 1})
+    again.keep("set", {"temperature": None})
     asyncio.run(again.start_again(reason, Running(), listener, os.dup(1)))
     print("it came back")
 """
@@ -47,4 +49,6 @@ def test_it_keeps_its_process_and_port_and_says_why() -> None:
     assert (second["pid"], second["port"]) == (first["pid"], first["port"])
     assert second["mine"] is None  # what it set for the cluster that is gone
     assert second["given"] == "x"
+    assert (first["set"], second["set"]) == ({}, {"max_tokens": 7, "temperature": None})
+    assert second["split"] == {}
     assert "the head was lost" in done.stderr

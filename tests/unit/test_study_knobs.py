@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from backends.cli import parse_options
+from rvtop.cli.showdown import SameForAll, listed_entries
 from rvtop.errors import UserError
 from rvtop.session.request import find
 from rvtop.study.entries import entries
@@ -45,6 +47,17 @@ def test_all_topologies_get_the_same_arguments() -> None:
         given = "\n".join(entry.arguments)
         assert "\n".join(same) in given
         assert ("--num-replicas" in entry.arguments) == (entry.topology != "baseline")
+
+
+def test_a_graph_is_started_with_what_it_takes() -> None:
+    """Parsed by the backends themselves, which refuse an option that a topology has not."""
+    for entry in listed_entries(("rac", "graph"), SameForAll(num_replicas=2, threads=1)):
+        argv = (entry.topology, "--model", "tiny", "--index", "none", *entry.arguments)
+        options, _, _ = parse_options(argv)
+        options.listener.close()
+        assert options.max_queue is None
+        graph = entry.topology == "graph"
+        assert (options.num_replicas, options.graph.first("llm")) == ((None, 2) if graph else (2, 1))
 
 
 @pytest.mark.parametrize("name", ["paper-rounds", "demo", "showdown", "smoke"])

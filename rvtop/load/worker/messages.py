@@ -53,11 +53,12 @@ class AddPhase:
 @dataclass(frozen=True)
 class AddTarget:
     """One more target, numbered after those that are known; a ``target`` entry of the log may send to it.
-    ``models`` are those to send to, in turn. Its certificates are those of the first target, which a worker
-    on another node has under other paths."""
+    ``models`` are those to send to, by ``shares``; without, in turn. Its certificates are those of the first
+    target, which a worker on another node has under other paths."""
 
     address: Address
     models: tuple[str, ...]
+    shares: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

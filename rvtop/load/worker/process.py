@@ -134,7 +134,7 @@ def _hand_on(message: object, worker: Worker, spec: WorkerSpec) -> Coroutine[Any
         first = spec.address
         ca, cert, key = first.ca_file, first.cert_file, first.key_file
         target = endpoint_at(replace(message.address, ca_file=ca, cert_file=cert, key_file=key))
-        worker.add_target(target, message.models)
+        worker.add_target(target, message.models, message.shares)
         return _resolve(target)
     elif isinstance(message, AddPrompts):
         worker.add_prompts(message.path, message.data)

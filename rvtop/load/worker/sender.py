@@ -61,10 +61,12 @@ class Sender:
         self._spec = spec
         self._prompts = prompts
         self._prompt_sets = [prompts]
-        self._targets: list[tuple[Endpoint, Sequence[int]]] = [(target, range(len(spec.models)))]
+        self._mix = Mix(spec.shares, spec.seed)
+        models: Sequence[int] = range(len(spec.models))
+        self._targets = [(target, models, self._mix)]
         self._traces = int(spec.traces, 16) if spec.traces else 0
         self._number = 0  # of the target in force …
-        self._target, self._models = self._targets[0]  # … which serves these of the models
+        self._target, self._models = self._targets[0][:2]  # … which serves these of the models
         self._pool = pool
         self._wire = pool.wire
         self._on_dropped = on_dropped
@@ -78,7 +80,6 @@ class Sender:
         self._drained = True
         self._pairs: Pairs | None = None  # every request goes to two targets
         self._cancels = Cancels(spec.seed)
-        self._mix = Mix(spec.shares, spec.seed)
         self._name = spec.name
         self._run = b"%b-%x" % (spec.name.encode(), spec.t0_ns)  # what its conversations are named by
         self._turns: list[tuple[int, int, Talk]] = []  # (time, request's number) that wait, as a heap
@@ -105,14 +106,14 @@ class Sender:
         """Appends a phase."""
         self._course.add_phase(phase)
 
-    def add_target(self, target: Endpoint, models: Sequence[int]) -> None:
-        """Appends a target: ``models`` are the numbers of those to send to."""
-        self._targets.append((target, models))
+    def add_target(self, target: Endpoint, models: Sequence[int], shares: Sequence[float] = ()) -> None:
+        """Appends a target: ``models`` are the numbers of those to send to; without ``shares`` in turn."""
+        self._targets.append((target, models, Mix(shares, self._spec.seed)))
 
     def pair_with(self, target: Endpoint, models: Sequence[int], pool: PairedPool) -> None:
         """Appends a target to which each request goes too, over ``pool``, from now on."""
         self.add_target(target, models)
-        self._pairs = Pairs(pool, (self._targets[0], self._targets[1]), self._spec, self._request)
+        self._pairs = Pairs(pool, (self._targets[0][:2], self._targets[1][:2]), self._spec, self._request)
 
     def add_prompts(self, prompts: Prompts) -> None:
         """Appends a set of prompts, which may be read later."""
@@ -217,7 +218,7 @@ class Sender:
     def _retarget(self, number: int) -> None:
         """Sends to another target from here on; conversations with the one before are not continued."""
         self._number = number
-        self._target, self._models = self._targets[number]
+        self._target, self._models, self._mix = self._targets[number]
         self._turns.clear()
         self._pool.retarget(self._target)
 

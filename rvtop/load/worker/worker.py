@@ -95,10 +95,10 @@ class Worker:
         self._sender.add_phase(phase)
         self._reporter.add_phase(phase.name)
 
-    def add_target(self, target: Endpoint, models: Sequence[str]) -> None:
-        """Appends a target, and the models to send to there."""
+    def add_target(self, target: Endpoint, models: Sequence[str], shares: Sequence[float] = ()) -> None:
+        """Appends a target, and the models to send to there; without ``shares`` in turn."""
         self._wake()
-        self._sender.add_target(target, self._numbers(models))
+        self._sender.add_target(target, self._numbers(models), shares)
 
     def _numbers(self, models: Sequence[str]) -> list[int]:
         """The numbers of models; those that are new get the next ones."""

@@ -28,6 +28,15 @@ def _what(s: Snapshot) -> str:
     return "models" if all(arm.kind == "model" for arm in s.arms) else "arms"
 
 
+def _names(s: Snapshot) -> list[str]:
+    return sorted({arm.alias for arm in s.arms} - {""})
+
+
+def _label(arm: Arm, names: list[str]) -> str:
+    """Its name; where several names are split, with its own."""
+    return f"{arm.alias} {arm.name}" if arm.alias and len(names) > 1 else arm.name
+
+
 class ArmsPanel(Panel):
     TOPIC = "arms"
     PLACE = "left"
@@ -43,7 +52,7 @@ class ArmsPanel(Panel):
         return (s.arms,)
 
     def heading(self, s: Snapshot, width: int) -> tuple[Line, Line]:
-        styles, names = self.rich_styles, sorted({arm.alias for arm in s.arms} - {""})
+        styles, names = self.rich_styles, _names(s)
         heads = "asked  got %  TTFT p50     p99  errors"
         heads += "".join(f"{head:>{cells}}" for head, cells in self._more(width))
         title = Line(_what(s), styles.client_bold)
@@ -57,7 +66,8 @@ class ArmsPanel(Panel):
         room = max(LEAST_NAME, width - FIXED - sum(cells for _, cells in self._more(width)))
         bar = min(MOST_BAR, room - LEAST_NAME - 4)
         bar = bar if bar >= LEAST_BAR else 0
-        lines = [self._row(arm, arm is moved, room - bar, bar, width) for arm in shown]
+        names = _names(s)
+        lines = [self._row(arm, names, arm is moved, room - bar, bar, width) for arm in shown]
         if rest:
             lines.append(Line(f"{rest} more, all doing better", self.rich_styles.quiet))
         return lines
@@ -71,11 +81,11 @@ class ArmsPanel(Panel):
                 shown.append((head, cells))
         return shown
 
-    def _row(self, arm: Arm, moved: bool, room: int, bar: int, width: int) -> Line:
+    def _row(self, arm: Arm, names: list[str], moved: bool, room: int, bar: int, width: int) -> Line:
         styles = self.rich_styles
         mark = "▸" if moved else " "
         name = styles.trouble if arm.up is False else styles.base
-        line = Line(f"{mark}{fixed(arm.name, room - 1)}", name)
+        line = Line(f"{mark}{fixed(_label(arm, names), room - 1)}", name)
         if bar:
             line.join(self._bar(arm, bar))
         state = "down" if arm.up is False else percent(arm.asked)
@@ -106,11 +116,11 @@ class ArmsPanel(Panel):
 
     def one_line(self, s: Snapshot, width: int) -> Line:
         styles = self.rich_styles
-        parts = [(0, Line(f" {_what(s):<9}", styles.quiet))]
+        parts, names = [(0, Line(f" {_what(s):<9}", styles.quiet))], _names(s)
         for place, arm in enumerate(sorted(s.arms, key=worst, reverse=True)):
             alarm = styles.trouble if arm.up is False or arm.errors_recent else styles.client
             share = f"{percent(arm.got)}/{percent(arm.asked)} %"
-            line = Line(f"{clip(arm.name, 20)} ", styles.base).put(f"{share}  ", alarm)
+            line = Line(f"{clip(_label(arm, names), 20)} ", styles.base).put(f"{share}  ", alarm)
             line.put("p99 ", styles.quiet).put(f"{sig3(arm.ttft_p99)}  ", styles.client)
             parts.append((place + 1, line))
         return fitting(parts, width)
