@@ -71,6 +71,8 @@ _WORKLOAD = {
     "prompt_tokens": {"dist": "uniform", "min": 5, "max": 60},
     "output_tokens": {"dist": "uniform", "min": 1, "max": 30},
 }
+#: What it looks like where a backend does not answer, or not as it should.
+_FAILS = (AssertionError, httpx.HTTPError, ValueError, KeyError)
 #: Some streams are given up by the client.
 _CANCEL = {"share": 0.05, "after": "100ms"}
 
@@ -105,17 +107,18 @@ async def soak(
         ]
         if stand.share is not None:
             helpers.append(asyncio.create_task(_shares(stand)))
+        backs = []
         try:
-            backs = []
             for number, fault in zip(range(round(seconds / every_s)), itertools.cycle(faults), strict=False):
                 await asyncio.sleep(max(0.0, began + (number + 1) * every_s - time.monotonic()))
                 name = f"fault {number + 1}, {fault.__name__}"
                 print(f"  {time.monotonic() - began:5.0f} s  {_said(loads)}  {name}", flush=True)
-                await fault(stand)
+                try:
+                    await fault(stand)
+                except _FAILS as error:
+                    wrong.append(f"{name}: could not be made: {error!r}")
                 backs.append(asyncio.create_task(_back(stand, name)))
-            await asyncio.gather(*backs)
-        except (AssertionError, httpx.HTTPError) as error:
-            wrong.append(f"not all is back: {error!r}")
+            wrong += [why for why in await asyncio.gather(*backs) if why]
         finally:
             ended = [helper for helper in helpers if helper.done()]
             wrong += [f"a helper of this script ended: {helper.exception()!r}" for helper in ended]
@@ -130,10 +133,14 @@ async def soak(
     return wrong
 
 
-async def _back(stand: Stand, name: str) -> None:
-    """Says when all is there again. The next fault does not wait for that."""
-    back_s = await until_whole(stand)
-    print(f"           {name}: all there {back_s:.0f} s after it; {await _engines(stand)}", flush=True)
+async def _back(stand: Stand, name: str) -> str:
+    """Says when all is there again, which the next fault does not wait for; what is wrong, or ""."""
+    try:
+        back_s = await until_whole(stand)
+        print(f"           {name}: all there {back_s:.0f} s after it; {await _engines(stand)}", flush=True)
+    except _FAILS as error:
+        return f"{name}: not all is back: {error!r}"
+    return ""
 
 
 def _of_loads(loads: dict[str, Load], stand: Stand) -> Iterator[str]:
@@ -231,7 +238,10 @@ async def part(
     try:
         print(f"{topology}: {seconds:.0f} s of load, a fault each {every_s:.0f} s", flush=True)
         with stand_of(topology, ensure_model("tiny"), folder, address) as stand:
-            wrong = await soak(stand, folder, faults, seconds, every_s, limit_mb)
+            try:
+                wrong = await soak(stand, folder, faults, seconds, every_s, limit_mb)
+            except _FAILS as error:  # of the account, or nothing answers
+                wrong = [repr(error)]
             paths = processes.folders(marked(mark))
             wrong += await end(stand)
         try:

@@ -142,6 +142,7 @@ async def until_whole(stand: Stand) -> float:
             missing = await _missing(stand)
         if not missing:
             return time.monotonic() - began
+        assert stand.backend.process.poll() is None, stand.backend.events[-2:]
         assert time.monotonic() - began < BACK_LIMIT_S, missing
         await asyncio.sleep(_POLL_S)
 
