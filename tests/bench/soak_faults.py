@@ -155,7 +155,7 @@ def _of_loads(loads: dict[str, Load], stand: Stand) -> Iterator[str]:
         if stand.share is not None and sum(got.values()) != len(load.requests):
             yield f"{name}: the arms do not add up: {got} of {len(load.requests)}"
         if stand.scales and not (replicas and replicas["ups"] and replicas["downs"]):
-            yield f"{name}: no replica came or went: {replicas}"
+            yield f"{name}: replicas did not come and go: {replicas}"
 
 
 def _of_memory(tracks: dict[str, Track], limit_mb: float) -> Iterator[str]:

@@ -23,7 +23,7 @@ from rvtop.net.transport import Transport
 from rvtop.target.splits import splits_of
 from tests.backends import processes
 from tests.backends.backend_process import BackendProcess
-from tests.backends.someones_cluster import SomeonesCluster
+from tests.backends.someones_cluster import START_TRIES, SomeonesCluster
 from tests.backends.under_load import facts
 
 #: The name that the load asks for, and the two versions behind it.
@@ -187,7 +187,7 @@ def stand_of(topology: str, model: Path, folder: Path, redis_address: str | None
     words = ["--num-replicas", "1", "--dtype", "float32", "--engine-arg", "max-num-seqs=8"]
     if topology == "rsc":
         given = {} if redis_address is None else {"RAY_REDIS_ADDRESS": redis_address}
-        cluster = SomeonesCluster(folder, env=given, apart=True)
+        cluster = _cluster(folder, given)
         models, asks_for, share, env = (OLD, NEW), ALIAS, FIRST_SHARE, cluster.env
         words = ["--ray-address", cluster.address, "--autoscale", _SCALE, "--model", f"{NEW}={model}"]
         words += ["--split", f"{ALIAS}={OLD}:{100 - FIRST_SHARE:g},{NEW}:{FIRST_SHARE:g}"]
@@ -203,6 +203,18 @@ def stand_of(topology: str, model: Path, folder: Path, redis_address: str | None
         backend.kill()
         if cluster is not None:
             cluster.close()
+
+
+def _cluster(folder: Path, env: Mapping[str, str]) -> SomeonesCluster:
+    """Of two nodes. Its start is Ray's own, which a busy machine fails now and then: it is tried again."""
+    for number in range(START_TRIES):
+        (own := folder / f"theirs-{number}").mkdir()
+        try:
+            return SomeonesCluster(own, env=env, apart=True)
+        except AssertionError:
+            if number == START_TRIES - 1:
+                raise
+    raise AssertionError(START_TRIES)
 
 
 async def end(stand: Stand) -> list[str]:
