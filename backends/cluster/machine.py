@@ -17,21 +17,32 @@ FULL_SHARE = 0.02
 FULL_BYTES = 64 << 20
 #: A clock that was set, and not one that is slewed.
 STEP_S = 2.0
+_AT_ONCE_S, _TRIES = 0.1, 5
 
 
 def machine_facts() -> dict[str, float]:
-    """Of this process's machine: ``unix_s``, and bytes free and in all where temporary files are (Ray's too,
-    unless it was told another place)."""
+    """Of this process's machine: ``unix_s`` and ``monotonic_s``, its clocks read at once, and bytes free and
+    in all where temporary files are (Ray's too, unless it was told another place)."""
     folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     try:
         disk = os.statvfs(_session_dir() or folder)
     except OSError:
-        return {"unix_s": time.time()}
+        return _clocks()
     return {
-        "unix_s": time.time(),
+        **_clocks(),
         "disk_free": float(disk.f_bavail * disk.f_frsize),
         "disk_total": float(disk.f_blocks * disk.f_frsize),
     }
+
+
+def _clocks() -> dict[str, float]:
+    """Both clocks. Read again where this process was suspended in between, which would look like a clock that
+    was set."""
+    for _ in range(_TRIES):
+        before, unix_s, after = time.monotonic(), time.time(), time.monotonic()
+        if after - before < _AT_ONCE_S:
+            break
+    return {"unix_s": unix_s, "monotonic_s": after}
 
 
 def _session_dir() -> str | None:
@@ -45,7 +56,7 @@ def _session_dir() -> str | None:
 
 @dataclass
 class _Machine:
-    offset_s: float  # its wall clock against our monotonic one
+    offset_s: float  # its wall clock against its monotonic one: answers that come late change nothing
     full: bool = False
 
 
@@ -56,13 +67,12 @@ class MachineWatch:
         self._notices = notices
         self._known: dict[str, _Machine] = {}
 
-    def look(self, machines: Mapping[str, Mapping[str, Any]], now: float) -> None:
-        """``machines``: what :func:`machine_facts` said on each, by the node's name, just now (``now`` is
-        monotonic)."""
+    def look(self, machines: Mapping[str, Mapping[str, Any]]) -> None:
+        """``machines``: what :func:`machine_facts` said on each, by the node's name."""
         for name, facts in machines.items():
-            unix_s = facts.get("unix_s")
-            if isinstance(unix_s, int | float):
-                self._clock(name, float(unix_s) - now)
+            unix_s, monotonic_s = facts.get("unix_s"), facts.get("monotonic_s")
+            if isinstance(unix_s, int | float) and isinstance(monotonic_s, int | float):
+                self._clock(name, float(unix_s) - monotonic_s)
             self._disk(name, facts.get("disk_free"), facts.get("disk_total"))
 
     def _clock(self, name: str, offset_s: float) -> None:

@@ -327,8 +327,7 @@ class ClusterWatch:
             str(row["node_id"]): row["machine"] for row in rows if row.get("machine") and row.get("node_id")
         }
         self._machines.look(
-            {self.state.name(key): facts for key, facts in told.items() if key in self.state.nodes},
-            time.monotonic(),
+            {self.state.name(key): facts for key, facts in told.items() if key in self.state.nodes}
         )
 
 

@@ -104,7 +104,8 @@ class ServeLease:
             await asyncio.sleep(BEAT_S)
             try:
                 await self._actor.beat.remote()
-            except ActorDiedError:
-                return
             except RayError as error:
+                # Of one on a node that was announced to go, Ray says that it died before it starts it again.
+                if isinstance(error, ActorDiedError) and not error.preempted:
+                    return
                 log.warning("heartbeat to the lease actor failed: %s", first_lines(error))

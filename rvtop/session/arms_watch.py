@@ -208,4 +208,4 @@ def _change(split: SplitInfo, arm: ArmShare) -> tuple[str, str]:
     others = [other.name for other in split.arms if other.up]
     if split.fallback and others:
         return f"arm {arm.name} of {split.alias} is down: its requests go to {others[0]}", "warn"
-    return f"arm {arm.name} of {split.alias} is down: its requests get 503", "error"
+    return f"arm {arm.name} of {split.alias} is down: its requests wait for it or get 503", "error"

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,11 +68,22 @@ class Load:
 
 
 @asynccontextmanager
-async def loaded(url: str, out: Path, *, rate: float, seconds: float, tokens: int = 8) -> AsyncIterator[Load]:
-    """``seconds`` of load around the body; waits for its end, or ends it where the body fails."""
-    phase = {"name": "load", "rate": rate, "duration": f"{seconds}s", "drain": f"{DRAIN_LIMIT_S}s"}
+async def loaded(
+    url: str,
+    out: Path,
+    *,
+    rate: float,
+    seconds: float,
+    tokens: int = 8,
+    cancel: Mapping[str, Any] | None = None,
+    **given: Any,
+) -> AsyncIterator[Load]:
+    """``seconds`` of load around the body; waits for its end, or ends it where the body fails. ``cancel`` is
+    that of its phase, ``given`` are fields of its scenario."""
+    phase: dict[str, Any] = {"name": "load", "rate": rate, "duration": f"{seconds}s"}
+    phase |= {"drain": f"{DRAIN_LIMIT_S}s", **({} if cancel is None else {"cancel": cancel})}
     workload = {"kind": "synthetic", "prompt_tokens": 5, "output_tokens": tokens}
-    data = {"name": "fault", "seed": 7, "workload": workload, "phases": [phase]}
+    data = {"name": "fault", "seed": 7, "workload": workload, "phases": [phase], **given}
     request = SessionRequest(
         scenario=scenario_from(data, "fault"), out=out, url=url, timeouts=Timeouts(30.0, None, 60.0)
     )

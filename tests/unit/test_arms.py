@@ -142,7 +142,7 @@ def test_what_happens_to_an_arm_is_said(world: World) -> None:
     world.tell(SplitInfo("chat", (ArmShare("v1", 50.0, True), ArmShare("v2", 50.0, False))))
     assert world.said == [
         ("split chat: v1 90 %, v2 10 %", "info"),
-        ("arm v2 of chat is down: its requests get 503", "error"),
+        ("arm v2 of chat is down: its requests wait for it or get 503", "error"),
         ("arm v2 of chat is up again", "info"),
         ("arm v2 of chat is down: its requests go to v1", "warn"),
         ("split chat: v1 50 %, v2 50 % (changed elsewhere)", "info"),

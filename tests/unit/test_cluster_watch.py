@@ -8,10 +8,11 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from backends.cluster import ping
+from backends.cluster import machine, ping
 from backends.cluster.machine import MachineWatch, machine_facts
 from backends.cluster.single_call import SingleCall
 from backends.cluster.watch import GONE_S, LOST_S, ClusterState, ClusterWatch, Seen
@@ -191,10 +192,10 @@ def test_a_clock_that_is_set_is_said_and_one_that_drifts_is_not() -> None:
     notices = Notices()
     watch = MachineWatch(notices)
     for second in range(100):  # 10 ms a second fast
-        watch.look({"h2": {"unix_s": 5000.0 + 1.01 * second}}, float(second))
+        watch.look({"h2": {"unix_s": 5000.0 + 1.01 * second, "monotonic_s": float(second)}})
     assert notices.rows() == []
-    watch.look({"h2": {"unix_s": 5000.0 + 101.0 + 3600.0}}, 100.0)
-    watch.look({"h2": {"unix_s": 5000.0 + 102.0 + 3600.0}}, 101.0)
+    watch.look({"h2": {"unix_s": 5000.0 + 101.0 + 3600.0, "monotonic_s": 100.0}})
+    watch.look({"h2": {"unix_s": 5000.0 + 102.0 + 3600.0, "monotonic_s": 101.0}})
     (row,) = notices.rows()
     assert row["text"].startswith("the clock of node h2 was set by +3600 s")
 
@@ -203,8 +204,8 @@ def test_a_full_disk_is_said_once_and_when_it_has_room() -> None:
     notices = Notices()
     watch = MachineWatch(notices)
     for number, free in enumerate([500.0, 500.0, 0.0, 0.1, 0.9, 30.0, 200.0, 300.0]):
-        facts = {"unix_s": float(number), "disk_free": free * 2**20, "disk_total": 1000.0 * 2**20}
-        watch.look({"h2": facts}, float(number))
+        clocks = {"unix_s": 5000.0 + number, "monotonic_s": float(number)}
+        watch.look({"h2": {**clocks, "disk_free": free * 2**20, "disk_total": 1000.0 * 2**20}})
     texts = [row["text"] for row in notices.rows()]
     assert len(texts) == 2
     assert texts[0].startswith("the disk of node h2 is full (0 of 1000 MiB free")
@@ -215,6 +216,16 @@ def test_this_machine_has_facts() -> None:
     facts = machine_facts()
     assert 0 < facts["disk_free"] <= facts["disk_total"]
     assert facts["unix_s"] > 1e9
+
+
+def test_a_process_that_was_suspended_between_two_clocks_reads_them_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monotonic = iter([10.0, 13.0, 13.0, 13.01])  # three seconds between the first two
+    wall = iter([5010.0, 5013.0])
+    clocks = SimpleNamespace(monotonic=monotonic.__next__, time=wall.__next__)
+    monkeypatch.setattr(machine, "time", clocks)
+    assert machine._clocks() == {"unix_s": 5013.0, "monotonic_s": 13.01}
 
 
 def test_notices_are_safe_to_print_and_few() -> None:
