@@ -216,10 +216,12 @@ def _stage_more(server: Server) -> Knob:
     """One more LLM of each model: a graph's stages have replicas of their own."""
     asked = option(server.arguments, "--stage-replicas") or ""
     counts = dict(part.strip().partition("=")[::2] for part in asked.split(",") if part.strip())
-    now = int(counts.get("llm", "1")) if counts.get("llm", "1").isdecimal() else 1
+    given = counts.get("llm", "")
+    # One that was started elsewhere, or with --auto, says itself how many there are.
+    now = max(server.replicas, int(given) if given.isdecimal() else 1)
     text, line = f"llm.replicas {now}→{now + 1}", f"rvtop set llm.replicas={now + 1}"
     if any(word.partition("=")[0] == "--auto" for word in server.arguments):
-        return Knob(text, line=line)  # which says itself how many there are
+        return Knob(text, line=line)  # which takes no --stage-replicas
     wanted = ",".join(f"{stage}={count}" for stage, count in (counts | {"llm": str(now + 1)}).items())
     return _made(server, text, with_option(server.arguments, "--stage-replicas", wanted), line)
 
@@ -230,7 +232,7 @@ def _replicas_more(server: Server) -> Knob:
         return wider
     if server.topology == "graph":
         return _stage_more(server)
-    now = len(server.places) or 1
+    now = server.replicas
     given = with_option(server.arguments, "--num-replicas", str(now + 1))
     if server.topology in (None, "baseline", "vllm"):
         return Knob("another server beside it, or quantisation", line="vllm serve … --data-parallel-size 2")

@@ -241,6 +241,24 @@ def test_the_knob_is_turned_in_the_options_that_it_was_started_with(
     assert theirs.topology == ""
 
 
+@pytest.mark.parametrize(
+    ("topology", "before", "text", "after"),
+    [
+        ("rvc", (), "num_replicas 2→3", ("--num-replicas", "3")),  # of each of two models, not of both
+        ("graph", (), "llm.replicas 2→3", ("--stage-replicas", "llm=3")),
+        ("graph", ("--auto", "5"), "llm.replicas 2→3", None),  # which gave it a second one
+    ],
+)
+def test_a_further_replica_is_one_more_than_a_model_has(
+    topology: str, before: tuple[str, ...], text: str, after: tuple[str, ...] | None
+) -> None:
+    server = Server(topology, True, "vllm", before, dict.fromkeys("0123", 4), 512, gpus=True, replicas=2)
+    knob = knob_of(DECODE, BUSY, server)
+    assert (knob.text, knob.arguments) == (text, after)
+    theirs = knob_of(DECODE, BUSY, replace(server, owned=False, arguments=()))  # started elsewhere
+    assert theirs.line == ("rvtop set llm.replicas=3" if topology == "graph" else "")
+
+
 def test_the_model_knows_no_rule_and_the_page_has_every_verdict() -> None:
     model = (ROOT / "tests/unit/serving_model.py").read_text()
     assert "verdict" not in "".join(line for line in model.splitlines() if "import" in line)
