@@ -178,6 +178,8 @@ async def test_shares_go_with_the_names_to_another_server(tmp_path: Path) -> Non
         any_mock(ttft_ms=2, step_ms=1, tokens=2, models=("b", "a")) as other_order,
         any_mock(ttft_ms=2, step_ms=1, tokens=2, models=("c", "a")) as without_b,
         any_mock(ttft_ms=2, step_ms=1, tokens=2, models=("x", "y")) as others,
+        any_mock(ttft_ms=2, step_ms=1, tokens=2, models=("c",)) as neither,
+        any_mock(ttft_ms=2, step_ms=1, tokens=2, models=("z", "a", "b")) as further,
     ):
         watched = Watched(SessionRequest(scenario_from(data, "mix"), tmp_path / "run", url=first.url))
         await watched.until(lambda s: s.load.ok, "the load")
@@ -195,16 +197,18 @@ async def test_shares_go_with_the_names_to_another_server(tmp_path: Path) -> Non
             watched.now.events[-1].text
         )
         await goes(first.url, {"a": 0.75, "b": 0.25})
+        await goes(neither.url, {})
+        await goes(further.url, {"a": 0.75, "b": 0.25})  # not in turn over all that it serves
         watched.send(Stop())
         await watched.end()
     got: dict[int, Counter[str]] = {}
     for row in watched.rows():
         got.setdefault(row.get("target", 0), Counter())[row["model"]] += 1
-    for number in (0, 1, 3, 5):
+    for number in (0, 1, 3, 5, 7):
         total = sum(got[number].values())
         assert set(got[number]) == {"a", "b"}
         assert abs(got[number]["a"] - 0.75 * total) < 4 * (total * 0.75 * 0.25) ** 0.5
-    assert set(got[2]) == {"a"}
+    assert (set(got[2]), set(got[6])) == ({"a"}, {"c"})
     assert abs(got[4]["x"] - got[4]["y"]) <= 1
 
 
