@@ -19,8 +19,8 @@ Row = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class Server:
     """What does not change while a server is up. ``places`` are those in each engine's batch, ``step_tokens``
-    the most tokens that a step of an engine computes, as far as they are told; ``replicas`` are the engines of
-    a model; ``arguments`` those that a topology of ours (``owned``) was started with."""
+    the most tokens that a step of an engine computes, as far as they are told; ``replicas`` are the engines
+    of a model; ``arguments`` those that a topology of ours (``owned``) was started with."""
 
     topology: str | None = None
     owned: bool = False

@@ -106,7 +106,8 @@ async def test_what_can_not_be_any_more_is_said_and_the_rest_holds_on(
         async def scale(self, counts: Mapping[str, int]) -> Mapping[str, int]:
             raise refusal
 
-    kept = {"set": {"max_tokens": 7, "llm.replicas": 3}, "split": {"gone": {"v2": 50.0}, "chat": {"v2": 50.0}}}
+    shares = {"v2": 50.0}
+    kept = {"set": {"max_tokens": 7, "llm.replicas": 3}, "split": {"gone": shares, "chat": shares}}
     monkeypatch.setattr(again, "_before", kept)
     said: list[str] = []
     monkeypatch.setattr(NOTICES, "say", lambda text, level: said.append(text))
