@@ -203,11 +203,13 @@ def _router(f: Figures, server: Server) -> Knob:
 def _wider(server: Server) -> Knob | None:
     """More replicas at most, where they follow the load."""
     scale = option(server.arguments, "--autoscale")
-    most_text = _MOST_REPLICAS.search(scale or "")
-    if scale is None or most_text is None:
+    if scale is None:
         return None
-    most = 2 * int(most_text[2])
-    wider = f"{scale[: most_text.start(2)]}{most}{scale[most_text.end(2) :]}"
+    most_text = _MOST_REPLICAS.search(scale)
+    most = 2 * int(most_text[2]) if most_text else 2  # one where nothing says it
+    wider = f"{scale},max={most}"
+    if most_text:
+        wider = f"{scale[: most_text.start(2)]}{most}{scale[most_text.end(2) :]}"
     given = with_option(server.arguments, "--autoscale", wider)
     return _made(server, f"autoscale {scale}→{wider}", given, f"autoscaling_config: {{max_replicas: {most}}}")
 
@@ -232,6 +234,8 @@ def _replicas_more(server: Server) -> Knob:
         return wider
     if server.topology == "graph":
         return _stage_more(server)
+    if "--auto-place" in server.arguments:  # which takes no --num-replicas
+        return Knob("GPUs: --auto-place has planned replicas for all that there are")
     now = server.replicas
     given = with_option(server.arguments, "--num-replicas", str(now + 1))
     if server.topology in (None, "baseline", "vllm"):

@@ -216,6 +216,8 @@ KNOBS = [
     (REPLICAS, "rsc", ("--autoscale", "1:2"), ("--autoscale", "1:4")),
     (REPLICAS, "rsc", ("--autoscale", "min=1,max=2,up=3"), ("--autoscale", "min=1,max=4,up=3")),
     (DECODE, "rvc", ("--autoscale", "1:2"), ("--autoscale", "1:4")),
+    (DECODE, "rvc", ("--autoscale", "target=4"), ("--autoscale", "target=4,max=2")),
+    (DECODE, "rvc", ("--auto-place",), None),
     (DECODE, "rvc", ("--num-replicas", "1"), ("--num-replicas", "2")),
     (DECODE, "graph", (), ("--stage-replicas", "llm=2")),
     (DECODE, "graph", ("--stage-replicas=embed=2, llm=3",), ("--stage-replicas", "embed=2,llm=4")),
