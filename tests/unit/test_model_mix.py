@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +15,10 @@ from rvtop.load.plan.mix import Mix
 from rvtop.scenario.explain import explain
 from rvtop.scenario.load import ScenarioError, load_scenario, scenario_from
 from rvtop.scenario.schema import Scenario
+from rvtop.session.load_target import LoadTarget
 from rvtop.session.request import SessionRequest
 from rvtop.target.backend import BackendOptions
-from rvtop.target.mix import matching, shares_of
+from rvtop.target.mix import in_turn_words, matching, shares_of
 from rvtop.target.preflight import check_backend, check_models
 from rvtop.target.probe import TargetError, TargetInfo, bases, choose_models, has_models
 from tests.faults.sessions import WORKLOAD, Watched
@@ -158,6 +161,18 @@ async def test_a_load_goes_to_models_by_share_and_each_has_its_figures(tmp_path:
         "base": ("model", 0.5),
         **{f"lora-{n}": ("model", 0.125) for n in range(4)},
     }
+
+
+def test_a_model_that_no_server_lists_keeps_its_share(tmp_path: Path) -> None:
+    request: Any = SessionRequest(None, tmp_path, url="http://a")
+    target = LoadTarget(request, SimpleNamespace(), SimpleNamespace(), bool)  # type: ignore[arg-type]
+    listed = TargetInfo("http://a", ("llm",), None, None)
+    target.info, target.mix, target.models = listed, {"embedder": 3.0, "llm": 1.0}, ("embedder", "llm")
+    target.shares = (0.75, 0.25)
+    there = replace(listed, url="http://b")
+    assert target.models_at(there) == ("embedder", "llm")
+    served = (*there.models, *target.models)
+    assert in_turn_words(target.mix, target.models, served) == ""
 
 
 async def test_shares_go_with_the_names_to_another_server(tmp_path: Path) -> None:
