@@ -112,12 +112,16 @@ def _client(f: Figures, server: Server) -> Knob:
     return Knob((f.limited or "").rpartition(": ")[2] or "--workers", line="rvtop … --workers auto")
 
 
+def _is_hf(server: Server) -> bool:
+    """Whether it is a topology whose engines are not vLLM's, and take none of its options."""
+    return server.topology is not None and server.topology not in VLLM
+
+
 def _places(server: Server, f: Figures, most: int | None = None) -> Knob:
     each = max(server.places.values(), default=0) or math.ceil(f.most_running or 0.0)
     now = most if most is not None else each
     more = _SOME_PLACES if now <= 1 else 2 * now
-    hf = server.topology is not None and server.topology not in VLLM
-    flag = "--engine-concurrency" if hf else "--max-num-seqs"
+    flag = "--engine-concurrency" if _is_hf(server) else "--max-num-seqs"
     if flag == "--max-num-seqs" and option(server.arguments, flag) is None:
         flag = "--engine-concurrency" if option(server.arguments, "--engine-concurrency") else flag
     arguments = with_option(server.arguments, flag, str(more))
@@ -130,7 +134,7 @@ def _batch(f: Figures, server: Server) -> Knob:
 
 
 def _one_slot(f: Figures, server: Server) -> Knob:
-    if server.topology is None or server.topology in VLLM:
+    if not _is_hf(server):
         return _places(server, f)
     kept: list[str] = []
     for place, word in enumerate(server.arguments):
@@ -145,6 +149,8 @@ def _one_slot(f: Figures, server: Server) -> Knob:
 
 def _kv(f: Figures, server: Server) -> Knob:
     """Blocks that were counted out are the first cause; then a smaller type, then more of the memory."""
+    if _is_hf(server):  # its cache is as large as its places need
+        return _replicas_more(server)
     given = server.arguments
     for key in ("num_gpu_blocks_override", "kv_cache_memory_bytes"):
         now = engine_arg(given, key)

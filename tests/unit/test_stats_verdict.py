@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from backends.cli import parse_options
 from rvtop.stats.verdict import Judge
 from rvtop.stats.verdict_figures import Figures, Server
 from rvtop.stats.verdict_knobs import knob_of
@@ -203,6 +204,8 @@ KNOBS = [
     (KV, "rvc", ("--kv-cache-dtype=fp8", "--gpu-memory-utilization", "0.8"),
      ("--kv-cache-dtype=fp8", "--gpu-memory-utilization", "0.95")),
     (KV, "vllm", ("--dtype", "auto"), ("--dtype", "auto", "--kv-cache-dtype", "fp8")),
+    (KV, "rac", (), ("--num-replicas", "2")),
+    (KV, "graph", (), ("--stage-replicas", "llm=2")),
     (BATCH, "rvc", ("--max-num-seqs=4", "--eager"), ("--eager", "--max-num-seqs", "8")),
     (BATCH, "vllm", ("--engine-concurrency", "4"), ("--engine-concurrency", "8")),
     (BATCH, "rac", (), ("--engine-concurrency", "8")),
@@ -238,6 +241,8 @@ def test_the_knob_is_turned_in_the_options_that_it_was_started_with(
     assert knob.arguments == after
     if after is not None:
         assert knob.topology == ("rvc" if name == ONE_SLOT else topology)
+        options, _, _ = parse_options((knob.topology, "--model", "tiny", *after))  # which it takes
+        options.listener.close()
     theirs = knob_of(name, BUSY, replace(server, owned=False))
     assert theirs.arguments is None
     assert theirs.topology == ""
