@@ -12,11 +12,11 @@ from typing import Any, Protocol, runtime_checkable
 import orjson
 
 from backends.api import fields
-from backends.api.defaults import Settings
+from backends.api.defaults import REPLICAS, Settings
 from backends.api.metrics import CONTENT_TYPE as METRICS_TYPE
 from backends.api.metrics import merge_pages
 from backends.api.splits import SPLIT_PATH, Splits
-from backends.errors import ApiError, unavailable
+from backends.errors import ApiError, StartFailure, unavailable
 from backends.models.adapters import AdapterFolder
 from backends.process import again
 from backends.process.notices import NOTICES
@@ -135,14 +135,15 @@ class Control:
     async def as_before(self) -> None:
         """Where this program was started again in its own place: changes what was changed before. To be
         called once the engines are up, before requests come."""
-        try:
-            if kept := again.changed_before("set"):
-                await self._settings.change(orjson.dumps(kept), list(self._groups))
-            if self._splits is not None:
-                for alias, shares in again.changed_before("split").items():
-                    await self._splits.change(orjson.dumps({"alias": alias, "shares": shares}))
-        except ApiError as error:  # the backend serves all the same
-            NOTICES.say(f"what `rvtop set` and `rvtop split` changed is lost: {error}", "warn")
+        kept = again.changed_before("set")
+        replicas = {name: count for name, count in kept.items() if name.endswith(REPLICAS)}
+        defaults = {name: value for name, value in kept.items() if name not in replicas}
+        for values in filter(None, (defaults, replicas)):  # for which the new cluster may lack the room
+            await _changed_again("set", self._settings.change(orjson.dumps(values), list(self._groups)))
+        if self._splits is not None:
+            for alias, shares in again.changed_before("split").items():
+                body = orjson.dumps({"alias": alias, "shares": shares})
+                await _changed_again("split", self._splits.change(body))
 
     async def act(self, path: str) -> tuple[str, bytes]:
         """Has the engines follow one of ACTIONS. Raises ApiError: 404 where no engine has anything of the
@@ -200,3 +201,12 @@ class Control:
             **self._facts,
             **(await self._live() if self._live else {}),
         }
+
+
+async def _changed_again(command: str, changing: Awaitable[Any]) -> None:
+    """Awaits a change of the start before; where it can't be any more, says so and the backend serves without
+    it."""
+    try:
+        await changing
+    except (ApiError, StartFailure) as error:
+        NOTICES.say(f"what `rvtop {command}` changed is lost: {error}", "warn")

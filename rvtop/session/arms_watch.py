@@ -92,7 +92,11 @@ class ArmsWatch:
             self.shown = self._of_models(now_ns, limits)
             return
         names = [*known, *sorted(self._arms.names - {*known})]
-        figures = self._arms.figures(now_ns, names, limits)
+        # What ended before the server told that an arm has several names, or at another one.
+        passed = {name for name in names if name not in known and (name in shared or _OF in name)}
+        figures = [
+            arm for arm in self._arms.figures(now_ns, names, limits) if arm.got or arm.name not in passed
+        ]
         shown = [_told_of(arm, *known.get(arm.name, ("", None))) for arm in figures]
         self.shown = tuple(shown if len(self._splits) < 2 else map(partial(_within, shown), shown))
 

@@ -168,9 +168,11 @@ class LoadTarget:
             self._loss.begin_anew(perf_counter_ns())
 
     def models_at(self, info: TargetInfo) -> tuple[str, ...]:
-        """The models to send to at another server where nobody names them: those that have a share, else
-        those of before if it serves them, else its own."""
-        if self.shares:
+        """The models to send to at another server where nobody names them: those that have a share, unless
+        others were named since, which it serves too; else those of before if it serves them, else its own."""
+        if self.info is not None and not set(self.models) <= set(self.info.models):
+            return self.models  # what embeds beside an LLM, and no server lists
+        if self.shares or not set(self.models) <= set(info.models):
             meant = matching(list(self.mix), printable_names(info.models))
             if meant:
                 shown = dict(zip(printable_names(info.models), info.models, strict=True))

@@ -119,7 +119,8 @@ class Retargeting:
         await self._parts.cluster.move(info, transport)
         text = f"requests go to {info.url} ({', '.join(printable_names(names))})"
         self._parts.feed.say(text, kind="target")
-        if told_of_shares := in_turn_words(target.mix, printable_names(names), printable_names(info.models)):
+        served = printable_names(dict.fromkeys((*info.models, *names)))  # some are asked for, and not listed
+        if told_of_shares := in_turn_words(target.mix, printable_names(names), served):
             self._parts.feed.say(f"{info.url}: {told_of_shares}", "warn", "target")
         return Done(text, at_ns, before)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from rvtop.session.live import LiveState
@@ -55,6 +56,7 @@ class VerdictWatch:
             places=dict(info.places) if info is not None else {},
             step_tokens=min(steps, default=None),
             gpus=any(knob.get("devices") for knob in knobs),
+            replicas=max(Counter(knob.get("model") for knob in knobs).values(), default=1),
         )
 
 

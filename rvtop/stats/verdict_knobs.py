@@ -112,12 +112,16 @@ def _client(f: Figures, server: Server) -> Knob:
     return Knob((f.limited or "").rpartition(": ")[2] or "--workers", line="rvtop … --workers auto")
 
 
+def _is_hf(server: Server) -> bool:
+    """Whether it is a topology whose engines are not vLLM's, and take none of its options."""
+    return server.topology is not None and server.topology not in VLLM
+
+
 def _places(server: Server, f: Figures, most: int | None = None) -> Knob:
     each = max(server.places.values(), default=0) or math.ceil(f.most_running or 0.0)
     now = most if most is not None else each
     more = _SOME_PLACES if now <= 1 else 2 * now
-    hf = server.topology is not None and server.topology not in VLLM
-    flag = "--engine-concurrency" if hf else "--max-num-seqs"
+    flag = "--engine-concurrency" if _is_hf(server) else "--max-num-seqs"
     if flag == "--max-num-seqs" and option(server.arguments, flag) is None:
         flag = "--engine-concurrency" if option(server.arguments, "--engine-concurrency") else flag
     arguments = with_option(server.arguments, flag, str(more))
@@ -130,7 +134,7 @@ def _batch(f: Figures, server: Server) -> Knob:
 
 
 def _one_slot(f: Figures, server: Server) -> Knob:
-    if server.topology is None or server.topology in VLLM:
+    if not _is_hf(server):
         return _places(server, f)
     kept: list[str] = []
     for place, word in enumerate(server.arguments):
@@ -145,6 +149,8 @@ def _one_slot(f: Figures, server: Server) -> Knob:
 
 def _kv(f: Figures, server: Server) -> Knob:
     """Blocks that were counted out are the first cause; then a smaller type, then more of the memory."""
+    if _is_hf(server):  # its cache is as large as its places need
+        return _replicas_more(server)
     given = server.arguments
     for key in ("num_gpu_blocks_override", "kv_cache_memory_bytes"):
         now = engine_arg(given, key)
@@ -203,11 +209,13 @@ def _router(f: Figures, server: Server) -> Knob:
 def _wider(server: Server) -> Knob | None:
     """More replicas at most, where they follow the load."""
     scale = option(server.arguments, "--autoscale")
-    most_text = _MOST_REPLICAS.search(scale or "")
-    if scale is None or most_text is None:
+    if scale is None:
         return None
-    most = 2 * int(most_text[2])
-    wider = f"{scale[: most_text.start(2)]}{most}{scale[most_text.end(2) :]}"
+    most_text = _MOST_REPLICAS.search(scale)
+    most = 2 * int(most_text[2]) if most_text else 2  # one where nothing says it
+    wider = f"{scale},max={most}"
+    if most_text:
+        wider = f"{scale[: most_text.start(2)]}{most}{scale[most_text.end(2) :]}"
     given = with_option(server.arguments, "--autoscale", wider)
     return _made(server, f"autoscale {scale}→{wider}", given, f"autoscaling_config: {{max_replicas: {most}}}")
 
@@ -216,10 +224,12 @@ def _stage_more(server: Server) -> Knob:
     """One more LLM of each model: a graph's stages have replicas of their own."""
     asked = option(server.arguments, "--stage-replicas") or ""
     counts = dict(part.strip().partition("=")[::2] for part in asked.split(",") if part.strip())
-    now = int(counts.get("llm", "1")) if counts.get("llm", "1").isdecimal() else 1
+    given = counts.get("llm", "")
+    # One that was started elsewhere, or with --auto, says itself how many there are.
+    now = max(server.replicas, int(given) if given.isdecimal() else 1)
     text, line = f"llm.replicas {now}→{now + 1}", f"rvtop set llm.replicas={now + 1}"
     if any(word.partition("=")[0] == "--auto" for word in server.arguments):
-        return Knob(text, line=line)  # which says itself how many there are
+        return Knob(text, line=line)  # which takes no --stage-replicas
     wanted = ",".join(f"{stage}={count}" for stage, count in (counts | {"llm": str(now + 1)}).items())
     return _made(server, text, with_option(server.arguments, "--stage-replicas", wanted), line)
 
@@ -230,7 +240,9 @@ def _replicas_more(server: Server) -> Knob:
         return wider
     if server.topology == "graph":
         return _stage_more(server)
-    now = len(server.places) or 1
+    if "--auto-place" in server.arguments:  # which takes no --num-replicas
+        return Knob("GPUs: --auto-place has planned replicas for all that there are")
+    now = server.replicas
     given = with_option(server.arguments, "--num-replicas", str(now + 1))
     if server.topology in (None, "baseline", "vllm"):
         return Knob("another server beside it, or quantisation", line="vllm serve … --data-parallel-size 2")

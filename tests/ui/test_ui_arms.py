@@ -116,3 +116,16 @@ async def test_where_several_names_are_split_each_row_has_its_own() -> None:
     assert "arms of chat, code" in head
     names = ("chat v1", "chat v2", "▸code v2", "(none)")
     assert [row.strip()[: len(name)] for name, row in zip(names, rows[:4], strict=True)] == [*names]
+
+
+async def test_long_names_of_several_splits_are_told_apart() -> None:
+    arms = tuple(Arm(arm, "a-long-assistant", 0.5) for arm in ("qwen-3b", "qwen-15b"))
+    s = replace(made.split(), arms=(*arms, Arm("qwen-3b", "code", 1.0)))
+    app = RvtopApp(made.FakeHandle(s))
+    async with opened(app, 200, 60):
+        panel = app.screen.query_one(ArmsPanel)
+        for cells in (56, 60, 64, 80):
+            rows = ["".join(text for text, _ in line.runs) for line in panel._lines(cells, 6)[1:4]]
+            names = [next(word for word in row.split() if word.startswith("qwen")) for row in rows]
+            assert names == ["qwen-3b", "qwen-15b", "qwen-3b"]
+            assert [row.strip("▸ ")[:4] for row in rows] == ["a-lo", "a-lo", "code"]

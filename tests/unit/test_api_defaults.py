@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from backends.api.control import Control
 from backends.api.defaults import NO_DEFAULTS, Defaults
 from backends.api.request import parse_call
 from backends.api.splits import Splits
-from backends.errors import ApiError
+from backends.errors import ApiError, StartFailure, bad_request
 from backends.process import again
+from backends.process.notices import NOTICES
 from backends.settings.split import Arm, Split, SplitOptions
 from rvtop.cli.set import values_from
 from rvtop.errors import UserError
@@ -94,6 +96,30 @@ async def test_a_backend_that_starts_again_has_what_was_changed_before(
     assert group.given == [Defaults(7, None, None)]
     assert [arm.share for arm in splits.now["chat"].arms] == [pytest.approx(66.7), 33.3]
     assert told == [splits.now["chat"]]  # the router knows it
+
+
+@pytest.mark.parametrize("refusal", [bad_request("There is room for 6 replicas."), StartFailure("too late")])
+async def test_what_can_not_be_any_more_is_said_and_the_rest_holds_on(
+    refusal: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stages(Group):
+        async def scale(self, counts: Mapping[str, int]) -> Mapping[str, int]:
+            raise refusal
+
+    shares = {"v2": 50.0}
+    kept = {"set": {"max_tokens": 7, "llm.replicas": 3}, "split": {"gone": shares, "chat": shares}}
+    monkeypatch.setattr(again, "_before", kept)
+    said: list[str] = []
+    monkeypatch.setattr(NOTICES, "say", lambda text, level: said.append(text))
+    options = SplitOptions((Split("chat", (Arm("v1", 90.0), Arm("v2", 10.0))),))
+    group, splits = Stages(), Splits(options, lambda _: True)
+    await Control("graph", [group], splits=splits).as_before()  # type: ignore[list-item]
+    assert group.given == [Defaults(7, None, None)]
+    assert splits.shares() == {"chat": {"v1": 50.0, "v2": 50.0}}
+    assert said == [
+        f"what `rvtop set` changed is lost: {refusal}",
+        "what `rvtop split` changed is lost: `alias` must be one of chat.",
+    ]
 
 
 @pytest.mark.parametrize(

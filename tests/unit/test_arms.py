@@ -132,6 +132,20 @@ def test_a_model_behind_two_names_is_an_arm_of_each(world: World) -> None:
     assert (moved.alias, moved.name) == ("code", "v3")
 
 
+def test_what_ended_before_an_arm_s_names_were_told_has_a_row_for_ten_seconds(world: World) -> None:
+    world.watch.take(lines(request(0, "p", 0.0, first=10, last=100, arm="v2") | {"model": "chat"}))
+    code = SplitInfo("code", (ArmShare("v2", 75.0, True), ArmShare("v3", 25.0, True)))
+    world.tell(CHAT, code)
+    four = [("chat", "v1"), ("chat", "v2"), ("code", "v2"), ("code", "v3")]
+    for later_s, rows in ((0, [*four, ("", "v2")]), (20, four)):
+        world.watch.look(perf_counter_ns() + later_s * 10**9)
+        assert [(arm.alias, arm.name) for arm in world.watch.shown] == rows
+    world.watch.take(lines(request(1, "p", 0.0, first=10, last=100, arm="v2") | {"model": "chat"}))
+    world.tell(CHAT)  # the load goes over to a server with one name
+    world.watch.look(perf_counter_ns() + 40 * 10**9)
+    assert [(arm.alias, arm.name) for arm in world.watch.shown] == four[:2]
+
+
 def test_what_happens_to_an_arm_is_said(world: World) -> None:
     world.tell(CHAT)
     down = SplitInfo("chat", (CHAT.arms[0], ArmShare("v2", 10.0, False)))

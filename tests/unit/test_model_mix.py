@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +15,10 @@ from rvtop.load.plan.mix import Mix
 from rvtop.scenario.explain import explain
 from rvtop.scenario.load import ScenarioError, load_scenario, scenario_from
 from rvtop.scenario.schema import Scenario
+from rvtop.session.load_target import LoadTarget
 from rvtop.session.request import SessionRequest
 from rvtop.target.backend import BackendOptions
-from rvtop.target.mix import matching, shares_of
+from rvtop.target.mix import in_turn_words, matching, shares_of
 from rvtop.target.preflight import check_backend, check_models
 from rvtop.target.probe import TargetError, TargetInfo, bases, choose_models, has_models
 from tests.faults.sessions import WORKLOAD, Watched
@@ -160,6 +163,18 @@ async def test_a_load_goes_to_models_by_share_and_each_has_its_figures(tmp_path:
     }
 
 
+def test_a_model_that_no_server_lists_keeps_its_share(tmp_path: Path) -> None:
+    request: Any = SessionRequest(None, tmp_path, url="http://a")
+    target = LoadTarget(request, SimpleNamespace(), SimpleNamespace(), bool)  # type: ignore[arg-type]
+    listed = TargetInfo("http://a", ("llm",), None, None)
+    target.info, target.mix, target.models = listed, {"embedder": 3.0, "llm": 1.0}, ("embedder", "llm")
+    target.shares = (0.75, 0.25)
+    there = replace(listed, url="http://b")
+    assert target.models_at(there) == ("embedder", "llm")
+    served = (*there.models, *target.models)
+    assert in_turn_words(target.mix, target.models, served) == ""
+
+
 async def test_shares_go_with_the_names_to_another_server(tmp_path: Path) -> None:
     async def goes(url: str, shares: dict[str, float], models: tuple[str, ...] = ()) -> None:
         done = watched.session.commands.follow(Retarget(url, models), "control")
@@ -178,6 +193,8 @@ async def test_shares_go_with_the_names_to_another_server(tmp_path: Path) -> Non
         any_mock(ttft_ms=2, step_ms=1, tokens=2, models=("b", "a")) as other_order,
         any_mock(ttft_ms=2, step_ms=1, tokens=2, models=("c", "a")) as without_b,
         any_mock(ttft_ms=2, step_ms=1, tokens=2, models=("x", "y")) as others,
+        any_mock(ttft_ms=2, step_ms=1, tokens=2, models=("c",)) as neither,
+        any_mock(ttft_ms=2, step_ms=1, tokens=2, models=("z", "a", "b")) as further,
     ):
         watched = Watched(SessionRequest(scenario_from(data, "mix"), tmp_path / "run", url=first.url))
         await watched.until(lambda s: s.load.ok, "the load")
@@ -195,16 +212,18 @@ async def test_shares_go_with_the_names_to_another_server(tmp_path: Path) -> Non
             watched.now.events[-1].text
         )
         await goes(first.url, {"a": 0.75, "b": 0.25})
+        await goes(neither.url, {})
+        await goes(further.url, {"a": 0.75, "b": 0.25})  # not in turn over all that it serves
         watched.send(Stop())
         await watched.end()
     got: dict[int, Counter[str]] = {}
     for row in watched.rows():
         got.setdefault(row.get("target", 0), Counter())[row["model"]] += 1
-    for number in (0, 1, 3, 5):
+    for number in (0, 1, 3, 5, 7):
         total = sum(got[number].values())
         assert set(got[number]) == {"a", "b"}
         assert abs(got[number]["a"] - 0.75 * total) < 4 * (total * 0.75 * 0.25) ** 0.5
-    assert set(got[2]) == {"a"}
+    assert (set(got[2]), set(got[6])) == ({"a"}, {"c"})
     assert abs(got[4]["x"] - got[4]["y"]) <= 1
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from backends.cli import parse_options
 from rvtop.stats.verdict import Judge
 from rvtop.stats.verdict_figures import Figures, Server
 from rvtop.stats.verdict_knobs import knob_of
@@ -203,6 +204,8 @@ KNOBS = [
     (KV, "rvc", ("--kv-cache-dtype=fp8", "--gpu-memory-utilization", "0.8"),
      ("--kv-cache-dtype=fp8", "--gpu-memory-utilization", "0.95")),
     (KV, "vllm", ("--dtype", "auto"), ("--dtype", "auto", "--kv-cache-dtype", "fp8")),
+    (KV, "rac", (), ("--num-replicas", "2")),
+    (KV, "graph", (), ("--stage-replicas", "llm=2")),
     (BATCH, "rvc", ("--max-num-seqs=4", "--eager"), ("--eager", "--max-num-seqs", "8")),
     (BATCH, "vllm", ("--engine-concurrency", "4"), ("--engine-concurrency", "8")),
     (BATCH, "rac", (), ("--engine-concurrency", "8")),
@@ -216,6 +219,8 @@ KNOBS = [
     (REPLICAS, "rsc", ("--autoscale", "1:2"), ("--autoscale", "1:4")),
     (REPLICAS, "rsc", ("--autoscale", "min=1,max=2,up=3"), ("--autoscale", "min=1,max=4,up=3")),
     (DECODE, "rvc", ("--autoscale", "1:2"), ("--autoscale", "1:4")),
+    (DECODE, "rvc", ("--autoscale", "target=4"), ("--autoscale", "target=4,max=2")),
+    (DECODE, "rvc", ("--auto-place",), None),
     (DECODE, "rvc", ("--num-replicas", "1"), ("--num-replicas", "2")),
     (DECODE, "graph", (), ("--stage-replicas", "llm=2")),
     (DECODE, "graph", ("--stage-replicas=embed=2, llm=3",), ("--stage-replicas", "embed=2,llm=4")),
@@ -236,9 +241,29 @@ def test_the_knob_is_turned_in_the_options_that_it_was_started_with(
     assert knob.arguments == after
     if after is not None:
         assert knob.topology == ("rvc" if name == ONE_SLOT else topology)
+        options, _, _ = parse_options((knob.topology, "--model", "tiny", *after))  # which it takes
+        options.listener.close()
     theirs = knob_of(name, BUSY, replace(server, owned=False))
     assert theirs.arguments is None
     assert theirs.topology == ""
+
+
+@pytest.mark.parametrize(
+    ("topology", "before", "text", "after"),
+    [
+        ("rvc", (), "num_replicas 2→3", ("--num-replicas", "3")),  # of each of two models, not of both
+        ("graph", (), "llm.replicas 2→3", ("--stage-replicas", "llm=3")),
+        ("graph", ("--auto", "5"), "llm.replicas 2→3", None),  # which gave it a second one
+    ],
+)
+def test_a_further_replica_is_one_more_than_a_model_has(
+    topology: str, before: tuple[str, ...], text: str, after: tuple[str, ...] | None
+) -> None:
+    server = Server(topology, True, "vllm", before, dict.fromkeys("0123", 4), 512, gpus=True, replicas=2)
+    knob = knob_of(DECODE, BUSY, server)
+    assert (knob.text, knob.arguments) == (text, after)
+    theirs = knob_of(DECODE, BUSY, replace(server, owned=False, arguments=()))  # started elsewhere
+    assert theirs.line == ("rvtop set llm.replicas=3" if topology == "graph" else "")
 
 
 def test_the_model_knows_no_rule_and_the_page_has_every_verdict() -> None:

@@ -10,8 +10,8 @@ from rvtop.contract.start import command_line
 from rvtop.ui.screens.dialog import Asked, TypedDialog
 
 _HINT = (
-    "options of python -m backends {name}, which lists them with --help: --max-num-seqs 8, --num-replicas 2, "
-    "--threads 1; they are checked as it starts. Empty: none"
+    "options of python -m backends {name}, which lists them with --help: --max-num-seqs 8, "
+    "--max-model-len 4096, --threads 1; they are checked as it starts. Empty: none"
 )
 
 

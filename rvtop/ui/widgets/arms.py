@@ -11,6 +11,7 @@ from rvtop.ui.widgets.panel import Panel
 
 #: Cells of a row beside the name and the bar, and of the columns for which there must be room.
 FIXED, LEAST_NAME, MOST_NAME, LEAST_BAR, MOST_BAR = 37, 6, 24, 6, 24
+LEAST_ALIAS = 4
 GOODPUT, MEAN = 8, 8
 
 
@@ -32,9 +33,11 @@ def _names(s: Snapshot) -> list[str]:
     return sorted({arm.alias for arm in s.arms} - {""})
 
 
-def _label(arm: Arm, names: list[str]) -> str:
-    """Its name; where several names are split, with its own."""
-    return f"{arm.alias} {arm.name}" if arm.alias and len(names) > 1 else arm.name
+def _label(arm: Arm, names: list[str], cells: int) -> str:
+    """Its name; where several names are split, with its own, which is cut first."""
+    if not arm.alias or len(names) < 2:
+        return arm.name
+    return f"{clip(arm.alias, max(LEAST_ALIAS, cells - len(arm.name) - 1))} {arm.name}"
 
 
 class ArmsPanel(Panel):
@@ -64,9 +67,11 @@ class ArmsPanel(Panel):
         shown, rest = choose(s.arms, height, worst)
         moved = steered(s.arms)
         room = max(LEAST_NAME, width - FIXED - sum(cells for _, cells in self._more(width)))
-        bar = min(MOST_BAR, room - LEAST_NAME - 4)
+        names, name = _names(s), LEAST_NAME + 4
+        if len(names) > 1:  # two words tell a row from the others
+            name = max(name, min(MOST_NAME, 2 + max(len(_label(arm, names, MOST_NAME)) for arm in shown)))
+        bar = min(MOST_BAR, room - name)
         bar = bar if bar >= LEAST_BAR else 0
-        names = _names(s)
         lines = [self._row(arm, names, arm is moved, room - bar, bar, width) for arm in shown]
         if rest:
             lines.append(Line(f"{rest} more, all doing better", self.rich_styles.quiet))
@@ -85,7 +90,7 @@ class ArmsPanel(Panel):
         styles = self.rich_styles
         mark = "▸" if moved else " "
         name = styles.trouble if arm.up is False else styles.base
-        line = Line(f"{mark}{fixed(_label(arm, names), room - 1)}", name)
+        line = Line(f"{mark}{fixed(_label(arm, names, room - 1), room - 1)}", name)
         if bar:
             line.join(self._bar(arm, bar))
         state = "down" if arm.up is False else percent(arm.asked)
@@ -120,7 +125,7 @@ class ArmsPanel(Panel):
         for place, arm in enumerate(sorted(s.arms, key=worst, reverse=True)):
             alarm = styles.trouble if arm.up is False or arm.errors_recent else styles.client
             share = f"{percent(arm.got)}/{percent(arm.asked)} %"
-            line = Line(f"{clip(_label(arm, names), 20)} ", styles.base).put(f"{share}  ", alarm)
+            line = Line(f"{clip(_label(arm, names, 20), 20)} ", styles.base).put(f"{share}  ", alarm)
             line.put("p99 ", styles.quiet).put(f"{sig3(arm.ttft_p99)}  ", styles.client)
             parts.append((place + 1, line))
         return fitting(parts, width)
