@@ -52,9 +52,7 @@ class SteadyOptions:
     """A scenario of one phase, made of options."""
 
     heading: ClassVar[str] = "A steady load instead of a scenario"
-    rate: Annotated[
-        float | None, typer.Option(help="Requests per second; with --find-max the first rate tried.")
-    ] = None
+    rate: Annotated[float | None, typer.Option(help="Requests per second.")] = None
     duration: Annotated[str, typer.Option(help="How long, with --rate: 30s, 2m; a number is seconds.")] = (
         "30s"
     )
@@ -179,7 +177,7 @@ class FindMaxOptions:
 
     heading: ClassVar[str] = "Search for the highest rate"
     find_max: Annotated[
-        bool, typer.Option("--find-max", help="Search for the highest rate that holds --slo.")
+        bool, typer.Option("--find-max", help="Search for the highest rate that holds --slo, from --rate on.")
     ] = False
     slo: Annotated[
         str | None,

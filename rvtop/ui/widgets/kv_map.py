@@ -46,9 +46,8 @@ class KvEnginesPanel(Panel):
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         styles, kv = self.rich_styles, s.kv_map
         if kv is None:
-            return [
-                Line(text, styles.quiet) for text in wrap(NO_MAP, max(1, min(width, _MOST_TEXT)))[:height]
-            ]
+            lines = wrap(NO_MAP, max(1, min(width, _MOST_TEXT)), break_on_hyphens=False)  # options are whole
+            return [Line(text, styles.quiet) for text in lines[:height]]
         if kv.note:
             return [Line(f"! {kv.note}", styles.attention).cut(width)]
         head, *rows = rows_of_engines(kv, styles, width, self._chosen.row)
