@@ -41,12 +41,12 @@ from rvtop.cli.options import (
     Yes,
     check_topology,
     check_ui,
-    code_of,
     fail,
     go,
     no_screen,
     positive,
     probe_target,
+    results_of,
     terminal,
 )
 from rvtop.cli.plugins import plugins
@@ -134,7 +134,7 @@ def root(
 
     arguments = words_of(backend_options)
     first = None if topology is None else Choice(topology, None, tuple(model or ()), arguments)
-    raise typer.Exit(code_of(pick(yes=yes, first=first)))
+    raise typer.Exit(results_of(*pick(yes=yes, first=first)))
 
 
 @app.command()
@@ -348,7 +348,8 @@ def command() -> int:
         for line in error.lines:
             code = fail(line, error.exit_code)
     except _UsageError as error:
-        code = fail(f"{error.format_message()} (rvtop --help lists what there is)", 2)  # type: ignore[attr-defined]
+        text = error.format_message()  # type: ignore[attr-defined]
+        code = fail(f"{text} ({_command_of(error)} --help lists what there is)", 2)
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except Exception as error:  # noqa: BLE001 - whatever it is, its user gets one line
@@ -356,6 +357,15 @@ def command() -> int:
         code = fail(str(known), known.exit_code)
     code = code if isinstance(code, int) else 0
     return 5 if code == 0 and stdio.output_lost() else code
+
+
+def _command_of(error: Exception) -> str:
+    """The command that was called in a wrong way: ``rvtop deploy k8s``."""
+    names, context = list[str](), getattr(error, "ctx", None)
+    while context is not None and context.parent is not None:
+        names.insert(0, context.info_name)
+        context = context.parent
+    return " ".join(("rvtop", *names))
 
 
 def main() -> NoReturn:

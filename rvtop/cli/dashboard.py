@@ -111,16 +111,16 @@ def show_showdown(run: ShowdownRun, check: Callable[[SessionRequest], None]) -> 
     return asyncio.run(main())
 
 
-def pick(*, yes: bool, first: Choice | None = None) -> Outcome:
+def pick(*, yes: bool, first: Choice | None = None) -> tuple[Outcome, str]:
     """The Start screen, then the dashboard on what was chosen there (``first``: on that at once); returns how
-    the last session ended. Raises UserError where ``first`` can't be."""
+    the last session ended, and its run folder. Raises UserError where ``first`` can't be."""
     chosen: list[RemoteSession] = []
     look = look_now()
     last = next(iter(recent_targets(os.environ)), "")
 
     connect = _remembering(chosen)
 
-    async def main() -> Outcome:
+    async def main() -> tuple[Outcome, str]:
         try:
             handle = None if first is None else await connect(first)
         except ConnectFailed as error:
@@ -129,7 +129,10 @@ def pick(*, yes: bool, first: Choice | None = None) -> Outcome:
             handle, connect, facts=_first_facts, look_around=_look_around, url=last, yes=yes, look=look
         )
         code = await run_app_async(app)
-        return _outcome(chosen[-1], code) if chosen else Outcome(code)
+        if not chosen:
+            return Outcome(code), ""
+        asked = chosen[-1].request
+        return _outcome(chosen[-1], code), str(asked.out) if asked is not None else ""
 
     return asyncio.run(main())
 

@@ -269,7 +269,7 @@ def go(request: SessionRequest, ui: str, options: SessionOptions, *, yes: bool) 
     Raises UserError."""
     from rvtop.cli.config import with_settings
     from rvtop.cli.serve import serving
-    from rvtop.plain import result_lines, run_plain, warnings_of
+    from rvtop.plain import run_plain
 
     request = replace(
         with_settings(request),
@@ -293,8 +293,15 @@ def go(request: SessionRequest, ui: str, options: SessionOptions, *, yes: bool) 
             )
         else:
             outcome = run_plain(request, quiet=ui == "none")
-    if outcome.summary is not None and ui != "none":
-        for line in result_lines(outcome.summary, str(request.out)):
+    return results_of(outcome, str(request.out), quiet=ui == "none")
+
+
+def results_of(outcome: Outcome, folder: str, *, quiet: bool = False) -> int:
+    """Prints what a session that has ended left in ``folder``, unless ``quiet``; returns its exit code."""
+    from rvtop.plain import result_lines, warnings_of
+
+    if outcome.summary is not None and not quiet:
+        for line in result_lines(outcome.summary, folder):
             say(line)
     for line in warnings_of(outcome.summary) if outcome.summary is not None else ():
         say_error(line)

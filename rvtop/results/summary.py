@@ -134,6 +134,10 @@ def _environment(folder: Path, notes: list[str]) -> dict[str, Any]:
     except FileNotFoundError:
         if not folder.is_dir():
             raise runlog.RunFolderError(f"{folder}: no such folder; give the folder of a run") from None
+        inside = sorted(path.parent for path in folder.glob(f"*/{run_files.ENVIRONMENT}"))
+        if inside:  # a showdown's, or runs/ itself
+            told = f"its folders are runs, {len(inside)} of them: give one, as {inside[0]}"
+            raise runlog.RunFolderError(f"{folder}: no run itself; {told}") from None
         raise runlog.RunFolderError(f"{folder}: holds no run ({run_files.ENVIRONMENT} is missing)") from None
     except NotADirectoryError:
         raise runlog.RunFolderError(f"{folder}: not a folder; give the folder of a run") from None

@@ -22,7 +22,7 @@ class EventFeed:
 
     def __init__(self, record: Callable[[Event], None] = lambda event: None) -> None:
         self._record = record
-        self._began_ns = perf_counter_ns()
+        self.began_ns = perf_counter_ns()
         self.seq = 0
         self._waiting: list[asyncio.Future[None]] = []
         self._events: list[Event] = []
@@ -30,7 +30,7 @@ class EventFeed:
 
     def say(self, text: str, level: str = "info", kind: str = "note") -> None:
         """Adds an event; ``level`` is info, warn or error, ``kind`` one of those that ``Event`` names."""
-        t_s = (perf_counter_ns() - self._began_ns) / 1e9
+        t_s = (perf_counter_ns() - self.began_ns) / 1e9
         event = Event(time.time(), printable(text, _EVENT_LIMIT), level, kind, t_s)
         self._events.append(event)
         del self._events[:-EVENTS]

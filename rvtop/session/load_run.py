@@ -58,7 +58,10 @@ class LoadRun:
         self._refused = False  # a search on a server that refuses all
         self.t0_ns = t0_ns
         self.live = LiveState(t0_ns)
-        self.series = SeriesLog()
+        lead_s = max(0, t0_ns - parts.feed.began_ns) // SECOND_NS
+        #: What the charts count from, as events and snapshots do: the session's start, to a second.
+        self.charts_t0_ns = t0_ns - lead_s * SECOND_NS
+        self.series = SeriesLog(lead_s)
         self.request_log = RequestLog(t0_ns, time.time() - (perf_counter_ns() - t0_ns) / 1e9)
         self.spans: SpanSender | None = None
         self.searcher: Searcher | None = None

@@ -34,7 +34,7 @@ def parse_slo(text: str) -> dict[str, float]:
 
     Raises UserError.
     """
-    known = f"known: {'|'.join(DISTS)}_{'|'.join(_STATS)} in ms, error_rate"
+    known = f"known: {', '.join(DISTS)} with _{', _'.join(_STATS)} in ms, and error_rate"
     limits: dict[str, float] = {}
     for part in text.split(","):
         name, _, value = (piece.strip() for piece in part.partition("="))

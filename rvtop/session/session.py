@@ -207,14 +207,14 @@ class Session:
             target_down_s=self._target.down_s if watched else None,
             requests=load.request_log.requests,
         )
-        plan = self._timeline.plan(load.player, load.t0_ns) if load.searcher is None else None
+        plan = self._timeline.plan(load.player, load.charts_t0_ns) if load.searcher is None else None
         return replace(
             picture,
             switch=self._switching.shown(now),
             standby=self._target.standby,
             backend_log=self._target.log_name,
             plan=plan,
-            plan_s=None if plan is None else (now - load.t0_ns) / 1e9 - plan.t0_s,
+            plan_s=None if plan is None else (now - load.charts_t0_ns) / 1e9 - plan.t0_s,
             recording_s=self._recording.recording_s,
             recording_unnamed=self._recording.unnamed,
             comb=load.watches.comb.comb,

@@ -25,7 +25,7 @@ class Timeline:
         self._plan: Plan | None = None
 
     def plan(self, player: Player, t0_ns: int) -> Plan | None:
-        """The plan of ``player`` in a run that began at ``t0_ns``; None where none has a known length."""
+        """The plan of ``player`` where charts count from ``t0_ns``; None where none has a known length."""
         begun = self._played.begun
         key = (len(begun), len(player.phases))
         if key != self._key:

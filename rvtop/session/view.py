@@ -152,15 +152,17 @@ def timeline_row(
 
 
 class SeriesLog:
-    """The last ten minutes of rows as the charts want them."""
+    """The last ten minutes of rows as the charts want them: their ``t_s`` count from the session's start,
+    ``lead_s`` before the load's. Whole seconds: a row that comes a little late stays in its second."""
 
-    def __init__(self) -> None:
+    def __init__(self, lead_s: int = 0) -> None:
+        self._lead_s = lead_s
         self._rows: deque[dict[str, Any]] = deque(maxlen=_SERIES_POINTS)
         self.series = Series()
 
     def add(self, row: dict[str, Any]) -> None:
         """One second more."""
-        self._rows.append(row)
+        self._rows.append({**row, "t_s": row["t_s"] + self._lead_s})
         self.series = Series(**{f.name: tuple(r[f.name] for r in self._rows) for f in fields(Series)})
 
 

@@ -109,7 +109,9 @@ def _made(server: Server, text: str, arguments: tuple[str, ...], line: str = "")
 
 
 def _client(f: Figures, server: Server) -> Knob:
-    return Knob((f.limited or "").rpartition(": ")[2] or "--workers", line="rvtop … --workers auto")
+    remedy = (f.limited or "").rpartition(": ")[2]
+    more = "ray:N" if "--workers ray:" in remedy else "auto"  # where this machine has no more to give
+    return Knob(remedy or "--workers", line=f"rvtop … --workers {more}")
 
 
 def _is_hf(server: Server) -> bool:

@@ -19,7 +19,8 @@ from rvtop.text import printable
 _ROUND = re.compile(r"#\d+$")
 _FROM_REPEATS = "from the repeats"
 _FROM_BLOCKS = "from blocks and rounds of each run; what differs from start to start three repeats show"
-_WIDTH = 18
+_WIDTH = 17
+_START = 9
 _NAME = 14
 
 
@@ -124,10 +125,10 @@ def table(found: Sequence[Mapping[str, Any]], reference: str, differing: Sequenc
     """The rows as lines; below a row are its range, its change against the reference with its interval and
     what that says, what the paper reports, or its failure. Where there are several phases, then their tables.
     ``differing`` says which knobs are not the same for all."""
-    heads = (*HEADS.values(), "start s")
-    lines = [" " * _NAME + "".join(f"{head:>{_WIDTH}}" for head in heads)]
+    heads = "".join(f"{head:>{_WIDTH}}" for head in HEADS.values())
+    lines = [" " * _NAME + heads + f"{'start s':>{_START}}"]
     for row in found:
-        lines.append(f"{row['name']:<{_NAME}}" + _figures(row) + _cell(row["start_s"]))
+        lines.append(f"{row['name']:<{_NAME}}" + _figures(row) + _cell(row["start_s"], _START))
         if row["repeats"] > 1:
             lines.append(f"{'  min..max':<{_NAME}}" + "".join(_range(row["range"].get(key)) for key in HEADS))
         lines += ["  reference"] if row["name"] == reference else _changes(row)
@@ -175,8 +176,8 @@ def legend(found: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _cell(value: float | None) -> str:
-    return f"{'--' if value is None else f'{value:.4g}':>{_WIDTH}}"
+def _cell(value: float | None, width: int = _WIDTH) -> str:
+    return f"{'--' if value is None else f'{value:.4g}':>{width}}"
 
 
 def _range(of: Sequence[float] | None) -> str:

@@ -35,7 +35,8 @@ class ChartView:
 
     def window(self, s: Snapshot) -> int:
         """How much time the charts show, seconds."""
-        return self.window_s or window_of(s.series.t_s[-1] if s.series.t_s else s.t_s)
+        times = s.series.t_s  # which begin when the load does: a server that starts takes its time before
+        return self.window_s or window_of(times[-1] - times[0] + 1 if times else s.t_s)
 
     def step(self, s: Snapshot | None, by: int) -> bool:
         """Makes the window longer or shorter by a step; False where it is the longest or shortest one."""

@@ -10,8 +10,8 @@ from rvtop.ui.format import brief, clip, count, percent, short_span, sig3
 from rvtop.ui.theme import Styles
 
 NO_MAP = (
-    "No engine here tells what it caches. A topology with vLLM does with --kv-events; a server of others",
-    "where it was started with vLLM's --kv-events-config, and --kv-events-url tcp://host:5557 says where.",
+    "No engine here tells what it caches. A topology with vLLM does with --kv-events; a server of others "
+    "where it was started with vLLM's --kv-events-config, and --kv-events-url tcp://host:5557 says where."
 )
 _LABEL = 14  # cells of a heat map's row names
 _SHADES = " ░▒▓█"

@@ -645,7 +645,14 @@ def start_facts() -> StartFacts:
                 last_start_s=21.4,
             ),
             Offer(
-                *("rsc", "Ray Serve", "HF generate", "Serve replicas", "Serve proxy → router", "Ray Serve"),
+                *(
+                    "rsc",
+                    "Ray Serve",
+                    "HF generate",
+                    "Serve replicas",
+                    "HAProxy → Serve → router",
+                    "Ray Serve",
+                ),
                 last_start_s=24.0,
                 kubernetes=True,
             ),

@@ -229,16 +229,16 @@ class Chosen:
 async def test_start_filters_describes_and_says_what_needs_a_session() -> None:
     app = RvtopApp(connect=Chosen(), facts=made.start_facts)
     async with opened(app) as pilot:
-        await pilot.press("slash", *"serve proxy", "enter")
+        await pilot.press("slash", *"rsc", "enter")
         await pilot.pause()
         text = screen_text(app)
         assert "rsc" in text
         assert "baseline" not in text
-        assert "listed: what holds “serve proxy”" in text
+        assert "listed: what holds “rsc”" in text
         await pilot.press("d")
         await until(pilot, lambda: isinstance(app.screen, TextScreen))
         await pilot.pause()
-        assert "Serve proxy → router" in screen_text(app)
+        assert "HAProxy → Serve → router" in screen_text(app)
         assert "rvtop --topology rsc" in screen_text(app)
         await pilot.press("escape", "escape")
         await pilot.pause()
@@ -257,7 +257,7 @@ async def test_options_of_a_topology_are_in_its_command_line_and_in_what_is_star
         await pilot.press("o")  # on a server that is up
         await pilot.pause()
         assert "choose one under start" in screen_text(app)
-        await pilot.press("slash", *"serve proxy", "enter", "o", *"threads", "enter")
+        await pilot.press("slash", *"rsc", "enter", "o", *"threads", "enter")
         await pilot.pause()
         assert "an option begins with --" in screen_text(app)
         await pilot.press(*["backspace"] * 7, *"--threads 1", "enter")

@@ -37,6 +37,15 @@ def snapshot(*engines: EngineMap, where: Locality | None = None, note: str = "")
     return replace(made.live(), kv_map=KvMap(engines or (cache(),), where, note))
 
 
+async def test_why_there_is_no_map_is_said_in_full_on_a_small_screen() -> None:
+    async with opened(app := RvtopApp(made.FakeHandle(made.live())), 80, 24) as pilot:
+        await pilot.press("6")
+        await pilot.pause()
+        said = " ".join(screen_text(app).replace("│", " ").split())
+        assert "does with --kv-events; a server of others" in said
+        assert said.count("--kv-events-url tcp://host:5557 says where.") == 1
+
+
 def test_the_tree_of_shared_beginnings() -> None:
     first, second = (line.text for line in prefix_lines(cache(), STYLES, 110, 5))
     assert first.startswith("64 tokens")

@@ -40,6 +40,7 @@ from rvtop.ui.placement_lines import placement_lines
 from rvtop.ui.screens.map import MapScreen
 from rvtop.ui.screens.text import TextScreen
 from rvtop.ui.theme import DARK, Styles
+from rvtop.ui.widgets.place_footer import PlaceFooter
 
 STYLES = Styles(DARK)
 figure = st.none() | st.floats(0, 1e6)
@@ -341,3 +342,11 @@ def test_engines_of_several_nodes_of_one_machine_are_told_apart() -> None:
     nodes = (ClusterNode("h/aa", engines=("e1",)), ClusterNode("h/bb", "draining", 9.0, None, ("e2",)))
     s = replace(made.live(), engines=engines, nodes=(), gpus=(), cluster=Cluster(nodes))
     assert "  h  e2:  draining 9 s" in [line.text for line in map_lines(s, STYLES, 100, 30, 0)]
+
+
+async def test_the_keys_stand_in_the_last_row_whatever_room_is_left_above() -> None:
+    s = made.live()
+    async with opened(app := RvtopApp(made.FakeHandle(s)), 160, 60) as pilot:
+        await pilot.press("2")
+        await until(pilot, lambda: isinstance(app.screen, MapScreen))
+        await until(pilot, lambda: app.screen.query_one(PlaceFooter).region.y == 59)

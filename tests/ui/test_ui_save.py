@@ -7,6 +7,7 @@ from pathlib import Path
 
 import made
 import pytest
+from driven import show
 from test_ui_app import opened, screen_text, until
 
 from rvtop.errors import UserError
@@ -65,6 +66,17 @@ async def test_a_recording_is_named_and_ends() -> None:
         await until(pilot, lambda: "ends the recording of 03:12" in screen_text(app))
         await pilot.press("s")
         await until(pilot, lambda: isinstance(app.screen, RecordingNameScreen))
+
+
+async def test_the_box_for_its_name_tells_how_long_a_recording_is_by_now() -> None:
+    recording = replace(made.live(), out_dir="runs/one", recording_s=15.0, recording_unnamed=True)
+    handle = made.FakeHandle(recording)
+    async with opened(app := RvtopApp(handle)) as pilot:
+        await pilot.press("s")
+        await until(pilot, lambda: "ends the recording of 00:15" in screen_text(app))
+        await show(app, pilot, handle, replace(recording, recording_s=68.0))
+        await pilot.press("s")
+        await until(pilot, lambda: "01:08 as a scenario" in screen_text(app))
 
 
 def test_the_report_of_a_run_that_goes_on_leaves_its_folder_alone(

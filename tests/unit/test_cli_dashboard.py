@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,12 +14,16 @@ import pytest
 import rvtop.cli.app
 from rvtop.cli import dashboard
 from rvtop.contract.handle import Choice, Connect, ConnectFailed, Second
+from rvtop.plain import result_lines
+from rvtop.results.summary import summarise
 from rvtop.session.client import RemoteSession
 from rvtop.session.request import Outcome, start_request
 from rvtop.ui.sharing import Sharing
 from tests.faults.sessions import request
 from tests.mock.fast import any_mock
 from tests.mock.faulty import refusing_port
+from tests.unit.run_folder import make, phase
+from tests.unit.run_folder import request as request_line
 
 GONE = Choice(url="http://127.0.0.1:1")
 
@@ -28,6 +33,7 @@ class Ended:
 
     def __init__(self, outcome: Outcome | None) -> None:
         self.outcome = outcome
+        self.request = SimpleNamespace(out=Path("runs/one"))
 
     def snapshot(self) -> None:
         return None
@@ -93,7 +99,7 @@ async def test_live_pairs_begin_from_a_session_on_its_server(
         assert (now.pairs.a, now.pairs.b) == (a.url, b.url)
 
 
-ALL_FAILED = Outcome(1, "all 44 requests failed: http_500 44", {"end": {"kind": "all_failed"}})
+ALL_FAILED = Outcome(1, "all 44 requests failed: http_500 44")
 
 
 @pytest.mark.parametrize(
@@ -113,6 +119,17 @@ def test_how_the_session_ended_is_the_exit_code_and_its_line_goes_to_stderr(
     left: Callable[..., Any], outcomes: list[Outcome | None], code: int, wanted: tuple[int, str, str]
 ) -> None:
     assert left(outcomes, code) == wanted
+
+
+def test_a_session_of_the_start_screen_leaves_its_figures_and_folder_on_the_terminal(
+    left: Callable[..., Any], tmp_path: Path
+) -> None:
+    make(tmp_path, [request_line(0, "p", 100.0, lag=0, first=5, last=9)], [phase("p", 0, 1)])
+    summary = summarise(tmp_path)
+    code, said, wrong = left([Outcome(0, "", summary)], 0)
+    assert (code, wrong) == (0, "")
+    assert said == "".join(f"{line}\n" for line in result_lines(summary, "runs/one"))
+    assert said.endswith("run folder: runs/one\n")
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,8 @@ STEADY = "run --rate 5 --duration 1s"
 REFUSED: dict[str, tuple[str, int, str]] = {
     "unknown command": ("fly", 2, "fly"),
     "unknown option": ("run smoke --rat 5", 2, "--rat"),
+    "unknown option of a command": ("replay --rat x", 2, "(rvtop replay --help lists what there is)"),
+    "argument that is missing": ("deploy k8s", 2, "(rvtop deploy k8s --help lists what there is)"),
     "option without value": ("run smoke --target", 2, "--target"),
     "no terminal": ("", 2, "the dashboard needs a terminal"),
     "unknown topology": ("run smoke --topology nope", 2, "--topology nope: unknown; known are: baseline"),

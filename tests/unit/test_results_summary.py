@@ -476,6 +476,14 @@ def test_a_killed_run_is_summed_up_from_what_is_there(folder: Path) -> None:
     assert [p["name"] for p in s["phases"]] == ["warm", "hold"]
 
 
+def test_a_folder_of_runs_says_so_and_names_one(folder: Path) -> None:
+    with pytest.raises(
+        UserError, match="no run itself; its folders are runs, 1 of them: give one"
+    ) as refused:
+        summary.write(folder.parent)
+    assert str(folder) in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [

@@ -142,7 +142,7 @@ def test_what_an_slo_says() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "unknown figure; known: ttft|itl|tpot|e2e_mean"),
+        ("", "unknown figure; known: ttft, itl, tpot, e2e with _mean, _p50"),
         ("ttft=200", "--slo 'ttft=200': unknown figure"),
         ("ttft_p99", "--slo ttft_p99: needs a limit > 0, such as ttft_p99=200"),
         ("ttft_p99=-1", "needs a limit > 0"),

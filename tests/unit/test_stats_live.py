@@ -173,6 +173,13 @@ def test_the_series_holds_ten_minutes() -> None:
     assert (log.series.t_s[0], log.series.t_s[-1]) == (50.0, 649.0)
 
 
+def test_the_series_counts_from_the_session_s_start_as_events_do() -> None:
+    """A server that took 15 s to start: charts show the second of that snapshot, that mark."""
+    log, row = SeriesLog(15), timeline_row(3.0, at(3), LiveState(T0), ServerState(()).view(T0), 5.0)
+    log.add(row)
+    assert (log.series.t_s, row["t_s"]) == ((18.0,), 3.0)  # timeline.jsonl counts from the load's start
+
+
 def test_a_row_tells_how_evenly_gpus_and_machines_are_used_and_what_was_preempted() -> None:
     idle = Gpu("n1", 0, "H200", util=0.11)
     busy = Gpu("n1", 1, "H200", util=0.97)

@@ -266,6 +266,25 @@ def test_a_further_replica_is_one_more_than_a_model_has(
     assert theirs.line == ("rvtop set llm.replicas=3" if topology == "graph" else "")
 
 
+@pytest.mark.parametrize(
+    ("limited", "line"),
+    [
+        ("late: add workers (--workers auto) or free this machine's cores", "auto"),
+        (
+            "sends are late: free this machine's cores or use workers on other machines (--workers ray:N)",
+            "ray:N",
+        ),
+        (
+            "sends are late: add workers (a larger N than --workers ray:8) or free the cores of their nodes",
+            "ray:N",
+        ),
+    ],
+)
+def test_the_line_of_a_limited_client_is_what_its_remedy_says(limited: str, line: str) -> None:
+    knob = knob_of(CLIENT, replace(BUSY, limited=limited), Server("baseline", True, "hf"))
+    assert knob.line == f"rvtop … --workers {line}"
+
+
 def test_the_model_knows_no_rule_and_the_page_has_every_verdict() -> None:
     model = (ROOT / "tests/unit/serving_model.py").read_text()
     assert "verdict" not in "".join(line for line in model.splitlines() if "import" in line)

@@ -45,6 +45,7 @@ class MapScreen(Steering, VerdictKeys, AboutServer, HeldScreen):
     CSS = """
     MapScreen { layout: vertical; }
     MapScreen #over-time { height: 1fr; }
+    MapScreen PlaceFooter { dock: bottom; }
     """
 
     def __init__(self, shell: ScreenShell) -> None:

@@ -148,7 +148,8 @@ class SessionScreen(Screen[None]):
             if what == "scenario" and not s.recording_unnamed:
                 self.shell.send(Record(on=False))
             elif what == "scenario":
-                self.shell.name_recording(recorded_s or 0.0, lambda: None)
+                now = self.newest or s  # the recording went on while the box stood open
+                self.shell.name_recording(now.recording_s or 0.0, lambda: None)
             elif what is not None:
                 self.run_worker(self._save(what, Path(folder)), exclusive=True, group="save")
 

@@ -68,7 +68,7 @@ def screen_keys(screens: Sequence[ScreenEntry]) -> tuple[Action, ...]:
             f"screen: {entry.name}",
             f"app.show_screen('{entry.name}')",
             (entry.key,),
-            entry.title,
+            entry.title.partition(": ")[2] or entry.title,  # the action's name has said which screen
             foot=SCREENS_FOOT + number if entry.in_foot else 0,
             label=entry.name,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import wrap
 
 from rvtop.contract.snapshot import Snapshot
 from rvtop.stats.kv_map import EngineMap
@@ -10,6 +11,8 @@ from rvtop.ui.draw import Line
 from rvtop.ui.format import count, percent
 from rvtop.ui.kv_lines import NO_MAP, heat_lines, locality, prefix_lines, rows_of_engines
 from rvtop.ui.widgets.panel import Panel
+
+_MOST_TEXT = 100  # cells of a line of prose
 
 
 @dataclass
@@ -43,7 +46,8 @@ class KvEnginesPanel(Panel):
     def rows(self, s: Snapshot, width: int, height: int) -> list[Line]:
         styles, kv = self.rich_styles, s.kv_map
         if kv is None:
-            return [Line(text, styles.quiet).cut(width) for text in NO_MAP[:height]]
+            lines = wrap(NO_MAP, max(1, min(width, _MOST_TEXT)), break_on_hyphens=False)  # options are whole
+            return [Line(text, styles.quiet) for text in lines[:height]]
         if kv.note:
             return [Line(f"! {kv.note}", styles.attention).cut(width)]
         head, *rows = rows_of_engines(kv, styles, width, self._chosen.row)

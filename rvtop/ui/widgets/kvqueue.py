@@ -39,8 +39,8 @@ class KvQueuePanel(TimeChart):
             left.join(self.window_label(s))
         waiting = now_of(s, "waiting")
         right = Line("KV", styles.quiet).put(f"{percent(now_of(s, 'kv_usage')):>6}", styles.server)
-        right.put("  wait", styles.quiet).put(
-            f"{count(waiting):>5}", styles.attention if waiting else styles.server
+        right.put("  wait ", styles.quiet).put(
+            f"{count(waiting):>4}", styles.attention if waiting else styles.server
         )
         return left, right
 
