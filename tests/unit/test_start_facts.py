@@ -191,8 +191,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], SessionReque
 
         class Remote:
             outcome = Outcome(0)
+            request: SessionRequest | None = None
 
             async def start(self, request: SessionRequest) -> Remote:
+                self.request = request
                 requests.append(request)
                 return self
 
