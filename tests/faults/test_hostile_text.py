@@ -129,7 +129,9 @@ async def test_nothing_that_a_server_says_acts_on_lines_files_or_screen(
     ):
         drawn = await screen(picture, *size, *keys)
         assert_safe(drawn, f"the screen at {size} {keys}")
-    assert "MODEL\\x1b[2J" in await screen(told, 200, 50)
+    for limited in (None, "late"):  # wide enough for the model's name, whatever the header says of the client
+        wide = replace(told, load=replace(told.load, client_limited=limited))
+        assert "MODEL\\x1b[2J" in await screen(wide, 240, 50)
 
 
 async def test_what_a_refusal_quotes_of_a_server_is_text(
