@@ -29,12 +29,16 @@ class CommandsBySection(TyperGroup):
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Writes the sections of commands."""
         there = {name: found for name in self.list_commands(ctx) if (found := self.get_command(ctx, name))}
-        limit = formatter.width - 6 - max(map(len, there))
+        width = max(map(len, there))  # of all: the sections' texts stand below one another
+        limit = formatter.width - 6 - width
         rest = [name for name in there if not any(name in names for names in SECTIONS.values())]
         for heading, names in (*SECTIONS.items(), ("More", rest)):
-            if rows := [(name, there[name].get_short_help_str(limit)) for name in names if name in there]:
+            rows = [
+                (name.ljust(width), there[name].get_short_help_str(limit)) for name in names if name in there
+            ]
+            if rows:
                 with formatter.section(heading):
-                    formatter.write_dl([(name.ljust(max(map(len, there))), text) for name, text in rows])
+                    formatter.write_dl(rows)
 
 
 class OptionsByHeading(TyperCommand):
