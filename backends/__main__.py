@@ -19,6 +19,7 @@ from typing import NoReturn
 from backends import registry
 from backends.cli import parse_options
 from backends.errors import StartFailure, UsageError
+from backends.errors.text import log_to_stderr, visible
 from backends.models.adapters import adapter_folder
 from backends.process import again
 from backends.process.events import Events, Steps
@@ -26,7 +27,6 @@ from backends.process.lease import StdinLease
 from backends.process.notices import NOTICES
 from backends.process.running import Running, StartAgain
 from backends.settings.options import Options
-from backends.text import log_to_stderr, visible
 
 log = logging.getLogger("backends")
 

@@ -20,12 +20,12 @@ from backends.batch.options import BatchOptions, parse_options
 from backends.batch.process import engine_environment
 from backends.batch.rows import Work, prepare
 from backends.errors import StartFailure, UsageError
+from backends.errors.text import log_to_stderr, visible
 from backends.models.load import ModelError, check_weights, resolve_model
 from backends.process.events import Events, StartStep, Steps
 from backends.process.lease import StdinLease
 from backends.process.scratch_dir import OwnedTempDir
 from backends.settings.accelerators import any_here, visible_accelerators
-from backends.text import log_to_stderr, visible
 
 log = logging.getLogger("backends.batch")
 

@@ -19,11 +19,11 @@ from backends.cluster.cluster import ResourceShare
 from backends.cluster.places import PLACEMENT_LIMIT_S, amounts
 from backends.engines.protocol import Delta, EngineInfo, EngineState, GenerateRequest
 from backends.errors import EngineError, EngineUnavailable, StartFailure
+from backends.errors.text import make_logs_visible
 from backends.models.load import ModelError, is_local, resolve_model
 from backends.process.events import Steps
 from backends.settings.accelerators import GPU, named, ray_ids, reserved, torch_platform
 from backends.settings.options import Options
-from backends.text import make_logs_visible
 
 log = logging.getLogger("backends.hf_actor")
 

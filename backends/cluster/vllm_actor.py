@@ -26,6 +26,7 @@ from backends.cluster.vllm_service import EngineSpec, VllmService, drained, list
 from backends.engines.vllm_clients import ClientPlace, client_places, share_metrics
 from backends.engines.vllm_environment import vllm_environment
 from backends.errors import StartFailure
+from backends.errors.text import make_logs_visible
 from backends.models.load import ModelError, check_weights, resolve_model
 from backends.process.log_tail import LogTail
 from backends.process.scratch_dir import OwnedTempDir
@@ -34,7 +35,6 @@ from backends.settings import kv_events
 from backends.settings.accelerators import ray_ids
 from backends.settings.engine import engine_arguments
 from backends.settings.vllm import split_tools
-from backends.text import make_logs_visible
 
 log = logging.getLogger("backends.cluster.vllm_actor")
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from backends.cluster.vllm_service import EngineSpec, VllmService, drained, listen, open_service, serve_on
 from backends.engines.vllm_clients import ClientPlace, share_metrics
-from backends.text import make_logs_visible
+from backends.errors.text import make_logs_visible
 
 LOOK_S = 1.0
 

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from typing import Any
 
-from backends.text import visible
+from backends.errors.text import visible
 
 log = logging.getLogger("backends.notices")
 

@@ -21,6 +21,7 @@ from backends.api.service import Retrieval, ServedModel, Service
 from backends.cluster.hf_actor import EngineSpec, make_engine
 from backends.cluster.machine import machine_facts
 from backends.errors import EngineUnavailable
+from backends.errors.text import make_logs_visible
 from backends.models.load import resolve_model
 from backends.process.events import Steps
 from backends.serve.deployment import deployment_config, placement_group
@@ -28,7 +29,6 @@ from backends.serve.model_app import App
 from backends.serve.scaling import scaled
 from backends.settings.environment import KEY_ENV
 from backends.settings.options import Options
-from backends.text import make_logs_visible
 
 if TYPE_CHECKING:  # torch
     from backends.engines.hf_stream import Sequence

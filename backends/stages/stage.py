@@ -9,9 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from backends.errors.text import make_logs_visible
 from backends.rag.errors import RagError
 from backends.settings.accelerators import CPU, named, ray_ids, ray_resources, torch_platform
-from backends.text import make_logs_visible
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import pytest
 
 from backends.api.http_asgi import AsgiApp
 from backends.errors import ApiError, unknown_model
-from backends.text import LINE, VisibleFormatter, make_logs_visible, visible
+from backends.errors.text import LINE, VisibleFormatter, make_logs_visible, visible
 
 EVIL = "evil\x1b[2J\x1b]0;t\x07\x9b31m\u202e\u2066\u200b\ufeff\u2028\x7f\ud800\U000e0041\r\nERROR forged"
 SHOWN = r"evil\x1b[2J\x1b]0;t\x07\x9b31m\u202e\u2066\u200b\ufeff\u2028\x7f\ud800\U000e0041\r\nERROR forged"

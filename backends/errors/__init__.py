@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from backends.text import visible
+from backends.errors.text import visible
 
 MESSAGE_LIMIT = 2000
 
