@@ -184,7 +184,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         CLIENT, (), lambda f: f.limited is not None, ("lag", "cpu", "client ttft"),
         "rvtop's own load workers delay requests or reads: the figures are the client's, not the server's",
-        "rvtop's limits of a client: late sends or loop delays above 5 ms or 5 % of the TTFT",
+        "rvtop's limits of a client (late sends, a blocked event loop, no core left): docs/measuring.md",
     ),
     Rule(
         ONE_ENGINE, ("worst_engine",), _one_engine, ("engine wait", "engine ttft", "batch"),

@@ -205,7 +205,11 @@ def test_a_row_tells_how_evenly_gpus_and_machines_are_used_and_what_was_preempte
     [
         (None, None, {}, None),
         (4.9, 1000.0, {}, None),
-        (5.1, 1000.0, {}, "sends are late by 5.1 ms"),
+        (5.1, 500.0, {}, "sends are late by 5.1 ms"),
+        (5.1, None, {}, "sends are late by 5.1 ms"),
+        (5.1, 1000.0, {}, None),  # less than 1 % of the TTFT: it cannot be seen in it
+        (10.0, 50_000.0, {}, None),
+        (600.0, 50_000.0, {}, "sends are late by 600.0 ms"),
         (4.0, 50.0, {}, "8 % of TTFT"),
         (4.0, 100.0, {}, None),
         (0.9, 5.0, {}, None),  # a share of next to nothing is the machine's own noise
