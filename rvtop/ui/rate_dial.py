@@ -19,13 +19,15 @@ _LEGENDS = ("SLO ● held  ○ missed  · untried", "● held  ○ missed", "●
 
 @dataclass(frozen=True, slots=True)
 class RateDial:
-    """What the dial shows. ``taken``: the load has the rate asked for; ``judged``: there is an SLO."""
+    """What the dial shows. ``taken``: the load has the rate asked for; ``judged``: there is an SLO;
+    ``steered``: keys change the rate."""
 
     scale: RateScale
     memory: RateMemory
     rate: float | None
     taken: bool
     judged: bool
+    steered: bool = True
 
     @property
     def needle(self) -> int | None:
@@ -71,8 +73,8 @@ class RateDial:
                 x = needle + 1 - len(text)
             cells.write(max(0, x), y, text, self._needle_style(styles))
             begin, end = (0, x - 2) if x - 2 >= width - x - len(text) - 2 else (x + len(text) + 2, width)
-        legends = _LEGENDS if self.judged else ("no SLO; L sets one", "no SLO")
-        if self.rate == 0:
+        legends = _LEGENDS if self.judged else ("no SLO; L sets one", "no SLO")[not self.steered :]
+        if self.rate == 0 and self.steered:
             legends = ("↑ sends one request a second", "↑ sends 1 a second")
         legend = next((text for text in legends if len(text) <= end - begin), "")
         cells.write(begin if begin == 0 else end - len(legend), y, legend, styles.quiet)

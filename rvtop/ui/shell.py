@@ -118,3 +118,9 @@ class ScreenShell(Shell, Protocol):
 def shell_of(node: MessagePump) -> ScreenShell:
     """The application that a mounted screen or widget belongs to."""
     return cast("ScreenShell", node.app)
+
+
+def may_steer(shell: ScreenShell) -> bool:
+    """Whether what is shown is a session that this screen may steer: not a stored run, nor one that it only
+    watches."""
+    return shell.replay is None and not shell.sharing.readonly

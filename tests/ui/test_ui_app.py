@@ -7,6 +7,7 @@ import contextlib
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import made
 import pytest
@@ -15,6 +16,7 @@ from textual.widgets import Input, Static
 
 from rvtop.contract.command import NextPhase, Pause, Resume, SetRate
 from rvtop.contract.handle import Choice, SessionHandle
+from rvtop.contract.replay import Replay
 from rvtop.ui.app import INTERRUPTED, RvtopApp
 from rvtop.ui.help_text import PANELS
 from rvtop.ui.screens.confirm import ConfirmScreen
@@ -25,6 +27,7 @@ from rvtop.ui.screens.rate import RateScreen
 from rvtop.ui.screens.start import StartScreen
 from rvtop.ui.screens.stopping import StoppingScreen
 from rvtop.ui.screens.table import SCREENS, SHOWDOWN_SCREENS
+from rvtop.ui.sharing import Sharing
 from rvtop.ui.widgets.engines import EnginesPanel
 from rvtop.ui.widgets.footer import Footer
 from rvtop.ui.widgets.header import Header
@@ -413,6 +416,21 @@ async def test_an_empty_watch_says_how_to_begin() -> None:
     async with opened(app) as pilot:
         await pilot.pause()
         assert "↑ sends one request a second" in text_of(app, TtftPanel)
+
+
+@pytest.mark.parametrize("how", ["read-only", "a stored run"])
+async def test_where_no_load_can_be_sent_no_screen_says_how(how: str) -> None:
+    s = made.watching()
+    handle = made.FakeHandle(replace(s, latency=replace(s.latency, server_ttft=None)))
+    app = RvtopApp(handle, sharing=Sharing(readonly=how == "read-only"))
+    if how == "a stored run":
+        app.replay = cast(Replay, handle)
+    async with opened(app) as pilot:
+        await pilot.pause()
+        shown = screen_text(app)
+        assert "Watching: no load of ours yet." in shown
+        assert "↑ sends" not in shown
+        assert "L sets one" not in shown
 
 
 async def test_a_client_that_cannot_keep_up_says_so(handle: made.FakeHandle) -> None:

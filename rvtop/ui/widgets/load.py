@@ -12,7 +12,7 @@ from rvtop.ui.format import MISSING, clip, count, first_that_fits, rate, sig3
 from rvtop.ui.layout import TWO_COLUMNS
 from rvtop.ui.rate_dial import LEAST_WIDTH, RateDial
 from rvtop.ui.rate_memory import Means, RateScale
-from rvtop.ui.shell import shell_of
+from rvtop.ui.shell import may_steer, shell_of
 from rvtop.ui.widgets.hints import Hints, load_hints
 from rvtop.ui.widgets.panel import Panel
 
@@ -67,7 +67,7 @@ class LoadPanel(Panel):
         return Line("load", styles.strong), right
 
     def footing(self, s: Snapshot, width: int) -> Line:
-        nothing_to_steer = s.state in (*OVER, "starting") or shell_of(self).replay is not None
+        nothing_to_steer = s.state in (*OVER, "starting") or not may_steer(shell_of(self))
         if nothing_to_steer or width < 60:
             self._hints = Hints(Line(), ())
         else:
@@ -116,7 +116,8 @@ class LoadPanel(Panel):
     def _dial(self, s: Snapshot, width: int) -> RateDial:
         memory = shell_of(self).rates.memory
         scale = RateScale(width, max(memory.highest, self.target or 0.0), s.load.max_rate)
-        return RateDial(scale, memory, self.target, self.taken, s.slo_ttft_ms is not None)
+        steered = may_steer(shell_of(self))
+        return RateDial(scale, memory, self.target, self.taken, s.slo_ttft_ms is not None, steered)
 
     def _short(self, s: Snapshot, width: int) -> Line:
         styles, load = self.rich_styles, s.load

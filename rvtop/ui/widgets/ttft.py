@@ -13,6 +13,7 @@ from rvtop.ui.draw import Cells, Line, eighths, fitting
 from rvtop.ui.format import age, count, sig3, tick
 from rvtop.ui.histogram_cells import DOT, DOTS_BELOW, Layers
 from rvtop.ui.leading import leading
+from rvtop.ui.shell import may_steer, shell_of
 from rvtop.ui.widgets.panel import Panel
 
 #: Seconds after the axis moved in which the title says so.
@@ -209,7 +210,9 @@ class TtftPanel(Panel):
     def _empty(self, s: Snapshot, width: int, height: int) -> list[Line]:
         styles = self.rich_styles
         if s.state == "watching":
-            texts = ["Watching: no load of ours yet.", "↑ sends one request a second, g sets a rate."]
+            texts = ["Watching: no load of ours yet."]
+            if may_steer(shell_of(self)):
+                texts.append("↑ sends one request a second, g sets a rate.")
         elif s.state in ("running", "draining"):
             texts = ["No first token yet."]
         else:
