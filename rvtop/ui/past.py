@@ -6,16 +6,16 @@ import math
 from collections import deque
 from dataclasses import replace
 
-from rvtop.contract.requests import NO_REQUESTS
+from rvtop.contract.requests import NO_REQUESTS, Requests
 from rvtop.contract.snapshot import Series, Snapshot
 from rvtop.contract.stream import SERIES_POINTS
 from rvtop.ui.span import mark_times
 
 
 class Past:
-    """The last snapshot of each second, as many as the charts have points. Series, events and listed requests
-    are those of the newest one: each snapshot has all of them, and ten minutes of copies would fill the
-    memory."""
+    """The last snapshot of each second, as many as the charts have points. Series and events are those of the
+    newest one: each snapshot has all of them, and ten minutes of copies would fill the memory. A request is
+    kept once, however many seconds list it."""
 
     def __init__(self) -> None:
         self._kept: deque[Snapshot] = deque(maxlen=SERIES_POINTS)
@@ -27,7 +27,9 @@ class Past:
         if before is not None and s.t_s < before.t_s:  # another session
             self._kept.clear()
         elif before is not None and math.floor(s.t_s) > math.floor(before.t_s):
-            self._kept.append(replace(before, series=Series(), events=(), requests=NO_REQUESTS))
+            listed = self._kept[-1].requests if self._kept else NO_REQUESTS
+            kept = _sharing_rows(before.requests, listed)
+            self._kept.append(replace(before, series=Series(), events=(), requests=kept))
         self._newest = s
 
     def at(self, t_s: float, held: Snapshot) -> Snapshot | None:
@@ -38,9 +40,18 @@ class Past:
         for s in reversed(self._kept):
             if math.floor(s.t_s) <= t_s:
                 found = math.floor(s.t_s) == t_s
-                now = {"series": held.series, "events": held.events, "requests": held.requests}
-                return replace(s, **now) if found else None  # type: ignore[arg-type]
+                return replace(s, series=held.series, events=held.events) if found else None
         return None
+
+
+def _sharing_rows(requests: Requests, listed: Requests) -> Requests:
+    """The same requests, with the rows of ``listed`` where they have them: a snapshot that came from another
+    process has rows of its own."""
+    known = {row.id: row for row in (*listed.slowest, *listed.errors)}
+    slowest, errors = (
+        tuple(known.get(row.id, row) for row in rows) for rows in (requests.slowest, requests.errors)
+    )
+    return replace(requests, slowest=slowest, errors=errors)
 
 
 def moved(held: Snapshot, cursor_s: float | None, by_s: float, window_s: int) -> float:

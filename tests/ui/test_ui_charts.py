@@ -12,6 +12,7 @@ from test_ui_snapshots import Compare, drawn
 from textual.pilot import Pilot
 
 from rvtop.contract.command import SetRate
+from rvtop.contract.requests import RequestRow, Requests
 from rvtop.contract.snapshot import Dist, Event, Node, Series, Snapshot
 from rvtop.stats.histogram import Histogram
 from rvtop.ui.app import RvtopApp
@@ -266,6 +267,22 @@ def test_the_past_keeps_ten_minutes_of_seconds_and_starts_anew_with_another_sess
     assert past.at(98.0, held) is None
     past.observe(replace(s, t_s=0.5))
     assert not past._kept
+
+
+def test_the_past_lists_the_requests_of_its_second_each_kept_once() -> None:
+    """As rows come from another process: equal ones, and each time made anew."""
+    past, s = Past(), made.live(20.0)
+    rows = [RequestRow(number, 0.0, "p", "q", number, ttft_ms=100.0 + number) for number in range(12)]
+    failed = RequestRow(99, 0.0, "p", "q", 99, error="reset")
+    for t in range(10):
+        listed = Requests(tuple(replace(row) for row in rows[t : t + 3]), (replace(failed),))
+        past.observe(replace(s, t_s=float(t), requests=listed))
+    held = replace(s, t_s=9.0)
+    shown = [past.at(float(t), held) for t in range(9)]
+    lists = [second.requests.slowest for second in shown if second is not None]
+    assert [[row.id for row in listed] for listed in lists] == [[t, t + 1, t + 2] for t in range(9)]
+    assert len({id(row) for listed in lists for row in listed}) == 11
+    assert len({id(row) for second in shown if second is not None for row in second.requests.errors}) == 1
 
 
 def test_the_cursor_stays_in_the_window() -> None:
