@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -77,11 +78,16 @@ class Settings:
     def __init__(self, topology: str) -> None:
         self._topology = topology
         self.defaults = Defaults()
+        self._changing = asyncio.Lock()  # a change begins with what the one before it left
 
     async def change(self, body: bytes, groups: list[Any]) -> dict[str, Any]:
         """Has all groups take what a JSON object says. Raises ApiError: 400 for a value that can't be, 404
         where the engines are not ours."""
         data = fields.json_object(body)
+        async with self._changing:
+            return await self._change(data, groups)
+
+    async def _change(self, data: dict[str, Any], groups: list[Any]) -> dict[str, Any]:
         counts = {name: data.pop(name) for name in list(data) if name.endswith(REPLICAS)}
         defaults = self.defaults.changed(data)
         scaled = await self._scaled(counts, groups) if counts else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -66,6 +67,18 @@ async def test_changes_add_up_and_null_takes_one_away() -> None:
         Defaults(7, 0.5, None),
     ]
     assert json.loads(said) == {"max_tokens": 7, "temperature": 0.5, "rag_top_k": None}
+
+
+async def test_changes_in_one_instant_add_up_too() -> None:
+    class Slow(Group):
+        async def configure(self, defaults: Defaults) -> None:
+            await asyncio.sleep(0)  # the other change gets its turn
+            await super().configure(defaults)
+
+    group = Slow()
+    control = Control("rac", [group])  # type: ignore[list-item]
+    await asyncio.gather(control.set(b'{"max_tokens": 7}'), control.set(b'{"temperature": 0.5}'))
+    assert group.given == [Defaults(7, None, None), Defaults(7, 0.5, None)]
 
 
 async def test_a_backend_that_starts_again_has_what_was_changed_before(
