@@ -30,7 +30,7 @@ def powers_of(prices: Prices) -> Powers:
 
 def cost_block(
     prices: Prices,
-    gpus: int | None,
+    gpus: float | None,
     seconds: float,
     energy: Mapping[str, Any] | None,
     figures: Mapping[str, Any],

@@ -8,16 +8,22 @@ from typing import Any
 import numpy as np
 
 from rvtop.results.cost import capacity, cost_block, powers_of, prices_of
-from rvtop.results.energy import RunEnergy
+from rvtop.results.energy import RunEnergy, over
 from rvtop.results.part import Part, figures
+
+_MOST_GPUS = 1 << 20
 
 
 class Spent:
-    """Of a run with this ``environment.json`` and ``timeline.jsonl``. ``gpus`` is how many serve; None where
-    neither the engines nor any source of figures tell of them."""
+    """Of a run with this ``environment.json`` and ``timeline.jsonl``. ``gpus`` is how many serve, at most
+    where replicas come and go; None where neither the engines nor any source of figures tell of them."""
 
     def __init__(self, environment: Mapping[str, Any], timeline: Sequence[Mapping[str, Any]]) -> None:
         told = engine_gpus(environment)
+        self._counts: list[tuple[float, int]] = []  # of the engines' GPUs: from when on
+        if told is not None:
+            self._counts = [(0.0, told), *_counts(timeline)]
+            told = max(count for _, count in self._counts)
         # The figures of a run of pairs are of two servers, and what is told of energy and GPUs is of one.
         self._paired = bool((environment.get("flags") or {}).get("pair"))
         self._prices = prices_of(environment.get("prices"))
@@ -34,8 +40,20 @@ class Spent:
         return {
             **known,
             "energy": energy,
-            "cost": cost_block(self._prices, self.gpus, seconds, energy, known),
+            "cost": cost_block(self._prices, self._gpus_in(spans), seconds, energy, known),
         }
+
+    def _gpus_in(self, spans: Sequence[tuple[float, float]]) -> float | None:
+        """How many GPUs serve in these spans, in the mean where replicas come and go."""
+        if len({count for _, count in self._counts}) < 2:
+            return self.gpus
+        begins, counts = (np.array(column) for column in zip(*self._counts, strict=True))
+        ends = np.append(begins[1:], np.inf)
+        held = [
+            (np.clip(ends, start, end) - np.clip(begins, start, end)).clip(0.0) @ counts
+            for start, end in spans
+        ]
+        return over(float(sum(held)), sum(end - start for start, end in spans))
 
     def capacity(
         self, phases: Sequence[Mapping[str, Any]], search: Mapping[str, Any] | None
@@ -45,6 +63,12 @@ class Spent:
             return None
         goodput = {phase["name"]: phase["goodput_rps"] for phase in phases if not phase["warmup"]}
         return capacity(self.gpus, goodput, search)
+
+
+def _counts(timeline: Sequence[Mapping[str, Any]]) -> list[tuple[float, int]]:
+    """The GPUs of all engines in the seconds that tell them."""
+    told = [(float(row["t_s"]), row.get("engine_gpus")) for row in timeline]
+    return [(t_s, count) for t_s, count in told if type(count) is int and 0 <= count <= _MOST_GPUS]
 
 
 def windows(part: Part) -> list[tuple[float, float]]:
@@ -71,5 +95,5 @@ def engine_gpus(environment: Mapping[str, Any]) -> int | None:
     if not isinstance(rows, list) or not rows or environment.get("targets"):
         return None
     counts = [row.get("devices") if isinstance(row, Mapping) else None for row in rows]
-    known = [count for count in counts if type(count) is int and 0 <= count <= 1 << 20]
+    known = [count for count in counts if type(count) is int and 0 <= count <= _MOST_GPUS]
     return sum(known) if len(known) == len(counts) else None

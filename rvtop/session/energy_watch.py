@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any
 
 from rvtop.contract.spending import Spending
@@ -53,7 +54,9 @@ class EnergyWatch:
             self.spending = None
             return
         idle, idle_from = self._idle.watts(self._powers)
-        gpus = engine_gpus if engine_gpus is not None else len(self._served) or None
+        gpus: float | None = len(self._served) or None
+        if engine_gpus is not None:  # the mean of the window: replicas come and go
+            gpus = fmean(one.get("engine_gpus", engine_gpus) or 0 for one, _ in self._rows)
         paid = cost(self._prices, gpus, span[1] - span[0], joules_of(block)).whole
         share = prefill_share(
             *(_growth(first, row, f"{name}.sum") for name in ("prefill_time", "decode_time"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from time import perf_counter_ns
+from typing import Any
 
 from rvtop.contract.snapshot import Target
 from rvtop.contract.start import start_words
@@ -18,7 +19,7 @@ from rvtop.session.own_servers import OwnServer, OwnServers
 from rvtop.session.request import SessionRequest
 from rvtop.session.target_watch import ANSWER_S, LossWatch, TargetWatch
 from rvtop.target.mix import matching, shares_of
-from rvtop.target.probe import TargetInfo, answers, bases, choose_models, has_models, probe
+from rvtop.target.probe import TargetInfo, answers, bases, choose_models, has_models, probe, with_engines
 from rvtop.target.served import check_served
 from rvtop.text import printable_names
 
@@ -51,7 +52,7 @@ class LoadTarget:
 
     @property
     def engine_gpus(self) -> int | None:
-        """GPUs of all engines, as they said at the start; None where they don't tell."""
+        """GPUs of all engines that are up; None where they don't tell."""
         return None if self.info is None else engine_gpus({"target_engines": list(self.info.knobs)})
 
     # -- its start ---------------------------------------------------------------------------
@@ -117,6 +118,12 @@ class LoadTarget:
         self.mix = models if isinstance(models, Mapping) else {}
         self.shares = shares_of(self.mix, printable_names(self.models))
         await check_served(self.info, api, self.models, self._request.transport)
+
+    def learn_engines(self, facts: Any) -> None:
+        """Takes in what the engines say of themselves now, from an answer to ``/rvtop/topology``: replicas
+        come and go."""
+        if self.info is not None:
+            self.info = with_engines(self.info, facts)
 
     async def start_backend(self, models: Collection[str]) -> None:
         """Starts the backend of the request and probes it. Raises TargetError, Interrupted."""

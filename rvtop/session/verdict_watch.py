@@ -56,7 +56,7 @@ class VerdictWatch:
             places=dict(info.places) if info is not None else {},
             step_tokens=min(steps, default=None),
             gpus=any(knob.get("devices") for knob in knobs),
-            replicas=max(Counter(knob.get("model") for knob in knobs).values(), default=1),
+            replicas=max(Counter(knob.get("model") for knob in knobs).values(), default=None),
         )
 
 

@@ -39,6 +39,7 @@ class Watches:
     def judge(self, second: Second) -> None:
         """What binds the system now, and what it is."""
         self.placement.look(second.row)
+        second.row["engine_gpus"] = self._target.engine_gpus
         self.verdict.look(self._live, self._player.start_ns, second, self.comb.comb)
 
     def look(self, second: Second) -> None:

@@ -37,7 +37,7 @@ class Cost:
     energy: float | None = None
 
 
-def cost(prices: Prices, gpus: int | None, seconds: float, joules: float | None) -> Cost:
+def cost(prices: Prices, gpus: float | None, seconds: float, joules: float | None) -> Cost:
     """What ``gpus`` GPUs cost over a time in which ``joules`` were used. GPUs that are not known, or none at
     all, have no cost."""
     parts: list[float | None] = []

@@ -18,9 +18,9 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What does not change while a server is up. ``places`` are those in each engine's batch, ``step_tokens``
-    the most tokens that a step of an engine computes, as far as they are told; ``replicas`` are the engines
-    of a model; ``arguments`` those that a topology of ours (``owned``) was started with."""
+    """What changes only where a server's engines do. ``places`` are those in each engine's batch,
+    ``step_tokens`` the most tokens that a step of an engine computes, ``replicas`` the engines of a model,
+    all as far as they are told; ``arguments`` those that a topology of ours (``owned``) was started with."""
 
     topology: str | None = None
     owned: bool = False
@@ -29,7 +29,7 @@ class Server:
     places: Mapping[str, int] = field(default_factory=dict)
     step_tokens: int | None = None
     gpus: bool = False
-    replicas: int = 1
+    replicas: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

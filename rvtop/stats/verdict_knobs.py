@@ -227,13 +227,17 @@ def _stage_more(server: Server) -> Knob:
     asked = option(server.arguments, "--stage-replicas") or ""
     counts = dict(part.strip().partition("=")[::2] for part in asked.split(",") if part.strip())
     given = counts.get("llm", "")
-    # One that was started elsewhere, or with --auto, says itself how many there are.
-    now = max(server.replicas, int(given) if given.isdecimal() else 1)
+    now = _replicas_now(server, given)
     text, line = f"llm.replicas {now}→{now + 1}", f"rvtop set llm.replicas={now + 1}"
     if any(word.partition("=")[0] == "--auto" for word in server.arguments):
         return Knob(text, line=line)  # which takes no --stage-replicas
     wanted = ",".join(f"{stage}={count}" for stage, count in (counts | {"llm": str(now + 1)}).items())
     return _made(server, text, with_option(server.arguments, "--stage-replicas", wanted), line)
+
+
+def _replicas_now(server: Server, given: str) -> int:
+    """Of a model. Most servers say it themselves: they may have been started elsewhere, or changed since."""
+    return server.replicas or (int(given) if given.isdecimal() else 1)
 
 
 def _replicas_more(server: Server) -> Knob:
@@ -244,7 +248,7 @@ def _replicas_more(server: Server) -> Knob:
         return _stage_more(server)
     if "--auto-place" in server.arguments:  # which takes no --num-replicas
         return Knob("GPUs: --auto-place has planned replicas for all that there are")
-    now = server.replicas
+    now = _replicas_now(server, option(server.arguments, "--num-replicas") or "")
     given = with_option(server.arguments, "--num-replicas", str(now + 1))
     if server.topology in (None, "baseline", "vllm"):
         return Knob("another server beside it, or quantisation", line="vllm serve … --data-parallel-size 2")

@@ -34,6 +34,8 @@ ENGINE_KNOBS = (
     *("kind", "model", "dtype", "quantization", "threads", "concurrency", "max_model_len", "step_tokens"),
     *("speculation", "max_loras", "max_lora_rank"),
 )
+#: States of an engine of ours that has not said yet what it is.
+_NOT_UP = ("starting", "pending")
 #: Ends of a URL that name a page of the API rather than where it is.
 _PAGES = (*(kind.path for kind in KINDS.values()), "/v1/models", "/v1", "/metrics", "/health", "/docs")
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
@@ -181,17 +183,24 @@ async def _with_facts(info: TargetInfo, transport: Transport) -> TargetInfo:
     with contextlib.suppress(TargetError, ValueError, AttributeError, RecursionError):
         status, body = await asyncio.to_thread(ask, f"{info.pages}/rvtop/topology", transport)
         facts = json.loads(body) if status == 200 else {}
-        named, engines = facts.get("topology"), facts.get("engines")
+        named = facts.get("topology")
         return replace(
-            info,
+            with_engines(info, facts),
             topology=printable(named, NAME_LIMIT) if isinstance(named, str) else None,
             on_ray=bool(facts.get("ray")),
             dashboard=_dashboard(facts.get("ray")),
-            places=_places(engines),
-            knobs=_knobs(engines),
-            kv_events=_kv_events(engines),
+            kv_events=_kv_events(facts.get("engines")),
         )
     return info
+
+
+def with_engines(info: TargetInfo, facts: Any) -> TargetInfo:
+    """With the places and settings of the engines that are up by now, from an answer to ``/rvtop/topology``.
+    One that still starts says neither."""
+    rows = facts.get("engines") if isinstance(facts, dict) else None
+    rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    rows = [row for row in rows if row.get("state") not in _NOT_UP or "concurrency" in row]
+    return replace(info, places=_places(rows), knobs=_knobs(rows))
 
 
 def _dashboard(ray: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,22 @@ def test_the_gpus_are_those_that_the_engines_tell(tmp_path: Path) -> None:
         tmp_path / "b", prices={"gpu_hour": 2.0}, target_engines=engines, targets=[{"url": "http://b"}]
     )
     assert summary.summarise(moved)["cost"]["gpus"] == 1  # as seen: the engines were another server's
+
+
+def test_replicas_that_come_and_go_cost_as_long_as_they_are_there(tmp_path: Path) -> None:
+    """One GPU at first, three from 900 s on, of 1 800 s: twice that of one."""
+    made = folder(tmp_path, prices={"gpu_hour": 2.0}, target_engines=[{"devices": 1}])
+    lines = [json.loads(line) for line in (made / "timeline.jsonl").read_text().splitlines()]
+    for line, count in zip(lines, (1, 3, 3), strict=True):
+        line["engine_gpus"] = count
+    lines[1]["t_s"] = 901.0  # the phase has 1 to 1 801 s
+    (made / "timeline.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = summary.summarise(made)
+    assert found["cost"]["gpus"] == pytest.approx(2.0)
+    assert found["cost"]["usd_gpus"] == pytest.approx(2.0 * 2 * 1800 / 3600)
+    assert found["capacity"]["gpus"] == 3
+    assert len(found["energy"]["gpus"]) == 2  # of which figures are told
+    assert found["energy"]["joules"] is None  # of the third nothing is known
 
 
 def test_without_prices_there_is_no_cost(tmp_path: Path) -> None:

@@ -55,6 +55,14 @@ def test_power_energy_and_money_of_the_last_half_minute() -> None:
     assert found.money_per_mtok_out == pytest.approx(1e6 * second_costs * 3 / 4 / 100)
 
 
+def test_gpus_cost_while_they_are_there() -> None:
+    """Of the last 31 seconds 16 with one GPU and 15 with three."""
+    rows = [row(t_s, engine_gpus=1 if t_s <= 85 else 3) for t_s in range(1, 101)]
+    found = watched(rows, Prices(3.6), 3)
+    assert found is not None
+    assert found.money_per_hour == pytest.approx(3.6 * (16 + 3 * 15) / 31)
+
+
 def test_a_server_without_counters_has_the_clients_tokens() -> None:
     found = watched([row(t_s, totals={}) for t_s in range(1, 101)], Prices(3.6))
     assert found is not None

@@ -16,7 +16,7 @@ from rvtop.contract.snapshot import Event
 from rvtop.session import placement_watch
 from rvtop.session.events import EventFeed
 from rvtop.session.placement_watch import PlacementWatch
-from rvtop.target.probe import TargetInfo
+from rvtop.target.probe import TargetInfo, with_engines
 
 ROW = {"model": "a", "replicas": 6, "slots": 1, "headroom": 1.2, "reason": "6 of 8 slots"}
 FACTS = {"placement": {"number": 1, "moving": 2, "free": 0, "models": [ROW, {**ROW, "headroom": None}]}}
@@ -50,6 +50,7 @@ def watch(topology: str | None) -> tuple[PlacementWatch, list[Event]]:
     events: list[Event] = []
     info = TargetInfo("http://host:1", ("a",), topology, None)
     target = cast("Any", SimpleNamespace(info=info, transport=None))
+    target.learn_engines = lambda facts: setattr(target, "info", with_engines(target.info, facts))
     return PlacementWatch(target, EventFeed(events.append)), events
 
 
@@ -65,21 +66,21 @@ async def test_each_plan_is_said_once_and_noted_each_second(monkeypatch: pytest.
     monkeypatch.setattr(placement_watch, "ask", ask)
 
     async def seconds(count: int) -> dict[str, Any]:
-        row: dict[str, Any] = {}
+        row: dict[str, Any] = {"engines": []}
         for _ in range(count):
-            row = {}
+            row = {"engines": []}
             made.look(row)
             while made._asked is not None and not made._asked.done():
                 await asyncio.sleep(0)
         return row
 
-    assert await seconds(4) == {"placement": {"a": 6}}
+    assert (await seconds(4))["placement"] == {"a": 6}
     assert asked == ["http://host:1/rvtop/topology"] * 2
     assert [event.text for event in events] == ["plan 1: a gets 6 of 8 slots"] * 2
     assert {event.kind for event in events} == {"placement"}
     moved = {"placement": {"number": 2, "moving": 0, "models": [{**ROW, "replicas": 2}]}}
     answers.append(json.dumps(moved).encode())
-    assert await seconds(4) == {"placement": {"a": 2}}
+    assert (await seconds(4))["placement"] == {"a": 2}
     assert events[-1].text == "plan 2: a gets 6 of 8 slots"
 
 
@@ -96,11 +97,11 @@ async def test_a_server_without_a_plan_is_left_alone(
 
     monkeypatch.setattr(placement_watch, "ask", ask)
     for _ in range(9):
-        row: dict[str, Any] = {}
+        row: dict[str, Any] = {"engines": []}
         made.look(row)
         while made._asked is not None and not made._asked.done():
             await asyncio.sleep(0)
-        assert row == {}
+        assert row == {"engines": []}
     assert len(asked) == (1 if topology == "rvc" else 0)
     assert events == []
 
@@ -115,7 +116,7 @@ async def test_the_stages_of_a_graph_are_noted_each_second(monkeypatch: pytest.M
 
     monkeypatch.setattr(placement_watch, "ask", ask)
     for _ in range(7):  # asked for every two seconds, without a plan too
-        row: dict[str, Any] = {}
+        row: dict[str, Any] = {"engines": []}
         made.look(row)
         while made._asked is not None and not made._asked.done():
             await asyncio.sleep(0)
@@ -124,7 +125,42 @@ async def test_the_stages_of_a_graph_are_noted_each_second(monkeypatch: pytest.M
             break
     else:
         raise AssertionError(made.stages)
-    row = {}
+    row = {"engines": []}
     made.look(row)
     assert row["stages"]["embed"][:2] == [1, 2]
     assert events == []
+
+
+async def test_engines_that_come_or_go_are_learned_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = watch("rsc")
+    up = {"model": "a", "state": "ready", "concurrency": 4, "devices": ["gpu 0"]}
+    engines = [{**up, "engine": "rsc-a-1"}]
+    asked: list[str] = []
+
+    def ask(url: str, *_: object) -> tuple[int, bytes]:
+        asked.append(url)
+        return 200, json.dumps({"topology": "rsc", "engines": engines}).encode()
+
+    monkeypatch.setattr(placement_watch, "ask", ask)
+    made._target.learn_engines({"engines": engines})
+
+    async def seconds(count: int, *names: str) -> None:
+        for _ in range(count):
+            made.look({"engines": [{"name": name} for name in names]})
+            while made._asked is not None and not made._asked.done():
+                await asyncio.sleep(0)
+
+    await seconds(5, "rsc-a-1")
+    await seconds(5)  # it tells no figures: it may be down
+    assert asked == []
+    engines += [{**up, "engine": "rsc-a-2"}, {"engine": "rsc-a-3", "model": "a", "state": "starting"}]
+    await seconds(9, "rsc-a-1", "rsc-a-2")
+    info = made._target.info
+    assert info is not None
+    assert dict(info.places) == {"rsc-a-1": 4, "rsc-a-2": 4}
+    assert [knob["devices"] for knob in info.knobs] == [1, 1]
+    assert len(asked) == 2  # and then no more
+    del engines[0]
+    await seconds(9, "rsc-a-2")
+    assert made._target.info is not None
+    assert dict(made._target.info.places) == {"rsc-a-2": 4}

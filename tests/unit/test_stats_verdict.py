@@ -254,6 +254,8 @@ def test_the_knob_is_turned_in_the_options_that_it_was_started_with(
         ("rvc", (), "num_replicas 2→3", ("--num-replicas", "3")),  # of each of two models, not of both
         ("graph", (), "llm.replicas 2→3", ("--stage-replicas", "llm=3")),
         ("graph", ("--auto", "5"), "llm.replicas 2→3", None),  # which gave it a second one
+        # What it was started with was changed since, by `rvtop set`.
+        ("graph", ("--stage-replicas", "llm=4"), "llm.replicas 2→3", ("--stage-replicas", "llm=3")),
     ],
 )
 def test_a_further_replica_is_one_more_than_a_model_has(
