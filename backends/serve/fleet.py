@@ -62,7 +62,9 @@ class ServeFleet:
             ready = [row for row in rows if row["state"] == "ready"]
             fewest = app.count if app.fixed else 1
             watch = self._watches[app.app]
-            watch.look(frozenset(row["engine"] for row in ready), fewest, time.monotonic())
+            answering = frozenset(row["engine"] for row in ready)
+            starting = self._scaling is not None and self._scaling.starts(app.name)
+            watch.look(answering, fewest, time.monotonic(), starting=starting)
             app.up = bool(ready)
             before, now = self._open.get(app.name, False), app.up or self._rests(app)
             self._open[app.name] = now

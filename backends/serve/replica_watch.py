@@ -36,11 +36,11 @@ class ReplicaWatch:
         self._ready: frozenset[str] | None = None
         self._since: float | None = None  # when one was lost
         self._wanted = 0
-        self._damage = ""
+        self._told = ("", False)  # what is wrong with the weights, and whether a replica was lost by then
 
-    def look(self, ready: frozenset[str], fewest: int, now: float) -> None:
+    def look(self, ready: frozenset[str], fewest: int, now: float, *, starting: bool = False) -> None:
         """``ready``: the engines that answer; ``fewest``: how many there should be at least. (More of them
-        come and go with the load.)"""
+        come and go with the load.) ``starting``: Serve starts one for the load, or tries to."""
         before, self._ready = self._ready, ready
         if before is None:
             return
@@ -52,15 +52,14 @@ class ReplicaWatch:
             of = f"{len(ready)} of {self._wanted} ready"
             text = f"{self._model}: {names} answers no more; {of}, Serve replaces what died"
             self._notices.say(text, "warn")
-        if self._since is None:
-            return
-        if len(ready) >= self._wanted:
+        lost = self._since is not None
+        if self._since is not None and len(ready) >= self._wanted:
             self._notices.say(f"{self._model}: {len(ready)} ready again, after {now - self._since:.0f} s")
-            self._since, self._damage = None, ""
-            return
-        wrong = damage(self._path) or ""
-        if wrong and wrong != self._damage:
-            rest = f"{len(ready)} of {self._wanted} serve on" if ready else "none serves"
-            text = f"{self._model} can't be loaded again: {wrong}; copy that file here again; {rest}"
-            self._notices.say(text, "error")
-        self._damage = wrong
+            self._since, lost = None, False
+        wrong = (damage(self._path) if lost or starting else None) or ""
+        if wrong and (wrong, lost) != self._told:
+            what = "can't be loaded again" if lost else "can't be loaded once more"
+            rest = f"{len(ready)} of {self._wanted}" if lost else f"{len(ready)}"
+            rest = f"{rest} serve on" if ready else "none serves"
+            self._notices.say(f"{self._model} {what}: {wrong}; copy that file here again; {rest}", "error")
+        self._told = (wrong, lost)

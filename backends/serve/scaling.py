@@ -63,6 +63,10 @@ class ScaleWatch:
         """Whether Serve wants no replica of a model now."""
         return model in self._counts and self._counts[model].wanted == 0
 
+    def starts(self, model: str) -> bool:
+        """Whether Serve starts a replica of a model."""
+        return model in self._counts and self._counts[model].starting > 0
+
     def page(self) -> str:
         """Replicas by state, as a page of metrics."""
         return page(self._counts, self._targets)

@@ -298,8 +298,29 @@ def test_replicas_that_come_and_go_with_the_load_are_no_loss(tmp_path: Path) -> 
     notices = Notices()
     watch = ReplicaWatch("m", tmp_path, notices)
     for now, ready in enumerate([{"e1"}, {"e1", "e2", "e3"}, {"e2"}, {"e2", "e4"}, {"e4"}]):
-        watch.look(frozenset(ready), 1, float(now))
+        watch.look(frozenset(ready), 1, float(now), starting=True)
     assert notices.rows() == []
+
+
+def test_weights_that_keep_the_load_from_a_replica_more_are_said(tmp_path: Path) -> None:
+    notices = Notices()
+    watch = ReplicaWatch("m", tmp_path, notices)
+    one, file = frozenset({"e1"}), tmp_path / "model.safetensors"
+    watch.look(one, 1, 0.0)
+    file.write_bytes(b"")
+    watch.look(one, 1, 1.0)  # nobody loads it now
+    assert notices.rows() == []
+    for now in (2.0, 3.0, 4.0):
+        watch.look(one, 1, now, starting=True)
+    wrong = f"{file}: cut short: it has 0 bytes; copy that file here again"
+    (row,) = notices.rows()
+    assert (row["text"], row["level"]) == (f"m can't be loaded once more: {wrong}; 1 serve on", "error")
+    watch.look(frozenset(), 1, 5.0, starting=True)  # and now the last one dies
+    texts = [row["text"] for row in notices.rows()[1:]]
+    assert texts == [
+        "m: e1 answers no more; 0 of 1 ready, Serve replaces what died",
+        f"m can't be loaded again: {wrong}; none serves",
+    ]
 
 
 async def test_a_backend_that_starts_again_answers_meanwhile() -> None:
