@@ -19,6 +19,7 @@ from backends.cluster.vllm_fleet import Replica
 from backends.cluster.vllm_service import EngineSpec
 from backends.errors import StartFailure
 from backends.process.events import Steps
+from backends.process.notices import NOTICES
 from backends.router.membership import Membership
 from backends.router.router import Router
 from backends.scaling.counts import Counts
@@ -70,6 +71,7 @@ class ReplicaPool:
         self._starts: dict[int, asyncio.Task[None]] = {}
         self._retires: dict[int, asyncio.Task[None]] = {}
         self.members: Membership | None = None
+        self._said = ""  # why one did not start
 
     def first(self, count: int) -> list[Replica]:
         """The replicas of the start."""
@@ -131,8 +133,12 @@ class ReplicaPool:
         assert self.members is not None
         try:
             await self.members.add(replica)
-        except StartFailure as error:  # the next step tries again
+            self._said = ""
+        except StartFailure as error:  # tried again after a while
             log.error("%s did not start: %s", replica.engine, error)
+            if str(error) != self._said:  # else it fails as it did before
+                self._said = str(error)
+                NOTICES.say(f"{self.model}: one more replica did not start: {error}", "error")
         finally:
             if replica.status != "ready":
                 self._replicas.pop(slot, None)

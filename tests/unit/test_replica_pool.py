@@ -6,9 +6,13 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from backends.cluster.cluster import ResourceShare
 from backends.cluster.vllm_replicas import PlacedReplica, ReplicaPool
+from backends.errors import StartFailure
 from backends.process.events import Steps
+from backends.process.notices import Notices
 from backends.router.fleet import Fleet, Member
 from backends.router.membership import Membership
 
@@ -62,6 +66,28 @@ async def test_one_that_is_closed_but_not_gone_yet_is_not_counted_nor_retired_ag
     members.go.set()
     await asyncio.gather(*tasks)
     assert (pool.counts().wanted, pool.moving) == (1, 0)
+
+
+async def test_why_one_more_does_not_start_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    notices = Notices()
+    monkeypatch.setattr("backends.cluster.vllm_replicas.NOTICES", notices)
+    failures: list[StartFailure | None] = [StartFailure("cut short"), StartFailure("cut short"), None]
+
+    class Adding:
+        async def add(self, replica: Made) -> None:
+            if (failure := failures.pop(0)) is not None:
+                replica.status = "stopped"
+                raise failure
+
+    pool = ReplicaPool("m", [cast("Any", lambda: Made(0))])
+    pool.members = cast("Any", Adding())
+    for healthy in (0, 0, 1):
+        pool.add()
+        await asyncio.gather(*pool._starts.values())
+        await asyncio.sleep(0)
+        assert pool.counts().healthy == healthy
+    rows = [(row["text"], row["level"]) for row in notices.rows()]
+    assert rows == [("m: one more replica did not start: cut short", "error")]
 
 
 async def test_one_that_died_and_starts_again_does_not_move() -> None:
