@@ -141,7 +141,7 @@ def _value(value: float, unit: str) -> str:
         size, name = next(((size, name) for size, name in _UNITS if value >= size), (1, "B"))
         return f"{value / size:.4g} {name}"
     if unit == "s":
-        return f"{1000 * value:.4g} ms"
+        return f"{1000 * value:,.0f} ms" if value >= 1 else f"{1000 * value:.4g} ms"
     if unit == "money":
         return f"{value:.2f}"
-    return f"{value:,.0f}" if unit == "count" and value >= 10 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 1000 or (unit == "count" and value >= 10) else f"{value:.3g}"

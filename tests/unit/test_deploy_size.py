@@ -193,6 +193,8 @@ def test_the_command_prints_each_line_with_its_formula(rvtop_here: Rvtop, tmp_pa
     assert rows["KV per token"][0] == "128 KiB" or "128 KiB" in out
     assert "PagedAttention" in out
     assert "Erlang" in out
+    code, out, _ = rvtop_here("size", "--model", model, *WORDS, "--rps", "24000", "--out", "90000")
+    assert not re.search(r"\de\+\d", out)
     code, out, _ = rvtop_here("size", "--model", model, *WORDS, "--slo", "tpot_mean=20", "--json")
     assert {line["name"] for line in json.loads(out)["lines"]} >= {"weights", "replicas", "Ray's overhead"}
 
