@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import accumulate
 from typing import TypeVar
 
 from rich.style import Style
@@ -16,6 +17,8 @@ from rvtop.ui.theme import Styles
 #: From this width on models, GPUs and what was there lately stand side by side.
 BESIDE = 110
 _GAP = 2
+#: Of that width models and GPUs get each; the rest is for runs, whose names are long.
+_SHARE = 0.3
 #: Columns of the topologies besides name, whether it runs here and the last start: those that fit, in turn.
 _COLUMNS = (
     ("engine", "engine", 11),
@@ -139,20 +142,17 @@ class StartLines:
             made.lines.append(self._row(row, self._width))
 
     def _models_block(self) -> tuple[list[Line], list[int]]:
-        width = self._block_width
-        return self._block("models", "space ticks", self._facts.models, width)
+        return self._block("models", "space ticks", self._facts.models, self._widths[0])
 
     def _recent_block(self) -> tuple[list[Line], list[int]]:
-        rows = self._facts.recent
-        lines, places = self._block("recent", "", rows, self._block_width)
+        rows, width = self._facts.recent, self._widths[2]
+        lines, places = self._block("recent", "", rows, width)
         if not rows:
-            lines.append(
-                Line(clip("   no server yet, and no runs in runs/", self._block_width), self._styles.quiet)
-            )
+            lines.append(Line(clip("   no server yet, and no runs in runs/", width), self._styles.quiet))
         return lines, places
 
     def _gpus_block(self) -> tuple[list[Line], list[int]]:
-        width, quiet = self._block_width, self._styles.quiet
+        width, quiet = self._widths[1], self._styles.quiet
         lines = [rule("GPUs and nodes", "", width, self._styles)]
         for gpu in self._facts.gpus:
             lines.append(self._gpu(gpu, width))
@@ -169,22 +169,27 @@ class StartLines:
         return lines, places
 
     @property
-    def _block_width(self) -> int:
-        return self._width if self._width < BESIDE else (self._width - 2 * _GAP) // 3
+    def _widths(self) -> tuple[int, int, int]:
+        """Of models, GPUs and what was there lately."""
+        if self._width < BESIDE:
+            return self._width, self._width, self._width
+        room = self._width - 2 * _GAP
+        each = int(_SHARE * room)
+        return each, each, room - 2 * each
 
-    def _add(self, made: Picture, lines: list[Line], places: list[int], left: int = 0) -> None:
-        made.places += [(len(made.lines) + y, left, left + self._block_width) for y in places]
+    def _add(self, made: Picture, lines: list[Line], places: list[int]) -> None:
+        made.places += [(len(made.lines) + y, 0, self._width) for y in places]
         made.lines += lines
 
     def _beside(self, made: Picture, blocks: list[tuple[list[Line], list[int]]]) -> None:
-        top, step = len(made.lines), self._block_width + _GAP
+        top = len(made.lines)
+        lefts = list(accumulate((width + _GAP for width in self._widths), initial=0))
         for number, (_, places) in enumerate(blocks):
-            left = number * step
-            made.places += [(top + y, left, left + self._block_width) for y in places]
+            made.places += [(top + y, lefts[number], lefts[number] + self._widths[number]) for y in places]
         for y in range(max(len(lines) for lines, _ in blocks)):
             line = Line()
-            for number, (lines, _) in enumerate(blocks):
-                line.to(number * step)
+            for left, (lines, _) in zip(lefts, blocks, strict=False):
+                line.to(left)
                 if y < len(lines):
                     line.join(lines[y])
             made.lines.append(line)
@@ -224,7 +229,7 @@ class StartLines:
         """Those that have room; what "here?" leaves of it goes to columns whose texts are longer."""
         offers = self._facts.offers
         here = max((len(_here(offer)) + 2 for offer in offers), default=0)
-        least = min(max(_LEAST_HERE, here), self._width // 3)
+        least = min(max(len("here?") + 2, here), self._width // 3)
         room = self._width - 3 - 12 - _LEAST_HERE - _LAST_START - 1
         shown = []
         for column in _COLUMNS:
@@ -233,13 +238,16 @@ class StartLines:
                 break
             shown.append(column)
         spare = self._width - 3 - 12 - least - _LAST_START - 1 - sum(size + _GAP for _, _, size in shown)
-        wide = []
-        for key, head, size in shown:
-            longest = max((len(getattr(offer, key)) for offer in offers), default=0)
-            more = max(0, min(spare, longest - size))
-            spare -= more
-            wide.append((key, head, size + more))
-        return wide
+        sizes = [size for _, _, size in shown]
+        for _ in range(spare):  # a cell goes to where the most texts are cut
+            cut = [
+                sum(len(getattr(offer, key)) > size for offer in offers)
+                for (key, _, _), size in zip(shown, sizes, strict=True)
+            ]
+            if not any(cut):
+                break
+            sizes[cut.index(max(cut))] += 1
+        return [(key, head, size) for (key, head, _), size in zip(shown, sizes, strict=True)]
 
     def _here_width(self) -> int:
         columns = sum(size + _GAP for _, _, size in self._shown_columns())
@@ -285,8 +293,9 @@ class StartLines:
         state = {True: "free", False: "in use", None: MISSING}[gpu.free]
         style = self._styles.server if gpu.free else self._styles.quiet
         line = Line(f"   {gpu.index}  ", self._styles.quiet).put(fixed(state, 8), style)
+        name = gpu.name.removeprefix("NVIDIA ")  # which says the least
         return line.put(
-            clip(f"{gib(gpu.used)}/{gib(gpu.total)} GiB  {gpu.name}", max(1, width - line.width)),
+            clip(f"{gib(gpu.used)}/{gib(gpu.total)} GiB  {name}", max(1, width - line.width)),
             self._styles.quiet,
         )
 
