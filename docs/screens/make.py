@@ -1,12 +1,16 @@
 """Records docs/screens from real sessions: a film of the dashboard while vLLM on Ray serves, and stills.
 
-``make pictures`` runs it (about five minutes)."""
+``make pictures`` runs it (about five minutes) with the small model on the CPU. On a host with GPUs
+``python docs/screens/make.py --model NAME=DIR … --rate R --peak R --options "…" --showdown SCENARIO
+--topologies …`` records what larger models do there."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import os
+import shlex
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -83,9 +87,10 @@ async def until(true: Callable[[], bool], limit_s: float = 180.0) -> None:
         await asyncio.sleep(0.1)
 
 
-async def steer(pilot: Pilot[int], camera: Camera, app: RvtopApp) -> None:
+async def steer(pilot: Pilot[int], camera: Camera, app: RvtopApp, asked: argparse.Namespace) -> None:
     """The session of the film: load, a higher rate before the ghost of the lower one, what the servers do,
-    the slowest requests."""
+    the slowest requests. With ``--try`` the knob of what binds is tried, and the film goes on where the load
+    does."""
 
     def snapshot() -> Snapshot | None:
         screen = app.session_screen
@@ -95,15 +100,31 @@ async def steer(pilot: Pilot[int], camera: Camera, app: RvtopApp) -> None:
         await pilot.press(*keys)
         await asyncio.sleep(then_s)
 
+    def loaded() -> bool:
+        s = snapshot()
+        return s is not None and s.state == "running" and s.switch is None and s.load.in_flight > 0
+
     await until(lambda: (s := snapshot()) is not None and s.state == "starting")
     await asyncio.sleep(3)
     camera.still("start-steps")
     await until(lambda: (s := snapshot()) is not None and s.load.sent > 10)
     async with camera.recording():
         await asyncio.sleep(4)
-        await press("up", "up", then_s=8)
-        await press("B", "right_curly_bracket", then_s=10)
+        await press("g", *asked.rate, "enter", then_s=8)
+        await press("B", "g", *asked.peak, "enter", then_s=14 if asked.try_knob else 10)
         camera.still("live")
+        if asked.try_knob:
+            await press("v", then_s=4)
+            camera.still("verdict")
+            await press("enter", then_s=3)
+    if asked.try_knob:
+        await until(lambda: (s := snapshot()) is not None and s.switch is not None)
+        await until(loaded, 300)
+        await asyncio.sleep(6)
+    async with camera.recording():
+        if asked.try_knob:
+            await asyncio.sleep(8)
+            camera.still("tried")
         await press("2", then_s=4)
         camera.still("map")
         await press("3", then_s=4)
@@ -134,31 +155,32 @@ async def start_screen(look: Look) -> None:
         Camera(app).still("start")
 
 
-async def session(run: Path, look: Look) -> None:
+async def session(run: Path, look: Look, asked: argparse.Namespace) -> None:
     """vLLM on Ray under load, driven by keys."""
-    backend = topology_options("rvc", models=(), port=0, arguments=("--threads", "1"))
-    held = await RemoteSession().start(shipped_request("chat", run, backend=backend, live=True))
+    backend = topology_options("rvc", models=asked.model, port=0, arguments=shlex.split(asked.options))
+    held = await RemoteSession().start(shipped_request(asked.scenario, run, backend=backend, live=True))
     os.nice(10)  # recording costs more than the screen itself, and would make the load's sends late
     app = RvtopApp(held, yes=True, look=look, facts=first_facts, look_around=look_around)
     try:
         async with app.run_test(size=SIZE) as pilot:
-            await steer(pilot, Camera(app), app)
+            await steer(pilot, Camera(app), app, asked)
     finally:
         await held.close()
 
 
 async def replay(run: Path, look: Look) -> None:
     """The same session once more, from its folder."""
-    app = RvtopApp(replay=ReplaySession(read_recording(run), "runs/chat"), look=look)
+    app = RvtopApp(replay=ReplaySession(read_recording(run), f"runs/{run.name}"), look=look)
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press("shift+right", "shift+right", "shift+right", "space")
         await asyncio.sleep(0.5)
         Camera(app).still("replay")
 
 
-async def showdown(folder: Path, look: Look) -> None:
-    """Two topologies on the same work."""
-    run = prepared("smoke", ("baseline", "rac"), folder, None, 1, SameForAll())
+async def showdown(folder: Path, look: Look, asked: argparse.Namespace) -> None:
+    """Topologies on the same work."""
+    same = SameForAll(model=asked.model, max_model_len=asked.max_model_len)
+    run = prepared(asked.showdown, asked.topologies.split(","), folder, None, 1, same)
 
     async def opened(request: SessionRequest) -> RemoteSession:
         return await RemoteSession().start(request)
@@ -167,7 +189,7 @@ async def showdown(folder: Path, look: Look) -> None:
     app = RvtopApp(live, yes=True, look=look, screens=SHOWDOWN_SCREENS, showdown=live)
     try:
         async with app.run_test(size=SIZE):
-            await until(lambda: run.picture().over, 400)
+            await until(lambda: run.picture().over, 900)
             await asyncio.sleep(1)
             Camera(app).still("showdown")
     finally:
@@ -176,12 +198,24 @@ async def showdown(folder: Path, look: Look) -> None:
 
 async def main() -> None:
     """Records all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", action="append", default=[], help="NAME=DIR; default the small model")
+    parser.add_argument("--options", default="--threads 1", help="further ones of rvc's backend, as one text")
+    parser.add_argument("--scenario", default="chat", help="of the film")
+    parser.add_argument("--try", dest="try_knob", action="store_true", help="try the knob of what binds")
+    parser.add_argument("--rate", default="4", help="requests a second of the film")
+    parser.add_argument("--peak", default="8", help="and what they are raised to")
+    parser.add_argument("--showdown", default="smoke", help="its scenario; none: the one that there is stays")
+    parser.add_argument("--topologies", default="baseline,rac", help="of the showdown")
+    parser.add_argument("--max-model-len", type=int, help="of the showdown")
+    asked = parser.parse_args()
     look = Look(Styles(DARK))
     with tempfile.TemporaryDirectory() as folder:
         await start_screen(look)
-        await showdown(Path(folder) / "showdown", look)
-        await session(Path(folder) / "run", look)
-        await replay(Path(folder) / "run", look)
+        await session(Path(folder) / "chat", look, asked)
+        await replay(Path(folder) / "chat", look)
+        if asked.showdown != "none":
+            await showdown(Path(folder) / "showdown", look, asked)
 
 
 if __name__ == "__main__":

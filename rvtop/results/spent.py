@@ -97,3 +97,19 @@ def engine_gpus(environment: Mapping[str, Any]) -> int | None:
     counts = [row.get("devices") if isinstance(row, Mapping) else None for row in rows]
     known = [count for count in counts if type(count) is int and 0 <= count <= _MOST_GPUS]
     return sum(known) if len(known) == len(counts) else None
+
+
+def gpus_held(engines: Sequence[Mapping[str, Any]], replicas: Sequence[Mapping[str, Any]]) -> int | None:
+    """GPUs that the engines take up now: of a model whose ``replicas`` are told (as a line of
+    ``timeline.jsonl`` has them) also those of replicas that start or end, which hold theirs and serve
+    nobody. None where an engine does not say how many it has."""
+    whole = engine_gpus({"target_engines": list(engines)})
+    if whole is None:
+        return None
+    for one in replicas:
+        own = [engine["devices"] for engine in engines if engine.get("model") == one["model"]]
+        counts = [one.get(name) for name in ("starting", "healthy", "draining", "pending")]
+        if own and None not in counts:
+            starting, healthy, draining, pending = counts
+            whole += round(starting + healthy + draining - pending) * max(own) - sum(own)
+    return max(0, whole)

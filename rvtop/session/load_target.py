@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from time import perf_counter_ns
 from typing import Any
 
@@ -11,7 +11,7 @@ from rvtop.contract.start import start_words
 from rvtop.load.plan.api import Api
 from rvtop.load.worker.messages import Delta
 from rvtop.net.transport import Transport
-from rvtop.results.spent import engine_gpus
+from rvtop.results.spent import gpus_held
 from rvtop.session.ending import Ending
 from rvtop.session.events import EventFeed
 from rvtop.session.live import LiveState
@@ -50,10 +50,9 @@ class LoadTarget:
         self.shares: tuple[float, ...] = ()
         self.mix: Mapping[str, float] = {}  # what was asked for, by name or pattern; of no server
 
-    @property
-    def engine_gpus(self) -> int | None:
-        """GPUs of all engines that are up; None where they don't tell."""
-        return None if self.info is None else engine_gpus({"target_engines": list(self.info.knobs)})
+    def gpus_held(self, replicas: Sequence[Mapping[str, Any]]) -> int | None:
+        """GPUs of all engines, of which ``replicas`` are told; None where they don't tell."""
+        return None if self.info is None else gpus_held(self.info.knobs, replicas)
 
     # -- its start ---------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ _IDLE_S = 3
 #: What a figure is called where it is missing.
 _WORDS: Mapping[str, str] = {
     "worst_engine": "a second engine",
-    "deployments": "figures of Ray Serve",
+    "deployments": "how many replicas there are",
     "queued": "Serve's queue",
     "places": "the engines' places",
     "running": "the batch",

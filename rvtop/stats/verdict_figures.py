@@ -44,7 +44,7 @@ class EngineMeans:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentMeans:
-    """One deployment of Ray Serve."""
+    """One deployment of Ray Serve, or the replicas of a model of ours."""
 
     name: str
     replicas: float | None
@@ -167,6 +167,7 @@ def figures_of(rows: Sequence[Row], server: Server, lower: tuple[float, float] |
     places = float(sum(server.places.values())) if server.places else None
     in_flight = [float(row["in_flight"]) for row in last]
     deployments = tuple(_deployment(name, last) for name in _names(last, "deployments"))
+    deployments += tuple(_scaled(name, last) for name in _names(last, "replicas", "model"))
     told = [_engine(name, last) for name in _names(last, "engines")]
     engines = tuple(engine for engine in told if engine.running is not None)
     before = [engine.waiting for engine in told if engine.running is None]  # a queue of ours has no batch
@@ -258,12 +259,12 @@ def _newest(rows: Sequence[Row], figure: str) -> float | None:
     return None
 
 
-def _names(rows: Sequence[Row], kind: str) -> list[str]:
-    return list(dict.fromkeys(one["name"] for row in rows for one in row.get(kind) or ()))
+def _names(rows: Sequence[Row], kind: str, key: str = "name") -> list[str]:
+    return list(dict.fromkeys(one[key] for row in rows for one in row.get(kind) or ()))
 
 
-def _of(rows: Sequence[Row], kind: str, name: str) -> list[Mapping[str, Any]]:
-    return [one for row in rows for one in row.get(kind) or () if one["name"] == name]
+def _of(rows: Sequence[Row], kind: str, name: str, key: str = "name") -> list[Mapping[str, Any]]:
+    return [one for row in rows for one in row.get(kind) or () if one[key] == name]
 
 
 def _engine(name: str, rows: Sequence[Row]) -> EngineMeans:
@@ -276,6 +277,12 @@ def _deployment(name: str, rows: Sequence[Row]) -> DeploymentMeans:
     told = _of(rows, "deployments", name)
     keys = ("replicas", "target_replicas", "ongoing", "queued")
     return DeploymentMeans(name, *(_mean_of(one.get(key) for one in told) for key in keys))
+
+
+def _scaled(model: str, rows: Sequence[Row]) -> DeploymentMeans:
+    told = _of(rows, "replicas", model, "model")
+    healthy, wanted = (_mean_of(one.get(key) for one in told) for key in ("healthy", "wanted"))
+    return DeploymentMeans(model, healthy, wanted, None, None)
 
 
 def _kv(rows: Sequence[Row]) -> float | None:

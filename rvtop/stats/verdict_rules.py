@@ -193,8 +193,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         REPLICAS, ("deployments",), _too_few_replicas, ("replicas", "queue", "wait"),
-        "Serve wants more replicas than are healthy, and requests wait meanwhile",
-        f"ray_serve_autoscaling_target_replicas over replica_healthy, {_SERVE}",
+        "more replicas are wanted than are healthy, and requests wait meanwhile",
+        f"ray_serve_autoscaling_target_replicas (rvc: rvtop:replicas) over replica_healthy, {_SERVE}",
     ),
     Rule(
         ONE_SLOT, ("places", "running"), _one_slot, ("batch", "wait", "gpu"),

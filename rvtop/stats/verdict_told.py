@@ -34,6 +34,8 @@ def _wait(f: Figures) -> Told:
 
 
 def _queue(f: Figures) -> Told:
+    if f.queued is None:  # requests wait in engines alone
+        return _batch(f)
     return f"Serve's queue {digits(f.queued)}", _numbers(queued=f.queued)
 
 

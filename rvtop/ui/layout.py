@@ -2,8 +2,9 @@
 
 Rows that span the screen stand above and below up to four columns. Where there is too little room, panels
 are folded in the order of FOLDS, from many rows to few, to one row, to none; what then fits after all is
-unfolded again. What is left over goes to tables first and then to charts. Charts over time end their columns,
-and those beside each other are equally high, so that they are read across.
+unfolded again. What has nothing to say is folded too, unless its rows would stay blank. What is left over
+goes to tables first and then to charts. Charts over time end their columns, and those beside each other are
+equally high, so that they are read across.
 """
 
 from __future__ import annotations
@@ -205,6 +206,7 @@ def arrange(asks: Sequence[Ask], width: int, height: int, zoomed: str | None = N
     if height >= TALL:
         _unfold_quiet(found, body)
     _grow(found, [found.stack(column) for column in range(len(widths))], body)
+    _fill_blank(found, body)
     return _placed(found, widths, width, body)
 
 
@@ -241,6 +243,16 @@ def _unfold_quiet(found: _Heights, body: int) -> None:
             others = found.sum(found.stack(column)) - found.rows[ask.name]
             if found.rows[ask.name] == 1 and body - others >= max(BLANK, ask.good):
                 found.rows[ask.name] = ask.good
+
+
+def _fill_blank(found: _Heights, body: int) -> None:
+    """Unfolds charts that have nothing to say in rows that are left over in their column."""
+    for ask in found.asks:
+        column = found.columns.get(ask.place)
+        if ask.folded and ask.time and column is not None and found.rows[ask.name] == 1:
+            left = body - found.sum(found.stack(column))
+            if left >= ask.good - 1:
+                found.rows[ask.name] = min(1 + left, ask.best)
 
 
 def _rows_of(ask: Ask, to: str | int) -> int:

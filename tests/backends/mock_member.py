@@ -55,6 +55,7 @@ class MockMember(Member):
             os.close(pidfd)
         assert self._mock is not None
         self._mock._end()
+        self._mock = None
         self.status = "restarting"
         return "killed"
 

@@ -1,5 +1,5 @@
-"""An engine dies while its weights are damaged: the file is named within seconds, other engines serve on, and
-it comes back once the file is mended."""
+"""An engine dies, or one more is to start for the load, while the weights are damaged: the file is named
+within seconds, other engines serve on, and it comes (back) once the file is mended."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from rvtop.contract.command import SetRate
 from tests.backends.backend_process import BackendProcess
 from tests.backends.under_load import facts, loaded, until_ready
 
 WEIGHTS = "model.safetensors"
 #: vLLM's start on a busy machine, and the pauses between tries.
 BACK_LIMIT_S = 240.0
+#: Until the load has been high for as long as the policy looks back, and a replica has been started.
+SCALED_LIMIT_S = 90.0
 
 
 @pytest.mark.parametrize(
@@ -65,5 +68,41 @@ async def test_the_file_is_named_and_others_serve_on(
         print(f"  {load.summary['requests']}")
         in_flight = rows[victim].get("concurrency") or 1
         assert load.errors.total() <= in_flight + 5  # what the victim held, and what came while it died
+    finally:
+        backend.kill()
+
+
+@pytest.mark.parametrize(
+    ("topology", "words"), [("rsc", ()), ("rvc", ("--dtype", "float32", "--engine-arg", "max-num-seqs=8"))]
+)
+async def test_what_keeps_the_load_from_one_more_replica_is_named(
+    topology: str, words: tuple[str, ...], tiny_model: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    whole = (model / WEIGHTS).read_bytes()
+    scale = "min=1,max=2,target_ongoing_requests=1,upscale_delay_s=1"
+    backend = BackendProcess(
+        *(topology, "--lease", "--model", f"tiny={model}", "--threads", "1", "--autoscale", scale, *words),
+        log=tmp_path / "backend.log",
+    )
+    try:
+        url = await asyncio.to_thread(lambda: backend.url)
+        async with loaded(url, tmp_path / "run", rate=1, seconds=600, tokens=64) as load:
+            (model / WEIGHTS).write_bytes(whole[: len(whole) // 2])
+            load.session.command(SetRate(20))
+            said_s = await load.said(f"{model / WEIGHTS}: cut short", SCALED_LIMIT_S)
+            ok = load.session.snapshot().load.ok
+            while load.session.snapshot().load.ok < ok + 20:  # the first one serves on
+                await asyncio.sleep(0.1)
+            (model / WEIGHTS).write_bytes(whole)
+            back_s = await until_ready(url, 2, BACK_LIMIT_S)
+            load.session.command(SetRate(1))
+            load.end()
+        print(
+            f"{topology}: said {said_s:.1f} s after the load grew, two there {back_s:.0f} s after the mend,"
+        )
+        print(f"  {load.summary['requests']}")
+        assert load.errors.total() == 0
     finally:
         backend.kill()

@@ -29,7 +29,9 @@ from typing import Any
 import httpx
 import numpy as np
 
+from backends.process import restart
 from backends.settings.split import Arm, Split, SplitOptions
+from rvtop.contract.command import NextPhase
 from rvtop.stats.intervals import student_t
 from tests.backends.mock_member import MockMember, routed
 from tests.faults.sessions import Watched, request
@@ -38,7 +40,7 @@ _RATE = 50.0
 _PAIRS = 24
 _CHANGES = 20
 _TTFT_MS, _STEP_MS = 40.0, 5.0
-#: A window, and the time after a pair in which the engine is started again, seconds.
+#: A window, and the time from when all are up to the next pair, seconds.
 _WINDOW_S, _SETTLE_S = 10.0, 3.0
 _SEED = 0
 #: What a change may take, seconds.
@@ -101,18 +103,18 @@ async def changes() -> tuple[list[float], int]:
 
 async def pairs(kills: Sequence[bool]) -> tuple[list[dict[str, Any]], list[Pair], float]:
     """The lines of a run of that many pairs, the pairs, and when the run began (s, Unix time)."""
-    seconds = len(kills) * (2 * _WINDOW_S + _SETTLE_S) + 2 * _SETTLE_S
+    restart.MAX_DELAY_S = _SETTLE_S  # it dies more often here than engines do
     done = list[Pair]()
     with tempfile.TemporaryDirectory() as folder:
         async with routed(("v1", "v2"), split(10), ttft_ms=_TTFT_MS, step_ms=_STEP_MS) as (url, members):
-            phase = {"name": "p", "rate": _RATE, "duration": f"{seconds:g}s", "arrivals": "poisson"}
+            phase = {"name": "p", "rate": _RATE, "duration": "24h", "arrivals": "poisson", "drain": "10s"}
             watched = Watched(request(url, Path(folder, "run"), phase, models=("chat",)))
             await watched.until(
                 lambda s: s.phase is not None and s.phase.elapsed_s >= _SETTLE_S, "the load to run"
             )
             for killed in kills:
                 done.append(await _pair(members["v2"], killed))
-                await asyncio.sleep(_SETTLE_S)
+            watched.send(NextPhase())  # what is in flight is waited for
             await watched.end()
         began = json.loads(Path(folder, "run", "environment.json").read_text())["t0_unix_ns"] / 1e9
         return watched.rows(), done, began
@@ -127,6 +129,9 @@ async def _pair(new: MockMember, killed: bool) -> Pair:
         os.kill(new.pid, signal.SIGKILL)
     await asyncio.sleep(_WINDOW_S)
     new.may_start.set()
+    while new.status != "ready":
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(_SETTLE_S)
     return Pair(first, second, killed)
 
 
@@ -151,9 +156,10 @@ def main(arguments: Sequence[str]) -> int:
     rows, done, began_s = asyncio.run(pairs(kills))
     old = [row for row in rows if row.get("arm") == "v1"]
     good = [row for row in old if row["error"] is None]
-    lost = len(old) - len(good)
-    others = sum(row["error"] is not None for row in rows) - lost
-    print(f"v1: {len(old)} requests, {lost} lost; of the others {others}, in {half_of_pairs} kills of v2")
+    lost = [row["error"] for row in old if row["error"] is not None]
+    others = sum(row["error"] is not None for row in rows) - len(lost)
+    print(f"in {half_of_pairs} kills of v2, of all but v1 {others} lost")
+    print(f"v1: {len(old)} requests, lost: {', '.join(lost) or 'none'}")
     level = float(np.percentile([(row["first_token_ns"] - row["intended_ns"]) / 1e6 for row in good], 99))
     quiet, after_kill = (
         [change_ms(good, pair, began_s) for pair in done if pair.killed is killed] for killed in (False, True)

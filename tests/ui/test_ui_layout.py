@@ -203,7 +203,7 @@ def test_charts_over_time_stand_in_rows_across_all_columns(width: int, columns: 
 
 def test_a_chart_that_is_folded_stands_above_the_rows_of_charts() -> None:
     folded = tuple(replace(ask, folded=ask.name == "inflight") for ask in WIDE)
-    places = {p.name: p for p in arrange(folded, 240, 50)}
+    places = {p.name: p for p in arrange(folded, 240, 36)}
     assert places["inflight"].height == 1
     assert (places["kvqueue"].y, places["kvqueue"].height) == (places["tokens"].y, places["tokens"].height)
 
@@ -231,10 +231,11 @@ def test_a_chart_that_stands_alone_leaves_its_rows_where_a_column_would_stay_bla
     assert rows(many, 200, 50)["tokens"] < found["tokens"]
 
 
-def test_a_chart_without_anything_to_say_is_unfolded_on_a_tall_screen_with_blank_rows() -> None:
+def test_a_chart_without_anything_to_say_is_unfolded_where_rows_would_stay_blank() -> None:
     quiet = Ask("kvqueue", "right", 4, 5, 9, chart=True, time=True, folded=True)
     asks = (HEADER, TTFT, LATENCY, *TIMED, quiet, ENGINES, FOOTER)
-    assert rows(asks, 200, 60)["kvqueue"] == 1
-    assert rows(asks, 200, 100)["kvqueue"] > 5
-    full = (*asks[:-1], replace(GPU, good=60, best=60), FOOTER)
-    assert rows(full, 200, 100)["kvqueue"] == 1
+    assert rows(asks, 200, 60)["kvqueue"] == 9
+    assert rows(asks, 200, 100)["kvqueue"] > 9, "a tall screen has room for more than the best"
+    for height, gpus in ((60, 40), (100, 60)):
+        full = (*asks[:-1], replace(GPU, good=gpus, best=gpus), FOOTER)
+        assert rows(full, 200, height)["kvqueue"] == 1

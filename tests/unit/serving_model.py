@@ -44,7 +44,7 @@ class Setup:
     slow: tuple[float, ...] = (1.0,)  # one engine for each: its steps take so many times longer
     skewed: tuple[float, ...] = ()  # how requests are spread over engines
     max_ongoing: int | None = None  # of a replica of Ray Serve, one for each engine
-    wanted: int | None = None
+    wanted: int | None = None  # replicas; one that there is not starts for the whole time
     tells_places: bool = True
     tells_engine: bool = True
     tells_front_parts: bool = True
@@ -359,4 +359,6 @@ class Model:
                     "queued": float(len(self._routed)),
                 }
             ]
+        elif s.wanted is not None:  # rvc scales by itself, and requests wait in its engines alone
+            row["replicas"] = [{"model": "m", "wanted": s.wanted, "healthy": len(self._engines)}]
         return row

@@ -10,6 +10,7 @@ import pytest
 
 from rvtop.results import summary
 from rvtop.results.cost import capacity, prices_of
+from rvtop.results.spent import gpus_held
 from rvtop.stats.prices import Cost, Prices, cost, per_million, prefill_share, split
 from tests.unit.run_folder import command, make, phase, request, second
 
@@ -130,6 +131,16 @@ def test_replicas_that_come_and_go_cost_as_long_as_they_are_there(tmp_path: Path
     assert found["capacity"]["gpus"] == 3
     assert len(found["energy"]["gpus"]) == 2  # of which figures are told
     assert found["energy"]["joules"] is None  # of the third nothing is known
+
+
+def test_replicas_that_start_or_end_hold_their_gpus() -> None:
+    engines = [{"model": "a", "devices": 2}, {"model": "b", "devices": 1}]
+    told = {"model": "a", "wanted": 3, "starting": 2, "healthy": 1, "draining": 1, "pending": 1}
+    assert gpus_held(engines, []) == 3
+    assert gpus_held(engines, [told]) == 2 * 3 + 1
+    assert gpus_held(engines, [told | {"starting": None}]) == 3
+    assert gpus_held(engines, [told | {"model": "of another"}]) == 3
+    assert gpus_held([{"model": "a"}], [told]) is None
 
 
 def test_without_prices_there_is_no_cost(tmp_path: Path) -> None:

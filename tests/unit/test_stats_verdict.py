@@ -87,6 +87,7 @@ PLANTED = {
         "replicas",
         replace(SOUND, max_ongoing=4, wanted=3, places=4, rates=((30, 40),)),
     ),
+    "replicas: one of ours that starts": ("replicas", replace(SOUND, wanted=2, places=4, rates=((30, 30),))),
     "one at a time": ("one at a time", replace(SOUND, places=1, rates=((30, 8),))),
     "one engine": (
         "one engine",
@@ -104,7 +105,17 @@ def test_a_planted_bottleneck_is_named(plant: str, seed: int) -> None:
     assert last == [name] * 5, [(i, v.name, v.figures) for i, v in enumerate(stood) if v is not None][::4]
 
 
+def test_a_replica_of_ours_that_starts_is_told_with_what_waits() -> None:
+    verdict = judged(PLANTED["replicas: one of ours that starts"][1])[-1]
+    assert verdict is not None
+    replicas, batch, wait = verdict.figures
+    assert (replicas, batch) == ("m 1 of 2 replicas", "batch 4/4")
+    assert wait.startswith("wait ")
+    assert verdict.knob.startswith("replicas that start")
+
+
 HEALTHY = {
+    "replicas of ours that are all there": replace(SOUND, wanted=1),
     "as it is": SOUND,
     "a rate that was raised": replace(SOUND, rates=((25, 4), (35, 12))),
     "four engines": replace(SOUND, slow=(1, 1, 1, 1), rates=((35, 20),)),
