@@ -39,6 +39,7 @@ class ServeFleet:
         self._router = router
         self._handles: dict[str, Any] = {}
         self._open: dict[str, bool] = {}  # by model, see `up`
+        self._waking: set[str] = set()  # models that Serve scaled to none, until a replica is up again
         self._watches = {app.app: ReplicaWatch(app.name, app.path) for app in apps}
         self._named: SingleCall[list[str]] = SingleCall(serve.named, [])
         #: Hands new defaults to the replicas; None where they take none.
@@ -66,13 +67,14 @@ class ServeFleet:
             starting = self._scaling is not None and self._scaling.starts(app.name)
             watch.look(answering, fewest, time.monotonic(), starting=starting)
             app.up = bool(ready)
-            before, now = self._open.get(app.name, False), app.up or self._rests(app)
+            app.max_model_len = next((row["max_model_len"] for row in ready), 0)
+            app.seen.update(row["engine"] for row in ready)
+        for app in self._apps:
+            before, now = self._open.get(app.name, False), self._is_open(app)
             self._open[app.name] = now
             if self.splits.fallback and self.splits.aliases_of(app.name) and not (before and now):
                 # Serve's proxies are there still, and would have its requests wait for a replica.
                 await self._router.admit(app.name, now)
-            app.max_model_len = next((row["max_model_len"] for row in ready), 0)
-            app.seen.update(row["engine"] for row in ready)
         if self._scaling is not None:
             await self._scaling.look()
 
@@ -117,6 +119,23 @@ class ServeFleet:
 
     def _rests(self, app: App) -> bool:
         return self._scaling is not None and self._scaling.rests(app.name)
+
+    def _is_open(self, app: App) -> bool:
+        """Whether the requests of a model go to Serve: it has a replica, or rests, or Serve, which had scaled
+        it to none, starts one and no other arm of its names could answer meanwhile."""
+        if app.up:
+            self._waking.discard(app.name)
+            return True
+        if self._rests(app):
+            self._waking.add(app.name)
+            return True
+        beside = {
+            arm.model
+            for split in self.splits.splits
+            if split.alias in self.splits.aliases_of(app.name)
+            for arm in split.arms
+        }
+        return app.name in self._waking and not any(one.up for one in self._apps if one.name in beside)
 
     def _scaling_page(self) -> str:
         return "" if self._scaling is None else self._scaling.page()

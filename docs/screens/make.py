@@ -21,7 +21,7 @@ from textual.pilot import Pilot
 from rvtop.cli.showdown import SameForAll, check, prepared
 from rvtop.cli.start_facts import first_facts, look_around
 from rvtop.contract.handle import Choice, ConnectFailed, SessionHandle
-from rvtop.contract.snapshot import Snapshot
+from rvtop.contract.snapshot import OVER, Snapshot
 from rvtop.results.recording import read_recording
 from rvtop.session.client import RemoteSession
 from rvtop.session.replay import ReplaySession
@@ -36,6 +36,8 @@ from rvtop.ui.theme import DARK, Styles
 FOLDER = Path(__file__).parent
 SIZE = (120, 40)
 FRAME_S = 0.5
+#: vLLM's first start on a GPU host.
+START_S = 400.0
 #: What the last picture stands, seconds.
 LAST_S = 3.0
 
@@ -102,12 +104,15 @@ async def steer(pilot: Pilot[int], camera: Camera, app: RvtopApp, asked: argpars
 
     def loaded() -> bool:
         s = snapshot()
-        return s is not None and s.state == "running" and s.switch is None and s.load.in_flight > 0
+        if s is not None and s.state in OVER:
+            raise RuntimeError(s.message or s.state)
+        there = s is not None and s.state == "running" and s.switch is None
+        return there and s is not None and s.load.sent > 10 and s.load.in_flight > 0
 
     await until(lambda: (s := snapshot()) is not None and s.state == "starting")
     await asyncio.sleep(3)
     camera.still("start-steps")
-    await until(lambda: (s := snapshot()) is not None and s.load.sent > 10)
+    await until(loaded, START_S)
     async with camera.recording():
         await asyncio.sleep(4)
         await press("g", *asked.rate, "enter", then_s=8)
@@ -119,7 +124,7 @@ async def steer(pilot: Pilot[int], camera: Camera, app: RvtopApp, asked: argpars
             await press("enter", then_s=3)
     if asked.try_knob:
         await until(lambda: (s := snapshot()) is not None and s.switch is not None)
-        await until(loaded, 300)
+        await until(loaded, START_S)
         await asyncio.sleep(6)
     async with camera.recording():
         if asked.try_knob:

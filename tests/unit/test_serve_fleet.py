@@ -63,6 +63,24 @@ async def test_an_arm_that_serve_scaled_to_none_stays_open(monkeypatch: pytest.M
     assert world.fleet.ready()  # a request is what starts a replica
 
 
+async def test_an_arm_that_starts_from_none_is_open_unless_another_one_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(monkeypatch)
+    await world.look(ready=1, wanted=1)
+    await world.look(ready=0, wanted=0)
+    assert await world.look(ready=0, wanted=1) == []  # its requests wait for the replica that they start
+    assert world.fleet.up("v1")
+    other = App("other", "/b", "v2", "", ResourceShare("v2", 1.0, 0.0, 1), 1, fixed=True)
+    other.up = True
+    world.fleet._apps.append(other)
+    world.fleet._watches["other"] = world.fleet._watches["app"]
+    assert world.fleet._is_open(world.fleet._apps[0]) is False
+    world.fleet._apps.pop()
+    assert await world.look(ready=1, wanted=1) == []
+    assert await world.look(ready=0, wanted=1) == [False, False]  # and now it died
+
+
 async def test_an_arm_whose_replicas_died_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch)
     await world.look(ready=1, wanted=1)
