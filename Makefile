@@ -69,7 +69,7 @@ soak: $(READY)  ## clusters started and killed, attempts to break a run, a milli
 	$(BIN)/python -m tests.bench.soak
 	$(BIN)/python -m tests.bench.soak_faults
 
-pictures: $(READY)  ## docs/screens, recorded from real sessions (five minutes)
+pictures: $(READY)  ## build/screens, recorded from real sessions (five minutes)
 	$(BIN)/python docs/screens/make.py
 
 # In a venv of its own: what builds the pages is nothing that rvtop is tested with.

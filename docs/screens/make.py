@@ -1,8 +1,8 @@
 """Records docs/screens from real sessions: a film of the dashboard while vLLM on Ray serves, and stills.
 
-``make pictures`` runs it (about five minutes) with the small model on the CPU. On a host with GPUs
-``python docs/screens/make.py --model NAME=DIR … --rate R --peak R --options "…" --showdown SCENARIO
---topologies …`` records what larger models do there."""
+``make pictures`` runs it (about five minutes) with the small model on the CPU, into build/screens. On a host
+with GPUs ``python docs/screens/make.py --out docs/screens --model NAME=DIR … --rate R --peak R --options "…"
+--showdown SCENARIO --topologies …`` records what larger models do there."""
 
 from __future__ import annotations
 
@@ -33,7 +33,6 @@ from rvtop.ui.screens.table import SHOWDOWN_SCREENS
 from rvtop.ui.svg import Picture, film, picture_of, still
 from rvtop.ui.theme import DARK, Styles
 
-FOLDER = Path(__file__).parent
 SIZE = (120, 40)
 FRAME_S = 0.5
 #: vLLM's first start on a GPU host.
@@ -43,15 +42,16 @@ LAST_S = 3.0
 
 
 class Camera:
-    """Takes pictures of ``app`` every FRAME_S while it records."""
+    """Takes pictures of ``app`` every FRAME_S while it records, and keeps them in the folder ``out``."""
 
-    def __init__(self, app: RvtopApp) -> None:
+    def __init__(self, app: RvtopApp, out: Path) -> None:
         self._app = app
+        self._out = out
         self.frames: list[tuple[Picture, float]] = []
 
     def still(self, name: str) -> None:
         """Keeps what the screen shows now as ``name``.svg."""
-        (FOLDER / f"{name}.svg").write_text(still(picture_of(self._app), f"rvtop: {name}"), "utf-8")
+        (self._out / f"{name}.svg").write_text(still(picture_of(self._app), f"rvtop: {name}"), "utf-8")
         print(f"{name}.svg", flush=True)
 
     @contextlib.asynccontextmanager
@@ -76,7 +76,7 @@ class Camera:
     def film(self, name: str) -> None:
         """Writes what was recorded as ``name``.svg."""
         *frames, (last, _) = self.frames
-        (FOLDER / f"{name}.svg").write_text(film([*frames, (last, LAST_S)], "rvtop"), "utf-8")
+        (self._out / f"{name}.svg").write_text(film([*frames, (last, LAST_S)], "rvtop"), "utf-8")
         print(f"{name}.svg: {len(self.frames)} frames", flush=True)
 
 
@@ -152,12 +152,12 @@ async def nothing(choice: Choice) -> SessionHandle:
     raise ConnectFailed(f"{choice.label} was not asked for")
 
 
-async def start_screen(look: Look) -> None:
+async def start_screen(look: Look, out: Path) -> None:
     """What rvtop shows on this machine without a session."""
     app = RvtopApp(connect=nothing, facts=first_facts, look_around=look_around, look=look)
     async with app.run_test(size=SIZE):
         await asyncio.sleep(5)
-        Camera(app).still("start")
+        Camera(app, out).still("start")
 
 
 async def session(run: Path, look: Look, asked: argparse.Namespace) -> None:
@@ -168,18 +168,18 @@ async def session(run: Path, look: Look, asked: argparse.Namespace) -> None:
     app = RvtopApp(held, yes=True, look=look, facts=first_facts, look_around=look_around)
     try:
         async with app.run_test(size=SIZE) as pilot:
-            await steer(pilot, Camera(app), app, asked)
+            await steer(pilot, Camera(app, asked.out), app, asked)
     finally:
         await held.close()
 
 
-async def replay(run: Path, look: Look) -> None:
+async def replay(run: Path, look: Look, out: Path) -> None:
     """The same session once more, from its folder."""
     app = RvtopApp(replay=ReplaySession(read_recording(run), f"runs/{run.name}"), look=look)
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press("shift+right", "shift+right", "shift+right", "space")
         await asyncio.sleep(0.5)
-        Camera(app).still("replay")
+        Camera(app, out).still("replay")
 
 
 async def showdown(folder: Path, look: Look, asked: argparse.Namespace) -> None:
@@ -196,7 +196,7 @@ async def showdown(folder: Path, look: Look, asked: argparse.Namespace) -> None:
         async with app.run_test(size=SIZE):
             await until(lambda: run.picture().over, 900)
             await asyncio.sleep(1)
-            Camera(app).still("showdown")
+            Camera(app, asked.out).still("showdown")
     finally:
         await live.close()
 
@@ -213,12 +213,14 @@ async def main() -> None:
     parser.add_argument("--showdown", default="smoke", help="its scenario; none: the one that there is stays")
     parser.add_argument("--topologies", default="baseline,rac", help="of the showdown")
     parser.add_argument("--max-model-len", type=int, help="of the showdown")
+    parser.add_argument("--out", type=Path, default=Path("build/screens"), help="the pictures' folder")
     asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
     look = Look(Styles(DARK))
     with tempfile.TemporaryDirectory() as folder:
-        await start_screen(look)
+        await start_screen(look, asked.out)
         await session(Path(folder) / "chat", look, asked)
-        await replay(Path(folder) / "chat", look)
+        await replay(Path(folder) / "chat", look, asked.out)
         if asked.showdown != "none":
             await showdown(Path(folder) / "showdown", look, asked)
 
