@@ -68,6 +68,7 @@ class TargetInfo:
     dashboard: str = ""  # URL of Ray's, where one of ours tells it
     # Where each engine publishes KV events: engine, model, url, perhaps replay; of one of ours that does.
     kv_events: tuple[dict[str, str], ...] = ()
+    engines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # as each of one of ours said
     derived: frozenset[str] = frozenset()  # of ``models`` those with a `parent`: LoRA adapters
     http_url: str = ""  # of a gRPC target: where the same server answers HTTP, if it does
 
@@ -196,11 +197,20 @@ async def _with_facts(info: TargetInfo, transport: Transport) -> TargetInfo:
 
 def with_engines(info: TargetInfo, facts: Any) -> TargetInfo:
     """With the places and settings of the engines that are up by now, from an answer to ``/rvtop/topology``.
-    One that still starts says neither."""
+    One that still starts says neither; one that can't be reached for a moment is what it said before."""
     rows = facts.get("engines") if isinstance(facts, dict) else None
-    rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    if not isinstance(rows, list):
+        return info
+    rows = [row for row in rows[:_MOST_ENGINES] if isinstance(row, dict)]
     rows = [row for row in rows if row.get("state") not in _NOT_UP or "concurrency" in row]
-    return replace(info, places=_places(rows), knobs=_knobs(rows))
+    rows = [row if "concurrency" in row else _said_before(info, row) for row in rows]
+    said = {row["engine"]: row for row in rows if isinstance(row.get("engine"), str) and "concurrency" in row}
+    return replace(info, places=_places(rows), knobs=_knobs(rows), engines=said)
+
+
+def _said_before(info: TargetInfo, row: dict[str, Any]) -> Mapping[str, Any]:
+    name = row.get("engine")
+    return info.engines.get(name, row) if isinstance(name, str) else row
 
 
 def _dashboard(ray: Any) -> str:
