@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -120,8 +121,9 @@ def gpus_held(engines: Sequence[Mapping[str, Any]], replicas: Sequence[Mapping[s
 
 def _holding(replicas: Mapping[str, Any]) -> int | None:
     """How many of a model's replicas have a place in the cluster; None where that is not told."""
-    counts = [replicas.get(name) for name in ("starting", "healthy", "draining", "pending")]
-    if None in counts:
-        return None
-    starting, healthy, draining, pending = counts
-    return round(starting + healthy + draining - pending)
+    starting, healthy, draining, pending = (
+        float(value) if (value := replicas.get(name)) is not None else math.nan
+        for name in ("starting", "healthy", "draining", "pending")
+    )
+    holding = starting + healthy + draining - pending
+    return None if math.isnan(holding) else round(holding)
