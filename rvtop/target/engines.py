@@ -40,7 +40,7 @@ def _said(row: Mapping[str, Any], before: Mapping[str, Mapping[str, Any]]) -> Ma
     return before.get(name, row) if isinstance(name, str) else row
 
 
-def places_of(rows: Any) -> dict[str, int]:
+def engine_places(rows: Any) -> dict[str, int]:
     """How many requests each engine computes on at once, from the rows of ``/rvtop/topology``."""
     found = {}
     for row in rows[:MOST_ENGINES] if isinstance(rows, list) else ():
@@ -50,7 +50,7 @@ def places_of(rows: Any) -> dict[str, int]:
     return found
 
 
-def knobs_of(rows: Any) -> tuple[Mapping[str, str | int], ...]:
+def engine_knobs(rows: Any) -> tuple[Mapping[str, str | int], ...]:
     """The settings of each engine, from the same rows; ``devices`` is how many it has (0: the CPU)."""
     found = []
     for row in rows[:MOST_ENGINES] if isinstance(rows, list) else ():

@@ -19,7 +19,7 @@ from rvtop.load.plan.api import KINDS
 from rvtop.net.http_get import AnswerTooLong, get
 from rvtop.net.place import GRPC
 from rvtop.net.transport import Transport
-from rvtop.target.engines import MOST_ENGINES, engines_up, knobs_of, places_of, told_by_engine
+from rvtop.target.engines import MOST_ENGINES, engine_knobs, engine_places, engines_up, told_by_engine
 from rvtop.target.grpc_probe import OURS, ask_grpc, grpc_url, speaks_http2, trouble
 from rvtop.target.mix import is_pattern, matching
 from rvtop.text import NAME_LIMIT, printable, told
@@ -194,7 +194,7 @@ def with_engines(info: TargetInfo, facts: Any) -> TargetInfo:
     if not isinstance(rows, list):
         return info
     rows = engines_up(rows, info.engines)
-    return replace(info, places=places_of(rows), knobs=knobs_of(rows), engines=told_by_engine(rows))
+    return replace(info, places=engine_places(rows), knobs=engine_knobs(rows), engines=told_by_engine(rows))
 
 
 def _dashboard(ray: Any) -> str:

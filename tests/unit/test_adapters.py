@@ -331,7 +331,7 @@ def test_what_vllm_makes_of_weights_drafts_and_adapters_is_told() -> None:
     all_of_it = made_of(config("awq", ngram, SimpleNamespace(max_loras=2, max_lora_rank=16)))
     told = (all_of_it.quantization, all_of_it.speculation, all_of_it.max_loras, all_of_it.max_lora_rank)
     assert told == ("awq", "ngram 3", 2, 16)
-    (knobs,) = engines.knobs_of([row_of(all_of_it)])
+    (knobs,) = engines.engine_knobs([row_of(all_of_it)])
     assert {name: knobs[name] for name in ("dtype", "quantization", "speculation", "max_loras")} == {
         "dtype": "bfloat16",
         "quantization": "awq",
@@ -339,7 +339,7 @@ def test_what_vllm_makes_of_weights_drafts_and_adapters_is_told() -> None:
         "max_loras": 2,
     }
     nothing = made_of(config(None, None, None))
-    (knobs,) = engines.knobs_of([row_of(nothing)])
+    (knobs,) = engines.engine_knobs([row_of(nothing)])
     assert not {"quantization", "speculation", "max_loras"} & {*knobs}
 
 
