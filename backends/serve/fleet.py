@@ -123,11 +123,13 @@ class ServeFleet:
     def _is_open(self, app: App) -> bool:
         """Whether the requests of a model go to Serve: it has a replica, or rests, or Serve, which had scaled
         it to none, starts one and no other arm of its names could answer meanwhile."""
-        if app.up:
-            self._waking.discard(app.name)
-            return True
         if self._rests(app):
             self._waking.add(app.name)
+            return True
+        if app.up:
+            # One that Serve ends answers still, and may be gone before the one that it starts is up.
+            if self._scaling is None or self._scaling.stays(app.name):
+                self._waking.discard(app.name)
             return True
         beside = {
             arm.model

@@ -56,7 +56,11 @@ class ReplicaWatch:
         if self._since is not None and len(ready) >= self._wanted:
             self._notices.say(f"{self._model}: {len(ready)} ready again, after {now - self._since:.0f} s")
             self._since, lost = None, False
-        wrong = (damage(self._path) if lost or starting else None) or ""
+        if ready - before:
+            self._told = ("", False)  # it could be loaded
+        if not lost and not starting:
+            return  # nobody loads it; Serve waits from one try to the next, and what was told holds
+        wrong = damage(self._path) or ""
         if wrong and (wrong, lost) != self._told:
             what = "can't be loaded again" if lost else "can't be loaded once more"
             rest = f"{len(ready)} of {self._wanted}" if lost else f"{len(ready)}"

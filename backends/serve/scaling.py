@@ -67,6 +67,10 @@ class ScaleWatch:
         """Whether Serve starts a replica of a model."""
         return model in self._counts and self._counts[model].starting > 0
 
+    def stays(self, model: str) -> bool:
+        """Whether a model has a replica that Serve does not end."""
+        return model in self._counts and self._counts[model].healthy > 0
+
     def page(self) -> str:
         """Replicas by state, as a page of metrics."""
         return page(self._counts, self._targets)

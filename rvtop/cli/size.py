@@ -139,9 +139,10 @@ def _text(line: Line) -> str:
 def _value(value: float, unit: str) -> str:
     if unit.startswith("bytes"):
         size, name = next(((size, name) for size, name in _UNITS if value >= size), (1, "B"))
-        return f"{value / size:.4g} {name}"
+        return f"{value / size:.4g} {name}" if value < 9999.5 * size else f"{value / size:,.0f} {name}"
     if unit == "s":
         return f"{1000 * value:,.0f} ms" if value >= 1 else f"{1000 * value:.4g} ms"
     if unit == "money":
         return f"{value:.2f}"
-    return f"{value:,.0f}" if value >= 1000 or (unit == "count" and value >= 10) else f"{value:.3g}"
+    whole = value >= 999.5 or (unit == "count" and value >= 10)  # of which three digits are "1e+03"
+    return f"{value:,.0f}" if whole else f"{value:.3g}"

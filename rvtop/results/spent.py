@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,10 +20,12 @@ class Spent:
     where replicas come and go; None where neither the engines nor any source of figures tell of them."""
 
     def __init__(self, environment: Mapping[str, Any], timeline: Sequence[Mapping[str, Any]]) -> None:
+        #: Of the engines' GPUs: from when on.
+        self._counts = [] if environment.get("targets") else _counts(timeline)
         told = engine_gpus(environment)
-        self._counts: list[tuple[float, int]] = []  # of the engines' GPUs: from when on
-        if told is not None:
-            self._counts = [(0.0, told), *_counts(timeline)]
+        first = told if told is not None else next((count for _, count in self._counts), None)
+        if first is not None:  # else no engine told of itself, neither at the start nor later
+            self._counts = [(0.0, first), *self._counts]
             told = max(count for _, count in self._counts)
         # The figures of a run of pairs are of two servers, and what is told of energy and GPUs is of one.
         self._paired = bool((environment.get("flags") or {}).get("pair"))
@@ -103,13 +106,24 @@ def gpus_held(engines: Sequence[Mapping[str, Any]], replicas: Sequence[Mapping[s
     """GPUs that the engines take up now: of a model whose ``replicas`` are told (as a line of
     ``timeline.jsonl`` has them) also those of replicas that start or end, which hold theirs and serve
     nobody. None where an engine does not say how many it has."""
+    holding = [(one["model"], _holding(one)) for one in replicas]
+    if not engines and holding and all(count == 0 for _, count in holding):
+        return 0  # scaled to none
     whole = engine_gpus({"target_engines": list(engines)})
     if whole is None:
         return None
-    for one in replicas:
-        own = [engine["devices"] for engine in engines if engine.get("model") == one["model"]]
-        counts = [one.get(name) for name in ("starting", "healthy", "draining", "pending")]
-        if own and None not in counts:
-            starting, healthy, draining, pending = counts
-            whole += round(starting + healthy + draining - pending) * max(own) - sum(own)
+    for model, count in holding:
+        own = [engine["devices"] for engine in engines if engine.get("model") == model]
+        if own and count is not None:
+            whole += count * max(own) - sum(own)
     return max(0, whole)
+
+
+def _holding(replicas: Mapping[str, Any]) -> int | None:
+    """How many of a model's replicas have a place in the cluster; None where that is not told."""
+    starting, healthy, draining, pending = (
+        float(value) if (value := replicas.get(name)) is not None else math.nan
+        for name in ("starting", "healthy", "draining", "pending")
+    )
+    holding = starting + healthy + draining - pending
+    return None if math.isnan(holding) else round(holding)

@@ -31,6 +31,14 @@ class EnergyWatch:
         self._meters = Meters()  # of these rows
         self._idle = Idle(())
         self._served: list[GpuId] = []
+        self._url = ""
+        self._ever: set[GpuId] = set()  # that served at this URL: replicas come and go
+
+    def begin_at(self, url: str) -> None:
+        """The server is the one at ``url`` from now on: the GPUs of another one are none of its."""
+        if url != self._url:
+            self._url = url
+            self._ever.clear()
 
     def look(self, row: Row, tokens: int, engine_gpus: int | None) -> None:
         """Once a second: its line of the timeline. ``tokens`` is how many came so far by the client's own
@@ -40,7 +48,9 @@ class EnergyWatch:
         if len(self._rows) > WINDOW_S + 1:
             self._meters.forget(self._rows.popleft()[0])
         first, first_tokens = self._rows[0]
-        energy = MeteredEnergy(self._meters, engine_gpus, self._powers)
+        counts = [n for one, _ in self._rows if (n := one.get("engine_gpus", engine_gpus)) is not None]
+        energy = MeteredEnergy(self._meters, max(counts, default=None), self._powers)
+        self._ever.update(energy.gpus)
         if energy.gpus != self._served:
             self._served, self._idle = energy.gpus, Idle(energy.gpus)
         self._idle.add(row)
@@ -54,9 +64,8 @@ class EnergyWatch:
             self.spending = None
             return
         idle, idle_from = self._idle.watts(self._powers)
-        gpus: float | None = len(self._served) or None
-        if engine_gpus is not None:  # the mean of the window: replicas come and go
-            gpus = fmean(one.get("engine_gpus", engine_gpus) or 0 for one, _ in self._rows)
+        # The mean of the window: replicas come and go.
+        gpus: float | None = fmean(counts) if counts else len(self._served) or None
         paid = cost(self._prices, gpus, span[1] - span[0], joules_of(block)).whole
         share = prefill_share(
             *(_growth(first, row, f"{name}.sum") for name in ("prefill_time", "decode_time"))
@@ -79,12 +88,14 @@ class EnergyWatch:
         )
 
     def _so_far(self, row: Row) -> float | None:
-        """The energy since the server is watched, of the GPUs that serve and, where they tell, of the
+        """The energy since the server is watched, of the GPUs that serve or did and, where they tell, of the
         processors; None where one of the GPUs does not tell."""
         cpu: float | None = row.get("cpu_joules")
-        if not self._served:
+        there = {(gpu["node"], gpu["index"]) for gpu in row.get("gpus") or ()}
+        served = [*self._served, *sorted(self._ever & there - set(self._served))]
+        if not served:
             return cpu
-        of_gpus = told_by(row, self._served, "joules")
+        of_gpus = told_by(row, served, "joules")
         return None if of_gpus is None else of_gpus + (cpu or 0.0)
 
 

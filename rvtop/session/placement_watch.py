@@ -65,7 +65,7 @@ class PlacementWatch:
         wanted = not self._without or self._looks > 0
         if not wanted or self._since < _EVERY or (self._asked is not None and not self._asked.done()):
             return
-        self._since, self._looks = 0, max(0, self._looks - 1)
+        self._since = 0
         self._asked = asyncio.create_task(self._ask(info.pages))
 
     async def _ask(self, url: str) -> None:
@@ -76,6 +76,10 @@ class PlacementWatch:
             facts = json.loads(body) if status == 200 else None
         except (UserError, OSError, ValueError, RecursionError):
             return  # whether it answers at all is said elsewhere
+        self._looks = max(0, self._looks - 1)
+        info = self._target.info
+        if info is None or info.pages != url:
+            return  # the load has gone over to another server meanwhile
         if url == self._url and facts is not None:
             now_s = time.monotonic()
             self.stages, self._passed = stages_of(facts, self._passed, now_s - self._looked_s)

@@ -39,7 +39,8 @@ class Watches:
     def judge(self, second: Second) -> None:
         """What binds the system now, and what it is."""
         self.placement.look(second.row)
-        second.row["engine_gpus"] = self._target.gpus_held(second.row["replicas"])
+        # What is told of a pair's replicas is of both servers, of its engines of one.
+        second.row["engine_gpus"] = None if self._paired else self._target.gpus_held(second.row["replicas"])
         self.verdict.look(self._live, self._player.start_ns, second, self.comb.comb)
 
     def look(self, second: Second) -> None:
@@ -49,6 +50,7 @@ class Watches:
         topology = self._target.topology or (info.topology if info is not None else None)
         self.comb.look(self._live, second.now_ns, gap_ms, topology)
         if not self._paired:  # what is told of energy is of one of the two servers
+            self.energy.begin_at(self._target.url)
             self.energy.look(second.row, self._live.tokens, second.row["engine_gpus"])
         self.saturation.look(second)
         self.tasks.look(second.now_ns)

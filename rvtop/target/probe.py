@@ -19,6 +19,7 @@ from rvtop.load.plan.api import KINDS
 from rvtop.net.http_get import AnswerTooLong, get
 from rvtop.net.place import GRPC
 from rvtop.net.transport import Transport
+from rvtop.target.engines import MOST_ENGINES, engine_knobs, engine_places, engines_up, told_by_engine
 from rvtop.target.grpc_probe import OURS, ask_grpc, grpc_url, speaks_http2, trouble
 from rvtop.target.mix import is_pattern, matching
 from rvtop.text import NAME_LIMIT, printable, told
@@ -27,15 +28,6 @@ from rvtop.text import NAME_LIMIT, printable, told
 KEY_ENV = "RVTOP_API_KEY"
 
 _PROBE_TIMEOUT_S = 5.0
-_MOST_ENGINES = 1000
-_MOST_PLACES = 1 << 20
-#: What is kept of what an engine of ours says of itself: settings that decide how fast it can be.
-ENGINE_KNOBS = (
-    *("kind", "model", "dtype", "quantization", "threads", "concurrency", "max_model_len", "step_tokens"),
-    *("speculation", "max_loras", "max_lora_rank"),
-)
-#: States of an engine of ours that has not said yet what it is.
-_NOT_UP = ("starting", "pending")
 #: Ends of a URL that name a page of the API rather than where it is.
 _PAGES = (*(kind.path for kind in KINDS.values()), "/v1/models", "/v1", "/metrics", "/health", "/docs")
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
@@ -64,10 +56,11 @@ class TargetInfo:
     engine: str | None  # owned_by of its first model: "vllm", …
     on_ray: bool = False  # one of ours that says which Ray cluster it runs on
     places: Mapping[str, int] = field(default_factory=dict)  # in each engine's batch, where it is told
-    knobs: tuple[Mapping[str, str | int], ...] = ()  # of each engine (ENGINE_KNOBS), of one of ours
+    knobs: tuple[Mapping[str, str | int], ...] = ()  # of each engine (engines.ENGINE_KNOBS), of one of ours
     dashboard: str = ""  # URL of Ray's, where one of ours tells it
     # Where each engine publishes KV events: engine, model, url, perhaps replay; of one of ours that does.
     kv_events: tuple[dict[str, str], ...] = ()
+    engines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # as each of one of ours said
     derived: frozenset[str] = frozenset()  # of ``models`` those with a `parent`: LoRA adapters
     http_url: str = ""  # of a gRPC target: where the same server answers HTTP, if it does
 
@@ -195,12 +188,13 @@ async def _with_facts(info: TargetInfo, transport: Transport) -> TargetInfo:
 
 
 def with_engines(info: TargetInfo, facts: Any) -> TargetInfo:
-    """With the places and settings of the engines that are up by now, from an answer to ``/rvtop/topology``.
-    One that still starts says neither."""
+    """With the places and settings of the engines that are up by now, from an answer to ``/rvtop/topology``;
+    as it is where that tells of none."""
     rows = facts.get("engines") if isinstance(facts, dict) else None
-    rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-    rows = [row for row in rows if row.get("state") not in _NOT_UP or "concurrency" in row]
-    return replace(info, places=_places(rows), knobs=_knobs(rows))
+    if not isinstance(rows, list):
+        return info
+    rows = engines_up(rows, info.engines)
+    return replace(info, places=engine_places(rows), knobs=engine_knobs(rows), engines=told_by_engine(rows))
 
 
 def _dashboard(ray: Any) -> str:
@@ -211,42 +205,15 @@ def _dashboard(ray: Any) -> str:
     )
 
 
-def _places(rows: Any) -> dict[str, int]:
-    """How many requests each engine computes on at once, from the rows of ``/rvtop/topology``."""
-    found = {}
-    for row in rows[:_MOST_ENGINES] if isinstance(rows, list) else ():
-        name, places = (row.get("engine"), row.get("concurrency")) if isinstance(row, dict) else (None, None)
-        if isinstance(name, str) and type(places) is int and 0 < places <= _MOST_PLACES:
-            found[printable(name, NAME_LIMIT)] = places
-    return found
-
-
 def _kv_events(rows: Any) -> tuple[dict[str, str], ...]:
     """Where each engine publishes KV events, from the same rows."""
     found = []
-    for row in rows[:_MOST_ENGINES] if isinstance(rows, list) else ():
+    for row in rows[:MOST_ENGINES] if isinstance(rows, list) else ():
         told_of = row.get("kv_events") if isinstance(row, dict) else None
         if isinstance(told_of, dict) and isinstance(told_of.get("url"), str):
             texts = {"engine": row.get("engine"), "model": row.get("model"), **told_of}
             found.append({name: printable(v, _ID_LIMIT) for name, v in texts.items() if isinstance(v, str)})
     return tuple(row for row in found if "engine" in row)
-
-
-def _knobs(rows: Any) -> tuple[Mapping[str, str | int], ...]:
-    """The settings of each engine, from the same rows; ``devices`` is how many it has (0: the CPU)."""
-    found = []
-    for row in rows[:_MOST_ENGINES] if isinstance(rows, list) else ():
-        if isinstance(row, dict):
-            told_of = {key: row[key] for key in ENGINE_KNOBS if type(row.get(key)) in (str, int)}
-            made = {
-                key: printable(value, NAME_LIMIT) if isinstance(value, str) else value
-                for key, value in told_of.items()
-            }
-            devices = row.get("devices")
-            if isinstance(devices, list):
-                made["devices"] = sum(device != "cpu" for device in devices)
-            found.append(made)
-    return tuple(found)
 
 
 def choose_models(info: TargetInfo, wanted: Collection[str], *, unlisted: bool = False) -> tuple[str, ...]:

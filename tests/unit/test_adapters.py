@@ -29,7 +29,7 @@ from backends.models.weights import damage
 from backends.settings.engine import engine_arguments
 from backends.settings.lora import LoraOptions, from_args
 from backends.settings.models import ModelSpec
-from rvtop.target import probe
+from rvtop.target import engines
 from tests.backends.test_api_http import FakeEngine, FakeRenderer
 
 Shapes = dict[str, Sequence[int]]
@@ -331,7 +331,7 @@ def test_what_vllm_makes_of_weights_drafts_and_adapters_is_told() -> None:
     all_of_it = made_of(config("awq", ngram, SimpleNamespace(max_loras=2, max_lora_rank=16)))
     told = (all_of_it.quantization, all_of_it.speculation, all_of_it.max_loras, all_of_it.max_lora_rank)
     assert told == ("awq", "ngram 3", 2, 16)
-    (knobs,) = probe._knobs([row_of(all_of_it)])
+    (knobs,) = engines.engine_knobs([row_of(all_of_it)])
     assert {name: knobs[name] for name in ("dtype", "quantization", "speculation", "max_loras")} == {
         "dtype": "bfloat16",
         "quantization": "awq",
@@ -339,7 +339,7 @@ def test_what_vllm_makes_of_weights_drafts_and_adapters_is_told() -> None:
         "max_loras": 2,
     }
     nothing = made_of(config(None, None, None))
-    (knobs,) = probe._knobs([row_of(nothing)])
+    (knobs,) = engines.engine_knobs([row_of(nothing)])
     assert not {"quantization", "speculation", "max_loras"} & {*knobs}
 
 

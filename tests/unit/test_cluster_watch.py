@@ -323,6 +323,24 @@ def test_weights_that_keep_the_load_from_a_replica_more_are_said(tmp_path: Path)
     ]
 
 
+def test_damage_that_serve_finds_at_each_try_is_said_once(tmp_path: Path) -> None:
+    """Serve waits from one try to the next, and none starts meanwhile."""
+    notices = Notices()
+    watch = ReplicaWatch("m", tmp_path, notices)
+    one, both, file = frozenset({"e1"}), frozenset({"e1", "e2"}), tmp_path / "model.safetensors"
+    watch.look(one, 1, 0.0)
+    file.write_bytes(b"")
+    for now in range(1, 9):
+        watch.look(one, 1, float(now), starting=now % 3 == 0)
+    assert len(notices.rows()) == 1
+    file.unlink()
+    watch.look(both, 1, 9.0)  # copied again, the next try succeeded
+    watch.look(one, 1, 10.0)
+    file.write_bytes(b"")
+    watch.look(one, 1, 11.0, starting=True)  # and the same again, another time
+    assert len(notices.rows()) == 2
+
+
 async def test_a_backend_that_starts_again_answers_meanwhile() -> None:
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setblocking(False)

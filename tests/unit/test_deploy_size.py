@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from rvtop.cli.size import _value
 from rvtop.deploy.model_files import read_model
 from rvtop.deploy.service_time import MARGIN, Load, ServiceTime, allowed, estimate, wait_quantile, waits
 from rvtop.deploy.size import Asked, gpus, measured, roofline, size
@@ -241,3 +242,10 @@ def test_a_damaged_model_is_one_line_that_names_the_file(
     if fault != "none":
         assert "--model" in err
         assert str(folder) in err
+
+
+def test_no_figure_is_a_power_of_ten() -> None:
+    for unit in ("bytes", "bytes/token", "s", "money", "count", "rps"):
+        for exponent in range(-2, 17):
+            for digits in (1.0, 9.994, 9.996, 9.9996):
+                assert "e" not in _value(digits * 10.0**exponent, unit), (unit, digits, exponent)

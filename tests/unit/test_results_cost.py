@@ -133,6 +133,30 @@ def test_replicas_that_come_and_go_cost_as_long_as_they_are_there(tmp_path: Path
     assert found["energy"]["joules"] is None  # of the third nothing is known
 
 
+def test_a_run_that_began_with_no_replica_costs_from_the_first_one_on(tmp_path: Path) -> None:
+    made = folder(tmp_path / "a", prices={"gpu_hour": 2.0}, target_engines=[])
+    lines = [json.loads(line) for line in (made / "timeline.jsonl").read_text().splitlines()]
+    lines[1]["t_s"] = 901.0
+    for line, count in zip(lines, (0, 4, 4), strict=True):
+        line["engine_gpus"] = count
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (made / "timeline.jsonl").write_text(text)
+    assert summary.summarise(made)["cost"]["usd_gpus"] == pytest.approx(2.0 * 4 * 900 / 3600)
+    moved = folder(tmp_path / "b", prices={"gpu_hour": 2.0}, target_engines=[], targets=[{"url": "http://b"}])
+    (moved / "timeline.jsonl").write_text(text)
+    assert summary.summarise(moved)["cost"]["gpus"] == 1  # as seen: of two servers
+
+
+@pytest.mark.parametrize("odd", ["2", True, -1, 1.5, 1 << 40, None, [1]])
+def test_an_odd_count_of_gpus_is_left_out(tmp_path: Path, odd: object) -> None:
+    made = folder(tmp_path, prices={"gpu_hour": 2.0}, target_engines=[{"devices": 1}])
+    lines = [json.loads(line) for line in (made / "timeline.jsonl").read_text().splitlines()]
+    (made / "timeline.jsonl").write_text(
+        "".join(json.dumps(line | {"engine_gpus": odd}) + "\n" for line in lines)
+    )
+    assert summary.summarise(made)["cost"]["gpus"] == 1
+
+
 def test_replicas_that_start_or_end_hold_their_gpus() -> None:
     engines = [{"model": "a", "devices": 2}, {"model": "b", "devices": 1}]
     told = {"model": "a", "wanted": 3, "starting": 2, "healthy": 1, "draining": 1, "pending": 1}
@@ -141,6 +165,10 @@ def test_replicas_that_start_or_end_hold_their_gpus() -> None:
     assert gpus_held(engines, [told | {"starting": None}]) == 3
     assert gpus_held(engines, [told | {"model": "of another"}]) == 3
     assert gpus_held([{"model": "a"}], [told]) is None
+    none = {"model": "a", "wanted": 1, "starting": 1, "healthy": 0, "draining": 0, "pending": 1}
+    assert gpus_held([], [none]) == 0  # its only one has no place yet
+    assert gpus_held([], [none | {"pending": 0}]) is None
+    assert gpus_held([], []) is None
 
 
 def test_without_prices_there_is_no_cost(tmp_path: Path) -> None:

@@ -44,11 +44,12 @@ class World:
 
     async def _count(self) -> None:
         assert self.fleet._scaling is not None
-        self.fleet._scaling._counts["v1"] = Counts(wanted=self.wanted)
+        healthy = self.ready - self.draining
+        self.fleet._scaling._counts["v1"] = Counts(self.wanted, healthy=healthy, draining=self.draining)
 
-    async def look(self, ready: int, wanted: int) -> list[bool]:
-        """What the router is told by two looks."""
-        self.ready, self.wanted, self.router.admitted = ready, wanted, []
+    async def look(self, ready: int, wanted: int, draining: int = 0) -> list[bool]:
+        """What the router is told by two looks. ``draining``: so many of those that answer are ended."""
+        self.ready, self.wanted, self.draining, self.router.admitted = ready, wanted, draining, []
         for _ in range(2):
             await self.fleet.look()
         return self.router.admitted
@@ -79,6 +80,17 @@ async def test_an_arm_that_starts_from_none_is_open_unless_another_one_answers(
     world.fleet._apps.pop()
     assert await world.look(ready=1, wanted=1) == []
     assert await world.look(ready=0, wanted=1) == [False, False]  # and now it died
+
+
+async def test_a_request_that_comes_while_the_last_replica_ends_waits_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(monkeypatch)
+    await world.look(ready=1, wanted=1)
+    await world.look(ready=1, wanted=0, draining=1)  # it has a stream to end still
+    await world.look(ready=1, wanted=1, draining=1)  # the request
+    assert await world.look(ready=0, wanted=1) == []
+    assert world.fleet.up("v1")
 
 
 async def test_an_arm_whose_replicas_died_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from rvtop.contract.snapshot import Gpu, Snapshot, Target
 from rvtop.contract.spending import Spending
+from rvtop.results.spent import gpus_held
 from rvtop.session.energy_watch import WINDOW_S, EnergyWatch
+from rvtop.session.load_parts import Second
 from rvtop.session.still import Stillness
+from rvtop.session.watches import Watches
 from rvtop.stats.prices import Prices
 from rvtop.telemetry.sample import GpuSample, PackageSample, Sample, without_meters
 from tests.unit.run_folder import second
@@ -61,6 +66,53 @@ def test_gpus_cost_while_they_are_there() -> None:
     found = watched(rows, Prices(3.6), 3)
     assert found is not None
     assert found.money_per_hour == pytest.approx(3.6 * (16 + 3 * 15) / 31)
+
+
+def test_seconds_in_which_no_engine_tells_of_gpus_are_not_free() -> None:
+    rows = [row(t_s, engine_gpus=None if t_s <= 85 else 3) for t_s in range(1, 101)]
+    found = watched(rows, Prices(3.6), 3)
+    assert found is not None
+    assert found.money_per_hour == pytest.approx(3.6 * 3)
+
+
+def test_the_energy_of_a_gpu_that_was_given_back_is_counted_as_long_as_it_was_used() -> None:
+    """Two GPUs of 400 W until 89 s, then one: the window's is of both, and what was used stays."""
+
+    def two(t_s: int) -> dict[str, Any]:
+        made = row(t_s, engine_gpus=2 if t_s < 90 else 1)
+        other = {**made["gpus"][0], "index": 1, "memory_used": 30e9 if t_s < 90 else 0.0}
+        return made | {"gpus": [made["gpus"][0], other]}
+
+    watch = EnergyWatch(Prices())
+    watch.begin_at("http://a")
+    so_far = []
+    for t_s in range(1, 131):
+        watch.look(two(t_s), 100 * max(0, t_s - 5), 2 if t_s < 90 else 1)
+        assert watch.spending is not None
+        so_far.append(watch.spending.joules or 0.0)
+        if t_s == 95:
+            assert watch.spending.joules_per_token == pytest.approx(8.0)
+    assert so_far == [800 * t_s for t_s in range(1, 131)]
+    assert watch.spending is not None
+    assert watch.spending.joules_per_token == pytest.approx(4.0)  # half a minute later
+    watch.begin_at("http://b")
+    watch.look(two(131), 12_600, 1)
+    assert watch.spending.joules == 400 * 131
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_the_gpus_of_a_second_are_of_one_server(paired: bool) -> None:
+    """Of a pair both tell of replicas, of models of one name, and one tells of its engines."""
+    told = {"model": "a", "starting": 0, "healthy": 1, "draining": 0, "pending": 0}
+    target = SimpleNamespace(gpus_held=partial(gpus_held, [{"model": "a", "devices": 1}]))
+    idle = SimpleNamespace(look=lambda *_: None, comb=None)
+    watches = cast("Any", Watches.__new__(Watches))
+    watches._target, watches._paired, watches._live = target, paired, None
+    watches._player, watches.comb = SimpleNamespace(start_ns=0), idle
+    watches.placement = watches.verdict = idle
+    made = row(1, replicas=[told, told] if paired else [told])
+    watches.judge(Second(1, made, last=False))
+    assert made["engine_gpus"] == (None if paired else 1)
 
 
 def test_a_server_without_counters_has_the_clients_tokens() -> None:

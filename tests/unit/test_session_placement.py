@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -164,3 +165,63 @@ async def test_engines_that_come_or_go_are_learned_anew(monkeypatch: pytest.Monk
     await seconds(9, "rsc-a-2")
     assert made._target.info is not None
     assert dict(made._target.info.places) == {"rsc-a-2": 4}
+
+
+async def test_an_engine_that_cannot_be_reached_for_a_moment_is_what_it_said_before() -> None:
+    """Else the verdict would begin anew and its GPUs cost nothing for that moment."""
+    up = {"model": "a", "state": "ready", "concurrency": 4, "devices": ["gpu 0"]}
+    both = {"engines": [{**up, "engine": "rsc-a-1"}, {**up, "engine": "rsc-a-2"}]}
+    info = with_engines(TargetInfo("http://host:1", ("a",), "rsc", None), both)
+    away = {"engine": "rsc-a-2", "model": "a", "state": "unreachable"}
+    for _ in range(2):
+        info = with_engines(info, {"engines": [both["engines"][0], away]})
+        assert dict(info.places) == {"rsc-a-1": 4, "rsc-a-2": 4}
+        assert [knob["devices"] for knob in info.knobs] == [1, 1]
+    assert with_engines(info, {"error": "busy"}) == info
+    # Another one of that name, which starts, is not the one before.
+    anew = with_engines(info, {"engines": [both["engines"][0], {**away, "state": "starting"}]})
+    assert dict(anew.places) == {"rsc-a-1": 4}
+    assert with_engines(info, {"engines": []}).knobs == ()
+
+
+async def test_what_a_server_says_after_the_load_left_it_is_not_taken_for_the_next_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, _ = watch("rsc")
+    up = {"model": "a", "state": "ready", "devices": ["gpu 0"], "engine": "rsc-a-1"}
+    made._target.learn_engines({"engines": [{**up, "concurrency": 4}]})
+    other = replace(made._target.info or TargetInfo("", (), None, None), url="http://host:2")
+
+    def ask(url: str, *_: object) -> tuple[int, bytes]:
+        made._target.info = with_engines(other, {"engines": [{**up, "concurrency": 64}]})
+        return 200, json.dumps({"engines": [{**up, "concurrency": 4}]}).encode()
+
+    monkeypatch.setattr(placement_watch, "ask", ask)
+    made.look({"engines": [{"name": "rsc-a-1"}, {"name": "rsc-a-2"}]})
+    assert made._asked is not None
+    await made._asked
+    assert made._target.info is not None
+    assert dict(made._target.info.places) == {"rsc-a-1": 64}
+
+
+async def test_engines_that_came_are_asked_for_until_the_server_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, _ = watch("rsc")
+    up = {"model": "a", "state": "ready", "concurrency": 4, "devices": ["gpu 0"]}
+    asked: list[str] = []
+
+    def ask(url: str, *_: object) -> tuple[int, bytes]:
+        asked.append(url)
+        if len(asked) < 4:
+            raise OSError("busy")
+        return 200, json.dumps({"engines": [{**up, "engine": "rsc-a-1"}]}).encode()
+
+    monkeypatch.setattr(placement_watch, "ask", ask)
+    for _ in range(20):
+        made.look({"engines": [{"name": "rsc-a-1"}]})
+        while made._asked is not None and not made._asked.done():
+            await asyncio.sleep(0)
+    assert made._target.info is not None
+    assert dict(made._target.info.places) == {"rsc-a-1": 4}
+    assert len(asked) == 5

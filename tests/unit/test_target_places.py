@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from rvtop.target.probe import _dashboard, _knobs, _places
+from rvtop.target.engines import engine_knobs, engine_places
+from rvtop.target.probe import _dashboard
 from rvtop.text import printable
 
 
 def test_places_are_what_each_engine_computes_on_at_once() -> None:
     rows = [{"engine": "rac-0", "concurrency": 1}, {"engine": "rvc-1", "concurrency": 256}]
-    assert _places(rows) == {"rac-0": 1, "rvc-1": 256}
+    assert engine_places(rows) == {"rac-0": 1, "rvc-1": 256}
 
 
 @pytest.mark.parametrize(
@@ -23,24 +24,24 @@ def test_places_are_what_each_engine_computes_on_at_once() -> None:
     ],
 )
 def test_what_is_no_count_of_places_is_left_out(rows: Any) -> None:
-    assert _places(rows) == {}
+    assert engine_places(rows) == {}
 
 
 def test_knobs_are_what_each_engine_says_of_itself() -> None:
     told = {"kind": "hf", "model": "a\x1b[31m", "dtype": "float32", "threads": 3, "max_model_len": 2048}
-    (found,) = _knobs([{**told, "concurrency": 1, "devices": ["cpu"], "pid": 7, "state": "ready"}])
+    (found,) = engine_knobs([{**told, "concurrency": 1, "devices": ["cpu"], "pid": 7, "state": "ready"}])
     assert found == {**told, "model": printable(str(told["model"])), "concurrency": 1, "devices": 0}
-    (found,) = _knobs([{"dtype": "bfloat16", "threads": None, "devices": ["cuda:0", "cuda:1"]}])
+    (found,) = engine_knobs([{"dtype": "bfloat16", "threads": None, "devices": ["cuda:0", "cuda:1"]}])
     assert found == {"dtype": "bfloat16", "devices": 2}
 
 
 @pytest.mark.parametrize("rows", [None, 7, {}, "engines", [None], [[]]])
-def test_what_is_no_list_of_engines_has_no_knobs(rows: Any) -> None:
-    assert _knobs(rows) == ()
+def test_what_is_no_list_of_engines_has_noknobs_of(rows: Any) -> None:
+    assert engine_knobs(rows) == ()
 
 
 def test_a_knob_of_another_type_is_left_out() -> None:
-    assert _knobs([{"threads": [1], "dtype": {"a": 1}, "concurrency": 2.5, "devices": 3}]) == ({},)
+    assert engine_knobs([{"threads": [1], "dtype": {"a": 1}, "concurrency": 2.5, "devices": 3}]) == ({},)
 
 
 def test_the_dashboard_is_a_url_that_can_be_shown() -> None:
