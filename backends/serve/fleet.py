@@ -44,6 +44,7 @@ class ServeFleet:
         self._named: SingleCall[list[str]] = SingleCall(serve.named, [])
         #: Hands new defaults to the replicas; None where they take none.
         self.reconfigure: Callable[[Defaults], Awaitable[None]] | None = None
+        self._fewest = 1 if scale is None else max(1, scale.min_replicas)  # of an app that is scaled
         self._scaling = None if scale is None else ScaleWatch(apps, scale, self.metrics_page)
 
     async def configure(self, defaults: Defaults) -> None:
@@ -61,7 +62,7 @@ class ServeFleet:
         for app in self._apps:
             rows = [figures["row"] for figures in await self._ask(app)]
             ready = [row for row in rows if row["state"] == "ready"]
-            fewest = app.count if app.fixed else 1
+            fewest = app.count if app.fixed else self._fewest
             watch = self._watches[app.app]
             answering = frozenset(row["engine"] for row in ready)
             starting = self._scaling is not None and self._scaling.starts(app.name)

@@ -102,6 +102,17 @@ async def test_an_arm_whose_replicas_died_is_closed(monkeypatch: pytest.MonkeyPa
     assert await world.look(ready=1, wanted=1) == [True]
 
 
+async def test_one_of_two_that_there_are_at_least_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(monkeypatch)
+    fewest: list[int] = []
+    watch = world.fleet._watches["app"]
+    monkeypatch.setattr(watch, "look", lambda ready, least, now, **_: fewest.append(least))
+    await world.fleet.look()
+    world.fleet._fewest = ServeFleet([], cast("Any", world.router), Autoscale(min_replicas=2))._fewest
+    await world.fleet.look()
+    assert fewest == [1, 2]
+
+
 async def test_one_odd_answer_does_not_end_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch)
     looked, twice = 0, asyncio.Event()
