@@ -107,10 +107,10 @@ async def test_one_of_two_that_there_are_at_least_is_missed(monkeypatch: pytest.
     fewest: list[int] = []
     watch = world.fleet._watches["app"]
     monkeypatch.setattr(watch, "look", lambda ready, least, now, **_: fewest.append(least))
-    await world.fleet.look()
+    await world.look(ready=1, wanted=1)
     world.fleet._fewest = ServeFleet([], cast("Any", world.router), Autoscale(min_replicas=2))._fewest
-    await world.fleet.look()
-    assert fewest == [1, 2]
+    await world.look(ready=1, wanted=2)
+    assert fewest == [1, 1, 2, 2]
 
 
 async def test_one_odd_answer_does_not_end_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
