@@ -27,6 +27,8 @@ log = logging.getLogger("backends.rsc")
 
 WATCH_S = 1.0
 ASK_LIMIT_S = 2.0
+#: So long is waited for a replica that has not answered yet.
+MEET_S = 0.25
 
 
 class ServeFleet:
@@ -37,7 +39,8 @@ class ServeFleet:
         self.splits = NO_SPLITS
         self._apps = list(apps)
         self._router = router
-        self._handles: dict[str, Any] = {}
+        self._handles: dict[str, Any] = {}  # of replicas that were initialised
+        self._meetings: dict[str, asyncio.Task[None]] = {}  # with those that may not be
         self._open: dict[str, bool] = {}  # by model, see `up`
         self._waking: set[str] = set()  # models that Serve scaled to none, until a replica is up again
         self._watches = {app.app: ReplicaWatch(app.name, app.path) for app in apps}
@@ -154,8 +157,10 @@ class ServeFleet:
     async def _ask(self, app: App) -> list[dict[str, Any]]:
         """What each replica of an application says of itself: ``row`` and ``page``."""
         names = serve.replicas_of(app.app, app.deployment, await self._names())
-        for gone in [name for name in self._handles if name.startswith(_prefix(app)) and name not in names]:
-            del self._handles[gone]
+        for name in {*self._handles, *self._meetings}:
+            if name.startswith(_prefix(app)) and name not in names:
+                self._handles.pop(name, None)
+                self._meetings.pop(name, None)
         return list(await asyncio.gather(*(self._figures(app, name) for name in names)))
 
     async def _names(self) -> list[str]:
@@ -168,19 +173,41 @@ class ServeFleet:
     async def _figures(self, app: App, name: str) -> dict[str, Any]:
         from ray.exceptions import RayError
 
-        try:
-            async with asyncio.timeout(ASK_LIMIT_S):
-                if name not in self._handles:
-                    handle = await asyncio.to_thread(serve.replica, name)
-                    if await handle.was_initialized.remote():
-                        self._handles[name] = handle
-                if name in self._handles:
-                    return dict(await self._handles[name].record_routing_stats.remote())
-        except (RayError, ValueError, TimeoutError) as error:  # ValueError: no such actor any more
-            log.debug("%s does not answer: %r", name, error)
-        state = "unreachable" if name in self._handles else "starting"
+        handle = await self._handle(name)
+        if handle is not None:
+            try:
+                async with asyncio.timeout(ASK_LIMIT_S):
+                    return dict(await handle.record_routing_stats.remote())
+            except (RayError, ValueError, TimeoutError) as error:
+                log.debug("%s does not answer: %r", name, error)
+        state = "starting" if handle is None else "unreachable"
         engine = name.rpartition("#")[2]
         return {"row": {"engine": engine, "model": app.name, "state": state}, "page": ""}
+
+    async def _handle(self, name: str) -> Any | None:
+        """The replica of that name; None until it is initialised. One without a place in the cluster answers
+        nobody, so it is asked aside: the figures of the others do not wait for it."""
+        if name not in self._handles:
+            meeting = self._meetings.get(name)
+            if meeting is None or meeting.done():
+                meeting = self._meetings[name] = asyncio.create_task(self._meet(name))
+            await asyncio.wait([meeting], timeout=MEET_S)
+        return self._handles.get(name)
+
+    async def _meet(self, name: str) -> None:
+        from ray.exceptions import RayError
+
+        try:
+            async with asyncio.timeout(ASK_LIMIT_S):
+                handle = await asyncio.to_thread(serve.replica, name)
+                if await handle.was_initialized.remote():
+                    await self._met(name, handle)
+                    self._handles[name] = handle
+        except (RayError, ValueError, TimeoutError) as error:  # ValueError: no such actor any more
+            log.debug("%s is not up: %r", name, error)
+
+    async def _met(self, name: str, handle: Any) -> None:
+        """What is asked of a replica once."""
 
 
 def _prefix(app: App) -> str:

@@ -20,7 +20,6 @@ from backends.cluster.cluster import Node
 from backends.cluster.node_pages import node_pages
 from backends.engines.protocol import EngineInfo
 from backends.router.router import Router
-from backends.serve import serve
 from backends.serve.fleet import ASK_LIMIT_S, ServeFleet
 from backends.serve.llm_app import Checked
 from backends.serve.llm_page import of_replicas
@@ -73,24 +72,22 @@ class LlmFleet(ServeFleet):
         from ray.exceptions import RayError
 
         engine = _engine(app, name)
-        state = "starting"
-        try:
-            async with asyncio.timeout(ASK_LIMIT_S):
-                if name not in self._handles:
-                    handle = await asyncio.to_thread(serve.replica, name)
-                    if await handle.was_initialized.remote():
-                        pid, _, _, node_id, host, *_ = await handle.is_allocated.remote()
-                        self._places[name] = pid, node_id, host
-                        self._handles[name] = handle
-                if name in self._handles:
-                    state = "unreachable"
-                    ongoing = await self._handles[name].get_num_ongoing_requests.remote()
-                    info = self._info(app, engine, *self._places[name])
-                    row = asdict(info) | {"state": "ready", "in_flight": ongoing}
-                    return {"row": row, "page": ""}
-        except (RayError, ValueError, TimeoutError) as error:  # ValueError: no such actor any more
-            log.debug("%s does not answer: %r", name, error)
+        handle = await self._handle(name)
+        if handle is not None:
+            try:
+                async with asyncio.timeout(ASK_LIMIT_S):
+                    ongoing = await handle.get_num_ongoing_requests.remote()
+                info = self._info(app, engine, *self._places[name])
+                row = asdict(info) | {"state": "ready", "in_flight": ongoing}
+                return {"row": row, "page": ""}
+            except (RayError, ValueError, TimeoutError) as error:
+                log.debug("%s does not answer: %r", name, error)
+        state = "starting" if handle is None else "unreachable"
         return {"row": {"engine": engine, "model": app.name, "state": state}, "page": ""}
+
+    async def _met(self, name: str, handle: Any) -> None:
+        pid, _, _, node_id, host, *_ = await handle.is_allocated.remote()
+        self._places[name] = pid, node_id, host
 
     def _info(self, app: App, engine: str, pid: int, node_id: str, host: str) -> EngineInfo:
         made, share = self._checked[app.name].made, app.share

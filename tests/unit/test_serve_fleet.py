@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -111,6 +112,46 @@ async def test_one_of_two_that_there_are_at_least_is_missed(monkeypatch: pytest.
     world.fleet._fewest = ServeFleet([], cast("Any", world.router), Autoscale(min_replicas=2))._fewest
     await world.look(ready=1, wanted=2)
     assert fewest == [1, 1, 2, 2]
+
+
+class Called:
+    """A method of a replica's handle; without an answer it never returns."""
+
+    def __init__(self, answer: Any = None) -> None:
+        self._answer = answer
+
+    async def remote(self) -> Any:
+        if self._answer is None:
+            await asyncio.Event().wait()
+        return self._answer
+
+
+async def test_figures_do_not_wait_for_a_replica_that_has_no_place_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = App("app", "/a", "v1", "", ResourceShare("v1", 1.0, 0.0, 1), 1, fixed=False)
+    fleet = ServeFleet([app], cast("Any", Router()), Autoscale())
+    up, pending = (f"{serve_fleet._prefix(app)}#{name}" for name in ("up", "pending"))
+    figures = {"row": {"engine": "up", "state": "ready"}, "page": ""}
+    handles = {
+        up: SimpleNamespace(was_initialized=Called(True), record_routing_stats=Called(figures)),
+        pending: SimpleNamespace(was_initialized=Called()),
+    }
+    names = [up, pending]
+    monkeypatch.setattr(serve_fleet.serve, "replica", handles.__getitem__)
+    monkeypatch.setattr(serve_fleet.serve, "replicas_of", lambda *_: list(names))
+    monkeypatch.setattr(fleet, "_names", Called(names).remote)
+    monkeypatch.setattr(serve_fleet, "ASK_LIMIT_S", 3600.0)
+    async with asyncio.timeout(60):
+        while not fleet._handles:
+            rows = [told["row"] for told in await fleet._ask(app)]
+        rows = [told["row"] for told in await fleet._ask(app)]
+    assert rows == [figures["row"], {"engine": "pending", "model": "v1", "state": "starting"}]
+    (meeting,) = [task for task in fleet._meetings.values() if not task.done()]
+    del names[1]
+    await fleet._ask(app)
+    assert list(fleet._meetings) == [up]
+    meeting.cancel()
 
 
 async def test_one_odd_answer_does_not_end_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
