@@ -226,6 +226,13 @@ def test_a_late_client_does_not_bind_requests_that_wait_in_the_engines_for_far_l
     assert client.holds(figures) is binds
 
 
+def test_the_figures_of_a_late_client_hold_what_keeps_its_workers() -> None:
+    blocked = replace(LATE, loop_ms=82.0)
+    assert TOLD["cpu"](blocked) == ("event loop blocked 82 ms", {"loop_lag_ms": 82.0, "worker_cpu": 0.02})
+    assert TOLD["cpu"](replace(blocked, worker_cpu=0.95))[0] == "worker 95 % of a core"
+    assert TOLD["cpu"](LATE)[0] == "worker 2 % of a core"
+
+
 def test_each_rule_shows_figures_that_exist_and_has_a_source() -> None:
     for rule in RULES:
         assert set(rule.shows) <= set(TOLD)
