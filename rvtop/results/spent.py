@@ -109,7 +109,8 @@ def gpus_held(engines: Sequence[Mapping[str, Any]], replicas: Sequence[Mapping[s
     for one in replicas:
         own = [engine["devices"] for engine in engines if engine.get("model") == one["model"]]
         counts = [one.get(name) for name in ("starting", "healthy", "draining", "pending")]
-        if own and None not in counts:
-            starting, healthy, draining, pending = counts
+        known = [count for count in counts if count is not None]
+        if own and len(known) == len(counts):
+            starting, healthy, draining, pending = known
             whole += round(starting + healthy + draining - pending) * max(own) - sum(own)
     return max(0, whole)
