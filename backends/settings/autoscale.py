@@ -170,7 +170,10 @@ def parse(text: str) -> Autoscale:
     if colon and least.isdecimal() and most.isdecimal() and 1 <= int(least) <= int(most):
         return Autoscale(int(least), int(most))
     if "=" not in text:
-        raise UsageError(f"--autoscale {text!r}: write MIN:MAX, for example 1:4, or min=1,max=4,target=2,…")
+        raise UsageError(
+            f"--autoscale {text!r}: write MIN:MAX with 1 ≤ MIN ≤ MAX, for example 1:4, "
+            "or min=1,max=4,target=2,…"
+        )
     given: dict[str, Any] = {}
     warned: list[str] = []
     for part in text.split(","):

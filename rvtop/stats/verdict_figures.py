@@ -67,6 +67,7 @@ class Figures:
     # client
     limited: str | None = None  # why our own delays bend the figures
     lag_ms: float | None = None  # p99 of late sends
+    loop_ms: float | None = None  # the longest that an event loop of a worker was blocked
     worker_cpu: float | None = None
     ttft_ms: float | None = None  # mean
     ttft_p50_ms: float | None = None
@@ -180,6 +181,7 @@ def figures_of(rows: Sequence[Row], server: Server, lower: tuple[float, float] |
         growth=(fmean(in_flight[-3:]) - fmean(in_flight[:3])) / max(1, len(in_flight) - 3),
         limited=last[-1].get("client_limited"),
         lag_ms=last[-1].get("lag_p99_ms"),
+        loop_ms=max(_known(row.get("loop_lag_ms") for row in last), default=None),
         worker_cpu=_mean(last, "worker_cpu"),
         ttft_ms=last[-1].get("ttft_mean_ms"),
         ttft_p50_ms=last[-1].get("ttft_p50_ms"),

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rvtop.stats.limits import CPU_LIMIT, LAG_LEAST_SHARE
 from rvtop.stats.verdict_figures import FULL, Figures
 from rvtop.stats.verdict_said import (
     BATCH,
@@ -40,6 +41,9 @@ ITL_GROWS = 1.5
 GAINS = 1.15
 #: A GPU that is used less is not what decoding waits for.
 GPU_BUSY = 0.7
+#: Where the engines' own queue and prefill are so much of the TTFT, and late sends below what can be seen in
+#: it, a client that is late bends the small figures, but is not what requests wait for.
+INSIDE_SHARE = 0.9
 #: What judges a rate needs so many seconds of it.
 STEADY_S = 20
 
@@ -88,6 +92,17 @@ def _full(f: Figures) -> bool:
 def _for_room(f: Figures) -> bool:
     """Whether most of what waits in the engines waits for room, and that is no small part of the TTFT."""
     return _waits(f) and (f.deferred or 0.0) < 0.5 * (f.waiting or 0.0) and not _outside(f)
+
+
+def _client(f: Figures) -> bool:
+    """Whether our own delays are what binds, and not only what bends the small figures of requests that wait
+    in the engines for longer by far."""
+    if f.limited is None:
+        return False
+    if f.ttft_ms is None or f.inside_ms is None or f.lag_ms is None or not _waits(f):
+        return True
+    small = f.lag_ms < LAG_LEAST_SHARE * f.ttft_ms and (f.worker_cpu or 0.0) <= CPU_LIMIT
+    return not (small and f.inside_ms >= INSIDE_SHARE * f.ttft_ms)
 
 
 def _one_engine(f: Figures) -> bool:
@@ -182,7 +197,7 @@ def _nothing(f: Figures) -> bool:
 
 RULES: tuple[Rule, ...] = (
     Rule(
-        CLIENT, (), lambda f: f.limited is not None, ("lag", "cpu", "client ttft"),
+        CLIENT, (), _client, ("lag", "cpu", "client ttft"),
         "rvtop's own load workers delay requests or reads: the figures are the client's, not the server's",
         "rvtop's limits of a client (late sends, a blocked event loop, no core left): docs/measuring.md",
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from rvtop.stats.limits import CPU_LIMIT
 from rvtop.stats.verdict_figures import Figures
 from rvtop.text import digits, percent
 
@@ -91,6 +92,11 @@ def _lag(f: Figures) -> Told:
 
 
 def _cpu(f: Figures) -> Told:
+    """What keeps the load workers: a core that is used up, else the delay of their event loops."""
+    if f.loop_ms is not None and (f.worker_cpu or 0.0) <= CPU_LIMIT:
+        return f"event loop blocked {digits(f.loop_ms)} ms", _numbers(
+            loop_lag_ms=f.loop_ms, worker_cpu=f.worker_cpu
+        )
     return f"worker {percent(f.worker_cpu)} of a core", _numbers(worker_cpu=f.worker_cpu)
 
 

@@ -184,7 +184,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("instant: 10 s before", "instant(-10)", ("shift+left",), "freeze, and go back 10 s", "LM"),
     Action("instant: 10 s after", "instant(10)", ("shift+right",), "go 10 s on", "LM"),
     Action("instant: next mark", "next_mark", ("apostrophe",), "freeze, and go to the next mark, phase", "L"),
-    Action("verdict: why", "verdict", ("v",), "what binds it, by which figures; enter tries its knob", "LM"),
+    Action("verdict: why", "verdict", ("v",), "what binds it, by which figures; enter tries its knob", "LMP"),
     Action("charts: time, rate", "by_rate", ("x",), "draw the charts against the rate, and back", "LP"),
     Action(
         "legend: hide a line",

@@ -9,6 +9,8 @@ from rvtop.ui.action import WEB_VIEW, Action
 
 #: The answer to whatever would steer the session from a screen that may not.
 READ_ONLY = "read-only: this screen only watches"
+#: What a key of the load says in a stored run.
+STORED_RUN = "a stored run: there is no load to steer"
 
 
 @dataclass(frozen=True, slots=True)

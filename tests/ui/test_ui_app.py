@@ -449,6 +449,14 @@ async def test_a_client_that_cannot_keep_up_says_so(handle: made.FakeHandle) -> 
 # -- a start ---------------------------------------------------------------------------------------
 
 
+async def test_the_name_of_the_only_step_and_its_time_stand_apart(handle: made.FakeHandle) -> None:
+    app = RvtopApp(handle)
+    async with opened(app, 80, 24) as pilot:
+        running = next(step for step in made.starting().steps if step.state == "run")
+        await show(app, pilot, handle, replace(made.starting(), steps=(replace(running, name="import"),)))
+        assert "import  00:08 of ~00:11" in text_of(app, StepsPanel)
+
+
 async def test_a_step_says_how_long_it_takes_and_that_it_takes_too_long(handle: made.FakeHandle) -> None:
     app = RvtopApp(handle)
     async with opened(app, 80, 24) as pilot:

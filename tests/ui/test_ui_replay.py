@@ -15,6 +15,7 @@ from rvtop.ui.app import RvtopApp
 from rvtop.ui.look import Look
 from rvtop.ui.screens.instant import parse_instant
 from rvtop.ui.screens.replay import ReplayScreen
+from rvtop.ui.screens.verdict import VerdictScreen
 from rvtop.ui.theme import DARK, Styles
 from rvtop.ui.widgets.footer import Footer
 from rvtop.ui.widgets.load import LoadPanel
@@ -101,6 +102,11 @@ async def test_nothing_there_steers_a_load(replay: ReplaySession) -> None:
         assert not [a.name for a in app.actions if a.holds("AP") and a.where == "*"]
         await pilot.press("up", "plus", "m", "u", "space")
         assert isinstance(app.screen, ReplayScreen)
+        for key in ("up", "minus", "r", "L"):
+            app.live.notify_briefly("")  # type: ignore[union-attr]
+            await pilot.press(key)
+            await until(pilot, lambda: "no load to steer" in text_of(app, Footer))
+        app.live.notify_briefly("")  # type: ignore[union-attr]
         assert "±10 %" not in text_of(app, LoadPanel)
         await pilot.click(LoadPanel, offset=(60, 2))  # the dial
         await until(pilot, lambda: "no load to steer" in text_of(app, Footer))
@@ -112,6 +118,16 @@ async def test_nothing_there_steers_a_load(replay: ReplaySession) -> None:
         for key in ("2", "3", "1"):
             await pilot.press(key)
         assert app.screen is app.live
+
+
+async def test_its_verdict_opens_there() -> None:
+    kept = Recording()
+    for t in range(3):
+        kept.add(replace(at(t), verdict=made.bound().verdict))
+    app = shown(ReplaySession(kept, "runs/climb-1127", Still()))
+    async with opened(app) as pilot:
+        await pilot.press("v")
+        await until(pilot, lambda: isinstance(app.screen, VerdictScreen))
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])

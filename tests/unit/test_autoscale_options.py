@@ -77,8 +77,8 @@ def test_deprecated_names_are_taken_with_a_warning(text: str, same: str, words: 
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (("--autoscale", "4"), "write MIN:MAX, for example 1:4, or min=1"),
-        (("--autoscale", "4:2"), "write MIN:MAX"),
+        (("--autoscale", "4"), "write MIN:MAX with 1 ≤ MIN ≤ MAX, for example 1:4, or min=1"),
+        (("--autoscale", "4:2"), "write MIN:MAX with 1 ≤ MIN ≤ MAX"),
         (("--autoscale", "most=3"), "'most=3': no field of Ray's autoscaling_config; there are min, max"),
         (("--autoscale", "min=3,max=2"), "max must be at least min"),
         (("--autoscale", "max=2,initial=3"), "initial=3: must be from min=1 to max=2"),

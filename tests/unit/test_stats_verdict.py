@@ -201,6 +201,38 @@ def test_what_was_seen_of_another_server_says_nothing_of_this_one() -> None:
     assert judge.now.why == "needs 10 s of load, has 1"
 
 
+LATE = Figures(
+    limited="the event loop was blocked for 82 ms (p99): add workers", lag_ms=49.0, worker_cpu=0.02,
+    ttft_ms=11_486.0, ttft_p50_ms=12_000.0, queue_ms=10_960.0, prefill_ms=17.0, waiting=153.0,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("figures", "binds"),
+    [
+        (LATE, False),  # 153 requests wait in the engine for 11 s: no load worker more would help
+        (replace(LATE, lag_ms=200.0), True),  # late sends are 2 % of the TTFT
+        (replace(LATE, queue_ms=8_000.0), True),  # much of it is not the engine's
+        (replace(LATE, waiting=0.0), True),
+        (replace(LATE, worker_cpu=0.95), True),
+        (replace(LATE, queue_ms=None, prefill_ms=None), True),  # the server tells nothing of its own
+        (replace(LATE, limited=None), False),
+    ],
+)
+def test_a_late_client_does_not_bind_requests_that_wait_in_the_engines_for_far_longer(
+    figures: Figures, binds: bool
+) -> None:
+    client = next(rule for rule in RULES if rule.name == CLIENT)
+    assert client.holds(figures) is binds
+
+
+def test_the_figures_of_a_late_client_hold_what_keeps_its_workers() -> None:
+    blocked = replace(LATE, loop_ms=82.0)
+    assert TOLD["cpu"](blocked) == ("event loop blocked 82 ms", {"loop_lag_ms": 82.0, "worker_cpu": 0.02})
+    assert TOLD["cpu"](replace(blocked, worker_cpu=0.95))[0] == "worker 95 % of a core"
+    assert TOLD["cpu"](LATE)[0] == "worker 2 % of a core"
+
+
 def test_each_rule_shows_figures_that_exist_and_has_a_source() -> None:
     for rule in RULES:
         assert set(rule.shows) <= set(TOLD)

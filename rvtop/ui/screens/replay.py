@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from textual.binding import Binding, BindingType
+
 from rvtop.contract.replay import Replay
 from rvtop.ui.screens.instant import InstantScreen
 from rvtop.ui.screens.live import LiveScreen
+from rvtop.ui.sharing import STORED_RUN
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.panel import Panel
 from rvtop.ui.widgets.recording import RecordingPanel, signed
@@ -16,6 +19,9 @@ class ReplayScreen(LiveScreen):
     """Shows what the screen showed then."""
 
     PLACES: ClassVar[str] = "AP"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,plus,down,minus,left_curly_bracket,right_curly_bracket,u,X,r,o,L", "no_load", show=False)
+    ]
 
     def __init__(self, shell: ScreenShell) -> None:
         super().__init__(shell)
@@ -43,6 +49,10 @@ class ReplayScreen(LiveScreen):
         self.replay.seek(t_s)
         self.shell.poll()
         self._handle.repaint()
+
+    def action_no_load(self) -> None:
+        """The keys of the load that nothing here takes say why they do nothing."""
+        self.notify_briefly(STORED_RUN)
 
     def action_go_to(self, t_s: float) -> None:
         self._go(t_s)

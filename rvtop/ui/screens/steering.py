@@ -26,7 +26,7 @@ from rvtop.ui.screens.rate import RateScreen
 from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.screens.slo import SloScreen
 from rvtop.ui.screens.workload import WorkloadScreen
-from rvtop.ui.sharing import READ_ONLY
+from rvtop.ui.sharing import READ_ONLY, STORED_RUN
 from rvtop.ui.shell import ScreenShell
 from rvtop.ui.widgets.load import LoadPanel
 
@@ -68,7 +68,7 @@ class Steering(SessionScreen):
             self.notify_briefly(READ_ONLY)
             return None
         if self.shell.replay is not None:
-            self.notify_briefly("a stored run: there is no load to steer")
+            self.notify_briefly(STORED_RUN)
             return None
         if s is None or s.state == "starting":
             self.notify_briefly("still starting: there is nothing to load yet")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rvtop.contract.command import Retarget
 from rvtop.ui.screens.session_screen import SessionScreen
 from rvtop.ui.screens.verdict import VerdictScreen
+from rvtop.ui.sharing import STORED_RUN
 from rvtop.ui.verdict_lines import trial
 
 
@@ -34,7 +35,7 @@ class VerdictKeys(SessionScreen):
         if isinstance(what, str):
             self.copy(what, what)
         elif self.shell.replay is not None:
-            self.notify_briefly("a stored run: there is no load to steer")
+            self.notify_briefly(STORED_RUN)
         elif s.switch is not None and not s.switch.waits:
             self.notify_briefly(f"the load is on its way to {s.switch.to} already")
         else:

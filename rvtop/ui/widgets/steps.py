@@ -48,7 +48,7 @@ class StepsPanel(Panel, can_focus=False):
                 Line(f"  waiting for {s.target.topology or s.target.url}", self.rich_styles.quiet),
             ]
         size = min(max(len(step.name) for step in s.steps), 24)
-        took = max(8, *(len(took_text(step)) for step in s.steps))
+        took = max(8, *(2 + len(took_text(step)) for step in s.steps))  # 2: a gap beside the longest name
         rows = [
             row for step in s.steps for row in (self._row(step, size, took, width), *self._log(step, width))
         ]
