@@ -349,7 +349,7 @@ def command() -> int:
             code = fail(line, error.exit_code)
     except _UsageError as error:
         text = error.format_message()  # type: ignore[attr-defined]
-        code = fail(f"{text} ({_command_of(error)} --help lists what there is)", 2)
+        code = fail(f"{text} ({_of_topology(error)}{_command_of(error)} --help lists what there is)", 2)
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except Exception as error:  # noqa: BLE001 - whatever it is, its user gets one line
@@ -366,6 +366,16 @@ def _command_of(error: Exception) -> str:
         names.insert(0, context.info_name)
         context = context.parent
     return " ".join(("rvtop", *names))
+
+
+def _of_topology(error: Exception) -> str:
+    """Where an unknown option may be meant for: a command that starts a topology hands it further ones."""
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    names = [name for one in getattr(command, "params", ()) for name in one.opts]
+    unknown = getattr(error, "option_name", "")
+    if not unknown or "--backend-options" not in names:
+        return ""
+    return f'a topology\'s own: --backend-options "{unknown} …"; '
 
 
 def main() -> NoReturn:

@@ -83,8 +83,9 @@ def base_url(url: str) -> str:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as error:
+        why = "a port is a number up to 65535" if str(error).startswith("Port ") else str(error)
         raise TargetError(
-            f"{shown(url)}: not a URL ({error}); it should look like http://host:8000", 2
+            f"{shown(url)}: not a URL ({why}); it should look like http://host:8000", 2
         ) from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise TargetError(f"{shown(url)}: not an http URL; it should look like http://host:8000", 2)

@@ -132,6 +132,12 @@ REFUSED: dict[str, tuple[str, int, str]] = {
     "unknown command": ("fly", 2, "fly"),
     "unknown option": ("run smoke --rat 5", 2, "--rat"),
     "unknown option of a command": ("replay --rat x", 2, "(rvtop replay --help lists what there is)"),
+    "option of a topology": (
+        "run smoke --topology baseline --max-num-seqs 8",
+        2,
+        '--max-num-seqs (a topology\'s own: --backend-options "--max-num-seqs …"; rvtop run --help lists',
+    ),
+    "port that is no number": ("attach 127.0.0.1:80x", 2, "not a URL (a port is a number up to 65535)"),
     "argument that is missing": ("deploy k8s", 2, "(rvtop deploy k8s --help lists what there is)"),
     "option without value": ("run smoke --target", 2, "--target"),
     "no terminal": ("", 2, "the dashboard needs a terminal"),

@@ -37,7 +37,7 @@ class KvQueuePanel(TimeChart):
         left = Line("KV cache, queue", styles.server_bold)
         if width >= 50:
             left.join(self.window_label(s))
-        waiting = now_of(s, "waiting")
+        waiting = _waiting(s)
         right = Line("KV", styles.quiet).put(f"{percent(now_of(s, 'kv_usage')):>6}", styles.server)
         right.put("  wait ", styles.quiet).put(
             f"{count(waiting):>4}", styles.attention if waiting else styles.server
@@ -48,7 +48,7 @@ class KvQueuePanel(TimeChart):
         return (self._waiting.value,)
 
     def says(self, s: Snapshot) -> tuple[object, ...]:
-        return now_of(s, "kv_usage"), now_of(s, "waiting")
+        return now_of(s, "kv_usage"), _waiting(s)
 
     def picture(self, s: Snapshot, span: Span | RateSpan, rows: int) -> Picture:
         # The queue gets the smaller part: whether there is one matters more than how long it is.
@@ -71,3 +71,11 @@ class KvQueuePanel(TimeChart):
     def one_line(self, s: Snapshot, width: int) -> Line:
         line = fitting([(1, Line(" ")), (0, self.heading(s, width)[1])], width)
         return self.with_spark(line, s, s.series.kv_usage, 1.0, width, self.rich_styles.server)
+
+
+def _waiting(s: Snapshot) -> float | None:
+    """What waits in all engines, as their rows have it: the chart's last second may be older. None where the
+    server tells nothing now."""
+    charted = now_of(s, "waiting")
+    told = [e.waiting for e in s.engines if e.stale_s is None and e.waiting is not None]
+    return sum(told) if told and charted is not None else charted
