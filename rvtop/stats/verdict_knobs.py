@@ -42,8 +42,11 @@ def knob_of(name: str, f: Figures, server: Server) -> Knob:
 
 
 def option(arguments: Sequence[str], flag: str) -> str | None:
-    """The value of an option, written either way; the last one counts. None where it is not given."""
-    found = None
+    """The value of an option, written either way; the last one counts, and before it the same as an
+    ``--engine-arg``, as vLLM's backends have it. None where it is not given."""
+    found = engine_arg(arguments, flag)
+    if found is not None:
+        return found
     for place, word in enumerate(arguments):
         if word == flag and place + 1 < len(arguments):
             found = arguments[place + 1]
@@ -63,7 +66,10 @@ def engine_arg(arguments: Sequence[str], key: str) -> str | None:
 
 
 def with_option(arguments: Sequence[str], flag: str, value: str) -> tuple[str, ...]:
-    """``arguments`` with an option set to ``value``, in place of what it was."""
+    """``arguments`` with an option set to ``value``, in place of what it was; as an ``--engine-arg`` where it
+    was one, which would win."""
+    if engine_arg(arguments, flag) is not None:
+        return with_engine_arg(arguments, flag.lstrip("-"), value)
     return (*_without(arguments, lambda word, after: word == flag), flag, value)
 
 
