@@ -266,7 +266,7 @@ KNOBS = [
     (DECODE, "rvc", ("--auto-place",), None),
     (BATCH, "rvc", ("--engine-arg", "max-num-seqs=4"), ("--engine-arg", "max-num-seqs=8")),
     (BATCH, "rvc", ("--eager", "--engine-arg=max_num_seqs=4"), ("--eager", "--engine-arg", "max-num-seqs=8")),
-    (KV, "vllm", ("--engine-arg=gpu_memory_utilization=0.4",), ("--engine-arg", "gpu-memory-utilization=0.8")),
+    (KV, "vllm", ("--engine-arg=gpu_memory_utilization=.4",), ("--engine-arg", "gpu-memory-utilization=0.8")),
     (DECODE, "rvc", ("--num-replicas", "1"), ("--num-replicas", "2")),
     (DECODE, "graph", (), ("--stage-replicas", "llm=2")),
     (DECODE, "graph", ("--stage-replicas=embed=2, llm=3",), ("--stage-replicas", "embed=2,llm=4")),
