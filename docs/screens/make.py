@@ -104,10 +104,11 @@ async def steer(pilot: Pilot[int], camera: Camera, app: RvtopApp, asked: argpars
 
     def loaded() -> bool:
         s = snapshot()
-        if s is not None and s.state in OVER:
+        if s is None:
+            return False
+        if s.state in OVER:
             raise RuntimeError(s.message or s.state)
-        there = s is not None and s.state == "running" and s.switch is None
-        return there and s is not None and s.load.sent > 10 and s.load.in_flight > 0
+        return s.state == "running" and s.switch is None and s.load.sent > 10 and s.load.in_flight > 0
 
     await until(lambda: (s := snapshot()) is not None and s.state == "starting")
     await asyncio.sleep(3)

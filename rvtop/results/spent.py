@@ -95,11 +95,13 @@ def engine_gpus(environment: Mapping[str, Any]) -> int | None:
     """GPUs of all engines, from what each said of itself when the run began; None where one did not, or where
     the load went over to another server."""
     rows = environment.get("target_engines")
-    if not isinstance(rows, list) or not rows or environment.get("targets"):
-        return None
-    counts = [row.get("devices") if isinstance(row, Mapping) else None for row in rows]
+    return _devices(rows) if isinstance(rows, list) and not environment.get("targets") else None
+
+
+def _devices(engines: Sequence[Any]) -> int | None:
+    counts = [row.get("devices") if isinstance(row, Mapping) else None for row in engines]
     known = [count for count in counts if type(count) is int and 0 <= count <= _MOST_GPUS]
-    return sum(known) if len(known) == len(counts) else None
+    return sum(known) if known and len(known) == len(counts) else None
 
 
 def gpus_held(engines: Sequence[Mapping[str, Any]], replicas: Sequence[Mapping[str, Any]]) -> int | None:
@@ -109,7 +111,7 @@ def gpus_held(engines: Sequence[Mapping[str, Any]], replicas: Sequence[Mapping[s
     holding = [(one["model"], _holding(one)) for one in replicas]
     if not engines and holding and all(count == 0 for _, count in holding):
         return 0  # scaled to none
-    whole = engine_gpus({"target_engines": list(engines)})
+    whole = _devices(engines)
     if whole is None:
         return None
     for model, count in holding:
