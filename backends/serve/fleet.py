@@ -135,12 +135,8 @@ class ServeFleet:
             if self._scaling is None or self._scaling.stays(app.name):
                 self._waking.discard(app.name)
             return True
-        beside = {
-            arm.model
-            for split in self.splits.splits
-            if split.alias in self.splits.aliases_of(app.name)
-            for arm in split.arms
-        }
+        splits = [[arm.model for arm in split.arms] for split in self.splits.splits]
+        beside = {model for models in splits if app.name in models for model in models}
         return app.name in self._waking and not any(one.up for one in self._apps if one.name in beside)
 
     def _scaling_page(self) -> str:
@@ -177,12 +173,19 @@ class ServeFleet:
         if handle is not None:
             try:
                 async with asyncio.timeout(ASK_LIMIT_S):
-                    return dict(await handle.record_routing_stats.remote())
+                    return await self._says(app, name, handle)
             except (RayError, ValueError, TimeoutError) as error:
                 log.debug("%s does not answer: %r", name, error)
         state = "starting" if handle is None else "unreachable"
-        engine = name.rpartition("#")[2]
-        return {"row": {"engine": engine, "model": app.name, "state": state}, "page": ""}
+        return {"row": {"engine": self._engine(app, name), "model": app.name, "state": state}, "page": ""}
+
+    async def _says(self, app: App, name: str, handle: Any) -> dict[str, Any]:
+        """What a replica that is up says of itself."""
+        return dict(await handle.record_routing_stats.remote())
+
+    def _engine(self, app: App, name: str) -> str:
+        """A replica's name among engines."""
+        return name.rpartition("#")[2]
 
     async def _handle(self, name: str) -> Any | None:
         """The replica of that name; None until it is initialised. One without a place in the cluster answers

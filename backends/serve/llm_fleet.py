@@ -9,7 +9,6 @@ default), so what `/metrics` says of vLLM is up to that old; on a cluster of our
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -20,14 +19,12 @@ from backends.cluster.cluster import Node
 from backends.cluster.node_pages import node_pages
 from backends.engines.protocol import EngineInfo
 from backends.router.router import Router
-from backends.serve.fleet import ASK_LIMIT_S, ServeFleet
+from backends.serve.fleet import ServeFleet
 from backends.serve.llm_app import Checked
 from backends.serve.llm_page import of_replicas
 from backends.serve.model_app import App
 from backends.settings.accelerators import CPU
 from backends.settings.autoscale import Autoscale
-
-log = logging.getLogger("backends.rsv")
 
 REPORT_MS = 1000
 
@@ -68,22 +65,14 @@ class LlmFleet(ServeFleet):
 
     # -- inside ------------------------------------------------------------------------------------------
 
-    async def _figures(self, app: App, name: str) -> dict[str, Any]:
-        from ray.exceptions import RayError
+    async def _says(self, app: App, name: str, handle: Any) -> dict[str, Any]:
+        ongoing = await handle.get_num_ongoing_requests.remote()
+        info = self._info(app, self._engine(app, name), *self._places[name])
+        return {"row": asdict(info) | {"state": "ready", "in_flight": ongoing}, "page": ""}
 
-        engine = _engine(app, name)
-        handle = await self._handle(name)
-        if handle is not None:
-            try:
-                async with asyncio.timeout(ASK_LIMIT_S):
-                    ongoing = await handle.get_num_ongoing_requests.remote()
-                info = self._info(app, engine, *self._places[name])
-                row = asdict(info) | {"state": "ready", "in_flight": ongoing}
-                return {"row": row, "page": ""}
-            except (RayError, ValueError, TimeoutError) as error:
-                log.debug("%s does not answer: %r", name, error)
-        state = "starting" if handle is None else "unreachable"
-        return {"row": {"engine": engine, "model": app.name, "state": state}, "page": ""}
+    def _engine(self, app: App, name: str) -> str:
+        """Serve numbers replicas anew when some go; their own id is theirs for good, as counters need it."""
+        return f"vllm-{app.app.rpartition('-')[2]}-{name.rpartition('#')[2]}"
 
     async def _met(self, name: str, handle: Any) -> None:
         pid, _, _, node_id, host, *_ = await handle.is_allocated.remote()
@@ -112,9 +101,3 @@ class LlmFleet(ServeFleet):
             node_id=node_id,
             kv_events=self._published.get(app.name),
         )
-
-
-def _engine(app: App, name: str) -> str:
-    """A replica's name among engines. Serve numbers replicas anew when some go; their own id is theirs for
-    good, as counters need it."""
-    return f"vllm-{app.app.rpartition('-')[2]}-{name.rpartition('#')[2]}"
